@@ -163,7 +163,7 @@ def run_stage(stage: str, graph: Graph, *arguments: Any) -> Any:
         if name in skipped:
             continue
         before, start = graph, time.perf_counter()
-        applied_before = _applied_rules() if showing else None
+        applied_before = _applied_rules() if showing else Counter()
         result = run(result, *arguments)
         graph = result if isinstance(result, Graph) else result[0]
         if showing:

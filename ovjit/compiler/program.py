@@ -1,4 +1,4 @@
-"""A compiled graph: the passes of `pass_pipeline`, then fusion, layouts, lowering; and plans for given shapes.
+"""Compiled graphs: the passes of `pass_pipeline`, fusion, layouts and lowering; and plans for given shapes.
 
 `OVJIT_SKIP=fuse` leaves out fusion. `OVJIT_CHECK=1` verifies plans (`planning/races.py`).
 """
