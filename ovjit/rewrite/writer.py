@@ -63,7 +63,7 @@ class Writer:
         stop = self("Squeeze", count.value, [0])
         return self.outputs("Range", np.array(0), stop, np.array(1), output_type="i64")[0]
 
-    def _value(self, x: Any, dtype: str) -> Value:
+    def _value(self, x: Any, dtype: str) -> Any:
         if isinstance(x, Typed):
             return x
         if isinstance(x, Sequence) and any(isinstance(d, Extent) for d in x):
