@@ -61,12 +61,11 @@ def expand_batch_norm(w: Writer, node: Node) -> Replacement:
         return None
     c = {key: np.asarray(array, np.float64) for key, array in arrays.items()}
     counts, channels = {array.size for array in c.values()}, x.shape[1]
-    if isinstance(channels, int):
-        counts.add(channels)
-    else:
-        w.b.replace(node, node.inputs)  # checks the number of channels when it is known
-    if len(counts) > 1:
+    is_known = isinstance(channels, int)
+    if len(counts.union([channels] if is_known else [])) > 1:
         return None
+    if not is_known:
+        w.b.replace(node, node.inputs)  # checks the number of channels when it is known
     with np.errstate(all="ignore"):  # a variance and an epsilon of 0
         scale = c["gamma"] / np.sqrt(c["variance"] + node.attrs["epsilon"])
         shift = c["beta"] - c["mean"] * scale
