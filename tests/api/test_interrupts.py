@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 import ovjit
-from ovjit.api.run.queue import _find_lost
 from ovjit.codegen import compiling
 from ovjit.codegen.cpu.host import host_target
 from ovjit.disk.kernel_cache import KernelCache
