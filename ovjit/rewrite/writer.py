@@ -14,7 +14,8 @@ from ovjit.graph.shapes import is_static
 
 
 class Writer:
-    """Adds nodes that replace `node`: `w("Add", x, 1.0)`. `w.b.context` has the target and options.
+    """Adds nodes that replace `node`, of a Graph or a Model: `w("Add", x, 1.0)`. `w.b.context` has the target
+    and options; None for Models.
 
     Numbers become constants of the first value's type. Arrays keep their type, and lists (axes, shapes)
     become i64. Lists may have `Extent`s.

@@ -238,6 +238,8 @@ def apply_rules(rules: Iterable[Any], model: Model, names_all: bool = True) -> b
             if _replace(node, outputs, builder):
                 applied[rule.rule] += 1
                 changed = True
+            else:
+                builder.discard()
             break
     return changed
 
