@@ -12,7 +12,7 @@ from ovjit import compiler
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import target_of
 from ovjit.compiler.options import Context, Options
-from ovjit.compiler.program import PIPELINE, run_passes
+from ovjit.compiler.pass_pipeline import PIPELINE, run_passes
 from ovjit.graph import interp
 from ovjit.planning.fuse import fuse
 
@@ -36,7 +36,7 @@ title("The graph: immutable, element types by name, inferred shapes")
 graph = model._graph()
 print(graph)
 
-title(f"After the passes ({', '.join(PIPELINE)})")
+title(f"After the passes ({', '.join(PIPELINE['graph'])})")
 context = Context(host_target(), Options())
 lowered = run_passes(graph, context)
 print(lowered)

@@ -16,7 +16,8 @@ from ovjit.codegen.compiling import counts
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import TARGETS, without_matrix_unit
 from ovjit.compiler import compile as compile_program
-from ovjit.compiler.options import Context, Memory, Options, caches_of
+from ovjit.compiler.options import Context, Memory, Options
+from ovjit.compiler.pass_pipeline import run_stage
 from ovjit.execution.executable import Executable
 from ovjit.execution.job import Job
 from ovjit.graph.graph import Graph
@@ -130,11 +131,8 @@ def _stateful(graph: Graph, context: Context, config: Mapping[str, Any], memory:
 
 def lifted_for(graph: Graph, context: Context) -> Lifted:
     """`graph` without state operations. Its caches are stored as the options say."""
-    from ovjit.codegen.cpu.formats import float_types
-    from ovjit.rewrite.model_variables import keep_low, lift
-
-    caches = context.options.kept or caches_of({})
-    return keep_low(lift(graph), caches, context.options.precision, float_types(context.target))
+    lifted: Lifted = run_stage("state", graph, context)
+    return lifted
 
 
 def _bodies(config: Mapping[str, Any]) -> Any:

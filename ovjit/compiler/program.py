@@ -1,17 +1,13 @@
-"""The pipeline: the passes in order, then fusion, layouts, lowering; and plans for given shapes.
+"""Compiled graphs: the passes of `pass_pipeline`, fusion, layouts and lowering; and plans for given shapes.
 
-`PIPELINE` lists the passes, each Graph -> Graph. `OVJIT_SKIP=name,...` skips passes (`fuse`: fusion).
-`OVJIT_CHECK=1` verifies the graph after each pass, and plans (`planning/races.py`). `OVJIT_DEBUG=3` prints
-the graph after each pass.
+`OVJIT_SKIP=fuse` leaves out fusion. `OVJIT_CHECK=1` verifies plans (`planning/races.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import time
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +17,12 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.loading import Loaded
 from ovjit.compiler.lowered import LoweredGraph, choose_layouts
 from ovjit.compiler.options import Context, Memory
+from ovjit.compiler.pass_pipeline import run_passes
 from ovjit.errors import OvjitError, sizes_of_64_bits
 from ovjit.forks import ForkLock, made_once
-from ovjit.graph.dtypes import HALVES, numpy_dtype
-from ovjit.graph.graph import Graph, Value, verify
-from ovjit.graph.op import TensorType, ops_with_rules
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.graph import Graph, Value
+from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import GUESS, IMAGE_GUESSES, check_shapes, guessed_input, is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
 from ovjit.planning.concrete_types import NO_TWINS, concrete_types
@@ -34,115 +31,10 @@ from ovjit.planning.lower import Lowering, ReferenceStep
 from ovjit.planning.partition import Cut, needs_cut
 from ovjit.planning.plan import NO_STRIDES, NotNative, Plan, Planner, Strides
 from ovjit.planning.touches import Trace
-from ovjit.rewrite import canonical, simplify
-from ovjit.rewrite.batches import in_parts
-from ovjit.rewrite.conversions import converts
-from ovjit.rewrite.expand import expand_graph, upcast_graph
-from ovjit.rewrite.f16_models import widen_halves
-from ovjit.rewrite.folding import fold_constants
-from ovjit.rewrite.low_precision import lower_precision, read_halves, store_caches
-from ovjit.rewrite.merging import merge_equal
-from ovjit.rewrite.rules import Rule, applied, run_rules
 
 if TYPE_CHECKING:
     from ovjit.planning.parametric import Parametric, Traces
     from ovjit.planning.repeated_layers import Layers
-
-Pass = Callable[[Graph, Context], Graph]
-
-
-def _with(operations: str, module: str, name: str, of: Collection[str] = ()) -> Pass:
-    """A pass that runs the pass or rule `name` of a module on graphs with one of these operations, or with a
-    Convert from these element types. For other graphs the module is not imported."""
-    names = frozenset(operations.split())
-
-    def run(graph: Graph, context: Context) -> Graph:
-        absent = names.isdisjoint({n.op.name for n in graph.nodes})
-        if absent and not (of and any(converts(n, of) for n in graph.nodes)):
-            return graph
-        step = getattr(import_module(f"ovjit.rewrite.{module}"), name)
-        return run_rules(graph, [step], context) if isinstance(step, Rule) else step(graph, context)
-
-    return run
-
-
-def _rules(*rules: Rule) -> Pass:
-    """The pass that applies these rules."""
-    return lambda graph, context: run_rules(graph, rules, context)
-
-
-def _append_dimensions(graph: Graph, context: Context) -> Graph:
-    has_pdpd = any(node.attrs.get("auto_broadcast") == "pdpd" for node in graph.nodes)
-    return run_rules(graph, [simplify.append_dimensions], context) if has_pdpd else graph
-
-
-def _store_caches(graph: Graph, context: Context) -> Graph:
-    for low in context.options.caches:
-        graph = store_caches(graph, low)
-    return run_rules(graph, [read_halves])
-
-
-DROPPING = (*simplify.DROP_MORE, *simplify.DROP_NOOPS)
-
-#: name -> pass, in order.
-PIPELINE: dict[str, Pass] = {
-    "batches": in_parts,
-    "append": _append_dimensions,
-    "halves": lambda graph, _: widen_halves(graph),
-    "quantize": _with("FakeQuantize", "quantization", "quantize_graph", of=("u8", "i8")),
-    "decompress": _with("", "decompression", "decompress", of=HALVES),
-    "experts": _with("ScatterElementsUpdate", "experts", "choose_experts"),
-    "compress": _with("Convert Gather", "compression", "compress"),
-    "embeddings": _with("Gather", "embeddings", "gather_compressed"),
-    "fold": _rules(*DROPPING, fold_constants),
-    "align": _rules(simplify.align_operands, simplify.widen_near_limits),
-    "transposes": _rules(simplify.transpose_the_narrow),
-    "batch_norm": _rules(simplify.expand_batch_norm),
-    "ops": lambda graph, context: run_rules(graph, op_rules(graph), context),
-    "weights": _rules(
-        simplify.scale_into_weights,
-        simplify.scale_into_weights_and_offset,
-        simplify.join_offsets,
-        simplify.join_scales,
-    ),
-    "expand": expand_graph,
-    "clean": _rules(*DROPPING, fold_constants, simplify.flush_factors),
-    "requantize": _with("", "requantization", "requantize_graph", of=("i32",)),
-    "canonical": _rules(*canonical.RULES),
-    "merge": lambda graph, _: merge_equal(graph),
-    "precision": lower_precision,
-    "upcast": upcast_graph,
-    "caches": _store_caches,
-}
-
-
-def op_rules(graph: Graph | None = None) -> list[Rule]:
-    """The rewrite rules of operations (`rules` in their records), without those that do not apply to `graph`
-    because of its operations."""
-    names = None if graph is None else {node.op.name for node in graph.nodes}
-    if graph is not None and any(node.op.runs_body for node in graph.nodes):
-        names = None  # a body may be inlined into the graph
-    return [rule for record in ops_with_rules(names) for rule in record.rules]
-
-
-def run_passes(graph: Graph, context: Context) -> Graph:
-    """Run all passes, without those in `OVJIT_SKIP`."""
-    showing, checking = debug.level() >= debug.GRAPHS, debug.is_on("OVJIT_CHECK")
-    if showing:
-        debug.show_pass("the graph as it is given", graph, None, 0)
-    skipped = debug.skipped_passes()
-    for name, run in PIPELINE.items():
-        if name in skipped:
-            continue
-        before, start = graph, time.perf_counter()
-        applied_before = Counter(applied) if showing else applied
-        graph = run(graph, context)
-        if showing:
-            debug.show_pass(name, graph, before, time.perf_counter() - start)
-            debug.show_rules(applied - applied_before)
-        if checking:
-            verify(graph)
-    return graph
 
 
 def _parametric() -> Any:

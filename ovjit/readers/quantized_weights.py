@@ -6,9 +6,8 @@ import numpy as np
 
 from ovjit.api.model.boundary import Constant, constant_node
 from ovjit.api.model.model import Model
-from ovjit.api.model.node import Node, make_node
-from ovjit.api.model.on_models import SeenNode, applied
-from ovjit.api.model.rt_info import RTMap
+from ovjit.api.model.model_rules import ModelNode, ModelValue, ModelWriter, apply_rules
+from ovjit.api.model.node import Node
 from ovjit.graph import dtypes
 from ovjit.graph.op import find_op
 from ovjit.rewrite.pattern import op
@@ -23,8 +22,7 @@ def compress_quantized(model: Model) -> None:
     Up to 16 levels make 4 bits, up to 256 make 8; unsigned where no value is below 0. The zero point is left
     out where it is 0, or where the integers can be moved by it within their type.
     """
-    for node, parts in applied([small_quantized, small_converted], model):
-        _put_small(node, *parts)
+    apply_rules([small_quantized, small_converted], model, names_all=False)
 
 
 def _weight(node: Node) -> np.ndarray | None:
@@ -38,8 +36,8 @@ def _weight(node: Node) -> np.ndarray | None:
 
 
 @rule(op.FakeQuantize(...))
-def small_quantized(node: SeenNode) -> tuple[np.ndarray, str, np.ndarray, np.ndarray] | None:
-    """FakeQuantize(weights) -> integers, their type, zero point, scale"""
+def small_quantized(w: ModelWriter, node: ModelNode) -> ModelValue | None:
+    """FakeQuantize(weights) -> (Convert(integers) - zero point) * scale"""
     levels = int(node.attrs["levels"])
     values = [_weight(source._node) for source in node.of._inputs]
     if not 2 < levels <= 256 or any(value is None for value in values):
@@ -63,12 +61,12 @@ def small_quantized(node: SeenNode) -> tuple[np.ndarray, str, np.ndarray, np.nda
         if moved.min(initial=0) >= bottom and moved.max(initial=0) < bottom + (1 << bits):
             integers, zero = moved, np.zeros_like(zero)
     assert high - low < 1 << bits
-    return integers, f"{'i' if signed else 'u'}{bits}", zero, scale
+    return _write_scaled(w, node, integers, f"{'i' if signed else 'u'}{bits}", zero, scale)
 
 
 @rule(op.FakeConvert(...))
-def small_converted(node: SeenNode) -> tuple[np.ndarray, str, np.ndarray, np.ndarray] | None:
-    """FakeConvert(weights) -> values, their type of 8 bits, zero point, scale"""
+def small_converted(w: ModelWriter, node: ModelNode) -> ModelValue | None:
+    """FakeConvert(weights) -> (Convert(values of 8 bits) - zero point) * scale"""
     values = [_weight(source._node) for source in node.of._inputs]
     if any(value is None for value in values):
         return None
@@ -77,17 +75,20 @@ def small_converted(node: SeenNode) -> tuple[np.ndarray, str, np.ndarray, np.nda
     dtype = node.attrs["destination_type"]
     with np.errstate(all="ignore"):
         small = find_op("Convert").evaluate([weight * scale - shift], {"destination_type": dtype})[0]
-        return small, dtype, -shift, np.float32(1) / scale
+        return _write_scaled(w, node, small, dtype, -shift, np.float32(1) / scale)
 
 
-def _put_small(node: Node, values: np.ndarray, dtype: str, zero: np.ndarray, scale: np.ndarray) -> None:
-    real = node._tensors[0]._type.dtype
-    small = constant_node(values.astype(np.int32) if values.dtype.kind == "f" else values, dtype)
-    out = make_node("Convert", [small.output(0)], {"destination_type": real}, opset=1)
+def _write_scaled(
+    w: ModelWriter, node: ModelNode, values: np.ndarray, dtype: str, zero: np.ndarray, scale: np.ndarray
+) -> ModelValue:
+    """(Convert(values) - zero point) * scale, in the type of `node`."""
+    real = node.output.dtype
+    small = values.astype(np.int32) if values.dtype.kind == "f" else values
+    out = w("Convert", _constant(small, dtype), destination_type=real)
     if np.abs(zero).max(initial=0) >= _NEAR:
-        out = make_node("Subtract", [out.output(0), constant_node(zero, real).output(0)], {}, opset=1)
-    scaled = [out.output(0), constant_node(scale, real).output(0)]
-    out = make_node("Multiply", scaled, {}, node.get_friendly_name(), opset=1)
-    if node._rt_info is not None:
-        out._rt_info = RTMap(dict(node._rt_info._items))
-    node.output(0).replace(out.output(0))
+        out = w("Subtract", out, _constant(zero, real))
+    return w("Multiply", out, _constant(scale, real))
+
+
+def _constant(values: np.ndarray, dtype: str) -> ModelValue:
+    return ModelValue(constant_node(values, dtype).output(0))

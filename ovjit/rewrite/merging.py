@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,8 @@ def merge_equal(graph: Graph) -> Graph:
         return numbers.setdefault(_constant(value) or equal.get(value, value), len(numbers))
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
-        key = _key(node, map(number, inputs))
+        types = tuple((v.dtype, v.shape) for v in node.outputs)  # lowered nodes may differ in them alone
+        key = key_of(node, (node.lowered, types, *map(number, inputs)))
         earlier = None if key is None else result.get(key)
         if earlier is not None and node.op.scalar is None:
             return earlier
@@ -44,12 +45,13 @@ def merge_equal(graph: Graph) -> Graph:
     return rebuild(graph, visit)
 
 
-def _key(node: Node, inputs: Iterable[int]) -> Hashable:
-    """A key that equal nodes share. None for nodes without inputs or with a state, body or effect."""
+def key_of(node: Any, inputs: Hashable) -> Hashable:
+    """A key that equal nodes share, of a Graph or a Model, with a key of their inputs. None for nodes without
+    inputs or with a state, body or effect."""
     if not (node.inputs and node.op.may_fold and node.op.role in ("", "shape")):
         return None
     attributes = frozenset((name, hashable(value)) for name, value in node.attrs.items())
-    return node.op, node.lowered, tuple(inputs), attributes, tuple((v.dtype, v.shape) for v in node.outputs)
+    return node.op, attributes, inputs
 
 
 def _constant(value: Value) -> Hashable:

@@ -13,7 +13,8 @@ names: names of the pattern, `node` (with its new inputs), `w` (a `Writer`), `b`
 (`Uses`), and `self` if the rule is a method. A default value is for names that an alternative does not bind.
 
 `run_rules` counts applied rules (`applied`, shown by `OVJIT_DEBUG=3`), and checks each result: it must have
-the element types of the replaced outputs, and compatible shapes.
+the element types of the replaced outputs, and compatible shapes. `ovjit.api.model.model_rules` applies rules
+to Models, whose values and nodes have the same interface.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ovjit.errors import ModelError
-from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
+from ovjit.graph.graph import Builder, Graph, Node, Replacement, Typed, Value, copy_node, rebuild
 from ovjit.graph.op import Op
 from ovjit.rewrite.pattern import Found, Made, Pattern
 from ovjit.rewrite.writer import Writer
@@ -105,7 +106,7 @@ class Rule:
                 continue
             out = self.after(*arguments) if callable(self.after) else self.after.make(have["w"], bindings)
             if out is not None:
-                return [out] if isinstance(out, Value) else out
+                return [out] if isinstance(out, Typed) else out
         return None
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
@@ -182,7 +183,7 @@ def run_rules(graph: Graph, rules: Sequence[Any], context: Context | None = None
             out = each.apply(b, current, readers)
             if out is not None:
                 applied[each.rule] += 1
-                _check(each, node, out)
+                check_types(each, node, out)
                 _name(b, node, out)
                 readers.put(node, out)
                 return out
@@ -217,7 +218,8 @@ def unchanged(b: Builder, node: Node) -> Value:
     return copy_node(b, original(node), node.inputs).output
 
 
-def _check(rule: Any, node: Node, outputs: Sequence[Value]) -> None:
+def check_types(rule: Any, node: Any, outputs: Sequence[Any]) -> None:
+    """Raise ModelError if the element type of an output differs from that of the value that replaces it."""
     for old, new in zip(node.outputs, outputs, strict=True):
         if old.dtype != new.dtype:
             raise ModelError(f"node {node.name!r}: {rule!r} produces {new.type}, expected {old.type}")

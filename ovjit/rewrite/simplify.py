@@ -1,5 +1,4 @@
-"""Rewrites that make the graph smaller: they drop no-ops, and fold batch normalisation and scales into
-weights."""
+"""Rules that drop no-ops, align operands with NumPy's broadcasting, and move transposes to narrow types."""
 
 from __future__ import annotations
 
@@ -8,12 +7,11 @@ import numpy as np
 from ovjit.graph.dtypes import ELEMENT_TYPES, flush_subnormals, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Replacement, Value
 from ovjit.graph.shapes import is_static
-from ovjit.rewrite.pattern import Pattern, constant, op, operation, values
+from ovjit.rewrite.pattern import constant, op, operation, values
 from ovjit.rewrite.rules import Uses, rewrite, rule
 from ovjit.rewrite.writer import Writer
 
 x, y = values("x y")
-WEIGHTED = op["Convolution GroupConvolution"](x, y, ...).named("conv")
 
 
 def _keeps_order(x, order) -> bool:
@@ -104,110 +102,6 @@ def _transpose(b: Builder, value: Value, order: tuple[int, ...]) -> Value:
         return value
     array_of_rank = array.reshape((1,) * (len(order) - array.ndim) + array.shape)
     return b.constant(np.ascontiguousarray(array_of_rank.transpose(order)), value.dtype)
-
-
-@rule(op.BatchNormInference(...))
-def expand_batch_norm(w: Writer, node: Node) -> Replacement:
-    """BatchNormInference(x; gamma, beta, mean, var) -> x * scale + shift     with constant statistics"""
-    named = dict(zip(node.op.input_names, node.inputs, strict=True))
-    x = named.pop("data")
-    if any(v.constant is None for v in named.values()) or x.shape is None:
-        return None
-    if len({x.shape[1], *(v.shape[0] for v in named.values())}) != 1:
-        return None  # the operation's own expansion supports a dynamic number of channels
-    c = {k: v.constant.astype(np.float64) for k, v in named.items()}  # type: ignore[union-attr]
-    with np.errstate(all="ignore"):  # a variance and an epsilon of 0
-        scale = c["gamma"] / np.sqrt(c["variance"] + node.attrs["epsilon"])
-        shift = c["beta"] - c["mean"] * scale
-    shape = (1, -1) + (1,) * (len(x.shape) - 2)
-    dtype = next(iter(named.values())).constant.dtype  # type: ignore[union-attr]
-    scaled = w("Multiply", x, scale.astype(dtype).reshape(shape))
-    return [w("Add", scaled, shift.astype(dtype).reshape(shape))]
-
-
-@rule(WEIGHTED.once * constant("factor"))
-def scale_into_weights(b: Builder, conv: Value, factor: Value) -> Replacement:
-    """Convolution(x, w) * per-channel c -> Convolution(x, w * c)"""
-    return _scale_filters(b, conv.node, factor.constant)
-
-
-@rule((WEIGHTED.once + constant("offset")).named("sum").once * constant("factor"))
-def scale_into_weights_and_offset(
-    b: Builder, node: Node, conv: Value, offset: Value, sum: Value, factor: Value
-) -> Replacement:
-    """(Convolution(x, w) + offset) * per-channel c -> Convolution(x, w * c) + offset * c"""
-    scaled = _scale_filters(b, conv.node, factor.constant)
-    if scaled is None:
-        return None
-    origins = (*sum.node.origins, *node.origins)
-    both = b.constant(offset.constant * factor.constant)  # type: ignore[operator]
-    return b.add("Add", [*scaled, both], name=node.name, origins=origins).outputs
-
-
-#: Offsets from this size on may be a rounding trick (x + c - c), which a joined offset would undo.
-_ROUNDING = 2.0**16
-
-
-@rule((WEIGHTED + constant("first")).named("sum").once + constant("last"))
-def join_offsets(b: Builder, node: Node, conv: Value, sum: Value, first: Value, last: Value) -> Replacement:
-    """Convolution(x, w) + c + d -> Convolution(x, w) + (c + d)     with constants"""
-    c, d = first.constant, last.constant
-    if conv.dtype != "f32" or max(np.abs(c).max(initial=0), np.abs(d).max(initial=0)) >= _ROUNDING:  # type: ignore
-        return None
-    origins = (*sum.node.origins, *node.origins)
-    return b.add("Add", [conv, b.constant(c + d)], name=node.name, origins=origins).outputs  # type: ignore
-
-
-def _scaled_by(x: Pattern, factor: str) -> Pattern:
-    numpy_like = {"auto_broadcast": "numpy"}
-    return op.Multiply(x, constant(factor), **numpy_like) | op.Divide(x, constant(factor), **numpy_like)
-
-
-@rule(_scaled_by(_scaled_by(x, "one").named("inner").once, "other"))
-def join_scales(b: Builder, node: Node, x: Value, inner: Value, one: Value, other: Value) -> Replacement:
-    """x / c * d -> x * (d / c)     with constants; x * c / d, x * c * d and x / c / d, too"""
-    if not node.output.dtype == one.dtype == other.dtype == "f32":
-        return None
-    first, second = _factor(inner.node, one), _factor(node, other)
-    if np.broadcast(first, second).size > max(first.size, second.size):
-        return None  # the joined factor would be a matrix instead of a row and a column
-    with np.errstate(all="ignore"):
-        joined = (first * second).astype(np.float32)
-    parts = (first, second, joined)
-    least, most = np.finfo(np.float32).tiny, np.finfo(np.float32).max
-    if not all(((np.abs(part) >= least) & (np.abs(part) <= most)).all() for part in parts):
-        return None  # a factor of 0 or infinity changes results: NaN, or other infinities
-    origins = (*inner.node.origins, *node.origins)
-    return b.add("Multiply", [x, b.constant(joined)], name=node.name, origins=origins).outputs
-
-
-def _factor(node: Node, number: Value) -> np.ndarray:
-    """The factor of a product with a constant, or of a quotient by one, in f64."""
-    constant = number.constant.astype(np.float64)  # type: ignore[union-attr]
-    with np.errstate(all="ignore"):
-        return constant if node.op.name == "Multiply" else 1 / constant
-
-
-def _scale_filters(b: Builder, conv: Node, factor: np.ndarray | None) -> Replacement:
-    """The convolution with its filters multiplied by one factor per output channel."""
-    weights = conv.inputs[1].constant
-    if weights is None or factor is None or weights.dtype != np.float32 or conv.output.shape is None:
-        return None
-    rank = len(conv.output.shape)
-    shape = (1,) * (rank - factor.ndim) + factor.shape
-    if len(shape) != rank or any(d != 1 for a, d in enumerate(shape) if a != 1):
-        return None
-    grouped = conv.op.name == "GroupConvolution"
-    outs = weights.shape[0] * weights.shape[1] if grouped else weights.shape[0]
-    if shape[1] not in (1, outs):
-        return None
-    each = np.broadcast_to(factor.reshape(-1), (outs,)).astype(np.float64)
-    lead = weights.shape[:2] if grouped else weights.shape[:1]
-    # in f64, rounded once, in NumPy's buffers: products of all filters in f64 take twice as long
-    scaled = np.empty_like(weights, order="C")
-    each = each.reshape(*lead, *(1,) * (weights.ndim - len(lead)))
-    np.multiply(weights, each, out=scaled, dtype=np.float64, casting="same_kind")
-    return b.instead(conv, [conv.inputs[0], b.constant(scaled)])
 
 
 @rule(op.MatMul(...))

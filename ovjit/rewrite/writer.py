@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Builder, Node, Typed, Value
 from ovjit.graph.op import Op
 from ovjit.graph.shapes import is_static
 
 
 class Writer:
-    """Adds nodes that replace `node`: `w("Add", x, 1.0)`. `w.b.context` has the target and options.
+    """Adds nodes that replace `node`, of a Graph or a Model: `w("Add", x, 1.0)`. `w.b.context` has the target
+    and options; None for Models.
 
     Numbers become constants of the first value's type. Arrays keep their type, and lists (axes, shapes)
     become i64. Lists may have `Extent`s.
@@ -29,7 +30,7 @@ class Writer:
 
     def outputs(self, op: str | Op, *inputs: Any, **attrs: Any) -> tuple[Value, ...]:
         """All outputs of a node."""
-        like = next(v for v in inputs if isinstance(v, Value))
+        like = next(v for v in inputs if isinstance(v, Typed))
         values = [self._value(v, like.dtype) for v in inputs]
         name = f"{self.node.name}/{op if isinstance(op, str) else op.name}"
         return self.b.add(op, values, attrs, name=name, origins=self.node.origins).outputs
@@ -63,8 +64,8 @@ class Writer:
         stop = self("Squeeze", count.value, [0])
         return self.outputs("Range", np.array(0), stop, np.array(1), output_type="i64")[0]
 
-    def _value(self, x: Any, dtype: str) -> Value:
-        if isinstance(x, Value):
+    def _value(self, x: Any, dtype: str) -> Any:
+        if isinstance(x, Typed):
             return x
         if isinstance(x, Sequence) and any(isinstance(d, Extent) for d in x):
             parts = [d.value if isinstance(d, Extent) else self._value((d,), "i64") for d in x]

@@ -14,7 +14,7 @@ import ovjit as ov
 from bench.gpu import networks
 from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.compiler.options import Context, Options
-from ovjit.compiler.program import run_passes
+from ovjit.compiler.pass_pipeline import run_passes
 from ovjit.engine import compile_graph
 from ovjit.gpu import driver
 from ovjit.graph.graph import Builder, Graph

@@ -12,7 +12,7 @@ import ovjit as ov
 from ovjit.codegen.cpu.formats import quantizes_rows
 from ovjit.codegen.cpu.host import host_target, target_of
 from ovjit.compiler.options import Context, Options
-from ovjit.compiler.program import run_passes
+from ovjit.compiler.pass_pipeline import run_passes
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}

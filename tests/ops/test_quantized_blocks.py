@@ -13,7 +13,7 @@ from ovjit.api.model.node import Output
 from ovjit.codegen.cpu.formats import quantizes_blocks, quantizes_levels, quantizes_rows
 from ovjit.codegen.cpu.host import host_target, target_of
 from ovjit.compiler.options import Context, Options
-from ovjit.compiler.program import run_passes
+from ovjit.compiler.pass_pipeline import run_passes
 from ovjit.graph.stored_floats import codebook, integer_levels
 from ovjit.readers.gguf.blocks import FORMS, Form, groups_of
 from ovjit.readers.gguf.codebooks import levels_of_type

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ovjit
-from ovjit.compiler.program import op_rules
+from ovjit.compiler.pass_pipeline import op_rules
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.rewrite.rules import run_rules
 from tests.support.compiled import here

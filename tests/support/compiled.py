@@ -7,7 +7,7 @@ from typing import Any
 from ovjit.codegen.cpu import formats
 from ovjit.codegen.cpu.host import host_target
 from ovjit.compiler import compile as compile_program
-from ovjit.compiler import program
+from ovjit.compiler import pass_pipeline
 from ovjit.compiler.options import Context, Options
 from ovjit.compiler.program import Program
 from ovjit.graph.graph import Graph
@@ -25,7 +25,7 @@ def program_of(graph: Graph, **options: Any) -> Program:
 
 
 def run_passes(graph: Graph, **options: Any) -> Graph:
-    return program.run_passes(graph, here(**options))
+    return pass_pipeline.run_passes(graph, here(**options))
 
 
 def fuse(graph: Graph, **options: Any) -> list[Group]:

@@ -156,7 +156,9 @@ def install(side: str) -> None:
         _latest.append(layout)
         return layout.size
 
-    def finished(self: Any) -> Any:
+    def finished(self: Any, lay_out: Any = None) -> Any:
+        if lay_out is not None:  # of a plan that is proved and not run
+            return finish(self, lay_out)
         _latest.clear()
         plan = finish(self)
         arenas[id(plan)] = (plan, _latest[-1])

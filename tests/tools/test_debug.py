@@ -97,7 +97,7 @@ def test_level_2_has_the_plan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_level_3_has_the_graph_after_every_pass(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ovjit.compiler.program import PIPELINE
+    from ovjit.compiler.pass_pipeline import PIPELINE
 
     monkeypatch.setenv("OVJIT_DEBUG", "3")
     monkeypatch.setenv("OVJIT_SKIP", "weights")
@@ -105,12 +105,57 @@ def test_level_3_has_the_graph_after_every_pass(
     folded = ov.opset8.exp(ov.opset8.constant(np.zeros(8, np.float32)), name="folded")
     ov.compile_model(ov.Model(ov.opset8.relu(ov.opset8.add(x, folded), name="y"), [x]))
     said = capsys.readouterr().err
-    for name in PIPELINE:
+    for name in (*PIPELINE["capture"], *PIPELINE["graph"]):
         assert (f"ovjit: pass {name}:" in said) == (name != "weights")
     before, _, after = said.partition("ovjit: pass fold:")
     assert "%folded: f32[8] = Exp(" in before
     assert "= Exp(" not in after
     assert "fused into 1 groups\n  Add+Relu %y" in after
+
+
+def counting_model() -> ov.Model:
+    """The sum of all inputs so far."""
+    o = ov.opset13
+    x = o.parameter([2, 3], np.float32, name="x")
+    info = ov.op.util.VariableInfo()
+    info.data_shape, info.data_type, info.variable_id = ov.PartialShape([2, 3]), ov.Type.f32, "total"
+    variable = ov.op.util.Variable(info)
+    total = o.add(o.read_value(o.constant(np.zeros((2, 3), np.float32)), variable), x, name="total")
+    return ov.Model([o.result(total)], [o.assign(total, variable)], [x])
+
+
+def test_passes_before_the_compiler_are_shown_checked_and_skipped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ovjit.compiler import pass_pipeline
+
+    checked: list[Any] = []
+    verify = pass_pipeline.verify
+    monkeypatch.setattr(pass_pipeline, "verify", lambda graph: (checked.append(graph), verify(graph)))
+    monkeypatch.setenv("OVJIT_DEBUG", "3")
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    ov.compile_model(counting_model())
+    said = capsys.readouterr().err
+    stages = ("capture", "state", "graph")
+    places = [
+        said.index(f"ovjit: pass {name}:") for stage in stages for name in pass_pipeline.PIPELINE[stage]
+    ]
+    assert places == sorted(places)
+    before, _, after = said.partition("ovjit: pass lift:")
+    assert "Assign" not in after.partition("ovjit: pass")[0] and "pass lift" not in before
+    assert len(checked) >= len(places)
+    monkeypatch.setenv("OVJIT_SKIP", "keep_low")
+    request = ov.compile_model(counting_model()).create_infer_request()
+    assert "ovjit: pass keep_low:" not in capsys.readouterr().err
+    for turn in (1, 2):
+        assert (request.infer([np.ones((2, 3), np.float32)])[0] == turn).all()
+
+
+@pytest.mark.parametrize("name", ["lift", "weigths"])
+def test_passes_that_cannot_be_skipped(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVJIT_SKIP", f"fuse,{name}")
+    with pytest.raises(ValueError, match=f"OVJIT_SKIP={name} is not valid: give passes that .* weights"):
+        ov.compile_model(small_model())
 
 
 def test_levels_4_and_5_have_sources_and_assembly(

@@ -173,9 +173,11 @@ class Model(ModelEdits):
             # what is assigned comes after what is returned; as a result, it is the value that is assigned
             results = [v.node.inputs[0] if v.node.op.role == "assign" else v for v in results]
             assigned = [n.output for n in builder.nodes if n.op.role == "assign"]
-            from ovjit.rewrite.hoist import hoist  # what is found compiled does without it
+            from ovjit.compiler.pass_pipeline import run_stage
 
-            return hoist(builder.finish([*results, *assigned], [values[p, 0] for p in self._parameters]))
+            graph = builder.finish([*results, *assigned], [values[p, 0] for p in self._parameters])
+            captured: Graph = run_stage("capture", graph)
+            return captured
 
     def evaluate(
         self, output_tensors: Sequence[Any], input_tensors: Sequence[Any], evaluation_context: Any = None

@@ -571,9 +571,9 @@ def _compile(
         name = model.get_friendly_name()
         if any(node.op.role in ("pages", "states") for node in graph.nodes):
             from ovjit.api.model.paged import recorded_heads
-            from ovjit.rewrite.paged_attention import settle_pages
+            from ovjit.compiler.pass_pipeline import run_stage
 
-            graph, ports = settle_pages(graph, settings, recorded_heads(model))
+            graph, ports = run_stage("pages", graph, settings, recorded_heads(model))
             inputs = tuple(
                 info._replace(dtype=ports[i].dtype, shape=ports[i].shape, written=True)
                 if i in ports

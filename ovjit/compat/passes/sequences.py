@@ -14,8 +14,8 @@ import numpy as np
 from ovjit.api.model.boundary import Constant, Parameter, Result, constant_node
 from ovjit.api.model.boundary import new_output as _op
 from ovjit.api.model.model import Model
+from ovjit.api.model.model_rules import ModelNode, ModelValue, apply_rules
 from ovjit.api.model.node import Node, Output, make_node
-from ovjit.api.model.on_models import SeenNode, applied
 from ovjit.api.model.subgraphs import tensor_iterator
 from ovjit.graph.op import find_op
 from ovjit.rewrite.pattern import op
@@ -27,17 +27,16 @@ CELLS = {"GRUSequence": ("GRUCell", 1), "LSTMSequence": ("LSTMCell", 2), "RNNSeq
 
 def sequences_to_loops(model: Model) -> bool:
     """Replace the sequences of one direction. True if there were any."""
-    return bool([*applied([sequence_to_loop], model)])
+    return apply_rules([sequence_to_loop], model)
 
 
 @rule(op[" ".join(CELLS)](..., direction=lambda way: str(way).lower() != "bidirectional"))
-def sequence_to_loop(node: SeenNode) -> bool:
+def sequence_to_loop(node: ModelNode) -> list[ModelValue]:
     """LSTMSequence(x, ...) -> TensorIterator(x, ...; LSTMCell)"""
-    _replace(node.of)
-    return True
+    return [ModelValue(output) for output in _loop_over_cells(node.of)]
 
 
-def _replace(node: Node) -> None:
+def _loop_over_cells(node: Node) -> list[Output]:
     cell, states = CELLS[node._op.name]
     reverse = str(node._attrs["direction"]).lower() == "reverse"
     data, lengths = node.input_value(0), node.input_value(1 + states)
@@ -63,8 +62,8 @@ def _replace(node: Node) -> None:
     steps = loop.get_concatenated_slices(body.steps.output(0), *slices)
     outputs = [_reverse(steps, lengths) if turn else steps]
     outputs += [loop.get_iter_value(body.results[i].output(0), -1) for i in range(states)]
-    for i, (old, new) in enumerate(zip(node.outputs(), outputs, strict=True)):
-        old.replace(_op("Unsqueeze", new, directions, name=f"{node.get_friendly_name()}.{i}"))
+    name = node.get_friendly_name()
+    return [_op("Unsqueeze", new, directions, name=f"{name}.{i}") for i, new in enumerate(outputs)]
 
 
 def _are_full(lengths: Output, data: Output) -> bool:

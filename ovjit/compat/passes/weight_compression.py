@@ -13,8 +13,8 @@ import numpy as np
 from ovjit.api.model.boundary import Constant, constant_node
 from ovjit.api.model.boundary import new_output as _op
 from ovjit.api.model.model import Model
+from ovjit.api.model.model_rules import ModelNode
 from ovjit.api.model.node import Output
-from ovjit.api.model.on_models import SeenNode
 from ovjit.rewrite.pattern import anything, constant, op
 
 #: Elements of a group of 4 bits, and the fewest elements of a weight that is made smaller.
@@ -34,9 +34,9 @@ def compress_weights(model: Model, bits: int, group: int = GROUP) -> int:
     if group < 16 or group % 16:
         raise ValueError(f"the group size should be a multiple of 16, not {group!r}")
     order = model.get_ordered_ops()
-    products = [n for n in order if n._tensors and _PRODUCT.matches(SeenNode(n).output)]
+    products = [n for n in order if n._tensors and _PRODUCT.matches(ModelNode(n).output)]
     last = {id(_weight(n.input_value(1))) for n in products[-1:]}
-    tables = [n for n in order if n._tensors and _TABLE.matches(SeenNode(n).output)]
+    tables = [n for n in order if n._tensors and _TABLE.matches(ModelNode(n).output)]
     done: dict[int, Output | None] = {}
     for node, index in [*((n, 0) for n in tables), *((n, 1) for n in products)]:
         source = node.input_value(index)

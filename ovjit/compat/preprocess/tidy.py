@@ -11,31 +11,38 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant, Parameter, Result, constant_node
+from ovjit.api.model.boundary import Constant, constant_node
 from ovjit.api.model.custom import Op
 from ovjit.api.model.folding import COMPRESSED, fold, values_of
+from ovjit.api.model.merge_equal_nodes import merge_equal_nodes
 from ovjit.api.model.model import Model
+from ovjit.api.model.model_rules import (
+    ModelNode,
+    ModelUses,
+    ModelValue,
+    ModelWriter,
+    apply_rules,
+    copy_rt_info,
+)
 from ovjit.api.model.node import Input, Node, Output, make_node
-from ovjit.api.model.on_models import Seen, SeenNode, Users, apply_rules
-from ovjit.api.model.subgraphs import SubGraphNode
-from ovjit.graph.shapes import is_static
 from ovjit.records import NamedTuple
+from ovjit.rewrite.canonical import multiply_by_reciprocal
 from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import rule
+from ovjit.rewrite.weight_scales import scale_inputs
 
 #: Marks what scales and subtracts before a model, and what that has become part of.
 NOTE = "preprocessing_0"
 _HALVES = {"f16", "bf16"}
-_REALS = {"f32", "f16", "f64"}
 
 
 def tidy(model: Model) -> None:
     """Rewrite a valid model in place. The names of its outputs and of kept operations stay."""
-    _merge_equal(model)
-    for rules in ([multiply_for_divide], [scale_weights], [convert_before_transposing]):
-        apply_rules(rules, model)
+    merge_equal_nodes(model)
+    for rules in ([multiply_by_reciprocal], [scale_weights], [convert_before_transposing]):
+        apply_rules(rules, model, names_all=False)
     fold(model, keep=_is_unfolded)
-    apply_rules([reorder_weights], model)
+    apply_rules([reorder_weights], model, names_all=False)
     fold(model, keep=_is_unfolded)
 
 
@@ -43,14 +50,14 @@ def _is_unfolded(node: Node) -> bool:
     """True for nodes that are not folded: ShapeOf, FakeQuantize, conversions of half or quantized weights."""
     if _KEPT.fits(node._op):
         return True
-    widened = _WIDENED.first(SeenNode(node).output)
+    widened = _WIDENED.first(ModelNode(node).output)
     return widened is not None and (widened["x"].dtype in _HALVES or _is_scaled(node))
 
 
 #: Shapes and fake quantization; small numbers that become reals.
 _KEPT = op["ShapeOf FakeQuantize"](...)
-_WIDENED = op.Convert(value("x").where(lambda x: x.dtype in _HALVES or x.dtype in COMPRESSED))
 _WIDENED_HALF = op.Convert(value("x").where(lambda x: x.dtype in _HALVES))
+_WIDENED = op.Convert(value("x").where(lambda x: x.dtype in _HALVES or x.dtype in COMPRESSED))
 
 
 def _is_scaled(node: Node) -> bool:
@@ -66,127 +73,22 @@ def mark(output: Output) -> Output:
     return output
 
 
-def _take_notes(target: Any, *others: Any) -> None:
-    """Copy the runtime information of other nodes or tensors, without overwriting."""
-    for other in others:
-        for key, note in (other._rt_info._items if other._rt_info is not None else {}).items():
-            target.get_rt_info()._items.setdefault(key, note)
-
-
-def _stand_in(new: Node, old: Node) -> None:
-    """`new` gets the name, the notes and the consumers of `old`, both of one output: a result's layout is
-    noted at the tensor that it takes."""
-    new.set_friendly_name(old.get_friendly_name())
-    _take_notes(new, old)
-    _take_notes(new._tensors[0], old._tensors[0])
-    old.output(0).replace(new.output(0))
-
-
 def _number(port: Output) -> np.ndarray | None:
     return port._node.value if isinstance(port._node, Constant) else None
 
 
-# -- equal operations ---------------------------------------------------------------------------------------
+# -- scales -------------------------------------------------------------------------------------------------
 
 
-def _merge_equal(model: Model) -> None:
-    users = Users(model)
-    nodes_by_key: dict[Any, list[Node]] = {}
-    for node in users.nodes:
-        if isinstance(node, (Constant, Parameter, Result, Op, SubGraphNode)) or not node._inputs:
-            continue
-        if node._op.stateful:
-            continue
-        alike = nodes_by_key.setdefault(
-            (node._op.name, node._op.opset, repr(node._attrs), *map(_source, node._inputs)), []
-        )
-        for i, other in enumerate(alike):
-            if not all(map(_same, node._inputs, other._inputs)):
-                continue
-            ends = [any(isinstance(t._node, Result) for t in users.all_of(n)) for n in (node, other)]
-            if all(ends):
-                continue  # both names are the user's
-            remaining, duplicate = (node, other) if ends[0] else (other, node)
-            for index in range(len(remaining._tensors)):
-                Output._of(duplicate, index).replace(remaining.output(index))
-            alike[i] = remaining
-            break
-        else:
-            alike.append(node)
-
-
-def _source(port: Output) -> Any:
-    if isinstance(port._node, Constant):
-        return port._tensor._type.dtype, port._tensor._type.shape
-    return port._node, port._index
-
-
-def _same(one: Output, other: Output) -> bool:
-    if one._node is other._node:
-        return one._index == other._index
-    first, second = _number(one), _number(other)
-    return first is not None and second is not None and first.tobytes() == second.tobytes()
-
-
-# -- divisions and scales -----------------------------------------------------------------------------------
-
-
-@rule(op.Divide(value("x"), constant("c"), auto_broadcast="numpy"))
-def multiply_for_divide(node: SeenNode, x: Seen, c: Seen) -> bool | None:
-    """x / c -> x * (1 / c)"""
-    if node.output.dtype not in ("f32", "f16") or c.constant is None:
-        return None
-    with np.errstate(divide="ignore"):
-        inverse = constant_node(np.asarray(1 / c.constant, c.constant.dtype), node.output.dtype)
-    _take_notes(inverse, node.of)
-    _stand_in(make_node("Multiply", [x.port, inverse.output(0)], {}), node.of)
-    return True
-
-
-#: Which axes of a convolution's weights are its input channels.
-_CHANNELS = {
-    "Convolution": (1,),
-    "GroupConvolution": (0, 2),
-    "ConvolutionBackpropData": (0,),
-    "GroupConvolutionBackpropData": (0, 1),
-}
-
-
-_SCALED = op.Multiply(value("x"), constant("factor"), auto_broadcast="numpy").named("scaled")
-
-
-@rule(op[" ".join(_CHANNELS)](_SCALED.once, value("weights"), ...))
-def scale_weights(node: SeenNode, x: Seen, factor: Seen, scaled: Seen, weights: Seen) -> bool | None:
-    """Convolution(x * c, w) -> Convolution(x, w * c)     c is a number, or one for each channel"""
-    placed = _among_weights(factor.port, x.port, weights.port, _CHANNELS[node.op.name])
-    if placed is None:
-        return None
-    product = make_node("Multiply", [weights.port, placed.output(0)], {})
-    folded = _evaluate(product)
-    if folded is not None:
-        product = constant_node(folded, weights.dtype)
-    for result in (placed, product, node.of):
-        _take_notes(result, scaled.port._node)
-    node.of._connect(0, x.port)
-    node.of._connect(1, product.output(0))
-    return True
-
-
-def _among_weights(factor: Output, data: Output, weights: Output, axes: tuple[int, ...]) -> Constant | None:
-    """The factor as weights are multiplied by it; None where it is none of whole channels."""
-    value, shape, kernel = _number(factor), data._tensor._type.shape, weights._tensor._type.shape
-    dtype = weights._tensor._type.dtype
-    if value is None or shape is None or not is_static(kernel) or factor._tensor._type.dtype != dtype:
-        return None
-    if dtype not in _REALS:
-        return None
-    if value.size == 1 and value.ndim <= len(shape):
-        return factor._node if value.ndim <= 1 else constant_node(value.reshape(()), dtype)  # type: ignore
-    padded = (1,) * (len(shape) - value.ndim) + value.shape
-    channels = [kernel[axis] if axis in axes else 1 for axis in range(len(kernel))]
-    if len(padded) != len(shape) or padded[1] != np.prod(channels) or value.size != padded[1]:
-        return None
-    return constant_node(value.reshape(channels), dtype)
+@rule(scale_inputs.before)
+def scale_weights(
+    w: ModelWriter, node: ModelNode, x: ModelValue, factor: ModelValue, weights: ModelValue
+) -> Any:
+    """`scale_inputs`, also of weights that nodes compute -> a convolution of constant weights"""
+    computed = _evaluate(weights.port._node)
+    if computed is not None:
+        weights = w.b.constant(computed, weights.dtype)
+    return scale_inputs.after(w, node, x, factor, weights)
 
 
 def _evaluate(node: Node) -> np.ndarray | None:
@@ -196,9 +98,9 @@ def _evaluate(node: Node) -> np.ndarray | None:
         if isinstance(inner, Constant):
             values[inner] = [inner.value]
             continue
-        if not inner._inputs or isinstance(inner, (Op, SubGraphNode)) or inner._op.stateful:
+        if not inner._inputs or isinstance(inner, Op) or not inner._op.may_fold:
             return None
-        if _WIDENED_HALF.matches(SeenNode(inner).output):
+        if _WIDENED_HALF.matches(ModelNode(inner).output):
             return None
         result = values_of(inner, [values[source._node][source._index] for source in inner._inputs])
         if result is None:
@@ -212,15 +114,11 @@ def _evaluate(node: Node) -> np.ndarray | None:
 
 @rule(op.Convert(op.Transpose(value("x"), constant("order")).named("transposed").once))
 def convert_before_transposing(
-    node: SeenNode, x: Seen, order: Seen, transposed: Seen, readers: Users
-) -> bool:
+    w: ModelWriter, node: ModelNode, x: ModelValue, order: ModelValue, transposed: ModelValue
+) -> Any:
     """Convert(Transpose(x)) -> Transpose(Convert(x))"""
-    transpose = transposed.port._node
-    converted = Node._new(node.op, [x.port], node.of._attrs)
-    result = Node._new(transpose._op, [converted.output(0), order.port], transpose._attrs)
-    _stand_in(result, node.of)
-    readers.live |= {converted, result}
-    return True
+    converted = w.b.add(node.op, [x], node.attrs).output
+    return w.b.add(transposed.node.op, [converted, order], transposed.node.attrs).output
 
 
 class _Reorder(NamedTuple):
@@ -231,10 +129,12 @@ class _Reorder(NamedTuple):
 
 
 @rule(op.Gather(value("x"), constant("order"), constant("axis"), batch_dims=lambda n: not n))
-def reorder_weights(node: SeenNode, x: Seen, order: Seen, axis: Seen, readers: Users) -> bool | None:
+def reorder_weights(
+    node: ModelNode, x: ModelValue, order: ModelValue, axis: ModelValue, readers: ModelUses
+) -> ModelValue | None:
     """Convolution(f(Gather(x, another order of channels)), w) -> Convolution(f'(x), w in that order)"""
     numbers, axis_value, shape = order.constant, axis.constant, x.shape
-    if node.of not in readers.live or numbers is None or axis_value is None:
+    if numbers is None or axis_value is None:
         return None
     if shape is None or numbers.ndim != 1 or axis_value.size != 1:
         return None
@@ -248,16 +148,15 @@ def reorder_weights(node: SeenNode, x: Seen, order: Seen, axis: Seen, readers: U
     for target, along in dict.fromkeys(reorders):
         source = target.get_source_output()
         result = make_node("Gather", [source, back, constant_node([along]).output(0)], {}, opset=8)
-        _take_notes(result, node.of, source._node)
+        copy_rt_info(result, node.of, source._node)
         target._node._connect(target._index, result.output(0))
-    node.of.output(0).replace(x.port)
-    return True
+    return x
 
 
 _ARITHMETIC = {"Add", "Subtract", "Multiply", "Divide", "Power", "Maximum", "Minimum"}
 
 
-def _find_reorders(users: Users, node: Node, axis: int, length: int) -> list[_Reorder] | None:
+def _find_reorders(users: ModelUses, node: Node, axis: int, length: int) -> list[_Reorder] | None:
     """The nodes that can absorb a channel order of a node's output; None unless all its consumers are
     convolutions."""
     reorders: list[_Reorder] = []
@@ -265,7 +164,7 @@ def _find_reorders(users: Users, node: Node, axis: int, length: int) -> list[_Re
     convolutions = 0
     while pending:
         node, axis = pending.pop()
-        targets = users.of(node)
+        targets = users.inputs_of(node)
         if not targets:
             return None
         for target in targets:

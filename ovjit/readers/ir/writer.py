@@ -22,8 +22,8 @@ from ovjit.api.arguments import flag, takes
 from ovjit.api.model.boundary import Constant, Parameter, Result, to_storage
 from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model, check_model
+from ovjit.api.model.model_rules import ModelNode
 from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, Node
-from ovjit.api.model.on_models import SeenNode
 from ovjit.api.model.paged import HEADS_NOTE, PagedAttentionExtension, noted_heads
 from ovjit.api.model.rt_info import as_text
 from ovjit.api.model.subgraphs import SubGraphNode, inside_body
@@ -412,7 +412,7 @@ _SCALED = frozenset(("i8", "u8", "i4", "u4", "nf4", "f8e4m3", "f8e5m2"))
 def is_quantized(model: Model) -> bool:
     """Whether the model itself, its bodies aside, quantizes something or has weights of few bits times a
     constant scale. OpenVINO then makes no constant f16, as those are what accuracy depends on."""
-    return any(_QUANTIZED.matches(SeenNode(node).output) for node in model.get_ops() if node._tensors)
+    return any(_QUANTIZED.matches(ModelNode(node).output) for node in model.get_ops() if node._tensors)
 
 
 _WIDENED = op.Convert(constant("weights").where(lambda weights: weights.dtype in _SCALED))

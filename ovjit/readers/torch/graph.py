@@ -11,9 +11,10 @@ from typing import Any
 
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.folding import fold
+from ovjit.api.model.merge_equal_nodes import merge_equal_nodes
 from ovjit.api.model.model import Model
+from ovjit.api.model.model_rules import apply_rules
 from ovjit.api.model.node import Output
-from ovjit.api.model.on_models import apply_rules
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim, is_static
@@ -24,14 +25,14 @@ from ovjit.readers.torch.dimensions import Shared, TorchDraft
 from ovjit.readers.torch.fusions.activations import ACTIVATIONS
 from ovjit.readers.torch.fusions.attention import ATTENTION
 from ovjit.readers.torch.fusions.batch_norms import BATCH_NORMS
-from ovjit.readers.torch.fusions.constants import INPUTS, join_constants
-from ovjit.readers.torch.fusions.equal_nodes import merge_equal
+from ovjit.readers.torch.fusions.constants import join_constants
 from ovjit.readers.torch.fusions.nibbles import keep_packed
 from ovjit.readers.torch.fusions.transposes import MOVEMENTS
 from ovjit.readers.torch.operators.quantized import keep_on_grid
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Complex, Number, Stacked, constant_of, element_type, is_complex
 from ovjit.rewrite.pattern import op
+from ovjit.rewrite.weight_scales import WEIGHT_AXES
 
 #: Of constant weights, these become integers with a scale.
 _FAKE = op["FakeQuantize FakeConvert"](...)
@@ -206,7 +207,7 @@ class TorchReader(TorchDraft):
         fold(result, keep_compressed=True, keep=self.is_unfolded)
         compress_quantized(result)
         keep_packed(result)
-        merge_equal(result)
+        merge_equal_nodes(result)
         for rules in (*MOVEMENTS, *BATCH_NORMS, *ACTIVATIONS, *ATTENTION):
             apply_rules(rules, result)
         _forget_unread(result)
@@ -279,12 +280,12 @@ def _image_type(target: Any) -> tuple[str, tuple[Dim, ...]] | None:
     """The element type and shape, of known channels, that a convolution of known weights wants of its images.
     None for other targets."""
     node, kind = target.get_node(), target.get_node().get_type_name()
-    if target.get_index() or kind not in INPUTS:
+    if target.get_index() or kind not in WEIGHT_AXES:
         return None
     weights = node.input_value(1)._tensor._type
     if not is_static(weights.shape):
         return None
-    channels = math.prod(weights.shape[axis] for axis in INPUTS[kind])
+    channels = math.prod(weights.shape[axis] for axis in WEIGHT_AXES[kind].inputs)
     spatial = len(weights.shape) - (3 if kind.startswith("Group") else 2)
     return weights.dtype, (ANY, channels, *[ANY] * spatial)
 

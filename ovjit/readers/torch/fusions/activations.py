@@ -4,16 +4,13 @@ does so, too."""
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import numpy as np
-
-from ovjit.api.model.node import Node, Output
-from ovjit.api.model.on_models import Seen, SeenNode, made_constant, made_node
-from ovjit.graph.dtypes import numpy_dtype
-from ovjit.rewrite.formulas import mean, root, squared
+from ovjit.api.model.model_rules import ModelNode, ModelValue
+from ovjit.rewrite.canonical import SIGNED, add_negative, is_weight
+from ovjit.rewrite.formulas import mean, squared
 from ovjit.rewrite.pattern import Pattern, constant, number, number_of, op, value
-from ovjit.rewrite.rules import Rule, rule
+from ovjit.rewrite.rules import Rule, rewrite
+from ovjit_ops.normalization.recognize import MVN, by_root
 
 #: How far a number of a formula may be from what modules write for it.
 CLOSE = 1e-4
@@ -23,7 +20,7 @@ def _about(expected: float) -> Pattern:
     return constant("").where(lambda value: _is_about(value, expected))
 
 
-def _is_about(value: Seen, expected: float) -> bool:
+def _is_about(value: ModelValue, expected: float) -> bool:
     actual = number_of(value)
     return actual is not None and math.isclose(actual, expected, rel_tol=CLOSE)
 
@@ -44,116 +41,50 @@ _WITHIN_6 = op.Clamp(X + 3.0, min=0.0, max=6.0)
 _SIXTH = _about(1 / 6)
 
 
-def _as(before: Pattern, operation: str, **attributes: Any) -> Rule:
-    """The rule that makes one operation of x, where it has the shape of the expression."""
-
-    @rule(before)
-    def fused(node: SeenNode, x: Seen) -> bool | None:
-        return _replace(node, operation, [x.port], x, **attributes)
-
-    return fused
+def _keeps_type(node: ModelNode, x: ModelValue) -> bool:
+    return x.shape is not None and node.output.shape == x.shape and node.output.dtype == x.dtype
 
 
-def _replace(node: SeenNode, operation: str, inputs: list[Output], x: Seen, **attributes: Any) -> bool | None:
-    if x.shape is None or node.output.shape != x.shape or node.output.dtype != x.dtype:
-        return None
-    node.output.port.replace(made_node(operation, inputs, node.of.get_friendly_name(), **attributes))
-    return True
+def _as(before: Pattern, after: Pattern) -> Rule:
+    """The rule that writes one operation of x, where it has the type and shape of the expression."""
+    return rewrite(before, after, _keeps_type)
 
 
-@rule(X * op.Sigmoid(X * number("beta")))
-def _swish_of(node: SeenNode, x: Seen, beta: float) -> bool | None:
-    """x * sigmoid(x * beta) -> Swish(x, beta)"""
-    name = f"{node.of.get_friendly_name()}/beta"
-    return _replace(
-        node, "Swish", [x.port, made_constant(np.array(beta, numpy_dtype(x.dtype)), x.dtype, name)], x
-    )
+def _is_range(node: ModelNode, x: ModelValue, low: float, high: float) -> bool:
+    return low <= high and _keeps_type(node, x)
 
 
-@rule(
-    op.Minimum(op.Maximum(X, number("low")), number("high"))
-    | op.Maximum(op.Minimum(X, number("high")), number("low"))
-)
-def _clamp(node: SeenNode, x: Seen, low: float, high: float) -> bool | None:
-    """min(max(x, low), high) -> Clamp(x), and so in the other order"""
-    return _replace(node, "Clamp", [x.port], x, min=low, max=high) if low <= high else None
+def _is_positive(node: ModelNode, x: ModelValue, eps: float) -> bool:
+    return eps > 0 and _keeps_type(node, x)
 
 
+_LOW, _HIGH, _BETA = map(number, ("low", "high", "beta"))
+_MIN_OF_MAX = op.Minimum(op.Maximum(X, _LOW), _HIGH) | op.Maximum(op.Minimum(X, _HIGH), _LOW)
 _CENTRED = X - mean(X)
-_TOTAL = mean(squared(_CENTRED)) + number("eps")
-
-
-@rule(_CENTRED / root(_TOTAL) | _CENTRED * _TOTAL**-0.5)
-def _normalize(node: SeenNode, x: Seen, axes: tuple[int, ...], eps: float) -> bool | None:
-    """(x - mean(x)) / sqrt(variance(x) + eps) -> MVN(x)"""
-    if eps <= 0:
-        return None
-    port = made_constant(np.array(axes, np.int64), "i64", f"{node.of.get_friendly_name()}/axes")
-    return _replace(node, "MVN", [x.port, port], x, normalize_variance=True, eps=eps, eps_mode="INSIDE_SQRT")
-
 
 _RULES = [
-    _as(_BY_ERF, "Gelu", approximation_mode="ERF"),
-    _as(_BY_TANH, "Gelu", approximation_mode="TANH"),
-    _as(_WITHIN_6 / 6.0 | _WITHIN_6 * _SIXTH, "HSigmoid"),
-    _as(X * op.HSigmoid(X) | (X * _WITHIN_6) / 6.0 | (X * _WITHIN_6) * _SIXTH, "HSwish"),
-    _as(X * op.Tanh(op.SoftPlus(X)), "Mish"),
-    _as(op.Log(op.Exp(X) + 1.0), "SoftPlus"),
-    _as(X * op.Sigmoid(X), "Swish"),
-    _swish_of,
-    _clamp,
-    _normalize,
+    _as(_BY_ERF, op.Gelu(X, approximation_mode="ERF")),
+    _as(_BY_TANH, op.Gelu(X, approximation_mode="TANH")),
+    _as(_WITHIN_6 / 6.0 | _WITHIN_6 * _SIXTH, op.HSigmoid(X)),
+    _as(X * op.HSigmoid(X) | (X * _WITHIN_6) / 6.0 | (X * _WITHIN_6) * _SIXTH, op.HSwish(X)),
+    _as(X * op.Tanh(op.SoftPlus(X)), op.Mish(X)),
+    _as(op.Log(op.Exp(X) + 1.0), op.SoftPlus(X)),
+    _as(X * op.Sigmoid(X), op.Swish(X)),
+    _as(X * op.Sigmoid(X * _BETA), op.Swish(X, _BETA)),
+    rewrite(_MIN_OF_MAX, op.Clamp(X, min=_LOW, max=_HIGH), _is_range),
+    rewrite(by_root(_CENTRED, mean(squared(_CENTRED))), MVN, _is_positive),
 ]
 
 
-#: Types of differences that become sums.
-_SIGNED = ("f32", "f64", "f16", "bf16", "i32", "i64")
+def _is_neutral(node: ModelNode, x: ModelValue) -> bool:
+    """False for inputs and constants, which keep nodes of their own, and for weights."""
+    is_computed = x.node.op.role not in ("parameter", "constant") and not is_weight(x)
+    return is_computed and x.dtype in SIGNED and _keeps_type(node, x)
 
 
-@rule(op.Subtract(X, constant("subtracted")))
-def _add_negated(node: SeenNode, x: Seen, subtracted: Seen) -> bool | None:
-    """x - constant -> x + -constant. Differences of constants are zero points of packed weights."""
-    numbers = subtracted.constant
-    if numbers is None or x.dtype not in _SIGNED or _is_stored(x.port.get_node()):
-        return None
-    name = node.of.get_friendly_name()
-    other = made_constant(-numbers, x.dtype, f"{name}/negated")
-    node.output.port.replace(made_node("Add", [x.port, other], name, **node.attrs))
-    return True
+_ONES = constant("").where(lambda c: c.constant.size and (c.constant == 1).all())
+_ZEROS = constant("").where(lambda c: not c.constant.any())
 
-
-@rule(X * constant("factor") | X / constant("factor"))
-def _once(node: SeenNode, x: Seen, factor: Seen) -> bool | None:
-    """x * 1, x / 1 -> x, where that has the shape of the product: scales that nothing has trained"""
-    numbers = factor.constant
-    if numbers is None or not numbers.size or not (numbers == 1).all() or _is_stored(x.port.get_node()):
-        return None
-    return _left_out(node, x)
-
-
-@rule(X + constant("added"))
-def _nothing_added(node: SeenNode, x: Seen, added: Seen) -> bool | None:
-    """x + 0 -> x, where that has the shape of the sum: biases that nothing has trained"""
-    numbers = added.constant
-    return None if numbers is None or numbers.any() else _left_out(node, x)
-
-
-def _left_out(node: SeenNode, x: Seen) -> bool | None:
-    """Replace a node by its operand, where that has its shape. Inputs and constants keep theirs."""
-    if x.shape is None or node.output.shape != x.shape or x.dtype != node.output.dtype:
-        return None
-    if x.dtype not in _SIGNED or x.port.get_node().get_type_name() in ("Parameter", "Constant"):
-        return None
-    node.output.port.replace(x.port)
-    return True
-
-
-def _is_stored(node: Node) -> bool:
-    """Whether a value is a constant, perhaps of another type or with a zero point."""
-    while node.get_type_name() in ("Convert", "Subtract"):
-        node = node.input_value(0).get_node()
-    return node.get_type_name() == "Constant"
-
-
-#: Lists of rules that are applied one after another.
-ACTIVATIONS = [_RULES, [_add_negated], [_nothing_added, _once]]
+#: Lists of rules that are applied one after another. The last is about scales and biases that nothing has
+#: trained.
+ACTIVATIONS = [_RULES, [add_negative], [rewrite(X * _ONES | X / _ONES | X + _ZEROS, X, _is_neutral)]]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.api.model.node import Output
-from ovjit.api.model.on_models import Seen, SeenNode, made_constant, made_node
+from ovjit.api.model.model_rules import ModelNode, ModelValue, ModelWriter
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.shapes import Interval
 from ovjit.graph.symbolic import statically_known_equal
@@ -18,7 +17,7 @@ from ovjit.rewrite.rules import rule
 _LEAST, _MASKED = 3, 4
 
 
-def _is_single(value: Seen) -> bool:
+def _is_single(value: ModelValue) -> bool:
     return value.shape is not None and all(d == 1 for d in value.shape)
 
 
@@ -35,23 +34,24 @@ _SCALED = op.Multiply(value("k"), value("scale").where(_is_single))
 
 @rule(op.MatMul(_WEIGHTS.once, value("v"), transpose_a=False, transpose_b=False))
 def write_attention(
-    node: SeenNode, weights: Seen, product: Seen, q: Seen, v: Seen, scale: Seen | None = None,
-    mask: Seen | None = None, sum: Seen | None = None,
-) -> bool | None:  # fmt: skip
+    w: ModelWriter, node: ModelNode, weights: ModelValue, product: ModelValue, q: ModelValue, v: ModelValue,
+    scale: ModelValue | None = None, mask: ModelValue | None = None, sum: ModelValue | None = None,
+) -> ModelValue | None:  # fmt: skip
     """MatMul(Softmax(MatMul(q, k^T) * scale + mask), v) -> ScaledDotProductAttention(q, k, v, mask, scale)
 
     One number scales the scores or k. Not matched: quotients, several masks, numbers of heads that may
     differ, masks that change the lengths of the scores, and weights that another node reads. A mask of open
     lengths is taken to have those of the scores. These are OpenVINO's conditions.
     """
-    return _write(node, weights, product, q, v, scale, mask, sum)
+    return _write(w, node, weights, product, q, v, scale, mask, sum)
 
 
 @rule(op.MatMul(_PART.once, value("v"), transpose_a=False, transpose_b=False))
 def write_attention_with_sinks(
-    node: SeenNode, weights: Seen, part: Seen, joined: Seen, greatest: Seen, sinks: Seen, product: Seen,
-    q: Seen, v: Seen, scale: Seen | None = None, mask: Seen | None = None, sum: Seen | None = None,
-) -> bool | None:  # fmt: skip
+    w: ModelWriter, node: ModelNode, weights: ModelValue, part: ModelValue, joined: ModelValue,
+    greatest: ModelValue, sinks: ModelValue, product: ModelValue, q: ModelValue, v: ModelValue,
+    scale: ModelValue | None = None, mask: ModelValue | None = None, sum: ModelValue | None = None,
+) -> ModelValue | None:  # fmt: skip
     """x = Concat(MatMul(q, k^T) * scale + mask, sinks)
     MatMul(Slice(Softmax(x - ReduceMax(x))), v) -> ScaledDotProductAttention(q, k, v, mask, scale, sinks)
 
@@ -75,21 +75,21 @@ def write_attention_with_sinks(
     scores = joined.node.inputs[0]
     if not product.node.attrs["transpose_b"]:
         return None
-    return _write(node, scores, product, q, v, scale, mask, sum, sinks, weights.node.attrs["axis"])
+    return _write(w, node, scores, product, q, v, scale, mask, sum, sinks, weights.node.attrs["axis"])
 
 
-def _is_greatest(value: Seen) -> bool:
+def _is_greatest(value: ModelValue) -> bool:
     """Whether this is the maximum along the last axis, which stays."""
     attrs = value.node.attrs
     if _TOP.fits(value.node.op):
-        of_values = value.port.get_index() == 0 and attrs["mode"] == "max"
+        of_values = value.index == 0 and attrs["mode"] == "max"
         return of_values and attrs["axis"] in (-1, 3) and list(value.shape or ())[-1:] == [1]
     axes = value.node.inputs[1].constant
     along = None if axes is None else axes.reshape(-1).tolist()
     return along in ([-1], [3]) and bool(attrs["keep_dims"])
 
 
-def _leaves_last_out(cut: Seen, axis: int) -> bool:
+def _leaves_last_out(cut: ModelValue, axis: int) -> bool:
     """Whether this is a Slice of all but the last element along the axis."""
     numbers = [x.constant for x in cut.node.inputs[1:]]
     bounds = [int(x.reshape(-1)[0]) for x in numbers if x is not None and x.size == 1]
@@ -97,9 +97,10 @@ def _leaves_last_out(cut: Seen, axis: int) -> bool:
 
 
 def _write(
-    node: SeenNode, weights: Seen, product: Seen, q: Seen, v: Seen, scale: Seen | None, mask: Seen | None,
-    sum: Seen | None, sinks: Seen | None = None, axis: int | None = None,
-) -> bool | None:  # fmt: skip
+    w: ModelWriter, node: ModelNode, weights: ModelValue, product: ModelValue, q: ModelValue, v: ModelValue,
+    scale: ModelValue | None, mask: ModelValue | None, sum: ModelValue | None,
+    sinks: ModelValue | None = None, axis: int | None = None,
+) -> ModelValue | None:  # fmt: skip
     """Put attention in place of `node`, whose scores have the shape of `weights`. None where it cannot be."""
     rank, key = len(weights.shape or ()), _key_of(product)
     axis = weights.node.attrs["axis"] if axis is None else axis
@@ -111,26 +112,22 @@ def _write(
         return None
     if sum is not None and not _keeps_lengths(sum, product):
         return None
-    name = node.of.get_friendly_name()
-    kind = node.output.dtype
-    mask_port = _number(0, kind, f"{name}/mask") if mask is None else _fit_mask(mask, f"{name}/mask")
-    factor = scale or key.scale
-    scale_port = _number(1, kind, f"{name}/scale") if factor is None else _scalar(factor, f"{name}/scale")
-    inputs = [q.port, _turned_back(key, name), v.port, mask_port, scale_port]
-    inputs += [] if sinks is None else [sinks.port]
-    node.output.port.replace(made_node("ScaledDotProductAttention", inputs, name, causal=False))
-    return True
+    factor, kind = scale or key.scale, node.output.dtype
+    fitted_mask = _number(w, 0, kind) if mask is None else _fit_mask(w, mask)
+    scalar = _number(w, 1, kind) if factor is None else _scalar(w, factor)
+    inputs = [q, _turned_back(w, key), v, fitted_mask, scalar]
+    return w("ScaledDotProductAttention", *inputs, *([] if sinks is None else [sinks]), causal=False)
 
 
 class _Key(NamedTuple):
     """The second factor of the scores, as it is or turned, without its scale."""
 
-    k: Seen
+    k: ModelValue
     is_turned: bool
-    scale: Seen | None
+    scale: ModelValue | None
 
 
-def _key_of(product: Seen) -> _Key | None:
+def _key_of(product: ModelValue) -> _Key | None:
     """None where the key is a product with something else than a number."""
     k = product.node.inputs[1]
     is_turned = not product.node.attrs["transpose_b"]
@@ -140,7 +137,7 @@ def _key_of(product: Seen) -> _Key | None:
     return None if op.Multiply(...).matches(k) else _Key(k, is_turned, None)
 
 
-def _keeps_heads(values: list[Seen], rank: int) -> bool:
+def _keeps_heads(values: list[ModelValue], rank: int) -> bool:
     """Whether all have this rank, and surely the same number of heads."""
     shapes = [value.shape for value in values]
     if any(shape is None or len(shape) != rank for shape in shapes):
@@ -148,7 +145,7 @@ def _keeps_heads(values: list[Seen], rank: int) -> bool:
     return all(statically_known_equal(shape[-3], shapes[0][-3]) for shape in shapes)
 
 
-def _keeps_lengths(total: Seen, product: Seen) -> bool:
+def _keeps_lengths(total: ModelValue, product: ModelValue) -> bool:
     """Whether the scores with their mask have as many rows and columns as without it."""
     first, result = total.node.inputs[0].shape, total.shape
     if first is None or result is None or product.shape is None:
@@ -159,44 +156,38 @@ def _keeps_lengths(total: Seen, product: Seen) -> bool:
     return all(statically_known_equal(a, b) for a, b in zip(result[-2:], product.shape[-2:], strict=True))
 
 
-def _turned_back(key: _Key, name: str) -> Output:
+def _turned_back(w: ModelWriter, key: _Key) -> ModelValue:
     """The key with a row for each position."""
     if not key.is_turned:
-        return key.k.port
+        return key.k
     if (before := input_of_transpose(key.k)) is not None:
-        return before.port
+        return before
     rank = len(key.k.shape or ())
-    order = made_constant(np.array([*range(rank - 2), rank - 1, rank - 2]), "i64", f"{name}/Constant")
-    return made_node("Transpose", [key.k.port, order], f"{name}/Transpose")
+    return w("Transpose", key.k, [*range(rank - 2), rank - 1, rank - 2])
 
 
-def _fit_mask(mask: Seen, name: str) -> Output:
+def _fit_mask(w: ModelWriter, mask: ModelValue) -> ModelValue:
     """The mask with two dimensions or more, none of which is a leading 1 before those."""
     shape = mask.shape or ()
     lengths = [*shape[:-2], None]
     ones = next(i for i, d in enumerate(lengths) if d != 1)
     missing = 2 - len(shape)
     if not ones and missing <= 0:
-        return mask.port
+        return mask
     if mask.constant is not None:
-        elements = mask.constant.reshape((1,) * missing + mask.constant.shape[ones:])
-        return made_constant(elements, mask.dtype, name)
-    axes = made_constant(np.arange(max(ones, missing)), "i64", f"{name}/Constant")
-    return made_node("Squeeze" if ones else "Unsqueeze", [mask.port, axes], name)
+        return w.b.constant(mask.constant.reshape((1,) * missing + mask.constant.shape[ones:]), mask.dtype)
+    return w("Squeeze" if ones else "Unsqueeze", mask, [*range(max(ones, missing))])
 
 
-def _scalar(factor: Seen, name: str) -> Output:
+def _scalar(w: ModelWriter, factor: ModelValue) -> ModelValue:
     """A factor of one element with one dimension or none."""
     if factor.constant is not None:
-        return made_constant(factor.constant.reshape(()), factor.dtype, name)
-    if len(factor.shape or ()) < 2:
-        return factor.port
-    one = made_constant(np.array([1]), "i64", f"{name}/Constant")
-    return made_node("Reshape", [factor.port, one], name, special_zero=False)
+        return w.b.constant(factor.constant.reshape(()), factor.dtype)
+    return factor if len(factor.shape or ()) < 2 else w("Reshape", factor, [1], special_zero=False)
 
 
-def _number(number: float, kind: str, name: str) -> Output:
-    return made_constant(np.array(number, numpy_dtype(kind)), kind, name)
+def _number(w: ModelWriter, number: float, kind: str) -> ModelValue:
+    return w.b.constant(np.array(number, numpy_dtype(kind)), kind)
 
 
 ATTENTION = [[write_attention, write_attention_with_sinks]]
