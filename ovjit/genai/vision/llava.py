@@ -41,7 +41,7 @@ class Llava(Family):
             (old - new) // 2 for old, new in zip(resized.shape[:2], self._crop, strict=True)
         )
         cropped = resized[first_row : first_row + self._crop[0], first_column : first_column + self._crop[1]]
-        return normalize(cropped, self._mean, self._deviation)
+        return normalize(cropped[None], self._mean, self._deviation)
 
     def encode(self, image: np.ndarray) -> Visual:
         request = self._requests["vision_embeddings"]

@@ -110,7 +110,5 @@ def resize_columns(a, unused, unused2, unused3):
             i += 1
         for column in range(new):
             pixels = memory + (ld[i32](ld(a, 2) + column * 4) + 0) * 3 * VL * 4
-            sum_columns(
-                pixels, ld(a, 3) + column * taps * 4, taps, target + column * 3, new * 3, rows - row
-            )
+            sum_columns(pixels, ld(a, 3) + column * taps * 4, taps, target + column * 3, new * 3, rows - row)
     return 0
