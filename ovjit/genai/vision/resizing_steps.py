@@ -39,8 +39,8 @@ def round_sums(sums):
 
 @routine
 def resize_rows(a, unused, unused2, unused3):
-    """source u8 [rows, size], target u8 [new rows, size], begins i32 [new rows], weights i32 [new rows, taps],
-    new rows, taps, size: each new row is a sum of `taps` rows from its begin on."""
+    """source u8 [rows, size], target u8 [new rows, size], begins i32 [new rows], weights i32 [new rows,
+    taps], new rows, taps, size: each new row is a sum of `taps` rows from its begin on."""
     target = ld(a, 1)
     taps = ld(a, 5)
     size = ld(a, 6)
@@ -88,8 +88,8 @@ def sum_columns(pixels, weights, taps, target, step, count):
 @routine
 def resize_columns(a, unused, unused2, unused3):
     """source u8 [rows, columns, 3], target u8 [rows, new columns, 3], begins i32 [new columns], weights i32
-    [new columns, taps], rows, taps, columns, new columns, memory i32 [columns, 3, lanes]: each new column is a
-    sum of `taps` columns from its begin on."""
+    [new columns, taps], rows, taps, columns, new columns, memory i32 [columns, 3, lanes]: each new column is
+    a sum of `taps` columns from its begin on."""
     rows = ld(a, 4)
     taps = ld(a, 5)
     step = ld(a, 6) * 3
