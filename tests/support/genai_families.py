@@ -420,6 +420,7 @@ def programs(genai: Any, folder: Path, kind: str) -> Iterator[Program]:
 
     if not backend:
         yield "history", history
+        yield from batch_programs(genai, folder, turns, two)
     if kind.startswith("qwen"):
         yield from video_programs(genai, ov, run, one)
         parts = [{"type": "text", "text": "look"}, {"type": "video"}, {"type": "text", "text": "so"}]
@@ -432,6 +433,76 @@ def programs(genai: Any, folder: Path, kind: str) -> Iterator[Program]:
                     videos=[clip(ov, 6, 30, 21)],
                 ),
             )
+
+
+def scheduler(genai: Any, **fields: Any) -> Any:
+    config = genai.SchedulerConfig()
+    for name, value in {"num_kv_blocks": 128, **fields}.items():
+        setattr(config, name, value)
+    return config
+
+
+def batch_programs(
+    genai: Any, folder: Path, turns: list[tuple[str, dict[str, Any]]], two: Any
+) -> Iterator[Program]:
+    """Those of a ContinuousBatchingPipeline, whose prompts are read in chunks, and of a VLMPipeline that drops blocks of its cache."""
+    options = scheduler(genai, max_num_batched_tokens=16, enable_prefix_caching=True)
+    pipe = genai.ContinuousBatchingPipeline(folder, options, "CPU", EXACT)
+    config = genai.GenerationConfig(max_new_tokens=8, ignore_eos=True, logprobs=1)
+    images = turns[0][1]["images"]
+
+    def run(prompts: list[Any], *arguments: Any, **fields: Any) -> Any:
+        own = genai.GenerationConfig(**{"max_new_tokens": 8, "ignore_eos": True, "logprobs": 1, **fields})
+        results = pipe.generate(prompts, *arguments, [own] * len(prompts))
+        return [[r.texts, r.scores, [reason.name for reason in r.finish_reasons], r.perf_metrics.get_num_input_tokens()] for r in results]  # fmt: skip
+
+    for name in ("batch", "batch again"):  # with prefixes of the first one
+        yield name, lambda: run(["is it so?", "hello", "hello"], [images, [], images[:1]])
+    yield "batch beams", lambda: run(["hello"], [images[:1]], num_beams=3, num_return_sequences=2, logprobs=0)
+    yield "batch of too few", lambda: run(["is it so?", "hello"], [images])
+
+    def text() -> Any:
+        (result,) = pipe.generate(["hello"], [config])
+        return [result.m_generation_ids, result.m_scores]
+
+    yield "batch text", text
+
+    def add(*arguments: Any) -> Any:
+        handle = pipe.add_request(7, "is it so?", *arguments, config)
+        while pipe.has_non_finished_requests():
+            pipe.step()
+        return [[output.generated_ids, output.score] for output in handle.read_all()]
+
+    yield "request", lambda: add(images)
+    yield "request text", add
+
+    def chat() -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pipe.start_chat("numbers")
+            results = [run([prompt], [shown.get("images", [])]) for prompt, shown in turns]
+            pipe.finish_chat()
+        return results
+
+    yield "batch chat", chat
+
+    def history() -> Any:
+        messages, results = genai.ChatHistory(), []
+        for prompt, shown in turns:
+            messages.append({"role": "user", "content": prompt})
+            results += run([messages], [shown.get("images", [])])
+            messages.append({"role": "assistant", "content": results[-1][0][0]})
+        return results
+
+    yield "batch history", history
+
+    def evict() -> Any:
+        eviction = genai.CacheEvictionConfig(32, 32, 96, genai.AggregationMode.NORM_SUM)
+        few = scheduler(genai, use_cache_eviction=True, cache_eviction_config=eviction)
+        evicting = genai.VLMPipeline(folder, "CPU", scheduler_config=few, **EXACT)
+        return evicting.generate("is it so?", images=[*images, two], max_new_tokens=8, ignore_eos=True).texts
+
+    yield "eviction", evict
 
 
 def video_programs(genai: Any, ov: Any, run: Callable[..., Any], one: Any) -> Iterator[Program]:

@@ -30,6 +30,23 @@ class Prompt:
         self.ids, self.embeds, self.positions, self.inputs = ids, embeds, positions, inputs
         self.shift = int(positions.max(initial=-1)) + 1 - ids.shape[1]
 
+    @property
+    def tokens(self) -> list[int]:
+        tokens: list[int] = self.ids[0].tolist()
+        return tokens
+
+    @property
+    def words(self) -> list[int]:
+        """The tokens, but for numbers of pictures."""
+        tokens: list[int] = self.ids[self.ids >= 0].tolist()
+        return tokens
+
+    @made_once
+    def keys(self) -> list[int]:
+        """Numbers that are equal for equal inputs, one for each token."""
+        columns = zip(self.embeds[0], np.moveaxis(self.positions, -1, 0), strict=True)
+        return [hash((row.tobytes(), column.tobytes())) for row, column in columns]
+
 
 class Family:
     """A family of models. `requests` are those of its networks, by their names."""
