@@ -55,16 +55,12 @@ def write_language_model(
             net.parameter("deepstack_visual_embeds", [-1, -1, WIDTH]),
         )
         inputs += [visible, added]
-        numbers = ops.convert(visible, np.int64)
-        order = ops.maximum(ops.subtract(ops.cum_sum(numbers, ops.constant(1)), one), first)
+        numbers = ops.reshape(ops.convert(visible, np.int64), ops.constant(np.array([-1])), False)
+        order = ops.maximum(ops.subtract(ops.cum_sum(numbers, ops.constant(0)), one), first)
         total = ops.multiply(ops.reduce_sum(added, ops.constant(0)), ops.constant(np.float32(0.3)))
-        hidden = ops.add(
-            hidden,
-            ops.multiply(
-                ops.gather(total, order, ops.constant(0)),
-                ops.unsqueeze(ops.convert(visible, np.float32), ops.constant(2)),
-            ),
-        )
+        features = ops.reshape(ops.gather(total, order, ops.constant(0)), ops.shape_of(embeds), False)
+        shown = ops.unsqueeze(ops.convert(visible, np.float32), ops.constant(2))
+        hidden = ops.add(hidden, ops.multiply(features, shown))
     heads, assigns = [], []
     shape = ops.constant(np.array([0, 0, 2, WIDTH // 2]))
     for name in ("query", "key", "value"):
