@@ -324,6 +324,40 @@ def write_phi(package: Any, folder: Path, kind: str) -> None:
     )
 
 
+def write_minicpm(package: Any, folder: Path, kind: str) -> None:
+    patch, count, side = 4, 3, 10
+    config = {"model_type": kind, "hidden_size": WIDTH, "query_num": count}
+    write_common(package, folder, config, {
+        "patch_size": patch, "scale_resolution": 16, "max_slice_nums": 9, "image_size": side * patch,
+        "norm_mean": [0.5, 0.4, 0.6], "norm_std": [0.5, 0.3, 0.4],
+    })  # fmt: skip
+    write_language_model(package, folder)
+    net = Ops(package, 61)
+    ops = net.ops
+    pixels = net.parameter("pixel_values", [-1, 3, patch, -1])
+    mask, places = net.parameter("patch_attention_mask", [-1, 1, -1]), net.parameter("position_ids", [-1, -1], np.int64)
+    patches = ops.convolution(
+        pixels, net.weights(WIDTH, 3, patch, patch, scale=0.3), [patch] * 2, [0, 0], [0, 0], [1, 1]
+    )
+    rows = ops.transpose(
+        ops.reshape(patches, ops.constant(np.array([0, WIDTH, -1])), True), ops.constant(np.array([0, 2, 1]))
+    )
+    hidden = ops.add(rows, ops.gather(net.weights(side * side, WIDTH), places, ops.constant(0)))
+    shown = ops.unsqueeze(ops.squeeze(mask, ops.constant(np.array([1]))), ops.constant(2))
+    mean = ops.reduce_mean(ops.multiply(hidden, shown), ops.constant(np.array([1])), True)
+    outputs = {"last_hidden_state": ops.tanh(ops.add(hidden, mean))}
+    _save(net, folder, "vision_embeddings", outputs, [pixels, mask, places])
+    net = Ops(package, 67)
+    ops = net.ops
+    features = net.parameter("image_feature", [-1, -1, WIDTH])
+    positions, padding = net.parameter("pos_embed", [-1, -1, WIDTH]), net.parameter("key_padding_mask", [-1, -1])
+    keys = ops.add(features, ops.transpose(positions, ops.constant(np.array([1, 0, 2]))))
+    scores = ops.matmul(net.weights(1, count, WIDTH), keys, False, True)
+    hiding = ops.unsqueeze(ops.multiply(padding, ops.constant(np.float32(-1e4))), ops.constant(1))
+    result = ops.matmul(ops.softmax(ops.add(scores, hiding), 2), keys, False, False)
+    _save(net, folder, "resampler", {"last_hidden_state": ops.tanh(result)}, [features, positions, padding])
+
+
 #: The family -> what writes its folder, and its own tag of a picture.
 FAMILIES: dict[str, tuple[Callable[[Any, Path, str], None], str]] = {
     **dict.fromkeys(
@@ -332,6 +366,7 @@ FAMILIES: dict[str, tuple[Callable[[Any, Path, str], None], str]] = {
     "gemma3": (write_gemma, "<start_of_image>"),
     "internvl_chat": (write_internvl, "<image>"),
     "llava_next": (write_llava_next, "<image>"),
+    "minicpmv": (write_minicpm, "<image>./</image>"),
     "phi3_v": (write_phi, "<|image_1|>"),
 }
 
