@@ -232,10 +232,10 @@ def write_gemma(package: Any, folder: Path, kind: str) -> None:
     write_patches(package, folder, patch)
 
 
-def write_patches(package: Any, folder: Path, patch: int) -> None:
+def write_patches(package: Any, folder: Path, patch: int, name: str = "pixel_values") -> None:
     """A vision encoder with a token for each patch."""
     net = Ops(package, 43)
-    ops, pixels = net.ops, net.parameter("pixel_values", [-1, 3, -1, -1])
+    ops, pixels = net.ops, net.parameter(name, [-1, 3, -1, -1])
     patches = ops.convolution(
         pixels, net.weights(WIDTH, 3, patch, patch, scale=0.05), [patch] * 2, [0, 0], [0, 0], [1, 1]
     )
@@ -264,6 +264,24 @@ def write_llava_next(package: Any, folder: Path, kind: str) -> None:
     })  # fmt: skip
     write_language_model(package, folder)
     write_patches(package, folder, patch)
+
+
+def write_llava_next_video(package: Any, folder: Path, kind: str) -> None:
+    write_llava_next(package, folder, kind)
+    for seed, name in ((71, "vision_resampler"), (73, "multi_modal_projector")):
+        net = Ops(package, seed)
+        ops, features = net.ops, net.parameter("image_features", [-1, -1, WIDTH])
+        hidden = ops.matmul(features, net.weights(WIDTH, WIDTH, scale=0.3), False, False)
+        if seed == 71:  # four neighbours are one token
+            groups = ops.reshape(hidden, ops.constant(np.array([0, -1, 4, WIDTH])), True)
+            hidden = ops.reduce_mean(groups, ops.constant(np.array([2])), False)
+        _save(net, folder, name, {"hidden_states": hidden}, [features])
+
+
+def write_nanollava(package: Any, folder: Path, kind: str) -> None:
+    write_common(package, folder, {"model_type": kind}, {})
+    write_language_model(package, folder)
+    write_patches(package, folder, 96, "images")
 
 
 def write_internvl(package: Any, folder: Path, kind: str) -> None:
@@ -366,6 +384,8 @@ FAMILIES: dict[str, tuple[Callable[[Any, Path, str], None], str]] = {
     "gemma3": (write_gemma, "<start_of_image>"),
     "internvl_chat": (write_internvl, "<image>"),
     "llava_next": (write_llava_next, "<image>"),
+    "llava-qwen2": (write_nanollava, "<image>\n"),
+    "llava_next_video": (write_llava_next_video, "<image>"),
     "minicpmv": (write_minicpm, "<image>./</image>"),
     "phi3_v": (write_phi, "<|image_1|>"),
 }
@@ -452,7 +472,7 @@ def programs(genai: Any, folder: Path, kind: str) -> Iterator[Program]:
     if not backend:
         yield "history", history
         yield from batch_programs(genai, folder, turns, two)
-    if kind.startswith("qwen"):
+    if kind.startswith("qwen") or kind == "llava_next_video":
         yield from video_programs(genai, ov, run, one)
         parts = [{"type": "text", "text": "look"}, {"type": "video"}, {"type": "text", "text": "so"}]
         if not backend:

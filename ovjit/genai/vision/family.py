@@ -61,6 +61,8 @@ class Family:
     networks: ClassVar[tuple[str, ...]] = ()
     #: The numbers of channels that pictures may have.
     channels: ClassVar[tuple[int, ...]] = (3,)
+    #: Whether tags of pictures are put before those of videos, not behind them.
+    _images_last = False
     #: The first position.
     _first = 0
 
@@ -93,13 +95,13 @@ class Family:
     def insert_tags(self, prompt: str, bases: tuple[int, int], media: Media) -> tuple[str, list[Any]]:
         """The prompt with the tokens of its pictures and videos, and these in their order. `bases`: the
         numbers of the first picture and of the first video."""
-        prompt, numbers = insert_tags(
-            prompt, self.native, bases[0], len(media.images), automatic=self.automatic
-        )
-        queues = {self.native: [media.images[number - bases[0]] for number in numbers]}
+        kinds = [("image", self.native, bases[0], media.images, self.automatic)]
         if self.native_video:
-            prompt, numbers = insert_tags(prompt, self.native_video, bases[1], len(media.videos), "video")
-            queues[self.native_video] = [media.videos[number - bases[1]] for number in numbers]
+            kinds.append(("video", self.native_video, bases[1], media.videos, ""))
+        queues = {}
+        for kind, tag, base, shown, automatic in reversed(kinds) if self._images_last else kinds:
+            prompt, numbers = insert_tags(prompt, tag, base, len(shown), kind, automatic)
+            queues[tag] = [shown[number - base] for number in numbers]
         pieces, tags = find_tags(prompt, list(queues))
         visuals = [queues[tag].pop(0) for tag in tags]
         texts = [*map(self.write, visuals), ""]

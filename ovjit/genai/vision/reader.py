@@ -22,7 +22,9 @@ from ovjit.genai.vision.gemma import Gemma3
 from ovjit.genai.vision.internvl import InternVL
 from ovjit.genai.vision.llava import Llava
 from ovjit.genai.vision.llava_next import LlavaNext
+from ovjit.genai.vision.llava_next_video import LlavaNextVideo
 from ovjit.genai.vision.minicpm import MiniCPMV
+from ovjit.genai.vision.nanollava import NanoLlava
 from ovjit.genai.vision.phi import Phi3Vision
 from ovjit.genai.vision.qwen import Qwen2VL, Qwen3VL, Qwen25VL
 from ovjit.genai.vision.results import VLMPerfMetrics
@@ -32,6 +34,7 @@ from ovjit.genai.vision.videos import VideoMetadata, check_video
 #: The model_type of config.json -> the family.
 _FAMILIES: dict[str, type[Family]] = {
     "gemma3": Gemma3, "internvl_chat": InternVL, "llava": Llava, "llava_next": LlavaNext,
+    "llava-qwen2": NanoLlava, "llava_next_video": LlavaNextVideo,
     "minicpmo": MiniCPMV, "minicpmv": MiniCPMV,
     "phi3_v": Phi3Vision, "qwen2_5_vl": Qwen25VL, "qwen2_vl": Qwen2VL, "qwen3_vl": Qwen3VL,
 }  # fmt: skip
