@@ -1,4 +1,4 @@
-"""LLaVA-NeXT-Video: LLaVA-NeXT with videos, whose frames are cut as pictures are."""
+"""LLaVA-NeXT-Video: LLaVA-NeXT with videos."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from ovjit.genai.vision.family import Visual
 from ovjit.genai.vision.llava_next import LlavaNext
+from ovjit.genai.vision.resizing import resize_cubic
 from ovjit.genai.vision.videos import VideoMetadata, pick_frames
 
 _F32 = np.float32
@@ -35,10 +36,19 @@ class LlavaNextVideo(LlavaNext):
         result = self._requests["multi_modal_projector"].infer({"image_features": hidden})[0]
         return np.array(result, _F32)
 
+    def preprocess_frames(self, frames: np.ndarray) -> np.ndarray:
+        """Frames u8 [frames, height, width, 3] as pixel values: the shortest edge resized by another filter
+        than that of pictures, the middle cut."""
+        height, width = self.scale_size(*frames.shape[1:3])
+        planes = resize_cubic(frames, height, width, "asymmetric", -0.5)
+        top, left = ((old - new) // 2 for old, new in zip((height, width), self._crop, strict=True))
+        cropped = planes[:, :, top : top + self._crop[0], left : left + self._crop[1]]
+        mean, deviation = (values.reshape(3, 1, 1) for values in (self._mean, self._deviation))
+        return np.ascontiguousarray((cropped / _F32(255) - mean) / deviation)
+
     def encode_video(self, frames: np.ndarray, metadata: VideoMetadata) -> Clip:
         """A video u8 [frames, height, width, 3]."""
-        picked = pick_frames(frames, metadata.frames_indices)
-        pixels = np.concatenate([self.preprocess(frame[None]) for frame in picked])
+        pixels = self.preprocess_frames(pick_frames(frames, metadata.frames_indices))
         joined = self._requests["vision_resampler"].infer([self._look(pixels)])[0]
         features = self._project(np.asarray(joined))
         return Clip(features.reshape(-1, features.shape[-1]))
