@@ -103,6 +103,13 @@ def test_sequences_that_share_blocks_evict_their_own(
     assert generate(folder, scheduler, 200, **options)[1] == results
 
 
+def test_beams_that_take_several_steps_evict_the_same(folder: Path) -> None:
+    """A step computes fewer tokens than there are beams: those that wait keep their blocks."""
+    options = {"num_beams": 3, "num_return_sequences": 3}
+    expected = generate(folder, scheduler_of(), 200, **options)[1]
+    assert generate(folder, scheduler_of(max_num_batched_tokens=2), 200, **options)[1] == expected
+
+
 def test_requests_that_wait_for_blocks_end(folder: Path) -> None:
     scheduler = scheduler_of(num_kv_blocks=12)
     _, results = generate(folder, scheduler, 150, 200, 40)
