@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -85,9 +85,8 @@ class MiniCPMV(Family):
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
         super().__init__(folder, requests, tokenizer)
         config, settings = read_json(folder / "preprocessor_config.json"), read_json(folder / "config.json")
-        self._patch, self._resolution = (
-            int(config.get(name, default)) for name, default in (("patch_size", 14), ("scale_resolution", 448))
-        )
+        self._patch = int(config.get("patch_size", 14))
+        self._resolution = int(config.get("scale_resolution", 448))
         self._most = int(config.get("max_slice_nums", 0))
         #: The encoder's positions on one side.
         self._side = int(config.get("image_size", 980)) // self._patch
