@@ -50,7 +50,7 @@ class _Texts:
     def __init__(self, model: Any, flags: Mapping[str, np.ndarray], properties: Mapping[str, Any]):
         from ovjit.api.run.core import Core
 
-        self.names = [next(iter(port.get_names()), i) for i, port in enumerate(model.outputs)]
+        self.names = [next(iter(port.get_names()), str(i)) for i, port in enumerate(model.outputs)]
         self.defaults = flags
         self._compiled = Core().compile_model(model, "CPU", dict(properties))
         self._count = len(self._compiled.inputs) - len(flags)

@@ -37,6 +37,7 @@ def test_results_are_those_of_the_real_package(kind: str, tmp_path: Path) -> Non
 def test_a_batch_of_qwen3_gives_the_texts_of_the_other_pipeline(tmp_path: Path) -> None:
     """The real package does not run this small net in batches."""
     folder = cases.write_folder(ov, tmp_path / "qwen3", "qwen3_vl")
+    cases.write_language_model(ov, folder, 3, 2, flat=True)
     config = genai.GenerationConfig(max_new_tokens=8, ignore_eos=True)
     images = [ov.Tensor(cases.picture(ov, 40, 33, seed=seed).data) for seed in (3, 4)]
     shown: list[list[ov.Tensor]] = [images, [], images[:1]]

@@ -30,10 +30,10 @@ _QWEN = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2, "im
 
 
 def write_language_model(
-    package: Any, folder: Path, axes: int = 1, layers: int = 0, types: bool = False
+    package: Any, folder: Path, axes: int = 1, layers: int = 0, types: bool = False, flat: bool = False
 ) -> None:
     """Attention with a cache, from embeddings to logits. `axes` of positions; `layers` of features that are added to those of pictures; `types` of
-    tokens, of which pictures see each other."""
+    tokens, of which pictures see each other. `flat`: masks of pictures may have any layout."""
     net = Ops(package, 23)
     ops = net.ops
     one, first, last = (ops.constant(np.array([n])) for n in (1, 0, -1))
@@ -55,10 +55,14 @@ def write_language_model(
             net.parameter("deepstack_visual_embeds", [-1, -1, WIDTH]),
         )
         inputs += [visible, added]
-        numbers = ops.reshape(ops.convert(visible, np.int64), ops.constant(np.array([-1])), False)
-        order = ops.maximum(ops.subtract(ops.cum_sum(numbers, ops.constant(0)), one), first)
+        numbers = ops.convert(visible, np.int64)
+        if flat:
+            numbers = ops.reshape(numbers, ops.constant(np.array([-1])), False)
+        order = ops.maximum(ops.subtract(ops.cum_sum(numbers, ops.constant(int(not flat))), one), first)
         total = ops.multiply(ops.reduce_sum(added, ops.constant(0)), ops.constant(np.float32(0.3)))
-        features = ops.reshape(ops.gather(total, order, ops.constant(0)), ops.shape_of(embeds), False)
+        features = ops.gather(total, order, ops.constant(0))
+        if flat:
+            features = ops.reshape(features, ops.shape_of(embeds), False)
         shown = ops.unsqueeze(ops.convert(visible, np.float32), ops.constant(2))
         hidden = ops.add(hidden, ops.multiply(features, shown))
     heads, assigns = [], []
