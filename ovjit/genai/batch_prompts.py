@@ -112,14 +112,14 @@ def bind(arguments: Sequence[Any], keywords: Mapping[str, Any], shown: type) -> 
     """The arguments behind the prompts by name. Lists of `shown` are pictures, then videos. TypeError for
     others."""
     options = {**keywords}
-    left = ["images", "videos", "generation_config", "streamer"]
+    names = ["images", "videos", "generation_config", "streamer"]
     for value in arguments:
         is_list = isinstance(value, (list, tuple)) and all(isinstance(each, shown) for each in value)
-        if left[:1] in (["images"], ["videos"]) and not is_list:
-            left = left[left.index("generation_config") :]
-        if not left or left[0] in options:
+        if names[:1] in (["images"], ["videos"]) and not is_list:
+            names = names[names.index("generation_config") :]
+        if not names or names[0] in options:
             raise TypeError(f"incompatible function arguments: {type(value).__name__} is not expected")
-        options[left.pop(0)] = value
+        options[names.pop(0)] = value
     unknown = sorted(set(options) - {*SHOWN, "generation_config", "streamer"})
     if unknown:
         raise TypeError(f"incompatible function arguments: there is no {', '.join(unknown)}")

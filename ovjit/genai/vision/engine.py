@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +11,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.genai.blocks import Row
 from ovjit.genai.engine import Engine
 from ovjit.genai.vision.family import Family, Prompt
-
-if TYPE_CHECKING:
-    from ovjit.genai.vision.reader import PictureReader
+from ovjit.genai.vision.reader import PictureReader
 
 #: The inputs of language models that are fed.
 INPUTS = frozenset((

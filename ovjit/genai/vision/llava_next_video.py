@@ -41,8 +41,12 @@ class LlavaNextVideo(LlavaNext):
         than that of pictures, the middle cut."""
         height, width = self.scale_size(*frames.shape[1:3])
         planes = resize_cubic(frames, height, width, "asymmetric", -0.5)
-        top, left = ((old - new) // 2 for old, new in zip((height, width), self._crop, strict=True))
-        cropped = planes[:, :, top : top + self._crop[0], left : left + self._crop[1]]
+        first_row, first_column = (
+            (old - new) // 2 for old, new in zip((height, width), self._crop, strict=True)
+        )
+        cropped = planes[
+            :, :, first_row : first_row + self._crop[0], first_column : first_column + self._crop[1]
+        ]
         mean, deviation = (values.reshape(3, 1, 1) for values in (self._mean, self._deviation))
         return np.ascontiguousarray((cropped / _F32(255) - mean) / deviation)
 

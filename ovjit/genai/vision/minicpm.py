@@ -57,8 +57,8 @@ def choose_slices(width: int, height: int, resolution: int, most: int) -> tuple[
         if number == 1 or number > most:
             continue
         for columns in range(1, number + 1):
-            rows, rest = divmod(number, columns)
-            error = abs(ratio - np.log(_F32(columns) / _F32(rows))) if not rest else np.inf
+            rows, remainder = divmod(number, columns)
+            error = abs(ratio - np.log(_F32(columns) / _F32(rows))) if not remainder else np.inf
             if error < least:
                 best, least = (columns, rows), error
     return best

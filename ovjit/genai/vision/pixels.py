@@ -12,6 +12,8 @@ from ovjit.api.model.model import Model
 from ovjit.compat import opset13 as ops
 
 _F32 = np.float32
+#: Bits after the point of the weights that resize pictures.
+BITS = 22
 
 
 def read_mean(config: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:

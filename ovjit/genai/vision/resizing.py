@@ -16,9 +16,8 @@ import numpy as np
 from ovjit.codegen.cpu.objects import function
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.routines import load, routines
+from ovjit.genai.vision.pixels import BITS
 
-#: Bits of weights after the point.
-BITS = 22
 #: Weights of absolute distances in pixels of the smaller picture.
 _Filter = Callable[[np.ndarray], np.ndarray]
 #: The most lanes of a vector of i32.

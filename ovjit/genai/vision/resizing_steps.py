@@ -23,7 +23,7 @@ from ovjit.codegen.words import (
     strided_store,
     u8,
 )
-from ovjit.genai.vision.resizing import BITS
+from ovjit.genai.vision.pixels import BITS
 
 #: One half of weights.
 HALF = 1 << (BITS - 1)
@@ -61,11 +61,11 @@ def resize_rows(a, unused, unused2, unused3):
                 store[u8](target + i + u * VL, round_sums(sums[u]))
             i += VECTORS * VL
         while i < size:
-            rest = const[i32](HALF)
+            total = const[i32](HALF)
             for tap in range(taps):
                 pixels = loadm[u8](source + tap * size + i, size - i)
-                rest = rest + cast[i32](pixels) * splat[i32](weights + tap * 4)
-            storem[u8](target + i, round_sums(rest), size - i)
+                total = total + cast[i32](pixels) * splat[i32](weights + tap * 4)
+            storem[u8](target + i, round_sums(total), size - i)
             i += VL
         target += size
     return 0
