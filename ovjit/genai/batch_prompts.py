@@ -108,7 +108,9 @@ class BatchPrompts(Prompts):
                 self.reader.keep(*read.chat)
 
 
-def bind(arguments: Sequence[Any], keywords: Mapping[str, Any], shown: type) -> dict[str, Any]:
+def bind(
+    arguments: Sequence[Any], keywords: Mapping[str, Any], shown: type | tuple[type, ...]
+) -> dict[str, Any]:
     """The arguments behind the prompts by name. Lists of `shown` are pictures, then videos. TypeError for
     others."""
     options = {**keywords}

@@ -232,7 +232,7 @@ class ContinuousBatchingPipeline:
         for each prompt with lists of pictures or videos, else a GenerationResult for each text or
         ChatHistory, an EncodedGenerationResult for each Tensor. A list of prompts takes a list of
         configurations."""
-        options = bind(arguments, keywords, list)
+        options = bind(arguments, keywords, (list, tuple))
         inputs = next((value for value in (prompts, input_ids, prompt, histories) if value is not None), None)
         is_list = isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes))
         configs = options.get("generation_config")
