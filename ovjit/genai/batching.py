@@ -201,7 +201,7 @@ class ContinuousBatchingPipeline:
             drafted = answer_drafted(
                 prompt, stops, writer, Figures(metrics, start_us), self._proposals.metrics
             )
-            request = DraftedRequest(number, prompt, drafted, handle, writer, config)
+            request = DraftedRequest(number, prompt, drafted, handle, writer, stops.config)
         request.prompt_logs = prompt_logs
         self._batches.add(request)
         return request
@@ -244,7 +244,7 @@ class ContinuousBatchingPipeline:
         if (not is_known or not isinstance(configs, Sequence) or not (is_list or isinstance(inputs, str))
                 or not all(isinstance(config, GenerationConfig) for config in configs)
                 or (lists and (not is_list or Tensor in kinds))
-            or any(not isinstance(each, (list, tuple)) for values in lists for each in values)):  # fmt: skip
+                or any(not isinstance(each, (list, tuple)) for values in lists for each in values)):  # fmt: skip
             raise TypeError(_GENERATE)
         if not items or (not lists and len(items) != len(configs)):
             raise IndexError(f"{len(items)} prompts have {len(configs)} configurations")
@@ -292,7 +292,7 @@ class ContinuousBatchingPipeline:
             if drafts is not None:
                 result.extended_perf_metrics = figures = copy.copy(drafts)
                 figures._input_tokens = len(request.prompt)
-        is_cancelled = results[0].m_status is GenerationStatus.CANCEL if isinstance(items[0], str) else False
+        is_cancelled = getattr(results[0], "m_status", None) is GenerationStatus.CANCEL
         if not is_cancelled:
             self._prompts.keep(reads)
         if isinstance(items[0], str):
