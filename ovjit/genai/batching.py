@@ -241,10 +241,10 @@ class ContinuousBatchingPipeline:
         kinds = {kind for kind in (str, Tensor, ChatHistory) if any(isinstance(i, kind) for i in items)}
         is_known = len(kinds) <= 1 and all(isinstance(i, (str, Tensor, ChatHistory)) for i in items)
         lists = [options[name] for name in SHOWN if options.get(name) is not None]
+        is_nested = all(isinstance(each, (list, tuple)) for values in lists for each in values)
         if (not is_known or not isinstance(configs, Sequence) or not (is_list or isinstance(inputs, str))
                 or not all(isinstance(config, GenerationConfig) for config in configs)
-                or (lists and (not is_list or Tensor in kinds))
-                or any(not isinstance(each, (list, tuple)) for values in lists for each in values)):  # fmt: skip
+                or (lists and (not is_list or Tensor in kinds or not is_nested))):  # fmt: skip
             raise TypeError(_GENERATE)
         if not items or (not lists and len(items) != len(configs)):
             raise IndexError(f"{len(items)} prompts have {len(configs)} configurations")
