@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import AdapterConfig, AdapterController, apply_adapters
 from ovjit.genai.answers import Answer, Steps
-from ovjit.genai.blocks import BlockPool, Row
+from ovjit.genai.blocks import BlockPool, Row, RowInputs
 from ovjit.genai.enums import GenerationStatus, SparseAttentionMode
 from ovjit.genai.eviction import Eviction
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
@@ -26,13 +26,13 @@ _AVERAGED = 1000
 
 class Request:
     """A request: its sequences in the cache, and the steps that choose their tokens. `writer` gives the
-    sequences to the handle at the end."""
+    sequences to the handle at the end. `embedded`: a prompt of a model that takes embeddings."""
 
     def __init__(self, number: int, prompt: Sequence[int], steps: Steps, handle: GenerationHandle,
-                 writer: HandleWriter | None = None):  # fmt: skip
+                 writer: HandleWriter | None = None, embedded: Any = None):  # fmt: skip
         self.number, self.prompt, self.handle = number, prompt, handle
         self.writer, self._steps = writer, steps
-        self.rows = [Row(prompt)]
+        self.rows = [Row(prompt, embedded)]
         self.answers: list[Answer] | None = None
         #: The log-probabilities of the prompt's tokens that are computed, None if they are not asked for.
         self.prompt_logs: list[float] | None = None
@@ -96,8 +96,10 @@ class Proposals(Protocol):
         """Forget a request that has ended."""
 
 
-def paged_options(config: SchedulerConfig, properties: Mapping[str, Any]) -> Options:
-    """The options of a decoder for `Batches` with this configuration."""
+def paged_options(
+    config: SchedulerConfig, properties: Mapping[str, Any], inputs: RowInputs | None = None
+) -> Options:
+    """The options of a decoder for `Batches` with this configuration and these inputs."""
     evicts = config.use_cache_eviction
     mode = config.sparse_attention_config.mode if config.use_sparse_attention else None
     return Options(
@@ -105,6 +107,7 @@ def paged_options(config: SchedulerConfig, properties: Mapping[str, Any]) -> Opt
         scores=evicts,
         rotation=evicts and config.cache_eviction_config.apply_rotation,
         xattention=mode is SparseAttentionMode.XATTENTION,
+        inputs=() if inputs is None else inputs.names,
     )
 
 
@@ -113,14 +116,15 @@ class Batches:
     up to `max_num_batched_tokens`; without `dynamic_split_fuse`, whole prompts or sequences that generate. If
     there are no free blocks, the request that came last gives its own back and is computed again later."""
 
-    def __init__(self, decoder: PagedDecoder, config: SchedulerConfig, proposals: Proposals | None = None):
+    def __init__(self, decoder: PagedDecoder, config: SchedulerConfig, proposals: Proposals | None = None,
+                 inputs: RowInputs | None = None):  # fmt: skip
         if not config.dynamic_split_fuse and config.max_num_seqs > config.max_num_batched_tokens:
             raise OvjitError(
                 f"Max num batched tokens ({config.max_num_batched_tokens}) must be greater or equal to max "
                 f"num sequences ({config.max_num_seqs}) without dynamic_split_fuse"
             )
         self._decoder, self._config, self._proposals = decoder, config, proposals
-        self._pool = BlockPool(decoder, config)
+        self._pool = BlockPool(decoder, config, inputs)
         self._sparse = SparseAttention(config, decoder.block, len(decoder.layers))
         self._eviction: Eviction | None = None
         if config.use_cache_eviction:

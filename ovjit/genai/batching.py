@@ -11,17 +11,17 @@ from typing import Any
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
-from ovjit.genai.adapters import DECODER, controller_of, is_same
+from ovjit.genai.adapters import DECODER, AdapterController, controller_of, is_same
 from ovjit.genai.answers import answer_prompt, echo_prompt
+from ovjit.genai.batch_prompts import SHOWN, BatchPrompts, Read, bind
 from ovjit.genai.batches import Batches, Request, paged_options
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.drafts import DraftedRequest, DraftProposer, LookupProposer
-from ovjit.genai.enums import GenerationStatus, StreamingStatus
+from ovjit.genai.enums import GenerationFinishReason, GenerationStatus, StreamingStatus
 from ovjit.genai.figures import Figures, now_us
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
 from ovjit.genai.history import ChatHistory
-from ovjit.genai.prompts import Prompts, ids_of
-from ovjit.genai.results import EncodedGenerationResult, GenerationResult, PerfMetrics
+from ovjit.genai.results import EncodedGenerationResult, GenerationResult
 from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.speculation import (
     SDPerModelsPerfMetrics,
@@ -34,13 +34,20 @@ from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, streamer_of
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.turns import Turn
+from ovjit.genai.vision.engine import EmbeddedRows
+from ovjit.genai.vision.reader import LANGUAGE, PictureReader, Shown, read_folder
+from ovjit.genai.vision.results import VLMDecodedResults
 from ovjit.generation.paged import PagedDecoder
 
 _CONSTRUCTORS = (
     "__init__(): incompatible constructor arguments. ContinuousBatchingPipeline takes the path of a folder, "
     "an optional Tokenizer, a SchedulerConfig, and a device"
 )
-_PICTURES = "ovjit does not support pictures and videos yet: leave images and videos out"
+_GENERATE = (
+    "generate(): incompatible function arguments. It takes a str and a GenerationConfig, or a list of str, "
+    "ChatHistory or Tensor, lists of the pictures and of the videos of each, and a list of GenerationConfig"
+)
+_OWN_PROPERTIES = ("adapters", "draft_model", "prompt_lookup")
 #: The status of a result by the streamer's answer.
 _STATUSES = {
     StreamingStatus.STOP: GenerationStatus.STOP,
@@ -83,26 +90,46 @@ class ContinuousBatchingPipeline:
         if device not in ("CPU", "AUTO"):
             raise UnsupportedError(f"ContinuousBatchingPipeline runs on the device CPU, not on {device!r}")
         self._tokenizer = tokenizer or Tokenizer(folder, **of_tokenizer)
-        self._prompts = Prompts(self._tokenizer)
         self._config = read_config(GenerationConfig, folder)
         add_eos(self._config, self._tokenizer)
-        self._load(folder, scheduler, properties)
-        self._load_time = (now_us() - start_us) / 1000
+        if (folder / f"openvino_{LANGUAGE}_model.xml").is_file():
+            self._prompts = BatchPrompts(self._tokenizer, self._load_pictures(folder, scheduler, properties))
+        else:
+            self._prompts = BatchPrompts(self._tokenizer)
+            self._load(folder, scheduler, properties)
+        self._prompts.load_time = self._load_time = (now_us() - start_us) / 1000
+
+    _proposals: DraftProposer | LookupProposer | None = None
+    _adapters: AdapterController | None = None
 
     def _load(self, folder: Path, scheduler: SchedulerConfig, properties: Mapping[str, Any]) -> None:
         """Load the model, and what proposes tokens."""
-        names = ("adapters", "draft_model", "prompt_lookup")
-        options = paged_options(scheduler, {n: v for n, v in properties.items() if n not in names})
+        settings = {n: v for n, v in properties.items() if n not in _OWN_PROPERTIES}
+        options = paged_options(scheduler, settings)
         self._adapters, change = controller_of(properties, DECODER), None
         if self._adapters is not None:
             self._config.adapters, change = properties["adapters"], self._adapters.insert
-        self._proposals: DraftProposer | LookupProposer | None = None
         if properties.get("draft_model") is not None:
             self._proposals = DraftProposer(properties["draft_model"])
         elif properties.get("prompt_lookup"):
             self._proposals = LookupProposer()
         decoder = PagedDecoder.load(folder, options, change=change)
         self._batches = Batches(decoder, scheduler, self._proposals)
+
+    def _load_pictures(
+        self, folder: Path, scheduler: SchedulerConfig, properties: Mapping[str, Any]
+    ) -> PictureReader:
+        """Load a model that takes pictures. Returns what reads its prompts."""
+        for name in _OWN_PROPERTIES:
+            if properties.get(name):
+                raise UnsupportedError(f"ovjit does not support {name} with pictures yet: leave it out")
+        models = read_folder(folder)
+        language = models.pop(LANGUAGE)
+        reader = PictureReader(models, folder, self._tokenizer, "CPU", properties)
+        inputs = EmbeddedRows(reader)
+        decoder = PagedDecoder(language, paged_options(scheduler, properties, inputs))
+        self._batches = Batches(decoder, scheduler, inputs=inputs)
+        return reader
 
     def get_tokenizer(self) -> Tokenizer:
         return self._tokenizer
@@ -126,12 +153,13 @@ class ContinuousBatchingPipeline:
 
     # -- requests
 
-    def add_request(self, request_id: int, prompt: Any = None, generation_config: Any = None, *others: Any,
-                    input_ids: Tensor | None = None, images: Any = None, videos: Any = None
-                    ) -> GenerationHandle:  # fmt: skip
-        """Add a request: a text, without a template, or a Tensor of tokens. `step` computes it."""
-        if images or videos or others:
-            raise UnsupportedError(_PICTURES)
+    def add_request(self, request_id: int, prompt: Any = None, *arguments: Any,
+                    input_ids: Tensor | None = None, **keywords: Any) -> GenerationHandle:  # fmt: skip
+        """add_request(request_id, prompt, images=[], videos=[], generation_config): add a request, which
+        `step` computes. `prompt`: a Tensor of tokens, or a text, without a template if the model takes no
+        pictures."""
+        options = bind(arguments, keywords, Tensor)
+        generation_config = options.get("generation_config")
         inputs = input_ids if prompt is None else prompt
         try:
             number = operator.index(request_id)
@@ -143,24 +171,16 @@ class ContinuousBatchingPipeline:
                 "add_request(): incompatible function arguments. It takes a number of the request, a str or "
                 "a Tensor, and a GenerationConfig"
             )
-        config, metrics = merge(generation_config, self._config, {}), self._new_metrics()
-        if isinstance(inputs, str):
-            tokens = self._prompts.encode([inputs], True, metrics)[0]
-        else:
-            tokens = _row_of(inputs)
+        config = merge(generation_config, self._config, {})
         with self._turn.lock:
+            read = self._prompts.read_request(inputs, config, self._prompts.check_shown(options))
             self._apply_adapters([config])
             logs = [1.0] if config.echo else None  # the first token follows nothing
-            return self._add(number, tokens, config, metrics, None, now_us(), logs).handle
+            return self._add(number, read, config, None, now_us(), logs).handle
 
-    def _new_metrics(self) -> PerfMetrics:
-        metrics = PerfMetrics()
-        metrics._load_time = self._load_time
-        return metrics
-
-    def _add(self, number: int, prompt: list[int], config: GenerationConfig, metrics: PerfMetrics,
-             stream: StreamerBase | None, start_us: float, prompt_logs: list[float] | None = None
-             ) -> Request:  # fmt: skip
+    def _add(self, number: int, read: Read, config: GenerationConfig, stream: StreamerBase | None,
+             start_us: float, prompt_logs: list[float] | None = None) -> Request:  # fmt: skip
+        prompt, metrics = read.tokens, read.metrics
         has_draft = isinstance(self._proposals, DraftProposer)
         check_drafts(config, has_draft, isinstance(self._proposals, LookupProposer))
         if self._proposals is not None and (config.is_beam_search() or config.num_return_sequences > 1):
@@ -168,23 +188,23 @@ class ContinuousBatchingPipeline:
         if not prompt:
             raise OvjitError("a prompt cannot have the length 0")
         stops = Stops(config, self._tokenizer, len(prompt))
-        metrics._input_tokens += len(prompt)
+        if read.embedded is None:
+            metrics._input_tokens += len(prompt)
         handle = GenerationHandle(self.step, metrics)
-        writer = HandleWriter(handle, stream, stops, prompt if config.echo else [], prompt_logs or ())
+        writer = HandleWriter(handle, stream, stops, read.words if config.echo else [], prompt_logs or ())
         if prompt_logs is not None and not stops.most:
-            request = Request(number, prompt, echo_prompt(prompt, writer), handle, writer)
+            request = Request(number, prompt, echo_prompt(read.words, writer), handle, writer, read.embedded)
+        elif self._proposals is None or not stops.most:
+            steps = answer_prompt(read.words, stops, writer, Figures(metrics, start_us))
+            request = Request(number, prompt, steps, handle, writer, read.embedded)
         else:
-            request = self._new_request(number, prompt, stops, handle, writer, Figures(metrics, start_us))
+            drafted = answer_drafted(
+                prompt, stops, writer, Figures(metrics, start_us), self._proposals.metrics
+            )
+            request = DraftedRequest(number, prompt, drafted, handle, writer, stops.config)
         request.prompt_logs = prompt_logs
         self._batches.add(request)
         return request
-
-    def _new_request(self, number: int, prompt: list[int], stops: Stops, handle: GenerationHandle,
-                     writer: HandleWriter, figures: Figures) -> Request:  # fmt: skip
-        if self._proposals is None or not stops.most:
-            return Request(number, prompt, answer_prompt(prompt, stops, writer, figures), handle, writer)
-        steps = answer_drafted(prompt, stops, writer, figures, self._proposals.metrics)
-        return DraftedRequest(number, prompt, steps, handle, writer, stops.config)
 
     def _apply_adapters(self, configs: Sequence[GenerationConfig]) -> None:
         """Set the adapters of requests. RuntimeError if they differ, or differ from those that run."""
@@ -206,33 +226,41 @@ class ContinuousBatchingPipeline:
 
     # -- generation
 
-    def generate(self, prompts: Any = None, generation_config: Any = None, streamer: Any = None, *,
-                 input_ids: Any = None, prompt: Any = None, histories: Any = None, images: Any = None,
-                 videos: Any = None) -> list[Any]:  # fmt: skip
-        """A GenerationResult for each text or ChatHistory, an EncodedGenerationResult for each Tensor. A list
-        of prompts takes a list of configurations."""
-        if images is not None or videos is not None or _is_pictures(generation_config):
-            raise UnsupportedError(_PICTURES)
+    def generate(self, prompts: Any = None, *arguments: Any, input_ids: Any = None, prompt: Any = None,
+                 histories: Any = None, **keywords: Any) -> list[Any]:  # fmt: skip
+        """generate(prompts, images=None, videos=None, generation_config, streamer=None): a VLMDecodedResults
+        for each prompt with lists of pictures or videos, else a GenerationResult for each text or
+        ChatHistory, an EncodedGenerationResult for each Tensor. A list of prompts takes a list of
+        configurations."""
+        options = bind(arguments, keywords, (list, tuple))
         inputs = next((value for value in (prompts, input_ids, prompt, histories) if value is not None), None)
         is_list = isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes))
-        configs = generation_config if is_list else [generation_config]
+        configs = options.get("generation_config")
+        configs = configs if is_list else [configs]
         items: list[Any] = [*inputs] if inputs is not None and is_list else [inputs]
         kinds = {kind for kind in (str, Tensor, ChatHistory) if any(isinstance(i, kind) for i in items)}
         is_known = len(kinds) <= 1 and all(isinstance(i, (str, Tensor, ChatHistory)) for i in items)
+        lists = [options[name] for name in SHOWN if options.get(name) is not None]
+        is_nested = all(isinstance(each, (list, tuple)) for values in lists for each in values)
         if (not is_known or not isinstance(configs, Sequence) or not (is_list or isinstance(inputs, str))
-                or not all(isinstance(config, GenerationConfig) for config in configs)):  # fmt: skip
-            raise TypeError(
-                "generate(): incompatible function arguments. It takes a str and a GenerationConfig, or a "
-                "list of str, ChatHistory or Tensor and a list of GenerationConfig"
-            )
-        if not items or len(items) != len(configs):
+                or not all(isinstance(config, GenerationConfig) for config in configs)
+                or (lists and (not is_list or Tensor in kinds or not is_nested))):  # fmt: skip
+            raise TypeError(_GENERATE)
+        if not items or (not lists and len(items) != len(configs)):
             raise IndexError(f"{len(items)} prompts have {len(configs)} configurations")
+        if any(len(each) != len(items) for each in (configs, *lists)):
+            raise OvjitError(
+                f"{len(items)} prompts need as many configurations, lists of pictures and lists of videos"
+            )
+        shown = [self._prompts.check_shown(options, i) for i in range(len(items))]
         with self._turn:
-            return self._generate(items, list(configs), streamer_of(streamer, self._tokenizer))
+            stream = streamer_of(options.get("streamer"), self._tokenizer)
+            return self._generate(items, list(configs), shown, bool(lists), stream)
 
     def _generate(
-        self, items: list[Any], configs: list[GenerationConfig], stream: StreamerBase | None
-    ) -> list[Any]:
+        self, items: list[Any], configs: list[GenerationConfig], shown: list[Shown], is_decoded: bool,
+        stream: StreamerBase | None,
+    ) -> list[Any]:  # fmt: skip
         if self.has_non_finished_requests():
             raise OvjitError(
                 "Generate cannot be called while ContinuousBatchingPipeline is already in running state. Use "
@@ -245,8 +273,9 @@ class ContinuousBatchingPipeline:
         try:
             self._apply_adapters(merged)
             drafts = self._new_figures()
-            for i, (tokens, metrics) in enumerate(self._read(items, merged)):
-                requests.append(self._add(i, tokens, merged[i], metrics, stream, start_us))
+            reads = self._prompts.read(items, merged, shown)
+            for i, read in enumerate(reads):
+                requests.append(self._add(i, read, merged[i], stream, start_us))
             while self.has_non_finished_requests():
                 self._batches.step()
             if drafts is not None:
@@ -263,9 +292,14 @@ class ContinuousBatchingPipeline:
             if drafts is not None:
                 result.extended_perf_metrics = figures = copy.copy(drafts)
                 figures._input_tokens = len(request.prompt)
+        is_cancelled = getattr(results[0], "m_status", None) is GenerationStatus.CANCEL
+        if not is_cancelled:
+            self._prompts.keep(reads)
         if isinstance(items[0], str):
-            texts = [] if results[0].m_status is GenerationStatus.CANCEL else results[0].m_generation_ids
-            self._prompts.end_turn(length, texts[0] if texts else None)
+            texts = results[0].m_generation_ids
+            self._prompts.end_turn(length, None if is_cancelled or not texts else texts[0])
+        if is_decoded:
+            return [_as_decoded(*pair) for pair in zip(results, requests, strict=True)]
         return results
 
     def _new_figures(self) -> SDPerModelsPerfMetrics | None:
@@ -275,21 +309,6 @@ class ContinuousBatchingPipeline:
         self._proposals.metrics = metrics = SDPerModelsPerfMetrics()
         metrics._load_time = metrics.main_model_metrics._load_time = self._load_time
         return metrics
-
-    def _read(self, items: list[Any], configs: list[GenerationConfig]) -> list[tuple[list[int], PerfMetrics]]:
-        """(tokens, figures) of each prompt."""
-        figures = [self._new_metrics() for _ in items]
-        if isinstance(items[0], str):
-            if self._prompts.in_chat and len(items) > 1:
-                raise OvjitError("Can't chat with multiple prompts")
-            tokens = [self._prompts.read_texts([item], config, metrics)[0]
-                      for item, config, metrics in zip(items, configs, figures, strict=True)]  # fmt: skip
-        elif isinstance(items[0], ChatHistory):
-            tokens = [self._prompts.read_chat(item, config, metrics)
-                      for item, config, metrics in zip(items, configs, figures, strict=True)]  # fmt: skip
-        else:
-            tokens = [_row_of(item) for item in items]
-        return list(zip(tokens, figures, strict=True))
 
     def _result_of(self, request: Request, config: GenerationConfig, item: Any, start_us: float) -> Any:
         answered = request.writer.status if request.writer is not None else StreamingStatus.RUNNING
@@ -315,14 +334,11 @@ class ContinuousBatchingPipeline:
         return result
 
 
-def _row_of(tensor: Tensor) -> list[int]:
-    """The tokens of a Tensor [length] or [1, length]. RuntimeError for several rows."""
-    ids = ids_of(tensor)
-    if ids.ndim not in (1, 2) or ids.ndim == 2 and len(ids) != 1:
-        raise OvjitError(f"input_ids should have the shape [length] or [1, length], not {list(ids.shape)}")
-    return [int(token) for token in ids.reshape(-1)]
-
-
-def _is_pictures(value: Any) -> bool:
-    """True if the second argument is a list of lists of Tensors."""
-    return isinstance(value, Sequence) and any(isinstance(each, (list, tuple)) for each in value)
+def _as_decoded(result: Any, request: Request) -> VLMDecodedResults:
+    """A result as that of a prompt with pictures."""
+    decoded = VLMDecodedResults()
+    decoded.texts, decoded.scores = result.m_generation_ids, result.m_scores
+    decoded.perf_metrics = result.perf_metrics
+    reasons = [answer.finish or GenerationFinishReason.NONE for answer in request.answers or ()]
+    decoded.finish_reasons = reasons[: len(decoded.texts)]
+    return decoded

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,10 +25,10 @@ class Row:
     """A sequence in the cache: all of its tokens, the number of those that are computed, its blocks, and the
     number of last tokens whose logits are needed. If blocks were evicted: the number of their tokens, what
     the other tokens are worth, and the numbers of blocks [layers, blocks] that they have moved by since the
-    last step."""
+    last step. `prompt`: of tokens with pictures."""
 
-    def __init__(self, tokens: Sequence[int]):
-        self.tokens = list(tokens)
+    def __init__(self, tokens: Sequence[int], prompt: Any = None):
+        self.tokens, self.prompt = list(tokens), prompt
         self.logit_count = 1
         self.clear()
 
@@ -38,6 +38,11 @@ class Row:
         self.blocks: list[int] = []
         self.importance: Any = None
         self.shifts: np.ndarray | None = None
+
+    def key(self, begin: int, end: int) -> tuple[int, ...]:
+        """Identifies the tokens from number `begin` to `end`."""
+        keys = [] if self.prompt is None else self.prompt.keys[begin:end]
+        return (*keys, *self.tokens[begin + len(keys) : end])
 
     @property
     def cache_length(self) -> int:
@@ -50,12 +55,21 @@ class Row:
         return len(self.tokens) - self.length
 
 
+class RowInputs(Protocol):
+    """Makes inputs of a decoder that takes embeddings. `names`: those that it may have."""
+
+    names: Collection[str]
+
+    def __call__(self, pairs: Sequence[tuple[Row, int]]) -> Mapping[str, np.ndarray]:
+        """The inputs for rows and the numbers of their next tokens."""
+
+
 class BlockPool:
     """The blocks of a decoder's caches. A limit comes from `num_kv_blocks` or `cache_size` (in GiB); without
-    one, caches grow."""
+    one, caches grow. `inputs`: those of a model that takes embeddings."""
 
-    def __init__(self, decoder: PagedDecoder, config: SchedulerConfig):
-        self.decoder, self.size = decoder, decoder.block
+    def __init__(self, decoder: PagedDecoder, config: SchedulerConfig, inputs: RowInputs | None = None):
+        self.decoder, self.size, self._inputs = decoder, decoder.block, inputs
         self.limit = config.num_kv_blocks
         if not self.limit and config.cache_size:
             self.limit = (config.cache_size << 30) // sum(decoder.layer_bytes)
@@ -138,6 +152,8 @@ class BlockPool:
         tables = tables_of(np.cumsum([0, *counts]), lengths, blocks, self.size)
         tokens = np.concatenate([row.tokens[row.length : row.length + count] for row, count in pairs])
         positions = np.concatenate([np.arange(row.length, row.length + count) for row, count in pairs])
+        if self._inputs is not None:
+            more = {**more, **self._inputs(pairs)}
         hidden = self.decoder.hidden(tokens, positions, tables, more)
         for row, count in pairs:
             row.length += count
@@ -148,7 +164,7 @@ class BlockPool:
         needed are always computed."""
         before = -1
         while self._shares_prefixes and row.length + self.size <= len(row.tokens) - row.logit_count:
-            key = before, tuple(row.tokens[row.length : row.length + self.size])
+            key = before, row.key(row.length, row.length + self.size)
             block = self._blocks.get(key)
             if block is None:
                 return
@@ -165,7 +181,7 @@ class BlockPool:
         before, confirmed = -1, len(row.tokens) + 1 - row.logit_count
         for i in range(min(row.length, confirmed) // self.size):
             block = row.blocks[i]
-            key = before, tuple(row.tokens[i * self.size : (i + 1) * self.size])
+            key = before, row.key(i * self.size, (i + 1) * self.size)
             cached = self._blocks.get(key)
             if cached is None and block not in self._keys:
                 self._blocks[key], self._keys[block] = block, key
@@ -183,7 +199,7 @@ class BlockPool:
 
     def fork(self, row: Row) -> Row:
         """A row with the same tokens and the same blocks."""
-        child = Row(row.tokens)
+        child = Row(row.tokens, row.prompt)
         child.length, child.evicted, child.blocks = row.length, row.evicted, list(row.blocks)
         child.importance = copy.deepcopy(row.importance)
         self._owners.update(child.blocks)

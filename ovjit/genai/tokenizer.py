@@ -18,7 +18,7 @@ from ovjit.genai.history import ChatHistory
 from ovjit.genai.pairs import join_pairs, pad, read_pair_template
 from ovjit.genai.special_tokens import SpecialTokens
 from ovjit.genai.templates import render_chat
-from ovjit.genai.tokenizer_graphs import add_flags, add_skip
+from ovjit.genai.tokenizer_graphs import add_flags, add_skip, unpack_texts
 from ovjit.generation.tokenizer import is_gguf
 from ovjit.locks import rlock
 
@@ -50,7 +50,7 @@ class _Texts:
     def __init__(self, model: Any, flags: Mapping[str, np.ndarray], properties: Mapping[str, Any]):
         from ovjit.api.run.core import Core
 
-        self.names = [next(iter(port.get_names()), "") for port in model.outputs]
+        self.names = [next(iter(port.get_names()), str(i)) for i, port in enumerate(model.outputs)]
         self.defaults = flags
         self._compiled = Core().compile_model(model, "CPU", dict(properties))
         self._count = len(self._compiled.inputs) - len(flags)
@@ -151,7 +151,9 @@ class Tokenizer:
                 change = add_flags if name == TOKENIZER else add_skip
                 # older tokenizers have other graphs, whose flags cannot be changed
                 is_new = any(model.has_rt_info(key) for key in versions)
-                changed, flags = change(model.clone()) if is_new else (model, {})
+                changed, flags = change(model.clone()) if is_new else (model.clone(), {})
+                if name == DETOKENIZER:
+                    changed = unpack_texts(changed)
                 self._texts[name] = _Texts(changed, flags, self._properties)
             return self._texts[name]
 
@@ -260,8 +262,14 @@ class Tokenizer:
 
     def _decode_rows(self, ids: np.ndarray, skip: bool) -> list[str]:
         results = self._load(DETOKENIZER).run([ids], {"skip_special_tokens": int(skip)})
-        texts = next(iter(results.values())).reshape(-1)
-        return [t.decode(errors="replace") if isinstance(t, bytes) else str(t) for t in texts]
+        if len(results) == 1:
+            return [str(text) for text in next(iter(results.values())).reshape(-1)]
+        begins, ends, data = (array.reshape(-1) for array in results.values())
+        chars = data.tobytes()
+        return [
+            chars[begin:end].decode(errors="replace")
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
+        ]
 
     # -- special tokens and vocabulary
 

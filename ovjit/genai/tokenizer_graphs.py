@@ -161,6 +161,17 @@ def _add_padding(model: Any, most: Any, flags: Flags) -> None:
                 target.replace_source_output(new.output(i))
 
 
+def unpack_texts(model: Any) -> Any:
+    """A detokenizer whose outputs are the begins, the ends and the bytes of texts: an array of str would drop
+    U+0000 at their ends."""
+    (result,) = model.get_results()
+    pack = _source(result, 0)
+    if pack.get_type_name() != "StringTensorPack":
+        return model
+    results = [ops.result(pack.input_value(i)) for i in range(3)]
+    return Model(results, model.get_sinks(), model.get_parameters(), model.get_friendly_name())
+
+
 def add_skip(model: Any) -> tuple[Any, dict[str, np.ndarray]]:
     """(a detokenizer with an input `skip_special_tokens`, its default by name)."""
     decoders = _nodes(model, "VocabDecoder")

@@ -38,7 +38,7 @@ class Options(NamedTuple):
 
     These add inputs to the model, which `hidden` takes by name. `scores`: `score_aggregation_window`, for
     `scores_by_sequence`; `rotation`: those that rotate keys in the cache; `xattention`: those of the sparse
-    attention.
+    attention. `inputs`: names of others that the model may have, such as embeddings.
     """
 
     weights: int = 0
@@ -48,6 +48,7 @@ class Options(NamedTuple):
     scores: bool = False
     rotation: bool = False
     xattention: bool = False
+    inputs: Collection[str] = ()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -160,6 +161,7 @@ class PagedDecoder:
         self._ports = [p for p in self._body.inputs if "_cache." in p.get_any_name()]
         self.inputs = {name for port in self._body.inputs for name in port.get_names()}
         unknown = self.inputs - {"input_ids", "position_ids", *Tables._fields, *constant_inputs}
+        unknown -= {*options.inputs}
         unknown -= {name for port in self._ports for name in port.get_names()}
         unknown -= {name for name in unknown if name.partition(".")[0] in _OPTIONAL}
         if unknown or not self._ports:

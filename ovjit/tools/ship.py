@@ -112,6 +112,7 @@ def _always(target: Target) -> Iterator[Kernel]:
     from ovjit.codegen.cpu.targets import MATRIX
     from ovjit.codegen.kernel import Kernel, KernelArgs
     from ovjit.execution.runner import native_kernels
+    from ovjit.genai.vision import resizing
     from ovjit.planning.parametric import evaluating_kernel
     from ovjit.storage import tags
     from ovjit.tiles import narrow, rounding, weave, winograd
@@ -120,6 +121,7 @@ def _always(target: Target) -> Iterator[Kernel]:
     yield from native_kernels()
     yield tags.kernel()
     yield from text_kernels()
+    yield from map(resizing.kernel, resizing.ROUTINES)
     yield evaluating_kernel()
     yield from weave.kernels(target)
     yield from (winograd.filter_kernel(m, integers) for m in winograd.MATRICES for integers in (False, True))

@@ -213,6 +213,27 @@ def test_gguf_files(adapted: Path, tmp_path: Path, architecture: str) -> None:
     assert results[0] == results[1]
 
 
+@pytest.mark.parametrize("is_batched", [False, True])
+def test_a_gguf_file_comes_with_a_later_call(adapted: Path, tmp_path: Path, is_batched: bool) -> None:
+    """Layers that the first adapter has are prepared; that of the file has the same ones."""
+    later = genai.AdapterConfig(genai.Adapter(write_gguf_adapter(tmp_path / "b.gguf", "llama")))
+    expected = genai.LLMPipeline(adapted, "CPU", adapters=later).generate(TOKENS, **OPTIONS).tokens
+    first = genai.AdapterConfig(adapter_of(adapted, "b"))
+    first.set_alpha(first.get_adapters()[0], 0.1)
+    if is_batched:
+        batches = genai.ContinuousBatchingPipeline(
+            adapted, genai.SchedulerConfig(), "CPU", {"adapters": first}
+        )
+        results = [
+            batches.generate([TOKENS], [genai.GenerationConfig(**OPTIONS, **more)])[0].m_generation_ids
+            for more in ({}, {"adapters": later})
+        ]
+    else:
+        pipeline = genai.LLMPipeline(adapted, "CPU", adapters=first)
+        results = [pipeline.generate(TOKENS, **OPTIONS, **more).tokens for more in ({}, {"adapters": later})]
+    assert results[0] != expected and results[1] == expected
+
+
 def test_gguf_files_that_are_no_adapters(tmp_path: Path) -> None:
     with pytest.raises(OvjitError, match="is no LoRA adapter: its adapter.type is 'other'"):
         genai.Adapter(write_gguf_adapter(tmp_path / "other.gguf", "llama", "other"))

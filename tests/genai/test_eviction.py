@@ -103,6 +103,18 @@ def test_sequences_that_share_blocks_evict_their_own(
     assert generate(folder, scheduler, 200, **options)[1] == results
 
 
+def test_beams_that_take_several_steps_evict_the_same(folder: Path) -> None:
+    """A step computes fewer tokens than there are beams: those that wait keep their blocks. Of the prompt
+    the last token's weights count, however it is cut."""
+    results = []
+    for budget in (256, 2):
+        scheduler = scheduler_of(max_num_batched_tokens=budget)
+        scheduler.cache_eviction_config.snapkv_window_size = 1
+        scheduler.cache_eviction_config.apply_rotation = True
+        results.append(generate(folder, scheduler, 200, num_beams=3, num_return_sequences=3)[1])
+    assert results[0] == results[1]
+
+
 def test_requests_that_wait_for_blocks_end(folder: Path) -> None:
     scheduler = scheduler_of(num_kv_blocks=12)
     _, results = generate(folder, scheduler, 150, 200, 40)

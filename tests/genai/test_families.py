@@ -34,6 +34,22 @@ def test_results_are_those_of_the_real_package(kind: str, tmp_path: Path) -> Non
     assert not {name: pair for name, pair in pairs.items() if not is_same(*pair, 1e-3)}
 
 
+def test_a_batch_of_qwen3_gives_the_texts_of_the_other_pipeline(tmp_path: Path) -> None:
+    """The real package does not run this small net in batches."""
+    folder = cases.write_folder(ov, tmp_path / "qwen3", "qwen3_vl")
+    cases.write_language_model(ov, folder, 3, 2, flat=True)
+    config = genai.GenerationConfig(max_new_tokens=8, ignore_eos=True)
+    images = [ov.Tensor(cases.picture(ov, 40, 33, seed=seed).data) for seed in (3, 4)]
+    shown: list[list[ov.Tensor]] = [images, [], images[:1]]
+    options = cases.scheduler(genai, max_num_batched_tokens=16)
+    batches = genai.ContinuousBatchingPipeline(folder, options, "CPU", cases.EXACT)
+    results = batches.generate(["is it so?", "hello", "hello"], shown, [config] * 3)
+    pipe = genai.VLMPipeline(folder, "CPU", **cases.EXACT)
+    single = [pipe.generate(prompt, images=each, generation_config=config)
+              for prompt, each in zip(["is it so?", "hello", "hello"], shown, strict=True)]  # fmt: skip
+    assert [result.texts for result in results] == [result.texts for result in single]
+
+
 def test_crops_of_phi_are_joined_in_rows() -> None:
     rows, columns, side = 1, 3, 4
     places = np.indices((rows * side, columns * side)).transpose(1, 2, 0).astype(np.float32)

@@ -466,3 +466,12 @@ def test_embeddings_as_a_tensor(folder: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(result.embeddings.data[0, :4], expected, atol=1e-4)
     with pytest.raises(OvjitError, match="takes no images"):
         pipeline.embed("hello", images=[ov.Tensor(np.zeros((1, 4, 4, 3), np.uint8))])
+
+
+def test_texts_keep_u0000_at_their_ends(folder: Path) -> None:
+    """As the real package has it; an array of str would drop it."""
+    tokenizer = genai.Tokenizer(folder)
+    for text in ("a\0", "a\0\0b\0", "\0"):
+        ids = tokenizer.encode(text, add_special_tokens=False).input_ids
+        assert tokenizer.decode(ids.data[0].tolist()) == text
+        assert tokenizer.decode(ov.Tensor(np.repeat(ids.data, 2, 0))) == [text] * 2

@@ -19,6 +19,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("regex")
 
 from ovjit import genai
+from ovjit.genai.vision.pixels import normalize
 from ovjit.genai.vision.resizing import resize_bicubic, resize_bilinear
 
 EXPECTED = json.loads((Path(__file__).parent / "vision.json").read_text(encoding="utf-8"))
@@ -51,12 +52,23 @@ def test_a_side_is_resized_as_by_pillow(name: str, resize: Any, seed: int) -> No
     image_module = pytest.importorskip("PIL.Image")
     rng = np.random.default_rng(seed)
     for _ in range(20):
-        height, width, new = (int(size) for size in rng.integers(1, 90, 3))
+        height, width, new, other = (int(size) for size in rng.integers(1, 90, 4))
         image = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
         for sizes in ((new, width), (height, new)):
             expected = image_module.fromarray(image).resize(sizes[::-1], getattr(image_module, name))
             message = f"{name}, seed {seed}: {image.shape} to {sizes}"
             assert (resize(image, *sizes) == np.array(expected)).all(), message
+        both = resize(resize(image, height, other), new, other)
+        assert (resize(image, new, other) == both).all(), f"{name}, seed {seed}: columns first"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_normalized_pictures_have_the_bits_of_numpy(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mean, deviation = (rng.uniform(0.2, 0.6, 3).astype(np.float32) for _ in range(2))
+    images = np.stack([rng.permutation(256) for _ in range(6)]).reshape(2, 16, 16, 3).astype(np.uint8)
+    values = (images.astype(np.float32) / np.float32(255) - mean) / deviation
+    assert (normalize(images, mean, deviation) == values.transpose(0, 3, 1, 2)).all(), f"seed {seed}"
 
 
 def test_models_in_memory(folder: Path) -> None:

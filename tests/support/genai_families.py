@@ -30,10 +30,10 @@ _QWEN = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2, "im
 
 
 def write_language_model(
-    package: Any, folder: Path, axes: int = 1, layers: int = 0, types: bool = False
+    package: Any, folder: Path, axes: int = 1, layers: int = 0, types: bool = False, flat: bool = False
 ) -> None:
     """Attention with a cache, from embeddings to logits. `axes` of positions; `layers` of features that are added to those of pictures; `types` of
-    tokens, of which pictures see each other."""
+    tokens, of which pictures see each other. `flat`: masks of pictures may have any layout."""
     net = Ops(package, 23)
     ops = net.ops
     one, first, last = (ops.constant(np.array([n])) for n in (1, 0, -1))
@@ -56,15 +56,15 @@ def write_language_model(
         )
         inputs += [visible, added]
         numbers = ops.convert(visible, np.int64)
-        order = ops.maximum(ops.subtract(ops.cum_sum(numbers, ops.constant(1)), one), first)
+        if flat:
+            numbers = ops.reshape(numbers, ops.constant(np.array([-1])), False)
+        order = ops.maximum(ops.subtract(ops.cum_sum(numbers, ops.constant(int(not flat))), one), first)
         total = ops.multiply(ops.reduce_sum(added, ops.constant(0)), ops.constant(np.float32(0.3)))
-        hidden = ops.add(
-            hidden,
-            ops.multiply(
-                ops.gather(total, order, ops.constant(0)),
-                ops.unsqueeze(ops.convert(visible, np.float32), ops.constant(2)),
-            ),
-        )
+        features = ops.gather(total, order, ops.constant(0))
+        if flat:
+            features = ops.reshape(features, ops.shape_of(embeds), False)
+        shown = ops.unsqueeze(ops.convert(visible, np.float32), ops.constant(2))
+        hidden = ops.add(hidden, ops.multiply(features, shown))
     heads, assigns = [], []
     shape = ops.constant(np.array([0, 0, 2, WIDTH // 2]))
     for name in ("query", "key", "value"):
@@ -236,10 +236,10 @@ def write_gemma(package: Any, folder: Path, kind: str) -> None:
     write_patches(package, folder, patch)
 
 
-def write_patches(package: Any, folder: Path, patch: int) -> None:
+def write_patches(package: Any, folder: Path, patch: int, name: str = "pixel_values") -> None:
     """A vision encoder with a token for each patch."""
     net = Ops(package, 43)
-    ops, pixels = net.ops, net.parameter("pixel_values", [-1, 3, -1, -1])
+    ops, pixels = net.ops, net.parameter(name, [-1, 3, -1, -1])
     patches = ops.convolution(
         pixels, net.weights(WIDTH, 3, patch, patch, scale=0.05), [patch] * 2, [0, 0], [0, 0], [1, 1]
     )
@@ -268,6 +268,24 @@ def write_llava_next(package: Any, folder: Path, kind: str) -> None:
     })  # fmt: skip
     write_language_model(package, folder)
     write_patches(package, folder, patch)
+
+
+def write_llava_next_video(package: Any, folder: Path, kind: str) -> None:
+    write_llava_next(package, folder, kind)
+    for seed, name in ((71, "vision_resampler"), (73, "multi_modal_projector")):
+        net = Ops(package, seed)
+        ops, features = net.ops, net.parameter("image_features", [-1, -1, WIDTH])
+        hidden = ops.matmul(features, net.weights(WIDTH, WIDTH, scale=0.3), False, False)
+        if seed == 71:  # four neighbours are one token
+            groups = ops.reshape(hidden, ops.constant(np.array([0, -1, 4, WIDTH])), True)
+            hidden = ops.reduce_mean(groups, ops.constant(np.array([2])), False)
+        _save(net, folder, name, {"hidden_states": hidden}, [features])
+
+
+def write_nanollava(package: Any, folder: Path, kind: str) -> None:
+    write_common(package, folder, {"model_type": kind}, {})
+    write_language_model(package, folder)
+    write_patches(package, folder, 96, "images")
 
 
 def write_internvl(package: Any, folder: Path, kind: str) -> None:
@@ -328,6 +346,46 @@ def write_phi(package: Any, folder: Path, kind: str) -> None:
     )
 
 
+def write_minicpm(package: Any, folder: Path, kind: str) -> None:
+    patch, count, side = 4, 3, 10
+    config = {"model_type": kind, "hidden_size": WIDTH, "query_num": count}
+    write_common(package, folder, config, {
+        "patch_size": patch, "scale_resolution": 16, "max_slice_nums": 9, "image_size": side * patch,
+        "norm_mean": [0.5, 0.4, 0.6], "norm_std": [0.5, 0.3, 0.4],
+    })  # fmt: skip
+    write_language_model(package, folder)
+    net = Ops(package, 61)
+    ops = net.ops
+    pixels = net.parameter("pixel_values", [-1, 3, patch, -1])
+    mask, places = (
+        net.parameter("patch_attention_mask", [-1, 1, -1]),
+        net.parameter("position_ids", [-1, -1], np.int64),
+    )
+    patches = ops.convolution(
+        pixels, net.weights(WIDTH, 3, patch, patch, scale=0.3), [patch] * 2, [0, 0], [0, 0], [1, 1]
+    )
+    rows = ops.transpose(
+        ops.reshape(patches, ops.constant(np.array([0, WIDTH, -1])), True), ops.constant(np.array([0, 2, 1]))
+    )
+    hidden = ops.add(rows, ops.gather(net.weights(side * side, WIDTH), places, ops.constant(0)))
+    shown = ops.unsqueeze(ops.squeeze(mask, ops.constant(np.array([1]))), ops.constant(2))
+    mean = ops.reduce_mean(ops.multiply(hidden, shown), ops.constant(np.array([1])), True)
+    outputs = {"last_hidden_state": ops.tanh(ops.add(hidden, mean))}
+    _save(net, folder, "vision_embeddings", outputs, [pixels, mask, places])
+    net = Ops(package, 67)
+    ops = net.ops
+    features = net.parameter("image_feature", [-1, -1, WIDTH])
+    positions, padding = (
+        net.parameter("pos_embed", [-1, -1, WIDTH]),
+        net.parameter("key_padding_mask", [-1, -1]),
+    )
+    keys = ops.add(features, ops.transpose(positions, ops.constant(np.array([1, 0, 2]))))
+    scores = ops.matmul(net.weights(1, count, WIDTH), keys, False, True)
+    hiding = ops.unsqueeze(ops.multiply(padding, ops.constant(np.float32(-1e4))), ops.constant(1))
+    result = ops.matmul(ops.softmax(ops.add(scores, hiding), 2), keys, False, False)
+    _save(net, folder, "resampler", {"last_hidden_state": ops.tanh(result)}, [features, positions, padding])
+
+
 #: The family -> what writes its folder, and its own tag of a picture.
 FAMILIES: dict[str, tuple[Callable[[Any, Path, str], None], str]] = {
     **dict.fromkeys(
@@ -336,8 +394,15 @@ FAMILIES: dict[str, tuple[Callable[[Any, Path, str], None], str]] = {
     "gemma3": (write_gemma, "<start_of_image>"),
     "internvl_chat": (write_internvl, "<image>"),
     "llava_next": (write_llava_next, "<image>"),
+    "llava-qwen2": (write_nanollava, "<image>\n"),
+    "llava_next_video": (write_llava_next_video, "<image>"),
+    "minicpmv": (write_minicpm, "<image>./</image>"),
     "phi3_v": (write_phi, "<|image_1|>"),
 }
+
+
+#: Families whose pictures are negative tokens.
+NEGATIVE = ("llava-qwen2", "phi3_v")
 
 
 def write_folder(package: Any, folder: Path, kind: str) -> Path:
@@ -379,7 +444,7 @@ def programs(genai: Any, folder: Path, kind: str) -> Iterator[Program]:
                    "a <ov_genai_image_2>"):  # fmt: skip
         yield f"tags {prompt!r}", lambda p=prompt: run(p, images=[one, two])
     for options in ({"apply_chat_template": False}, {"repetition_penalty": 1.4}, {"do_sample": True, "rng_seed": 5, "temperature": 1.5}, {"num_beams": 3, "num_return_sequences": 2}):  # fmt: skip
-        if kind != "phi3_v" or "repetition_penalty" not in options:  # an error there
+        if kind not in NEGATIVE or "repetition_penalty" not in options:  # an error there
             yield f"options {options}", lambda o=options: run("hello", images=[one], **o)
     for channels in (1, 4):
         pixels = np.random.default_rng(channels).integers(0, 256, (1, 30, 20, channels)).astype(np.uint8)
@@ -420,7 +485,9 @@ def programs(genai: Any, folder: Path, kind: str) -> Iterator[Program]:
 
     if not backend:
         yield "history", history
-    if kind.startswith("qwen"):
+        if kind != "llava-qwen2":  # a batch of the real package takes one's pictures for another's
+            yield from batch_programs(genai, folder, turns, two)
+    if kind.startswith("qwen") or kind == "llava_next_video":
         yield from video_programs(genai, ov, run, one)
         parts = [{"type": "text", "text": "look"}, {"type": "video"}, {"type": "text", "text": "so"}]
         if not backend:
@@ -432,6 +499,76 @@ def programs(genai: Any, folder: Path, kind: str) -> Iterator[Program]:
                     videos=[clip(ov, 6, 30, 21)],
                 ),
             )
+
+
+def scheduler(genai: Any, **fields: Any) -> Any:
+    config = genai.SchedulerConfig()
+    for name, value in {"num_kv_blocks": 128, **fields}.items():
+        setattr(config, name, value)
+    return config
+
+
+def batch_programs(
+    genai: Any, folder: Path, turns: list[tuple[str, dict[str, Any]]], two: Any
+) -> Iterator[Program]:
+    """Those of a ContinuousBatchingPipeline, whose prompts are read in chunks, and of a VLMPipeline that drops blocks of its cache."""
+    options = scheduler(genai, max_num_batched_tokens=16, enable_prefix_caching=True)
+    pipe = genai.ContinuousBatchingPipeline(folder, options, "CPU", EXACT)
+    config = genai.GenerationConfig(max_new_tokens=8, ignore_eos=True, logprobs=1)
+    images = turns[0][1]["images"]
+
+    def run(prompts: list[Any], *arguments: Any, **fields: Any) -> Any:
+        own = genai.GenerationConfig(**{"max_new_tokens": 8, "ignore_eos": True, "logprobs": 1, **fields})
+        results = pipe.generate(prompts, *arguments, [own] * len(prompts))
+        return [[r.texts, r.scores, [reason.name for reason in r.finish_reasons], r.perf_metrics.get_num_input_tokens()] for r in results]  # fmt: skip
+
+    for name in ("batch", "batch again"):  # with prefixes of the first one
+        yield name, lambda: run(["is it so?", "hello", "hello"], [images, [], images[:1]])
+    yield "batch beams", lambda: run(["hello"], [images[:1]], num_beams=3, num_return_sequences=2, logprobs=0)
+    yield "batch of too few", lambda: run(["is it so?", "hello"], [images])
+
+    def text() -> Any:
+        (result,) = pipe.generate(["hello"], [config])
+        return [result.m_generation_ids, result.m_scores]
+
+    yield "batch text", text
+
+    def add(*arguments: Any) -> Any:
+        handle = pipe.add_request(7, "is it so?", *arguments, config)
+        while pipe.has_non_finished_requests():
+            pipe.step()
+        return [[output.generated_ids, output.score] for output in handle.read_all()]
+
+    yield "request", lambda: add(images)
+    yield "request text", add
+
+    def chat() -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pipe.start_chat("numbers")
+            results = [run([prompt], [shown.get("images", [])]) for prompt, shown in turns]
+            pipe.finish_chat()
+        return results
+
+    yield "batch chat", chat
+
+    def history() -> Any:
+        messages, results = genai.ChatHistory(), []
+        for prompt, shown in turns:
+            messages.append({"role": "user", "content": prompt})
+            results += run([messages], [shown.get("images", [])])
+            messages.append({"role": "assistant", "content": results[-1][0][0]})
+        return results
+
+    yield "batch history", history
+
+    def evict() -> Any:
+        eviction = genai.CacheEvictionConfig(32, 32, 96, genai.AggregationMode.NORM_SUM)
+        few = scheduler(genai, use_cache_eviction=True, cache_eviction_config=eviction)
+        evicting = genai.VLMPipeline(folder, "CPU", scheduler_config=few, **EXACT)
+        return evicting.generate("is it so?", images=[*images, two], max_new_tokens=8, ignore_eos=True).texts
+
+    yield "eviction", evict
 
 
 def video_programs(genai: Any, ov: Any, run: Callable[..., Any], one: Any) -> Iterator[Program]:

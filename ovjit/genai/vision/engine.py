@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.errors import UnsupportedError
+from ovjit.genai.blocks import Row
 from ovjit.genai.engine import Engine
 from ovjit.genai.vision.family import Family, Prompt
+from ovjit.genai.vision.reader import PictureReader
 
 #: The inputs of language models that are fed.
-_INPUTS = frozenset((
+INPUTS = frozenset((
     "inputs_embeds", "attention_mask", "position_ids", "beam_idx", "token_type_ids", "visual_pos_masks",
     "deepstack_visual_embeds",
 ))  # fmt: skip
+
+
+_LAYERS = "deepstack_visual_embeds"
+_OF_TOKENS = ("token_type_ids", "visual_pos_masks")
+#: The axis of tokens in inputs of a paged decoder, 1 for others.
+_AXES = {"inputs_embeds": 0, "position_ids": -1}
 
 
 class EmbeddingEngine(Engine):
@@ -22,18 +31,19 @@ class EmbeddingEngine(Engine):
 
     _input_name = "inputs_embeds"
 
-    def __init__(self, compiled: Any, embedder: Any, family: Family):
+    def __init__(self, compiled: Any, family: Family, embed: Callable[[np.ndarray], np.ndarray]):
         names = [port.get_names() for port in compiled.inputs]
-        self._names = [name for port_names in names for name in _INPUTS & port_names]
+        self._names = [name for port_names in names for name in INPUTS & port_names]
         if len(self._names) != len(names):
             raise UnsupportedError(f"a language model with the inputs {names} is not supported")
-        self._request, self._embedder, self._family = compiled.create_infer_request(), embedder, family
+        self._request, self._family = compiled.create_infer_request(), family
+        self._embed = embed
         self._length, self._can_extend = 0, False
         self._tokens = []
         self._prompt: Prompt | None = None
 
     def embed(self, ids: np.ndarray) -> np.ndarray:
-        return np.array(self._embedder.infer([ids])[0], np.float32)
+        return self._embed(ids)
 
     def start(self, prompt: Any) -> np.ndarray:
         """Read a Prompt. Returns the logits [1, words] of the next token."""
@@ -50,3 +60,53 @@ class EmbeddingEngine(Engine):
         axes = prompt.positions.shape[:-2]
         positions = np.broadcast_to(feeds["position_ids"] + prompt.shift, (*axes, *ids.shape)).copy()
         return {**feeds, "position_ids": positions, **self._family.inputs(ids, nowhere, ())}
+
+
+class EmbeddedRows:
+    """The inputs of a paged decoder that takes embeddings, for the next tokens of rows whose prompts are
+    `Prompt`s."""
+
+    names: Collection[str] = INPUTS
+
+    def __init__(self, reader: PictureReader):
+        self._embed, self._family = reader.embed, reader.family
+
+    def __call__(self, pairs: Sequence[tuple[Row, int]]) -> dict[str, np.ndarray]:
+        parts = [self._split(row, count) for row, count in pairs]
+        names = list(parts[0])
+        inputs = {name: np.concatenate([part[name] for part in parts], _AXES.get(name, 1)) for name in names}
+        layers = inputs.get(_LAYERS)
+        if layers is not None and not layers.shape[1]:
+            inputs[_LAYERS] = np.zeros((len(layers), 1, layers.shape[2]), np.float32)
+        # tokens are sequences of one
+        return {n: x.reshape(-1, 1) if n in _OF_TOKENS else x for n, x in inputs.items()}
+
+    def _split(self, row: Row, count: int) -> dict[str, np.ndarray]:
+        """The inputs of the next `count` tokens of a row."""
+        prompt: Prompt = row.prompt
+        size = prompt.ids.shape[1]
+        begin, end = row.length, row.length + count
+        read, axes = slice(min(begin, size), min(end, size)), prompt.positions.shape[:-2]
+        new = np.array(row.tokens[max(begin, size) : end], np.int64)[None]
+        embeds, positions = [prompt.embeds[0, read]], [prompt.positions[..., 0, read]]
+        more = [_cut(prompt.inputs, read)]
+        if new.size:
+            numbers = np.arange(max(begin, size), end) + prompt.shift
+            embeds.append(self._embed(new)[0])
+            positions.append(np.broadcast_to(numbers, (*axes, *numbers.shape)))
+            inputs = self._family.inputs(new, np.zeros(0, np.int64), ())
+            more.append({n: x[:, :0] if n == _LAYERS else x for n, x in inputs.items()})
+        inputs = {"inputs_embeds": np.concatenate(embeds), "position_ids": np.concatenate(positions, -1)}
+        for name in more[0]:
+            inputs[name] = np.concatenate([part[name] for part in more], 1)
+        return inputs
+
+
+def _cut(inputs: Mapping[str, np.ndarray], part: slice) -> dict[str, np.ndarray]:
+    """Inputs of a prompt for a part of its tokens: features of layers are those of its pictures only."""
+    cut = {name: values[:, part] for name, values in inputs.items() if name != _LAYERS}
+    if _LAYERS in inputs:
+        is_visual = inputs["visual_pos_masks"][0]
+        first = int(is_visual[: part.start].sum())
+        cut[_LAYERS] = inputs[_LAYERS][:, first : first + int(cut["visual_pos_masks"].sum())]
+    return cut

@@ -30,6 +30,23 @@ class Prompt:
         self.ids, self.embeds, self.positions, self.inputs = ids, embeds, positions, inputs
         self.shift = int(positions.max(initial=-1)) + 1 - ids.shape[1]
 
+    @property
+    def tokens(self) -> list[int]:
+        tokens: list[int] = self.ids[0].tolist()
+        return tokens
+
+    @property
+    def words(self) -> list[int]:
+        """The tokens, but for numbers of pictures."""
+        tokens: list[int] = self.ids[self.ids >= 0].tolist()
+        return tokens
+
+    @made_once
+    def keys(self) -> list[int]:
+        """Numbers that are equal for equal inputs, one for each token."""
+        columns = zip(self.embeds[0], np.moveaxis(self.positions, -1, 0), strict=True)
+        return [hash((row.tobytes(), column.tobytes())) for row, column in columns]
+
 
 class Family:
     """A family of models. `requests` are those of its networks, by their names."""
@@ -44,6 +61,8 @@ class Family:
     networks: ClassVar[tuple[str, ...]] = ()
     #: The numbers of channels that pictures may have.
     channels: ClassVar[tuple[int, ...]] = (3,)
+    #: Whether tags of pictures are put before those of videos, not behind them.
+    _images_last = False
     #: The first position.
     _first = 0
 
@@ -76,13 +95,13 @@ class Family:
     def insert_tags(self, prompt: str, bases: tuple[int, int], media: Media) -> tuple[str, list[Any]]:
         """The prompt with the tokens of its pictures and videos, and these in their order. `bases`: the
         numbers of the first picture and of the first video."""
-        prompt, numbers = insert_tags(
-            prompt, self.native, bases[0], len(media.images), automatic=self.automatic
-        )
-        queues = {self.native: [media.images[number - bases[0]] for number in numbers]}
+        kinds = [("image", self.native, bases[0], media.images, self.automatic)]
         if self.native_video:
-            prompt, numbers = insert_tags(prompt, self.native_video, bases[1], len(media.videos), "video")
-            queues[self.native_video] = [media.videos[number - bases[1]] for number in numbers]
+            kinds.append(("video", self.native_video, bases[1], media.videos, ""))
+        queues = {}
+        for kind, tag, base, shown, automatic in reversed(kinds) if self._images_last else kinds:
+            prompt, numbers = insert_tags(prompt, tag, base, len(shown), kind, automatic)
+            queues[tag] = [shown[number - base] for number in numbers]
         pieces, tags = find_tags(prompt, list(queues))
         visuals = [queues[tag].pop(0) for tag in tags]
         texts = [*map(self.write, visuals), ""]

@@ -34,7 +34,7 @@ class Gemma3(Family):
         tokenizer.chat_template = tokenizer.chat_template.replace("| trim", "")
 
     def encode(self, image: np.ndarray) -> Visual:
-        pixels = normalize(resize_bilinear(image[0], *self._size), self._mean, self._deviation)
+        pixels = normalize(resize_bilinear(image[0], *self._size)[None], self._mean, self._deviation)
         features = self._requests["vision_embeddings"].infer({"pixel_values": pixels})[0]
         return Visual(np.array(features, np.float32)[0])
 

@@ -53,7 +53,7 @@ class InternVL(Family):
         crops = split_crops(resize_bicubic(image[0], rows * side, columns * side), side)
         if len(crops) > 1:
             crops = np.concatenate([crops, resize_bicubic(image[0], side, side)[None]])
-        pixels = np.concatenate([normalize(crop, self._mean, self._deviation) for crop in crops])
+        pixels = normalize(crops, self._mean, self._deviation)
         features = np.array(self._requests["vision_embeddings"].infer({"pixel_values": pixels})[0], _F32)
         return Visual(features.reshape(-1, features.shape[2]))
 

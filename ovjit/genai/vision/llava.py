@@ -31,17 +31,20 @@ class Llava(Family):
         self._shortest = int(size.get("shortest_edge", 336))
         self._mean, self._deviation = read_mean(config)
 
+    def scale_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) with the shortest edge of the configuration."""
+        scale = _F32(self._shortest) / _F32(min(height, width))
+        return int(_F32(height) * scale), int(_F32(width) * scale)
+
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """A picture u8 [1, height, width, 3] as pixel values: the shortest edge resized, the middle cut."""
-        height, width = image.shape[1:3]
-        scale = _F32(self._shortest) / _F32(min(height, width))
-        sizes = [int(_F32(size) * scale) for size in (height, width)]
+        sizes = self.scale_size(*image.shape[1:3])
         resized = resize_bicubic(image[0], *(max(pair) for pair in zip(sizes, self._crop, strict=True)))
         first_row, first_column = (
             (old - new) // 2 for old, new in zip(resized.shape[:2], self._crop, strict=True)
         )
         cropped = resized[first_row : first_row + self._crop[0], first_column : first_column + self._crop[1]]
-        return normalize(cropped, self._mean, self._deviation)
+        return normalize(cropped[None], self._mean, self._deviation)
 
     def encode(self, image: np.ndarray) -> Visual:
         request = self._requests["vision_embeddings"]

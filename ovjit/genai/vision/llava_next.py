@@ -33,15 +33,15 @@ def choose_view(height: int, width: int, sizes: list[tuple[int, int]]) -> tuple[
     return max(sizes, key=rank)
 
 
-def fit_view(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A picture u8 [height, width, 3] in the middle of a black view."""
+def fit_view(image: np.ndarray, width: int, height: int, gray: int = 0) -> np.ndarray:
+    """A picture u8 [height, width, 3] in the middle of a view, black by default."""
     scales = _F32(width) / _F32(image.shape[1]), _F32(height) / _F32(image.shape[0])
     if scales[0] < scales[1]:
         columns, rows = width, min(math.ceil(_F32(image.shape[0]) * scales[0]), height)
     else:
         columns, rows = min(math.ceil(_F32(image.shape[1]) * scales[1]), width), height
     top, margin = (height - rows) // 2, (width - columns) // 2
-    view = np.zeros((height, width, 3), np.uint8)
+    view = np.full((height, width, 3), gray, np.uint8)
     view[top : top + rows, margin : margin + columns] = resize_bicubic(image, rows, columns)
     return view
 
@@ -70,6 +70,10 @@ class LlavaNext(Llava):
             raise OvjitError("config.json has no image_newline: export the model with optimum-cli")
         self._line_end = np.array(settings["image_newline"], _F32)
 
+    def see(self, pixels: np.ndarray) -> np.ndarray:
+        """The features f32 [crops, tokens, size] of crops."""
+        return np.array(self._requests["vision_embeddings"].infer({"pixel_values": pixels})[0], _F32)
+
     def encode(self, image: np.ndarray) -> Visual:
         height, width = image.shape[1:3]
         view = choose_view(height, width, self._sizes)
@@ -78,7 +82,7 @@ class LlavaNext(Llava):
         small = resize_bicubic(image[0], self._shortest, self._shortest)
         crops = [small, *split_crops(large, side)]
         pixels = np.concatenate([self.preprocess(crop[None]) for crop in crops])
-        features = np.array(self._requests["vision_embeddings"].infer({"pixel_values": pixels})[0], _F32)
+        features = self.see(pixels)
         size = features.shape[2]
         joined = features[1:].reshape(rows, columns, *self._grid, size).transpose(0, 2, 1, 3, 4)
         shown = cut_border(joined.reshape(rows * self._grid[0], -1, size), height, width)

@@ -86,7 +86,7 @@ class Phi3Vision(Family):
         small = resize_cubic(large[None], _SIDE, _SIDE, "asymmetric", -0.5) / _F32(255)
         small = (small - self._mean.reshape(3, 1, 1)) / self._deviation.reshape(3, 1, 1)
         rows, columns = (side // _SIDE for side in large.shape[:2])
-        planes = normalize(large, self._mean, self._deviation).reshape(3, rows, _SIDE, columns, _SIDE)
+        planes = normalize(large[None], self._mean, self._deviation).reshape(3, rows, _SIDE, columns, _SIDE)
         crops = planes.transpose(1, 3, 0, 2, 4).reshape(rows * columns, 3, _SIDE, _SIDE)
         return np.concatenate([small, crops]), rows, columns
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -198,11 +199,13 @@ class Qwen25VL(Qwen2VL):
         row, column = np.indices((rows // merge, columns // merge)).reshape(2, -1) // side
         windows = row * columns + column
         order = np.argsort(windows, kind="stable")
-        numbers = np.repeat(windows[order], merge * merge)
-        is_same = numbers[:, None] == numbers
+        mask = np.full((1, rows * columns, rows * columns), -np.inf, _F32)
+        ends = np.cumsum(np.unique(windows, return_counts=True)[1]) * (merge * merge)
+        for begin, end in itertools.pairwise([0, *ends]):
+            mask[0, begin:end, begin:end] = 0
         return {
             **super()._feed(hidden, rows, columns),
-            "window_attention_mask": np.where(is_same, _F32(0), _F32(-np.inf))[None],
+            "window_attention_mask": mask,
             "window_index": order,
         }
 

@@ -13,9 +13,40 @@ from typing import Any
 
 import numpy as np
 
-_BITS = 22
+from ovjit.codegen.cpu.objects import function
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.routines import load, routines
+from ovjit.genai.vision.pixels import BITS
+
 #: Weights of absolute distances in pixels of the smaller picture.
 _Filter = Callable[[np.ndarray], np.ndarray]
+#: The most lanes of a vector of i32.
+_LANES = 16
+ROUTINES = ("resize_rows", "resize_columns")
+
+
+@functools.cache
+def kernel(name: str) -> Kernel:
+    """The kernel of a routine."""
+
+    def module() -> Any:
+        from ovjit.genai.vision import resizing_steps
+
+        return resizing_steps
+
+    return routines(name, (name,), module)
+
+
+@functools.cache
+def _load(name: str) -> Callable[[int, int, int, int], int]:
+    return function(load(kernel(name), (name,))[name], 4)
+
+
+def _run(name: str, *values: np.ndarray | int) -> None:
+    """Call a routine with the addresses of arrays, and with integers."""
+    numbers = [value if isinstance(value, int) else value.ctypes.data for value in values]
+    block = np.array(numbers, np.int64)
+    _load(name)(block.ctypes.data, 0, 0, 0)
 
 
 def _weigh_cubic(x: np.ndarray) -> np.ndarray:
@@ -30,38 +61,41 @@ def _weigh_linear(x: np.ndarray) -> np.ndarray:
     return np.where(x < 1, 1 - x, 0.0)
 
 
+@functools.lru_cache(64)
 def _choose_weights(old: int, new: int, weigh: _Filter, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """(the first pixel of each output, its weights i32 [new, taps]). `reach` of the filter is its largest
-    distance."""
+    """(the first pixel of each output i32 [new], its weights i32 [new, taps]): all pixels exist. `reach` of
+    the filter is its largest distance."""
     scale = old / new
     reach *= max(scale, 1.0)
     centers = (np.arange(new) + 0.5) * scale
-    begins = np.maximum((centers - reach + 0.5).astype(np.int64), 0)
-    ends = np.minimum((centers + reach + 0.5).astype(np.int64), old)
-    taps = begins[:, None] + np.arange(int((ends - begins).max()))
+    begins = np.maximum((centers - reach + 0.5).astype(np.int64), 0)[:, None]
+    ends = np.minimum((centers + reach + 0.5).astype(np.int64), old)[:, None]
+    count = int((ends - begins).max())
+    firsts = np.minimum(begins, old - count)
+    taps = firsts + np.arange(count)
     distances = np.abs((taps - centers[:, None] + 0.5) * (1.0 / max(scale, 1.0)))
-    weights = weigh(distances) * (taps < ends[:, None])
+    weights = weigh(distances) * ((begins <= taps) & (taps < ends))
     weights /= weights.cumsum(1)[:, -1:]  # one after another, as Pillow sums
-    fixed = weights * (1 << _BITS)
-    return begins, np.trunc(fixed + np.where(fixed < 0, -0.5, 0.5)).astype(np.int32)
-
-
-def _resize_rows(image: np.ndarray, new: int, weigh: _Filter, reach: float) -> np.ndarray:
-    """A picture u8 [height, width, 3] with `new` rows."""
-    if image.shape[0] == new:
-        return image
-    begins, weights = _choose_weights(image.shape[0], new, weigh, reach)
-    sums = np.full((new, *image.shape[1:]), 1 << (_BITS - 1), np.int32)
-    for tap in range(weights.shape[1]):
-        rows = np.minimum(begins + tap, image.shape[0] - 1)  # beyond the last row weights are 0
-        sums += image[rows] * weights[:, tap, None, None]
-    return np.clip(sums >> _BITS, 0, 255).astype(np.uint8)
+    fixed = weights * (1 << BITS)
+    weights = np.trunc(fixed + np.where(fixed < 0, -0.5, 0.5)).astype(np.int32)
+    return firsts[:, 0].astype(np.int32), np.ascontiguousarray(weights)
 
 
 def _resize(image: np.ndarray, height: int, width: int, weigh: _Filter, reach: float) -> np.ndarray:
     """Columns first, then rows, as in openvino_genai."""
-    columns = _resize_rows(np.ascontiguousarray(image.transpose(1, 0, 2)), width, weigh, reach)
-    return _resize_rows(np.ascontiguousarray(columns.transpose(1, 0, 2)), height, weigh, reach)
+    rows, columns, channels = image.shape
+    if columns != width:
+        begins, weights = _choose_weights(columns, width, weigh, reach)
+        source, image = np.ascontiguousarray(image), np.empty((rows, width, channels), np.uint8)
+        memory = np.empty((columns, channels, _LANES), np.int32)
+        taps = weights.shape[1]
+        _run("resize_columns", source, image, begins, weights, rows, taps, columns, width, memory)
+    if rows != height:
+        begins, weights = _choose_weights(rows, height, weigh, reach)
+        source, image = np.ascontiguousarray(image), np.empty((height, width, channels), np.uint8)
+        taps = weights.shape[1]
+        _run("resize_rows", source, image, begins, weights, height, taps, width * channels)
+    return image
 
 
 def resize_bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -1,0 +1,180 @@
+"""Prompts of texts and pictures to the inputs of a language model: the networks of a family's pictures."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.tensors.tensor import Tensor
+from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.config import GenerationConfig
+from ovjit.genai.figures import measure, now_us
+from ovjit.genai.history import ChatHistory
+from ovjit.genai.images.pixels import check_picture
+from ovjit.genai.json_files import read_json
+from ovjit.genai.tokenizer import Tokenizer
+from ovjit.genai.vision.family import Family, Prompt
+from ovjit.genai.vision.gemma import Gemma3
+from ovjit.genai.vision.internvl import InternVL
+from ovjit.genai.vision.llava import Llava
+from ovjit.genai.vision.llava_next import LlavaNext
+from ovjit.genai.vision.llava_next_video import LlavaNextVideo
+from ovjit.genai.vision.minicpm import MiniCPMV
+from ovjit.genai.vision.nanollava import NanoLlava
+from ovjit.genai.vision.phi import Phi3Vision
+from ovjit.genai.vision.qwen import Qwen2VL, Qwen3VL, Qwen25VL
+from ovjit.genai.vision.results import VLMPerfMetrics
+from ovjit.genai.vision.tags import Media, PictureChat
+from ovjit.genai.vision.videos import VideoMetadata, check_video
+
+#: The model_type of config.json -> the family.
+_FAMILIES: dict[str, type[Family]] = {
+    "gemma3": Gemma3, "internvl_chat": InternVL, "llava": Llava, "llava_next": LlavaNext,
+    "llava-qwen2": NanoLlava, "llava_next_video": LlavaNextVideo,
+    "minicpmo": MiniCPMV, "minicpmv": MiniCPMV,
+    "phi3_v": Phi3Vision, "qwen2_5_vl": Qwen25VL, "qwen2_vl": Qwen2VL, "qwen3_vl": Qwen3VL,
+}  # fmt: skip
+LANGUAGE = "language"
+#: The networks that all families have, by their names in a dict of models.
+_NETWORKS = (LANGUAGE, "text_embeddings", "vision_embeddings")
+
+
+def choose_family(folder: Path) -> type[Family]:
+    """The family of a folder with a config.json. UnsupportedError for others."""
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind not in _FAMILIES:
+        raise UnsupportedError(f"Unsupported {kind!r} VLM model type: ovjit runs {sorted(_FAMILIES)}")
+    return _FAMILIES[kind]
+
+
+def read_folder(folder: Path) -> dict[str, Any]:
+    """The models of a folder by name. RuntimeError if some are missing."""
+    from ovjit.api.run.core import Core
+
+    names = (*_NETWORKS, *choose_family(folder).networks)
+    files = {name: folder / f"openvino_{name}_model.xml" for name in names}
+    missing = [file.name for file in files.values() if not file.is_file()]
+    if missing:
+        raise OvjitError(f"{str(folder)!r} has no {', '.join(missing)}: export it with optimum-cli")
+    return {name: Core().read_model(str(file)) for name, file in files.items()}
+
+
+def read_models(folder: Path, models: Mapping[str, Any]) -> dict[str, Any]:
+    """The models of pairs (text of an IR, its weights). RuntimeError if some are missing."""
+    from ovjit.api.run.core import Core
+
+    names = (*_NETWORKS, *choose_family(folder).networks)
+    missing = [name for name in names if name not in models]
+    if missing:
+        raise OvjitError(f"the models {missing} are missing: {list(names)} are needed")
+    return {name: Core().read_model(*models[name]) for name in names}
+
+
+class Shown:
+    """The pictures u8 [1, height, width, channels] of a prompt, and its videos u8 [frames, height, width, 3]
+    with what is known about them."""
+
+    def __init__(
+        self,
+        pictures: Sequence[np.ndarray] = (),
+        videos: Sequence[tuple[np.ndarray, VideoMetadata]] = (),
+    ):
+        self.pictures, self.videos = pictures, videos
+
+
+class PictureReader:
+    """Reads prompts. `models`: those of a folder, without the language model."""
+
+    def __init__(
+        self, models: Mapping[str, Any], folder: Path, tokenizer: Tokenizer, device: str,
+        settings: Mapping[str, Any],
+    ):  # fmt: skip
+        from ovjit.api.run.core import Core
+
+        requests = {
+            name: Core().compile_model(model, device, dict(settings)).create_infer_request()
+            for name, model in models.items()
+        }
+        self._tokenizer = tokenizer
+        self.family = choose_family(folder)(folder, requests, tokenizer)
+        self.embedder = requests["text_embeddings"]
+        #: The pictures of chats.
+        self._chats: weakref.WeakKeyDictionary[ChatHistory, PictureChat] = weakref.WeakKeyDictionary()
+
+    def embed(self, ids: np.ndarray) -> np.ndarray:
+        """The embeddings f32 [rows, tokens, size] of tokens; those of pictures are negative or replaced."""
+        return np.array(self.embedder.infer([np.maximum(ids, 0)])[0], np.float32)
+
+    def check(self, images: Any, videos: Any = (), metadata: Any = ()) -> Shown:
+        """The arguments images, videos and videos_metadata. TypeError, RuntimeError."""
+        return Shown(_split_pictures(images, self.family.channels), _split_videos(videos, metadata))
+
+    def read(
+        self, prompt: str, history: ChatHistory | None, config: GenerationConfig, shown: Shown,
+        metrics: VLMPerfMetrics,
+    ) -> tuple[Prompt, PictureChat]:  # fmt: skip
+        """(the prompt of a text, or of a chat, the chat's pictures: see `keep`)."""
+        start_us, raw = now_us(), metrics.vlm_raw_metrics
+        with measure(raw.vision_encoding_durations):
+            media = Media(
+                [self.family.encode(picture) for picture in shown.pictures],
+                [self.family.encode_video(*video) for video in shown.videos],
+            )
+        raw.per_image_slice_counts += [visual.slices for visual in media.images]
+        chat = PictureChat(None if history is None else self._chats.get(history))
+        text, special, visuals = self._render(prompt, history, chat, config, media, metrics)
+        with measure(metrics.raw_metrics.tokenization_durations):
+            ids = self.family.tokenize(text, special, visuals)
+        with measure(raw.text_embedding_durations):
+            embeds = self.embed(ids)
+        read = self.family.merge(ids, embeds, visuals)
+        raw.prepare_embeddings_durations.append(now_us() - start_us)
+        metrics._input_tokens += read.ids.size
+        return read, chat
+
+    def keep(self, history: ChatHistory, chat: PictureChat) -> None:
+        """Keep the pictures of a chat whose last message is answered."""
+        self._chats[history] = chat
+
+    def _render(
+        self, prompt: str, history: ChatHistory | None, chat: PictureChat, config: GenerationConfig,
+        media: Media, metrics: VLMPerfMetrics,
+    ) -> tuple[str, bool, list[Any]]:  # fmt: skip
+        """(the text with the tokens of pictures, with special tokens, pictures and videos in order)."""
+        is_chat = history is not None
+        if history is None:
+            text, visuals = self.family.insert_tags(prompt, (0, 0), media)
+            messages = [{"role": "user", "content": text}]
+            if not config.apply_chat_template:
+                return text, True, visuals
+            history = ChatHistory()
+        else:
+            messages, visuals = chat.read(history.get_messages(), media, self.family.insert_tags)
+        with measure(metrics.raw_metrics.chat_template_durations):
+            tools, extra = history.get_tools(), history.get_extra_context()
+            text = self._tokenizer.apply_chat_template(messages, True, tools=tools, extra_context=extra)
+        return text, is_chat, visuals
+
+
+def _split_pictures(images: Any, channels: tuple[int, ...]) -> list[np.ndarray]:
+    """The pictures u8 [1, height, width, channels] of a list of Tensors."""
+    pictures = []
+    for image in images:
+        if not isinstance(image, Tensor) or len(image.shape) not in (3, 4):
+            raise OvjitError("an image should be a Tensor of u8 [height, width, 3] or [n, height, width, 3]")
+        batch = image.data if len(image.shape) == 4 else image.data[None]
+        pictures += [check_picture(Tensor(batch[i : i + 1]), "an image", channels) for i in range(len(batch))]
+    return pictures
+
+
+def _split_videos(videos: Any, metadata: Any) -> list[tuple[np.ndarray, VideoMetadata]]:
+    """The videos u8 [frames, height, width, 3], with what is known about them."""
+    checked = [check_video(video) for video in videos]
+    details = list(metadata or [VideoMetadata()] * len(checked))
+    if len(checked) != len(details):
+        raise OvjitError("Number of videos and videos metadata must match if metadata provided.")
+    return list(zip(checked, details, strict=True))
