@@ -125,22 +125,18 @@ class Pieces:
     def __len__(self) -> int:
         return self.size
 
-    def write(self, target: np.ndarray) -> None:
-        """Copy the content to `target`, in parts: a single copy would hold the GIL for long."""
-        at = 0
+    def write(self, stream: io.BytesIO) -> None:
+        """Append the content to a stream."""
         for piece in self.pieces:
-            for first in range(0, len(piece), _WRITTEN_AT_ONCE):
-                some = np.frombuffer(piece[first : first + _WRITTEN_AT_ONCE], np.uint8)
-                target[at : at + some.size] = some
-                at += some.size
+            write_in_pieces(stream, piece)
 
     def join(self) -> memoryview:
         """The content in one piece."""
         if len(self.pieces) == 1:
             return self.pieces[0]
-        content = np.empty(self.size, np.uint8)
-        self.write(content)
-        return content.data
+        stream = io.BytesIO()
+        self.write(stream)
+        return stream.getbuffer()
 
 
 def write_container(sections: Mapping[str, Any], key: bytes) -> bytes:
@@ -148,20 +144,21 @@ def write_container(sections: Mapping[str, Any], key: bytes) -> bytes:
     `AUTHENTICATED` sections are compressed."""
     packed = {kind: (sections[kind], 0) for kind in SECTIONS}
     packed.update((kind, _compress(sections[kind])) for kind in AUTHENTICATED)
-    offsets, size = {}, _BODY
+    stream = io.BytesIO()  # grows without a copy, and its value is one, too
+    stream.write(bytes(_BODY))
+    offsets = {}
     for kind, (content, _) in packed.items():
-        offsets[kind] = size + -size % ALIGNMENT
-        size = offsets[kind] + len(content)
-    stream = io.BytesIO(bytes(size))  # zeros, whose pages are allocated when they are written
+        stream.write(bytes(-stream.tell() % ALIGNMENT))
+        offsets[kind] = stream.tell()
+        (content if isinstance(content, Pieces) else Pieces((content,))).write(stream)
     blob = np.frombuffer(stream.getbuffer(), np.uint8)
-    table = b""
-    for kind, (content, length) in packed.items():
-        written = blob[offsets[kind] :][: len(content)]
-        (content if isinstance(content, Pieces) else Pieces((content,))).write(written)
-        table += _entry(key, kind, offsets[kind], written, length)
-    head = _head(key, size, table, {kind: content for kind, (content, _) in packed.items()})
+    table = b"".join(
+        _entry(key, kind, offsets[kind], blob[offsets[kind] :][: len(content)], length)
+        for kind, (content, length) in packed.items()
+    )
+    head = _head(key, blob.size, table, {kind: content for kind, (content, _) in packed.items()})
     blob[:_BODY] = np.frombuffer(head + checksum(head), np.uint8)
-    del blob, written
+    del blob
     return stream.getvalue()
 
 
