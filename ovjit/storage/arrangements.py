@@ -82,8 +82,7 @@ def _begins_with(array: np.ndarray, packed: np.ndarray, row: Any) -> bool:
         (_, length), (width, size), change = row
         first = unpack(packed[: width * length], [[width, length], [width, size], change])
         return np.array_equal(first, array.reshape(-1)[: width * length])
-    (_, depth, outs), (width, *_), dims, order = row
+    _, (width, *_), dims, order = row
     ordered = array.reshape(dims).transpose(order)
-    there = ordered.reshape(-1, depth, outs) if ordered.ndim > 2 else ordered[None]
-    some = max(1, min(depth, _TRIED // width))
-    return np.array_equal(there[0, :some, :width].reshape(-1), packed[: some * width])
+    corner = ordered[(0,) * (ordered.ndim - 2)][: max(1, _TRIED // width), :width]
+    return np.array_equal(corner.reshape(-1), packed[: corner.size])

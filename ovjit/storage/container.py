@@ -128,7 +128,10 @@ class Pieces:
     def write(self, stream: io.BytesIO) -> None:
         """Append the content to a stream."""
         for piece in self.pieces:
-            write_in_pieces(stream, piece)
+            if len(piece) <= _WRITTEN_AT_ONCE:
+                stream.write(piece)
+            else:
+                write_in_pieces(stream, piece)
 
     def join(self) -> memoryview:
         """The content in one piece."""

@@ -122,8 +122,9 @@ def digest_of(tables: bytes, arrays: Arrays) -> str:
 
 def encode_graph(graph: Graph, arrays: Arrays) -> dict[str, Any]:
     """The tables of `graph`. Raises TypeError for an attribute or an operation that cannot be stored."""
-    for node in graph.nodes:
-        if not is_registered(node.op):
+    own = {op for op in {node.op for node in graph.nodes} if not is_registered(op)}
+    for node in graph.nodes if own else ():
+        if node.op in own:
             raise TypeError(
                 f"node {node.name!r} cannot be stored in a blob: {node.op.name} is written in Python"
             )
@@ -156,8 +157,10 @@ _PLAIN = frozenset((type(None), bool, int, float, str))
 
 def encode(value: Any, arrays: Arrays) -> Any:
     """An attribute's value as JSON. Raises TypeError for a value that cannot be stored."""
-    if type(value) in _PLAIN or isinstance(value, (int, float, str)):
+    if type(value) in _PLAIN:
         return value
+    if isinstance(value, np.ndarray):
+        return _encode_array(value, arrays)
     if isinstance(value, np.bool_):
         return bool(value)
     if isinstance(value, np.integer):
@@ -172,16 +175,20 @@ def encode(value: Any, arrays: Arrays) -> Any:
     if isinstance(value, Unpacked) and dtypes.ELEMENT_TYPES[value.element_type].is_packed:
         return {"p": [value.element_type, list(value.shape), *arrays.add(value.source)]}
     if isinstance(value, (InBlocks, Codes)):
-        value = value.array()
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind in "OUS":
-            return {"s": [list(value.shape), [_text(item) for item in value.reshape(-1).tolist()]]}
-        return {"a": [dtypes.from_numpy(value.dtype), list(value.shape), *arrays.add(value)]}
+        return _encode_array(value.array(), arrays)
+    if isinstance(value, (int, float, str)):
+        return value
     if isinstance(value, Mapping):
         return {"m": [[encode(k, arrays), encode(v, arrays)] for k, v in value.items()]}
     if isinstance(value, Graph):
         return {"g": encode_graph(value, arrays)}
     raise TypeError(f"{type(value).__name__} cannot be stored in a blob")
+
+
+def _encode_array(array: np.ndarray, arrays: Arrays) -> Any:
+    if array.dtype.kind in "OUS":
+        return {"s": [list(array.shape), [_text(item) for item in array.reshape(-1).tolist()]]}
+    return {"a": [dtypes.from_numpy(array.dtype), list(array.shape), *arrays.add(array)]}
 
 
 def _text(item: Any) -> str:

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 WORTH = 1 << 20
 #: Bytes that are compared at a time, so that they stay in the cache.
 _COMPARED = 1 << 16
-#: Minimum bytes of a constant whose layout is searched for, and the number of constants that an array is
-#: compared with.
+#: Minimum bytes of an array that is stored once, and the number of constants that it is compared with.
 SMALLEST, _TRIED = 4096, 4
 #: (address, bytes) of an array.
 _Span = tuple[int, int] | None
@@ -99,7 +98,7 @@ class StoredConstants:
         taken = {*filled, *(offset for offset, _ in (*self._packed.values(), *self._constants.steering))}
         unclaimed = collections.defaultdict(list)
         for offset, size in self._constants.sizes.items():
-            if size >= SMALLEST and offset not in taken:
+            if offset not in taken:
                 unclaimed[size].append(offset)
         layouts = Layouts([target.lanes * vectors for vectors in (target.tile_vectors, 4, 2, 1)])
         for span, array in arrays.items():
@@ -122,7 +121,7 @@ class StoredConstants:
             if place is not None and len(place) == 3:
                 products[array.shape].append((array, place))
         for span, array in arrays.items():
-            if self._places[span] is not None or array.dtype != np.float32 or array.nbytes < SMALLEST:
+            if self._places[span] is not None or array.dtype != np.float32:
                 continue
             candidates = products.get(array.shape, [])
             for candidate in candidates[:_TRIED]:
@@ -185,16 +184,17 @@ def _are_equal(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _arrays_in(graph: Graph) -> Iterator[tuple[_Span, np.ndarray]]:
-    """Yield the arrays among the attributes of nodes, and their bytes."""
+    """Yield the large arrays among the attributes of nodes, and their bytes."""
     for node in graph.nodes:
         for value in node.attrs.values():
-            array = value.source if isinstance(value, Unpacked) else value
-            if not isinstance(array, np.ndarray) or not array.flags.c_contiguous:
+            if not isinstance(value, (np.ndarray, Unpacked)):
                 continue
-            if array is not value and value.shape and array.size and not array.size % value.shape[0]:
-                array = array.reshape(value.shape[0], -1)
-            if array.nbytes:
-                yield (array.__array_interface__["data"][0], array.nbytes), array
+            array = value.source if isinstance(value, Unpacked) else value
+            if array.nbytes < SMALLEST or not array.flags.c_contiguous or array.dtype.hasobject:
+                continue
+            if array is not value and not array.size % len(value):
+                array = array.reshape(len(value), -1)
+            yield (array.__array_interface__["data"][0], array.nbytes), array
 
 
 def _in_memory_order(array: np.ndarray) -> np.ndarray:

@@ -213,9 +213,11 @@ class _Code:
         self.rows: list[list[Any]] = []
         self.parts: list[bytes] = []
         self._numbers: dict[tuple[str, str], int] = {}
+        self._by_id: dict[int, int] = {}
         spans: dict[str, tuple[int, int]] = {}
         end = 0
-        for symbol, name, form in sorted({(symbols[k], k.name, k.form) for k in used}):
+        distinct = {id(k): k for k in used}.values()
+        for symbol, name, form in sorted({(symbols[k], k.name, k.form) for k in distinct}):
             if symbol not in spans:
                 self.parts.append(loading.object_code[symbol])
                 spans[symbol] = end, len(self.parts[-1])
@@ -224,7 +226,10 @@ class _Code:
             self.rows.append([symbol, name, form, *spans[symbol]])
 
     def number(self, kernel: Any) -> int:
-        return self._numbers[self.symbols[kernel], kernel.name]
+        number = self._by_id.get(id(kernel))  # hashing a kernel hashes its source
+        if number is None:
+            number = self._by_id[id(kernel)] = self._numbers[self.symbols[kernel], kernel.name]
+        return number
 
 
 class _Plans:
