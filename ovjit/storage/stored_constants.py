@@ -69,19 +69,21 @@ class StoredConstants:
         """Find the constants that can be unpacked, and return the rows of those that are packed again.
         `spans`: of the graph's arrays."""
         steering = {offset for offset, _ in self._constants.steering}
-        again = []
+        recorded, whole = [], set()
         for offset, size, source, recipe in self._constants.of_files:
             span = _span_of(source)
             plain = recipe.function is fill_copy and recipe.converting is None
             if span not in spans or offset in steering or plain or not has_function(recipe):
                 continue
             row = inverse_of(recipe, source, size)
-            if row is not None and _is_exact(source):
-                self._packed[span] = offset, row
-            else:
-                again.append((offset, size, span, source, recipe))
-        again = [one for one in again if one[2] not in self._packed]
+            row = None if row is None or not _is_exact(source) else row
+            recorded.append((row, (offset, size, span, source, recipe)))
+            if row is None:
+                whole.add(span)  # stored as the graph has it, so all of its constants are packed again
+        self._packed = {one[2]: (one[0], row) for row, one in recorded if one[2] not in whole}
+        again = [one for _, one in recorded if one[2] in whole]
         if sum(size for _, size, *_ in again) < WORTH:
+            self._packed.update((one[2], (one[0], row)) for row, one in recorded if row is not None)
             return []
         rows = []
         for offset, size, span, source, recipe in again:
