@@ -37,6 +37,7 @@ class Layouts:
         """The row from which `unpack` restores `array`, row-major, out of the bytes `packed`. None if no layout
         fits."""
         kind = array.dtype.str
+        array = array.view(f"u{array.itemsize}")  # bits: -0.0 differs from 0.0
         there = packed.view(array.dtype)
         makers = self._woven if array.itemsize == 1 else self._permuted
         if array.itemsize > 1 and there[0] != array.flat[0]:  # the first element of all such layouts

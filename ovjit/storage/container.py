@@ -36,7 +36,7 @@ from ovjit.storage.mapped import ALIGNMENT, align, pin
 from ovjit.storage.tags import TAG_BYTES, Tag, tag
 
 MAGIC = BLOBS.kind
-VERSION = 3
+VERSION = 4
 #: Kinds in their default order. `weights` belong to the graph, `packed` to the program.
 SECTIONS = ("header", "program", "words", "data", "code", "graph", "packed", "weights")
 #: The sections that decide which code runs, and how. The authentication code covers them directly.
@@ -44,9 +44,10 @@ AUTHENTICATED = ("header", "program", "words", "data", "code", "graph")
 _HEAD = struct.Struct("<8sIIQ8s")
 _CODE = 32
 _ENTRY = struct.Struct("<8sQQ16s16s")
-#: Supported format -> a row of its table. Of older formats only the graph is used: 1 has no tags, and 2 no
-#: compressed sections.
-_ENTRIES = {1: struct.Struct("<8sQQ16s"), 2: _ENTRY, VERSION: _ENTRY}
+#: Supported format -> a row of its table. Of older formats only the graph is used: 1 has no tags, 2 no
+#: compressed sections, and 3 no factors of weights.
+_ENTRIES = {1: struct.Struct("<8sQQ16s"), 2: _ENTRY, 3: _ENTRY, VERSION: _ENTRY}
+_FIRST_COMPRESSED = 3
 #: Instead of a tag: the length of the content of a compressed section.
 _UNPACKED = struct.Struct("<Q8x")
 #: Sections of fewer bytes, or of more, are not compressed. The latter bounds the memory of a foreign blob.
@@ -279,7 +280,7 @@ class Container:
         for kind in AUTHENTICATED:
             stored = self._stored[kind] = self.sections[kind] = bytes(self.sections[kind])
             self.verify(kind)
-            length = _UNPACKED.unpack(self._tags[kind])[0] if self.version == VERSION else 0
+            length = _UNPACKED.unpack(self._tags[kind])[0] if self.version >= _FIRST_COMPRESSED else 0
             if length:
                 self._decompress(kind, stored, length)
 

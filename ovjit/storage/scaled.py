@@ -16,7 +16,9 @@ from ovjit.storage.container import BlobError
 
 #: Added to differences.
 _MIDDLE = 8
-#: Relative spread of quotients in the first row of arrays that are worth a closer look.
+#: Minimum weights of a row: each has a factor.
+_FEWEST = 8
+#: Maximum relative error in the first row of arrays that are worth a closer look.
 _SPREAD = 1e-5
 
 
@@ -28,12 +30,14 @@ def difference_bytes(count: int) -> int:
 def find_factors(weights: np.ndarray, products: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Factors and differences from which `restore` makes the f32 `weights` out of `products`, of the same
     shape. None if there are none."""
+    if weights.size < _FEWEST * len(weights):
+        return None
     rows, there = (array.reshape(len(array), -1) for array in (weights, products))
     with np.errstate(all="ignore"):
-        first = there[0] / rows[0]
-        if not abs(first - first[0]).max() <= _SPREAD * abs(first[0]):
-            return None
         largest = abs(rows).argmax(1)[:, None]
+        first = there[0, largest[0]] / rows[0, largest[0]]
+        if not (abs(there[0] - first * rows[0]) <= _SPREAD * abs(there[0])).all():
+            return None
         factors = (np.take_along_axis(there, largest, 1) / np.take_along_axis(rows, largest, 1)).reshape(-1)
         factors[~np.isfinite(factors) | (factors == 0)] = 1
         differences = rows.view("i4") - _quotients(there, factors).view("i4") + np.int32(_MIDDLE)
