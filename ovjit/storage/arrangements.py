@@ -26,16 +26,15 @@ _WORDS = ((1, (0, 0)), (4, (0, 0)), (4, (0, 0x88888888)), (4, (0, 0x80808080)), 
 
 
 class Layouts:
-    """Finds the layout of arrays. `widths`: possible widths of panels. The last layout that fitted is tried
-    first, as layers are alike."""
+    """Finds layouts of row-major arrays. `widths`: possible widths of panels. The last layout that fitted is
+    tried first, as layers are alike."""
 
     def __init__(self, widths: Sequence[int]):
         self._widths = widths
         self._last: dict[str, Any] = {}
 
     def row_of(self, array: np.ndarray, packed: np.ndarray) -> Any:
-        """The row from which `unpack` restores `array`, row-major, out of the bytes `packed`. None if no layout
-        fits."""
+        """The row from which `unpack` restores `array` out of the bytes `packed`. None if no layout fits."""
         kind = array.dtype.str
         array = array.view(f"u{array.itemsize}")  # bits: -0.0 differs from 0.0
         there = packed.view(array.dtype)
