@@ -109,7 +109,9 @@ def path_of(name: str, folder: Path) -> Path:
     if name.endswith((".xml", ".onnx")):
         return Path(name)
     folder.mkdir(parents=True, exist_ok=True)
-    return first.saved(name, MODELS[name])(folder) if name in MODELS else first.subjects()[name].make(folder)
+    return (
+        first.save_by(name, MODELS[name])(folder) if name in MODELS else first.subjects()[name].make(folder)
+    )
 
 
 def measure(path: Path, rounds: int, folder: Path) -> dict[str, Any]:
@@ -154,8 +156,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        made = networks.default_folder() / f"blobs-{first.VERSION}"
-        paths = [path_of(name, made) for name in options.models]
+        cache = networks.default_folder() / f"blobs-{first.VERSION}"
+        paths = [path_of(name, cache) for name in options.models]
         rows = [measure(path, options.rounds, Path(folder)) for path in paths]
     return command.finish(options, "blobs", KEYS, COLUMNS, rows, rounds=options.rounds)
 

@@ -38,7 +38,7 @@ class Layouts:
         kind = array.dtype.str
         array = array.view(f"u{array.itemsize}")  # bits: -0.0 differs from 0.0
         there = packed.view(array.dtype)
-        makers = self._woven if array.itemsize == 1 else self._permuted
+        makers = self._list_woven if array.itemsize == 1 else self._list_permuted
         if array.itemsize > 1 and there[0] != array.flat[0]:  # the first element of all such layouts
             return None
         tried = makers(array)
@@ -50,14 +50,14 @@ class Layouts:
                 return row
         return None
 
-    def _woven(self, array: np.ndarray) -> Iterator[Any]:
+    def _list_woven(self, array: np.ndarray) -> Iterator[Any]:
         """Layouts of bytes as compressed weights."""
         outs, length = len(array), array.size // len(array)
         for (size, change), width in itertools.product(_WORDS, self._widths):
             if not (outs % width or length % size or (any(change) and width * size % 16)):
                 yield [[outs, length], [width, size], list(change)]
 
-    def _permuted(self, array: np.ndarray) -> Iterator[Any]:
+    def _list_permuted(self, array: np.ndarray) -> Iterator[Any]:
         """Layouts as panels of a matrix without padding."""
         dims = [d for d in array.shape if d > 1]
         if not 2 <= len(dims) <= _MOST_AXES:

@@ -122,9 +122,9 @@ def digest_of(tables: bytes, arrays: Arrays) -> str:
 
 def encode_graph(graph: Graph, arrays: Arrays) -> dict[str, Any]:
     """The tables of `graph`. Raises TypeError for an attribute or an operation that cannot be stored."""
-    own = {op for op in {node.op for node in graph.nodes} if not is_registered(op)}
-    for node in graph.nodes if own else ():
-        if node.op in own:
+    unregistered = {op for op in {node.op for node in graph.nodes} if not is_registered(op)}
+    for node in graph.nodes if unregistered else ():
+        if node.op in unregistered:
             raise TypeError(
                 f"node {node.name!r} cannot be stored in a blob: {node.op.name} is written in Python"
             )
@@ -295,11 +295,11 @@ class Reader:
             raise BlobError("the blob has an array of booleans with values other than 0 and 1")
         values = raw.view(dtype)
         flat = values if panels is None else unpack(values, panels)
-        array = (flat if scaled is None else self._divided(flat, *scaled)).reshape(dims)
+        array = (flat if scaled is None else self._divide(flat, *scaled)).reshape(dims)
         array.flags.writeable = False
         return array
 
-    def _divided(self, products: np.ndarray, rows: Any, factors: Any, differences: Any) -> np.ndarray:
+    def _divide(self, products: np.ndarray, rows: Any, factors: Any, differences: Any) -> np.ndarray:
         """The weights of which these are products, see scaled.py."""
         if products.dtype != np.float32:
             raise BlobError("the blob is not valid: only f32 weights have factors")

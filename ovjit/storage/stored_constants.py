@@ -49,7 +49,7 @@ class StoredConstants:
         self._constants = program.constants
         #: Bytes of the graph's arrays -> (offset of the packed form, row of `panels`).
         self._packed: dict[_Span, tuple[int, Any]] = {}
-        #: Bytes of the graph's arrays -> the place of those that are packed again.
+        #: Bytes of the graph's arrays -> the location of those that are packed again.
         self._filled: dict[_Span, list[Any]] = {}
         arrays = {} if graph is None else dict(_arrays_in(graph))
         rows = self._divide(weights, set(arrays)) if self._constants.of_files and arrays else []
@@ -58,9 +58,9 @@ class StoredConstants:
         self._literal: list[list[int]] = table["literal"]
         #: The content of the section `packed`.
         self.pieces = literal_pieces(self._memory, table)
-        #: Bytes of the graph's arrays -> their place, or None.
-        self._places: dict[_Span, Sequence[Any] | None] = {}
-        self._places = {span: self.place_of(array) for span, array in arrays.items()}
+        #: Bytes of the graph's arrays -> their location, or None.
+        self._locations: dict[_Span, Sequence[Any] | None] = {}
+        self._locations = {span: self.place_of(array) for span, array in arrays.items()}
         if arrays:
             self._find_others(arrays, {row[0] for row in rows}, program.context.target)
             self._find_scaled(arrays, program.graph, weights)
@@ -69,7 +69,7 @@ class StoredConstants:
         """Find the constants that can be unpacked, and return the rows of those that are packed again.
         `spans`: of the graph's arrays."""
         steering = {offset for offset, _ in self._constants.steering}
-        recorded, whole = [], set()
+        recorded, uninvertible = [], set()
         for offset, size, source, recipe in self._constants.of_files:
             span = _span_of(source)
             plain = recipe.function is fill_copy and recipe.converting is None
@@ -79,9 +79,9 @@ class StoredConstants:
             row = None if row is None or not _is_exact(source) else row
             recorded.append((row, (offset, size, span, source, recipe)))
             if row is None:
-                whole.add(span)  # stored as the graph has it, so all of its constants are packed again
-        self._packed = {one[2]: (one[0], row) for row, one in recorded if one[2] not in whole}
-        again = [one for _, one in recorded if one[2] in whole]
+                uninvertible.add(span)  # stored as the graph has it, so all of its constants are packed again
+        self._packed = {one[2]: (one[0], row) for row, one in recorded if one[2] not in uninvertible}
+        again = [one for _, one in recorded if one[2] in uninvertible]
         if sum(size for _, size, *_ in again) < WORTH:
             self._packed.update((one[2], (one[0], row)) for row, one in recorded if row is not None)
             return []
@@ -95,62 +95,65 @@ class StoredConstants:
     def _find_others(
         self, arrays: Mapping[_Span, np.ndarray], filled: Collection[int], target: Target
     ) -> None:
-        """Find constants that have the bytes of `arrays` without a place in another order. `filled`: offsets
+        """Find constants that have the bytes of `arrays` without a location in another order. `filled`: offsets
         of constants that are packed again."""
-        taken = {*filled, *(offset for offset, _ in (*self._packed.values(), *self._constants.steering))}
+        used_offsets = {
+            *filled,
+            *(offset for offset, _ in (*self._packed.values(), *self._constants.steering)),
+        }
         unclaimed = collections.defaultdict(list)
         for offset, size in self._constants.sizes.items():
-            if offset not in taken:
+            if offset not in used_offsets:
                 unclaimed[size].append(offset)
         layouts = Layouts([target.lanes * vectors for vectors in (target.tile_vectors, 4, 2, 1)])
         for span, array in arrays.items():
-            if self._places[span] is not None:
+            if self._locations[span] is not None:
                 continue
             offsets = unclaimed.get(array.nbytes, [])
             for offset in offsets[:_TRIED]:
                 row = layouts.row_of(array, self._memory[offset : offset + array.nbytes])
                 if row is not None:
-                    self._places[span] = "packed", self._at(offset), row
+                    self._locations[span] = "packed", self._at(offset), row
                     offsets.remove(offset)
                     break
 
     def _find_scaled(self, arrays: Mapping[_Span, np.ndarray], graph: Graph, weights: Arrays) -> None:
-        """Find products of `arrays` without a place and factors, among the constants of the compiled `graph`.
+        """Find products of `arrays` without a location, and factors, in the compiled `graph`.
         Factors are added to `weights`."""
         products = collections.defaultdict(list)
         for span, array in _arrays_in(graph):
-            place = None if span in arrays or array.dtype != np.float32 else self._place_of(array)
-            if place is not None and len(place) == 3:
-                products[array.shape].append((array, place))
+            location = None if span in arrays or array.dtype != np.float32 else self._place_of(array)
+            if location is not None and len(location) == 3:
+                products[array.shape].append((array, location))
         for span, array in arrays.items():
-            if self._places[span] is not None or array.dtype != np.float32:
+            if self._locations[span] is not None or array.dtype != np.float32:
                 continue
             candidates = products.get(array.shape, [])
             for candidate in candidates[:_TRIED]:
                 parts = find_factors(array, candidate[0])
                 if parts is not None:
                     stored = [weights.store(part) for part in parts]
-                    self._places[span] = [*candidate[1], [len(array), *(offset for _, offset in stored)]]
+                    self._locations[span] = [*candidate[1], [len(array), *(offset for _, offset in stored)]]
                     candidates.remove(candidate)
                     break
 
     def place_of(self, array: np.ndarray) -> Sequence[Any] | None:
-        """The place of an array of the graph that is stored already."""
-        span = _span_of(array) if self._filled or self._packed or self._places else None
-        if span in self._places:
-            place = self._places[span]
+        """The location of an array of the graph that is stored already."""
+        span = _span_of(array) if self._filled or self._packed or self._locations else None
+        if span in self._locations:
+            location = self._locations[span]
         elif span in self._filled:
-            place = self._filled[span]
+            location = self._filled[span]
         elif span in self._packed:
             offset, row = self._packed[span]
-            place = "packed", self._at(offset), row
+            location = "packed", self._at(offset), row
         else:
-            place = self._place_of(array)
-        fits = place is None or len(place) == 2 or _fits(place[2], array)
-        return place if fits else None
+            location = self._place_of(array)
+        fits = location is None or len(location) == 2 or _fits(location[2], array)
+        return location if fits else None
 
     def _place_of(self, array: np.ndarray) -> Sequence[Any] | None:
-        """The place of an array that `Constants` has noted."""
+        """The location of an array that `Constants` has noted."""
         offset = self._constants.offset_of(array)
         if offset is not None:
             plain, at = raw_bytes(array), self._at(offset)
