@@ -95,7 +95,7 @@ class StoredConstants:
     def _find_others(
         self, arrays: Mapping[_Span, np.ndarray], filled: Collection[int], target: Target
     ) -> None:
-        """Find constants that have the bytes of `arrays` without a location in another order. `filled`: offsets
+        """Find constants that have the bytes of `arrays` without a location, reordered. `filled`: offsets
         of constants that are packed again."""
         used_offsets = {
             *filled,
