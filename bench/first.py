@@ -96,7 +96,7 @@ class Subject:
         self.name, self.family, self.make = name, family, make
 
 
-def _saved(name: str, make: Callable[[Any], Any]) -> Maker:
+def save_by(name: str, make: Callable[[Any], Any]) -> Maker:
     """An IR that the real OpenVINO writes of what `make` builds of its classes."""
 
     def maker(folder: Path) -> Path:
@@ -141,7 +141,7 @@ def _library(name: str) -> Maker:
         module, example = torch_models.built("transformers", name)
         return package.convert_model(torch.export.export(module, (), example))
 
-    return _saved(f"library-{name}", make)
+    return save_by(f"library-{name}", make)
 
 
 def _in_bytes(name: str) -> Maker:
@@ -159,7 +159,7 @@ def _in_bytes(name: str) -> Maker:
 
 
 def _ocr(name: str) -> Maker:
-    return _saved(name, lambda package: ocr.MODELS[name](transformers.Net(package, name)))
+    return save_by(name, lambda package: ocr.MODELS[name](transformers.Net(package, name)))
 
 
 def _digits(folder: Path) -> Path:
@@ -180,7 +180,7 @@ def subjects() -> dict[str, Subject]:
             build = lambda _, n=name, s=stored: transformers.build(n, stored=s)  # noqa: E731
             found.append(Subject(f"{name}-{stored}", "compressed", build))
     for name in ("mamba", "delta"):
-        make = _saved(f"hybrid-{name}", lambda package, n=name: hybrids.build(package, n))
+        make = save_by(f"hybrid-{name}", lambda package, n=name: hybrids.build(package, n))
         found.append(Subject(f"hybrid-{name}", "decoders", make))
     found += [Subject(n, "ocr", _ocr(n)) for n in ocr.MODELS]
     for name in (*quantized.NAMES, "bert128", "vit", "yolo", "ocr-rec", "ocr-det"):

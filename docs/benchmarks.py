@@ -67,7 +67,7 @@ python -m bench.run --models resnet50 squeezenet --threads 1 --rounds 5 --starts
 | `python -m bench.first --rounds 3` | CPU time of first compilations, 76 models; `--missing` lists kernels that are not shipped |
 | `python -m bench.compiling` | `compile_model` with and without caches |
 | `python -m bench.startup --models digits --open` | a process from its start to the first result of a blob |
-| `python -m bench.blobs model.xml` | bytes of a blob, its export and its import |
+| `python -m bench.blobs` | bytes of a blob, its export and its import |
 | `python -m bench.large` | decoders of 1.1 billion parameters: time and memory of compilation |
 | `python -m bench.shapes --apart` | the first inference of a new shape |
 | `python -m bench.interference --models resnet50` | latency beside a busy process |

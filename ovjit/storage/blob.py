@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,9 @@ LOCAL = frozenset(
 
 #: In the header of a kept model (`kept_models`), the prefix of the name of its file's record.
 KEPT = "file:"
+
+#: Executables whose programs have all traces that blobs store.
+_traced_ahead: weakref.WeakSet[Executable] = weakref.WeakSet()
 
 #: The properties in a blob -> all properties, with the ones that are given now in their place.
 Merge = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -114,7 +118,9 @@ def _encode(executable: Any, elsewhere: Elsewhere | None = None, once: bool = Fa
     from ovjit.storage.stored_constants import StoredConstants
     from ovjit.storage.stored_program import encode_program, encode_starts
 
-    executable.program.trace_more_ahead()
+    if executable not in _traced_ahead:
+        executable.program.trace_more_ahead()
+        _traced_ahead.add(executable)
     # of a model with variables, the program without them, and their names and types beside it
     variables = getattr(executable.program, "variables", None)
     inner = executable.main
@@ -131,7 +137,7 @@ def _encode(executable: Any, elsewhere: Elsewhere | None = None, once: bool = Fa
     hashed = tags.needs_kernel(max(len(weights), len(packed)))
     origin = None if elsewhere is None else elsewhere.origin
     program = encode_program(
-        inner, variables, memory=constants.table, starts=starts, hashed=hashed, origin=origin
+        inner, variables, memory=constants.table, starts=starts, hashed=hashed, origin=origin, installed=once
     )
     return {"graph": graph, "weights": weights, "packed": packed, **program}
 

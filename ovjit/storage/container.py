@@ -36,7 +36,7 @@ from ovjit.storage.mapped import ALIGNMENT, align, pin
 from ovjit.storage.tags import TAG_BYTES, Tag, tag
 
 MAGIC = BLOBS.kind
-VERSION = 3
+VERSION = 4
 #: Kinds in their default order. `weights` belong to the graph, `packed` to the program.
 SECTIONS = ("header", "program", "words", "data", "code", "graph", "packed", "weights")
 #: The sections that decide which code runs, and how. The authentication code covers them directly.
@@ -44,9 +44,10 @@ AUTHENTICATED = ("header", "program", "words", "data", "code", "graph")
 _HEAD = struct.Struct("<8sIIQ8s")
 _CODE = 32
 _ENTRY = struct.Struct("<8sQQ16s16s")
-#: Supported format -> a row of its table. Of older formats only the graph is used: 1 has no tags, and 2 no
-#: compressed sections.
-_ENTRIES = {1: struct.Struct("<8sQQ16s"), 2: _ENTRY, VERSION: _ENTRY}
+#: Supported format -> a row of its table. Of older formats only the graph is used: 1 has no tags, 2 no
+#: compressed sections, and 3 no factors of weights.
+_ENTRIES = {1: struct.Struct("<8sQQ16s"), 2: _ENTRY, 3: _ENTRY, VERSION: _ENTRY}
+_FIRST_COMPRESSED = 3
 #: Instead of a tag: the length of the content of a compressed section.
 _UNPACKED = struct.Struct("<Q8x")
 #: Sections of fewer bytes, or of more, are not compressed. The latter bounds the memory of a foreign blob.
@@ -125,22 +126,21 @@ class Pieces:
     def __len__(self) -> int:
         return self.size
 
-    def write(self, target: np.ndarray) -> None:
-        """Copy the content to `target`, in parts: a single copy would hold the GIL for long."""
-        at = 0
+    def write(self, stream: io.BytesIO) -> None:
+        """Append the content to a stream."""
         for piece in self.pieces:
-            for first in range(0, len(piece), _WRITTEN_AT_ONCE):
-                some = np.frombuffer(piece[first : first + _WRITTEN_AT_ONCE], np.uint8)
-                target[at : at + some.size] = some
-                at += some.size
+            if len(piece) <= _WRITTEN_AT_ONCE:
+                stream.write(piece)
+            else:
+                write_in_pieces(stream, piece)
 
     def join(self) -> memoryview:
         """The content in one piece."""
         if len(self.pieces) == 1:
             return self.pieces[0]
-        content = np.empty(self.size, np.uint8)
-        self.write(content)
-        return content.data
+        stream = io.BytesIO()
+        self.write(stream)
+        return stream.getbuffer()
 
 
 def write_container(sections: Mapping[str, Any], key: bytes) -> bytes:
@@ -148,20 +148,21 @@ def write_container(sections: Mapping[str, Any], key: bytes) -> bytes:
     `AUTHENTICATED` sections are compressed."""
     packed = {kind: (sections[kind], 0) for kind in SECTIONS}
     packed.update((kind, _compress(sections[kind])) for kind in AUTHENTICATED)
-    offsets, size = {}, _BODY
+    stream = io.BytesIO()  # grows without a copy, and its value is one, too
+    stream.write(bytes(_BODY))
+    offsets = {}
     for kind, (content, _) in packed.items():
-        offsets[kind] = size + -size % ALIGNMENT
-        size = offsets[kind] + len(content)
-    stream = io.BytesIO(bytes(size))  # zeros, whose pages are allocated when they are written
+        stream.write(bytes(-stream.tell() % ALIGNMENT))
+        offsets[kind] = stream.tell()
+        (content if isinstance(content, Pieces) else Pieces((content,))).write(stream)
     blob = np.frombuffer(stream.getbuffer(), np.uint8)
-    table = b""
-    for kind, (content, length) in packed.items():
-        written = blob[offsets[kind] :][: len(content)]
-        (content if isinstance(content, Pieces) else Pieces((content,))).write(written)
-        table += _entry(key, kind, offsets[kind], written, length)
-    head = _head(key, size, table, {kind: content for kind, (content, _) in packed.items()})
+    table = b"".join(
+        _entry(key, kind, offsets[kind], blob[offsets[kind] :][: len(content)], length)
+        for kind, (content, length) in packed.items()
+    )
+    head = _head(key, blob.size, table, {kind: content for kind, (content, _) in packed.items()})
     blob[:_BODY] = np.frombuffer(head + checksum(head), np.uint8)
-    del blob, written
+    del blob
     return stream.getvalue()
 
 
@@ -279,7 +280,7 @@ class Container:
         for kind in AUTHENTICATED:
             stored = self._stored[kind] = self.sections[kind] = bytes(self.sections[kind])
             self.verify(kind)
-            length = _UNPACKED.unpack(self._tags[kind])[0] if self.version == VERSION else 0
+            length = _UNPACKED.unpack(self._tags[kind])[0] if self.version >= _FIRST_COMPRESSED else 0
             if length:
                 self._decompress(kind, stored, length)
 

@@ -8,7 +8,9 @@ Attribute values are null, booleans, numbers, strings and lists as they are, and
     {"t": [...]}                               a tuple
     {"d": [low, high or null]}                 a dynamic dimension
     {"a": [element type, shape, place, offset]}  an array: bytes of the section `place` from `offset` on; with
-                                               a fifth item panels of weights, see panels.py
+                                               a fifth item panels of weights, see panels.py;
+                                               with a sixth [rows, offset of factors, of differences]
+                                               in `weights`, see scaled.py
     {"s": [shape, [strings]]}                  an array of strings, as UTF-8 bytes in graphs
     {"m": [[key, value], ...]}                 a dict
     {"g": {...}}                               a subgraph
@@ -19,6 +21,7 @@ Tables are untrusted: every number is checked before use, and all types of the g
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +36,7 @@ from ovjit.graph.shapes import Interval
 from ovjit.hashes import sha256_for
 from ovjit.storage.container import ALIGNMENT, BlobError, Pieces
 from ovjit.storage.panels import panel_bytes, unpack
+from ovjit.storage.scaled import difference_bytes, restore
 
 #: Maximum nesting of subgraphs, and of tuples.
 DEEPEST = 64
@@ -99,6 +103,8 @@ class Arrays:
 
 def raw_bytes(array: np.ndarray) -> np.ndarray:
     """The array's bytes, row-major and little-endian."""
+    if array.flags.c_contiguous and array.dtype.isnative and sys.byteorder == "little":
+        return array.reshape(-1).view(np.uint8)
     plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<") if array.dtype.kind in "iuf" else None)
     return plain.reshape(-1).view(np.uint8)
 
@@ -116,8 +122,9 @@ def digest_of(tables: bytes, arrays: Arrays) -> str:
 
 def encode_graph(graph: Graph, arrays: Arrays) -> dict[str, Any]:
     """The tables of `graph`. Raises TypeError for an attribute or an operation that cannot be stored."""
-    for node in graph.nodes:
-        if not is_registered(node.op):
+    unregistered = {op for op in {node.op for node in graph.nodes} if not is_registered(op)}
+    for node in graph.nodes if unregistered else ():
+        if node.op in unregistered:
             raise TypeError(
                 f"node {node.name!r} cannot be stored in a blob: {node.op.name} is written in Python"
             )
@@ -133,7 +140,7 @@ def encode_graph(graph: Graph, arrays: Arrays) -> dict[str, Any]:
             node.name,
             None if node.origins == (node.name,) else list(node.origins),
             [reference(v) for v in node.inputs],
-            {name: encode(value, arrays) for name, value in node.attrs.items()},
+            {k: v if type(v) in _PLAIN else encode(v, arrays) for k, v in node.attrs.items()},
         ]
         for node in graph.nodes
     ]
@@ -144,37 +151,44 @@ def encode_graph(graph: Graph, arrays: Arrays) -> dict[str, Any]:
     }
 
 
+#: Types of values that JSON has.
+_PLAIN = frozenset((type(None), bool, int, float, str))
+
+
 def encode(value: Any, arrays: Arrays) -> Any:
     """An attribute's value as JSON. Raises TypeError for a value that cannot be stored."""
-    if value is None or isinstance(value, (bool, str)):
+    if type(value) in _PLAIN:
         return value
-    if isinstance(value, (int, float)):
-        return value
+    if isinstance(value, np.ndarray):
+        return _encode_array(value, arrays)
     if isinstance(value, np.bool_):
         return bool(value)
     if isinstance(value, np.integer):
         return int(value)
     if isinstance(value, np.floating):
         return float(value)
-    if isinstance(value, list):
-        return [encode(v, arrays) for v in value]
-    if isinstance(value, tuple):
-        return {"t": [encode(v, arrays) for v in value]}
+    if isinstance(value, (list, tuple)):
+        items = [v if type(v) in _PLAIN else encode(v, arrays) for v in value]
+        return items if isinstance(value, list) else {"t": items}
     if isinstance(value, Interval):
         return {"d": [value.lo, value.hi]}
     if isinstance(value, Unpacked) and dtypes.ELEMENT_TYPES[value.element_type].is_packed:
         return {"p": [value.element_type, list(value.shape), *arrays.add(value.source)]}
     if isinstance(value, (InBlocks, Codes)):
-        value = value.array()
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind in "OUS":
-            return {"s": [list(value.shape), [_text(item) for item in value.reshape(-1).tolist()]]}
-        return {"a": [dtypes.from_numpy(value.dtype), list(value.shape), *arrays.add(value)]}
+        return _encode_array(value.array(), arrays)
+    if isinstance(value, (int, float, str)):
+        return value
     if isinstance(value, Mapping):
         return {"m": [[encode(k, arrays), encode(v, arrays)] for k, v in value.items()]}
     if isinstance(value, Graph):
         return {"g": encode_graph(value, arrays)}
     raise TypeError(f"{type(value).__name__} cannot be stored in a blob")
+
+
+def _encode_array(array: np.ndarray, arrays: Arrays) -> Any:
+    if array.dtype.kind in "OUS":
+        return {"s": [list(array.shape), [_text(item) for item in array.reshape(-1).tolist()]]}
+    return {"a": [dtypes.from_numpy(array.dtype), list(array.shape), *arrays.add(array)]}
 
 
 def _text(item: Any) -> str:
@@ -259,7 +273,9 @@ class Reader:
             return self._graph(content, depth + 1)
         raise BlobError(f"the blob has a value of the unknown kind {kind!r}")
 
-    def _array(self, element_type: Any, shape: Any, name: Any, offset: Any, panels: Any = None) -> np.ndarray:
+    def _array(
+        self, element_type: Any, shape: Any, name: Any, offset: Any, panels: Any = None, scaled: Any = None
+    ) -> np.ndarray:
         if not isinstance(element_type, str) or element_type not in dtypes.ELEMENT_TYPES:
             raise BlobError(f"the blob has an array of the unknown type {element_type!r}")
         dtype = dtypes.numpy_dtype(element_type)
@@ -278,9 +294,17 @@ class Reader:
         if element_type == "boolean" and size and int(raw.max()) > 1:
             raise BlobError("the blob has an array of booleans with values other than 0 and 1")
         values = raw.view(dtype)
-        array = (values if panels is None else unpack(values, panels)).reshape(dims)
+        flat = values if panels is None else unpack(values, panels)
+        array = (flat if scaled is None else self._divide(flat, *scaled)).reshape(dims)
         array.flags.writeable = False
         return array
+
+    def _divide(self, products: np.ndarray, rows: Any, factors: Any, differences: Any) -> np.ndarray:
+        """The weights of which these are products, see scaled.py."""
+        if products.dtype != np.float32:
+            raise BlobError("the blob is not valid: only f32 weights have factors")
+        nibbles = self._array("u8", [difference_bytes(products.size)], "weights", differences)
+        return restore(products, self._array("f32", [rows], "weights", factors), nibbles)
 
     def _packed(self, element_type: Any, shape: Any, name: Any, offset: Any, panels: Any = None) -> Unpacked:
         row = dtypes.ELEMENT_TYPES.get(element_type) if isinstance(element_type, str) else None

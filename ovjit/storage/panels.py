@@ -85,7 +85,7 @@ def _woven_bytes(row: Any, itemsize: int, count: int) -> int:
 def unpack(raw: np.ndarray, row: Any) -> np.ndarray:
     """The array, flat and in the graph's order; `raw`: the panels' elements, checked by `panel_bytes`."""
     if len(row) == 3:
-        return _unweave(raw, row)
+        return _unweave(raw.view(np.uint8), row).view(raw.dtype)
     (groups, depth, outs), widths, dims, order = row
     width, last_width, group = _widths(widths)
     full, last, words = outs // width, outs % width, depth // group

@@ -8,21 +8,32 @@ their weights in both.
 
 from __future__ import annotations
 
+import collections
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ovjit.graph.converted import Unpacked
 from ovjit.graph.graph import Graph
 from ovjit.planning.constants import fill_copy, has_subnormals
+from ovjit.storage.arrangements import Layouts
 from ovjit.storage.by_file import encode_filling, has_function, literal_pieces, memory_table
+from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, raw_bytes
 from ovjit.storage.panels import inverse_of, panel_bytes
+from ovjit.storage.scaled import find_factors
+
+if TYPE_CHECKING:
+    from ovjit.codegen.cpu.targets import Target
 
 #: Minimum bytes that an import packs again. Constants that are all stored are mapped instead of copied.
 WORTH = 1 << 20
+#: Bytes that are compared at a time, so that they stay in the cache.
+_COMPARED = 1 << 16
+#: Minimum bytes of an array that is stored once, and the number of constants that it is compared with.
+SMALLEST, _TRIED = 4096, 4
 #: (address, bytes) of an array.
 _Span = tuple[int, int] | None
 
@@ -38,34 +49,41 @@ class StoredConstants:
         self._constants = program.constants
         #: Bytes of the graph's arrays -> (offset of the packed form, row of `panels`).
         self._packed: dict[_Span, tuple[int, Any]] = {}
-        #: Bytes of the graph's arrays -> the place of those that are packed again.
+        #: Bytes of the graph's arrays -> the location of those that are packed again.
         self._filled: dict[_Span, list[Any]] = {}
-        rows = []
-        if graph is not None and self._constants.of_files:
-            rows = self._divide(weights, set(_spans_in(graph)))
+        arrays = {} if graph is None else dict(_arrays_in(graph))
+        rows = self._divide(weights, set(arrays)) if self._constants.of_files and arrays else []
         table = memory_table("weights", program, rows)
         self.table = table if rows else None
         self._literal: list[list[int]] = table["literal"]
         #: The content of the section `packed`.
         self.pieces = literal_pieces(self._memory, table)
+        #: Bytes of the graph's arrays -> their location, or None.
+        self._locations: dict[_Span, Sequence[Any] | None] = {}
+        self._locations = {span: self.place_of(array) for span, array in arrays.items()}
+        if arrays:
+            self._find_others(arrays, {row[0] for row in rows}, program.context.target)
+            self._find_scaled(arrays, program.graph, weights)
 
     def _divide(self, weights: Arrays, spans: set[_Span]) -> list[Any]:
         """Find the constants that can be unpacked, and return the rows of those that are packed again.
         `spans`: of the graph's arrays."""
         steering = {offset for offset, _ in self._constants.steering}
-        again = []
+        recorded, uninvertible = [], set()
         for offset, size, source, recipe in self._constants.of_files:
             span = _span_of(source)
             plain = recipe.function is fill_copy and recipe.converting is None
             if span not in spans or offset in steering or plain or not has_function(recipe):
                 continue
             row = inverse_of(recipe, source, size)
-            if row is not None and _is_exact(source):
-                self._packed[span] = offset, row
-            else:
-                again.append((offset, size, span, source, recipe))
-        again = [one for one in again if one[2] not in self._packed]
+            row = None if row is None or not _is_exact(source) else row
+            recorded.append((row, (offset, size, span, source, recipe)))
+            if row is None:
+                uninvertible.add(span)  # stored as the graph has it, so all of its constants are packed again
+        self._packed = {one[2]: (one[0], row) for row, one in recorded if one[2] not in uninvertible}
+        again = [one for _, one in recorded if one[2] in uninvertible]
         if sum(size for _, size, *_ in again) < WORTH:
+            self._packed.update((one[2], (one[0], row)) for row, one in recorded if row is not None)
             return []
         rows = []
         for offset, size, span, source, recipe in again:
@@ -74,27 +92,78 @@ class StoredConstants:
             rows.append(encode_filling(offset, size, recipe, source, self._filled[span][1]))
         return rows
 
+    def _find_others(
+        self, arrays: Mapping[_Span, np.ndarray], filled: Collection[int], target: Target
+    ) -> None:
+        """Find constants that have the bytes of `arrays` without a location, reordered. `filled`: offsets
+        of constants that are packed again."""
+        used_offsets = {
+            *filled,
+            *(offset for offset, _ in (*self._packed.values(), *self._constants.steering)),
+        }
+        unclaimed = collections.defaultdict(list)
+        for offset, size in self._constants.sizes.items():
+            if offset not in used_offsets:
+                unclaimed[size].append(offset)
+        layouts = Layouts([target.lanes * vectors for vectors in (target.tile_vectors, 4, 2, 1)])
+        for span, array in arrays.items():
+            if self._locations[span] is not None:
+                continue
+            offsets = unclaimed.get(array.nbytes, [])
+            for offset in offsets[:_TRIED]:
+                row = layouts.row_of(array, self._memory[offset : offset + array.nbytes])
+                if row is not None:
+                    self._locations[span] = "packed", self._at(offset), row
+                    offsets.remove(offset)
+                    break
+
+    def _find_scaled(self, arrays: Mapping[_Span, np.ndarray], graph: Graph, weights: Arrays) -> None:
+        """Find products of `arrays` without a location, and factors, in the compiled `graph`.
+        Factors are added to `weights`."""
+        products = collections.defaultdict(list)
+        for span, array in _arrays_in(graph):
+            location = None if span in arrays or array.dtype != np.float32 else self._place_of(array)
+            if location is not None and len(location) == 3:
+                products[array.shape].append((array, location))
+        for span, array in arrays.items():
+            if self._locations[span] is not None or array.dtype != np.float32:
+                continue
+            candidates = products.get(array.shape, [])
+            for candidate in candidates[:_TRIED]:
+                parts = find_factors(array, candidate[0])
+                if parts is not None:
+                    stored = [weights.store(part) for part in parts]
+                    self._locations[span] = [*candidate[1], [len(array), *(offset for _, offset in stored)]]
+                    candidates.remove(candidate)
+                    break
+
     def place_of(self, array: np.ndarray) -> Sequence[Any] | None:
-        """The place of an array of the graph that is stored already."""
-        if self._filled or self._packed:
-            span = _span_of(array)
-            if span in self._filled:
-                return self._filled[span]
-            if span in self._packed:
-                offset, row = self._packed[span]
-                return "packed", self._at(offset), row
+        """The location of an array of the graph that is stored already."""
+        span = _span_of(array) if self._filled or self._packed or self._locations else None
+        if span in self._locations:
+            location = self._locations[span]
+        elif span in self._filled:
+            location = self._filled[span]
+        elif span in self._packed:
+            offset, row = self._packed[span]
+            location = "packed", self._at(offset), row
+        else:
+            location = self._place_of(array)
+        fits = location is None or len(location) == 2 or _fits(location[2], array)
+        return location if fits else None
+
+    def _place_of(self, array: np.ndarray) -> Sequence[Any] | None:
+        """The location of an array that `Constants` has noted."""
         offset = self._constants.offset_of(array)
         if offset is not None:
             plain, at = raw_bytes(array), self._at(offset)
-            same = self._memory[offset : offset + plain.size].tobytes() == plain.tobytes()
-            return ("packed", at) if same and at is not None else None
+            same = at is not None and _are_equal(self._memory[offset : offset + plain.size], plain)
+            return ("packed", at) if same else None
         panels = self._constants.panels_of(array)
         if panels is None or self._at(panels.offset) is None or not _is_exact(array):
             return None
         matrix, widths, dims, order = (list(map(int, part)) for part in panels[1:])
-        row = [matrix, [*widths, 1], dims, order]
-        panel_bytes(row, array.itemsize, array.size)
-        return "packed", self._at(panels.offset), row
+        return "packed", self._at(panels.offset), [matrix, [*widths, 1], dims, order]
 
     def _at(self, offset: int) -> int | None:
         """The offset in the section of a constant; None if it is not stored."""
@@ -103,13 +172,34 @@ class StoredConstants:
         return at + offset - begin if offset < begin + size else None
 
 
-def _spans_in(graph: Graph) -> Iterator[_Span]:
-    """Yield the bytes of the arrays among the attributes of nodes."""
+def _fits(row: Any, array: np.ndarray) -> bool:
+    """True if the panels of `row` have as many elements of this size as `array`."""
+    try:
+        return panel_bytes(row, array.itemsize, array.size) > 0
+    except BlobError:
+        return False
+
+
+def _are_equal(a: np.ndarray, b: np.ndarray) -> bool:
+    """True if two arrays of bytes are equal."""
+    parts = range(0, a.size, _COMPARED)
+    return a.size == b.size and all(
+        a[n : n + _COMPARED].tobytes() == b[n : n + _COMPARED].tobytes() for n in parts
+    )
+
+
+def _arrays_in(graph: Graph) -> Iterator[tuple[_Span, np.ndarray]]:
+    """Yield the large arrays among the attributes of nodes, and their bytes."""
     for node in graph.nodes:
         for value in node.attrs.values():
+            if not isinstance(value, (np.ndarray, Unpacked)):
+                continue
             array = value.source if isinstance(value, Unpacked) else value
-            if isinstance(array, np.ndarray) and array.flags.c_contiguous:
-                yield array.__array_interface__["data"][0], array.nbytes
+            if array.nbytes < SMALLEST or not array.flags.c_contiguous or array.dtype.hasobject:
+                continue
+            if array is not value and not array.size % len(value):
+                array = array.reshape(len(value), -1)
+            yield (array.__array_interface__["data"][0], array.nbytes), array
 
 
 def _in_memory_order(array: np.ndarray) -> np.ndarray:

@@ -33,6 +33,7 @@ import numpy as np
 from ovjit import debug
 from ovjit.codegen import loading
 from ovjit.codegen.cpu import objects
+from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.kernel import Kernel
 from ovjit.engine import context_of, executable_of, lifted_for, make_program
 from ovjit.execution import runner
@@ -120,6 +121,7 @@ def encode_program(
     starts: Mapping[str, Any] | None = None,
     hashed: bool = False,
     origin: Origin | None = None,
+    installed: bool = False,
 ) -> dict[str, bytes]:
     """The sections `program`, `words`, `data` and `code` of a compiled executable, whose last inputs and
     outputs are `variables`.
@@ -127,13 +129,15 @@ def encode_program(
     `loaded`: include only code that this process has loaded; raises TypeError if that is not enough to run
     it. `memory`: the table of the packed constants, see `by_file`. `starts`: the variables' initial values.
     `hashed`: include the code that checks large sections, see `tags`. `origin`: the file that has the graph's
-    weights."""
+    weights. `installed`: leave out the runner's code if it is shipped with ovjit: importers have it."""
     plan, data, hosts = _storable_plan(executable)
     used = executable.program.kernels
     if plan is not None:
         used = [step.kernel for step in hosts if step.kernel is not None]
     runners = runner.native_kernels(loaded)
     hashing = (tags.kernel(),) if hashed else ()
+    if installed:
+        runners = tuple(kernel for kernel in runners if not _is_shipped(kernel, debug.program_flags()))
     symbols = Symbols(executable.program, *runners, *hashing)
     if loaded:
         if executable.static and plan is None:
@@ -174,6 +178,12 @@ def encode_program(
     }
 
 
+@functools.cache
+def _is_shipped(kernel: Kernel, flags: tuple[str, ...]) -> bool:
+    """True if the kernel's object code comes with ovjit. `flags`: the switches in this environment."""
+    return kernel.shipped(host_target()) is not None
+
+
 def _encode_variable(v: Variable) -> list[Any]:
     return [v.name, v.dtype, encode_dims(v.shape), v.assigned, v.order, v.stored, v.role]
 
@@ -203,9 +213,11 @@ class _Code:
         self.rows: list[list[Any]] = []
         self.parts: list[bytes] = []
         self._numbers: dict[tuple[str, str], int] = {}
+        self._by_id: dict[int, int] = {}
         spans: dict[str, tuple[int, int]] = {}
         end = 0
-        for symbol, name, form in sorted({(symbols[k], k.name, k.form) for k in used}):
+        distinct = {id(k): k for k in used}.values()
+        for symbol, name, form in sorted({(symbols[k], k.name, k.form) for k in distinct}):
             if symbol not in spans:
                 self.parts.append(loading.object_code[symbol])
                 spans[symbol] = end, len(self.parts[-1])
@@ -214,7 +226,10 @@ class _Code:
             self.rows.append([symbol, name, form, *spans[symbol]])
 
     def number(self, kernel: Any) -> int:
-        return self._numbers[self.symbols[kernel], kernel.name]
+        number = self._by_id.get(id(kernel))  # hashing a kernel hashes its source
+        if number is None:
+            number = self._by_id[id(kernel)] = self._numbers[self.symbols[kernel], kernel.name]
+        return number
 
 
 class _Plans:

@@ -12,11 +12,15 @@ import pytest
 
 import ovjit
 from ovjit import opset13
+from ovjit.codegen.cpu.host import host_target
+from ovjit.execution.runner import native_kernel
 from ovjit.graph.converted import Unmade
 from ovjit.planning.constants import Recipe
+from ovjit.storage.arrangements import Layouts
 from ovjit.storage.container import BlobError, Container, write_container
 from ovjit.storage.graph_format import dump, parse
 from ovjit.storage.panels import inverse_of, panel_bytes, unpack
+from ovjit.storage.scaled import find_factors, restore
 from ovjit.tiles import weave
 from ovjit.tiles.pack import fill_panels, fill_woven
 from tests.support import forged
@@ -82,8 +86,39 @@ def nibbles() -> ovjit.Model:
     return product(opset13.reshape(scaled, shape, False).output(0), 2560)
 
 
+def few_integers() -> ovjit.Model:
+    """Compressed weights of 8 bits, too few for native packing."""
+    rng = np.random.default_rng(SEED)
+    scaled = opset13.multiply(
+        opset13.convert(opset13.constant(rng.integers(-128, 128, (192, 1024), dtype=np.int8)), "f32"),
+        opset13.constant(np.full((192, 1), 0.001, np.float32)),
+    )
+    return product(scaled.output(0), 192)
+
+
+def recurrent() -> ovjit.Model:
+    a = opset13.parameter([2, 16, 64], np.float32, name="a")
+    zeros = opset13.constant(np.zeros((2, 1, 256), np.float32))
+    lengths = opset13.constant(np.full(2, 16, np.int32))
+    weights = [opset13.constant(normal(*shape)) for shape in ((1, 1024, 64), (1, 1024, 256), (1, 1024))]
+    x = opset13.lstm_sequence(a, zeros, zeros, lengths, *weights, 256, "forward")
+    return ovjit.Model([x.output(0)], [a], "recurrent")
+
+
+def scaled() -> ovjit.Model:
+    """Convolutions whose outputs have factors, which the compiler multiplies their weights by."""
+    a = x = opset13.parameter([1, 256, 9, 9], np.float32, name="a")
+    for i in range(4):
+        weights = opset13.constant(normal(256, 256, 1, 1) * np.float32(i + 1))
+        x = opset13.convolution(x, weights, [1, 1], [0, 0], [0, 0], [1, 1])
+        x = opset13.multiply(x, opset13.constant(1 + abs(normal(1, 256, 1, 1))))
+        x = opset13.relu(x)
+    return ovjit.Model([x], [a], "scaled")
+
+
 CASES: dict[str, Callable[[], ovjit.Model]] = {
-    build.__name__: build for build in (winograd, halves, open_shape, integers, nibbles)
+    build.__name__: build
+    for build in (winograd, halves, open_shape, integers, nibbles, few_integers, recurrent, scaled)
 }
 
 
@@ -98,7 +133,8 @@ def exported(request, tmp_path_factory) -> tuple[str, int, ovjit.CompiledModel, 
 
 
 def feed(name: str) -> np.ndarray:
-    return normal(1, 128, 28, 28) if name == "winograd" else normal(2, 1024)
+    shapes = {"winograd": (1, 128, 28, 28), "recurrent": (2, 16, 64), "scaled": (1, 256, 9, 9)}
+    return normal(*shapes.get(name, (2, 1024)))
 
 
 def test_weights_are_there_once(exported) -> None:
@@ -149,7 +185,8 @@ def test_rows_of_strangers_are_checked(exported) -> None:
     tables = parse(sections["graph"], "graph")
     rows = [v.get("a") or v.get("p") for n in tables["nodes"] for v in n[5].values() if type(v) is dict]
     refused = tried = 0
-    for part in next((row[4] for row in rows if row and len(row) == 5), ()):
+    parts = next((row[4:] for row in rows if row and len(row) > 4), [()])
+    for part in (*parts[0], *parts[1:]):
         for place, before in enumerate(part):
             for value in (-1, before + 1, 2**31, 2**63, 1.5, None, [1]):
                 part[place] = value
@@ -162,6 +199,59 @@ def test_rows_of_strangers_are_checked(exported) -> None:
                     assert "blob" in str(error)
                     refused += 1
     assert refused >= tried * 0.9, (refused, tried)
+
+
+def test_the_runner_is_not_there_if_it_is_shipped(exported) -> None:
+    _, _, _, content = exported
+    rows = parse(Container(memoryview(content)).sections["program"], "program")["kernels"]
+    shipped = native_kernel("runner").shipped(host_target()) is not None
+    assert any(row[1] == "runner" for row in rows) == (not shipped)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_layouts_are_found_by_content(seed: int) -> None:
+    """Random panels and permutations of f32, bit by bit; a changed element has no layout."""
+    rng = np.random.default_rng([SEED, seed])
+    shape = 16 * rng.integers(1, 4, rng.integers(2, 4))
+    array = rng.standard_normal(shape, np.float32)
+    array.flat[rng.integers(array.size)] = -0.0
+    order = rng.permutation(array.ndim)
+    permuted = np.ascontiguousarray(array.transpose(order))
+    outs = permuted.shape[-1]
+    width = int(rng.choice((16, outs)))
+    panels = permuted.reshape(-1, *permuted.shape[-2:])
+    if seed % 2:  # one group
+        panels = permuted.reshape(1, -1, outs)
+    packed = panels.reshape(*panels.shape[:2], outs // width, width).transpose(0, 2, 1, 3).reshape(-1).copy()
+    row = Layouts((16,)).row_of(array, packed.view(np.uint8))
+    assert row is not None, seed
+    panel_bytes(row, 4, array.size)
+    assert unpack(packed, row).tobytes() == array.tobytes(), seed
+    place = rng.integers(1, array.size)
+    packed[place] = 0.0 if packed[place] == 0 else -packed[place]
+    changed = Layouts((16,)).row_of(array, packed.view(np.uint8))
+    assert changed is None, (seed, place)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_products_are_divided_exactly(seed: int) -> None:
+    rng = np.random.default_rng([SEED, seed])
+    shape = (int(rng.integers(1, 40)), int(rng.integers(8, 50)), *rng.integers(1, 4, 2))
+    weights = rng.standard_normal(shape, np.float32)
+    weights[rng.random(shape) < 0.1] = 0
+    factors = rng.uniform(0.01, 100, (shape[0], 1, 1, 1)).astype(np.float32)
+    products = weights * factors
+    found = find_factors(weights, products)
+    assert found is not None, seed
+    assert restore(products.reshape(-1), *found).tobytes() == weights.tobytes(), seed
+    other = products.copy()
+    other.flat[rng.integers(other.size)] += 1
+    assert find_factors(weights, other) is None, seed
+
+
+def test_factors_of_other_rows_are_refused() -> None:
+    with pytest.raises(BlobError, match="factors of weights"):
+        restore(np.ones(8, np.float32), np.ones(3, np.float32), np.full(4, 0x88, np.uint8))
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
