@@ -18,6 +18,7 @@ from tests.support.networks import (
     read_with_outputs,
     real_core,
 )
+from tests.support.sweeps import in_turn
 
 #: Of the output's largest value.
 LIMIT = 1e-4
@@ -62,9 +63,10 @@ def test_every_step_is_native(network: tuple[str, Any]) -> None:
     assert not [f"{r.node_name} ({r.node_type})" for r in rows if r.exec_type == "ref_numpy"], name
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", in_turn(NAMES, 2))
 def test_layers_equal_openvino(name: str, core: ov.Core) -> None:
-    """Inside the network too, where no softmax hides a shift: every tenth convolution and the last layer."""
+    """Inside the network too, where no softmax hides a shift: every tenth convolution and the last layer. Of
+    every second network by default."""
     model = real_core().read_model(build(name))
     kinds = ("Convolution", "GroupConvolution", "MatMul")
     heavy = [n for n in model.get_ordered_ops() if n.type_info.name in kinds]

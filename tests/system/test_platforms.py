@@ -143,14 +143,16 @@ from ovjit.execution import runner
 path, images, labels = digits()
 found = ov.compile_model(path, "CPU", {"INFERENCE_NUM_THREADS": 2})
 expected = found(images)[0]
+few = images[:24]
+expected_of_few = found(few)[0]
 for streams in (1, 2):
     compiled = ov.compile_model(path, "CPU", {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": 2})
     request = compiled.create_infer_request()
     for _ in range(20):
-        request.start_async(images)
+        request.start_async(few)
         request.wait()
-        assert np.array_equal(request.get_output_tensor(0).data, expected)
-        assert np.array_equal(compiled(images)[0], expected)
+        assert np.array_equal(request.get_output_tensor(0).data, expected_of_few)
+        assert np.array_equal(compiled(few)[0], expected_of_few)
     for callback in (True, False):
         queue, seen = ov.AsyncInferQueue(compiled, 3), {}
         if callback:
