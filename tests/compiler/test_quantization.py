@@ -16,7 +16,7 @@ from ovjit.graph.interp import evaluate
 from ovjit.rewrite.quantization_steps import settled
 from tests.support.compiled import product_format
 from tests.support.run import printed
-from tests.support.sweeps import in_turn
+from tests.support.sweeps import in_turn, some
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -481,7 +481,7 @@ def test_channels_with_ranges_of_their_own(monkeypatch, low, pad, outs):
         (6.0, 0.0, 6.0, True), (3.0, 0.0, 4.0, False), ("sigmoid", 0.0, 1.0, False),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("residual", some([True, False], 1))
 def test_what_is_between_sums_and_bytes(monkeypatch, activation, low, high, gone, residual):
     """Scales, bias and residual are one multiply-add each; an activation goes that cuts off what is cut off
     anyway, and no other."""

@@ -18,6 +18,7 @@ from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.graph import converted, stored_floats
 from ovjit.graph.nf4 import LEVELS
 from ovjit.tiles import compressed
+from tests.support.sweeps import in_turn
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
@@ -114,9 +115,12 @@ def held(compiled: Any) -> int:
     return int(compiled._executable.program.memory.nbytes)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size, scale", [(64, "f16"), (32, "f8e8m0"), (256, "f16")])
+@pytest.mark.parametrize(
+    "kind, size, scale",
+    in_turn([(kind, *form) for kind in KINDS for form in ((64, "f16"), (32, "f8e8m0"), (256, "f16"))], 2),
+)
 def test_products_with_small_floats(kind, size, scale):
+    """By default every second case, which leaves out no type and no form of scales."""
     rng = np.random.default_rng([SEED, size])
     weights = Weights(rng, kind, 256, 300, size, scale)
     ops = ov.opset13

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
 from ovjit.tiles.pack import panel_sizes
 from ovjit_ops.matmul.cpu_products import pack_kernel
+from tests.support.sweeps import in_turn
 
 SEED = 20261122
 
@@ -50,10 +52,13 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("flags", [(False, False), (True, False), (False, True)], ids=str)
+@pytest.mark.parametrize(
+    "case, flags",
+    in_turn(list(itertools.product(CASES, [(False, False), (True, False), (False, True)])), 2),
+    ids=str,
+)
 def test_product_with_epilogue(case, flags) -> None:
-    """relu(a @ b + c) with every operand computed."""
+    """relu(a @ b + c) with every operand computed; by default every second case."""
     a, b_shape, c = case
     ta, tb = flags
     a = (*a[:-2], a[-1], a[-2]) if ta and len(a) > 1 else a

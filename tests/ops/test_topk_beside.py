@@ -36,7 +36,7 @@ def test_one_beside_neighbours(kind: type, mode: str) -> None:
             np.testing.assert_array_equal(got, want, err_msg=where)
 
 
-@pytest.mark.parametrize("kind", some([np.float32, np.int32, np.uint8, np.float64, np.float16, np.uint64], 3))
+@pytest.mark.parametrize("kind", some([np.float32, np.uint8, np.int32, np.float64, np.float16, np.uint64], 2))
 def test_few_beside_neighbours_and_one_along_a_row(kind: type) -> None:
     rng = np.random.default_rng(SEED)
     for shape, axis, many, name in (
