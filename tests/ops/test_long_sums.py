@@ -128,7 +128,7 @@ def test_rows_that_become_one_are_reduced_in_parts(
         assert results[0].tobytes() == results[1].tobytes(), f"{name} {shape}"
 
 
-@pytest.mark.parametrize("dtype", some(["i8", "u16", "i32", "u64", "u8", "i16", "u32", "i64"], 4))
+@pytest.mark.parametrize("dtype", some(["i8", "u64", "u16", "i32", "u8", "i16", "u32", "i64"], 2))
 def test_means_and_roots_of_integers_are_exact(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums are beyond the type; means are cut off towards 0, and roots too large are the largest number."""
     monkeypatch.setenv("OVJIT_CHECK", "1")
