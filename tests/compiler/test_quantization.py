@@ -94,7 +94,7 @@ RANGES = [(0.0, 4.0), (-1.0, 2.984375), (-2.0, 1.984375)]
 
 
 @pytest.mark.parametrize("low, high", RANGES)
-@pytest.mark.parametrize("weights", ["stored", "faked", "u8"])
+@pytest.mark.parametrize("weights", some(["stored", "faked", "u8"], 2))
 @pytest.mark.parametrize("channels, groups", [(3, 1), (16, 1), (33, 1), (8, 2), (6, 2), (32, 32)])
 def test_convolutions(monkeypatch, low, high, weights, channels, groups):
     """Paddings hold the zero point; bias, residual and the next quantization are in the epilogue."""

@@ -29,18 +29,9 @@ OPTIONS = {"max_new_tokens": 8, "ignore_eos": True}
 MODES = ("DYNAMIC", "STATIC_RANK", "STATIC", "FUSE")
 
 
-#: Modes that share their code with others, whose programs are the same.
-OTHERS = [name for name in EXPECTED if name.startswith(("AUTO ", "STATIC_RANK "))]
-
-
-@pytest.mark.parametrize(
-    "names",
-    [[n for n in EXPECTED if n not in OTHERS], pytest.param(OTHERS, marks=pytest.mark.long)],
-    ids=["modes", "other modes"],
-)
-def test_results_are_those_of_the_real_package(folder: Path, names: list[str]) -> None:
-    results = cases.collect(genai, ov, folder, names)
-    assert list(results) == names
+def test_results_are_those_of_the_real_package(folder: Path) -> None:
+    results = cases.collect(genai, ov, folder)
+    assert list(results) == list(EXPECTED)
     wrong = {n: (v, EXPECTED[n]) for n, v in results.items() if not is_same(v, EXPECTED[n], 2e-3)}
     assert not wrong
 

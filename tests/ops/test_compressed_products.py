@@ -21,7 +21,7 @@ from ovjit.tiles import pack
 from ovjit_ops.matmul.cpu_compressed import FEW_ROWS
 from tests.support.compiled import float_types
 from tests.support.run import run
-from tests.support.sweeps import in_turn
+from tests.support.sweeps import in_turn, some
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
@@ -284,7 +284,9 @@ def test_a_concatenation_of_few_rows(rows, axis):
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6 * np.abs(want).max(), err_msg=f"seed {SEED}")
 
 
-@pytest.mark.parametrize("depth, group", [(4096, 128), (4096, 4096), (333, 37), (77, 32), (40000, 40000)])
+@pytest.mark.parametrize(
+    "depth, group", in_turn([(4096, 128), (4096, 4096), (333, 37), (77, 32), (40000, 40000)], 2)
+)
 @pytest.mark.parametrize("data", ["normal", "outliers", "the greatest"])
 def test_one_row_times_integers_of_4_bits_is_as_near_as_f32(depth, group, data):
     """In groups that end within words, and such as make one sum of a whole row."""
@@ -423,7 +425,7 @@ def table_of(ops, rng, kind, kinds, outs, depth, groups, zero):
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
-@pytest.mark.parametrize("outs", [288, 280])
+@pytest.mark.parametrize("outs", some([288, 280], 1))
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("kind, groups, zero", [("u8", 1, True), ("u8", 1, False), ("u4", 2, True)])
 def test_rows_with_matrices_that_indices_name(kind, groups, zero, left, outs, precision):

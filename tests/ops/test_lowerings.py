@@ -214,7 +214,7 @@ def test_places_that_several_updates_name(reduction: str, dtype: str) -> None:
         np.testing.assert_allclose(got, want, rtol=1e-5, err_msg=f"seed {SEED}")
 
 
-@pytest.mark.parametrize("dtype", ("f32", "f64", "f16", "bf16", "i8", "u64"))
+@pytest.mark.parametrize("dtype", in_turn(("f32", "f64", "f16", "bf16", "i8", "u64"), 2))
 @pytest.mark.parametrize("mode", ("max", "min"))
 def test_topk_orders_as_the_reference(dtype: str, mode: str) -> None:
     """Ties, zeros of both signs, infinities and NaN: values and positions."""
@@ -684,7 +684,7 @@ def test_all_taps_of_pixels_less_128_are_multiplied() -> None:
         assert len(low._regions((14, 14), (14, 14))) == regions
 
 
-@pytest.mark.parametrize("each", [2, 4, 8])
+@pytest.mark.parametrize("each", some([2, 4, 8], 2))
 @pytest.mark.parametrize(
     ("groups", "kernel", "stride", "open_batch"),
     [(8, (3, 3), 1, False), (7, (3, 2), 2, True), (13, (5,), 1, True), (3, (2, 3, 1), 1, False)],
@@ -884,17 +884,20 @@ def test_depthwise_filters_of_many_taps(window, stride, dilation, channels, monk
 
 @pytest.mark.parametrize(
     ("window", "strides", "dilations", "groups", "each"),
-    [
-        ((3, 3), (2, 2), (1, 1), 21, 1),
-        ((4, 5), (2, 3), (1, 1), 64, 1),
-        ((3, 2), (1, 1), (2, 1), 33, 1),
-        ((10, 9), (1, 1), (1, 1), 18, 1),
-        ((3,), (2,), (3,), 40, 1),
-        ((2, 3, 2), (2, 1, 2), (1, 2, 1), 17, 1),
-        ((4, 4), (2, 2), (1, 1), 9, 4),
-        ((3, 4), (1, 2), (2, 1), 24, 2),
-        ((5,), (3,), (1,), 5, 8),
-    ],
+    in_turn(
+        [
+            ((3, 3), (2, 2), (1, 1), 21, 1),
+            ((4, 5), (2, 3), (1, 1), 64, 1),
+            ((3, 2), (1, 1), (2, 1), 33, 1),
+            ((10, 9), (1, 1), (1, 1), 18, 1),
+            ((3,), (2,), (3,), 40, 1),
+            ((2, 3, 2), (2, 1, 2), (1, 2, 1), 17, 1),
+            ((4, 4), (2, 2), (1, 1), 9, 4),
+            ((3, 4), (1, 2), (2, 1), 24, 2),
+            ((5,), (3,), (1,), 5, 8),
+        ],
+        2,
+    ),
     ids=str,
 )
 @pytest.mark.parametrize("opened", [False, True])
@@ -1005,7 +1008,7 @@ def test_what_is_set_up_is_set_up_as_its_base_is() -> None:
     assert checked > 2
 
 
-@pytest.mark.parametrize("index", [np.int8, np.uint8, np.int16, np.int32, np.uint32, np.int64])
+@pytest.mark.parametrize("index", in_turn([np.int8, np.uint8, np.int16, np.int32, np.uint32, np.int64], 2))
 def test_vectors_of_indices(index: type) -> None:
     """Elements of 1 to 8 bytes by indices of each type, of rows turned or reversed, from the end where
     they are negative; one that is out of range gives 0."""

@@ -907,7 +907,7 @@ def test_few_traces_serve_what_is_expanded_for_open_shapes(
 
 
 @pytest.mark.parametrize("bins", (9, ANY))
-@pytest.mark.parametrize("wanted", (0, 100, 37))
+@pytest.mark.parametrize("wanted", some((0, 100, 37), 2))
 def test_few_traces_serve_any_number_of_frames(
     wanted: int, bins: Dim, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -317,12 +317,10 @@ def rerankers(genai: Any, like: Path, work: Path) -> Iterator[tuple[str, Callabl
     yield "answers without words", lambda: genai.TextRerankPipeline(missing, "CPU")
 
 
-def collect(genai: Any, ov: Any, folder: Path, names: Collection[str] | None = None) -> dict[str, Any]:
-    """The values of the programs with these names, or of all."""
+def collect(genai: Any, ov: Any, folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        every = programs(genai, ov, folder, Path(work))
-        return {name: value_of(run) for name, run in every if names is None or name in names}
+        return {name: value_of(run) for name, run in programs(genai, ov, folder, Path(work))}
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def in_turn(values: Sequence[Any], step: int, first: int = 0) -> list[Any]:
     Tests of the same values that begin at other places have all of them between them. Tuples are values of
     several parameters.
     """
-    rows = [v if isinstance(v, tuple) else (v,) for v in values]
+    rows = [v if type(v) is tuple else (v,) for v in values]
     return [
         pytest.param(*row, marks=() if i % step == first else pytest.mark.long) for i, row in enumerate(rows)
     ]
