@@ -15,7 +15,7 @@ import ovjit as ov
 from ovjit.errors import ModelError
 from tests.support.paged_expected import Call
 from tests.support.paged_op import HEADS, KINDS, PLAIN, SHARED, SIZE, TABLES, Run, Sizes, model, rows_of
-from tests.support.sweeps import some
+from tests.support.sweeps import in_turn, some
 
 SEED = 20261122
 #: Sequences: an empty past, a long one, one that begins in the midst of a block.
@@ -157,10 +157,10 @@ def test_blocks_that_are_gone_are_not_seen() -> None:
 
 @pytest.mark.parametrize(
     "threshold, block, stride, tokens",
-    [
+    in_turn([
         (0.5, 128, 16, 512), (0.3, 128, 8, 512), (0.6, 64, 8, 512), (1.0, 128, 16, 512),
         (0.3, 32, 16, 493), (0.5, 32, 8, 388), (0.4, 64, 16, 457), (0.5, 128, 16, 507),
-    ],
+    ], 2),
 )  # fmt: skip
 def test_xattention(threshold: float, block: int, stride: int, tokens: int) -> None:
     """A prompt of whole blocks, and of parts of blocks and of strides."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from tests.support.sweeps import some
+from tests.support.sweeps import in_turn, some
 
 pytest.importorskip("jinja2")
 pytest.importorskip("regex")
@@ -153,7 +153,7 @@ WHOLE = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", in_turn(list(MODES), 2))
 def test_whole_weights(adapted: Path, tmp_path: Path, mode: str) -> None:
     """Weights of an adapter replace constants."""
     folder, path = write_whole_weights(adapted, tmp_path / "whole")

@@ -250,7 +250,7 @@ def test_f16_weights_stay_f16_where_f32_is_asked_for(turned):
         np.testing.assert_allclose(compiled([data])[0], want, rtol=0, atol=2e-6 * np.abs(want).max())
 
 
-@pytest.mark.parametrize("kind", ["i8", "u8", "i4", "u4", *KINDS])
+@pytest.mark.parametrize("kind", in_turn(["i8", "u8", "i4", "u4", *KINDS], 2))
 @pytest.mark.parametrize("size", [64, 256, 37])
 @pytest.mark.parametrize("wide", ["f16", "f32"])
 def test_rows_of_compressed_tables(kind, size, wide):

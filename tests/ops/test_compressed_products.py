@@ -128,7 +128,7 @@ def stored(ops, rng, kind, depth, outs, groups, turned, zero, wide="f32"):
     return (ops.convert(real, "f32") if wide == "f16" else real), value.T if turned else value
 
 
-@pytest.mark.parametrize("kind, zero", KINDS)
+@pytest.mark.parametrize("kind, zero", in_turn(list(KINDS), 2))
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("turned", [True, False])
 @pytest.mark.parametrize("wide", ["f32", "f16", "turned by a Transpose"])

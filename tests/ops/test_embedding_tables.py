@@ -7,7 +7,7 @@ import pytest
 
 import ovjit
 from ovjit.graph.op import find_op
-from tests.support.sweeps import some
+from tests.support.sweeps import in_turn, some
 
 SEED = 8800
 
@@ -30,7 +30,7 @@ def parameters_of(arrays, dynamic=False):
     ]
 
 
-@pytest.mark.parametrize("case", range(24))
+@pytest.mark.parametrize("case", in_turn(range(24), 2))
 def test_random_bags(case):
     rng = np.random.default_rng((SEED, case))
     rows, width = (

@@ -15,7 +15,7 @@ from ovjit.graph.shapes import ANY
 from ovjit.tiles.lowering import LONG_SUM
 from tests.support.compiled import program_of
 from tests.support.run import run
-from tests.support.sweeps import some
+from tests.support.sweeps import in_turn, some
 
 SEED = 20261202
 #: Shapes and the axes that are summed.
@@ -98,7 +98,7 @@ REDUCED = {
 
 
 @pytest.mark.parametrize("dtype", ["f32", "i32", "f64"])
-@pytest.mark.parametrize("name", REDUCED)
+@pytest.mark.parametrize("name", in_turn(list(REDUCED), 2))
 def test_rows_that_become_one_are_reduced_in_parts(
     name: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,7 +192,7 @@ def test_gather_gives_zeros_for_indices_out_of_range(axis: int) -> None:
     assert (got == 0).any()
 
 
-@pytest.mark.parametrize("reduction", ("none", "sum", "prod", "min", "max", "mean"))
+@pytest.mark.parametrize("reduction", in_turn(("none", "sum", "prod", "min", "max", "mean"), 2))
 @pytest.mark.parametrize("dtype", ("f32", "i32"))
 def test_places_that_several_updates_name(reduction: str, dtype: str) -> None:
     """The last update wins, or all are joined; also where one index broadcasts."""
@@ -805,7 +805,7 @@ def test_few_outputs_of_each_channel_are_those_of_repeated_channels(
     assert (tiled or direct) == (not wide)
 
 
-@pytest.mark.parametrize("channels", [4, 20, 24, 56])
+@pytest.mark.parametrize("channels", in_turn([4, 20, 24, 56], 2))
 @pytest.mark.parametrize(("window", "stride"), [(3, 2), (5, 1)])
 def test_depthwise_convolutions_over_blocks_of_rows_and_channels(
     channels: int, window: int, stride: int, monkeypatch: pytest.MonkeyPatch
@@ -856,7 +856,7 @@ def test_depthwise_with_a_stride_beyond_its_window() -> None:
 
 @pytest.mark.parametrize(
     ("window", "stride", "dilation", "channels"),
-    [((9, 9), 2, 1, 33), ((11, 10), 1, 1, 32), ((3, 51), 1, 2, 16), ((71,), 1, 1, 20)],
+    in_turn([((9, 9), 2, 1, 33), ((11, 10), 1, 1, 32), ((3, 51), 1, 2, 16), ((71,), 1, 1, 20)], 2),
     ids=str,
 )
 def test_depthwise_filters_of_many_taps(window, stride, dilation, channels, monkeypatch) -> None:

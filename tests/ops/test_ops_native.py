@@ -65,9 +65,9 @@ def _some(record: Op, others: list[tuple[str, list[int]]]) -> list[tuple[str, li
     return [one for one in others if one[0] in taken or not any(one[0] in kind for kind in kinds)]
 
 
-@pytest.mark.parametrize("record", in_turn(native_ops(), 2), ids=lambda r: f"{r.name}-{r.opset}")
+@pytest.mark.parametrize("record", in_turn(native_ops(), 3), ids=lambda r: f"{r.name}-{r.opset}")
 def test_other_types(record: Op) -> None:
-    """Some of these types, and each of these samples, which the types take in turn; of every second operation
+    """Some of these types, and each of these samples, which the types take in turn; of every third operation
     by default."""
     others = _some(record, _others(record))
     chosen = []

@@ -161,7 +161,7 @@ def test_they_do_not_mix() -> None:
 
 
 @pytest.mark.parametrize("to", ["f8e4m3", "f8e5m2"])
-@pytest.mark.parametrize("scale, shift", [(1.5, ()), (1.5, (0.25,)), (1, ())])
+@pytest.mark.parametrize("scale, shift", in_turn([(1.5, ()), (1.5, (0.25,)), (1, ())], 2))
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_numbers_are_held_so_natively(kind: type, to: str, scale: float, shift: tuple[float, ...]) -> None:
     """The kernel has the bits of the reference: ties and their neighbours, NaN and infinities."""

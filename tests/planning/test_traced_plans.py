@@ -170,9 +170,9 @@ def _grown(inputs: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.nd
 LISTED = frozenset(("PagedAttention",))
 
 
-@pytest.mark.parametrize("record", in_turn(native_ops(), 2), ids=lambda r: f"{r.name}-{r.opset}")
+@pytest.mark.parametrize("record", in_turn(native_ops(), 3, 2), ids=lambda r: f"{r.name}-{r.opset}")
 def test_every_operation(record: Op, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every second one by default."""
+    """Every third one by default."""
     opened_samples(record, monkeypatch, 1)
 
 
@@ -327,7 +327,7 @@ def test_one_trace_serves_halos_of_any_size(monkeypatch: pytest.MonkeyPatch) -> 
     assert any(s.kernel.name.startswith("clear") for s in executable.program.plan(((1, 3, 4, 100),)).steps)
 
 
-@pytest.mark.parametrize("mode", resampling.MODES)
+@pytest.mark.parametrize("mode", in_turn(list(resampling.MODES), 2))
 def test_one_trace_serves_resizes_to_any_size(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their tables are made when the plan runs, and are what the reference has: planar data, a few channels
     and many, sizes and scales; every rule for coordinates and for what is nearest."""
@@ -879,7 +879,7 @@ _REARRANGED: dict[str, tuple[dict[str, Any], Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", _REARRANGED)
+@pytest.mark.parametrize("name", in_turn(list(_REARRANGED), 2))
 def test_few_traces_serve_what_is_expanded_for_open_shapes(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
