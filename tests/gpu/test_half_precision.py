@@ -20,7 +20,7 @@ from ovjit.gpu import driver
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import all_ops, find_op
 from tests.support.fake_cuda import FakeCuda, install
-from tests.support.sweeps import some
+from tests.support.sweeps import in_turn, some
 
 SEED = 20261128
 TYPES = {"f16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
@@ -65,7 +65,7 @@ def run(executable: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("name, shapes, constant, attrs", CASES)
+@pytest.mark.parametrize("name, shapes, constant, attrs", in_turn(CASES, 2))
 def test_products_are_exact_to_a_rounding(
     cuda: FakeCuda, name: str, shapes: Any, constant: bool, attrs: dict[str, Any], kind: str
 ) -> None:
@@ -121,7 +121,7 @@ NETWORKS = dict(networks())
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in NETWORKS if name[0] not in "46" and "2 layers" not in name]
+    "name", some([name for name in NETWORKS if name[0] not in "46" and "2 layers" not in name], 1)
 )
 def test_networks_are_near_those_in_f32(cuda: FakeCuda, name: str) -> None:
     model, core = NETWORKS[name], ov.Core()

@@ -247,7 +247,7 @@ def _steers(record, inputs, i):
     )
 
 
-@pytest.mark.parametrize("most", [4, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("most", [2, pytest.param(1000, marks=pytest.mark.long)])
 @pytest.mark.parametrize("record", PUBLIC, ids=[f"{r.name}-{r.opset}" for r in PUBLIC])
 def test_reference_agrees_with_openvino(core, record, most):
     """On so many samples at most, from the first to the last."""
