@@ -119,9 +119,9 @@ APART = {
     "GRN": 0, "GRUCell": 1, "GroupConvolution": 8, "LogicalNot": 0, "NormalizeL2": 0, "ReduceL2": 8,
     "ReduceLogicalAnd": 0,
 }  # fmt: skip
-#: By default every twelfth operation of a unit, and every fourth behind the marker `long`.
+#: By default few operations of a unit, and every fourth behind the marker `long`.
 FEW = [
-    record if record.name in {*sorted(OPS)[::12], *APART} else pytest.param(record, marks=pytest.mark.long)
+    record if record.name in {*sorted(OPS)[::24], *APART} else pytest.param(record, marks=pytest.mark.long)
     for record in NATIVE
     if record.name in {*sorted(OPS)[::4], *APART}
 ]

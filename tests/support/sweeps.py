@@ -1,4 +1,7 @@
-"""Sweeps over seeds: a few by default, the whole behind the marker `long`."""
+"""Sweeps over seeds, operations, types and sizes: a part by default, the rest behind the marker `long`.
+
+`python -m pytest -m "not pypi and not aarch64" FILE` runs the whole.
+"""
 
 from __future__ import annotations
 
