@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 from tests.support import ROOT
 
 #: How long each fuzzer runs in the default suite; OVJIT_FUZZ_SECONDS says otherwise.
-SECONDS = 0.5
+SECONDS = 1.0
 #: Runs that may be spent on making one finding smaller.
 ATTEMPTS = 150
 #: Cases of one child, which gets slower and larger with its caches; a fuzzer's own LIFE takes precedence.

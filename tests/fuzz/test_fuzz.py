@@ -1,4 +1,4 @@
-"""Fuzzers, half a second each: OVJIT_FUZZ_SECONDS says how long, and the tests marked `long` take minutes.
+"""Fuzzers, a second each: OVJIT_FUZZ_SECONDS says how long, and the tests marked `long` take minutes.
 
 A finding's message has the seed and a program that shows it.
 """

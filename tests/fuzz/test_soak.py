@@ -12,7 +12,7 @@ from tests.support.run import printed
 @pytest.mark.parametrize(
     "seconds",
     [
-        3,
+        5,
         pytest.param(180, marks=[pytest.mark.long, pytest.mark.timeout(600)]),
         pytest.param(1800, marks=[pytest.mark.long, pytest.mark.timeout(3000)]),
     ],
