@@ -28,6 +28,7 @@ from ovjit.graph.op import Op
 from tests.support.compiled import program_of, run_passes
 from tests.support.isa_answers import OPS
 from tests.support.op_samples import SEED, graph_of, native_answer, native_ops
+from tests.support.sweeps import in_turn
 
 NATIVE = native_ops()
 
@@ -76,9 +77,9 @@ def none_falls_back(samples: Iterable[tuple[str, int, list[np.ndarray], dict]], 
                 assert not (found := LICENCES.search(text)), (kernel.name, found, SEED)
 
 
-@pytest.mark.parametrize("record", NATIVE, ids=lambda r: f"{r.name}-{r.opset}")
+@pytest.mark.parametrize("record", in_turn(NATIVE, 3), ids=lambda r: f"{r.name}-{r.opset}")
 def test_no_kernel_falls_back(record: Op) -> None:
-    """Of every ninth sample, the first one among them."""
+    """Of every ninth sample, the first one among them; by default of every third operation."""
     none_falls_back(itertools.islice(sampled(record), 0, None, 9), record)
 
 
@@ -118,7 +119,12 @@ APART = {
     "GRN": 0, "GRUCell": 1, "GroupConvolution": 8, "LogicalNot": 0, "NormalizeL2": 0, "ReduceL2": 8,
     "ReduceLogicalAnd": 0,
 }  # fmt: skip
-FEW = [record for record in NATIVE if record.name in {*sorted(OPS)[::4], *APART}]
+#: By default few operations of a unit, and every fourth behind the marker `long`.
+FEW = [
+    record if record.name in {*sorted(OPS)[::24], *APART} else pytest.param(record, marks=pytest.mark.long)
+    for record in NATIVE
+    if record.name in {*sorted(OPS)[::4], *APART}
+]
 
 
 @pytest.mark.usefixtures("no_fallback")

@@ -29,6 +29,7 @@ from ovjit.codegen.transpose import transpose_kernel
 from ovjit.execution.runner import native_kernels
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.tile import make_tile
+from tests.support.sweeps import some
 
 #: A CPU of the first years, one of 2018, one of 2022: what they have beside NEON.
 FIRST = target_of("neon")
@@ -189,7 +190,7 @@ def test_no_format_is_of_a_matrix_unit() -> None:
 
 
 @pytest.mark.parametrize("blocked", [False, True])
-@pytest.mark.parametrize("kinds", [["channel"], ["pixel"], ["number"], ["scalar"]])
+@pytest.mark.parametrize("kinds", some([["channel"], ["pixel"], ["number"], ["scalar"]], 2))
 def test_tiles_with_operands(kinds: list[str], blocked: bool) -> None:
     """What is behind the loops, with names of its own."""
     epilogue = Epilogue(body_of(lambda x, y: x + y, 2), kinds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 
 import numpy as np
@@ -15,6 +16,7 @@ from ovjit.graph.interp import evaluate
 from ovjit.rewrite.quantization_steps import settled
 from tests.support.compiled import product_format
 from tests.support.run import printed
+from tests.support.sweeps import in_turn, some
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -92,7 +94,7 @@ RANGES = [(0.0, 4.0), (-1.0, 2.984375), (-2.0, 1.984375)]
 
 
 @pytest.mark.parametrize("low, high", RANGES)
-@pytest.mark.parametrize("weights", ["stored", "faked", "u8"])
+@pytest.mark.parametrize("weights", some(["stored", "faked", "u8"], 2))
 @pytest.mark.parametrize("channels, groups", [(3, 1), (16, 1), (33, 1), (8, 2), (6, 2), (32, 32)])
 def test_convolutions(monkeypatch, low, high, weights, channels, groups):
     """Paddings hold the zero point; bias, residual and the next quantization are in the epilogue."""
@@ -260,7 +262,7 @@ def test_depthwise_sums_are_exact(window, stride, dilation, channels, rank):
     np.testing.assert_array_equal(got[0], want)
 
 
-@pytest.mark.parametrize("groups, dilation", [(19, 1), (19, 2), (3, 1), (1, 2)])
+@pytest.mark.parametrize("groups, dilation", in_turn([(19, 1), (19, 2), (3, 1), (1, 2)], 2))
 @pytest.mark.parametrize("batch", [2, -1])
 def test_volumes_by_planes(groups, dilation, batch):
     """Groups, and windows spread along the last dimension; zero points; NumPy's sums in int64."""
@@ -304,11 +306,13 @@ def _means(ops, q):
     }
 
 
-@pytest.mark.parametrize("low, high", RANGES)
-@pytest.mark.parametrize("kind", list(_means(None, None)))
-@pytest.mark.parametrize("channels", [3, 24])
-def test_means_read_bytes(monkeypatch, kind, low, high, channels):
-    """Sums are exact; a border that counts is zeros, which bytes are only where the zero point is 0."""
+@pytest.mark.parametrize(
+    "kind, limits, channels", in_turn(list(itertools.product(_means(None, None), RANGES, [3, 24])), 5)
+)
+def test_means_read_bytes(monkeypatch, kind, limits, channels):
+    """Sums are exact; a border that counts is zeros, which bytes are only where the zero point is 0. Of every
+    fifth case by default, which leaves out no kind, no range and no number of channels."""
+    low, high = limits
     rng = np.random.default_rng([SEED, channels])
     ops = ov.opset8
     x = ops.parameter([2, channels, 11, 12], np.float32)
@@ -477,7 +481,7 @@ def test_channels_with_ranges_of_their_own(monkeypatch, low, pad, outs):
         (6.0, 0.0, 6.0, True), (3.0, 0.0, 4.0, False), ("sigmoid", 0.0, 1.0, False),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("residual", some([True, False], 1))
 def test_what_is_between_sums_and_bytes(monkeypatch, activation, low, high, gone, residual):
     """Scales, bias and residual are one multiply-add each; an activation goes that cuts off what is cut off
     anyway, and no other."""

@@ -17,6 +17,7 @@ from ovjit.api.run.queue import _find_lost
 from ovjit.execution import runner
 from tests.support import control_models, decoders
 from tests.support.interrupted import SignalError, bytecodes, check_interrupted, distinct_of, sample_of
+from tests.support.sweeps import in_turn
 
 pytestmark = pytest.mark.thread_unsafe(reason="a trace function belongs to its thread")
 
@@ -461,7 +462,7 @@ def _try(name: str, choose: Callable[[list[Any]], list[int]]) -> int:
     return count
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", in_turn(list(CASES), 2))
 def test_some_bytecodes(name: str) -> None:
     assert _try(name, lambda places: sample_of(places, SOME, SEED)) > SOME // 2
 

@@ -18,6 +18,7 @@ from bench import transformers
 from ovjit.graph.paged_caches import TOP, CacheKind
 from ovjit_ops.attention.paged_reference import read_block, write_block
 from tests.support.paged_models import Cache, alone, decoded, decoder, told
+from tests.support.sweeps import in_turn, some
 
 SEED = 20261122
 FLAGS = (
@@ -44,7 +45,7 @@ def test_the_same_as_openvinos(flags: tuple[str, ...]) -> None:
     assert told(mine) == told(real)
 
 
-@pytest.mark.parametrize("kind", list(NEAR))
+@pytest.mark.parametrize("kind", some(list(NEAR), 3))
 def test_any_mixture_gives_what_one_sequence_gives(kind: str) -> None:
     rng = np.random.default_rng(SEED)
     compiled = paged(kind)
@@ -198,7 +199,7 @@ def test_a_cache_needs_memory_without_gaps() -> None:
         cache.request.infer(cache.inputs([(0, 0, rng.integers(0, 50, 4))]))
 
 
-@pytest.mark.parametrize("shared, rows", [(4, 6), (2, 5), (1, 4)])
+@pytest.mark.parametrize("shared, rows", in_turn([(4, 6), (2, 5), (1, 4)], 2))
 def test_tokens_of_a_draft_have_the_bits_of_each_alone(shared: int, rows: int) -> None:
     """Caches of f32; `shared`: heads of keys, of 4."""
     sizes = transformers.Sizes(layers=2, wide=64, heads=4, shared=shared, inner=96, words=50)

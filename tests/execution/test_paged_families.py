@@ -26,7 +26,7 @@ from tests.support.paged_families import (
     chosen,
 )
 from tests.support.paged_models import Cache, alone, both_transformed, decoded, told
-from tests.support.sweeps import some
+from tests.support.sweeps import in_turn, some
 
 SEED = 20261125
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
@@ -44,7 +44,7 @@ def given(package: Any, model: Any, place: int) -> list[np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", in_turn(list(FAMILIES), 2))
 def test_the_same_as_openvinos(name: str, tmp_path: Path) -> None:
     mine, real = both_transformed(FAMILIES[name](ov), tmp_path)
     assert told(mine) == told(real)
@@ -150,7 +150,7 @@ def test_hostile_tables_of_chunks_are_refused_before_anything_is_written(name: s
         assert not any(tensor.data.any() for tensor in cache.caches.values()), (name, wrong)
 
 
-@pytest.mark.parametrize("kind", ["f32", "u8", "u4"])
+@pytest.mark.parametrize("kind", in_turn(["f32", "u8", "u4"], 2))
 def test_what_is_added_for_a_key_is_an_element_of_it(kind: str) -> None:
     model = LOST["bias"](ov)
     paged_attention_transformation(model)
@@ -164,7 +164,7 @@ def test_what_is_added_for_a_key_is_an_element_of_it(kind: str) -> None:
     assert np.abs(got - want).max() <= near * np.abs(want).max(), SEED
 
 
-@pytest.mark.parametrize("name", ROUNDED)
+@pytest.mark.parametrize("name", in_turn(list(ROUNDED), 2))
 def test_what_is_added_by_the_places_of_keys(name: str) -> None:
     """Slopes have their linear part; each head of queries reads its own element of a key."""
     model = ROUNDED[name](ov)
@@ -197,7 +197,7 @@ def test_places_that_are_counted_are_an_input(name: str, tmp_path: Path) -> None
     assert told(mine) == told(real)
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, *LOST, *PLACED])
+@pytest.mark.parametrize("name", in_turn([*FAMILIES, *LOST, *PLACED], 2))
 def test_any_mixture_gives_what_one_sequence_gives(name: str) -> None:
     rng = np.random.default_rng(SEED)
     made = (FAMILIES | LOST | PLACED)[name]

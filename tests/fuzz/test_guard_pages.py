@@ -16,7 +16,7 @@ from tests.support.guard_pages import BEFORE, BEHIND
 from tests.support.run import LONGEST, PATIENCE, python
 
 #: Of all cases so many, with pages on either side; fewer on an emulated CPU.
-SOME = {BEHIND: 0.001 / PATIENCE, BEFORE: 0.001 / PATIENCE}
+SOME = {BEHIND: 0.0005 / PATIENCE, BEFORE: 0.0005 / PATIENCE}
 SEED = 20261209
 
 
@@ -56,7 +56,7 @@ _TOUCH = """
 import ctypes, sys
 import numpy as np
 from tests.support import guard_pages
-side, what, by = sys.argv[1], sys.argv[2], int(sys.argv[3])
+side, what = sys.argv[1:]
 guard_pages.install(side)
 from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder
@@ -76,9 +76,10 @@ else:
     memory = plan.memory
     (offset, size), = [(o, n) for o, n in guard_pages.CONSTANTS if n == 20]
     first = memory.ctypes.data + offset
-at = first + size - 1 + by if side == "behind" else first - by
-print("touching", flush=True)
-ctypes.string_at(at, 1)
+last, away = (first + size - 1, 1) if side == "behind" else (first, -1)
+ctypes.string_at(last, 1)
+print("alive", flush=True)
+ctypes.string_at(last + away, 1)
 print("alive", flush=True)
 """
 
@@ -89,11 +90,8 @@ def test_a_byte_too_far_ends_the_process(side: str, what: str, tmp_path: Path) -
     """The last byte may be touched, the one behind it may not; so for inputs and for constants."""
     program = tmp_path / "touch.py"
     program.write_text(_TOUCH)
-    for by, alive in ((0, True), (1, False)):
-        done = python(program, side, what, by)
-        assert "touching" in done.stdout, done.stderr
-        assert ("alive" in done.stdout) == alive, (side, what, by, done.stderr)
-        assert (done.returncode == 0) == alive
+    done = python(program, side, what)
+    assert done.stdout.split() == ["alive"] and done.returncode < 0, (side, what, done.stdout, done.stderr)
 
 
 _KERNEL = """

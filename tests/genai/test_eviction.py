@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from tests.support.sweeps import in_turn
 
 pytest.importorskip("jinja2")
 pytest.importorskip("regex")
@@ -80,15 +81,13 @@ def test_eviction_limits_the_cache_and_changes_texts(folder: Path) -> None:
     evicting.step()
 
 
+SAMPLES = {"do_sample": True, "num_return_sequences": 3, "rng_seed": 5}
+BEAMS = {"num_beams": 3, "num_return_sequences": 3}
+
+
 @pytest.mark.parametrize(
-    "options",
-    [
-        {"do_sample": True, "num_return_sequences": 3, "rng_seed": 5},
-        {"num_beams": 3, "num_return_sequences": 3},
-    ],
-    ids=["samples", "beams"],
+    "options, rotates", in_turn([(SAMPLES, False), (SAMPLES, True), (BEAMS, True), (BEAMS, False)], 2)
 )
-@pytest.mark.parametrize("rotates", [False, True])
 def test_sequences_that_share_blocks_evict_their_own(
     folder: Path, options: dict[str, Any], rotates: bool
 ) -> None:

@@ -18,6 +18,7 @@ from gguf import GGUFWriter
 from ovjit import genai
 from ovjit.errors import OvjitError, UnsupportedError
 from tests.readers.gguf_decoders import Reference, Sizes, quantised, tensors, write
+from tests.support.sweeps import in_turn
 
 SEED = 20261128
 EXACT = {
@@ -89,10 +90,10 @@ def chosen_by_reference(s: Sizes, made: Any, prompt: list[int], count: int) -> l
 
 @pytest.mark.parametrize(
     ("arch", "kind", "sizes"),
-    [
+    in_turn([
         ("gpt-oss", "MXFP4", {"experts": 4, "window": 4, "extra": {"scaling": "yarn"}}),
         ("llama", "IQ2_XXS", {"layers": 1}), ("qwen2", "Q4_K", {"layers": 1}),
-    ],
+    ], 2),
     ids=lambda v: "" if isinstance(v, dict) else v,
 )  # fmt: skip
 def test_a_file_is_model_and_tokenizer(tmp_path: Path, arch: str, kind: str, sizes: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ from bench.hybrids import WORDS  # noqa: E402
 from tests.readers.gguf_decoders import Sizes, tensors, write  # noqa: E402
 from tests.support import paged_models  # noqa: E402
 from tests.support.paged_hybrids import HYBRIDS  # noqa: E402
-from tests.support.sweeps import some  # noqa: E402
+from tests.support.sweeps import in_turn, some  # noqa: E402
 
 SEED = 20261123
 EXACT = {
@@ -300,14 +300,15 @@ def test_tokens_are_those_of_whole_sequences(model: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("prompts", some([range(2), range(2, 4)], 1))
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
-def test_drafts_change_nothing(model: Path, tmp_path: Path, temperature: float) -> None:
+def test_drafts_change_nothing(model: Path, tmp_path: Path, temperature: float, prompts: range) -> None:
     other = file_with(
         tmp_path / "small.gguf", byte_pairs(trained(PRE["gpt-2"]()), "gpt-2"), 600, seed=SEED + 1
     )
     decoder = Decoder.load(model, config=EXACT)
     rng = np.random.default_rng(SEED)
-    for n in range(4):
+    for n in prompts:
         prompt = [int(t) for t in rng.integers(2, 500, 3 + 5 * n)]
         settings = Settings(40, temperature, top_k=20, seed=n)
         wanted = list(generate(decoder, prompt, settings))
@@ -333,13 +334,11 @@ def by_digits(kind: str) -> bool:
     return kind == "Q4_0" and host_target().name == "avx2"
 
 
-#: Types of weights and ways of rounding; by default every second pair, which leaves out none of either.
+#: Types of weights and ways of rounding; by default every sixth pair, which leaves out none of either.
 ROUNDED = list(itertools.product(["F32", "F16", "Q8_0", "Q4_0", "Q6_K"], WAYS))
 
 
-@pytest.mark.parametrize(
-    "kind, way", [*ROUNDED[::2], *(pytest.param(*case, marks=pytest.mark.long) for case in ROUNDED[1::2])]
-)
+@pytest.mark.parametrize("kind, way", in_turn(ROUNDED, 6))
 def test_tokens_of_a_draft_have_the_bits_of_each_alone(tmp_path: Path, kind: str, way: str) -> None:
     """Whatever rounds: their keys and values in the cache, too, which later tokens read."""
     if by_digits(kind):
@@ -358,7 +357,7 @@ def test_tokens_of_a_draft_have_the_bits_of_each_alone(tmp_path: Path, kind: str
         np.testing.assert_array_equal(found, alone[: count + 1], f"{SEED} {count}")
 
 
-@pytest.mark.parametrize("way", ["exact", "default"])
+@pytest.mark.parametrize("way", some(["default", "exact"], 1))
 def test_drafts_across_a_turn_change_nothing(tmp_path: Path, way: str) -> None:
     """Phi 3 turns tokens by other factors from position 8 on."""
     s = Sizes("phi3", layers=1, words=300, extra={"longrope": True})
@@ -402,11 +401,12 @@ DRAFTED = [(name, (0.0, 1.3)[(i + turn) % 2]) for turn in range(2) for i, name i
         *(pytest.param(*case, marks=pytest.mark.long) for case in DRAFTED[len(HYBRIDS) :]),
     ],
 )
-def test_drafts_of_recurrent_layers_change_nothing(name: str, temperature: float) -> None:
+@pytest.mark.parametrize("prompts", some([range(1), range(1, 2)], 1))
+def test_drafts_of_recurrent_layers_change_nothing(name: str, temperature: float, prompts: range) -> None:
     """States that no axis of tokens has are remembered, and computed again from there."""
     decoder, guide = (Decoder(ov.compile_model(HYBRIDS[name](ov), "CPU", EXACT)) for _ in range(2))
     rng = np.random.default_rng(SEED)
-    for n in range(2):
+    for n in prompts:
         prompt = rng.integers(2, WORDS, 4 + 5 * n).tolist()
         settings = Settings(26, temperature, seed=n, min_p=0.02, penalty=1.2)
         wanted = list(generate(decoder, prompt, settings))

@@ -14,6 +14,7 @@ import ovjit as ov
 from ovjit.codegen.gpu import functions, ptx
 from ovjit.gpu import driver
 from tests.support.fake_cuda import FakeCuda, install
+from tests.support.sweeps import in_turn
 
 op = ov.opset13
 X = np.random.default_rng(0).integers(-4, 5, (3, 8)).astype(np.float32)  # sums are exact in f16
@@ -101,8 +102,9 @@ def test_damaged_blobs_are_errors(cuda: FakeCuda) -> None:
         core.import_model(bytes(content[: len(content) // 2]), "GPU")
 
 
-@pytest.mark.parametrize("device", ["GPU", "AUTO:GPU"])
-@pytest.mark.parametrize("rows", [3, -1])
+@pytest.mark.parametrize(
+    "device, rows", in_turn([("GPU", 3), ("GPU", -1), ("AUTO:GPU", -1), ("AUTO:GPU", 3)], 2)
+)
 def test_models_are_kept_in_a_cache(
     cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, rows: int
 ) -> None:

@@ -20,7 +20,7 @@ from ovjit.gpu import driver
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import all_ops, find_op
 from tests.support.fake_cuda import FakeCuda, install
-from tests.support.sweeps import some
+from tests.support.sweeps import in_turn, some
 
 SEED = 20261128
 TYPES = {"f16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
@@ -65,7 +65,7 @@ def run(executable: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("name, shapes, constant, attrs", CASES)
+@pytest.mark.parametrize("name, shapes, constant, attrs", in_turn(CASES, 2))
 def test_products_are_exact_to_a_rounding(
     cuda: FakeCuda, name: str, shapes: Any, constant: bool, attrs: dict[str, Any], kind: str
 ) -> None:
@@ -120,9 +120,12 @@ def test_samples_of_what_multiplies(cuda: FakeCuda, record: Any) -> None:
 NETWORKS = dict(networks())
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in NETWORKS if name[0] not in "46" and "2 layers" not in name]
-)
+#: Emulated in three precisions: takes longer than all others.
+SLOW = "2 convolutions of 16"
+OTHERS = [name for name in NETWORKS if name[0] not in "46" and "2 layers" not in name and name != SLOW]
+
+
+@pytest.mark.parametrize("name", [*OTHERS, pytest.param(SLOW, marks=pytest.mark.long)])
 def test_networks_are_near_those_in_f32(cuda: FakeCuda, name: str) -> None:
     model, core = NETWORKS[name], ov.Core()
     x = np.random.default_rng(SEED).random(tuple(model.inputs[0].shape)).astype(np.float32)
@@ -140,7 +143,7 @@ def test_networks_are_near_those_in_f32(cuda: FakeCuda, name: str) -> None:
 
 
 def test_accuracy_is_f32(cuda: FakeCuda) -> None:
-    model = NETWORKS["2 convolutions of 16"]
+    model = NETWORKS[SLOW]
     for mode, kind in (("ACCURACY", ov.Type.f32), ("PERFORMANCE", ov.Type.f16)):
         compiled = ov.Core().compile_model(model, "GPU", {"EXECUTION_MODE_HINT": mode})
         assert compiled.get_property("INFERENCE_PRECISION_HINT") == kind

@@ -13,6 +13,7 @@ from ovjit.codegen.gpu.ptx import compile_ptx
 from ovjit.codegen.gpu.words import BODIES, WARP, namespace
 from ovjit.codegen.words import WORDS
 from ovjit.errors import UnsupportedError
+from tests.support.sweeps import in_turn
 from tests.support.warps import Warp
 from tests.support.word_kernels import OUTPUT, WordKernel, word_kernels
 
@@ -31,7 +32,7 @@ def warp() -> Iterator[Warp]:
     threads.close()
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("kernel", in_turn(list(KERNELS), 2), ids=lambda kernel: kernel.name)
 def test_words_have_the_bits_of_numpy(warp: Warp, kernel: WordKernel) -> None:
     expected, out = kernel.expected(WARP), np.zeros(OUTPUT, np.uint8)
     bases = np.array([0, 0, 0, kernel.data.ctypes.data, out.ctypes.data], np.int64)

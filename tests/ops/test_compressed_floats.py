@@ -18,6 +18,7 @@ from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.graph import converted, stored_floats
 from ovjit.graph.nf4 import LEVELS
 from ovjit.tiles import compressed
+from tests.support.sweeps import in_turn
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
@@ -114,9 +115,12 @@ def held(compiled: Any) -> int:
     return int(compiled._executable.program.memory.nbytes)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size, scale", [(64, "f16"), (32, "f8e8m0"), (256, "f16")])
+@pytest.mark.parametrize(
+    "kind, size, scale",
+    in_turn([(kind, *form) for kind in KINDS for form in ((64, "f16"), (32, "f8e8m0"), (256, "f16"))], 2),
+)
 def test_products_with_small_floats(kind, size, scale):
+    """By default every second case, which leaves out no type and no form of scales."""
     rng = np.random.default_rng([SEED, size])
     weights = Weights(rng, kind, 256, 300, size, scale)
     ops = ov.opset13
@@ -246,7 +250,7 @@ def test_f16_weights_stay_f16_where_f32_is_asked_for(turned):
         np.testing.assert_allclose(compiled([data])[0], want, rtol=0, atol=2e-6 * np.abs(want).max())
 
 
-@pytest.mark.parametrize("kind", ["i8", "u8", "i4", "u4", *KINDS])
+@pytest.mark.parametrize("kind", in_turn(["i8", "u8", "i4", "u4", *KINDS], 2))
 @pytest.mark.parametrize("size", [64, 256, 37])
 @pytest.mark.parametrize("wide", ["f16", "f32"])
 def test_rows_of_compressed_tables(kind, size, wide):

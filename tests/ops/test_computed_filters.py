@@ -11,13 +11,13 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
-from tests.support.sweeps import parts
+from tests.support.sweeps import parts, some
 
 SEED = 20261124
 
 
-@pytest.mark.parametrize("cases", parts(range(24), 8), ids=len)
-@pytest.mark.parametrize("kind", ["f32", "f64", "f16", "i32", "i64", "u8"])
+@pytest.mark.parametrize("cases", parts(range(24), 6), ids=len)
+@pytest.mark.parametrize("kind", some(["f32", "i32", "u8", "f16", "f64", "i64"], 4))
 def test_transposed_convolutions(kind: str, cases: range) -> None:
     """Small whole numbers, whose sums are exact; open and known shapes, and sizes that are asked for."""
     ran = 0

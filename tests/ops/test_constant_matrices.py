@@ -13,6 +13,7 @@ from ovjit_ops.matmul.cpu_compressed import CompressedProduct
 from ovjit_ops.matmul.cpu_matmul import TiledMatMul
 from ovjit_ops.matmul.cpu_products import Product
 from tests.support.compiled import float_types
+from tests.support.sweeps import in_turn
 
 SEED = 20261121
 K, N = 37, 41
@@ -144,7 +145,9 @@ def chosen_answer(data, w, chosen, left, turned):
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize(
-    "lead, chosen", [((6,), (6,)), ((1,), (6,)), ((2, 3), (2, 3)), ((2, 1), (1, 3)), ((4, 5), (5,))], ids=str
+    "lead, chosen",
+    in_turn([((6,), (6,)), ((1,), (6,)), ((2, 3), (2, 3)), ((2, 1), (1, 3)), ((4, 5), (5,))], 2),
+    ids=str,
 )
 def test_products_of_matrices_that_indices_name(lead, chosen, left, precision, monkeypatch) -> None:
     """They are packed once and multiplied where they lie, out of range as zeros, at any length."""

@@ -10,6 +10,7 @@ import pytest
 import ovjit as ov
 from ovjit import opset13 as ops
 from ovjit.graph.dtypes import numpy_dtype
+from tests.support.sweeps import in_turn
 
 SEED = 20261125
 FLOATS = ("f32", "f64", "f16", "bf16")
@@ -39,7 +40,7 @@ def converted(x: float, to: str) -> int:
     return low - 2**bits if to[0] == "i" and low >= 2 ** (bits - 1) else low
 
 
-@pytest.mark.parametrize("size", [1, 5, 16, 0])
+@pytest.mark.parametrize("size", in_turn([1, 5, 16, 0], 2))
 @pytest.mark.parametrize("kind", FLOATS)
 def test_floats_to_integers(kind: str, size: int) -> None:
     """So many numbers, 0: all of them."""

@@ -7,6 +7,7 @@ import pytest
 
 import ovjit
 from ovjit.graph.op import find_op
+from tests.support.sweeps import in_turn, some
 
 SEED = 8800
 
@@ -29,7 +30,7 @@ def parameters_of(arrays, dynamic=False):
     ]
 
 
-@pytest.mark.parametrize("case", range(24))
+@pytest.mark.parametrize("case", in_turn(range(24), 2))
 def test_random_bags(case):
     rng = np.random.default_rng((SEED, case))
     rows, width = (
@@ -138,7 +139,7 @@ def test_random_searches(dtype, right):
     assert got.dtype == np.int32 and "ref_numpy" not in steps
 
 
-@pytest.mark.parametrize("case", range(24))
+@pytest.mark.parametrize("case", some(range(24), 12))
 def test_random_products(case):
     rng = np.random.default_rng((SEED, case))
     dtype = [np.float64, np.int32, np.int64, np.uint8, np.int16, np.uint64][case % 6]

@@ -14,6 +14,7 @@ from ovjit.graph import dtypes, interp
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import Op, all_ops, find_op
 from ovjit.graph.shapes import ANY
+from tests.support.sweeps import some
 
 
 def host_steps(record: Op, dtype: str, most: int) -> set[str]:
@@ -65,7 +66,7 @@ HOST = {
 }
 
 
-@pytest.mark.parametrize("dtype", sorted(HOST))
+@pytest.mark.parametrize("dtype", some(sorted(HOST), 2))
 def test_steps_of_the_host(dtype: str) -> None:
     """No operation falls back to NumPy that has not before; one that does no more leaves the list."""
     found: dict[str, str] = {}

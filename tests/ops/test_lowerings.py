@@ -41,6 +41,7 @@ from tests.support.compiled import program_of
 from tests.support.graph_nets import add, parameter
 from tests.support.op_samples import SEED, graph_of, native_ops
 from tests.support.run import run
+from tests.support.sweeps import in_turn, some
 
 
 def native(graph: Graph, *arrays: np.ndarray) -> list[np.ndarray]:
@@ -191,7 +192,7 @@ def test_gather_gives_zeros_for_indices_out_of_range(axis: int) -> None:
     assert (got == 0).any()
 
 
-@pytest.mark.parametrize("reduction", ("none", "sum", "prod", "min", "max", "mean"))
+@pytest.mark.parametrize("reduction", in_turn(("none", "sum", "prod", "min", "max", "mean"), 2))
 @pytest.mark.parametrize("dtype", ("f32", "i32"))
 def test_places_that_several_updates_name(reduction: str, dtype: str) -> None:
     """The last update wins, or all are joined; also where one index broadcasts."""
@@ -213,7 +214,7 @@ def test_places_that_several_updates_name(reduction: str, dtype: str) -> None:
         np.testing.assert_allclose(got, want, rtol=1e-5, err_msg=f"seed {SEED}")
 
 
-@pytest.mark.parametrize("dtype", ("f32", "f64", "f16", "bf16", "i8", "u64"))
+@pytest.mark.parametrize("dtype", in_turn(("f32", "f64", "f16", "bf16", "i8", "u64"), 2))
 @pytest.mark.parametrize("mode", ("max", "min"))
 def test_topk_orders_as_the_reference(dtype: str, mode: str) -> None:
     """Ties, zeros of both signs, infinities and NaN: values and positions."""
@@ -402,9 +403,9 @@ PARTLY = {
 
 
 @pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.long)])
-@pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
+@pytest.mark.parametrize("record", in_turn(native_ops(), 2, 1), ids=lambda r: f"{r.name}-{r.opset}")
 def test_samples_have_no_host_steps(record: Op, step: int) -> None:
-    """But for those in PARTLY; every third sample by default."""
+    """But for those in PARTLY; every third sample of every second operation by default."""
     types = record.types
     dtype = "f32" if "f32" in types else types[0]
     found = []
@@ -608,7 +609,7 @@ def test_convolutions_of_volumes_leave_out_taps_in_the_padding(
 
 
 @pytest.mark.parametrize("types", ["f32", "u8"])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", some(range(12), 5))
 def test_images_leave_out_taps_in_the_padding(seed: int, types: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Regions of the output are steps of their own, which multiply the taps that read data there."""
     monkeypatch.setenv("OVJIT_CHECK", "1")
@@ -683,7 +684,7 @@ def test_all_taps_of_pixels_less_128_are_multiplied() -> None:
         assert len(low._regions((14, 14), (14, 14))) == regions
 
 
-@pytest.mark.parametrize("each", [2, 4, 8])
+@pytest.mark.parametrize("each", some([2, 4, 8], 2))
 @pytest.mark.parametrize(
     ("groups", "kernel", "stride", "open_batch"),
     [(8, (3, 3), 1, False), (7, (3, 2), 2, True), (13, (5,), 1, True), (3, (2, 3, 1), 1, False)],
@@ -804,7 +805,7 @@ def test_few_outputs_of_each_channel_are_those_of_repeated_channels(
     assert (tiled or direct) == (not wide)
 
 
-@pytest.mark.parametrize("channels", [4, 20, 24, 56])
+@pytest.mark.parametrize("channels", in_turn([4, 20, 24, 56], 2))
 @pytest.mark.parametrize(("window", "stride"), [(3, 2), (5, 1)])
 def test_depthwise_convolutions_over_blocks_of_rows_and_channels(
     channels: int, window: int, stride: int, monkeypatch: pytest.MonkeyPatch
@@ -855,7 +856,7 @@ def test_depthwise_with_a_stride_beyond_its_window() -> None:
 
 @pytest.mark.parametrize(
     ("window", "stride", "dilation", "channels"),
-    [((9, 9), 2, 1, 33), ((11, 10), 1, 1, 32), ((3, 51), 1, 2, 16), ((71,), 1, 1, 20)],
+    in_turn([((9, 9), 2, 1, 33), ((11, 10), 1, 1, 32), ((3, 51), 1, 2, 16), ((71,), 1, 1, 20)], 2),
     ids=str,
 )
 def test_depthwise_filters_of_many_taps(window, stride, dilation, channels, monkeypatch) -> None:
@@ -883,17 +884,20 @@ def test_depthwise_filters_of_many_taps(window, stride, dilation, channels, monk
 
 @pytest.mark.parametrize(
     ("window", "strides", "dilations", "groups", "each"),
-    [
-        ((3, 3), (2, 2), (1, 1), 21, 1),
-        ((4, 5), (2, 3), (1, 1), 64, 1),
-        ((3, 2), (1, 1), (2, 1), 33, 1),
-        ((10, 9), (1, 1), (1, 1), 18, 1),
-        ((3,), (2,), (3,), 40, 1),
-        ((2, 3, 2), (2, 1, 2), (1, 2, 1), 17, 1),
-        ((4, 4), (2, 2), (1, 1), 9, 4),
-        ((3, 4), (1, 2), (2, 1), 24, 2),
-        ((5,), (3,), (1,), 5, 8),
-    ],
+    in_turn(
+        [
+            ((3, 3), (2, 2), (1, 1), 21, 1),
+            ((4, 5), (2, 3), (1, 1), 64, 1),
+            ((3, 2), (1, 1), (2, 1), 33, 1),
+            ((10, 9), (1, 1), (1, 1), 18, 1),
+            ((3,), (2,), (3,), 40, 1),
+            ((2, 3, 2), (2, 1, 2), (1, 2, 1), 17, 1),
+            ((4, 4), (2, 2), (1, 1), 9, 4),
+            ((3, 4), (1, 2), (2, 1), 24, 2),
+            ((5,), (3,), (1,), 5, 8),
+        ],
+        2,
+    ),
     ids=str,
 )
 @pytest.mark.parametrize("opened", [False, True])
@@ -1004,7 +1008,7 @@ def test_what_is_set_up_is_set_up_as_its_base_is() -> None:
     assert checked > 2
 
 
-@pytest.mark.parametrize("index", [np.int8, np.uint8, np.int16, np.int32, np.uint32, np.int64])
+@pytest.mark.parametrize("index", in_turn([np.int8, np.uint8, np.int16, np.int32, np.uint32, np.int64], 2))
 def test_vectors_of_indices(index: type) -> None:
     """Elements of 1 to 8 bytes by indices of each type, of rows turned or reversed, from the end where
     they are negative; one that is out of range gives 0."""

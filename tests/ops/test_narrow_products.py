@@ -19,6 +19,7 @@ from ovjit.tiles.narrow import WAYS
 from ovjit.tiles.winograd import WHOLE, fill_planes
 from ovjit_ops.convolution.cpu_winograd import MOST_SUMS, Winograd, divide_exactly
 from tests.support.run import printed
+from tests.support.sweeps import in_turn
 
 SEED = 20261121
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
@@ -39,7 +40,7 @@ KINDS = ["largest", "wide", "usual", "small"]
 
 
 @pytest.mark.parametrize("isa", ["avx512", "avx2", "generic"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", in_turn(list(KINDS), 2))
 @pytest.mark.parametrize("shape", [(1, 9, 16, 40), (2, 3, 11, 24), (1, 1, 64, 5), (3, 1, 7, 16)])
 def test_lists_are_the_weights_and_fit(shape, kind, isa):
     rng, isa = np.random.default_rng([SEED, *shape]), TARGETS[isa]
@@ -132,7 +133,7 @@ PLANES = {
 @without_vnni
 @pytest.mark.parametrize("kind", ["largest", "wide", "usual"])
 @pytest.mark.parametrize("pad", [0, 1])
-@pytest.mark.parametrize("name", PLANES)
+@pytest.mark.parametrize("name", in_turn(list(PLANES), 2))
 @pytest.mark.parametrize("m", MOST_SUMS)
 def test_planes_are_exact(monkeypatch, m, name, pad, kind):
     monkeypatch.setenv("OVJIT_WINOGRAD", str(m))

@@ -10,6 +10,7 @@ import pytest
 from ovjit.graph import dtypes
 from ovjit.graph.op import Op, all_ops
 from tests.support.op_samples import ASKED, EPSILON, SEED, check, native_answers, native_ops, samples
+from tests.support.sweeps import in_turn
 
 
 def _check_samples(record: Op, most: int) -> None:
@@ -21,8 +22,8 @@ def _check_samples(record: Op, most: int) -> None:
 
 @pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
 def test_lowering_equals_reference(record: Op) -> None:
-    """f32 (or the first type the operation has) on eight samples at most."""
-    _check_samples(record, 8)
+    """f32 (or the first type the operation has) on four samples at most."""
+    _check_samples(record, 4)
 
 
 @pytest.mark.long
@@ -64,9 +65,10 @@ def _some(record: Op, others: list[tuple[str, list[int]]]) -> list[tuple[str, li
     return [one for one in others if one[0] in taken or not any(one[0] in kind for kind in kinds)]
 
 
-@pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
+@pytest.mark.parametrize("record", in_turn(native_ops(), 3), ids=lambda r: f"{r.name}-{r.opset}")
 def test_other_types(record: Op) -> None:
-    """Some of these types, and each of these samples, which the types take in turn."""
+    """Some of these types, and each of these samples, which the types take in turn; of every third operation
+    by default."""
     others = _some(record, _others(record))
     chosen = []
     for turn, (dtype, numbers) in enumerate(others):

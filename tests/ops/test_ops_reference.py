@@ -24,6 +24,7 @@ from ovjit.graph.shapes import ANY, Interval, is_static
 from ovjit.graph.windows import output_extents, resolve_pads
 from ovjit.readers.ir.writer import to_bytes
 from ovjit_ops.elementwise.conversion import CONVERTIBLE, convert, convert_body
+from tests.support.sweeps import in_turn
 
 SEED = 20260
 OPS = [record for record in all_ops() if record.samples is not None]
@@ -68,7 +69,7 @@ def test_every_operation_has_reference_and_samples():
 
 
 @pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.long)])
-@pytest.mark.parametrize("record", OPS, ids=NAMES)
+@pytest.mark.parametrize("record", in_turn(OPS, 2), ids=NAMES)
 def test_inference_foretells_the_reference(record, step):
     """Types take the samples in turn."""
     for turn, dtype in enumerate(types_of(record)):
@@ -86,7 +87,7 @@ def test_inference_foretells_the_reference(record, step):
                     np.testing.assert_array_equal(kind.value, array, err_msg=where)
 
 
-@pytest.mark.parametrize("record", OPS, ids=NAMES)
+@pytest.mark.parametrize("record", in_turn(OPS, 2, 1), ids=NAMES)
 def test_inference_of_open_shapes_holds_the_reference(record):
     """With values unknown, dimensions open or ranks unknown, what is told has to contain what comes."""
     dtype = types_of(record)[0]
@@ -246,7 +247,7 @@ def _steers(record, inputs, i):
     )
 
 
-@pytest.mark.parametrize("most", [4, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("most", [2, pytest.param(1000, marks=pytest.mark.long)])
 @pytest.mark.parametrize("record", PUBLIC, ids=[f"{r.name}-{r.opset}" for r in PUBLIC])
 def test_reference_agrees_with_openvino(core, record, most):
     """On so many samples at most, from the first to the last."""
@@ -342,7 +343,9 @@ def test_division_rounds_as_asked():
 
 
 @pytest.mark.parametrize(
-    "record", [r for r in OPS if r.scalar], ids=[f"{r.name}-{r.opset}" for r in OPS if r.scalar]
+    "record",
+    in_turn([r for r in OPS if r.scalar], 2),
+    ids=[f"{r.name}-{r.opset}" for r in OPS if r.scalar],
 )
 def test_scalar_body_on_arrays_agrees_with_the_reference(record):
     for dtype in [t for t in types_of(record) if t not in ("f16", "bf16")]:

@@ -11,6 +11,7 @@ import pytest
 import ovjit as ov
 from ovjit.engine import make_program
 from ovjit.rewrite.paged_attention import settle_pages
+from tests.support.sweeps import in_turn
 
 SEED = 20261123
 LISTS = ("subsequence_begins", "block_indices", "block_indices_begins", "past_lens", "cache_interval")
@@ -100,7 +101,7 @@ EXTENTS = [{"H": 2, "G": 4, "K": 16, "V": 8, "C": 4}, {"H": 1, "G": 3, "K": 7, "
            {"H": 2, "G": 2, "K": 40, "V": 21, "C": 3}]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", list(OPS))
+@pytest.mark.parametrize("name", in_turn(list(OPS), 2))
 @pytest.mark.parametrize("extents", EXTENTS, ids=str)
 @pytest.mark.parametrize("more", [False, True], ids=["plain", "more"])
 def test_as_the_real_package(name: str, extents: dict[str, int], more: bool) -> None:
@@ -138,7 +139,7 @@ def real_numbers(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32)
 
 
-@pytest.mark.parametrize("name", list(OPS))
+@pytest.mark.parametrize("name", in_turn(list(OPS), 2))
 @pytest.mark.parametrize("extents", EXTENTS, ids=str)
 @pytest.mark.parametrize("kind", ["f16", "bf16"])
 def test_tables_of_16_bits(name: str, extents: dict[str, int], kind: str) -> None:

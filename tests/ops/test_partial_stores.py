@@ -16,6 +16,7 @@ from ovjit.engine import compile_graph
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder
 from ovjit.graph.shapes import ANY
+from tests.support.sweeps import in_turn
 
 SEED = 20261129
 #: Bytes from one target to the next: more than a vector, so that what is written too much is seen.
@@ -42,7 +43,7 @@ def _kernel(dtype: str) -> Kernel:
     return Kernel(f"stores_{dtype}", "\n".join([*src, "    return 0", ""]), frame)
 
 
-@pytest.mark.parametrize("dtype", sorted(SIZE))
+@pytest.mark.parametrize("dtype", in_turn(sorted(SIZE), 2))
 def test_masked_stores_write_their_bytes_only(dtype: str) -> None:
     lanes, size = host_target().lanes, SIZE[dtype]
     sources = [np.arange(1, lanes + 1).astype(dtypes.numpy_dtype(s)) for s in (*SOURCES, dtype)]

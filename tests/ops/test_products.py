@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
 from ovjit.tiles.pack import panel_sizes
 from ovjit_ops.matmul.cpu_products import pack_kernel
+from tests.support.sweeps import in_turn
 
 SEED = 20261122
 
@@ -50,10 +52,13 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("flags", [(False, False), (True, False), (False, True)], ids=str)
+@pytest.mark.parametrize(
+    "case, flags",
+    in_turn(list(itertools.product(CASES, [(False, False), (True, False), (False, True)])), 2),
+    ids=str,
+)
 def test_product_with_epilogue(case, flags) -> None:
-    """relu(a @ b + c) with every operand computed."""
+    """relu(a @ b + c) with every operand computed; by default every second case."""
     a, b_shape, c = case
     ta, tb = flags
     a = (*a[:-2], a[-1], a[-2]) if ta and len(a) > 1 else a
@@ -71,7 +76,7 @@ def test_product_with_epilogue(case, flags) -> None:
 
 @pytest.mark.parametrize("form", [F32, BF16, U8I8], ids=["f32", "bf16", "u8i8"])
 @pytest.mark.parametrize("steps", [(1, 40), (40, 1), (80, 2)], ids=["rows", "columns", "neither"])
-@pytest.mark.parametrize("depth", [1, 2, 11, 12])
+@pytest.mark.parametrize("depth", in_turn([1, 2, 11, 12], 2))
 @pytest.mark.parametrize("n", [1, 16, 17, 33])
 def test_panels_of_computed_matrices(form, steps, depth, n) -> None:
     """Whatever lies adjacent; what is missing to the last word of a depth, and what fills a panel, is 0."""
@@ -100,7 +105,7 @@ def test_panels_of_computed_matrices(form, steps, depth, n) -> None:
     assert at == sizes.group // 4 and (y[at:] == 7).all()
 
 
-@pytest.mark.parametrize("dtype", ["i8", "i32", "i64", "u8", "f64"])
+@pytest.mark.parametrize("dtype", in_turn(["i8", "i32", "i64", "u8", "f64"], 2))
 @pytest.mark.parametrize("rows", [2, ANY], ids=["static", "open"])
 def test_product_of_integers_before_floats(dtype, rows) -> None:
     """Sums by a stored matrix are scaled as floats, by a factor for each row and each column, as quantized
@@ -121,7 +126,7 @@ def test_product_of_integers_before_floats(dtype, rows) -> None:
     np.testing.assert_allclose(got, want, rtol=1e-6, err_msg=f"seed {SEED}")
 
 
-@pytest.mark.parametrize("dtype", ["i8", "u8", "i32", "i64", "u16", "f64"])
+@pytest.mark.parametrize("dtype", in_turn(["i8", "u8", "i32", "i64", "u16", "f64"], 2))
 def test_products_in_their_own_type(dtype) -> None:
     """Blocks of rows that share columns, few rows, short columns, columns in parts and a broadcast batch,
     turned or not: integers wrap around as NumPy's, f64 is f64."""
@@ -324,7 +329,7 @@ COMPUTED = [  # data, filters (grouped: one dimension more), strides, dilations,
 ]
 
 
-@pytest.mark.parametrize("data, filters, strides, dilations, pads", COMPUTED, ids=str)
+@pytest.mark.parametrize("data, filters, strides, dilations, pads", in_turn(list(COMPUTED), 2), ids=str)
 @pytest.mark.parametrize("dtype", ["f32", "f16", "f64", "i32"])
 @pytest.mark.parametrize("opened", ["", "data", "filters"])
 def test_convolution_by_computed_filters(data, filters, strides, dilations, pads, dtype, opened) -> None:

@@ -21,6 +21,7 @@ from ovjit.tiles.compressed import Unpack
 from ovjit.tiles.dynamic import stored_with_levels, table_of_levels
 from tests.ops.test_dynamic_quantization import F32, SIZE, check, rounded, steps
 from tests.readers.gguf_decoders import dequantised, quantised
+from tests.support.sweeps import in_turn
 
 SEED = 20261120
 
@@ -72,10 +73,10 @@ def rows_of(kind: str) -> int:
     return 256 if nested else min(32, FORMS[kind].group)
 
 
-@pytest.mark.parametrize("kind", kinds())
+@pytest.mark.parametrize("kind", in_turn(kinds(), 2))
 def test_blocks_of_files_with_quantized_rows(kind: str) -> None:
-    """Rows have groups of 32, or as small ones as the blocks, or of 256 where scales are integers times a
-    factor; what a row gives does not depend on others."""
+    """Of every second type by default. Rows have groups of 32, or as small ones as the blocks, or of 256
+    where scales are integers times a factor; what a row gives does not depend on others."""
     outs, depth = 137, 512
     seed = [SEED, 400, *kind.encode()]
     rng = np.random.default_rng(seed)

@@ -153,7 +153,7 @@ def model_of(rng: np.random.Generator, kind: str, residual: bool, groups: int, s
 @pytest.mark.parametrize("kind, groups", [("u8", 1), ("i8", 1), ("u8", 2)])
 @pytest.mark.parametrize(
     "how",
-    some([(0.1, False), (1.0, True), (30.0, False), (0.1, True), (1.0, False), (30.0, True)], 3),
+    some([(0.1, False), (30.0, True), (1.0, True), (30.0, False), (0.1, True), (1.0, False)], 2),
     ids=str,
 )
 def test_tiles_make_the_same_bytes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import ovjit
 from ovjit import opset13
 from ovjit.codegen.cpu import machine
 from ovjit_ops.elementwise.conversion import FakeConvert, convert
+from tests.support.sweeps import in_turn
 
 SEED = 20261201
 INF, NAN = np.inf, np.nan
@@ -115,8 +117,9 @@ COMPUTED: dict[str, Callable[[Any, Any], Any]] = {
 @pytest.mark.skipif(
     not machine.is_x86(), reason="OpenVINO on Arm rounds no sums to 8 bits and does not convert to f4e2m1"
 )
-@pytest.mark.parametrize("rows", [3, -1])
-@pytest.mark.parametrize("kind", ["f8e4m3", "f8e5m2", "f4e2m1"])
+@pytest.mark.parametrize(
+    "rows, kind", in_turn(list(itertools.product([3, -1], ["f8e4m3", "f8e5m2", "f4e2m1"])), 2)
+)
 def test_operations_compute_them_in_f32_as_openvino_does(kind: str, rows: int) -> None:
     x = np.random.default_rng(SEED).uniform(-2, 4, (3, 8)).astype(np.float32)
 
@@ -158,7 +161,7 @@ def test_they_do_not_mix() -> None:
 
 
 @pytest.mark.parametrize("to", ["f8e4m3", "f8e5m2"])
-@pytest.mark.parametrize("scale, shift", [(1.5, ()), (1.5, (0.25,)), (1, ())])
+@pytest.mark.parametrize("scale, shift", in_turn([(1.5, ()), (1.5, (0.25,)), (1, ())], 2))
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_numbers_are_held_so_natively(kind: type, to: str, scale: float, shift: tuple[float, ...]) -> None:
     """The kernel has the bits of the reference: ties and their neighbours, NaN and infinities."""

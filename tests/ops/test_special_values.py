@@ -10,6 +10,7 @@ import pytest
 
 from ovjit.codegen.cpu.host import best_target, host_target
 from tests.support import special_values
+from tests.support.sweeps import in_turn
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_the_page_is_the_one_that_the_tool_makes(ours: list[list[str]]) -> None:
     assert page == made, "run python -m tests.support.special_values"
 
 
-@pytest.mark.parametrize("kind", "i8 i16 i32 i64 u8 u16 u32 u64".split())
+@pytest.mark.parametrize("kind", in_turn("i8 i16 i32 i64 u8 u16 u32 u64".split(), 2))
 def test_integers_are_divided_downwards_or_towards_zero(kind: str) -> None:
     """By `m_pythondiv`: computed, folded and evaluated alike, and as OpenVINO's own `evaluate`."""
     import openvino

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ovjit.errors import OvjitError
 from ovjit.graph.op import find_op
 from ovjit_ops.ensembles.trees import EQ, LEAF, LEQ, LT, NAN_TRUE, random_forest
 from tests.support.op_samples import native_answer
+from tests.support.sweeps import in_turn
 
 RECORD = find_op("TreeEnsemble")
 
@@ -31,10 +33,12 @@ def _data(rng: np.random.Generator, rows: int, features: int, kind: type) -> np.
     return data
 
 
-@pytest.mark.parametrize("kind", [np.float32, np.float64])
-@pytest.mark.parametrize("depth", [0, 1, 4, 5, 6, 8, 10])
+@pytest.mark.parametrize(
+    "depth, kind", in_turn(list(itertools.product([0, 1, 4, 5, 6, 8, 10], [np.float32, np.float64])), 3)
+)
 def test_trees_of_all_sizes(kind: type, depth: int) -> None:
-    """One leaf, up to 32 in one word, several words, and more than have masks: from the root down."""
+    """By default every third pair of a depth and a type. One leaf, up to 32 in one word, several words, and
+    more than have masks: from the root down."""
     rng = np.random.default_rng(depth)
     for rows in (1, 5, 6, 70):
         for targets, mixed in ((1, False), (3, True)):

@@ -13,6 +13,7 @@ from ovjit.graph.shapes import ANY
 from tests.support.graph_nets import add, parameter
 from tests.support.op_samples import SEED
 from tests.support.run import run
+from tests.support.sweeps import in_turn, some
 
 KINDS = [np.float32, np.float64, np.float16, np.int8, np.int32, np.int64, np.uint32, np.uint64, np.bool_]
 
@@ -30,7 +31,7 @@ def numbers(rng: np.random.Generator, kind: type, many: int) -> np.ndarray:
     return x
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", in_turn(list(KINDS), 2))
 def test_unique_of_special_numbers(kind: type) -> None:
     """Beside NumPy's, at lengths that are open: all four lists, in rising order and as they come."""
     rng = np.random.default_rng(SEED)
@@ -50,7 +51,7 @@ def test_unique_of_special_numbers(kind: type) -> None:
             np.testing.assert_array_equal(got, want, err_msg=f"seed {SEED}: output {i} of {many}")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some(KINDS, 5))
 def test_unique_slices(kind: type) -> None:
     """Beside NumPy's, along each axis of open shapes, without the host; slices with NaN are all different."""
     rng = np.random.default_rng(SEED)

@@ -16,6 +16,7 @@ from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import ANY
 from ovjit_ops.convolution.convolution import convolve
 from tests.support.oracle import assert_same, our_answers
+from tests.support.sweeps import in_turn, some
 
 SEED = 303
 
@@ -29,7 +30,7 @@ def attributes(rng, kernel):
     )
 
 
-@pytest.mark.parametrize("groups", [1, 2, 16])
+@pytest.mark.parametrize("groups", in_turn([1, 2, 16], 2))
 def test_convolution_of_random_windows(groups):
     """With a bias, a residual that is added and an activation."""
     rng = np.random.default_rng(SEED)
@@ -58,7 +59,7 @@ def test_convolution_of_random_windows(groups):
 
 
 @pytest.mark.parametrize("channels", [3, 40])
-@pytest.mark.parametrize("kernel", [(3, 3, 3), (2, 1, 3), (5, 4, 5)])
+@pytest.mark.parametrize("kernel", some([(3, 3, 3), (2, 1, 3), (5, 4, 5)], 2))
 def test_depthwise_volumes_of_any_extents(channels, kernel, monkeypatch):
     """Windows that are in the code and such that are looped over, of several volumes that are open."""
     monkeypatch.setenv("OVJIT_CHECK", "1")

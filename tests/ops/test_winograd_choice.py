@@ -23,6 +23,7 @@ from ovjit.planning.lower import Versions
 from ovjit_ops.convolution import cpu_winograd
 from ovjit_ops.convolution.convolution import convolve
 from ovjit_ops.convolution.cpu_winograd import WinogradIfLarge, best_way, possible_ways
+from tests.support.sweeps import in_turn
 
 SEED = 20261121
 LANES = 16
@@ -223,8 +224,7 @@ VOLUMES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("way", [2, 4])
-@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize("way, fixed", in_turn([(2, True), (2, False), (4, False), (4, True)], 2))
 def test_volumes_are_transformed_slice_by_slice(
     monkeypatch: pytest.MonkeyPatch, way: int, fixed: bool
 ) -> None:
@@ -268,8 +268,7 @@ DILATED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("way", [2, 4])
-@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize("way, fixed", in_turn([(2, True), (2, False), (4, False), (4, True)], 2))
 def test_dilated_windows_are_transformed_among_interleaved_pixels(
     monkeypatch: pytest.MonkeyPatch, way: int, fixed: bool
 ) -> None:

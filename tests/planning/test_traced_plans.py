@@ -34,7 +34,7 @@ from ovjit_ops.image.interpolate import interpolate
 from tests.support.op_samples import native_ops
 from tests.support.random_graphs import Maker
 from tests.support.run import run
-from tests.support.sweeps import some
+from tests.support.sweeps import in_turn, some
 from tests.support.traced_pairs import check, pair
 
 SEED = 20261120
@@ -170,8 +170,9 @@ def _grown(inputs: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.nd
 LISTED = frozenset(("PagedAttention",))
 
 
-@pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
+@pytest.mark.parametrize("record", in_turn(native_ops(), 3, 2), ids=lambda r: f"{r.name}-{r.opset}")
 def test_every_operation(record: Op, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every third one by default."""
     opened_samples(record, monkeypatch, 1)
 
 
@@ -326,7 +327,7 @@ def test_one_trace_serves_halos_of_any_size(monkeypatch: pytest.MonkeyPatch) -> 
     assert any(s.kernel.name.startswith("clear") for s in executable.program.plan(((1, 3, 4, 100),)).steps)
 
 
-@pytest.mark.parametrize("mode", resampling.MODES)
+@pytest.mark.parametrize("mode", in_turn(list(resampling.MODES), 2))
 def test_one_trace_serves_resizes_to_any_size(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their tables are made when the plan runs, and are what the reference has: planar data, a few channels
     and many, sizes and scales; every rule for coordinates and for what is nearest."""
@@ -457,7 +458,7 @@ def test_taps_that_meet_no_data_are_not_multiplied(
     assert all(work[n] * taps[3] == work[3] * taps[n] for n in taps), work
 
 
-@pytest.mark.parametrize("kind", ["images", "lines", "beside others"])
+@pytest.mark.parametrize("kind", some(["beside others", "lines", "images"], 2))
 def test_borders_are_as_wide_as_taps_read_that_meet_data(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows spread wider than images are that are open. Those of lines, and of few rows, leave out columns;
     a concatenation's parts have the border that any of them needs."""
@@ -601,7 +602,7 @@ def test_one_trace_serves_parts_that_are_empty(monkeypatch: pytest.MonkeyPatch) 
         np.testing.assert_allclose(run(executable, given)[0], want, atol=1e-5, err_msg=f"seed {SEED}")
 
 
-@pytest.mark.parametrize("integer", ["i32", "i64"])
+@pytest.mark.parametrize("integer", some(["i32", "i64"], 1))
 def test_shapes_of_either_integer(integer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Arithmetic of shapes in 32 bits, as PyTorch models have it that OpenVINO has converted."""
     monkeypatch.setenv("OVJIT_CHECK", "1")
@@ -878,7 +879,7 @@ _REARRANGED: dict[str, tuple[dict[str, Any], Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", _REARRANGED)
+@pytest.mark.parametrize("name", in_turn(list(_REARRANGED), 2))
 def test_few_traces_serve_what_is_expanded_for_open_shapes(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -906,7 +907,7 @@ def test_few_traces_serve_what_is_expanded_for_open_shapes(
 
 
 @pytest.mark.parametrize("bins", (9, ANY))
-@pytest.mark.parametrize("wanted", (0, 100, 37))
+@pytest.mark.parametrize("wanted", some((0, 100, 37), 2))
 def test_few_traces_serve_any_number_of_frames(
     wanted: int, bins: Dim, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ from ovjit.readers.gguf.header import open_gguf
 from ovjit.readers.gguf.settings import Settings
 from ovjit.tiles.compressed import how_unpacked, pack_compressed
 from tests.readers.gguf_decoders import Reference, Sizes, dequantised, quantised, tensors, write
+from tests.support.sweeps import in_turn, some
 
 SEED = 20261122
 EXACT = {
@@ -167,7 +168,7 @@ def test_packed_weights_take_their_bits(kind: str, target: str) -> None:
     assert (packed.integers.nbytes + packed.scales.nbytes + one) * 8 == PACKED[kind] * outs * depth
 
 
-@pytest.mark.parametrize("kind", ["F32", "BF16", "Q8_0", "Q3_K", "Q4_K", "IQ4_XS", "MXFP4", "IQ1_S"])
+@pytest.mark.parametrize("kind", some(["F32", "BF16", "Q8_0", "Q4_K", "MXFP4", "Q3_K", "IQ4_XS", "IQ1_S"], 5))
 def test_types(tmp_path: Path, kind: str) -> None:
     compiled = check(tmp_path / "a.gguf", Sizes("llama", layers=1), kind, 22, 14)
     assert operations(compiled).count("CompressedMatMul") == (0 if kind in ("F32", "BF16") else 6)
@@ -205,7 +206,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", in_turn(MODELS, 2))
 def test_architectures(tmp_path: Path, name: str) -> None:
     check(tmp_path / "a.gguf", *MODELS[name])
 
@@ -358,11 +359,11 @@ def _flat(s: Sizes, ids: np.ndarray, rows: int, low: int, caches: dict[str, np.n
 
 @pytest.mark.parametrize(
     ("s", "kind"),
-    [
+    in_turn([
         (Sizes("llama", layers=11), "Q8_0"), (Sizes("gemma2", window=4), "F32"), (Sizes("phi3"), "F32"),
         (Sizes("qwen3", layers=1), "Q4_0"), (Sizes("llama", layers=1, experts=4), "F32"),
         (Sizes("phi3", layers=1, extra={"longrope": True}), "F32"),
-    ],
+    ], 2),
     ids=["llama", "gemma2", "phi3", "qwen3", "experts", "two tables of factors"],
 )  # fmt: skip
 def test_the_front_end_gives_the_real_form(tmp_path: Path, s: Sizes, kind: str) -> None:
@@ -454,7 +455,9 @@ ONES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("arch", "sizes", "kind", "more"), ONES, ids=lambda v: "" if type(v) is dict else v)
+@pytest.mark.parametrize(
+    ("arch", "sizes", "kind", "more"), in_turn(ONES, 2), ids=lambda v: "" if type(v) is dict else v
+)
 def test_dimensions_of_1_behind_others(
     tmp_path: Path, arch: str, sizes: dict[str, Any], kind: str, more: int
 ) -> None:

@@ -23,7 +23,7 @@ REFUSED_TYPES = (*REFUSED, "from or to strings", "need fmod=1", "has 2 inputs; e
 EVALUATOR_ERRS = ("Resize", "GridSample", "Unique")
 
 
-@pytest.mark.parametrize("seeds", parts(range(40), 12), ids=len)
+@pytest.mark.parametrize("seeds", parts(range(40), 8), ids=len)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_by_the_references(family: str, seeds: range) -> None:
     for seed in seeds:
@@ -36,7 +36,7 @@ def test_by_the_references(family: str, seeds: range) -> None:
         )
 
 
-@pytest.mark.parametrize("seeds", parts(range(8), 3), ids=len)
+@pytest.mark.parametrize("seeds", parts(range(8), 2), ids=len)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_in_other_types_and_versions(family: str, seeds: range) -> None:
     for seed in seeds:
@@ -51,7 +51,7 @@ def test_in_other_types_and_versions(family: str, seeds: range) -> None:
         )
 
 
-@pytest.mark.parametrize("seeds", parts(range(1002, 999, -1), 2), ids=len)
+@pytest.mark.parametrize("seeds", parts(range(1002, 999, -1), 1), ids=len)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_natively(family: str, seeds: range) -> None:
     for seed in seeds:

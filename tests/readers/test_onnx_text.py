@@ -13,7 +13,7 @@ from onnx import helper
 import ovjit as ov
 from tests.support.onnx.samples_ml import _trees
 from tests.support.onnx.samples_shapes import LETTERS, pattern
-from tests.support.sweeps import some
+from tests.support.sweeps import in_turn, some
 
 ML, MS = "ai.onnx.ml", "com.microsoft"
 WORDS = ["", "a", "Zoë", "ÄÖ", "straße", "Москва", "Ωμέγα", "x y", "monday", "Monday",
@@ -289,7 +289,7 @@ def test_letters_of_all_scripts_change_case(action: str) -> None:
     assert [str(v) for v in got] == ["".join(map(changed, text)) for text in texts.tolist()]
 
 
-@pytest.mark.parametrize("mode", ["TF", "IDF", "TFIDF"])
+@pytest.mark.parametrize("mode", in_turn(["TF", "IDF", "TFIDF"], 2))
 @pytest.mark.parametrize("text", [False, True])
 def test_ngrams(mode: str, text: bool) -> None:
     for seed in range(3):
@@ -349,7 +349,7 @@ def test_support_vectors_that_do_not_fit(wrong: dict[str, Any]) -> None:
         ov.Core().read_model(model)
 
 
-@pytest.mark.parametrize("kernel", ["LINEAR", "POLY", "RBF", "SIGMOID"])
+@pytest.mark.parametrize("kernel", in_turn(["LINEAR", "POLY", "RBF", "SIGMOID"], 2))
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_classes_between_support_vectors(kernel: str, classes: int) -> None:
     rng, where = np.random.default_rng(classes), f"{kernel}, {classes} classes"

@@ -8,7 +8,9 @@ hand, with the reason in the commit.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
+import gc
 import json
 import re
 import sys
@@ -61,9 +63,30 @@ def sources() -> Iterator[tuple[Path, str]]:
             yield path, path.read_text(encoding="utf-8")
 
 
+@contextlib.contextmanager
+def without_collections() -> Iterator[None]:
+    """No garbage collection inside: to visit the million objects of trees takes longer than to parse them."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 @functools.cache
 def trees() -> dict[Path, ast.Module]:
     return {path: ast.parse(text) for path, text in sources()}
+
+
+@functools.cache
+def nodes_of(tree: ast.Module) -> list[ast.AST]:
+    return list(ast.walk(tree))
+
+
+def forget_trees() -> None:
+    """Free all trees: garbage collections of later tests would visit them."""
+    trees.cache_clear()
+    nodes_of.cache_clear()
 
 
 def count_code_lines(text: str, docstrings: list[ast.Expr]) -> int:
@@ -83,7 +106,7 @@ def parts_of(tree: ast.Module) -> Parts:
     names: list[str] = []
     functions: list[str] = []
     docstrings: list[ast.Expr] = []
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         kind = type(node)
         if kind in (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module):
             if kind is not ast.Module:
@@ -122,7 +145,7 @@ def import_graph() -> dict[str, set[str]]:
     for name, path in names.items():
         package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
         targets = graph.setdefault(name, set())
-        for node in ast.walk(trees()[path]):
+        for node in nodes_of(trees()[path]):
             if isinstance(node, ast.Import):
                 targets.update(alias.name for alias in node.names if alias.name in names)
             elif isinstance(node, ast.ImportFrom):

@@ -151,7 +151,11 @@ def test_a_fork_that_meets_the_import_of_logging(tmp_path) -> None:
     quietly(tmp_path, program, 3)
 
 
-def test_forks_under_the_check_of_the_order_of_locks(tmp_path) -> None:
+@pytest.mark.parametrize(
+    "ops, jit", [(("sin", "cos", "erf"), ""), pytest.param(("cos",), "numba", marks=pytest.mark.long)]
+)
+def test_forks_under_the_check_of_the_order_of_locks(tmp_path, ops, jit) -> None:
+    """By Numba's pipeline, too, which takes seconds for each operation, behind the marker `long`."""
     program = """
     thread = threading.Thread(target=lambda: [small(op, 8) for op in OPS])
     thread.start()
@@ -163,7 +167,4 @@ def test_forks_under_the_check_of_the_order_of_locks(tmp_path) -> None:
         assert np.allclose(small("sin", 3)(np.zeros(3, np.float32))[0], 0)
     in_child(child)
     """
-    several = program.replace("OPS", "('sin', 'cos', 'erf')")
-    quietly(tmp_path, several, OVJIT_SHIPPED="0", OVJIT_CHECK="1")
-    one = program.replace("OPS", "('cos',)")  # Numba takes seconds for each
-    quietly(tmp_path / "numba", one, OVJIT_SHIPPED="0", OVJIT_CHECK="1", OVJIT_JIT="numba")
+    quietly(tmp_path, program.replace("OPS", repr(ops)), OVJIT_SHIPPED="0", OVJIT_CHECK="1", OVJIT_JIT=jit)

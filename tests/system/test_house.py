@@ -7,10 +7,18 @@ bare participle, riddle docstrings or circles of imports for types, and no room 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 import pytest
 
 from tests.support import house
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_collections() -> Iterator[None]:
+    with house.without_collections():
+        yield
+        house.forget_trees()
 
 
 @pytest.mark.parametrize("figure", house.FIGURES)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ast
 import functools
-import gc
 import pathlib
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support import ROOT
+from tests.support.house import without_collections
 from tests.support.run import printed
 
 
@@ -34,13 +34,11 @@ def parsed(path: pathlib.Path) -> ast.Module:
 
 @pytest.fixture(scope="module", autouse=True)
 def no_collections() -> Iterator[None]:
-    """Trees of all sources are a million objects: to look at them for garbage takes as long as to parse. They
-    end with these tests."""
-    gc.disable()
-    yield
-    parsed.cache_clear()
-    run_nodes.cache_clear()
-    gc.enable()
+    """Trees end with these tests."""
+    with without_collections():
+        yield
+        parsed.cache_clear()
+        run_nodes.cache_clear()
 
 
 def is_for_types(node: ast.AST) -> bool:

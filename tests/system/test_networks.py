@@ -1,4 +1,7 @@
-"""The six image classifiers beside the real OpenVINO: same answers, same bits on every run, all native."""
+"""The six image classifiers beside the real OpenVINO: same answers, same bits on every run, all native.
+
+By default each network is in half of the tests.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from tests.support.networks import (
     read_with_outputs,
     real_core,
 )
+from tests.support.sweeps import in_turn
 
 #: Of the output's largest value.
 LIMIT = 1e-4
@@ -28,7 +32,7 @@ def core() -> ov.Core:
     return ov.Core()
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=in_turn(NAMES, 2))
 def network(request: pytest.FixtureRequest, core: ov.Core) -> tuple[str, Any]:
     """Name and compiled model, for one thread and with profiling."""
     config = {"INFERENCE_NUM_THREADS": 1, "PERF_COUNT": True}
@@ -62,9 +66,10 @@ def test_every_step_is_native(network: tuple[str, Any]) -> None:
     assert not [f"{r.node_name} ({r.node_type})" for r in rows if r.exec_type == "ref_numpy"], name
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", in_turn(NAMES, 2, 1))
 def test_layers_equal_openvino(name: str, core: ov.Core) -> None:
-    """Inside the network too, where no softmax hides a shift: every tenth convolution and the last layer."""
+    """Inside the network too, where no softmax hides a shift: every tenth convolution and the last layer. Of
+    every second network by default; the tests before have the others."""
     model = real_core().read_model(build(name))
     kinds = ("Convolution", "GroupConvolution", "MatMul")
     heavy = [n for n in model.get_ordered_ops() if n.type_info.name in kinds]

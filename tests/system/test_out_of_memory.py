@@ -76,7 +76,14 @@ def _answers(folder: Path, kind: str, limits: list[int]) -> dict[int, str]:
     return found
 
 
-@pytest.mark.parametrize("kind, limits", [("fresh", [16 << 20, 186 << 20]), ("loaded", [520 << 10, 1 << 20])])
+@pytest.mark.parametrize(
+    "kind, limits",
+    [
+        ("fresh", [16 << 20]), ("loaded", [520 << 10]),
+        pytest.param("fresh", [186 << 20], marks=pytest.mark.long),
+        pytest.param("loaded", [1 << 20], marks=pytest.mark.long),
+    ],
+)  # fmt: skip
 def test_memory_runs_out(tmp_path: Path, kind: str, limits: list[int]) -> None:
     """While libraries are loaded, kernels compiled, and objects linked, where LLVM would end the process."""
     assert set(_answers(tmp_path, kind, limits).values()) <= {"MemoryError", "SystemError", "ok"}

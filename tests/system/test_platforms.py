@@ -15,9 +15,9 @@ from ovjit.codegen.cpu import systems
 from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.execution.runner import native_kernels
 from tests.support import ROOT
+from tests.support.house import sources, without_collections
 from tests.support.run import printed
 
-FILES = sorted(p for package in ("ovjit", "ovjit_ops") for p in (ROOT / package).rglob("*.py"))
 #: Modules of POSIX or Linux alone.
 ELSEWHERE_MISSING = {
     "crypt", "fcntl", "grp", "posix", "pty", "pwd", "resource", "spwd", "syslog", "termios", "tty",
@@ -51,13 +51,14 @@ def imported(node: ast.AST) -> list[str]:
 
 
 def test_no_module_is_imported_that_others_lack() -> None:
-    wrong = [
-        f"{path.relative_to(ROOT)}:{node.lineno} imports {name}"
-        for path in FILES
-        for node in at_import(ast.parse(path.read_text()))
-        for name in imported(node)
-        if name in ELSEWHERE_MISSING
-    ]
+    with without_collections():
+        wrong = [
+            f"{path.relative_to(ROOT)}:{node.lineno} imports {name}"
+            for path, text in sources()
+            for node in at_import(ast.parse(text))
+            for name in imported(node)
+            if name in ELSEWHERE_MISSING
+        ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -143,14 +144,16 @@ from ovjit.execution import runner
 path, images, labels = digits()
 found = ov.compile_model(path, "CPU", {"INFERENCE_NUM_THREADS": 2})
 expected = found(images)[0]
+few = images[:24]
+expected_of_few = found(few)[0]
 for streams in (1, 2):
     compiled = ov.compile_model(path, "CPU", {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": 2})
     request = compiled.create_infer_request()
     for _ in range(20):
-        request.start_async(images)
+        request.start_async(few)
         request.wait()
-        assert np.array_equal(request.get_output_tensor(0).data, expected)
-        assert np.array_equal(compiled(images)[0], expected)
+        assert np.array_equal(request.get_output_tensor(0).data, expected_of_few)
+        assert np.array_equal(compiled(few)[0], expected_of_few)
     for callback in (True, False):
         queue, seen = ov.AsyncInferQueue(compiled, 3), {}
         if callback:
@@ -326,9 +329,12 @@ objects.ctypes = types.SimpleNamespace(**{**vars(ctypes), "CDLL": lambda library
     + HANDED_OVER
     + """
 assert "syscall" not in text
-began, by_python = runner.clock(), time.monotonic_ns()
+def clocks():  # Python's before and behind the runner's: another process may run between two readings
+    return time.monotonic_ns(), runner.clock(), time.monotonic_ns()
+first = clocks()
 time.sleep(0.05)
-assert abs((runner.clock() - began) - (time.monotonic_ns() - by_python)) < 40_000_000
+last = clocks()
+assert last[0] - first[2] - 1_000_000 < last[1] - first[1] < last[2] - first[0] + 1_000_000
 print(*(n > 0 for n in calls))
 """
 )
