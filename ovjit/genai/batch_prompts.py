@@ -115,8 +115,9 @@ def bind(
     others."""
     options = {**keywords}
     names = ["images", "videos", "generation_config", "streamer"]
-    for value in arguments:
+    for i, value in enumerate(arguments):
         is_list = isinstance(value, (list, tuple)) and all(isinstance(each, shown) for each in value)
+        is_list = is_list and (bool(value) or i + 1 < len(arguments))  # configurations of no prompts
         if names[:1] in (["images"], ["videos"]) and not is_list:
             names = names[names.index("generation_config") :]
         if not names or names[0] in options:
