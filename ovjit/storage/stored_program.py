@@ -181,7 +181,7 @@ def encode_program(
 @functools.cache
 def _is_shipped(kernel: Kernel, flags: tuple[str, ...]) -> bool:
     """True if the kernel's object code comes with ovjit. `flags`: the switches in this environment."""
-    return kernel.shipped(host_target()) is not None
+    return kernel.find_shipped(host_target()) is not None
 
 
 def _encode_variable(v: Variable) -> list[Any]:
@@ -534,7 +534,7 @@ class StoredProgram:
             return self._plan
         return self._offered(shapes, room)
 
-    def given(self) -> Graph:
+    def graph_of(self) -> Graph:
         """The graph before all passes."""
         with self._lock.lock:
             if self._graph is None:
@@ -560,7 +560,7 @@ class StoredProgram:
         blob."""
         with self._lock.lock:
             if self._compiled is None:
-                program = make_program(self.given(), self._config)
+                program = make_program(self.graph_of(), self._config)
                 codes = {kernel.symbol: self._code(i) for i, kernel in enumerate(self.kernels)}
                 program.load(codes)
                 if self._plan is None:  # for a graph break: load the blob's kernels, which the segments use

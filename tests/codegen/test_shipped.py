@@ -244,7 +244,7 @@ def test_what_others_made_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
     assert shipped.Archive(content, stamp).all() == {key(1): b"text"}
     with pytest.raises(ValueError, match="other code generators"):
         shipped.Archive(bytes(32) + content[32:], stamp)
-    monkeypatch.setattr(shipped, "installed", lambda package: "0.1")
+    monkeypatch.setattr(shipped, "installed_version", lambda package: "0.1")
     shipped.generators.cache_clear()
     try:
         with pytest.raises(ValueError, match="other code generators"):

@@ -87,7 +87,7 @@ def test_the_reference_and_native_code_refuse_in_the_same_words(name: str, befor
 
 def test_misfits_are_seen_by_what_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests above can fail: slices give no patches of a picture that is too small."""
-    monkeypatch.setattr(concrete_types, "_ask_replaced", lambda *_: None)
+    monkeypatch.setattr(concrete_types, "_check_replaced", lambda *_: None)
     attrs, _, others = MISFITS["ExtractImagePatches"]
     executable = compile_graph(_graph("ExtractImagePatches", attrs, [4]), {})
     assert _run(executable, _arrays(others))[0].shape == (1, 18, 5, 0)

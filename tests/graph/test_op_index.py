@@ -118,5 +118,5 @@ def test_unknown_names_are_told() -> None:
 
 def test_signatures_are_what_inspect_says() -> None:
     for record in op.all_ops():
-        assert attributes.signature(record.infer) == attributes.inspected(record.infer), record
+        assert attributes.signature(record.infer) == attributes.inspect_infer(record.infer), record
     assert attributes.signature(functools.partial(lambda x, y, *, n: x, n=1)).inputs == ("x", "y")
