@@ -686,6 +686,8 @@ def ranges(x: Tensor, ends: Tensor):
 
 
 def test_ranges_of_reals_as_integers() -> None:
+    if len(torch.arange(0.5, 9.5, 2.5, dtype=torch.int64)) != 4:
+        pytest.skip("PyTorch 2.13 truncates the ends and the step before it counts; 2.14 does not")
     ends = [[-2, 1, 1.25], [0.5, 2.5, 1], [0.5, 9.5, 2.5], [5.5, -3.25, -1.5], [3, 1, 0.5 * -1]]
     check(ranges, *([torch.ones(1), torch.tensor(end)] for end in ends))
 

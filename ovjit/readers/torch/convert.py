@@ -334,7 +334,7 @@ def _by_onnx(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> M
         raise UnsupportedError(
             f"{first}" if isinstance(first, OvjitError) else f"{NOT_TRACED}{first}"
         ) from error
-    if not exporter.gives(model, ready, expected):
+    if len(model.outputs) != len(result.outputs) or not exporter.gives(model, ready, expected):
         raise first
     logs.warning("a module is read through PyTorch's ONNX exporter, because the other ways failed: %s", first)
     exporter.name_nodes(model, result)
