@@ -18,6 +18,7 @@ import copy
 import operator
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
@@ -36,6 +37,9 @@ NOTHING, SILENT, NOTIFIED = range(3)
 GUARDED: set[CodeType] = set()
 
 _get_ident = threading.get_ident
+
+#: How often an owner of a guard is looked for, and the seconds in between.
+_LOOKS, _BETWEEN_LOOKS = 3, 0.001
 
 
 class RequestGuard:
@@ -119,8 +123,9 @@ class RequestGuard:
                     slot.finish(self._job)
             except (RuntimeError, MemoryError, TypeError, ValueError) as raised:  # what tensors raise
                 self._error = raised
-        self._pending = NOTHING  # one stroke with what follows
-        self._release()
+        with self._job.lock:  # `_is_abandoned` must not see one without the other
+            self._pending = NOTHING
+            self._release()
 
     def _collect(self) -> bool:
         """Settle an inference that has ended without a callback; False if another thread did."""
@@ -172,20 +177,31 @@ class RequestGuard:
                 raise Busy("Infer Request is busy: call wait() first")
 
     def _is_abandoned(self, asker: FrameType) -> bool:
-        """Let go of the guard if no thread has it: Ctrl-C came just after it was taken. False if one has."""
-        with self._job.lock:
-            me = _get_ident()
-            for thread, top in sys._current_frames().items():
-                frame = asker.f_back if thread == me else top
-                while frame is not None:
-                    if frame.f_code in GUARDED and self in (
-                        frame.f_locals.get("self"), frame.f_locals.get("request")
-                    ):  # fmt: skip
-                        return False
-                    frame = frame.f_back
-            if self._pending == NOTHING and self._guard.locked():
-                self._release()
-            return True
+        """Let go of the guard if no thread has it: Ctrl-C came just after it was taken. False if one has. It
+        is looked for several times, since the guard may pass between threads during a look."""
+        for look in range(1, _LOOKS + 1):
+            with self._job.lock:
+                if self._pending != NOTHING or not self._guard.locked():
+                    break
+                if self._has_owner(asker):
+                    return False
+                if look == _LOOKS:
+                    self._release()
+            time.sleep(_BETWEEN_LOOKS)
+        return True
+
+    def _has_owner(self, asker: FrameType) -> bool:
+        """Whether a thread is in a call that holds the guard. `asker`: the frame that wants it."""
+        me = _get_ident()
+        for thread, top in sys._current_frames().items():
+            frame = asker.f_back if thread == me else top
+            while frame is not None:
+                if frame.f_code in GUARDED and self in (
+                    frame.f_locals.get("self"), frame.f_locals.get("request")
+                ):  # fmt: skip
+                    return True
+                frame = frame.f_back
+        return False
 
     def wait(self) -> None:
         """Wait until the inference and its callback have ended; return at once if none was started.
