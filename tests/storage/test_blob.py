@@ -270,7 +270,7 @@ def test_bytes_are_the_same_everywhere_and_need_no_compiler(tmp_path) -> None:
     )
     model = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU")
     assert values == [v.tobytes().hex() for v in model(X).values()]
-    is_shipped = native_kernel("runner").shipped(host_target()) is not None
+    is_shipped = native_kernel("runner").find_shipped(host_target()) is not None
     assert from_cache and counts == {"compiled": 0, "cached": 0, "shipped": int(is_shipped)}  # the runner
     for name in ("numba", "ovjit_ops", "ovjit.readers", "ovjit.compiler.program", "onnx", "openvino"):
         assert not [m for m in modules if m == name or m.startswith(name + ".")], name
