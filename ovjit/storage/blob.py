@@ -115,6 +115,7 @@ def is_kept(source: str) -> bool:
 
 
 def _encode(executable: Any, elsewhere: Elsewhere | None = None, once: bool = False) -> dict[str, Any]:
+    from ovjit.codegen.cpu.host import host_target
     from ovjit.storage.stored_constants import StoredConstants
     from ovjit.storage.stored_program import encode_program, encode_starts
 
@@ -137,8 +138,9 @@ def _encode(executable: Any, elsewhere: Elsewhere | None = None, once: bool = Fa
     hashed = tags.needs_kernel(max(len(weights), len(packed)))
     origin = None if elsewhere is None else elsewhere.origin
     program = encode_program(
-        inner, variables, memory=constants.table, starts=starts, hashed=hashed, origin=origin, installed=once
-    )
+        inner, variables, memory=constants.table, starts=starts, hashed=hashed, origin=origin,
+        installed=host_target() if once else None,
+    )  # fmt: skip
     return {"graph": graph, "weights": weights, "packed": packed, **program}
 
 

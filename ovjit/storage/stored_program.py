@@ -33,7 +33,6 @@ import numpy as np
 from ovjit import debug
 from ovjit.codegen import loading
 from ovjit.codegen.cpu import objects
-from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.kernel import Kernel
 from ovjit.engine import context_of, executable_of, lifted_for, make_program
 from ovjit.execution import runner
@@ -50,6 +49,7 @@ from ovjit.storage.graph_format import Arrays, Reader, dump, encode, encode_dims
 from ovjit.storage.mapped import align
 
 if TYPE_CHECKING:
+    from ovjit.codegen.cpu.targets import Target
     from ovjit.compiler.options import Context
     from ovjit.planning.growing import GrowingAxis, Room
     from ovjit.planning.parametric import Parametric, Traces
@@ -121,7 +121,7 @@ def encode_program(
     starts: Mapping[str, Any] | None = None,
     hashed: bool = False,
     origin: Origin | None = None,
-    installed: bool = False,
+    installed: Target | None = None,
 ) -> dict[str, bytes]:
     """The sections `program`, `words`, `data` and `code` of a compiled executable, whose last inputs and
     outputs are `variables`.
@@ -129,15 +129,16 @@ def encode_program(
     `loaded`: include only code that this process has loaded; raises TypeError if that is not enough to run
     it. `memory`: the table of the packed constants, see `by_file`. `starts`: the variables' initial values.
     `hashed`: include the code that checks large sections, see `tags`. `origin`: the file that has the graph's
-    weights. `installed`: leave out the runner's code if it is shipped with ovjit: importers have it."""
+    weights. `installed`: leave out the runner's code if ovjit ships it for this target: importers have it."""
     plan, data, hosts = _storable_plan(executable)
     used = executable.program.kernels
     if plan is not None:
         used = [step.kernel for step in hosts if step.kernel is not None]
     runners = runner.native_kernels(loaded)
     hashing = (tags.kernel(),) if hashed else ()
-    if installed:
-        runners = tuple(kernel for kernel in runners if not _is_shipped(kernel, debug.program_flags()))
+    if installed is not None:
+        flags = debug.program_flags()
+        runners = tuple(kernel for kernel in runners if not _is_shipped(kernel, installed, flags))
     symbols = Symbols(executable.program, *runners, *hashing)
     if loaded:
         if executable.static and plan is None:
@@ -179,9 +180,9 @@ def encode_program(
 
 
 @functools.cache
-def _is_shipped(kernel: Kernel, flags: tuple[str, ...]) -> bool:
+def _is_shipped(kernel: Kernel, isa: Target, flags: tuple[str, ...]) -> bool:
     """True if the kernel's object code comes with ovjit. `flags`: the switches in this environment."""
-    return kernel.find_shipped(host_target()) is not None
+    return kernel.find_shipped(isa) is not None
 
 
 def _encode_variable(v: Variable) -> list[Any]:

@@ -11,8 +11,6 @@ import pytest
 
 import ovjit
 from bench import transformers
-from ovjit.codegen.cpu.host import host_target
-from ovjit.codegen.cpu.targets import MATRIX
 from tests.support.run import printed
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -297,9 +295,9 @@ def test_a_blob_carries_what_variables_begin_with(make, tmp_path):
         "model.create_infer_request().infer([numpy.ones(shape, 'f4')])\n"
         "print(bool(read), 'llvmlite' in sys.modules)\n"
     )
-    # the test of a matrix unit at a first start is code that comes with ovjit
-    shipped = "1" if MATRIX & set(host_target().extras) else "0"
-    said = printed("-c", code, tmp_path / "blob", OVJIT_CACHE=str(tmp_path / "empty"), OVJIT_SHIPPED=shipped)
+    said = printed(
+        "-c", code, tmp_path / "blob", OVJIT_CACHE=str(tmp_path / "empty")
+    )  # the runner is shipped
     assert said.strip() == f"{make in (growing, several)} False"
 
 
