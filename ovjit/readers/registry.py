@@ -16,6 +16,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from ovjit.errors import ModelError, OvjitError, UnsupportedError, no_path, unreadable
+from ovjit.forks import made_once
 from ovjit.out_of_memory import as_memory_errors
 from ovjit.plugins import load_others
 from ovjit.records import NamedTuple
@@ -70,7 +71,7 @@ class Source:
         """True for an object in memory, which is neither a path nor contents."""
         return self.path is None and not isinstance(self.model, CONTENTS)
 
-    @functools.cached_property
+    @made_once
     def head(self) -> bytes:
         """The first bytes of the file or the contents, at most HEAD; b"" for folders and objects."""
         if self.path is not None:

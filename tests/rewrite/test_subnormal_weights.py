@@ -51,9 +51,9 @@ def scaled():
     """Filters that become subnormal when the factor behind them is multiplied into them."""
 
     def build(ov, x, constant):
-        factor = np.where(np.arange(8) % 3, 1, 1e-20)
+        weights, factor = (np.where(np.arange(8) % 3, 1, scale) for scale in (1e-21, 1e-18))
         y = ov.opset8.convolution(
-            x, constant(np.zeros((8, 4, 3, 3)) + factor.reshape(8, 1, 1, 1)), **window(2)
+            x, constant(np.zeros((8, 4, 3, 3)) + weights.reshape(8, 1, 1, 1)), **window(2)
         )
         return ov.opset8.multiply(y, constant(factor.reshape(1, 8, 1, 1)))
 
