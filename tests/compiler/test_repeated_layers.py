@@ -168,7 +168,7 @@ def test_equal_layers_are_found_whatever_is_around_them(planned: Tracked) -> Non
     compiled = ov.Core().compile_model(stack(8), "CPU")
     compiled(np.ones((2, 3, 96), np.float32))
     ((program, *_),) = planned
-    assert program.layers is not None and program.layers.many >= 7
+    assert program.layers is not None and program.layers.count >= 7
     check(planned, 4)
 
 
@@ -217,4 +217,4 @@ def test_layers_are_looked_for_once_and_before_the_first_trace(monkeypatch: pyte
     for thread in threads:
         thread.join()
     assert len(plans) == 4 and len(looked) == 1
-    assert program.layers is not None and program.layers.many >= 7
+    assert program.layers is not None and program.layers.count >= 7
