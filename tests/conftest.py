@@ -98,14 +98,14 @@ def no_workers(monkeypatch):
 @pytest.fixture
 def unread(monkeypatch) -> list[str]:
     """Model files that have been read."""
-    from ovjit.api.run import core
+    from ovjit.readers import registry
 
     seen: list[str] = []
-    real = core._read
+    real = registry.read_model
 
     def reading(model, *rest):
         seen.append(str(model))
         return real(model, *rest)
 
-    monkeypatch.setattr(core, "_read", reading)
+    monkeypatch.setattr(registry, "read_model", reading)
     return seen

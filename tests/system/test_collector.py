@@ -117,8 +117,8 @@ def test_compiling_and_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [collector.SELDOM] and gc.get_threshold() == OWN
     assert made(np.float32([-1, 0, 2, -3]))[0].tolist() == [0, 0, 2, 0]
 
-    from ovjit.api.run import core
+    from ovjit.readers import registry
 
-    monkeypatch.setattr(core, "_read", lambda *_: seen.append(gc.get_threshold()))
+    monkeypatch.setattr(registry, "read_model", lambda *_: seen.append(gc.get_threshold()))
     ovjit.Core().read_model("a.xml")
     assert seen[1:] == [collector.SELDOM] and gc.get_threshold() == OWN

@@ -606,7 +606,7 @@ def _compile_file(
     path: str, device: str, settings: dict[str, Any], read_model: Callable[[Any, Any, bool], Model]
 ) -> CompiledModel:
     """As `_compile`, with a cached model that is known to be this file's found without reading it: in
-    CACHE_DIR, or among those that are kept unasked. `read_model`: `Core._read`."""
+    CACHE_DIR, or among those that are kept unasked. `read_model`: a method of the Core."""
     from ovjit.storage import file_models, kept_models
 
     if settings.get("card") is not None:
