@@ -12,7 +12,7 @@ from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.formats import U8I8, find_format
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import TARGETS
-from ovjit.readers.ir import weights as weights_files
+from ovjit.readers.files import weights as weights_files
 from ovjit.tiles import narrow
 from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.narrow import WAYS
