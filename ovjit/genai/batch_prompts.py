@@ -21,7 +21,7 @@ from ovjit.genai.vision.tags import PictureChat
 SHOWN = ("images", "videos", "videos_metadata")
 
 
-class Read:
+class ReadPrompt:
     """A prompt that is read: its tokens, those that penalties count, its figures, and for a model that takes
     pictures its embeddings."""
 
@@ -56,30 +56,30 @@ class BatchPrompts(Prompts):
             raise OvjitError("the model takes no pictures: leave images and videos out")
         return Shown()
 
-    def read_request(self, item: Any, config: GenerationConfig, shown: Shown) -> Read:
+    def read_request(self, item: Any, config: GenerationConfig, shown: Shown) -> ReadPrompt:
         """A prompt without a chat: a text has no template, if the model takes no pictures."""
         metrics = self.new_metrics()
         if self.reader is None:
             tokens = self.encode([item], True, metrics)[0] if isinstance(item, str) else _row_of(item)
-            return Read(tokens, metrics)
+            return ReadPrompt(tokens, metrics)
         return self._read_shown(item, None, config, shown, metrics)
 
     def read(
         self, items: Sequence[Any], configs: Sequence[GenerationConfig], shown: Sequence[Shown]
-    ) -> list[Read]:
+    ) -> list[ReadPrompt]:
         """Prompts of one kind; a text in a chat is its next message."""
         if isinstance(items[0], str) and self.in_chat and len(items) > 1:
             raise OvjitError("Can't chat with multiple prompts")
         return [self._read_one(*each) for each in zip(items, configs, shown, strict=True)]
 
-    def _read_one(self, item: Any, config: GenerationConfig, shown: Shown) -> Read:
+    def _read_one(self, item: Any, config: GenerationConfig, shown: Shown) -> ReadPrompt:
         metrics = self.new_metrics()
         if self.reader is None:
             if isinstance(item, str):
-                return Read(self.read_texts([item], config, metrics)[0], metrics)
+                return ReadPrompt(self.read_texts([item], config, metrics)[0], metrics)
             if isinstance(item, ChatHistory):
-                return Read(self.read_chat(item, config, metrics), metrics)
-            return Read(_row_of(item), metrics)
+                return ReadPrompt(self.read_chat(item, config, metrics), metrics)
+            return ReadPrompt(_row_of(item), metrics)
         history = item if isinstance(item, ChatHistory) else None
         if history is not None and not (history and config.apply_chat_template):
             raise OvjitError("a ChatHistory needs messages, and apply_chat_template=True")
@@ -91,24 +91,24 @@ class BatchPrompts(Prompts):
     def _read_shown(
         self, item: Any, history: ChatHistory | None, config: GenerationConfig, shown: Shown,
         metrics: PerfMetrics,
-    ) -> Read:  # fmt: skip
+    ) -> ReadPrompt:  # fmt: skip
         assert self.reader is not None and isinstance(metrics, VLMPerfMetrics)
         if isinstance(item, Tensor):
             raise OvjitError("a model that takes pictures reads texts and chats, not tokens")
         prompt, chat = self.reader.read(item, history, config, shown, metrics)
-        read = Read(prompt.tokens, metrics, prompt)
+        read = ReadPrompt(prompt.tokens, metrics, prompt)
         if history is not None:
             read.chat = history, chat
         return read
 
-    def keep(self, reads: Sequence[Read]) -> None:
+    def keep(self, reads: Sequence[ReadPrompt]) -> None:
         """Keep the pictures of chats whose last messages are answered."""
         for read in reads:
             if read.chat is not None and self.reader is not None:
                 self.reader.keep(*read.chat)
 
 
-def bind(
+def bind_arguments(
     arguments: Sequence[Any], keywords: Mapping[str, Any], shown: type | tuple[type, ...]
 ) -> dict[str, Any]:
     """The arguments behind the prompts by name. Lists of `shown` are pictures, then videos. TypeError for

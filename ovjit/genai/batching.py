@@ -13,7 +13,7 @@ from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, AdapterController, controller_of, is_same
 from ovjit.genai.answers import answer_prompt, echo_prompt
-from ovjit.genai.batch_prompts import SHOWN, BatchPrompts, Read, bind
+from ovjit.genai.batch_prompts import SHOWN, BatchPrompts, ReadPrompt, bind_arguments
 from ovjit.genai.batches import Batches, Request, paged_options
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.drafts import DraftedRequest, DraftProposer, LookupProposer
@@ -158,7 +158,7 @@ class ContinuousBatchingPipeline:
         """add_request(request_id, prompt, images=[], videos=[], generation_config): add a request, which
         `step` computes. `prompt`: a Tensor of tokens, or a text, without a template if the model takes no
         pictures."""
-        options = bind(arguments, keywords, Tensor)
+        options = bind_arguments(arguments, keywords, Tensor)
         generation_config = options.get("generation_config")
         inputs = input_ids if prompt is None else prompt
         try:
@@ -178,7 +178,7 @@ class ContinuousBatchingPipeline:
             logs = [1.0] if config.echo else None  # the first token follows nothing
             return self._add(number, read, config, None, now_us(), logs).handle
 
-    def _add(self, number: int, read: Read, config: GenerationConfig, stream: StreamerBase | None,
+    def _add(self, number: int, read: ReadPrompt, config: GenerationConfig, stream: StreamerBase | None,
              start_us: float, prompt_logs: list[float] | None = None) -> Request:  # fmt: skip
         prompt, metrics = read.tokens, read.metrics
         has_draft = isinstance(self._proposals, DraftProposer)
@@ -232,7 +232,7 @@ class ContinuousBatchingPipeline:
         for each prompt with lists of pictures or videos, else a GenerationResult for each text or
         ChatHistory, an EncodedGenerationResult for each Tensor. A list of prompts takes a list of
         configurations."""
-        options = bind(arguments, keywords, (list, tuple))
+        options = bind_arguments(arguments, keywords, (list, tuple))
         inputs = next((value for value in (prompts, input_ids, prompt, histories) if value is not None), None)
         is_list = isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes))
         configs = options.get("generation_config")

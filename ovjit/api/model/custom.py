@@ -377,11 +377,17 @@ class ConversionExtensionBase(Extension):
         expect(op_type, str, "the type of an operation is a str")
         self.op_type, self.domain = op_type, domain
 
+    #: The prefix of `key` instead of the domain. None: no reader asks a Core for the extension.
+    namespace: ClassVar[str | None] = ""
+
     @property
     def key(self) -> str | None:
         """The name by which readers find it: with the domain where the operator is of another than the
         default one. None: no reader asks a Core for it."""
-        return f"{self.domain}.{self.op_type}" if self.domain else self.op_type
+        if self.namespace is None:
+            return None
+        prefix = self.namespace or self.domain
+        return f"{prefix}.{self.op_type}" if prefix else self.op_type
 
     def convert(self, node: Any) -> list[Output]:
         """The outputs for a node that is being read (see `ovjit.readers.onnx.node.OnnxNode`)."""

@@ -103,12 +103,8 @@ class _Pool:
                         self.completions.wake()
                 else:
                     # the worker may not yet have returned from the callback that put this job back
-                    words = job.words
-                    if words[STATE] != IDLE:
-                        if words[STATE] < DONE:
-                            wait_quietly(job)
-                        with job.lock:  # another thread may see the end of the same run
-                            words[STATE] = IDLE
+                    if job.words[STATE] != IDLE:
+                        job.settle()
                     request._pending = NOTIFIED
                     job.client = self
                     self.running[i] = None

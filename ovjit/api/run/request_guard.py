@@ -179,15 +179,16 @@ class RequestGuard:
     def _is_abandoned(self, asker: FrameType) -> bool:
         """Let go of the guard if no thread has it: Ctrl-C came just after it was taken. False if one has. It
         is looked for several times, since the guard may pass between threads during a look."""
-        for look in range(1, _LOOKS + 1):
+        for look in range(_LOOKS):
+            if look:
+                time.sleep(_BETWEEN_LOOKS)
             with self._job.lock:
                 if self._pending != NOTHING or not self._guard.locked():
                     break
                 if self._has_owner(asker):
                     return False
-                if look == _LOOKS:
+                if look == _LOOKS - 1:
                     self._release()
-            time.sleep(_BETWEEN_LOOKS)
         return True
 
     def _has_owner(self, asker: FrameType) -> bool:

@@ -12,17 +12,13 @@ import ovjit.compat.frontend.extensions as extensions
 class ConversionExtension(extensions.ConversionExtension):
     """A converter of an operator of Paddle."""
 
-    @property
-    def key(self) -> None:
-        return None
+    namespace = None
 
 
 class OpExtension(extensions.OpExtension):
     """An operator of Paddle that maps to an OpenVINO operation."""
 
-    @property
-    def key(self) -> None:
-        return None
+    namespace = None
 
 
 __all__ = ["ConversionExtension", "OpExtension"]

@@ -11,17 +11,13 @@ import ovjit.compat.frontend.extensions as extensions
 class ConversionExtension(extensions.ConversionExtension):
     """A converter of an operator of TensorFlow."""
 
-    @property
-    def key(self) -> str:
-        return f"tensorflow.{self.op_type}"
+    namespace = "tensorflow"
 
 
 class OpExtension(extensions.OpExtension):
     """An operator of TensorFlow that maps to an OpenVINO operation."""
 
-    @property
-    def key(self) -> str:
-        return f"tensorflow.{self.op_type}"
+    namespace = "tensorflow"
 
 
 __all__ = ["ConversionExtension", "OpExtension"]

@@ -40,11 +40,15 @@ class Llava(Family):
         """A picture u8 [1, height, width, 3] as pixel values: the shortest edge resized, the middle cut."""
         sizes = self.scale_size(*image.shape[1:3])
         resized = resize_bicubic(image[0], *(max(pair) for pair in zip(sizes, self._crop, strict=True)))
-        first_row, first_column = (
-            (old - new) // 2 for old, new in zip(resized.shape[:2], self._crop, strict=True)
+        return normalize(resized[self.find_middle(*resized.shape[:2])][None], self._mean, self._deviation)
+
+    def find_middle(self, height: int, width: int) -> tuple[slice, slice]:
+        """The rows and columns of the middle of a picture that is cut to the size of the configuration."""
+        rows, columns = (
+            slice((old - new) // 2, (old - new) // 2 + new)
+            for old, new in zip((height, width), self._crop, strict=True)
         )
-        cropped = resized[first_row : first_row + self._crop[0], first_column : first_column + self._crop[1]]
-        return normalize(cropped[None], self._mean, self._deviation)
+        return rows, columns
 
     def encode(self, image: np.ndarray) -> Visual:
         request = self._requests["vision_embeddings"]

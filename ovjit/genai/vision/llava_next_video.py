@@ -41,12 +41,7 @@ class LlavaNextVideo(LlavaNext):
         than that of pictures, the middle cut."""
         height, width = self.scale_size(*frames.shape[1:3])
         planes = resize_cubic(frames, height, width, "asymmetric", -0.5)
-        first_row, first_column = (
-            (old - new) // 2 for old, new in zip((height, width), self._crop, strict=True)
-        )
-        cropped = planes[
-            :, :, first_row : first_row + self._crop[0], first_column : first_column + self._crop[1]
-        ]
+        cropped = planes[(..., *self.find_middle(height, width))]
         mean, deviation = (values.reshape(3, 1, 1) for values in (self._mean, self._deviation))
         return np.ascontiguousarray((cropped / _F32(255) - mean) / deviation)
 

@@ -8,14 +8,10 @@ import ovjit.compat.frontend.extensions as extensions
 class ConversionExtension(extensions.ConversionExtension):
     """A converter of an operator of PyTorch."""
 
-    @property
-    def key(self) -> None:
-        return None
+    namespace = None
 
 
 class OpExtension(extensions.OpExtension):
     """An operator of PyTorch that maps to an OpenVINO operation."""
 
-    @property
-    def key(self) -> None:
-        return None
+    namespace = None
