@@ -362,7 +362,7 @@ def test_who_does_not_wait_any_more_harms_nobody(serve) -> None:
         np.testing.assert_allclose(answer.outputs["probabilities"][0], y, rtol=1e-4, atol=1e-6)
 
     async def leave() -> None:
-        tasks = [asyncio.ensure_future(served.infer({"images": IMAGES})) for _ in range(8)]
+        tasks = [asyncio.ensure_future(served.infer({"images": IMAGES})) for _ in range(20)]
         await asyncio.sleep(0)
         assert not all(task.done() for task in tasks)
 
