@@ -256,7 +256,10 @@ class Converted(Unmade):
         return part
 
     def make(self) -> np.ndarray:
-        return self.convert(self.source)
+        result = self.convert(self.source)
+        if len(self.through) == 1:
+            remember_conversion(result, self.source)
+        return result
 
 
 _conversions: dict[int, tuple[weakref.ref[np.ndarray], np.ndarray]] = {}
@@ -269,6 +272,14 @@ def remember_conversion(result: np.ndarray, source: np.ndarray) -> None:
         number = id(owner)
         reference = weakref.ref(owner, lambda _: _conversions.pop(number, None))
         _conversions[number] = reference, source
+
+
+def remember_second_conversion(result: np.ndarray, array: np.ndarray) -> None:
+    """Record that `result` has the elements of `array`, converted to its type, in the same order. If `array`
+    was converted exactly, `result` is a conversion of the source of `array`."""
+    first = conversion_of(array) if array.dtype == np.float32 and array.flags.c_contiguous else None
+    if first is not None and array.size == first[0].size and from_numpy(first[0].dtype) in HALVES:
+        remember_conversion(result, first[0])
 
 
 def conversion_of(array: np.ndarray) -> tuple[np.ndarray, int] | None:

@@ -32,7 +32,7 @@ import numpy as np
 from ovjit.codegen.cpu.formats import float_types
 from ovjit.errors import OvjitError
 from ovjit.graph.byte_rows import ByteRows
-from ovjit.graph.converted import Converted, is_worth
+from ovjit.graph.converted import Converted, is_worth, remember_second_conversion
 from ovjit.graph.dtypes import cast, numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
 from ovjit.graph.op import TensorType
@@ -58,8 +58,7 @@ def part_of(node: Node) -> str:
     part: str = op.part(node.attrs) if callable(op.part) else op.part
     if part or op.scalar is not None:
         return part or "fuse"
-    moves = op.lower is not None and {"f32", "boolean"} <= set(op.types)
-    return "carry" if moves else "keep"
+    return "carry" if op.lower is not None and {"f32", "boolean"} <= set(op.types) else "keep"
 
 
 def lower_precision(graph: Graph, context: Context) -> Graph:
@@ -155,10 +154,11 @@ def _restore_types(b: Builder, before: Sequence[Value], outputs: Sequence[Value]
 
 def _cast_constant(array: np.ndarray | Converted, dtype: str) -> np.ndarray | Converted:
     """A constant in another type. A large array that stays in memory anyway is converted lazily."""
-    if is_worth(array):
+    if isinstance(array, Converted) or is_worth(array):
         return Converted(array, [numpy_dtype(dtype)])
-    assert isinstance(array, np.ndarray)
-    return cast(array, numpy_dtype(dtype))
+    result = cast(array, numpy_dtype(dtype))
+    remember_second_conversion(result, array)
+    return result
 
 
 def _computes(node: Node) -> bool:

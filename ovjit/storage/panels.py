@@ -31,7 +31,9 @@ from ovjit.storage.container import BlobError
 
 _MOST_DIMS = 8
 #: Constants of `ovjit.tiles.weave`, which importers of blobs need not load.
-_AS_THEY_ARE, _BYTES, _PAIRS = 0, 4, 5
+_AS_THEY_ARE, _SPREAD, _BYTES, _PAIRS = 0, 1, 4, 5
+#: Changes that `_unweave` undoes.
+_UNDONE = (_AS_THEY_ARE, _SPREAD, _BYTES, _PAIRS)
 #: Maximum bytes that are restored at a time, so that they stay in the second-level cache.
 _AT_ONCE = 1 << 19
 
@@ -74,7 +76,7 @@ def _woven_bytes(row: Any, itemsize: int, count: int) -> int:
         or width < 1
         or outs % width
         or length % size
-        or change not in (_AS_THEY_ARE, _BYTES, _PAIRS)
+        or change not in _UNDONE
         or mask >= 2**32
         or ((change or mask) and width * size % 16)
     ):
@@ -111,20 +113,20 @@ def _unweave(raw: np.ndarray, row: Any) -> np.ndarray:
             panels = _ungroup_nibbles(panels, change)
         if mask:
             panels = (panels.view("<u4") ^ np.uint32(mask)).view(np.uint8)
-        target = out[first : first + some]
         words = panels.reshape(-1, length // size, width, size).transpose(0, 2, 1, 3)
-        target.reshape(words.shape)[...] = words
+        out[first : first + some].reshape(words.shape)[...] = words
     return out.reshape(-1)
 
 
 def _ungroup_nibbles(panels: np.ndarray, change: int) -> np.ndarray:
-    """Undo `spread_nibbles`, and before `turn_bytes` or `turn_pairs`, of `ovjit.codegen.cpu.weaving`."""
-    each = 1 if change == _BYTES else 2
-    words = panels.reshape(-1, 4 // each, 4, each).transpose(0, 2, 1, 3)
-    spread = np.ascontiguousarray(words).reshape(-1).view("<u4")
-    nibbles = (spread >> np.uint32(4 * i) & np.uint32(15) for i in range(8))
+    """Undo `turn_bytes` or `turn_pairs` if there was one, and `spread_nibbles`, of
+    `ovjit.codegen.cpu.weaving`."""
+    if change != _SPREAD:
+        each = 1 if change == _BYTES else 2
+        panels = np.ascontiguousarray(panels.reshape(-1, 4 // each, 4, each).transpose(0, 2, 1, 3))
+    words = panels.reshape(-1).view("<u4")
     order = (0, 4, 1, 5, 2, 6, 3, 7)
-    parts = [nibble << np.uint32(4 * to) for nibble, to in zip(nibbles, order, strict=True)]
+    parts = [(words >> np.uint32(4 * i) & np.uint32(15)) << np.uint32(4 * to) for i, to in enumerate(order)]
     return np.bitwise_or.reduce(parts).astype("<u4", copy=False).view(np.uint8)
 
 
@@ -136,7 +138,7 @@ def inverse_of(recipe: Recipe, source: np.ndarray, nbytes: int) -> Any:
     if recipe.function.__name__ == "fill_woven":
         how = recipe.arguments
         row = [list(source.shape), [how["width"], how["size"]], [how["change"], how["mask"]]]
-        return row if source.flags.c_contiguous and how["change"] in (_AS_THEY_ARE, _BYTES, _PAIRS) else None
+        return row if source.flags.c_contiguous and how["change"] in _UNDONE else None
     return _panels_of(recipe.arguments, source, nbytes)
 
 

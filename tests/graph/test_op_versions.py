@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ovjit.graph.op import Int, Op, Str, TensorType, op, unregister
+from ovjit.graph.op import Int, Op, Str, TensorType, op
+from tests.support.records import unregister
 
 
 @pytest.fixture
