@@ -571,6 +571,11 @@ TOLD_BY_TYPE = {
         [rand(1, 2, 4), rand(1, 1, 4)],
     ),
     "difference from a number": lambda: (of(lambda x: (x - 2, x - 0.5)), [rand(2, 3)], [rand(4, 1)]),
+    "integers between fractions": lambda: (
+        of(lambda x: x.sum() + torch.arange(0.5, 2.5 * x.shape[0] - 0.5, 2.5, dtype=torch.int64)),
+        [torch.zeros(4, 2, dtype=torch.int64)],
+        [torch.zeros(5, 2, dtype=torch.int64)],
+    ),
     "difference of integers": lambda: (of(lambda x: x - 2), [torch.arange(3)], [torch.arange(5)]),
     "largest": lambda: (of(lambda x: (x.max(-1)[0], x.min(0)[0])), [rand(2, 3)], [rand(4, 1)]),
     "largest and its place": lambda: (of(lambda x: tuple(x.max(-1))), [rand(2, 3)], [rand(4, 1)]),

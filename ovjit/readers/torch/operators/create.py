@@ -59,9 +59,8 @@ def copy(n: Call, x: Any, src: Any) -> Any:
         pair = src.pair if isinstance(src, Complex) else n.complex_of(n.tensor(src)).pair
         return Complex(n.expand(pair, n.shape_of(x.pair)))
     result = n.to_type(n.tensor(src), n.dtype(x))
-    if is_static(n.shape(x)) and n.shape(result) == n.shape(x):
-        return result
-    return n.expand(result, n.shape_of(x))
+    is_same = is_static(n.shape(x)) and n.shape(result) == n.shape(x)
+    return result if is_same else n.expand(result, n.shape_of(x))
 
 
 @aten("arange", "arange.start", "arange.start_step")
@@ -74,9 +73,7 @@ def arange(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1, d
         kind = element_type(dtype) if dtype is not None else "i64" if is_integer else DEFAULT_REAL
         count = max(0, int(np.ceil((constants[1] - constants[0]) / constants[2])))
         n.limited(count, "the length of a range")
-        if (
-            not is_integer and not ELEMENT_TYPES[kind].is_real
-        ):  # how many there are is another number since 2.14
+        if not is_integer and not ELEMENT_TYPES[kind].is_real:
             import torch
 
             return n.const(torch.arange(*constants, dtype=torch.int64).numpy(), kind)
@@ -93,11 +90,16 @@ def arange(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1, d
 
 
 def _whole_steps(n: Call, start: Output, end: Output, step: Output) -> Output:
-    """Return as many integers as the float range has elements; start and step are truncated to integers."""
+    """Return integers from `start` in steps of `step`, both truncated to integers: as many as the float range
+    has elements, or, before PyTorch 2.14, as the range of the truncated numbers has."""
+    import torch
+
+    first, stop, each = (n.convert(number, "i64") for number in (start, end, step))
+    if torch.arange(1, 2.5, dtype=torch.int64).numel() == 1:
+        return n("Range", first, stop, each, output_type="i64")
     count = n("Ceiling", n("Divide", n("Subtract", end, start), step))
-    indices = n("Range", n.const(0), n.convert(n("Maximum", count, n.like(count, 0)), "i64"), n.const(1),
-               output_type="i64")  # fmt: skip
-    return n("Add", n.convert(start, "i64"), n("Multiply", indices, n.convert(step, "i64")))
+    indices = n.arange(n.convert(n("Maximum", count, n.like(count, 0)), "i64"))
+    return n("Add", first, n("Multiply", indices, each))
 
 
 @aten("linspace", "logspace")
