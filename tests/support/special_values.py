@@ -313,8 +313,7 @@ REASONS = (
     ("to boolean", "NaN", "NaN is not 0, as in C and NumPy"),
     ("softmax", "", "IEEE 754: the sum of the row is NaN, and so is each quotient"),
     ("mod", "inf", "C's fmod and Python's %: the remainder of a finite number by infinity is defined"),
-    ("exp", "NaN", "IEEE 754: NaN stays NaN"),
-    ("", "NaN", "IEEE 754: NaN stays NaN, so that a faulty value is seen at the output"),
+        ("", "NaN", "IEEE 754: NaN stays NaN, so that a faulty value is seen at the output"),
     ("is_finite", "", "subnormal numbers are finite"),
     ("gelu", "", "the limit; OpenVINO's steps go beyond the range"),
     ("erf", "", "subnormal numbers are not flushed to 0"),
@@ -372,8 +371,8 @@ An image is resized by the pixels that have a weight: a NaN or an infinity does 
 OpenVINO. Moves of elements keep the bits of NaN, but `select`, `pad` and `reverse_sequence` of f16 and bf16
 make a signalling NaN quiet.
 
-Two numbers under "given" are the operation's two inputs. Several numbers in another cell are a row of the
-result.
+Cases of one operation are divided by semicolons. Two numbers under "given" are the operation's two inputs.
+Several numbers in another cell are a row of the result.
 """
 
 
@@ -385,16 +384,18 @@ def table(theirs: list[list[str]], ours: list[list[str]]) -> str:
 
 
 def tables(differences: list[Row]) -> str:
-    """A section with a table for each reason."""
-    by_reason: dict[str, list[Row]] = {}
+    """A section with a table for each reason, and a row for each operation."""
+    by_reason: dict[str, dict[str, list[Row]]] = {}
     for row in differences:
-        by_reason.setdefault(row.why, []).append(row)
+        by_reason.setdefault(row.why, {}).setdefault(row.operation, []).append(row)
     text = ""
-    for why, some in by_reason.items():
+    for why, by_operation in by_reason.items():
         text += (
             f"\n## {why[0].upper()}{why[1:]}\n\n| operation | given | OpenVINO | ovjit |\n|---|---|---|---|\n"
         )
-        text += "".join(f"| {' | '.join(row[:4])} |\n" for row in some)
+        for operation, some in by_operation.items():
+            cells = ("; ".join(column) for column in zip(*(row[1:4] for row in some), strict=True))
+            text += f"| {operation} | {' | '.join(cells)} |\n"
     return text
 
 

@@ -14,6 +14,7 @@ import collections
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -114,11 +115,14 @@ def table() -> str:
         "",
     ]
     for key, names in rows.items():
-        lines += [f"## {key[0].upper()}{key[1:]}", "", "| module or class | objects |", "|---|---|"]
-        for owner, members in groupby(sorted(names, key=_owner), _owner):
-            lines.append(f"| `{owner}` | {', '.join(f'`{name[len(owner) + 1 :]}`' for name in members)} |")
-        lines.append("")
+        lines += [f"## {key[0].upper()}{key[1:]}", "", f"{'; '.join(_by_owner(names))}.", ""]
     return "\n".join(lines)
+
+
+def _by_owner(names: list[str]) -> Iterator[str]:
+    """`module.Class`: `one`, `other` for each module or class."""
+    for owner, members in groupby(sorted(names, key=_owner), _owner):
+        yield f"`{owner}`: {', '.join(f'`{name[len(owner) + 1 :]}`' for name in members)}"
 
 
 def _owner(name: str) -> str:
