@@ -223,19 +223,20 @@ def find(name: str, version: int) -> Op | None:
 def page() -> str:
     """The text of the page: operations by family and way, those with a note in a table of their own."""
     by_kind: dict[tuple[str, str], list[str]] = {}
-    notes = []
+    by_note: dict[tuple[str, str], list[str]] = {}
     for name, versions in listed().items():
         for version in versions:
             record = find(name, version)
             note = MISSING.get((name, version), "") if record is None else NOTES.get(name, "")
             kind = "missing" if record is None else way(record)
             if note or record is None:
-                notes.append(f"| {name} {version} | {kind} | {note} |")
+                by_note.setdefault((kind, note), []).append(f"{name} {version}")
             else:
                 by_kind.setdefault((family(record), kind), []).append(f"{name} {version}")
     lines = [_INTRODUCTION.rstrip("\n"), "", "| family | runs | operations |", "|---|---|---|"]
     lines += [f"| {room} | {kind} | {', '.join(names)} |" for (room, kind), names in sorted(by_kind.items())]
-    lines += ["", "| operation | runs | note |", "|---|---|---|", *notes]
+    lines += ["", "| operations | runs | note |", "|---|---|---|"]
+    lines += [f"| {', '.join(names)} | {kind} | {note} |" for (kind, note), names in by_note.items()]
     lines += ["", "## Differences from OpenVINO's answers", "", "| operation | ovjit |", "|---|---|"]
     lines += [f"| {name} | {text} |" for name, text in DIFFERENCES]
     return "\n".join(lines) + "\n"
