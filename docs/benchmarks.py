@@ -41,7 +41,6 @@ This page is made from the files in `bench/results` by `python -m docs.benchmark
 Each benchmark compares engines in one run, on one machine. Every engine has its own process, and one process runs at a time.
 Measurements are *interleaved*: each round runs every engine for a moment, in an order that changes from round to round.
 `ratio` is the median over rounds of the ratio of a round's medians, to OpenVINO in the same precision. Below 1 is faster.
-Ratios are more reliable than times, because a disturbance of the machine slows all engines.
 
 ## Run them
 

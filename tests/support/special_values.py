@@ -348,9 +348,7 @@ Operations get NaN, infinities, signed zeros, subnormal numbers, numbers out of 
 empty lists. These are {elements} answers of {cases} cases. The table has those that differ.
 
 Answers for real numbers are those of IEEE 754 and NumPy: NaN in gives NaN out. OpenVINO's `relu`, `clamp`
-and `max_pool` turn NaN into a number, by the CPU's minimum and maximum. So an image with a NaN has a plain
-answer in OpenVINO. In ovjit the output shows that the input is faulty. `select(is_nan(x), 0, x)` before
-them gives OpenVINO's answer.
+and `max_pool` turn NaN into a number. `select(is_nan(x), 0, x)` before them gives OpenVINO's answer.
 
 A row of `scaled_dot_product_attention` that a mask hides altogether is 0, as in PyTorch, and NaN in OpenVINO.
 Where the attention is written out with `softmax`, it is NaN in both.
