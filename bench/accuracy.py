@@ -76,8 +76,7 @@ ONNX Runtime has f32, and int8 by NNCF's version of the ONNX file. Precisions wi
 `worse` marks a row in which ovjit is worse than OpenVINO by more than 0.5 points, or by more than 0.5 %
 of perplexity: {count}. `as simulated` marks a row in which the simulation is worse by as much.
 
-[Residuals](precision.md#quantised-models) has more on the recogniser in int8. One step of an early quantizer
-changes its output by up to 30 %. Means over many lines count, not single ones.
+[Residuals](precision.md#quantised-models) explain differences in int8.
 """
 #: Tokens that a decoder gets at once before it gets one at a time.
 PREFIX = 16

@@ -92,7 +92,7 @@ DIFFERENCES = [
     ),
     ("MatMul of integers", "exact; the CPU device adds in f32, which is exact up to 2^24 only"),
     (
-        "Softmax, MVN and other functions of reals on integers",
+        "Softmax, MVN and other functions of floats on integers",
         "the nearest integer, as on the CPU device; 8-bit results saturate, 16-bit results wrap around",
     ),
     (
@@ -140,7 +140,7 @@ DIFFERENCES = [
     ("BinaryConvolution", "as specified; OpenVINO 2026's CPU device cannot run it"),
     (
         "AvgPool",
-        "elements behind the padding (rounding up) never count, and a window of them alone gives 0; "
+        "elements past the padding (rounding up) never count, and a window of them alone gives 0; "
         "OpenVINO counts them if there is padding, and gives NaN",
     ),
     (
@@ -154,7 +154,7 @@ DIFFERENCES = [
         "SegmentMax, fill_mode=LOWEST",
         "the lowest finite number of the type; OpenVINO gives minus infinity for bf16",
     ),
-    ("EmbeddingBagOffsets", "a last bag that is empty is zeros; OpenVINO reads behind the indices"),
+    ("EmbeddingBagOffsets", "a last bag that is empty is zeros; OpenVINO reads past the indices"),
     (
         "RDFT, IRDFT",
         "take -1 in signal_size, and longer signals; OpenVINO refuses both, "
