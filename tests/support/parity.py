@@ -255,11 +255,12 @@ def table() -> str:
         "function.",
         "Private modules that programs import are included. Missing builders of operations are listed in "
         "[operations.md](operations.md).",
-        "Names end in `()` if only their arguments differ. A name that several modules have stands without its "
-        "module.",
+        "Names end in `()` if only their arguments differ. A name that several modules have stands without "
+        "its module.",
         "",
+        f"{len(counts)} modules have {sum(counts.values())} names. {len(found)} of their names and arguments "
+        "differ.",
     ]
-    lines += [f"{len(counts)} modules have {sum(counts.values())} names. {len(found)} of their names and arguments differ."]
     lines += ["", "## Gaps, and why", "", "| why | difference | names |", "|---|---|---|"]
     names_by_gap: dict[tuple[str, str], set[str]] = {}
     for gap in found:

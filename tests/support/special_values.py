@@ -313,7 +313,7 @@ REASONS = (
     ("to boolean", "NaN", "NaN is not 0, as in C and NumPy"),
     ("softmax", "", "IEEE 754: the sum of the row is NaN, and so is each quotient"),
     ("mod", "inf", "C's fmod and Python's %: the remainder of a finite number by infinity is defined"),
-        ("", "NaN", "IEEE 754: NaN stays NaN, so that a faulty value is seen at the output"),
+    ("", "NaN", "IEEE 754: NaN stays NaN, so that a faulty value is seen at the output"),
     ("is_finite", "", "subnormal numbers are finite"),
     ("gelu", "", "the limit; OpenVINO's steps go beyond the range"),
     ("erf", "", "subnormal numbers are not flushed to 0"),
