@@ -69,15 +69,14 @@ with the same properties. `differs` counts the predictions that differ between t
 | w8, w4 | `nncf.compress_weights`: INT8_ASYM; INT4_SYM in groups of 16 |
 | simulated | int8 by OpenVINO with `LP_TRANSFORMS_MODE: NO`, which computes quantizers in f32 |
 
-ONNX Runtime has f32, and int8 by NNCF's version of the ONNX file.
+ONNX Runtime has f32, and int8 by NNCF's version of the ONNX file. Precisions with equal results share a row.
 
 {table}
 
 `worse` marks a row in which ovjit is worse than OpenVINO by more than 0.5 points, or by more than 0.5 %
 of perplexity: {count}. `as simulated` marks a row in which the simulation is worse by as much.
 
-[Residuals](precision.md#quantised-models) has more on the recogniser in int8. One step of an early quantizer
-changes its output by up to 30 %. Means over many lines count, not single ones.
+[Residuals](precision.md#quantised-models) explain differences in int8.
 """
 #: Tokens that a decoder gets at once before it gets one at a time.
 PREFIX = 16
@@ -279,11 +278,29 @@ def judged(measure: str, means: dict[str, float]) -> str:
     return "as simulated" if "simulated" in means and not behind("simulated") else "worse"
 
 
+def merge_equal_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a model with equal results in both engines are one row, which names all their precisions."""
+    by_result: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        key = tuple(row.get(name, "") for name in COLUMNS if name not in ("precision", "onnxruntime"))
+        if key not in by_result:
+            by_result[key] = dict(row)
+            continue
+        merged = by_result[key]
+        merged["precision"] += f", {row['precision']}"
+        figures = merged.get("onnxruntime", ""), row.get("onnxruntime", "")
+        if all(figures) and figures[0] != figures[1]:
+            figures = f"{figures[0]}, {figures[1]}", ""
+        merged["onnxruntime"] = figures[0] or figures[1]
+    return list(by_result.values())
+
+
 def page(rows: list[dict[str, Any]], seeds: list[int]) -> str:
     """docs/accuracy.md"""
     about = report.machine()
     count = sum(row["worse"] == "worse" for row in rows)
-    table = [COLUMNS, ["---"] * len(COLUMNS), *([row.get(key, "") for key in COLUMNS] for row in rows)]
+    merged = ([row.get(key, "") for key in COLUMNS] for row in merge_equal_rows(rows))
+    table = [COLUMNS, ["---"] * len(COLUMNS), *merged]
     return PAGE.format(
         seeds=" ".join(map(str, seeds)),
         about=f"{about['cpu']}, {about['cores']} cores, Python {about['python']}, {about['date'][:10]}",

@@ -204,7 +204,7 @@ than its sources. Its kernels are compiled then, and first answers take longer.
 
 `python -m bench.history compare OLD NEW` runs two commits interleaved, each run in a new process. The exit
 code is 1 if a figure of NEW is more than 3 % worse. Both the median of the ratios and their lower quartile
-must be beyond the limit, so that a disturbed round is no finding. [An example](benchmarks.md#two-commits).
+must be beyond the limit. [An example](benchmarks.md#two-commits).
 """
 
 

@@ -92,7 +92,7 @@ DIFFERENCES = [
     ),
     ("MatMul of integers", "exact; the CPU device adds in f32, which is exact up to 2^24 only"),
     (
-        "Softmax, MVN and other functions of reals on integers",
+        "Softmax, MVN and other functions of floats on integers",
         "the nearest integer, as on the CPU device; 8-bit results saturate, 16-bit results wrap around",
     ),
     (
@@ -140,7 +140,7 @@ DIFFERENCES = [
     ("BinaryConvolution", "as specified; OpenVINO 2026's CPU device cannot run it"),
     (
         "AvgPool",
-        "elements behind the padding (rounding up) never count, and a window of them alone gives 0; "
+        "elements past the padding (rounding up) never count, and a window of them alone gives 0; "
         "OpenVINO counts them if there is padding, and gives NaN",
     ),
     (
@@ -154,7 +154,7 @@ DIFFERENCES = [
         "SegmentMax, fill_mode=LOWEST",
         "the lowest finite number of the type; OpenVINO gives minus infinity for bf16",
     ),
-    ("EmbeddingBagOffsets", "a last bag that is empty is zeros; OpenVINO reads behind the indices"),
+    ("EmbeddingBagOffsets", "a last bag that is empty is zeros; OpenVINO reads past the indices"),
     (
         "RDFT, IRDFT",
         "take -1 in signal_size, and longer signals; OpenVINO refuses both, "
@@ -223,19 +223,20 @@ def find(name: str, version: int) -> Op | None:
 def page() -> str:
     """The text of the page: operations by family and way, those with a note in a table of their own."""
     by_kind: dict[tuple[str, str], list[str]] = {}
-    notes = []
+    by_note: dict[tuple[str, str], list[str]] = {}
     for name, versions in listed().items():
         for version in versions:
             record = find(name, version)
             note = MISSING.get((name, version), "") if record is None else NOTES.get(name, "")
             kind = "missing" if record is None else way(record)
             if note or record is None:
-                notes.append(f"| {name} {version} | {kind} | {note} |")
+                by_note.setdefault((kind, note), []).append(f"{name} {version}")
             else:
                 by_kind.setdefault((family(record), kind), []).append(f"{name} {version}")
     lines = [_INTRODUCTION.rstrip("\n"), "", "| family | runs | operations |", "|---|---|---|"]
     lines += [f"| {room} | {kind} | {', '.join(names)} |" for (room, kind), names in sorted(by_kind.items())]
-    lines += ["", "| operation | runs | note |", "|---|---|---|", *notes]
+    lines += ["", "| operations | runs | note |", "|---|---|---|"]
+    lines += [f"| {', '.join(names)} | {kind} | {note} |" for (kind, note), names in by_note.items()]
     lines += ["", "## Differences from OpenVINO's answers", "", "| operation | ovjit |", "|---|---|"]
     lines += [f"| {name} | {text} |" for name, text in DIFFERENCES]
     return "\n".join(lines) + "\n"

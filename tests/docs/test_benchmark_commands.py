@@ -61,7 +61,9 @@ def test_a_page_of_memory_needs_all_measurements(
     assert "--page needs all scenarios and engines" in capsys.readouterr().err
 
 
-PAGES = [page for page in doc_pages.PAGES if page.parent.name == "docs" and _COMMAND.search(page.read_text())]
+PAGES = [
+    page for page in doc_pages.PAGES if page.parent == ROOT / "docs" and _COMMAND.search(page.read_text())
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

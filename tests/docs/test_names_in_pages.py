@@ -60,6 +60,17 @@ def test_every_field_of_a_record_is_explained() -> None:
     assert len(table) > 30 and not table - fields
 
 
+def test_every_reason_of_a_copy_is_explained() -> None:
+    """The table of docs/debugging.md has each reason that a profile shows."""
+    sources = "".join(path.read_text() for path in (ROOT / "ovjit" / "planning").glob("*.py"))
+    reasons = set(re.findall(r'(?:copy_step\(.*, |self\._why = )"([^"]+)"', sources))
+    page = (ROOT / "docs" / "debugging.md").read_text()
+    table = page.partition("| reason | cause |")[2].partition("\n\n")[0]
+    explained = set(re.findall(r"^\| ([^|]+) \|", table, re.M))
+    assert len(reasons) >= 5
+    assert not reasons - explained
+
+
 def test_the_tour(tmp_path: Path) -> None:
     """It prints a graph, groups, a kernel, a plan and a profile, and its answer is right."""
     said = printed(ROOT / "docs" / "tour.py", folder=tmp_path)

@@ -22,7 +22,12 @@ def lines() -> dict[tuple[str, str], list[str]]:
     """(operation, given) -> OpenVINO's answer, ovjit's; as the page has them."""
     page = special_values.PAGE.read_text().splitlines()
     rows = [line[2:-2].split(" | ") for line in page if line[:2] == "| "]
-    return {(row[0], row[1]): row[2:] for row in rows if row[0] != "operation"}
+    return {
+        (operation, given): answers
+        for operation, *cells in rows
+        if operation != "operation"
+        for given, *answers in zip(*(cell.split("; ") for cell in cells), strict=True)
+    }
 
 
 def test_ours_are_the_same_on_every_cpu(ours: list[list[str]]) -> None:

@@ -16,7 +16,7 @@ import pkgutil
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import openvino
@@ -235,6 +235,14 @@ def _split(text: str) -> list[str]:
     return [part for part in [*parts, text[start:]] if part.strip()]
 
 
+def without_modules(names: Iterable[str]) -> list[str]:
+    """Dotted names, sorted. Those of one class or function in several modules are one, without the module."""
+    by_tail: dict[str, list[str]] = {}
+    for name in names:
+        by_tail.setdefault(re.sub(r"^(?:_?[a-z]\w*\.)+(?=[\w.]+)", "", name), []).append(name)
+    return sorted(tail if len(some) > 1 else some[0] for tail, some in by_tail.items())
+
+
 def table() -> str:
     """docs/parity.md."""
     found, counts = gaps()
@@ -247,29 +255,18 @@ def table() -> str:
         "function.",
         "Private modules that programs import are included. Missing builders of operations are listed in "
         "[operations.md](operations.md).",
-        "Names end in `()` if only their arguments differ.",
+        "Names end in `()` if only their arguments differ. A name that several modules have stands without "
+        "its module.",
         "",
-        "| module | names | gaps |",
-        "|---|---:|---:|",
+        f"{len(counts)} modules have {sum(counts.values())} names. {len(found)} of their names and arguments "
+        "differ.",
     ]
-    complete = []
-    for name, count in counts.items():
-        prefix = f"{name}." if name else ""
-        longer = [n for n in counts if n.startswith(prefix) and n != name]
-        deeper = tuple(f"{n}." for n in longer)
-        mine = [g for g in found if g.name.startswith(prefix) and not g.name.startswith(deeper)]
-        module = f"`openvino{'.' + name if name else ''}`"
-        if mine:
-            lines.append(f"| {module} | {count} | {len(mine)} |")
-        else:
-            complete.append(f"{module} ({count})")
-    lines += ["", f"Without gaps: {', '.join(complete)}."]
     lines += ["", "## Gaps, and why", "", "| why | difference | names |", "|---|---|---|"]
     names_by_gap: dict[tuple[str, str], set[str]] = {}
     for gap in found:
-        names_by_gap.setdefault((gap.reason or "**no reason**", gap.what), set()).add(f"`{gap.name}`")
+        names_by_gap.setdefault((gap.reason or "**no reason**", gap.what), set()).add(gap.name)
     lines += [
-        f"| {why} | {what} | {', '.join(sorted(names))} |"
+        f"| {why} | {what} | {', '.join(f'`{name}`' for name in without_modules(names))} |"
         for (why, what), names in sorted(names_by_gap.items())
     ]
     lines += ["", "## Answers", "", "| what | where | why |", "|---|---|---|"]
@@ -307,10 +304,13 @@ def table() -> str:
         f"Of {len(read_programs())} small programs over the API, in `tests/compat/programs/api`, all print "
         "the same with both packages but these.",
         "",
-        "| program | why it prints something else here |",
+        "| programs | why they print something else here |",
         "|---|---|",
     ]
-    lines += [f"| {name} | {reason} |" for name, (_, reason) in sorted(BETTER.items())]
+    names_by_reason: dict[str, list[str]] = {}
+    for name, (_, reason) in sorted(BETTER.items()):
+        names_by_reason.setdefault(reason, []).append(name)
+    lines += [f"| {'; '.join(names)} | {reason} |" for reason, names in names_by_reason.items()]
     lines += ["", "## Modules that are not walked", "", "| module | why |", "|---|---|"]
     lines += [f"| `openvino.{name}` | {why} |" for name, why in LEFT_OUT.items()]
     return "\n".join([*lines, ""])

@@ -313,7 +313,6 @@ REASONS = (
     ("to boolean", "NaN", "NaN is not 0, as in C and NumPy"),
     ("softmax", "", "IEEE 754: the sum of the row is NaN, and so is each quotient"),
     ("mod", "inf", "C's fmod and Python's %: the remainder of a finite number by infinity is defined"),
-    ("exp", "NaN", "IEEE 754: NaN stays NaN"),
     ("", "NaN", "IEEE 754: NaN stays NaN, so that a faulty value is seen at the output"),
     ("is_finite", "", "subnormal numbers are finite"),
     ("gelu", "", "the limit; OpenVINO's steps go beyond the range"),
@@ -349,9 +348,7 @@ Operations get NaN, infinities, signed zeros, subnormal numbers, numbers out of 
 empty lists. These are {elements} answers of {cases} cases. The table has those that differ.
 
 Answers for real numbers are those of IEEE 754 and NumPy: NaN in gives NaN out. OpenVINO's `relu`, `clamp`
-and `max_pool` turn NaN into a number, by the CPU's minimum and maximum. So an image with a NaN has a plain
-answer in OpenVINO. In ovjit the output shows that the input is faulty. `select(is_nan(x), 0, x)` before
-them gives OpenVINO's answer.
+and `max_pool` turn NaN into a number. `select(is_nan(x), 0, x)` before them gives OpenVINO's answer.
 
 A row of `scaled_dot_product_attention` that a mask hides altogether is 0, as in PyTorch, and NaN in OpenVINO.
 Where the attention is written out with `softmax`, it is NaN in both.
@@ -372,8 +369,8 @@ An image is resized by the pixels that have a weight: a NaN or an infinity does 
 OpenVINO. Moves of elements keep the bits of NaN, but `select`, `pad` and `reverse_sequence` of f16 and bf16
 make a signalling NaN quiet.
 
-Two numbers under "given" are the operation's two inputs. Several numbers in another cell are a row of the
-result.
+Cases of one operation are divided by semicolons. Two numbers under "given" are the operation's two inputs.
+Several numbers in another cell are a row of the result.
 """
 
 
@@ -385,16 +382,18 @@ def table(theirs: list[list[str]], ours: list[list[str]]) -> str:
 
 
 def tables(differences: list[Row]) -> str:
-    """A section with a table for each reason."""
-    by_reason: dict[str, list[Row]] = {}
+    """A section with a table for each reason, and a row for each operation."""
+    by_reason: dict[str, dict[str, list[Row]]] = {}
     for row in differences:
-        by_reason.setdefault(row.why, []).append(row)
+        by_reason.setdefault(row.why, {}).setdefault(row.operation, []).append(row)
     text = ""
-    for why, some in by_reason.items():
+    for why, by_operation in by_reason.items():
         text += (
             f"\n## {why[0].upper()}{why[1:]}\n\n| operation | given | OpenVINO | ovjit |\n|---|---|---|---|\n"
         )
-        text += "".join(f"| {' | '.join(row[:4])} |\n" for row in some)
+        for operation, some in by_operation.items():
+            cells = ("; ".join(column) for column in zip(*(row[1:4] for row in some), strict=True))
+            text += f"| {operation} | {' | '.join(cells)} |\n"
     return text
 
 

@@ -39,6 +39,17 @@ def test_what_is_worse(
     assert accuracy.judged(measure, means) == judged
 
 
+def test_precisions_with_equal_results_share_a_row() -> None:
+    results = (("f32", "98", "98", "98"), ("bf16", "98", "98", ""), ("int8", "97", "98", "97"))
+    rows = [
+        {"model": "mlp", "precision": precision, "ovjit": ours, "openvino": theirs, "onnxruntime": further}
+        for precision, ours, theirs, further in results
+    ]
+    merged = accuracy.merge_equal_rows(rows)
+    assert [(row["precision"], row["onnxruntime"]) for row in merged] == [("f32, bf16", "98"), ("int8", "97")]
+    assert rows[0]["precision"] == "f32"
+
+
 @pytest.mark.long
 def test_a_network_is_trained_and_measured(tmp_path) -> None:
     for name in ("torch", "sklearn", "nncf"):
