@@ -257,29 +257,24 @@ class Converted(Unmade):
 
     def make(self) -> np.ndarray:
         result = self.convert(self.source)
-        if len(self.through) == 1:
-            remember_conversion(result, self.source)
-        return result
+        return remember_conversion(result, self.source) if len(self.through) == 1 else result
 
 
 _conversions: dict[int, tuple[weakref.ref[np.ndarray], np.ndarray]] = {}
 
 
-def remember_conversion(result: np.ndarray, source: np.ndarray) -> None:
-    """Record that `result` has the elements of `source`, converted to its type, in the same order."""
+def remember_conversion(result: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """Record that `result` has the elements of `source`, converted to its type, in the same order; or those
+    of the array that `source` is an exact conversion of. Returns `result`."""
     owner = _owner(result)
+    first = conversion_of(source) if source.dtype == np.float32 and source.flags.c_contiguous else None
+    if first is not None and source.size == first[0].size and from_numpy(first[0].dtype) in HALVES:
+        source = first[0]
     if owner.size == source.size and owner.flags.c_contiguous and source.flags.c_contiguous and stays(source):
         number = id(owner)
         reference = weakref.ref(owner, lambda _: _conversions.pop(number, None))
         _conversions[number] = reference, source
-
-
-def remember_second_conversion(result: np.ndarray, array: np.ndarray) -> None:
-    """Record that `result` has the elements of `array`, converted to its type, in the same order. If `array`
-    was converted exactly, `result` is a conversion of the source of `array`."""
-    first = conversion_of(array) if array.dtype == np.float32 and array.flags.c_contiguous else None
-    if first is not None and array.size == first[0].size and from_numpy(first[0].dtype) in HALVES:
-        remember_conversion(result, first[0])
+    return result
 
 
 def conversion_of(array: np.ndarray) -> tuple[np.ndarray, int] | None:

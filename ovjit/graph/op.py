@@ -591,6 +591,18 @@ def _module_being_run() -> str:
     return "" if frame is None else frame.f_globals["__name__"]
 
 
+def unregister(record: Op) -> None:
+    """Remove an operation, so that another can be registered. Existing graphs keep their record."""
+    global generation
+    with _lock.lock:
+        versions = {k: v for k, v in _REGISTRY[record.name].items() if k != record.opset}
+        if versions:
+            _REGISTRY[record.name] = versions
+        else:
+            del _REGISTRY[record.name]
+        generation += 1
+
+
 def op(name: str, opset: int = 1, **options: Any) -> Callable[[type], Op]:
     """Class decorator: register the operation that the class's functions describe.
 

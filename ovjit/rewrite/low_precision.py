@@ -32,7 +32,7 @@ import numpy as np
 from ovjit.codegen.cpu.formats import float_types
 from ovjit.errors import OvjitError
 from ovjit.graph.byte_rows import ByteRows
-from ovjit.graph.converted import Converted, is_worth, remember_second_conversion
+from ovjit.graph.converted import Converted, is_worth, remember_conversion
 from ovjit.graph.dtypes import cast, numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
 from ovjit.graph.op import TensorType
@@ -156,9 +156,7 @@ def _cast_constant(array: np.ndarray | Converted, dtype: str) -> np.ndarray | Co
     """A constant in another type. A large array that stays in memory anyway is converted lazily."""
     if isinstance(array, Converted) or is_worth(array):
         return Converted(array, [numpy_dtype(dtype)])
-    result = cast(array, numpy_dtype(dtype))
-    remember_second_conversion(result, array)
-    return result
+    return remember_conversion(cast(array, numpy_dtype(dtype)), array)
 
 
 def _computes(node: Node) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ovjit.graph.op import Int, Op, Str, TensorType, op
-from tests.support.records import unregister
+from ovjit.graph.op import Int, Op, Str, TensorType, op, unregister
 
 
 @pytest.fixture

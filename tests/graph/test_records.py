@@ -5,9 +5,8 @@ import re
 import pytest
 
 from ovjit.errors import ModelError
-from ovjit.graph.op import Count, Index, Positive, Word, all_ops, op
+from ovjit.graph.op import Count, Index, Positive, Word, all_ops, op, unregister
 from ovjit_ops.elementwise.arithmetic import unary
-from tests.support.records import unregister
 
 
 @pytest.mark.parametrize("options", [{"epilouge": True}, {"widen": True}, {"lowers": len}])

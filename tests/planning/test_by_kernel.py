@@ -12,9 +12,8 @@ from ovjit.codegen.tensors import Tensor
 from ovjit.codegen.words import const, fma, items, splat, strided, strided_store
 from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder, Graph
-from ovjit.graph.op import Int, TensorType, op
+from ovjit.graph.op import Int, TensorType, op, unregister
 from ovjit.planning.by_kernel import by_kernel
-from tests.support.records import unregister
 from tests.support.run import run
 
 

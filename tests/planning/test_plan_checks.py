@@ -13,14 +13,13 @@ from ovjit.engine import compile_graph
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.op import Op as Record
-from ovjit.graph.op import TensorType, register
+from ovjit.graph.op import TensorType, register, unregister
 from ovjit.planning.copies import copy_kernel
 from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Lowering, plan_copy
 from ovjit.planning.plan import Constants, Planner
 from ovjit.planning.views import Buffer, View, row_major
 from tests.support.compiled import here, program_of
-from tests.support.records import unregister
 
 
 def view(*shape: int, size: int | None = None, **more: Any) -> View:
