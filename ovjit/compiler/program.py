@@ -23,7 +23,7 @@ from ovjit.forks import ForkLock, made_once
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import GUESS, IMAGE_GUESSES, check_shapes, guessed_input, is_static
+from ovjit.graph.shapes import GUESS, IMAGE_GUESSES, check_shapes, guess_input_shape, is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
 from ovjit.planning.concrete_types import NO_TWINS, concrete_types
 from ovjit.planning.growing import CapacityExceeded, Room, check_room, strides_of
@@ -136,7 +136,7 @@ class Program(LoweredGraph):
         """The trace of a plan for guessed dimensions. None if it cannot be traced."""
         if any(v.shape is None for v in self.graph.inputs):
             return None
-        return self._ahead([guessed_input(v.shape) for v in self.graph.inputs], None)
+        return self._ahead([guess_input_shape(v.shape) for v in self.graph.inputs], None)
 
     def _ahead(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Parametric | None:
         """A trace for guessed shapes. None if they cannot be planned."""
@@ -176,10 +176,10 @@ class Program(LoweredGraph):
         if not self.traced_ahead:
             return
         shapes = [v.shape for v in self.graph.inputs]
-        self.trace_ahead([guessed_input(shape, GUESS) for shape in shapes])
+        self.trace_ahead([guess_input_shape(shape, GUESS) for shape in shapes])
         if any(len(shape) == 4 and not is_static(shape[2:]) for shape in shapes):
             for image, batch in itertools.product(IMAGE_GUESSES, (1, GUESS)):
-                self.trace_ahead([guessed_input(shape, batch, image) for shape in shapes])
+                self.trace_ahead([guess_input_shape(shape, batch, image) for shape in shapes])
 
     def plan(
         self, shapes: Sequence[tuple[int, ...]], strides: Strides = NO_STRIDES, room: Room | None = None

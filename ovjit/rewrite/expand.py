@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ovjit.graph.converted import Converted
-from ovjit.graph.dtypes import HALVES, SMALL, cast, numpy_dtype, whole_between
+from ovjit.graph.dtypes import HALVES, SMALL, cast, intermediate_integer, numpy_dtype
 from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.op import Promotion
 from ovjit.rewrite.folding import fold_constants
@@ -83,7 +83,7 @@ def _promotions(graph: Graph) -> list[Rule]:
 
 def whole(w: Writer, x: Value, kind: str) -> Value:
     """Reals rounded to integers of the type `kind`: see `ovjit.graph.dtypes.whole`."""
-    x = w("Convert", w("Round", x), destination_type=whole_between(kind))
+    x = w("Convert", w("Round", x), destination_type=intermediate_integer(kind))
     if kind in ("i8", "u8"):
         limits = np.iinfo(numpy_dtype(kind))
         x = w("Clamp", x, min=float(limits.min), max=float(limits.max))

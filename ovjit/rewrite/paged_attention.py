@@ -78,7 +78,7 @@ def settle_pages(
     for node in sorted(graph.nodes, key=lambda n: n.op.role not in ("parameter", "constant")):
         if node.op.role == "parameter" and node.output in kinds:
             kind = kinds[node.output]
-            dtype, last = kind.stored
+            dtype, last = kind.array_layout
             blocks = node.output.shape[0] if node.output.shape else ANY
             attrs = {**node.attrs, "element_type": dtype, "shape": (blocks, kind.heads, *last)}
             new[node.output] = builder.add(

@@ -84,11 +84,11 @@ def _scaled_groups(last: Value, readers: Readers) -> tuple[Found, Value, list[tu
     return None if groups is None else (groups, last, steps[::-1])
 
 
-@rule(op.Reshape(Derived(_scaled_groups, "found"), value("to")))
-def group_mvn(w: Writer, node: Node, found: Any, to: Value) -> Replacement:
+@rule(op.Reshape(Derived(_scaled_groups, "match"), value("to")))
+def group_mvn(w: Writer, node: Node, match: Any, to: Value) -> Replacement:
     """Reshape(MVN(x as [N, groups, rest]), shape of x) -> GroupMVN(x), followed by the scales and offsets of
     groups"""
-    groups, normal, steps = found
+    groups, normal, steps = match
     x, rows, shape = groups["x"], groups["rows"].node, normal.shape
     if x.shape is None or shape is None or min(len(x.shape), len(shape)) < 3 or not isinstance(shape[1], int):
         return None

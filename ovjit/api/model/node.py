@@ -383,8 +383,8 @@ class Node:
         """The attributes by their names in files and in the order there, sequences as lists."""
         shown: dict[str, Any] = {}
         attrs = self._ordered_attrs()
-        if self._op.shown is not None and len(self._inputs) >= self._op.required_inputs:
-            attrs = {**attrs, **self._op.shown(attrs, [source._tensor._type for source in self._inputs])}
+        if self._op.show is not None and len(self._inputs) >= self._op.required_inputs:
+            attrs = {**attrs, **self._op.show(attrs, [source._tensor._type for source in self._inputs])}
         for name, value in attrs.items():
             if isinstance(value, tuple) or (value is None and name.endswith("shape")):
                 value = list(value or ())  # a shape of unknown rank is [] there

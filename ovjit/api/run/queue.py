@@ -113,13 +113,13 @@ class _Pool:
                     job.start(True, self.completions.address if self.quick >= _QUICK_CALLS else 0)
             except BaseException:
                 request._starting = False
-                if starting and request._job.started:  # interrupted too late: it runs
+                if starting and request._job.is_started:  # interrupted too late: it runs
                     if request._pending == SILENT and i not in self.silent:
                         self.silent.append(i)
                     raise
                 starting = False
                 self.running.pop(i, None)
-                if not request._job.started:  # `_take_over` leaves it among the pool's jobs
+                if not request._job.is_started:  # `_take_over` leaves it among the pool's jobs
                     self.workers.running.pop(request._job.address, None)
                 request._pending = NOTHING
                 request._release()
@@ -142,7 +142,7 @@ class _Pool:
             if ns and not self.completions.words[DONE_HEAD]:
                 for i in list(self.running):
                     job = self.requests[i]._job
-                    if job.queued and (alone or job.posted) and job.run_queued(even_long=alone):
+                    if job.is_queued and (alone or job.is_posted) and job.run_queued(even_long=alone):
                         return True
             try:
                 self.sleeping += 1
@@ -281,7 +281,7 @@ class _Pool:
             return
         for i in silent:  # rather than wait for a worker to wake up
             job = self.requests[i]._job
-            if job.queued and job.run_queued():
+            if job.is_queued and job.run_queued():
                 self.reap(i)
                 return
         if silent:

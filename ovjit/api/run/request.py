@@ -247,7 +247,7 @@ class InferRequest(RequestTensors):
             self._starting = False
         except BaseException:
             self._starting = False
-            if starting and self._job.started:
+            if starting and self._job.is_started:
                 raise  # interrupted too late: it runs
             self._pending = NOTHING
             self._release()
