@@ -31,7 +31,7 @@ class Options(NamedTuple):
     precision: str = "f32"
     dynamic: int = 0
     caches: tuple[str, ...] = ()
-    kept: tuple[Cache, Cache] | None = None
+    cache_storage: tuple[Cache, Cache] | None = None
     batches: bool = False
     tf32: bool = False
 
@@ -72,12 +72,12 @@ class Cache(NamedTuple):
 
     kind: str
     group: int = 0
-    asked: bool = True
+    explicit: bool = True
 
     @property
     def text(self) -> str:
         """The form in blobs."""
-        return f"{self.kind}:{self.group}" + ("" if self.asked else " by default")
+        return f"{self.kind}:{self.group}" + ("" if self.explicit else " by default")
 
     def names(self, computed: str, floats: Collection[str] = ()) -> tuple[str, ...]:
         """Storage types in order of preference, for a model that computes in the type `computed`. `floats`:
@@ -88,7 +88,7 @@ class Cache(NamedTuple):
         suffix = f":{self.group}" if self.group else ""
         half = "bf16" if plain == "bf16" else "f16"
         packed = ("u4", "u8") if self.kind == "u4" else ("u8",)
-        return (*(kind + suffix for kind in packed), half if self.asked else plain)
+        return (*(kind + suffix for kind in packed), half if self.explicit else plain)
 
 
 def caches_of(config: Mapping[str, Any]) -> tuple[Cache, Cache]:

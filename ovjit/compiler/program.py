@@ -145,7 +145,7 @@ class Program(LoweredGraph):
             return None
         before = traces.refused, self._leaves_reals
         with contextlib.suppress(MemoryError):
-            trace = self._traced(traces, shapes, room)
+            trace = self._make_trace(traces, shapes, room)
             if trace is not None:
                 return trace
         traces.refused, self._leaves_reals = before
@@ -211,7 +211,7 @@ class Program(LoweredGraph):
             plan.output_shapes = [types[v].shape for v in self.graph.outputs]
             plan.memory = self.memory
             return plan
-        planner = self._planned(types, room, strides, debug.is_on("OVJIT_CHECK"))
+        planner = self._make_planner(types, room, strides, debug.is_on("OVJIT_CHECK"))
         plan = planner.finish()
         if self.watched:
             plan.probes, plan.types = planner.probes, types
@@ -219,7 +219,7 @@ class Program(LoweredGraph):
         plan.memory = self.memory
         return plan
 
-    def _planned(
+    def _make_planner(
         self, types: Mapping[Value, Any], room: Room | None, strides: Strides = NO_STRIDES,
         proved: bool = False, tape: Tape | None = None,
     ) -> Planner:  # fmt: skip
@@ -283,7 +283,7 @@ class Program(LoweredGraph):
         assert traces is not None
         if not traces.useful:
             return None
-        trace = self._traced(traces, shapes, room)
+        trace = self._make_trace(traces, shapes, room)
         if trace is None:
             return None
         traces.add(trace)
@@ -292,7 +292,7 @@ class Program(LoweredGraph):
             traces.added(traces)
         return plan
 
-    def _traced(
+    def _make_trace(
         self, traces: Traces, shapes: Sequence[tuple[int, ...]], room: Room | None
     ) -> Parametric | None:
         tape = None
@@ -311,11 +311,11 @@ class Program(LoweredGraph):
                 except CapacityExceeded:  # a later attempt with more capacity uses these types
                     traces.outgrown, tape = (tuple(shapes), tape, types), None
                     raise
-            planner = self._planned(types, room, tape=tape)
+            planner = self._make_planner(types, room, tape=tape)
             if any(step.host is not None for step in planner.steps):
                 if tape.left_reals:  # lowerings may need these reals as constants
                     self._leaves_reals = False
-                    return self._traced(traces, shapes, room)
+                    return self._make_trace(traces, shapes, room)
                 traces.refused = "host steps are not traced"
                 return None
             planner.write_outputs()

@@ -9,7 +9,7 @@ import numpy as np
 
 from ovjit.graph.graph import Node, Replacement, Value
 from ovjit.graph.shapes import Dim, is_static
-from ovjit.rewrite.formulas import mean, root, squared
+from ovjit.rewrite.formulas import mean, root, square
 from ovjit.rewrite.pattern import (
     Derived,
     Found,
@@ -36,7 +36,7 @@ def by_root(of: Pattern, variance: Pattern) -> Pattern:
 
 
 VARIANCE = (
-    mean(squared(x - mean(x))) | mean(op.SquaredDifference(x, mean(x))) | mean(squared(x)) - squared(mean(x))
+    mean(square(x - mean(x))) | mean(op.SquaredDifference(x, mean(x))) | mean(square(x)) - square(mean(x))
 )
 MVN = op.MVN(x, value("axes"), normalize_variance=True, eps=eps, eps_mode="INSIDE_SQRT")
 
@@ -57,7 +57,7 @@ def _is_positive(node: Node, x: Value, eps: float) -> bool:
 
 
 #: x / sqrt(mean(x^2, last axis) + eps) -> RootMeanSquare(x)
-ROOT_MEAN_SQUARE = rewrite(by_root(x, mean(squared(x))), op.RootMeanSquare(x, epsilon=eps), _is_last)
+ROOT_MEAN_SQUARE = rewrite(by_root(x, mean(square(x))), op.RootMeanSquare(x, epsilon=eps), _is_last)
 #: (x - mean(x)) / sqrt(variance(x) + eps) -> MVN(x)
 NORMALIZED = rewrite(by_root(x - mean(x), VARIANCE), MVN, _is_positive)
 

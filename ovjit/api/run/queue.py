@@ -30,7 +30,7 @@ from ovjit import locks
 from ovjit.api.arguments import expect, takes
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.run.request import InferRequest
-from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, untold, wait_quietly
+from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, copy_error, wait_quietly
 from ovjit.errors import Busy, checked_index, no_such_constructor, no_such_form
 from ovjit.execution.job import LOADS_IN_ORDER
 from ovjit.execution.layout import DONE, DONE_HEAD, IDLE, STATE
@@ -87,7 +87,7 @@ class _Pool:
             try:
                 if inputs is not None:
                     request._assign(inputs, share)
-                if request._bound or request._given or not request._ready:
+                if request._bound or request._user_outputs or not request._ready:
                     request._prepare()
                 request._error = None
                 request._started = True
@@ -350,7 +350,7 @@ class _Pool:
         """Have the queue raise the request's error, unless it has one to raise."""
         error = request._error
         if error is not None:
-            request._error = untold(error)
+            request._error = copy_error(error)
             if self.error is None:
                 self.error = error
 
