@@ -22,7 +22,7 @@ class Options(NamedTuple):
     `precision`: the element type of f32 convolutions and matrix products (INFERENCE_PRECISION_HINT).
     `caches`: the types in which caches of keys and values may be stored, if different (`Cache.names`).
     `dynamic`: size of the groups in which rows are quantized before products with compressed weights
-    (DYNAMIC_QUANTIZATION_GROUP_SIZE), 0 for none. `kept`: how caches of keys and of values are stored.
+    (DYNAMIC_QUANTIZATION_GROUP_SIZE), 0 for none. `cache_storage`: how caches of keys and values are stored.
     `batches`: large batches may be computed part by part (`ovjit.rewrite.batches`). `tf32`: tensor cores may
     multiply the 19 upper bits of f32: on GPUs, if EXECUTION_MODE_HINT=PERFORMANCE is set with a precision of
     f32."""
@@ -67,8 +67,8 @@ def _name(element_type: Any) -> Any:
 
 
 class Cache(NamedTuple):
-    """The storage of keys or values: the type `kind`. `asked`: it was requested; else it is only used where
-    OpenVINO would. `group`: elements of a row of bytes that share a scale, 0: all."""
+    """The storage of keys or values: the type `kind`. `explicit`: it was requested; else it is only
+    used where OpenVINO would. `group`: elements of a row of bytes that share a scale, 0: all."""
 
     kind: str
     group: int = 0

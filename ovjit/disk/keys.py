@@ -32,14 +32,14 @@ _keys: dict[str, UserKey] = {}  # folder -> what was found there; "" -> this pro
 
 
 def user_key(explicit: bytes | str | None = None) -> bytes:
-    """`given` (bytes, or hexadecimal digits), else this user's key. See `find_key`."""
+    """`explicit` (bytes, or hexadecimal digits), else this user's key. See `find_key`."""
     return find_key(explicit).value
 
 
 def find_key(explicit: bytes | str | None = None) -> UserKey:
     """The given key, else OVJIT_KEY, else the user's file, else one of this process, with one warning.
 
-    Raises ValueError only for an invalid `given` key: less than 32 bytes, or not hexadecimal.
+    Raises ValueError only for an invalid `explicit` key: less than 32 bytes, or not hexadecimal.
     """
     if explicit is not None:
         return UserKey(_parse(explicit), True)

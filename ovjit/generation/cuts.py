@@ -64,8 +64,8 @@ _JAIS_BLANKS = "|".join(rf"\s{{{n}}}(?!\S)" for n in (512, 256, 128, 64, 32, 16,
 
 
 class Cut(NamedTuple):
-    """The meaning of a value of `tokenizer.ggml.pre`. `words`: expressions, in order. `whole`: a word that is
-    a token is used without merges. `begins`: texts begin with a special token, unless the file says
+    """The meaning of a value of `tokenizer.ggml.pre`. `words`: expressions, in order. `whole_words`: a word
+    that is a token is used without merges. `begins`: texts begin with a special token, unless the file says
     otherwise. `composed`: letters and their accents become one character."""
 
     words: tuple[str, ...] = (_GPT2,)

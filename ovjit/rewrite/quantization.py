@@ -60,8 +60,8 @@ WIDE = ("f32", "f64", "i32")
 
 class Quantized(NamedTuple):
     """A tensor as (integers - zero) * scale. `zero` and `scale` are scalars, or have the tensor's rank and an
-    element for each index of one axis. A scalar `zero` may have a fraction. `given`: a zero point that is
-    known at run time only, a byte, which is subtracted as well; or None."""
+    element for each index of one axis. A scalar `zero` may have a fraction. `runtime_zero`: a zero point that
+    is known at run time only, a byte, which is subtracted as well; or None."""
 
     integers: Value
     scale: np.ndarray
@@ -93,11 +93,11 @@ def _quantizes(node: Node) -> bool:
 
 
 class _Quantizer:
-    """The rules, and the real tensors of which the quantized form is known (`known`). `unrounded`: see
+    """The rules, and the real tensors of which the quantized form is known (`quantized`). `unrounded`: see
     `ovjit.rewrite.residuals`."""
 
-    def __init__(self, find_unrounded: frozenset[Node]) -> None:
-        self.find_unrounded = find_unrounded
+    def __init__(self, unrounded: frozenset[Node]) -> None:
+        self.unrounded = unrounded
         self.quantized: dict[Value, Quantized] = {}
         self.padded: dict[tuple, Value] = {}  # integers with a border, made once for all readers
 
@@ -218,7 +218,7 @@ class _Quantizer:
 
     def _is_unrounded(self, node: Node, x: Value) -> bool:
         """Whether a FakeQuantize of `x` gives its range only."""
-        return original(node) in self.find_unrounded and _sums_of_windows(x)
+        return original(node) in self.unrounded and _sums_of_windows(x)
 
     def _before(
         self, b: Builder, node: Node, x: Value, quantize: Callable[[Value, str], Value], readers: Uses

@@ -9,7 +9,7 @@ multiply-add.
 ONNX's QuantizeLinear, Convert(Clamp(Round(x / s) + z)), becomes Quantize(x, 1 / s, z) if `x` derives from
 integer sums: OpenVINO and ONNX Runtime multiply by 1 / s there, too. In: a graph that has been expanded and
 cleaned. Scales and offsets are multiplied in f64 and rounded once, so that sums become the right steps
-(`settled`). A Relu or Clamp within Quantize's own range is removed. Values that do not derive from integers
+(`fit_steps`). A Relu or Clamp within Quantize's own range is removed. Values that do not derive from integers
 are unchanged.
 
 A sum may have any number of terms. `linear` collects them backwards through values with a single reader. For

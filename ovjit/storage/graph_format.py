@@ -200,7 +200,7 @@ def _text(item: Any) -> str:
 
 
 class Reader:
-    """Reads values and graphs from tables. `places`: name of a section -> its bytes."""
+    """Reads values and graphs from tables. `sections`: name of a section -> its bytes."""
 
     def __init__(self, sections: Mapping[str, Any]):
         self.sections = {name: np.frombuffer(content, np.uint8) for name, content in sections.items()}

@@ -146,7 +146,7 @@ class InputSlot:
         self.own_shape: tuple[int, ...] | None = None
         self.shape: tuple[int, ...] | None = None
         self.target: Tensor | None = None  # the tensor that is set, when it is not a lent array
-        self.view: Array | None = None  # target._array when `own` was taken from it
+        self.view: Array | None = None  # target._array when `native` was taken from it
         self.batch: list[Tensor] = []  # the user's tensors, whose elements `target` takes before every run
         if self.way in (SAME, BITS) and shapes.is_static(info.shape):
             self.shape = info.shape
