@@ -377,7 +377,7 @@ def _prove(program: Program, plan: Plan, shapes: Sequence[tuple[int, ...]], room
     """Raise OvjitError unless planning these shapes anew gives the same plan, free of races. The new planning
     is traced too: it may keep extents of 1 as dimensions, whose strides do not matter."""
     tape, types = program._traced_types(shapes, room, plan.trace.made_for)
-    planner = program._planned(types, room, proved=True, tape=tape)
+    planner = program._make_planner(types, room, proved=True, tape=tape)
     anew = planner.finish(plan.arena.lay_out)
     tape.forget()
     _parametric().check_plan(plan, anew)

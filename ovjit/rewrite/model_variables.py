@@ -215,7 +215,7 @@ def _stored_in(
                 name, types = next(iter(readers)).name, "f32, f16, bf16, u8, u4"
                 raise ModelError(f"node {name!r} supports key/value cache precision {types} but gets {low}")
             return low
-        if not cache.asked and not _fused(value, following, uses):
+        if not cache.explicit and not _fused(value, following, uses):
             continue
         last = value.shape[-1] if value.shape else None
         if isinstance(last, int) and rows.group and last % rows.group:

@@ -170,7 +170,7 @@ def encode_program(
         tables["starts"] = encode(starts, data)
     plans = _Plans(code, data, hosts)
     if plan is not None:
-        tables["plan"] = plans.encoded(plan)
+        tables["plan"] = plans.encode(plan)
     return {
         "program": dump(tables),
         "words": np.array(plans.words, "<i8").tobytes(),
@@ -265,7 +265,7 @@ class _Plans:
         bodies = []
         for body in call.bodies:
             offsets = {"data_at": self.data.add(body.data)[1], "memory_at": self.data.add(body.memory)[1]}
-            bodies.append({**self.encoded(body), **offsets, "memory": body.memory.size})
+            bodies.append({**self.encode(body), **offsets, "memory": body.memory.size})
         facts = {"function": call.function, "room": int(call.room), "endless": bool(call.endless)}
         return {**facts, "bodies": bodies}
 
