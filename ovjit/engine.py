@@ -21,7 +21,7 @@ from ovjit.compiler.pass_pipeline import run_stage
 from ovjit.execution.executable import Executable
 from ovjit.execution.job import Job
 from ovjit.graph.graph import Graph
-from ovjit.graph.shapes import guessed_input
+from ovjit.graph.shapes import guess_input_shape
 
 if TYPE_CHECKING:
     from ovjit.rewrite.model_variables import Lifted
@@ -48,7 +48,7 @@ def compile_graph(graph: Graph, config: Mapping[str, Any], memory: Memory | None
     with collector.seldom():
         executable = build(graph, config, memory)
         trace = executable.program.trace_ahead()
-        plan = None if trace is None else trace.at([guessed_input(v.shape) for v in graph.inputs])
+        plan = None if trace is None else trace.at([guess_input_shape(v.shape) for v in graph.inputs])
         if plan is not None:
             executable.prepare(plan, {}, len(plan.output_shapes))
     return executable

@@ -40,7 +40,7 @@ class LoweredGraph:
         self.transposed: list[int] = []
         #: The kernels among which a plan chooses by strides.
         self._by_strides: set[Kernel] = set()
-        self.kernels = self._needed()
+        self.kernels = self._list_kernels()
         #: value -> number of groups that read it; a model output counts as one.
         self.readers = Counter(v for low in self.lowerings for v in low.group.inputs)
         self.readers.update(self.graph.outputs)
@@ -58,10 +58,10 @@ class LoweredGraph:
             packed[index] = self.constants.placed_offsets[before:]
         return packed
 
-    def _needed(self) -> list[Kernel]:
+    def _list_kernels(self) -> list[Kernel]:
         """The kernels that plans may have steps of."""
         needed = [k for lowering in self.lowerings for k in lowering.kernels]
-        used = _used(self.graph)
+        used = _list_values(self.graph)
         sizes = sorted({element_size(v.dtype) for v in used})
         needed += map(copy_kernel, sizes)
         by_strides = {kernel for lowering in self.lowerings for kernel in lowering.by_strides}
@@ -94,7 +94,7 @@ class LoweredGraph:
         return () if self.context.target.is_gpu else find_growing_axes(self.graph, pairs)
 
 
-def _used(graph: Graph) -> list[Value]:
+def _list_values(graph: Graph) -> list[Value]:
     """The values that a plan may have to copy."""
     used = [v for v, uses in graph.uses().items() if uses and v.node.op.role != "constant"]
     return [v for v in (*used, *graph.outputs) if v.dtype != "string"]

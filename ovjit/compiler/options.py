@@ -22,7 +22,7 @@ class Options(NamedTuple):
     `precision`: the element type of f32 convolutions and matrix products (INFERENCE_PRECISION_HINT).
     `caches`: the types in which caches of keys and values may be stored, if different (`Cache.names`).
     `dynamic`: size of the groups in which rows are quantized before products with compressed weights
-    (DYNAMIC_QUANTIZATION_GROUP_SIZE), 0 for none. `kept`: how caches of keys and of values are stored.
+    (DYNAMIC_QUANTIZATION_GROUP_SIZE), 0 for none. `cache_storage`: how caches of keys and values are stored.
     `batches`: large batches may be computed part by part (`ovjit.rewrite.batches`). `tf32`: tensor cores may
     multiply the 19 upper bits of f32: on GPUs, if EXECUTION_MODE_HINT=PERFORMANCE is set with a precision of
     f32."""
@@ -31,7 +31,7 @@ class Options(NamedTuple):
     precision: str = "f32"
     dynamic: int = 0
     caches: tuple[str, ...] = ()
-    kept: tuple[Cache, Cache] | None = None
+    cache_storage: tuple[Cache, Cache] | None = None
     batches: bool = False
     tf32: bool = False
 
@@ -67,17 +67,17 @@ def _name(element_type: Any) -> Any:
 
 
 class Cache(NamedTuple):
-    """The storage of keys or values: the type `kind`. `asked`: it was requested; else it is only used where
-    OpenVINO would. `group`: elements of a row of bytes that share a scale, 0: all."""
+    """The storage of keys or values: the type `kind`. `explicit`: it was requested; else it is only
+    used where OpenVINO would. `group`: elements of a row of bytes that share a scale, 0: all."""
 
     kind: str
     group: int = 0
-    asked: bool = True
+    explicit: bool = True
 
     @property
     def text(self) -> str:
         """The form in blobs."""
-        return f"{self.kind}:{self.group}" + ("" if self.asked else " by default")
+        return f"{self.kind}:{self.group}" + ("" if self.explicit else " by default")
 
     def names(self, computed: str, floats: Collection[str] = ()) -> tuple[str, ...]:
         """Storage types in order of preference, for a model that computes in the type `computed`. `floats`:
@@ -88,7 +88,7 @@ class Cache(NamedTuple):
         suffix = f":{self.group}" if self.group else ""
         half = "bf16" if plain == "bf16" else "f16"
         packed = ("u4", "u8") if self.kind == "u4" else ("u8",)
-        return (*(kind + suffix for kind in packed), half if self.asked else plain)
+        return (*(kind + suffix for kind in packed), half if self.explicit else plain)
 
 
 def caches_of(config: Mapping[str, Any]) -> tuple[Cache, Cache]:

@@ -84,7 +84,7 @@ def _keep_low(lifted: Lifted, context: Context) -> Lifted:
     from ovjit.compiler.options import caches_of
     from ovjit.rewrite.model_variables import keep_low
 
-    caches = context.options.kept or caches_of({})
+    caches = context.options.cache_storage or caches_of({})
     return keep_low(lifted, caches, context.options.precision, float_types(context.target))
 
 

@@ -23,7 +23,7 @@ from ovjit.forks import ForkLock, made_once
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import GUESS, IMAGE_GUESSES, check_shapes, guessed_input, is_static
+from ovjit.graph.shapes import GUESS, IMAGE_GUESSES, check_shapes, guess_input_shape, is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
 from ovjit.planning.concrete_types import NO_TWINS, concrete_types
 from ovjit.planning.growing import CapacityExceeded, Room, check_room, strides_of
@@ -136,7 +136,7 @@ class Program(LoweredGraph):
         """The trace of a plan for guessed dimensions. None if it cannot be traced."""
         if any(v.shape is None for v in self.graph.inputs):
             return None
-        return self._ahead([guessed_input(v.shape) for v in self.graph.inputs], None)
+        return self._ahead([guess_input_shape(v.shape) for v in self.graph.inputs], None)
 
     def _ahead(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Parametric | None:
         """A trace for guessed shapes. None if they cannot be planned."""
@@ -145,7 +145,7 @@ class Program(LoweredGraph):
             return None
         before = traces.refused, self._leaves_reals
         with contextlib.suppress(MemoryError):
-            trace = self._traced(traces, shapes, room)
+            trace = self._make_trace(traces, shapes, room)
             if trace is not None:
                 return trace
         traces.refused, self._leaves_reals = before
@@ -176,10 +176,10 @@ class Program(LoweredGraph):
         if not self.traced_ahead:
             return
         shapes = [v.shape for v in self.graph.inputs]
-        self.trace_ahead([guessed_input(shape, GUESS) for shape in shapes])
+        self.trace_ahead([guess_input_shape(shape, GUESS) for shape in shapes])
         if any(len(shape) == 4 and not is_static(shape[2:]) for shape in shapes):
             for image, batch in itertools.product(IMAGE_GUESSES, (1, GUESS)):
-                self.trace_ahead([guessed_input(shape, batch, image) for shape in shapes])
+                self.trace_ahead([guess_input_shape(shape, batch, image) for shape in shapes])
 
     def plan(
         self, shapes: Sequence[tuple[int, ...]], strides: Strides = NO_STRIDES, room: Room | None = None
@@ -211,7 +211,7 @@ class Program(LoweredGraph):
             plan.output_shapes = [types[v].shape for v in self.graph.outputs]
             plan.memory = self.memory
             return plan
-        planner = self._planned(types, room, strides, debug.is_on("OVJIT_CHECK"))
+        planner = self._make_planner(types, room, strides, debug.is_on("OVJIT_CHECK"))
         plan = planner.finish()
         if self.watched:
             plan.probes, plan.types = planner.probes, types
@@ -219,7 +219,7 @@ class Program(LoweredGraph):
         plan.memory = self.memory
         return plan
 
-    def _planned(
+    def _make_planner(
         self, types: Mapping[Value, Any], room: Room | None, strides: Strides = NO_STRIDES,
         proved: bool = False, tape: Tape | None = None,
     ) -> Planner:  # fmt: skip
@@ -283,7 +283,7 @@ class Program(LoweredGraph):
         assert traces is not None
         if not traces.useful:
             return None
-        trace = self._traced(traces, shapes, room)
+        trace = self._make_trace(traces, shapes, room)
         if trace is None:
             return None
         traces.add(trace)
@@ -292,7 +292,7 @@ class Program(LoweredGraph):
             traces.added(traces)
         return plan
 
-    def _traced(
+    def _make_trace(
         self, traces: Traces, shapes: Sequence[tuple[int, ...]], room: Room | None
     ) -> Parametric | None:
         tape = None
@@ -311,11 +311,11 @@ class Program(LoweredGraph):
                 except CapacityExceeded:  # a later attempt with more capacity uses these types
                     traces.outgrown, tape = (tuple(shapes), tape, types), None
                     raise
-            planner = self._planned(types, room, tape=tape)
+            planner = self._make_planner(types, room, tape=tape)
             if any(step.host is not None for step in planner.steps):
                 if tape.left_reals:  # lowerings may need these reals as constants
                     self._leaves_reals = False
-                    return self._traced(traces, shapes, room)
+                    return self._make_trace(traces, shapes, room)
                 traces.refused = "host steps are not traced"
                 return None
             planner.write_outputs()
@@ -377,7 +377,7 @@ def _prove(program: Program, plan: Plan, shapes: Sequence[tuple[int, ...]], room
     """Raise OvjitError unless planning these shapes anew gives the same plan, free of races. The new planning
     is traced too: it may keep extents of 1 as dimensions, whose strides do not matter."""
     tape, types = program._traced_types(shapes, room, plan.trace.made_for)
-    planner = program._planned(types, room, proved=True, tape=tape)
+    planner = program._make_planner(types, room, proved=True, tape=tape)
     anew = planner.finish(plan.arena.lay_out)
     tape.forget()
     _parametric().check_plan(plan, anew)

@@ -120,9 +120,9 @@ def write_new(path: str, *parts: Any, lasting: bool = True) -> None:
 def write_parts(descriptor: int, *parts: Any) -> None:
     """Write all of these bytes-like parts at the current position of the file."""
     for part in parts:
-        rest = memoryview(part)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        remaining = memoryview(part)
+        while remaining:
+            remaining = remaining[os.write(descriptor, remaining) :]
 
 
 def draft_in(folder: str) -> str:

@@ -182,7 +182,7 @@ def _open_claims(folder: str) -> int:
 
 
 @contextlib.contextmanager
-def _released(descriptor: int, byte: int) -> Iterator[None]:
+def _release(descriptor: int, byte: int) -> Iterator[None]:
     import fcntl
 
     try:
@@ -203,7 +203,7 @@ def claim_byte(descriptor: int, byte: int) -> contextlib.AbstractContextManager[
         return None
     except (ImportError, OSError, ValueError):  # another system, a folder without locks, no descriptor
         return contextlib.nullcontext()
-    return _released(descriptor, byte)
+    return _release(descriptor, byte)
 
 
 _lock = ForkLock("cache")

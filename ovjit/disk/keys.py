@@ -28,21 +28,21 @@ class UserKey(NamedTuple):
 
 
 _lock = ForkLock("key")
-_known: dict[str, UserKey] = {}  # folder -> what was found there; "" -> this process's own key
+_keys: dict[str, UserKey] = {}  # folder -> what was found there; "" -> this process's own key
 
 
-def user_key(given: bytes | str | None = None) -> bytes:
-    """`given` (bytes, or hexadecimal digits), else this user's key. See `find_key`."""
-    return find_key(given).value
+def user_key(explicit: bytes | str | None = None) -> bytes:
+    """`explicit` (bytes, or hexadecimal digits), else this user's key. See `find_key`."""
+    return find_key(explicit).value
 
 
-def find_key(given: bytes | str | None = None) -> UserKey:
+def find_key(explicit: bytes | str | None = None) -> UserKey:
     """The given key, else OVJIT_KEY, else the user's file, else one of this process, with one warning.
 
-    Raises ValueError only for an invalid `given` key: less than 32 bytes, or not hexadecimal.
+    Raises ValueError only for an invalid `explicit` key: less than 32 bytes, or not hexadecimal.
     """
-    if given is not None:
-        return UserKey(_parse(given), True)
+    if explicit is not None:
+        return UserKey(_parse(explicit), True)
     variable = os.environ.get("OVJIT_KEY")
     if variable:
         try:
@@ -56,46 +56,46 @@ def find_key(given: bytes | str | None = None) -> UserKey:
     except (OSError, RuntimeError) as error:
         warn_once("key", f"no key for compiled code: {error}. {_CONSEQUENCE}")
         return _passing_key()
-    known = _known.get(folder)
-    if known is not None:
-        return known
+    entry = _keys.get(folder)
+    if entry is not None:
+        return entry
     writing = os.environ.get("OVJIT_CACHE") != "0"
     with _lock.lock:
-        known = _known.get(folder)
-        if known is None:
+        entry = _keys.get(folder)
+        if entry is None:
             try:
-                known = UserKey(_kept(folder, writing), True)
+                entry = UserKey(_load_or_create(folder, writing), True)
             except FileNotFoundError:
                 if not writing:
                     return _passing_key()  # OVJIT_CACHE=0 requests it, so there is no warning
                 warn_once("key", f"no key for compiled code: {folder} cannot be made. {_CONSEQUENCE}")
-                known = _passing_key()
+                entry = _passing_key()
             except OSError as error:
                 warn_once("key", f"no key for compiled code: {error}. {_CONSEQUENCE}")
-                known = _passing_key()
-            _known[folder] = known
-    return known
+                entry = _passing_key()
+            _keys[folder] = entry
+    return entry
 
 
 _CONSEQUENCE = "Code that this process stores will be compiled again by others; OVJIT_KEY can give a key."
 
 
-def _parse(given: bytes | str) -> bytes:
-    if isinstance(given, str):
+def _parse(explicit: bytes | str) -> bytes:
+    if isinstance(explicit, str):
         try:
-            given = bytes.fromhex(given)
+            explicit = bytes.fromhex(explicit)
         except ValueError:
             raise ValueError("a key given as text must be hexadecimal digits") from None
-    if len(given) < KEY_BYTES:
-        raise ValueError(f"a key needs at least {KEY_BYTES} bytes; the given key has {len(given)}")
-    return bytes(given)
+    if len(explicit) < KEY_BYTES:
+        raise ValueError(f"a key needs at least {KEY_BYTES} bytes; the given key has {len(explicit)}")
+    return bytes(explicit)
 
 
 def _passing_key() -> UserKey:
-    return _known.setdefault("", UserKey(os.urandom(KEY_BYTES), False))
+    return _keys.setdefault("", UserKey(os.urandom(KEY_BYTES), False))
 
 
-def _kept(folder: str, writing: bool) -> bytes:
+def _load_or_create(folder: str, writing: bool) -> bytes:
     """The key in the user's folder, made when it is missing and `writing`."""
     path = os.path.join(folder, "key")
     if writing or os.path.lexists(folder):

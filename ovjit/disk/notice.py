@@ -5,11 +5,11 @@ from __future__ import annotations
 from ovjit import logs
 
 #: topic -> what the thread that was first put there
-_said: dict[str, object] = {}
+_topics: dict[str, object] = {}
 
 
 def warn_once(topic: str, message: str) -> None:
     """Log `message` as a warning unless `topic` has been warned of in this process."""
     mine = object()
-    if _said.setdefault(topic, mine) is mine:
+    if _topics.setdefault(topic, mine) is mine:
         logs.warning("%s", message)

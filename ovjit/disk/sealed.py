@@ -79,9 +79,9 @@ def read_about(kind: bytes, record: bytes) -> str:
 def _begin_of_content(kind: bytes, record: bytes) -> int:
     if len(record) < HEAD_BYTES:
         raise Damaged(f"it has {len(record)} bytes, fewer than a header")
-    found, version, about, _, _ = _HEAD.unpack_from(record)
-    if found != kind:
-        raise Damaged(f"it begins with {found!r}, not {kind!r}")
+    magic, version, about, _, _ = _HEAD.unpack_from(record)
+    if magic != kind:
+        raise Damaged(f"it begins with {magic!r}, not {kind!r}")
     if version != VERSION:
         raise Damaged(f"it has format {version}; this version of ovjit reads {VERSION}")
     if about > len(record) - HEAD_BYTES:

@@ -127,13 +127,13 @@ def entries(
 ) -> list[Entry]:
     """The files of a namespace, the most recently used first. `about(path)` describes a file; None excludes
     it. Raises OSError if the folder cannot be listed."""
-    found = []
+    result = []
     for path, status in _files(folder, space):
         text = about(path) if path.endswith(space.suffix) else None
         if text is not None:
             name = os.path.basename(path).removesuffix(space.suffix)
-            found.append(Entry(name, status.st_size, status.st_mtime, text))
-    return sorted(found, key=lambda entry: (-entry.last_used, entry.key))
+            result.append(Entry(name, status.st_size, status.st_mtime, text))
+    return sorted(result, key=lambda entry: (-entry.last_used, entry.key))
 
 
 def read_about(path: str, space: Namespace, longest: int) -> str:
@@ -158,7 +158,7 @@ def evict(
 
     Returns the bytes that are freed. Raises OSError where the folder cannot be listed.
     """
-    kept: list[tuple[float, int, str]] = []
+    files: list[tuple[float, int, str]] = []
     freed = 0
     for path, status in _files(folder, *spaces):
         draft = path.endswith(".tmp")
@@ -166,10 +166,10 @@ def evict(
         if age > _DRAFT_SECONDS if draft else max_age is not None and age > max_age:
             freed += _remove(path, status.st_size)
         elif not draft:
-            kept.append((age, status.st_size, path))
-    total = sum(size for _, size, _ in kept)
+            files.append((age, status.st_size, path))
+    total = sum(size for _, size, _ in files)
     target = limit if target is None else target
-    for _, size, path in sorted(kept, reverse=True) if total > limit else ():
+    for _, size, path in sorted(files, reverse=True) if total > limit else ():
         if total <= target:
             break
         total -= size

@@ -93,7 +93,7 @@ class Job(HostSteps):
             self.start(False)
             self.wait()
         except BaseException:
-            while self.started:
+            while self.is_started:
                 self.cancel()
                 with contextlib.suppress(OvjitError):
                     self.wait()
@@ -138,17 +138,17 @@ class Job(HostSteps):
         self._pool.submit(self)
 
     @property
-    def started(self) -> bool:
+    def is_started(self) -> bool:
         """True from when `start` has queued the job until `wait` has seen its end."""
         return self.words[runner.STATE] != IDLE
 
     @property
-    def queued(self) -> bool:
+    def is_queued(self) -> bool:
         """True until a thread begins the job."""
         return self.words[runner.STATE] == QUEUED
 
     @property
-    def posted(self) -> bool:
+    def is_posted(self) -> bool:
         """True for a job that was started with a completion queue."""
         return self.words[runner.NOTIFY] == runner.POST
 

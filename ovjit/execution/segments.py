@@ -20,7 +20,7 @@ from ovjit.execution.job import Job
 from ovjit.execution.table import Row
 from ovjit.forks import ForkLock
 from ovjit.graph.graph import Graph, Node, Value
-from ovjit.graph.shapes import guessed
+from ovjit.graph.shapes import guess_dim
 from ovjit.planning.concrete_types import concrete_types
 from ovjit.planning.partition import Cut, extent_shapes, needs_cut
 from ovjit.planning.plan import Plan
@@ -171,7 +171,7 @@ class Chain:
                 return
             remainder = remainder.following([len(v.shape) for v in remainder.cut.passed])
             try:
-                remainder.settle([tuple(map(guessed, v.shape)) for v in remainder.graph.inputs])
+                remainder.settle([tuple(map(guess_dim, v.shape)) for v in remainder.graph.inputs])
             except OvjitError:
                 return  # the guessed dimensions contradict each other: wait for real shapes
 

@@ -131,7 +131,7 @@ class States:
 
 def as_stored(value: np.ndarray, variable: Variable) -> np.ndarray:
     """`value` in the variable's stored type."""
-    if value.dtype == dtypes.numpy_dtype(variable.kept.dtype):
+    if value.dtype == dtypes.numpy_dtype(variable.storage.dtype):
         return value
     rows = variable.rows
     if rows is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.errors import OvjitError
 from ovjit.execution.states import lowest, spacious
-from ovjit.graph.shapes import GUESS, LONG_GUESS, guessed_input
+from ovjit.graph.shapes import GUESS, LONG_GUESS, guess_input_shape
 from ovjit.planning.growing import CapacityExceeded, GrowingAxis, Room
 from ovjit.records import NamedTuple
 
@@ -53,7 +53,7 @@ class StatesAhead:
         """Trace plans of a first run of size `batch`, and of a next run that appends `more` elements."""
         from ovjit.planning.concrete_types import concrete_types  # imported models do not need it
 
-        input_shapes = [guessed_input(v.shape, batch) for v in self.inputs]
+        input_shapes = [guess_input_shape(v.shape, batch) for v in self.inputs]
         states = self._guessed_beginning(input_shapes)
         if states is None:
             return

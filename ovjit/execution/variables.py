@@ -49,7 +49,7 @@ class StatefulProgram(StatesAhead):
         self.main = main
         self.variables = tuple(variables)
         #: The dtype and the shape in which each variable is stored.
-        self._stored = [(dtypes.numpy_dtype(v.kept.dtype), v.kept.shape) for v in self.variables]
+        self._stored = [(dtypes.numpy_dtype(v.storage.dtype), v.storage.shape) for v in self.variables]
         self.graph_of = graph_of
         self.public_inputs = len(main.inputs) - len(self.variables)
         self.public_outputs = len(main.outputs) - sum(v.assigned for v in self.variables)

@@ -25,20 +25,20 @@ class Charsmap:
     def __init__(self, table: bytes):
         size = int.from_bytes(table[:4], "little")
         if size % 4 or not 4 <= size <= len(table) - 4:
-            raise _damaged(f"a trie of {size} bytes does not fit the table of {len(table)}")
+            raise _make_error(f"a trie of {size} bytes does not fit the table of {len(table)}")
         units = np.frombuffer(table, "<u4", size // 4, 4)
         self._texts = table[4 + size :]
         last = int((units[units > _VALUE] & _VALUE).max(initial=0))
         if not self._texts.endswith(b"\0") or last >= len(self._texts):
             # checked here, since the package drops exceptions of normalizers
-            raise _damaged(f"the text at offset {last} is beyond {len(self._texts)} bytes")
+            raise _make_error(f"the text at offset {last} is beyond {len(self._texts)} bytes")
         self._units: list[int] = units.tolist()
         #: Characters that begin no key.
-        self._kept: set[str] = set()
+        self._unmapped: set[str] = set()
 
-    def replaced(self, text: str) -> str:
+    def replace(self, text: str) -> str:
         """The text with the longest key at each place replaced, from the left."""
-        unmapped, parts, at, begin = self._kept, list[str](), 0, 0
+        unmapped, parts, at, begin = self._unmapped, list[str](), 0, 0
         while at < len(text):
             if text[at] in unmapped:
                 at += 1
@@ -53,7 +53,7 @@ class Charsmap:
     def normalize(self, text: Any) -> None:
         """The same for a NormalizedString, as `tokenizers.normalizers.Normalizer.custom` calls it."""
         before = text.normalized
-        after = self.replaced(before)
+        after = self.replace(before)
         if after != before:
             text.clear()
             text.append(after)
@@ -67,7 +67,7 @@ class Charsmap:
                 unit = self._unit(node)
                 if unit & _LABEL != byte:
                     if end == at:
-                        self._kept.add(text[at])
+                        self._unmapped.add(text[at])
                     return longest[0], self._text(longest[1]) if longest[0] else ""
                 node = _child(unit, node)
             value = self._unit(node) if unit & _LEAF else 0
@@ -88,5 +88,5 @@ def _child(unit: int, index: int) -> int:
     return index ^ unit >> 10 << ((unit & 1 << 9) >> 6)
 
 
-def _damaged(what: str) -> OvjitError:
+def _make_error(what: str) -> OvjitError:
     return OvjitError(f"tokenizer.ggml.precompiled_charsmap is damaged: {what}")

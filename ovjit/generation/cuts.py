@@ -25,7 +25,7 @@ def _words(digits: str, blanks: str = _BLANKS, marks: str = _MARKS, short: str =
     return f"{short}{_LETTERS}|{digits}|{marks}|{blanks}"
 
 
-def _cased(digits: str, short: str) -> str:
+def _cut_cases(digits: str, short: str) -> str:
     """The same, but an upper-case letter after a lower-case one begins a word."""
     lead = r"[^\r\n\p{L}\p{N}]?"
     return (
@@ -64,12 +64,12 @@ _JAIS_BLANKS = "|".join(rf"\s{{{n}}}(?!\S)" for n in (512, 256, 128, 64, 32, 16,
 
 
 class Cut(NamedTuple):
-    """The meaning of a value of `tokenizer.ggml.pre`. `words`: expressions, in order. `whole`: a word that is
-    a token is used without merges. `begins`: texts begin with a special token, unless the file says
+    """The meaning of a value of `tokenizer.ggml.pre`. `words`: expressions, in order. `whole_words`: a word
+    that is a token is used without merges. `begins`: texts begin with a special token, unless the file says
     otherwise. `composed`: letters and their accents become one character."""
 
     words: tuple[str, ...] = (_GPT2,)
-    whole: bool = False
+    whole_words: bool = False
     begins: bool = False
     composed: bool = False
 
@@ -99,11 +99,11 @@ CUTS: Mapping[str, Cut] = {
     **_alike("bailingmoe bailingmoe2 llada-moe", Cut((_words(_ONE, rf"\s*[\r\n]|{_EACH}"),))),
     **_alike("smollm starcoder refact codeshell exaone minerva-7b mellum2", Cut((_ONE, _GPT2))),
     "command-r": Cut((_ONE, _GPT2), composed=True),
-    **_alike("gpt-4o llama4 kanana2 talkie minimax-m2", Cut((_cased(_THREE, f"(?i:{_SHORT})?"),))),
-    "tekken": Cut((_cased(_ONE, ""),), True, True),
+    **_alike("gpt-4o llama4 kanana2 talkie minimax-m2", Cut((_cut_cases(_THREE, f"(?i:{_SHORT})?"),))),
+    "tekken": Cut((_cut_cases(_ONE, ""),), True, True),
     **_alike("deepseek-v3 hunyuan-dense joyai-llm hy_v4", Cut((_THREE, _HAN, _DEEPSEEK3))),
-    "youtu": Cut((_YOUTU, _cased(_ONE, f"(?i:{_SHORT})?")), True),
-    **_alike("tiny_aya cohere2moe", Cut((r"\d{1,3}(?=(?:\d{3})*\b)", _cased(_THREE, f"(?i:{_SHORT})?")))),
+    "youtu": Cut((_YOUTU, _cut_cases(_ONE, f"(?i:{_SHORT})?")), True),
+    **_alike("tiny_aya cohere2moe", Cut((r"\d{1,3}(?=(?:\d{3})*\b)", _cut_cases(_THREE, f"(?i:{_SHORT})?")))),
     "deepseek-llm": Cut((r"[\r\n]", rf"\s?{_CASED}+", _DEEPSEEK_MARKS, r"\s+$", _EAST, r"\p{N}+")),
     "deepseek-coder": Cut((r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _EAST, _ONE)),
     "falcon": Cut((_FALCON_MARKS, _GPT2, "[0-9]{3}")),

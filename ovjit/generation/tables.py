@@ -45,7 +45,7 @@ class Tables:
             raise _wrong(name, f"one of {len(self.tokens)} token indices", str(token))
         return token
 
-    def said(self, name: str, default: bool = False) -> bool:
+    def flag(self, name: str, default: bool = False) -> bool:
         """The value of a boolean entry."""
         text = self.text(name).lower()
         return text in ("true", "1") if not default else text not in ("false", "0")
@@ -68,7 +68,7 @@ class Tables:
 
     def types(self) -> list[int]:
         """The type of each token; [] if the file does not have them."""
-        types = self._whole("token_type")
+        types = self._integers("token_type")
         if types and len(types) != len(self.tokens):
             raise OvjitError(
                 f"tokenizer.ggml.token_type has {len(types)} entries, but {len(self.tokens)} tokens exist"
@@ -77,12 +77,12 @@ class Tables:
 
     def bytes(self, name: str) -> bytes:
         """A list of bytes, which some writers store as signed ones."""
-        numbers = self._whole(name)
+        numbers = self._integers(name)
         if not all(-128 <= x < 256 for x in numbers):
             raise _wrong(name, "a list of bytes", str(numbers))
         return bytes(x & 255 for x in numbers)
 
-    def _whole(self, name: str) -> list[int]:
+    def _integers(self, name: str) -> list[int]:
         integers = self._list(name)
         for value in integers:
             if type(value) is not int:

@@ -66,7 +66,7 @@ class Tokenizer:
 
     def _ids(self, text: str, special: bool = True) -> list[int]:
         try:
-            return list(self._inner.encode(_checked(text), add_special_tokens=special).ids)
+            return list(self._inner.encode(_check(text), add_special_tokens=special).ids)
         except OvjitError:
             raise
         except Exception as error:  # of this very class
@@ -127,7 +127,7 @@ class Tokenizer:
         return self.decode([*context, *tokens])[len(self.decode(context)) :]
 
 
-def _checked(text: str) -> str:
+def _check(text: str) -> str:
     """The text. Raises OvjitError if it cannot be encoded."""
     try:
         text.encode()
@@ -296,19 +296,19 @@ def of_tables(info: Any) -> Tokenizer:
     special = [i for i, t in enumerate(types) if t in (_CONTROL, _UNKNOWN)]
     user_defined = [i for i, t in enumerate(types) if t == _OWN]
 
-    def added(numbers: Sequence[int]) -> list[Any]:
+    def add_tokens(numbers: Sequence[int]) -> list[Any]:
         return [
             tokenizers.AddedToken(tokens[i], normalized=False, rstrip=_takes_blanks(tables, tokens[i]))
             for i in numbers
         ]
 
-    inner.add_special_tokens(added(special))
-    inner.add_tokens(added(user_defined))
+    inner.add_special_tokens(add_tokens(special))
+    inner.add_tokens(add_tokens(user_defined))
     begin = tables.token("bos_token_id")
     adds = tables.text("add_bos_token")
     first: tuple[int, ...] = ()
     begins = kind == "llama" or (kind == "gpt2" and CUTS[tables.text("pre") or "default"].begins)
-    if begin is not None and (tables.said("add_bos_token") or (not adds and begins)):
+    if begin is not None and (tables.flag("add_bos_token") or (not adds and begins)):
         first = (begin,)
     numbers = (tables.token(name) for name in ("eos_token_id", "eot_token_id", "eom_token_id"))
     ends = {number for number in numbers if number is not None}
@@ -343,7 +343,7 @@ def _byte_pairs(tables: Tables, types: list[int]) -> Any:
     merges = [tuple(m.split(" ", 1)) for m in tables.texts("merges")]
     inner = tokenizers.Tokenizer(
         tokenizers.models.BPE(
-            vocab={t: i for i, t in enumerate(tables.tokens)}, merges=merges, ignore_merges=cut.whole
+            vocab={t: i for i, t in enumerate(tables.tokens)}, merges=merges, ignore_merges=cut.whole_words
         )
     )
     if cut.composed:
@@ -377,12 +377,12 @@ def _unigrams(tables: Tables, types: list[int]) -> Any:
     table = tables.bytes("precompiled_charsmap")
     if table:
         steps.append(parts.Normalizer.custom(Charsmap(table)))
-    if tables.said("remove_extra_whitespaces"):
+    if tables.flag("remove_extra_whitespaces"):
         steps += [
             parts.Replace(tokenizers.Regex(" {2,}"), " "),
             parts.Replace(tokenizers.Regex(r"\A | \z"), ""),
         ]
-    prefix = tables.said("add_space_prefix", default=True)
+    prefix = tables.flag("add_space_prefix", default=True)
     steps += [parts.Prepend(_SPACE)] if prefix else []
     inner.normalizer = parts.Sequence([*steps, parts.Replace(" ", _SPACE)])
     inner.decoder = _pieces_decoder(prefix)
@@ -421,7 +421,7 @@ def _sentence_pieces(tables: Tables, types: list[int]) -> Any:
             byte_fallback="<0x00>" in vocabulary,
         )  # fmt: skip
     )
-    prefix = tables.said("add_space_prefix", default=True)
+    prefix = tables.flag("add_space_prefix", default=True)
     parts = tokenizers.normalizers
     steps = [parts.Prepend(_SPACE)] if prefix else []
     inner.normalizer = parts.Sequence([*steps, parts.Replace(" ", _SPACE)])

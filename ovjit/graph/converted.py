@@ -19,11 +19,11 @@ _AT_ONCE = 1 << 21
 class Unmade:
     """Elements that are converted from `source` on demand, and cached while a caller has a reference."""
 
-    __slots__ = ("_made", "dtype", "shape", "source")
+    __slots__ = ("_cached", "dtype", "shape", "source")
     source: np.ndarray
     shape: tuple[int, ...]
     dtype: np.dtype
-    _made: Any
+    _cached: Any
 
     @property
     def ndim(self) -> int:
@@ -45,11 +45,11 @@ class Unmade:
 
     def array(self) -> np.ndarray:
         """The converted elements: the same array while a caller has a reference to it."""
-        result = self._made and self._made()
+        result = self._cached and self._cached()
         if result is None:
             result = self.make()
             result.flags.writeable = False
-            self._made = weakref.ref(result)
+            self._cached = weakref.ref(result)
         array: np.ndarray = result
         return array
 
@@ -72,7 +72,7 @@ class Arranged(Unmade):
         arrange: Callable[[np.ndarray], np.ndarray], transposed: bool = False, by_rows: bool = False,
     ):  # fmt: skip
         self.shape, self.dtype, self.arrange, self.transposed = shape, dtype, arrange, transposed
-        self._stored, self._made, self.by_rows = source, None, by_rows
+        self._stored, self._cached, self.by_rows = source, None, by_rows
         self.source = source.source if isinstance(source, Unmade) else source
 
     def make(self) -> np.ndarray:
@@ -118,7 +118,7 @@ class Unpacked(Unmade):
     def __init__(self, source: np.ndarray, shape: Sequence[int], element_type: str):
         self.source, self.shape, self.element_type = source, tuple(shape), element_type
         self.dtype = numpy_dtype(element_type)
-        self._made = None
+        self._cached = None
 
     def make(self) -> np.ndarray:
         return self._unpack(self.source, self.shape)
@@ -168,7 +168,7 @@ class InBlocks(Unmade):
         factors: Callable[[np.ndarray], Factors] | None = None,
     ):  # fmt: skip
         self.source, self.shape, self.dtype, self.read = source, tuple(shape), np.dtype(dtype), read
-        self.order, self.bits, self.factors, self._made = order, bits, factors, None
+        self.order, self.bits, self.factors, self._cached = order, bits, factors, None
 
     def reshape(self, shape: Sequence[int]) -> InBlocks:
         """The same elements in another shape."""
@@ -209,7 +209,7 @@ class Factored(Unmade):
     __slots__ = ("blocks",)
 
     def __init__(self, blocks: InBlocks, shape: Sequence[int]):
-        self.source, self.blocks, self.shape, self._made = blocks.source, blocks, tuple(shape), None
+        self.source, self.blocks, self.shape, self._cached = blocks.source, blocks, tuple(shape), None
         self.dtype = np.dtype(np.float32)
 
     def make(self) -> np.ndarray:
@@ -242,7 +242,7 @@ class Converted(Unmade):
             steps = steps[1:]  # f32 has all numbers of f16 and bf16
         self.through: tuple[np.dtype, ...] = steps
         self.dtype = self.through[-1]
-        self._made = None
+        self._cached = None
 
     @property
     def is_exact(self) -> bool:

@@ -205,15 +205,15 @@ def real_for(kind: str) -> str:
     return "f32" if kind in ("i8", "u8") else "f64"
 
 
-def whole_between(kind: str) -> str:
+def intermediate_integer(kind: str) -> str:
     """The intermediate integer type of a conversion from reals to integers of this type."""
     return "i64" if kind in ("u32", "i64", "u64") else "i32"
 
 
-def whole(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def round_to_integer(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Reals as integers, rounded half to even. Up to 8 bits saturate, wider ones wrap as in Convert."""
     row = ELEMENT_TYPES[from_numpy(dtype)]
-    array = cast(np.rint(array), numpy_dtype(whole_between(row.name)))
+    array = cast(np.rint(array), numpy_dtype(intermediate_integer(row.name)))
     if row.bits <= 8:
         limit = 1 << (row.bits - (row.kind == "i"))
         array = np.clip(array, -limit if row.kind == "i" else 0, limit - 1)

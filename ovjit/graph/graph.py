@@ -194,7 +194,7 @@ class Builder:
         self.replaced: list[Node] = []
         self._names: set[str] = set()
         self._numbers: dict[str, int] = {}  # name -> the next suffix to try
-        self._own: set[Node] = set()  # nodes that are in no other graph
+        self._new_nodes: set[Node] = set()  # nodes that are in no other graph
         self._finished = False
         #: Values that rules share between readers, by a key of the rule.
         self.shared: dict[Any, Value] = {}
@@ -293,7 +293,7 @@ class Builder:
             self.inputs.append(node.output)
 
     def _append_own(self, node: Node) -> Node:
-        self._own.add(node)
+        self._new_nodes.add(node)
         self._append(node)
         return node
 
@@ -309,7 +309,7 @@ class Builder:
 
     def rename(self, node: Node, name: str) -> None:
         """Rename a node of this builder. Raises ModelError if it is in a graph already."""
-        if self._finished or node not in self._own:
+        if self._finished or node not in self._new_nodes:
             raise ModelError(f"internal error: {node.name!r} is already in a graph and cannot be renamed")
         node.name = self._unique(name)
 

@@ -157,7 +157,7 @@ class Promotion(NamedTuple):
             return x
         if self.kind in dtypes.SMALL:
             return find_op("Convert").evaluate([x], {"destination_type": self.kind})[0]
-        return dtypes.whole(x, dtypes.numpy_dtype(self.kind))
+        return dtypes.round_to_integer(x, dtypes.numpy_dtype(self.kind))
 
 
 #: The opset name, in OpenVINO's files, of operations that are in no opset (option `plugin=True`).
@@ -255,7 +255,7 @@ class Declared:
     #: show the given word in capitals. Attributes of text without words are free text
     words: Mapping[str, str | Iterable[str]] = MappingProxyType({})
     #: (attributes, input types) -> attributes as `get_attributes` returns them
-    shown: Callable | None = None
+    show: Callable | None = None
     #: attributes that `get_attributes` and files list first, in this order
     shown_first: Sequence[str] = ()
     #: attribute or input name -> name in the opset builder
@@ -558,7 +558,7 @@ _REGISTRY: dict[str, dict[int, Op]] = {}
 _lock = ForkLock("registry")
 _loaded = False
 _index: op_index.Index | None = None
-_found: set[str] = set()  # names whose modules are imported
+_imported: set[str] = set()  # names whose modules are imported
 _tried = False  # whether reading the index was attempted
 #: Incremented by each change of the registry, as a key for caches that derive from it.
 generation = 0
@@ -686,7 +686,7 @@ def load_ops() -> None:
 
 def _import_op(name: str) -> None:
     """Import the modules that register versions of an operation."""
-    if _loaded or name in _found:
+    if _loaded or name in _imported:
         return
     index = _read_index()
     if index is None:
@@ -694,7 +694,7 @@ def _import_op(name: str) -> None:
         return
     for module in index.modules.get(name, ()):
         importlib.import_module(module)
-    _found.add(name)
+    _imported.add(name)
 
 
 def _read_index() -> op_index.Index | None:

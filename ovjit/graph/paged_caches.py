@@ -77,7 +77,7 @@ class CacheKind(NamedTuple):
         return self.tokens, self.size + more * self.groups
 
     @property
-    def stored(self) -> tuple[str, tuple[int, int]]:
+    def array_layout(self) -> tuple[str, tuple[int, int]]:
         """Element type and last two dimensions of the arrays that kernels take. 4-bit numbers are passed as
         bytes."""
         rows, size = self.port

@@ -33,7 +33,7 @@ GUESS, LONG_GUESS = 3, 64
 IMAGE_GUESSES = 128, 256
 
 
-def guessed(d: Dim, guess: int = GUESS) -> int:
+def guess_dim(d: Dim, guess: int = GUESS) -> int:
     """A likely value of a dimension, for work ahead of the first inference: `guess`, clamped to the
     bounds."""
     if not isinstance(d, Interval):
@@ -41,11 +41,11 @@ def guessed(d: Dim, guess: int = GUESS) -> int:
     return d.lo if d.lo >= guess else guess if d.hi is None else min(d.hi, guess)
 
 
-def guessed_input(shape: Sequence[Dim], batch: int = 1, image: int = LONG_GUESS) -> tuple[int, ...]:
+def guess_input_shape(shape: Sequence[Dim], batch: int = 1, image: int = LONG_GUESS) -> tuple[int, ...]:
     """A likely shape of an input with this batch size, where the images of inputs of rank 4 have the extents
     `image`."""
     extents = (batch, LONG_GUESS, *(image if len(shape) == 4 else LONG_GUESS for _ in shape[2:]))
-    return tuple([guessed(d, extent) for d, extent in zip(shape, extents, strict=False)])
+    return tuple([guess_dim(d, extent) for d, extent in zip(shape, extents, strict=False)])
 
 
 def is_static(shape: Sequence[Dim] | None) -> TypeGuard[tuple[int, ...]]:

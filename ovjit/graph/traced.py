@@ -30,7 +30,7 @@ MISFIT = -2
 LARGEST = 1 << 56
 
 _NEGATED = {EQUAL: UNEQUAL, LESS: AT_LEAST}
-#: LESS with swapped operands; only the keys of `_asked` have it.
+#: LESS with swapped operands; only the keys of `_compared` have it.
 _MORE = -1
 
 
@@ -42,12 +42,12 @@ class Tape:
         self.values: list[int] = list(leaves)
         self.rows: list[tuple[int, int, int, int]] = []
         self.constants: dict[int, int] = {}  # number -> its index among the values
-        self._made: dict[tuple[int, int, int], Traced] = {}
+        self._computed: dict[tuple[int, int, int], Traced] = {}
         self._decided: dict[tuple[int, int, int], bool] = {}
         #: value -> (operation, operand, constant) that computed it, for folding of constants
         self._parts: dict[int, tuple[int, int, int]] = {}
         self._applied: dict[tuple[int, int, int], Any] = {}
-        self._asked: dict[tuple[int, int, int], bool] = {}  # comparisons with ints, and their outcomes
+        self._compared: dict[tuple[int, int, int], bool] = {}  # comparisons with ints, and their outcomes
         self._extremes: dict[tuple, Any] = {}
 
         #: Whether kernels compute reals that derive from traced numbers, and whether there are any such
@@ -70,12 +70,12 @@ class Tape:
         """Add a row for an operation on two values, whose result in this trace is `number`. Equal rows are
         shared."""
         key = (what, lhs, rhs)
-        result = self._made.get(key)
+        result = self._computed.get(key)
         if result is None:
             target = len(self.values)
             self.values.append(number)
             self.rows.append((what, target, lhs, rhs))
-            result = self._made[key] = Traced(self, target, number)
+            result = self._computed[key] = Traced(self, target, number)
         return result
 
     def apply(self, what: int, value: Traced, number: int) -> Any:
@@ -106,7 +106,7 @@ class Tape:
 
     def forget(self) -> None:
         """Drop the cached numbers, which refer to the tape: breaks the reference cycles."""
-        self._made.clear()
+        self._computed.clear()
         self._applied.clear()
         self._extremes.clear()
 
@@ -197,7 +197,7 @@ def _ordering(what: int, compare: Callable[[Any, Any], bool]) -> Callable[[Trace
 
     def compare_traced(self: Traced, other: Any) -> bool:
         if type(other) is int:
-            outcome = self.tape._asked.get((what, self.node, other))
+            outcome = self.tape._compared.get((what, self.node, other))
             return self._ask(what, other) if outcome is None else outcome
         index = self._index_of(other)
         return self._beyond(compare, other) if index is None else self._decide(what, index)
@@ -294,7 +294,7 @@ class Traced:
 
     def __eq__(self, other: object) -> bool:
         if type(other) is int:
-            outcome = self.tape._asked.get((EQUAL, self.node, other))
+            outcome = self.tape._compared.get((EQUAL, self.node, other))
             return self._ask(EQUAL, other) if outcome is None else outcome
         index = self._index_of(other)
         return index is not None and self._decide(EQUAL, index)
@@ -313,7 +313,7 @@ class Traced:
     def _ask(self, what: int, number: int) -> bool:
         """Compare with an int, and add the guard."""
         outcome = self._decide(what, self.tape.constant(number))
-        self.tape._asked[what, self.node, number] = outcome
+        self.tape._compared[what, self.node, number] = outcome
         return outcome
 
     def _decide(self, what: int, index: int) -> bool:

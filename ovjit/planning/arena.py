@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovjit.planning.constants import aligned
+from ovjit.planning.constants import align_up
 from ovjit.planning.views import Buffer
 
 #: Number of steps of a span. Placed buffers are indexed by span.
@@ -17,7 +17,7 @@ def assign_offsets(buffers: list[Buffer], alignment: int) -> int:
     spans: dict[int, list[Buffer]] = {}  # index of a span -> placed buffers that are alive in it
     total = 0
     for buffer in sorted(buffers, key=lambda b: (-b.size, b.first)):
-        size = aligned(max(buffer.size, 1), alignment)
+        size = align_up(max(buffer.size, 1), alignment)
         span_range = range(buffer.first // SPAN, buffer.last // SPAN + 1)
         near = {id(other): other for span in span_range for other in spans.get(span, ())}.values()
         beside = [b for b in near if b.first <= buffer.last and buffer.first <= b.last]
@@ -25,7 +25,7 @@ def assign_offsets(buffers: list[Buffer], alignment: int) -> int:
         for other in sorted(beside, key=lambda b: b.offset):
             if other.offset - offset >= size:
                 break
-            offset = max(offset, aligned(other.offset + max(other.size, 1), alignment))
+            offset = max(offset, align_up(other.offset + max(other.size, 1), alignment))
         buffer.offset = offset
         for span in span_range:
             spans.setdefault(span, []).append(buffer)

@@ -148,7 +148,7 @@ class Constants:
             self.sizes[offset] = array.nbytes
             if steers(array):
                 self.steering.append((offset, array.nbytes))
-            self.size = aligned(self.size + array.nbytes)
+            self.size = align_up(self.size + array.nbytes)
         self.placed_offsets.append(offset)
         return self.at(offset)
 
@@ -223,7 +223,7 @@ class Constants:
         in_threads(tasks)
         for offset, array in self.arrays:
             # padding is deterministic; written last, when threads have touched the pages
-            memory[offset + array.nbytes : aligned(offset + array.nbytes)] = 0
+            memory[offset + array.nbytes : align_up(offset + array.nbytes)] = 0
             source = array.source if isinstance(array, Filling) else array
             recipe = array.recipe if isinstance(array, Filling) else Recipe(fill_copy, {})
             if source is not None and recipe is not None and not is_mapped(source):
@@ -374,5 +374,5 @@ def aligned_bytes(size: int) -> np.ndarray:
     return raw[start : start + size]
 
 
-def aligned(n: int, alignment: int = ALIGNMENT) -> int:
+def align_up(n: int, alignment: int = ALIGNMENT) -> int:
     return (n + alignment - 1) // alignment * alignment

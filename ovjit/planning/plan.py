@@ -22,7 +22,7 @@ from ovjit.planning.constants import ALIGNMENT as ALIGNMENT
 from ovjit.planning.constants import Constants as Constants
 from ovjit.planning.constants import Filling as Filling
 from ovjit.planning.constants import Panels as Panels
-from ovjit.planning.constants import aligned, is_native
+from ovjit.planning.constants import align_up, is_native
 from ovjit.planning.constants import aligned_bytes as aligned_bytes
 from ovjit.planning.constants import element_size as element_size
 from ovjit.planning.plan_steps import Plan as Plan
@@ -304,8 +304,8 @@ class Planner(ValueViews):
         plan.arena_size = lay_out(self.used_buffers())
         if self.trace is not None:
             check_races(self, plan.arena_size)
-        plan.scratch_size = aligned(self.scratch + 4096)
-        plan.scratch_offset = aligned(plan.arena_size)
+        plan.scratch_size = align_up(self.scratch + 4096)
+        plan.scratch_offset = align_up(plan.arena_size)
         plan.words = [_resolve(step.args) for step in self.steps]
         if debug.flag("OVJIT_INTERP") == "kernels":
             plan.pieces = [[self._piece(a) for a in s.args if isinstance(a, Ptr)] for s in self.steps]

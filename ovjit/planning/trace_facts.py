@@ -72,7 +72,7 @@ class TraceFacts:
         unchecked."""
         self = cls.__new__(cls)
         axes = facts["places"]
-        self.growing_axes = None if axes is None else tuple(GrowingAxis(*place) for place in axes.tolist())
+        self.growing_axes = None if axes is None else tuple(GrowingAxis(*axis) for axis in axes.tolist())
         self.steps = steps
         self.data = aligned_bytes(facts["data"].size)
         self.data[:] = facts["data"]

@@ -146,7 +146,7 @@ def _body(graph: Graph, batches: Collection[Value], count: int, part: int) -> Gr
         else:
             inputs = [new[v] for v in node.inputs]
             if node.output in batches and node.op.dims_input >= 0:
-                _shorten(builder, node, inputs, count, part)
+                _set_batch_size(builder, node, inputs, count, part)
             same = node.output not in batches
             result = builder.copy(node, inputs, [v.type for v in node.outputs] if same else None).outputs
         for old, now in zip(node.outputs, result, strict=True):
@@ -157,7 +157,7 @@ def _body(graph: Graph, batches: Collection[Value], count: int, part: int) -> Gr
     return builder.finish(new[v] for v in graph.outputs)
 
 
-def _shorten(builder: Builder, node: Node, inputs: list[Value], count: int, part: int) -> None:
+def _set_batch_size(builder: Builder, node: Node, inputs: list[Value], count: int, part: int) -> None:
     """In the input that lists the output's dimensions, replace a first dimension `count` by `part`."""
     index = node.op.dims_input
     dims = node.inputs[index].type.value

@@ -34,7 +34,7 @@ from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import is_static
 from ovjit.graph.stored_floats import FLOAT_BITS, bits_of, codebook, integer_levels, levels_of
 from ovjit.records import NamedTuple
-from ovjit.rewrite.conversions import converts, unconverted
+from ovjit.rewrite.conversions import converts, skip_convert
 from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.writer import Writer
@@ -270,7 +270,7 @@ def stored_weights(value: Value, transposed: bool, precision: str) -> Stored | N
         return None  # a product of depth 0 is 0
     node = value.node
     if converts(node, of=("f16",)):
-        return _halves(node.inputs[0].constant, transposed, precision)
+        return _store_f16(node.inputs[0].constant, transposed, precision)
     integers = next(scaled_integers(value), None)
     if integers is None:
         return None
@@ -310,7 +310,7 @@ def scaled_integers(
             yield *integers, scale
 
 
-def _halves(array: np.ndarray | None, transposed: bool, precision: str) -> Stored | None:
+def _store_f16(array: np.ndarray | None, transposed: bool, precision: str) -> Stored | None:
     """A matrix of f16, with scales of 1. None if products are in bf16, whose weights are as small."""
     if array is None or precision != "f32":
         return None
@@ -350,7 +350,7 @@ def exact_constant(value: Value) -> np.ndarray | None:
     if (reshaped := _RESHAPED.first(value)) is not None:
         inner = exact_constant(reshaped["x"])
         return None if inner is None or not is_static(value.shape) else inner.reshape(value.shape)
-    value = unconverted(value)
+    value = skip_convert(value)
     if _RESHAPED.matches(value):
         return exact_constant(value)
     stored = value.stored
@@ -423,7 +423,7 @@ def _named(value: Value) -> tuple[np.ndarray | Unpacked, str, None] | None:
     levels = None if book is None else _levels_in(book["table"])
     if book is None or levels is None:
         return None
-    indices = unconverted(book["indices"])
+    indices = skip_convert(book["indices"])
     if _are_nibbles(indices, levels):
         return indices.stored, codebook(levels, 4), None  # type: ignore[return-value]
     array = indices.constant if ELEMENT_TYPES[indices.dtype].kind in "iu" else None

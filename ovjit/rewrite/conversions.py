@@ -17,6 +17,6 @@ def converts(node: Node, of: Collection[str] | None = None, to: Collection[str] 
     return (of is None or node.inputs[0].dtype in of) and (to is None or node.output.dtype in to)
 
 
-def unconverted(value: Value) -> Value:
+def skip_convert(value: Value) -> Value:
     """The input of the Convert that computes the value, or the value itself."""
     return value.node.inputs[0] if converts(value.node) else value

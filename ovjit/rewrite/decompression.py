@@ -15,7 +15,7 @@ import numpy as np
 from ovjit.graph.converted import in_f32
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.rewrite.conversions import converts, unconverted
+from ovjit.rewrite.conversions import converts, skip_convert
 from ovjit.rewrite.pattern import op, value
 from ovjit.rewrite.rules import rule
 
@@ -49,7 +49,7 @@ def _is_stored(value: Value) -> bool | None:
 
 def _indices(value: Value) -> Value | None:
     """The constant of unsigned integers of at most 8 bits that the indices are, possibly converted."""
-    source = unconverted(value)
+    source = skip_convert(value)
     stored = ELEMENT_TYPES[source.dtype]
     return source if source.stored is not None and stored.kind == "u" and stored.bits <= 8 else None
 
@@ -57,22 +57,22 @@ def _indices(value: Value) -> Value | None:
 @rule(op.Convert(value("half"), destination_type="f32"))
 def decompress(b: Builder, node: Node, half: Value) -> Value | None:
     """Convert(chain: f16, f32) -> the chain in f32"""
-    return _wide(b, half, node) if half.dtype in HALVES and _is_stored(half) else None
+    return _to_f32(b, half, node) if half.dtype in HALVES and _is_stored(half) else None
 
 
-def _wide(b: Builder, value: Value, end: Node) -> Value:
+def _to_f32(b: Builder, value: Value, end: Node) -> Value:
     """`value` of a chain, in f32."""
     node, attrs = value.node, value.node.attrs
     if value.constant is not None:
         return b.constant(in_f32(value.constant))
     first, *others = node.inputs
     if _ARITHMETIC.fits(node.op):
-        operands = [_wide(b, v, end) if array is None else b.constant(array) for v, array in _sides(node)]
+        operands = [_to_f32(b, v, end) if array is None else b.constant(array) for v, array in _sides(node)]
     elif not converts(node):
-        operands = [_wide(b, first, end), *(_copy_constant(b, v, end) for v in others)]
+        operands = [_to_f32(b, first, end), *(_copy_constant(b, v, end) for v in others)]
     elif first.stored is None or ELEMENT_TYPES[first.dtype].bits > 16:
         array = _fold(value)
-        return _wide(b, first, end) if array is None else b.constant(array)
+        return _to_f32(b, first, end) if array is None else b.constant(array)
     else:
         operands, attrs = [b.constant(first.stored, first.dtype)], {"destination_type": "f32"}
         if first.dtype == "nf4" and value.dtype in HALVES:  # the only stored type that f16 rounds
@@ -82,7 +82,7 @@ def _wide(b: Builder, value: Value, end: Node) -> Value:
 
 def _copy_constant(b: Builder, value: Value, end: Node) -> Value:
     """A copy of a constant, or of a converted constant, in its own type."""
-    first = unconverted(value)
+    first = skip_convert(value)
     constant = b.constant(first.stored, first.dtype)
     if first is value:
         return constant
@@ -92,7 +92,7 @@ def _copy_constant(b: Builder, value: Value, end: Node) -> Value:
 def _sides(node: Node) -> list[tuple[Value, np.ndarray | None]]:
     """The operands of a product or difference. Operands that are smaller than the result and computed are
     returned with their elements."""
-    small = (v.shape != node.output.shape and unconverted(v).stored is None for v in node.inputs)
+    small = (v.shape != node.output.shape and skip_convert(v).stored is None for v in node.inputs)
     return [(v, _fold(v) if some else None) for v, some in zip(node.inputs, small, strict=True)]
 
 

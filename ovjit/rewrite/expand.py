@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ovjit.graph.converted import Converted
-from ovjit.graph.dtypes import HALVES, SMALL, cast, numpy_dtype, whole_between
+from ovjit.graph.dtypes import HALVES, SMALL, cast, intermediate_integer, numpy_dtype
 from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.op import Promotion
 from ovjit.rewrite.folding import fold_constants
@@ -57,7 +57,7 @@ def compute_halves_in_f32(w: Writer, node: Node) -> Any:
 
 @rule(operation(lambda record: True)(...), quick=lambda node, _: _promotion(node))
 def compute_in_promotion(w: Writer, node: Node) -> Any:
-    """Softmax(x: i8) -> whole(Softmax(Convert(x, f32)), i8)"""
+    """Softmax(x: i8) -> round_to(Softmax(Convert(x, f32)), i8)"""
     promotion = _promotion(node)
     return _compute_in(w, node, promotion.real, promotion.concerns) if promotion is not None else None
 
@@ -81,9 +81,9 @@ def _promotions(graph: Graph) -> list[Rule]:
     return rules
 
 
-def whole(w: Writer, x: Value, kind: str) -> Value:
-    """Reals rounded to integers of the type `kind`: see `ovjit.graph.dtypes.whole`."""
-    x = w("Convert", w("Round", x), destination_type=whole_between(kind))
+def round_to(w: Writer, x: Value, kind: str) -> Value:
+    """Reals rounded to integers of the type `kind`: see `ovjit.graph.dtypes.round_to_integer`."""
+    x = w("Convert", w("Round", x), destination_type=intermediate_integer(kind))
     if kind in ("i8", "u8"):
         limits = np.iinfo(numpy_dtype(kind))
         x = w("Clamp", x, min=float(limits.min), max=float(limits.max))
@@ -115,7 +115,7 @@ def _compute_in(w: Writer, node: Node, real: str, concerns: Callable[[int, str],
 
 def _back(w: Writer, x: Value, kind: str) -> Value:
     floats = kind in HALVES or kind in SMALL
-    return w("Convert", x, destination_type=kind) if floats else whole(w, x, kind)
+    return w("Convert", x, destination_type=kind) if floats else round_to(w, x, kind)
 
 
 def _convert_to(w: Writer, x: Value, kind: str) -> Value:

@@ -34,7 +34,7 @@ _PRODUCT = op.MatMul(value("x"), value("weights"), transpose_a=lambda transposed
 _SLICE = op.Slice(value("x"), constant("start"), constant("stop"), constant("step"), constant("axis"))
 _SPLIT = op["Split VariadicSplit"](value("x"), constant("axis"), ...)
 _SCATTERED = op.ScatterElementsUpdate(
-    value("data"), value("places"), value("weights"), constant("along"),
+    value("data"), value("indices"), value("weights"), constant("along"),
     reduction=lambda how: how in ("none", None),
 )  # fmt: skip
 _SHARE = op.Transpose(_SCATTERED.named("scattered"), constant("order"))
@@ -44,7 +44,7 @@ _CHOSEN = op.TopK(..., axis=lambda axis: axis in (1, -1))
 class _Router(NamedTuple):
     """The chosen experts of each row [T, K], their weights [T, K], and the number of experts."""
 
-    places: Value
+    indices: Value
     weights: Value
     experts: int
 
@@ -64,11 +64,11 @@ def choose_experts(w: Writer, node: Node, multiplied: Value, share: Value, axis:
     if not _fits(outputs, multiplied, share, router):
         return None
     try:
-        rows = _Rows(w, router).made(outputs)
+        rows = _Rows(w, router).get(outputs)
     except _Refused:
         return None
     weights = w("Reshape", router.weights, [-1, 1, 1], special_zero=False)
-    chosen, width = router.places.shape[1], outputs.shape[2]
+    chosen, width = router.indices.shape[1], outputs.shape[2]
     parts = w("Reshape", w("Multiply", rows, weights), [-1, chosen, width], special_zero=False)
     out = w("ReduceSum", parts, [1], keep_dims=False)
     if reshaped is None:
@@ -93,23 +93,23 @@ def _fits(outputs: Value, multiplied: Value, share: Value, router: _Router) -> b
 
 def _router(share: Value) -> _Router | None:
     """The chosen experts and their weights from which the shares [E, T, 1] are computed."""
-    bindings = _SHARE.first(_behind(share, _MOVED))
+    bindings = _SHARE.first(_find_source(share, _MOVED))
     if bindings is None or np.ravel(bindings["order"].constant).tolist() != [1, 0]:
         return None
-    indices, weights, shape = bindings["places"], bindings["weights"], bindings["scattered"].shape
+    indices, weights, shape = bindings["indices"], bindings["weights"], bindings["scattered"].shape
     if any(v is None or len(v) != 2 for v in (shape, indices.shape, weights.shape)):
         return None
     chosen, experts = indices.shape[1], shape[1]
     along = int(np.ravel(bindings["along"].constant)[0]) in (1, -1)
-    distinct = _CHOSEN.matches(_behind(indices, _CONVERTED).node.outputs[0])
+    distinct = _CHOSEN.matches(_find_source(indices, _CONVERTED).node.outputs[0])
     if not (isinstance(experts, int) and isinstance(chosen, int) and weights.shape[1] == chosen):
         return None
-    start = _behind(bindings["data"], _SPREAD).constant
+    start = _find_source(bindings["data"], _SPREAD).constant
     empty = start is not None and not np.any(start)
     return _Router(indices, weights, experts) if along and distinct and empty else None
 
 
-def _behind(source: Value, pattern: Pattern) -> Value:
+def _find_source(source: Value, pattern: Pattern) -> Value:
     """The source of a chain of operations that match the pattern."""
     while (bindings := pattern.first(source)) is not None:
         source = bindings["x"]
@@ -130,21 +130,21 @@ class _Rows:
 
     def __init__(self, w: Writer, router: _Router):
         self.w, self.router = w, router
-        self.known: dict[int, Any] = {}
-        flat = w("Reshape", router.places, [-1], special_zero=False)
+        self.rows: dict[int, Any] = {}
+        flat = w("Reshape", router.indices, [-1], special_zero=False)
         self.names = flat if flat.dtype == "i64" else w("Convert", flat, destination_type="i64")
 
-    def made(self, source: Value) -> Value:
+    def get(self, source: Value) -> Value:
         """The rows that replace `source`."""
-        rows = self.known.get(id(source))
+        rows = self.rows.get(id(source))
         if rows is None:
-            rows = self.known[id(source)] = self._repeat_rows(source) or self._made_by(source)
+            rows = self.rows[id(source)] = self._repeat_rows(source) or self._made_by(source)
         return rows
 
     def _repeat_rows(self, source: Value) -> Value | None:
         """The rows of a value that is the same for all experts: each row is repeated K times. None for
         others."""
-        shape, tiled = source.shape, _TILED.first(_behind(source, _MOVED))
+        shape, tiled = source.shape, _TILED.first(_find_source(source, _MOVED))
         if shape is None or len(shape) != 3 or not isinstance(shape[2], int):
             return None
         if tiled is not None:
@@ -160,7 +160,7 @@ class _Rows:
             return None
         if len(rows.shape) not in (2, 3):
             return None
-        w, (count, chosen) = self.w, self.w.shape(self.router.places)
+        w, (count, chosen) = self.w, self.w.shape(self.router.indices)
         each = w("Reshape", rows, [-1, 1, shape[2]], special_zero=False)
         each = w("Broadcast", each, [count, chosen, shape[2]], mode="numpy")
         return w("Reshape", each, [-1, 1, shape[2]], special_zero=False)
@@ -174,7 +174,7 @@ class _Rows:
         if part is not None:
             if len(source.shape or ()) != 3 or np.ravel(part["axis"].constant).tolist() not in ([2], [-1]):
                 raise _Refused
-            outs = self.w.outputs(node.op, self.made(part["x"]), *node.inputs[1:], **node.attrs)
+            outs = self.w.outputs(node.op, self.get(part["x"]), *node.inputs[1:], **node.attrs)
             return outs[source.index]
         if node.op.scalar is None or not node.inputs or len(node.outputs) != 1:
             raise _Refused
@@ -182,7 +182,7 @@ class _Rows:
 
     def _operand(self, source: Value) -> Value:
         if not _is_fixed(source):
-            return self.made(source)
+            return self.get(source)
         shape = source.shape
         if shape is not None and len(shape) == 3 and shape[0] == self.router.experts > 1:
             if shape[1] != 1:
@@ -204,4 +204,4 @@ class _Rows:
             raise _Refused
         if next(scaled_integers(table), None) is not None and not (transposed and fits_rows(table)):
             raise _Refused
-        return self.w("MatMul", self.made(x), self._gather(table), transpose_a=False, transpose_b=transposed)
+        return self.w("MatMul", self.get(x), self._gather(table), transpose_a=False, transpose_b=transposed)

@@ -21,7 +21,7 @@ def mean(of: Pattern) -> Pattern:
     return op.ReduceMean(of, anything, keep_dims=True).let(axes=_axes)
 
 
-def squared(of: Pattern) -> Pattern:
+def square(of: Pattern) -> Pattern:
     return of**2.0 | of * of
 
 

@@ -193,7 +193,7 @@ def _steps(value: Value) -> Steps | None:
     maker = value.node
     if (read := _BY_MAKER.get(maker.op.name)) is not None:
         return read(maker) if is_static(value.shape) else None
-    integers = _whole(value)
+    integers = _integers_of(value)
     return None if integers is None else (integers, np.ones(()))
 
 
@@ -267,13 +267,13 @@ def range_steps(
 
 def _from_integers(maker: Node) -> Steps | None:
     for real, factor in (maker.inputs, maker.inputs[::-1]):
-        integers, scale = _whole(real), plain_constant(factor)
+        integers, scale = _integers_of(real), plain_constant(factor)
         if integers is not None and scale is not None:
             return _spread((integers, scale), maker)
     return None
 
 
-def _whole(value: Value) -> np.ndarray | None:
+def _integers_of(value: Value) -> np.ndarray | None:
     """The numbers of Convert(integers) or Subtract(Convert(integers), zero). None unless they are
     integers."""
     stored = stored_integers(value)

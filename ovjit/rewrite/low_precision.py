@@ -266,7 +266,7 @@ def stored_type(of: TensorType, low: str) -> TensorType:
     return TensorType(low, of.shape) if rows is None else rows.in_bytes(of)
 
 
-def narrowed(b: Builder, value: Value, low: str, name: str = "") -> Value:
+def convert_down(b: Builder, value: Value, low: str, name: str = "") -> Value:
     """The f32 `value` converted to `low`."""
     rows, name = ByteRows.of(low), f"{name or value.node.name}/{low}"
     if rows is not None:
@@ -274,7 +274,7 @@ def narrowed(b: Builder, value: Value, low: str, name: str = "") -> Value:
     return b.add("Convert", [value], {"destination_type": low}, name=name).output
 
 
-def widened(b: Builder, value: Value, low: str, name: str, fresh: Sequence[Value] = ()) -> Value:
+def convert_up(b: Builder, value: Value, low: str, name: str, fresh: Sequence[Value] = ()) -> Value:
     """`value`, stored as `low`, converted to f32. `fresh`: the rows just appended to it, not yet rounded."""
     rows = ByteRows.of(low)
     if rows is not None:
@@ -343,7 +343,7 @@ def store_caches(graph: Graph, low: str) -> Graph:
         arguments = [_convert_to_low(b, v, stored, low) for v in inputs]
         types = [stored_type(v.type, low) for v in node.outputs]
         (result,) = b.instead(node, arguments, types=types, lowered=True)
-        real = widened(b, result, low, node.name, () if rows is None else _fresh(b, node, inputs, stored))
+        real = convert_up(b, result, low, node.name, () if rows is None else _fresh(b, node, inputs, stored))
         stored[real] = result
         return [real]
 
@@ -387,7 +387,7 @@ def _convert_to_low(b: Builder, value: Value, stored: dict[Value, Value], low: s
     """`value` in the lower type. Values that are not f32 are returned unchanged."""
     if value.dtype != "f32" or value in stored:
         return stored.get(value, value)
-    return narrowed(b, value, low)
+    return convert_down(b, value, low)
 
 
 def _narrows(node: Node, low: str) -> bool:

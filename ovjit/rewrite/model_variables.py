@@ -19,7 +19,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into, makers
 from ovjit.graph.op import TensorType
 from ovjit.records import NamedTuple
-from ovjit.rewrite.low_precision import carries, narrowed, part_of, stored_type, widened
+from ovjit.rewrite.low_precision import carries, convert_down, convert_up, part_of, stored_type
 from ovjit.rewrite.pattern import anything, constant, op, values
 
 
@@ -37,7 +37,7 @@ class Variable(NamedTuple):
     role: str = ""
 
     @property
-    def kept(self) -> TensorType:
+    def storage(self) -> TensorType:
         """The type of the stored value."""
         declared = TensorType(self.dtype, self.shape)
         return declared if self.stored == self.dtype else stored_type(declared, self.stored)
@@ -174,14 +174,14 @@ def keep_low(lifted: Lifted, caches: tuple[Cache, Cache], computed: str, floats:
             attrs = {**node.attrs, "element_type": kind.dtype, "shape": kind.shape}
             parameter = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins).output
             kept_as[node.output] = parameter
-            new[node.output] = widened(builder, parameter, low, node.name)
+            new[node.output] = convert_up(builder, parameter, low, node.name)
         else:
             copy_into(new, builder, node)
     outputs = [new[v] for v in main.outputs]
     for k, (low, _) in chosen.items():
         if low != "f32":
             at = output_of[k]
-            outputs[at] = narrowed(builder, outputs[at], low, main.outputs[at].node.name)
+            outputs[at] = convert_down(builder, outputs[at], low, main.outputs[at].node.name)
     result = builder.finish(outputs, [kept_as.get(v) or new[v] for v in main.inputs])
     variables = tuple(
         v._replace(stored=chosen[k][0], role=chosen[k][1]) if k in chosen else v
@@ -215,7 +215,7 @@ def _stored_in(
                 name, types = next(iter(readers)).name, "f32, f16, bf16, u8, u4"
                 raise ModelError(f"node {name!r} supports key/value cache precision {types} but gets {low}")
             return low
-        if not cache.asked and not _fused(value, following, uses):
+        if not cache.explicit and not _fused(value, following, uses):
             continue
         last = value.shape[-1] if value.shape else None
         if isinstance(last, int) and rows.group and last % rows.group:

@@ -78,7 +78,7 @@ def settle_pages(
     for node in sorted(graph.nodes, key=lambda n: n.op.role not in ("parameter", "constant")):
         if node.op.role == "parameter" and node.output in kinds:
             kind = kinds[node.output]
-            dtype, last = kind.stored
+            dtype, last = kind.array_layout
             blocks = node.output.shape[0] if node.output.shape else ANY
             attrs = {**node.attrs, "element_type": dtype, "shape": (blocks, kind.heads, *last)}
             new[node.output] = builder.add(
@@ -239,7 +239,7 @@ _GUARDED = (6, 14, 15, 27, 16, 26, 3)
 _EVICTED = (3, 5, 6, 7, 8, 21, 22, 23, 24)
 
 
-def _guarded(layer: Node) -> tuple[Value, ...]:
+def _guarded_inputs(layer: Node) -> tuple[Value, ...]:
     return tuple(layer.inputs[i] for i in (*_GUARDED, *_EVICTED))
 
 
@@ -271,7 +271,7 @@ class _Work:
         self._ordered = list(layers)
         #: Values with readers.
         self.read = read
-        self._made: dict[tuple[Any, ...], Value] = {}
+        self._lists: dict[tuple[Any, ...], Value] = {}
         #: Results of nodes that check tables before any cache is written.
         self._guards: list[Value] = []
         self._guarded: set[tuple[Value, ...]] = set()
@@ -312,7 +312,7 @@ class _Work:
         for layer in self._ordered[self._ordered.index(node) :]:
             if layer is node or all(v in self.new for v in (*layer.inputs[5:9], layer.inputs[10])):
                 self._list(layer, node)
-            if layer is node or all(v in self.new for v in _guarded(layer)):
+            if layer is node or all(v in self.new for v in _guarded_inputs(layer)):
                 self._guard(layer)
                 self._guard_diversity(layer)
         key = self._key(node)
@@ -320,9 +320,9 @@ class _Work:
         attrs = dict(key[-1]) | _attributes(keys, values)
         attrs |= {"scores": node.outputs[1] in self.read, "precision": self.precision}
         b, name, origins = self.builder, node.name, node.origins
-        inputs = [self._filled(node, i) for i in range(len(node.inputs))]
+        inputs = [self._prepare_input(node, i) for i in range(len(node.inputs))]
         inputs[5:9] = self._tables(node, node)
-        inputs += [self._made[key], *self._guards]
+        inputs += [self._lists[key], *self._guards]
         result = b.add("PagedAttention", inputs, attrs, name=name, origins=origins)
         self.new[node.outputs[0]] = result.output
         if attrs["scores"]:
@@ -334,7 +334,7 @@ class _Work:
             different = b.add("PagedDiversity", arguments, kind, name=name, origins=origins)
             self.new[node.outputs[2]] = _as(b, different.output, node.outputs[2].dtype)
 
-    def _filled(self, layer: Node, number: int) -> Value:
+    def _prepare_input(self, layer: Node, number: int) -> Value:
         """Input `number` in the form that kernels read: reals as f32. An optional input that may have too few
         elements is extended by neutral ones, since kernels read one for each head, token or sequence."""
         value = self.new[layer.inputs[number]]
@@ -360,29 +360,29 @@ class _Work:
         `each`."""
         name = value.node.name
 
-        def made(op: str, *inputs: Value, **attrs: Any) -> Value:
+        def add(op: str, *inputs: Value, **attrs: Any) -> Value:
             return self.builder.add(op, inputs, attrs, name=f"{name}/neutral").output
 
         def number(x: Any, dtype: str = "i64") -> Value:
             return self.builder.constant(np.array(x, dtypes.numpy_dtype(dtype)), dtype)
 
-        shape = made("ShapeOf", source)
-        count = made("Gather", shape, number([axis]), number(0))
-        count = made("Divide", count, number(each))
-        more = made("Broadcast", number(neutral, value.dtype), count)
-        return made("Concat", made("Reshape", value, number([-1]), special_zero=False), more, axis=0)
+        shape = add("ShapeOf", source)
+        count = add("Gather", shape, number([axis]), number(0))
+        count = add("Divide", count, number(each))
+        more = add("Broadcast", number(neutral, value.dtype), count)
+        return add("Concat", add("Reshape", value, number([-1]), special_zero=False), more, axis=0)
 
     def _guard(self, layer: Node) -> None:
         """Add the check of a layer's rotated blocks and pairs of queries, if it has any."""
         guarded = tuple(layer.inputs[i] for i in _GUARDED)
-        rotating, paired = _may_have(layer.inputs[14]), _may_have(self._filled(layer, _PAIRS))
+        rotating, paired = _may_have(layer.inputs[14]), _may_have(self._prepare_input(layer, _PAIRS))
         if (not rotating and not paired) or guarded in self._guarded:
             return
         self._guarded.add(guarded)
         kind = self.kinds[layer.inputs[3]]
         attrs = {"rotating": rotating, "paired": paired, "block": kind.tokens, "size": kind.size}
         name = f"{layer.name}/guard"
-        inputs = [self._filled(layer, i) for i in _GUARDED]
+        inputs = [self._prepare_input(layer, i) for i in _GUARDED]
         self._guards.append(self.builder.add("PagedGuard", inputs, attrs, name=name).output)
 
     def _guard_diversity(self, layer: Node) -> None:
@@ -400,11 +400,11 @@ class _Work:
         if self.chunks[layer]:
             self._check_chunked(layer)
             unchunked = self._key(layer, by_chunk=False)
-            if unchunked not in self._made:  # this list checks the original tables
+            if unchunked not in self._lists:  # this list checks the original tables
                 self._add_list(unchunked, [self.new[v] for v in layer.inputs[5:9]], layer, first)
-                self._guards.append(self._made[unchunked])
+                self._guards.append(self._lists[unchunked])
         key = self._key(layer)
-        if key not in self._made:
+        if key not in self._lists:
             self._add_list(key, self._tables(layer, first), layer, first)
 
     def _add_list(self, key: tuple[Any, ...], tables: Sequence[Value], layer: Node, first: Node) -> None:
@@ -415,7 +415,7 @@ class _Work:
         result = self.builder.add(
             "PagedPlan", [*inputs, *caches], dict(key[-1]), name=name, origins=layer.origins
         )
-        self._made[key] = result.output
+        self._lists[key] = result.output
 
     def _check_chunked(self, layer: Node) -> None:
         """Raise UnsupportedError if a layer by chunks has inputs or outputs per sequence."""

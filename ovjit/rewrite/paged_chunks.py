@@ -32,7 +32,7 @@ class _Numbers:
     def constant(self, x: Any) -> Value:
         return self.builder.constant(np.array(x, np.int64), "i64")
 
-    def whole(self, x: Value) -> Value:
+    def to_i64(self, x: Value) -> Value:
         return x if x.dtype == "i64" else self("Convert", x, destination_type="i64")
 
     def at(self, x: Value, indices: Any) -> Value:
@@ -72,7 +72,7 @@ def chunk_tables(
             f"node {name!r}: chunks of {chunk} tokens do not begin at blocks of {block} tokens"
         )
     n = _Numbers(builder, f"{name}/chunks")
-    past, begins, blocks, ends = map(n.whole, tables)
+    past, begins, blocks, ends = map(n.to_i64, tables)
     first, stops = n.part(begins, 0, -1), n.part(begins, 1, _END)
     entry, stop = n.part(ends, 0, -1), n.part(ends, 1, _END)
     last = n("Maximum", n("Subtract", n("Add", past, n("Subtract", stops, first)), 1), past)

@@ -37,8 +37,8 @@ from ovjit.rewrite.compression import plain_constant
 from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.integer_weights import PRODUCTS, quantized_weights, range_steps
 from ovjit.rewrite.pattern import anything, constant, op, value
-from ovjit.rewrite.residuals import BY_NUMBER, CUT, MOVES, unrounded
-from ovjit.rewrite.rules import Uses, original, rule, rules_of, run_rules, unchanged
+from ovjit.rewrite.residuals import BY_NUMBER, CUT, MOVES, find_unrounded
+from ovjit.rewrite.rules import Uses, copy_unchanged, original, rule, rules_of, run_rules
 from ovjit.rewrite.writer import Writer
 
 if TYPE_CHECKING:
@@ -60,13 +60,13 @@ WIDE = ("f32", "f64", "i32")
 
 class Quantized(NamedTuple):
     """A tensor as (integers - zero) * scale. `zero` and `scale` are scalars, or have the tensor's rank and an
-    element for each index of one axis. A scalar `zero` may have a fraction. `given`: a zero point that is
-    known at run time only, a byte, which is subtracted as well; or None."""
+    element for each index of one axis. A scalar `zero` may have a fraction. `runtime_zero`: a zero point that
+    is known at run time only, a byte, which is subtracted as well; or None."""
 
     integers: Value
     scale: np.ndarray
     zero: np.ndarray
-    given: Value | None = None
+    runtime_zero: Value | None = None
 
     @property
     def uniform(self) -> bool:
@@ -75,7 +75,7 @@ class Quantized(NamedTuple):
 
     def alike(self, other: Quantized) -> bool:
         """True if equal integers represent equal reals in both tensors."""
-        if self.given is not other.given:
+        if self.runtime_zero is not other.runtime_zero:
             return False
         return np.array_equal(self.scale, other.scale) and np.array_equal(self.zero, other.zero)
 
@@ -84,7 +84,7 @@ def quantize_graph(graph: Graph, context: Context) -> Graph:
     """FakeQuantize, products -> Quantize, products of integers"""
     if not any(map(_quantizes, graph.nodes)) or find_format("u8", "i8", context.target) is None:
         return graph
-    return run_rules(graph, rules_of(_Quantizer(unrounded(graph))))
+    return run_rules(graph, rules_of(_Quantizer(find_unrounded(graph))))
 
 
 def _quantizes(node: Node) -> bool:
@@ -93,26 +93,26 @@ def _quantizes(node: Node) -> bool:
 
 
 class _Quantizer:
-    """The rules, and the real tensors of which the quantized form is known (`known`). `unrounded`: see
+    """The rules, and the real tensors of which the quantized form is known (`quantized`). `unrounded`: see
     `ovjit.rewrite.residuals`."""
 
     def __init__(self, unrounded: frozenset[Node]) -> None:
         self.unrounded = unrounded
-        self.known: dict[Value, Quantized] = {}
+        self.quantized: dict[Value, Quantized] = {}
         self.padded: dict[tuple, Value] = {}  # integers with a border, made once for all readers
 
     def _is(self, b: Builder, node: Node, quantized: Quantized | None) -> Value | None:
         """The node unchanged, with `quantized` recorded as its quantized form."""
         if quantized is None or node.output.dtype not in WIDE:
             return None
-        out = unchanged(b, node)
-        self.known[out] = quantized
+        out = copy_unchanged(b, node)
+        self.quantized[out] = quantized
         return out
 
     def _integers(self, x: Value) -> Quantized | None:
         """The quantized form of an f32 tensor. None if it is unknown, or has a run-time zero point."""
-        quantized = self.known.get(x) if x.dtype == "f32" else None
-        return None if quantized is None or quantized.given is not None else quantized
+        quantized = self.quantized.get(x) if x.dtype == "f32" else None
+        return None if quantized is None or quantized.runtime_zero is not None else quantized
 
     @rule(op.Convert(value("q").where(lambda q: q.dtype in ("u8", "i8"))))
     def bytes_as_reals(self, b: Builder, w: Writer, node: Node, q: Value) -> Value | None:
@@ -124,18 +124,18 @@ class _Quantizer:
         return self._is(b, node, Quantized(_to_unsigned(w, q), np.ones(()), np.array(128)))
 
     @rule(value("x") * value("factor"))
-    def scaled(self, b: Builder, node: Node, x: Value, factor: Value) -> Value | None:
+    def multiply_scale(self, b: Builder, node: Node, x: Value, factor: Value) -> Value | None:
         """(q - z) * s * factor: known with both factors"""
-        before = self.known.get(x)
+        before = self.quantized.get(x)
         each = None if before is None else self._number(node, x, factor)
         if before is None or each is None or not np.all((each > 0) & np.isfinite(each)):
             return None
         return self._is(b, node, before._replace(scale=_to_scalar(before.scale * each)))
 
     @rule(value("x") - value("zero"))
-    def shifted(self, b: Builder, node: Node, x: Value, zero: Value) -> Value | None:
+    def subtract_zero(self, b: Builder, node: Node, x: Value, zero: Value) -> Value | None:
         """(q - z) * s - zero: known as (q - z - zero / s) * s, if that is a whole number"""
-        before = self.known.get(x)
+        before = self.quantized.get(x)
         each = None if before is None else self._number(node, x, zero)
         if before is None or each is None:
             return None
@@ -153,13 +153,13 @@ class _Quantizer:
     @rule(value("x") - op.Convert(value("byte")).where(lambda zero: plain_constant(zero) is None))
     def less_a_byte(self, b: Builder, node: Node, x: Value, byte: Value) -> Value | None:
         """q - Convert(zero point computed at run time), as from DynamicQuantizeLinear"""
-        before = self.known.get(x)
-        if before is None or before.given is not None or x.shape != node.output.shape:
+        before = self.quantized.get(x)
+        if before is None or before.runtime_zero is not None or x.shape != node.output.shape:
             return None
         alone = byte.shape is not None and all(d == 1 for d in byte.shape)
         if byte.dtype != "u8" or not alone or before.zero.any() or before.scale.size > 1 or before.scale != 1:
             return None
-        return self._is(b, node, before._replace(given=byte))
+        return self._is(b, node, before._replace(runtime_zero=byte))
 
     @rule(op.FakeQuantize(value("x"), ...))
     def fake_quantize(self, b: Builder, node: Node, x: Value, readers: Uses) -> Value | None:
@@ -176,13 +176,13 @@ class _Quantizer:
         same = np.array_equal(low, out_low) and np.array_equal(high, out_high)
         if result.uniform and same and self._is_unrounded(node, x):
             return Writer(b, node)("Clamp", x, min=float(low), max=float(high))
-        before = self.known.get(x)
+        before = self.quantized.get(x)
         if before is not None and before.alike(result) and np.array_equal(step, scale) and levels == 256:
             return x  # already quantized with these steps
         attrs = {"low": 0, "high": levels - 1, "element_type": "u8"}
 
         def quantize(x: Value, name: str) -> Value:
-            form = self.known.get(x)
+            form = self.quantized.get(x)
             if form is not None and form.alike(result) and np.array_equal(step, scale) and levels == 256:
                 return form.integers
             numbers, origins = [1 / step, shift], node.origins
@@ -226,7 +226,7 @@ class _Quantizer:
         """Quantize(Concat(a, b)) -> Concat(Quantize(a), Quantize(b))     and MaxPool: if the operation only
         selects elements of its inputs and has no other reader, its inputs are quantized instead"""
         maker = x.node
-        if x in self.known or not _JOINED.matches(x, readers):
+        if x in self.quantized or not _JOINED.matches(x, readers):
             return None
         if any(map(readers.times, maker.outputs[1:])):
             return None
@@ -240,7 +240,7 @@ class _Quantizer:
         """(q - zero) * scale as nodes: the real tensor."""
         widened = Writer(b, node)("Convert", quantized.integers, destination_type="f32")
         real = self._to_real(b, node, widened, quantized)
-        self.known[real] = quantized
+        self.quantized[real] = quantized
         return real
 
     def _to_real(self, b: Builder, node: Node, steps: Value, quantized: Quantized) -> Value:
@@ -251,7 +251,7 @@ class _Quantizer:
         return b.add("Multiply", [steps, scale], name=node.name, origins=node.origins).output
 
     @rule(op[MOVES](...))
-    def moved(self, b: Builder, node: Node) -> Replacement:
+    def move(self, b: Builder, node: Node) -> Replacement:
         """Reshape((q - z) * s) -> (Reshape(q) - z) * s"""
         return self._move(b, node, node.inputs)
 
@@ -261,7 +261,7 @@ class _Quantizer:
         return None if any(map(readers.times, node.outputs[1:])) else self._move(b, node, node.inputs)
 
     @rule(op.Interpolate(value("x"), ..., mode=lambda mode: mode.lower() == "nearest"))
-    def resized(self, b: Builder, node: Node) -> Replacement:
+    def resize(self, b: Builder, node: Node) -> Replacement:
         """Interpolate((q - z) * s) -> (Interpolate(q) - z) * s     if it picks elements"""
         bordered = any(node.attrs["pads_begin"]) or any(node.attrs["pads_end"])
         return None if bordered else self._move(b, node, node.inputs)
@@ -318,7 +318,7 @@ class _Quantizer:
     @rule(op.Concat(...))
     def concat(self, b: Builder, node: Node) -> Value | None:
         """Concat((q - z) * s, (r - z) * s) -> (Concat(q, r) - z) * s"""
-        first, parts = self._integers(node.inputs[0]), [self.known.get(v) for v in node.inputs]
+        first, parts = self._integers(node.inputs[0]), [self.quantized.get(v) for v in node.inputs]
         if first is None or not first.uniform or not all(p is not None and p.alike(first) for p in parts):
             return None
         integers = [p.integers for p in parts if p is not None]
@@ -329,7 +329,7 @@ class _Quantizer:
     def product(self, b: Builder, node: Node, x: Value) -> Value | None:
         """Convolution((q - z) * s, (w + o) * t)
         ->  (Convolution(q, w) + o * Convolution(q, 1) - z * sum of (w + o)) * (s * t)"""
-        data, out, kind = self.known.get(x), node.output, PRODUCTS[node.op.name]
+        data, out, kind = self.quantized.get(x), node.output, PRODUCTS[node.op.name]
         weights = None if data is None else quantized_weights(node)
         if data is None or weights is None or out.shape is None:
             return None
@@ -340,10 +340,10 @@ class _Quantizer:
         if sums is None or each is None or pads is None:
             return None
         q, attrs = data.integers, dict(node.attrs)
-        if (data.zero.any() or data.given is not None) and any(map(any, pads)):
+        if (data.zero.any() or data.runtime_zero is not None) and any(map(any, pads)):
             if data.zero.size > 1 or not 0 <= data.zero <= 255 or data.zero != np.rint(data.zero):
                 return None  # no byte represents 0
-            key = (q, int(data.zero), data.given, *map(tuple, pads))
+            key = (q, int(data.zero), data.runtime_zero, *map(tuple, pads))
             if key not in self.padded:
                 self.padded[key] = _pad(b, node, data, pads)
             q, none = self.padded[key], (0,) * len(pads[0])
@@ -376,9 +376,9 @@ class _Quantizer:
         more: Value | None = None
         if zero.any():
             more = b.constant(_by_outputs(node, -zero * sums))
-        if data.given is not None:
+        if data.runtime_zero is not None:
             w = Writer(b, node)
-            widened = w("Convert", data.given, destination_type="i32")
+            widened = w("Convert", data.runtime_zero, destination_type="i32")
             flat = w("Reshape", widened, [1] * len(node.output.shape), special_zero=False)
             more = w("Multiply", flat, _by_outputs(node, -sums))
         return more
@@ -465,5 +465,5 @@ def _to_unsigned(w: Writer, x: Value) -> Value:
 def _pad(b: Builder, node: Node, data: Quantized, pads: tuple[Sequence[int], Sequence[int]]) -> Value:
     """The integers with their zero point around them: a halo holds 0."""
     w, (begin, end) = Writer(b, node), ([0, 0, *p] for p in pads)
-    point = None if data.given is None else w("Reshape", data.given, [], special_zero=False)
+    point = None if data.runtime_zero is None else w("Reshape", data.runtime_zero, [], special_zero=False)
     return w("Pad", data.integers, begin, end, point or data.zero.astype(np.uint8), pad_mode="constant")

@@ -24,7 +24,7 @@ TRIED = [(0, o) for o in (0, 2, -2, 8, -8, 20, -20)]
 TRIED += [(1, 0), (-1, 0), (1, -20), (-1, 20), (1, 8), (-1, -8)]
 
 
-def settled(factor: np.ndarray, offset: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+def fit_steps(factor: np.ndarray, offset: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
     """The f32 factor and offset (as f64, of the same shapes) for round(sum * factor + offset), clamped to
     `low` and `high`. They are the candidates with the fewest sums whose step differs from that of the given
     f64 numbers. Offsets of 0 are not changed."""

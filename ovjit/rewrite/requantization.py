@@ -9,7 +9,7 @@ multiply-add.
 ONNX's QuantizeLinear, Convert(Clamp(Round(x / s) + z)), becomes Quantize(x, 1 / s, z) if `x` derives from
 integer sums: OpenVINO and ONNX Runtime multiply by 1 / s there, too. In: a graph that has been expanded and
 cleaned. Scales and offsets are multiplied in f64 and rounded once, so that sums become the right steps
-(`settled`). A Relu or Clamp within Quantize's own range is removed. Values that do not derive from integers
+(`fit_steps`). A Relu or Clamp within Quantize's own range is removed. Values that do not derive from integers
 are unchanged.
 
 A sum may have any number of terms. `linear` collects them backwards through values with a single reader. For
@@ -29,7 +29,7 @@ from ovjit.records import NamedTuple
 from ovjit.rewrite.compression import plain_constant
 from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.pattern import anything, op, operation, value
-from ovjit.rewrite.quantization_steps import settled
+from ovjit.rewrite.quantization_steps import fit_steps
 from ovjit.rewrite.rules import Uses, rule, rules_of, run_rules
 from ovjit.rewrite.writer import Writer
 
@@ -163,7 +163,7 @@ class _Requantizer:
     """The rules, and the f64 sums of the MultiplyAdds that they have made."""
 
     def __init__(self) -> None:
-        self.known: dict[Value, Linear] = {}
+        self.linear_sums: dict[Value, Linear] = {}
 
     @rule(op.Quantize(_X, anything.let(factor=plain_constant), anything.let(zero=plain_constant)))
     def quantize_sums(
@@ -172,7 +172,7 @@ class _Requantizer:
         """Quantize(acc * s + b, f, z) -> Quantize(acc, s * f, b * f + z)"""
         if not np.all(factor > 0):
             return None
-        return self.requantized(w, Steps(x, factor, zero, node.attrs, True), readers)
+        return self.requantize(w, Steps(x, factor, zero, node.attrs, True), readers)
 
     # an i8 becomes a u8 by what is added more
     @rule(
@@ -199,7 +199,7 @@ class _Requantizer:
             return None
         attrs = {"low": int(low), "high": int(high), "element_type": node.output.dtype}
         # of bytes alone the graph's division is kept: many quotients lie halfway between two steps
-        return self.requantized(w, Steps(x, 1 / scale, zero + more, attrs, False), readers)
+        return self.requantize(w, Steps(x, 1 / scale, zero + more, attrs, False), readers)
 
     @rule(op.Add(_X, anything.let(plus=plain_constant)).where(lambda x: x.dtype == "f32"))
     def scale_sums(self, w: Writer, node: Node, readers: Uses) -> Replacement:
@@ -208,10 +208,10 @@ class _Requantizer:
         if len(linear.terms) != 1 or not _converts_sums(linear.terms[0][0].node):
             return None
         (result,) = w.outputs("MultiplyAdd", *_sum_terms(w, linear))
-        self.known[result] = linear
+        self.linear_sums[result] = linear
         return (result,)
 
-    def requantized(self, w: Writer, steps: Steps, readers: Uses) -> Replacement:
+    def requantize(self, w: Writer, steps: Steps, readers: Uses) -> Replacement:
         x, factor, zero, attrs, of_bytes = steps
         while _cuts_as(x, steps, readers):
             x = x.node.inputs[0]
@@ -221,7 +221,7 @@ class _Requantizer:
         result = linear.times(factor).plus(zero)
         if len(result.terms) == 1 and converts(result.terms[0][0].node):
             ((sums, factor),) = result.terms
-            factor, zero = settled(factor, result.offset, attrs["low"], attrs["high"])
+            factor, zero = fit_steps(factor, result.offset, attrs["low"], attrs["high"])
             result = Linear(((sums, factor),), zero)
         return w.outputs("Quantize", *_sum_terms(w, result), **attrs)
 
@@ -231,7 +231,7 @@ class _Requantizer:
         single = Linear(((x, np.ones(())),), np.zeros(()))
         if x.dtype != "f32" or x.shape is None:
             return single
-        if (linear := self.known.get(x)) is not None:
+        if (linear := self.linear_sums.get(x)) is not None:
             return linear if shared or _alone(x, linear, readers) else single
         step = _STEP.first(x)
         if step is not None:

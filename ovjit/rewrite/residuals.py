@@ -45,7 +45,7 @@ _BYTES = op.Convert(_X).where(lambda x: x.dtype in ("u8", "i8"))
 _SHIFTED = op["Subtract Multiply Add"](_X, _NUMBER)
 
 
-def unrounded(graph: Graph) -> frozenset[Node]:
+def find_unrounded(graph: Graph) -> frozenset[Node]:
     """The FakeQuantizes of the graph that clamp to their range, and do not round."""
     residuals = _Residuals(graph)
     clamping = (residuals.of(node) for node in graph.nodes if _SUM.fits(node.op))
@@ -57,7 +57,7 @@ class _Residuals:
 
     def __init__(self, graph: Graph):
         self.uses = graph.uses_of_elements()
-        self.places = {node: i for i, node in enumerate(graph.nodes)}
+        self.order = {node: i for i, node in enumerate(graph.nodes)}
 
     def of(self, add: Node) -> Node | None:
         """The FakeQuantize of a sum that does not round."""
@@ -117,12 +117,12 @@ class _Residuals:
         if None in nodes:
             return False
         remaining = {each for each in nodes if each is not None}
-        first = min((self.places[each] for each in remaining), default=0)
+        first = min((self.order[each] for each in remaining), default=0)
         stack, visited = [node], {node}
         while remaining and stack:
             for result in stack.pop().inputs:
                 maker = result.node
-                if maker not in visited and self.places[maker] >= first:
+                if maker not in visited and self.order[maker] >= first:
                     visited.add(maker)
                     remaining.discard(maker)
                     stack.append(maker)

@@ -44,21 +44,21 @@ class Uses:
         self._graph = graph
         self._old: Mapping[Value, list[tuple[Node | None, int]]] | None = None
         self._new: dict[Value, list[tuple[Node | None, int]]] = {}
-        self._made: list[tuple[Node, Sequence[Value]]] = []
+        self._replacements: list[tuple[Node, Sequence[Value]]] = []
 
-    def put(self, node: Node, values: Sequence[Value]) -> None:
+    def record(self, node: Node, values: Sequence[Value]) -> None:
         """Record that `values` replace the node's outputs."""
-        self._made.append((node, values))
+        self._replacements.append((node, values))
 
     def of(self, value: Value) -> Sequence[tuple[Node | None, int]]:
         """The readers as (node, input index), nodes of the old graph; (None, i) is an output."""
         if self._old is None:  # lazy: many passes do not need it
             self._old = self._graph.uses_of_elements()
-        for node, result in self._made:
+        for node, result in self._replacements:
             for old, new in zip(node.outputs, result, strict=True):
                 if old is not new:  # `new` keeps its own readers
                     self._new[new] = [use for use in self._of(new) if use[0] is not node] + self._of(old)
-        self._made.clear()
+        self._replacements.clear()
         return self._of(value.node.old.outputs[value.index] if isinstance(value.node, _On) else value)
 
     def _of(self, value: Value) -> list[tuple[Node | None, int]]:
@@ -80,10 +80,10 @@ class Rule:
     ):
         self.before, self.after, self.holds, self.quick = before, after, holds, quick
         self.rule = self
-        self._wanted = _parameters(after) if callable(after) else ("w",)
-        self._asked = _parameters(holds) if holds is not None else ()
+        self._arguments = _parameters(after) if callable(after) else ("w",)
+        self._conditions = _parameters(holds) if holds is not None else ()
         self._defaults = _defaults(after) if callable(after) else {}
-        self._writes = "w" in self._wanted
+        self._writes = "w" in self._arguments
         self._any = isinstance(before, Made) and before.inputs is None and not before.attributes
         self.__doc__ = getattr(after, "__doc__", None) if callable(after) else None
 
@@ -98,8 +98,8 @@ class Rule:
             if self._writes:
                 have["w"] = Writer(b, node)
             try:
-                holds = self.holds is None or self.holds(*[have[key] for key in self._asked])
-                arguments = [have[key] for key in self._wanted] if holds else []
+                holds = self.holds is None or self.holds(*[have[key] for key in self._conditions])
+                arguments = [have[key] for key in self._arguments] if holds else []
             except KeyError as error:
                 raise KeyError(f"{self!r} reads {error}, which its pattern does not bind") from error
             if not holds:
@@ -185,12 +185,12 @@ def run_rules(graph: Graph, rules: Sequence[Any], context: Context | None = None
                 applied[each.rule] += 1
                 check_types(each, node, out)
                 _name(b, node, out)
-                readers.put(node, out)
+                readers.record(node, out)
                 return out
         if inputs is node.inputs and not b.is_taken(node.name):
             return None
         out = copy_node(b, node, inputs).outputs
-        readers.put(node, out)
+        readers.record(node, out)
         return out
 
     passed = frozenset(record for record, those in fitting.items() if not those)
@@ -213,7 +213,7 @@ def original(node: Node) -> Node:
     return node.old if isinstance(node, _On) else node
 
 
-def unchanged(b: Builder, node: Node) -> Value:
+def copy_unchanged(b: Builder, node: Node) -> Value:
     """Copy a node with its new inputs. Returns its first output."""
     return copy_node(b, original(node), node.inputs).output
 

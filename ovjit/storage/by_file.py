@@ -24,7 +24,7 @@ from ovjit.graph import dtypes
 from ovjit.planning.constants import (
     Converting,
     Recipe,
-    aligned,
+    align_up,
     aligned_bytes,
     fill_copy,
     in_threads,
@@ -97,7 +97,7 @@ def memory_table(section: str, program: Any, rows: Sequence[Any]) -> dict[str, A
         if begin < offset:
             literal.append([begin, offset - begin, at])
             at += offset - begin
-        begin = aligned(offset + nbytes)
+        begin = align_up(offset + nbytes)
     return {"place": section, "size": size, "literal": literal, "filled": list(rows)}
 
 
@@ -144,5 +144,5 @@ def _fill(memory: np.ndarray, file: np.ndarray, row: Sequence[Any]) -> None:
     source: np.ndarray = np.ndarray(shape, dtypes.numpy_dtype(kind), file, at, strides)
     view = Converting(*converting[0]).apply(source) if converting else source
     _functions()[name](memory[offset : offset + size], view, **arguments)
-    memory[offset + size : aligned(offset + size)] = 0
+    memory[offset + size : align_up(offset + size)] = 0
     release_pages(source)

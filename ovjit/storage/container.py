@@ -90,7 +90,7 @@ class Checksum:
     def __init__(self, size: int):
         self._digest = sha256_for(size // _ROW)(struct.pack("<Q", size))
         self._columns = np.zeros(_ROW, np.uint64)
-        self._rest = b""
+        self._remainder = b""
 
     def add(self, piece: np.ndarray) -> None:
         rows = piece.size // (8 * _ROW)
@@ -100,11 +100,11 @@ class Checksum:
             some = words[first : first + _CACHED_ROWS]
             self._digest.update(np.add.reduce(some, axis=1).astype(_WORD, copy=False).data)
             self._columns += np.add.reduce(some, axis=0)
-        self._rest = piece[end:].tobytes() if end < piece.size else b""
+        self._remainder = piece[end:].tobytes() if end < piece.size else b""
 
     def code(self) -> bytes:
         self._digest.update(self._columns.astype("<u8", copy=False).data)
-        self._digest.update(self._rest)
+        self._digest.update(self._remainder)
         return self._digest.digest()[:_CHECKSUM]
 
 

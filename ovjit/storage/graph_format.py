@@ -67,19 +67,19 @@ class Arrays:
         self, section: str = "weights", elsewhere: Callable[[np.ndarray], Sequence[Any] | None] | None = None
     ):
         """`elsewhere(array)` returns the existing place of its bytes, (place, offset[, panels]), or None."""
-        self.place = section
+        self.section = section
         self.parts: list[np.ndarray] = []
         self.size = 0
         self._elsewhere = elsewhere
-        self._known: dict[int, list[Any]] = {}
+        self._locations: dict[int, list[Any]] = {}
         self._alive: list[np.ndarray] = []  # an id is only good while its object lives
 
     def add(self, array: np.ndarray) -> list[Any]:
         """Add `array`, and return the place of its bytes: [place, offset], or the result of `elsewhere`."""
-        location = self._known.get(id(array))
+        location = self._locations.get(id(array))
         if location is None:
             existing = self._elsewhere(array) if self._elsewhere is not None and array.nbytes else None
-            location = self._known[id(array)] = self.store(array) if existing is None else list(existing)
+            location = self._locations[id(array)] = self.store(array) if existing is None else list(existing)
             self._alive.append(array)
         return location
 
@@ -87,7 +87,7 @@ class Arrays:
         """Add `array` to the section itself, and return the place of its bytes."""
         self.parts.append(array)
         offset, self.size = self.size, self.size + array.nbytes + -array.nbytes % ALIGNMENT
-        return [self.place, offset]
+        return [self.section, offset]
 
     def pieces(self) -> Pieces:
         """The content of the section, without a copy of the arrays."""
@@ -200,10 +200,10 @@ def _text(item: Any) -> str:
 
 
 class Reader:
-    """Reads values and graphs from tables. `places`: name of a section -> its bytes."""
+    """Reads values and graphs from tables. `sections`: name of a section -> its bytes."""
 
     def __init__(self, sections: Mapping[str, Any]):
-        self.places = {name: np.frombuffer(content, np.uint8) for name, content in sections.items()}
+        self.sections = {name: np.frombuffer(content, np.uint8) for name, content in sections.items()}
 
     def graph(self, tables: Any) -> Graph:
         """The graph, with all types inferred again. Raises BlobError or ModelError; both are
@@ -279,12 +279,12 @@ class Reader:
         if not isinstance(element_type, str) or element_type not in dtypes.ELEMENT_TYPES:
             raise BlobError(f"the blob has an array of the unknown type {element_type!r}")
         dtype = dtypes.numpy_dtype(element_type)
-        if dtype.hasobject or not isinstance(name, str) or name not in self.places:
+        if dtype.hasobject or not isinstance(name, str) or name not in self.sections:
             raise BlobError(f"the blob has an array of {element_type} in {name!r}, where it is not allowed")
         dims = [index(d, LARGEST_DIM, "dimension") for d in shape]
         count = math.prod(dims)
         size = count * dtype.itemsize if panels is None else panel_bytes(panels, dtype.itemsize, count)
-        section = self.places[name]
+        section = self.sections[name]
         odd = offset % ALIGNMENT and name != "file"  # a model's file, which others have written
         if odd or index(offset, section.size + 1, "offset") + size > section.size:
             raise BlobError(

@@ -74,14 +74,14 @@ class Symbols(dict[Any, str]):
 
         super().__init__((kernel, kernel.symbol()) for kernel in (*of_process, evaluating_kernel()))
         self.target = program.context.target
-        self._found: dict[Kernel, str] = {}
+        self._symbols: dict[Kernel, str] = {}
 
     def __missing__(self, kernel: Any) -> str:
         if isinstance(kernel, StoredKernel):
             return kernel.symbol
-        symbol = self._found.get(kernel)  # cached: `symbol` reads the environment, and each step asks
+        symbol = self._symbols.get(kernel)  # cached: `symbol` reads the environment, and each step asks
         if symbol is None:
-            symbol = self._found[kernel] = kernel.symbol(self.target)
+            symbol = self._symbols[kernel] = kernel.symbol(self.target)
         return symbol
 
     def is_loaded(self, kernel: Any) -> bool:
@@ -170,7 +170,7 @@ def encode_program(
         tables["starts"] = encode(starts, data)
     plans = _Plans(code, data, hosts)
     if plan is not None:
-        tables["plan"] = plans.encoded(plan)
+        tables["plan"] = plans.encode(plan)
     return {
         "program": dump(tables),
         "words": np.array(plans.words, "<i8").tobytes(),
@@ -241,7 +241,7 @@ class _Plans:
         self.code, self.data, self.hosts = code, data, hosts
         self.words: list[int] = []
 
-    def encoded(self, plan: Plan) -> dict[str, Any]:
+    def encode(self, plan: Plan) -> dict[str, Any]:
         return {
             "shapes": [list(shape) for shape in plan.input_shapes],
             "outputs": [encode_dims(shape) for shape in plan.output_shapes],
@@ -265,7 +265,7 @@ class _Plans:
         bodies = []
         for body in call.bodies:
             offsets = {"data_at": self.data.add(body.data)[1], "memory_at": self.data.add(body.memory)[1]}
-            bodies.append({**self.encoded(body), **offsets, "memory": body.memory.size})
+            bodies.append({**self.encode(body), **offsets, "memory": body.memory.size})
         facts = {"function": call.function, "room": int(call.room), "endless": bool(call.endless)}
         return {**facts, "bodies": bodies}
 
@@ -376,7 +376,7 @@ class StoredProgram:
         self._lock = ForkLock("model")
         try:
             self.kernels = [StoredKernel(*map(str, row[:3])) for row in tables["kernels"]]
-            self._places = [(offset, size) for *_, offset, size in tables["kernels"]]
+            self._code_spans = [(offset, size) for *_, offset, size in tables["kernels"]]
             self._needed = set(tables["runner"])
             self._plan = None if tables["plan"] is None else self._read_plans(tables["plan"])
             number, rows = tables.get("traces", (0, ()))
@@ -470,7 +470,7 @@ class StoredProgram:
                 there = indices[symbol]
                 by_name[symbol, name] = self.kernels[there]._replace(name=name)
                 self.kernels.append(by_name[symbol, name])
-                self._places.append(self._places[there])
+                self._code_spans.append(self._code_spans[there])
         return [by_name[name] for name in names]
 
     def offer(self, traces: Sequence[Parametric], evaluating: StoredKernel) -> None:
@@ -485,7 +485,7 @@ class StoredProgram:
         self._load([self._number[evaluating]])
         self.traces = offered
 
-    def _offered(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Plan | None:
+    def _find_traced(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Plan | None:
         """The plan for these shapes by one of the offered traces; None if none serves them."""
         if not self.traces or self.memory is None or debug.is_on("OVJIT_CHECK"):
             return None  # plan again, from the graph
@@ -506,7 +506,7 @@ class StoredProgram:
         return () if result is None or result.added is None else result
 
     def _code(self, i: int) -> bytes:
-        offset, size = self._places[i]
+        offset, size = self._code_spans[i]
         return self.sections["code"][offset : offset + size]
 
     def growing(self, pairs: Sequence[tuple[int, int]]) -> tuple[GrowingAxis, ...]:
@@ -519,21 +519,21 @@ class StoredProgram:
 
     def plan(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan:
         """The stored plan if it is for these input shapes, else one from the compiler."""
-        return self._known(shapes, room) or self.compiled().plan(shapes, room=room)  # which checks them
+        return self._find_plan(shapes, room) or self.compiled().plan(shapes, room=room)  # which checks them
 
     def loaded_plan(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan:
         """See `Program.loaded_plan`."""
-        plan = self._known(shapes, room)
+        plan = self._find_plan(shapes, room)
         if plan is None:
             return self.compiled().loaded_plan(shapes, room)
         plan.addresses = self.addresses
         return plan
 
-    def _known(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Plan | None:
+    def _find_plan(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Plan | None:
         """The stored plan if it is for these input shapes, or a plan by an offered trace; else None."""
         if self._plan is not None and self._plan.input_shapes == tuple(shapes):
             return self._plan
-        return self._offered(shapes, room)
+        return self._find_traced(shapes, room)
 
     def graph_of(self) -> Graph:
         """The graph before all passes."""
@@ -585,7 +585,7 @@ def stored_with_variables(stored: Stored) -> Any:
             Variable(str(name), dtype, read_dims(shape), bool(assigned), int(order), stored, str(role))
             for name, dtype, shape, assigned, order, stored, role in stored.tables["variables"]
         ]
-        hidden = [(v, v.kept) for v in variables]
+        hidden = [(v, v.storage) for v in variables]
     except (LookupError, TypeError, ValueError) as error:
         raise BlobError(f"the blob's variables are not valid: {type(error).__name__}: {error}") from error
     read_graph = functools.cache(stored.read_graph)

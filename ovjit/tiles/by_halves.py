@@ -18,11 +18,11 @@ class HalfTile(LaneTile):
     def words_of_weights(self, at: str, done: int, count: int) -> list[list[str]]:
         """[word][part]: element `part` of depth, for the channels of both vectors."""
         return [
-            [self.halves(word[0], word[-1], part) for part in (0, 1)]
+            [self.deinterleave(word[0], word[-1], part) for part in (0, 1)]
             for word in super().words_of_weights(at, done, count)
         ]
 
-    def halves(self, x: str, y: str, first: int) -> str:
+    def deinterleave(self, x: str, y: str, first: int) -> str:
         """Every other f16 of two vectors, from the element `first` on."""
         words = [self.new(f"bitcast {self.acc} {v} to <8 x half>") for v in (x, y)]
         order = ", ".join(f"i32 {lane}" for lane in range(first, 16, 2))

@@ -135,7 +135,7 @@ class LaneTile(Tile):
             for i in range(count)
         ]
 
-    def shuffled(self, x: str, y: str, order: str) -> str:
+    def shuffle(self, x: str, y: str, order: str) -> str:
         """A vector of the lanes `order`, digits that index the lanes of x and then those of y."""
         lanes = ", ".join(f"i32 {lane}" for lane in order)
         return self.new(f"shufflevector {self.acc} {x}, {self.acc} {y}, <{len(order)} x i32> <{lanes}>")
@@ -150,7 +150,7 @@ class LaneTile(Tile):
         """Load `count` words of pixel m at a byte offset. If the format flips signs, this is done in integer
         registers, whose instructions do not use the ports of the products."""
         at = self.new(f"getelementptr i8, ptr %t.p{m}, i64 {offset}")
-        kind, align = self.loaded(count), self.size[self.form.a]
+        kind, align = self.vector_type(count), self.size[self.form.a]
         if not self.form.flips:
             return self.new(f"load {kind}, ptr {at}, align {align}")
         bits = 8 * WORD * count
@@ -161,17 +161,17 @@ class LaneTile(Tile):
 
     def lane(self, pixel: str, i: int, count: int) -> str:
         """Broadcast word `i` of the `count` words that `pixel` returns."""
-        each, kind = self.each, self.loaded(count)
+        each, kind = self.each, self.vector_type(count)
         lanes = ", ".join(f"i32 {i * each + part}" for _ in range(self.lanes) for part in range(each))
         size = self.lanes * each
         word = self.new(f"shufflevector {kind} {pixel}, {kind} poison, <{size} x i32> <{lanes}>")
-        return self.new(f"bitcast {self.loaded(self.lanes)} {word} to {self.acc}")
+        return self.new(f"bitcast {self.vector_type(self.lanes)} {word} to {self.acc}")
 
     @property
     def each(self) -> int:
         """LLVM's elements of a word: two 16-bit floats, else one."""
         return 2 if self.form.a in _HALVES else 1
 
-    def loaded(self, count: int) -> str:
+    def vector_type(self, count: int) -> str:
         """LLVM's type of a vector of `count` words."""
         return f"<{count * self.each} x {_HALVES.get(self.form.a, self.word)}>"

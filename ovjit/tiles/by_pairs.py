@@ -33,7 +33,7 @@ class PairTile(LaneTile):
         """Load the bias. Each vector is arranged for two pixels: its first two channels, and its last two."""
         super().read_bias()
         self.biases = [
-            [self.shuffled(f"%bias{v}", "poison", order) for order in ("0101", "2323")]
+            [self.shuffle(f"%bias{v}", "poison", order) for order in ("0101", "2323")]
             for v in range(self.vectors)
         ]
 
@@ -42,7 +42,7 @@ class PairTile(LaneTile):
 
     def sum(self, m: int, v: int) -> str:
         one, other = (super(PairTile, self).sum(m & ~1 | part, v) for part in (0, 1))
-        return self.shuffled(one, other, "2367" if m & 1 else "0145")
+        return self.shuffle(one, other, "2367" if m & 1 else "0145")
 
     def words(self, at: str, offset: str, done: int, count: int, last: bool) -> str:
         """Print acc[m][v] += a[m] * w[v] for one or two words of a step: see `LaneTile.words`."""
@@ -68,7 +68,7 @@ class PairTile(LaneTile):
         words = self.words_of_weights(at, done, count)
         others = words[1] if count == 2 else ["zeroinitializer"] * self.vectors
         return [
-            self.shuffled(x, y, order)
+            self.shuffle(x, y, order)
             for x, y in zip(words[0], others, strict=True)
             for order in ("0415", "2637")
         ]
@@ -126,7 +126,7 @@ class PackedPairTile(_Packed, PairTile):
 
     def pairs_of_weights(self, at: str, done: int, count: int) -> list[str]:
         indices = range(done * self.vectors, (done + count) * self.vectors)
-        return [self.weights(f"%{at}.w", place) for place in indices]
+        return [self.weights(f"%{at}.w", index) for index in indices]
 
 
 class PackedLaneTile(_Packed):
@@ -137,4 +137,4 @@ class PackedLaneTile(_Packed):
     def pixel(self, m: int, offset: str, count: int) -> str:
         if m % 2 == 0:
             self.both = self.pair(m, offset, count)
-        return self.shuffled(self.both, "poison", "23" if m % 2 else "01")
+        return self.shuffle(self.both, "poison", "23" if m % 2 else "01")

@@ -54,7 +54,7 @@ from ovjit.planning.plan import Filling, ceil_div
 from ovjit.records import NamedTuple
 from ovjit.tiles import weave
 from ovjit.tiles.mixed import Factor, low_bits, mixed_steps, nested_scales, one_factor
-from ovjit.tiles.pack import Woven, fill_later, flipped, spread_out, tile_width
+from ovjit.tiles.pack import Woven, fill_later, find_sign_mask, spread_out, tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
 #: Floats of 8 bits -> their shift down from the upper byte of an f16, the mask of kept bits of two f16, and
@@ -120,7 +120,7 @@ class Unpack(NamedTuple):
         return low_bits(self.bits)
 
     @property
-    def nested(self) -> bool:
+    def has_nested_scales(self) -> bool:
         """Whether scales have two factors."""
         return self.scale in ("u8", "i8")
 
@@ -164,7 +164,7 @@ class Unpack(NamedTuple):
         return SHIFTED[self.kind][2] if self.paired else 1.0
 
     @property
-    def stored(self) -> str:
+    def load_type(self) -> str:
         """The type of a load: bytes, words of several integers or of two pairs, or f16."""
         if self.paired or self.mixed:
             return "i32"
@@ -173,7 +173,7 @@ class Unpack(NamedTuple):
     @property
     def item(self) -> int:
         """Bytes of a load per lane."""
-        return SIZE[self.stored]
+        return SIZE[self.load_type]
 
     @property
     def stored_rows(self) -> int:
@@ -185,7 +185,7 @@ class Unpack(NamedTuple):
         """Whether the numbers are codes for levels."""
         return self.kind in (LOOKED_UP, SHORT)
 
-    def permuted(self, lanes: int) -> bool:
+    def is_permuted(self, lanes: int) -> bool:
         """Whether levels are looked up by a permutation of one vector."""
         return self.looked_up and self.bits == 4 and lanes == 16
 
@@ -238,7 +238,7 @@ def load_levels(levels, lv, *, unpack, lanes):
     if unpack.by_bytes(lanes):
         for i, plane in enumerate(unpack.planes):
             levels[plane] = load[i32](lv + 32 * i)
-    elif unpack.permuted(lanes):
+    elif unpack.is_permuted(lanes):
         levels[0] = load[f32](lv)
 
 
@@ -257,14 +257,14 @@ def decode_pair(d, word, count, unpack):
 
 
 @inline
-def decoded(whole, *, levels, lv, unpack, lanes):
+def decode_codes(codes, *, levels, lv, unpack, lanes):
     """Loaded numbers in f32; for words of 4-bit numbers the lowest one."""
     return (
-        permute[f32](levels[0], whole) if unpack.permuted(lanes)
-        else take[f32](lv, cast[i32](whole)) if unpack.looked_up and unpack.bits == 8
-        else take[f32](lv, whole & const[i32](15)) if unpack.looked_up
-        else cast[f32](whole & const[i32](15)) if unpack.bits == 4
-        else whole if unpack.bits == 16 else cast[f32](whole)
+        permute[f32](levels[0], codes) if unpack.is_permuted(lanes)
+        else take[f32](lv, cast[i32](codes)) if unpack.looked_up and unpack.bits == 8
+        else take[f32](lv, codes & const[i32](15)) if unpack.looked_up
+        else cast[f32](codes & const[i32](15)) if unpack.bits == 4
+        else codes if unpack.bits == 16 else cast[f32](codes)
     )  # fmt: skip
 
 
@@ -305,16 +305,16 @@ def load_words(word, address, v, width, *, lanes, unpack):
             some = part[0] >> const[i32](2 * m) if m else part[0]
             some = some & const[i32](50529027)
         if unpack.bits == 6:
-            some = some | (shifted(high, 2 * m - 4) & const[i32](808464432))
+            some = some | (shift_down(high, 2 * m - 4) & const[i32](808464432))
         elif unpack.bits == 5:
-            some = some | (shifted(high, 4 * v + m - 4) & const[i32](269488144))
+            some = some | (shift_down(high, 4 * v + m - 4) & const[i32](269488144))
         elif unpack.bits == 3:
-            some = some | (shifted(high, 4 * v + m - 2) & const[i32](67372036))
+            some = some | (shift_down(high, 4 * v + m - 2) & const[i32](67372036))
         word[m] = some
 
 
 @inline
-def shifted(word, down):
+def shift_down(word, down):
     """A word shifted down by `down` bits, or up if `down` is negative."""
     return word >> const[i32](down) if down > 0 else word << const[i32](-down) if down else word
 
@@ -335,7 +335,7 @@ def begin_super(outer, at, e, *, panels, vectors, lanes, unpack):
 def group_scale(at, n, v, outer, *, lanes, unpack):
     """The scales of a group for a vector."""
     return (
-        cast[f32](load[unpack.scale](at["s", n] + v * lanes)) * outer[n, v] if unpack.nested
+        cast[f32](load[unpack.scale](at["s", n] + v * lanes)) * outer[n, v] if unpack.has_nested_scales
         else load[unpack.scale](at["s", n] + v * lanes * SIZE[unpack.scale])
     )  # fmt: skip
 
@@ -409,7 +409,7 @@ def load_step(b, at, count, *, width, lanes, unpack):
     else:
         for i in static_range(unpack.stored_rows):
             for v in static_range(count):
-                b[i, v] = load[unpack.stored](at["q", 0] + (i * width + v * lanes) * unpack.item)
+                b[i, v] = load[unpack.load_type](at["q", 0] + (i * width + v * lanes) * unpack.item)
 
 
 @inline
@@ -427,7 +427,7 @@ def store_word(at, b, d, first, scale, shift, count, *, levels, lv, lanes, group
             elif unpack.paired:
                 real = b[i, v] * const[f32](unpack.bias) if unpack.bias != 1 else b[i, v]
             else:
-                real = decoded(b[i, v])
+                real = decode_codes(b[i, v])
             if unpack.bits == 4 and unpack.shifts_data and 0 < i and i < unpack.step - 1:
                 factor = scale[v] * const[f32](16.0**-i)  # LLVM computes it before the loop
             else:
@@ -492,7 +492,7 @@ def unpack_panels(unpacked, first_panel, stop_panel, outs, w_panel, vectors, *, 
         at["e"] = 0
         while at["e"] < stored.depth:
             stop = min(at["e"] + stored.g_size, stored.depth)
-            if unpack.nested:
+            if unpack.has_nested_scales:
                 begin_super(outer, at, at["e"], panels=1)
             for v in static_range(vectors):
                 scale[v] = group_scale(at, 0, v, outer)
@@ -540,7 +540,7 @@ def rows_to_scratch(x, x_w, rows, sums, lower, g_size, depth, *, unpack, T):
 def in_place(word, i, *, levels, lv, lanes, unpack):
     """The i-th number of a word of 4-bit numbers as f32. Integers are not shifted: 16**i times the number."""
     return (
-        decoded(word >> const[i32](4 * i) if i else word)
+        decode_codes(word >> const[i32](4 * i) if i else word)
         if not unpack.shifts_data
         else cast[f32](bits[i32](bits[u32](word) >> const[u32](4 * i))) if i == unpack.step - 1
         else cast[f32](word & const[i32](15 << 4 * i))
@@ -583,8 +583,8 @@ def multiply_step(at, total, *, levels, lv, height, panels, vectors, lanes, unpa
                 if unpack.bits == 4:
                     w[n, v] = in_place(word[n, v], i)
                 else:
-                    place = at["q", n] + (i * vectors + v) * lanes * unpack.item
-                    w[n, v] = decoded(load[unpack.stored](place))
+                    address = at["q", n] + (i * vectors + v) * lanes * unpack.item
+                    w[n, v] = decode_codes(load[unpack.load_type](address))
             for r in static_range(height):
                 data = splat[f32](at["x", r] + i * 4)
                 for n, v in np.ndindex(panels, vectors):
@@ -619,18 +619,18 @@ def begin_rows(at, data, data_w, sums, parts, *, height, unpack):
 
 @inline
 def multiply_rows(
-    at, made, data, data_w, sums, parts, g_size, depth, bias, b_step, levels, lv, zero, height, panels, *,
+    at, acc, data, data_w, sums, parts, g_size, depth, bias, b_step, levels, lv, zero, height, panels, *,
     vectors, lanes, unpack,
 ):  # fmt: skip
     """Add the products to made[row, vector] for one panel, or to made[panel, vector] for one row."""
     total, group, outer = registers()
     begin_rows(at, data, data_w, sums, parts)
     for r, n, v in np.ndindex(height, panels, vectors):
-        made[r + n, v] = load[f32](bias + n * b_step + v * lanes * 4)
+        acc[r + n, v] = load[f32](bias + n * b_step + v * lanes * 4)
     e = 0
     while e < depth:
         stop = min(e + g_size, depth)
-        if unpack.nested:
+        if unpack.has_nested_scales:
             begin_super(outer, at, e)
         for r, n, v in np.ndindex(height, panels, vectors):
             group[r, n, v] = const[f32](0.0)
@@ -647,12 +647,12 @@ def multiply_rows(
                 elif unpack.zero:
                     shift = minus_zeros(at, n, zero, v * lanes, unpack)
                 for r in static_range(height):
-                    whole = total[r, n, v, 0] + total[r, n, v, 1]
+                    part_sum = total[r, n, v, 0] + total[r, n, v, 1]
                     if unpack.has_low:
-                        made[r + n, v] = fma(splat[f32](at["sum", r]), shift, made[r + n, v])
+                        acc[r + n, v] = fma(splat[f32](at["sum", r]), shift, acc[r + n, v])
                     elif unpack.zero:
-                        whole = fma(splat[f32](at["sum", r]), shift, whole)
-                    group[r, n, v] = group[r, n, v] + whole
+                        part_sum = fma(splat[f32](at["sum", r]), shift, part_sum)
+                    group[r, n, v] = group[r, n, v] + part_sum
             if unpack.zero:
                 for r in static_range(height):
                     at["sum", r] += 4
@@ -661,10 +661,10 @@ def multiply_rows(
         for n, v in np.ndindex(panels, vectors):
             scale = group_scale(at, n, v, outer)
             for r in static_range(height):
-                whole = group[r, n, v]
+                group_sum = group[r, n, v]
                 if unpack.bias != 1:
-                    whole = whole * const[f32](unpack.bias)
-                made[r + n, v] = fma(whole, scale, made[r + n, v])
+                    group_sum = group_sum * const[f32](unpack.bias)
+                acc[r + n, v] = fma(group_sum, scale, acc[r + n, v])
         next_group(at, panels, vectors * lanes, unpack)
         e = stop
 
@@ -703,9 +703,9 @@ class RowSizes(NamedTuple):
     parts: int
 
 
-@kernel(stored=Raw(StoredWeights), apart=Raw(RowBytes), sizes=Raw(RowSizes))
+@kernel(stored=Raw(StoredWeights), strides=Raw(RowBytes), sizes=Raw(RowSizes))
 def compressed_rows(
-    x: Ptr, b: Ptr, y: Ptr, stored, lower: Ptr, apart, sizes, e=ROW_OPERANDS, *, T, operands, body, out,
+    x: Ptr, b: Ptr, y: Ptr, stored, lower: Ptr, strides, sizes, e=ROW_OPERANDS, *, T, operands, body, out,
     vectors, lanes, unpack, abreast, heights,
 ):  # fmt: skip
     """A few rows times compressed weights, which are read from memory once for `heights` rows.
@@ -720,15 +720,15 @@ def compressed_rows(
     4-bit integers are masked out of their word without a shift. So the i-th is too large by 16**i, and
     scratch has x / 16**i. The highest one is shifted down, since it has the word's sign bit.
     """
-    at, levels, made = registers()
+    at, levels, acc = registers()
     load_levels(levels, stored.lv)
     if unpack.zero == "one":
         zero = -splat[f32](stored.z)
     data = x
-    data_w = apart.x_w
+    data_w = strides.x_w
     sums = scratch + sizes.rows * sizes.filled * 4
     if T != "f32" or not unpack.as_it_is or sizes.filled != stored.depth:
-        rows_to_scratch(x, apart.x_w, sizes.rows, sums, lower, stored.g_size, stored.depth)
+        rows_to_scratch(x, strides.x_w, sizes.rows, sums, lower, stored.g_size, stored.depth)
         data = scratch
         data_w = sizes.filled * 4
     c = chunk * sizes.per_chunk
@@ -738,25 +738,25 @@ def compressed_rows(
         if sizes.rows == 1 and stop - c >= abreast and abreast > 1:
             begin_panels(at, abreast, c)
             multiply_rows(
-                at, made, data, data_w, sums, sizes.parts, stored.g_size, stored.depth, b + c * apart.b_step,
-                apart.b_step, levels, stored.lv, zero, 1, abreast,
+                at, acc, data, data_w, sums, sizes.parts, stored.g_size, stored.depth, b + c * strides.b_step,
+                strides.b_step, levels, stored.lv, zero, 1, abreast,
             )  # fmt: skip
             for n in static_range(abreast):
-                finish_row(made, n, e, y, apart.y_w, row, c + n, sizes.outs)
+                finish_row(acc, n, e, y, strides.y_w, row, c + n, sizes.outs)
             c += abreast
         else:
             while row < sizes.rows:
                 begin_panels(at, 1, c)
                 for height in heights:
-                    left = sizes.rows - row
-                    if height == 1 or (left >= height and (height != 3 or left != 4)):
+                    remaining = sizes.rows - row
+                    if height == 1 or (remaining >= height and (height != 3 or remaining != 4)):
                         multiply_rows(
-                            at, made, data + row * data_w, data_w, sums + row * sizes.parts * 4, sizes.parts,
-                            stored.g_size, stored.depth, b + c * apart.b_step, 0, levels, stored.lv, zero,
+                            at, acc, data + row * data_w, data_w, sums + row * sizes.parts * 4, sizes.parts,
+                            stored.g_size, stored.depth, b + c * strides.b_step, 0, levels, stored.lv, zero,
                             height, 1,
                         )  # fmt: skip
                         for r in static_range(height):
-                            finish_row(made, r, e, y, apart.y_w, row + r, c, sizes.outs)
+                            finish_row(acc, r, e, y, strides.y_w, row + r, c, sizes.outs)
                         row += height
                         break
             c += 1
@@ -780,15 +780,15 @@ class Chosen(NamedTuple):
     kinds: int
 
 
-@kernel(stored=Raw(StoredWeights), apart=Raw(RowBytes), sizes=Raw(ChosenSizes), chosen=Raw(Chosen))
+@kernel(stored=Raw(StoredWeights), strides=Raw(RowBytes), sizes=Raw(ChosenSizes), chosen=Raw(Chosen))
 def chosen_rows(
-    x: Ptr, b: Ptr, y: Ptr, stored, lower: Ptr, apart, sizes, chosen, e=ROW_OPERANDS, *, T, operands,
+    x: Ptr, b: Ptr, y: Ptr, stored, lower: Ptr, strides, sizes, chosen, e=ROW_OPERANDS, *, T, operands,
     body, out, vectors, lanes, unpack,
 ):  # fmt: skip
     """Each row times its own matrix of compressed weights: one of `kinds`, by the index at `picks`. Negative
     indices count from the end; the result is 0 for indices out of range. A chunk is a range of panels for one
     row."""
-    at, levels, made = registers()
+    at, levels, acc = registers()
     load_levels(levels, stored.lv)
     if unpack.zero == "one":
         zero = -splat[f32](stored.z)
@@ -798,17 +798,17 @@ def chosen_rows(
     if kind < 0:
         kind += chosen.kinds
     sums = scratch + sizes.filled * 4
-    rows_to_scratch(x + row * apart.x_w, apart.x_w, 1, sums, lower, stored.g_size, stored.depth)
+    rows_to_scratch(x + row * strides.x_w, strides.x_w, 1, sums, lower, stored.g_size, stored.depth)
     for c in range(first, min(first + sizes.per_chunk, sizes.panels)):
         for v in static_range(vectors):
-            made[0, v] = load[f32](b + c * apart.b_step + v * lanes * WORD)
+            acc[0, v] = load[f32](b + c * strides.b_step + v * lanes * WORD)
         if kind >= 0 and kind < chosen.kinds:
             begin_panels(at, 1, kind * sizes.panels + c)
             multiply_rows(
-                at, made, scratch, 0, sums, 0, stored.g_size, stored.depth, b + c * apart.b_step, 0, levels,
+                at, acc, scratch, 0, sums, 0, stored.g_size, stored.depth, b + c * strides.b_step, 0, levels,
                 stored.lv, zero, 1, 1,
             )  # fmt: skip
-        finish_row(made, 0, e, y, apart.y_w, row, c, sizes.outs)
+        finish_row(acc, 0, e, y, strides.y_w, row, c, sizes.outs)
 
 
 def row_kernel(
@@ -857,7 +857,7 @@ def how_unpacked(
     return Unpack(bits, integers.dtype.kind == "i", kind, scale_type, stored)
 
 
-def _woven(unpack: Unpack, integers: np.ndarray | Unmade, filled: int, isa: Target) -> Woven | None:
+def _find_weaving(unpack: Unpack, integers: np.ndarray | Unmade, filled: int, isa: Target) -> Woven | None:
     """The parameters for packing by native code; None if groups are padded, or integers are split over
     words."""
     if filled != integers.shape[0] or unpack.mixed:
@@ -867,7 +867,7 @@ def _woven(unpack: Unpack, integers: np.ndarray | Unmade, filled: int, isa: Targ
     if unpack.paired:
         return Woven(2, 8)
     if unpack.bits == 4:
-        return Woven(4, 4, mask=flipped(integers, 4))
+        return Woven(4, 4, mask=find_sign_mask(integers, 4))
     return Woven(unpack.bits // 8, unpack.bits)
 
 
@@ -894,8 +894,8 @@ def pack_compressed(
         if unpack.by_bytes(isa.lanes):
             split = by_panel.reshape(panels, filled // 8, 2, 2, 2, width // 8, 2, 4)
             order = (2, 0, 1, 5, 6, 3, 7, 4) if unpack.short else (2, 0, 1, 5, 6, 3, 4, 7)
-            halves = split.transpose(order)
-            return (halves[0] | halves[1] << 4).astype(np.uint8)
+            pieces = split.transpose(order)
+            return (pieces[0] | pieces[1] << 4).astype(np.uint8)
         if unpack.paired:
             return by_panel.reshape(panels, filled // 2, 2, width).transpose(0, 1, 3, 2)
         if unpack.mixed:
@@ -909,7 +909,7 @@ def pack_compressed(
     zeros: Filling | np.ndarray | None = None
     zero_panel = 0
     scales: Filling | np.ndarray
-    if isinstance(scale, Factored) and unpack.nested:
+    if isinstance(scale, Factored) and unpack.has_nested_scales:
         scales = nested_scales(scale, zero, width)
         scale_panel = scales[0].nbytes
     else:
@@ -921,7 +921,7 @@ def pack_compressed(
         zeros, zero_panel = spread_out(one_factor(zero), numpy_dtype(unpack.zero), width)
     elif zero is not None:
         zeros = np.asarray(zero).ravel()[:1].astype(np.float32)
-    packed = fill_later(integers, width, panel, arrange, _woven(unpack, integers, filled, isa))
+    packed = fill_later(integers, width, panel, arrange, _find_weaving(unpack, integers, filled, isa))
     return Compressed(packed, scales, zeros, panel, scale_panel, zero_panel, filled)
 
 

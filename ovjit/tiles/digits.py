@@ -45,7 +45,7 @@ TURNED = np.array([0, 2, 4, 6, 1, 3, 5, 7], np.int32)
 
 def takes_digits(unpack: Unpack, isa: Target) -> bool:
     """Whether one row is multiplied by digits. Requires vectors of eight lanes, one per integer of a word."""
-    plain = unpack.bits == 4 and unpack.shifts_data and not (unpack.nested or unpack.has_low)
+    plain = unpack.bits == 4 and unpack.shifts_data and not (unpack.has_nested_scales or unpack.has_low)
     return plain and isa.name == "avx2"
 
 
@@ -82,9 +82,9 @@ def _to_digits(x: Ptr, q: Ptr, p: Ptr, turned: Ptr, sizes, *, T):
         middles = const[f32](0.0)
         lows = const[f32](0.0)
         for i in range(0, stop, VL):
-            whole = rint(permute[f32](loadm[T](source + i * SIZE[T], stop - i), order) * steps)
-            upper = floor(whole / base + half)
-            low = whole - upper * base
+            rounded = rint(permute[f32](loadm[T](source + i * SIZE[T], stop - i), order) * steps)
+            upper = floor(rounded / base + half)
+            low = rounded - upper * base
             high = floor(upper / base + half)
             middle = upper - high * base
             storem[_BYTE](target, cast[_BYTE](high), VL)
@@ -147,7 +147,7 @@ def digits_product(
 ):  # fmt: skip
     """The product of a row in digits with weights that `pack_compressed` has packed. A chunk is a range of
     panels."""
-    at, total, made, part = registers()
+    at, total, acc, part = registers()
     if unpack.zero == "one":
         zero = -splat[f32](stored.z)
     for c in share(panels, per_chunk):
@@ -155,7 +155,7 @@ def digits_product(
         at["x"] = x
         at["p"] = p
         for v in static_range(vectors):
-            made[0, v] = load[f32](b + c * b_step + v * lanes * 4)
+            acc[0, v] = load[f32](b + c * b_step + v * lanes * 4)
         first = 0
         while first < stored.depth:
             stop = min(first + stored.g_size, stored.depth)
@@ -177,11 +177,11 @@ def digits_product(
                 for d in static_range(1, DIGITS):
                     part[0] = fma(part[0], const[f32](256.0), part[d])
                 scale = load[unpack.scale](at["s", 0] + v * lanes * SIZE[unpack.scale])
-                made[0, v] = fma(part[0], scale * splat[f32](at["p"]), made[0, v])
+                acc[0, v] = fma(part[0], scale * splat[f32](at["p"]), acc[0, v])
             at["p"] += 16
             next_group(at, 1, vectors * lanes, unpack)
             first = stop
-        finish_row(made, 0, e, y, 0, 0, c, outs)
+        finish_row(acc, 0, e, y, 0, 0, c, outs)
 
 
 def product_kernel(name: str, epilogue: Epilogue, isa: Target, unpack: Unpack) -> Kernel:

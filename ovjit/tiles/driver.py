@@ -63,10 +63,10 @@ def next_pixel(at, first, rows, oh, ow):
 
 
 @inline
-def offsets_over_runs(offsets, places, words, starts, runs, each, run, s1, n2, s2):
+def offsets_over_runs(offsets, word_offsets, words, starts, runs, each, run, s1, n2, s2):
     """Write the byte offset of each word into `offsets`, if words are in several runs of `each` bytes.
-    `places` refer to runs; the plan has the strides of runs of `run` bytes, which may contain several of
-    these. The begin of each run is written to `starts`."""
+    `word_offsets` refer to runs; the plan has the strides of runs of `run` bytes, which may contain several
+    of these. The begin of each run is written to `starts`."""
     n = 0
     at = 0
     run_i = 0
@@ -83,8 +83,8 @@ def offsets_over_runs(offsets, places, words, starts, runs, each, run, s1, n2, s
                 run_i += 1
     n = 0
     while n < words:
-        place = ld(places, n)
-        st[i64](offsets + n * 8, ld(starts, place >> RUN_BITS) + (place & ((1 << RUN_BITS) - 1)))
+        word_offset = ld(word_offsets, n)
+        st[i64](offsets + n * 8, ld(starts, word_offset >> RUN_BITS) + (word_offset & ((1 << RUN_BITS) - 1)))
         n += 1
 
 
@@ -107,13 +107,13 @@ def gather_windows(to, pixels, gathering):
         other = ld(scratch, m + 1)
         st[i64](scratch + m * 8, target)
         st[i64](scratch + m * 8 + 8, target + gathering.packed)
-        place = target
+        destination = target
         for _ in range(gathering.lines):
-            store[i16](place, load[i16](source))
-            store[i16](place + gathering.packed, load[i16](other))
+            store[i16](destination, load[i16](source))
+            store[i16](destination + gathering.packed, load[i16](other))
             source += gathering.line_step
             other += gathering.line_step
-            place += gathering.line
+            destination += gathering.line
         target += 2 * gathering.packed
 
 
@@ -124,7 +124,7 @@ def pair_pixels(to, height, sums, flips):
     changes. The table's first entry then has the address of the copy."""
     m = 0
     while m < height:
-        place = to + m * 8
+        destination = to + m * 8
         line = ld(scratch, m)
         other = ld(scratch, m + 1) - line
         i = 0
@@ -133,8 +133,8 @@ def pair_pixels(to, height, sums, flips):
             j = 0
             while j < sums.n2:
                 p = run
-                left = sums.k
-                while left >= 4:
+                remaining = sums.k
+                while remaining >= 4:
                     first = ld(p, 0)
                     second = ld(p, 1)
                     third = ld(p + other, 0)
@@ -144,35 +144,35 @@ def pair_pixels(to, height, sums, flips):
                         second = second ^ SIGNS
                         third = third ^ SIGNS
                         fourth = fourth ^ SIGNS
-                    st[i64](place, first)
-                    st[i64](place + 8, third)
-                    place += height * 8
-                    st[i64](place, second)
-                    st[i64](place + 8, fourth)
-                    place += height * 8
+                    st[i64](destination, first)
+                    st[i64](destination + 8, third)
+                    destination += height * 8
+                    st[i64](destination, second)
+                    st[i64](destination + 8, fourth)
+                    destination += height * 8
                     p += 16
-                    left -= 4
-                if left > 0:
+                    remaining -= 4
+                if remaining > 0:
                     first = ld(p, 0)
                     third = ld(p + other, 0)
                     if flips:
                         first = first ^ SIGNS
                         third = third ^ SIGNS
-                    st[i64](place, first)
-                    st[i64](place + 8, third)
-                    place += height * 8
+                    st[i64](destination, first)
+                    st[i64](destination + 8, third)
+                    destination += height * 8
                 run += sums.s2
                 j += 1
             line += sums.s1
             i += 1
         if sums.n1 * sums.n2 * sums.k & 2 != 0:
-            st[i64](place, 0)
-            st[i64](place + 8, 0)
+            st[i64](destination, 0)
+            st[i64](destination + 8, 0)
         m += 2
     st[i64](scratch, to)
 
 
-class Apart(NamedTuple):
+class GroupStrides(NamedTuple):
     """Strides of groups and of panels. Kernels name these fields, and those below, in their source."""
 
     y_g: int  # bytes between groups of y
@@ -236,26 +236,26 @@ class Gathering(NamedTuple):
 
 @inline
 def begin_chunk(
-    at, first, x, y, w, x_g, w_g, w_panel, e, *, panels, apart, grid, shares, chosen, operands, picked
+    at, first, x, y, w, x_g, w_g, w_panel, e, *, panels, strides, grid, shares, chosen, operands, picked
 ):
     """Compute the ranges of a chunk: at["part"], its group; panels from at["panel"] on, weights at at["w"],
     with at["w_panel"] bytes between panels; pixels from at["p"] to at["stop"], the first in row at["i"] and
     column at["j"] of image at["img"]. `first`: the tensors' addresses."""
     block = urem(chunk, shares.run)
-    rest = udiv(chunk, shares.run)
+    panel_block = udiv(chunk, shares.run)
     if shares.by_pixels:
-        block = rest
-        rest = urem(chunk, shares.run)
-    part = udiv(rest, shares.panel_chunks)
+        block = panel_block
+        panel_block = urem(chunk, shares.run)
+    part = udiv(panel_block, shares.panel_chunks)
     at["part"] = part
-    at["panel"] = urem(rest, shares.panel_chunks) * shares.panels_per_chunk
+    at["panel"] = urem(panel_block, shares.panel_chunks) * shares.panels_per_chunk
     at["stop_panel"] = min(at["panel"] + shares.panels_per_chunk, panels)
     at["p"] = block * shares.pixels_per_chunk
     at["stop"] = min(at["p"] + shares.pixels_per_chunk, grid.pixels)
     at["img"] = udiv(at["p"], grid.oh * grid.ow)
-    rest = urem(at["p"], grid.oh * grid.ow)
-    at["i"] = udiv(rest, grid.ow)
-    at["j"] = urem(rest, grid.ow)
+    pixel = urem(at["p"], grid.oh * grid.ow)
+    at["i"] = udiv(pixel, grid.ow)
+    at["j"] = urem(pixel, grid.ow)
     at["w_panel"] = w_panel
     if picked:
         kind = ld(chosen.picks + part * chosen.picks_g, 0)
@@ -269,7 +269,7 @@ def begin_chunk(
     else:
         at["w"] = w + part * w_g
     begin_at(first, 0, x + part * x_g, grid.x_n, grid.x_h, grid.x_w)
-    begin_at(first, 1, y + part * apart.y_g, grid.y_n, grid.y_h, grid.y_w)
+    begin_at(first, 1, y + part * strides.y_g, grid.y_n, grid.y_h, grid.y_w)
     for n, o in enumerate(operands):
         if not o.shared:
             first[o.where] = e[n] + part * e[n, "g"]
@@ -278,11 +278,11 @@ def begin_chunk(
 
 
 @kernel(
-    stored=Raw(StoredWeights), apart=Raw(Apart), grid=Raw(Pixels), sums=Raw(Sums),
+    stored=Raw(StoredWeights), strides=Raw(GroupStrides), grid=Raw(Pixels), sums=Raw(Sums),
     shares=Raw(Shares), chosen=Raw(ChosenWeights), gathering=Raw(Gathering),
 )  # fmt: skip
 def tiles(
-    x: Ptr, w: Ptr, b: Ptr, y: Ptr, places: Ptr, steps: Ptr, runs, stored, apart, grid, x_g, w_g,
+    x: Ptr, w: Ptr, b: Ptr, y: Ptr, word_offsets: Ptr, steps: Ptr, runs, stored, strides, grid, x_g, w_g,
     w_panel, outs, panels, sums, shares, chosen, gathering, e=OPERANDS, *, operands, rows, heights,
     vectors, lanes, group, listed, ways, unpack, picked, gathered, paired, flips,
 ):  # fmt: skip
@@ -310,15 +310,15 @@ def tiles(
         w = unpacked - first_panel * w_panel
     if listed:
         words = sums.n1 * sums.n2 * sums.k * vectors
-        offsets = places + (part * panels + first_panel) * words * 8
+        offsets = word_offsets + (part * panels + first_panel) * words * 8
         if runs > 1:
-            given = offsets
+            offsets_in_runs = offsets
             starts = scratch + rows * TABLE * 8
             offsets = starts + runs * 8
             count = (stop_panel - first_panel) * words
             each = udiv(sums.n1 * sums.n2 * sums.k, runs) * WORD
             offsets_over_runs(
-                offsets, given, count, starts, runs, each, sums.k * WORD, sums.s1, sums.n2, sums.s2
+                offsets, offsets_in_runs, count, starts, runs, each, sums.k * WORD, sums.s1, sums.n2, sums.s2
             )
     begin_row(at, first, rows)
     tall = heights[0]
@@ -371,15 +371,15 @@ def tiles(
                 order["offsets"] = offsets + (c - first_panel) * words * 8
                 order["steps"] = steps + (part * panels + c) * (8 * vectors * ways)
             lists = ("offsets", "steps") if listed else ()
-            for wide in (vectors, 1):
-                if wide == 1 or valid > lanes:
+            for width in (vectors, 1):
+                if width == 1 or valid > lanes:
                     for size, less in choices(heights):
                         if less == 0 or count > less:
-                            tile[size, wide](
-                                scratch, w + c * w_panel, b + (part * panels + c) * apart.b_step, sums.n1,
-                                sums.s1, sums.n2, sums.s2, sums.k, part * apart.outs_g + c * vectors * lanes,
-                                valid, soon, soon_step, *(order[name] for name in lists),
-                                *(e[n] for n in shared),
+                            tile[size, width](
+                                scratch, w + c * w_panel, b + (part * panels + c) * strides.b_step, sums.n1,
+                                sums.s1, sums.n2, sums.s2, sums.k,
+                                part * strides.outs_g + c * vectors * lanes, valid, soon, soon_step,
+                                *(order[name] for name in lists), *(e[n] for n in shared),
                             )  # fmt: skip
                             break
                     break

@@ -54,15 +54,15 @@ from ovjit.tiles.dynamic_parts import (
     fetch_factors,
     load_four,
     peak_of,
-    quantized,
-    quantized_whole,
+    quantize_group,
+    quantize_part,
     scale_of,
     steps_of,
     unpack_integers,
 )
 from ovjit.tiles.mixed import Factor, mixed_steps, nested_scales, one_factor
-from ovjit.tiles.nested import factor_words, multiply_nested, unpack_nested
-from ovjit.tiles.pack import Woven, fill_later, flipped, spread_out, tile_width
+from ovjit.tiles.nested import factor_words, multiply_super, unpack_nested
+from ovjit.tiles.pack import Woven, fill_later, find_sign_mask, spread_out, tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
 #: Rows of a tile. 6 rows of two vectors of integer sums, and as many of real sums, fill the registers. One
@@ -89,7 +89,7 @@ def _quantize(x: Tensor, q: Tensor, p: Tensor, size, *, T):
         for g in range(p.size.g):
             first = g * size
             scale = scale_of(source, first, size, x.size.k, T)
-            total = quantized(source, target, first, size, x.size.k, scale, T)
+            total = quantize_part(source, target, first, size, x.size.k, scale, T)
             st[f32](p.at(pair, g=g), lane[f32](scale, 0))
             st[f32](p.at(pair + 4, g=g), hadd[f32](total))
 
@@ -103,13 +103,13 @@ def _quantize_whole(x: Tensor, q: Tensor, p: Tensor, size, *, vectors, T):
             peak = peak_of(source + g * size * SIZE[T])
             st[i32](p.at(pair, g=g), hmax[i32](peak))
         for g in range(0, p.size.g, VL):
-            left = p.size.g - g
-            scale = gather[f32](p.at(pair, g=g), p.stride.g, left) / const[f32](127.0)
-            scatter[f32](p.at(pair, g=g), p.stride.g, scale, left)
-            scatter[f32](p.at(pair + 4, g=g), p.stride.g, steps_of(scale), left)
+            remaining = p.size.g - g
+            scale = gather[f32](p.at(pair, g=g), p.stride.g, remaining) / const[f32](127.0)
+            scatter[f32](p.at(pair, g=g), p.stride.g, scale, remaining)
+            scatter[f32](p.at(pair + 4, g=g), p.stride.g, steps_of(scale), remaining)
         for g in range(p.size.g):
             steps = splat[f32](p.at(pair + 4, g=g))
-            total = quantized_whole(source + g * size * SIZE[T], target + g * size, steps)
+            total = quantize_group(source + g * size * SIZE[T], target + g * size, steps)
             st[f32](p.at(pair + 4, g=g), hadd[f32](total))
 
 
@@ -130,7 +130,7 @@ def vectors_of_group(depth: int, size: int, isa: Target) -> int:
 @inline
 def load_factors(at, scale, zero, outer, e, panels, *, vectors, lanes, stored, blocks):
     """Load the scales, and the negated zeros or minima, of the group of element `e` of depth."""
-    if blocks and blocks.nested:
+    if blocks and blocks.has_nested_scales:
         begin_super(outer, at, e, unpack=blocks)
     for n, v in np.ndindex(panels, vectors):
         if blocks:
@@ -175,13 +175,13 @@ def multiply_words(total, short, w, at, word, *, height, panels, vectors, stored
 
 
 @inline
-def multiply_tile(row, last, x, p, *, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks):
+def multiply_tile(row, last, x, p, *, panel, strides, sizes, height, panels, vectors, lanes, stored, blocks):
     """Multiply rows `row` to row + height - 1 (at most `last`) by `panels` panels from `panel` on. The sums
     are written to scratch."""
-    at, made, scale, zero, outer, total, short, w = registers()
+    at, acc, scale, zero, outer, total, short, w = registers()
     begin_tile(at, row, last, x, p)
     for r, n, v in np.ndindex(height, panels, vectors):
-        made[r, n, v] = load[f32](panel["b"] + n * apart.b_step + v * lanes * 4)
+        acc[r, n, v] = load[f32](panel["b"] + n * strides.b_step + v * lanes * 4)
     g = 0
     while g < sizes.groups:
         stop = min(g + sizes.ratio, sizes.groups)
@@ -212,38 +212,38 @@ def multiply_tile(row, last, x, p, *, panel, apart, sizes, height, panels, vecto
                 if stored.low:
                     some = some * by
                 for n, v in np.ndindex(panels, vectors):
-                    whole = cast[f32](total[r, n, v])
+                    product = cast[f32](total[r, n, v])
                     if stored.low:
-                        made[r, n, v] = fma(some, zero[n, v], made[r, n, v])
+                        acc[r, n, v] = fma(some, zero[n, v], acc[r, n, v])
                     elif stored.zero != stored.less:
-                        whole = fma(some, zero[n, v], whole)
-                    made[r, n, v] = fma(whole, by * scale[n, v], made[r, n, v])
+                        product = fma(some, zero[n, v], product)
+                    acc[r, n, v] = fma(product, by * scale[n, v], acc[r, n, v])
                 at["p", r] += 8
             g += 1
-    place = scratch
+    base = scratch
     for r, n, v in np.ndindex(height, panels, vectors):
-        store[f32](place + ((r * panels + n) * vectors + v) * lanes * 4, made[r, n, v])
+        store[f32](base + ((r * panels + n) * vectors + v) * lanes * 4, acc[r, n, v])
 
 
 @inline
-def multiply_any(row, last, x, p, panel, height, panels, *, apart, sizes, vectors, lanes, stored, blocks):
+def multiply_any(row, last, x, p, panel, height, panels, *, strides, sizes, vectors, lanes, stored, blocks):
     if stored.inner:
-        multiply_nested(row, last, x, p)
+        multiply_super(row, last, x, p)
     else:
         multiply_tile(row, last, x, p)
 
 
 @inline
-def multiply_rows(row, stop, x, p, panel, heights, stored, blocks, *, apart, sizes, vectors, lanes):
+def multiply_rows(row, stop, x, p, panel, heights, stored, blocks, *, strides, sizes, vectors, lanes):
     """Multiply one panel by a tile of rows from `row` on, whose height suits the remaining rows. Returns the
     row after the tile."""
-    left = stop - row
+    remaining = stop - row
     done = row
     for height in heights:
         if (
             height == 1
-            or (height in (2, 4) and left > 1)
-            or (height == 6 and left > 4 and left != TWICE[0] and left != TWICE[1])
+            or (height in (2, 4) and remaining > 1)
+            or (height == 6 and remaining > 4 and remaining != TWICE[0] and remaining != TWICE[1])
         ):
             multiply_any(row, stop - 1, x, p, panel, height, 1)
             done = min(row + height, stop)
@@ -288,19 +288,19 @@ def unpack_groups(at, *, sizes, vectors, lanes, stored, blocks):
 
 
 @inline
-def finish_tile(first, done, c, wide, e, y, y_w, outs, *, vectors, lanes, operands, body, out):
-    """Store the rows from `first` to `done` of `wide` panels, whose sums are in scratch."""
-    made = registers()
-    place = scratch
+def finish_tile(first, done, c, count, e, y, y_w, outs, *, vectors, lanes, operands, body, out):
+    """Store the rows from `first` to `done` of `count` panels, whose sums are in scratch."""
+    sums = registers()
+    source = scratch
     for row in range(first, done):
-        for panel in range(c, c + wide):
+        for panel in range(c, c + count):
             for v in static_range(vectors):
-                made[0, v] = load[f32](place + v * lanes * 4)
-            finish_row(made, 0, e, y, y_w, row, panel, outs)
-            place += vectors * lanes * 4
+                sums[0, v] = load[f32](source + v * lanes * 4)
+            finish_row(sums, 0, e, y, y_w, row, panel, outs)
+            source += vectors * lanes * 4
 
 
-class Apart(NamedTuple):
+class ByteStrides(NamedTuple):
     """Bytes between rows of x, of its scales and of y; bytes of a panel of weights, scales, zeros, bias."""
 
     x_w: int
@@ -326,9 +326,9 @@ class Sizes(NamedTuple):
     per_chunk: int
 
 
-@kernel(apart=Raw(Apart), sizes=Raw(Sizes))
+@kernel(strides=Raw(ByteStrides), sizes=Raw(Sizes))
 def dynamic_product(
-    x: Ptr, p: Ptr, w: Ptr, s: Ptr, z: Ptr, b: Ptr, y: Ptr, apart, sizes, e=ROW_OPERANDS, *, operands,
+    x: Ptr, p: Ptr, w: Ptr, s: Ptr, z: Ptr, b: Ptr, y: Ptr, strides, sizes, e=ROW_OPERANDS, *, operands,
     body, out, vectors, lanes, stored, blocks, mixed, heights, unpacked_heights,
 ):  # fmt: skip
     """The product of quantized rows. A chunk is a range of rows times a range of weight panels."""
@@ -338,29 +338,29 @@ def dynamic_product(
     c = chunk // sizes.row_blocks * sizes.per_chunk
     stop = min(c + sizes.per_chunk, sizes.panels)
     while c < stop:
-        wide = 1
+        count = 1
         if sizes.rows == 1 and stop - c >= ABREAST:
-            wide = ABREAST
-        panel["w"] = w + c * apart.w_panel
-        panel["s"] = s + c * apart.s_panel
+            count = ABREAST
+        panel["w"] = w + c * strides.w_panel
+        panel["s"] = s + c * strides.s_panel
         if stored.zero is None or stored.levels or (blocks and blocks.each_zero):
-            panel["z"] = z + c * apart.z_panel
-        panel["b"] = b + c * apart.b_step
+            panel["z"] = z + c * strides.z_panel
+        panel["b"] = b + c * strides.b_step
         if mixed:
             if sizes.rows > FEW_ROWS:
                 unpack_panel(panel)
         row = first_row
         while row < stop_row:
             done = row + 1
-            if wide == ABREAST:
+            if count == ABREAST:
                 multiply_any(row, row, x, p, panel, 1, ABREAST)
             elif mixed and sizes.rows > FEW_ROWS:
                 done = multiply_rows(row, stop_row, x, p, panel, unpacked_heights, stored.unpacked, None)
             else:
                 done = multiply_rows(row, stop_row, x, p, panel, heights, stored, blocks)
-            finish_tile(row, done, c, wide, e, y, apart.y_w, sizes.outs)
+            finish_tile(row, done, c, count, e, y, strides.y_w, sizes.outs)
             row = done
-        c += wide
+        c += count
 
 
 def results(vectors: int, lanes: int) -> int:
@@ -460,7 +460,7 @@ def pack_dynamic(
 
     zeros, z_panel = None, 0
     scales: Filling | np.ndarray
-    if blocks and blocks.nested:
+    if blocks and blocks.has_nested_scales:
         assert isinstance(scale, Factored)
         scales = nested_scales(scale, zero, width)
         s_panel = scales[0].nbytes
@@ -477,7 +477,7 @@ def pack_dynamic(
     if rows != depth or stored.bits not in (4, 8):
         woven = None
     elif stored.bits == 4:
-        woven = Woven(4, 4, weave.SPREAD, flipped(integers, 4))
+        woven = Woven(4, 4, weave.SPREAD, find_sign_mask(integers, 4))
     else:
         woven = Woven(4, 8, mask=0x80808080 * flips_sign)
     packed = fill_later(integers, width, panel, arrange, woven)

@@ -39,25 +39,25 @@ def peak_of(source, *, vectors, T):
 
 
 @inline
-def quantized_whole(source, target, steps, *, vectors, T):
+def quantize_group(source, target, steps, *, vectors, T):
     """Quantize `vectors` vectors to bytes at `target`. Returns their sum in each lane."""
     total = const[f32](0.0)
     for v in static_range(vectors):
-        whole = rint(load[T](source + v * VL * SIZE[T]) * steps)
-        store[_BYTE](target + v * VL, cast[_BYTE](whole))
-        total = total + whole
+        rounded = rint(load[T](source + v * VL * SIZE[T]) * steps)
+        store[_BYTE](target + v * VL, cast[_BYTE](rounded))
+        total = total + rounded
     return total
 
 
 @inline
-def quantized(source, target, first, size, depth, scale, T):
+def quantize_part(source, target, first, size, depth, scale, T):
     """Quantize these elements to bytes at target + first. Returns their sum in each lane."""
     steps = steps_of(scale)
     total = const[f32](0.0)
     for i in range(first, first + size, VL):
-        whole = rint(loadm[T](source + i * SIZE[T], depth - i) * steps)
-        total = total + whole
-        store[_BYTE](target + i, cast[_BYTE](whole))
+        rounded = rint(loadm[T](source + i * SIZE[T], depth - i) * steps)
+        total = total + rounded
+        store[_BYTE](target + i, cast[_BYTE](rounded))
     return total
 
 
@@ -94,18 +94,18 @@ def add_in_pairs(short, w, data, i, word, r, n, v, *, stored):
 
 
 @inline
-def begin_tile(at, row, last, x, p, *, panel, apart, height, panels, stored, blocks):
+def begin_tile(at, row, last, x, p, *, panel, strides, height, panels, stored, blocks):
     """Set the addresses of each panel's weights, scales and zeros, and of each row's data and factors."""
     if stored.levels:
         at["levels"] = load[i32](panel["z"])
     for n in static_range(panels):
-        at["q", n] = panel["w"] + n * apart.w_panel
-        at["s", n] = panel["s"] + n * apart.s_panel
+        at["q", n] = panel["w"] + n * strides.w_panel
+        at["s", n] = panel["s"] + n * strides.s_panel
         if stored.zero is None or (blocks and blocks.each_zero):
-            at["z", n] = panel["z"] + n * apart.z_panel
+            at["z", n] = panel["z"] + n * strides.z_panel
     for r in static_range(height):
-        at["x", r] = x + min(row + r, last) * apart.x_w
-        at["p", r] = p + min(row + r, last) * apart.p_w
+        at["x", r] = x + min(row + r, last) * strides.x_w
+        at["p", r] = p + min(row + r, last) * strides.p_w
 
 
 @inline

@@ -115,7 +115,7 @@ def _add_listed(
                 offset = int(words.memory.at(offsets, 8, 8).view(np.int64)[0])
                 for m, pixel in enumerate(pixels):
                     x = _elements(words, pixel + offset, 1, form.a, SIZE[form.a])
-                    if way.turned:  # the data are signed then, and the weights are not
+                    if way.moves_signs:  # the data are signed then, and the weights are not
                         flipped = x.astype(np.uint8) ^ words_of_way[1, n].astype(np.int8).view(np.uint8)
                         of_word = (flipped.view(np.int8) * (words_of_way[0, n] % 256)).sum(-1)
                     else:

@@ -212,7 +212,7 @@ class Tiled(Summed):
         if self.bias is not None:
             listed.bias.reshape(self.groups, -1)[:, : self.outs] += self.bias.reshape(self.groups, self.outs)
         parts = listed._asdict()
-        names = ("memory", "places", "steps", "bias")
+        names = ("memory", "word_offsets", "steps", "bias")
         at, offsets, steps, bias = (constants.place(parts[name], (self, name)).offset for name in names)
         step, runs = tile_width(self.target) * WORD, math.prod(matrix.shape[1:-2])
         self.weights = Weights(self.groups, self.outs, listed.sizes, at, bias, step, (offsets, steps, runs))
@@ -294,7 +294,7 @@ class Tiled(Summed):
             kernel = self.blocked
             values |= {"n2": ceil_div(words, BLOCK), "s2": BLOCK * WORD}
         reads = [x, *more, *read]
-        touches = _written(y, values, (n, oh, ow), width)
+        touches = _track_writes(y, values, (n, oh, ow), width)
         flops = 2.0 * pixels * words * self.form.group * outs * groups
         planner.step(kernel, values, division.chunks(groups), reads, [y], flops, touches=touches)
         planner.steps[-1].bytes += sizes.group * groups if self.stored is None else self.stored
@@ -322,7 +322,7 @@ class Tiled(Summed):
             scratch += panels * weights.sizes.panel
         if weights.lists is not None:
             offsets, steps, runs = weights.lists
-            values |= {"places": planner.constants.at(offsets), "steps": planner.constants.at(steps)}
+            values |= {"word_offsets": planner.constants.at(offsets), "steps": planner.constants.at(steps)}
             values["runs"] = runs
             scratch += (panels * self.target.tile_vectors * words + runs) * 8
         if self.gathered:
@@ -340,7 +340,7 @@ def _named(names: str, values: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(names.split(), values, strict=True))
 
 
-def _written(
+def _track_writes(
     y: View, values: dict[str, Any], images: Sequence[int], width: int
 ) -> Callable[[int], tuple[Accesses, Accesses]]:
     """The bytes of y that each chunk of a step with these arguments writes, for the proof that chunks do not

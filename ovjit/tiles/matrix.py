@@ -32,8 +32,8 @@ from ovjit.planning.plan import ceil_div
 from ovjit.tiles.compressed import StoredWeights, Unpack, unpack_panels
 from ovjit.tiles.driver import (
     OPERANDS,
-    Apart,
     ChosenWeights,
+    GroupStrides,
     Pixels,
     Shares,
     Sums,
@@ -152,9 +152,9 @@ def find_block(a, at, r, begin, stop, to, row, table, rows, grid, sums):
     runs a[r, "i"]. If the block cannot be read in place, its windows are copied; each takes `row` bytes."""
     a[r, "row"] = 0
     if begin < stop and at["steady"] and at["room"] >= ROWS * (r + 1):
-        place = table + rows * TABLE_ROW
-        low = udiv(ld(place, begin), SUMS_ROW)
-        high = udiv(ld(place, stop - 1), SUMS_ROW)
+        offsets_row = table + rows * TABLE_ROW
+        low = udiv(ld(offsets_row, begin), SUMS_ROW)
+        high = udiv(ld(offsets_row, stop - 1), SUMS_ROW)
         if ld(table, stop - 1) - ld(table, begin) == (high - low) * grid.x_w:
             a[r, "first"] = ld(table, begin) - (low - r * ROWS) * grid.x_w
             a[r, "row"] = grid.x_w
@@ -165,16 +165,16 @@ def find_block(a, at, r, begin, stop, to, row, table, rows, grid, sums):
         a[r, "row"] = row
         a[r, "j"] = 0
         a[r, "i"] = 0
-        rest = sums.k & (LINE - 1)
+        remainder = sums.k & (LINE - 1)
         m = begin
         while m < stop:
             target = to + udiv(ld(table + rows * TABLE_ROW, m), SUMS_ROW) * row
-            copy_window(target, ld(table, m), sums, rest)
+            copy_window(target, ld(table, m), sums, remainder)
             m += 1
 
 
 @inline
-def copy_window(to, window, sums, rest):
+def copy_window(to, window, sums, remainder):
     """Copy a window's runs to contiguous memory, with zeros at the end. `rest`: words of a run after its full
     vectors. All stores are of full vectors: the next run overwrites the excess."""
     target = to
@@ -185,14 +185,14 @@ def copy_window(to, window, sums, rest):
         j = 0
         while j < sums.n2:
             p = run
-            end = run + (sums.k - rest) * WORD
+            end = run + (sums.k - remainder) * WORD
             while p < end:
                 store[u32](target, load[u32](p))
                 target += ROW_BYTES
                 p += ROW_BYTES
-            if rest > 0:
-                store[u32](target, loadm[u32](p, rest))
-                target += rest * WORD
+            if remainder > 0:
+                store[u32](target, loadm[u32](p, remainder))
+                target += remainder * WORD
             run += sums.s2
             j += 1
         outer += sums.s1
@@ -201,14 +201,14 @@ def copy_window(to, window, sums, rest):
 
 
 @inline
-def multiply(a, weights, bias, soon, soon_step, tall, wide):
-    """Compute `tall` times `wide` blocks of 16 x 16 sums in tile registers: a["n1"] times a["n2"] runs of
+def multiply(a, weights, bias, soon, soon_step, height, width):
+    """Compute `height` times `width` blocks of 16 x 16 sums in tile registers: a["n1"] times a["n2"] runs of
     a["lines"] lines, at the addresses from `find_block`. Prefetches `soon_step` bytes per line, from `soon`
     on."""
     p = registers()
-    for r in static_range(tall):
+    for r in static_range(height):
         p[r] = a[r, "first"]
-        for v in static_range(wide):
+        for v in static_range(width):
             tile_load[2 * r + v](bias + v * ROW_BYTES, 0)
     panel = weights
     ahead = soon
@@ -218,63 +218,63 @@ def multiply(a, weights, bias, soon, soon_step, tall, wide):
         while j < a["n2"]:
             s = 0
             while s < a["lines"]:
-                for v in static_range(wide):
-                    tile_load[6 + v](panel + v * ROW_BYTES, wide * ROW_BYTES)
-                for r in static_range(tall):
+                for v in static_range(width):
+                    tile_load[6 + v](panel + v * ROW_BYTES, width * ROW_BYTES)
+                for r in static_range(height):
                     tile_load[4 + r](p[r], a[r, "row"])
                     p[r] += a["line"] * WORD
-                    for v in static_range(wide):
+                    for v in static_range(width):
                         tile_multiply[2 * r + v, 4 + r, 6 + v]()
-                panel += wide * a["line"] * ROW_BYTES
+                panel += width * a["line"] * ROW_BYTES
                 stop = ahead + soon_step
                 while ahead < stop:
                     prefetch_l2(ahead)
                     ahead += CACHE_LINE
                 s += 1
-            for r in static_range(tall):
+            for r in static_range(height):
                 p[r] += a[r, "j"]
             j += 1
-        for r in static_range(tall):
+        for r in static_range(height):
             p[r] += a[r, "i"]
         i += 1
 
 
 @inline
-def finish_tile(totals, of, rows, e, wide, whole, acc, *, lanes, operands, body, out):
+def finish_tile(totals, of, rows, e, width, full, acc, *, lanes, operands, body, out):
     """Apply the epilogue to sums, and store the results of of["count"] pixels of of["table"]. Channels begin
-    at of["channel"], and of["valid"] of them exist. `whole`: all channels of the panel exist."""
+    at of["channel"], and of["valid"] of them exist. `full`: all channels of the panel exist."""
     x, shared = registers()
     for n, o in enumerate(operands):
-        for v in static_range(wide):
+        for v in static_range(width):
             if o.kind == "number":
                 shared[n, v] = splat[o.dtype](e[n])
             elif o.kind == "channel":
-                place = e[n] + (of["channel"] + v * lanes) * SIZE[o.dtype]
-                if whole:
-                    shared[n, v] = load[o.dtype](place)
+                address = e[n] + (of["channel"] + v * lanes) * SIZE[o.dtype]
+                if full:
+                    shared[n, v] = load[o.dtype](address)
                 else:
-                    shared[n, v] = loadm[o.dtype](place, of["valid"] - v * lanes)
+                    shared[n, v] = loadm[o.dtype](address, of["valid"] - v * lanes)
     m = 0
     while m < of["count"]:
         line = totals + ld(of["table"] + rows * TABLE_ROW, m)
         target = ld(of["table"] + TABLE_ROW, m) + of["channel"] * SIZE[out]
-        for v in static_range(wide):
+        for v in static_range(width):
             for n, o in enumerate(operands):
                 if o.shared:
                     x[n + 1] = shared[n, v]
                 elif o.kind == "scalar":
                     x[n + 1] = splat[o.dtype](ld(of["table"] + o.where * TABLE_ROW, m))
                 else:
-                    place = (
+                    address = (
                         ld(of["table"] + o.where * TABLE_ROW, m) + (of["channel"] + v * lanes) * SIZE[o.dtype]
                     )
-                    if whole:
-                        x[n + 1] = load[o.dtype](place)
+                    if full:
+                        x[n + 1] = load[o.dtype](address)
                     else:
-                        x[n + 1] = loadm[o.dtype](place, of["valid"] - v * lanes)
+                        x[n + 1] = loadm[o.dtype](address, of["valid"] - v * lanes)
             total = load[acc](line + v * ROW_BYTES)
             result = applied(body, total, *x)
-            if whole:
+            if full:
                 store[out](target + v * lanes * SIZE[out], result)
             else:
                 storem[out](target + v * lanes * SIZE[out], result, of["valid"] - v * lanes)
@@ -282,11 +282,11 @@ def finish_tile(totals, of, rows, e, wide, whole, acc, *, lanes, operands, body,
 
 
 @kernel(
-    stored=Raw(StoredWeights), apart=Raw(Apart), grid=Raw(Pixels), sums=Raw(Sums), shares=Raw(Shares),
-    chosen=Raw(ChosenWeights),
+    stored=Raw(StoredWeights), strides=Raw(GroupStrides), grid=Raw(Pixels), sums=Raw(Sums),
+    shares=Raw(Shares), chosen=Raw(ChosenWeights),
 )  # fmt: skip
 def matrix_tiles(
-    x: Ptr, w: Ptr, b: Ptr, y: Ptr, stored, apart, grid, x_g, w_g, w_panel, outs, panels, sums, shares,
+    x: Ptr, w: Ptr, b: Ptr, y: Ptr, stored, strides, grid, x_g, w_g, w_panel, outs, panels, sums, shares,
     chosen, e=OPERANDS, *, operands, body, out, acc, rows, lanes, group, unpack, picked,
 ):  # fmt: skip
     """One chunk, see `ovjit.tiles.driver.tiles`. `acc`: the type of sums."""
@@ -330,21 +330,21 @@ def matrix_tiles(
         valid = outs - c * 2 * lanes
         if live > 0:
             weights = at["w"] + c * at["w_panel"]
-            bias = b + (at["part"] * panels + c) * apart.b_step
+            bias = b + (at["part"] * panels + c) * strides.b_step
             soon = share + c * at["w_panel"]
-            for wide in (2, 1):
-                if wide == 1 or valid > lanes:
-                    for tall in (2, 1):
-                        if tall == 1 or at["count"] > at["low"]:
-                            multiply(a, weights, bias, soon, soon_step, tall, wide)
+            for width in (2, 1):
+                if width == 1 or valid > lanes:
+                    for height in (2, 1):
+                        if height == 1 or at["count"] > at["low"]:
+                            multiply(a, weights, bias, soon, soon_step, height, width)
                             break
                     break
         if of["count"] > 0:
-            for wide in (2, 1):
-                if wide == 1 or of["valid"] > lanes:
-                    for whole in (True, False):
-                        if not whole or of["valid"] >= wide * lanes:
-                            finish_tile(totals, of, rows, e, wide, whole, acc)
+            for width in (2, 1):
+                if width == 1 or of["valid"] > lanes:
+                    for full in (True, False):
+                        if not full or of["valid"] >= width * lanes:
+                            finish_tile(totals, of, rows, e, width, full, acc)
                             break
                     break
         if live > 0:
@@ -353,7 +353,7 @@ def matrix_tiles(
             of["count"] = at["count"]
             of["table"] = table
             of["valid"] = valid
-            of["channel"] = at["part"] * apart.outs_g + c * 2 * lanes
+            of["channel"] = at["part"] * strides.outs_g + c * 2 * lanes
             c += 1
     tile_end()
 

@@ -55,7 +55,7 @@ def multiply_add(isa: Target, form: Format) -> tuple[Any, dict[str, str]]:
 
 def narrow_products(isa: Target, form: Format, way: Way, name: str) -> dict[str, str]:
     """The function `name(a..., w...) -> sums`, which adds the products of words in 16 bits. It takes
-    `way.parts` vectors of `w`. If `way.turned`, the last ones are the masks of the data."""
+    `way.parts` vectors of `w`. If `way.moves_signs`, the last ones are the masks of the data."""
     import llvmlite.ir as ir
 
     from ovjit.codegen.cpu import vector as simd
@@ -66,7 +66,7 @@ def narrow_products(isa: Target, form: Format, way: Way, name: str) -> dict[str,
     def body(b: Any, *operands: Any) -> Any:
         data, weights, flips = (operands[i : i + way.span] for i in range(0, 3 * way.span, way.span))
         pairs = list(zip(data, weights, strict=True))
-        if way.turned:
+        if way.moves_signs:
             pairs = [(w, b.xor(a, flip)) for (a, w), flip in zip(pairs, flips, strict=True)]
         products = [simd.dot_pairs(b, kind, *pair) for pair in pairs]
         return functools.reduce(lambda x, y: simd.add_pairs(b, kind, x, y), products)
@@ -372,7 +372,7 @@ class Delayed:
     def add(self, m: int, products: str) -> None:
         """Take the products of row `m`, and print the addition that is due."""
         self.now["products"][m] = products
-        self._widen((m - self.delay) % self.tile.rows)
+        self._widen_sums((m - self.delay) % self.tile.rows)
 
     def leave(self, at: str) -> None:
         """Print the values at the end of the body of the loop `at`."""
@@ -384,9 +384,9 @@ class Delayed:
     def finish(self) -> list[str]:
         """Print the additions that are due behind the last loop. Returns the sums."""
         for m in range(self.tile.rows - self.delay, self.tile.rows):
-            self._widen(m)
+            self._widen_sums(m)
         return self.now["sum"]
 
-    def _widen(self, m: int) -> None:
+    def _widen_sums(self, m: int) -> None:
         terms = (self.now[name][m] for name in ("sum", "products"))
         self.now["sum"][m] = self.tile.apply("widen", *terms)

@@ -21,7 +21,7 @@ def mixed_steps(codes: np.ndarray, bits: int, lanes: int) -> np.ndarray:
     panels, steps, _, _, width = codes.shape
     by_lane = codes.transpose(0, 1, 2, 4, 3).astype(np.uint8)  # [..., m, width, j]
 
-    def joined(parts: np.ndarray, each: int) -> np.ndarray:
+    def join_parts(parts: np.ndarray, each: int) -> np.ndarray:
         """Combine the parts along the third axis into one integer, the first in the lowest bits."""
         shifts = (np.arange(parts.shape[2]) * each).astype(np.uint8)[:, None, None]
         return np.bitwise_or.reduce(parts << shifts, axis=2)
@@ -29,15 +29,15 @@ def mixed_steps(codes: np.ndarray, bits: int, lanes: int) -> np.ndarray:
     low_width = low_bits(bits)
     low = by_lane & np.uint8((1 << low_width) - 1)
     if low_width == 4:
-        words = [joined(low[:, :, :2], 4), joined(low[:, :, 2:], 4)]
+        words = [join_parts(low[:, :, :2], 4), join_parts(low[:, :, 2:], 4)]
     else:
-        words = [joined(low, 2)]
+        words = [join_parts(low, 2)]
     high = by_lane >> np.uint8(low_width)
     if bits == 6:
-        words.append(joined(high, 2))
+        words.append(join_parts(high, 2))
     elif bits in (3, 5):
         by_vector = high.reshape(panels, steps, 4, width // lanes, lanes, 4).transpose(0, 1, 3, 2, 4, 5)
-        words.append(joined(by_vector.reshape(panels, steps, -1, lanes, 4), 1))
+        words.append(join_parts(by_vector.reshape(panels, steps, -1, lanes, 4), 1))
     return np.concatenate([w.reshape(panels, steps, -1) for w in words], 2)
 
 

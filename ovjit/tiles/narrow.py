@@ -5,7 +5,7 @@ A word is four bytes of depth. The sums of its products do not saturate, for any
 
 - unchanged: data of 0 to 255 are the unsigned bytes. A sum fits if its positive weights add up to at most
   128, and the sizes of its negative ones likewise.
-- *turned*: |w| is the unsigned byte, and an exclusive or maps the data x to
+- *turned* (`moves_signs`): |w| is the unsigned byte, and an exclusive or maps the data x to
 
       x - 128 where w >= 0,  127 - x where w < 0          (from -128 to 127)
 
@@ -41,13 +41,13 @@ class Way(NamedTuple):
     time of a word for one vector of channels, in units of half an f32 multiply-add."""
 
     span: int
-    turned: bool
+    moves_signs: bool
     time: float
 
     @property
     def parts(self) -> int:
         """Vectors of weights, and of masks if turned, that a step of `span` words reads."""
-        return self.span * (1 + self.turned)
+        return self.span * (1 + self.moves_signs)
 
 
 #: The loops of a tile, in order. Times are of the loops alone on a Zen 3, with operands in the first-level
@@ -67,15 +67,15 @@ class Listed(NamedTuple):
     """Panels whose vectors have their words sorted by way.
 
     `memory`: for each vector, way and step, weights [span][lanes][4], and for turned words as many masks of
-    data. Panels are `sizes.panel` bytes apart. `places` [vectors, words]: index of a word's run, shifted by
-    RUN_BITS, plus its byte offset in the run. `steps` [vectors, WAYS]: steps of each loop. `bias` [vectors,
-    lanes]: start values of the accumulators. All panels have the same number of vectors; the last panel may
-    leave some unused.
+    data. Panels are `sizes.panel` bytes apart. `word_offsets` [vectors, words]: index of a word's run,
+    shifted by RUN_BITS, plus its byte offset in the run. `steps` [vectors, WAYS]: steps of each loop. `bias`
+    [vectors, lanes]: start values of the accumulators. All panels have the same number of vectors; the last
+    panel may leave some unused.
     """
 
     memory: np.ndarray
     sizes: PanelSizes
-    places: np.ndarray
+    word_offsets: np.ndarray
     steps: np.ndarray
     bias: np.ndarray
 

@@ -55,13 +55,13 @@ def order_words(x, y, sizes, memory):
     """
     words = ld(sizes, 0)
     size = ld(sizes, 1)
-    apart = ld(sizes, 2)
+    word_step = ld(sizes, 2)
     record = ld(sizes, 3)
     sums = memory + record
     ways = sums + words * record
     partners = ways + words * 8
     for n in range(words):
-        pair_sums(x + n * apart, sums + n * record, size)
+        pair_sums(x + n * word_step, sums + n * record, size)
         st[i64](ways + n * 8, ONE + (TURNED - ONE) * exceed(sums + n * record, memory, size, MOST))
         st[i64](partners + n * 8, n)
     match(words, sums, record, 0, size, MOST, ONE + ONE, ONE + ONE, TWO)
@@ -93,7 +93,7 @@ def write_words(x, y, sizes, tables):
     """
     words = ld(sizes, 0)
     size = ld(sizes, 1)
-    apart = ld(sizes, 2)
+    word_step = ld(sizes, 2)
     order = ld(tables, 0)
     steps = order + words * 8
     bias = ld(tables, 1)
@@ -102,7 +102,7 @@ def write_words(x, y, sizes, tables):
         span = 2 - (way & 1)
         for _step in range(ld(steps, way)):
             for n in range(span):
-                word = x + ld(order, n) * apart
+                word = x + ld(order, n) * word_step
                 if way < TWO_TURNED:
                     copy_bytes(word, to + n * size, size)
                 else:

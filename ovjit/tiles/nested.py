@@ -30,7 +30,7 @@ from ovjit.tiles.dynamic_parts import (
     begin_tile,
     fetch_factors,
     load_four,
-    quantized,
+    quantize_part,
     scale_of,
     unpack_integers,
 )
@@ -48,8 +48,8 @@ def _quantize(x: Tensor, q: Tensor, p: Tensor, inner, *, zero, sums, T):
             scale = scale_of(source, first, SUPER, x.size.k, T)
             st[f32](p.at(words, g=g), lane[f32](scale, 0))
             for i in range(0, SUPER, 2 * inner):
-                even = quantized(source, target, first + i, inner, x.size.k, scale, T)
-                odd = quantized(source, target, first + i + inner, inner, x.size.k, scale, T)
+                even = quantize_part(source, target, first + i, inner, x.size.k, scale, T)
+                odd = quantize_part(source, target, first + i + inner, inner, x.size.k, scale, T)
                 if not zero:
                     low = cast[i32](spread[f32](hadd[f32](even))) & const[i32](65535)
                     both = low | (cast[i32](spread[f32](hadd[f32](odd))) << const[i32](16))
@@ -181,26 +181,26 @@ def sum_super(at, total, lows, *, height, panels, vectors, lanes, stored, blocks
 
 
 @inline
-def multiply_nested(row, last, x, p, *, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks):
+def multiply_super(row, last, x, p, *, panel, strides, sizes, height, panels, vectors, lanes, stored, blocks):
     """Multiply rows `row` to row + height - 1 (at most `last`) by `panels` panels from `panel` on. The sums
     are written to scratch."""
-    at, made, outer, total, lows = registers()
+    at, acc, outer, total, lows = registers()
     begin_tile(at, row, last, x, p)
     for r, n, v in np.ndindex(height, panels, vectors):
-        made[r, n, v] = load[f32](panel["b"] + n * apart.b_step + v * lanes * 4)
+        acc[r, n, v] = load[f32](panel["b"] + n * strides.b_step + v * lanes * 4)
     for _block in range(sizes.groups):
         load_outer(at, outer, panels)
         sum_super(at, total, lows)
         for r in static_range(height):
             by = splat[f32](at["p", r])
             for n, v in np.ndindex(panels, vectors):
-                made[r, n, v] = fma(cast[f32](total[r, n, v]), by * outer[n, v], made[r, n, v])
+                acc[r, n, v] = fma(cast[f32](total[r, n, v]), by * outer[n, v], acc[r, n, v])
                 if stored.low:
-                    made[r, n, v] = fma(cast[f32](lows[r, n, v]), by * outer[n, v, "low"], made[r, n, v])
+                    acc[r, n, v] = fma(cast[f32](lows[r, n, v]), by * outer[n, v, "low"], acc[r, n, v])
             at["p", r] += 4 + sum_words(stored) * 4
-    place = scratch
+    base = scratch
     for r, n, v in np.ndindex(height, panels, vectors):
-        store[f32](place + ((r * panels + n) * vectors + v) * lanes * 4, made[r, n, v])
+        store[f32](base + ((r * panels + n) * vectors + v) * lanes * 4, acc[r, n, v])
 
 
 @inline

@@ -179,7 +179,7 @@ class Woven(NamedTuple):
     mask: int = 0
 
 
-def flipped(integers: np.ndarray | Unmade, bits: int) -> int:
+def find_sign_mask(integers: np.ndarray | Unmade, bits: int) -> int:
     """`Woven.mask` for integers: maps signed 4-bit integers to 0 to 15, as they are packed."""
     signed = isinstance(integers, Arranged) and integers.stored_type == "i4"
     return 0x88888888 * signed if bits == 4 else 0
@@ -199,8 +199,8 @@ def fill_later(
     depth, outs = integers.shape
     some = max(1, _PACKED // max(1, depth * width)) * width
     size = ceil_div(outs, width) * panel
-    whole = integers if isinstance(integers, Arranged) and integers.by_rows else None
-    rows = None if whole is None or size < weave.WORTH else _stored_rows(whole, width, panel // width, woven)
+    table = integers if isinstance(integers, Arranged) and integers.by_rows else None
+    rows = None if table is None or size < weave.WORTH else _stored_rows(table, width, panel // width, woven)
     if rows is not None and woven is not None and not outs % width:
         how = {"width": width, "size": woven.size, "change": woven.change, "mask": woven.mask}
         return Filling.by(size, rows, fill_woven, **how)
@@ -211,7 +211,7 @@ def fill_later(
             done = outs // width * width
             words = memory[: done // width * panel]
             fill_woven(words, rows[:done], width, woven.size, woven.change, woven.mask)
-        matrix = np.asarray(integers) if whole is None else whole
+        matrix = np.asarray(integers) if table is None else table
         for first in range(done, outs, some):
             end = min(first + some, outs)
             part = matrix.columns(first, end) if isinstance(matrix, Arranged) else matrix[:, first:end]
@@ -229,8 +229,8 @@ def fill_woven(memory: np.ndarray, source: np.ndarray, width: int, size: int, ch
     some = max(1, _PACKED // max(1, source.shape[1] * width)) * width
     for first in range(0, len(source), some):
         part = source[first : first + some]
-        place = memory[first * source.shape[1] :][: part.size]
-        weave.weave(part, place, width, size, change, mask)
+        destination = memory[first * source.shape[1] :][: part.size]
+        weave.weave(part, destination, width, size, change, mask)
         release_pages(part)
 
 

@@ -19,25 +19,25 @@ def first_within(memory, step, modulus, low, width):
     """
     at = memory
     part = step
-    whole = modulus
+    dividend = modulus
     begin = low
     end = low + width
     x = -1
-    if end >= whole or begin == 0:
+    if end >= dividend or begin == 0:
         x = 0
     while x < 0 and part > 0:
         x = -(-begin // part)
         if x * part > end:
             x = -1
             st[i64](at, part)
-            st[i64](at + 8, whole)
+            st[i64](at + 8, dividend)
             st[i64](at + 16, begin)
             at += 24
-            rest = whole % part
-            whole = part
-            part = rest
-            reached = -begin % whole
-            begin = -end % whole
+            remainder = dividend % part
+            dividend = part
+            part = remainder
+            reached = -begin % dividend
+            begin = -end % dividend
             end = reached
             if begin == 0:
                 x = 0

@@ -19,16 +19,16 @@ def finish_row(sums, r, e, y, y_w, row, c, outs, *, vectors, lanes, operands, bo
     x = registers()
     for v in static_range(vectors):
         k = c * (vectors * lanes) + v * lanes
-        left = outs - k
-        if left > 0:
+        remaining = outs - k
+        if remaining > 0:
             for n, o in enumerate(operands):
                 base = e[n] if o.shared else e[n] + row * e[n, "w"]
                 if o.kind in ("scalar", "number"):
                     x[n + 1] = splat[o.dtype](base)
                 else:
-                    x[n + 1] = loadm[o.dtype](base + k * SIZE[o.dtype], left)
-            made = applied(body, sums[r, v], *x)
-            storem[out](y + row * y_w + k * SIZE[out], made, left)
+                    x[n + 1] = loadm[o.dtype](base + k * SIZE[o.dtype], remaining)
+            result = applied(body, sums[r, v], *x)
+            storem[out](y + row * y_w + k * SIZE[out], result, remaining)
 
 
 def row_step(view: View) -> int | None:

@@ -41,7 +41,7 @@ class Weights(NamedTuple):
     at: int | Ptr
     bias: int
     bias_step: int
-    lists: tuple[int, int, int] | None = None  # offsets of `narrow.Listed.places` and `steps`; runs
+    lists: tuple[int, int, int] | None = None  # offsets of `narrow.Listed.word_offsets` and `steps`; runs
     picks: Picks | None = None
 
     def after(self, words: int) -> Weights:

@@ -138,9 +138,9 @@ class Stores:
         if joins and self.isa.name == "avx512":
             self.store_joined()
         elif joins:
-            self.if_full(lambda: self.join_and_store(()), lambda: self.join_and_store(self.left()))
+            self.if_full(lambda: self.join_and_store(()), lambda: self.join_and_store(self.count_valid()))
         elif self.isa.name == "avx512":
-            valid = self.left()
+            valid = self.count_valid()
             waiting = []
             for m, results in self.results(valid):
                 waiting += [(m, v, result, valid[v]) for v, result in enumerate(results)]
@@ -151,9 +151,9 @@ class Stores:
         elif not any(o.kind in ("pixel", "channel") for o in self.epilogue.operands):
             self.store_chosen(dict(self.results()))
         elif self.vectors == 1:
-            self.store_chosen(dict(self.results(self.left())))
+            self.store_chosen(dict(self.results(self.count_valid())))
         else:
-            self.if_full(self.store_full, lambda: self.store_chosen(dict(self.results(self.left()))))
+            self.if_full(self.store_full, lambda: self.store_chosen(dict(self.results(self.count_valid()))))
         self.say("ret void")
 
     def if_full(self, full: Callable[[], None], partial: Callable[[], None]) -> None:
@@ -170,14 +170,14 @@ class Stores:
             for v, result in enumerate(results):
                 self.store(m, v, result)
 
-    def left(self) -> list[str]:
+    def count_valid(self) -> list[str]:
         """The number of valid channels from each vector on."""
         counts = (
             self.new(f"sub i64 %valid, {v * self.lanes}") if v else "%valid" for v in range(self.vectors)
         )
         return [self.new(f"call i64 @hide(i64 {count})") for count in counts]
 
-    def place(self, base: str, v: int, elem: str) -> str:
+    def address_of(self, base: str, v: int, elem: str) -> str:
         """The address of the vector `v` of a pixel's elements that begin at `base`."""
         size = self.size[elem]
         first = self.new(f"add i64 {base}, %channel{size}")
@@ -189,13 +189,13 @@ class Stores:
         return self.new(f"load i64, ptr {address}, align 8")
 
     def load(self, base: str, v: int, elem: str, valid: Sequence[str] = ()) -> str:
-        """The vector `v` of the elements from `base` on. `valid`: see `left`; then only valid channels are
-        read."""
+        """The vector `v` of the elements from `base` on. `valid`: see `count_valid`; then only valid channels
+        are read."""
         suffix, more = ("_m", f", i64 {valid[v]}") if valid else ("", "")
-        address = self.place(base, v, elem)
+        address = self.address_of(base, v, elem)
         return self.new(f"call {self.kinds[elem]} @load_{elem}{suffix}(i64 {address}{more})")
 
-    def splatted(self, base: str, elem: str) -> str:
+    def splat_operand(self, base: str, elem: str) -> str:
         return self.new(f"call {self.kinds[elem]} @splat_{elem}(i64 {base})")
 
     def shared(self, valid: Sequence[str] = ()) -> dict[tuple[int, int], str]:
@@ -204,7 +204,7 @@ class Stores:
         for o in self.epilogue.operands:
             base, cells = f"%shared{o.where}", [(o.where, v) for v in range(self.vectors)]
             if o.kind == "number":
-                values |= dict.fromkeys(cells, self.splatted(base, o.dtype))
+                values |= dict.fromkeys(cells, self.splat_operand(base, o.dtype))
             elif o.kind == "channel":
                 values |= {(where, v): self.load(base, v, o.dtype, valid) for where, v in cells}
         return values
@@ -212,8 +212,8 @@ class Stores:
     def results(
         self, valid: Sequence[str] = (), shared: dict[tuple[int, int], str] | None = None
     ) -> Iterator[tuple[int, list[str]]]:
-        """Yield (pixel, results of the epilogue for its vectors). `valid`: see `left`; then operands are
-        only read for valid channels. `shared`: operands that are loaded already."""
+        """Yield (pixel, results of the epilogue for its vectors). `valid`: see `count_valid`; then operands
+        are only read for valid channels. `shared`: operands that are loaded already."""
         shared = self.shared(valid) if shared is None else shared
         for m in range(self.rows):
             bases = ["" if o.shared else self.entry(o.where, m) for o in self.epilogue.operands]
@@ -226,7 +226,7 @@ class Stores:
                     elif o.kind == "pixel":
                         value = self.load(base, v, o.dtype, valid)
                     else:
-                        value = self.splatted(base, o.dtype)
+                        value = self.splat_operand(base, o.dtype)
                     arguments.append(f"{self.kinds[o.dtype]} {value}")
                 results.append(self.new(f"call {self.out} @{self.made_by}({', '.join(arguments)})"))
             yield m, results
@@ -234,17 +234,17 @@ class Stores:
     def store(self, m: int, v: int, result: str, valid: str = "") -> None:
         """Store the vector `v` of a pixel; with `valid`, only the first `valid` lanes."""
         name, more = ("store_m", f", i64 {valid}") if valid else ("store", "")
-        address = self.place(self.entry(1, m), v, self.epilogue.out)
+        address = self.address_of(self.entry(1, m), v, self.epilogue.out)
         self.say(f"call void @{name}(i64 {address}, {self.out} {result}{more})")
 
     def join_and_store(self, valid: Sequence[str]) -> None:
-        """Narrow and store all pixels. `valid`: see `left`; () if all channels are valid."""
-        self.store_parts(self.joined(self.results(valid)), *valid[:1])
+        """Narrow and store all pixels. `valid`: see `count_valid`; () if all channels are valid."""
+        self.store_parts(self.join_results(self.results(valid)), *valid[:1])
 
     def store_joined(self) -> None:
         """Narrow and store all pixels on AVX-512. Without masks if all channels are valid: masks, and masked
         stores of half a vector, use the ports of the products. That takes 0.98 of the time at depth 64."""
-        valid = self.left()
+        valid = self.count_valid()
         self.say(f"%full = icmp sge i64 %valid, {self.vectors * self.lanes}")
         self.say("br i1 %full, label %whole, label %part", "whole:")
         full = self.shared()
@@ -255,13 +255,13 @@ class Stores:
         shared = {
             at: self.new(f"phi {kinds[at[0]]} [ {full[at]}, %whole ], [ {part[at]}, %part ]") for at in full
         }
-        joined = self.joined(self.results(valid, shared))
+        joined = self.join_results(self.results(valid, shared))
         self.say("br i1 %full, label %stored, label %some", "stored:")
         self.store_parts(joined)
         self.say("ret void", "some:")
         self.store_parts(joined, valid[0])
 
-    def joined(self, results_by_pixel: Iterable[tuple[int, list[str]]]) -> list[tuple[int, int, str]]:
+    def join_results(self, results_by_pixel: Iterable[tuple[int, list[str]]]) -> list[tuple[int, int, str]]:
         """Narrow vectors to bytes, `JOINED` at a time: (pixel, its index among the pixels of a joined vector,
         the joined vector)."""
         parts: list[tuple[int, int, str]] = []
@@ -288,13 +288,13 @@ class Stores:
         full, part, size = self.bytes(JOINED), self.bytes(self.vectors), self.vectors * self.lanes
         order = ", ".join(f"i32 {i * size + lane}" for lane in range(size))
         mine = self.new(f"shufflevector {full} {joined}, {full} poison, <{size} x i32> <{order}>")
-        address = self.place(self.entry(1, m), 0, self.epilogue.out)
+        address = self.address_of(self.entry(1, m), 0, self.epilogue.out)
         name, more = (f"store_m{self.vectors}", f", i64 {valid}") if valid else (f"store{self.vectors}", "")
         self.say(f"call void @{name}(i64 {address}, {part} {mine}{more})")
 
     def store_chosen(self, results: dict[int, list[str]]) -> None:
         """Store each vector with a branch: without a mask if all of its channels are valid."""
-        for v, valid in enumerate(self.left()):
+        for v, valid in enumerate(self.count_valid()):
             self.say(f"%all{v} = icmp sge i64 {valid}, {self.lanes}")
             self.say(f"br i1 %all{v}, label %all{v}.then, label %all{v}.else", f"all{v}.then:")
             for m, of_pixel in results.items():

@@ -22,7 +22,7 @@ def weave(x, y, sizes, change):
     `sizes`: bytes from row to row of x, rows of a panel, words of a row, panels, bytes of a word, lanes of a
     vector, bits that are flipped.
     """
-    apart = ld(sizes, 0)
+    row_step = ld(sizes, 0)
     width = ld(sizes, 1)
     words = ld(sizes, 2)
     panels = ld(sizes, 3)
@@ -37,7 +37,7 @@ def weave(x, y, sizes, change):
         while a < words:
             b = 0
             while b < width:
-                transpose(p + b * apart + a * size, apart, width - b, q + b * size, line, words - a)
+                transpose(p + b * row_step + a * size, row_step, width - b, q + b * size, line, words - a)
                 b += lanes
             written = min(lanes, words - a) * line
             if mask != 0:
@@ -54,7 +54,7 @@ def weave(x, y, sizes, change):
                 turn_pairs(q, written)
             q += written
             a += lanes
-        p += width * apart
+        p += width * row_step
     return 0
 
 

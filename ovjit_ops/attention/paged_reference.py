@@ -183,8 +183,8 @@ def _quantize_anew(data: np.ndarray, kind: CacheKind, tokens: np.ndarray, new: n
     if had:
         factor, zero = scales.copy()
         least, most = -zero * factor, (TOP[kind.kind] - zero) * factor
-        widened = _scales(np.minimum(low, least), np.maximum(high, most), kind)
-        scales[...] = np.where((low >= least) & (high <= most), (factor, zero), widened)
+        widen_floats = _scales(np.minimum(low, least), np.maximum(high, most), kind)
+        scales[...] = np.where((low >= least) & (high <= most), (factor, zero), widen_floats)
     else:
         scales[...] = _scales(low, high, kind)
     numbers = data[HEAD * kind.size :].reshape(kind.tokens, kind.row)

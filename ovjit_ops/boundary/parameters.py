@@ -50,8 +50,8 @@ class Constant:
                 shape is None or tuple(shape) == value.shape,
                 f"a constant of shape {shape} cannot be made from an array of shape {list(value.shape)}",
             )
-        known = None if isinstance(value, Unmade) else value  # types do not keep a lazy array
-        return TensorType(element_type, value.shape if shape is None else shape, known)
+        array = None if isinstance(value, Unmade) else value  # types do not keep a lazy array
+        return TensorType(element_type, value.shape if shape is None else shape, array)
 
     def ref(*, value, element_type, shape=None):
         return value.array() if isinstance(value, Unmade) else value

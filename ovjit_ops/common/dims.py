@@ -1,4 +1,4 @@
-"""Named dimensions: `fitted(x=(x, "BTI"), h=(h, "BH"))` checks that equal letters have equal extents."""
+"""Named dimensions: `unify(x=(x, "BTI"), h=(h, "BH"))` checks that equal letters have equal extents."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ovjit_ops.common.checks import check_type
 class Dims:
     """The known extent of each letter. Extents may be given: `Dims(H=128)`."""
 
-    def __init__(self, **known: Dim):
-        self.known = dict(known)
+    def __init__(self, **extents: Dim):
+        self.extents = dict(extents)
 
     def fit(self, what: str, x: TensorType | None, letters: str) -> None:
         """Merge the shape of x, one letter per dimension. "." matches any dimension, a digit that extent.
@@ -26,25 +26,24 @@ class Dims:
         names = " ".join(letters) or "nothing"
         check(len(x.shape) == len(letters), f"{what} should have the dimensions [{names}], not {x}")
         for i, (letter, d) in enumerate(zip(letters, x.shape, strict=True)):
-            have = self[letter]
-            both = merge(have, d)
+            both = merge(have := self[letter], d)
             if both is None:
                 label = "" if letter.isdigit() else f" ({letter})"
                 raise ModelError(
                     f"{what} {x} should have {have} in dimension {i}{label}; its dimensions are [{names}]"
                 )
             if letter.isalpha():
-                self.known[letter] = both
+                self.extents[letter] = both
 
     def __getitem__(self, letter: str) -> Dim:
-        return int(letter) if letter.isdigit() else self.known.get(letter, ANY)
+        return int(letter) if letter.isdigit() else self.extents.get(letter, ANY)
 
     def shape(self, letters: str) -> tuple[Dim, ...]:
         """The shape for these letters."""
         return tuple(self[letter] for letter in letters)
 
 
-def divided(extent: Dim, by: int, what: str) -> Dim:
+def divide_dim(extent: Dim, by: int, what: str) -> Dim:
     """extent / by, without a remainder: the lower bound is rounded up. Raises ModelError, naming `what`, if
     no multiple of `by` is within the bounds."""
     lo, hi = bounds(extent)
@@ -57,7 +56,7 @@ def divided(extent: Dim, by: int, what: str) -> Dim:
     return dim(least, out.hi, out.base, out.offset) if isinstance(out, Interval) else out
 
 
-def fitted(types: Iterable[str] | None = None, /, **inputs: tuple[TensorType | None, str]) -> Dims:
+def unify(types: Iterable[str] | None = None, /, **inputs: tuple[TensorType | None, str]) -> Dims:
     """The dimensions of several inputs, which may be None. Raises ModelError unless they match, and have one
     of `types`."""
     dims = Dims()
@@ -66,3 +65,6 @@ def fitted(types: Iterable[str] | None = None, /, **inputs: tuple[TensorType | N
             check_type(x, types, what)
         dims.fit(what, x, letters)
     return dims
+
+
+fitted = unify  # the name in `ovjit_ops/matmul`

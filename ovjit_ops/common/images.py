@@ -18,15 +18,15 @@ from ovjit.rewrite.batches import broadcast_images
 Rule = Callable[..., "bool | int"]
 
 
-def images_of(*places: int, along: int | str | None = None) -> Rule:
+def images_of(*batches: int, along: int | str | None = None) -> Rule:
     """The rule that only these inputs are batches; then all outputs are. `along`: the attribute or the index
     of the input with the operation's axes, which may not include axis 0."""
 
     def rule(inputs: Sequence[TensorType], batched: Sequence[bool], **attrs: Any) -> bool:
         indices = [i for i, batch in enumerate(batched) if batch]
-        if not indices or not set(indices) <= set(places):
+        if not indices or not set(indices) <= set(batches):
             return False
-        return along is None or apart(_axes(inputs, attrs, along), inputs[indices[0]].shape)
+        return along is None or excludes_batch_axis(_axes(inputs, attrs, along), inputs[indices[0]].shape)
 
     return rule
 
@@ -35,7 +35,7 @@ def all_images(along: str) -> Rule:
     """The rule that all inputs are batches, for an operation along the axis in this attribute."""
 
     def rule(inputs: Sequence[TensorType], batched: Sequence[bool], **attrs: Any) -> bool:
-        return all(batched) and apart(attrs[along], inputs[0].shape)
+        return all(batched) and excludes_batch_axis(attrs[along], inputs[0].shape)
 
     return rule
 
@@ -51,7 +51,7 @@ def _axes(inputs: Sequence[TensorType], attrs: dict[str, Any], along: int | str)
     return inputs[along].value if along < len(inputs) else None
 
 
-def apart(axes: Any, shape: Sequence[Any]) -> bool:
+def excludes_batch_axis(axes: Any, shape: Sequence[Any]) -> bool:
     """Whether the axes are known, and do not include axis 0 of this shape."""
     if axes is None:
         return False
@@ -117,4 +117,4 @@ def chosen_images(
     inputs: Sequence[TensorType], batched: Sequence[bool], batch_dims: int = 0, **attrs: Any
 ) -> bool:
     """The rule of Gather: all images use the same indices, along another axis."""
-    return _first_alone(batched) and not batch_dims and apart(inputs[2].value, inputs[0].shape)
+    return _first_alone(batched) and not batch_dims and excludes_batch_axis(inputs[2].value, inputs[0].shape)

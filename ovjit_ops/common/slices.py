@@ -24,7 +24,7 @@ from ovjit.graph.traced import is_traced_number, whole_numbers
 from ovjit.records import NamedTuple
 
 
-def places(
+def resolve_slice(
     extent: Any, start: Any, stop: Any, step: int, begin_open: bool = False, end_open: bool = False
 ) -> range | TracedRange:
     """The indices of extent[start:stop:step]. `begin_open`, `end_open`: without this bound.
@@ -33,7 +33,7 @@ def places(
     element begins at it.
     """
     if any(is_traced_number(x) for x in (extent, start, stop, step)):
-        return _traced_places(extent, start, stop, sym_int(step), begin_open, end_open)
+        return _resolve_traced_slice(extent, start, stop, sym_int(step), begin_open, end_open)
     cut = slice(None if begin_open else start, None if end_open else stop, step)
     first, last, step = cut.indices(extent)
     if step < 0 and first < 0 < extent:
@@ -53,10 +53,10 @@ class TracedRange(NamedTuple):
         return self.start
 
 
-def _traced_places(
+def _resolve_traced_slice(
     extent: Any, start: Any, stop: Any, step: int, begin_open: bool, end_open: bool
 ) -> TracedRange:
-    """`places` for traced numbers."""
+    """`resolve_slice` for traced numbers."""
 
     def inside(at: Any, low: Any, high: Any) -> Any:
         return sym_min(sym_max(at + extent if at < 0 else at, low), high)
@@ -91,9 +91,9 @@ COUNTLESS = 2**62
 def slice_extent(
     extent: Dim, start: Dim, stop: Dim, step: int, begin_open: bool = False, end_open: bool = False
 ) -> Dim:
-    """The number of elements of extent[start:stop:step], see `places`."""
+    """The number of elements of extent[start:stop:step], see `resolve_slice`."""
     if not any(isinstance(d, Interval) for d in (extent, start, stop)):
-        return count_of(places(extent, start, stop, step, begin_open, end_open))
+        return count_of(resolve_slice(extent, start, stop, step, begin_open, end_open))
     lo, hi = bounds(extent)
     end_open = end_open or (step > 0 and bounds(stop)[0] >= (NO_END if hi is None else hi))
     if step == 1 and end_open and (begin_open or start == 0):
@@ -105,16 +105,16 @@ def slice_extent(
     # an end of the extent.
     ends = {0} | {abs(x) for d in (start, stop) for x in bounds(d) if x is not None}
     counts = [
-        count_of(places(n, first, last, step, begin_open, end_open))
-        for n in _tried(extent, ends)
-        for first in _tried(start, {0, n, -n})
-        for last in _tried(stop, {0, n, -n})
+        count_of(resolve_slice(n, first, last, step, begin_open, end_open))
+        for n in _list_candidates(extent, ends)
+        for first in _list_candidates(start, {0, n, -n})
+        for last in _list_candidates(stop, {0, n, -n})
     ]
     most = max(counts)
     return dim(min(counts), None if most * abs(step) >= COUNTLESS else most)
 
 
-def _tried(d: Dim, bends: set[int]) -> set[int]:
+def _list_candidates(d: Dim, bends: set[int]) -> set[int]:
     """The bounds of `d`, and its numbers next to `bends`."""
     lo, hi = bounds(d)
     if lo == hi:

@@ -40,9 +40,9 @@ def shape_value(x: TensorType, what: str, integral: str = "", flat: str = "") ->
     messages for these errors, in which `{type}`, `{shape}` and `{rank}` are the input's.
     """
     if x.dtype not in INTEGERS and x.dtype != "dynamic":
-        raise ModelError(f"{_said(integral, x)}{what} should be integers, not {x.dtype}")
+        raise ModelError(f"{_format_sentence(integral, x)}{what} should be integers, not {x.dtype}")
     if x.shape is not None and len(x.shape) > 1:
-        raise ModelError(f"{_said(flat, x)}{what} should be a scalar or a list, not {x}")
+        raise ModelError(f"{_format_sentence(flat, x)}{what} should be a scalar or a list, not {x}")
     if x.value is None:
         return np.empty(0, np.int64) if length(x) == 0 else None  # an empty list is always known
     value = np.asarray(x.value).reshape(-1)
@@ -61,17 +61,17 @@ def check_one(x: TensorType, what: str, one: str = "") -> None:
     """Raise ModelError unless x has one element or its size is unknown. Kernels read one element
     unchecked."""
     if length(x) not in (None, 1):
-        raise ModelError(f"{_said(one, x)}{what} should be one number, not {x}")
+        raise ModelError(f"{_format_sentence(one, x)}{what} should be one number, not {x}")
 
 
 def check_scalar(x: TensorType, says: str) -> None:
     """Raise ModelError with the message `says` (see `shape_value`), unless x is a scalar or of unknown
     rank."""
     if x.rank not in (None, 0):
-        raise ModelError(f"{_said(says, x)}It is {x}")
+        raise ModelError(f"{_format_sentence(says, x)}It is {x}")
 
 
-def _said(sentence: str, x: TensorType) -> str:
+def _format_sentence(sentence: str, x: TensorType) -> str:
     return sentence.format(type=x.dtype, shape=text(x.shape), rank=x.rank) + " " if sentence else ""
 
 
@@ -184,17 +184,20 @@ def extents_of(x: TensorType, what: str, integral: str = "") -> list[Dim] | None
     return [sym_int(n) for n in sizes]
 
 
-def widened(x: np.ndarray) -> np.ndarray:
+def widen_floats(x: np.ndarray) -> np.ndarray:
     """Convert f16, bf16 and f8 arrays to f32, in which they accumulate. Other arrays are unchanged."""
     return x.astype(np.float32) if x.dtype.itemsize < 4 and x.dtype.kind not in "iub" else x
 
 
+widened = widen_floats  # the name in `ovjit_ops/matmul`
+
+
 def real(x: np.ndarray) -> np.ndarray:
     """`x` in the type of its weighted sums."""
-    return x.astype(numpy_dtype(real_for(from_numpy(x.dtype)))) if x.dtype.kind in "iu" else widened(x)
+    return x.astype(numpy_dtype(real_for(from_numpy(x.dtype)))) if x.dtype.kind in "iu" else widen_floats(x)
 
 
-def narrowed(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def round_to_type(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Convert sums to `dtype`; integers are rounded and saturate."""
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
@@ -216,17 +219,16 @@ def in_f32(ref: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap `ref` so that 16-bit floats are computed in f32 and rounded once, at the end. It may return a
     tuple."""
 
-    def wrapped(*xs: np.ndarray, **attrs: Any) -> Any:
+    def wrapper(*xs: np.ndarray, **attrs: Any) -> Any:
         dtype = np.asarray(xs[0]).dtype
-        arrays = [widened(np.asarray(x)) for x in xs]
+        arrays = [widen_floats(np.asarray(x)) for x in xs]
         out = ref(*arrays, **attrs)
         if out is arrays[0]:
             return np.asarray(xs[0])  # with the bits of its NaN
         if arrays[0].dtype == dtype:
             return out
-        rounded = [
-            x.astype(dtype) if x.dtype.kind == "f" else x for x in (out if type(out) is tuple else (out,))
-        ]
+        results = out if type(out) is tuple else (out,)
+        rounded = [x.astype(dtype) if x.dtype.kind == "f" else x for x in results]
         return tuple(rounded) if type(out) is tuple else rounded[0]
 
-    return wrapped
+    return wrapper

@@ -33,7 +33,7 @@ class BinaryConvolution:
         "auto_pad": AUTO_PADS,
         "mode": "op::v1::BinaryConvolution::BinaryConvolutionMode: xnor-popcount",
     }
-    shown = shown_window
+    show = shown_window
 
     def infer(
         data,

@@ -27,7 +27,7 @@ from ovjit.rewrite.pattern import constant, operation, value
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.writer import Writer, not_negative
 from ovjit_ops.common.images import images_of
-from ovjit_ops.common.values import extents_of, given_rank, length, widened
+from ovjit_ops.common.values import extents_of, given_rank, length, widen_floats
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _positive_kernel(kernel: Sequence[Dim]) -> None:
 def convolve(x: np.ndarray, w: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     """The sum over taps of w[G, O, C, tap] @ x[N, G, C, windows]; f16 and bf16 accumulate in f32."""
     dtype = x.dtype
-    x, w = widened(x), widened(w)
+    x, w = widen_floats(x), widen_floats(w)
     groups, outs, ins, *kernel = w.shape
     window = windows.window_attributes(len(kernel), attrs)
     strides, dilations = window["strides"], window["dilations"]
@@ -280,7 +280,7 @@ class Convolution:
     ):
         return _infer(data, filters, False, locals())
 
-    shown = shown_window
+    show = shown_window
 
     def ref(data, filters, **attrs):
         return convolve(data, filters[None], attrs)
@@ -482,7 +482,7 @@ def convolve_transposed(
 ) -> np.ndarray:
     """Each input pixel adds w[G, C, O, taps] to the output, which is then cropped to its size."""
     dtype = x.dtype
-    x, w = widened(x), widened(w)
+    x, w = widen_floats(x), widen_floats(w)
     groups, ins, outs, *kernel = w.shape
     if x.shape[1] != groups * ins:
         raise ModelError(f"the data has {x.shape[1]} channels, but the filters need {groups * ins}")

@@ -23,7 +23,7 @@ from ovjit.graph.op import Bool, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import Dim, Interval, compatible, compatible_shapes, is_static
 from ovjit.graph.windows import AUTO_PADS, output_extents, resolve_pads, window_attributes
 from ovjit_ops.common.checks import check_type, dims
-from ovjit_ops.common.values import widened
+from ovjit_ops.common.values import widen_floats
 from ovjit_ops.convolution.convolution import shown_window
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
@@ -54,7 +54,7 @@ def _columns(
     data: np.ndarray, offsets: np.ndarray, mask: np.ndarray | None = None, **attrs: Any
 ) -> np.ndarray:
     """The data at the moved taps, times the mask: [N, G * kh * kw * C / G, OH, OW]."""
-    real = widened(data)
+    real = widen_floats(data)
     kernel = attrs["kernel"]
     window = window_attributes(2, attrs)
     n, c, height, width = data.shape
@@ -106,12 +106,12 @@ def _read(maps: np.ndarray, image: np.ndarray, y: np.ndarray, x: np.ndarray, pad
 
 
 def _convolve(data, offsets, filters, mask, attrs: dict[str, Any]) -> np.ndarray:
-    read = widened(_columns(widened(data), widened(offsets), mask, **attrs, kernel=filters.shape[2:]))
-    groups = attrs["group"]
+    columns = _columns(widen_floats(data), widen_floats(offsets), mask, **attrs, kernel=filters.shape[2:])
+    read, groups = widen_floats(columns), attrs["group"]
     n, _, height, width = read.shape
     outs = filters.shape[0] // groups
     each, taps = filters.shape[1], math.prod(filters.shape[2:])
-    weights = widened(filters).reshape(groups, outs, each, taps).transpose(0, 1, 3, 2)
+    weights = widen_floats(filters).reshape(groups, outs, each, taps).transpose(0, 1, 3, 2)
     matrix = weights.reshape(groups, outs, taps * each)
     out = matrix @ read.reshape(n, groups, matrix.shape[2], height * width)
     return out.reshape(n, filters.shape[0], height, width).astype(data.dtype)
@@ -195,7 +195,7 @@ class DeformableConvolution1:
     ):
         return _infer(data, offsets, filters, None, locals())
 
-    def shown(attrs, inputs):
+    def show(attrs, inputs):
         return shown_window(attrs, (inputs[0], inputs[2]))
 
     def ref(data, offsets, filters, **attrs):

@@ -23,7 +23,7 @@ from ovjit.graph.op import Bool, Int, Ints, Single, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_rank
-from ovjit_ops.common.dims import fitted
+from ovjit_ops.common.dims import unify
 from ovjit_ops.detection.boxes import best_first, random_boxes
 from ovjit_ops.detection.kept_boxes import RANKING, kept_boxes, ranked_rows, rows_of, select_boxes
 from ovjit_ops.elementwise.arithmetic import REALS
@@ -33,7 +33,7 @@ CODES = ("caffe.priorboxparameter.corner", "caffe.priorboxparameter.center_size"
 
 def _infer(boxes, classes, priors, aux: tuple, attrs: dict[str, Any], class_count: int | None) -> TensorType:
     rows_of = 1 if attrs["variance_encoded_in_target"] else 2
-    dims = fitted(
+    dims = unify(
         REALS, box_logits=(boxes, "NL"), class_preds=(classes, "NW"), proposals=(priors, f".{rows_of}S")
     )
     for x, what in zip(aux, ("aux_class_preds", "aux_box_preds"), strict=True):

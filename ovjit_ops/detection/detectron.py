@@ -15,7 +15,7 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, Count, Floats, Int, Ints, Positive, Single, TensorType, op
 from ovjit.graph.shapes import compatible, is_static
-from ovjit_ops.common.dims import fitted
+from ovjit_ops.common.dims import unify
 from ovjit_ops.detection.boxes import best_first, random_boxes
 from ovjit_ops.detection.kept_boxes import RANKING, kept_boxes, ranked_rows, rows_of, select_boxes
 from ovjit_ops.detection.proposal_parts import (
@@ -47,7 +47,7 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
         post_nms_count: Count,
         pre_nms_count: Count,
     ):
-        fitted(
+        unify(
             REALS, im_info=(im_info, "."), anchors=(anchors, ".4"), deltas=(deltas, ".HW"),
             scores=(scores, ".HW"),
         )  # fmt: skip
@@ -126,7 +126,7 @@ class ExperimentalDetectronPriorGridGenerator:
         stride_x: Single = 0.0,
         stride_y: Single = 0.0,
     ):
-        dims = fitted(
+        dims = unify(
             REALS, priors=(priors, "P4"), feature_map=(feature_map, "..HW"), im_data=(im_data, "....")
         )
         check(min(stride_x, stride_y) >= 0, "strides should not be negative")
@@ -165,7 +165,7 @@ class ExperimentalDetectronTopKROIs:
     """The regions of the highest probabilities. Missing rows are zeros."""
 
     def infer(input_rois, rois_probs, *, max_rois: Count):
-        fitted(REALS, input_rois=(input_rois, "N4"), rois_probs=(rois_probs, "N"))
+        unify(REALS, input_rois=(input_rois, "N4"), rois_probs=(rois_probs, "N"))
         return TensorType(input_rois.dtype, (max_rois, 4))
 
     def ref(input_rois, rois_probs, *, max_rois):
@@ -204,7 +204,7 @@ def _feature_samples(rng: np.random.Generator, dtype: str = "f32"):
 
 def _regions(rois: TensorType, features: Sequence[TensorType], size: int) -> tuple[TensorType, TensorType]:
     """Types of the pooled maps and of the regions. All maps have the same channels."""
-    dims = fitted(REALS, rois=(rois, "R4"), **{f"map {i}": (x, ".C..") for i, x in enumerate(features)})
+    dims = unify(REALS, rois=(rois, "R4"), **{f"map {i}": (x, ".C..") for i, x in enumerate(features)})
     return TensorType(rois.dtype, (*dims.shape("RC"), size, size)), TensorType(rois.dtype, dims.shape("R4"))
 
 
@@ -297,7 +297,7 @@ class ExperimentalDetectronDetectionOutput:
         max_delta_log_wh: Single,
         deltas_weights: Floats,
     ):
-        dims = fitted(
+        dims = unify(
             REALS, rois=(rois, "R."), deltas=(deltas, "RD"), scores=(scores, "RC"), im_info=(im_info, "..")
         )
         check(

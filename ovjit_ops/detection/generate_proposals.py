@@ -17,7 +17,7 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Count, Index, Single, TensorType, op
 from ovjit.graph.shapes import Dim, up_to
-from ovjit_ops.common.dims import fitted
+from ovjit_ops.common.dims import unify
 from ovjit_ops.detection.boxes import random_boxes
 from ovjit_ops.detection.kept_boxes import gather_candidates, kept_boxes, ranked_rows, select_boxes
 from ovjit_ops.detection.proposal_parts import PLAIN, fit_anchors, moved_anchors
@@ -77,7 +77,7 @@ class GenerateProposals:
     ):
         attrs = locals()
         check(nms_eta == 1, f"nms_eta {nms_eta} is not supported; it should be 1")
-        images = fitted(
+        images = unify(
             REALS, im_info=(im_info, "N."), anchors=(anchors, "...."), deltas=(deltas, "N.HW"),
             scores=(scores, "N.HW"),
         )["N"]  # fmt: skip

@@ -23,7 +23,7 @@ from ovjit.graph.shapes import up_to
 from ovjit.graph.symbolic import sym_min
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.common.dims import fitted
+from ovjit_ops.common.dims import unify
 from ovjit_ops.common.values import INTEGERS
 from ovjit_ops.detection.boxes import random_boxes
 from ovjit_ops.detection.kept_boxes import (
@@ -41,7 +41,7 @@ def _infer(boxes, scores, attrs: dict[str, Any], regions: TensorType | None = No
     for name in ("nms_top_k", "keep_top_k", "background_class"):
         check(attrs[name] >= -1, f"{name} should be at least -1, not {attrs[name]}")
     ends = ("NB4", "NCB") if regions is None else ("CB4", "CB")
-    dims = fitted(REALS, boxes=(boxes, ends[0]), scores=(scores, ends[1]))
+    dims = unify(REALS, boxes=(boxes, ends[0]), scores=(scores, ends[1]))
     check_type(regions, INTEGERS, "roisnum")
     dims.fit("roisnum", regions, "N")
     images, each, classes = dims.shape("NBC")

@@ -23,7 +23,7 @@ from ovjit.graph.shapes import ANY, Dim, up_to
 from ovjit.graph.symbolic import sym_min
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.common.dims import fitted
+from ovjit_ops.common.dims import unify
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, shape_scalar
 from ovjit_ops.detection.boxes import best_first, corners, descending, overlaps, suppress
 from ovjit_ops.detection.kept_boxes import by_class, gather_candidates
@@ -40,7 +40,7 @@ def capacity(boxes: TensorType, scores: TensorType, limit: int) -> Dim:
 
 
 def check_inputs(boxes: TensorType, scores: TensorType, numbers: int = 4) -> None:
-    fitted(REALS, boxes=(boxes, f"NB{numbers}"), scores=(scores, "NCB"))
+    unify(REALS, boxes=(boxes, f"NB{numbers}"), scores=(scores, "NCB"))
 
 
 def check_limits(most: TensorType | None, *thresholds: TensorType | None) -> int | None:

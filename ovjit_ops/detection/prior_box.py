@@ -30,7 +30,7 @@ def aspect_ratios(attrs: dict[str, Any]) -> list[float]:
     """1 and the distinct aspect ratios, each followed by its inverse if `flip`."""
     out = [1.0]
     for ratio in attrs["aspect_ratio"]:
-        if all(abs(ratio - known_) >= _SAME for known_ in out):
+        if all(abs(ratio - other) >= _SAME for other in out):
             out.append(ratio)
             if attrs["flip"]:
                 out.append(1 / ratio)

@@ -17,7 +17,7 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, Floats, Int, Single, Str, TensorType, op
 from ovjit.graph.shapes import Interval, is_static
-from ovjit_ops.common.dims import fitted
+from ovjit_ops.common.dims import unify
 from ovjit_ops.detection.kept_boxes import kept_boxes, select_boxes
 from ovjit_ops.detection.proposal_parts import PLAIN, anchor_grid, moved_anchors, proposal_table
 from ovjit_ops.elementwise.arithmetic import REALS
@@ -55,7 +55,7 @@ def _round(x: np.float32) -> np.float32:
 
 
 def _infer(scores: TensorType, deltas: TensorType, image: TensorType, attrs: dict[str, Any]) -> tuple:
-    dims = fitted(REALS, class_probs=(scores, "N.HW"), bbox_deltas=(deltas, "N.HW"), image_shape=(image, "S"))
+    dims = unify(REALS, class_probs=(scores, "N.HW"), bbox_deltas=(deltas, "N.HW"), image_shape=(image, "S"))
     # not declared as words: OpenVINO's nodes may be given any text by `set_framework`
     framework = attrs["framework"]
     supported = framework.lower() in FRAMEWORKS

@@ -13,7 +13,7 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, Floats, Int, Ints, TensorType, op
 from ovjit.graph.shapes import ANY, Interval, compatible, normalize_axis
 from ovjit_ops.common.checks import check_type, dims
-from ovjit_ops.common.values import widened
+from ovjit_ops.common.values import widen_floats
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases
 
 
@@ -63,7 +63,7 @@ class RegionYolo:
         channels = regions * (coords + 1 + classes)
         if data.shape[1] != channels:
             raise InferenceError(f"{regions} regions need {channels} channels, not {data.shape[1]}")
-        x = widened(data).reshape(n, regions, coords + 1 + classes, height, width).copy()
+        x = widen_floats(data).reshape(n, regions, coords + 1 + classes, height, width).copy()
         confidences = slice(coords, coords + 1) if attrs["do_softmax"] else slice(coords, None)
         for part in (slice(0, 2), confidences):
             x[:, :, part] = 1 / (1 + np.exp(-x[:, :, part]))

@@ -17,8 +17,8 @@ import numpy as np
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, Int, Positive, Single, TensorType, Word, op
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.common.dims import fitted
-from ovjit_ops.common.values import INTEGERS, widened
+from ovjit_ops.common.dims import unify
+from ovjit_ops.common.values import INTEGERS, widen_floats
 from ovjit_ops.detection import sampling
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
@@ -30,7 +30,7 @@ def infer_regions(
     check_type(data, REALS)
     check_type(batches, INTEGERS, "batch_indices")
     sampling.check_ratio(attrs["sampling_ratio"])
-    dims = fitted(data=(data, ".C.."), rois=(rois, f"R{numbers}"), batch_indices=(batches, "R"))
+    dims = unify(data=(data, ".C.."), rois=(rois, f"R{numbers}"), batch_indices=(batches, "R"))
     return TensorType(data.dtype, (*dims.shape("RC"), attrs["pooled_h"], attrs["pooled_w"]))
 
 
@@ -39,8 +39,8 @@ def roi_align(
 ) -> np.ndarray:
     shift, after = sampling.OFFSETS[aligned]
     height, width, ratio = attrs["pooled_h"], attrs["pooled_w"], attrs["sampling_ratio"]
-    out = np.zeros((len(rois), data.shape[1], height, width), widened(data).dtype)
-    corners = (widened(rois).astype(np.float64) + shift) * np.float32(attrs["spatial_scale"]) + after
+    out = np.zeros((len(rois), data.shape[1], height, width), widen_floats(data).dtype)
+    corners = (widen_floats(rois).astype(np.float64) + shift) * np.float32(attrs["spatial_scale"]) + after
     for r, (image, (x1, y1, x2, y2)) in enumerate(
         zip(sampling.checked_batches(batches, len(data)), corners, strict=True)
     ):
@@ -52,7 +52,7 @@ def roi_align(
             continue
         y = y1 + (np.arange(height * rows) + 0.5) * (h / height / rows)
         x = x1 + (np.arange(width * columns) + 0.5) * (w / width / columns)
-        samples = sampling.bilinear_grid(widened(data[image]), y, x)
+        samples = sampling.bilinear_grid(widen_floats(data[image]), y, x)
         bins = samples.reshape(-1, height, rows, width, columns)
         out[r] = bins.mean((2, 4)) if attrs["mode"] == "avg" else np.maximum(bins.max((2, 4)), 0)
     return out.astype(data.dtype)
@@ -124,10 +124,10 @@ class ROIAlignRotated:
     def ref(data, rois, batch_indices, **attrs):
         height, width, ratio = attrs["pooled_h"], attrs["pooled_w"], attrs["sampling_ratio"]
         scale = float(np.float32(attrs["spatial_scale"]))
-        out = np.zeros((len(rois), data.shape[1], height, width), widened(data).dtype)
+        out = np.zeros((len(rois), data.shape[1], height, width), widen_floats(data).dtype)
         images = sampling.checked_batches(batch_indices, len(data))
         for r, (image, roi) in enumerate(zip(images, rois, strict=True)):
-            cx, cy, w, h, angle = (float(v) for v in widened(roi))
+            cx, cy, w, h, angle = (float(v) for v in widen_floats(roi))
             cx, cy, w, h = cx * scale - 0.5, cy * scale - 0.5, w * scale, h * scale
             rows, columns = sampling.bin_samples(h, w, (height, width), ratio)
             if not rows or not columns:
@@ -139,7 +139,7 @@ class ROIAlignRotated:
             u = -w / 2 + (np.arange(width * columns) + 0.5) * (w / width / columns)
             dy, dx = (p.reshape(-1) for p in np.meshgrid(v, u, indexing="ij"))
             down, right = dy * cos - dx * sin + cy, dy * sin + dx * cos + cx
-            samples = sampling.bilinear(widened(data[image]), down, right)
+            samples = sampling.bilinear(widen_floats(data[image]), down, right)
             out[r] = samples.reshape(-1, height, rows, width, columns).mean((2, 4))
         return out.astype(data.dtype)
 

@@ -19,8 +19,8 @@ from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Int, Ints, Positive, Single, TensorType, Word, op
 from ovjit.graph.shapes import compatible
 from ovjit_ops.common.checks import check_rank, check_type
-from ovjit_ops.common.dims import fitted
-from ovjit_ops.common.values import widened
+from ovjit_ops.common.dims import unify
+from ovjit_ops.common.values import widen_floats
 from ovjit_ops.detection.boxes import random_boxes
 from ovjit_ops.detection.sampling import MOST_SAMPLES, bilinear_grid
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
@@ -34,14 +34,14 @@ _POOLED: dict[str, Any] = {"types": REALS, "native": FULL, "ulp": 16}
 def check_regions(data: TensorType, rois: TensorType, types: Sequence[str] = REALS) -> tuple[Any, ...]:
     """(channels, regions)"""
     check_type(data, types)
-    return fitted(data=(data, ".C.."), rois=(rois, "R5")).shape("CR")
+    return unify(data=(data, ".C.."), rois=(rois, "R5")).shape("CR")
 
 
 def regions_of(rois: np.ndarray, images: int) -> list[tuple[int, int, list[float]]]:
     """(index, image, corners) of each region that is not ignored. Raises InferenceError for an image out of
     range."""
     out = []
-    for r, (image, *corners) in enumerate(widened(rois).astype(np.float64)):
+    for r, (image, *corners) in enumerate(widen_floats(rois).astype(np.float64)):
         if not image >= 0:
             continue
         if image >= images:
@@ -50,7 +50,7 @@ def regions_of(rois: np.ndarray, images: int) -> list[tuple[int, int, list[float
     return out
 
 
-def _whole(x: float) -> int:
+def _round_half_away(x: float) -> int:
     """x rounded, ties away from zero, and clamped to +-2^30; 0 for NaN."""
     if not np.isfinite(x):
         return 0 if np.isnan(x) else int(np.copysign(1 << 30, x))
@@ -76,7 +76,7 @@ def crop(maps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.where(rows[:, None] & columns, bilinear_grid(maps, y, x), maps.dtype.type(0))
 
 
-def _places(first: float, last: float, count: int, extent: int) -> np.ndarray:
+def _sample_points(first: float, last: float, count: int, extent: int) -> np.ndarray:
     """`count` coordinates from `first` to `last`, given as fractions of the extent. A single one is in the
     middle."""
     if count == 1:
@@ -121,14 +121,14 @@ class ROIPooling:
     def ref(data, rois, **attrs):
         pooled, scale = _pooled_size(attrs), float(np.float32(attrs["spatial_scale"]))
         height, width = data.shape[2:]
-        out = np.zeros((len(rois), data.shape[1], *pooled), widened(data).dtype)
+        out = np.zeros((len(rois), data.shape[1], *pooled), widen_floats(data).dtype)
         for r, image, (x1, y1, x2, y2) in regions_of(rois, len(data)):
-            maps = widened(data[image])
+            maps = widen_floats(data[image])
             if attrs["method"] == "bilinear":
-                y, x = _places(y1, y2, pooled[0], height), _places(x1, x2, pooled[1], width)
+                y, x = _sample_points(y1, y2, pooled[0], height), _sample_points(x1, x2, pooled[1], width)
                 out[r] = crop(maps, y, x)
                 continue
-            left, top, right, bottom = (_whole(v * scale) for v in (x1, y1, x2, y2))
+            left, top, right, bottom = (_round_half_away(v * scale) for v in (x1, y1, x2, y2))
             rows = _bins(top, max(bottom - top + 1, 1), pooled[0], height)
             columns = _bins(left, max(right - left + 1, 1), pooled[1], width)
             for i, (a, b) in enumerate(rows):
@@ -197,12 +197,12 @@ class PSROIPooling:
         dim, group = attrs["output_dim"], attrs["group_size"]
         scale = float(np.float32(attrs["spatial_scale"]))
         height, width = data.shape[2:]
-        out = np.zeros((len(rois), dim, group, group), widened(data).dtype)
+        out = np.zeros((len(rois), dim, group, group), widen_floats(data).dtype)
         for r, image, (x1, y1, x2, y2) in regions_of(rois, len(data)):
-            maps = widened(data[image])
+            maps = widen_floats(data[image])
             if attrs["mode"] == "average":
-                left, top = _whole(x1) * scale, _whole(y1) * scale
-                right, bottom = (_whole(x2) + 1) * scale, (_whole(y2) + 1) * scale
+                left, top = _round_half_away(x1) * scale, _round_half_away(y1) * scale
+                right, bottom = (_round_half_away(x2) + 1) * scale, (_round_half_away(y2) + 1) * scale
                 rows = _bins(top, max(bottom - top, 0.1), group, height)
                 columns = _bins(left, max(right - left, 0.1), group, width)
                 by_bin = maps.reshape(dim, group, group, height, width)
@@ -216,10 +216,10 @@ class PSROIPooling:
             parts = maps.reshape(bins_y, bins_x, dim, height, width)
             for v in range(bins_y):
                 first, last = (y1 + (v + k) * (y2 - y1) / bins_y for k in (0, 1))
-                y = _places(first, last, group, height)
+                y = _sample_points(first, last, group, height)
                 for u in range(bins_x):
                     left, right = (x1 + (u + k) * (x2 - x1) / bins_x for k in (0, 1))
-                    out[r] += crop(parts[v, u], y, _places(left, right, group, width))
+                    out[r] += crop(parts[v, u], y, _sample_points(left, right, group, width))
             out[r] /= bins_x * bins_y
         return out.astype(data.dtype)
 
@@ -279,7 +279,7 @@ class DeformablePSROIPooling:
         dim, group, part = attrs["output_dim"], attrs["group_size"], attrs["part_size"]
         scale, reach = (float(np.float32(attrs[name])) for name in ("spatial_scale", "trans_std"))
         height, width = data.shape[2:]
-        out = np.zeros((len(rois), dim, group, group), widened(data).dtype)
+        out = np.zeros((len(rois), dim, group, group), widen_floats(data).dtype)
         classes = 1 if offsets is None else max(offsets.shape[1] // 2, 1)
         if offsets is not None and (
             offsets.shape[0] < len(rois)
@@ -292,10 +292,10 @@ class DeformablePSROIPooling:
             )
         each = dim // classes
         for r, image, (x1, y1, x2, y2) in regions_of(rois, len(data)):
-            by_bin = widened(data[image]).reshape(dim, group, group, height, width)
-            left, top = _whole(x1) * scale - 0.5, _whole(y1) * scale - 0.5
-            roi_w = max((_whole(x2) + 1) * scale - 0.5 - left, 0.1)
-            roi_h = max((_whole(y2) + 1) * scale - 0.5 - top, 0.1)
+            by_bin = widen_floats(data[image]).reshape(dim, group, group, height, width)
+            left, top = _round_half_away(x1) * scale - 0.5, _round_half_away(y1) * scale - 0.5
+            roi_w = max((_round_half_away(x2) + 1) * scale - 0.5 - left, 0.1)
+            roi_h = max((_round_half_away(y2) + 1) * scale - 0.5 - top, 0.1)
             for label in range(classes):
                 channels = slice(label * each, (label + 1) * each)
                 for i in range(group):

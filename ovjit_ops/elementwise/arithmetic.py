@@ -487,7 +487,7 @@ def _sign_body(x: Any) -> Any:
     return t.where(x > 0, 1, t.where(x < 0, -1, x))  # NaN and signed zeros are unchanged
 
 
-def _whole(f: Callable) -> Callable:
+def _apply_to_floats(f: Callable) -> Callable:
     """`f` for reals, the identity for integers."""
     return lambda x: f(x) if x.dtype.kind == "f" else x
 
@@ -495,8 +495,8 @@ def _whole(f: Callable) -> Callable:
 unary("Abs", np.abs, lambda x: x if t.dtype(x)[0] == "u" else t.absolute(x), builder={"": "absolute"})
 unary("Negative", np.negative, lambda x: -x)
 unary("Sign", np.sign, _sign_body, part="keep")
-unary("Floor", _whole(np.floor), lambda x: t.floor(x) if t.is_float(x) else x, part="keep")
-unary("Ceiling", _whole(np.ceil), lambda x: t.ceil(x) if t.is_float(x) else x, part="keep")
+unary("Floor", _apply_to_floats(np.floor), lambda x: t.floor(x) if t.is_float(x) else x, part="keep")
+unary("Ceiling", _apply_to_floats(np.ceil), lambda x: t.ceil(x) if t.is_float(x) else x, part="keep")
 unary(
     "Round",
     _round,

@@ -156,7 +156,7 @@ unary(
 )
 
 
-def promoted(a: TensorType, b: TensorType, unsafe: bool, scalars: bool, u64_target: str) -> str:
+def promote_types(a: TensorType, b: TensorType, unsafe: bool, scalars: bool, u64_target: str) -> str:
     """The common element type of two tensors; "dynamic" if it depends on an unknown rank. Raises ModelError
     if only an unsafe one exists and `unsafe` is not set."""
     x, y = a.dtype, b.dtype
@@ -203,7 +203,7 @@ def _promoted_at_any_rank(a: TensorType, b: TensorType, unsafe: bool, u64_target
     refused: list[ModelError] = []
     for x, y in itertools.product(*ways):
         try:
-            types.add(promoted(x, y, unsafe, True, u64_target))
+            types.add(promote_types(x, y, unsafe, True, u64_target))
         except ModelError as error:
             refused.append(error)
     if not types:
@@ -243,14 +243,14 @@ class ConvertPromoteTypes:
         left_node, right_node, *, promote_unsafe: Bool = False, pytorch_scalar_promotion: Bool = False,
         u64_integer_promotion_target: DType = "f32",
     ):  # fmt: skip
-        to = promoted(
+        to = promote_types(
             left_node, right_node, promote_unsafe, pytorch_scalar_promotion, u64_integer_promotion_target
         )
         return TensorType(to, left_node.shape), TensorType(to, right_node.shape)
 
     def ref(left, right, **attrs):
         a, b = (TensorType(from_numpy(x.dtype), x.shape) for x in (left, right))
-        to = promoted(a, b, *(attrs[k] for k in _PROMOTION))
+        to = promote_types(a, b, *(attrs[k] for k in _PROMOTION))
         return convert(left, to), convert(right, to)
 
     def expand(w, node, inputs):

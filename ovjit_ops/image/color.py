@@ -24,8 +24,8 @@ from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import Dim, Interval, compatible
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.common.dims import fitted
-from ovjit_ops.common.values import narrowed, real
+from ovjit_ops.common.dims import unify
+from ovjit_ops.common.values import real, round_to_type
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
 TYPES = ["u8", *REALS]
@@ -39,7 +39,7 @@ OFFSETS = (16.0, 128.0, 128.0)
 
 def _channels(x: TensorType, channels: int, what: str) -> tuple[Dim, ...]:
     check_type(x, TYPES)
-    return fitted(**{what: (x, f"NHW{channels}")}).shape("NHW")
+    return unify(**{what: (x, f"NHW{channels}")}).shape("NHW")
 
 
 def _even(d: Dim, what: str) -> None:
@@ -87,7 +87,7 @@ def _convert(planes: Sequence[np.ndarray], interleaved: bool, blue_first: bool) 
     y = y - 16
     rows = WEIGHTS[::-1] if blue_first else WEIGHTS
     out = np.stack([y * y.dtype.type(a) + u * y.dtype.type(b) + v * y.dtype.type(c) for a, b, c in rows], 3)
-    return narrowed(np.clip(out, 0, 255), dtype)
+    return round_to_type(np.clip(out, 0, 255), dtype)
 
 
 def _clamp(w: Writer, colour: Value, dtype: str) -> Value:
@@ -210,7 +210,7 @@ def _to_nv12(name: str, blue_first: bool) -> None:
             floats = real(arg)
             yuv = floats @ _forward(blue_first).astype(floats.dtype) + np.array(OFFSETS, floats.dtype)
             small = yuv[..., 1:].reshape(n, height // 2, 2, width // 2, 2, 2).mean((2, 4), dtype=floats.dtype)
-            planes = [narrowed(np.clip(plane, 0, 255), arg.dtype) for plane in (yuv[..., :1], small)]
+            planes = [round_to_type(np.clip(plane, 0, 255), arg.dtype) for plane in (yuv[..., :1], small)]
             if not single_plane:
                 return tuple(planes)
             return np.concatenate([planes[0], planes[1].reshape(n, height // 2, width, 1)], 1)

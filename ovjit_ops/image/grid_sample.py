@@ -16,7 +16,7 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, TensorType, Word, op
 from ovjit.graph.shapes import ANY, compatible, merge
-from ovjit_ops.common.values import narrowed, real, widened
+from ovjit_ops.common.values import real, round_to_type, widen_floats
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.image import cpu_grid_sample
 from ovjit_ops.image.resampling import cubic_weights
@@ -58,7 +58,7 @@ def _grid_sample(data: np.ndarray, grid: np.ndarray, **attrs: Any) -> np.ndarray
     if not data.size:
         return np.zeros(out_shape, data.dtype)
     floats = data if mode == "nearest" else real(data)
-    grid = grid.astype(np.float64) if data.dtype == np.float64 else widened(grid)
+    grid = grid.astype(np.float64) if data.dtype == np.float64 else widen_floats(grid)
     x, y = unnormalize(grid[..., 0], width, align), unnormalize(grid[..., 1], height, align)
     if mode == "nearest":
         rows: list[tuple[np.ndarray, Any]] = [(np.rint(y), None)]
@@ -83,7 +83,7 @@ def _grid_sample(data: np.ndarray, grid: np.ndarray, **attrs: Any) -> np.ndarray
                 out = out + part
             else:
                 out += part * (row_weight * column_weight).astype(floats.dtype)[:, None]
-    return out if mode == "nearest" else narrowed(out, data.dtype)
+    return out if mode == "nearest" else round_to_type(out, data.dtype)
 
 
 def _samples(rng: np.random.Generator, dtype: str = "f32"):

@@ -23,7 +23,7 @@ from ovjit.graph.shapes import ANY, Dim, normalize_axis
 from ovjit.graph.symbolic import sym_int
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.images import resized_images
-from ovjit_ops.common.values import length, narrowed, partial_sizes, real, shape_value
+from ovjit_ops.common.values import length, partial_sizes, real, round_to_type, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.image import resampling
 from ovjit_ops.image.resampling import axis_table, find_resizes, scale_extent, sizes_or_scales
@@ -109,8 +109,8 @@ def interpolate(
     for axis, table in sorted(tables.items(), reverse=True):
         x = resampling.resample(x, axis, table)
         if attrs["mode"].endswith("pillow"):
-            x = real(narrowed(x, data.dtype))
-    return narrowed(x, data.dtype)
+            x = real(round_to_type(x, data.dtype))
+    return round_to_type(x, data.dtype)
 
 
 def _version_1(rank: int, attrs: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,7 +295,7 @@ class Interpolate4:
         by_sizes, by_scales = sizes_or_scales(locals(), sizes, scales)
         return _infer(data, by_sizes, by_scales, axes, (pads_begin, pads_end))
 
-    def shown(attrs, inputs):
+    def show(attrs, inputs):
         rank = inputs[0].rank
         return {} if rank is None else {n: padding(attrs[n], rank, n) for n in ("pads_begin", "pads_end")}
 

@@ -15,7 +15,7 @@ from ovjit.graph.symbolic import sym_int
 from ovjit.graph.windows import AUTO_PADS, output_extents, pad_spatial, resolve_pads, taps
 from ovjit.rewrite.writer import not_negative
 from ovjit_ops.common.checks import check_type, dims
-from ovjit_ops.common.dims import divided
+from ovjit_ops.common.dims import divide_dim
 from ovjit_ops.common.values import length, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, random_array
 from ovjit_ops.image.cpu_columns import full_settings, window_counts
@@ -165,8 +165,8 @@ class ReorgYolo:
         (s,) = set(stride)
         check(s > 0, f"stride {s} should be positive")
         n, c, h, w = dims(data, 4, "the data")
-        divided(c, s * s, "channels")
-        return TensorType(data.dtype, (n, c * (s * s), divided(h, s, "rows"), divided(w, s, "columns")))
+        divide_dim(c, s * s, "channels")
+        return TensorType(data.dtype, (n, c * (s * s), divide_dim(h, s, "rows"), divide_dim(w, s, "columns")))
 
     def ref(data, *, stride):
         n, c, h, w = data.shape

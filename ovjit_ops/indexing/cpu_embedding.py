@@ -73,7 +73,7 @@ def store_bag(a, target, j, width, scale, T, mean):
 
 
 @inline
-def taken(total, x, f, *, T, weighted, largest):
+def reduce_row(total, x, f, *, T, weighted, largest):
     """The total with one more row x, multiplied by f if `weighted`; or the maximum of both."""
     return (
         maximum(total, x) if largest
@@ -163,7 +163,7 @@ def add_row(a, table, row, j, weights, i, ranges, *, T, weighted, largest):
         there = 0  # no access
     for v in static_range(VECTORS):
         x = loadm[T](p + v * VL * SIZE[T], there - j - v * VL)
-        a[v] = taken(a[v], x, f)
+        a[v] = reduce_row(a[v], x, f)
 
 
 @kernel(over="bag", table="row w:1", at="i:1", y="bag w:1", bags="", weights="", other="", ends="")

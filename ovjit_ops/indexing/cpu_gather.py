@@ -32,7 +32,7 @@ from ovjit_ops.movement.cpu_slices import Viewed, even_step, gather_view
 
 #: Maximum components of an index.
 _DEPTH = 6
-_PLACES = Table(2 * _DEPTH)
+_DIMS = Table(2 * _DEPTH)
 #: Maximum elements of an item.
 RUN = 1024
 #: Element types of indices that the kernel reads.
@@ -118,10 +118,10 @@ def is_adjacent(at, extent, index):
 
 
 @inline
-def move_elements(p, q, a, n, x_n, y_n, at, places, direction, zeros, *, T, index, combine):
+def move_elements(p, q, a, n, x_n, y_n, at, dims, direction, zeros, *, T, index, combine):
     """Move n elements, each with its own index. Returns 1 if an index is out of range, else 0."""
-    extent = ld(places, 0)
-    stride = ld(places, 1)
+    extent = ld(dims, 0)
+    stride = ld(dims, 1)
     from_ = p
     to = q
     here = a
@@ -143,11 +143,11 @@ def move_elements(p, q, a, n, x_n, y_n, at, places, direction, zeros, *, T, inde
             inside = 0
         away = position * stride
         for k in range(1, at.size.k):
-            extent_k = ld(places, 2 * k)
+            extent_k = ld(dims, 2 * k)
             position = index_at(at.at(here, k=k), extent_k, index)
             if position < 0 or position >= extent_k:
                 inside = 0
-            away += position * ld(places, 2 * k + 1)
+            away += position * ld(dims, 2 * k + 1)
         if inside == 0:
             if not zeros:
                 wrong = 1
@@ -168,35 +168,35 @@ def move_elements(p, q, a, n, x_n, y_n, at, places, direction, zeros, *, T, inde
 
 @kernel(over=f"... lanes/{RUN}", x="...", y="...", at="... k")
 def indexed(
-    x: Tensor, y: Tensor, at: Tensor, places=_PLACES, *, T, index, direction, combine, zeros, panels, flip,
+    x: Tensor, y: Tensor, at: Tensor, dims=_DIMS, *, T, index, direction, combine, zeros, panels, flip,
 ):  # fmt: skip
-    """An item is a row of elements, or up to RUN elements with an index each. `places`: the extent and byte
+    """An item is a row of elements, or up to RUN elements with an index each. `dims`: the extent and byte
     stride of each component of an index."""
     for done, p, q, a in items(x, y, at):
         n = min(y.size.lanes - done, RUN)
         x_n = x.stride.lanes
         y_n = y.stride.lanes
         if at.stride.lanes != 0 or y_n == 0:
-            wrong = move_elements(p, q, a, n, x_n, y_n, at, places, direction, zeros)
+            wrong = move_elements(p, q, a, n, x_n, y_n, at, dims, direction, zeros)
             if wrong != 0:
                 return 1
         else:
             valid = 1
             for k in range(at.size.k):
-                extent = ld(places, 2 * k)
+                extent = ld(dims, 2 * k)
                 position = index_at(at.at(a, k=k), extent, index)
                 if position < 0 or position >= extent:
                     valid = 0
                 elif panels:  # see `PackedRows`
-                    width = ld(places, 2)
-                    if position >= ld(places, 4):
-                        p += done * (ld(places, 5) - x_n)
-                        x_n = ld(places, 5)
-                    p += position // width * ld(places, 1) + position % width * SIZE[T]
+                    width = ld(dims, 2)
+                    if position >= ld(dims, 4):
+                        p += done * (ld(dims, 5) - x_n)
+                        x_n = ld(dims, 5)
+                    p += position // width * ld(dims, 1) + position % width * SIZE[T]
                 elif direction == "gather":
-                    p += position * ld(places, 2 * k + 1)
+                    p += position * ld(dims, 2 * k + 1)
                 else:
-                    q += position * ld(places, 2 * k + 1)
+                    q += position * ld(dims, 2 * k + 1)
             if valid == 1:
                 move_row(p, q, n, x_n, y_n)
             elif zeros:
@@ -222,7 +222,7 @@ def index_kernel(
 
 
 class Walk(NamedTuple):
-    """The loops of an index kernel: extents, and byte strides of source, target and indices. `places`: the
+    """The loops of an index kernel: extents, and byte strides of source, target and indices. `dims`: the
     extent and byte stride in the data for each component of an index. `scatters`: indices select positions in
     the target. A position may occur twice, and the last item must win."""
 
@@ -230,7 +230,7 @@ class Walk(NamedTuple):
     source: Sequence[int]
     target: Sequence[int]
     indices: Sequence[int]
-    places: Sequence[tuple[int, int]]
+    dims: Sequence[tuple[int, int]]
     at_k: int = 0
     panels: Sequence[tuple[int, int]] = ()
     scatters: bool = False
@@ -241,7 +241,7 @@ def plan_indexed(planner: Planner, kernel: Kernel, source: View, target: View, a
     if product(walk.extents) == 0:
         return
     size = target.itemsize
-    if any(extent == 0 for extent, _ in walk.places):  # all indices are out of range: no data is accessed
+    if any(extent == 0 for extent, _ in walk.dims):  # all indices are out of range: no data is accessed
         nowhere = (0,) * len(walk.extents)
         if walk.scatters:
             target, walk = planner.allocate((1,), size), walk._replace(target=nowhere)
@@ -255,11 +255,11 @@ def plan_indexed(planner: Planner, kernel: Kernel, source: View, target: View, a
         "x": View(source.buffer, walk.extents, walk.source, source.itemsize, source.offset),
         "y": View(target.buffer, walk.extents, walk.target, size, target.offset),
         "at": View(
-            at.buffer, (*walk.extents, len(walk.places)), (*walk.indices, walk.at_k), at.itemsize, at.offset
+            at.buffer, (*walk.extents, len(walk.dims)), (*walk.indices, walk.at_k), at.itemsize, at.offset
         ),
     }
-    places = [*walk.places, *walk.panels, *((0, 0),) * (_DEPTH - len(walk.places) - len(walk.panels))]
-    ends = {f"places{2 * k + j}": v for k, place in enumerate(places) for j, v in enumerate(place)}
+    dims = [*walk.dims, *walk.panels, *((0, 0),) * (_DEPTH - len(walk.dims) - len(walk.panels))]
+    ends = {f"dims{2 * k + j}": v for k, dim in enumerate(dims) for j, v in enumerate(dim)}
     # the positions that a scatter writes depend on data
     launch(planner, kernel, tensors, ("y",), work=work, ordered="at" if walk.scatters else "", **ends)
 
@@ -469,8 +469,8 @@ class ScatterElements(Scatter):
         if self.reduction != "none" and not self.node.attrs["use_init_val"]:
             kind = numpy_dtype(self.out.dtype)
             self.neutral = np.array([neutral_element(self.reduction, kind)]).astype(kind)
-            self.put = index_kernel("scatter", self.indices.dtype, MOVED[SIZE[self.out.dtype]])
-            self.kernels = (self.put, self.kernel)
+            self.fill_kernel = index_kernel("scatter", self.indices.dtype, MOVED[SIZE[self.out.dtype]])
+            self.kernels = (self.fill_kernel, self.kernel)
 
     def pack(self, constants: Constants) -> None:
         super().pack(constants)
@@ -481,7 +481,7 @@ class ScatterElements(Scatter):
         if self.neutral is not None:
             one = planner.constants.view(self.neutral, self.out.dtype)
             flat = walk._replace(source=[0] * len(walk.extents))
-            plan_indexed(planner, self.put, one, out, indices, flat)
+            plan_indexed(planner, self.fill_kernel, one, out, indices, flat)
 
     def walk(self, planner: Planner, updates: View, indices: View, out: View) -> Walk | None:
         if updates.shape != indices.shape or any(

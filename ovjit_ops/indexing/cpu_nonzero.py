@@ -39,11 +39,11 @@ def nonzero_count(x: Tensor, counts: Tensor, *, T):
     st[i64](counts + chunk * 8, total)
 
 
-@kernel(over=f"row n/{BLOCK}", x="row n:1", counts="chunks", places="", number="")
+@kernel(over=f"row n/{BLOCK}", x="row n:1", counts="chunks", positions="", number="")
 def nonzero_list(
-    x: Tensor, counts: Tensor, places: Tensor, number: Tensor, extents=EXTENTS, *, T, index, rank
+    x: Tensor, counts: Tensor, positions: Tensor, number: Tensor, extents=EXTENTS, *, T, index, rank
 ):
-    """places[d, i] = the index of the i-th nonzero element along dimension d, of extent `extents[d]`.
+    """positions[d, i] = the index of the i-th nonzero element along dimension d, of extent `extents[d]`.
     `number`: the total."""
     total = 0
     at = 0
@@ -62,14 +62,14 @@ def nonzero_list(
                 nonzeros += 1
         for k in range(0, nonzeros, VL):
             v = cast[index](loadm[i64](scratch + k * 8, nonzeros - k))
-            storem[index](places + ((rank - 1) * total + at + k) * SIZE[index], v, nonzeros - k)
+            storem[index](positions + ((rank - 1) * total + at + k) * SIZE[index], v, nonzeros - k)
         lead = row
         if nonzeros > 0:
             for d in static_range(rank - 2, -1, -1):
                 here = cast[index](spread[i64](lead % ld(extents, d)))
                 lead = lead // ld(extents, d)
                 for k in range(0, nonzeros, VL):
-                    storem[index](places + (d * total + at + k) * SIZE[index], here, nonzeros - k)
+                    storem[index](positions + (d * total + at + k) * SIZE[index], here, nonzeros - k)
         at += nonzeros
 
 
@@ -87,7 +87,7 @@ class Positions(Lowering):
 
     def plan(self, planner: Planner) -> None:
         x = planner.contiguous(self.data)
-        places, number = planner.row_major_outputs(self.node)
+        positions, number = planner.row_major_outputs(self.node)
         n, extents = x.shape[-1], x.shape[:-1]
         rows = x.as_shape((product(extents), n))
         work = 2 * n if n < BLOCK else 2 * BLOCK
@@ -96,7 +96,7 @@ class Positions(Lowering):
         how: dict[str, Any] = {"work": work, "flops": x.count, "apart": False, "some": True}
         launch(planner, self.count, {"x": rows, "counts": counts}, ("counts",), **how)
         planner.need_scratch(BLOCK * 8)
-        tensors = {"x": rows, "counts": counts, "places": places, "number": number}
+        tensors = {"x": rows, "counts": counts, "positions": positions, "number": number}
         every = (*extents, *(1,) * (MOST_DIMS - len(x.shape)))
         how |= {f"extents{d}": extent for d, extent in enumerate(every)}
-        launch(planner, self.list, tensors, ("places", "number"), **how)
+        launch(planner, self.list, tensors, ("positions", "number"), **how)

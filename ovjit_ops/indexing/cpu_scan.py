@@ -109,11 +109,11 @@ class Scan(AsInput):
             if try_launch(planner, self.by_rows, views, ("y",), work=n * 16, **options):
                 return
 
-        def ordered(view: View) -> View:
+        def orient(view: View) -> View:
             return view.slice(self.axis, n - 1, n, -1) if attrs["reverse"] else view
 
         launch_or_copy(
-            planner, self.kernel, {"x": self.data}, {"y": self.out}, ordered, work=n * 64, **options
+            planner, self.kernel, {"x": self.data}, {"y": self.out}, orient, work=n * 64, **options
         )  # fmt: skip
 
     def _many_lines(self, planner: Planner) -> bool:

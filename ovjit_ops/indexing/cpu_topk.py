@@ -385,11 +385,11 @@ class TopK(Lowering):
             self.kernels.append(self.one)
         n = self.node.inputs[0].shape[axis]
         if self.beside and k is not None and 1 < k <= IN_REGISTERS:
-            self.few = top_in_registers(**kinds, by_index=by_index, count=k)
-            self.kernels.append(self.few)
+            self.small = top_in_registers(**kinds, by_index=by_index, count=k)
+            self.kernels.append(self.small)
         elif self.beside and (k is None or 1 < k <= FEW or (k > 1 and bounds(n)[0] <= SHORT)):
-            self.few = top_few(**kinds, by_index=by_index)
-            self.kernels.append(self.few)
+            self.small = top_few(**kinds, by_index=by_index)
+            self.kernels.append(self.small)
 
     def plan(self, planner: Planner) -> None:
         node = self.node
@@ -415,7 +415,7 @@ class TopK(Lowering):
             return True
 
         if self.beside and in_i32 and (best <= FEW or n <= SHORT):
-            kernel, work, scratch = (self.one, 2, 0) if best == 1 else (self.few, 8, best * block * 16)
+            kernel, work, scratch = (self.one, 2, 0) if best == 1 else (self.small, 8, best * block * 16)
             if step(kernel, n * block * work, scratch):
                 return True
         if not self.beside and best == 1 and in_i32 and x.strides[axis] == x.itemsize:

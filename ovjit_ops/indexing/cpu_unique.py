@@ -35,9 +35,9 @@ def sort_key(p, T, turn):
 
 
 @inline
-def order_of(p, q, n, T, apart):
-    """-1, 0 or 1: the order of the n elements at p and those at q. With `apart`, rows with NaN are never
-    equal."""
+def order_of(p, q, n, T, distinct_nans):
+    """-1, 0 or 1: the order of the n elements at p and those at q. With `distinct_nans`, rows with NaN are
+    never equal."""
     answer = 0
     k = 0
     while answer == 0 and k < n:
@@ -47,7 +47,7 @@ def order_of(p, q, n, T, apart):
             answer = -1
         elif a > b:
             answer = 1
-        elif apart and T in INFINITY:
+        elif distinct_nans and T in INFINITY:
             if a == MOST:
                 answer = 1
         k += 1

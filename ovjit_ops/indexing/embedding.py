@@ -17,7 +17,7 @@ from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim
 from ovjit_ops.common.checks import check_rank, check_same_type, check_type
-from ovjit_ops.common.dims import Dims, fitted
+from ovjit_ops.common.dims import Dims, unify
 from ovjit_ops.common.values import INDEX_TYPES, check_one, check_scalar, extent_of, in_f32, shape_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, divide, random_array
 from ovjit_ops.indexing.cpu_embedding import LOWEST
@@ -97,7 +97,7 @@ def offset_bags(offsets: np.ndarray, count: int) -> np.ndarray:
 def _infer_offsets(table, indices, offsets, default, weights, reduction):
     check_weights(table, weights, reduction)
     check_indices({"indices": indices, "offsets": offsets, "default_index": default})
-    dims = fitted(indices=(indices, "N"), offsets=(offsets, "B"), per_sample_weights=(weights, "N"))
+    dims = unify(indices=(indices, "N"), offsets=(offsets, "B"), per_sample_weights=(weights, "N"))
     return _bags(table, dims["B"])
 
 
@@ -204,7 +204,7 @@ class EmbeddingBagRanges:
         check_weights(emb_table, per_sample_weights, reduction)
         check_indices({"indices": indices, "starts": starts, "ends": ends})
         lists = {"starts": (starts, "B"), "ends": (ends, "B"), "indices": (indices, "N")}
-        return _bags(emb_table, fitted(**lists, per_sample_weights=(per_sample_weights, "N"))["B"])
+        return _bags(emb_table, unify(**lists, per_sample_weights=(per_sample_weights, "N"))["B"])
 
     ref = _ranges
     samples = _range_samples
@@ -213,7 +213,7 @@ class EmbeddingBagRanges:
 def _infer_packed(table, indices, weights, reduction):
     check_weights(table, weights, reduction)
     check_indices({"indices": indices})
-    return _bags(table, fitted(indices=(indices, "BN"), per_sample_weights=(weights, "BN"))["B"])
+    return _bags(table, unify(indices=(indices, "BN"), per_sample_weights=(weights, "BN"))["B"])
 
 
 @in_f32
@@ -285,7 +285,7 @@ class EmbeddingSegmentsSum:
         named = {"indices": indices, "segment_ids": segment_ids, "num_segments": num_segments}
         check_indices({**named, "default_index": default_index})
         check_weights(emb_table, per_sample_weights)
-        fitted(
+        unify(
             indices=(indices, "N"), segment_ids=(segment_ids, "N"),
             per_sample_weights=(per_sample_weights, "N"),
         )  # fmt: skip

@@ -67,15 +67,15 @@ def _is_extent(depth: TensorType) -> bool:
 def _hit(w: Writer, node: Node, indices: Value, depth: Value) -> Value:
     """OneHot's comparison of indices with all positions, for a depth that follows from shapes."""
     kind, rank = indices.dtype, len(indices.shape) + 1
-    place = normalize_axis(node.attrs["axis"], rank)
+    axis = normalize_axis(node.attrs["axis"], rank)
     count = depth if depth.dtype == kind else w("Convert", depth, destination_type=kind)
     if node.attrs.get("negative_indices_mode") == "normalize":
         indices = w("Select", w("Less", indices, 0), w("Add", indices, count), indices)
     zero, one = (np.array(n, numpy_dtype(kind)) for n in (0, 1))
     at = w("Range", zero, count, one, output_type=kind)
-    if place < rank - 1:
-        at = w("Reshape", at, (-1, *(1,) * (rank - place - 1)), special_zero=False)
-    return w("Equal", w("Unsqueeze", indices, (place,)), at)
+    if axis < rank - 1:
+        at = w("Reshape", at, (-1, *(1,) * (rank - axis - 1)), special_zero=False)
+    return w("Equal", w("Unsqueeze", indices, (axis,)), at)
 
 
 @op("OneHot", opset=1, types=["i32", "i64"])
@@ -95,7 +95,7 @@ class OneHot1:
         hit = np.expand_dims(named, along) == np.arange(count).reshape(-1, *(1,) * (indices.ndim - along))
         return np.where(hit, on_value.reshape(()), off_value.reshape(())).astype(on_value.dtype)
 
-    def shown(attrs, inputs):
+    def show(attrs, inputs):
         rank = inputs[0].rank
         return {} if rank is None else {"axis": normalize_axis(attrs["axis"], rank + 1)}
 

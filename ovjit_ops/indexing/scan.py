@@ -10,7 +10,7 @@ import numpy as np
 from ovjit.graph.op import Bool, Op, TensorType, register
 from ovjit.graph.shapes import normalize_axis
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.common.values import shape_scalar, widened
+from ovjit_ops.common.values import shape_scalar, widen_floats
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 from ovjit_ops.indexing.cpu_scan import lower_scan
 
@@ -45,7 +45,7 @@ def scan_op(
     ) -> np.ndarray:
         along = normalize_axis(int(axis.reshape(-1)[0]), arg.ndim)
         lines = np.atleast_1d(arg)
-        x = widened(np.flip(lines, along) if reverse else lines)
+        x = widen_floats(np.flip(lines, along) if reverse else lines)
         out = ref(x, axis=along).astype(x.dtype)
         if exclusive:
             out = np.roll(out, 1, along)

@@ -12,7 +12,7 @@ from ovjit.graph.dtypes import FULL, from_numpy, numpy_dtype
 from ovjit.graph.op import Bool, DType, Index, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, is_static, normalize_axis
 from ovjit_ops.common.checks import check_same_type, check_type
-from ovjit_ops.common.dims import fitted
+from ovjit_ops.common.dims import unify
 from ovjit_ops.common.values import shape_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 
@@ -78,7 +78,7 @@ class SearchSorted:
             f"{sorted_sequence} and {values} should have the same rank",
         )
         lead = "".join(chr(ord("a") + i) for i in range(len(values.shape) - 1))
-        dims = fitted(sorted_sequence=(sorted_sequence, lead + "N"), values=(values, lead + "M"))
+        dims = unify(sorted_sequence=(sorted_sequence, lead + "N"), values=(values, lead + "M"))
         return TensorType(output_type, dims.shape(lead + "M"))
 
     def ref(sequence, values, *, right_mode=False, output_type="i64"):
@@ -248,7 +248,7 @@ class GatherTree:
     """The beams of a beam search, traced back from their ends by the parents of every step."""
 
     def infer(step_ids, parent_idx, max_seq_len, end_token):
-        dims = fitted(
+        dims = unify(
             step_ids=(step_ids, "TBW"), parent_idx=(parent_idx, "TBW"), max_seq_len=(max_seq_len, "B"),
             end_token=(end_token, ""),
         )  # fmt: skip

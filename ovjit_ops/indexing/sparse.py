@@ -8,7 +8,7 @@ from ovjit.errors import InferenceError, ModelError, check
 from ovjit.graph.op import TensorType, op
 from ovjit.graph.shapes import ANY, Dim
 from ovjit_ops.common.checks import check_rank, check_same_type, check_type
-from ovjit_ops.common.dims import fitted
+from ovjit_ops.common.dims import unify
 from ovjit_ops.common.values import INDEX_TYPES, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 
@@ -23,7 +23,7 @@ class SparseFillEmptyRows:
             check_type(x, INDEX_TYPES, name)
         check_same_type(default_value, values, "default_value")
         check_rank(default_value, 0, "default_value")
-        fitted(values=(values, "N"), dense_shape=(dense_shape, "2"), indices=(indices, "N2"))
+        unify(values=(values, "N"), dense_shape=(dense_shape, "2"), indices=(indices, "N2"))
         shape = shape_value(dense_shape, "dense_shape")
         check(shape is None or (len(shape) == 2 and min(shape) >= 0), f"{shape} is not the shape of a matrix")
         rows: Dim = ANY if shape is None else int(shape[0])

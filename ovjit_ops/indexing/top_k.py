@@ -10,7 +10,7 @@ from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import Interval, bounds, normalize_axis
 from ovjit.graph.symbolic import sym_min
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.common.values import INDEX_TYPES, check_scalar, extent_of, widened
+from ovjit_ops.common.values import INDEX_TYPES, check_scalar, extent_of, widen_floats
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 
 TOPK = (*NUMBERS, "boolean")
@@ -45,7 +45,7 @@ def top_k(data: np.ndarray, k: int, axis: int, mode: str, sort: str) -> tuple[np
     axis = normalize_axis(axis, data.ndim)
     if not 0 <= k <= data.shape[axis]:
         raise InferenceError(f"k {k} is out of range [0, {data.shape[axis]}]")
-    keys = widened(data)  # NumPy does not order NaN among bf16
+    keys = widen_floats(data)  # NumPy does not order NaN among bf16
     if mode == "min":
         order = np.argsort(keys, axis, kind="stable")
     else:

@@ -54,7 +54,7 @@ def slice_view(node: Node, source: View, value_of: Known) -> View:
     """The view of Slice."""
     cuts = slices.axis_slices(len(source.shape), value_of(1), value_of(2), value_of(3), value_of(4))
     for axis, limits in cuts.items():
-        source = cut(source, axis, slices.places(source.shape[axis], *limits))
+        source = cut(source, axis, slices.resolve_slice(source.shape[axis], *limits))
     return source
 
 
@@ -103,7 +103,7 @@ def strided_slice_view(node: Node, source: View, value_of: Known) -> View:
             shape.append(extent)
             strides.append(stride)
             continue
-        named = slices.places(extent, *step[2:])
+        named = slices.resolve_slice(extent, *step[2:])
         count = slices.count_of(named)
         shape.append(count)
         strides.append(stride * named.step if count > 1 else stride)

@@ -12,7 +12,7 @@ from ovjit.errors import ModelError, check
 from ovjit.graph.op import Int, Positive, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, is_static, merge, normalize_axis, text
 from ovjit_ops.common.checks import check_rank
-from ovjit_ops.common.dims import divided
+from ovjit_ops.common.dims import divide_dim
 from ovjit_ops.common.images import images_of
 from ovjit_ops.common.slices import axes_to_reverse
 from ovjit_ops.common.values import INTEGERS, length, shape_value
@@ -74,7 +74,7 @@ class DepthToSpace:
         if data.shape is None:
             return TensorType(data.dtype, None)
         n, c, *spatial = data.shape
-        channels = divided(c, block_size ** len(spatial), "the number of channels")
+        channels = divide_dim(c, block_size ** len(spatial), "the number of channels")
         return TensorType(data.dtype, (n, channels, *(d * block_size for d in spatial)))
 
     def ref(data, **attrs):
@@ -96,7 +96,7 @@ class SpaceToDepth:
         if data.shape is None:
             return TensorType(data.dtype, None)
         n, c, *spatial = data.shape
-        extents = [divided(d, block_size, "the extent") for d in spatial]
+        extents = [divide_dim(d, block_size, "the extent") for d in spatial]
         return TensorType(data.dtype, (n, c * block_size ** len(spatial), *extents))
 
     def ref(data, **attrs):
@@ -134,11 +134,11 @@ def _infer_blocks(
         data.shape[1:], blocks[1:].tolist(), begin[1:].tolist(), end[1:].tolist(), strict=True
     ):
         if to_batch:
-            out.append(divided(d + (low + high), b, "the padded extent"))
+            out.append(divide_dim(d + (low + high), b, "the padded extent"))
         else:
             check(bounds(d)[1] is None or bounds(d)[1] * b >= low + high, "the crops exceed the dimension")
             out.append(d * b - (low + high))
-    batch = data.shape[0] * total if to_batch else divided(data.shape[0], total, "the batch")
+    batch = data.shape[0] * total if to_batch else divide_dim(data.shape[0], total, "the batch")
     return TensorType(data.dtype, (batch, *out))
 
 

@@ -15,7 +15,7 @@ from ovjit.graph.symbolic import UNKNOWN
 from ovjit.graph.traced import is_traced
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.images import images_of, sliced_images
-from ovjit_ops.common.slices import as_slice, axis_slices, places, slice_extent, strided_plan
+from ovjit_ops.common.slices import as_slice, axis_slices, resolve_slice, slice_extent, strided_plan
 from ovjit_ops.common.values import (
     check_scalar,
     length,
@@ -207,7 +207,7 @@ def _index(data: np.ndarray, start: Any, stop: Any, step: Any, axes: Any = None)
     """The slice as an index for NumPy."""
     cuts = axis_slices(data.ndim, start, stop, step, axes)
     return tuple(
-        as_slice(places(d, *cuts[i])) if i in cuts else slice(None) for i, d in enumerate(data.shape)
+        as_slice(resolve_slice(d, *cuts[i])) if i in cuts else slice(None) for i, d in enumerate(data.shape)
     )
 
 
@@ -224,7 +224,7 @@ def _slice(data: np.ndarray, *limits: Any) -> np.ndarray:
     images=images_of(0, along=4),
 )
 class Slice:
-    """data[start:stop:step] along `axes`; without axes, along the leading dimensions. See `places`."""
+    """data[start:stop:step] along `axes`; without axes, along the leading dimensions. See `resolve_slice`."""
 
     def infer(data, start, stop, step, axes=None):
         limits = _slice_inputs(start, stop, step)
@@ -335,7 +335,7 @@ def _strided_slice(data: np.ndarray, begin: Any, end: Any, strides: Any = None, 
         elif step[0] == "pick":
             index.append(step[2])
         else:
-            index.append(as_slice(places(data.shape[step[1]], *step[2:])))
+            index.append(as_slice(resolve_slice(data.shape[step[1]], *step[2:])))
     return np.array(data[tuple(index)], order="C")
 
 

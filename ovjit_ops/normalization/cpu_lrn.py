@@ -34,7 +34,7 @@ from ovjit.rewrite.writer import Writer
 BLOCK = 256
 
 
-def divided(x: t.Tracer, base: t.Tracer, beta: float) -> t.Tracer:
+def divide_power(x: t.Tracer, base: t.Tracer, beta: float) -> t.Tracer:
     """x / base ** beta. Common powers take one or two square roots."""
     if beta == 0.75:
         root = t.sqrt(base)
@@ -105,7 +105,7 @@ def lrn_planes(x: Tensor, y: Tensor, *, half, body):
 @functools.cache
 def lrn_kernel(half: int, scale: float, bias: float, beta: float, planes: bool) -> Kernel:
     """The kernel of y = x / (bias + scale * total) ^ beta in f32. `planes`: `lrn_planes`, else `lrn`."""
-    body = body_of(lambda x, total: divided(x, total * scale + bias, beta), 2)
+    body = body_of(lambda x, total: divide_power(x, total * scale + bias, beta), 2)
     way = lrn_planes if planes else lrn
     return way.kernel(f"{way.function.__name__}_{2 * half + 1}_f32", half=half, body=body)
 
@@ -123,7 +123,7 @@ class LocalResponse(Lowering):
             raise NotNative
         self.axis = axis = int(value.reshape(-1)[0]) % rank
         self.layout = Layout((*(a for a in range(rank) if a != axis), axis))  # the axis is adjacent
-        self.turned = True
+        self.is_adjacent = True
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         """The layout with an adjacent axis if the data have it."""
@@ -134,20 +134,20 @@ class LocalResponse(Lowering):
         return (plain(len(self.data.shape)) if have is None else have).order == self.layout.order
 
     def finalize(self, layouts: dict[Value, Layout]) -> None:
-        self.turned = self._adjacent(layouts)
+        self.is_adjacent = self._adjacent(layouts)
         attrs = self.node.attrs
         half = (attrs["size"] - 1) // 2
         scale = attrs["alpha"] / attrs["size"]
-        self.kernel = lrn_kernel(half, scale, attrs["bias"], attrs["beta"], not self.turned)
+        self.kernel = lrn_kernel(half, scale, attrs["bias"], attrs["beta"], not self.is_adjacent)
 
     def plan(self, planner: Planner) -> None:
-        order = self.layout if self.turned else plain(len(self.data.shape))
+        order = self.layout if self.is_adjacent else plain(len(self.data.shape))
         x = planner.with_layout(self.data, order)
         y = planner.channels_last_output(self.out, order.order[-1])
         if not y.count:
             return
         planner.need_scratch(2 * 4 * self.target.lanes)
-        width = 1 if self.turned else sym_min(product(x.shape[self.axis + 1 :]), BLOCK)
+        width = 1 if self.is_adjacent else sym_min(product(x.shape[self.axis + 1 :]), BLOCK)
         launch(
             planner, self.kernel, {"x": x, "y": y}, ("y",), axes={"n": self.axis},
             work=x.shape[self.axis] * 12 * width, flops=20.0 * y.count,
@@ -194,7 +194,7 @@ def expand_lrn(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Val
         mean = w("Transpose", mean, tuple(order.index(a) for a in range(rank)))
     scale = attrs["alpha"] / attrs["size"] ** count * (2 * half + 1) ** count
     base = w("Add", w("Multiply", mean, scale), attrs["bias"])
-    root = w("Sqrt", base) if attrs["beta"] in (0.5, 0.75) else base  # as in `divided`
+    root = w("Sqrt", base) if attrs["beta"] in (0.5, 0.75) else base  # as in `divide_power`
     if attrs["beta"] == 0.75:
         root = w("Multiply", root, w("Sqrt", root))
     elif root is base and attrs["beta"] != 1:

@@ -108,8 +108,8 @@ def softmax_block(
         e += abreast * VL * 4
     for v in static_range(abreast):
         if logarithm:
-            whole_ = total[v]
-            size[v] = applied(log, whole_)
+            weight_sum = total[v]
+            size[v] = applied(log, weight_sum)
         else:
             size[v] = const[f32](1.0) / total[v]
             total[v] = total[v] * const[f32](normal)
@@ -210,12 +210,12 @@ class Softmax(RowLowering):
             return True
         planner.need_scratch(n * block * x.itemsize)
 
-        def launched(y: View) -> bool:
+        def try_output(y: View) -> bool:
             work, tensors = n * block * self.work, {"x": x, "y": y}
             how: dict[str, Any] = {"axes": {"n": axis}, "work": work, "flops": self.work * y.count}
             return any(try_launch(planner, kernel, tensors, ("y",), **how) for kernel in self.beside)
 
-        done = launched(y) or launched(planner.instead(y, Layout(order)))
+        done = try_output(y) or try_output(planner.instead(y, Layout(order)))
         assert done
         return True
 

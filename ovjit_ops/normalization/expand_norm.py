@@ -14,7 +14,7 @@ from ovjit.rewrite.writer import Writer
 Inputs = tuple[Value, ...]
 
 
-def standardized(w: Writer, x: Value, axes: Sequence[int], variance: bool, eps: float, inside: bool) -> Value:
+def normalize(w: Writer, x: Value, axes: Sequence[int], variance: bool, eps: float, inside: bool) -> Value:
     """(x - mean) over `axes`, divided by the standard deviation if `variance`. `inside`: eps is inside the
     root."""
     centred = w("Subtract", x, w("ReduceMean", x, axes, keep_dims=True))
@@ -57,7 +57,7 @@ def expand_mvn2(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value] | None
     if x.shape is None or mvn_axes(node, inputs) is not None:
         return None
     axes = range(1 if node.attrs["across_channels"] else 2, len(x.shape))
-    out = standardized(w, x, axes, node.attrs["normalize_variance"], node.attrs["eps"], True)
+    out = normalize(w, x, axes, node.attrs["normalize_variance"], node.attrs["eps"], True)
     return [out]
 
 
@@ -68,7 +68,7 @@ def expand_mvn6(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value] | None
         return None
     attrs = node.attrs
     inside = attrs["eps_mode"].lower() == "inside_sqrt"
-    return [standardized(w, inputs[0], axes, attrs["normalize_variance"], attrs["eps"], inside)]
+    return [normalize(w, inputs[0], axes, attrs["normalize_variance"], attrs["eps"], inside)]
 
 
 def expand_normalize_l2(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value] | None:

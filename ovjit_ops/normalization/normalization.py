@@ -14,7 +14,7 @@ from ovjit.graph.op import Bool, DType, Float, Int, Positive, Single, TensorType
 from ovjit.graph.shapes import Interval, broadcast, compatible, merge, normalize_axes, normalize_axis, text
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.images import images_of
-from ovjit_ops.common.values import in_f32, shape_value, widened
+from ovjit_ops.common.values import in_f32, shape_value, widen_floats
 from ovjit_ops.elementwise.arithmetic import REALS, cases, random_array, same_type
 from ovjit_ops.normalization import expand_norm
 from ovjit_ops.normalization.recognize import NORMALIZED, ROOT_MEAN_SQUARE, SCALED, group_mvn
@@ -250,7 +250,7 @@ class MVN2:
 
     shown_first = ("eps",)
 
-    def shown(attrs, inputs):
+    def show(attrs, inputs):
         return {"reduction_axes": tuple(range(1 if attrs["across_channels"] else 2, inputs[0].rank or 0))}
 
     def infer(data, *, across_channels: Bool = False, normalize_variance: Bool = False, eps: Float = 1e-9):
@@ -279,7 +279,7 @@ class MVN6:
     """Normalizes the mean and, optionally, the variance over `axes`; `eps` is added inside or outside the
     root."""
 
-    shown, shown_first = None, ()
+    show, shown_first = None, ()
     words = {"eps_mode": "op::MVNEpsMode: inside_sqrt outside_sqrt"}
 
     def infer(data, axes, *, eps: Single, normalize_variance: Bool = True, eps_mode: Word = "inside_sqrt"):
@@ -433,8 +433,8 @@ class RMS:
         return TensorType(out, broadcast(data.shape, gamma.shape))
 
     def ref(data, gamma, *, epsilon, output_type="dynamic"):
-        x = widened(data)
-        out = x / np.sqrt((x * x).mean(-1, keepdims=True) + x.dtype.type(epsilon)) * widened(gamma)
+        x = widen_floats(data)
+        out = x / np.sqrt((x * x).mean(-1, keepdims=True) + x.dtype.type(epsilon)) * widen_floats(gamma)
         return out.astype(data.dtype if output_type == "dynamic" else numpy_dtype(output_type))
 
     def samples(rng, dtype="f32"):

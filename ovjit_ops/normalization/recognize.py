@@ -9,7 +9,7 @@ import numpy as np
 
 from ovjit.graph.graph import Node, Replacement, Value
 from ovjit.graph.shapes import Dim, is_static
-from ovjit.rewrite.formulas import mean, root, squared
+from ovjit.rewrite.formulas import mean, root, square
 from ovjit.rewrite.pattern import (
     Derived,
     Found,
@@ -36,7 +36,7 @@ def by_root(of: Pattern, variance: Pattern) -> Pattern:
 
 
 VARIANCE = (
-    mean(squared(x - mean(x))) | mean(op.SquaredDifference(x, mean(x))) | mean(squared(x)) - squared(mean(x))
+    mean(square(x - mean(x))) | mean(op.SquaredDifference(x, mean(x))) | mean(square(x)) - square(mean(x))
 )
 MVN = op.MVN(x, value("axes"), normalize_variance=True, eps=eps, eps_mode="INSIDE_SQRT")
 
@@ -57,7 +57,7 @@ def _is_positive(node: Node, x: Value, eps: float) -> bool:
 
 
 #: x / sqrt(mean(x^2, last axis) + eps) -> RootMeanSquare(x)
-ROOT_MEAN_SQUARE = rewrite(by_root(x, mean(squared(x))), op.RootMeanSquare(x, epsilon=eps), _is_last)
+ROOT_MEAN_SQUARE = rewrite(by_root(x, mean(square(x))), op.RootMeanSquare(x, epsilon=eps), _is_last)
 #: (x - mean(x)) / sqrt(variance(x) + eps) -> MVN(x)
 NORMALIZED = rewrite(by_root(x - mean(x), VARIANCE), MVN, _is_positive)
 
@@ -84,11 +84,11 @@ def _scaled_groups(last: Value, readers: Readers) -> tuple[Found, Value, list[tu
     return None if groups is None else (groups, last, steps[::-1])
 
 
-@rule(op.Reshape(Derived(_scaled_groups, "found"), value("to")))
-def group_mvn(w: Writer, node: Node, found: Any, to: Value) -> Replacement:
+@rule(op.Reshape(Derived(_scaled_groups, "match"), value("to")))
+def group_mvn(w: Writer, node: Node, match: Any, to: Value) -> Replacement:
     """Reshape(MVN(x as [N, groups, rest]), shape of x) -> GroupMVN(x), followed by the scales and offsets of
     groups"""
-    groups, normal, steps = found
+    groups, normal, steps = match
     x, rows, shape = groups["x"], groups["rows"].node, normal.shape
     if x.shape is None or shape is None or min(len(x.shape), len(shape)) < 3 or not isinstance(shape[1], int):
         return None

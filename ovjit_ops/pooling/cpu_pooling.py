@@ -245,7 +245,7 @@ class Pooling(Lowering):
         super().__init__(group)
         self.kind = kind
         self.data: Value = self.node.inputs[0]
-        self.turned = False
+        self.is_adjacent = False
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         """Channels last if the data are."""
@@ -256,7 +256,7 @@ class Pooling(Lowering):
         return have is not None and have.order == channels_last(len(self.data.shape)).order
 
     def finalize(self, layouts: dict[Value, Layout]) -> None:
-        self.turned = self._adjacent(layouts)
+        self.is_adjacent = self._adjacent(layouts)
         window = pool_window(len(self.data.shape) - 2, self.node.attrs)
         sizes, strides = window["kernel"], window["strides"]
         flat = [((1, *sizes)[-2:], strides[-1])]  # (window, column stride) of each step
@@ -268,7 +268,7 @@ class Pooling(Lowering):
                 self.data.dtype,
                 self.out.dtype,
                 small_window(size),
-                -1 if self.turned else step if step <= LARGEST_STEP else 0,
+                -1 if self.is_adjacent else step if step <= LARGEST_STEP else 0,
             )  # fmt: skip
             for size, step in flat
         ]
@@ -276,7 +276,7 @@ class Pooling(Lowering):
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)
         rank = len(shape)
-        order = channels_last(rank) if self.turned else plain(rank)
+        order = channels_last(rank) if self.is_adjacent else plain(rank)
         inner = order.order[-1]
         x = planner.with_layout(self.data, order)
         y = planner.channels_last_output(self.out, inner)
@@ -307,7 +307,7 @@ class Pooling(Lowering):
         c, taps = x.shape[1], row.kernel * column.kernel
         arguments: dict[str, Any] = {"row": row, "column": column}
         exclude = int(self.node.attrs.get("exclude_pad", False))
-        if self.turned:
+        if self.is_adjacent:
             arguments["exclude"] = exclude
         else:
             c = sym_min(row.outputs, LINES)

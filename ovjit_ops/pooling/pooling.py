@@ -24,7 +24,7 @@ from ovjit.graph.windows import (
 )
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.images import images_of, window_images
-from ovjit_ops.common.values import given_rank, length, shape_value, widened
+from ovjit_ops.common.values import given_rank, length, shape_value, widen_floats
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases
 from ovjit_ops.pooling.cpu_windows import lowest
 
@@ -46,7 +46,7 @@ def _infer(data: TensorType, attrs: dict[str, Any]) -> TensorType:
     return TensorType(data.dtype, (n, c, *output_extents(extents=extents, **window)))
 
 
-def _shown(attrs: dict[str, Any], inputs: Sequence[TensorType]) -> dict[str, Any]:
+def _show_attrs(attrs: dict[str, Any], inputs: Sequence[TensorType]) -> dict[str, Any]:
     """The padding that results from `auto_pad`, and the axis as a non-negative number."""
     shape = inputs[0].shape
     if shape is None:
@@ -104,7 +104,7 @@ def avg_pool(x: np.ndarray, **attrs: Any) -> np.ndarray:
     """The mean of each window. Padding counts as zeros, unless `exclude_pad`. Positions beyond the padding,
     which rounding up may add, never count. A window without counted elements gives 0."""
     dtype = x.dtype
-    x = widened(x)
+    x = widen_floats(x)
     windows = _Windows(x, attrs)
     counts = np.ones((1,) * x.ndim, dtype=np.int64)
     axes = zip(x.shape[2:], windows.begin, windows.end, *windows.grid, strict=True)
@@ -195,7 +195,7 @@ class MaxPool1:
     ):
         return _infer(data, locals())
 
-    shown = _shown
+    show = _show_attrs
     ref = max_pool
     samples = _samples(False, False, [{}])
 
@@ -352,7 +352,7 @@ class AdaptiveAvgPool:
         return [x]
 
     def ref(data, output_shape):
-        x = widened(data)
+        x = widen_floats(data)
         out = np.zeros((*x.shape[:2], *map(int, output_shape.reshape(-1))), dtype=x.dtype)
         for position, window in _adaptive(x, output_shape):
             part = x[(...,) + window]

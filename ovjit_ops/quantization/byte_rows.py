@@ -46,10 +46,10 @@ class DequantizeRows:
     def infer(x, fresh=None, *, bits: Int = 8, group: Int = 0):
         rows = ByteRows(bits, group)
         check(x.dtype == "u8", f"the data should be rows of bytes (u8), not {x}")
-        made = rows.in_floats(x)
-        whole = not x.shape or not is_static(x.shape[-1:]) or rows.in_bytes(made).shape == x.shape
-        check(whole and rows.may_have(made.shape), f"{x} does not hold rows of {rows.name}")
-        return made
+        floats = rows.in_floats(x)
+        is_complete = not x.shape or not is_static(x.shape[-1:]) or rows.in_bytes(floats).shape == x.shape
+        check(is_complete and rows.may_have(floats.shape), f"{x} does not hold rows of {rows.name}")
+        return floats
 
     def ref(x, fresh=None, *, bits=8, group=0):
         plain = fresh is not None and fresh.shape[:-1] == x.shape[:-1]
@@ -57,8 +57,8 @@ class DequantizeRows:
 
     def samples(rng, dtype="f32"):
         for x, rows in _samples(rng, dtype):
-            made = rows.to_bytes(x)
-            yield [made], rows._asdict()
-            yield [made, x], rows._asdict()
+            packed = rows.to_bytes(x)
+            yield [packed], rows._asdict()
+            yield [packed, x], rows._asdict()
             if x.ndim > 1:
-                yield [made, x[..., :1, :]], rows._asdict()
+                yield [packed, x[..., :1, :]], rows._asdict()

@@ -35,12 +35,12 @@ def quantize_rows(x: Tensor, y: Tensor, size, *, bits):
             st[f32](head, lane[f32](scale, 0))
             st[f32](head + 4, lane[f32](low, 0))
             for i in range(0, size * bits // 8, VL):
-                left = size * bits // 8 - i
-                v = rint((loadm[f32](p + i * 4, left) - low) * steps)
+                remaining = size * bits // 8 - i
+                v = rint((loadm[f32](p + i * 4, remaining) - low) * steps)
                 if bits == 4:  # the high bits, times 16
-                    other = rint((loadm[f32](p + (size // 2 + i) * 4, left) - low) * steps)
+                    other = rint((loadm[f32](p + (size // 2 + i) * 4, remaining) - low) * steps)
                     v = fma(other, const[f32](16.0), v)
-                storem[_BYTE](q + i, cast[_BYTE](v), left)
+                storem[_BYTE](q + i, cast[_BYTE](v), remaining)
             p += size * 4
             q += size * bits // 8
             head += HEAD
@@ -55,15 +55,15 @@ def dequantize_rows(x: Tensor, y: Tensor, size, *, bits, T):
             scale = splat[f32](head)
             zero = splat[f32](head + 4)
             for i in range(0, size * bits // 8, VL):
-                left = size * bits // 8 - i
+                remaining = size * bits // 8 - i
                 if bits == 4:
-                    both = cast[i32](loadm[_BYTE](p + i, left))
+                    both = cast[i32](loadm[_BYTE](p + i, remaining))
                     v = cast[f32](both & const[i32](15))
                     other = cast[f32](both >> const[i32](4))
-                    storem[T](q + (size // 2 + i) * SIZE[T], fma(other, scale, zero), left)
+                    storem[T](q + (size // 2 + i) * SIZE[T], fma(other, scale, zero), remaining)
                 else:
-                    v = cast[f32](loadm[_BYTE](p + i, left))
-                storem[T](q + i * SIZE[T], fma(v, scale, zero), left)
+                    v = cast[f32](loadm[_BYTE](p + i, remaining))
+                storem[T](q + i * SIZE[T], fma(v, scale, zero), remaining)
             p += size * bits // 8
             q += size * SIZE[T]
             head += HEAD
@@ -89,9 +89,9 @@ class QuantizedRows(Lowering):
     floats, as attention reads bytes."""
 
     def set_up(self) -> None:
-        self.given = self.node.inputs[0]
+        self.data = self.node.inputs[0]
         self.fresh = self.node.inputs[1:]
-        self.reads = self.given.dtype == _BYTE
+        self.reads = self.data.dtype == _BYTE
         self.rows = ByteRows(self.node.attrs["bits"], self.node.attrs["group"])
         self.kernel = dequantize_kernel(self.rows) if self.reads else quantize_rows(bits=self.rows.bits)
 
@@ -99,18 +99,18 @@ class QuantizedRows(Lowering):
         if self.reads:
             for fresh in self.fresh:  # keep it for the deferred step
                 planner.pinned.add(planner.view(fresh).buffer)
-            planner.defer(self.out, lambda: self._made(planner), self.given)
+            planner.defer(self.out, lambda: self._convert_rows(planner), self.data)
         else:
-            self._made(planner)
+            self._convert_rows(planner)
 
-    def _made(self, planner: Planner) -> View:
+    def _convert_rows(self, planner: Planner) -> View:
         order = plain(len(planner.shape(self.out)))
         y = planner.output(self.out, order)
         for fresh in self.fresh:
             if planner.shape(fresh) == planner.shape(self.out):
                 planner.copy_step(planner.view(fresh), y)
                 return y
-        x = planner.with_layout(self.given, order)
+        x = planner.with_layout(self.data, order)
         target = y if y.strides[-1] == y.itemsize else planner.allocate(y.shape, y.itemsize)
         plan_rows(planner, self.kernel, self.rows.group, x, target)
         if target is not y:

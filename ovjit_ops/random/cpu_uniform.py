@@ -224,15 +224,15 @@ def uniform(seeds: Tensor, low: Tensor, high: Tensor, y: Tensor, each, *, T, tor
     return 0
 
 
-@kernel(over="row", probs="row c:1", units="row n", left="row c:1", sums="row c:1", y="row n")
+@kernel(over="row", probs="row c:1", units="row n", masses="row c:1", sums="row c:1", y="row n")
 def chosen_classes(
-    probs: Tensor, units: Tensor, left: Tensor, sums: Tensor, y: Tensor, *, T, index, replace, logs
+    probs: Tensor, units: Tensor, masses: Tensor, sums: Tensor, y: Tensor, *, T, index, replace, logs
 ):
     """Select classes by numbers from 0 to 1: the first class at which the cumulative probability reaches the
     number."""
     classes = probs.size.c
     count = y.size.n
-    for _, p, u, weights, cumulative, q in items(probs, units, left, sums, y):
+    for _, p, u, weights, cumulative, q in items(probs, units, masses, sums, y):
         for i in range(0, classes, VL):
             v = loadm[T](p + i * SIZE[T], classes - i)
             v = v if T == "f64" else cast[f64](v)
@@ -325,8 +325,8 @@ class Classes(Drawn):
             raise NotNative  # the reference raises the error
         probs = planner.contiguous(self.node.inputs[0])
         out = planner.row_major_output(self.out)
-        units, left, sums = (planner.allocate(s, 8) for s in ((batch * count,), *[(batch, classes)] * 2))
+        units, masses, sums = (planner.allocate(s, 8) for s in ((batch * count,), *[(batch, classes)] * 2))
         low, high = (planner.data.view(np.array([v], np.float64), "f64") for v in (0, 1))
         self.draw(planner, low, high, units)
-        tensors = {"probs": probs, "units": units.as_shape((batch, count)), "left": left, "sums": sums}
-        launch(planner, self.choice, tensors | {"y": out}, ("left", "sums", "y"), work=4 * classes)
+        tensors = {"probs": probs, "units": units.as_shape((batch, count)), "masses": masses, "sums": sums}
+        launch(planner, self.choice, tensors | {"y": out}, ("masses", "sums", "y"), work=4 * classes)

@@ -12,7 +12,7 @@ from ovjit.graph.op import Bool, DType, Index, TensorType, UInt, Word, op
 from ovjit.graph.shapes import ANY, Dim
 from ovjit.graph.symbolic import sym_int
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.common.dims import fitted
+from ovjit_ops.common.dims import unify
 from ovjit_ops.common.values import INTEGERS, check_one, given_rank, shape_scalar, shape_value
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 from ovjit_ops.random.cpu_uniform import MANTISSA
@@ -147,7 +147,7 @@ class Multinomial:
     ):
         check_type(probs, REALS)
         check_type(num_samples, INTEGERS, "num_samples")
-        dims = fitted(probs=(probs, "BC"))
+        dims = unify(probs=(probs, "BC"))
         count = shape_scalar(num_samples, "num_samples")
         check(count is None or count >= 0, f"num_samples {count} should not be negative")
         columns: Dim = ANY if count is None else count

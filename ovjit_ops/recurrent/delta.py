@@ -22,7 +22,7 @@ from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Float, TensorType, op
 from ovjit.graph.shapes import is_static
 from ovjit.rewrite.writer import Writer
-from ovjit_ops.common.dims import fitted
+from ovjit_ops.common.dims import unify
 from ovjit_ops.common.values import in_f32
 from ovjit_ops.elementwise.arithmetic import REALS
 from ovjit_ops.recurrent.tokens import over_tokens, repeat_heads
@@ -76,7 +76,7 @@ class GatedDeltaNet:
         q_l2_norm_eps: Float = 1e-6, k_l2_norm_eps: Float = 1e-6,
     ):  # fmt: skip
         inputs = (query, key, value, recurrent_state, gate, beta)
-        dims = fitted(**{n: (x, letters) for (n, letters), x in zip(SHAPES.items(), inputs, strict=True)})
+        dims = unify(**{n: (x, letters) for (n, letters), x in zip(SHAPES.items(), inputs, strict=True)})
         heads, groups = (dims.shape(letter)[0] for letter in "HG")
         if isinstance(heads, int) and isinstance(groups, int):
             check(heads and groups % heads == 0, f"{groups} heads of values are not a multiple of {heads}")

@@ -111,7 +111,7 @@ def infer_dims(
     gates = KINDS[kind].gates
     dims = Dims(H=size, G=gates * size, P=(gates + step.linear_before_reset) * size)
     if "direction" in attrs:
-        dims.known["D"] = len(directions(attrs["direction"]))
+        dims.extents["D"] = len(directions(attrs["direction"]))
     x = named["X"]
     for name, type in named.items():
         if type is None or x is None:

@@ -21,7 +21,7 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, Float, Str, TensorType, op
 from ovjit.graph.shapes import bounds
-from ovjit_ops.common.dims import Dims, fitted
+from ovjit_ops.common.dims import Dims, unify
 from ovjit_ops.elementwise.arithmetic import REALS
 
 #: The inputs after tokens and table, and their dimensions: S sequences, X = S + 1, E block indices.
@@ -130,7 +130,7 @@ def window_states(x: Any, table: Any, weights: Any, bias: Any, *tables: Any) -> 
 
 def _fit(inputs: dict[str, Any], **dimensions: str) -> Dims:
     """The dimensions of an operation's inputs, given by name. Raises ModelError if they do not fit."""
-    dims = fitted(REALS, **{name: (inputs[name], letters) for name, letters in dimensions.items()})
+    dims = unify(REALS, **{name: (inputs[name], letters) for name, letters in dimensions.items()})
     for name, letters in TABLES.items():
         check(inputs[name].dtype in ("i32", "dynamic"), f"{name} should be i32, not {inputs[name]}")
         dims.fit(name, inputs[name], letters)

@@ -20,7 +20,7 @@ from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import TensorType, op
 from ovjit.graph.shapes import is_static
 from ovjit.rewrite.writer import Writer
-from ovjit_ops.common.dims import fitted
+from ovjit_ops.common.dims import unify
 from ovjit_ops.common.values import in_f32
 from ovjit_ops.elementwise.arithmetic import REALS
 from ovjit_ops.recurrent.tokens import over_tokens, repeat_heads
@@ -51,7 +51,7 @@ class SelectiveSSM:
 
     def infer(A, dt, B, x, C, recurrent_state):
         inputs = (A, dt, B, x, C, recurrent_state)
-        dims = fitted(**{n: (v, letters) for (n, letters), v in zip(SHAPES.items(), inputs, strict=True)})
+        dims = unify(**{n: (v, letters) for (n, letters), v in zip(SHAPES.items(), inputs, strict=True)})
         heads, groups = dims["H"], dims["G"]
         if isinstance(heads, int) and isinstance(groups, int):
             check(groups and heads % groups == 0, f"{heads} heads are not a multiple of {groups} groups")

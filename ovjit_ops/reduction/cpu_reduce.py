@@ -104,7 +104,7 @@ MOST_FUSED = 7
 
 
 @inline
-def wide(v, T, R):
+def convert_to(v, T, R):
     """Convert v from type T to R."""
     return v if T == R else cast[R](v)
 
@@ -170,7 +170,7 @@ def element(v, q, x, at, count, full, *, inputs, front, T, R):
         elif operand.mode == "v":
             v[k] = loadm[operand.dtype](q[k] + at * SIZE[operand.dtype], count)
     e = applied(front, *v)
-    return wide(e, T, R)
+    return convert_to(e, T, R)
 
 
 @inline
@@ -272,7 +272,7 @@ def some_of(p, step, count, T):
 
 
 @inline
-def put(target, step, value, i, n, w, g, e, along, *, operands, body, out):
+def store_values(target, step, value, i, n, w, g, e, along, *, operands, body, out):
     """Apply the epilogue to `value` and store elements i to n - 1, `step` bytes apart. `along`: the name of
     the operands' stride."""
     for k, operand in enumerate(operands):
@@ -292,7 +292,7 @@ def finish_value(acc, total, number, out_type, *, R, how):
         result = result / number
     elif how.after == "root":
         result = sqrt(result)
-    return wide(result, R, out_type)
+    return convert_to(result, R, out_type)
 
 
 #: Elements of an output, of a run, and along the other reduced dimensions; number of parts, elements of a
@@ -394,7 +394,7 @@ def reduce_kept(
             if long and sums > 0:
                 value = load[M](slot + 2 * bank) + (load[M](slot + bank) + value)
             value = finish_value(value, reduced.total, number, body.inputs[0])
-            put(target, to.y_inner, value, j, to.n, w, g, e, "inner")
+            store_values(target, to.y_inner, value, j, to.n, w, g, e, "inner")
             slot += VL * SIZE[M]
 
 
@@ -480,7 +480,7 @@ def reduce_rows(
             for i in range(0, count, VL):
                 values = loadm[M](scratch + i * SIZE[M], count - i)
                 values = finish_value(values, reduced.total, number, body.inputs[0])
-                put(home, to.y_2, values, i, count, w, g, e, 2)
+                store_values(home, to.y_2, values, i, count, w, g, e, 2)
             count = 0
         if not parted:
             next_row(at, to.d1, to.d2)
@@ -519,7 +519,7 @@ class Walk(NamedTuple):
     n: int
     run: int
     red: Sequence[int]
-    kept: Sequence[int]
+    outer: Sequence[int]
     inputs: Sequence[tuple[int, Sequence[int], Sequence[int]]]
     others: Sequence[tuple[int, Sequence[int], Sequence[int]]]  # y, and the epilogue's operands
     along: int = 0  # of kind "short": bytes between the elements of a vector
@@ -611,16 +611,16 @@ class Reduce(Lowering):
         extents = [d for a, d in enumerate(self.data.shape) if a not in self.axes]
         self.rows = product(extents) if is_static(extents) else PARTS
         #: The kinds with two steps. For dynamic shapes that may have many rows, a second step rarely helps.
-        self.halves = frozenset(("keep", "reduce") if self.rows < PARTS else ("keep",))
+        self.two_steps = frozenset(("keep", "reduce") if self.rows < PARTS else ("keep",))
         if self.static and product(self.data.shape) * SIZE[dtype] < 2 * PART_BYTES:
-            self.halves = frozenset()
+            self.two_steps = frozenset()
         kernels: dict[tuple[str, str], Kernel] = {}
 
         def make(step: str, kind: str, how: Reduction, read: str, out: str, modes: str) -> None:
             front = self.front if step != "last" else as_it_is(read, read)
             inside = sums if step != "last" else read
             body = self.body if step != "first" else as_it_is(inside, out)
-            parted = kind == "reduce" and kind in self.halves and (step == "first" or plainly)
+            parted = kind == "reduce" and kind in self.two_steps and (step == "first" or plainly)
             long = adds and not short and (step != "last" or plainly)
             length = "short" if adds and not long and kind != "short" else ""
             words = [before if step != "last" else "", name.lower(), kind]
@@ -634,7 +634,7 @@ class Reduce(Lowering):
 
         for kind, modes in self.modes.items():
             make("all", kind, how, dtype, out, modes)
-            if kind in self.halves:
+            if kind in self.two_steps:
                 make("first", kind, first, dtype, between, modes)
                 make("last", kind, last, between, out, "v")
         return kernels
@@ -685,9 +685,9 @@ class Reduce(Lowering):
         per = sym_max(1, per)
         parts = sym_max(1, ceil_div(walk.run, per))
         size, inner = SIZE[self.between], (walk.n,) if walk.kind == "keep" else ()
-        middle = planner.allocate((*walk.kept, parts, *inner), size)
-        along = middle.strides[: len(walk.kept)]
-        part = middle.strides[len(walk.kept)]
+        middle = planner.allocate((*walk.outer, parts, *inner), size)
+        along = middle.strides[: len(walk.outer)]
+        part = middle.strides[len(walk.outer)]
         first = walk._replace(others=[(size, (), along)])
         self._step(planner, "first", first, views, middle, [], 1, (parts, per, part))
         n = walk.n if inner else parts
@@ -763,14 +763,14 @@ class Reduce(Lowering):
     def _parts(self, walk: Walk) -> int | None:
         """The number of parts; None if the reduction has a single step."""
         size = SIZE[self.data.dtype]
-        if walk.kind not in self.halves:
+        if walk.kind not in self.two_steps:
             return None
         if walk.kind == "reduce":
             worth = walk.run * product(walk.red) * size // PART_BYTES
             return sym_max(1, sym_min(PARTS // sym_max(1, self.rows), worth, walk.run // SHORTEST_PART))
         if walk.red:
             return None
-        most_parts = PARTS // sym_min(PARTS, sym_max(1, product(walk.kept)))
+        most_parts = PARTS // sym_min(PARTS, sym_max(1, product(walk.outer)))
         return sym_max(1, sym_min(most_parts, walk.run, walk.run * walk.n * size // PART_BYTES))
 
     def _step(
@@ -786,7 +786,7 @@ class Reduce(Lowering):
     ) -> None:
         """Add the step. `shares`: (number of parts, elements of the run in a part, byte stride of y's
         parts)."""
-        extents, (y_inner, _, ky), *others = walk.kept, *walk.others
+        extents, (y_inner, _, ky), *others = walk.outer, *walk.others
         parts, per, y_part = shares or (1, walk.run, 0)
         n, lanes, kind = walk.n, self.vectors * self.target.lanes, walk.kind
         planner.need_scratch(3 * lanes * 8)

@@ -18,7 +18,7 @@ from ovjit.graph import symbolic
 from ovjit.graph.op import Bool, Op, TensorType, register
 from ovjit.graph.shapes import ANY, Dim, normalize_axis
 from ovjit_ops.common.images import images_of
-from ovjit_ops.common.values import INTEGERS, length, shape_value, widened, with_partial, with_value
+from ovjit_ops.common.values import INTEGERS, length, shape_value, widen_floats, with_partial, with_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, divide
 
 
@@ -83,7 +83,7 @@ def reduction(
     def reference(node: np.ndarray, reduction_axes: np.ndarray, *, keep_dims: bool = False) -> np.ndarray:
         axes = _axes(reduction_axes.reshape(-1), node.ndim)
         axes = axes if node.ndim else ()  # scalars accept the axes 0 and -1
-        return np.asarray(ref(widened(node), axes, keep_dims)).astype(node.dtype)
+        return np.asarray(ref(widen_floats(node), axes, keep_dims)).astype(node.dtype)
 
     return register(
         Op(

@@ -54,8 +54,8 @@ def log_norm(p, line, classes, exp, log):
         below = maximum(cast[f64](load[f32](line + k * 4)) - spread[f64](top), const[f64](LEAST))
         power = applied(exp, below)
         total = total + power
-    whole_ = spread[f64](hadd[f64](total))
-    size = applied(log, whole_)
+    power_sum = spread[f64](hadd[f64](total))
+    size = applied(log, power_sum)
     return spread[f64](top) + size
 
 

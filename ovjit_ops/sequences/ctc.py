@@ -9,8 +9,8 @@ from ovjit.graph import shapes
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.op import Bool, Index, TensorType, op
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.common.dims import fitted
-from ovjit_ops.common.values import INDEX_TYPES, widened
+from ovjit_ops.common.dims import unify
+from ovjit_ops.common.values import INDEX_TYPES, widen_floats
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
 
@@ -54,7 +54,7 @@ class CTCGreedyDecoder:
     def infer(data, sequence_mask, *, ctc_merge_repeated: Bool = True):
         check_type(data, NUMBERS)
         check_type(sequence_mask, (*NUMBERS, "boolean"), "sequence_mask")
-        dims = fitted(data=(data, "TBC"), sequence_mask=(sequence_mask, "TB"))
+        dims = unify(data=(data, "TBC"), sequence_mask=(sequence_mask, "TB"))
         return TensorType(data.dtype, dims.shape("BT11"))
 
     def ref(data, mask, *, ctc_merge_repeated=True):
@@ -63,7 +63,7 @@ class CTCGreedyDecoder:
         for b in range(batch):
             ends = np.flatnonzero(mask[:, b] == 0)
             n = int(ends[0]) if ends.size else steps
-            labels = best_path(widened(data[:n, b]), classes - 1, ctc_merge_repeated)
+            labels = best_path(widen_floats(data[:n, b]), classes - 1, ctc_merge_repeated)
             out[b, : len(labels), 0, 0] = labels
         return out
 
@@ -99,7 +99,7 @@ class CTCGreedyDecoderSeqLen:
         check_type(data, REALS)
         check_type(sequence_length, INDEX_TYPES, "sequence_length")
         _one(blank_index, "blank_index")
-        dims = fitted(data=(data, "BTC"), sequence_length=(sequence_length, "B"))
+        dims = unify(data=(data, "BTC"), sequence_length=(sequence_length, "B"))
         return (
             TensorType(classes_index_type, dims.shape("BT")),
             TensorType(sequence_length_type, dims.shape("B")),
@@ -111,7 +111,7 @@ class CTCGreedyDecoderSeqLen:
         out = np.full((batch, steps), -1, numpy_dtype(attrs["classes_index_type"]))
         count = np.zeros(batch, numpy_dtype(attrs["sequence_length_type"]))
         for b, n in enumerate(checked_lengths(sequence_length, steps, "sequence_length")):
-            labels = best_path(widened(data[b, :n]), blank, attrs["merge_repeated"]) if n else []
+            labels = best_path(widen_floats(data[b, :n]), blank, attrs["merge_repeated"]) if n else []
             out[b, : len(labels)], count[b] = labels, len(labels)
         return out, count
 
@@ -180,7 +180,7 @@ class CTCLoss:
     ):
         check_type(logits, REALS)
         check_type(blank_index, INDEX_TYPES, "blank_index")
-        dims = fitted(
+        dims = unify(
             INDEX_TYPES, logit_length=(logit_length, "N"), labels=(labels, "NT"),
             label_length=(label_length, "N"),
         )  # fmt: skip

@@ -36,32 +36,32 @@ def _text(number: Any) -> bytes:
     return b"%d" % number
 
 
-def _refused(text: str, why: str) -> InferenceError:
+def _make_error(text: str, why: str) -> InferenceError:
     return InferenceError(f"the text {text[:40]!r} {why}")
 
 
 def _real(text: str) -> float:
     match = _REAL.match(text)
     if match is None:
-        raise _refused(text, "is no number")
+        raise _make_error(text, "is no number")
     digits = match[1].lower()
     try:
         number = float.fromhex(digits) if "0x" in digits else float(digits)
     except OverflowError:
         number = np.inf
     if abs(number) == np.inf and "inf" not in digits:
-        raise _refused(text, "is beyond the numbers of 64 bits")
+        raise _make_error(text, "is beyond the numbers of 64 bits")
     return number
 
 
 def _integer(text: str, is_signed: bool) -> int:
     match = _INTEGER.match(text)
     if match is None:
-        raise _refused(text, "is no integer")
+        raise _make_error(text, "is no integer")
     number = int(match[1]) if len(match[1]) <= 40 else 1 << 64
     low, high = (-(1 << 63), (1 << 63) - 1) if is_signed else (1 - (1 << 64), (1 << 64) - 1)
     if not low <= number <= high:
-        raise _refused(text, "is beyond the integers of 64 bits")
+        raise _make_error(text, "is beyond the integers of 64 bits")
     return number & ((1 << 64) - 1)
 
 

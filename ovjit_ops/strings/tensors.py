@@ -13,7 +13,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import TensorType, op
 from ovjit.graph.shapes import ANY
 from ovjit_ops.common.checks import check_rank, check_same_type, check_type
-from ovjit_ops.common.dims import fitted
+from ovjit_ops.common.dims import unify
 from ovjit_ops.common.values import INDEX_TYPES
 
 
@@ -113,7 +113,7 @@ class StringTensorPack:
             return TensorType("string", begins.shape or ends.shape)
         check(len(begins.shape) == len(ends.shape), f"{begins} and {ends} should have the same rank")
         letters = "".join(chr(ord("A") + i) for i in range(len(begins.shape)))
-        return TensorType("string", fitted(begins=(begins, letters), ends=(ends, letters)).shape(letters))
+        return TensorType("string", unify(begins=(begins, letters), ends=(ends, letters)).shape(letters))
 
     def ref(begins, ends, symbols):
         return pack_strings(begins, ends, symbols)

@@ -22,7 +22,7 @@ from ovjit.graph.op import Count, Floats, Ints, Positive, Str, TensorType, Word,
 #: character, where a word is one of them.
 PLAIN_TOKEN = re.compile(r"\[[A-Za-z0-9_ ,;:!?.-]+\]\+?|\\[wsd]\+?|(?:\(\?s\))?\.")
 #: Attributes of nodes -> tables that are made from them, the last ones.
-_made: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+_tables: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 _MOST_TABLES = 64
 #: Up to so many n-grams are counted one by one, which takes less than calls of NumPy.
 _FEW = 64
@@ -32,11 +32,11 @@ def _table(make: Callable[..., Any], *sources: Any) -> Any:
     """`make(*sources)`, kept for the same objects: attributes of a node are the same ones in each
     inference."""
     key = (make, *map(id, sources))
-    entry = _made.get(key)
+    entry = _tables.get(key)
     if entry is None or any(a is not b for a, b in zip(entry[0], sources, strict=True)):
-        for old in list(_made)[: max(0, len(_made) + 1 - _MOST_TABLES)]:
-            _made.pop(old, None)
-        entry = _made[key] = (sources, make(*sources))
+        for old in list(_tables)[: max(0, len(_tables) + 1 - _MOST_TABLES)]:
+            _tables.pop(old, None)
+        entry = _tables[key] = (sources, make(*sources))
     return entry[1]
 
 

@@ -87,7 +87,7 @@ class VocabDecoder:
         self.words, at = strings_of(*inputs[1:4])
         self.args = [*at[:3], at[3], at[4]]
         self._attribute = np.array(attrs["skip_tokens"], np.int32)
-        self._known: tuple[bytes, np.ndarray] = (b"", self._mask(np.zeros(0, np.int32)))
+        self._cached_mask: tuple[bytes, np.ndarray] = (b"", self._mask(np.zeros(0, np.int32)))
 
     def _mask(self, skipped: np.ndarray) -> np.ndarray:
         """1 for each word that is skipped."""
@@ -99,9 +99,9 @@ class VocabDecoder:
     def __call__(self, *arrays: np.ndarray) -> Any:
         skipped = arrays[4].reshape(-1) if len(arrays) == 5 else self._attribute
         key = skipped.tobytes()
-        entry = self._known
+        entry = self._cached_mask
         if entry[0] != key:
-            entry = self._known = key, self._mask(skipped)
+            entry = self._cached_mask = key, self._mask(skipped)
         ids = as_i32(arrays[0])
         batch, size = ids.shape
         each = max(size, 1)  # a row without numbers has one empty string

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 #: Routine -> what imports its module.
-_known: dict[str, Callable[[], Any]] = {}
+_modules: dict[str, Callable[[], Any]] = {}
 
 
 def native(module: Callable[[], Any], name: str) -> Callable[..., int]:
     """The routine `name` of a module, which `module` imports where it is compiled: at its first use. It takes
     addresses and integers, and returns an integer."""
     loaded: list[Callable[[int, int, int, int], int]] = []
-    _known[name] = module
+    _modules[name] = module
 
     def call(*values: int) -> int:
         if not loaded:
@@ -49,7 +49,7 @@ def _kernel(module: Callable[[], Any], name: str) -> Kernel:
 
 def kernels() -> Iterator[Kernel]:
     """The kernels of the routines that imported modules name."""
-    for name, module in _known.items():
+    for name, module in _modules.items():
         yield _kernel(module, name)
 
 

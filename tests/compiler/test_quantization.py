@@ -13,7 +13,7 @@ import ovjit as ov
 from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.host import host_target
 from ovjit.graph.interp import evaluate
-from ovjit.rewrite.quantization_steps import settled
+from ovjit.rewrite.quantization_steps import fit_steps
 from tests.support.compiled import product_format
 from tests.support.run import printed
 from tests.support.sweeps import in_turn, some
@@ -878,7 +878,7 @@ def test_sums_become_the_steps_of_exact_arithmetic(factor, offsets, share):
     rng = np.random.default_rng([SEED, int(factor * 1e4), int(offsets)])
     factors = np.exp(rng.normal(np.log(factor), 0.3, (1, 96, 1, 1)))
     offset = rng.normal(0, offsets, (1, 96, 1, 1)) if offsets else np.zeros(())
-    found = settled(factors, offset, 0, 255)
+    found = fit_steps(factors, offset, 0, 255)
     assert [a.shape for a in found] == [factors.shape, offset.shape]
     nearest = tuple(a.astype(np.float32) for a in (factors, offset))
     assert all(np.array_equal(a, a.astype(np.float32)) for a in found)
@@ -901,7 +901,7 @@ def test_offsets_of_a_whole_tensor_take_no_memory_beside_them():
     """As of positions that are added to patches: the borders of each would be 255 times as many."""
     offset = np.random.default_rng(SEED).normal(0, 50, (1, 197, 768))
     tracemalloc.start()
-    found = settled(np.array(0.01), offset, 0, 255)
+    found = fit_steps(np.array(0.01), offset, 0, 255)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     np.testing.assert_array_equal(found[1], offset.astype(np.float32))

@@ -72,7 +72,7 @@ def random_texts(count: int) -> list[str]:
 def test_the_longest_key_is_replaced() -> None:
     table = Charsmap(table_of(RULES))
     for text in random_texts(500):
-        assert table.replaced(text) == longest(text, RULES), (SEED, text)
+        assert table.replace(text) == longest(text, RULES), (SEED, text)
 
 
 def test_tokens_are_of_the_replaced_text() -> None:

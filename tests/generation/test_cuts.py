@@ -88,7 +88,7 @@ def random_texts(count: int) -> list[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_byte_pairs_are_cut_as_the_model_does(name: str) -> None:
     normalizer, steps = own(name)
-    inner = tokenizers.Tokenizer(tokenizers.models.BPE(ignore_merges=CUTS[name].whole))
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE(ignore_merges=CUTS[name].whole_words))
     if normalizer is not None:
         inner.normalizer = normalizer
     inner.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(steps)

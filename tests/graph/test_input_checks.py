@@ -8,7 +8,7 @@ from ovjit.errors import ModelError
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import ANY, Interval, compatible, compatible_shapes
 from ovjit_ops.common.checks import check_rank, check_same_type, check_type, dims
-from ovjit_ops.common.dims import fitted
+from ovjit_ops.common.dims import unify
 
 
 def f32(*shape):
@@ -16,10 +16,10 @@ def f32(*shape):
 
 
 def test_letters_learn_from_every_input():
-    known = fitted(data=(f32(2, 7, ANY), "NCL"), rois=(f32(ANY, 4), "R4"), at=(f32(Interval(1, 9)), "R"))
+    known = unify(data=(f32(2, 7, ANY), "NCL"), rois=(f32(ANY, 4), "R4"), at=(f32(Interval(1, 9)), "R"))
     assert known.shape("NC4") == (2, 7, 4)
     assert known["R"] == Interval(1, 9) and known["L"] == ANY and known["Z"] == ANY
-    assert fitted(absent=(None, "AB"), open=(TensorType("f32", None), "A"))["A"] == ANY
+    assert unify(absent=(None, "AB"), open=(TensorType("f32", None), "A"))["A"] == ANY
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_letters_learn_from_every_input():
 )
 def test_what_does_not_fit_is_named(inputs, says):
     with pytest.raises(ModelError, match=says):
-        fitted(("f32", "f16"), **inputs)
+        unify(("f32", "f16"), **inputs)
 
 
 def test_what_is_not_known_is_as_good_as_any():

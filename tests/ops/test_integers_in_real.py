@@ -98,5 +98,5 @@ def test_what_is_computed_for_fewer_than_eight_bits_is_rounded_and_saturates(
     kind: str, lowest: int, highest: int
 ) -> None:
     reals = np.array([-99.0, -0.5, 0.5, 1.5, 2.5, 99.0], np.float32)
-    whole = dtypes.whole(reals, dtypes.numpy_dtype(kind)).astype(np.int8)
+    whole = dtypes.round_to_integer(reals, dtypes.numpy_dtype(kind)).astype(np.int8)
     assert whole.tolist() == [lowest, 0, 0, 2, 2, highest]

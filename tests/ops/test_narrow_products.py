@@ -54,7 +54,7 @@ def test_lists_are_the_weights_and_fit(shape, kind, isa):
     padded = np.zeros((groups, runs, -(-depth // 4) * 4, panels * listed.sizes.width), np.int64)
     padded[:, :, :depth, :outs] = weights
     data = np.arange(256)
-    for number, (places, steps) in enumerate(zip(listed.places, listed.steps, strict=True)):
+    for number, (places, steps) in enumerate(zip(listed.word_offsets, listed.steps, strict=True)):
         run, byte = places >> narrow.RUN_BITS, places & ((1 << narrow.RUN_BITS) - 1)
         places = run * U8I8.words(depth) + byte // 4
         assert sorted(places) == list(range(words))
@@ -68,7 +68,7 @@ def test_lists_are_the_weights_and_fit(shape, kind, isa):
             for _ in range(count):
                 size = way.parts * lanes * 4
                 stored, left = left[:size].reshape(-1, way.span, lanes, 4), left[size:]
-                if way.turned:  # the products of all data: [span, lanes, 4, 256]
+                if way.moves_signs:  # the products of all data: [span, lanes, 4, 256]
                     flipped = (data ^ (stored[1, ..., None].astype(np.int64) & 255)).astype(np.int8)
                     products = (stored[0, ..., None].astype(np.int64) & 255) * flipped
                 else:

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from ovjit.planning.arena import assign_offsets
-from ovjit.planning.constants import aligned
+from ovjit.planning.constants import align_up
 from ovjit.planning.views import Buffer
 
 ALIGNMENT = 64
@@ -33,9 +33,9 @@ def lowest_gaps(buffers: list[Buffer]) -> list[int]:
     offsets: dict[int, int] = {}
     placed: list[Buffer] = []
     for buffer in sorted(buffers, key=lambda b: (-b.size, b.first)):
-        size = aligned(max(buffer.size, 1), ALIGNMENT)
+        size = align_up(max(buffer.size, 1), ALIGNMENT)
         taken = [
-            (offsets[id(b)], offsets[id(b)] + aligned(max(b.size, 1), ALIGNMENT))
+            (offsets[id(b)], offsets[id(b)] + align_up(max(b.size, 1), ALIGNMENT))
             for b in placed
             if b.first <= buffer.last and buffer.first <= b.last
         ]
@@ -51,7 +51,7 @@ def test_each_buffer_has_the_lowest_gap(seed: int) -> None:
     buffers = some(random.Random(seed))
     total = assign_offsets(buffers, ALIGNMENT)
     assert [b.offset for b in buffers] == lowest_gaps(buffers), f"seed {seed}"
-    assert total == max((b.offset + aligned(max(b.size, 1), ALIGNMENT) for b in buffers), default=0)
+    assert total == max((b.offset + align_up(max(b.size, 1), ALIGNMENT) for b in buffers), default=0)
 
 
 class Counted(Buffer):

@@ -14,7 +14,7 @@ import pytest
 import ovjit as ov
 from ovjit import opset13 as ops
 from ovjit.errors import OvjitError
-from ovjit.graph.shapes import Interval, guessed_input
+from ovjit.graph.shapes import Interval, guess_input_shape
 from ovjit.planning.parametric import Traces
 from ovjit.storage import container
 from ovjit.storage.blob import key_of
@@ -254,6 +254,6 @@ def test_dimensions_that_have_to_fit_together_are_traced_when_they_come() -> Non
 
 
 def test_guesses_are_within_bounds() -> None:
-    assert guessed_input((4, 5)) == (4, 5)
-    assert guessed_input((Interval(0, None), 3, Interval(0, None))) == (1, 3, 64)
-    assert guessed_input((Interval(2, 9), Interval(1, 9), Interval(100, None))) == (2, 9, 100)
+    assert guess_input_shape((4, 5)) == (4, 5)
+    assert guess_input_shape((Interval(0, None), 3, Interval(0, None))) == (1, 3, 64)
+    assert guess_input_shape((Interval(2, 9), Interval(1, 9), Interval(100, None))) == (2, 9, 100)

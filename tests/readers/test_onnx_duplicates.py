@@ -120,7 +120,7 @@ def test_a_warning_says_which_counts(caplog: pytest.LogCaptureFixture, monkeypat
     for data, said in ((READ["two"], "the last initializer"), (READ["two constants"], "the last Constant"),
                        (READ["constant and initializer"], "the Constant node"),
                        (READ["sparse and dense"], "the sparse initializer")):  # fmt: skip
-        monkeypatch.setattr(notice, "_said", {})
+        monkeypatch.setattr(notice, "_topics", {})
         caplog.clear()
         with caplog.at_level(logging.WARNING, "ovjit"):
             ov.Core().read_model(data)

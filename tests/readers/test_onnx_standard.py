@@ -44,7 +44,7 @@ def test_the_newest_version() -> None:
 
 @pytest.mark.parametrize("version", [defs.onnx_opset_version() + 1, 1000])
 def test_newer_opsets_are_read_as_the_newest(version: int, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(notice, "_said", {})
+    monkeypatch.setattr(notice, "_topics", {})
     value = helper.make_tensor_value_info
     nodes = [helper.make_node("Softmax", ["x"], ["h"], axis=1), helper.make_node("Neg", ["h"], ["y"])]
     ends = [[value(name, onnx.TensorProto.FLOAT, [2, 3])] for name in "xy"]

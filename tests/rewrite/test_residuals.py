@@ -10,7 +10,7 @@ import pytest
 
 import ovjit as ov
 from ovjit.codegen.cpu.host import host_target
-from ovjit.rewrite.residuals import unrounded
+from ovjit.rewrite.residuals import find_unrounded
 
 SEED = 20261126
 CHANNELS, PIXELS = 16, 7
@@ -117,7 +117,7 @@ def _named(case: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize(("case", "name"), CASES, ids=[_named(case) for case, _ in CASES])
 def test_what_does_not_round(case: dict[str, Any], name: str | None) -> None:
-    found = unrounded(Residual(ov).model(**case)._graph())
+    found = find_unrounded(Residual(ov).model(**case)._graph())
     assert [node.name for node in found] == ([] if name is None else [name])
 
 

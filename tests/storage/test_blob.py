@@ -87,7 +87,7 @@ def small() -> tuple[bytes, list[bytes]]:
 
 @pytest.fixture(autouse=True)
 def warnings_anew(monkeypatch):
-    monkeypatch.setattr(notice, "_said", {})
+    monkeypatch.setattr(notice, "_topics", {})
 
 
 # --- the same model
@@ -774,7 +774,7 @@ def test_damaged_and_planted_entries_are_compiled_again(tmp_path, caplog, monkey
     (path,) = kept(tmp_path / "c")
     for name, content in damage(path).items():
         path.write_bytes(content)
-        monkeypatch.setattr(notice, "_said", {})
+        monkeypatch.setattr(notice, "_topics", {})
         caplog.clear()
         with caplog.at_level(logging.WARNING, "ovjit"):
             model = compile_it()
@@ -799,7 +799,7 @@ def test_folders_that_cannot_be_used_cost_a_warning(tmp_path, caplog, monkeypatc
     link = tmp_path / "link"
     link.symlink_to(tmp_path)
     for folder in (file, file / "below", shared, link):
-        monkeypatch.setattr(notice, "_said", {})
+        monkeypatch.setattr(notice, "_topics", {})
         caplog.clear()
         with caplog.at_level(logging.WARNING, "ovjit"):
             for _ in range(2):

@@ -46,7 +46,7 @@ class Folder:
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Folder:
-    monkeypatch.setattr(notice, "_said", {})
+    monkeypatch.setattr(notice, "_topics", {})
     return Folder(tmp_path / "c")
 
 

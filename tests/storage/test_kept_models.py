@@ -28,7 +28,7 @@ X = np.random.default_rng(5).normal(size=(1, 64)).astype(np.float32)
 def folder(monkeypatch, tmp_path) -> pathlib.Path:
     """Where models are kept in this test."""
     monkeypatch.setattr(storage, "_default", storage.KernelCache(tmp_path / "cache"))
-    monkeypatch.setattr(notice, "_said", {})
+    monkeypatch.setattr(notice, "_topics", {})
     monkeypatch.setattr(origins, "SETTLED_SECONDS", 0.0)
     monkeypatch.setattr(late_writes, "write_later", lambda executable, write: write(executable))
     for name in kept_models._WATCHING:

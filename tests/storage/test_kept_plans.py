@@ -25,7 +25,7 @@ SEED = 11
 def kept(monkeypatch, tmp_path) -> pathlib.Path:
     """Where models are kept unasked in this test."""
     monkeypatch.setattr(storage, "_default", storage.KernelCache(tmp_path / "cache"))
-    monkeypatch.setattr(notice, "_said", {})
+    monkeypatch.setattr(notice, "_topics", {})
     monkeypatch.setattr(origins, "SETTLED_SECONDS", 0.0)
     monkeypatch.setenv("OVJIT_SKIP", "trace_ahead")  # traced plans are in the blob: test_traced_ahead.py
     monkeypatch.setattr(late_writes, "write_later", lambda executable, write: write(executable))

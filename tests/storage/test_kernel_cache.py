@@ -44,8 +44,8 @@ def home(tmp_path, monkeypatch):
 
 def _forget(monkeypatch):
     """As in a new process: keys are read again, and warnings said again."""
-    monkeypatch.setattr(keys, "_known", {})
-    monkeypatch.setattr(notice, "_said", {})
+    monkeypatch.setattr(keys, "_keys", {})
+    monkeypatch.setattr(notice, "_topics", {})
     monkeypatch.setattr(cache_module, "_default", None)
 
 

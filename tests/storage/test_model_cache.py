@@ -33,7 +33,7 @@ SHIFT = 5.0  # the second matrix is found by its first value
 
 @pytest.fixture(autouse=True)
 def warnings_anew(monkeypatch):
-    monkeypatch.setattr(notice, "_said", {})
+    monkeypatch.setattr(notice, "_topics", {})
 
 
 def write_model(folder: pathlib.Path) -> pathlib.Path:

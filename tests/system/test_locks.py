@@ -142,7 +142,7 @@ def test_counts_and_warnings_in_threads(monkeypatch) -> None:
 
     said: list = []
     monkeypatch.setattr(compiling, "counts", {"cached": 0})
-    monkeypatch.setattr(notice, "_said", {})
+    monkeypatch.setattr(notice, "_topics", {})
     monkeypatch.setattr(logs, "warning", lambda *words: said.append(words))
     at_once(lambda i: [(compiling.count("cached"), notice.warn_once("topic", "words")) for _ in range(500)])
     assert compiling.counts == {"cached": 4000} and len(said) == 1

@@ -207,7 +207,7 @@ class Constant(Node):
         packed = not _natural(element_type._name)
         if packed and flat.size != count:  # of packed bytes none is a value
             flat = np.repeat(flat, count)
-        value, name = converted(flat, element_type._name)
+        value, name = convert_values(flat, element_type._name)
         if not packed and flat.size != count:
             value = np.repeat(value, count)
         self._make(value if packed else value.reshape(dims), name, dims if packed else None, None)
@@ -274,7 +274,7 @@ class Constant(Node):
         super()._note_types()
 
     def _known_types(self, inputs: Sequence[Value]) -> Sequence[TensorType] | None:
-        if self._noted is None:
+        if self._inferred is None:
             return None
         value, content = self._tensors[0]._type.value, self._content
         same = content is None or (value is not None and value.tobytes() == content)
@@ -402,7 +402,7 @@ def constant_node(
         else:
             array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
         return Constant._of(array, name_of, None, name)
-    new, name_of = converted(array, element_type)
+    new, name_of = convert_values(array, element_type)
     return Constant._of(new, name_of, None if _natural(name_of) else dims, name)
 
 
@@ -436,7 +436,7 @@ def _check_shared(array: np.ndarray) -> None:
         )
 
 
-def converted(array: np.ndarray, element_type: str) -> tuple[np.ndarray, str]:
+def convert_values(array: np.ndarray, element_type: str) -> tuple[np.ndarray, str]:
     """(`array` as the values of an element type, its name); packed bytes where NumPy has no such values.
 
     Integers are codes of nf4, not its values. ModelError for values that a type of few bits does not have.
@@ -576,7 +576,7 @@ def _layout(node: Node) -> Layout:
 def _set_layout(node: Node, layout: Layout, shape: tuple[Dim, ...] | None) -> None:
     expect(layout, Layout)
     rank = None if shape is None else len(shape)
-    named = len(layout._left) + len(layout._right)
+    named = len(layout._leading) + len(layout._trailing)
     if rank is not None and not layout.empty and (rank < named or (rank != named and not layout._open)):
         raise ModelError(
             f"Can't set layout for Parameter/Result {node.get_friendly_name()!r}: layout {layout} is not "

@@ -93,13 +93,13 @@ class AttributeVisitor:
     its own, `models` the bodies, which a file keeps beside the attributes.
     """
 
-    __slots__ = ("_given", "attributes", "models", "texts")
+    __slots__ = ("_stored", "attributes", "models", "texts")
 
-    def __init__(self, _given: dict[str, Any] | None = None):
+    def __init__(self, _stored: dict[str, Any] | None = None):
         self.attributes: dict[str, Any] = {}
         self.texts: dict[str, str] = {}
         self.models: dict[str, Any] = {}
-        self._given = _given
+        self._stored = _stored
 
     def on_attributes(self, attributes: dict[str, Any]) -> None:
         """The operation's attributes, by name. When a file is read, those that it has are set in the dict; an
@@ -108,7 +108,7 @@ class AttributeVisitor:
         An attribute is a bool, int, float, str, a list of one of these, an array of numbers, a Dimension, a
         PartialShape, or a Model. TypeError for anything else, RuntimeError for a list of several types.
         """
-        stored = self._given or {}
+        stored = self._stored or {}
         for key, value in attributes.items():
             if key in stored:
                 read = stored[key]
@@ -121,10 +121,10 @@ class AttributeVisitor:
             elif hasattr(value, "get_ordered_ops"):
                 self.models[key] = value
             else:
-                self.attributes[key] = attributes[key] = _plain(value)
+                self.attributes[key] = attributes[key] = _to_plain(value)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "fiub" or value.ndim != 1:
             raise TypeError(f"Unsupported NumPy array dtype: {value.dtype}")
@@ -168,14 +168,14 @@ class _PythonRecord(Record):
         return {}
 
     def infer_types(self, inputs: Iterable[TensorType], attrs: Any) -> tuple[TensorType, ...]:
-        return self.node._inferred(tuple(inputs))
+        return self.node._infer_for(tuple(inputs))
 
     def _run(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         node = self.node
         inputs = [
             _lend(array, source._tensor._type) for array, source in zip(arrays, node._inputs, strict=True)
         ]
-        types = node._inferred(tuple(TensorType(t.element_type._name, tuple(t.shape)) for t in inputs))
+        types = node._infer_for(tuple(TensorType(t.element_type._name, tuple(t.shape)) for t in inputs))
         outputs = TensorVector(Tensor(TYPES[t.dtype], [bounds(d)[0] for d in t.shape or ()]) for t in types)
         if not node.evaluate(outputs, TensorVector(inputs)):
             raise ModelError(
@@ -302,11 +302,11 @@ class Op(Node):
         return {}
 
     def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:
-        return self._inferred(
+        return self._infer_for(
             tuple(source._tensor._type for source in self._inputs) if inputs is None else tuple(inputs)
         )
 
-    def _inferred(self, types: tuple[TensorType, ...]) -> tuple[TensorType, ...]:
+    def _infer_for(self, types: tuple[TensorType, ...]) -> tuple[TensorType, ...]:
         """The outputs' types for inputs of these types. The node is as before afterwards: while
         `validate_and_infer_types` runs, stand-ins take the place of inputs that are of other types now."""
         if len(types) != len(self._inputs):
@@ -329,7 +329,7 @@ class Op(Node):
             finally:
                 self._inputs, self._tensors = inputs, tensors
 
-    def _copied(self, inputs: list[Output]) -> Op:
+    def _copy_with(self, inputs: list[Output]) -> Op:
         """A copy with these inputs: by `clone_with_new_inputs` where the class has it, else with the same
         notes as this one (its `__dict__`), made without calling the constructor."""
         clone = getattr(self, "clone_with_new_inputs", None)

@@ -207,7 +207,7 @@ def copy_node(
 ) -> Node:
     inputs = [Output._of(copies[source._node], source._index) for source in node._inputs]
     if isinstance(node, Op):
-        copy: Node = node._copied(inputs)
+        copy: Node = node._copy_with(inputs)
         copy._friendly_name = node.get_friendly_name()
         copy._tensors = []
     else:

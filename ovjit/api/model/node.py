@@ -99,7 +99,7 @@ class Node:
     """One operation of an editable graph. Made by the builders of `ovjit.opset1` ... and by `ovjit.op`."""
 
     __slots__ = (
-        "__dict__", "__weakref__", "_attrs", "_friendly_name", "_id", "_noted", "_inputs", "_input_rt",
+        "__dict__", "__weakref__", "_attrs", "_friendly_name", "_id", "_inferred", "_inputs", "_input_rt",
         "_op", "_rt_info", "_tensors", "_user_refs",
     )  # fmt: skip
     #: What comes before this node though it takes nothing of it: the ReadValue of an Assign, where a file or
@@ -156,7 +156,7 @@ class Node:
             source._node._remember_user(self)
 
     @classmethod
-    def _unconnected(cls, record: Op, attrs: dict[str, Any]) -> Any:
+    def _make_unconnected(cls, record: Op, attrs: dict[str, Any]) -> Any:
         """A node whose inputs are set later. Until then it has one output of dynamic type."""
         node = cls.__new__(cls)
         node._leave_unconnected(record, attrs)
@@ -176,7 +176,7 @@ class Node:
         self._rt_info: RTMap | None = None
         self._input_rt: dict[int, RTMap] | None = None
         self._user_refs: set[weakref.ref[Node]] | None = None
-        self._noted: _Inferred | None = None
+        self._inferred: _Inferred | None = None
 
     def _stands_for(self) -> Node:
         """The node that a graph or a file has in this one's place."""
@@ -219,11 +219,11 @@ class Node:
     def _note_types(self) -> None:
         """Note the types as what inference gives for the sources' types and the attributes."""
         input_types = [source._tensor._type for source in self._inputs]
-        self._noted = _Inferred(input_types, dict(self._attrs), [tensor._type for tensor in self._tensors])
+        self._inferred = _Inferred(input_types, dict(self._attrs), [tensor._type for tensor in self._tensors])
 
     def _known_types(self, inputs: Sequence[Value]) -> Sequence[TensorType] | None:
         """The output types for the graph's `inputs` and the attributes, if they are known; else None."""
-        return None if self._noted is None else self._noted.types_for(inputs, self._attrs)
+        return None if self._inferred is None else self._inferred.types_for(inputs, self._attrs)
 
     def validate_and_infer_types(self) -> None:
         """Infer the types of the outputs anew. Raises RuntimeError if the inputs do not fit."""
@@ -383,8 +383,8 @@ class Node:
         """The attributes by their names in files and in the order there, sequences as lists."""
         shown: dict[str, Any] = {}
         attrs = self._ordered_attrs()
-        if self._op.shown is not None and len(self._inputs) >= self._op.required_inputs:
-            attrs = {**attrs, **self._op.shown(attrs, [source._tensor._type for source in self._inputs])}
+        if self._op.show is not None and len(self._inputs) >= self._op.required_inputs:
+            attrs = {**attrs, **self._op.show(attrs, [source._tensor._type for source in self._inputs])}
         for name, value in attrs.items():
             if isinstance(value, tuple) or (value is None and name.endswith("shape")):
                 value = list(value or ())  # a shape of unknown rank is [] there

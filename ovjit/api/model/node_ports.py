@@ -81,11 +81,11 @@ class DescriptorTensor:
 
     def get_lower_value(self) -> Any:
         """The smallest values, as noted by `set_lower_value`. RuntimeError if there are none."""
-        return self._noted("lower")
+        return self._read_bound("lower")
 
     def get_upper_value(self) -> Any:
         """The largest values, as noted by `set_upper_value`. RuntimeError if there are none."""
-        return self._noted("upper")
+        return self._read_bound("upper")
 
     def set_lower_value(self, lower_bound: Any) -> None:
         """Note a Tensor of the smallest values."""
@@ -95,7 +95,7 @@ class DescriptorTensor:
         """Note a Tensor of the largest values."""
         self._bounds = {**(self._bounds or {}), "upper": upper_bound}
 
-    def _noted(self, which: str) -> Any:
+    def _read_bound(self, which: str) -> Any:
         if self._bounds is None or which not in self._bounds:
             raise ModelError(f"Tensor was not initialized: no {which} values are recorded")
         return self._bounds[which]

@@ -86,11 +86,11 @@ class SubGraphNode(Node):
             return model._graph()
 
     def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:
-        if not self._whole():
+        if not self._is_complete():
             return self._provisional()
         return super()._infer(inputs)
 
-    def _whole(self) -> bool:
+    def _is_complete(self) -> bool:
         """Whether every body is there and all its parameters are fed."""
         for i, model in enumerate(self._models):
             if model is None:
@@ -119,7 +119,7 @@ class SubGraphNode(Node):
 
     def _settle_bodies(self) -> None:
         """Give the bodies' parameters the shapes that they get, as OpenVINO does."""
-        if not self._whole():
+        if not self._is_complete():
             return
         input_types = [source._tensor._type for source in self._inputs]
         with inside_body():
@@ -250,7 +250,7 @@ class _Repeated(SubGraphNode):
         return [TensorType(rounds[i], t.shape) if i in rounds else t for i, t in enumerate(input_types)]
 
     def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:
-        if self._whole():
+        if self._is_complete():
             inputs = self._begun([s._tensor._type for s in self._inputs] if inputs is None else inputs)
         return super()._infer(inputs)
 
@@ -352,7 +352,7 @@ class _Repeated(SubGraphNode):
 
     def get_num_iterations(self) -> int:
         """The number of iterations, -1 if unknown."""
-        if not self._whole():
+        if not self._is_complete():
             return -1
         with GRAPH_LOCK:
             iterations = self._iterations([source._tensor._type for source in self._inputs])

@@ -425,7 +425,7 @@ class Core:
         row = table.find_row(name, table._LETTERS[head], head, reading=True)
         if row.name == "COMPATIBILITY_CHECK":
             return table.compatibility(arguments)
-        settings = table.hinted({**self._settings[""], **self._settings[head]})
+        settings = table.apply_stream_hint({**self._settings[""], **self._settings[head]})
         # of the precision the value that it leads to is returned, which `default_of` gives
         if row.readable and row.name in settings and row.name != "INFERENCE_PRECISION_HINT":
             value = settings[row.name]
@@ -581,10 +581,10 @@ def _compile(
                 for i, info in enumerate(inputs)
             )
 
-    def make(place: Memory | None) -> Any:
+    def make(memory: Memory | None) -> Any:
         from ovjit.engine import compile_graph  # the first import of Numba
 
-        return compile_graph(graph, settings, place)
+        return compile_graph(graph, settings, memory)
 
     if not settings["CACHE_DIR"]:
         executable = make(None)

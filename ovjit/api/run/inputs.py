@@ -32,7 +32,7 @@ Step = tuple[InputSlot, Any, bool]
 
 def assign_inputs(request: InferRequest, inputs: Any, share: bool) -> None:
     """Set the inputs of a request. Raises RuntimeError or TypeError as OpenVINO does, and then sets none."""
-    steps = [_prepared(slot, value, share, key) for key, slot, value in _pairs(request, inputs)]
+    steps = [_prepare_value(slot, value, share, key) for key, slot, value in _pairs(request, inputs)]
     job = request._job
     for slot, value, lend in steps:
         if isinstance(value, RemoteTensor):
@@ -159,14 +159,14 @@ def _is_value(value: Any) -> bool:
     )
 
 
-def _prepared(slot: InputSlot, value: Any, share: bool, key: Any) -> Step:
+def _prepare_value(slot: InputSlot, value: Any, share: bool, key: Any) -> Step:
     """Check one value and bring it to the slot's dtype where assignment alone would not."""
     if isinstance(value, (Tensor, RemoteTensor)):
         value = as_port(value, slot.info)
         slot.check_tensor(value)
         return slot, value, False
     if isinstance(value, list):
-        return _prepared_list(slot, value)
+        return _prepare_list(slot, value)
     if not _is_value(value):
         raise TypeError(f"Incompatible inputs of type: {type(value)} under {key} key!")
     array = value if type(value) is np.ndarray else np.asarray(value)
@@ -236,7 +236,7 @@ def _strings(slot: InputSlot, array: Array) -> Array:
     return encode_strings(array)
 
 
-def _prepared_list(slot: InputSlot, value: list[Any]) -> Step:
+def _prepare_list(slot: InputSlot, value: list[Any]) -> Step:
     """A nested list: NumPy's reading of it, i64, f64, boolean or strings, must be the port's type."""
     tensor = Tensor(value)
     name = tensor._type._name

@@ -324,11 +324,11 @@ def find_row(name: Any, letter: str, device: str, reading: bool = False) -> Row:
     if row is None or letter not in row.devices:
         names = [r.name for r in ROWS.values() if letter in r.devices or letter == "G" and r.devices]
         names = [other for other in names if other != name]
-        raise PropertyError(f"{_unsupported(name, device, reading)}{_nearest(name, names)}")
+        raise PropertyError(f"{_describe_unsupported(name, device, reading)}{_nearest(name, names)}")
     return row
 
 
-def _unsupported(name: str, device: str, reading: bool = False) -> str:
+def _describe_unsupported(name: str, device: str, reading: bool = False) -> str:
     if reading and device == "CPU":
         return f"Cannot get unsupported property: {name}."
     if device in ("AUTO", "MULTI"):
@@ -349,7 +349,7 @@ def read_value(name: Any, value: Any, letter: str, device: str) -> Any:
     """The value to keep for a property that is set. PropertyError for an unknown name or a wrong value."""
     row = find_row(name, letter, device)
     if row.read is None:
-        raise PropertyError(f"{_unsupported(row.name, device)} It can only be read")
+        raise PropertyError(f"{_describe_unsupported(row.name, device)} It can only be read")
     return checked_value(row, value)
 
 
@@ -370,7 +370,7 @@ def read_config(config: Any, device: str, compiling: bool = True) -> dict[str, A
     devices over the CPU hand it what they do not know, where they are not told of themselves alone."""
     if not isinstance(config, Mapping):
         raise no_such_form(f"properties are given as a dict, not as {type(config).__name__}")
-    letters = _accepted(device) if compiling or device in ("", "CPU") else _LETTERS[device]
+    letters = _find_settable(device) if compiling or device in ("", "CPU") else _LETTERS[device]
     lenient = compiling and device in ("AUTO", "MULTI", "HETERO")
     out: dict[str, Any] = {}
     for name, value in config.items():
@@ -401,7 +401,7 @@ def _of_nobody(name: Any, letters: str) -> bool:
     return row is None or row.read is None or not set(letters) & set(row.devices)
 
 
-def _accepted(device: str) -> str:
+def _find_settable(device: str) -> str:
     """Whose rows may be set: what AUTO does not know itself it hands on to the CPU, a Core to all devices."""
     letter = _LETTERS[device]
     return {"C": "C", "G": "GCA"}.get(letter, letter + "C")
@@ -522,7 +522,7 @@ def read_stored(stored: Mapping[str, Any], rows: Mapping[str, Row]) -> dict[str,
     return config
 
 
-def hinted(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def apply_stream_hint(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The properties with what NUM_STREAMS of AUTO and NUMA stand for: the hint THROUGHPUT, or LATENCY,
     whatever hint is set beside them."""
     hint = {-1: values.PerformanceMode.THROUGHPUT, -2: values.PerformanceMode.LATENCY}.get(
@@ -538,7 +538,7 @@ def resolve(config: Mapping[str, Any], device: str) -> dict[str, Any]:
 
     For the engine, in lower case: `streams`, and `threads` of each of them, at least 1.
     """
-    explicit, config = dict(config), hinted(config)
+    explicit, config = dict(config), apply_stream_hint(config)
     out = {row.name: default_of(row, "CPU", config) for row in ROWS.values() if row.read is not None}
     out.update(config)
     if device == "MULTI" and "PERFORMANCE_HINT" not in config:

@@ -30,7 +30,7 @@ from ovjit import locks
 from ovjit.api.arguments import expect, takes
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.run.request import InferRequest
-from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, untold, wait_quietly
+from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, copy_error, wait_quietly
 from ovjit.errors import Busy, checked_index, no_such_constructor, no_such_form
 from ovjit.execution.job import LOADS_IN_ORDER
 from ovjit.execution.layout import DONE, DONE_HEAD, IDLE, STATE
@@ -87,7 +87,7 @@ class _Pool:
             try:
                 if inputs is not None:
                     request._assign(inputs, share)
-                if request._bound or request._given or not request._ready:
+                if request._bound or request._user_outputs or not request._ready:
                     request._prepare()
                 request._error = None
                 request._started = True
@@ -113,13 +113,13 @@ class _Pool:
                     job.start(True, self.completions.address if self.quick >= _QUICK_CALLS else 0)
             except BaseException:
                 request._starting = False
-                if starting and request._job.started:  # interrupted too late: it runs
+                if starting and request._job.is_started:  # interrupted too late: it runs
                     if request._pending == SILENT and i not in self.silent:
                         self.silent.append(i)
                     raise
                 starting = False
                 self.running.pop(i, None)
-                if not request._job.started:  # `_take_over` leaves it among the pool's jobs
+                if not request._job.is_started:  # `_take_over` leaves it among the pool's jobs
                     self.workers.running.pop(request._job.address, None)
                 request._pending = NOTHING
                 request._release()
@@ -142,7 +142,7 @@ class _Pool:
             if ns and not self.completions.words[DONE_HEAD]:
                 for i in list(self.running):
                     job = self.requests[i]._job
-                    if job.queued and (alone or job.posted) and job.run_queued(even_long=alone):
+                    if job.is_queued and (alone or job.is_posted) and job.run_queued(even_long=alone):
                         return True
             try:
                 self.sleeping += 1
@@ -281,7 +281,7 @@ class _Pool:
             return
         for i in silent:  # rather than wait for a worker to wake up
             job = self.requests[i]._job
-            if job.queued and job.run_queued():
+            if job.is_queued and job.run_queued():
                 self.reap(i)
                 return
         if silent:
@@ -350,7 +350,7 @@ class _Pool:
         """Have the queue raise the request's error, unless it has one to raise."""
         error = request._error
         if error is not None:
-            request._error = untold(error)
+            request._error = copy_error(error)
             if self.error is None:
                 self.error = error
 

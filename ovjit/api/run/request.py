@@ -73,7 +73,7 @@ class InferRequest(RequestTensors):
         self._ready = not self._inputs
         self._bound = []
         self._shown = []
-        self._given = []
+        self._user_outputs = []
         self._set_idle()
         return self
 
@@ -133,7 +133,7 @@ class InferRequest(RequestTensors):
                         or not value.flags.carray
                     ):
                         break
-                    if value is not slot.current or slot.place.value != slot.address:
+                    if value is not slot.current or slot.holder.value != slot.address:
                         ready.append((slot, value))
                 else:
                     for slot, value in ready:
@@ -141,7 +141,7 @@ class InferRequest(RequestTensors):
                         slot.target = slot.own_shape = slot.current = None
                         if value.base is not None:
                             self._job.leave_results(value.base)
-                        slot.place = holder = place_of(value)
+                        slot.holder = holder = place_of(value)
                         slot.address = holder.value
                         self._set_input(slot.index, value, slot.address)
                         slot.current = value
@@ -159,7 +159,7 @@ class InferRequest(RequestTensors):
                     ready.append((slot, value))
                 else:
                     for slot, value in ready:
-                        slot.own[...] = value
+                        slot.native[...] = value
                     if ready:
                         return
         except KeyError:
@@ -175,11 +175,11 @@ class InferRequest(RequestTensors):
         self._note_slots()
         for slot in self._bound:
             slot.refresh(self._job)
-        for out in self._given:
+        for out in self._user_outputs:
             out.aim(self._job)
 
     def _infer(self, share_outputs: bool, decode_strings: bool) -> OVDict:
-        if self._bound or self._given or not self._ready:
+        if self._bound or self._user_outputs or not self._ready:
             self._prepare()
         self._run()
         if self._shown:
@@ -189,14 +189,14 @@ class InferRequest(RequestTensors):
             self._error = None
         arrays = self._job.outputs
         if not self._same:
-            return OVDict(self._ports, self._converted(share_outputs, decode_strings))
+            return OVDict(self._ports, self._convert_outputs(share_outputs, decode_strings))
         if share_outputs:
             return OVDict(self._ports, [a.view() for a in arrays])
         if len(arrays) == 1:
             return OVDict(self._ports, [copy_results(arrays[0])])
         return OVDict(self._ports, [copy_results(a) for a in arrays])
 
-    def _converted(self, share: bool, decode_strings: bool) -> list[NDArray[Any]]:
+    def _convert_outputs(self, share: bool, decode_strings: bool) -> list[NDArray[Any]]:
         """The outputs as results show them, where that is not the job's own form."""
         arrays: list[NDArray[Any]] = []
         for slot, array in zip(self._outputs, self._job.outputs, strict=True):
@@ -206,7 +206,7 @@ class InferRequest(RequestTensors):
             elif slot.way == STRING:
                 arrays.append(decode_array(array) if decode_strings else array.astype("S"))
             else:
-                shown = slot.shown(array)
+                shown = slot.as_data(array)
                 arrays.append(shown.view() if share or slot.way == PACKED else copy_results(shown))
         return arrays
 
@@ -222,7 +222,7 @@ class InferRequest(RequestTensors):
         try:
             if inputs is not None:
                 self._assign(inputs, share_inputs)
-            if self._bound or self._given or not self._ready:
+            if self._bound or self._user_outputs or not self._ready:
                 self._prepare()
             if userdata is not None:
                 if self._callback is None:
@@ -247,7 +247,7 @@ class InferRequest(RequestTensors):
             self._starting = False
         except BaseException:
             self._starting = False
-            if starting and self._job.started:
+            if starting and self._job.is_started:
                 raise  # interrupted too late: it runs
             self._pending = NOTHING
             self._release()
@@ -272,7 +272,7 @@ class InferRequest(RequestTensors):
         self._check_idle()
         if self._same:
             return OVDict(self._ports, [copy_results(a) for a in self._job.outputs])
-        return OVDict(self._ports, self._converted(False, True))
+        return OVDict(self._ports, self._convert_outputs(False, True))
 
     @property
     def latency(self) -> float:

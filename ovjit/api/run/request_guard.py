@@ -237,7 +237,7 @@ class RequestGuard:
                 self._take_error()
         error = self._error
         if error is not None:
-            self._error = untold(error)
+            self._error = copy_error(error)
             try:
                 raise error
             finally:
@@ -255,7 +255,7 @@ def wait_quietly(job: Any, timeout: int | None = None) -> None:
         job.take_error()
 
 
-def untold(error: BaseException, *caused: BaseException) -> BaseException:
+def copy_error(error: BaseException, *caused: BaseException) -> BaseException:
     """The error for a repeated wait. It is a copy: the traceback of the raised one has frames with the
     request and the caller's arrays, which would live as long as the request, or in a cycle. `caused`: the
     error whose cause it is, which may be its own cause again."""
@@ -266,7 +266,7 @@ def untold(error: BaseException, *caused: BaseException) -> BaseException:
         again.__context__ = again.__cause__ = None
         cause, caused = error.__cause__, (error, *caused)
         if cause is not None and not any(cause is one for one in caused):
-            again.__cause__ = untold(cause, *caused)
+            again.__cause__ = copy_error(cause, *caused)
     except Exception:  # made of other things than it says
         return error
     return again

@@ -26,13 +26,13 @@ class RequestTensors(RequestGuard):
     """Tensors by name, port or index. Each method raises RuntimeError while an inference goes on."""
 
     __slots__ = (
-        "_bound", "_compiled", "_given", "_inputs", "_outputs", "_ready", "_remotes", "_same",
+        "_bound", "_compiled", "_user_outputs", "_inputs", "_outputs", "_ready", "_remotes", "_same",
     )  # fmt: skip
     _compiled: CompiledModel
     _inputs: list[InputSlot]
     _outputs: list[OutputSlot]
     _bound: list[InputSlot]  # inputs whose tensor is the user's, or known to him
-    _given: list[OutputSlot]  # outputs whose tensor is the user's
+    _user_outputs: list[OutputSlot]  # outputs whose tensor is the user's
     _ready: bool  # every input has an array
     _same: bool  # outputs are NumPy arrays as the job writes them
     #: Number of an input or, behind those, of an output -> the RemoteTensor that was set for it.
@@ -80,14 +80,14 @@ class RequestTensors(RequestGuard):
         if isinstance(tensors, (list, tuple)) and len(tensors) == 1:
             self._bind_input(slot, tensors[0])
             return
-        batch = _joined(tensors)
+        batch = _join_batch(tensors)
         slot.check_tensor(batch)
         slot.bind_batch(self._job, batch, list(tensors))
         self._note_slots()
 
     def _bind_output(self, slot: OutputSlot, tensor: Tensor) -> None:
         tensor = _tensor(tensor)
-        for slots in (self._shown, self._given):  # first: after an exception, they may have one too many
+        for slots in (self._shown, self._user_outputs):  # first: an exception may leave one too many
             if slot not in slots:
                 slots.append(slot)
         if isinstance(tensor, RemoteTensor):
@@ -244,7 +244,7 @@ def _either(function: str, key: Any, named: dict[str, Any]) -> Any:
     return values[0]
 
 
-def _joined(tensors: Any) -> Tensor:
+def _join_batch(tensors: Any) -> Tensor:
     """The Tensors of a batch as one; a single one is itself."""
     if not isinstance(tensors, (list, tuple)) or not tensors:
         raise no_such_form("a list of Tensors is expected")

@@ -95,7 +95,7 @@ def as_port(tensor: Any, info: PortInfo) -> Any:
     return lend_array(tensor._array if packed else tensor._array.reshape(shape), tensor._type, shape)
 
 
-def _resized(kind: str, tensor: Tensor, info: PortInfo, where: str) -> str:
+def _describe_resize(kind: str, tensor: Tensor, info: PortInfo, where: str) -> str:
     """Error message for a tensor that was reshaped after it was set, in OpenVINO's words."""
     assert info.shape is not None
     return (
@@ -127,7 +127,7 @@ class InputSlot:
     """
 
     __slots__ = (
-        "address", "batch", "current", "dtype", "index", "info", "own", "own_shape", "place", "shape",
+        "address", "batch", "current", "dtype", "index", "info", "native", "own_shape", "holder", "shape",
         "target", "view", "way",
     )  # fmt: skip
 
@@ -140,13 +140,13 @@ class InputSlot:
             self.way, self.dtype = RAW, np.dtype(np.uint8)
         self.current: Array | None = None  # what the job reads, kept alive here
         #: `place_of(current)` when that was taken by the short way, and where it lay then
-        self.place: Any = NOWHERE
+        self.holder: Any = NOWHERE
         self.address = 0
-        self.own: Array | None = None  # native view of `target`, where copies go
+        self.native: Array | None = None  # native view of `target`, where copies go
         self.own_shape: tuple[int, ...] | None = None
         self.shape: tuple[int, ...] | None = None
         self.target: Tensor | None = None  # the tensor that is set, when it is not a lent array
-        self.view: Array | None = None  # target._array when `own` was taken from it
+        self.view: Array | None = None  # target._array when `native` was taken from it
         self.batch: list[Tensor] = []  # the user's tensors, whose elements `target` takes before every run
         if self.way in (SAME, BITS) and shapes.is_static(info.shape):
             self.shape = info.shape
@@ -184,9 +184,9 @@ class InputSlot:
 
     def lend(self, job: Any, array: Array) -> None:
         """Let the job read the caller's array until another one comes. It must fit."""
-        self.target = self.own = self.own_shape = self.view = self.current = None
+        self.target = self.native = self.own_shape = self.view = self.current = None
         self.batch = []
-        self.place = NOWHERE
+        self.holder = NOWHERE
         if self.way != STRING:
             self.shape = array.shape
         if array.base is not None and self.way != STRING:
@@ -210,9 +210,9 @@ class InputSlot:
         _check_remote(job, self, remote)
         self.check_tensor(remote)
         job.set_remote_input(self.index, remote._memory)
-        self.target = self.own = self.own_shape = self.shape = self.view = None
+        self.target = self.native = self.own_shape = self.shape = self.view = None
         self.batch = []
-        self.place = NOWHERE
+        self.holder = NOWHERE
         self.current = job.inputs[self.index]
 
     def bind_batch(self, job: Any, batch: Tensor, parts: list[Tensor]) -> None:
@@ -230,7 +230,7 @@ class InputSlot:
         if array is self.view and self.way != PACKED:
             return
         if shapes.is_static(self.info.shape) and tensor._shape != self.info.shape:
-            raise InferenceError(_resized("input", tensor, self.info, self.describe()))
+            raise InferenceError(_describe_resize("input", tensor, self.info, self.describe()))
         self.check_shape(tensor._shape)
         if self.way == PACKED:
             array = unpack(np.ascontiguousarray(array), self.info.dtype, tensor._shape)
@@ -243,11 +243,11 @@ class InputSlot:
                 f"{self.describe()} is written in place: its tensor must be contiguous, and cannot be a "
                 "region of another tensor"
             )
-        self.own = array
+        self.native = array
         # A window on another tensor has gaps: the job reads a copy, taken anew at every inference.
         contiguous = array.flags.c_contiguous
         self.view = self.current = None  # until the job has it: Ctrl-C may come in between
-        self.place = NOWHERE
+        self.holder = NOWHERE
         current = array if contiguous else np.ascontiguousarray(array)
         job.leave(current)
         job.set_input(self.index, current)
@@ -277,11 +277,11 @@ class InputSlot:
             if self.target._shape != value.shape:
                 self.target.set_shape(value.shape)
             self.bind(job, self.target, private)
-        assert self.own is not None and self.target is not None
+        assert self.native is not None and self.target is not None
         if self.way == PACKED:
             np.copyto(self.target._array, pack(value, self.info.dtype))
         else:
-            self.own[...] = value
+            self.native[...] = value
         if self.way == PACKED or self.view is None:
             self.refresh(job)
 
@@ -313,16 +313,16 @@ class InputSlot:
             tensor._array.fill(0)
         self.view = self.current = self.own_shape = None  # until the job has it
         self.target = tensor
-        self.own = tensor._array
+        self.native = tensor._array
         if self.way == BITS:
-            self.own = tensor._array.view(self.dtype)
+            self.native = tensor._array.view(self.dtype)
         elif self.way == PACKED:
-            self.own = unpack(tensor._array, self.info.dtype, shape)
+            self.native = unpack(tensor._array, self.info.dtype, shape)
         elif self.way == RAW:
-            self.own = self._raw(tensor)
-        self.place = NOWHERE
-        job.set_input(self.index, self.own)
-        self.current = self.own
+            self.native = self._raw(tensor)
+        self.holder = NOWHERE
+        job.set_input(self.index, self.native)
+        self.current = self.native
         self.view = tensor._array
         if self.way == SAME:
             self.own_shape = self.shape = shape
@@ -331,7 +331,7 @@ class InputSlot:
 class OutputSlot:
     """One output of a request: the tensor that was set for it or handed out, if any."""
 
-    __slots__ = ("aimed", "fixed", "given", "index", "info", "place", "seen", "target", "type", "way")
+    __slots__ = ("address", "aimed", "fixed", "index", "info", "shown", "target", "type", "user_owned", "way")
 
     def __init__(self, index: int, info: PortInfo):
         self.index = index
@@ -340,16 +340,16 @@ class OutputSlot:
         self.way = relation(info.dtype)
         self.fixed = shapes.is_static(info.shape)
         self.target: Tensor | None = None
-        self.given = False  # the user's own tensor: results are written to its memory
-        self.seen: Array | None = None  # the array that `target` shows, or that the job was told to write
+        self.user_owned = False  # the user's own tensor: results are written to its memory
+        self.shown: Array | None = None  # the array that `target` shows, or that the job was told to write
         #: The array that `aim` has looked at, and whether an input lay in it; where its memory begins.
         self.aimed: tuple[Array | None, bool] = (None, False)
-        self.place = 0
+        self.address = 0
 
     def describe(self) -> str:
         return f"output {self.info.label!r} (index {self.index})"
 
-    def shown(self, array: Array) -> Array:
+    def as_data(self, array: Array) -> Array:
         """A native array as a Tensor's `data` shows it."""
         if self.way == BITS:
             return array.view(self.type.to_dtype())
@@ -359,8 +359,8 @@ class OutputSlot:
         """The tensor of this output; the same one at every call, kept up to date by `finish`."""
         if self.target is None:
             array = job.outputs[self.index]
-            self.target = lend_array(self.shown(array), self.type, array.shape)
-            self.seen = array
+            self.target = lend_array(self.as_data(array), self.type, array.shape)
+            self.shown = array
         return self.target
 
     def bind(self, job: Any, tensor: Tensor) -> None:
@@ -369,8 +369,8 @@ class OutputSlot:
         tensor = as_port(tensor, self.info)
         self._check_shape(tensor)
         self.target = None  # after an exception below, the output has no tensor
-        self.seen, self.aimed = None, (None, False)
-        self.given = True
+        self.shown, self.aimed = None, (None, False)
+        self.user_owned = True
         self.target = tensor
         self.aim(job)
 
@@ -387,9 +387,9 @@ class OutputSlot:
         self._check_type(remote)
         self._check_shape(remote)
         job.set_remote_output(self.index, remote._memory)
-        self.target = self.seen = None
+        self.target = self.shown = None
         self.aimed = None, False
-        self.given = True
+        self.user_owned = True
 
     def _check_shape(self, tensor: Any) -> None:
         assert self.info.shape is not None
@@ -411,22 +411,22 @@ class OutputSlot:
         input lies there. Raises InferenceError if the user has given the tensor a shape that the output
         cannot have."""
         tensor = self.target
-        if not self.given or tensor is None:
+        if not self.user_owned or tensor is None:
             return
         array = tensor._array
         before, met = self.aimed
         if before is not array:
-            self.place = array.ctypes.data
-        meets = job.reads(self.place, array.nbytes)
+            self.address = array.ctypes.data
+        meets = job.reads(self.address, array.nbytes)
         if before is array and met == meets:
             return
         if self.fixed and tensor._shape != self.info.shape:
-            raise InferenceError(_resized("output", tensor, self.info, self.describe()))
+            raise InferenceError(_describe_resize("output", tensor, self.info, self.describe()))
         direct = self.fixed and self.way in (SAME, BITS) and array.flags.carray and not meets
         self.aimed = None, False  # until the job has it: an exception may come in between
-        self.seen = None
+        self.shown = None
         job.set_output(self.index, array.view(native_dtype(self.info.dtype)) if direct else None)
-        self.seen = array if direct else None
+        self.shown = array if direct else None
         self.aimed = array, meets
 
     def finish(self, job: Any) -> None:
@@ -435,12 +435,12 @@ class OutputSlot:
         if tensor is None:
             return
         array = job.outputs[self.index]
-        if not self.given:
-            if array is not self.seen or self.way == PACKED:
-                fresh = lend_array(self.shown(array), self.type, array.shape)
+        if not self.user_owned:
+            if array is not self.shown or self.way == PACKED:
+                fresh = lend_array(self.as_data(array), self.type, array.shape)
                 tensor._set(fresh._array, array.shape, self.type, fresh._kind)
-                self.seen = array
-        elif self.seen is None:
+                self.shown = array
+        elif self.shown is None:
             if tensor._shape != array.shape:
                 tensor.set_shape(array.shape)
-            np.copyto(tensor._array, self.shown(array))
+            np.copyto(tensor._array, self.as_data(array))

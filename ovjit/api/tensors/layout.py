@@ -18,11 +18,11 @@ class Layout:
     Names are kept in capitals. RuntimeError for a string that can't be read.
     """
 
-    __slots__ = ("_left", "_open", "_right", "_scalar")
+    __slots__ = ("_leading", "_open", "_trailing", "_scalar")
     __hash__ = None  # type: ignore[assignment]
-    _left: tuple[str, ...]  # axes counted from the front
+    _leading: tuple[str, ...]  # axes counted from the front
     _open: bool  # any number of axes follow them
-    _right: tuple[str, ...]  # axes counted from the back, behind the open part
+    _trailing: tuple[str, ...]  # axes counted from the back, behind the open part
     _scalar: bool
 
     def __init__(self, layout_str: str = "") -> None:
@@ -30,16 +30,16 @@ class Layout:
         text = layout_str.strip()
         self._scalar = text == _SCALAR
         if self._scalar:
-            self._left, self._open, self._right = (), False, ()
+            self._leading, self._open, self._trailing = (), False, ()
             return
         if not layout_str:
-            self._left, self._open, self._right = (), True, ()
+            self._leading, self._open, self._trailing = (), True, ()
             return
         axes = _split(text)
         self._open = "..." in axes
         cut = axes.index("...") if self._open else len(axes)
-        self._left, self._right = tuple(axes[:cut]), tuple(axes[cut + 1 :])
-        named = [axis for axis in self._left + self._right if axis != "?"]
+        self._leading, self._trailing = tuple(axes[:cut]), tuple(axes[cut + 1 :])
+        named = [axis for axis in self._leading + self._trailing if axis != "?"]
         if len(named) != len(set(named)):
             twice = next(axis for axis in named if named.count(axis) > 1)
             raise RuntimeError(f"Dimension ({twice}) is defined multiple times in layout: {layout_str!r}")
@@ -51,7 +51,7 @@ class Layout:
     @property
     def empty(self) -> bool:
         """True when the layout says nothing at all."""
-        return self._open and not self._left and not self._right
+        return self._open and not self._leading and not self._trailing
 
     def has_name(self, dimension_name: str) -> bool:
         return _normalize_name(dimension_name) in self._names()
@@ -65,15 +65,15 @@ class Layout:
         return names[name]
 
     def _names(self) -> dict[str, int]:
-        names = {axis: index for index, axis in enumerate(self._left)}
-        names.update({axis: index - len(self._right) for index, axis in enumerate(self._right)})
+        names = {axis: index for index, axis in enumerate(self._leading)}
+        names.update({axis: index - len(self._trailing) for index, axis in enumerate(self._trailing)})
         names.pop("?", None)
         return names
 
     def to_string(self) -> str:
         if self._scalar:
             return _SCALAR
-        return "[" + ",".join([*self._left, *(["..."] if self._open else []), *self._right]) + "]"
+        return "[" + ",".join([*self._leading, *(["..."] if self._open else []), *self._trailing]) + "]"
 
     __str__ = to_string
 

@@ -65,7 +65,7 @@ def _weight(source: Output) -> Constant | None:
     return node if len(shape) in (2, 3) and int(np.prod(shape)) >= SMALLEST else None
 
 
-_WEIGHT = anything.where(lambda seen: _weight(seen.port) is not None)
+_WEIGHT = anything.where(lambda candidate: _weight(candidate.port) is not None)
 _PRODUCT = op.MatMul(anything, _WEIGHT)
 _FIRST = constant("axis").where(lambda axis: int(axis.constant.reshape(-1)[0]) == 0)
 _TABLE = op.Gather(_WEIGHT, anything, _FIRST)

@@ -25,10 +25,10 @@ def axes_of(layout: Layout, rank: int) -> list[str]:
     if layout._scalar:
         names: list[str] = []
     elif layout._open:
-        middle = rank - len(layout._left) - len(layout._right)
-        names = [*layout._left, *["?"] * max(middle, 0), *layout._right]
+        middle = rank - len(layout._leading) - len(layout._trailing)
+        names = [*layout._leading, *["?"] * max(middle, 0), *layout._trailing]
     else:
-        names = list(layout._left)
+        names = list(layout._leading)
     if len(names) != rank:
         raise ModelError(f"layout {layout.to_string()} is not compatible with rank {rank}")
     return names
@@ -36,7 +36,7 @@ def axes_of(layout: Layout, rank: int) -> list[str]:
 
 def fixed_rank(layout: Layout) -> int | None:
     """The number of axes of a layout; None if it may have any."""
-    return None if layout._open else len(layout._left)
+    return None if layout._open else len(layout._leading)
 
 
 def of_other_sizes(source: Layout, target: Layout) -> ModelError:

@@ -298,7 +298,7 @@ def _shape_in(layout: Layout, model_layout: Layout, shape: tuple[Dim, ...] | Non
     """The model's shape in the user's layout, which may have fewer axes in front."""
     if shape is None:
         return None
-    user_axes = layout._left if not layout._open else None
+    user_axes = layout._leading if not layout._open else None
     if user_axes is not None and len(user_axes) < len(shape):
         change = find_change(layout, model_layout, len(user_axes))
         if change is None:

@@ -134,7 +134,7 @@ def _create_unconnected(record: Op) -> Node:
         if attribute.type == "Word" and choices:
             value = choices.get(str(value).lower(), next(iter(choices.values()), ""))
         attrs[attribute.name] = _ZEROS.get(attribute.type) if value is REQUIRED else value
-    node: Node = Node._unconnected(record, attrs)
+    node: Node = Node._make_unconnected(record, attrs)
     node._tensors.clear()
     return node
 

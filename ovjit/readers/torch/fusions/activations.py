@@ -7,7 +7,7 @@ import math
 
 from ovjit.api.model.model_rules import ModelNode, ModelValue
 from ovjit.rewrite.canonical import SIGNED, add_negative, is_weight
-from ovjit.rewrite.formulas import mean, squared
+from ovjit.rewrite.formulas import mean, square
 from ovjit.rewrite.pattern import Pattern, constant, number, number_of, op, value
 from ovjit.rewrite.rules import Rule, rewrite
 from ovjit_ops.normalization.recognize import MVN, by_root
@@ -72,7 +72,7 @@ _RULES = [
     _as(X * op.Sigmoid(X), op.Swish(X)),
     _as(X * op.Sigmoid(X * _BETA), op.Swish(X, _BETA)),
     rewrite(_MIN_OF_MAX, op.Clamp(X, min=_LOW, max=_HIGH), _is_range),
-    rewrite(by_root(_CENTRED, mean(squared(_CENTRED))), MVN, _is_positive),
+    rewrite(by_root(_CENTRED, mean(square(_CENTRED))), MVN, _is_positive),
 ]
 
 

@@ -175,7 +175,7 @@ def _flags(builder: _Builder, node: Any) -> Iterator[tuple[str, Any]]:
         size = builder.size(arguments[of.tensor], axis) if of.high else 0
         yield "index", builder.any(builder.outside(arguments[of.indices], size, of.low, of.high))
     elif name in INDEXED_BY_LISTS:
-        for axis, index in _places(arguments[1]):
+        for axis, index in _find_integer_indices(arguments[1]):
             yield "index", builder.any(builder.outside(index, builder.size(arguments[0], axis)))
     elif name in OF_CLASSES:
         scores, classes, ignored = arguments[0], arguments[1], arguments[4]
@@ -202,7 +202,7 @@ def _flags(builder: _Builder, node: Any) -> Iterator[tuple[str, Any]]:
         yield text, builder(aten.logical_not.default, arguments[0])
 
 
-def _places(indices: Any) -> Iterator[tuple[int, Any]]:
+def _find_integer_indices(indices: Any) -> Iterator[tuple[int, Any]]:
     """The indices of a list that are integers, with their dimensions. A mask is for as many as it has."""
     import torch
 

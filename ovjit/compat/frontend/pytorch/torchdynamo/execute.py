@@ -56,7 +56,7 @@ def openvino_execute(
     key = ("whole", partition_id, *_key(gm, leaves, options))
     name = (executor_parameters or {}).get("model_hash_str")
 
-    def made() -> Callable[..., Any]:
+    def compile_whole() -> Callable[..., Any]:
         request = openvino_compile(gm, *args, model_hash_str=name, options=options).create_infer_request()
 
         def run(tensors: list[Any]) -> list[Any]:
@@ -65,7 +65,7 @@ def openvino_execute(
 
         return run
 
-    results = _once(key, gm, made)(leaves)
+    results = _once(key, gm, compile_whole)(leaves)
     return results[0] if len(results) == 1 else results
 
 
@@ -79,7 +79,7 @@ def openvino_execute_partitioned(
 
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    def made() -> Callable[..., Any]:
+    def compile_parts() -> Callable[..., Any]:
         chosen = compile_options.read(options, Core().available_devices)
         module = make_fx(gm)(*args)
         call = compiled_parts(module, chosen, {})
@@ -93,7 +93,7 @@ def openvino_execute_partitioned(
 
         return run
 
-    return _once(("parts", *_key(gm, args, options)), gm, made)(list(args))
+    return _once(("parts", *_key(gm, args, options)), gm, compile_parts)(list(args))
 
 
 def clear_caches() -> None:
