@@ -72,7 +72,7 @@ class PagedAttention(Lowering):
         self.tiles = None
         unit = unit_format(attrs["precision"], self.target)
         self.on_unit = unit is not None
-        tiled = not self.keys.tokens % self.lanes
+        tiled = not self.keys.tokens % self.lanes and not self.target.is_gpu  # which has no tiles
         scoring = {"T": dtype, "kind": self.keys.kind, **ways, "rounded": tiled and self.on_unit}
         self.scores = paged_scores(**scoring) if summed else None
         if tiled:
