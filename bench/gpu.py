@@ -212,7 +212,9 @@ def check_layers() -> Iterator[tuple[str, bool]]:
     for layer in gpu_layers.small_layers():
         want = ov.compile_model(layer.model, "CPU", exact)(list(layer.inputs))[0]
         try:
-            result = run_job(compile_graph(layer.model._graph(), {"card": 0}).new_job(), layer.inputs)[0]
+            result = run_job(compile_graph(layer.model._graph(), gpu_layers.IN_F16).new_job(), layer.inputs)[
+                0
+            ]
         except RuntimeError as error:
             yield f"{layer.name}: {error}", False
             continue
@@ -292,7 +294,7 @@ def measure(seconds: float) -> Iterator[dict[str, Any]]:
 def measure_layers() -> Iterator[dict[str, Any]]:
     """The time of layers by the card's events, and their rates."""
     for layer in gpu_layers.layers():
-        job = compile_graph(layer.model._graph(), {"card": 0, "PERF_COUNT": True}).new_job()
+        job = compile_graph(layer.model._graph(), {**gpu_layers.IN_F16, "PERF_COUNT": True}).new_job()
         spent = kernel_time(job, layer.inputs, 5, skipped="Convert")
         row: dict[str, Any] = {"what": layer.name, "us": round(spent * 1e6, 1)}
         if layer.flops:

@@ -104,11 +104,12 @@ def test_products_are_checked(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -
 def test_layers_are_checked_and_measured(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     make = gpu_layers.make_attention
     small = [make(1, 2, 1, 5, 6, 16, True), gpu_layers.make_recurrent("lstm", 1, 2, 4, 5)]
+    small.append(gpu_layers.make_convolution(1, 8, 4, 16, 3, 1, False))
     monkeypatch.setattr(gpu_layers, "small_layers", lambda: iter(small))
     monkeypatch.setattr(gpu_layers, "layers", lambda: iter(small))
     rows = dict(bench.check_layers())
-    assert len(rows) == 2 and all(rows.values()), rows
-    attention, recurrent = bench.measure_layers()
+    assert len(rows) == 3 and all(rows.values()), rows
+    attention, recurrent, _ = bench.measure_layers()
     assert attention.keys() == {"what", "us", "TFLOP/s", "GB/s"} and "GB/s" not in recurrent
     run_job = bench.run_job
     monkeypatch.setattr(bench, "run_job", lambda *a: [result + 0.1 for result in run_job(*a)])
