@@ -49,6 +49,8 @@ class PagedAttention(Lowering):
         dtype = self.named["query"].dtype
         if any(self.named[n].dtype != dtype for n in ("key", "value")):
             raise NotNative
+        if self.target.is_gpu and any(map(self.has, ("rotated_block_indices", "qq_bias"))):
+            raise NotNative  # a CUDA graph goes on behind a guard that has found invalid indices
         kinds = {"kind": self.keys.kind, "vkind": self.values.kind}
         ways: dict[str, Any] = {
             "sloped": self.has("alibi_slopes"), "paired": self.has("qq_bias"),

@@ -50,6 +50,13 @@ def test_results_and_caches_are_those_of_the_cpu(cuda: FakeCuda, cache: str) -> 
             np.testing.assert_allclose(filled.astype(np.float32), right.astype(np.float32), rtol=1e-3)
 
 
+def test_indices_that_only_a_guard_validates_stay_on_the_host(cuda: FakeCuda) -> None:
+    """A CUDA graph goes on behind a step that reports an error."""
+    model = paged_op.model(ov, ("qq_bias", "qq_bias_begins"))
+    compiled = ov.Core().compile_model(model, "GPU")
+    assert any("(PagedAttention)" in node for node in compiled._executable.program.host_nodes())
+
+
 def test_all_steps_run_on_the_card(cuda: FakeCuda) -> None:
     compiled = ov.Core().compile_model(paged_op.model(ov), "GPU", {"PERF_COUNT": True})
     request = paged_op.Run.of(ov, compiled)

@@ -24,7 +24,7 @@ from ovjit.codegen.cpu.types import Intrinsic
 from ovjit.codegen.gpu.supported import LIBRARY
 from ovjit.codegen.gpu.words import BODIES, WARP, Lane, Namespace, lane_type
 
-_I1, _I32, _I64, _I128 = (ir.IntType(n) for n in (1, 32, 64, 128))
+_I32, _I64, _I128 = (ir.IntType(n) for n in (32, 64, 128))
 _F32, _F64 = ir.FloatType(), ir.DoubleType()
 #: Bits of a mantissa of f32, and the exponent of its last one for an exponent of 0.
 _BITS, _BIAS = 23, 150
