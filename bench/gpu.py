@@ -4,10 +4,11 @@
     python -m bench.gpu --page gpu.json
 
 First it checks: each word of the kernel language beside NumPy's bits, samples of operations beside their
-references, products in all precisions beside float64, and ten networks in f32 and f16 beside the CPU's
-results. Then it measures the time to the first result, memory-bound operations (GB/s), products (TFLOP/s) and
-networks (us from call to result, with tensors of the host and remote ones), and PyTorch's eager mode and
-`torch.compile` on the same card if torch is installed. `--quick` checks, and measures digits alone. It exits
+references, products in all precisions beside float64, and ten networks in f32 and f16, attention and
+recurrent layers beside the CPU's results. Then it measures the time to the first result, memory-bound
+operations (GB/s), products (TFLOP/s), these layers, and networks (us from call to result, with tensors of the
+host and remote ones), and PyTorch's eager mode and `torch.compile` on the same card if torch is installed.
+`--quick` checks, and measures digits alone. It exits
 with 1 if a check fails, with 2 without a card, and with 3 after `--limit` seconds, whatever the card does.
 The file has what was found until then. `--page` writes the results of a file to the page docs/gpu.md.
 """
@@ -29,6 +30,7 @@ from typing import Any
 import numpy as np
 
 import ovjit as ov
+from bench import gpu_layers
 from ovjit.data import digits
 from ovjit.engine import compile_graph
 from ovjit.errors import ModelError
@@ -204,6 +206,21 @@ def check_networks() -> Iterator[tuple[str, bool]]:
             yield f"{name} in {kind}", bool(np.allclose(result, want, rtol=rtol, atol=atol))
 
 
+def check_layers() -> Iterator[tuple[str, bool]]:
+    """Yield (layer, whether the card's results in f16 are the CPU's in f32)."""
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
+    for layer in gpu_layers.small_layers():
+        want = ov.compile_model(layer.model, "CPU", exact)(list(layer.inputs))[0]
+        try:
+            result = run_job(compile_graph(layer.model._graph(), gpu_layers.IN_F16).new_job(), layer.inputs)[
+                0
+            ]
+        except RuntimeError as error:
+            yield f"{layer.name}: {error}", False
+            continue
+        yield layer.name, gpu_layers.is_right(result, want)
+
+
 # --- measurements
 
 
@@ -266,11 +283,25 @@ def measure(seconds: float) -> Iterator[dict[str, Any]]:
         job = compile_graph(model._graph(), {"card": 0, "PERF_COUNT": True}).new_job()
         yield {"what": name, "GB/s": round(moved / kernel_time(job, [x]) / 1e9, 1)}
     yield from measure_products()
+    yield from measure_layers()
     for name, model in networks():
         graph = model._graph()
         shape = list(graph.inputs[0].shape)
         job, x = compile_graph(graph, {"card": 0}).new_job(), np.ones(shape, np.float32)
         yield {"what": name, "us": round(time_of(lambda job=job, x=x: run_job(job, [x]), seconds) * 1e6, 1)}
+
+
+def measure_layers() -> Iterator[dict[str, Any]]:
+    """The time of layers by the card's events, and their rates."""
+    for layer in gpu_layers.layers():
+        job = compile_graph(layer.model._graph(), {**gpu_layers.IN_F16, "PERF_COUNT": True}).new_job()
+        spent = kernel_time(job, layer.inputs, 5, skipped="Convert")
+        row: dict[str, Any] = {"what": layer.name, "us": round(spent * 1e6, 1)}
+        if layer.flops:
+            row["TFLOP/s"] = round(layer.flops / spent / 1e12, 2)
+        if layer.moved:
+            row["GB/s"] = round(layer.moved / spent / 1e9, 1)
+        yield row
 
 
 #: Sizes of products that are measured.
@@ -323,6 +354,7 @@ def measure_torch() -> Iterator[dict[str, Any]]:
             rates[kind] = round(moved / (begin.elapsed_time(end) / 20e3) / 1e9, 1)
         yield {"what": name, **rates}
     yield from measure_torch_products(torch)
+    yield from gpu_layers.measure_torch_layers(torch)
 
 
 def measure_torch_products(torch: Any) -> Iterator[dict[str, Any]]:
@@ -442,6 +474,7 @@ def fill_results(results: dict[str, Any], card: driver.Card, options: argparse.N
         ("operations", check_operations(48)),
         ("products", check_products(5 if options.quick else len(PRODUCTS))),
         ("networks", check_networks()),
+        ("layers", check_layers()),
     ):
         right, failed = 0, list[str]()
         for name, good in checks:

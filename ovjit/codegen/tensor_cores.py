@@ -8,7 +8,8 @@ A fragment is four registers of each lane, an array [4, lanes]: words of 4 bytes
     sums, 16 x 8                  columns 2 t and 2 t + 1 of the rows g and g + 8
 
 `SharedMemory` fails if a kernel reads what has not arrived: a copy whose group was not awaited, or what
-another lane has written without a barrier since. It fails, too, if a lane writes what others may still read.
+another lane has written without a barrier since. It fails, too, if a lane writes what others may still read,
+have written without a barrier since, or to what a copy is on its way.
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ class SharedMemory:
         others = (self.reader[span] != _NOBODY) & (self.reader[span] != lane)
         if others.any():
             raise NotArrived(f"lane {lane} writes byte {address}, which another lane may still read")
+        written = self.writer[span] != _NOBODY
+        if (written & ~self.has_arrived[span]).any():
+            raise NotArrived(f"lane {lane} writes byte {address}, to which a copy is on its way")
+        if (written & ~self.is_seen[span] & (self.writer[span] != lane)).any():
+            raise NotArrived(f"lane {lane} writes byte {address} without a barrier after another lane")
         self.writer[span], self.has_arrived[span], self.is_seen[span] = lane, False, False
         return span
 
@@ -134,6 +140,15 @@ def read_tiles(m: Any, p: int, at: np.ndarray) -> np.ndarray:
     return np.concatenate(rows).reshape(4, m.lanes)
 
 
+def read_turned(m: Any, p: int, at: np.ndarray) -> np.ndarray:
+    """Four tiles of 8 rows of 8 elements of 2 bytes, transposed: lane 8 i + r has the address of row r of
+    tile i, as for `read_tiles`, and receives column lane // 4 of the rows 2 (lane % 4) and one more, of
+    each."""
+    rows = [m.shared.read(_SEVERAL, p + offset, COPIED).view(np.uint16) for offset in at.tolist()]
+    tiles = np.concatenate(rows).reshape(4, 8, 8).swapaxes(1, 2)
+    return np.ascontiguousarray(tiles).view(np.uint32).reshape(4, m.lanes)
+
+
 def _elements(words: np.ndarray, dtype: str) -> np.ndarray:
     """Rows of words as rows of numbers that NumPy multiplies exactly."""
     if dtype == "f32":
@@ -154,6 +169,22 @@ def mma(m: Any, dtype: str, a: np.ndarray, b: np.ndarray, half: int, sums: np.nd
 
 def zero_sums(m: Any, dtype: str) -> np.ndarray:
     return np.zeros((4, m.lanes), np.int32 if dtype[0] in "iu" else np.float32)
+
+
+def part_of_sums(m: Any, dtype: str, sums: np.ndarray, index: int) -> np.ndarray:
+    """Register `index`: column 2 t + index % 2 of the row g, from register 2 on of the row g + 8."""
+    part: np.ndarray = sums[index]
+    return part
+
+
+def join_sums(m: Any, dtype: str, *parts: np.ndarray) -> np.ndarray:
+    return np.stack(parts)
+
+
+def pack_sums(m: Any, dtype: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Two fragments of sums, of 8 columns each, as rows of 16 elements of 2 bytes for `mma`."""
+    elements = np.concatenate([first, second]).astype(numpy_dtype(dtype)).view(np.uint16).astype(np.uint32)
+    return elements[0::2] | elements[1::2] << np.uint32(16)
 
 
 def share_sums(m: Any, dtype: str, p: int, at: np.ndarray, sums: np.ndarray, step: int) -> None:

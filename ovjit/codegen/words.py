@@ -36,16 +36,16 @@ __all__ = [
     "Each", "Ptr", "SIZE", "Table", "Tensor", "VL", "Word", "absolute", "add_pairs", "applied",
     "await_copies", "bits", "blend", "boolean", "cast", "ceil", "chunk", "commit_copies", "const",
     "copy_async", "count_of", "dot_bytes", "dot_halves", "dot_pairs", "dot_signed", "erf", "evens", "exp",
-    "exp_below_zero", "f32", "f64", "finish", "floor", "fma", "gather", "hadd", "halves_high",
-    "halves_low", "hand", "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf", "items", "lane",
-    "lane_numbers", "ld", "libm_cos", "libm_exp", "libm_log", "libm_sin", "load", "loadm", "log",
-    "look_up", "maximum", "minimum", "mma", "not_below", "now", "permute", "placed", "prefetch",
-    "prefetch_l2", "read_shared", "read_tiles", "registers", "rint", "scatter", "scratch", "select",
-    "share", "share_sums", "shared_memory", "shr_halves", "sigmoid", "splat", "spread", "sqrt", "st",
-    "static_range", "store", "storem", "strided", "strided_store", "sum_pairs", "take", "tanh", "thirds",
-    "tile_begin", "tile_end", "tile_load", "tile_multiply", "tile_store", "trunc", "trunc_int",
-    "turned_pairs", "u16", "u32", "u8", "udiv", "urem", "vectors", "warp_barrier", "whole", "zero_sums",
-    "zip_bytes_high", "zip_bytes_low", "zip_halves_high", "zip_halves_low",
+    "exp_below_zero", "f32", "f64", "finish", "floor", "fma", "gather", "hadd", "halves_high", "halves_low",
+    "hand", "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf", "items", "join_sums", "lane",
+    "lane_numbers", "ld", "libm_cos", "libm_exp", "libm_log", "libm_sin", "load", "loadm", "log", "look_up",
+    "maximum", "minimum", "mma", "not_below", "now", "pack_sums", "part_of_sums", "permute", "placed",
+    "prefetch", "prefetch_l2", "read_shared", "read_tiles", "read_turned", "registers", "rint", "scatter",
+    "scratch", "select", "share", "share_sums", "shared_memory", "shr_halves", "sigmoid", "splat", "spread",
+    "sqrt", "st", "static_range", "store", "storem", "strided", "strided_store", "sum_pairs", "take",
+    "tanh", "thirds", "tile_begin", "tile_end", "tile_load", "tile_multiply", "tile_store", "trunc",
+    "trunc_int", "turned_pairs", "u16", "u32", "u8", "udiv", "urem", "vectors", "warp_barrier", "whole",
+    "zero_sums", "zip_bytes_high", "zip_bytes_low", "zip_halves_high", "zip_halves_low",
 ]  # fmt: skip
 
 inf = float("inf")
@@ -292,6 +292,12 @@ mma = word("mma_T(W, W, n, A) -> A", tensor_cores.mma)
 zero_sums = word("zero_sums_T() -> A", tensor_cores.zero_sums)
 share_sums = word("share_sums_T(p, I, A, n)", tensor_cores.share_sums)
 read_shared = word("read_shared_T(p) -> V", tensor_cores.read_shared)
+# one register of sums; sums of four registers; two fragments of sums as rows of the next product; a fragment
+# of columns from tiles whose rows lie along the depth
+part_of_sums = word("part_of_sums_T(A, n) -> V", tensor_cores.part_of_sums)
+join_sums = word("join_sums_T(V, V, V, V) -> A", tensor_cores.join_sums)
+pack_sums = word("pack_sums_T(A, A) -> W", tensor_cores.pack_sums)
+read_turned = word("read_turned(p, I) -> W", tensor_cores.read_turned)
 
 # element types
 f32, f64, i16, i32, i64, u8, u16, u32 = "f32", "f64", "i16", "i32", "i64", "u8", "u16", "u32"

@@ -368,6 +368,7 @@ class DeviceJob(Job):
                 self._run_host(stop)
             first = stop + 1
         pinned = self._download_outputs(state)
+        self._download_written(state, table)
         if self._check_errors(state, table):
             for i, memory in pinned.items():
                 array = self.outputs[i]
@@ -402,6 +403,15 @@ class DeviceJob(Job):
             else:
                 state.card.download(array.reshape(-1).view(np.uint8), address, state.stream)
         return pinned
+
+    def _download_written(self, state: DeviceState, table: Table) -> None:
+        """Start the copies of inputs that steps have written, such as paged caches."""
+        for i in table.plan.written:
+            array = self.inputs[i]
+            assert array is not None
+            if i not in self.remote and array.nbytes:
+                address = int(state.addresses[FIRST_IO + i])
+                state.card.download(array.reshape(-1).view(np.uint8), address, state.stream)
 
     def _check_errors(self, state: DeviceState, table: Table) -> bool:
         """Wait for the stream. False if a kernel has reported an error, which becomes the job's."""

@@ -314,6 +314,7 @@ class Planner(ValueViews):
         work = sum(s.flops + s.bytes for s in self.steps if s.control is None)  # bodies have their own plans
         plan.parallel = work > PARALLEL_WORK
         plan.output_shapes = [self.shape(v) for v in self.outputs]
+        plan.written = tuple(sorted(buffer.base - FIRST_IO for buffer in self.written_inputs))
         return plan
 
     def _piece(self, pointer: Ptr) -> tuple[int, int, int]:

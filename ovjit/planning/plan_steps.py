@@ -91,7 +91,7 @@ class Plan:
     __slots__ = (
         "address", "addresses", "arena", "arena_size", "block", "chunks", "composite", "cut", "data",
         "figures", "input_shapes", "memory", "output_shapes", "parallel", "pieces", "rows", "scratch_offset",
-        "scratch_size", "steps", "probes", "trace", "types", "numbers", "words",
+        "scratch_size", "steps", "probes", "trace", "types", "numbers", "words", "written",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -106,6 +106,7 @@ class Plan:
         self.parallel = False
         self.input_shapes: tuple[tuple[int, ...], ...] = ()
         self.output_shapes: list[tuple[int, ...]] = []
+        self.written: tuple[int, ...] = ()  # inputs that steps write, of plans for cards
         self.cut: Any = None  # a `planning.partition.Cut` if the graph has a graph break
         self.composite: Any = None  # the object that runs instead of steps
         # of a watched program: when each group is done, and the types and known values of all values

@@ -229,12 +229,20 @@ def _check_chunks(
     return {id(buffer) for read, _ in parts for buffer, _ in read}
 
 
+def _shares_bytes(one: View, other: View) -> bool:
+    """True if views of one buffer have a byte in common: parts of a concatenation's pixels may lie between
+    each other."""
+    is_of_one = np.zeros(max(one.reach[1], other.reach[1]), bool)
+    _entries_of(is_of_one[one.offset :], one, one.shape)[...] = True
+    return bool(_entries_of(is_of_one[other.offset :], other, other.shape).any())
+
+
 def _check_in_place(reads: Sequence[View], writes: Sequence[View], name: str) -> None:
     for view in writes:
         for other in reads:
             if other.buffer is view.buffer and (other.offset, other.shape) != (view.offset, view.shape):
                 low, high = max(view.reach[0], other.reach[0]), min(view.reach[1], other.reach[1])
-                if low < high:
+                if low < high and _shares_bytes(view, other):
                     raise OvjitError(
                         f"internal error: chunks of {name} overwrite bytes that other chunks read"
                     )

@@ -70,6 +70,8 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
     if not computed:
         return graph
     computed -= _angles(graph)
+    if low == "f16":
+        computed = {n for n in computed if not any(map(_is_beyond_f16, n.inputs[: n.op.multiplied]))}
     caches = _find_inputs_and_caches(graph, context.options.caches)
     lowered = _choose(graph, computed, caches, low)
     if low not in float_types(context.target):
@@ -218,9 +220,33 @@ def _choose(graph: Graph, computed: set[Node], inputs: set[Value], low: str) -> 
     return lowered
 
 
+#: The smallest number that f16 rounds to infinity, and elements of constants that are compared at a time.
+_BEYOND_F16, _COMPARED = 65520.0, 1 << 22
+
+
+def _is_beyond_f16(value: Value) -> bool:
+    """True for an f32 constant with a finite element that f16 rounds to infinity."""
+    stored = value.stored
+    if value.dtype != "f32" or not isinstance(stored, np.ndarray | Converted):
+        return False
+    source = stored.source if isinstance(stored, Converted) else stored
+    if source.dtype == np.float16 or source.dtype.itemsize == 1:
+        return False
+    elements = source.reshape(-1)
+    for at in range(0, elements.size, _COMPARED):
+        part = elements[at : at + _COMPARED]
+        part = stored.convert(part) if isinstance(stored, Converted) else part
+        size = np.maximum(np.fmax.reduce(part), -np.fmin.reduce(part))
+        if size >= _BEYOND_F16 and (np.isfinite(part) & (np.abs(part) >= _BEYOND_F16)).any():
+            return True
+    return False
+
+
 def _exceeds_range(node: Node, low: str) -> bool:
-    """True if a constant of one element is infinite or zero in the type `low` only: x / (y + 1e-15) would be
-    0 / 0 in f16."""
+    """True if a constant of one element is infinite or zero in the type `low` only, or one of several
+    elements is infinite in f16 only: x / (y + 1e-15) would be 0 / 0 in f16."""
+    if low == "f16" and any(map(_is_beyond_f16, node.inputs)):
+        return True
     constants = (v.stored for v in node.inputs if v.dtype == "f32")
     numbers = [c.reshape(-1) for c in constants if isinstance(c, np.ndarray) and c.size == 1]
     rounded = [cast(number, numpy_dtype(low)).astype(np.float32) for number in numbers]

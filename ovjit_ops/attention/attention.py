@@ -185,7 +185,7 @@ def _infer(query, key, value, attention_mask, scale, sink, causal):
 @op(
     "ScaledDotProductAttention", opset=13, types=REALS, native=float_types, multiplied=3, ulp=16,
     builder={"": "scaled_dot_product_attention"}, absent={"attention_mask": (0, 0)},
-    rules=[recognize_attention], rules_for=["Softmax"], lower=".cpu_attention:Attention.of",
+    rules=[recognize_attention], rules_for=["Softmax"], lower=".choose_lowering:lower_attention",
 )  # fmt: skip
 class ScaledDotProductAttention:
     """softmax(scale query key^T + mask) value, with the scale 1 / sqrt(E) unless given.

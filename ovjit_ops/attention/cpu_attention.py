@@ -71,22 +71,30 @@ class Attention(Lowering):
     takes = (*[("f32", "bf16", "f16")] * 3, ("f32",))
     ranks = (range(DIMS + 3),)
 
-    def set_up(self) -> None:
+    def name_inputs(self) -> dict[str, Any]:
+        """Set the inputs by name and the kernel of few rows. Returns the constants that all kernels have."""
         self.causal = bool(self.node.attrs["causal"])
         self.cap = self.node.attrs.get("cap")
         named = dict(zip(("q", "k", "v", "mask", "scale", "sink"), self.node.inputs, strict=False))
         if "mask" in named and _is_zero(named["mask"].constant):
             del named["mask"]  # a zero that only precedes the input `scale`
         self.named = named
-        elem, out, sink = named["q"].dtype, self.out.dtype, "sink" in named
+        #: "k" or "v" -> the form of its rows of bytes, if it has one
+        self.rows = {n: ByteRows(**v.node.attrs) for n, v in named.items() if n in "kv" and _is_of_bytes(v)}
+        ways = {
+            "out": self.out.dtype, "causal": self.causal, "sinks": "sink" in named,
+            "capped": self.cap is not None,
+        }  # fmt: skip
+        self.row_kernel = _rows_kernel(self.target, named, self.rows, ways)
+        return ways
+
+    def set_up(self) -> None:
+        ways = self.name_inputs()
+        named, elem, out = self.named, self.named["q"].dtype, self.out.dtype
         form = find_format(elem, elem, self.target)
         if form is None:
             raise NotNative
         self.form = form = matrix_format(form, self.target)
-        #: "k" or "v" -> the form of its rows of bytes, if it has one
-        self.rows = {n: ByteRows(**v.node.attrs) for n, v in named.items() if n in "kv" and _is_of_bytes(v)}
-        ways = {"out": out, "causal": self.causal, "sinks": sink, "capped": self.cap is not None}
-        self.row_kernel = _rows_kernel(self.target, named, self.rows, ways)
         #: Rows of a tile, and columns of a block.
         self.tall, self.columns = tile_heights(self.target, form)[0], COLUMNS
         if form.on_unit:

@@ -49,6 +49,8 @@ class PagedAttention(Lowering):
         dtype = self.named["query"].dtype
         if any(self.named[n].dtype != dtype for n in ("key", "value")):
             raise NotNative
+        if self.target.is_gpu and any(map(self.has, ("rotated_block_indices", "qq_bias"))):
+            raise NotNative  # a CUDA graph goes on behind a guard that has found invalid indices
         kinds = {"kind": self.keys.kind, "vkind": self.values.kind}
         ways: dict[str, Any] = {
             "sloped": self.has("alibi_slopes"), "paired": self.has("qq_bias"),
@@ -72,7 +74,7 @@ class PagedAttention(Lowering):
         self.tiles = None
         unit = unit_format(attrs["precision"], self.target)
         self.on_unit = unit is not None
-        tiled = not self.keys.tokens % self.lanes
+        tiled = not self.keys.tokens % self.lanes and not self.target.is_gpu  # which has no tiles
         scoring = {"T": dtype, "kind": self.keys.kind, **ways, "rounded": tiled and self.on_unit}
         self.scores = paged_scores(**scoring) if summed else None
         if tiled:

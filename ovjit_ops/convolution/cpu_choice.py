@@ -26,6 +26,10 @@ def lower_convolution(group: Group) -> Lowering | None:
     anchor = group.node
     data, filters = anchor.inputs
     constant, target = filters.constant, group.context.target
+    if target.is_gpu:
+        from ovjit_ops.convolution.gpu_choice import lower_on_gpu
+
+        return lower_on_gpu(group)
     if 0 in filters.shape or len(data.shape) not in (3, 4, 5) or tile_format(data, filters, target) is None:
         return Direct.of(group)
     if len(data.shape) == 5:

@@ -137,6 +137,34 @@ def load_operands(o, p, q, r, p_n, q_n, r_n, count, *, first, second, third):
         o[3] = gather[third](r, r_n, count)
 
 
+@inline
+def store_tile(
+    c, o, at, shared, y, p, q, r, row, column, py, pp, pq, pr, *, T, sums, out, rows, columns, body, first,
+    second, third,
+):  # fmt: skip
+    """Store a tile of sums, with the epilogue applied, by way of the shared memory, once all copies to it
+    have arrived."""
+    await_copies(0)
+    for i in static_range(rows // PIECE):
+        warp_barrier()
+        for j, h in np.ndindex(columns // PIECE, 2):
+            share_sums[T](shared + (j * 2 + h) * 32, at["sums"], c[i, j, h], 8 * (columns * 4 + GAP))
+        warp_barrier()
+        for k in range(min(PIECE, y.size.m - row - i * PIECE)):
+            line_of = i * PIECE + k
+            for v in static_range(columns // LANES):
+                count = y.size.n - column - v * LANES
+                load_operands(
+                    o, p.at(pp, m=line_of, n=v * LANES), q.at(pq, m=line_of, n=v * LANES),
+                    r.at(pr, m=line_of, n=v * LANES), p.stride.n, q.stride.n, r.stride.n, count,
+                )  # fmt: skip
+                total = read_shared[sums](shared + k * (columns * 4 + GAP) + v * LANES * 4)
+                if body:
+                    total = applied(body, total, *o)
+                spaced(y.at(py, m=line_of, n=v * LANES), y.stride.n, total, count, out)
+    warp_barrier()
+
+
 @kernel(
     over="... m/rows n/columns", a="... m ka", b="... n kb", y="... m n", p="... m n", q="... m n",
     r="... m n",
@@ -166,25 +194,7 @@ def tensor_product(
             ahead = s + stages - 1
             into = shared + ahead % stages * ((rows + columns) * STEP)
             fetch(x, at, pa + ahead * STEP, pb + ahead * STEP, into, max(depth - ahead * STEP, 0))
-        await_copies(0)
-        for i in static_range(rows // PIECE):
-            warp_barrier()
-            for j, h in np.ndindex(columns // PIECE, 2):
-                share_sums[T](shared + (j * 2 + h) * 32, at["sums"], c[i, j, h], 8 * (columns * 4 + GAP))
-            warp_barrier()
-            for k in range(min(PIECE, y.size.m - row - i * PIECE)):
-                line_of = i * PIECE + k
-                for v in static_range(columns // LANES):
-                    count = y.size.n - column - v * LANES
-                    load_operands(
-                        o, p.at(pp, m=line_of, n=v * LANES), q.at(pq, m=line_of, n=v * LANES),
-                        r.at(pr, m=line_of, n=v * LANES), p.stride.n, q.stride.n, r.stride.n, count,
-                    )  # fmt: skip
-                    total = read_shared[sums](shared + k * (columns * 4 + GAP) + v * LANES * 4)
-                    if body:
-                        total = applied(body, total, *o)
-                    spaced(y.at(py, m=line_of, n=v * LANES), y.stride.n, total, count, out)
-        warp_barrier()
+        store_tile(c, o, at, shared, y, p, q, r, row, column, py, pp, pq, pr)
 
 
 @kernel(
@@ -323,7 +333,7 @@ class TensorProduct(Lowering):
         (m, k), n = a.shape[-2:], b.shape[-2]
         batch, size = y.shape[:-2], a.itemsize
         operands = [planner.view(v).expand(y.shape) for v in self.operands]
-        operands += [y] * (OPERANDS - len(operands))
+        operands += [no_operand(b, y.shape)] * (OPERANDS - len(operands))
         tensors = {name: view.expand((*batch, *view.shape[-2:])) for name, view in (("a", a), ("b", b))}
         tensors |= dict(zip(("y", "p", "q", "r"), (y, *operands), strict=True))
         flops = 2.0 * product(batch) * m * n * k
@@ -387,6 +397,11 @@ class HalfProduct(Lowering):
             planner, self.kernel, {**tensors, "y": y.as_shape((*batch, m, n))}, ("y",),
             work=k * ITEM_ROWS * lanes, flops=2.0 * product(batch) * m * n * k, width=lanes, rows=ITEM_ROWS,
         )  # fmt: skip
+
+
+def no_operand(view: View, shape: Sequence[int]) -> View:
+    """A view of this shape for an operand that a kernel does not have: an element that it reads anyway."""
+    return View(view.buffer, tuple(shape), (0,) * len(shape), view.itemsize, view.offset)
 
 
 def _transpose(array: np.ndarray, turn: bool) -> np.ndarray:

@@ -36,6 +36,10 @@ SHAPES = {"x": "BTQ", "h": "BDH", "c": "BDH", "l": "B", "r": "DGH", "b": "DH", "
 
 
 def _lower(group: Any) -> Any:
+    if group.context.target.is_gpu:
+        from ovjit_ops.recurrent.gpu_recurrent import GpuRecurrentSteps
+
+        return GpuRecurrentSteps.of(group)
     from ovjit_ops.recurrent.cpu_recurrent import RecurrentSteps
 
     return RecurrentSteps.of(group)

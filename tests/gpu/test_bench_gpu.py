@@ -12,6 +12,7 @@ import pytest
 
 import ovjit as ov
 from bench import gpu as bench
+from bench import gpu_layers
 from ovjit.gpu import driver
 from tests.support.fake_cuda import FakeCuda, install
 
@@ -100,6 +101,21 @@ def test_products_are_checked(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -
     assert not all(dict(bench.check_products(4)).values())
 
 
+def test_layers_are_checked_and_measured(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = gpu_layers.make_attention
+    small = [make(1, 2, 1, 5, 6, 16, True), gpu_layers.make_recurrent("lstm", 1, 2, 4, 5)]
+    small.append(gpu_layers.make_convolution(1, 8, 4, 16, 3, 1, False))
+    monkeypatch.setattr(gpu_layers, "small_layers", lambda: iter(small))
+    monkeypatch.setattr(gpu_layers, "layers", lambda: iter(small))
+    rows = dict(bench.check_layers())
+    assert len(rows) == 3 and all(rows.values()), rows
+    attention, recurrent, _ = bench.measure_layers()
+    assert attention.keys() == {"what", "us", "TFLOP/s", "GB/s"} and "GB/s" not in recurrent
+    run_job = bench.run_job
+    monkeypatch.setattr(bench, "run_job", lambda *a: [result + 0.1 for result in run_job(*a)])
+    assert not any(dict(bench.check_layers()).values())
+
+
 def test_products_are_measured(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "MEASURED", ((2, 8, 16), (17, 8, 16)))
     few, many = bench.measure_products()
@@ -128,6 +144,7 @@ def test_results_become_a_page(
     monkeypatch.setattr(bench, "check_operations", lambda *_: iter([("Relu-1", True)]))
     monkeypatch.setattr(bench, "check_products", lambda *_: iter([("1 x 40 x 96 in f16", True)]))
     monkeypatch.setattr(bench, "check_networks", lambda: iter([("digits", True)]))
+    monkeypatch.setattr(bench, "check_layers", lambda: iter([("attention", True)]))
     monkeypatch.setattr(bench, "time_of", lambda run, _: 1e-5 + 0 * np.size(run()))
     results, page = tmp_path / "gpu.json", tmp_path / "gpu.md"
     assert bench.main(["--quick", "--json", str(results)]) == 1

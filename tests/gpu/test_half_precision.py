@@ -17,6 +17,7 @@ from ovjit.compiler.options import Context, Options
 from ovjit.compiler.pass_pipeline import run_passes
 from ovjit.engine import compile_graph
 from ovjit.gpu import driver
+from ovjit.graph.converted import Converted
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import all_ops, find_op
 from tests.support.fake_cuda import FakeCuda, install
@@ -186,6 +187,44 @@ def test_sums_with_what_f16_does_not_have_are_f32(number: float, kinds: str) -> 
         b.finish([b.add("MatMul", [y, w]).output]), Context(TARGETS["cuda"], Options(precision="f16"))
     )
     assert dict(element_types(lowered))["Maximum"] == kinds
+
+
+@pytest.mark.parametrize("largest, kind, low", [
+    (65519.0, "f16", "f16"), (65520.0, "f32", "f16"), (-1e30, "f32", "f16"), (np.inf, "f16", "f16"),
+    (1e30, "bf16", "bf16"),
+])  # fmt: skip
+@pytest.mark.parametrize("through", [None, "bf16"])
+def test_weights_beyond_f16_are_f32(largest: float, kind: str, low: str, through: str | None) -> None:
+    rng = np.random.default_rng(SEED)
+    weights = rng.standard_normal((256, 256)).astype(np.float32)
+    weights[3, 5], weights[4, 4] = largest, -np.inf
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (4, 256), "element_type": "f32"}).output
+    if through and largest != 65519.0:  # which bf16 rounds to 65536
+        w = b.constant(Converted(weights.astype(TYPES["bf16"]), [np.dtype(np.float32)]), "f32")
+    else:
+        w = b.constant(weights)
+    eye = b.constant(np.eye(256, dtype=np.float32))
+    y = b.add("Relu", [b.add("MatMul", [x, w]).output]).output
+    graph = b.finish([b.add("MatMul", [y, eye]).output])
+    lowered = run_passes(graph, Context(TARGETS["cuda"], Options(precision=low)))
+    factors = [n.inputs[1].dtype for n in lowered.nodes if n.op.name == "MatMul"]
+    assert factors == [kind, low]
+
+
+@pytest.mark.parametrize("largest, kind", [(1e4, "f16"), (1e6, "f32")])
+def test_sums_with_arrays_beyond_f16_are_f32(largest: float, kind: str) -> None:
+    b, rng = Builder(), np.random.default_rng(SEED)
+    x = b.add("Parameter", (), {"shape": (4, 16), "element_type": "f32"}).output
+    w, bias = (b.constant(rng.standard_normal(n).astype(np.float32)) for n in ((16, 16), (16,)))
+    far = np.zeros(16, np.float32)
+    far[3] = largest
+    y = b.add(
+        "Maximum", [b.add("Add", [b.add("MatMul", [x, w]).output, bias]).output, b.constant(far)]
+    ).output
+    graph = b.finish([b.add("MatMul", [y, w]).output])
+    lowered = run_passes(graph, Context(TARGETS["cuda"], Options(precision="f16")))
+    assert dict(element_types(lowered))["Maximum"] == kind
 
 
 def test_a_quotient_of_zeros_and_an_epsilon(cuda: FakeCuda) -> None:

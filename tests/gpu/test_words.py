@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from ovjit.codegen.gpu.library import namespace
 from ovjit.codegen.gpu.ptx import compile_ptx
-from ovjit.codegen.gpu.words import BODIES, WARP, namespace
+from ovjit.codegen.gpu.words import BODIES, WARP
 from ovjit.codegen.words import WORDS
 from ovjit.errors import UnsupportedError
 from tests.support.sweeps import in_turn

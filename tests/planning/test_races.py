@@ -20,10 +20,10 @@ from ovjit.errors import OvjitError
 from ovjit.execution.executable import Executable
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import Op
-from ovjit.planning import chunks, plan, plan_steps
+from ovjit.planning import chunks, plan, plan_steps, races
 from ovjit.planning.plan import Planner
 from ovjit.planning.touches import Piece, Rows, Trace
-from ovjit.planning.views import ARENA, Layout
+from ovjit.planning.views import ARENA, Buffer, Layout, View
 from ovjit.tiles import lowering, sharing
 from tests.support.compiled import program_of
 from tests.support.op_samples import graph_of, native_ops
@@ -384,3 +384,15 @@ def test_halos_are_cleared_beside_the_step_that_fills_them() -> None:
     first = [step.goes_on for step in made.steps]
     assert any(first) and not first[-1]
     assert all(step.kernel.name == "clear_gaps" for step in made.steps if step.goes_on)
+
+
+@pytest.mark.parametrize("offset, meets", [(8, False), (4, True), (0, True)])
+def test_parts_of_a_concatenation_lie_between_each_other(offset: int, meets: bool) -> None:
+    """A step may write channels of pixels whose other channels it reads, but not channels that it reads."""
+    buffer = Buffer(64)
+    written, read = View(buffer, (4, 2), (16, 4), 4, 0), View(buffer, (3, 2), (16, 4), 4, offset)
+    if meets:
+        with pytest.raises(OvjitError, match="overwrite bytes that other chunks read"):
+            races._check_in_place([read], [written], "a step")
+    else:
+        races._check_in_place([read], [written], "a step")

@@ -58,6 +58,11 @@ def _read_tiles(arguments: np.ndarray) -> np.ndarray:
     return np.frombuffer(b"".join(rows), np.uint32).reshape(4, WARP)
 
 
+def _read_turned(arguments: np.ndarray) -> np.ndarray:
+    tiles = _read_tiles(arguments).view(np.uint16).reshape(4, 8, 8).swapaxes(1, 2)
+    return np.ascontiguousarray(tiles).view(np.uint32).reshape(4, WARP)
+
+
 def _mma(kind: str, arguments: np.ndarray) -> np.ndarray:
     words = np.ascontiguousarray(arguments.T.astype(np.uint32))
     sums = words[6:].view(np.int32 if kind[0] in "iu" else np.float32)
@@ -87,6 +92,7 @@ class Warp:
         self._define("cp.async.commit.group", lambda: None, None)
         self._define("cp.async.wait.group", lambda count: None, None, i32)
         collectives = {"ldmatrix.sync.aligned.m8n8.x4.b16.p3": _read_tiles}
+        collectives["ldmatrix.sync.aligned.m8n8.x4.trans.b16.p3"] = _read_turned
         collectives |= {f"mma.m16n8{name}": functools.partial(_mma, kind) for name, kind in _PRODUCTS.items()}
         self._results: np.ndarray = np.zeros(0)
         for name, meaning in collectives.items():

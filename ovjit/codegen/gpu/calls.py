@@ -1,10 +1,10 @@
-"""Calls of LLVM's intrinsics, and the number of a thread's lane."""
+"""Calls of LLVM's intrinsics, the number of a thread's lane, and numbers of 16 bits."""
 
 from __future__ import annotations
 
 import llvmlite.ir as ir
 
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_I16, _I32, _I64 = (ir.IntType(n) for n in (16, 32, 64))
 
 
 def call(b: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
@@ -22,3 +22,12 @@ def lane_number(b: ir.IRBuilder, bits: int = 32) -> ir.Value:
         by_bits[32] = call(b, "llvm.nvvm.read.ptx.sreg.laneid", _I32)
         by_bits[64] = b.zext(by_bits[32], _I64)
     return by_bits[bits]
+
+
+def to_bf16(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """The bits of an f32 as bf16, rounded to nearest even; a NaN stays one."""
+    bits = b.bitcast(value, _I32)
+    odd = b.and_(b.lshr(bits, _I32(16)), _I32(1))
+    rounded = b.lshr(b.add(b.add(bits, _I32(0x7FFF)), odd), _I32(16))
+    quiet = b.or_(b.lshr(bits, _I32(16)), _I32(0x40))
+    return b.trunc(b.select(b.fcmp_unordered("uno", value, value), quiet, rounded), _I16)

@@ -30,7 +30,8 @@ from ovjit.codegen.cpu.printing import Module
 from ovjit.codegen.cpu.reading import read
 from ovjit.codegen.cpu.targets import TARGETS, Target
 from ovjit.codegen.gpu.barriers import with_barriers
-from ovjit.codegen.gpu.words import WARP, namespace
+from ovjit.codegen.gpu.library import namespace
+from ovjit.codegen.gpu.words import WARP
 
 TRIPLE = "nvptx64-nvidia-cuda"
 #: The version of PTX, as a feature of LLVM's target.

@@ -11,11 +11,11 @@ from typing import Any
 import llvmlite.ir as ir
 
 from ovjit.codegen.cpu.vector_types import scalar_ir
-from ovjit.codegen.gpu.calls import call, lane_number
+from ovjit.codegen.gpu.calls import call, lane_number, to_bf16
 from ovjit.codegen.tensor_cores import MOST_SHARED, WARPS
 
-_I8, _I32, _I64 = (ir.IntType(n) for n in (8, 32, 64))
-_F32, _HALVES, _VOID = ir.FloatType(), ir.VectorType(ir.HalfType(), 2), ir.VoidType()
+_I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (8, 16, 32, 64))
+_F16, _F32, _HALVES, _VOID = ir.HalfType(), ir.FloatType(), ir.VectorType(ir.HalfType(), 2), ir.VoidType()
 #: Element type -> instruction of m16n8, and the type of a word of its factors.
 _PRODUCTS = {
     "f16": ("k16.row.col.f32.f32", _HALVES), "bf16": ("k16.row.col.bf16", _I32),
@@ -42,13 +42,17 @@ def _offset(b: ir.IRBuilder, base: ir.Value, lanes: ir.Value) -> ir.Value:
     return b.add(base, lanes if lanes.type == _I64 else b.zext(lanes, _I64))
 
 
+def _vector(b: ir.IRBuilder, parts: list[ir.Value]) -> ir.Value:
+    """Four registers as a vector."""
+    result: ir.Value = ir.Constant(ir.VectorType(parts[0].type, 4), ir.Undefined)
+    for i, part in enumerate(parts):
+        result = b.insert_element(result, part, _I32(i))
+    return result
+
+
 def _join(b: ir.IRBuilder, parts: ir.Value) -> ir.Value:
     """The four registers of a structure as a vector."""
-    kind = ir.VectorType(parts.type.elements[0], 4)
-    result: ir.Value = ir.Constant(kind, ir.Undefined)
-    for i in range(4):
-        result = b.insert_element(result, b.extract_value(parts, i), _I32(i))
-    return result
+    return _vector(b, [b.extract_value(parts, i) for i in range(4)])
 
 
 def _parts(b: ir.IRBuilder, vector: ir.Value, first: int = 0, count: int = 4) -> list[ir.Value]:
@@ -73,10 +77,10 @@ def _copy_async(
     call(b, "llvm.nvvm.cp.async.ca.shared.global.16.s", _VOID, *pointers, sizes)
 
 
-def _read_tiles(b: ir.IRBuilder, p: ir.Value, at: ir.Value) -> ir.Value:
+def _read_tiles(form: str) -> Callable[..., ir.Value]:
     four = ir.LiteralStructType([_I32] * 4)
-    name = "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.b16.p3"
-    return _join(b, call(b, name, four, _shared_pointer(b, _offset(b, p, at))))
+    name = f"llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4{form}.b16.p3"
+    return lambda b, p, at: _join(b, call(b, name, four, _shared_pointer(b, _offset(b, p, at))))
 
 
 def _mma(elem: str) -> Callable[..., ir.Value]:
@@ -108,6 +112,22 @@ def _share_sums(elem: str) -> Callable[..., None]:
     return body
 
 
+def _part_of_sums(b: ir.IRBuilder, sums: ir.Value, index: ir.Value) -> ir.Value:
+    return b.extract_element(sums, _I32(index.constant))
+
+
+def _pack_sums(elem: str) -> Callable[..., ir.Value]:
+    def to_bits(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
+        return to_bf16(b, value) if elem == "bf16" else b.bitcast(b.fptrunc(value, _F16), _I16)
+
+    def body(b: ir.IRBuilder, first: ir.Value, second: ir.Value) -> ir.Value:
+        elements = [b.zext(to_bits(b, part), _I32) for sums in (first, second) for part in _parts(b, sums)]
+        pairs = zip(elements[0::2], elements[1::2], strict=True)
+        return _vector(b, [b.or_(low, b.shl(high, _I32(16))) for low, high in pairs])
+
+    return body
+
+
 def _read_shared(elem: str) -> Callable[..., ir.Value]:
     kind = scalar_ir(elem)
     return lambda b, p: b.load(
@@ -134,7 +154,9 @@ def _lane_numbers(elem: str) -> Callable[..., ir.Value]:
 #: Word -> its code generator, as in `ovjit.codegen.gpu.words`.
 BODIES: dict[str, Any] = {
     "shared_memory": _shared_memory, "copy_async": _copy_async, "await_copies": _await_copies,
-    "commit_copies": _no_arguments("llvm.nvvm.cp.async.commit.group"), "read_tiles": _read_tiles,
+    "commit_copies": _no_arguments("llvm.nvvm.cp.async.commit.group"), "read_tiles": _read_tiles(""),
+    "read_turned": _read_tiles(".trans"), "part_of_sums_T": lambda elem: _part_of_sums,
+    "join_sums_T": lambda elem: lambda b, *parts: _vector(b, list(parts)), "pack_sums_T": _pack_sums,
     "mma_T": _mma, "zero_sums_T": _zero_sums, "share_sums_T": _share_sums, "read_shared_T": _read_shared,
     "lane_numbers_T": _lane_numbers,
 }  # fmt: skip

@@ -1,7 +1,8 @@
 """The words of kernels as LLVM code for one thread of a warp.
 
-`ovjit.codegen.words` declares them. `namespace(lanes)` has the names that a kernel's source may use, as that
-of `ovjit.codegen.cpu.vector` for CPUs. A vector is a scalar here: the element of this thread's lane.
+`ovjit.codegen.words` declares them. `Namespace` has the names that a kernel's source may use, as that of
+`ovjit.codegen.cpu.vector` for CPUs; `library` adds functions of the C library. A vector is a scalar here:
+the element of this thread's lane.
 Addresses are in global memory.
 
 What one lane stores and another one loads needs a barrier of the warp between: see `barriers`. `st` has one
@@ -23,7 +24,7 @@ from ovjit.codegen.cpu.types import Intrinsic, signature
 from ovjit.codegen.cpu.vector_types import INTS, REGISTER_TYPE, SIZE, Vec, scalar_ir
 from ovjit.codegen.gpu import tensor_cores
 from ovjit.codegen.gpu.barriers import BARRIER
-from ovjit.codegen.gpu.calls import call, lane_number
+from ovjit.codegen.gpu.calls import call, lane_number, to_bf16
 from ovjit.codegen.words import Declared, find
 from ovjit.errors import UnsupportedError
 
@@ -84,12 +85,8 @@ def _from_memory(b: ir.IRBuilder, value: ir.Value, elem: str) -> ir.Value:
 def _to_memory(b: ir.IRBuilder, value: ir.Value, elem: str) -> ir.Value:
     if elem == "f16":
         return b.fptrunc(value, _F16)
-    if elem == "bf16":  # rounded to nearest even; a NaN stays one
-        bits = b.bitcast(value, _I32)
-        odd = b.and_(b.lshr(bits, _I32(16)), _I32(1))
-        rounded = b.lshr(b.add(b.add(bits, _I32(0x7FFF)), odd), _I32(16))
-        quiet = b.or_(b.lshr(bits, _I32(16)), _I32(0x40))
-        return b.trunc(b.select(b.fcmp_unordered("uno", value, value), quiet, rounded), _I16)
+    if elem == "bf16":
+        return to_bf16(b, value)
     return b.zext(value, _I8) if elem == "boolean" else value
 
 
@@ -434,10 +431,3 @@ class Namespace(dict[str, Intrinsic]):
 _TYPES: dict[str, Any] = {
     **simd._NUMBERS, "I": lane_type("i32"), "L": lane_type("i64"), "W": fragment_type("i32"),
 }  # fmt: skip
-
-
-@functools.cache
-def namespace(lanes: int = WARP) -> Namespace:
-    """The words of kernels for vectors of a warp."""
-    assert lanes == WARP, lanes
-    return Namespace()

@@ -1,0 +1,113 @@
+"""Attention on GPUs: on tensor cores, or a row at a time by dot products.
+
+Tensor cores multiply f16 and bf16, of up to 160 elements a head in rows of a multiple of 16 bytes. Other
+types, f32, and keys and values as bytes are computed as few rows on CPUs are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensor_cores import MOST_SHARED
+from ovjit.graph.dtypes import FLOATS, HALVES
+from ovjit.graph.graph import Value
+from ovjit.planning.copies import fill_kernel, plan_fill
+from ovjit.planning.launch import launch
+from ovjit.planning.plan import Planner, ceil_div, element_size
+from ovjit.planning.views import FIRST_IO, Layout, View, product
+from ovjit_ops.attention.cpu_attention import ONE_BY_ONE, Attention
+from ovjit_ops.attention.cpu_attention_kernels import RowNumbers
+from ovjit_ops.attention.gpu_attention_kernels import shared_bytes, tensor_attention
+from ovjit_ops.matmul.gpu_products import LANES, PIECE, STEP
+
+#: Maximum bytes of a row of q, k and v on tensor cores: their fragments and sums are in registers.
+MOST_ROW = 320
+#: Maximum bytes of a row with which a warp takes 32 keys at a time, for the sake of registers.
+WIDE_ROW = 160
+
+
+class GpuAttention(Attention):
+    """Attention of f16, bf16 or f32 tensors, with keys and values of these types, or rows of bytes."""
+
+    def set_up(self) -> None:
+        self.tensor_kernel = self._make_tensor_kernel(self.name_inputs())
+        kernel = self.row_kernel if self.tensor_kernel is None else self.tensor_kernel
+        self.kernels = (kernel, fill_kernel(element_size(self.out.dtype)))
+
+    def _make_tensor_kernel(self, ways: dict[str, Any]) -> Kernel | None:
+        """The kernel for tensor cores; None if types or sizes do not fit it."""
+        q, k, v = (self.named[n] for n in "qkv")
+        sizes = q.shape[-1], v.shape[-1]
+        if q.dtype not in HALVES or any(x.dtype != q.dtype for x in (k, v)) or self.out.dtype not in FLOATS:
+            return None
+        if any(not isinstance(n, int) or n % 8 or not 0 < 2 * n <= MOST_ROW for n in sizes):
+            return None
+        depth_steps, value_steps = (ceil_div(2 * n, STEP) for n in sizes)
+        keys = 2 * PIECE if 2 * max(sizes) <= WIDE_ROW else PIECE
+        size = shared_bytes(keys, depth_steps, value_steps)
+        assert size <= MOST_SHARED
+        ways = ways | {"masked": "mask" in self.named and not self.causal}
+        names = [name for name, is_on in ways.items() if is_on is True]
+        return tensor_attention.kernel(
+            "_".join(["tensor_attention", q.dtype, self.out.dtype, *map(str, sizes), *names]),
+            T=q.dtype, rows=PIECE, keys=keys, depth_steps=depth_steps,
+            value_steps=value_steps, columns=ceil_div(value_steps * PIECE, LANES) * LANES, size=size, **ways,
+        )  # fmt: skip
+
+    def plan(self, planner: Planner) -> None:
+        y = planner.channels_last_output(self.out, -1)
+        if not y.count:
+            return
+        rows, depth = planner.shape(self.named["q"])[-2:]
+        columns, value_size = planner.shape(self.named["v"])[-2:]
+        if not columns:  # empty sums
+            plan_fill(planner, y)
+            return
+        batch = y.shape[:-2]
+        mask = self._mask(planner, (*batch, rows, columns))
+        sink = planner.view(self.named["sink"]).expand((*batch, rows, 1)) if "sink" in self.named else None
+        views = {n: self._rows(planner, self._as_it_lies(n)) for n in "qkv"}
+        scale = self._scale(planner, depth)
+        tensors = {n: view.expand((*batch, *view.shape[-2:])) for n, view in views.items()}
+        tensors |= {"y": y, "mask": mask} | ({} if sink is None else {"sink": sink})
+        numbers: dict[str, Any] = {"scale": scale.ptr, "unseen": planner.constants.at(self.unseen), "cap": 0}
+        if self.cap is not None:
+            numbers["cap"] = planner.constants.at(self.cap_at)
+        work = columns * (depth + value_size)
+        flops = 2.0 * product(batch) * rows * work
+        if self.tensor_kernel is not None:
+            tensors = _rows_of_groups(tensors, self.causal)
+            launch(
+                planner, self.tensor_kernel, tensors, ("y",), work=work * PIECE, reads=[scale], flops=flops,
+                rows=PIECE, numbers=RowNumbers(**numbers),
+            )  # fmt: skip
+            return
+        groups = self._groups(planner, columns, depth, value_size)
+        launch(
+            planner, self.row_kernel, tensors, ("y",), work=work * ONE_BY_ONE, reads=[scale], flops=flops,
+            numbers=RowNumbers(**numbers), **groups,
+        )  # fmt: skip
+
+    def _rows(self, planner: Planner, value: Value) -> View:
+        """The view of an operand whose rows have adjacent elements; on tensor cores, they begin at multiples
+        of 16 bytes, too."""
+        order = Layout(range(len(value.shape)))
+        if self.tensor_kernel is None:
+            return planner.with_layout(value, order)
+        view = planner.view(value)
+        steps = (*view.strides[:-1], view.offset)
+        aligned = view.strides[-1] == view.itemsize and all(step % 16 == 0 for step in steps)
+        # the caller's memory may begin anywhere
+        return view if aligned and view.buffer.base < FIRST_IO else planner.copy(value, order)
+
+
+def _rows_of_groups(tensors: dict[str, View], causal: bool) -> dict[str, View]:
+    """The tensors with the heads that share keys as rows, if each head has a single row."""
+    k, v, y = (tensors[n] for n in "kvy")
+    if causal or len(y.shape) < 3 or y.shape[-2] != 1 or k.strides[-3] or v.strides[-3]:
+        return tensors
+    lead = len(y.shape) - 3
+    order = (*range(lead), lead + 1, lead, lead + 2)
+    permuted = {n: view.permute(order) for n, view in tensors.items() if n not in "kv"}
+    return permuted | {n: tensors[n].slice(lead, 0, 1) for n in "kv"}

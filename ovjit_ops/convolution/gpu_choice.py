@@ -1,0 +1,22 @@
+"""Selects the lowering of a convolution on GPUs: on tensor cores, depthwise, or direct."""
+
+from __future__ import annotations
+
+from ovjit.planning.fuse import Group
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import NotNative
+from ovjit_ops.convolution.cpu_direct import Direct
+from ovjit_ops.convolution.gpu_convolution import TensorConvolution
+from ovjit_ops.convolution.gpu_depthwise import GpuDepthwise
+
+
+def lower_on_gpu(group: Group) -> Lowering | None:
+    """The first of the lowerings that takes the convolution; None if none does with the group's epilogue."""
+    for kind in (TensorConvolution, GpuDepthwise):
+        try:
+            lowering = kind.of(group)
+        except NotNative:
+            continue
+        if lowering is not None:
+            return lowering
+    return Direct.of(group)

@@ -1,0 +1,242 @@
+"""Convolutions on tensor cores of GPUs, as products whose rows are never stored.
+
+    y[m, o] = epilogue(sum over taps t, channels c of x[pixel(m, t), c] w[o, t, c])
+
+Row m of the product is an output pixel: that of the data under each tap, with channels last. A lane that
+copies a half of a row (`ovjit_ops.matmul.gpu_products`) finds the pixel's address itself, and zeros where the
+window leaves the data. A step along the depth is 32 bytes of one tap. Weights are arranged at compilation as
+[outs, taps, channels], with channels padded by zeros to whole steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.words import *
+from ovjit.graph.dtypes import FLOATS, HALVES
+from ovjit.graph.graph import Node, Value
+from ovjit.graph.windows import resolve_pads
+from ovjit.planning.launch import launch
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
+from ovjit.planning.views import FIRST_IO, Layout, View, channels_last, product
+from ovjit_ops.convolution.cpu_direct import Moves
+from ovjit_ops.matmul.gpu_products import (
+    OPERANDS,
+    PIECE,
+    STEP,
+    TILES,
+    Tile,
+    find_addresses,
+    multiply,
+    no_operand,
+    store_tile,
+)
+
+
+@inline
+def find_pixels(x, at, data, first, last, height, width, rows_of, columns_of, *, rows):
+    """Set for each piece of 16 rows the image's offset, and the first row and column of the window, of the
+    pixel that a lane copies. Pixels that are not there repeat the last one, and are not stored."""
+    for i in static_range(rows // PIECE):
+        pixel = minimum(at["line"] + const[i32](i * PIECE), spread[i32](last)) + spread[i32](first)
+        line = pixel / spread[i32](width)
+        image = line / spread[i32](height)
+        x[i] = cast[i64](image) * spread[i64](data.stride.i)
+        x["row", i] = (line - image * spread[i32](height)) * spread[i32](rows_of.stride)
+        x["row", i] = x["row", i] - spread[i32](rows_of.before)
+        x["column", i] = (pixel - line * spread[i32](width)) * spread[i32](columns_of.stride)
+        x["column", i] = x["column", i] - spread[i32](columns_of.before)
+
+
+@inline
+def fetch_step(x, at, data, pb, into, s, steps, parts, depth, rows_of, columns_of, *, rows, columns):
+    """Start the copies of step s: pixels under its tap, and weights. Steps from `steps` on are zeros.
+    `parts`: steps of a tap; `depth`: bytes of a pixel."""
+    tap = s // parts
+    part = (s - tap * parts) * STEP
+    tap_row = tap // columns_of.taps
+    remaining = min(max(steps - s, 0), 1) * (depth - part)
+    sizes = minimum(maximum(spread[i32](remaining) - at["half"], const[i32](0)), const[i32](16))
+    for i in static_range(rows // PIECE):
+        line = x["row", i] + spread[i32](tap_row * rows_of.dilation)
+        column = x["column", i] + spread[i32]((tap - tap_row * columns_of.taps) * columns_of.dilation)
+        inside = (line >= const[i32](0)) & (line < spread[i32](data.size.h))
+        inside = inside & (column >= const[i32](0)) & (column < spread[i32](data.size.w))
+        offsets = x[i] + cast[i64](line) * spread[i64](data.stride.h)
+        offsets = offsets + cast[i64](column) * spread[i64](data.stride.w) + cast[i64](at["half"])
+        offsets = select(inside, offsets, const[i64](0))
+        there = select(inside, sizes, const[i32](0))
+        copy_async(into + i * PIECE * STEP, at["copy"], data.at() + part, offsets, there)
+    whole_steps = const[i32](16) * spread[i32](min(max(steps - s, 0), 1))
+    for j in static_range(columns // PIECE):
+        copy_async(into + (rows + j * PIECE) * STEP, at["copy"], pb + s * STEP, x["outs", j], whole_steps)
+    commit_copies()
+
+
+@kernel(
+    over="m/rows n/columns", data="i h w c:1", b="n kb", y="m n", p="m n", q="m n", r="m n", rows_of=Moves,
+    columns_of=Moves,
+)  # fmt: skip
+def tensor_convolution(
+    data: Tensor, b: Tensor, y: Tensor, p: Tensor, q: Tensor, r: Tensor, rows_of, columns_of, height, width,
+    parts, depth, *, T, sums, out, rows, columns, stages, body, first, second, third,
+):  # fmt: skip
+    """T, sums, out: element types of the data and weights, of sums, and of y. `height`, `width`: of an output
+    image. `parts`: steps of a tap; `depth`: bytes of a pixel, a multiple of 16. p, q, r: operands of the
+    epilogue, of the types `first`, `second` and `third` ("": none)."""
+    c, f, x, o, at = registers()
+    shared = shared_memory(stages * (rows + columns) * STEP)
+    find_addresses(at)
+    steps = rows_of.taps * columns_of.taps * parts
+    for row, column, pb, py, pp, pq, pr in items(b, y, p, q, r):
+        find_pixels(x, at, data, row, y.size.m - 1 - row, height, width, rows_of, columns_of)
+        for j in static_range(columns // PIECE):
+            line = cast[i64](at["line"]) + const[i64](j * PIECE)
+            x["outs", j] = minimum(line, spread[i64](y.size.n - 1 - column)) * spread[i64](b.stride.n)
+            x["outs", j] = x["outs", j] + cast[i64](at["half"])
+        for i, j, h in np.ndindex(rows // PIECE, columns // PIECE, 2):
+            c[i, j, h] = zero_sums[T]()
+        for s in static_range(stages - 1):
+            into = shared + s * (rows + columns) * STEP
+            fetch_step(x, at, data, pb, into, s, steps, parts, depth, rows_of, columns_of)
+        for s in range(steps):
+            await_copies(stages - 2)
+            warp_barrier()
+            multiply(c, f, shared + s % stages * ((rows + columns) * STEP), at)
+            ahead = s + stages - 1
+            into = shared + ahead % stages * ((rows + columns) * STEP)
+            fetch_step(x, at, data, pb, into, ahead, steps, parts, depth, rows_of, columns_of)
+        store_tile(c, o, at, shared, y, p, q, r, row, column, py, pp, pq, pr)
+
+
+class TensorConvolution(Lowering):
+    """Convolution of f16 or bf16 in one or two dimensions with constant weights, with an epilogue."""
+
+    takes = (HALVES,)
+    ranks = ((3, 4), (3, 4))
+
+    def set_up(self) -> None:
+        self.data, filters = self.node.inputs
+        dtype, out, weights = self.data.dtype, self.out.dtype, filters.constant
+        self.operands = self.group.operands
+        if self.node.op.name != "Convolution" or weights is None or not weights.size:
+            raise NotNative
+        if filters.dtype != dtype or out not in FLOATS or len(self.operands) > OPERANDS:
+            raise NotNative
+        #: Bytes of a pixel of the data, padded to a multiple of 16, and its steps.
+        self.padded = ceil_div(weights.shape[1] * 2, 16) * 8
+        self.parts = ceil_div(self.padded * 2, STEP)
+        types = [v.dtype for v in self.operands] + [""] * OPERANDS
+        how: dict[str, Any] = dict(zip(("first", "second", "third"), types, strict=False))
+        how |= {"T": dtype, "sums": "f32", "out": out, "body": self.group.make_body(0)}
+        names = "_".join(n.op.name.lower() for n in self.group.body[:4])
+        self.by_tile = {
+            tile: tensor_convolution.kernel(
+                "_".join(map(str, filter(None, ("tensor_convolution", dtype, out, *tile, names)))),
+                **how, **tile._asdict(),
+            )
+            for tile in self._tiles(weights.shape[0])
+        }  # fmt: skip
+        self.kernels = tuple(self.by_tile.values())
+
+    def _tiles(self, outs: int) -> Sequence[Tile]:
+        """The tiles among which plans choose."""
+        pixels = [self.out.shape[0], *self.out.shape[2:]]
+        if all(isinstance(d, int) for d in pixels):
+            return [min(TILES, key=lambda tile: tile.cost(product(pixels), outs))]
+        return TILES
+
+    def input_layouts(self, shape: Any) -> list[tuple[Value, Layout]]:
+        return [(self.data, channels_last(len(shape(self.data))))]
+
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
+        return channels_last(len(self.out.shape))
+
+    def pack(self, constants: Constants) -> None:
+        super().pack(constants)
+        weights = self.node.inputs[1].constant
+        assert weights is not None
+        outs, ins, *taps = weights.shape
+        matrix = np.zeros((outs, product(taps), self.parts * STEP // 2), weights.dtype)
+        matrix[..., :ins] = weights.reshape(outs, ins, -1).swapaxes(1, 2)
+        self.matrix = matrix.reshape(outs, -1)
+        constants.view(self.matrix, self.data.dtype)
+
+    def plan(self, planner: Planner) -> None:
+        y = planner.channels_last_output(self.out)
+        if not y.count:
+            return
+        rows = _rows_of_pixels(y)
+        if rows is None:
+            y = planner.instead(y)
+            rows = _rows_of_pixels(y)
+            assert rows is not None
+        x = self._pixels(planner)
+        b = planner.constants.view(self.matrix, self.data.dtype)
+        operands = [self._operand(planner, v, y) for v in self.operands]
+        operands += [no_operand(b, rows.shape)] * (OPERANDS - len(operands))
+        moves = find_moves(planner, self.node, self.node.inputs[1].shape[2:])
+        tensors = {"data": x, "b": b, **dict(zip(("y", "p", "q", "r"), (rows, *operands), strict=True))}
+        m, n, depth = *rows.shape, b.shape[1]
+        tile = min(self.by_tile, key=lambda tile: tile.cost(m, n))
+        width = y.shape[-1]
+        launch(
+            planner, self.by_tile[tile], tensors, ("y",), work=depth * tile.rows * tile.columns,
+            flops=2.0 * m * n * depth, rows=tile.rows, columns=tile.columns, rows_of=moves[0],
+            columns_of=moves[1], height=y.shape[2] if len(y.shape) == 4 else 1, width=width,
+            parts=self.parts, depth=self.padded * 2,
+        )  # fmt: skip
+
+    def _pixels(self, planner: Planner) -> View:
+        """The data as [images, rows, columns, channels], whose pixels begin at multiples of 16 bytes: a copy
+        with zeros behind the channels if necessary."""
+        view, rank = planner.view(self.data), len(self.data.shape)
+        ins = view.shape[1]
+        steps = (*view.strides[:1], *view.strides[2:], view.offset)
+        adjacent = view.strides[1] == view.itemsize and all(step % 16 == 0 for step in steps)
+        # the caller's memory may begin anywhere
+        if not adjacent or ins != self.padded or view.buffer.base >= FIRST_IO:
+            halo = [(0, self.padded - ins if axis == 1 else 0) for axis in range(rank)]
+            view = planner.copy(self.data, channels_last(rank, halo))
+        view = view.permute((0, *range(2, rank), 1))
+        if rank == 4:
+            return view
+        images, width, channels = view.shape
+        strides = (view.strides[0], 0, *view.strides[1:])
+        return View(view.buffer, (images, 1, width, channels), strides, view.itemsize, view.offset)
+
+    def _operand(self, planner: Planner, value: Value, y: View) -> View:
+        """An operand of the epilogue as [pixels, channels]."""
+        view = planner.view(value).expand(y.shape)
+        rows = _rows_of_pixels(view)
+        if rows is None:
+            copy = planner.allocate(y.shape, view.itemsize, channels_last(len(y.shape)))
+            planner.copy_step(view, copy)
+            rows = _rows_of_pixels(copy)
+            assert rows is not None
+        return rows
+
+
+def find_moves(planner: Planner, node: Node, taps: Sequence[Any]) -> list[Moves]:
+    """The windows of a convolution along rows and columns."""
+    attrs, ones, none = node.attrs, (1,) * len(taps), (0,) * len(taps)
+    strides, dilations = attrs["strides"] or ones, attrs["dilations"] or ones
+    begin, _ = resolve_pads(
+        attrs["auto_pad"], planner.shape(node.inputs[0])[2:], taps, strides, dilations,
+        attrs["pads_begin"] or none, attrs["pads_end"] or none,
+    )  # fmt: skip
+    moves = [Moves(*each) for each in zip(taps, strides, begin, dilations, strict=True)]
+    return [*[Moves()] * (2 - len(moves)), *moves]
+
+
+def _rows_of_pixels(view: View) -> View | None:
+    """[N, C, ...] as [pixels, C]; None if strides do not allow it."""
+    n, channels, *space = view.shape
+    order = (0, *range(2, len(view.shape)), 1)
+    rows: View | None = view.permute(order).reshape((n * product(space), channels))
+    return rows
