@@ -19,17 +19,24 @@ Codes of 4 bits for levels that are bytes are looked up in a vector's register, 
 Blocks of a file have integers of 2 to 6 bits, scales with two factors, and minima, as in
 `ovjit.tiles.compressed` (4 bits as above). A minimum is added after scaling: it is multiplied with p and the
 sum of q. If a scale is an integer times a factor, and no instruction sums four products, `ovjit.tiles.nested`
-multiplies them. Panels of 2, 3, 5 and 6 bits are unpacked to bytes and f32 for more than `FEW_ROWS` rows:
+multiplies them. For more than `FEW_ROWS` rows, panels are multiplied in parts of the depth that fit the
+first-level cache. Sums of a part are stored, and the next part begins with them. Parts of panels of 2, 3, 5
+and 6 bits are unpacked to bytes, and scales with two factors to f32:
 
     bytes    [k / 4][width][4]
     factors  [group]([width] scales, perhaps [width] minima)
+
+Behind each p is the sum of q in f32; times p if there are minima; if all groups have one zero, minus the zero
+times the sum, as an i32 with which the integer sums begin.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from ovjit.codegen.cpu.formats import WORD, Stored, quantizes_rows, summed_words
+from ovjit.codegen.cpu.formats import SUPER, WORD, Stored, quantizes_rows, summed_words
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
@@ -51,7 +58,9 @@ from ovjit.tiles.compressed import (
 from ovjit.tiles.dynamic_parts import (
     add_in_pairs,
     begin_tile,
+    end_tile,
     fetch_factors,
+    finish_sums,
     load_four,
     peak_of,
     quantize_group,
@@ -61,7 +70,7 @@ from ovjit.tiles.dynamic_parts import (
     unpack_integers,
 )
 from ovjit.tiles.mixed import Factor, mixed_steps, nested_scales, one_factor
-from ovjit.tiles.nested import factor_words, multiply_super, unpack_nested
+from ovjit.tiles.nested import factor_words, group_words, multiply_super, unpack_nested
 from ovjit.tiles.pack import Woven, fill_later, find_sign_mask, spread_out, tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
@@ -74,6 +83,8 @@ HEIGHTS = (6, 4, 1)
 IN_REGISTERS, FEW_ROWS = (4, 1), 8
 #: The same for unpacked bytes and sums in 16 bits with 16 registers, which those of a higher tile exceed.
 OF_BYTES = (2, 1)
+#: Bytes of a part of a panel, which stays in the first-level cache while all rows are multiplied with it.
+PART_BYTES = 16 * 1024
 #: Numbers of remaining rows for which two tiles of 4 are faster than 6 and the remainder.
 TWICE = (7, 8)
 #: Maximum number of vectors of a group for which the code that quantizes one is repeated.
@@ -83,7 +94,7 @@ ABREAST = 2
 
 
 @kernel(over="m", x="m k:1", q="m i:1", p="m g two:1")
-def _quantize(x: Tensor, q: Tensor, p: Tensor, size, *, T):
+def _quantize(x: Tensor, q: Tensor, p: Tensor, size, *, zero, scaled, T):
     """Quantize each row in groups of `size` elements, padded with zeros; store each group's scale and sum."""
     for _, source, target, pair in items(x, q, p):
         for g in range(p.size.g):
@@ -92,10 +103,11 @@ def _quantize(x: Tensor, q: Tensor, p: Tensor, size, *, T):
             total = quantize_part(source, target, first, size, x.size.k, scale, T)
             st[f32](p.at(pair, g=g), lane[f32](scale, 0))
             st[f32](p.at(pair + 4, g=g), hadd[f32](total))
+        finish_sums(p.at(pair), p.stride.g, p.size.g)
 
 
 @kernel(over="m", x="m k:1", q="m i:1", p="m g two:1")
-def _quantize_whole(x: Tensor, q: Tensor, p: Tensor, size, *, vectors, T):
+def _quantize_whole(x: Tensor, q: Tensor, p: Tensor, size, *, vectors, zero, scaled, T):
     """`_quantize` for groups of `vectors` vectors that divide rows. Scales of a vector of groups are computed
     at once: a division's latency is as long as the rest of a group."""
     for _, source, target, pair in items(x, q, p):
@@ -111,14 +123,17 @@ def _quantize_whole(x: Tensor, q: Tensor, p: Tensor, size, *, vectors, T):
             steps = splat[f32](p.at(pair + 4, g=g))
             total = quantize_group(source + g * size * SIZE[T], target + g * size, steps)
             st[f32](p.at(pair + 4, g=g), hadd[f32](total))
+        finish_sums(p.at(pair), p.stride.g, p.size.g)
 
 
-def quantize_kernel(dtype: str, vectors: int = 0) -> Kernel:
+def quantize_kernel(dtype: str, stored: Stored, vectors: int = 0) -> Kernel:
     """The kernel that quantizes rows of `dtype`, with a scale and sum per group. `vectors`: those of a group,
     if groups divide rows."""
-    if vectors:
-        return _quantize_whole.kernel(f"quantize_groups_{dtype}_of_{vectors}", vectors=vectors, T=dtype)
-    return _quantize.kernel(f"quantize_groups_{dtype}", T=dtype)
+    scaled, zero = bool(stored.low), stored.common_zero
+    name = f"quantize_groups_{dtype}{'_scaled' if scaled else f'_less_{zero}' if zero else ''}"
+    if not vectors:
+        return _quantize.kernel(name, zero=zero, scaled=scaled, T=dtype)
+    return _quantize_whole.kernel(f"{name}_of_{vectors}", vectors=vectors, zero=zero, scaled=scaled, T=dtype)
 
 
 def vectors_of_group(depth: int, size: int, isa: Target) -> int:
@@ -147,8 +162,6 @@ def load_factors(at, scale, zero, outer, e, panels, *, vectors, lanes, stored, b
             zero[n, v] = -cast[f32](load[u8](at["z", n] + v * lanes))
             if stored.less:
                 zero[n, v] = zero[n, v] + const[f32](float(stored.less))
-        elif stored.zero != stored.less:
-            zero[n, v] = const[f32](float(stored.less - stored.zero))
     if blocks:
         next_group(at, panels, vectors * lanes, blocks)
     else:
@@ -175,54 +188,89 @@ def multiply_words(total, short, w, at, word, *, height, panels, vectors, stored
 
 
 @inline
+def multiply_four(total, short, w, at, first, *, height, panels, vectors, lanes, stored, blocks):
+    """Add the products of the four words from word `first` of a group on: 16 elements of depth. Of 4 bits,
+    each vector has two words."""
+    if height == 1:
+        for n in static_range(panels):
+            fetch(at["q", n], stored.bits * 2 * vectors * lanes, panels)
+    for word in static_range(0, 4, stored.together):
+        for n in static_range(panels):
+            load_four(w, 0, at, n, word)
+        multiply_words(total, short, w, at, first + word)
+    for n in static_range(panels):
+        at["q", n] += stored.bits * 2 * vectors * lanes
+    for r in static_range(height):
+        at["x", r] += 16
+
+
+@inline
+def sum_group(at, total, *, sizes, height, panels, vectors, lanes, stored, blocks):
+    """The integer sums of a group of rows."""
+    short, w = registers()
+    for r in static_range(height):
+        start = splat[i32](at["p", r] + 4) if stored.common_zero else const[i32](0)
+        for n, v in np.ndindex(panels, vectors):
+            total[r, n, v] = start
+    if stored.words:
+        for four in static_range(0, stored.words, 4):
+            multiply_four(total, short, w, at, four)
+    else:
+        for _ in range(0, sizes.words, max(4, stored.sums)):
+            for four in static_range(0, max(4, stored.sums), 4):
+                multiply_four(total, short, w, at, four)
+
+
+@inline
+def add_group(at, results, total, scale, zero, *, height, panels, vectors, stored):
+    """Add the sums of a group of rows, times its scales."""
+    for r in static_range(height):
+        by = splat[f32](at["p", r])
+        if stored.zero is None:
+            some = splat[f32](at["p", r] + 4)
+        for n, v in np.ndindex(panels, vectors):
+            product = cast[f32](total[r, n, v])
+            if stored.zero is None:
+                product = fma(some, zero[n, v], product)
+            results[r, n, v] = fma(product, by * scale[n, v], results[r, n, v])
+        at["p", r] += 8
+
+
+@inline
+def add_minima(at, results, low, *, height, panels, vectors):
+    """Add the minima of a group of rows."""
+    for r in static_range(height):
+        some = splat[f32](at["p", r] + 4)
+        for n, v in np.ndindex(panels, vectors):
+            results[r, n, v] = fma(some, low[n, v], results[r, n, v])
+
+
+@inline
 def multiply_tile(row, last, x, p, *, panel, strides, sizes, height, panels, vectors, lanes, stored, blocks):
-    """Multiply rows `row` to row + height - 1 (at most `last`) by `panels` panels from `panel` on. The sums
-    are written to scratch."""
-    at, acc, scale, zero, outer, total, short, w = registers()
-    begin_tile(at, row, last, x, p)
-    for r, n, v in np.ndindex(height, panels, vectors):
-        acc[r, n, v] = load[f32](panel["b"] + n * strides.b_step + v * lanes * 4)
-    g = 0
-    while g < sizes.groups:
-        stop = min(g + sizes.ratio, sizes.groups)
+    """Multiply rows `row` to row + height - 1 (at most `last`) by a part of `panels` panels, and add the
+    products to the sums in scratch."""
+    at, results, total, scale, zero, low, outer = registers()
+    begin_tile(at, results, row, last, x, p)
+    for g in range(0, panel["groups"], sizes.ratio):
         if height == 1:
             fetch_factors(at, vectors * lanes)
-        load_factors(at, scale, zero, outer, g * sizes.words * 4, panels)
-        while g < stop:
-            for r, n, v in np.ndindex(height, panels, vectors):
-                total[r, n, v] = const[i32](0)
-            for _ in range(0, sizes.words, max(4, stored.sums)):
-                # 16 elements of depth: four words, of which 4 bits have two in each vector
-                for four in static_range(0, max(4, stored.sums), 4):
-                    if height == 1:
-                        for n in static_range(panels):
-                            fetch(at["q", n], stored.bits * 2 * vectors * lanes, panels)
-                    for word in static_range(0, 4, stored.together):
-                        for n in static_range(panels):
-                            load_four(w, 0, at, n, word)
-                        multiply_words(total, short, w, at, four + word)
-                    for n in static_range(panels):
-                        at["q", n] += stored.bits * 2 * vectors * lanes
-                    for r in static_range(height):
-                        at["x", r] += 16
-            for r in static_range(height):
-                by = splat[f32](at["p", r])
-                if stored.low or stored.zero != stored.less:
-                    some = splat[f32](at["p", r] + 4)
-                if stored.low:
-                    some = some * by
+        if stored.words and not blocks:
+            # minima before the sums and scales behind them: registers do not hold all at once
+            if stored.low:
                 for n, v in np.ndindex(panels, vectors):
-                    product = cast[f32](total[r, n, v])
-                    if stored.low:
-                        acc[r, n, v] = fma(some, zero[n, v], acc[r, n, v])
-                    elif stored.zero != stored.less:
-                        product = fma(some, zero[n, v], product)
-                    acc[r, n, v] = fma(product, by * scale[n, v], acc[r, n, v])
-                at["p", r] += 8
-            g += 1
-    base = scratch
-    for r, n, v in np.ndindex(height, panels, vectors):
-        store[f32](base + ((r * panels + n) * vectors + v) * lanes * 4, acc[r, n, v])
+                    low[n, v] = load[stored.low](at["s", n] + (vectors + v) * lanes * SIZE[stored.low])
+                add_minima(at, results, low)
+            sum_group(at, total)
+            load_factors(at, scale, zero, outer, 0, panels)
+            add_group(at, results, total, scale, zero)
+        else:
+            load_factors(at, scale, zero, outer, g * sizes.words * 4, panels)
+            for _ in range(g, min(g + sizes.ratio, panel["groups"])):
+                if stored.low:
+                    add_minima(at, results, zero)
+                sum_group(at, total)
+                add_group(at, results, total, scale, zero)
+    end_tile(results, row)
 
 
 @inline
@@ -252,20 +300,51 @@ def multiply_rows(row, stop, x, p, panel, heights, stored, blocks, *, strides, s
 
 
 @inline
-def unpack_panel(panel, *, sizes, vectors, lanes, stored, blocks):
-    """Unpack a panel of blocks to scratch: bytes, and scales and minima as f32. Sets the addresses in
+def begin_part(panel, g, c, w, s, z, b, *, strides, sizes, vectors, lanes, stored, blocks):
+    """Set the addresses of panel `c` from group `g` of rows on, and those where sums begin: the bias, or what
+    the parts before it have given."""
+    width = vectors * lanes
+    group = udiv(g, sizes.ratio)
+    panel["w"] = w + c * strides.w_panel + g * sizes.words * (stored.bits * width // 2)
+    panel["s"] = s + c * strides.s_panel
+    if blocks and blocks.has_nested_scales:
+        panel["s"] += udiv(g * strides.s_panel, sizes.groups)
+    else:
+        panel["s"] += group * (width * SIZE[stored.scale])
+    if blocks and blocks.each_zero:
+        panel["z"] = z + c * strides.z_panel + group * (width * blocks.zero_bytes)
+    elif stored.zero is None:
+        panel["z"] = z + c * strides.z_panel + group * width
+    elif stored.levels:
+        panel["z"] = z
+    panel["sums"] = scratch
+    panel["sums_w"] = width * 4
+    # packed bytes of the next part, or of the next panel's first one; prefetches of addresses without memory
+    # take long
+    panel["ahead"] = panel["w"] + panel["groups"] * sizes.words * (stored.bits * width // 2)
+    if c + 1 == sizes.panels:
+        panel["ahead"] = panel["w"]
+    if g == 0:
+        panel["sums"] = b + c * strides.b_step
+        panel["sums_w"] = 0
+
+
+@inline
+def unpack_part(panel, *, sizes, vectors, lanes, stored, blocks):
+    """Unpack the part of a panel to scratch: bytes, and scales and minima as f32. Sets the addresses in
     `panel`."""
     at = registers()
     at["q", 0] = panel["w"]
     at["s", 0] = panel["s"]
-    if blocks and blocks.each_zero:
+    if stored.zero is None or (blocks and blocks.each_zero):
         at["z", 0] = panel["z"]
     if stored.levels:
         at["levels"] = load[i32](panel["z"])
-    panel["w"] = scratch + results(vectors, lanes)
-    panel["s"] = panel["w"] + sizes.groups * sizes.words * 4 * vectors * lanes
-    at["to"] = panel["w"]
-    at["factors"] = panel["s"]
+    at["to"] = scratch + (sizes.rows_per + HEIGHTS[0]) * (vectors * lanes * 4)
+    at["factors"] = at["to"] + sizes.part * sizes.words * 4 * vectors * lanes
+    if not stored.keeps_integers:
+        panel["w"] = at["to"]
+    panel["s"] = at["factors"]
     if stored.inner:
         unpack_nested(at)
     else:
@@ -273,31 +352,32 @@ def unpack_panel(panel, *, sizes, vectors, lanes, stored, blocks):
 
 
 @inline
-def unpack_groups(at, *, sizes, vectors, lanes, stored, blocks):
-    """Unpack a panel's scales and minima as f32 to at["factors"], and its integers to bytes at at["to"]."""
+def unpack_groups(at, *, panel, sizes, vectors, lanes, stored, blocks):
+    """Unpack a part's scales and minima as f32 to at["factors"], and its integers to bytes at at["to"]."""
     scale, zero, outer, w = registers()
-    for g in range(0, sizes.groups, sizes.ratio):
+    for g in range(0, panel["groups"], sizes.ratio):
         load_factors(at, scale, zero, outer, g * sizes.words * 4, 1)
         for v in static_range(vectors):
             store[f32](at["factors"] + v * lanes * 4, scale[0, v])
             if stored.low:
                 store[f32](at["factors"] + (vectors + v) * lanes * 4, zero[0, v])
         at["factors"] += vectors * lanes * (8 if stored.low else 4)
-        words = (min(g + sizes.ratio, sizes.groups) - g) * sizes.words
-        unpack_integers(at, w, words)
+        if not stored.keeps_integers:
+            words = (min(g + sizes.ratio, panel["groups"]) - g) * sizes.words
+            unpack_integers(at, w, words)
 
 
 @inline
-def finish_tile(first, done, c, count, e, y, y_w, outs, *, vectors, lanes, operands, body, out):
-    """Store the rows from `first` to `done` of `count` panels, whose sums are in scratch."""
-    sums = registers()
-    source = scratch
+def finish_tile(sums, first, done, c, count, e, y, y_w, outs, *, vectors, lanes, operands, body, out):
+    """Store the rows from `first` to `done` of `count` panels, whose sums are at `sums`."""
+    results = registers()
+    address = sums
     for row in range(first, done):
         for panel in range(c, c + count):
             for v in static_range(vectors):
-                sums[0, v] = load[f32](source + v * lanes * 4)
-            finish_row(sums, 0, e, y, y_w, row, panel, outs)
-            source += vectors * lanes * 4
+                results[0, v] = load[f32](address + v * lanes * 4)
+            finish_row(results, 0, e, y, y_w, row, panel, outs)
+            address += vectors * lanes * 4
 
 
 class ByteStrides(NamedTuple):
@@ -313,14 +393,15 @@ class ByteStrides(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Words of a group, groups, groups of a scale; rows and their partition; outputs and panels."""
+    """Words of a group, groups, groups of a scale and of a part; rows, and those of a chunk; outputs and
+    panels."""
 
     words: int
     groups: int
     ratio: int
+    part: int
     rows: int
     rows_per: int
-    row_blocks: int
     outs: int
     panels: int
     per_chunk: int
@@ -333,45 +414,61 @@ def dynamic_product(
 ):  # fmt: skip
     """The product of quantized rows. A chunk is a range of rows times a range of weight panels."""
     panel = registers()
-    first_row = chunk % sizes.row_blocks * sizes.rows_per
+    blocks_of_panels = udiv(sizes.panels + sizes.per_chunk - 1, sizes.per_chunk)
+    first_row = udiv(chunk, blocks_of_panels) * sizes.rows_per
     stop_row = min(first_row + sizes.rows_per, sizes.rows)
-    c = chunk // sizes.row_blocks * sizes.per_chunk
+    c = urem(chunk, blocks_of_panels) * sizes.per_chunk
     stop = min(c + sizes.per_chunk, sizes.panels)
+    part_groups = sizes.part
+    if sizes.rows <= FEW_ROWS:
+        part_groups = sizes.groups
     while c < stop:
         count = 1
         if sizes.rows == 1 and stop - c >= ABREAST:
             count = ABREAST
-        panel["w"] = w + c * strides.w_panel
-        panel["s"] = s + c * strides.s_panel
-        if stored.zero is None or stored.levels or (blocks and blocks.each_zero):
-            panel["z"] = z + c * strides.z_panel
-        panel["b"] = b + c * strides.b_step
-        if mixed:
-            if sizes.rows > FEW_ROWS:
-                unpack_panel(panel)
-        row = first_row
-        while row < stop_row:
-            done = row + 1
-            if count == ABREAST:
-                multiply_any(row, row, x, p, panel, 1, ABREAST)
-            elif mixed and sizes.rows > FEW_ROWS:
-                done = multiply_rows(row, stop_row, x, p, panel, unpacked_heights, stored.unpacked, None)
-            else:
-                done = multiply_rows(row, stop_row, x, p, panel, heights, stored, blocks)
-            finish_tile(row, done, c, count, e, y, strides.y_w, sizes.outs)
-            row = done
+        for g in range(0, sizes.groups, part_groups):
+            panel["groups"] = min(part_groups, sizes.groups - g)
+            panel["first"] = first_row
+            begin_part(panel, g, c, w, s, z, b)
+            q = x + g * sizes.words * 4
+            of_groups = p + g * (4 * group_words(stored))
+            if mixed:
+                if sizes.rows > FEW_ROWS:
+                    unpack_part(panel)
+            row = first_row
+            while row < stop_row:
+                done = row + 1
+                if count == ABREAST:
+                    multiply_any(row, row, q, of_groups, panel, 1, ABREAST)
+                elif mixed and sizes.rows > FEW_ROWS:
+                    done = multiply_rows(
+                        row, stop_row, q, of_groups, panel, unpacked_heights, stored.unpacked, None
+                    )
+                else:
+                    done = multiply_rows(row, stop_row, q, of_groups, panel, heights, stored, blocks)
+                if g + part_groups >= sizes.groups:
+                    sums = scratch + (row - first_row) * (vectors * lanes * 4)
+                    finish_tile(sums, row, done, c, count, e, y, strides.y_w, sizes.outs)
+                row = done
         c += count
 
 
-def results(vectors: int, lanes: int) -> int:
-    """Bytes of the sums of a tile."""
-    return max(ABREAST, HEIGHTS[0]) * vectors * lanes * WORD
+def groups_of_part(size: int, ratio: int, groups: int, nested: bool, isa: Target) -> int:
+    """Groups of rows of a part of the depth. A part has whole groups of weights, or is in one of them."""
+    most = max(1, PART_BYTES // (size * tile_width(isa)))
+    unit = ceil_div(SUPER, size) if nested else ratio
+    if most >= unit:
+        most -= most % unit
+    elif nested or unit % most:
+        most = unit
+    return min(most, groups)
 
 
-def scratch_bytes(isa: Target, rows: int, groups: int, stored: Stored) -> int:
-    """Scratch memory of a chunk. To unpack blocks, it depends on the elements of depth and the groups."""
-    words = factor_words(stored) if stored.inner else 2 if stored.low else 1
-    return results(isa.tile_vectors, isa.lanes) + (rows + groups * WORD * words) * tile_width(isa)
+def scratch_bytes(isa: Target, rows: Any, words: int, groups: int, stored: Stored) -> Any:
+    """Scratch memory of a chunk: sums of its rows and of a tile beyond them, and an unpacked part with these
+    words and groups of weights."""
+    factors = factor_words(stored) if stored.inner else 2 if stored.low else 1
+    return (rows + HEIGHTS[0] + words + groups * factors) * tile_width(isa) * WORD
 
 
 def product_kernel(
@@ -389,10 +486,9 @@ def product_kernel(
 
 
 def unpacks(stored: Stored, blocks: Unpack | None) -> bool:
-    """Whether panels are unpacked to bytes for more than FEW_ROWS rows. With 4 bits that is faster where
-    products are summed in 16 bits, as tiles have fewer rows. Zeros of groups are not unpacked."""
-    sums_in_pairs = stored.sums > 0 and stored.bits == 4 and stored.zero is not None
-    return sums_in_pairs or stored.levels > 0 or (blocks is not None and blocks.mixed)
+    """Whether parts of panels are unpacked for more than FEW_ROWS rows. Zeros of groups are not unpacked."""
+    in_words = blocks is not None and (blocks.mixed or blocks.has_nested_scales)
+    return stored.levels > 0 or in_words or (stored.sums > 0 and stored.bits == 4 and stored.zero is not None)
 
 
 def stored_in_blocks(unpack: Unpack, zero: Factor | None, isa: Target, size: int, inner: int = 0) -> Stored:

@@ -9,6 +9,8 @@ from ovjit.codegen.words import *
 from ovjit.tiles.compressed import fetch_group, load_words
 
 _BYTE = "i8"
+#: Cache lines of the next part of a panel that a tile prefetches. The CPU does not prefetch across parts.
+AHEAD_LINES = 16
 #: Groups with a smaller scale become zeros.
 LEAST = 2.0**-126
 
@@ -94,8 +96,27 @@ def add_in_pairs(short, w, data, i, word, r, n, v, *, stored):
 
 
 @inline
-def begin_tile(at, row, last, x, p, *, panel, strides, height, panels, stored, blocks):
-    """Set the addresses of each panel's weights, scales and zeros, and of each row's data and factors."""
+def finish_sums(pairs, step, groups, *, zero, scaled):
+    """Multiply the sums of a row's groups by their scales if they are to be `scaled`, or by minus the common
+    zero, as i32."""
+    if zero or scaled:
+        for g in range(0, groups, VL):
+            pair = pairs + g * step
+            total = gather[f32](pair + 4, step, groups - g)
+            if scaled:
+                factor = gather[f32](pair, step, groups - g)
+                scatter[f32](pair + 4, step, total * factor, groups - g)
+            else:
+                start = bits[f32](cast[i32](total * const[f32](float(-zero))))
+                scatter[f32](pair + 4, step, start, groups - g)
+
+
+@inline
+def begin_tile(
+    at, results, row, last, x, p, *, panel, strides, height, panels, vectors, lanes, stored, blocks
+):
+    """Set the addresses of each panel's weights, scales and zeros, and of each row's data and factors. Load
+    what sums begin with."""
     if stored.levels:
         at["levels"] = load[i32](panel["z"])
     for n in static_range(panels):
@@ -106,6 +127,22 @@ def begin_tile(at, row, last, x, p, *, panel, strides, height, panels, stored, b
     for r in static_range(height):
         at["x", r] = x + min(row + r, last) * strides.x_w
         at["p", r] = p + min(row + r, last) * strides.p_w
+    if height > 1:
+        for line in static_range(AHEAD_LINES):
+            prefetch_l2(panel["ahead"] + line * 64)
+        panel["ahead"] += AHEAD_LINES * 64
+    address = panel["sums"] + (row - panel["first"]) * panel["sums_w"]
+    for r, n, v in np.ndindex(height, panels, vectors):
+        from_bias = n * strides.b_step
+        results[r, n, v] = load[f32](address + r * panel["sums_w"] + from_bias + v * lanes * 4)
+
+
+@inline
+def end_tile(results, row, *, panel, height, panels, vectors, lanes):
+    """Store the sums to scratch."""
+    address = scratch + (row - panel["first"]) * (vectors * lanes * 4)
+    for r, n, v in np.ndindex(height, panels, vectors):
+        store[f32](address + ((r * panels + n) * vectors + v) * lanes * 4, results[r, n, v])
 
 
 @inline

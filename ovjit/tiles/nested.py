@@ -28,6 +28,7 @@ from ovjit.tiles.compressed import fetch
 from ovjit.tiles.dynamic_parts import (
     add_in_pairs,
     begin_tile,
+    end_tile,
     fetch_factors,
     load_four,
     quantize_part,
@@ -80,6 +81,11 @@ def quantize_nested(dtype: str, stored: Stored) -> Kernel:
 def sum_words(stored: Stored) -> int:
     """Words of 32 bits for the sums of a row's super-block."""
     return SUPER // (4 * stored.sums if stored.is_centred else 2 * stored.inner)
+
+
+def group_words(stored: Stored) -> int:
+    """Words of 32 bits for the scale and the sums of a row's group."""
+    return 1 + sum_words(stored) if stored.inner else 2
 
 
 def factor_words(stored: Stored) -> int:
@@ -181,33 +187,31 @@ def sum_super(at, total, lows, *, height, panels, vectors, lanes, stored, blocks
 
 
 @inline
-def multiply_super(row, last, x, p, *, panel, strides, sizes, height, panels, vectors, lanes, stored, blocks):
-    """Multiply rows `row` to row + height - 1 (at most `last`) by `panels` panels from `panel` on. The sums
-    are written to scratch."""
-    at, acc, outer, total, lows = registers()
-    begin_tile(at, row, last, x, p)
-    for r, n, v in np.ndindex(height, panels, vectors):
-        acc[r, n, v] = load[f32](panel["b"] + n * strides.b_step + v * lanes * 4)
-    for _block in range(sizes.groups):
+def multiply_super(row, last, x, p, *, panel, strides, height, panels, vectors, lanes, stored, blocks):
+    """Multiply rows `row` to row + height - 1 (at most `last`) by a part of `panels` panels, and add the
+    products to the sums in scratch."""
+    at, results, outer, total, lows = registers()
+    begin_tile(at, results, row, last, x, p)
+    for _block in range(panel["groups"]):
         load_outer(at, outer, panels)
         sum_super(at, total, lows)
         for r in static_range(height):
             by = splat[f32](at["p", r])
             for n, v in np.ndindex(panels, vectors):
-                acc[r, n, v] = fma(cast[f32](total[r, n, v]), by * outer[n, v], acc[r, n, v])
+                results[r, n, v] = fma(cast[f32](total[r, n, v]), by * outer[n, v], results[r, n, v])
                 if stored.low:
-                    acc[r, n, v] = fma(cast[f32](lows[r, n, v]), by * outer[n, v, "low"], acc[r, n, v])
-            at["p", r] += 4 + sum_words(stored) * 4
-    base = scratch
-    for r, n, v in np.ndindex(height, panels, vectors):
-        store[f32](base + ((r * panels + n) * vectors + v) * lanes * 4, acc[r, n, v])
+                    results[r, n, v] = fma(
+                        cast[f32](lows[r, n, v]), by * outer[n, v, "low"], results[r, n, v]
+                    )
+            at["p", r] += 4 * group_words(stored)
+    end_tile(results, row)
 
 
 @inline
-def unpack_nested(at, *, sizes, vectors, lanes, stored, blocks):
-    """Unpack a panel's factors and inner numbers to at["factors"], and its integers to bytes at at["to"]."""
+def unpack_nested(at, *, panel, vectors, lanes, stored, blocks):
+    """Unpack a part's factors and inner numbers to at["factors"], and its integers to bytes at at["to"]."""
     scale, low, outer, w = registers()
-    for _block in range(sizes.groups):
+    for _block in range(panel["groups"]):
         load_outer(at, outer, 1)
         for v in static_range(vectors):
             store[f32](at["factors"] + v * lanes * 4, outer[0, v])

@@ -6,18 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import WORD, how_stored
+from ovjit.codegen.cpu.formats import WORD, how_stored, quantizes_rows
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.converted import Factored
 from ovjit.graph.stored_floats import integer_levels
-from ovjit.graph.symbolic import sym_max, sym_min
+from ovjit.graph.symbolic import sym_min
 from ovjit.planning.fuse import Group
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import Constants, Planner, ceil_div, split
-from ovjit.planning.views import View, plain, product
+from ovjit.planning.views import Layout, View, plain, product
 from ovjit.tiles.compressed import Unpack, how_unpacked
 from ovjit.tiles.dynamic import (
     HEIGHTS,
+    groups_of_part,
     pack_dynamic,
     product_kernel,
     quantize_kernel,
@@ -28,12 +29,18 @@ from ovjit.tiles.dynamic import (
     unpacks,
     vectors_of_group,
 )
-from ovjit.tiles.nested import quantize_nested, sum_words
+from ovjit.tiles.nested import group_words, quantize_nested
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.matmul.cpu_stored import StoredWeights
 
 #: Maximum bytes of quantized rows in a chunk, which reads them once per panel.
 ROW_BYTES = 256 * 1024
+#: Maximum words of a group that has code of its own.
+MOST_WORDS = 8
+#: Rows of a chunk whose rows are longer than that: panels are unpacked for each chunk.
+LEAST_ROWS = 96
+#: Maximum rows of a chunk, whose sums are in scratch memory.
+MOST_ROWS = 512
 #: The highest bits of four bytes, as an i32: i8 differ from u8 with another zero point by these.
 SIGNS = 0x80808080 - (1 << 32)
 #: Four-byte dot products in a chunk: about 10 us.
@@ -70,6 +77,8 @@ class DynamicProduct(StoredWeights):
             self.how = stored_in_blocks(self.blocks, self.zero, self.target, self.size, self.inner)
         else:
             self.how = how_stored(*stored, bits, self.target, self.size)
+        if self.ratio == 1 and quantizes_rows(self.target) and self.size // WORD <= MOST_WORDS:
+            self.how = self.how._replace(words=self.size // WORD)
 
     def __init__(self, group: Group):
         super().__init__(group)
@@ -77,7 +86,7 @@ class DynamicProduct(StoredWeights):
             self.quantize = quantize_nested(self.data.dtype, self.how)
         else:
             vectors = vectors_of_group(self.depth, self.size, self.target)
-            self.quantize = quantize_kernel(self.data.dtype, vectors)
+            self.quantize = quantize_kernel(self.data.dtype, self.how, vectors)
         self.kernels = (self.quantize, *self.kernels)
 
     def make_kernel(self, names: str) -> Kernel:
@@ -105,9 +114,10 @@ class DynamicProduct(StoredWeights):
         def make() -> tuple[View, View]:
             x = planner.contiguous(self.data)
             rows = product(x.shape[:-1])
-            q = planner.allocate((rows, self.groups_of_rows * self.size), 1)
-            words = 1 + sum_words(self.how) if self.inner else 2
-            p = planner.allocate((rows, self.groups_of_rows * words), 4)
+            # rows of a tile should not share the sets of the first-level cache
+            q = planner.allocate((rows, self.groups_of_rows * self.size), 1, Layout((0, 1), gap=True))
+            words = group_words(self.how)
+            p = planner.allocate((rows, self.groups_of_rows * words), 4, Layout((0, 1), gap=True))
             pairs = p.as_shape((rows, self.groups_of_rows, words))
             tensors = {"x": x.as_shape((rows, self.depth)), "q": q, "p": pairs}
             sizes = {"inner": self.inner} if self.inner else {"size": self.size}
@@ -130,22 +140,27 @@ class DynamicProduct(StoredWeights):
         panels = ceil_div(self.outs, tile_width(self.target))
         width = q.shape[1]
         height = HEIGHTS[0]
-        rows_per = sym_min(ceil_div(rows, height), sym_max(1, ROW_BYTES // (width * height))) * height
+        tiles = ceil_div(rows, height)
+        blocks = ceil_div(tiles, max(LEAST_ROWS, min(ROW_BYTES // width, MOST_ROWS)) // height)
+        rows_per = ceil_div(tiles, blocks) * height
         row_blocks = ceil_div(rows, rows_per)
         per_chunk = split(
             panels, sym_min(rows, rows_per) * width * (tile_width(self.target) // 4), CHUNK_DOTS
         )
+        nested = self.inner > 0 or (self.blocks is not None and self.blocks.has_nested_scales)
+        part = groups_of_part(self.size, self.ratio, self.groups_of_rows, nested, self.target)
         values = {
             "x": q.ptr, "p": p.ptr, "y": y.ptr, "b": planner.constants.at(self.bias_at[0]),
-            "b_step": self.bias_at[1], "x_w": width, "p_w": p.shape[1] * 4, "y_w": self.outs * y.itemsize,
-            "words": self.size // 4, "groups": self.groups_of_rows, "ratio": self.ratio, "rows": rows,
-            "rows_per": rows_per, "row_blocks": row_blocks, "outs": self.outs, "panels": panels,
-            "per_chunk": per_chunk, **self.panels, **operands,
+            "b_step": self.bias_at[1], "x_w": q.strides[0], "p_w": p.strides[0],
+            "y_w": self.outs * y.itemsize, "words": self.size // 4, "groups": self.groups_of_rows,
+            "ratio": self.ratio, "part": part, "rows": rows, "rows_per": rows_per, "outs": self.outs,
+            "panels": panels, "per_chunk": per_chunk, **self.panels, **operands,
         }  # fmt: skip
         values |= self.placed(planner)
-        mixed = unpacks(self.how, self.blocks)
-        unpacked = (width, ceil_div(self.groups_of_rows, self.ratio)) if mixed else (0, 0)
-        planner.need_scratch(scratch_bytes(self.target, *unpacked, self.how))
+        unpacked = (part * self.size // WORD, ceil_div(part, self.ratio) + 1)
+        if not unpacks(self.how, self.blocks):
+            unpacked = (0, 0)
+        planner.need_scratch(scratch_bytes(self.target, rows_per, *unpacked, self.how))
         chunks = ceil_div(panels, per_chunk) * row_blocks
         flops = 2.0 * rows * self.depth * self.outs
         planner.step(self.kernel, values, chunks, [q, p, *reads], [y], flops)

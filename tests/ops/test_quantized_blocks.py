@@ -18,7 +18,7 @@ from ovjit.graph.stored_floats import codebook, integer_levels
 from ovjit.readers.gguf.blocks import FORMS, Form, groups_of
 from ovjit.readers.gguf.codebooks import levels_of_type
 from ovjit.tiles.compressed import Unpack
-from ovjit.tiles.dynamic import stored_with_levels, table_of_levels
+from ovjit.tiles.dynamic import groups_of_part, stored_with_levels, table_of_levels
 from tests.ops.test_dynamic_quantization import F32, SIZE, check, rounded, steps
 from tests.readers.gguf_decoders import dequantised, quantised
 from tests.support.sweeps import in_turn
@@ -139,6 +139,37 @@ def test_signed_bytes_of_any_value() -> None:
     x = np.where(np.arange(7 * 8 * depth).reshape(7, -1) % 3, 127, -127).astype(np.float32)
     got = ov.compile_model(model, "CPU", F32)([x])[0]
     np.testing.assert_allclose(got, x.astype(np.float64) @ real.astype(np.float64).T, rtol=1e-6)
+
+
+DEEP = ("Q8_0", "Q4_1", "Q4_K", "Q5_K", "Q6_K", "TQ2_0", "IQ4_XS")
+
+
+@pytest.mark.parametrize("kind", [k for k in kinds() if k in DEEP])
+def test_parts_of_the_depth(kind: str) -> None:
+    """Rows that several chunks share, times panels in several parts, the last one shorter. The same rows
+    alone are multiplied by whole panels."""
+    outs, depth = 40, 5376
+    seed = [SEED, 408, *kind.encode()]
+    rng = np.random.default_rng(seed)
+    model, real = of_blocks(kind, outs, depth, rng)
+    x = rng.standard_normal((131, depth)).astype(np.float32)
+    compiled = ov.compile_model(model, "CPU", F32)
+    got = compiled([x])[0]
+    check(got, rounded(x, rows_of(kind)) @ real.astype(np.float64).T, f"{kind}, seed {seed}")
+    for first in (0, 94, 125):
+        few = compiled([x[first : first + 5]])[0]
+        np.testing.assert_array_equal(few, got[first : first + 5], f"{kind}, seed {seed}")
+
+
+def test_groups_of_a_part() -> None:
+    """A part has whole groups of weights and super-blocks, or lies in one group of weights."""
+    target = target_of("avx512", ("avx512vnni",))
+    cases = {
+        (32, 1, 64, False): 16, (16, 1, 128, True): 32, (32, 64, 64, False): 16, (32, 12, 24, False): 12,
+        (32, 24, 48, False): 24, (256, 1, 8, True): 2, (32, 1, 5, False): 5,
+    }  # fmt: skip
+    for given, groups in cases.items():
+        assert groups_of_part(*given, target) == groups, given
 
 
 #: K types: bytes of a block, where f16 factors begin, and where scales of a byte lie.

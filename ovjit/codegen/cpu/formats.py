@@ -244,7 +244,8 @@ class Stored(NamedTuple):
     (NEON's sdot, AVX2's vpsignb). `low`: the type of minima, which are added; "" without. `small`: bytes
     are below 128. `sums`: words whose products are summed in 16 bits first, if no instruction sums four.
     `inner`: elements of a group whose scale and minimum are multiplied as integers; 0 without. `levels`: the
-    factor of the bytes that codes are looked up for; 0: codes are the integers themselves."""
+    factor of the bytes that codes are looked up for; 0: codes are the integers themselves. `words`: those of
+    a row's group that is a group of weights, too, and has code of its own; 0: other groups."""
 
     bits: int
     zero: int | None
@@ -255,18 +256,25 @@ class Stored(NamedTuple):
     sums: int = 0
     inner: int = 0
     levels: float = 0.0
+    words: int = 0
 
     @property
     def name(self) -> str:
         zero = "z" if self.zero is None else str(self.zero) if self.zero else "m" if self.low else ""
         pairs = f"_p{self.sums}{f'_{self.inner}' if self.inner else ''}" if self.sums else ""
         kind = "l" if self.levels else "i" if self.less else "u"
-        return f"{kind}{self.bits}{zero}_{self.scale}{pairs}"
+        return f"{kind}{self.bits}{zero}_{self.scale}{pairs}{f'_of_{self.words}' if self.words else ''}"
 
     @property
     def less(self) -> int:
         """The number that is subtracted from integers and zeros when they are stored: 128 or 0."""
         return 128 if self.signed and self.bits == 8 and not self.small else 0
+
+    @property
+    def common_zero(self) -> int:
+        """The zero point of all groups, of integers as they are stored: sums begin with minus it times the
+        sums of rows' bytes."""
+        return 0 if self.low or self.zero is None else self.zero - self.less
 
     @property
     def is_centred(self) -> bool:
@@ -279,8 +287,15 @@ class Stored(NamedTuple):
         return {8: 1, 4: 2}.get(self.bits, 4)
 
     @property
+    def keeps_integers(self) -> bool:
+        """Whether only scales and minima are unpacked: two words of 4 bits take less time than a copy."""
+        return self.bits == 4 and not self.sums and not self.levels
+
+    @property
     def unpacked(self) -> Stored:
         """The storage after unpacking to bytes, with scales in f32."""
+        if self.keeps_integers:
+            return self._replace(scale="f32")
         return self._replace(bits=8, scale="f32", small=True, levels=0.0)
 
 
