@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ovjit.errors import ModelError
 from ovjit.graph.bodies import retype
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.op import TensorType
@@ -25,12 +26,20 @@ class LoweredControl(Lowering):
         """Compile a body for parameters of these types. Raises NotNative if it has state."""
         from ovjit.compiler.program import Program
 
-        graph = retype(body, types, outputs)
+        graph = self.infer_body(retype, body, types, outputs)
         if graph.has_state:
             raise NotNative
         self.programs.append(Program(graph, self.group.context))
         self.programs[-1].traces = None  # their plans are parts of the outer plan, which has the trace
         self.kernels = tuple(dict.fromkeys((*self.kernels, *self.programs[-1].kernels)))
+
+    def infer_body(self, infer: Callable[..., Any], *args: Any) -> Any:
+        """`infer(*args)` on a body. Raises NotNative if the body rejects types: the host raises that error,
+        if the body runs."""
+        try:
+            return infer(*args)
+        except ModelError as error:
+            raise NotNative from error
 
     def pack(self, constants: Any) -> None:
         """Places nothing: the bodies' programs have their own constants."""

@@ -28,7 +28,7 @@ class LoweredIf(LoweredControl):
         sides = [(self.sides[0 if side else 1], self.programs[0 if side else 1]) for side in choices]
         out_shapes = [planner.shape(v) for v in self.node.outputs]
         for (body, rows, results), _ in sides:
-            result_types = body_types(body, branch_inputs(body, rows, types[1:]))
+            result_types = self.infer_body(body_types, body, branch_inputs(body, rows, types[1:]))
             shapes = [result_types[i].shape for i in results]
             if not all(map(is_static, shapes)) or shapes != out_shapes:
                 raise NotNative

@@ -44,7 +44,8 @@ class LoweredRepeat(LoweredControl):
         self.inputs = [self._settle(port) for port in self.ends.inputs]
         if any(port.kind == LAST and port.iteration != -1 for port in self.ends.outputs):
             raise NotNative
-        feeds, result_types = self.ends.feeds([TensorType(v.dtype, v.shape) for v in self.given_values])
+        types = [TensorType(v.dtype, v.shape) for v in self.given_values]
+        feeds, result_types = self.infer_body(self.ends.feeds, types)
         if any(t.shape is None for t in (*feeds, *result_types)):
             raise NotNative
         if self.ends.iteration != -1 and feeds[self.ends.iteration].dtype not in ("i32", "i64"):
@@ -94,7 +95,7 @@ class LoweredRepeat(LoweredControl):
     def plan(self, planner: Planner) -> None:
         node, ends = self.node, self.ends
         types = self.input_types(planner)[: len(self.given_values)]
-        feeds, result_types = ends.feeds(types)
+        feeds, result_types = self.infer_body(ends.feeds, types)
         if not all(is_static(t.shape) for t in (*feeds, *result_types)):
             raise NotNative
         iterations = self.iterations(types)

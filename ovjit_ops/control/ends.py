@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import InferenceError, UnsupportedError, check
+from ovjit.errors import InferenceError, ModelError, UnsupportedError, check
 from ovjit.graph import bodies, interp
 from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.op import TensorType
@@ -42,10 +42,8 @@ class Ports:
             check(fits, f"an output has the kind {port.kind!r}; expected last or concat")
             bodies.check_result(body, port.inner)
         for port in self.inputs:
-            check(
-                port.kind in (bodies.INVARIANT, bodies.MERGED, bodies.SLICED),
-                f"an input has the unknown kind {port.kind!r}",
-            )
+            fits = port.kind in (bodies.INVARIANT, bodies.MERGED, bodies.SLICED)
+            check(fits, f"an input has the unknown kind {port.kind!r}")
         if condition != -1:
             bodies.check_result(body, condition)
 
@@ -63,12 +61,10 @@ class Ports:
             if port.kind == bodies.SLICED:
                 feeds[port.inner] = TensorType(source.dtype, slice_shape(port, source.shape))
             else:
-                feeds[port.inner] = TensorType(
-                    source.dtype, source.shape, source.value if port.kind == bodies.INVARIANT else None
-                )
+                value = source.value if port.kind == bodies.INVARIANT else None
+                feeds[port.inner] = TensorType(source.dtype, source.shape, value)
         if self.iteration != -1:
-            counter = self.body.inputs[self.iteration].type
-            feeds[self.iteration] = TensorType(counter.dtype, counter.shape)
+            feeds[self.iteration] = self.body.inputs[self.iteration].type
         while True:
             results = bodies.body_types(self.body, feeds)
             changed = False
@@ -80,17 +76,30 @@ class Ports:
                     feeds[port.inner], changed = joined, True
             if not changed:
                 break
+        self.check_condition(results)
+        return feeds, results
+
+    def check_condition(self, results: Sequence[TensorType]) -> None:
         if self.condition != -1:
             check_type(results[self.condition], ("boolean",), "the condition of a loop's body")
             check_one(results[self.condition], "the condition of a loop's body")
-        return feeds, results
 
     def types(self, types: Sequence[TensorType], iterations: int | None) -> list[TensorType]:
         """The types of the outputs. `types`: the types of all inputs. `iterations`: their number, or None if
-        it is unknown."""
-        feeds, results = self.feeds(types)
+        it is unknown.
+
+        A body that rejects these types is an error only if it runs: 0 iterations give the initial values.
+        """
+        try:
+            feeds, results = self.feeds(types)
+        except ModelError:
+            if iterations:
+                raise
+            iterations, results = 0, [value.type for value in self.body.outputs]
+            self.check_condition(results)
         out = []
-        carried = {port.back: feeds[port.inner] for port in self.of(bodies.MERGED)}
+        begun = self.of(bodies.MERGED)
+        carried = {p.back: types[p.outer] if iterations == 0 else feeds[p.inner] for p in begun}
         for port in self.outputs:
             result = results[port.inner]
             shape = result.shape
@@ -125,10 +134,7 @@ class Ports:
         counts = set()
         for port in self.of(bodies.SLICED):
             shape = shapes[port.outer]
-            if shape is None:
-                continue
-            extent = shape[bodies.axis_of(port, shape)]
-            if isinstance(extent, int):
+            if shape is not None and isinstance(extent := shape[bodies.axis_of(port, shape)], int):
                 counts.add(bodies.slice_bounds(port, extent)[2])
         check(len(counts) <= 1, f"the sliced inputs have different numbers of parts: {sorted(counts)}")
         return counts.pop() if counts else None
@@ -163,12 +169,7 @@ class Ports:
             if self.condition != -1:
                 go_on = bool(one_element(results[self.condition], "the condition of a loop's body"))
             done += 1
-        if results is None:  # the body's type errors are raised even if it has not run
-            self._feeds_of(data)
         return tuple(self.results(data, results, parts, picked, done))
-
-    def _feeds_of(self, arrays: Sequence[np.ndarray]) -> tuple[list[TensorType], list[TensorType]]:
-        return self.feeds([TensorType(from_numpy(x.dtype), x.shape) for x in arrays])
 
     def results(
         self,
@@ -198,19 +199,14 @@ class Ports:
                 yield picked[port.outer]
             elif last_results is not None:
                 yield last_results[port.inner]
-            elif port.inner in initial:
-                yield initial[port.inner]
             else:
-                yield self.nothing(port, arrays)
+                yield initial[port.inner] if port.inner in initial else self.nothing(port, arrays)
 
     def nothing(self, port: bodies.Port, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """An output's value after no iteration: an empty concatenation, or zeros of the result's shape for a
         value that is not fed back."""
-        _, results = self._feeds_of(arrays)
-        type = results[port.inner]
+        type = self.types([TensorType(from_numpy(x.dtype), x.shape) for x in arrays], 0)[port.outer]
         shape = [0 if isinstance(d, Interval) else d for d in type.shape or ()]
-        if port.kind == bodies.CONCAT and shape:
-            shape[bodies.axis_of(port, shape)] = 0
         return np.zeros(shape, numpy_dtype(type.dtype))
 
 
@@ -289,8 +285,7 @@ def check_end(types: Sequence[TensorType], ends: Ports, where: str = "") -> None
 
 def loop_iterations(types: Sequence[TensorType], ends: Ports) -> int | None:
     """The number of iterations of a Loop; None if it is unknown or a condition may end the loop early."""
-    trip_count, condition = types[:2]
-    count, go_on = element_of(trip_count, "the trip count"), element_of(condition, "the condition")
+    count, go_on = element_of(types[0], "the trip count"), element_of(types[1], "the condition")
     if go_on is not None and not go_on:
         return 0
     if count is None or not 0 <= count <= MOST_ITERATIONS or go_on is None:

@@ -311,7 +311,7 @@ def test_the_taps_of_all_phases_are_packed(kernel: int, stride: int, dilation: i
         assert {p.taps for p in phases(20, kernel, stride, dilation, pad)} == set(sets)
 
 
-def test_a_loop_s_body_takes_its_inputs_though_it_does_not_run() -> None:
+def test_a_loop_s_body_that_does_not_run_may_reject_its_inputs() -> None:
     inner = Builder()
     x, y = _parameter(inner, (ANY, 2)), _parameter(inner, (ANY, 2))
     body = inner.finish([inner.constant(np.array(True)), inner.add("Add", [x, y]).output])
@@ -321,18 +321,14 @@ def test_a_loop_s_body_takes_its_inputs_though_it_does_not_run() -> None:
     ports = [Port(MERGED, 2, 0, 1), Port(INVARIANT, 3, 1)]
     attrs = {"body": body, "input_ports": ports, "output_ports": [Port(LAST, 0, 1)], "condition_result": 0}
     graph = b.finish([b.add("Loop", given, attrs).output])
-    for rows, fine in ((1, True), (3, True), (4, False)):
+    for rows in (1, 3, 4):
         feeds = [np.ones((3, 2), np.float32), np.ones((rows, 2), np.float32)]
         job = compile_graph(graph, {}).new_job()
         for i, array in enumerate(feeds):
             job.set_input(i, array)
-        if fine:
-            job.run()
-            np.testing.assert_array_equal(job.outputs[0], evaluate(graph, feeds)[0])
-            continue
-        for run in (job.run, lambda feeds=feeds: evaluate(graph, feeds)):
-            with pytest.raises(OvjitError, match="broadcast"):
-                run()
+        job.run()
+        for got in (job.outputs[0], evaluate(graph, feeds)[0]):
+            np.testing.assert_array_equal(got, feeds[0])
 
 
 @pytest.mark.parametrize("name", ["ScatterUpdate", "ScatterElementsUpdate", "GatherElements"])

@@ -163,6 +163,9 @@ def test_other_families_and_inputs_are_refused(folder: Path, tmp_path: Path) -> 
     pipe = genai.VLMPipeline(folder, "CPU")
     with pytest.raises(UnsupportedError, match="Pass frames as independent images"):
         pipe.generate("a", videos=[cases.picture(ov, 30, 30)])
+    for shape in ((1, 0, 30, 3), (1, 30, 0, 3), (30, 30, 4), (1, 30, 30, 0)):
+        with pytest.raises(RuntimeError, match="a Tensor of u8"):
+            pipe.generate("a", images=[ov.Tensor(np.zeros(shape, np.uint8))])
     (folder / "config.json").write_text(json.dumps({"model_type": "idefics3"}))
     with pytest.raises(UnsupportedError, match=r"'idefics3' VLM model type: ovjit runs \["):
         genai.VLMPipeline(folder, "CPU")

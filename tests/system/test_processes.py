@@ -88,7 +88,7 @@ def interrupted(wait, after=0.3):
 """
 
 
-def start(tmp_path, program, limit=50, **environment):
+def start(tmp_path, program, limit=150, **environment):
     file = tmp_path / "program.py"
     file.write_text(COMMON.replace("{limit}", str(limit)) + textwrap.dedent(program))
     return subprocess.Popen(

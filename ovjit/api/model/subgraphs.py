@@ -93,10 +93,8 @@ class SubGraphNode(Node):
     def _is_complete(self) -> bool:
         """Whether every body is there and all its parameters are fed."""
         for i, model in enumerate(self._models):
-            if model is None:
-                return False
             fed = {port.inner for port in self._input_ports[i]} | self._own_parameters()
-            if len(fed) < len(model._parameters):
+            if model is None or len(fed) < len(model._parameters):
                 return False
         return len({len(rows) for rows in self._output_ports}) == 1
 
@@ -252,6 +250,7 @@ class _Repeated(SubGraphNode):
     def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:
         if self._is_complete():
             inputs = self._begun([s._tensor._type for s in self._inputs] if inputs is None else inputs)
+            self._ends(inputs).feeds(inputs)  # a Model's body takes its inputs, though it may not run
         return super()._infer(inputs)
 
     def _graph_inputs(self, builder: Builder, inputs: Sequence[Value]) -> list[Value]:

@@ -17,15 +17,15 @@ _GRAY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def check_picture(image: Any, name: str, channels: tuple[int, ...]) -> np.ndarray:
-    """The data of a picture: a Tensor u8 [1, height, width, channels]. TypeError, RuntimeError."""
+    """The data of a picture: a Tensor u8 [1, height, width, channels], not empty. TypeError, RuntimeError."""
     if not isinstance(image, Tensor):
         raise TypeError(f"{name} should be a Tensor, not {type(image).__name__}")
     data: np.ndarray = image.data
-    if data.dtype != np.uint8 or data.ndim != 4 or data.shape[0] != 1 or data.shape[3] not in channels:
-        raise OvjitError(
-            f"{name} should be a Tensor of u8 [1, height, width, {' or '.join(map(str, channels))}], not of "
-            f"{data.dtype} {list(data.shape)}"
-        )
+    good = {(1, *data.shape[1:3], count) for count in channels}
+    if data.dtype != np.uint8 or data.shape not in good or not data.size:
+        counts, shape = " or ".join(map(str, channels)), list(data.shape)
+        expected = f"a Tensor of u8 [1, height, width, {counts}]"
+        raise OvjitError(f"{name} should be {expected}, not of {data.dtype} {shape}")
     return data
 
 
