@@ -39,15 +39,10 @@ _BESIDE = 32 << 20
 
 
 def cached_model(
-    folder: str,
-    graph: Graph,
-    inputs: Sequence[PortInfo],
-    outputs: Sequence[PortInfo],
-    settings: dict[str, Any],
-    merge: Merge,
-    make: Callable[[Memory | None], Any],
+    folder: str, graph: Graph, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo],
+    settings: dict[str, Any], merge: Merge, make: Callable[[Memory | None], Any],
     on_stored: Callable[[str], None] | None = None,
-) -> Imported:
+) -> Imported:  # fmt: skip
     """The model in `folder` for this graph and all properties in `settings`, else the result of `make`, which
     is then stored.
 
@@ -95,14 +90,9 @@ def load_named(folder: str, name: str, key: bytes, merge: Merge, use_mmap: bool)
 
 
 def load_checked(
-    path: str,
-    is_its: Callable[[bytes], bool],
-    key: bytes,
-    merge: Merge,
-    use_mmap: bool,
-    settings: Mapping[str, Any] | None = None,
-    file: np.ndarray | None = None,
-) -> Imported | None:
+    path: str, is_its: Callable[[bytes], bool], key: bytes, merge: Merge, use_mmap: bool,
+    settings: Mapping[str, Any] | None = None, file: np.ndarray | None = None,
+) -> Imported | None:  # fmt: skip
     """The cached model at `path`. None if it does not exist, if this user's key does not authenticate it, or
     if `is_its(header)` is false. `file`: as for `load_container`."""
     try:

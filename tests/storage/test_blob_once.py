@@ -256,7 +256,7 @@ def test_factors_of_other_rows_are_refused() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 @pytest.mark.parametrize("mask", [0, 0x88888888])
-@pytest.mark.parametrize("change", [weave.AS_THEY_ARE, weave.BYTES, weave.PAIRS])
+@pytest.mark.parametrize("change", [weave.AS_THEY_ARE, weave.SPREAD, weave.BYTES, weave.PAIRS])
 def test_woven_rows_are_restored(size: int, mask: int, change: int) -> None:
     rng = np.random.default_rng([SEED, size, change])
     source = rng.integers(0, 256, (64 * 3, 640), dtype=np.uint8)
