@@ -270,8 +270,7 @@ def _check_device(header: Mapping[str, Any], config: Mapping[str, Any]) -> None:
 
 def _why_unfit(header: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """The reason why the object code cannot run here; "" if it can."""
-    here = machine(config)
-    there = header["machine"]
+    here, there = machine(config), header["machine"]
     for what, text in here.items():
         if there.get(what) != text:
             if what == "features":

@@ -243,12 +243,9 @@ class Reader:
             return tuple(self._value(v, depth + 1) for v in content)
         if kind == "d":
             return _interval(content)
-        if kind == "a":
-            return self._array(*content)
-        if kind == "p":
-            return self._packed(*content)
-        if kind == "s":
-            return _strings(*content)
+        if kind in ("a", "p", "s"):
+            read: Any = {"a": self._array, "p": self._packed, "s": _strings}[kind]
+            return read(*content)
         if kind == "m":
             return {self._value(k, depth + 1): self._value(v, depth + 1) for k, v in content}
         if kind == "g":

@@ -63,6 +63,7 @@ def cached_model(
     path = store.path_of(folder, store.BLOBS, name)
     mapped = bool(settings["ENABLE_MMAP"])
     imported = load_checked(path, lambda there: there == header, key.value, merge, mapped, settings)
+    is_stored = imported is not None
     if imported is None:
         room = KeptMemory(folder, lambda size: _has_room(folder, size))
         plain = key.lasting and not settings.get(PROPERTY) and settings.get("card") is None
@@ -71,8 +72,6 @@ def cached_model(
             is_stored = key.lasting and _keep(path, imported, source, key.value, room)
         finally:
             room.drop()
-    else:
-        is_stored = True
     if is_stored and on_stored is not None:
         on_stored(name)
     return imported

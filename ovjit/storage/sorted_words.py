@@ -49,9 +49,8 @@ def restore_order(section: np.ndarray, offset: int, row: Any) -> np.ndarray:
     )
     order = (positions >> _RUN_BITS) * (words // runs) + (positions & (1 << _RUN_BITS) - 1) // _WORD
     out = np.zeros((groups, panels, words, width, _WORD), np.int8)
-    numbers = itertools.product(range(groups), range(panels), range(each))
     at = 0
-    for n, (group, number, vector) in enumerate(numbers):
+    for n, (group, number, vector) in enumerate(itertools.product(range(groups), range(panels), range(each))):
         at = at if vector else offset + n // each * panel
         vectors = []
         for (span, parts), count in zip(_WAYS, steps[n].tolist(), strict=True):
