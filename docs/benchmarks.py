@@ -26,11 +26,12 @@ MOST_BYTES = 20_000
 SECTIONS = {
     "A Zen 5 with BF16": ("zen5", 6),
     "A Zen 4": ("zen4", 1),
+    "Starts and blobs on a Zen 4": ("zen4_starts", 2),
     "A Xeon with VNNI": ("xeon_vnni", 1),
     "A Cascade Lake with VNNI": ("cascade_lake", 1),
     "A Sapphire Rapids with AMX": ("sapphire_rapids", 1),
     "A Zen 3 with AVX2": ("zen3", 1),
-    "A Zen 1 with AVX2": ("zen1", 2),
+    "A Zen 1 with AVX2": ("zen1", 1),
     "AArch64, by a model": ("aarch64_model", 1),
     "Two commits": ("two_commits", 1),
 }
