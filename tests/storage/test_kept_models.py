@@ -237,6 +237,30 @@ def test_packed_weights_are_made_again_from_the_file(write, precision: str, fold
     assert again.export_model().getvalue() == first.export_model().getvalue()
 
 
+def test_small_models_are_kept_with_each_weight_once(folder, tmp_path, unread) -> None:
+    """Weights of files that are not mapped, as the graph has them and as packed, would exceed the limit."""
+    rng, path = np.random.default_rng(9), tmp_path / "m.xml"
+    a = x = opset8.parameter([1, 256], np.float32, name="a")
+    for _ in range(3):
+        weights = opset8.constant((rng.normal(size=(256, 256)) / 30).astype(np.float32))
+        x = opset8.relu(opset8.matmul(x, weights, False, True))
+    xml, content = to_bytes(ovjit.Model([x], [a]))
+    path.write_bytes(xml)
+    path.with_suffix(".bin").write_bytes(content)
+    assert len(content) < kept_models.SMALLEST < 2 * len(content)
+    first, again = (ovjit.Core().compile_model(path, "CPU") for _ in "ab")
+    (blob,) = folder.glob("*.blob")
+    assert len(unread) == 1 and blob.stat().st_size < len(content) + 150_000
+    x = rng.normal(size=(1, 256)).astype(np.float32)
+    assert again(x)[0].tobytes() == first(x)[0].tobytes()
+    assert again.export_model().getvalue() == first.export_model().getvalue()
+    mine, other = (c._executable.graph for c in (first, again))
+    for node, there in zip(mine.nodes, other.nodes, strict=True):
+        for key, value in node.attrs.items():
+            if isinstance(value, np.ndarray):
+                np.testing.assert_array_equal(there.attrs[key], value, strict=True)
+
+
 def test_weights_of_onnx_files_stay_in_them(folder, tmp_path, unread) -> None:
     from onnx import numpy_helper
 
