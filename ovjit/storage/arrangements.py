@@ -21,8 +21,8 @@ _MOST_AXES = 3
 #: Elements that a layout is tried on first.
 _TRIED = 64
 #: [size of a word, [change, mask]] of compressed weights, see `panels`.
-_WORDS = ((1, (0, 0)), (4, (0, 0)), (4, (0, 0x88888888)), (4, (0, 0x80808080)), (2, (0, 0)), (4, (4, 0)),
-          (4, (5, 0)))  # fmt: skip
+_WORDS = ((1, (0, 0)), (4, (0, 0)), (4, (0, 0x88888888)), (4, (0, 0x80808080)), (2, (0, 0)), (4, (1, 0)),
+          (4, (1, 0x88888888)), (4, (4, 0)), (4, (5, 0)))  # fmt: skip
 
 
 class Layouts:

@@ -7,6 +7,7 @@ are used only if this user's key authenticates them, and if versions and CPU are
 from __future__ import annotations
 
 import enum
+import functools
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -22,17 +23,8 @@ from ovjit.graph.op import TensorType
 from ovjit.graph.ports import PortInfo
 from ovjit.records import NamedTuple
 from ovjit.storage import tags
-from ovjit.storage.card_blobs import encode_for_card, provide_ptx
-from ovjit.storage.container import BlobError, Container, Pieces, write_container
-from ovjit.storage.graph_format import (
-    Arrays,
-    Reader,
-    dump,
-    encode_dims,
-    encode_graph,
-    parse,
-    read_dims,
-)
+from ovjit.storage.container import BlobError, Container, Pieces, refuse_invalid, write_container
+from ovjit.storage.graph_format import Arrays, Reader, dump, encode_dims, encode_graph, parse, read_dims
 from ovjit.storage.origins import Elsewhere, Origin, bytes_of
 from ovjit.version import __version__
 
@@ -97,14 +89,18 @@ def save_blob(
     )
 
 
-def sections_of(executable: Any, elsewhere: Elsewhere | None = None, once: bool = False) -> dict[str, Any]:
+def sections_of(
+    executable: Any, elsewhere: Elsewhere | None = None, once: bool = False, loaded: bool = False
+) -> dict[str, Any]:
     """All sections but the header. `elsewhere`: returns the place in a file of weights that stay there.
-    `once`: leave out packed constants that an import can make again. Raises BlobError for a model with
-    content that blobs cannot store."""
+    `once`: each weight is stored once. `loaded`: only code that this process has loaded. Raises BlobError for
+    a model with content that blobs cannot store."""
     try:
         if executable.config.get("card") is not None:
+            from ovjit.storage.card_blobs import encode_for_card
+
             return encode_for_card(executable, elsewhere)
-        return _encode(executable, elsewhere, once)
+        return _encode(executable, elsewhere, once, loaded)
     except TypeError as error:
         raise BlobError(f"the model cannot be exported: {error}") from error
 
@@ -114,12 +110,14 @@ def is_kept(source: str) -> bool:
     return source.startswith(KEPT)
 
 
-def _encode(executable: Any, elsewhere: Elsewhere | None = None, once: bool = False) -> dict[str, Any]:
+def _encode(
+    executable: Any, elsewhere: Elsewhere | None = None, once: bool = False, loaded: bool = False
+) -> dict[str, Any]:
     from ovjit.codegen.cpu.host import host_target
     from ovjit.storage.stored_constants import StoredConstants
     from ovjit.storage.stored_program import encode_program, encode_starts
 
-    if executable not in _traced_ahead:
+    if executable not in _traced_ahead and not loaded:
         executable.program.trace_more_ahead()
         _traced_ahead.add(executable)
     # of a model with variables, the program without them, and their names and types beside it
@@ -133,20 +131,21 @@ def _encode(executable: Any, elsewhere: Elsewhere | None = None, once: bool = Fa
     arrays = Arrays("weights", place_of)
     constants = StoredConstants(inner.program, arrays, executable.graph if once else None)
     graph = dump(encode_graph(executable.graph, arrays))
-    starts = None if variables is None else encode_starts(executable.program, _encode_start)
+    encode = functools.partial(encode_start, loaded=loaded)
+    starts = None if variables is None else encode_starts(executable.program, encode)
     weights, packed = arrays.pieces(), constants.pieces
     hashed = tags.needs_kernel(max(len(weights), len(packed)))
     origin = None if elsewhere is None else elsewhere.origin
     program = encode_program(
-        inner, variables, memory=constants.table, starts=starts, hashed=hashed, origin=origin,
-        installed=host_target() if once else None,
+        inner, variables, loaded, memory=constants.table, starts=starts, hashed=hashed, origin=origin,
+        installed=host_target() if once and not loaded else None,
     )  # fmt: skip
     return {"graph": graph, "weights": weights, "packed": packed, **program}
 
 
-def _encode_start(executable: Any) -> dict[str, Any]:
+def encode_start(executable: Any, loaded: bool = True) -> dict[str, Any]:
     """The sections of a program that computes initial values, as bytes."""
-    sections = _encode(executable)
+    sections = _encode(executable, loaded=loaded)
     return {k: s.join() if isinstance(s, Pieces) else s for k, s in sections.items()}
 
 
@@ -179,36 +178,20 @@ def machine(config: Mapping[str, Any] | None = None) -> dict[str, str]:
     """The facts that object code depends on: versions, code generators, the CPU, switches that change
     code. For a card also the "device"."""
     from ovjit.codegen.cpu.host import host_target
-    from ovjit.codegen.versions import code_digest, versions
-
-    if config is not None and config.get("card") is not None:
-        return {"device": "GPU", **_facts_of_ptx()}
-    isa = host_target()
-    numba, llvmlite = versions()
-    return {
-        "ovjit": __version__,
-        "numba": numba,
-        "llvmlite": llvmlite,
-        "generators": code_digest(),
-        "isa": isa.name,
-        "cpu": isa.cpu,
-        "features": isa.llvm_features,
-        "platform": "-".join((os.uname().sysname if hasattr(os, "uname") else os.name, isa.machine)),
-        "switches": " ".join(debug.program_flags()),
-    }
-
-
-def _facts_of_ptx() -> dict[str, str]:
-    """The facts that PTX depends on. Any card of the least capability runs it."""
     from ovjit.codegen.cpu.targets import TARGETS
     from ovjit.codegen.versions import code_digest, versions
 
-    target = TARGETS["cuda"]
+    if config is not None and config.get("card") is not None:  # any card of the least capability runs PTX
+        isa = TARGETS["cuda"]
+        where = {"device": "GPU", "features": ",".join(isa.features)}
+    else:
+        isa = host_target()
+        system = os.uname().sysname if hasattr(os, "uname") else os.name
+        where = {"features": isa.llvm_features, "platform": f"{system}-{isa.machine}"}
     numba, llvmlite = versions()
     return {
         "ovjit": __version__, "numba": numba, "llvmlite": llvmlite, "generators": code_digest(),
-        "isa": target.name, "cpu": target.cpu, "features": ",".join(target.features),
-        "switches": " ".join(debug.program_flags()),
+        "isa": isa.name, "cpu": isa.cpu, "switches": " ".join(debug.program_flags()), **where,
     }  # fmt: skip
 
 
@@ -253,7 +236,7 @@ def load_container(container: Container, merge: Merge, file: np.ndarray | None =
     """As `load_blob`, for a parsed blob. `file`: the bytes of the weights' file, for a blob without weights,
     see `kept_models`."""
     header = parse(container.sections["header"], "header")
-    try:
+    with refuse_invalid("the blob's header is"):
         name = header["name"]
         inputs = tuple(map(_read_port, header["inputs"]))
         outputs = tuple(map(_read_port, header["outputs"]))
@@ -262,13 +245,13 @@ def load_container(container: Container, merge: Merge, file: np.ndarray | None =
         reason = container.why_foreign(key_of(config)) or _why_unfit(header, config)
         if not isinstance(name, str):
             raise BlobError("the blob is not valid: its name is not a string")
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise BlobError(f"the blob's header is not valid: {type(error).__name__}: {error}") from error
     config["name"] = name
     if reason:
         logs.warning("the blob's object code is not used, its model is compiled again: %s", reason)
         return Imported(_compile(container, inputs, outputs, config), inputs, outputs, config, False)
     if config.get("card") is not None:
+        from ovjit.storage.card_blobs import provide_ptx
+
         provide_ptx(container.sections)
         return Imported(_compile(container, inputs, outputs, config), inputs, outputs, config, True)
     return Imported(_load(container, inputs, outputs, config, file), inputs, outputs, config, True)
@@ -287,8 +270,7 @@ def _check_device(header: Mapping[str, Any], config: Mapping[str, Any]) -> None:
 
 def _why_unfit(header: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """The reason why the object code cannot run here; "" if it can."""
-    here = machine(config)
-    there = header["machine"]
+    here, there = machine(config), header["machine"]
     for what, text in here.items():
         if there.get(what) != text:
             if what == "features":
@@ -379,11 +361,9 @@ def _weights_file(row: Sequence[Any], mapped: bool) -> np.ndarray:
 def _memory(container: Container, tables: Mapping[str, Any]) -> np.ndarray:
     """The packed constants. Tables that kernels use unchecked are protected from later changes of the
     file."""
-    try:
+    with refuse_invalid("the blob's program is"):
         spans = [(int(offset), int(size)) for offset, size in tables["steering"]]
         return container.memory("packed", spans)
-    except (LookupError, TypeError, ValueError) as error:
-        raise BlobError(f"the blob's program is not valid: {type(error).__name__}: {error}") from error
 
 
 def _compile(

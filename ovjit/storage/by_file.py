@@ -31,7 +31,7 @@ from ovjit.planning.constants import (
     release_pages,
 )
 from ovjit.storage import tags
-from ovjit.storage.container import BlobError, Container, Pieces
+from ovjit.storage.container import Container, Pieces, refuse_invalid
 from ovjit.storage.graph_format import Arrays, dump, encode_graph
 from ovjit.storage.origins import SMALLEST, Origin, origin_of, place_in
 from ovjit.storage.stored_program import encode_program, encode_starts
@@ -51,13 +51,12 @@ def _names() -> dict[Callable[..., None], str]:
     return {function: name for name, function in _functions().items()}
 
 
-def sections(executable: Any, origin: Origin | None, complete: bool = False) -> dict[str, Any]:
+def sections(executable: Any, origin: Origin, encode_start: Callable[[Any], Any]) -> dict[str, Any]:
     """The sections of a blob, except its header, with code that this process has loaded. Bytes of the file
-    `origin` are left out: the graph's, and, unless `complete`, packed ones with a recipe. Raises TypeError
-    for content that cannot be stored."""
+    `origin` are left out: the graph's, and packed ones with a recipe. `encode_start`: as for `encode_starts`.
+    Raises TypeError for content that cannot be stored."""
     state = getattr(executable.program, "variables", None)
     inner = executable.main
-    memory = inner.program.memory
 
     def in_file(array: np.ndarray) -> Sequence[Any] | None:
         span = origin_of(array) if array.nbytes >= SMALLEST else None
@@ -65,14 +64,14 @@ def sections(executable: Any, origin: Origin | None, complete: bool = False) -> 
 
     weights = Arrays("weights", in_file)
     graph = dump(encode_graph(executable.graph, weights))
-    starts = None if state is None else encode_starts(executable.program, lambda x: sections(x, None, True))
-    packed, table = (Pieces((memory.data,)), None) if complete else _table_of(inner.program, origin)
+    starts = None if state is None else encode_starts(executable.program, encode_start)
+    packed, table = table_of(inner.program, origin)
     hashed = tags.needs_kernel(max(weights.size, len(packed)))
     program = encode_program(inner, state, True, table, starts, hashed)
     return {"graph": graph, "weights": weights.content(), "packed": packed.join(), **program}
 
 
-def _table_of(program: Any, origin: Origin | None) -> tuple[Pieces, dict[str, Any]]:
+def table_of(program: Any, origin: Origin | None) -> tuple[Pieces, dict[str, Any]]:
     """The bytes of constant memory that have no recipe, and the table of all."""
     rows: list[Any] = []
     recipes = {offset: source for offset, _, *source in program.constants.of_files}
@@ -119,24 +118,13 @@ def encode_filling(offset: int, size: int, recipe: Recipe, source: np.ndarray, a
     return [offset, size, function, view]
 
 
-def literal_bytes(program: Any, origin: Origin | None) -> int:
-    """The bytes of constant memory that have no recipe."""
-    sizes = dict(program.constants.sizes)
-    for offset, _, array, recipe in program.constants.of_files:
-        if origin is not None and has_function(recipe) and place_in(array, origin) is not None:
-            sizes.pop(offset, None)
-    return sum(sizes.values())
-
-
 def fill_memory(tables: Mapping[str, Any], container: Container, file: np.ndarray) -> np.ndarray:
     """Fill constant memory by authenticated tables, on all cores. Raises BlobError for invalid tables."""
-    try:
+    with refuse_invalid("the blob's memory is"):
         memory = aligned_bytes(tables["size"])
         container.copy("packed", ((memory[begin:][:size], at) for begin, size, at in tables["literal"]))
         in_threads([(row[1], functools.partial(_fill, memory, file, row)) for row in tables["filled"]])
         return memory
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise BlobError(f"the blob's memory is not valid: {type(error).__name__}: {error}") from error
 
 
 def _fill(memory: np.ndarray, file: np.ndarray, row: Sequence[Any]) -> None:

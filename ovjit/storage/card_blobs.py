@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ovjit.codegen.gpu.functions import ptx_of, symbols, use_ptx
-from ovjit.storage.container import BlobError
+from ovjit.storage.container import refuse_invalid
 from ovjit.storage.graph_format import Arrays, dump, encode_graph, parse
 from ovjit.storage.origins import Elsewhere
 
@@ -36,8 +36,6 @@ def encode_for_card(executable: Any, elsewhere: Elsewhere | None = None) -> dict
 def provide_ptx(sections: Mapping[str, Any]) -> None:
     """Use the PTX of an authenticated blob for kernels that are compiled from now on. Raises BlobError."""
     code = sections["code"]
-    try:
+    with refuse_invalid("the blob's kernels are"):
         for symbol, name, offset, size in parse(sections["program"], "program")["ptx"]:
             use_ptx(symbol, code[offset : offset + size].decode(), name)
-    except (LookupError, TypeError, ValueError) as error:
-        raise BlobError(f"the blob's kernels are not valid: {type(error).__name__}: {error}") from error

@@ -21,9 +21,10 @@ zlib's format. Checksums and codes are those of the bytes in the blob.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,21 @@ _WRITTEN_AT_ONCE = 1 << 22  # bytes; a copy takes some milliseconds
 
 class BlobError(OvjitError):
     """A blob is damaged, or has an unsupported version. The message says what is wrong."""
+
+
+#: Errors of tables with values of other types, or with too few.
+_MISFITS = (LookupError, TypeError, ValueError, AttributeError)
+
+
+@contextlib.contextmanager
+def refuse_invalid(subject: str, errors: Any = _MISFITS) -> Iterator[None]:
+    """A context in which tables are read: `errors` become a BlobError that `subject` is not valid."""
+    try:
+        yield
+    except OvjitError:
+        raise
+    except errors as error:
+        raise BlobError(f"{subject} not valid: {type(error).__name__}: {error}") from error
 
 
 _ROW = 1024  # 64-bit words

@@ -27,14 +27,13 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.converted import Codes, InBlocks, Unpacked
 from ovjit.graph.graph import Builder, Graph, Node, Value
 from ovjit.graph.op import find_op, is_registered
 from ovjit.graph.shapes import Interval
 from ovjit.hashes import sha256_for
-from ovjit.storage.container import ALIGNMENT, BlobError, Pieces
+from ovjit.storage.container import ALIGNMENT, BlobError, Pieces, refuse_invalid
 from ovjit.storage.panels import panel_bytes, unpack
 from ovjit.storage.scaled import difference_bytes, restore
 
@@ -135,15 +134,12 @@ def encode_graph(graph: Graph, arrays: Arrays) -> dict[str, Any]:
 
     nodes = [
         [
-            node.op.name,
-            node.op.opset,
-            node.name,
-            None if node.origins == (node.name,) else list(node.origins),
-            [reference(v) for v in node.inputs],
+            node.op.name, node.op.opset, node.name,
+            None if node.origins == (node.name,) else list(node.origins), [reference(v) for v in node.inputs],
             {k: v if type(v) in _PLAIN else encode(v, arrays) for k, v in node.attrs.items()},
         ]
         for node in graph.nodes
-    ]
+    ]  # fmt: skip
     return {
         "nodes": nodes,
         "inputs": [index[v.node] for v in graph.inputs],
@@ -161,12 +157,8 @@ def encode(value: Any, arrays: Arrays) -> Any:
         return value
     if isinstance(value, np.ndarray):
         return _encode_array(value, arrays)
-    if isinstance(value, np.bool_):
-        return bool(value)
-    if isinstance(value, np.integer):
-        return int(value)
-    if isinstance(value, np.floating):
-        return float(value)
+    if isinstance(value, (np.bool_, np.integer, np.floating)):
+        return value.item()
     if isinstance(value, (list, tuple)):
         items = [v if type(v) in _PLAIN else encode(v, arrays) for v in value]
         return items if isinstance(value, list) else {"t": items}
@@ -208,12 +200,8 @@ class Reader:
     def graph(self, tables: Any) -> Graph:
         """The graph, with all types inferred again. Raises BlobError or ModelError; both are
         RuntimeErrors."""
-        try:
+        with refuse_invalid("the blob's graph is", Exception):  # untrusted tables may cause any
             return self._graph(tables, 0)
-        except OvjitError:
-            raise
-        except Exception as error:  # untrusted tables may cause any exception
-            raise BlobError(f"the blob's graph is not valid: {type(error).__name__}: {error}") from error
 
     def _graph(self, tables: Any, depth: int) -> Graph:
         builder = Builder()
@@ -240,14 +228,8 @@ class Reader:
 
     def value(self, value: Any) -> Any:
         """An attribute's value. Raises BlobError for a form that `encode` does not write."""
-        try:
+        with refuse_invalid("an attribute in the blob is", Exception):
             return self._value(value, 0)
-        except OvjitError:
-            raise
-        except Exception as error:
-            raise BlobError(
-                f"an attribute in the blob is not valid: {type(error).__name__}: {error}"
-            ) from error
 
     def _value(self, value: Any, depth: int) -> Any:
         if value is None or isinstance(value, (bool, int, float, str)):
@@ -261,12 +243,9 @@ class Reader:
             return tuple(self._value(v, depth + 1) for v in content)
         if kind == "d":
             return _interval(content)
-        if kind == "a":
-            return self._array(*content)
-        if kind == "p":
-            return self._packed(*content)
-        if kind == "s":
-            return _strings(*content)
+        if kind in ("a", "p", "s"):
+            read: Any = {"a": self._array, "p": self._packed, "s": _strings}[kind]
+            return read(*content)
         if kind == "m":
             return {self._value(k, depth + 1): self._value(v, depth + 1) for k, v in content}
         if kind == "g":
@@ -291,6 +270,10 @@ class Reader:
                 f"the blob has an array of {size} bytes at {offset} of a section of {section.size}"
             )
         raw = section[offset : offset + size]
+        if panels is not None and len(panels) > 4:
+            from ovjit.storage.sorted_words import restore_order
+
+            raw, panels = restore_order(section, offset, panels), panels[:4]
         if element_type == "boolean" and size and int(raw.max()) > 1:
             raise BlobError("the blob has an array of booleans with values other than 0 and 1")
         values = raw.view(dtype)
@@ -349,9 +332,7 @@ def _interval(pair: Any) -> Interval:
 
 def _strings(shape: Any, items: Any) -> np.ndarray:
     dims = [index(d, LARGEST_DIM, "dimension") for d in shape]
-    count = 1
-    for d in dims:
-        count *= d
+    count = math.prod(dims)
     if count != len(items):
         raise BlobError(f"the blob has {len(items)} strings for the shape {dims}")
     array: np.ndarray = np.empty(count, np.object_)

@@ -91,7 +91,7 @@ def keep_later(source: Source, again: Callable[[], Source | None], compiled: Imp
 
     model, inputs, outputs, config, _ = compiled
     main = model.main
-    if not _is_whole(main) or by_file.literal_bytes(main.program, source.weights) > _most_bytes(source):
+    if not _is_whole(main) or len(by_file.table_of(main.program, source.weights)[0]) > _most_bytes(source):
         return
 
     def write(executable: Any) -> None:
@@ -104,14 +104,17 @@ def keep(source: Source, again: Callable[[], Source | None], compiled: Imported)
     """Keep the compiled form of the file, if it is small and the file has not changed: `again` checks that.
     A failure is silent, since the caller did not request it."""
     from ovjit.storage import by_file, model_cache
-    from ovjit.storage.blob import KEPT, header_for
+    from ovjit.storage.blob import KEPT, encode_start, header_for, sections_of
     from ovjit.storage.container import BlobError, code_in, container_parts
 
     where, key = folder(), find_key(compiled.config.get("OVJIT_KEY") or None)
     if where is None or not key.lasting:
         return
     try:
-        sections = by_file.sections(compiled.executable, source.weights)
+        if source.weights is None:  # no mapped file
+            sections = sections_of(compiled.executable, once=True, loaded=True)
+        else:
+            sections = by_file.sections(compiled.executable, source.weights, encode_start)
         header = header_for(KEPT + source.label, compiled.inputs, compiled.outputs, compiled.config)
         blob = container_parts({**sections, "header": header}, key.value)
         settled = all(origin.is_settled() and origin.is_unchanged() for origin in source.origins)

@@ -39,15 +39,10 @@ _BESIDE = 32 << 20
 
 
 def cached_model(
-    folder: str,
-    graph: Graph,
-    inputs: Sequence[PortInfo],
-    outputs: Sequence[PortInfo],
-    settings: dict[str, Any],
-    merge: Merge,
-    make: Callable[[Memory | None], Any],
+    folder: str, graph: Graph, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo],
+    settings: dict[str, Any], merge: Merge, make: Callable[[Memory | None], Any],
     on_stored: Callable[[str], None] | None = None,
-) -> Imported:
+) -> Imported:  # fmt: skip
     """The model in `folder` for this graph and all properties in `settings`, else the result of `make`, which
     is then stored.
 
@@ -68,6 +63,7 @@ def cached_model(
     path = store.path_of(folder, store.BLOBS, name)
     mapped = bool(settings["ENABLE_MMAP"])
     imported = load_checked(path, lambda there: there == header, key.value, merge, mapped, settings)
+    is_stored = imported is not None
     if imported is None:
         room = KeptMemory(folder, lambda size: _has_room(folder, size))
         plain = key.lasting and not settings.get(PROPERTY) and settings.get("card") is None
@@ -76,8 +72,6 @@ def cached_model(
             is_stored = key.lasting and _keep(path, imported, source, key.value, room)
         finally:
             room.drop()
-    else:
-        is_stored = True
     if is_stored and on_stored is not None:
         on_stored(name)
     return imported
@@ -95,14 +89,9 @@ def load_named(folder: str, name: str, key: bytes, merge: Merge, use_mmap: bool)
 
 
 def load_checked(
-    path: str,
-    is_its: Callable[[bytes], bool],
-    key: bytes,
-    merge: Merge,
-    use_mmap: bool,
-    settings: Mapping[str, Any] | None = None,
-    file: np.ndarray | None = None,
-) -> Imported | None:
+    path: str, is_its: Callable[[bytes], bool], key: bytes, merge: Merge, use_mmap: bool,
+    settings: Mapping[str, Any] | None = None, file: np.ndarray | None = None,
+) -> Imported | None:  # fmt: skip
     """The cached model at `path`. None if it does not exist, if this user's key does not authenticate it, or
     if `is_its(header)` is false. `file`: as for `load_container`."""
     try:

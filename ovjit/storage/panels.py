@@ -9,6 +9,8 @@ multiple of it one more of `last width`, padded with zeros. The array is what
 `reshape(dimensions).transpose(order).reshape(G, depth, O)` rearranges, see `ovjit.planning.plan.Panels`.
 Blobs before format 3 have no `group`; it is 1.
 
+Panels whose words are sorted have a fifth part, see `sorted_words`.
+
 Bytes of compressed weights (`ovjit.tiles.pack.fill_woven`):
 
     [[rows, bytes], [width, size], [change, mask]]
@@ -32,8 +34,7 @@ from ovjit.storage.container import BlobError
 _MOST_DIMS = 8
 #: Constants of `ovjit.tiles.weave`, which importers of blobs need not load.
 _AS_THEY_ARE, _SPREAD, _BYTES, _PAIRS = 0, 1, 4, 5
-#: Changes that `_unweave` undoes.
-_UNDONE = (_AS_THEY_ARE, _SPREAD, _BYTES, _PAIRS)
+_CHANGES = (_AS_THEY_ARE, _SPREAD, _BYTES, _PAIRS)
 #: Maximum bytes that are restored at a time, so that they stay in the second-level cache.
 _AT_ONCE = 1 << 19
 
@@ -45,7 +46,7 @@ def panel_bytes(row: Any, itemsize: int, count: int) -> int:
         raise BlobError("the blob is not valid: panels of weights with numbers out of range")
     if len(row) == 3:
         return _woven_bytes(row, itemsize, count)
-    matrix, widths, dims, order = row
+    matrix, widths, dims, order, *lists = row
     groups, depth, outs = matrix
     width, last_width, group = _widths(widths)
     if (
@@ -59,6 +60,11 @@ def panel_bytes(row: Any, itemsize: int, count: int) -> int:
         or groups * depth * outs != count
     ):
         raise BlobError("the blob is not valid: panels of weights do not match their shape")
+    if lists:
+        (_, panel, *_), panels = lists[0], math.ceil(outs / width)
+        if itemsize != 1 or group != 4 or panel < depth * width:
+            raise BlobError("the blob is not valid: sorted weights do not match their shape")
+        return groups * panels * panel
     return groups * depth * (outs // width * width + last_width) * itemsize
 
 
@@ -76,7 +82,7 @@ def _woven_bytes(row: Any, itemsize: int, count: int) -> int:
         or width < 1
         or outs % width
         or length % size
-        or change not in _UNDONE
+        or change not in _CHANGES
         or mask >= 2**32
         or ((change or mask) and width * size % 16)
     ):
@@ -119,15 +125,15 @@ def _unweave(raw: np.ndarray, row: Any) -> np.ndarray:
 
 
 def _ungroup_nibbles(panels: np.ndarray, change: int) -> np.ndarray:
-    """Undo `turn_bytes` or `turn_pairs` if there was one, and `spread_nibbles`, of
-    `ovjit.codegen.cpu.weaving`."""
+    """Undo `spread_nibbles`, and before `turn_bytes` or `turn_pairs`, of `ovjit.codegen.cpu.weaving`."""
     if change != _SPREAD:
         each = 1 if change == _BYTES else 2
-        panels = np.ascontiguousarray(panels.reshape(-1, 4 // each, 4, each).transpose(0, 2, 1, 3))
-    words = panels.reshape(-1).view("<u4")
-    order = (0, 4, 1, 5, 2, 6, 3, 7)
-    parts = [(words >> np.uint32(4 * i) & np.uint32(15)) << np.uint32(4 * to) for i, to in enumerate(order)]
-    return np.bitwise_or.reduce(parts).astype("<u4", copy=False).view(np.uint8)
+        panels = panels.reshape(-1, 4 // each, 4, each).transpose(0, 2, 1, 3).reshape(-1)
+    words = panels.view("<u4")
+    for mask, bits in ((0x00F000F0, 4), (0x0000FF00, 8)):  # order 0 4 1 5 2 6 3 7, 0 1 4 5 2 3 6 7, 0 1 ... 7
+        moved = (words >> np.uint32(bits) ^ words) & np.uint32(mask)
+        words = words ^ (moved ^ moved << np.uint32(bits))
+    return words.view(np.uint8)
 
 
 def inverse_of(recipe: Recipe, source: np.ndarray, nbytes: int) -> Any:
@@ -138,11 +144,13 @@ def inverse_of(recipe: Recipe, source: np.ndarray, nbytes: int) -> Any:
     if recipe.function.__name__ == "fill_woven":
         how = recipe.arguments
         row = [list(source.shape), [how["width"], how["size"]], [how["change"], how["mask"]]]
-        return row if source.flags.c_contiguous and how["change"] in _UNDONE else None
-    return _panels_of(recipe.arguments, source, nbytes)
+        return row if source.flags.c_contiguous and how["change"] in _CHANGES else None
+    row = panels_of(recipe.arguments, source)
+    return row if row is not None and panel_bytes(row, source.itemsize, source.size) == nbytes else None
 
 
-def _panels_of(how: Any, source: np.ndarray, nbytes: int) -> Any:
+def panels_of(how: Any, source: np.ndarray) -> Any:
+    """The row of the panels that `fill_panels` makes by the arguments `how`, if it adds no words."""
     axes = sorted(range(source.ndim), key=lambda axis: -source.strides[axis])
     plain = source.transpose(axes).flags.c_contiguous and numpy_dtype(how["kind"]) == source.dtype
     groups, *depths, outs = source.shape
@@ -152,5 +160,4 @@ def _panels_of(how: Any, source: np.ndarray, nbytes: int) -> Any:
     dims = [source.shape[axis] for axis in axes]
     widths = [how["width"], how["last"] if outs % how["width"] else 0, group]
     row = [[groups, depth, outs], widths, dims, np.argsort(axes).tolist()]
-    fits = len(dims) <= _MOST_DIMS and panel_bytes(row, source.itemsize, source.size) == nbytes
-    return row if fits else None
+    return row if len(dims) <= _MOST_DIMS else None

@@ -24,6 +24,7 @@ from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, raw_bytes
 from ovjit.storage.panels import inverse_of, panel_bytes
 from ovjit.storage.scaled import find_factors
+from ovjit.storage.sorted_words import find_sorted
 
 if TYPE_CHECKING:
     from ovjit.codegen.cpu.targets import Target
@@ -53,6 +54,9 @@ class StoredConstants:
         self._filled: dict[_Span, list[Any]] = {}
         arrays = {} if graph is None else dict(_arrays_in(graph))
         rows = self._divide(weights, set(arrays)) if self._constants.of_files and arrays else []
+        for source, offset, row in find_sorted(program.lowerings) if arrays else ():
+            if _span_of(source) not in self._filled:
+                self._packed.setdefault(_span_of(source), (offset, row))
         table = memory_table("weights", program, rows)
         self.table = table if rows else None
         self._literal: list[list[int]] = table["literal"]
@@ -146,6 +150,8 @@ class StoredConstants:
             location = self._filled[span]
         elif span in self._packed:
             offset, row = self._packed[span]
+            if len(row) > 4:
+                row = [*row[:4], [*row[4][:3], *map(self._at, row[4][3:])]]
             location = "packed", self._at(offset), row
         else:
             location = self._place_of(array)

@@ -44,7 +44,7 @@ from ovjit.planning.plan_steps import ControlCall, HostCall, Plan, Step
 from ovjit.planning.views import Buffer, View
 from ovjit.records import NamedTuple
 from ovjit.storage import tags
-from ovjit.storage.container import BlobError
+from ovjit.storage.container import refuse_invalid
 from ovjit.storage.graph_format import Arrays, Reader, dump, encode, encode_dims, parse, read_dims
 from ovjit.storage.mapped import align
 
@@ -114,15 +114,10 @@ class StoredNode:
 
 
 def encode_program(
-    executable: Any,
-    variables: Sequence[Variable] | None = None,
-    loaded: bool = False,
-    memory: Mapping[str, Any] | None = None,
-    starts: Mapping[str, Any] | None = None,
-    hashed: bool = False,
-    origin: Origin | None = None,
-    installed: Target | None = None,
-) -> dict[str, bytes]:
+    executable: Any, variables: Sequence[Variable] | None = None, loaded: bool = False,
+    memory: Mapping[str, Any] | None = None, starts: Mapping[str, Any] | None = None,
+    hashed: bool = False, origin: Origin | None = None, installed: Target | None = None,
+) -> dict[str, bytes]:  # fmt: skip
     """The sections `program`, `words`, `data` and `code` of a compiled executable, whose last inputs and
     outputs are `variables`.
 
@@ -147,8 +142,6 @@ def encode_program(
     # a static model's kernels are loaded when a plan has steps of them
     symbols.load((*used, *runners, *hashing))
     traces = [t for t in executable.program.traced_ahead if t.facts() is not None]
-    if traces:
-        from ovjit.planning.parametric import evaluating_kernel
     if loaded:
         traces = [t for t in traces if all(symbols.is_loaded(s.kernel) for s in t.steps)]
     used = [*used, *(step.kernel for trace in traces for step in trace.steps), *runners, *hashing]
@@ -158,11 +151,13 @@ def encode_program(
     tables["hashing"] = [code.number(k) for k in hashing]
     if memory is None:
         tables["steering"] = executable.program.constants.steering
+    else:
+        tables["memory"] = memory
     if traces:
+        from ovjit.planning.parametric import evaluating_kernel
+
         rows = [encode_trace(trace, code.number) for trace in traces]
         tables["traces"] = [code.number(evaluating_kernel()), encode(rows, data)]
-    if memory is not None:
-        tables["memory"] = memory
     if origin is not None:
         tables["file"] = [origin.path, *origin.state]
     if variables is not None:
@@ -345,11 +340,9 @@ def _encode_view(value: Any, view: View) -> list[Any]:
 
 def hashing_code(tables: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str, bytes]:
     """symbol -> the authenticated code that checks large sections. Raises BlobError for invalid tables."""
-    try:
+    with refuse_invalid("the blob's program is"):
         rows = [tables["kernels"][number] for number in tables["hashing"]]
         return {str(row[0]): sections["code"][row[3] : row[3] + row[4]] for row in rows}
-    except (LookupError, TypeError) as error:
-        raise BlobError(f"the blob's program is not valid: {type(error).__name__}: {error}") from error
 
 
 class Stored(NamedTuple):
@@ -374,7 +367,7 @@ class StoredProgram:
         self._graph: Graph | None = None
         self._compiled: Any = None
         self._lock = ForkLock("model")
-        try:
+        with refuse_invalid("the blob's program is"):
             self.kernels = [StoredKernel(*map(str, row[:3])) for row in tables["kernels"]]
             self._code_spans = [(offset, size) for *_, offset, size in tables["kernels"]]
             self._needed = set(tables["runner"])
@@ -383,8 +376,6 @@ class StoredProgram:
             reader = Reader({"data": self.sections["data"]})
             traces = [read_trace(reader.value(row), self.kernels) for row in rows]
             evaluating = self.kernels[number] if traces else None
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise BlobError(f"the blob's program is not valid: {type(error).__name__}: {error}") from error
         #: Addresses of the loaded kernels.
         self.addresses: dict[Any, int] = {}
         self._loaded: set[int] = set()
@@ -580,14 +571,12 @@ def stored_with_variables(stored: Stored) -> Any:
     from ovjit.execution.variables import StatefulProgram, inner_config
     from ovjit.rewrite.model_variables import Variable
 
-    try:
+    with refuse_invalid("the blob's variables are"):
         variables = [
             Variable(str(name), dtype, read_dims(shape), bool(assigned), int(order), stored, str(role))
             for name, dtype, shape, assigned, order, stored, role in stored.tables["variables"]
         ]
         hidden = [(v, v.storage) for v in variables]
-    except (LookupError, TypeError, ValueError) as error:
-        raise BlobError(f"the blob's variables are not valid: {type(error).__name__}: {error}") from error
     read_graph = functools.cache(stored.read_graph)
     inner = inner_config(stored.config)
     inside = stored._replace(
@@ -611,7 +600,7 @@ def _read_starts(
     from ovjit.execution.states_ahead import Init
 
     table = Reader({"data": sections["data"]}).value(tables.get("starts"))
-    try:
+    with refuse_invalid("the initial values of the blob's variables are"):
         programs = [_read_start(row, config) for row in table["programs"]]
         starts: list[Any] = []
         for value in table["values"]:
@@ -624,11 +613,7 @@ def _read_starts(
             starts.append(value)
         if len(starts) != count:
             raise ValueError(f"{len(starts)} entries are stored for {count} variables")
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise BlobError(
-            f"the initial values of the blob's variables are not valid: {type(error).__name__}: {error}"
-        ) from error
-    return starts
+        return starts
 
 
 def _read_start(row: Mapping[str, Any], config: Mapping[str, Any]) -> Any:

@@ -118,10 +118,18 @@ _functions: dict[str, Callable[[int, int, int, int], int]] = {}
 
 
 def function(provided: Mapping[str, bytes] | None = None) -> Callable[[int, int, int, int], int]:
-    """The kernel's function, of the code that is `provided` (symbol -> authenticated code) or compiled."""
+    """The kernel's function: of the code that is `provided` (symbol -> authenticated code), else shipped or
+    compiled. Provided code is not compared with this version's kernel: to look that up takes longer than all
+    checks of a small blob, and blobs of other versions are not used."""
     if "hash" not in _functions:
-        from ovjit.codegen.cpu.objects import function as callable_at
-        from ovjit.codegen.loading import addresses
+        from ovjit.codegen import loading
+        from ovjit.codegen.cpu import objects
 
-        _functions["hash"] = callable_at(addresses((kernel(),), provided)[kernel()], 4)
+        if provided:
+            ((symbol, code),) = provided.items()
+            address = objects.load(symbol, code)
+            loading.object_code[symbol] = code
+        else:
+            address = loading.addresses((kernel(),))[kernel()]
+        _functions["hash"] = objects.function(address, 4)
     return _functions["hash"]

@@ -31,12 +31,12 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.trace import Recorder, Tracer
 from ovjit.codegen.words import *
-from ovjit.graph.dtypes import flush_subnormals
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Constants, NotNative, Planner, aligned_bytes, ceil_div
+from ovjit.planning.plan import Constants, Filling, NotNative, Planner, ceil_div
 from ovjit.planning.views import View, plain
 from ovjit.records import NamedTuple
+from ovjit.tiles.pack import fill_panels
 from ovjit.tiles.sizes import TABLE
 from ovjit_ops.recurrent.step import KINDS, Step, directions, make_step
 
@@ -141,16 +141,13 @@ def tiles_for(batch: Any, turns: int, isa: Target) -> Tiles:
     return Tiles(VECTORS, rows)
 
 
-def pack_recurrent(weights: np.ndarray, width: int, form: Format) -> np.ndarray:
+def pack_recurrent(weights: np.ndarray, width: int, form: Format) -> Filling:
     """[D, outs, H] -> [D][panel][word][width][elements of a word], padded with zeros."""
     count, outs, depth = weights.shape
-    panels, words, group = ceil_div(outs, width), form.words(depth), form.group
-    memory = aligned_bytes(count * panels * words * width * WORD).view(form.weight_dtype)
-    target = memory.reshape(count, panels, words, width, group)
-    padded = np.pad(weights, ((0, 0), (0, panels * width - outs), (0, words * group - depth)))
-    target[...] = padded.reshape(count, panels, width, words, group).swapaxes(-2, -3)
-    flush_subnormals(memory)
-    return memory
+    size = count * ceil_div(outs, width) * form.words(depth) * width * WORD
+    last = width if outs % width else 0
+    columns = weights.swapaxes(1, 2)
+    return Filling.by(size, columns, fill_panels, kind=form.w, width=width, last=last, group=form.group)
 
 
 @inline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import random
@@ -184,8 +185,36 @@ def save_integers(path: pathlib.Path) -> None:
     path.with_suffix(".bin").write_bytes(content)
 
 
-@pytest.mark.parametrize("precision", ["f32", "bf16"])
-@pytest.mark.parametrize("write", [write_convolutions, save_halves, save_integers])
+def save_recurrent(path: pathlib.Path) -> None:
+    """Weights of 1.3 MB of an LSTM of 200 units and of a GRU of 72, whose last panels are not full."""
+    rng = np.random.default_rng(6)
+
+    def weights(*shape: int) -> ovjit.Node:
+        return opset8.constant((rng.normal(size=shape) / 30).astype(np.float32))
+
+    a = opset8.parameter([2, 5, 64], np.float32, name="a")
+    lengths, first = (
+        opset8.constant(np.full(2, 5, np.int32)),
+        opset8.constant(np.zeros((2, 1, 200), np.float32)),
+    )
+    packed = weights(1, 800, 64), weights(1, 800, 200), weights(1, 800)
+    x = opset8.lstm_sequence(a, first, first, lengths, *packed, 200, "forward").output(0)
+    x = opset8.squeeze(x, opset8.constant(np.array([1])))
+    first = opset8.constant(np.zeros((2, 2, 72), np.float32))
+    packed = weights(2, 216, 200), weights(2, 216, 72), weights(2, 216)
+    x = opset8.gru_sequence(x, first, lengths, *packed, 72, "bidirectional").output(0)
+    xml, content = to_bytes(ovjit.Model([x], [a]))
+    path.write_bytes(xml)
+    path.with_suffix(".bin").write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("write", "precision"),
+    [
+        *itertools.product((write_convolutions, save_halves, save_integers), ("f32", "bf16")),
+        (save_recurrent, "f32"),
+    ],
+)
 def test_packed_weights_are_made_again_from_the_file(write, precision: str, folder, tmp_path, unread) -> None:
     path = tmp_path / "m.xml"
     write(path)
@@ -206,6 +235,30 @@ def test_packed_weights_are_made_again_from_the_file(write, precision: str, fold
     assert len(unread) == 2  # nothing may be mapped
     assert read(x)[0].tobytes() == first(x)[0].tobytes()
     assert again.export_model().getvalue() == first.export_model().getvalue()
+
+
+def test_small_models_are_kept_with_each_weight_once(folder, tmp_path, unread) -> None:
+    """Weights of files that are not mapped, as the graph has them and as packed, would exceed the limit."""
+    rng, path = np.random.default_rng(9), tmp_path / "m.xml"
+    a = x = opset8.parameter([1, 256], np.float32, name="a")
+    for _ in range(3):
+        weights = opset8.constant((rng.normal(size=(256, 256)) / 30).astype(np.float32))
+        x = opset8.relu(opset8.matmul(x, weights, False, True))
+    xml, content = to_bytes(ovjit.Model([x], [a]))
+    path.write_bytes(xml)
+    path.with_suffix(".bin").write_bytes(content)
+    assert len(content) < kept_models.SMALLEST < 2 * len(content)
+    first, again = (ovjit.Core().compile_model(path, "CPU") for _ in "ab")
+    (blob,) = folder.glob("*.blob")
+    assert len(unread) == 1 and blob.stat().st_size < len(content) + 150_000
+    x = rng.normal(size=(1, 256)).astype(np.float32)
+    assert again(x)[0].tobytes() == first(x)[0].tobytes()
+    assert again.export_model().getvalue() == first.export_model().getvalue()
+    mine, other = (c._executable.graph for c in (first, again))
+    for node, there in zip(mine.nodes, other.nodes, strict=True):
+        for key, value in node.attrs.items():
+            if isinstance(value, np.ndarray):
+                np.testing.assert_array_equal(there.attrs[key], value, strict=True)
 
 
 def test_weights_of_onnx_files_stay_in_them(folder, tmp_path, unread) -> None:
