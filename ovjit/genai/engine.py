@@ -26,7 +26,8 @@ class StepRunner:
     """Runs the steps of one request. Subclasses compute the logits."""
 
     def start(self, prompt: Sequence[int]) -> np.ndarray:
-        """Read a prompt as the one row. Returns the logits [1, words] of the next token."""
+        """Read a prompt as the one row. Returns the logits [1, words] of the next token. The logits of this
+        class are valid until its next call."""
         raise NotImplementedError
 
     def step(self, parents: Sequence[int], tokens: Sequence[int]) -> np.ndarray:
@@ -173,7 +174,7 @@ class Engine(StepRunner):
         states, rows = self._request.query_state(), list[np.ndarray]()
         parts = []
         for group in groups:
-            rows.append(self._read_rows([prompts[i] for i in group]))
+            rows.append(np.array(self._read_rows([prompts[i] for i in group])))
             parts.append([np.array(state.state.data) for state in states])
         self._join(groups, parts, [len(prompt) for prompt in prompts])
         return np.concatenate(rows)[np.argsort(np.concatenate(groups))]
@@ -218,7 +219,8 @@ class Engine(StepRunner):
                 "optimum-cli for several sequences or beams"
             )
         feeds = self._feed(values, parents)
-        logits = self._request.infer({name: feeds[name] for name in self._names})["logits"]
+        inputs = {name: feeds[name] for name in self._names}
+        logits = self._request.infer(inputs, share_inputs=True, share_outputs=True)["logits"]
         self._length, self._pads = self._length + count, self._pads[parents]
         return np.asarray(logits[:, -1], np.float32)
 
