@@ -53,6 +53,10 @@ def attend(x: Any, mask: Any, causal: bool = False) -> Any:
     )
 
 
+def transposed(x: Any) -> Any:
+    return ops.matmul(ops.transpose(x, ints(0, 2, 1)), np.ones((WIDE, 3), np.float32), True, False)
+
+
 def feed_forward(x: Any) -> Any:
     gate, up = ops.split(linear(norm(x), 4 * WIDE), np.int64(2), 2).outputs()
     return linear(ops.multiply(ops.swish(gate), up), WIDE, 2 * WIDE)
@@ -80,8 +84,7 @@ NETS: dict[str, tuple[Callable[[Any, Any], Any], set[str]]] = {
     "sums of rows": (lambda x, mask: ops.relu(ops.add(x, ops.reduce_sum(ops.relu(x), ints(1), True))),
                      {"Relu", "Add"}),
     "causal": (lambda x, mask: ops.relu(attend(x, mask, True)), {"Relu", "Reshape", "Transpose"}),
-    "transposed": (lambda x, mask: ops.relu(ops.matmul(ops.transpose(x, ints(0, 2, 1)),
-                                                       np.ones((WIDE, 3), np.float32), True)), {"Relu"}),
+    "transposed": (lambda x, mask: ops.relu(transposed(x)), {"Relu"}),
     "joined rows": (lambda x, mask: ops.relu(ops.concat([x, x], 1)), {"Relu"}),
     "reshape of rows": (lambda x, mask: ops.relu(ops.reshape(x, ints(0, -1, 8), True)), {"Relu"}),
 }  # fmt: skip
