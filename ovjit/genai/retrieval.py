@@ -113,8 +113,8 @@ class _Encoder:
         }  # fmt: skip
         with self._lock:  # a call in the background uses the same request
             self._request.reset_state()
-            inputs = {name: feeds[name] for name in self._names}
-            results = self._request.infer(inputs, share_inputs=True, share_outputs=True)
+            arrays = {name: feeds[name] for name in self._names}
+            results = self._request.infer(arrays, share_inputs=True, share_outputs=True)
             return np.array(results[0], np.float32), mask
 
     def start(self, call: Callable[..., Any], *arguments: Any) -> None:
@@ -223,16 +223,13 @@ class TextRerankPipeline:
     Config = _RerankConfig
 
     def __init__(self, models_path: Any, device: str, config: Any = None, **kwargs: Any):
-        self._answers, change = False, take_first_tokens
+        self._answers = False
         if isinstance(models_path, (str, bytes, os.PathLike)):
             settings = read_settings(Path(os.fsdecode(models_path)) / "config.json")
             self._answers = settings.get("model_type") == "qwen3"
-        if self._answers:
-            change = lambda model: keep_last(model, 1)  # noqa: E731
         self._encoder = _Encoder(
-            models_path, device, config, _RerankConfig, kwargs, not self._answers,
-            lambda model, _: change(model),
-        )  # fmt: skip
+            models_path, device, config, _RerankConfig, kwargs, not self._answers, self._prepare
+        )
         if self._answers:
             vocabulary = self._encoder.tokenizer.get_vocab()
             if not {b"yes", b"no"} <= vocabulary.keys():
@@ -240,6 +237,13 @@ class TextRerankPipeline:
                     "a reranker of the type qwen3 needs the tokens 'yes' and 'no' in its vocabulary"
                 )
             self._words = [vocabulary[b"no"], vocabulary[b"yes"]]
+
+    def _prepare(self, model: Any, _: Any) -> None:
+        """Let the model compute the rows only that the score comes from."""
+        if self._answers:
+            keep_last(model, 1)
+        else:
+            take_first_tokens(model)
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """(index of a text, its score) of the best texts, the best first."""

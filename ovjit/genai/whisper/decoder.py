@@ -120,11 +120,11 @@ class SpeechDecoder(StepRunner):
         from ovjit.api.run.core import Core
 
         def load(name: str) -> Any:
-            model = Core().read_model(str(folder / name))
-            keep_last(model, 1)
-            return model
+            return Core().read_model(str(folder / name))
 
-        def compile_model(model: Any) -> tuple[Any, list[str]]:
+        def compile_model(model: Any, is_decoder: bool = True) -> tuple[Any, list[str]]:
+            if is_decoder:
+                keep_last(model, 1)
             compiled = Core().compile_model(model, device, dict(properties))
             names = [next(iter(port.get_names()), "") for port in compiled.inputs]
             return compiled.create_infer_request(), names
@@ -134,7 +134,7 @@ class SpeechDecoder(StepRunner):
         if scores:
             _add_scores(model)
         self._request, self._names = compile_model(model)
-        self._cross = None if cross is None else compile_model(cross)[0]
+        self._cross = None if cross is None else compile_model(cross, False)[0]
         self._later: Any = None
         if "beam_idx" not in self._names:
             if not (folder / LATER).is_file():
