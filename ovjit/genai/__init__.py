@@ -134,7 +134,7 @@ def get_version() -> str:
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        value = globals()[name] = getattr(importlib.import_module(f"ovjit.genai.{_MODULES[name]}"), name)
         return value
     if name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

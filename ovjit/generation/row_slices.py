@@ -47,18 +47,18 @@ def take_rows(taker: Any, axis: int, begin: int, end: int) -> None:
 def list_sources(region: Mapping[Any, _Axes]) -> list[tuple[Any, int, list[Any]]]:
     """(value, its axis of rows, the Inputs that take it) of the values from outside of a region that have
     rows."""
-    found: dict[tuple[int, int, int], tuple[Any, int, list[Any]]] = {}
+    sources: dict[tuple[int, int, int], tuple[Any, int, list[Any]]] = {}
     for node, axes in region.items():
         for i, axis in enumerate(axes):
             value = node.input_value(i)
             if axis is not None and value.get_node() not in region:
                 key = id(value.get_node()), value.get_index(), axis
-                found.setdefault(key, (value, axis, []))[2].append(node.input(i))
-    return list(found.values())
+                sources.setdefault(key, (value, axis, []))[2].append(node.input(i))
+    return list(sources.values())
 
 
 def take_first_tokens(model: Any) -> None:
-    """Where a model takes the first token [batch, size] of states [batch, tokens, size], compute it only."""
+    """Compute only the first token of states [batch, tokens, size] of which a model takes no other."""
     for node in model.get_ordered_ops():
         if node.get_type_name() == "Gather" and node.input_value(0).get_partial_shape().rank == 3:
             if [_constant(value) for value in node.input_values()[1:]] == [[0], [1]]:
@@ -69,7 +69,7 @@ def find_region(taker: Any, axis: int) -> dict[Any, _Axes]:
     """Node -> the axes of its inputs, for the nodes before an Input that can compute sliced rows: each one
     after all nodes that take its outputs."""
     region: dict[Any, _Axes] = {}
-    wanted: dict[Any, dict[tuple[int, int], int]] = {}  # node -> (taker, its input) -> axis
+    axes_by_taker: dict[Any, dict[tuple[int, int], int]] = {}  # node -> (taker, its input) -> axis
     last = taker.get_source_output().get_node()
     waiting = [(last, axis)] if _takers(last) == {(id(taker.get_node()), taker.get_index())} else []
     while waiting:
@@ -81,9 +81,9 @@ def find_region(taker: Any, axis: int) -> dict[Any, _Axes]:
         for i, each in enumerate(axes):
             source = node.input_value(i).get_node()
             if each is not None:
-                found = wanted.setdefault(source, {})
-                found[id(node), i] = each
-                if len(set(found.values())) == 1 and _takers(source) <= found.keys():
+                axes_of_source = axes_by_taker.setdefault(source, {})
+                axes_of_source[id(node), i] = each
+                if len(set(axes_of_source.values())) == 1 and _takers(source) <= axes_of_source.keys():
                     waiting.append((source, each))
     return region
 
@@ -143,13 +143,13 @@ def _normalize(node: Any, axis: int, rank: int) -> _Axes | None:
 
 
 def _multiply_matrices(node: Any, axis: int, rank: int) -> _Axes | None:
-    left, right = node.input_values()
-    ranks = [len(value.get_partial_shape()) for value in (left, right)]
+    first, second = node.input_values()
+    ranks = [len(value.get_partial_shape()) for value in (first, second)]
     if min(ranks) < 2 or axis > rank - 2 or (axis == rank - 2 and node.get_attributes()["transpose_a"]):
         return None
     if axis == rank - 2:
-        return [_at(left, ranks[0] - 2), None]
-    return [_at(value, axis - rank + size) for value, size in zip((left, right), ranks, strict=True)]
+        return [_at(first, ranks[0] - 2), None]
+    return [_at(value, axis - rank + size) for value, size in zip((first, second), ranks, strict=True)]
 
 
 def _normalize_exponentials(node: Any, axis: int, rank: int) -> _Axes | None:
