@@ -9,12 +9,11 @@ Under `ovjit.as_openvino` and `python -m ovjit run` it is the module `openvino_g
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from ovjit.genai.adapters import Adapter, AdapterConfig
-from ovjit.genai.batching import ContinuousBatchingPipeline
 from ovjit.genai.config import GenerationConfig
-from ovjit.genai.embedding import EmbeddingPipeline, EmbedResult
 from ovjit.genai.enums import (
     AggregationMode,
     GenerationFinishReason,
@@ -27,19 +26,10 @@ from ovjit.genai.enums import (
 from ovjit.genai.grammars import StructuralTagItem, StructuralTagsConfig, StructuredOutputConfig
 from ovjit.genai.handles import GenerationHandle, GenerationOutput, PipelineMetrics
 from ovjit.genai.history import ChatHistory
-from ovjit.genai.images.autoencoder import AutoencoderKL
 from ovjit.genai.images.config import ImageGenerationConfig
-from ovjit.genai.images.denoisers import (
-    FluxTransformer2DModel,
-    SD3Transformer2DModel,
-    UNet2DConditionModel,
-)
 from ovjit.genai.images.generators import CppStdGenerator, Generator, TorchGenerator
 from ovjit.genai.images.metrics import ImageGenerationPerfMetrics, RawImageGenerationPerfMetrics
-from ovjit.genai.images.pipelines import Image2ImagePipeline, InpaintingPipeline, Text2ImagePipeline
-from ovjit.genai.images.schedulers import Scheduler
 from ovjit.genai.images.taylor import TaylorSeerCacheConfig
-from ovjit.genai.images.text_encoders import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
 from ovjit.genai.llm import LLMPipeline
 from ovjit.genai.parsers import (
     DeepSeekR1ReasoningIncrementalParser,
@@ -66,7 +56,6 @@ from ovjit.genai.results import (
     RawPerfMetrics,
     SummaryStats,
 )
-from ovjit.genai.retrieval import TextEmbeddingPipeline, TextRerankPipeline
 from ovjit.genai.scheduler import (
     AdaptiveRKVConfig,
     CacheEvictionConfig,
@@ -76,15 +65,12 @@ from ovjit.genai.scheduler import (
 )
 from ovjit.genai.speculation import SDPerfMetrics, SDPerModelsPerfMetrics, draft_model
 from ovjit.genai.speech.config import SpeechGenerationConfig
-from ovjit.genai.speech.pipeline import Text2SpeechPipeline
 from ovjit.genai.speech.results import SpeechGenerationPerfMetrics, Text2SpeechDecodedResults
 from ovjit.genai.streamers import StreamerBase, TextStreamer
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
-from ovjit.genai.vision.pipeline import VLMPipeline
 from ovjit.genai.vision.results import VLMDecodedResults, VLMPerfMetrics, VLMRawPerfMetrics
 from ovjit.genai.vision.videos import VideoMetadata
 from ovjit.genai.whisper.config import ASRGenerationConfig, WhisperGenerationConfig
-from ovjit.genai.whisper.pipeline import ASRPipeline, WhisperPipeline
 from ovjit.genai.whisper.results import (
     ASRDecodedResultChunk,
     ASRDecodedResults,
@@ -123,6 +109,21 @@ __all__ = [
     "WhisperPipeline", "WhisperRawPerfMetrics", "WhisperWordTiming", "draft_model", "get_version",
 ]  # fmt: skip
 
+#: Modules that are imported when one of their names is first used.
+_LATE = {
+    "batching": "ContinuousBatchingPipeline",
+    "embedding": "EmbeddingPipeline EmbedResult",
+    "images.autoencoder": "AutoencoderKL",
+    "images.denoisers": "FluxTransformer2DModel SD3Transformer2DModel UNet2DConditionModel",
+    "images.pipelines": "Image2ImagePipeline InpaintingPipeline Text2ImagePipeline",
+    "images.schedulers": "Scheduler",
+    "images.text_encoders": "CLIPTextModel CLIPTextModelWithProjection T5EncoderModel",
+    "retrieval": "TextEmbeddingPipeline TextRerankPipeline",
+    "speech.pipeline": "Text2SpeechPipeline",
+    "vision.pipeline": "VLMPipeline",
+    "whisper.pipeline": "ASRPipeline WhisperPipeline",
+}
+_MODULES = {name: module for module, names in _LATE.items() for name in names.split()}
 #: The release of openvino_genai whose names and behaviour these are.
 __version__ = "2026.4.1.0"
 
@@ -132,9 +133,16 @@ def get_version() -> str:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value = globals()[name] = getattr(importlib.import_module(f"ovjit.genai.{_MODULES[name]}"), name)
+        return value
     if name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     raise AttributeError(
         f"ovjit's openvino_genai has no {name}: it has {', '.join(__all__)} (docs/genai.md). Other pipelines "
         "need the real openvino and openvino_genai, in a separate environment"
     )
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -19,14 +19,6 @@ from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.generation.paged import PagedDecoder, read_folder
 
 
-def needs_batches(properties: dict[str, Any]) -> bool:
-    """True if the property `scheduler_config` asks for sparse attention or cache eviction."""
-    scheduler = properties.get("scheduler_config")
-    if not isinstance(scheduler, SchedulerConfig):
-        return False
-    return scheduler.use_sparse_attention or scheduler.use_cache_eviction
-
-
 class BatchedEngine:
     """Runs requests one after another, each in the steps of `Batches`."""
 

@@ -74,9 +74,14 @@ class Request:
             self.handle._status = GenerationStatus.FINISHED
 
     def take(self, row: Row, logits: np.ndarray) -> bool:
-        """Keep the logits [count, words] of a row's last tokens. True if those of all rows are there."""
+        """Keep the logits [count, words] of a row's last tokens. True if those of all rows are there. They
+        are the decoder's until its next call."""
         self._logits[next(i for i, each in enumerate(self.rows) if each is row)] = logits[-1]
         return len(self._logits) == len(self.rows)
+
+    def own_logits(self) -> None:
+        """Copy the logits that are kept: the request waits for those of other rows."""
+        self._logits = {i: np.array(values) for i, values in self._logits.items()}
 
     def close(self, pool: BlockPool) -> None:
         """Give back all blocks."""
@@ -108,6 +113,7 @@ def paged_options(
         rotation=evicts and config.cache_eviction_config.apply_rotation,
         xattention=mode is SparseAttentionMode.XATTENTION,
         inputs=() if inputs is None else inputs.names,
+        defers=True,
     )
 
 
@@ -254,17 +260,20 @@ class Batches:
         if not full:
             return
         ends = np.cumsum(counts)
-        indices = np.concatenate([np.arange(ends[i] - rows[i].logit_count, ends[i]) for i in full])
-        logits = np.array(self._decoder.logits(hidden[indices]), np.float32)
-        ready = []
-        parts = np.split(logits, np.cumsum([rows[i].logit_count for i in full])[:-1])
-        for i, values in zip(full, parts, strict=True):
+        indices = [k for i in full for k in range(ends[i] - rows[i].logit_count, ends[i])]
+        logits = np.asarray(self._decoder.logits(hidden[indices]), np.float32)
+        ready, begin = [], 0
+        for i in full:
             request, row, count = batch[i]
             if count > row.logit_count:
                 self._pool.keep_prefix(row)
-            if request.take(row, values):
+            end = begin + row.logit_count
+            if request.take(row, logits[begin:end]):
                 ready.append(request)
+            begin = end
         self._advance(ready)
+        for i in full:
+            batch[i][0].own_logits()
 
     def _add_prompt_logs(self, batch: list[tuple[Request, Row, int]], hidden: np.ndarray) -> None:
         """Take the log-probabilities of the prompts' tokens that follow those of a batch."""

@@ -150,8 +150,9 @@ class BlockPool:
             blocks[i, : len(visible)] = visible
             lengths[i] -= len(hidden_blocks) * self.size
         tables = tables_of(np.cumsum([0, *counts]), lengths, blocks, self.size)
-        tokens = np.concatenate([row.tokens[row.length : row.length + count] for row, count in pairs])
-        positions = np.concatenate([np.arange(row.length, row.length + count) for row, count in pairs])
+        spans = [(row.tokens, range(row.length, row.length + count)) for row, count in pairs]
+        tokens = np.array([each for all_tokens, span in spans for each in all_tokens[span.start : span.stop]])
+        positions = np.array([i for _, span in spans for i in span])
         if self._inputs is not None:
             more = {**more, **self._inputs(pairs)}
         hidden = self.decoder.hidden(tokens, positions, tables, more)

@@ -91,7 +91,9 @@ class DraftProposer:
     def __init__(self, draft: Draft):
         self._adapters, properties = draft.split_properties()
         change = None if self._adapters is None else self._adapters.insert
-        self._decoder = PagedDecoder.load(draft.path, Options(properties=properties), change=change)
+        self._decoder = PagedDecoder.load(
+            draft.path, Options(properties=properties, defers=True), change=change
+        )
         self._pool = BlockPool(self._decoder, SchedulerConfig())
         self._rows: dict[int, Row] = {}
         self.metrics = SDPerModelsPerfMetrics()

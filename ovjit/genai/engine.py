@@ -16,8 +16,10 @@ from ovjit.generation.head import keep_last
 
 #: The inputs that are fed. `Decoder` refuses a model with others.
 INPUTS = frozenset(("input_ids", "attention_mask", "position_ids", "beam_idx"))
-#: Maximum rows that generate together, and maximum tokens of prompts that one inference reads.
+#: Maximum rows that generate together, and maximum tokens of prompts that are padded to one length.
 MAX_ROWS, MAX_TOKENS = 64, 4096
+#: Maximum tokens of each prompt that one inference reads.
+PART = 256
 #: Edits a Model, and returns the names of constant inputs that it adds.
 Change = Callable[[Any], Collection[str]] | None
 
@@ -26,7 +28,8 @@ class StepRunner:
     """Runs the steps of one request. Subclasses compute the logits."""
 
     def start(self, prompt: Sequence[int]) -> np.ndarray:
-        """Read a prompt as the one row. Returns the logits [1, words] of the next token."""
+        """Read a prompt as the one row. Returns the logits [1, words] of the next token. The logits of this
+        class are valid until its next call."""
         raise NotImplementedError
 
     def step(self, parents: Sequence[int], tokens: Sequence[int]) -> np.ndarray:
@@ -104,12 +107,11 @@ class Engine(StepRunner):
         self._names = [name for port in compiled.inputs for name in INPUTS & port.get_names()]
         self._request = decoder._request
         self._can_extend = not decoder.turn
+        states_grow = all(state._open == [0, 2] for state in self._request.query_state())
+        #: Whether a prompt may be read in parts.
+        self._can_split = not decoder.turn and states_grow
         #: Whether prompts of different lengths can be rows of one state, with padding before them.
-        self.can_join = (
-            not decoder.turn
-            and INPUTS <= {*self._names}
-            and all(state._open == [0, 2] for state in self._request.query_state())
-        )
+        self.can_join = not decoder.turn and INPUTS <= {*self._names} and states_grow
         self._length = 0
         #: The tokens in the state, [] if it has several rows.
         self._tokens: list[int] = []
@@ -150,7 +152,7 @@ class Engine(StepRunner):
         if not (self._can_extend and 0 < count < len(prompt) and self._tokens == list(prompt[:count])):
             self._reset([0])
             count = 0
-        logits = self._infer(self.embed(np.asarray(prompt[count:], np.int64)[None]), np.zeros(1, np.int32))
+        logits = self._read(np.asarray(prompt[count:], np.int64)[None])
         self._tokens = list(prompt)
         return logits
 
@@ -173,7 +175,7 @@ class Engine(StepRunner):
         states, rows = self._request.query_state(), list[np.ndarray]()
         parts = []
         for group in groups:
-            rows.append(self._read_rows([prompts[i] for i in group]))
+            rows.append(np.array(self._read_rows([prompts[i] for i in group])))
             parts.append([np.array(state.state.data) for state in states])
         self._join(groups, parts, [len(prompt) for prompt in prompts])
         return np.concatenate(rows)[np.argsort(np.concatenate(groups))]
@@ -185,7 +187,17 @@ class Engine(StepRunner):
         ids = np.zeros((len(prompts), longest), np.int64)
         for row, prompt in zip(ids, prompts, strict=True):
             row[longest - len(prompt) :] = prompt
-        return self._infer(self.embed(ids), np.arange(len(prompts), dtype=np.int32))
+        return self._read(ids)
+
+    def _read(self, ids: np.ndarray) -> np.ndarray:
+        """Append tokens [rows, tokens] of prompts to the rows. Tokens of a part do not attend to later parts,
+        which takes less time than to mask them."""
+        rows, count = ids.shape
+        parts = -(-count // PART) if self._can_split else 1
+        parents = np.arange(rows, dtype=np.int32)
+        for part in np.array_split(ids, max(parts, 1), 1):
+            logits = self._infer(self.embed(part), parents)
+        return logits
 
     def _join(
         self, groups: Sequence[Sequence[int]], parts: Sequence[Sequence[np.ndarray]], lengths: Sequence[int]
@@ -218,7 +230,8 @@ class Engine(StepRunner):
                 "optimum-cli for several sequences or beams"
             )
         feeds = self._feed(values, parents)
-        logits = self._request.infer({name: feeds[name] for name in self._names})["logits"]
+        inputs = {name: feeds[name] for name in self._names}
+        logits = self._request.infer(inputs, share_inputs=True, share_outputs=True)["logits"]
         self._length, self._pads = self._length + count, self._pads[parents]
         return np.asarray(logits[:, -1], np.float32)
 

@@ -3,7 +3,6 @@ not imported."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -36,8 +35,10 @@ _PLACE = re.compile(r"^(\[[\d:]+\] )?(\S+:\d+: )?(Check failed: .*? is false: )?
 @lru_cache(maxsize=1)
 def _load_bindings() -> Any:
     """The extension module of xgrammar. RuntimeError without it, or if it is of another release."""
+    from importlib import metadata  # takes 15 ms
+
     package = importlib.util.find_spec("xgrammar")
-    release = "" if package is None else importlib.metadata.version("xgrammar")
+    release = "" if package is None else metadata.version("xgrammar")
     if package is None or release != _RELEASE:
         raise OvjitError(
             f"structured output needs the package xgrammar {_RELEASE}: pip install --no-deps "

@@ -6,14 +6,13 @@ import copy
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ovjit.api.run.core import Core
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
 from ovjit.genai.answers import Answer, Steps, Writer, answer_prompt
-from ovjit.genai.batched_engine import BatchedEngine, needs_batches
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.engine import MAX_ROWS, Change, Engine
 from ovjit.genai.enums import GenerationFinishReason
@@ -21,7 +20,7 @@ from ovjit.genai.figures import Figures, SharedFigures, now_us
 from ovjit.genai.parsers import parse_texts
 from ovjit.genai.prompts import Prompts
 from ovjit.genai.results import DecodedResults, EncodedResults, PerfMetrics
-from ovjit.genai.scheduler import SchedulerConfig
+from ovjit.genai.scheduler import SchedulerConfig, needs_batches
 from ovjit.genai.speculation import (
     Propose,
     Proposer,
@@ -39,6 +38,9 @@ from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.turns import Turn
 from ovjit.generation.decoder import CHECKED
 from ovjit.generation.tokenizer import is_gguf
+
+if TYPE_CHECKING:
+    from ovjit.genai.batched_engine import BatchedEngine
 
 #: Engines of the real package. Tokens are the same with each, so the property is accepted.
 _BACKENDS = ("PA", "SDPA")
@@ -126,6 +128,8 @@ class LLMPipeline:
         change = self._load_adapters(properties)
         settings = engine_properties(properties, batched=True)
         if needs_batches(properties):
+            from ovjit.genai.batched_engine import BatchedEngine
+
             scheduler = properties["scheduler_config"]
             self._engine = BatchedEngine.load(folder, device, scheduler, settings, change)
         else:
@@ -140,6 +144,8 @@ class LLMPipeline:
         change = self._load_adapters(properties)
         settings = engine_properties(properties, batched=True)
         if needs_batches(properties):
+            from ovjit.genai.batched_engine import BatchedEngine
+
             read, scheduler = Core().read_model(model, weights), properties["scheduler_config"]
             self._engine = BatchedEngine(read, device, scheduler, settings, change)
         else:

@@ -16,6 +16,7 @@ from ovjit.genai.enums import _Enum
 from ovjit.genai.fields import BOOL, SIZE, Instance, Keywords, Optional, Text
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
 from ovjit.generation.head import keep_last
+from ovjit.generation.row_slices import take_first_tokens, take_rows
 from ovjit.generation.tokenizer import read_settings
 from ovjit.locks import rlock
 
@@ -62,10 +63,11 @@ for _kind in (_EmbeddingConfig, _RerankConfig):
 
 
 class _Encoder:
-    """The model and the tokenizer of a folder. At most one call runs in the background."""
+    """The model and the tokenizer of a folder. At most one call runs in the background. `change` edits the
+    model for the configuration."""
 
     def __init__(self, path: Any, device: str, config: Any, kind: type[Keywords], properties: dict[str, Any],
-                 pairs: bool, change: Callable[[Any], Any] | None = None):  # fmt: skip
+                 pairs: bool, change: Callable[[Any, Any], Any]):  # fmt: skip
         from ovjit.api.run.core import Core
 
         if config is not None and not isinstance(config, kind):
@@ -82,8 +84,7 @@ class _Encoder:
         self.config = config.__copy__()
         self.tokenizer = Tokenizer(folder, **({"add_second_input": True} if pairs else {}))
         model = Core().read_model(file)
-        if change is not None:
-            change(model)
+        change(model, self.config)
         compiled = Core().compile_model(model, device, properties)
         self._names = [next(iter(port.get_names()), "") for port in compiled.inputs]
         if not set(self._names) <= INPUTS | {"token_type_ids"}:
@@ -112,7 +113,8 @@ class _Encoder:
         }  # fmt: skip
         with self._lock:  # a call in the background uses the same request
             self._request.reset_state()
-            results = self._request.infer({name: feeds[name] for name in self._names})
+            arrays = {name: feeds[name] for name in self._names}
+            results = self._request.infer(arrays, share_inputs=True, share_outputs=True)
             return np.array(results[0], np.float32), mask
 
     def start(self, call: Callable[..., Any], *arguments: Any) -> None:
@@ -148,8 +150,16 @@ class TextEmbeddingPipeline:
     PoolingType = _PoolingType
 
     def __init__(self, models_path: Any, device: str, config: Any = None, **kwargs: Any):
-        self._encoder = _Encoder(models_path, device, config, _EmbeddingConfig, kwargs, False)
+        self._encoder = _Encoder(models_path, device, config, _EmbeddingConfig, kwargs, False, self._prepare)
         self._encoder.config.validate()
+
+    @staticmethod
+    def _prepare(model: Any, config: Any) -> None:
+        """Let the model compute the first token's state only, if it is the vector."""
+        taker = model.get_results()[0].input(0)
+        if config.pooling_type is _PoolingType.CLS and taker.get_partial_shape().rank == 3:
+            take_rows(taker, 1, 0, 1)
+            model.get_results()[0].validate_and_infer_types()
 
     def embed_documents(self, texts: Sequence[str]) -> list[list[float]]:
         """A vector for each text."""
@@ -213,14 +223,12 @@ class TextRerankPipeline:
     Config = _RerankConfig
 
     def __init__(self, models_path: Any, device: str, config: Any = None, **kwargs: Any):
-        self._answers, change = False, None
+        self._answers = False
         if isinstance(models_path, (str, bytes, os.PathLike)):
             settings = read_settings(Path(os.fsdecode(models_path)) / "config.json")
             self._answers = settings.get("model_type") == "qwen3"
-        if self._answers:
-            change = lambda model: keep_last(model, 1)  # noqa: E731
         self._encoder = _Encoder(
-            models_path, device, config, _RerankConfig, kwargs, not self._answers, change
+            models_path, device, config, _RerankConfig, kwargs, not self._answers, self._prepare
         )
         if self._answers:
             vocabulary = self._encoder.tokenizer.get_vocab()
@@ -229,6 +237,13 @@ class TextRerankPipeline:
                     "a reranker of the type qwen3 needs the tokens 'yes' and 'no' in its vocabulary"
                 )
             self._words = [vocabulary[b"no"], vocabulary[b"yes"]]
+
+    def _prepare(self, model: Any, _: Any) -> None:
+        """Let the model compute the rows only that the score comes from."""
+        if self._answers:
+            keep_last(model, 1)
+        else:
+            take_first_tokens(model)
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """(index of a text, its score) of the best texts, the best first."""

@@ -51,6 +51,12 @@ class Sampler:
         self.config = config
         self._prompt = np.unique(np.asarray(prompt, np.int64))
         self._generated: Counter[int] = Counter()
+        self._is_multinomial = config.is_multinomial()
+        penalties = config.presence_penalty, config.frequency_penalty
+        #: Generated tokens up to which logits are changed.
+        self._changed = (
+            UNLIMITED if config.repetition_penalty != 1 or any(penalties) else config.min_new_tokens
+        )
 
     @made_once
     def random(self) -> RandomNumbers:
@@ -67,26 +73,21 @@ class Sampler:
         best = int(raw.argmax())  # the first NaN, if there is one
         if np.isnan(raw[best]):
             raise OvjitError("the model's logits are not numbers (NaN): no token can be chosen")
-        is_changed = matcher is not None or self._has_penalties(length)
+        is_changed = matcher is not None or length < self._changed
         values = self._penalize(raw.copy(), length) if is_changed else raw
         if matcher is not None:
             matcher.mask(values)
             if values.max() == -np.inf:  # the grammar's end comes before min_new_tokens
                 values = raw.copy()
                 matcher.mask(values)
-        if config.is_multinomial():
+        if self._is_multinomial:
             choices = self._draw(values, raw, count)
         else:
             token = int(values.argmax()) if is_changed else best
             choices = [Choice(token, float(raw[token] - log_sum(raw)) if config.logprobs else 0.0)]
-        self._generated.update(choice.token for choice in choices)
+        for choice in choices:
+            self._generated[choice.token] += 1
         return choices
-
-    def _has_penalties(self, length: int) -> bool:
-        """Whether logits of a sequence with `length` generated tokens are changed."""
-        config = self.config
-        penalties = config.presence_penalty, config.frequency_penalty
-        return length < config.min_new_tokens or config.repetition_penalty != 1 or any(penalties)
 
     def _penalize(self, logits: np.ndarray, length: int) -> np.ndarray:
         config, size = self.config, len(logits)

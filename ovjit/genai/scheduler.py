@@ -155,3 +155,11 @@ class SchedulerConfig(Settings):
         values = dict(self._values)
         del values["cache_eviction_config"], values["sparse_attention_config"]
         return _print_fields("SchedulerConfig", values)
+
+
+def needs_batches(properties: dict[str, Any]) -> bool:
+    """True if the property `scheduler_config` asks for sparse attention or cache eviction."""
+    scheduler = properties.get("scheduler_config")
+    if not isinstance(scheduler, SchedulerConfig):
+        return False
+    return scheduler.use_sparse_attention or scheduler.use_cache_eviction

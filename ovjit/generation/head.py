@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from ovjit.generation.row_slices import take_rows
 
 #: Operations that may follow the last product. Each has one operand that is not constant.
 _TAIL = frozenset("Add Convert Divide Multiply Reshape Subtract Tanh".split())
@@ -48,17 +48,13 @@ def keep_last(model: Any, rows: int) -> bool:
     of a model of 1 billion parameters, and logits take 400 KB per token. Returns False, without a change,
     unless the logits are computed row by row from a MatMul of hidden states of rank 3.
     """
-    from ovjit.api.model.builders import builders
-
     product, tail = last_product(model)
     if product.get_type_name() != "MatMul" or tail - _BY_ROW or product.get_attributes()["transpose_a"]:
         return False
     hidden = product.input_value(0)
     if hidden.get_partial_shape().rank != 3 or _is_constant(hidden.get_node()):
         return False
-    ops = builders(13)
-    bounds = (ops["constant"](np.array([n], np.int64)) for n in (-rows, 2**31 - 1, 1, 1))
-    product.input(0).replace_source_output(ops["slice"](hidden, *bounds).output(0))
+    take_rows(product.input(0), 1, -rows, 2**31 - 1)
     path = _path_to_product(model)
     if all(len(node.output(0).get_target_inputs()) == 1 for node in path):
         for node in [*reversed(path), logits_of(model)]:

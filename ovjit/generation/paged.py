@@ -27,6 +27,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.generation.decoder import FILES
 from ovjit.generation.head import last_product, logits_of
 from ovjit.generation.paged_tables import Tables, check_tables, tables_of
+from ovjit.generation.row_slices import find_region, list_sources
 from ovjit.generation.tokenizer import find_gguf
 from ovjit.readers.registry import name_missing_room
 from ovjit.records import NamedTuple
@@ -38,7 +39,8 @@ class Options(NamedTuple):
 
     These add inputs to the model, which `hidden` takes by name. `scores`: `score_aggregation_window`, for
     `scores_by_sequence`; `rotation`: those that rotate keys in the cache; `xattention`: those of the sparse
-    attention. `inputs`: names of others that the model may have, such as embeddings.
+    attention. `inputs`: names of others that the model may have, such as embeddings. `defers`: rows of
+    `hidden` are what the last layer needs behind its attention, which `logits` computes.
     """
 
     weights: int = 0
@@ -49,6 +51,7 @@ class Options(NamedTuple):
     rotation: bool = False
     xattention: bool = False
     inputs: Collection[str] = ()
+    defers: bool = False
 
     @property
     def config(self) -> dict[str, Any]:
@@ -102,9 +105,10 @@ def settle(model: Model, longest: int) -> None:
         node.output(0).replace(opset13.constant(probe.value(node.output(0))).output(0))
 
 
-def split_head(model: Model) -> tuple[Model, Model]:
+def split_head(model: Model, defers: bool = False) -> tuple[Model, Model]:
     """A paged decoder as two models: one computes the input of the last product, and the scores of keys, the
-    other one the logits.
+    other one the logits. `defers`: what follows the last attention belongs to the other one, if it computes
+    each token by itself.
 
     Raises UnsupportedError for a decoder whose logits are not the product with a matrix of weights.
     """
@@ -114,16 +118,41 @@ def split_head(model: Model) -> tuple[Model, Model]:
             f"logits are computed by {product.get_type_name()} {product.get_friendly_name()!r}; a "
             "MatMul is expected"
         )
-    hidden = product.input_value(0)
-    ops = opset13
+    hidden, ops = product.input_value(0), opset13
+    sources = list_sources(find_region(product.input(0), 0)) if defers else []
+    sizes = [_row_size(value, axis) for value, axis, _ in sources]
+    if not sources or None in sizes or len({value.get_element_type() for value, _, _ in sources}) > 1:
+        sources, sizes = [(hidden, 0, [product.input(0)])], [None]
+    else:
+        rows = [
+            ops.reshape(value, np.array([-1, 1, size]), False)
+            for (value, _, _), size in zip(sources, sizes, strict=True)
+        ]
+        hidden = ops.concat(rows, 2).output(0)
     begin = ops.parameter(hidden.get_partial_shape(), hidden.get_element_type(), name="hidden_states")
     begin.output(0).set_names({"hidden_states"})
-    product.input(0).replace_source_output(begin.output(0))
+    parts = [begin.output(0)]
+    if len(sources) > 1:
+        parts = ops.variadic_split(begin, np.int64(2), np.array(sizes)).outputs()
+    for (value, _, takers), part, size in zip(sources, parts, sizes, strict=True):
+        if size is not None:
+            shape = [d.get_length() for d in [*value.get_partial_shape()][1:]]
+            part = ops.reshape(part, np.array([-1, *shape]), False).output(0)
+        for taker in takers:
+            taker.replace_source_output(part)
     logits = logits_of(model)
     scores = [result for result in model.get_results() if result.get_friendly_name().startswith("scores.")]
     head = Model([logits], [begin], "head")
     body = Model([ops.result(hidden), *scores], model.get_parameters(), "decoder")
     return body, head
+
+
+def _row_size(value: Any, axis: int) -> int | None:
+    """The elements of a row of a value, None if their number is not constant or rows have another axis."""
+    shape = value.get_partial_shape()
+    if axis or any(d.is_dynamic for d in [*shape][1:]):
+        return None
+    return int(np.prod([d.get_length() for d in [*shape][1:]]))
 
 
 class PagedDecoder:
@@ -153,7 +182,7 @@ class PagedDecoder:
             compress_weights(model, options.weights, options.group)
         rotation, xattention = options.rotation, options.xattention
         paged_attention_transformation(model, False, options.scores, options.scores, rotation, xattention)
-        body, head = split_head(model)
+        body, head = split_head(model, options.defers)
         constant_inputs = () if change is None else change(body, head)
         core = Core()
         self._body = core.compile_model(body, "CPU", options.config)
@@ -174,6 +203,8 @@ class PagedDecoder:
         kind = self._ports[0].get_element_type()
         self.kind, self.bits = kind.get_type_name(), kind.bitwidth
         self.block = self.layers[0][1][1]  # of values: scales lie beside them, not between them
+        #: Bytes of a block of each layer, keys and values.
+        self.layer_bytes = [sum(int(np.prod(s)) * self.bits // 8 for s in layer) for layer in self.layers]
         self._request, self._logits = self._body.create_infer_request(), self._head.create_infer_request()
         self.requests = self._request, self._logits
         self.caches: dict[str, Tensor] = {}
@@ -192,11 +223,6 @@ class PagedDecoder:
     ) -> PagedDecoder:
         """The decoder of a folder, see `read_folder`."""
         return cls(read_folder(Path(folder), overrides), options, longest, change)
-
-    @property
-    def layer_bytes(self) -> list[int]:
-        """Bytes of a block of each layer, keys and values."""
-        return [sum(int(np.prod(shape)) * self.bits // 8 for shape in layer) for layer in self.layers]
 
     def allocate(self, blocks: int) -> None:
         """Caches of so many blocks: all memory that sequences ever take."""
@@ -257,7 +283,7 @@ class PagedDecoder:
         }
         inputs = {name: array for name, array in inputs.items() if name in self.inputs}
         hidden = self._request.infer(inputs, share_inputs=True, share_outputs=True)[0]
-        self._lengths = tables.past_lens + np.diff(tables.subsequence_begins)
+        self._lengths = tables.past_lens + tables.subsequence_begins[1:] - tables.subsequence_begins[:-1]
         return hidden.reshape(len(tokens), self.width)
 
     def scores_by_sequence(self) -> list[np.ndarray]:

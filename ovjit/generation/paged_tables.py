@@ -34,18 +34,21 @@ def tables_of(begins: np.ndarray, lengths: np.ndarray, blocks: np.ndarray, block
     of new tokens, or the arrays do not fit each other.
     """
     begins, lengths, blocks = np.asarray(begins), np.asarray(lengths), np.asarray(blocks)
-    shapes = f"shapes {begins.shape}, {lengths.shape} and {blocks.shape}"
     if (begins.ndim, lengths.ndim, blocks.ndim) != (1, 1, 2) or len(begins) != len(lengths) + 1:
         raise ValueError(
-            f"starts, lengths and blocks have the {shapes}; [n + 1], [n] and [n, m] are expected"
+            f"starts, lengths and blocks have the shapes {begins.shape}, {lengths.shape} and "
+            f"{blocks.shape}; [n + 1], [n] and [n, m] are expected"
         )
     if len(blocks) < len(lengths) or any(a.dtype.kind not in "iu" for a in (begins, lengths, blocks)):
-        raise ValueError(f"starts, lengths and blocks should be integers, a row for each sequence: {shapes}")
+        raise ValueError(
+            "starts, lengths and blocks should be integers, a row for each sequence: shapes "
+            f"{begins.shape}, {lengths.shape} and {blocks.shape}"
+        )
     for name, array in (("starts", begins), ("lengths", lengths)):
         if array.size and not (0 <= array.min() and array.max() <= _MOST):
             raise ValueError(f"{name} {array.tolist()} should be between 0 and {_MOST}")
     begins, lengths = begins.astype(np.int32), lengths.astype(np.int32)
-    past = lengths - np.diff(begins)
+    past = lengths - (begins[1:] - begins[:-1])
     needed = (lengths.astype(np.int64) + block - 1) // block
     if (past < 0).any() or needed.max(initial=0) > blocks.shape[1]:
         raise ValueError(
@@ -56,7 +59,8 @@ def tables_of(begins: np.ndarray, lengths: np.ndarray, blocks: np.ndarray, block
     indices = blocks[: len(lengths)][used]
     if indices.size and not (0 <= indices.min() and indices.max() <= _MOST):
         raise ValueError(f"blocks {indices.tolist()} should be between 0 and {_MOST}")
-    ends = np.concatenate([np.zeros(1, np.int32), np.cumsum(needed, dtype=np.int32)])
+    ends = np.zeros(len(needed) + 1, np.int32)
+    needed.cumsum(out=ends[1:])
     return Tables(past, begins, indices.astype(np.int32), ends, np.array(lengths.max(initial=0), np.int32))
 
 
@@ -71,14 +75,14 @@ def check_tables(tables: Tables, rows: int, block: int, blocks: int) -> None:
         if array.dtype != np.int32 or array.ndim != (name != "max_context_len"):
             raise ValueError(f"{name} is an array of {array.dtype} with {array.ndim} dimensions")
     past, begins, indices, ends, longest = (array.astype(np.int64) for array in tables)
-    new, have = np.diff(begins), np.diff(ends)
+    new, have = begins[1:] - begins[:-1], ends[1:] - ends[:-1]
     if len(begins) != len(past) + 1 or len(ends) != len(past) + 1:
         raise ValueError(
             f"{len(past)} sequences have {len(begins)} subsequence_begins, {len(ends)} block_indices_begins"
         )
     for name, offsets, total in (("subsequence_begins", begins, rows),
                                ("block_indices_begins", ends, len(indices))):  # fmt: skip
-        if offsets[0] != 0 or (np.diff(offsets) < 0).any() or offsets[-1] != total:
+        if offsets[0] != 0 or (offsets[1:] < offsets[:-1]).any() or offsets[-1] != total:
             raise ValueError(f"{name} {offsets.tolist()} should increase from 0 to {total}")
     if (past < 0).any() or int(longest) != (past + new).max(initial=0):
         raise ValueError(f"past_lens {past.tolist()} and max_context_len {longest} contradict new tokens")

@@ -9,6 +9,7 @@ groups that are referred to, look-behind, atomic groups that matter.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -36,6 +37,12 @@ _LATER = """
     1df2b-1df81 1df90-1df96 1dfcd-1dfff 1f1ae 1f6d9 1f7da-1f7db 1f7f1-1f7ff 1fa8b-1fa8d 1facc 1fadd
     1faeb 1faf9-1fafa 2b81e 3d000-3fc3f
 """
+
+
+#: Planes whose characters are not assigned, or for private use, but for the last two of each.
+_EMPTY_PLANES = (*range(4, 14), 15, 16)
+#: Escapes that name a character by its number, or by its name.
+_BY_NUMBER = re.compile(r"\\[xuUN0-9]")
 
 
 class Unfit(OvjitError):
@@ -68,9 +75,16 @@ def overlap(ranges: Ranges, others: Ranges) -> bool:
     return any(a <= d and c <= b for a, b in ranges for c, d in others)
 
 
-@functools.lru_cache(1)
-def _everything() -> str:
-    return np.arange(LAST_POINT + 1, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
+@functools.lru_cache(2)
+def _everything(is_short: bool) -> tuple[str, Any]:
+    """(characters, for each one the first of those that it stands for). In the short form, one stands for all
+    of a plane in which nothing but its last two is assigned in any way."""
+    firsts = np.arange(LAST_POINT + 1, dtype="<u4")
+    if is_short:
+        is_empty = np.isin(firsts >> 16, _EMPTY_PLANES)
+        firsts = firsts[~is_empty | np.isin(firsts & 0xFFFF, (0, 0xFFFE, 0xFFFF))]
+    text = firsts.tobytes().decode("utf-32-le", "surrogatepass")
+    return text, np.append(firsts, LAST_POINT + 1)
 
 
 @functools.lru_cache(1)
@@ -85,7 +99,9 @@ def members_of(text: str, ignore_case: bool = False) -> Ranges:
     Unicode 17."""
     regex = patterns.package()
     pattern = regex.compile(f"[{text}]+", regex.V0 | (regex.I if ignore_case else 0))
-    ranges = tuple((m.start(), m.end() - 1) for m in pattern.finditer(_everything()))
+    everything, firsts = _everything(max(text) < "\U00040000" and not _BY_NUMBER.search(text))
+    matches = np.array([m.span() for m in pattern.finditer(everything)], np.int64).reshape(-1, 2)
+    ranges = tuple((int(a), int(b) - 1) for a, b in firsts[matches])
     return without(ranges, _later())
 
 

@@ -270,6 +270,21 @@ def test_a_lent_array_is_never_written_to():
     np.testing.assert_array_equal(lent, X)
 
 
+def test_shared_arrays_of_other_shapes_that_fit():
+    x = ovjit.opset13.parameter([-1, ovjit.Dimension(2, 5)], np.float32, name="x")
+    model = ovjit.Model([ovjit.opset13.add(x, np.float32(1))], [x], "shapes")
+    request = ovjit.compile_model(model, "CPU").create_infer_request()
+    for shape in ((1, 2), (4, 2), (4, 5), (0, 3), (2, 2)):
+        array = np.full(shape, len(shape), np.float32)
+        np.testing.assert_array_equal(request.infer([array], share_inputs=True)[0], array + 1)
+        assert np.shares_memory(request.get_input_tensor().data, array) or not array.size
+        request.infer([array], share_inputs=True)  # `get_input_tensor` sends the next array the long way
+        for bad in ((2, 6), (2, 1), (2,), (1, 2, 2)):
+            with pytest.raises(RuntimeError, match="incompatible"):
+                request.infer([np.zeros(bad, np.float32)], share_inputs=True)
+        np.testing.assert_array_equal(request.infer()[0], array + 1)
+
+
 def test_a_set_tensor_stays_the_users_and_is_written():
     for ov in (ovjit, openvino):
         for how in ("infer", "set"):

@@ -115,6 +115,19 @@ def test_caches_grow(folder: Path) -> None:
     check_pool(pipeline)
 
 
+def test_sequences_of_a_request_in_several_steps(folder: Path) -> None:
+    """Logits of the first ones wait for the others', which the decoder writes to the same memory."""
+    tokens = tensor_of(np.random.default_rng(SEED).integers(3, 300, 9))
+    config = genai.GenerationConfig(
+        max_new_tokens=6, ignore_eos=True, do_sample=True, num_return_sequences=4, temperature=3.0
+    )
+    whole, parts = (
+        load(folder, max_num_batched_tokens=count).generate([tokens], [config])[0] for count in (64, 2)
+    )
+    assert len({*map(tuple, whole.m_generation_ids)}) == 4
+    assert parts.m_generation_ids == whole.m_generation_ids, f"seed {SEED}"
+
+
 def test_handles_run_steps_while_there_is_nothing_to_read(folder: Path) -> None:
     pipeline = load(folder)
     config = genai.GenerationConfig(max_new_tokens=3, ignore_eos=True)

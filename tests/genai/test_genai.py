@@ -275,6 +275,36 @@ def test_prompts_of_a_list_run_together(
         assert len(sizes) == 8 and sum(sizes) == results.perf_metrics.get_num_generated_tokens()
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_prompts_are_read_in_parts(pipeline: Any, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng([10, rows])
+    prompts = [rng.integers(3, 300, 40 - 3 * i).tolist() for i in range(rows)]
+    config = {"max_new_tokens": 6, "ignore_eos": True}
+    ids, mask = np.zeros((rows, 40), np.int64), np.zeros((rows, 40), np.int64)
+    for i, prompt in enumerate(prompts):
+        ids[i, 40 - len(prompt) :], mask[i, 40 - len(prompt) :] = prompt, 1
+    inputs = genai.TokenizedInputs(ov.Tensor(ids), ov.Tensor(mask))
+    expected = pipeline.generate(inputs, **config).tokens
+    engine, counts = pipeline._engine, list[int]()
+    infer, whole = engine._infer, np.array(engine.start_rows(prompts))
+
+    def count(values: np.ndarray, parents: np.ndarray) -> np.ndarray:
+        counts.append(values.shape[1])
+        return infer(values, parents)
+
+    monkeypatch.setattr(engine, "_infer", count)
+    monkeypatch.setattr("ovjit.genai.engine.PART", 16)
+    np.testing.assert_allclose(engine.start_rows(prompts), whole, rtol=1e-4, atol=1e-4)
+    assert counts == [14, 13, 13]
+    assert pipeline.generate(inputs, **config).tokens == expected
+    engine._can_split = False
+    try:
+        np.testing.assert_allclose(engine.start_rows(prompts), whole, rtol=1e-4, atol=1e-4)
+    finally:
+        engine._can_split = True
+    assert counts[-1] == 40
+
+
 def test_groups_of_prompts() -> None:
     rng = np.random.default_rng(10)
     for _ in range(50):

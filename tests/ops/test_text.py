@@ -79,6 +79,19 @@ def test_tables_find_the_matches_of_regex(pattern):
         assert found == expected, (pattern, text, SEED)
 
 
+def test_characters_of_a_class_are_those_of_all_code_points():
+    """Most planes are tried by three of their characters, unless a pattern names characters by number."""
+    regex = pytest.importorskip("regex")
+    everything = np.arange(0x110000, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
+    for text in (
+        r"\p{Cn}", r"\p{Co}", r"\p{Assigned}", r"\p{Noncharacter_Code_Point}", r"^\p{L}\p{Co}", r"\P{M}",
+        r"\s", "^a-z", r"\U00050001\-\.", "\U0010fffd", r"\x41", "^\U000f0007-\U000f0009",
+    ):  # fmt: skip
+        matches = regex.finditer(f"[{text}]+", everything, regex.V0)
+        ranges = tuple((match.start(), match.end() - 1) for match in matches)
+        assert automata.members_of(text) == automata.without(ranges, automata._later()), text
+
+
 @pytest.mark.parametrize(
     "pattern", [r"(a)\1", r"(?<=a)b", r"(?>a|ab)c", r"\bx", "a++a", "(?:a?)*", r"(?=ab)", "[", "a{2"]
 )

@@ -129,7 +129,7 @@ class InferRequest(RequestTensors):
                     if (
                         type(value) is not _ndarray
                         or value.dtype is not slot.dtype
-                        or value.shape != slot.shape
+                        or (value.shape != slot.shape and not slot.takes_shape(value.shape))
                         or not value.flags.carray
                     ):
                         break
@@ -141,6 +141,7 @@ class InferRequest(RequestTensors):
                         slot.target = slot.own_shape = slot.current = None
                         if value.base is not None:
                             self._job.leave_results(value.base)
+                        slot.shape = value.shape
                         slot.holder = holder = place_of(value)
                         slot.address = holder.value
                         self._set_input(slot.index, value, slot.address)

@@ -154,6 +154,11 @@ class InputSlot:
     def describe(self) -> str:
         return f"input {self.info.label!r} (index {self.index})"
 
+    def takes_shape(self, shape: tuple[int, ...]) -> bool:
+        """True if a shared array of this shape, other than the last one's, is taken without more ado."""
+        expected = self.info.shape
+        return self.shape is not None and expected is not None and shapes.fits(shape, expected)
+
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """Raises InferenceError, one sentence with a hint, unless the port takes `shape`."""
         expected = self.info.shape

@@ -13,12 +13,13 @@ from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import apply_adapters
 from ovjit.genai.answers import Answer, Writer, answer_prompt
-from ovjit.genai.batched_engine import BatchedEngine, needs_batches
+from ovjit.genai.batched_engine import BatchedEngine
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, measure, now_us
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.llm import engine_properties
+from ovjit.genai.scheduler import needs_batches
 from ovjit.genai.speculation import check_drafts
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import streamer_of

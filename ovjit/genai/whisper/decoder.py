@@ -109,7 +109,8 @@ class Encoder:
         self._request = compiled.create_infer_request()
 
     def encode(self, features: np.ndarray) -> np.ndarray:
-        return np.array(self._request.infer({"input_features": features})["last_hidden_state"])
+        results = self._request.infer({"input_features": features}, share_inputs=True, share_outputs=True)
+        return np.array(results["last_hidden_state"])
 
 
 class SpeechDecoder(StepRunner):
@@ -119,11 +120,11 @@ class SpeechDecoder(StepRunner):
         from ovjit.api.run.core import Core
 
         def load(name: str) -> Any:
-            model = Core().read_model(str(folder / name))
-            keep_last(model, 1)
-            return model
+            return Core().read_model(str(folder / name))
 
-        def compile_model(model: Any) -> tuple[Any, list[str]]:
+        def compile_model(model: Any, is_decoder: bool = True) -> tuple[Any, list[str]]:
+            if is_decoder:
+                keep_last(model, 1)
             compiled = Core().compile_model(model, device, dict(properties))
             names = [next(iter(port.get_names()), "") for port in compiled.inputs]
             return compiled.create_infer_request(), names
@@ -133,7 +134,7 @@ class SpeechDecoder(StepRunner):
         if scores:
             _add_scores(model)
         self._request, self._names = compile_model(model)
-        self._cross = None if cross is None else compile_model(cross)[0]
+        self._cross = None if cross is None else compile_model(cross, False)[0]
         self._later: Any = None
         if "beam_idx" not in self._names:
             if not (folder / LATER).is_file():
@@ -150,7 +151,7 @@ class SpeechDecoder(StepRunner):
         """Use the encoder's states [1, frames, size] of a sound from now on."""
         self._states = {"encoder_hidden_states": states}
         if self._cross is not None:
-            results = self._cross.infer([states])
+            results = self._cross.infer([states], share_inputs=True, share_outputs=True)
             self._states |= {f"{_CROSS}_{i}": np.array(results[i]) for i in range(len(results))}
 
     def start(self, prompt: Sequence[int]) -> np.ndarray:
@@ -189,7 +190,8 @@ class SpeechDecoder(StepRunner):
         if rows > 1:
             feeds["encoder_hidden_states"] = np.repeat(feeds["encoder_hidden_states"], rows, 0)
         if self._later is None:
-            logits = self._request.infer({name: feeds[name] for name in self._names})["logits"]
+            inputs = {name: feeds[name] for name in self._names}
+            logits = self._request.infer(inputs, share_inputs=True, share_outputs=True)["logits"]
         else:
             logits = self._infer_past(feeds, parents)
         self._length += count
@@ -201,7 +203,8 @@ class SpeechDecoder(StepRunner):
         request, names = (self._request, self._names) if is_first else (self._later, self._later_names)
         if not is_first:
             self._past = {name: value[parents] for name, value in self._past.items()}
-        results = request.infer({name: feeds[name] if name in feeds else self._past[name] for name in names})
+        inputs = {name: feeds[name] if name in feeds else self._past[name] for name in names}
+        results = request.infer(inputs, share_inputs=True, share_outputs=True)
         for port in results:
             name = next(iter(port.get_names()), "")
             if name.startswith("present."):
