@@ -7,10 +7,10 @@ import numpy as np
 
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
+from ovjit.build.builder import Builder, Draft
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.readers.build import Builder, Draft
 from ovjit.readers.gguf.blocks import REALS, check_kind, groups_of, values_of
 from ovjit.readers.gguf.header import SHOWN, GgufFile, Stored
 from ovjit.readers.gguf.settings import Settings

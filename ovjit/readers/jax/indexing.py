@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.build.builder import value_range
 from ovjit.errors import UnsupportedError
-from ovjit.readers.build import value_range
 from ovjit.readers.jax.reader import JaxNode, closed_of
 from ovjit.readers.jax.registry import primitive
 from ovjit.readers.jax.shapes import by_elements

@@ -10,11 +10,11 @@ import numpy as np
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
+from ovjit.build.builder import Builder, Draft
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim
-from ovjit.readers.build import Builder, Draft
 from ovjit.readers.jax.choices import check_params
 from ovjit.readers.jax.decoder import is_jaxpr
 from ovjit.readers.jax.multi_tensor import (

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.build.builder import Builder
 from ovjit.errors import UnsupportedError
-from ovjit.readers.build import Builder
 
 #: Operators and functions in the text of a dimension, and the operations that compute them.
 _OPERATORS = {ast.Add: "Add", ast.Sub: "Subtract", ast.Mult: "Multiply", ast.Pow: "Power"}

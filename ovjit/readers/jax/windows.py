@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ovjit.api.model.node import Output
-from ovjit.readers.build import value_range
+from ovjit.build.builder import value_range
 from ovjit.readers.jax.reader import JaxNode
 from ovjit.readers.jax.registry import primitive
 from ovjit.readers.jax.shapes import by_elements, dilated

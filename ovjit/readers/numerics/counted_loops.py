@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from ovjit.api.model.boundary import Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
+from ovjit.build.bodies import loop_of, parameters
+from ovjit.build.builder import Builder
 from ovjit.graph.op import TensorType
-from ovjit.readers.bodies import loop_of, parameters
-from ovjit.readers.build import Builder
 
 #: A step of a known number is written out up to this number.
 MOST_WRITTEN_OUT = 4

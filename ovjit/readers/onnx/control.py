@@ -11,10 +11,10 @@ import numpy as np
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
+from ovjit.build.bodies import if_of, iterator_of, kinds_of, loop_of, over_slices, settled, slices
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
-from ovjit.readers.bodies import if_of, iterator_of, kinds_of, loop_of, over_slices, settled, slices
 from ovjit.readers.onnx import tensors as tensor_types
 from ovjit.readers.onnx.node import LoopSequence, OnnxNode, TensorList, reads
 from ovjit.readers.onnx.registry import onnx_op

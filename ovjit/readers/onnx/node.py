@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ovjit.api.model.node import Output
+from ovjit.build.builder import NodeBuilder
 from ovjit.errors import ModelError
 from ovjit.graph.shapes import Dim, is_static
-from ovjit.readers.build import NodeBuilder
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.registry import Schema
 

@@ -16,8 +16,8 @@ from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.api.tensors.memory import encode_strings
+from ovjit.build.builder import Builder, Draft
 from ovjit.errors import ModelError, UnsupportedError, unreadable
-from ovjit.readers.build import Builder, Draft
 from ovjit.readers.files import name_errors
 from ovjit.readers.files.weights import mapped_or_read, open_regular
 from ovjit.readers.onnx import tensors

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovjit.api.model.node import Output
+from ovjit.build.builder import value_range
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
-from ovjit.readers.build import value_range
 from ovjit.readers.numerics.interpolation import elements_around, inside, nearness, weighted_sums
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.records import NamedTuple

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.build.builder import Builder
 from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import is_static
-from ovjit.readers.build import Builder
 from ovjit.readers.onnx.node import EMPTY, LoopSequence, OpenOptional, TensorList
 
 #: Makes a value of ONNX of the tensors that an If or a Loop returns, in their order.

@@ -10,11 +10,11 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.api.tensors.convert import type_of
+from ovjit.build.builder import Builder
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
-from ovjit.readers.build import Builder
 from ovjit.readers.files.weights import constant_values, packed_strings
 from ovjit.readers.tflite.file import Quant, TensorRow
 from ovjit.readers.tflite.sparse import dense

@@ -9,9 +9,9 @@ from typing import Any
 from ovjit.api.model.boundary import Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
+from ovjit.build.bodies import if_of, kinds_of, loop_of, parameters, settled
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType
-from ovjit.readers.bodies import if_of, kinds_of, loop_of, parameters, settled
 from ovjit.readers.tflite.node import LiteNode, fields_of
 from ovjit.readers.tflite.registry import tflite_op
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Node, Output
+from ovjit.build.builder import Builder, NodeBuilder
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once
 from ovjit.graph.op import MOST_DIMENSIONS
-from ovjit.readers.build import Builder, NodeBuilder
 from ovjit.readers.tflite.constants import Stored, output_of
 from ovjit.readers.tflite.file import OperatorRow, TensorRow
 from ovjit.readers.tflite.variables import Handle

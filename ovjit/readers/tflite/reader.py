@@ -15,9 +15,9 @@ import numpy as np
 from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
+from ovjit.build.builder import Builder, Draft
 from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.readers.build import Builder, Draft
 from ovjit.readers.files import name_errors
 from ovjit.readers.files.weights import mapped_or_read, open_regular
 from ovjit.readers.rows import Rule

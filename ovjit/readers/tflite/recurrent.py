@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.api.model.node import Output
+from ovjit.build.bodies import over_slices
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.bodies import over_slices
 from ovjit.readers.tflite.node import LiteNode
 from ovjit.readers.tflite.registry import tflite_op
 from ovjit.readers.tflite.variables import Handle

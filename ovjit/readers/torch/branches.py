@@ -12,10 +12,10 @@ import numpy as np
 
 from ovjit.api.model.boundary import Constant, Parameter
 from ovjit.api.model.node import Output
+from ovjit.build.bodies import body_of, if_of
 from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.symbolic import statically_known_equal, with_symbol
-from ovjit.readers.bodies import body_of, if_of
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.containers import assign, copy_containers, is_same, replace, stack_items
 from ovjit.readers.torch.dimensions import Shared

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.build.builder import Builder, Draft
 from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
 from ovjit.graph.symbolic import named, statically_known_equal
-from ovjit.readers.build import Builder, Draft
 from ovjit.readers.torch.values import Number
 from ovjit.records import NamedTuple
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ovjit.api.model.node import Output
+from ovjit.build.bodies import body_of, kinds_of, loop_of, parameters
 from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim, Interval
-from ovjit.readers.bodies import body_of, kinds_of, loop_of, parameters
 from ovjit.readers.torch.branches import (
     Inside,
     Writes,

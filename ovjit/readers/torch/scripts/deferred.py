@@ -15,9 +15,9 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
+from ovjit.build.builder import Unknown
 from ovjit.errors import OvjitError
 from ovjit.graph.op import TensorType
-from ovjit.readers.build import Unknown
 from ovjit.readers.torch.graph import Refused
 
 #: Reads the script: of its inputs these element types and shapes are known.

@@ -8,9 +8,9 @@ from typing import TypeVar
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
+from ovjit.build.builder import Builder
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port, join
 from ovjit.graph.op import TensorType, find_op
-from ovjit.readers.build import Builder
 
 Made = TypeVar("Made")
 
