@@ -6,6 +6,7 @@ import numpy as np
 
 from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.node import Node, Output
+from ovjit.build import make_parameter
 from ovjit.graph.shapes import ANY
 from ovjit.readers.gguf.rope import Turns
 from ovjit.readers.gguf.weights import Weights, unpermuted
@@ -19,15 +20,13 @@ class Inputs:
 
     def __init__(self, w: Weights):
         def parameter(name: str, dtype: str, rank: int) -> Parameter:
-            node = Parameter._of(dtype, (ANY,) * rank, name)
-            node.output(0).tensor.set_names({name})
-            return node
+            return make_parameter(dtype, (ANY,) * rank, name, {name})
 
         self.parameters = [
             parameter("input_ids", "i64", 2), parameter("attention_mask", "i64", 2),
             parameter("position_ids", "i64", 2), parameter("beam_idx", "i32", 1),
         ]  # fmt: skip
-        self.ids, self.given, self.places, self.beams = (Output._of(p, 0) for p in self.parameters)
+        self.ids, self.given, self.places, self.beams = (p.output(0) for p in self.parameters)
         self.batch = w.dim_of(self.ids, 0)
 
     def wanted(self, x: Output) -> Output:
@@ -87,7 +86,7 @@ class Attention:
             variable_shape=(ANY, shared, ANY, size),
         )  # fmt: skip
         joined = w.concat([w("Gather", before, self.inputs.beams, 0), value], 2)
-        self.sinks.append(w("Assign", joined, variable_id=name)._node)
+        self.sinks.append(w("Assign", joined, variable_id=name).node)
         return joined
 
     def _repeated(self, x: Output) -> Output:

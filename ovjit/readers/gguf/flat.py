@@ -6,9 +6,10 @@ all rows, and the tokens of which it wants logits. Outputs are the logits and th
 
 from __future__ import annotations
 
-from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
+from ovjit.build import make_model, make_parameter, make_result
 from ovjit.graph.shapes import ANY, Interval
 from ovjit.readers.gguf.attention import Attention, Inputs
 from ovjit.readers.gguf.weights import Weights
@@ -34,9 +35,8 @@ class FlatInputs(Inputs):
         self.batch = w.const([1])
 
     def _add(self, name: str, dtype: str, shape: tuple[int | Interval, ...]) -> None:
-        node = self.nodes[name] = Parameter._of(dtype, shape, name)
-        node.output(0).tensor.set_names({name})
-        self.by_name[name] = Output._of(node, 0)
+        node = self.nodes[name] = make_parameter(dtype, shape, name, {name})
+        self.by_name[name] = node.output(0)
 
     def squeezed(self, name: str, axes: list[int]) -> Output:
         return self.w("Squeeze", self.by_name[name], axes)
@@ -68,9 +68,8 @@ class FlatAttention(Attention):
         w, s = self.w, self.w.settings
         ends = [("result_output_softcapped" if s.final_cap else "result_output", w.unsqueeze(logits, [0]))]
         ends += self.caches
-        result = Model._from_parts(
-            [Result._of(value, name) for name, value in ends], self.inputs.parameters, [], "gguf"
-        )
+        results = [make_result(value, name) for name, value in ends]
+        result = make_model(results, self.inputs.parameters, "gguf")
         if any(s.windows):
             result.set_rt_info(max(s.windows), ["gguf_swa_window_size"])
         return result

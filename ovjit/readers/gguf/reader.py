@@ -9,8 +9,8 @@ import os
 import re
 from typing import Any
 
-from ovjit.api.model.boundary import Result
 from ovjit.api.model.model import Model
+from ovjit.build import make_model, make_result
 from ovjit.readers.files import name_errors
 from ovjit.readers.gguf.attention import Attention, Inputs, capped
 from ovjit.readers.gguf.flat import FlatAttention, FlatInputs
@@ -73,7 +73,7 @@ def decoder(w: Weights, flat: bool = False) -> Model:
     logits.tensor.set_names({"logits"})
     name = w.file.metadata.get("general.name")
     name = name if isinstance(name, str) and name else s.arch
-    return Model._from_parts([Result._of(logits, "logits")], inputs.parameters, attention.sinks, name)
+    return make_model([make_result(logits, "logits")], inputs.parameters, name, sinks=attention.sinks)
 
 
 def _part(w: Weights, x: Any, name: str) -> Any:

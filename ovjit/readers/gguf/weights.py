@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
+from ovjit.build import make_constant
 from ovjit.build.builder import Builder, Draft
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.converted import Unmade
@@ -151,4 +151,4 @@ class Weights(Builder):
         return self.convert(self.const(values), "f32")
 
     def _stored(self, array: np.ndarray | Unmade, dtype: str, name: str) -> Output:
-        return Output._of(Constant._of(array, dtype, None, self.reader.name("", name)), 0)
+        return make_constant(array, dtype, None, self.reader.name("", name))

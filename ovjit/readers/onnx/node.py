@@ -162,7 +162,7 @@ class OnnxNode(NodeBuilder):
 
     def without_biases(self, value: Output) -> Output:
         """The value, its node named as OpenVINO names a layer to which biases are added."""
-        value._node._friendly_name = f"{self.scope.prefix}{self.base}/WithoutBiases"
+        value.node.set_friendly_name(f"{self.scope.prefix}{self.base}/WithoutBiases")
         return value
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.build import tensor_type
 from ovjit.build.builder import Builder
 from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import is_static
@@ -38,7 +39,7 @@ def stack_rows(n: Builder, value: TensorList | LoopSequence) -> Output:
 
 
 def of_rows(rows: Output) -> LoopSequence:
-    return LoopSequence(TensorList([], rows._tensor._type.dtype), rows)
+    return LoopSequence(TensorList([], tensor_type(rows).dtype), rows)
 
 
 def fit_rows(n: Builder, rows: Output, row: Output) -> Output:

@@ -186,8 +186,8 @@ def split(n: OnnxNode) -> Any:
 def _ones(n: OnnxNode, lengths: Output) -> bool:
     """Whether parts of one element are said: by the number 1, or by an open number of ones."""
     value = n.value(lengths)
-    node = lengths._node
-    if value is None and node._op.name == "Broadcast":
+    node = lengths.node
+    if value is None and node.get_type_name() == "Broadcast":
         value = n.value(node.input_value(0))
         return value is not None and bool((value == 1).all())
     return value is not None and not value.ndim and int(value) == 1

@@ -60,7 +60,7 @@ def tokenizer(n: OnnxNode) -> Any:
         separators, expression = [], ANY_CHARACTER
     if not separators and n.rank(n[0]) == 1 and not n.required("mark"):
         tokens = n.reader.memo.setdefault("tokens", {})
-        tokens[out._node] = Tokens(n[0], expression, shortest, fill.decode())
+        tokens[out.node] = Tokens(n[0], expression, shortest, fill.decode())
     return out
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.api.tensors.convert import type_of
+from ovjit.build import make_constant, stored_size
 from ovjit.build.builder import Builder
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.converted import Unmade
@@ -71,7 +71,7 @@ def stored(row: TensorRow) -> Stored:
 
 
 def _dense(data: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndarray | Unmade:
-    needed = type_of(dtype)._bytes(math.prod(shape))
+    needed = stored_size(dtype, math.prod(shape))
     if needed > data.size:
         raise ModelError(
             f"buffer size ({data.size} bytes) is smaller than required by its shape and type ({needed} "
@@ -123,9 +123,8 @@ def _centred(constant: Stored) -> Stored:
 def _constant(
     n: Builder, array: np.ndarray | Unmade, dtype: str, shape: tuple[int, ...] | None, name: str | None
 ) -> Output:
-    from ovjit.api.model.boundary import Constant
 
     if isinstance(array, np.ndarray) and not array.flags.c_contiguous:
         array = np.ascontiguousarray(array).reshape(array.shape)
     label = name or n.reader.name(n.base, "Constant")
-    return Output._of(Constant._of(array, dtype, shape, label), 0)
+    return make_constant(array, dtype, shape, label)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Node, Output
+from ovjit.build import attributes_of, tensor_type
 from ovjit.build.builder import Builder, NodeBuilder
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once
@@ -239,25 +240,24 @@ class Layouts:
         self.firsts: dict[tuple[Node, int], Output] = {}
 
     def find(self, value: Output) -> Output | None:
-        return self.firsts.get((value._node, value._index))
+        return self.firsts.get((value.node, value.index))
 
     def keep(self, plain: Output, first: Output) -> None:
         if not self.plain:
-            self.firsts[plain._node, plain._index] = first
+            self.firsts[plain.node, plain.index] = first
 
     def first(self, n: Builder, value: Output) -> Output:
         first_form = self.find(value)
         if first_form is not None:
             return first_form
         rank = n.rank(value)
-        constant = n.value(value) if isinstance(value._node, Constant) else None
-        node = value._node
+        constant = n.value(value) if isinstance(value.node, Constant) else None
+        node = value.node
         if constant is not None:
             first_form = n.const(np.ascontiguousarray(constant.transpose(first_order(rank))), n.dtype(value))
-        elif not self.plain and node._op.name in _FOLLOWED and _is_of_one(node):
-            source = Output._of(node._inputs[0]._node, node._inputs[0]._index)
-            other_inputs = [Output._of(s._node, s._index) for s in node._inputs[1:]]
-            first_form = n(node._op.name, self.first(n, source), *other_inputs, **node._attrs)
+        elif not self.plain and node.get_type_name() in _FOLLOWED and _is_of_one(node):
+            source, *others = node.input_values()
+            first_form = n(node.get_type_name(), self.first(n, source), *others, **attributes_of(node))
         else:
             first_form = n.transpose(value, first_order(rank))
         self.keep(value, first_form)
@@ -287,7 +287,7 @@ class Layouts:
 
 def _is_of_one(node: Node) -> bool:
     """Whether all operands but the first are scalars."""
-    return all(source._tensor._type.shape == () for source in node._inputs[1:])
+    return all(tensor_type(source).shape == () for source in node.input_values()[1:])
 
 
 def widened(n: Builder, value: Output, rank: int) -> Output:

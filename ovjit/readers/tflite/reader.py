@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant, Parameter, Result
+from ovjit.api.model.boundary import Constant, Parameter
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
+from ovjit.build import make_model, make_parameter, name_of, names_of, set_names
 from ovjit.build.builder import Builder, Draft
 from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
@@ -114,13 +115,13 @@ class Reader(Draft):
         if not graph.outputs:
             raise ModelError("TFLite subgraph has no outputs")
         sinks = self.variables.sinks(self._builder("variables"))
-        model = Model._from_parts(results, scope.parameters, sinks, MODEL_NAME)
+        model = make_model(results, scope.parameters, MODEL_NAME, sinks=sinks)
         self._name_forms(model)
         return model
 
     # -- a graph ---------------------------------------------------------------------------------------------
 
-    def run(self, scope: Scope) -> list[Result]:
+    def run(self, scope: Scope) -> list[Output]:
         """Read the main graph; its inputs become `scope.parameters`."""
         for index in scope.graph.inputs:
             if index not in scope.values:
@@ -132,7 +133,7 @@ class Reader(Draft):
             if index in visited or index in scope.stored:
                 continue  # as OpenVINO: an output that is named twice is one, and constants are none
             visited.add(index)
-            results.append(Result._of(self._output(scope, index)))
+            results.append(self._output(scope, index))
         return results
 
     def _read(self, scope: Scope) -> None:
@@ -171,16 +172,16 @@ class Reader(Draft):
             self.value_at(scope, tensor_index, self._builder(prefix)) for tensor_index in graph.outputs
         ]
         for value in results:
-            if value not in values and not isinstance(value._node, (Constant, Parameter)):
-                value._tensor._names = set()  # the operator around it gives it its own
+            if value not in values and not isinstance(value.node, (Constant, Parameter)):
+                set_names(value, ())  # the operator around it gives it its own
         return results
 
     def _input(self, scope: Scope, index: int) -> Parameter:
         row = scope.graph.tensors[index]
         if row.dtype not in ELEMENT_TYPES:
             raise UnsupportedError(f"the input {row.name[:200]!r} has the unsupported type {row.dtype}")
-        parameter = Parameter._of(row.dtype, row.shape, row.name)
-        value = Output._of(parameter, 0)
+        parameter = make_parameter(row.dtype, row.shape, row.name)
+        value = parameter.output(0)
         self._name(value, row)
         if is_quantized(row):
             value = dequantized(self._builder(row.name), value, row)
@@ -191,13 +192,13 @@ class Reader(Draft):
         """The value of an output, in the element type that the file says."""
         row = scope.graph.tensors[index]
         value = self.value_at(scope, index, self._builder(row.name))
-        if not is_quantized(row) or isinstance(value._node, Parameter):
+        if not is_quantized(row) or isinstance(value.node, Parameter):
             return value
-        exact = self.exact.get((value._node, value._index), value)
+        exact = self.exact.get((value.node, value.index), value)
         result = requantized(self, self._builder(row.name), exact, row)
-        names = exact._tensor._names
-        exact._tensor._names = {f"{row.name}_1"} if row.name in names else names
-        result._tensor._names = {row.name}
+        names = names_of(exact)
+        set_names(exact, {f"{row.name}_1"} if row.name in names else names)
+        set_names(result, {row.name})
         return result
 
     def value_at(self, scope: Scope, index: int, n: Builder) -> Output:
@@ -214,7 +215,7 @@ class Reader(Draft):
             )
         constant = scope.stored[index]
         value = output_of(n, constant)
-        if isinstance(value._node, Constant):
+        if isinstance(value.node, Constant):
             self._name(value, scope.graph.tensors[index])
         scope.values[index] = value
         return value
@@ -273,18 +274,18 @@ class Reader(Draft):
         if isinstance(value, Handle):
             scope.handles[index] = value
             return
-        node = value._node
+        node = value.node
         if not isinstance(node, (Parameter, Constant)):
-            node._friendly_name = n.base
+            node.set_friendly_name(n.base)
         self._name(value, row)
         if is_quantized(row) and n.is_real(value):
             exact, value = value, fake_quantized(self, n, value, row)
-            self.exact[value._node, value._index] = exact
+            self.exact[value.node, value.index] = exact
         scope.values[index] = value
 
     def _name(self, value: Output, row: TensorRow) -> None:
-        if row.name and row.name not in self.taken and not value._tensor._names:
-            value._tensor._names = {row.name}
+        if row.name and row.name not in self.taken and not names_of(value):
+            set_names(value, {row.name})
             self.taken.add(row.name)
 
     def _name_forms(self, model: Model) -> None:
@@ -292,12 +293,12 @@ class Reader(Draft):
 
         Their tensors have no name: a name stands for what the file says, channels last.
         """
-        live_nodes = set(model._walk())
+        live_nodes = set(model.get_ordered_ops())
         for (node, _), first in self.layouts.firsts.items():
-            if node in live_nodes or first._node not in live_nodes:
+            if node in live_nodes or first.node not in live_nodes:
                 continue
-            if node._op.name == "Transpose" and not isinstance(first._node, (Constant, Parameter)):
-                first._node._friendly_name = node._friendly_name
+            if node.get_type_name() == "Transpose" and not isinstance(first.node, (Constant, Parameter)):
+                first.node.set_friendly_name(name_of(node))
 
     # -- what there is ---------------------------------------------------------------------------------------
 

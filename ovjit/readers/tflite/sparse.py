@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.boundary import from_storage
-from ovjit.api.tensors.convert import type_of
+from ovjit.build import stored_size
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 
@@ -103,7 +103,7 @@ def _vector(row: Any, name: str) -> np.ndarray:
 
 def _values(data: np.ndarray, dtype: str, count: int) -> np.ndarray:
     row = ELEMENT_TYPES[dtype]
-    needed = type_of(dtype)._bytes(count)
+    needed = stored_size(dtype, count)
     if row.numpy is None or needed > data.size:
         raise ModelError(f"Values are not found: {count} of {dtype} need {needed} bytes of {data.size}")
     return from_storage(np.array(data[:needed]), dtype, (count,))

@@ -79,7 +79,7 @@ class Variables:
     def sinks(self, n: Builder) -> list[Node]:
         """Assign nodes of the variables that are both read at first and changed."""
         return [
-            n("Assign", self.now[name], variable_id=name)._node
+            n("Assign", self.now[name], variable_id=name).node
             for name in sorted(self.changed & self.read_at_first)
         ]
 

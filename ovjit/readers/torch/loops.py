@@ -59,7 +59,7 @@ def unroll(reader: ScriptReader, node: Any) -> list[Any] | None:
             reader.env[value.debugName()] = now
         for name in iteration_names:  # values of the iteration before are read no more
             reader.env.pop(name, None)
-        reader._block(body)
+        reader.read_block(body)
         more, *carried = (reader.env[v.debugName()] for v in body.outputs())
         going = call.known_number(more)
         i += 1
