@@ -30,15 +30,15 @@ class FlatInputs(Inputs):
             for kind, size in (("k", s.size), ("v", s.value_size)):
                 self._add(f"cache_{kind}_l{layer}", "f16", (1, ANY, s.shared, size))
         self.parameters = [self.nodes[name] for name in sorted(self.nodes)]
-        self.ids, self.places = (self.squeezed(name, [0, 1]) for name in ("inp_tokens", "inp_pos"))
-        self.rows, self.outs = (self.squeezed(name, [0, 1, 2]) for name in ("inp_kv_idx", "inp_out_ids"))
+        self.ids, self.places = (self.squeeze_input(name, [0, 1]) for name in ("inp_tokens", "inp_pos"))
+        self.rows, self.outs = (self.squeeze_input(name, [0, 1, 2]) for name in ("inp_kv_idx", "inp_out_ids"))
         self.batch = w.const([1])
 
     def _add(self, name: str, dtype: str, shape: tuple[int | Interval, ...]) -> None:
         node = self.nodes[name] = make_parameter(dtype, shape, name, {name})
         self.by_name[name] = node.output(0)
 
-    def squeezed(self, name: str, axes: list[int]) -> Output:
+    def squeeze_input(self, name: str, axes: list[int]) -> Output:
         return self.w("Squeeze", self.by_name[name], axes)
 
     def wanted(self, x: Output) -> Output:
@@ -54,7 +54,7 @@ class FlatAttention(Attention):
         super().__init__(w, inputs)
         self.caches: list[tuple[str, Output]] = []
 
-    def _cached(self, value: Output, layer: int, kind: str, size: int) -> Output:
+    def _append_to_cache(self, value: Output, layer: int, kind: str, size: int) -> Output:
         w, name = self.w, f"cache_{kind[0]}_l{layer}"
         rows = w.convert(w.transpose(value, [0, 2, 1, 3]), "f16")
         cache = w("ScatterUpdate", self.inputs.by_name[name], self.inputs.rows, rows, 1)

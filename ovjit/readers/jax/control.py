@@ -27,7 +27,7 @@ def _counts(n: JaxNode, *names: str) -> list[int]:
 def _kept(n: JaxNode, truth: Output, new: Output, old: Output) -> Output:
     """`new` in the rows where a condition holds, whose dimensions are the first ones."""
     shape = n.dims(truth)
-    return n("Select", n.shaped(truth, [*shape, *[1] * (n.rank(new) - len(shape))]), new, old)
+    return n("Select", n.reshape_to(truth, [*shape, *[1] * (n.rank(new) - len(shape))]), new, old)
 
 
 @primitive("while")

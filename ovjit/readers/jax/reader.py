@@ -24,8 +24,8 @@ from ovjit.readers.jax.multi_tensor import (
     Parts,
     constant,
     flat,
-    grouped,
-    joined,
+    group_by_variable,
+    join_parts,
     part_type,
     taken_apart,
     widths,
@@ -59,7 +59,7 @@ def closed_of(value: Any) -> Any:
     return Closed(value, ()) if is_open and not value.constvars else None
 
 
-def needed(jaxpr: Any) -> list[tuple[int, Any]]:
+def needed_equations(jaxpr: Any) -> list[tuple[int, Any]]:
     """The equations whose results are used, with their places."""
     used, equations_used = {var for var in jaxpr.outvars if not hasattr(var, "val")}, []
     for i, eqn in reversed([*enumerate(jaxpr.eqns)]):
@@ -95,7 +95,7 @@ def read_jaxpr(closed: Any, converters: Mapping[str, Rule] | None = None) -> Mod
         values.append(taken_apart(n, value) if width else value)
     results = []
     for i, result in enumerate(reader.run(closed, values, "")):
-        value = joined(n, result) if isinstance(result, Parts) else result
+        value = join_parts(n, result) if isinstance(result, Parts) else result
         if not names_of(value):
             set_names(value, {f"jaxpr_outvar_{i}"})
         results.append(value)
@@ -104,7 +104,7 @@ def read_jaxpr(closed: Any, converters: Mapping[str, Rule] | None = None) -> Mod
 
 def equations(jaxpr: Any) -> Iterator[Any]:
     """The equations of a jaxpr and of those inside it; not those that are only read in place."""
-    for _, eqn in needed(jaxpr):
+    for _, eqn in needed_equations(jaxpr):
         inner = inlined_of(eqn)
         if inner is not None:
             yield from equations(inner.jaxpr)
@@ -237,7 +237,7 @@ class JaxNode(Builder):
             return value
         return self("Broadcast", value, self.lengths(shape), mode="numpy")
 
-    def shaped(self, value: Output, shape: Sequence[Any]) -> Output:
+    def reshape_to(self, value: Output, shape: Sequence[Any]) -> Output:
         """A tensor in another shape; itself if it has that one."""
         if self._has_dims(value, shape):
             return value
@@ -250,7 +250,7 @@ class JaxNode(Builder):
 
     def run(self, closed: Any, values: Sequence[Output]) -> list[Output]:
         """The outputs of a jaxpr for values of its inputs; parts are values of their own."""
-        grouped_values = grouped(values, closed.jaxpr.invars)
+        grouped_values = group_by_variable(values, closed.jaxpr.invars)
         return flat(self.reader.run(closed, grouped_values, f"{self.base}/"))
 
     def body(self, name: str = "jaxpr") -> Any:
@@ -287,7 +287,7 @@ class Reader(Draft):
                 value_by_var[var] = n.const(self._array(value), element_type(var.aval.dtype))
             else:
                 value_by_var[var] = constant(n, value, var.aval)
-        for i, eqn in needed(jaxpr):
+        for i, eqn in needed_equations(jaxpr):
             inputs = [self._value(n, var, value_by_var) for var in eqn.invars]
             outputs = self._equation(eqn, inputs, f"{prefix}{eqn.primitive.name}_{i}", sizes)
             for var, value in zip(eqn.outvars, outputs, strict=False):
@@ -343,7 +343,7 @@ class Reader(Draft):
         if name in BY_OPERAND:
             counts = [len(v.parts) if isinstance(v, Parts) else 1 for v in inputs]
             node = JaxNode(self, eqn, flat(inputs), base, sizes, _counted(eqn.params, counts))
-            return grouped(_as_list(rule(node)), eqn.outvars)
+            return group_by_variable(_as_list(rule(node)), eqn.outvars)
         if name in BY_PART:
             count = max([*widths(eqn.invars), *widths(eqn.outvars)])
             each = []

@@ -80,7 +80,7 @@ class LiteNode(NodeBuilder):
         """All inputs that are there."""
         return [self[i] for i in range(len(self)) if self.has(i)]
 
-    def stored(self, index: int) -> Stored | None:
+    def file_constant(self, index: int) -> Stored | None:
         """An input that is a constant of the file, as it is stored."""
         return self.scope.stored.get(self.row.inputs[index]) if self.has(index) else None
 
@@ -137,7 +137,7 @@ class LiteNode(NodeBuilder):
 
     def subgraph(self, index: int, values: Sequence[Output]) -> list[Output]:
         """The outputs of another subgraph of the file for values of its inputs."""
-        return self.reader.inlined(self.scope, index, values, f"{self.base}/")
+        return self.reader.inline(self.scope, index, values, f"{self.base}/")
 
     # -- variables -------------------------------------------------------------------------------------------
 
@@ -161,9 +161,9 @@ class LiteNode(NodeBuilder):
         """Sets the new value of the variable tensor at an input."""
         self.reader.variables.keep(self.scope.graph.tensors[self.row.inputs[index]].name, value)
 
-    def rounded(self, index: int, value: Output) -> Output:
+    def round_as_stored(self, index: int, value: Output) -> Output:
         """A value as the tensor of an input can store it."""
-        return self.reader.rounded(self, value, self.scope.graph.tensors[self.row.inputs[index]])
+        return self.reader.round_as_stored(self, value, self.scope.graph.tensors[self.row.inputs[index]])
 
     # -- layouts ---------------------------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ class LiteNode(NodeBuilder):
         result = [v if isinstance(v, Output) else self.const(v) for v in values]
         return self.reader.layouts.each(self, lambda *ready: self(op, *ready, **attrs), result)
 
-    def activated(self, value: Output, code: int | None = None) -> Output:
+    def activate(self, value: Output, code: int | None = None) -> Output:
         """A tensor behind the function that the operator's options name."""
         code = self.option("FusedActivationFunction", 0) if code is None else code
         if code not in ACTIVATIONS:
@@ -188,9 +188,9 @@ class LiteNode(NodeBuilder):
         row = ACTIVATIONS[code]
         return value if row is None else self.each(row[0], value, **row[1])
 
-    def widened(self, value: Output, rank: int) -> Output:
+    def widen_rank(self, value: Output, rank: int) -> Output:
         """A tensor with dimensions of 1 before its own."""
-        return widened(self, value, rank)
+        return add_leading_dims(self, value, rank)
 
     # -- constants -------------------------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ class LiteNode(NodeBuilder):
         `channels` is the shape in which a number for each channel broadcasts with that. Constants keep the
         type that they are stored in.
         """
-        constant = self.stored(index)
+        constant = self.file_constant(index)
         if constant is None:
             value = self[index] if before is None else self.reshape(self[index], list(before))
             value = self.transpose(value, order)
@@ -281,7 +281,7 @@ class Layouts:
         if not rank:
             return value
         if rank < target_rank:
-            value = widened(n, value, target_rank)
+            value = add_leading_dims(n, value, target_rank)
         return self.first(n, value)
 
 
@@ -290,7 +290,7 @@ def _is_of_one(node: Node) -> bool:
     return all(tensor_type(source).shape == () for source in node.input_values()[1:])
 
 
-def widened(n: Builder, value: Output, rank: int) -> Output:
+def add_leading_dims(n: Builder, value: Output, rank: int) -> Output:
     """A tensor with dimensions of 1 before its own."""
     missing = rank - n.rank(value)
     if missing <= 0:

@@ -23,16 +23,16 @@ from ovjit.readers.files import name_errors
 from ovjit.readers.files.weights import mapped_or_read, open_regular
 from ovjit.readers.rows import Rule
 from ovjit.readers.tflite.choices import check_options
-from ovjit.readers.tflite.constants import Stored, is_quantized, output_of, stored
+from ovjit.readers.tflite.constants import Stored, is_quantized, output_of, read_constant
 from ovjit.readers.tflite.file import (
     GraphRow,
     LiteFile,
     OperatorRow,
     Quant,
     TensorRow,
-    damaged,
     has_magic,
     open_file,
+    refuse_damaged,
 )
 from ovjit.readers.tflite.node import Layouts, LiteNode
 from ovjit.readers.tflite.registry import find_rule
@@ -72,7 +72,7 @@ def read_tflite(
     if not has_magic(content):
         why = "The file is not a TensorFlow Lite file: the identifier TFL3 is missing."
         raise ModelError(unreadable(path, why))
-    with name_errors(where), damaged():
+    with name_errors(where), refuse_damaged():
         return Reader(open_file(content), converters, plain).read()
 
 
@@ -140,18 +140,18 @@ class Reader(Draft):
         """Read the operators of a subgraph whose inputs have values."""
         for index, row in enumerate(scope.graph.tensors):
             if row.data is not None and index not in scope.values:
-                scope.stored[index] = self._stored(row)
+                scope.stored[index] = self._read_constant(row)
         for op in scope.graph.operators:
             self._operator(scope, op)
 
-    def _stored(self, row: TensorRow) -> Stored:
+    def _read_constant(self, row: TensorRow) -> Stored:
         """The constant of a tensor, once for all places that its subgraph is read into."""
         constant = self.constants.get(id(row))
         if constant is None:
-            constant = self.constants[id(row)] = stored(row)
+            constant = self.constants[id(row)] = read_constant(row)
         return constant
 
-    def inlined(self, outer: Scope, index: int, values: Sequence[Output], prefix: str) -> list[Output]:
+    def inline(self, outer: Scope, index: int, values: Sequence[Output], prefix: str) -> list[Output]:
         """Read a subgraph in place: its outputs for values of its inputs, as operators see them."""
         if not 0 <= index < len(self.file.graphs):
             raise ModelError(f"There is no subgraph with idx {index}")
@@ -184,7 +184,7 @@ class Reader(Draft):
         value = parameter.output(0)
         self._name(value, row)
         if is_quantized(row):
-            value = dequantized(self._builder(row.name), value, row)
+            value = dequantize(self._builder(row.name), value, row)
         scope.values[index] = value
         return parameter
 
@@ -195,7 +195,7 @@ class Reader(Draft):
         if not is_quantized(row) or isinstance(value.node, Parameter):
             return value
         exact = self.exact.get((value.node, value.index), value)
-        result = requantized(self, self._builder(row.name), exact, row)
+        result = requantize(self, self._builder(row.name), exact, row)
         names = names_of(exact)
         set_names(exact, {f"{row.name}_1"} if row.name in names else names)
         set_names(result, {row.name})
@@ -227,7 +227,7 @@ class Reader(Draft):
             raise ModelError(f"the tensor {row.name[:200]!r} is not variable")
         return self.variables.state(n, row.name, row.shape, "f32" if is_quantized(row) else row.dtype, scope)
 
-    def rounded(self, n: Builder, value: Output, row: TensorRow) -> Output:
+    def round_as_stored(self, n: Builder, value: Output, row: TensorRow) -> Output:
         """A value as a tensor can store it."""
         return fake_quantized(self, n, value, row) if is_quantized(row) else value
 
@@ -305,7 +305,7 @@ class Reader(Draft):
     def _check_operators(self) -> None:
         """Raise UnsupportedError that lists all operators without a rule, of the subgraphs that are read."""
         missing: dict[str, int] = {}
-        for graph in self.file.reached():
+        for graph in self.file.reachable_graphs():
             for op in graph.operators:
                 has_rule = op.kind in self.converters or find_rule(op.rule) is not None
                 if not has_rule:
@@ -324,7 +324,7 @@ def _bounds(row: TensorRow, rank: int) -> tuple[int, int, np.ndarray, np.ndarray
     quant = row.quant
     assert isinstance(quant, Quant)
     low, high = RANGES[row.dtype]
-    scale, zero = quant.shaped(rank)
+    scale, zero = quant.fit_rank(rank)
     with np.errstate(over="ignore"):
         return (
             low,
@@ -344,20 +344,20 @@ def _is_too_wide(bottom: np.ndarray, top: np.ndarray) -> bool:
 def _in_steps(n: Builder, value: Output, row: TensorRow) -> tuple[Output, Output, Output]:
     """Numbers in steps from zero, rounded to those that can be stored; the step and the stored zero."""
     assert row.quant is not None
-    scale, zero = row.quant.shaped(n.rank(value))
+    scale, zero = row.quant.fit_rank(n.rank(value))
     low, high = (n.const((end - zero).astype(np.float32)) for end in RANGES[row.dtype])
     step = n.const(scale)
     steps = n("Round", n("Divide", value, step), mode="half_to_even")
     return n("Minimum", n("Maximum", steps, low), high), step, n.const(zero.astype(np.float32))
 
 
-def dequantized(n: Builder, value: Output, row: TensorRow) -> Output:
+def dequantize(n: Builder, value: Output, row: TensorRow) -> Output:
     """Stored numbers as those that they stand for."""
     real = n.convert(value, "f32")
     rank = n.rank(value)
     assert row.quant is not None
     if row.dtype not in RANGES or _is_too_wide(*_bounds(row, rank)[2:]):
-        scale, zero = row.quant.shaped(rank)
+        scale, zero = row.quant.fit_rank(rank)
         if zero.any():
             real = n("Subtract", real, n.const(zero.astype(np.float32)))
         return n("Multiply", real, n.const(scale))
@@ -380,11 +380,11 @@ def fake_quantized(reader: Reader, n: Builder, value: Output, row: TensorRow) ->
     )
 
 
-def requantized(reader: Reader, n: Builder, value: Output, row: TensorRow) -> Output:
+def requantize(reader: Reader, n: Builder, value: Output, row: TensorRow) -> Output:
     """Numbers as the ones that are stored for them."""
     assert row.quant is not None
     if row.dtype not in RANGES:
-        scale, zero = row.quant.shaped(n.rank(value))
+        scale, zero = row.quant.fit_rank(n.rank(value))
         steps = n("Round", n("Divide", value, n.const(scale)), mode="half_to_even")
         return n.convert(n("Add", steps, n.const(zero.astype(np.float32))), row.dtype)
     low, high, bottom, top = _bounds(row, n.rank(value))

@@ -40,7 +40,7 @@ def dense(data: np.ndarray, dtype: str, shape: tuple[int, ...], sparsity: Any) -
     rows = [sparsity.DimMetadata(i) for i in range(count)]
     sizes, indices = _coordinates(rows, data.size * 8)
     values = _values(data, dtype, len(indices[0]) if indices else 1)
-    return _filled(values, indices, order, blocks, shape, sizes)
+    return _fill(values, indices, order, blocks, shape, sizes)
 
 
 def _coordinates(rows: list[Any], most: int) -> tuple[list[int], list[np.ndarray]]:
@@ -109,7 +109,7 @@ def _values(data: np.ndarray, dtype: str, count: int) -> np.ndarray:
     return from_storage(np.array(data[:needed]), dtype, (count,))
 
 
-def _filled(
+def _fill(
     values: np.ndarray, indices: list[np.ndarray], order: list[int], blocks: list[int],
     shape: tuple[int, ...], sizes: list[int],
 ) -> np.ndarray:  # fmt: skip
