@@ -112,6 +112,11 @@ def read_later(model: Model, complete: Callable[[Any, bool], None] | None) -> No
     model._complete = complete
 
 
+def note_further_files(model: Model) -> None:
+    """The data of a model that was read from a file are in others as well."""
+    model._of_one_file = False
+
+
 # -- facts -------------------------------------------------------------------------------------------------
 
 

@@ -92,13 +92,13 @@ def private_names_of_api() -> frozenset[str]:
 
 
 def bound_by_class(node: ast.ClassDef) -> set[str]:
-    """The names of a class's methods, of its annotated fields, and of what it stores in objects."""
+    """The names of a class's methods, of its fields, and of what it stores in objects."""
     names = set()
     for inner in ast.walk(node):
         if isinstance(inner, ast.FunctionDef):
             names.add(inner.name)
-        elif isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name):
-            names.add(inner.target.id)
+        elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+            names.add(inner.id)
         elif isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
             names.add(inner.attr)
     return names

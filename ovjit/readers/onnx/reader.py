@@ -131,7 +131,8 @@ def read_opened(
     """The Model of what was parsed, by `read_onnx`'s options."""
     with name_errors(parsed_file.where, TypeError, ValueError, AttributeError):
         model = Reader(parsed_file.proto, parsed_file.external, converters).read(all_inputs)
-        model._of_one_file = not parsed_file.external.used
+        if parsed_file.external.used:
+            build.note_further_files(model)
         return model
 
 
@@ -277,8 +278,7 @@ class Reader(Draft):
 
     def sparse_constant(self, sparse: Any, name: str | None = None) -> Output:
         """The dense constant of a SparseTensorProto."""
-        value, element_type = tensors.dense(sparse, self.external)
-        return build.make_constant(value, element_type, None, name)
+        return build.make_constant(*tensors.dense(sparse, self.external), name=name)
 
     def name(self, base: str, op: str) -> str:
         self.expansion.count_made()

@@ -80,12 +80,12 @@ class Scope:
         if kind.value is not None:
             shape = None if ELEMENT_TYPES[kind.dtype].numpy is not None else kind.shape
             name = source.node.get_friendly_name()
-            node = make_constant(np.asarray(kind.value), kind.dtype, shape, name).node
+            value = make_constant(np.asarray(kind.value), kind.dtype, shape, name)
             if source.node in self.stand_ins:
-                self.stand_ins[node] = self.stand_ins[source.node]
-            return node.output(0)
+                self.stand_ins[value.node] = self.stand_ins[source.node]
+            return value
         for parameter, other in self.captured:
-            if other.node is source.node and other.index == source.index:
+            if other == source:
                 return parameter.output(0)
         names = sorted(names_of(source))[:1]
         parameter = make_parameter(kind.dtype, kind.shape, "".join(names), names)
