@@ -19,7 +19,7 @@ from ovjit.graph.shapes import Interval
 from ovjit.readers.onnx import tensors as tensor_types
 from ovjit.readers.onnx.node import LoopSequence, OnnxNode, TensorList, reads
 from ovjit.readers.onnx.registry import onnx_op
-from ovjit.readers.onnx.repeats import repeated
+from ovjit.readers.onnx.repeats import repeat_appended
 from ovjit.readers.onnx.rows import (
     element_type,
     is_sequence,
@@ -205,7 +205,7 @@ def _add_loop(
     return _loop(n, results, inner, [counter, again, *parameters], loop_inputs, graph.name)
 
 
-def circulated(
+def loop_while(
     n: OnnxNode,
     once: Callable[[dict[str, Output], Output, Scope], tuple[dict[str, Output], Output]],
     trips: Output,
@@ -258,7 +258,7 @@ def _loop(
     return loop_of(model, trips, go_on, state, captured, n.reader.name(n.base, "Loop"), leading=2)
 
 
-def stepped(
+def loop_over(
     n: OnnxNode,
     once: Callable[[Output, dict[str, Output]], tuple[Output, Output]],
     state: Output,
@@ -337,7 +337,7 @@ def _collect(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
         sizes = (n.shape(rows[i]) or ())[1:]
         if axis is None:
             continue
-        picked = repeated(n, inputs, graph, added[i], axis)
+        picked = repeat_appended(n, inputs, graph, added[i], axis)
         if picked is not None:
             joined[i] = {axis: picked}
         elif [k for k, size in enumerate(sizes) if isinstance(size, Interval)] == [axis]:
@@ -407,7 +407,7 @@ def _written_out(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequenc
     number = int(trips.reshape(())) if go_on is None or bool(go_on.reshape(())) else 0
     if number > MAX_TRIPS:
         raise UnsupportedError(f"a loop over sequences has {number} iterations; the maximum is {MAX_TRIPS}")
-    with n.reader.expansion.unrolled(number, graph):
+    with n.reader.expansion.count_unrolling(number, graph):
         return _iterations(n, graph, names, carried, number)
 
 

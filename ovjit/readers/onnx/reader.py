@@ -37,7 +37,7 @@ from ovjit.readers.onnx.checks import (
 from ovjit.readers.onnx.choices import check_choices
 from ovjit.readers.onnx.expansion import Expansion
 from ovjit.readers.onnx.external import ExternalData
-from ovjit.readers.onnx.labels import call_path, first, label, operator_name, resolved
+from ovjit.readers.onnx.labels import call_path, first, label, operator_name, resolve_references
 from ovjit.readers.onnx.node import (
     EMPTY,
     LoopSequence,
@@ -55,7 +55,7 @@ from ovjit.readers.onnx.registry import (
     find_rule,
     find_schema,
     function_body,
-    prepared,
+    prepare_nodes,
 )
 from ovjit.readers.onnx.rows import stack_rows
 from ovjit.readers.onnx.scope import (
@@ -288,7 +288,7 @@ class Reader(Draft):
 
     def run(self, graph: Any, scope: Scope) -> None:
         """Read the nodes of a graph (or function) into its scope. Calls of functions are read in place."""
-        scope.nodes = nodes = prepared(in_order(last_constants(graph.node)))
+        scope.nodes = nodes = prepare_nodes(in_order(last_constants(graph.node)))
         stack = [Frame(iter(nodes), scope)]
         while stack:
             frame = stack[-1]
@@ -349,7 +349,7 @@ class Reader(Draft):
             if rule is None:
                 types = [type_bytes(v) for v in inputs]
                 function = function_body(
-                    domain, proto.op_type, version, resolved(proto, attributes), lambda: types
+                    domain, proto.op_type, version, resolve_references(proto, attributes), lambda: types
                 )
                 if function is None:
                     raise UnsupportedError(

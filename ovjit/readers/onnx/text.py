@@ -18,7 +18,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import find_op
-from ovjit.readers.onnx.control import stepped
+from ovjit.readers.onnx.control import loop_over
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.patterns import EDGE, table_of
 from ovjit.readers.onnx.registry import onnx_op
@@ -152,7 +152,7 @@ def regex_full_match(n: OnnxNode) -> Any:
         return n("Gather", next_of, at, 0, opset=8), n.const(0, "i32")
 
     start = n.broadcast(n.const(0, "i32"), n.dim_of(rows.lengths, 0))
-    state, _ = stepped(n, once, start, {"kind": n.transpose(kind, [1, 0])})
+    state, _ = loop_over(n, once, start, {"kind": n.transpose(kind, [1, 0])})
     return n.reshape(n("Gather", table.accepts[:, EDGE], state, 0, opset=8), n.shape_of(begins))
 
 
@@ -446,5 +446,5 @@ def _drop_overlaps(n: OnnxNode, hit: Output, size: int, lengths: Output) -> Outp
     end = n.squeeze(n.dim_of(hit, 1), [0])
     positions = n.upto(end)
     free = n.squeeze(n("Multiply", lengths, 0), [1])
-    _, is_free = stepped(n, once, free, {"hit": n.transpose(hit, [1, 0]), "place": positions})
+    _, is_free = loop_over(n, once, free, {"hit": n.transpose(hit, [1, 0]), "place": positions})
     return n.transpose(is_free, [1, 0])
