@@ -66,9 +66,9 @@ def blend_layer(
                 raise UnsupportedError(
                     "an adapter of a GGUF file needs a model whose attention has heads of one size"
                 )
-            from ovjit.readers.gguf.weights import unpermuted
+            from ovjit.readers.gguf.weights import half_order
 
-            b = b[unpermuted(len(b) // head_size, head_size, head_size)]
+            b = b[half_order(len(b) // head_size, head_size, head_size)]
         pairs.append(LowRank(a * np.float32(scale), b))
     if not pairs:
         return LowRank(np.zeros((0, sizes[0]), np.float32), np.zeros((sizes[1], 0), np.float32))

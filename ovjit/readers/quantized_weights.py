@@ -8,6 +8,7 @@ from ovjit.api.model.boundary import Constant, constant_node
 from ovjit.api.model.model import Model
 from ovjit.api.model.model_rules import ModelNode, ModelValue, ModelWriter, apply_rules
 from ovjit.api.model.node import Node
+from ovjit.build import attributes_of
 from ovjit.graph import dtypes
 from ovjit.graph.op import find_op
 from ovjit.rewrite.pattern import op
@@ -28,10 +29,10 @@ def compress_quantized(model: Model) -> None:
 def _weight(node: Node) -> np.ndarray | None:
     """The value of a constant, seen through a conversion from another float."""
     if isinstance(node, Constant):
-        real = dtypes.ELEMENT_TYPES[node._attrs["element_type"]].is_real
+        real = dtypes.ELEMENT_TYPES[attributes_of(node)["element_type"]].is_real
         return node.value.astype(np.float32) if real else None
-    if node._op.name == "Convert" and isinstance(node._inputs[0]._node, Constant):
-        return _weight(node._inputs[0]._node)
+    if node.get_type_name() == "Convert" and isinstance(node.input_value(0).node, Constant):
+        return _weight(node.input_value(0).node)
     return None
 
 
@@ -39,14 +40,13 @@ def _weight(node: Node) -> np.ndarray | None:
 def small_quantized(w: ModelWriter, node: ModelNode) -> ModelValue | None:
     """FakeQuantize(weights) -> (Convert(integers) - zero point) * scale"""
     levels = int(node.attrs["levels"])
-    values = [_weight(source._node) for source in node.of._inputs]
+    values = [_weight(source.node) for source in node.of.input_values()]
     if not 2 < levels <= 256 or any(value is None for value in values):
         return None
     weight, in_low, in_high, out_low, out_high = (np.asarray(v, np.float32) for v in values)
     signed = bool((out_low < 0).any())
     bits = 4 if levels <= 16 else 8
     low = -(levels // 2) if signed else 0
-    high = low + levels - 1
     with np.errstate(all="ignore"):
         steps = (np.clip(weight, in_low, in_high) - in_low) / (in_high - in_low) * np.float32(levels - 1)
         integers = np.rint(np.where(weight <= in_low, 0, np.where(weight > in_high, levels - 1, steps))) + low
@@ -60,14 +60,14 @@ def small_quantized(w: ModelWriter, node: ModelNode) -> ModelValue | None:
         bottom = -(1 << (bits - 1)) if signed else 0
         if moved.min(initial=0) >= bottom and moved.max(initial=0) < bottom + (1 << bits):
             integers, zero = moved, np.zeros_like(zero)
-    assert high - low < 1 << bits
+    assert levels <= 1 << bits
     return _write_scaled(w, node, integers, f"{'i' if signed else 'u'}{bits}", zero, scale)
 
 
 @rule(op.FakeConvert(...))
 def small_converted(w: ModelWriter, node: ModelNode) -> ModelValue | None:
     """FakeConvert(weights) -> (Convert(values of 8 bits) - zero point) * scale"""
-    values = [_weight(source._node) for source in node.of._inputs]
+    values = [_weight(source.node) for source in node.of.input_values()]
     if any(value is None for value in values):
         return None
     weight, scale, *shifts = (np.asarray(v, np.float32) for v in values)

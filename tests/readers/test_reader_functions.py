@@ -14,7 +14,7 @@ import ovjit as ov
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
-from ovjit.readers.build import Builder, Draft
+from ovjit.build.builder import Builder, Draft
 from ovjit.readers.numerics import gamma_beta, jacobi
 
 SEED = 20261126

@@ -208,6 +208,9 @@ STRANGERS = {
     ),
     "ovjit.api.tensors": ("ovjit.api.model", "ovjit.api.run"),
     "ovjit.api.model": ("ovjit.api.run",),
+    "ovjit.build": (
+        "ovjit.api.run", "ovjit.compat", "ovjit.engine", "ovjit.integrations", "ovjit.readers", "ovjit.tools",
+    ),
     "ovjit.compat.frontend.frontend": FORMATS,
     "ovjit.compat.frontend.input_model": FORMATS,
     "ovjit.compat.ovc.convert_impl": FORMATS,

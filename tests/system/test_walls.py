@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,62 @@ def test_the_rest_works_without_a_reader(rooms: str, name: str, read: str, tmp_p
     room = f"ovjit.readers.{rooms.split()[0]}"
     assert f"this installation of ovjit is without {room}. Install ovjit again: pip install" in said
     assert said.startswith("True")
+
+
+@functools.cache
+def private_names_of_api() -> frozenset[str]:
+    """The attributes and methods with a leading underscore that classes of `ovjit.api` have."""
+    names: set[str] = set()
+    for path in (ROOT / "ovjit" / "api").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names |= bound_by_class(node) if isinstance(node, ast.ClassDef) else set()
+    return frozenset(name for name in names if name.startswith("_") and not name.endswith("__"))
+
+
+def bound_by_class(node: ast.ClassDef) -> set[str]:
+    """The names of a class's methods, of its fields, and of what it stores in objects."""
+    names = set()
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.FunctionDef):
+            names.add(inner.name)
+        elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+            names.add(inner.id)
+        elif isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
+            names.add(inner.attr)
+    return names
+
+
+def private_accesses(tree: ast.Module) -> list[str]:
+    """`line: expression` of each use of a name that is private to `ovjit.api`, but for objects of classes of
+    the file itself and of PyTorch."""
+    classes = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    foreign = private_names_of_api().difference(*map(bound_by_class, classes))
+    texts = {
+        node: ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in foreign
+    }
+    return [
+        f"{node.lineno}: {text}"
+        for node, text in texts.items()
+        if not text.startswith(("torch.", "buffer._version", "module._c."))
+    ]
+
+
+def test_readers_use_no_private_name_of_the_api() -> None:
+    """`ovjit.build` makes Models for them, and gives the facts of nodes and tensors."""
+    rooms = (ROOT / "ovjit" / "readers").rglob("*.py")
+    wrong = {str(path.relative_to(ROOT)): private_accesses(ast.parse(path.read_text())) for path in rooms}
+    assert not {path: lines for path, lines in wrong.items() if lines}
+
+
+def test_private_names_are_seen() -> None:
+    text = "class A:\n    def _op(self): self._rt\n\nx._op, value._tensor._type, torch.x._node\n"
+    assert sorted(private_accesses(ast.parse(text))) == [
+        "2: self._rt",
+        "4: value._tensor",
+        "4: value._tensor._type",
+    ]
 
 
 def test_built_in_readers_are_those_of_the_entry_points() -> None:

@@ -39,7 +39,7 @@ _GEMMA = {
 _EXPERTS = {"w1": "gate", "w3": "up", "w2": "down", "gate_proj": "gate", "up_proj": "up", "down_proj": "down"}
 
 
-def renamed(tensors: Mapping[str, Stored], arch: str, tied: bool) -> dict[str, Stored]:
+def rename_tensors(tensors: Mapping[str, Stored], arch: str, tied: bool) -> dict[str, Stored]:
     """The tensors by GGUF's names. UnsupportedError with the names of those that have no place."""
     result: dict[str, Stored] = {}
     experts: dict[str, dict[int, Stored]] = {}

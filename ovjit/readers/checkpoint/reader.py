@@ -12,8 +12,8 @@ import numpy as np
 from ovjit.api.model.model import Model
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.readers.checkpoint.files import read_json, read_tensors
-from ovjit.readers.checkpoint.names import real, renamed
-from ovjit.readers.checkpoint.settings import metadata_of, overridden
+from ovjit.readers.checkpoint.names import real, rename_tensors
+from ovjit.readers.checkpoint.settings import metadata_of, override
 from ovjit.readers.gguf.header import GgufFile, Stored
 from ovjit.readers.gguf.reader import decoder
 from ovjit.readers.gguf.settings import Settings
@@ -24,7 +24,7 @@ class _Weights(Weights):
     """Tensors of safetensors files: reals, whose small ones need no package to be read."""
 
     def array(self, name: str, *shape: int) -> np.ndarray:
-        return real(self._checked(name, shape)).astype(np.float32).reshape(shape)
+        return real(self._check_shape(name, shape)).astype(np.float32).reshape(shape)
 
 
 def read_checkpoint(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Model:
@@ -37,7 +37,7 @@ def read_checkpoint(path: str | os.PathLike[str], overrides: Mapping[str, Any] |
     """
     folder = Path(path)
     try:
-        config = overridden(read_json(folder / "config.json"), overrides or {})
+        config = override(read_json(folder / "config.json"), overrides or {})
         metadata = metadata_of(config)
         settings = Settings(metadata.metadata)
         kind = settings.kind
@@ -45,15 +45,15 @@ def read_checkpoint(path: str | os.PathLike[str], overrides: Mapping[str, Any] |
             raise UnsupportedError(f"the activation of {config['model_type']} should be {kind.act}")
         settings.kind = kind._replace(paired=False)
         tied = bool(config.get("tie_word_embeddings", settings.arch in ("gpt2", "gemma2", "gemma3")))
-        tensors = renamed(read_tensors(folder), settings.arch, tied)
+        tensors = rename_tensors(read_tensors(folder), settings.arch, tied)
         extra = {name: Stored("F32", table.shape, table) for name, table in metadata.tensors.items()}
         return decoder(_Weights(GgufFile(metadata.metadata, tensors | extra), settings))
     except UnsupportedError as error:
-        raise UnsupportedError(_placed(folder, error)) from error
+        raise UnsupportedError(_name_file(folder, error)) from error
     except OvjitError as error:
-        raise ModelError(_placed(folder, error)) from error
+        raise ModelError(_name_file(folder, error)) from error
 
 
-def _placed(folder: Path, error: Exception) -> str:
+def _name_file(folder: Path, error: Exception) -> str:
     text = str(error)
     return text if text.startswith(str(folder)) else f"{folder}: {text}"

@@ -104,7 +104,7 @@ class Config:
         return bool(self.entries.get(name))
 
 
-def overridden(entries: dict[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
+def override(entries: dict[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
     """The entries with others in their place. A scaling of rotary positions has two names, and keeps the
     base that it does not say."""
     result = {**entries, **by}

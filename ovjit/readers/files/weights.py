@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ovjit.api.model.boundary import from_storage
-from ovjit.api.tensors.convert import type_of
 from ovjit.api.tensors.memory import decode_text
+from ovjit.build import stored_size
 from ovjit.errors import ModelError
 from ovjit.graph.converted import SMALLEST, Unmade, Unpacked
 from ovjit.graph.dtypes import ELEMENT_TYPES
@@ -110,7 +110,7 @@ def constant_values(
         return _strings(data, count).reshape(shape)
     if element_type == "dynamic":
         raise ModelError("the element type is dynamic")
-    needed = type_of(element_type)._bytes(count)
+    needed = stored_size(element_type, count)
     if size != needed and count:
         raise ModelError(f"the data have {size} bytes, but {element_type}{list(shape)} needs {needed}")
     row = ELEMENT_TYPES[element_type]

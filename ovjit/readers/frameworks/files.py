@@ -9,6 +9,7 @@ from typing import Any
 
 from ovjit.api.model.model import Model
 from ovjit.api.tensors.shapes import PartialShape
+from ovjit.build import note_further_files
 from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
 from ovjit.readers.files.protobuf import BYTES, NUMBER, is_message
 from ovjit.readers.frameworks.names import MARKED
@@ -134,7 +135,7 @@ def of_onnx(
         raise UnsupportedError(f"{where}, as {row.packages[1]} converts it: {error}") from error
     except OvjitError as error:
         raise ModelError(f"{where}, as {row.packages[1]} converts it: {error}") from error
-    model._of_one_file = False
+    note_further_files(model)
     if framework == "tf":
         _remove_inner_names(model)
     else:

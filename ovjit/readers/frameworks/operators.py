@@ -77,8 +77,7 @@ def _normal_quantile(n: OnnxNode, x: Output) -> Output:
 
 
 def _l2_loss(n: OnnxNode) -> Output:
-    square = n("Multiply", n[0], n[0])
-    total = n("ReduceSum", square, list(range(n.rank(n[0]))), keep_dims=False)
+    total = n("ReduceSum", n("Multiply", n[0], n[0]), list(range(n.rank(n[0]))), keep_dims=False)
     return n("Multiply", total, n.like(total, 0.5))
 
 

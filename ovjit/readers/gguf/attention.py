@@ -6,9 +6,10 @@ import numpy as np
 
 from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.node import Node, Output
+from ovjit.build import make_parameter
 from ovjit.graph.shapes import ANY
 from ovjit.readers.gguf.rope import Turns
-from ovjit.readers.gguf.weights import Weights, unpermuted
+from ovjit.readers.gguf.weights import Weights, half_order
 
 #: What hides a position: the lowest number of f16, as exporters write it.
 HIDDEN = -65504.0
@@ -19,15 +20,13 @@ class Inputs:
 
     def __init__(self, w: Weights):
         def parameter(name: str, dtype: str, rank: int) -> Parameter:
-            node = Parameter._of(dtype, (ANY,) * rank, name)
-            node.output(0).tensor.set_names({name})
-            return node
+            return make_parameter(dtype, (ANY,) * rank, name, {name})
 
         self.parameters = [
             parameter("input_ids", "i64", 2), parameter("attention_mask", "i64", 2),
             parameter("position_ids", "i64", 2), parameter("beam_idx", "i32", 1),
         ]  # fmt: skip
-        self.ids, self.given, self.places, self.beams = (Output._of(p, 0) for p in self.parameters)
+        self.ids, self.given, self.places, self.beams = (p.output(0) for p in self.parameters)
         self.batch = w.dim_of(self.ids, 0)
 
     def wanted(self, x: Output) -> Output:
@@ -46,25 +45,25 @@ class Attention:
     def __call__(self, x: Output, layer: int) -> Output:
         """x [B, L, wide] -> the same, attended to."""
         w, s, name = self.w, self.w.settings, f"blk.{layer}"
-        q, k, v = self._projected(x, name)
-        q = self._normed(self._heads(q, s.heads, s.size), f"{name}.attn_q_norm")
-        k = self._normed(self._heads(k, s.shared, s.size), f"{name}.attn_k_norm")
+        q, k, v = self._project(x, name)
+        q = self._normalize(self._heads(q, s.heads, s.size), f"{name}.attn_q_norm")
+        k = self._normalize(self._heads(k, s.shared, s.size), f"{name}.attn_k_norm")
         window = s.windows[layer]
         if s.arch != "gpt2":
-            q, k = self.turns.rotated(q, bool(window)), self.turns.rotated(k, bool(window))
-        k = self._cached(k, layer, "key", s.size)
-        v = self._cached(self._heads(v, s.shared, s.value_size), layer, "value", s.value_size)
+            q, k = self.turns.rotate(q, bool(window)), self.turns.rotate(k, bool(window))
+        k = self._append_to_cache(k, layer, "key", s.size)
+        v = self._append_to_cache(self._heads(v, s.shared, s.value_size), layer, "value", s.value_size)
         sinks = [w.array(f"{name}.attn_sinks.weight", s.heads).reshape(1, -1, 1, 1)] if s.kind.sinks else []
-        z = self._attend(q, self._repeated(k), self._repeated(v), self._mask(window), *sinks)
+        z = self._attend(q, self._repeat_heads(k), self._repeat_heads(v), self._mask(window), *sinks)
         z = w("Reshape", w.transpose(z, [0, 2, 1, 3]), [0, 0, s.heads * s.value_size], special_zero=True)
         return w.linear(z, f"{name}.attn_output", s.wide)
 
-    def _projected(self, x: Output, name: str) -> list[Output]:
+    def _project(self, x: Output, name: str) -> list[Output]:
         w, s = self.w, self.w.settings
         sizes = [s.heads * s.size, s.shared * s.size, s.shared * s.value_size]
         if w.has(f"{name}.attn_qkv.weight") or (s.kind.joined and not w.has(f"{name}.attn_q.weight")):
             return w.split(w.linear(x, f"{name}.attn_qkv", sum(sizes)), 2, sizes)
-        orders = [unpermuted(n, s.size, s.rotated) if s.kind.paired else None for n in (s.heads, s.shared)]
+        orders = [half_order(n, s.size, s.rotated) if s.kind.paired else None for n in (s.heads, s.shared)]
         return [
             w.linear(x, f"{name}.attn_{letter}", size, order)
             for letter, size, order in zip("qkv", sizes, [*orders, None], strict=True)
@@ -75,10 +74,10 @@ class Attention:
         w = self.w
         return w.transpose(w("Reshape", x, [0, 0, count, size], special_zero=True), [0, 2, 1, 3])
 
-    def _normed(self, x: Output, name: str) -> Output:
+    def _normalize(self, x: Output, name: str) -> Output:
         return rms_norm(self.w, x, name) if self.w.settings.kind.head_norms else x
 
-    def _cached(self, value: Output, layer: int, kind: str, size: int) -> Output:
+    def _append_to_cache(self, value: Output, layer: int, kind: str, size: int) -> Output:
         """The values so far, in the order of the beams, with the new ones behind them."""
         w, shared, name = self.w, self.w.settings.shared, f"past_key_values.{layer}.{kind}"
         start = w.concat([self.inputs.batch, w.const([shared]), w.const([0]), w.const([size])], 0)
@@ -87,10 +86,10 @@ class Attention:
             variable_shape=(ANY, shared, ANY, size),
         )  # fmt: skip
         joined = w.concat([w("Gather", before, self.inputs.beams, 0), value], 2)
-        self.sinks.append(w("Assign", joined, variable_id=name)._node)
+        self.sinks.append(w("Assign", joined, variable_id=name).node)
         return joined
 
-    def _repeated(self, x: Output) -> Output:
+    def _repeat_heads(self, x: Output) -> Output:
         """[B, shared, L, size] -> [B, heads, L, size]"""
         w, s, size = self.w, self.w.settings, self.w.last_dim(x)
         if s.heads == s.shared:
@@ -105,7 +104,7 @@ class Attention:
         if not s.attention_cap:
             return w("ScaledDotProductAttention", q, k, v, mask, float(s.scale), *sinks, causal=False)
         scores = w("MatMul", q, k, transpose_a=False, transpose_b=True)
-        scores = capped(w, w("Multiply", scores, float(s.scale)), s.attention_cap)
+        scores = cap_softly(w, w("Multiply", scores, float(s.scale)), s.attention_cap)
         chances = w("Softmax", w("Add", scores, mask), axis=-1)
         return w("MatMul", chances, v, transpose_a=False, transpose_b=False)
 
@@ -136,6 +135,6 @@ def rms_norm(w: Weights, x: Output, name: str) -> Output:
     return w("Multiply", normed, w.array(f"{name}.weight", w.last_dim(x)))
 
 
-def capped(w: Weights, x: Output, cap: float) -> Output:
+def cap_softly(w: Weights, x: Output, cap: float) -> Output:
     """cap * tanh(x / cap)"""
     return w("Multiply", w("Tanh", w("Multiply", x, 1 / cap)), cap)

@@ -6,9 +6,10 @@ all rows, and the tokens of which it wants logits. Outputs are the logits and th
 
 from __future__ import annotations
 
-from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
+from ovjit.build import make_model, make_parameter, make_result
 from ovjit.graph.shapes import ANY, Interval
 from ovjit.readers.gguf.attention import Attention, Inputs
 from ovjit.readers.gguf.weights import Weights
@@ -29,16 +30,15 @@ class FlatInputs(Inputs):
             for kind, size in (("k", s.size), ("v", s.value_size)):
                 self._add(f"cache_{kind}_l{layer}", "f16", (1, ANY, s.shared, size))
         self.parameters = [self.nodes[name] for name in sorted(self.nodes)]
-        self.ids, self.places = (self.squeezed(name, [0, 1]) for name in ("inp_tokens", "inp_pos"))
-        self.rows, self.outs = (self.squeezed(name, [0, 1, 2]) for name in ("inp_kv_idx", "inp_out_ids"))
+        self.ids, self.places = (self.squeeze_input(name, [0, 1]) for name in ("inp_tokens", "inp_pos"))
+        self.rows, self.outs = (self.squeeze_input(name, [0, 1, 2]) for name in ("inp_kv_idx", "inp_out_ids"))
         self.batch = w.const([1])
 
     def _add(self, name: str, dtype: str, shape: tuple[int | Interval, ...]) -> None:
-        node = self.nodes[name] = Parameter._of(dtype, shape, name)
-        node.output(0).tensor.set_names({name})
-        self.by_name[name] = Output._of(node, 0)
+        node = self.nodes[name] = make_parameter(dtype, shape, name, {name})
+        self.by_name[name] = node.output(0)
 
-    def squeezed(self, name: str, axes: list[int]) -> Output:
+    def squeeze_input(self, name: str, axes: list[int]) -> Output:
         return self.w("Squeeze", self.by_name[name], axes)
 
     def wanted(self, x: Output) -> Output:
@@ -54,7 +54,7 @@ class FlatAttention(Attention):
         super().__init__(w, inputs)
         self.caches: list[tuple[str, Output]] = []
 
-    def _cached(self, value: Output, layer: int, kind: str, size: int) -> Output:
+    def _append_to_cache(self, value: Output, layer: int, kind: str, size: int) -> Output:
         w, name = self.w, f"cache_{kind[0]}_l{layer}"
         rows = w.convert(w.transpose(value, [0, 2, 1, 3]), "f16")
         cache = w("ScatterUpdate", self.inputs.by_name[name], self.inputs.rows, rows, 1)
@@ -68,9 +68,8 @@ class FlatAttention(Attention):
         w, s = self.w, self.w.settings
         ends = [("result_output_softcapped" if s.final_cap else "result_output", w.unsqueeze(logits, [0]))]
         ends += self.caches
-        result = Model._from_parts(
-            [Result._of(value, name) for name, value in ends], self.inputs.parameters, [], "gguf"
-        )
+        results = [make_result(value, name) for name, value in ends]
+        result = make_model(results, self.inputs.parameters, "gguf")
         if any(s.windows):
             result.set_rt_info(max(s.windows), ["gguf_swa_window_size"])
         return result

@@ -89,7 +89,7 @@ class _Walk:
 
     def entry(self) -> None:
         key = self.text("a key of metadata", NAME)
-        what = f"metadata {_shown(key)}"
+        what = f"metadata {_abbreviate(key)}"
         kind, start = self.number("I", what), self.at
         self.value(kind, what)
         if key == b"general.alignment" and kind == _U32:
@@ -97,7 +97,7 @@ class _Walk:
 
     def tensor(self, sizes: dict[int, tuple[str, int, int]]) -> tuple[str, int, int]:
         """The tensor's name, and the offset and number of its bytes."""
-        name = _shown(self.text("a tensor's name", NAME))
+        name = _abbreviate(self.text("a tensor's name", NAME))
         what = f"the tensor {name}"
         rank = self.number("I", what)
         if rank > RANK:
@@ -118,7 +118,7 @@ class _Walk:
         return name, offset, math.prod(dims) // block * size
 
 
-def _shown(name: bytes) -> str:
+def _abbreviate(name: bytes) -> str:
     """A name as messages have it: damaged files may have long ones."""
     return f"{name.decode(errors='replace')!r:.{SHOWN}}"
 
@@ -154,7 +154,7 @@ def check_header(data: np.ndarray) -> None:
             )
 
 
-def _plain(field: Any) -> Any:
+def _field_value(field: Any) -> Any:
     """The value of a field; a text that is no UTF-8 keeps its bytes as surrogates."""
     from gguf import GGUFValueType
 
@@ -221,7 +221,7 @@ def _open(path: str) -> GgufFile:
             raise ModelError(unreadable(path, "the file is not a GGUF file"))
         check_header(np.memmap(file, mode="r"))
     reader = gguf.GGUFReader(path)
-    metadata = {name: _plain(field) for name, field in reader.fields.items()}
+    metadata = {name: _field_value(field) for name, field in reader.fields.items()}
     tensors = {
         tensor.name: Stored(tensor.tensor_type.name, tuple(int(d) for d in tensor.shape[::-1]), tensor.data)
         for tensor in reader.tensors

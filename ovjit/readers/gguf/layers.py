@@ -21,7 +21,7 @@ def norm(w: Weights, x: Output, name: str) -> Output:
     return w("Add", y, w.array(f"{name}.bias", w.settings.wide))
 
 
-def activated(w: Weights, x: Output) -> Output:
+def activate(w: Weights, x: Output) -> Output:
     if w.settings.kind.act == "silu":
         return w("Swish", x)
     return w("Gelu", x, approximation_mode="tanh", opset=7)
@@ -30,7 +30,7 @@ def activated(w: Weights, x: Output) -> Output:
 def apply_gate(w: Weights, gate: Output, up: Output) -> Output:
     """`up` times its gate. gpt-oss limits both, and adds 1 to `up`."""
     if w.settings.kind.act != "clamped":
-        return w("Multiply", activated(w, gate), up)
+        return w("Multiply", activate(w, gate), up)
     gate = w("Swish", w("Minimum", gate, LIMIT), STEEP)
     return w("Multiply", gate, w("Add", w("Clamp", up, min=-LIMIT, max=LIMIT), 1.0))
 
@@ -59,7 +59,7 @@ def _dense(w: Weights, x: Output, name: str, suffix: str = "") -> Output:
         gate, up = w.split(up, 2, [w.last_dim(up) // 2] * 2)
         up = apply_gate(w, gate, up)
     elif w.settings.arch == "gpt2":
-        up = activated(w, up)
+        up = activate(w, up)
     else:
         w.tensor(f"{name}.ffn_gate{suffix}.weight")  # says that it is missing
     return w.linear(up, f"{name}.ffn_down{suffix}", w.settings.wide)
@@ -76,7 +76,7 @@ def experts(w: Weights, x: Output, name: str) -> Output:
     if s.normed_experts:
         best = w("Divide", best, w("ReduceSum", best, [1], keep_dims=True))
     names = [f"{name}.ffn_{part}_exps.weight" for part in ("gate", "up", "down")]
-    result = (_by_row if all(map(w.chosen, names)) else _by_expert)(w, rows, best, picks, names)
+    result = (_by_row if all(map(w.is_multiplied_by_row, names)) else _by_expert)(w, rows, best, picks, names)
     if s.kind.shared_expert:
         gate = w.array(f"{name}.ffn_gate_inp_shexp.weight", s.wide).reshape(1, -1)
         shown = w("Sigmoid", w("MatMul", rows, gate, transpose_a=False, transpose_b=True))

@@ -9,10 +9,10 @@ import os
 import re
 from typing import Any
 
-from ovjit.api.model.boundary import Result
 from ovjit.api.model.model import Model
+from ovjit.build import make_model, make_result
 from ovjit.readers.files import name_errors
-from ovjit.readers.gguf.attention import Attention, Inputs, capped
+from ovjit.readers.gguf.attention import Attention, Inputs, cap_softly
 from ovjit.readers.gguf.flat import FlatAttention, FlatInputs
 from ovjit.readers.gguf.header import open_gguf
 from ovjit.readers.gguf.layers import feed_forward, norm
@@ -66,14 +66,14 @@ def decoder(w: Weights, flat: bool = False) -> Model:
     else:
         logits = w("MatMul", x, words, transpose_a=False, transpose_b=True)
     if s.final_cap:
-        logits = capped(w, logits, s.final_cap)
+        logits = cap_softly(w, logits, s.final_cap)
     w.check_used()
     if isinstance(attention, FlatAttention):
         return attention.model(logits)
     logits.tensor.set_names({"logits"})
     name = w.file.metadata.get("general.name")
     name = name if isinstance(name, str) and name else s.arch
-    return Model._from_parts([Result._of(logits, "logits")], inputs.parameters, attention.sinks, name)
+    return make_model([make_result(logits, "logits")], inputs.parameters, name, sinks=attention.sinks)
 
 
 def _part(w: Weights, x: Any, name: str) -> Any:

@@ -25,7 +25,7 @@ class Turns:
         self.w, self.places = w, positions
         self._made: dict[tuple[float, bool], tuple[Output, Output]] = {}
 
-    def rotated(self, x: Output, windowed: bool) -> Output:
+    def rotate(self, x: Output, windowed: bool) -> Output:
         """x [B, heads, L, size] with the first `rotated` elements of heads rotated by their positions."""
         w, settings = self.w, self.w.settings
         cosine, sine = self._of_layer(windowed)
@@ -49,8 +49,8 @@ class Turns:
         w, size = self.w, self.w.settings.rotated
         speeds, longer = base ** (-np.arange(0, size, 2) / size), 1.0
         if scaled:
-            speeds, longer = self._stretched(speeds, base)
-        turns = self._factored(speeds)
+            speeds, longer = self._stretch(speeds, base)
+        turns = self._divide_by_factors(speeds)
         positions = w.unsqueeze(w.convert(self.places, "f32"), [1])
         angles = w.transpose(w("MatMul", turns, positions, transpose_a=False, transpose_b=False), [0, 2, 1])
         angles = w.unsqueeze(w.concat([angles, angles], -1), [1])
@@ -59,25 +59,25 @@ class Turns:
             both = [w("Multiply", v, longer) for v in both]
         return both[0], both[1]
 
-    def _factored(self, speeds: np.ndarray) -> Output:
+    def _divide_by_factors(self, speeds: np.ndarray) -> Output:
         """[1, rotated / 2, 1]: speeds over the factors of a tensor. phi3 has two such tensors, and uses the
         second as soon as a position is beyond the original context."""
         w, count = self.w, len(speeds)
 
-        def shaped(name: str) -> np.ndarray:
+        def shape_row(name: str) -> np.ndarray:
             return (speeds / w.array(name, count)).astype(np.float32).reshape(1, -1, 1)
 
         if w.has("rope_factors_long.weight"):
             original = w.settings.whole("rope.scaling.original_context_length")
             last = w("ReduceMax", w.convert(self.places, "i64"), [0, 1], keep_dims=False)
             beyond = w("GreaterEqual", last, original)
-            far, near = (shaped(f"rope_factors_{name}.weight") for name in ("long", "short"))
+            far, near = (shape_row(f"rope_factors_{name}.weight") for name in ("long", "short"))
             return w("Select", beyond, far, near)
         if w.has("rope_freqs.weight"):
-            return w.const(shaped("rope_freqs.weight"))
+            return w.const(shape_row("rope_freqs.weight"))
         return w.const(speeds.astype(np.float32).reshape(1, -1, 1))
 
-    def _stretched(self, speeds: np.ndarray, base: float) -> tuple[np.ndarray, float]:
+    def _stretch(self, speeds: np.ndarray, base: float) -> tuple[np.ndarray, float]:
         """Speeds for a longer context, and what cosines and sines are multiplied with."""
         settings = self.w.settings
         old = settings.real("rope.scale_linear", 1.0)

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
+from ovjit.build import make_constant
+from ovjit.build.builder import Builder, Draft
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.readers.build import Builder, Draft
 from ovjit.readers.gguf.blocks import REALS, check_kind, groups_of, values_of
 from ovjit.readers.gguf.header import SHOWN, GgufFile, Stored
 from ovjit.readers.gguf.settings import Settings
@@ -21,7 +21,7 @@ _SPARE = ("attn_rot_embd.weight", "attn.rot_embd.weight", "attention.rotary_emb.
 _PANEL = 32
 
 
-def unpermuted(heads: int, size: int, rotated: int) -> np.ndarray:
+def half_order(heads: int, size: int, rotated: int) -> np.ndarray:
     """The order of rows in which the two elements of a rotated pair are half a head apart, as the operation
     expects. In files they are adjacent, in the first `rotated` of the `size` rows of each head of llama's
     queries and keys."""
@@ -74,16 +74,16 @@ class Weights(Builder):
 
     def array(self, name: str, *shape: int) -> np.ndarray:
         """A small tensor in f32, of this shape. ModelError for another one."""
-        stored = self._checked(name, shape)
+        stored = self._check_shape(name, shape)
         return values_of(stored.kind, stored.data, stored.shape).reshape(shape)
 
     def matrix(self, name: str, *shape: int, order: np.ndarray | None = None) -> Output:
         """A matrix [outputs, inputs], or a table of such, in f32; -1 is any size, `order` that of rows."""
-        tensor = self._checked(name, shape)
+        tensor = self._check_shape(name, shape)
         if tensor.kind in REALS:
             return self._reals(tensor, name, order)
         codes, dtype, scale, zero, levels = groups_of(tensor.kind, tensor.data, tensor.shape, order)
-        stored = self._stored(codes, dtype, name)
+        stored = self._add_constant(codes, dtype, name)
         if levels is not None:
             real = self("Gather", self.const(levels), self.convert(stored, "i32"), 0)
         else:
@@ -111,13 +111,13 @@ class Weights(Builder):
         part, *tail = name.split(".", 2)
         return part == "blk" and (self.settings.kind.biased or f"{tail[-1]}.bias" in self._biases)
 
-    def chosen(self, name: str) -> bool:
+    def is_multiplied_by_row(self, name: str) -> bool:
         """Whether a table of matrices is multiplied with rows that each choose one, as it is stored."""
         stored = self.tensor(name)
         shape = shape_of_rank(stored.shape, 3)
         return stored.kind not in REALS and len(shape) == 3 and not shape[1] % _PANEL
 
-    def _checked(self, name: str, shape: tuple[int, ...]) -> Stored:
+    def _check_shape(self, name: str, shape: tuple[int, ...]) -> Stored:
         """The tensor with the dimensions that are expected, -1 for any. ModelError for another shape,
         UnsupportedError for a type that is not read."""
         stored = self.tensor(name)
@@ -142,13 +142,13 @@ class Weights(Builder):
             array = array[order]
         if not array.flags.aligned:
             array = array.copy()
-        return self.convert(self._stored(array, dtype, name), "f32")
+        return self.convert(self._add_constant(array, dtype, name), "f32")
 
     def _factor(self, values: np.ndarray | Unmade, name: str) -> Output:
         """Scales or zeros in f32."""
         if isinstance(values, Unmade):
-            return self._stored(values, "f32", name)
+            return self._add_constant(values, "f32", name)
         return self.convert(self.const(values), "f32")
 
-    def _stored(self, array: np.ndarray | Unmade, dtype: str, name: str) -> Output:
-        return Output._of(Constant._of(array, dtype, None, self.reader.name("", name)), 0)
+    def _add_constant(self, array: np.ndarray | Unmade, dtype: str, name: str) -> Output:
+        return make_constant(array, dtype, None, self.reader.name("", name))

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import LAYOUT_NOTE, Constant, Parameter, Result
+from ovjit import build
+from ovjit.api.model.boundary import LAYOUT_NOTE, Parameter, Result
 from ovjit.api.model.custom import read_node
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.api.model.paged import HEADS_NOTE, heads_of
-from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.layout import Layout
 from ovjit.api.tensors.types import TYPES
@@ -101,11 +101,11 @@ def _unknown_format(path: str | None, content: bytes) -> str:
 def _with_ports_of_version_10(model: Model) -> Model:
     """The model with OpenVINO's element types of inputs and outputs for a file of version 10: inputs of f16
     are f32, and results are f32 or i32, for any computation inside."""
-    inputs = [i for i, port in enumerate(model.inputs) if port.element_type._name == "f16"]
+    inputs = [i for i, port in enumerate(model.inputs) if build.tensor_type(port).dtype == "f16"]
     outputs = {
-        i: "i32" if port.element_type._name in ("i64", "u32", "u64") else "f32"
+        i: "i32" if build.tensor_type(port).dtype in ("i64", "u32", "u64") else "f32"
         for i, port in enumerate(model.outputs)
-        if port.element_type._name not in ("f32", "i32", "string", "dynamic")
+        if build.tensor_type(port).dtype not in ("f32", "i32", "string", "dynamic")
     }
     if not inputs and not outputs:
         return model
@@ -127,43 +127,41 @@ def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op |
             node = _make(layer, records, inputs, weights)
         except ModelError as error:
             raise ModelError(f"{layer!r}: {error}") from error
-        if len(node._tensors) < len(layer.outputs):
-            raise ModelError(
-                f"{layer!r} declares {len(layer.outputs)} outputs, but the operation has {len(node._tensors)}"
-            )
-        for tensor, port in zip(node._tensors, layer.outputs, strict=False):
+        count, outputs = len(layer.outputs), node.outputs()
+        if len(outputs) < count:
+            raise ModelError(f"{layer!r} declares {count} outputs, but the operation has {len(outputs)}")
+        for value, port in zip(outputs, layer.outputs, strict=False):
             if port.names:
-                tensor._names = set(_split_names(port.names))
+                build.set_names(value, _split_names(port.names))
             if port.rt_info:
-                tensor._rt_info = RTMap(_notes(port.rt_info))
+                build.set_notes(value, _notes(port.rt_info))
         if layer.rt_info:
-            node._rt_info = RTMap(_notes(layer.rt_info))
+            build.set_notes(node, _notes(layer.rt_info))
         result[layer] = node
     # a Result's names are its producer's too, so they come last
     parameters: list[Parameter] = []
     results: list[Result] = []
     sinks: list[Node] = []
-    reads = {n._attrs["variable_id"]: n for n in result.values() if n._op.role == "read"}
+    readers = [node for node in result.values() if build.record_of(node).role == "read"]
+    reads = {build.attributes_of(node)["variable_id"]: node for node in readers}
     for layer in net.layers:
         node = result[layer]
         if isinstance(node, Parameter):
             parameters.append(node)
             if net.version == 10:
-                node._tensors[0]._names |= {layer.name}
+                build.add_names(node.output(0), {layer.name})
         elif isinstance(node, Result):
             results.append(node)
             if layer.output_names:
-                node._tensors[0].set_names(set(_split_names(layer.output_names)))
+                node.output(0).set_names(set(_split_names(layer.output_names)))
             if net.version == 10:
-                source = node._inputs[0]
-                several = f".{source._index}" if source._node.get_output_size() > 1 else ""
-                source._tensor._names |= {source._node.get_friendly_name() + several}
-        elif node._op.role == "assign":
+                source = node.input_value(0)
+                several = f".{source.index}" if source.node.get_output_size() > 1 else ""
+                build.add_names(source, {source.node.get_friendly_name() + several})
+        elif build.record_of(node).role == "assign":
             sinks.append(node)
-            node._after = tuple(n for n in (reads.get(node._attrs["variable_id"]),) if n is not None)
-    model = Model._from_parts(results, parameters, sinks, net.name)
-    model._rt = {"version": net.version, **net.rt_info}
-    return model
+            build.set_predecessor(node, reads.get(build.attributes_of(node)["variable_id"]))
+    return build.make_model(results, parameters, net.name, sinks, {"version": net.version, **net.rt_info})
 
 
 def _find_ops(net: Net, extensions: Mapping[tuple[str, str], type]) -> dict[tuple[str, str], Op | type]:
@@ -218,7 +216,7 @@ def _make(
 
         with inside_body():
             bodies = {tag: _build(body, weights, records) for tag, body in layer.bodies.items()}
-        return read_node(record, inputs, {**layer.attrs, **bodies}, layer.name or None)
+        return read_node(record, inputs, {**layer.attrs, **bodies}, name)
     if record.runs_body:
         from ovjit.readers.ir.subgraphs import subgraph_node
 
@@ -229,18 +227,18 @@ def _make(
         _known_attributes(layer, record.name, ("shape", "element_type"))
         if "shape" not in layer.attrs:
             raise ModelError("a Parameter needs a shape")
-        return Parameter._of(_element_type(layer), _shape(layer.attrs["shape"]), name)
+        return build.make_parameter(_element_type(layer), _shape(layer.attrs["shape"]), name)
     if record.name == "Constant":
         return _constant(layer, weights, name)
     if record.name == "Result":
         _known_attributes(layer, record.name, ())
         if len(inputs) != 1:
             raise ModelError(f"a Result takes one input, not {len(inputs)}")
-        return Result._of(inputs[0], name)
+        return build.make_result(inputs[0], name)
     attrs: dict[str, Any] = _known_attributes(layer, record.name, record.attributes, record.attribute_prefix)
     if "variable_shape" in attrs:
         attrs["variable_shape"] = _shape(attrs["variable_shape"])
-    return Node._new(record, inputs, record.check_attributes(attrs), name)
+    return build.make_node(record, inputs, attrs, name)
 
 
 #: operation -> attributes that files have and that say nothing which its inputs and other attributes do not.
@@ -267,7 +265,7 @@ def _known_attributes(layer: Layer, name: str, allowed: Collection[str], prefix:
     return {key: value for key, value in attributes.items() if key in allowed}
 
 
-def _constant(layer: Layer, weights: np.ndarray, name: str | None) -> Constant:
+def _constant(layer: Layer, weights: np.ndarray, name: str | None) -> Node:
     _known_attributes(layer, "Constant", ("element_type", "shape", "offset", "size"))
     element_type = _element_type(layer)
     text = layer.attrs.get("shape")
@@ -281,7 +279,7 @@ def _constant(layer: Layer, weights: np.ndarray, name: str | None) -> Constant:
     size = read_int(layer.attrs.get("size"), "its size")
     value = constant_values(weights, offset, size, element_type, static)
     natural = ELEMENT_TYPES[element_type].numpy is not None
-    return Constant._of(value, element_type, None if natural else static, name)
+    return build.make_constant(value, element_type, None if natural else static, name).node
 
 
 def _element_type(layer: Layer) -> str:

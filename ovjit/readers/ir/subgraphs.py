@@ -16,6 +16,7 @@ from typing import Any
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.api.model.subgraphs import CLASSES, SubGraphNode, if_op, inside_body, loop
+from ovjit.build import make_subgraph, port_maps_of, special_ports_of
 from ovjit.errors import ModelError
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
 from ovjit.graph.op import Op
@@ -46,7 +47,7 @@ def subgraph_node(
         special = ends.special
     for extra in set(layer.bodies) - set(tags):
         raise ModelError(f"the element <{extra}> is not valid for {record.name}")
-    return kind._of_parts(record, inputs, models, sources, results, layer.name or None, special)
+    return make_subgraph(kind, record, inputs, models, sources, results, layer.name or None, special)
 
 
 class _Ends:
@@ -145,27 +146,28 @@ def port_map_lines(node: SubGraphNode, ids: Sequence[tuple[list[int], list[int]]
     """The port maps of a layer, line by line. `ids`: of each body the layers of its Parameters and of its
     Results."""
     branches = ("else_", "then_") if isinstance(node, if_op) else ("",)
-    first = len(node._inputs)
+    first = node.get_input_size()
+    ports_by_body, results_by_body = port_maps_of(node)
     lines = []
     for branch in branches:
         index = 1 if branch == "else_" else 0
         parameters, results = ids[index]
         lines.append(f"<{branch}port_map>")
-        for port in node._input_ports[index]:
+        for port in ports_by_body[index]:
             lines.append(
                 "\t" + _element("input", port, port.outer, parameters[port.inner], port.kind == SLICED)
             )
-        for port in node._output_ports[index]:
+        for port in results_by_body[index]:
             outer = first + port.outer
             lines.append("\t" + _element("output", port, outer, results[port.inner], port.kind == CONCAT))
         if isinstance(node, loop):
-            counter, again = node._special
+            counter, again = special_ports_of(node)
             if counter != -1:
                 lines.append(_special("input", parameters[counter], "current_iteration"))
             if again != -1:
                 lines.append(_special("output", results[again], "execution_condition"))
         lines.append(f"</{branch}port_map>")
-        merged = [port for port in node._input_ports[index] if port.kind == MERGED]
+        merged = [port for port in ports_by_body[index] if port.kind == MERGED]
         if merged:
             lines.append("<back_edges>")
             lines += [

@@ -18,12 +18,13 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
+from ovjit import build
 from ovjit.api.arguments import flag, takes
 from ovjit.api.model.boundary import Constant, Parameter, Result, to_storage
 from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model, check_model
 from ovjit.api.model.model_rules import ModelNode
-from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, Node
+from ovjit.api.model.node import GRAPH_LOCK, Node, Output
 from ovjit.api.model.paged import HEADS_NOTE, PagedAttentionExtension, noted_heads
 from ovjit.api.model.rt_info import as_text
 from ovjit.api.model.subgraphs import SubGraphNode, inside_body
@@ -130,9 +131,8 @@ class _Writer:
         self.compress = compress
         self.executed = False  # a model of what is executed: layers are of the type that their notes say
         self.size = 0
-        self.places: dict[
-            tuple[bytes, int], int
-        ] = {}  # (digest, size) -> offset: equal constants are stored once
+        #: (digest, size) -> offset: equal constants are stored once.
+        self.offsets: dict[tuple[bytes, int], int] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -142,8 +142,8 @@ class _Writer:
         self.numbers: dict[Node, int] = {}
 
     def net(self, model: Model, made_by: dict | None = None) -> str:
-        model._read_rest(needed=True)
-        self.executed = all("layerType" in (n._rt_info or ()) for n in model._checked_walk())
+        build.read_whole(model)
+        self.executed = all("layerType" in build.notes_of(n) for n in build.walk_model(model))
         inside = self.inside(model, made_by)
         head = f'<net name={_quoted(model.get_friendly_name())} version="{self.version}">'
         return f'<?xml version="1.0"?>\n{head}\n{inside}</net>\n'
@@ -155,16 +155,18 @@ class _Writer:
         edges = "".join(_edge(*edge) for edge in sorted(self.edges, key=lambda e: (e[0], e[2], e[3])))
         return (
             f"\t<layers>\n{''.join(self.layers)}\t</layers>\n\t<edges>\n{edges}\t</edges>\n"
-            f"{_rt_info({**model._rt, **(made_by or {})})}"
+            f"{_rt_info({**build.model_notes(model), **(made_by or {})})}"
         )
 
     def bodies(self, node: SubGraphNode) -> tuple[str, str]:
         """(XML of the port maps, XML of the bodies) of a layer. All bodies share the file of constants."""
-        tags = ("then_body", "else_body") if len(node._models) == 2 else ("body",)
+        models = build.bodies_of(node)
+        tags = ("then_body", "else_body") if len(models) == 2 else ("body",)
         texts, ids = [], []
-        for tag, model in zip(tags, node._models, strict=True):
+        for tag, model in zip(tags, models, strict=True):
             if model is None:
-                raise ModelError(f"node {node.get_friendly_name()!r} ({node._op.name}) has no body yet")
+                name, kind = node.get_friendly_name(), node.get_type_name()
+                raise ModelError(f"node {name!r} ({kind}) has no body yet")
             text, ends = self.body(tag, model)
             texts.append(text)
             ids.append(ends)
@@ -177,7 +179,7 @@ class _Writer:
         with inside_body():
             inside = self.inside(model)
         lines = "".join(f"\t\t\t{line}\n" for line in inside.split("\n") if line)
-        ends: tuple[Sequence[Node], ...] = (model._parameters, model._results)
+        ends: tuple[Sequence[Node], ...] = (model.get_parameters(), model.get_results())
         numbers = [[self.numbers[end] for end in nodes] for nodes in ends]
         self.layers, self.edges, self.ports, self.numbers = around
         return f"\t\t\t<{tag}>\n{lines}\t\t\t</{tag}>\n", (numbers[0], numbers[1])
@@ -185,7 +187,7 @@ class _Writer:
     def own_bodies(self, node: Op) -> str:
         """The Models among the attributes of an operation in Python."""
         texts = []
-        for tag, model in node._file_bodies().items():
+        for tag, model in build.own_bodies_of(node).items():
             if tag not in BODIES:
                 raise ModelError(
                     f"Unsupported Model name: attribute {tag!r} of {node.get_friendly_name()!r}; a Model is "
@@ -196,19 +198,19 @@ class _Writer:
 
     def node(self, node: Node) -> None:
         name = node.get_friendly_name()
-        real = node._stands_for()
+        real = build.node_in_files(node)
         if isinstance(real, Constant):
-            self.constant(real, name, {} if node._rt_info is None else node._rt_info._items)
+            self.constant(real, name, build.notes_of(node))
             self.ports[node, 0] = self.ports[real, 0]
             return
-        inputs = [(self.ports[s._node, s._index], s._tensor._type) for s in node._inputs]
-        outputs = [] if isinstance(node, Result) else [_described(t) for t in node._tensors]
+        inputs = [(self.ports[s.node, s.index], build.tensor_type(s)) for s in node.input_values()]
+        outputs = [] if isinstance(node, Result) else [_described(value) for value in node.outputs()]
         more = ""
         if isinstance(node, Result) and self.version >= 11:
-            more = f" output_names={_quoted(_names(node._tensors[0]._names))}"
-        prefix = node._op.attribute_prefix
+            more = f" output_names={_quoted(_names(build.names_of(node.output(0))))}"
+        prefix = build.record_of(node).attribute_prefix
         attrs = {prefix + key: value for key, value in _attributes(node).items()}
-        notes = {} if node._rt_info is None else node._rt_info._items
+        notes = build.notes_of(node)
         if isinstance(node, PagedAttentionExtension) and (heads := noted_heads(notes)):
             notes = {**notes, HEADS_NOTE: heads}
         info = _notes(notes, 3)
@@ -227,11 +229,11 @@ class _Writer:
             self.ports[node, i] = layer, first + i
 
     def constant(self, node: Constant, name: str, notes: dict[str, Any]) -> None:
-        element_type = node._attrs["element_type"]
-        tensor = node._tensors[0]
+        element_type = build.attributes_of(node)["element_type"]
+        tensor = node.output(0)
         value = node.value
         if self.compress and compressible(node):
-            half = TensorType("f16", tensor._type.shape)
+            half = TensorType("f16", build.tensor_type(tensor).shape)
             layer, port = self.blob(f"{name}_compressed", half, as_f16(value), set(), _notes(notes, 3))
             note = _notes({**notes, "decompression_0": {}}, 3)
             attrs = {"destination_type": element_type}
@@ -240,7 +242,9 @@ class _Writer:
                 "Convert", "opset1", name, attrs, [((layer, port), half)], outputs, "", note
             )
         else:
-            self.ports[node, 0] = self.blob(name, tensor._type, value, tensor._names, _notes(notes, 3))
+            self.ports[node, 0] = self.blob(
+                name, build.tensor_type(tensor), value, build.names_of(tensor), _notes(notes, 3)
+            )
 
     def blob(
         self, name: str, type: TensorType, value: np.ndarray, names: set[str], info: str = ""
@@ -249,16 +253,12 @@ class _Writer:
         if not ELEMENT_TYPES[type.dtype].is_packed:
             content = content or b"\0"  # as OpenVINO has it
         key = hashlib.sha256(content).digest(), len(content)
-        if key not in self.places:  # one behind the other, as in OpenVINO's files
-            self.data.write(content)
-            self.places[key] = self.size
+        if key not in self.offsets:  # consecutive, as in OpenVINO's files
+            self.offsets[key] = self.size
             self.size += len(content)
-        attrs = {
-            "element_type": type.dtype,
-            "shape": tuple(type.shape),
-            "offset": self.places[key],
-            "size": len(content),
-        }
+            self.data.write(content)
+        place = {"offset": self.offsets[key], "size": len(content)}
+        attrs = {"element_type": type.dtype, "shape": tuple(type.shape), **place}
         return self.layer("Constant", "opset1", name, attrs, [], [(type, names, "")], "", info)
 
     def layer(
@@ -303,7 +303,7 @@ def _in_file_order(model: Model) -> list[Node]:
     first, last = model.get_parameters(), [*model.get_sinks(), *model.get_results()]
     ends = set(last)
     between = [node for node in model.get_ordered_ops() if node not in ends]
-    return model._walk_from([*first, *between, *last])
+    return build.walk_model(model, [*first, *between, *last])
 
 
 def _edge(source: int, port: int, target: int, at: int) -> str:
@@ -312,16 +312,17 @@ def _edge(source: int, port: int, target: int, at: int) -> str:
 
 def _attributes(node: Node) -> dict[str, Any]:
     if isinstance(node, Op):
-        return node._file_attributes()
+        return build.own_attributes_of(node)
+    attrs = build.attributes_of(node)
     if isinstance(node, Parameter):
-        return {
-            "shape": str(partial_shape_of(node._attrs["shape"]))[1:-1],
-            "element_type": node._attrs["element_type"],
-        }
-    if "variable_shape" in node._attrs:
-        shape = str(partial_shape_of(node._attrs["variable_shape"]))[1:-1]
-        return {**node._attrs, "variable_shape": shape}
-    return {key: value for key, value in node._ordered_attrs().items() if value is not None}
+        return {"shape": _shape_text(attrs["shape"]), "element_type": attrs["element_type"]}
+    if "variable_shape" in attrs:
+        return {**attrs, "variable_shape": _shape_text(attrs["variable_shape"])}
+    return {key: value for key, value in build.ordered_attributes_of(node).items() if value is not None}
+
+
+def _shape_text(shape: Any) -> str:
+    return str(partial_shape_of(shape))[1:-1]
 
 
 def _text(value: Any, key: str, name: str) -> str:
@@ -336,9 +337,9 @@ def _text(value: Any, key: str, name: str) -> str:
     raise UnsupportedError(f"attribute {key!r} of {name!r} cannot be written to xml: {type(value).__name__}")
 
 
-def _described(tensor: DescriptorTensor) -> tuple[TensorType, set[str], str]:
+def _described(value: Output) -> tuple[TensorType, set[str], str]:
     """(type, names, XML lines of the runtime info) of a port's tensor."""
-    return tensor._type, tensor._names, _notes({} if tensor._rt_info is None else tensor._rt_info._items, 5)
+    return build.tensor_type(value), build.names_of(value), _notes(build.notes_of(value), 5)
 
 
 def _port(number: int, type: TensorType, names: set[str], notes: str = "") -> str:
@@ -412,7 +413,9 @@ _SCALED = frozenset(("i8", "u8", "i4", "u4", "nf4", "f8e4m3", "f8e5m2"))
 def is_quantized(model: Model) -> bool:
     """Whether the model itself, its bodies aside, quantizes something or has weights of few bits times a
     constant scale. OpenVINO then makes no constant f16, as those are what accuracy depends on."""
-    return any(_QUANTIZED.matches(ModelNode(node).output) for node in model.get_ops() if node._tensors)
+    return any(
+        _QUANTIZED.matches(ModelNode(node).output) for node in model.get_ops() if node.get_output_size()
+    )
 
 
 _WIDENED = op.Convert(constant("weights").where(lambda weights: weights.dtype in _SCALED))
@@ -426,9 +429,9 @@ _QUANTIZED = (
 def compressible(node: Constant) -> bool:
     """Whether a constant is stored as f16 on request: a real one that f16 represents well enough. Quantised
     constants and their scales are excluded, as in OpenVINO."""
-    if node._attrs["element_type"] not in ("f32", "f64") or not _serves_as_f16(node.value):
+    if build.attributes_of(node)["element_type"] not in ("f32", "f64") or not _serves_as_f16(node.value):
         return False
-    return not any(user._op.name == "FakeQuantize" for user in node._users or ())
+    return not any(user.get_type_name() == "FakeQuantize" for user in build.users_of(node))
 
 
 def as_f16(value: np.ndarray) -> np.ndarray:

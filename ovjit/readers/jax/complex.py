@@ -7,10 +7,10 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers.jax.multi_tensor import Parts, joined, part_type, taken_apart
+from ovjit.readers.jax.multi_tensor import Parts, join_parts, part_type, taken_apart
 from ovjit.readers.jax.reader import JaxNode
 from ovjit.readers.jax.registry import find_rule, of_parts, primitive, primitives
-from ovjit.readers.jax.shapes import folded
+from ovjit.readers.jax.shapes import fold_axes
 from ovjit.readers.numerics import special
 
 
@@ -171,7 +171,7 @@ def product(n: JaxNode) -> Any:
 @of_parts("reduce_prod")
 def reduce_prod(n: JaxNode) -> Any:
     axes = [int(a) for a in n.params["axes"]]
-    result = folded(n, list(_pair(n, 0)), axes, lambda a, b: list(_times(n, a, b).parts))
+    result = fold_axes(n, list(_pair(n, 0)), axes, lambda a, b: list(_times(n, a, b).parts))
     return Parts(tuple(result))
 
 
@@ -180,7 +180,7 @@ def fft(n: JaxNode) -> Any:
     """Over the last axes, as many as there are lengths. JAX divides by the length where OpenVINO does."""
     kind = n.params["fft_type"].name
     value: Any = n[0]
-    x = joined(n, Parts(_pair(n, 0))) if isinstance(value, Parts) else value
+    x = join_parts(n, Parts(_pair(n, 0))) if isinstance(value, Parts) else value
     lengths = [int(v) for v in n.params["fft_lengths"]]
     rank = n.rank(x) - isinstance(value, Parts)
     axes, op = list(range(rank - len(lengths), rank)), {"FFT": "DFT", "IFFT": "IDFT"}.get(kind, kind)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.build.bodies import body_of, if_of, kinds_of, loop_of, over_slices, parameters
 from ovjit.errors import ModelError
-from ovjit.readers.bodies import body_of, if_of, kinds_of, loop_of, over_slices, parameters
 from ovjit.readers.jax.multi_tensor import widths
 from ovjit.readers.jax.reader import JaxNode, type_of
 from ovjit.readers.jax.registry import primitive
@@ -27,7 +27,7 @@ def _counts(n: JaxNode, *names: str) -> list[int]:
 def _kept(n: JaxNode, truth: Output, new: Output, old: Output) -> Output:
     """`new` in the rows where a condition holds, whose dimensions are the first ones."""
     shape = n.dims(truth)
-    return n("Select", n.shaped(truth, [*shape, *[1] * (n.rank(new) - len(shape))]), new, old)
+    return n("Select", n.reshape_to(truth, [*shape, *[1] * (n.rank(new) - len(shape))]), new, old)
 
 
 @primitive("while")

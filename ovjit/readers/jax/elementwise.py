@@ -67,7 +67,7 @@ def same(n: JaxNode) -> Any:
 def erfc(n: JaxNode) -> Any:
     """In f32, or in f64. The argument is remembered, as Gelu is written with this function."""
     result = n.convert(special.erfc(n, n.wide(n[0])), n.dtype(n[0]))
-    n.reader.of_erfc[result._node] = n[0]
+    n.reader.of_erfc[result.node] = n[0]
     return result
 
 
@@ -75,7 +75,7 @@ def erfc(n: JaxNode) -> Any:
 def mul(n: JaxNode) -> Any:
     """x / 2 * erfc(-x / sqrt(2)) is Gelu(x)."""
     for half, other in ((n[0], n[1]), (n[1], n[0])):
-        argument = n.reader.of_erfc.get(other._node)
+        argument = n.reader.of_erfc.get(other.node)
         x = None if argument is None else _scaled_by(n, half, 0.5)
         scaled_argument = None if argument is None or x is None else _scaled_by(n, argument, math.sqrt(0.5))
         if x is not None and scaled_argument is not None and _operands(scaled_argument, "Negative") == [x]:
@@ -85,8 +85,8 @@ def mul(n: JaxNode) -> Any:
 
 def _operands(value: Output, name: str) -> list[Output]:
     """The operands of the operation `name` that made a value; none if another one did."""
-    node = value._node
-    return [Output._of(x._node, x._index) for x in node._inputs] if node._op.name == name else []
+    node = value.node
+    return node.input_values() if node.get_type_name() == name else []
 
 
 def _scaled_by(n: JaxNode, value: Output, factor: float) -> Output | None:

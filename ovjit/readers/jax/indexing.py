@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.build.builder import value_range
 from ovjit.errors import UnsupportedError
-from ovjit.readers.build import value_range
 from ovjit.readers.jax.reader import JaxNode, closed_of
 from ovjit.readers.jax.registry import primitive
 from ovjit.readers.jax.shapes import by_elements
@@ -59,7 +59,7 @@ def _coordinates(n: JaxNode, p: Plan) -> tuple[list[Output], Output | None]:
         parts: list[Output] = []
         if d in p.starts:
             entry = p.starts.index(d)
-            start = n.shaped(n("Gather", indices, entry, -1), batch_shape)
+            start = n.reshape_to(n("Gather", indices, entry, -1), batch_shape)
             high = size - p.sizes[d]
             is_inside = (
                 constant_indices is not None
@@ -73,7 +73,7 @@ def _coordinates(n: JaxNode, p: Plan) -> tuple[list[Output], Output | None]:
                 )
                 inside = fits if inside is None else n("LogicalAnd", inside, fits)
                 start = n("Minimum", n("Maximum", start, n.const(0)), n.length(high))
-            parts.append(n.shaped(start, broadcast_shape))
+            parts.append(n.reshape_to(start, broadcast_shape))
         if d in p.batches:
             spot = spots[p.index_batches[p.batches.index(d)]]
             parts.append(_line(n, p.result[spot], spot, rank))
@@ -81,7 +81,7 @@ def _coordinates(n: JaxNode, p: Plan) -> tuple[list[Output], Output | None]:
             spot = p.offsets[window_dims.index(d)]
             parts.append(_line(n, p.sizes[d], spot, rank))
         out.append(n.chain("Add", parts) if parts else n.const(np.zeros([1] * rank, np.int64)))
-    return out, None if inside is None else n.shaped(inside, broadcast_shape)
+    return out, None if inside is None else n.reshape_to(inside, broadcast_shape)
 
 
 def _line(n: JaxNode, size: Any, axis: int, rank: int) -> Output:
@@ -89,7 +89,7 @@ def _line(n: JaxNode, size: Any, axis: int, rank: int) -> Output:
     return n.const(np.arange(size).reshape(shape)) if is_number(size) else n.reshape(n.counted(size), shape)
 
 
-def _stacked(n: JaxNode, coordinates: Sequence[Output], shape: Sequence[Any]) -> Output:
+def _stack_indices(n: JaxNode, coordinates: Sequence[Output], shape: Sequence[Any]) -> Output:
     """Indices of GatherND: [result..., dimensions of the operand]."""
     if all(map(is_number, shape)):
         n.limited(int(np.prod(shape)) * len(coordinates), "indices")
@@ -109,7 +109,7 @@ def gather(n: JaxNode) -> Any:
     values = _taken(n, p)
     coordinates, inside = _coordinates(n, p)
     if values is None:
-        values = n("GatherND", operand, _stacked(n, coordinates, p.result), batch_dims=0)
+        values = n("GatherND", operand, _stack_indices(n, coordinates, p.result), batch_dims=0)
     if inside is None or _mode(n) != "fill_or_drop":
         return values
     fill = n.params["fill_value"]
@@ -133,7 +133,7 @@ def _taken(n: JaxNode, p: Plan) -> Output | None:
     if any(p.sizes[d] != p.operand[d] for d in range(len(p.operand)) if d != axis):
         return None
     index = n.convert(p.indices, "i64")
-    index = n.shaped(index, n.dims(p.indices)[:-1])
+    index = n.reshape_to(index, n.dims(p.indices)[:-1])
     index = n("Minimum", n("Maximum", index, n.const(0)), n.length(p.operand[axis] - 1))
     result = n("Gather", n[0], index, axis)
     # operand dims before the axis, the index tensor's, operand dims behind it
@@ -150,7 +150,7 @@ def _updates(n: JaxNode, updates: Output, coordinates: Sequence[Output], shape: 
         return updates
     if not n.params["unique_indices"]:
         raise UnsupportedError("an update function with indices that may repeat is not supported")
-    old = n("GatherND", n[0], _stacked(n, coordinates, shape), batch_dims=0)
+    old = n("GatherND", n[0], _stack_indices(n, coordinates, shape), batch_dims=0)
     return by_elements(n, body, [old, updates])[0]
 
 
@@ -197,11 +197,11 @@ def scatter(n: JaxNode) -> Any:
     if reduction == "none":
         updates = _updates(n, updates, coordinates, result)
     if inside is None or _mode(n) == "clip":
-        index_tensor = _stacked(n, coordinates, result)
+        index_tensor = _stack_indices(n, coordinates, result)
         return n("ScatterNDUpdate", operand, index_tensor, updates, reduction=reduction, opset=15)
     no_pads = [0] * (len(shape) - 1)
     wider = n("Pad", operand, [0, *no_pads], [1, *no_pads], n.like(operand, 0), pad_mode="constant")
     coordinates[0] = n("Select", inside, coordinates[0], n.length(shape[0]))
-    indices = _stacked(n, coordinates, result)
+    indices = _stack_indices(n, coordinates, result)
     out = n("ScatterNDUpdate", wider, indices, updates, reduction=reduction, opset=15)
     return n.slice(out, 0, 0, -1)

@@ -11,7 +11,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.jax.reader import JaxNode, element_type
 from ovjit.readers.jax.registry import primitive
-from ovjit.readers.jax.shapes import dilated
+from ovjit.readers.jax.shapes import dilate
 from ovjit.readers.numerics import factorization, jacobi
 from ovjit.readers.numerics.convolutions import apply_filters
 from ovjit.readers.numerics.matrices import inverse_of_triangle, lower_factor
@@ -22,16 +22,16 @@ def dot_general(n: JaxNode) -> Any:
     """Sums of products over pairs of dimensions: [batch..., left..., right...]."""
     (left_sum, right_sum), (left_batch, right_batch) = n.params["dimension_numbers"]
     a, b = (
-        _ordered(n, n[0], left_batch, left_sum),
-        _ordered(n, n[1], right_batch, right_sum),
+        _order_axes(n, n[0], left_batch, left_sum),
+        _order_axes(n, n[1], right_batch, right_sum),
     )
-    a, b = _wanted(n, a, b)
+    a, b = _convert(n, a, b)
     result = n("MatMul", a, b, transpose_a=False, transpose_b=True)
-    result = n.shaped(result, n.out_dims())
+    result = n.reshape_to(result, n.out_dims())
     return n.convert(result, n.out().dtype)
 
 
-def _wanted(n: JaxNode, a: Output, b: Output) -> list[Output]:
+def _convert(n: JaxNode, a: Output, b: Output) -> list[Output]:
     """Operands in the type in which their products are summed."""
     dtype = n.params.get("preferred_element_type")
     kind = n.out().dtype if dtype is None else element_type(dtype)
@@ -52,7 +52,7 @@ def ragged_dot_general(n: JaxNode) -> Any:
     )
     if form != ((1,), (1,), (), (), (0,)) or tuple(numbers.rhs_group_dimensions) != (0,) or n.rank(n[2]) != 1:
         raise UnsupportedError("only rows [m, k] by matrices [groups, k, n] are supported")
-    a, b = _wanted(n, n[0], n[1])
+    a, b = _convert(n, n[0], n[1])
     each = n("MatMul", a, b, transpose_a=False, transpose_b=False)
     ends = n("CumSum", n.convert(n[2], "i64"), n.const(0), exclusive=False, reverse=False)
     begins = n("Subtract", ends, n.convert(n[2], "i64"))
@@ -62,20 +62,20 @@ def ragged_dot_general(n: JaxNode) -> Any:
     return n("ReduceSum", n("Select", is_in_group, each, n.like(each, 0)), [0], keep_dims=False)
 
 
-def _ordered(n: JaxNode, x: Output, batch: Any, summed: Any) -> Output:
+def _order_axes(n: JaxNode, x: Output, batch: Any, summed: Any) -> Output:
     """A tensor as [batch, free, summed]; [free, summed] where there is no batch."""
     shape = n.dims(x)
     batch, summed = [int(d) for d in batch], [int(d) for d in summed]
     free = [d for d in range(len(shape)) if d not in batch and d not in summed]
     x = n.transpose(x, [*batch, *free, *summed])
     sizes = [math.prod(shape[d] for d in group) for group in (batch, free, summed)]
-    return n.shaped(x, sizes if batch else sizes[1:])
+    return n.reshape_to(x, sizes if batch else sizes[1:])
 
 
 @primitive("conv_general_dilated")
 def conv_general_dilated(n: JaxNode) -> Any:
     numbers = n.params["dimension_numbers"]
-    x, w = _wanted(n, n.transpose(n[0], list(numbers.lhs_spec)), n.transpose(n[1], list(numbers.rhs_spec)))
+    x, w = _convert(n, n.transpose(n[0], list(numbers.lhs_spec)), n.transpose(n[1], list(numbers.rhs_spec)))
     groups, batches = int(n.params["feature_group_count"]), int(n.params["batch_group_count"])
     if batches != 1:  # each group of batches goes with filters of its own, as a group of channels does
         count, channels, *rest_of = n.dims(x)
@@ -89,7 +89,7 @@ def conv_general_dilated(n: JaxNode) -> Any:
     for axis, step in enumerate(n.params["lhs_dilation"]):
         if step > 1:
             operand_shape = shape if batches == 1 else None
-            x = dilated(n, x, 2 + axis, int(step) - 1, n.like(x, 0), operand_shape)
+            x = dilate(n, x, 2 + axis, int(step) - 1, n.like(x, 0), operand_shape)
             shape[2 + axis] = shape[2 + axis] * int(step) - int(step) + 1
     pads = [(int(a), int(b)) for a, b in n.params["padding"]] or [(0, 0)]
     if any(min(row) < 0 for row in pads):

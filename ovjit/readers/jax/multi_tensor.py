@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.build.builder import Builder
 from ovjit.graph.dtypes import from_numpy
-from ovjit.readers.build import Builder
 from ovjit.records import NamedTuple
 
 
@@ -58,7 +58,7 @@ def flat(values: Iterable[Any]) -> list[Output]:
     return [v for value in values for v in (value.parts if isinstance(value, Parts) else (value,))]
 
 
-def grouped(values: Sequence[Output], variables: Sequence[Any]) -> list[Any]:
+def group_by_variable(values: Sequence[Output], variables: Sequence[Any]) -> list[Any]:
     """Tensors as the values of variables: the inverse of `flat`."""
     out: list[Any] = []
     at = 0
@@ -73,7 +73,7 @@ def grouped(values: Sequence[Output], variables: Sequence[Any]) -> list[Any]:
     return out
 
 
-def joined(n: Builder, value: Parts) -> Output:
+def join_parts(n: Builder, value: Parts) -> Output:
     """The parts as elements of a last dimension."""
     rank = n.rank(value.parts[0])
     return n.concat([n.unsqueeze(part, [rank]) for part in value.parts], rank)

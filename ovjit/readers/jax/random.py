@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.readers.jax.multi_tensor import joined, taken_apart
+from ovjit.readers.jax.multi_tensor import join_parts, taken_apart
 from ovjit.readers.jax.reader import JaxNode
 from ovjit.readers.jax.registry import primitive, primitives
 
@@ -18,7 +18,7 @@ from ovjit.readers.jax.registry import primitive, primitives
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
-def _traced(n: JaxNode, function: Callable[..., Any], values: Sequence[Output], batch: int = 0) -> Output:
+def _trace(n: JaxNode, function: Callable[..., Any], values: Sequence[Output], batch: int = 0) -> Output:
     """The one result of a function of JAX; it is mapped over the first `batch` dimensions of all values."""
     import jax
 
@@ -37,21 +37,21 @@ def _generator(n: JaxNode, is_input: bool = True) -> Any:
 def _keys(n: JaxNode) -> tuple[Output, int]:
     """The keys as words in a last dimension, and how many dimensions they have."""
     value: Any = n[0]
-    return joined(n, value), len(n.eqn.invars[0].aval.shape)
+    return join_parts(n, value), len(n.eqn.invars[0].aval.shape)
 
 
 @primitive("random_split")
 def random_split(n: JaxNode) -> Any:
     split, shape = _generator(n).split, tuple(int(d) for d in n.params["shape"])
     words, batch = _keys(n)
-    return taken_apart(n, _traced(n, lambda key: split(key, shape), [words], batch))
+    return taken_apart(n, _trace(n, lambda key: split(key, shape), [words], batch))
 
 
 @primitive("random_fold_in")
 def random_fold_in(n: JaxNode) -> Any:
     words, batch = _keys(n)
     data = n.spread(n[1], n.out_dims())
-    return taken_apart(n, _traced(n, _generator(n).fold_in, [words, data], batch))
+    return taken_apart(n, _trace(n, _generator(n).fold_in, [words, data], batch))
 
 
 @primitive("random_bits")
@@ -59,7 +59,7 @@ def random_bits(n: JaxNode) -> Any:
     bits, width = _generator(n).random_bits, int(n.params["bit_width"])
     shape = tuple(int(d) for d in n.params["shape"])
     words, batch = _keys(n)
-    return _traced(n, lambda key: bits(key, width, shape), [words], batch)
+    return _trace(n, lambda key: bits(key, width, shape), [words], batch)
 
 
 @primitive("iota_2x32_shape")
@@ -93,5 +93,5 @@ def threefry2x32(n: JaxNode) -> Any:
 primitives({
     "random_wrap": lambda n: taken_apart(n, n[0]),
     "random_unwrap": lambda n: _keys(n)[0],
-    "random_seed": lambda n: taken_apart(n, _traced(n, _generator(n, False).seed, [n[0]], n.rank(n[0]))),
+    "random_seed": lambda n: taken_apart(n, _trace(n, _generator(n, False).seed, [n[0]], n.rank(n[0]))),
 })  # fmt: skip

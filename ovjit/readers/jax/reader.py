@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
+from ovjit.build import make_model, make_parameter, name_of, names_of, set_names
+from ovjit.build.builder import Builder, Draft
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim
-from ovjit.readers.build import Builder, Draft
 from ovjit.readers.jax.choices import check_params
 from ovjit.readers.jax.decoder import is_jaxpr
 from ovjit.readers.jax.multi_tensor import (
@@ -23,8 +24,8 @@ from ovjit.readers.jax.multi_tensor import (
     Parts,
     constant,
     flat,
-    grouped,
-    joined,
+    group_by_variable,
+    join_parts,
     part_type,
     taken_apart,
     widths,
@@ -58,7 +59,7 @@ def closed_of(value: Any) -> Any:
     return Closed(value, ()) if is_open and not value.constvars else None
 
 
-def needed(jaxpr: Any) -> list[tuple[int, Any]]:
+def needed_equations(jaxpr: Any) -> list[tuple[int, Any]]:
     """The equations whose results are used, with their places."""
     used, equations_used = {var for var in jaxpr.outvars if not hasattr(var, "val")}, []
     for i, eqn in reversed([*enumerate(jaxpr.eqns)]):
@@ -89,22 +90,21 @@ def read_jaxpr(closed: Any, converters: Mapping[str, Rule] | None = None) -> Mod
         name = f"jaxpr_invar_{i}"
         kind = type_of(var.aval)
         width = () if part_type(var.aval) is None else tuple(widths([var]))
-        parameters.append(Parameter._of(kind.dtype, (*(kind.shape or ()), *width), name))
-        parameters[-1]._tensors[0]._names = {name}
-        value = Output._of(parameters[-1], 0)
+        parameters.append(make_parameter(kind.dtype, (*(kind.shape or ()), *width), name, {name}))
+        value = parameters[-1].output(0)
         values.append(taken_apart(n, value) if width else value)
     results = []
     for i, result in enumerate(reader.run(closed, values, "")):
-        value = joined(n, result) if isinstance(result, Parts) else result
-        if not value._tensor._names:
-            value._tensor._names = {f"jaxpr_outvar_{i}"}
-        results.append(Result._of(value))
-    return Model._from_parts(results, parameters, (), "")
+        value = join_parts(n, result) if isinstance(result, Parts) else result
+        if not names_of(value):
+            set_names(value, {f"jaxpr_outvar_{i}"})
+        results.append(value)
+    return make_model(results, parameters, "")
 
 
 def equations(jaxpr: Any) -> Iterator[Any]:
     """The equations of a jaxpr and of those inside it; not those that are only read in place."""
-    for _, eqn in needed(jaxpr):
+    for _, eqn in needed_equations(jaxpr):
         inner = inlined_of(eqn)
         if inner is not None:
             yield from equations(inner.jaxpr)
@@ -237,7 +237,7 @@ class JaxNode(Builder):
             return value
         return self("Broadcast", value, self.lengths(shape), mode="numpy")
 
-    def shaped(self, value: Output, shape: Sequence[Any]) -> Output:
+    def reshape_to(self, value: Output, shape: Sequence[Any]) -> Output:
         """A tensor in another shape; itself if it has that one."""
         if self._has_dims(value, shape):
             return value
@@ -250,7 +250,7 @@ class JaxNode(Builder):
 
     def run(self, closed: Any, values: Sequence[Output]) -> list[Output]:
         """The outputs of a jaxpr for values of its inputs; parts are values of their own."""
-        grouped_values = grouped(values, closed.jaxpr.invars)
+        grouped_values = group_by_variable(values, closed.jaxpr.invars)
         return flat(self.reader.run(closed, grouped_values, f"{self.base}/"))
 
     def body(self, name: str = "jaxpr") -> Any:
@@ -287,7 +287,7 @@ class Reader(Draft):
                 value_by_var[var] = n.const(self._array(value), element_type(var.aval.dtype))
             else:
                 value_by_var[var] = constant(n, value, var.aval)
-        for i, eqn in needed(jaxpr):
+        for i, eqn in needed_equations(jaxpr):
             inputs = [self._value(n, var, value_by_var) for var in eqn.invars]
             outputs = self._equation(eqn, inputs, f"{prefix}{eqn.primitive.name}_{i}", sizes)
             for var, value in zip(eqn.outvars, outputs, strict=False):
@@ -333,8 +333,8 @@ class Reader(Draft):
                 raise
             raise UnsupportedError(f"While converting the primitive {name}: {error}") from error
         for value in flat(outputs):
-            if not isinstance(value._node, Parameter) and not value._node._friendly_name:
-                value._node._friendly_name = base
+            if not isinstance(value.node, Parameter) and not name_of(value.node):
+                value.node.set_friendly_name(base)
         return outputs
 
     def _of_parts(self, rule: Rule, eqn: Any, inputs: Sequence[Any], base: str, sizes: Sizes) -> list[Any]:
@@ -343,7 +343,7 @@ class Reader(Draft):
         if name in BY_OPERAND:
             counts = [len(v.parts) if isinstance(v, Parts) else 1 for v in inputs]
             node = JaxNode(self, eqn, flat(inputs), base, sizes, _counted(eqn.params, counts))
-            return grouped(_as_list(rule(node)), eqn.outvars)
+            return group_by_variable(_as_list(rule(node)), eqn.outvars)
         if name in BY_PART:
             count = max([*widths(eqn.invars), *widths(eqn.outvars)])
             each = []

@@ -33,14 +33,14 @@ def broadcast_in_dim(n: JaxNode) -> Any:
     between = [1] * len(shape)
     for axis, d in zip(axes, dims, strict=True):
         between[axis] = d
-    return n.spread(n.shaped(n[0], between), shape)
+    return n.spread(n.reshape_to(n[0], between), shape)
 
 
 @primitive("reshape", "squeeze", "expand_dims")
 def reshape(n: JaxNode) -> Any:
     order = n.params.get("dimensions") if n.op_type == "reshape" else None
     x = n[0] if order is None else n.transpose(n[0], [int(d) for d in order])
-    return n.shaped(x, n.out_dims())
+    return n.reshape_to(x, n.out_dims())
 
 
 @primitive("rev")
@@ -86,7 +86,7 @@ def pad(n: JaxNode) -> Any:
     rows, shape = [tuple(plain_dims(row)) for row in n.params["padding_config"]], list(n.dims(n[0]))
     for axis, (_, _, between) in enumerate(rows):
         if between:
-            x = dilated(n, x, axis, int(between), fill, shape)
+            x = dilate(n, x, axis, int(between), fill, shape)
             shape[axis] = _apart(shape[axis], between)
     low, high = [row[0] for row in rows], [row[1] for row in rows]
     if all(is_number(d) and not d for d in (*low, *high)):
@@ -99,7 +99,7 @@ def _apart(length: Any, between: int) -> Any:
     return length if is_number(length) and length < 2 else length * (between + 1) - between
 
 
-def dilated(
+def dilate(
     n: JaxNode, x: Output, axis: int, between: int, fill: Output, operand_shape: Sequence[Any] | None = None
 ) -> Output:
     """Inserts `between` elements of `fill` between those of an axis. `operand_shape` is needed for a tensor
@@ -108,11 +108,11 @@ def dilated(
     if not between or shape[axis] < 2:
         return x
     rank = len(shape)
-    spaced = n.shaped(x, [*shape[: axis + 1], 1, *shape[axis + 1 :]])
+    spaced = n.reshape_to(x, [*shape[: axis + 1], 1, *shape[axis + 1 :]])
     pad_end = [0] * (rank + 1)
     pad_end[axis + 1] = between
     filled = n("Pad", spaced, [0] * (rank + 1), pad_end, fill, pad_mode="constant")
-    merged = n.shaped(filled, [*shape[:axis], shape[axis] * (between + 1), *shape[axis + 1 :]])
+    merged = n.reshape_to(filled, [*shape[:axis], shape[axis] * (between + 1), *shape[axis + 1 :]])
     return n.slice(merged, axis, 0, -between)
 
 
@@ -123,7 +123,7 @@ def reduction(n: JaxNode) -> Any:
         return n[0]
     if n.op_type in ("reduce_and", "reduce_or") and not n.is_bool(n[0]):
         op = "BitwiseAnd" if n.op_type == "reduce_and" else "BitwiseOr"
-        return folded(n, [n[0]], axes, lambda a, b: [n(op, a[0], b[0])])[0]
+        return fold_axes(n, [n[0]], axes, lambda a, b: [n(op, a[0], b[0])])[0]
     if n.is_bool(n[0]) and n.op_type in ("reduce_max", "reduce_min"):
         op = "ReduceLogicalOr" if n.op_type == "reduce_max" else "ReduceLogicalAnd"
         return n(op, n[0], axes, keep_dims=False)
@@ -193,7 +193,7 @@ def reduce_by_function(n: JaxNode) -> Any:
     each reduction begins with."""
     if n.op_type == "reduce_xor":
         op = "LogicalXor" if n.is_bool(n[0]) else "BitwiseXor"
-        return folded(
+        return fold_axes(
             n, list(n.inputs), [int(a) for a in n.params["axes"]], lambda a, b: [n(op, a[0], b[0])]
         )[0]
     count, body = len(n) // 2, n.body()
@@ -201,12 +201,12 @@ def reduce_by_function(n: JaxNode) -> Any:
     def join(a: list[Output], b: list[Output]) -> list[Output]:
         return by_elements(n, body, [*a, *b])
 
-    result = folded(n, n.inputs[:count], [int(a) for a in n.params["dimensions"]], join)
+    result = fold_axes(n, n.inputs[:count], [int(a) for a in n.params["dimensions"]], join)
     starts = [n.spread(v, n.dims(x)) for v, x in zip(n.inputs[count:], result, strict=True)]
     return join(starts, result)
 
 
-def folded(
+def fold_axes(
     n: JaxNode, values: Sequence[Output], axes: Sequence[int], join: Callable[[Any, Any], list[Output]]
 ) -> list[Output]:
     """Tensors joined along axes."""
@@ -276,15 +276,15 @@ def dynamic_update_slice(n: JaxNode) -> Any:
     x, update, starts = n[0], n[1], n.inputs[2:]
     shape, sizes = n.dims(x), n.dims(update)
     rows = [(a, places(n, starts[a], sizes[a], shape[a])) for a in range(len(shape)) if sizes[a] != shape[a]]
-    return _updated(n, x, update, rows)
+    return _update(n, x, update, rows)
 
 
-def _updated(n: JaxNode, x: Output, update: Output, rows: list[tuple[int, Output]]) -> Output:
+def _update(n: JaxNode, x: Output, update: Output, rows: list[tuple[int, Output]]) -> Output:
     """Along each axis of `rows`, the elements at its places are replaced."""
     if not rows:
         return n.same(update)
     axis, index = rows[0]
-    part = update if len(rows) == 1 else _updated(n, n("Gather", x, index, axis), update, rows[1:])
+    part = update if len(rows) == 1 else _update(n, n("Gather", x, index, axis), update, rows[1:])
     return n("ScatterUpdate", x, index, part, axis)
 
 
@@ -294,7 +294,7 @@ def places(n: JaxNode, start: Output, size: Any, dim: Any) -> Output:
     clamped = n("Minimum", n("Maximum", start, n.const(0)), n.length(dim - size))
     if is_number(size):
         n.limited(size, "a slice")
-    return n("Add", n.shaped(clamped, [1]), n.counted(size))
+    return n("Add", n.reshape_to(clamped, [1]), n.counted(size))
 
 
 #: Operators that are one expression.

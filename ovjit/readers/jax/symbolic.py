@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.build.builder import Builder
 from ovjit.errors import UnsupportedError
-from ovjit.readers.build import Builder
 
 #: Operators and functions in the text of a dimension, and the operations that compute them.
 _OPERATORS = {ast.Add: "Add", ast.Sub: "Subtract", ast.Mult: "Multiply", ast.Pow: "Power"}
@@ -50,21 +50,21 @@ class Sizes:
             return n.const(np.array([int(dim)], np.int64))
         text = str(dim)
         if text not in self._made:
-            self._made[text] = self._computed(n, ast.parse(text.replace("^", "**"), mode="eval").body)
+            self._made[text] = self._compute(n, ast.parse(text.replace("^", "**"), mode="eval").body)
         return self._made[text]
 
-    def _computed(self, n: Builder, part: ast.expr) -> Output:
+    def _compute(self, n: Builder, part: ast.expr) -> Output:
         if isinstance(part, ast.Constant) and isinstance(part.value, int):
             return n.const(np.array([part.value], np.int64))
         if isinstance(part, ast.Name):
             return self._variable(n, part.id)
         if isinstance(part, ast.UnaryOp) and isinstance(part.op, ast.USub):
-            return n("Negative", self._computed(n, part.operand))
+            return n("Negative", self._compute(n, part.operand))
         if isinstance(part, ast.BinOp) and type(part.op) in _OPERATORS:
-            pair = [self._computed(n, each) for each in (part.left, part.right)]
+            pair = [self._compute(n, each) for each in (part.left, part.right)]
             return n(_OPERATORS[type(part.op)], *pair)
         if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id in _FUNCTIONS:
-            name, pair = _FUNCTIONS[part.func.id], [self._computed(n, each) for each in part.args]
+            name, pair = _FUNCTIONS[part.func.id], [self._compute(n, each) for each in part.args]
             return n(name, *pair, **({"m_pythondiv": True} if name == "Divide" else {}))
         raise UnsupportedError(f"the symbolic dimension {ast.unparse(part)} is not supported")
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ovjit.api.model.node import Output
-from ovjit.readers.build import value_range
+from ovjit.build.builder import value_range
 from ovjit.readers.jax.reader import JaxNode
 from ovjit.readers.jax.registry import primitive
-from ovjit.readers.jax.shapes import by_elements, dilated
+from ovjit.readers.jax.shapes import by_elements, dilate
 
 #: A window that is reduced by a function has so many elements at most.
 _MOST = 256
@@ -38,7 +38,7 @@ def reduce_window(n: JaxNode) -> Any:
     others = [a for a in range(len(shape)) if a not in over]
     order = [*others, *over]
     x = n.transpose(n[0], order)
-    x = n.shaped(x, [math.prod(shape[a] for a in others), 1, *(shape[a] for a in over)])
+    x = n.reshape_to(x, [math.prod(shape[a] for a in others), 1, *(shape[a] for a in over)])
     options: dict[str, Any] = {
         "strides": [strides[a] for a in over], "kernel": [sizes[a] for a in over],
         "pads_begin": [pads[a][0] for a in over], "pads_end": [pads[a][1] for a in over],
@@ -53,7 +53,7 @@ def reduce_window(n: JaxNode) -> Any:
         result = n("MaxPool", n("Negative", x) if least else x, opset=14, **options)
         result = n("Negative", result) if least else result
     out = n.out_dims()
-    result = n.shaped(result, [out[a] for a in order])
+    result = n.reshape_to(result, [out[a] for a in order])
     return n.transpose(result, [order.index(a) for a in range(len(order))])
 
 
@@ -90,7 +90,7 @@ def select_and_scatter_add(n: JaxNode) -> Any:
     op, start = _SELECTED[n.params["select_prim"].name](n.dtype(x))
     shape = n.out_dims()
     count = math.prod(shape)
-    numbers = n.shaped(n.counted(count), shape)
+    numbers = n.reshape_to(n.counted(count), shape)
     none = n.convert(n.length(count), "i64")
 
     def join(a: Sequence[Output], b: Sequence[Output]) -> list[Output]:
@@ -101,7 +101,7 @@ def select_and_scatter_add(n: JaxNode) -> Any:
     zeros = n.broadcast(n.like(source, 0), n.concat([n.reshape(n("Add", none, n.const(1)), [1])], 0))
     flat_places, updates = (n.reshape(v, [-1]) for v in (positions, source))
     result = n("ScatterElementsUpdate", zeros, flat_places, updates, 0, reduction="sum", opset=12)
-    return n.shaped(n.slice(result, 0, 0, -1), shape)
+    return n.reshape_to(n.slice(result, 0, 0, -1), shape)
 
 
 #: Whether the first of two elements is kept, and what comes before all elements.
@@ -155,7 +155,7 @@ def _pad(n: JaxNode, x: Output, fill: Output, base_dilation: Sequence[Any], dims
     """A tensor with the base dilation and the padding of windows."""
     shape = list(dims)
     for axis, step in enumerate(map(int, base_dilation)):
-        x = dilated(n, x, axis, step - 1, fill, shape)
+        x = dilate(n, x, axis, step - 1, fill, shape)
         if step > 1:
             shape[axis] = (shape[axis] - 1) * step + 1
     low, high = ([int(row[i]) for row in n.params["padding"]] for i in range(2))

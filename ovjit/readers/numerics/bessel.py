@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from ovjit.api.model.node import Output
-from ovjit.readers.build import Builder
+from ovjit.build.builder import Builder
 from ovjit.readers.numerics.special import polynomial
 
 #: Where expansions begin, of J and Y, and of K: its series lose exp(2 x) of their digits.

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.build.builder import Builder
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
-from ovjit.readers.build import Builder
 from ovjit.records import NamedTuple
 
 

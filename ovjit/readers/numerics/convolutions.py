@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.api.model.node import Output
-from ovjit.readers.build import Builder
+from ovjit.build.builder import Builder
 
 
 def apply_filters(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ovjit.api.model.boundary import Result
-from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
+from ovjit.build import make_model
+from ovjit.build.bodies import loop_of, parameters
+from ovjit.build.builder import Builder
 from ovjit.graph.op import TensorType
-from ovjit.readers.bodies import loop_of, parameters
-from ovjit.readers.build import Builder
 
 #: A step of a known number is written out up to this number.
 MOST_WRITTEN_OUT = 4
@@ -36,7 +35,7 @@ def repeat_steps(
     count = len(state)
     result = step(values[0], values[1 : count + 1], values[count + 1 :])
     results = result if ends else [*result, n.const(True, "boolean")]
-    body = Model._from_parts([Result._of(v) for v in results], inner)
+    body = make_model(results, inner)
     most = n.const(number) if isinstance(number, int) else number
     name = n.reader.name(n.base, "Loop")
     return loop_of(body, most, n.const(True, "boolean"), state, others, name)

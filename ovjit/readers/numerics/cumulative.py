@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.readers.bodies import over_slices
-from ovjit.readers.build import Builder
+from ovjit.build.bodies import over_slices
+from ovjit.build.builder import Builder
 from ovjit.readers.numerics.counted_loops import repeat_steps
 
 #: Joins two tensors element by element. It is associative, and makes its nodes from these two alone.

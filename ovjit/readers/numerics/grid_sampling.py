@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from ovjit.api.model.node import Output
-from ovjit.readers.build import Builder
+from ovjit.build.builder import Builder
 
 
 def sample(n: Builder, x: Output, grid: Output, nearest: bool, padding: str, align_corners: bool) -> Output:

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable, Sequence
 
 from ovjit.api.model.node import Output
-from ovjit.readers.build import Builder
+from ovjit.build.builder import Builder
 from ovjit.readers.numerics.counted_loops import repeat_steps
 from ovjit.readers.numerics.factorization import apply_reflections, reflect
 

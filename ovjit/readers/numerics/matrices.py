@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.readers.build import Builder
+from ovjit.build.builder import Builder
 from ovjit.readers.numerics.factorization import cholesky, stack_matrices, unstack
 
 

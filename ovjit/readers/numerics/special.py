@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ovjit.api.model.node import Output
-from ovjit.readers.build import Builder
+from ovjit.build.builder import Builder
 
 #: Expansions of the gamma function begin at this distance from the argument.
 SHIFT = 8

@@ -17,7 +17,7 @@ ALPHAS = {"affine": 1.0, "leakyrelu": 0.01, "thresholdedrelu": 1.0, "scaledtanh"
 BETAS = {"affine": 0.0, "scaledtanh": 1.0, "hardsigmoid": 0.5}
 
 
-def scaled(op: str) -> Callable[[OnnxNode, Output, float, float], Output]:
+def rescale(op: str) -> Callable[[OnnxNode, Output, float, float], Output]:
     """alpha * op(beta * x)"""
     return lambda n, x, a, b: n("Multiply", n(op, n("Multiply", x, n.like(x, b))), n.like(x, a))
 
@@ -27,7 +27,7 @@ _OF_PARAMETERS: dict[str, Callable[[OnnxNode, Output, float, float], Output]] = 
     "elu": lambda n, x, a, b: n("Elu", x, alpha=a),
     "hardsigmoid": lambda n, x, a, b: n("HardSigmoid", x, n.like(x, a), n.like(x, b)),
     "leakyrelu": lambda n, x, a, b: n("PRelu", x, n.like(x, [a] if n.shape(x) != () else a)),
-    "scaledtanh": scaled("Tanh"),
+    "scaledtanh": rescale("Tanh"),
     "thresholdedrelu": lambda n, x, a, b: n("Select", n("Greater", x, n.like(x, a)), x, n.like(x, 0)),
 }
 

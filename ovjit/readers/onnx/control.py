@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
+from ovjit.build import make_model, make_parameter, tensor_type
+from ovjit.build.bodies import if_of, iterator_of, kinds_of, loop_of, over_slices, settled, slices
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
-from ovjit.readers.bodies import if_of, iterator_of, kinds_of, loop_of, over_slices, settled, slices
 from ovjit.readers.onnx import tensors as tensor_types
 from ovjit.readers.onnx.node import LoopSequence, OnnxNode, TensorList, reads
 from ovjit.readers.onnx.registry import onnx_op
-from ovjit.readers.onnx.repeats import repeated
+from ovjit.readers.onnx.repeats import repeat_appended
 from ovjit.readers.onnx.rows import (
     element_type,
     is_sequence,
@@ -67,7 +68,7 @@ def if_(n: OnnxNode) -> Any:
         for values, (_, inner), branch in zip(results, read, branches, strict=True)
     ]
     captures = [[source for _, source in inner.captured] for _, inner in read]
-    if not models[0]._results:  # branches return optionals that are empty, or sequences of nothing
+    if not models[0].get_results():  # branches return optionals that are empty, or sequences of nothing
         return [rebuild(iter(())) for _, _, rebuild in joined]
     outputs = iter(if_of(condition, captures, models, n.reader.name(n.base, "If")))
     return [rebuild(outputs) for _, _, rebuild in joined]
@@ -75,14 +76,11 @@ def if_(n: OnnxNode) -> Any:
 
 def _body(results: Sequence[Output], inner: Any, name: str, parameters: Sequence[Parameter] = ()) -> Model:
     """The Model of a body; captured values are its last parameters."""
-    result = [Result._of(value) for value in results]
-    return Model._from_parts(result, [*parameters, *(p for p, _ in inner.captured)], (), name)
+    return make_model(results, [*parameters, *(p for p, _ in inner.captured)], name)
 
 
 def _parameter(name: str, kind: TensorType) -> Parameter:
-    parameter = Parameter._of(kind.dtype, kind.shape, name)
-    parameter._tensors[0]._names = {name}
-    return parameter
+    return make_parameter(kind.dtype, kind.shape, name, {name})
 
 
 def _settle(names: Sequence[str], kinds: list[TensorType], read: Any) -> tuple[Any, ...]:
@@ -147,11 +145,11 @@ def _by_rows(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[An
 
 def _try_body(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Any]) -> list[Any]:
     """State after one iteration; the first state if the body cannot be read with empty sequences."""
-    kinds = {names[2 + i]: v._tensor._type for i, v in enumerate(carried) if isinstance(v, Output)}
-    arguments: dict[str, Any] = {name: Output._of(_parameter(name, kind), 0) for name, kind in kinds.items()}
+    kinds = {names[2 + i]: tensor_type(v) for i, v in enumerate(carried) if isinstance(v, Output)}
+    arguments: dict[str, Any] = {name: _parameter(name, kind).output(0) for name, kind in kinds.items()}
     arguments |= {names[2 + i]: v for i, v in enumerate(carried) if not isinstance(v, Output)}
     scalars = zip(names, ("i64", "boolean"), strict=False)
-    arguments |= {name: Output._of(_parameter(name, TensorType(kind, ())), 0) for name, kind in scalars}
+    arguments |= {name: _parameter(name, TensorType(kind, ())).output(0) for name, kind in scalars}
     try:
         return n.reader.subgraph(graph, n.scope, arguments, captures=True)[0][1 : 1 + len(carried)]
     except (ModelError, UnsupportedError):
@@ -185,7 +183,7 @@ def _add_loop(
     kinds = kinds_of(carried)
 
     def read(parameters: list[Parameter]) -> tuple[list[Any], Any]:
-        outputs = [Output._of(p, 0) for p in (counter, again, *parameters)]
+        outputs = [p.output(0) for p in (counter, again, *parameters)]
         inputs_given: dict[str, Any] = dict(zip(names, outputs, strict=True))
         inputs_given |= {names[2 + i]: of_rows(outputs[2 + i]) for i in sequences}
         values, inner = n.reader.subgraph(graph, n.scope, inputs_given, captures=True)
@@ -207,7 +205,7 @@ def _add_loop(
     return _loop(n, results, inner, [counter, again, *parameters], loop_inputs, graph.name)
 
 
-def circulated(
+def loop_while(
     n: OnnxNode,
     once: Callable[[dict[str, Output], Output, Scope], tuple[dict[str, Output], Output]],
     trips: Output,
@@ -228,8 +226,8 @@ def circulated(
         trip = _parameter("trip", TensorType("i64", ()))
         again = _parameter("go", TensorType("boolean", ()))
         parameters = [_parameter(name, kind) for name, kind in zip(names, kinds, strict=True)]
-        inputs_given = {name: Output._of(p, 0) for name, p in zip(names, parameters, strict=True)}
-        result, more = once(inputs_given, Output._of(trip, 0), scope)
+        inputs_given = {name: p.output(0) for name, p in zip(names, parameters, strict=True)}
+        result, more = once(inputs_given, trip.output(0), scope)
         return [result[name] for name in names], (scope, [trip, again, *parameters], result, more)
 
     kinds = kinds_of(state.values())
@@ -260,7 +258,7 @@ def _loop(
     return loop_of(model, trips, go_on, state, captured, n.reader.name(n.base, "Loop"), leading=2)
 
 
-def stepped(
+def loop_over(
     n: OnnxNode,
     once: Callable[[Output, dict[str, Output]], tuple[Output, Output]],
     state: Output,
@@ -339,7 +337,7 @@ def _collect(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
         sizes = (n.shape(rows[i]) or ())[1:]
         if axis is None:
             continue
-        picked = repeated(n, inputs, graph, added[i], axis)
+        picked = repeat_appended(n, inputs, graph, added[i], axis)
         if picked is not None:
             joined[i] = {axis: picked}
         elif [k for k, size in enumerate(sizes) if isinstance(size, Interval)] == [axis]:
@@ -409,7 +407,7 @@ def _written_out(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequenc
     number = int(trips.reshape(())) if go_on is None or bool(go_on.reshape(())) else 0
     if number > MAX_TRIPS:
         raise UnsupportedError(f"a loop over sequences has {number} iterations; the maximum is {MAX_TRIPS}")
-    with n.reader.expansion.unrolled(number, graph):
+    with n.reader.expansion.count_unrolling(number, graph):
         return _iterations(n, graph, names, carried, number)
 
 
@@ -484,9 +482,9 @@ def _scan(
     kinds = kinds_of(values[:states])
 
     def read(parameters: list[Parameter]) -> tuple[list[Any], Any]:
-        inputs_given = {k: Output._of(p, 0) for k, p in zip(names, parameters, strict=False)}
+        inputs_given = {k: p.output(0) for k, p in zip(names, parameters, strict=False)}
         for i, part in enumerate(parts):
-            inputs_given[names[states + i]] = n.squeeze(Output._of(part, 0), [axes[i]])
+            inputs_given[names[states + i]] = n.squeeze(part.output(0), [axes[i]])
         return n.reader.subgraph(graph, n.scope, inputs_given, captures=True)
 
     parameters, result, inner = _settle(names[:states], kinds, read)

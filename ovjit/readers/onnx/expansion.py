@@ -118,7 +118,7 @@ class Expansion:
             )
 
     @contextlib.contextmanager
-    def unrolled(self, trips: int, graph: Any) -> Iterator[None]:
+    def count_unrolling(self, trips: int, graph: Any) -> Iterator[None]:
         """A body is read so many times inside. Raises UnsupportedError where it has too many nodes then, the
         loops around it counted."""
         nodes = trips * (self.of(graph) + 1)

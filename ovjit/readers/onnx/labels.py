@@ -34,7 +34,7 @@ def first(names: Iterable[str]) -> str:
     return next((name for name in names if name), "")
 
 
-def resolved(proto: Any, attributes: Mapping[str, Any]) -> Any:
+def resolve_references(proto: Any, attributes: Mapping[str, Any]) -> Any:
     """The node with the attributes that its function's references stand for."""
     if not any(attribute.ref_attr_name for attribute in proto.attribute):
         return proto

@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.readers.onnx.activations import activation, scaled
+from ovjit.readers.onnx.activations import activation, rescale
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import Rule, onnx_op, onnx_ops
 
@@ -234,6 +234,6 @@ onnx_ops({
     "Where": lambda n: n("Select", n[0], n[1], n[2]),
     "Scale": lambda n: n("Multiply", n[0], n.like(n[0], n.attr("scale", 1.0))),
     "MatMul": lambda n: n("MatMul", n[0], n[1]),
-    "ParametricSoftplus": lambda n: scaled("SoftPlus")(n, n[0], n.attr("alpha", 1.0), n.attr("beta", 1.0)),
+    "ParametricSoftplus": lambda n: rescale("SoftPlus")(n, n[0], n.attr("alpha", 1.0), n.attr("beta", 1.0)),
     "Einsum-12": lambda n: n("Einsum", *n.tensors(), equation=n.required("equation").replace(" ", "")),
 })  # fmt: skip

@@ -215,7 +215,7 @@ def average(n: OnnxNode, x: Output, window: Window, exclude_pad: bool, ceil: boo
     return n("AvgPool", x, **attrs, exclude_pad=exclude_pad, rounding_type=rounding, opset=opset)
 
 
-def ceiled(n: OnnxNode, x: Output, window: Window) -> Output:
+def pad_to_ceiling(n: OnnxNode, x: Output, window: Window) -> Output:
     """x with zeros behind, as many as the last window reaches over the end if that window begins inside."""
     more = []
     for i, stride in enumerate(window.strides):
@@ -240,7 +240,7 @@ def lp_pool(n: OnnxNode) -> Any:
     x, p = n[0], n.attr("p", 2)
     window = Window(n, None, spatial_rank(n, x))
     if n.attr("ceil_mode", 0) and window.auto_pad == "explicit":
-        x = ceiled(n, x, window)
+        x = pad_to_ceiling(n, x, window)
     powers = n("Power", n("Abs", x), n.like(x, p))
     mean = average(n, powers, window, exclude_pad=False)
     total = n("Multiply", mean, n.like(x, math.prod(window.kernel)))
@@ -470,9 +470,9 @@ def dropout(n: OnnxNode) -> Any:
     if n.version >= 12 and n.has(2):
         training, ratio = n.value(n[2]), n.value(n.optional(1))
         if (training is None or training.any()) and (ratio is None or ratio.any() or not n.has(1)):
-            from ovjit.readers.onnx.random import dropped
+            from ovjit.readers.onnx.random import drop_out
 
-            return dropped(n, n[0], n[1] if n.has(1) else n.const(0.5), n[2])
+            return drop_out(n, n[0], n[1] if n.has(1) else n.const(0.5), n[2])
     if not n.wants(1):
         return [n[0]]
     kind = "boolean" if n.version >= 10 else n.dtype(n[0])

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ovjit.api.model.node import Output
+from ovjit.build.builder import NodeBuilder
 from ovjit.errors import ModelError
 from ovjit.graph.shapes import Dim, is_static
-from ovjit.readers.build import NodeBuilder
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.registry import Schema
 
@@ -162,7 +162,7 @@ class OnnxNode(NodeBuilder):
 
     def without_biases(self, value: Output) -> Output:
         """The value, its node named as OpenVINO names a layer to which biases are added."""
-        value._node._friendly_name = f"{self.scope.prefix}{self.base}/WithoutBiases"
+        value.node.set_friendly_name(f"{self.scope.prefix}{self.base}/WithoutBiases")
         return value
 
 

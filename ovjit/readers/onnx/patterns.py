@@ -58,7 +58,7 @@ def table_of(pattern: str, anywhere: bool = False) -> Table:
     """
     steps = _Steps()
     end = steps.add()
-    return _determinize(steps, _Parser(pattern, steps).parsed(end), end, anywhere)
+    return _determinize(steps, _Parser(pattern, steps).parse(end), end, anywhere)
 
 
 class _Steps:
@@ -170,7 +170,7 @@ class _Flags(NamedTuple):
     lines: bool = False  # m
     any: bool = False  # s: . takes the end of a line too
 
-    def cased(self, ranges: _Ranges, negative: bool = False) -> _Ranges:
+    def letters_in_case(self, ranges: _Ranges, negative: bool = False) -> _Ranges:
         """These letters, or all but these, where both cases may be one."""
         ranges = _either_case(ranges) if self.either_case else ranges
         return _others(ranges) if negative else ranges
@@ -181,7 +181,7 @@ class _Parser:
         self.text, self.at, self.steps = text, 0, steps
         self.depth = self.built = 0
 
-    def parsed(self, end: int) -> int:
+    def parse(self, end: int) -> int:
         """The first step of the whole expression, `end` behind it."""
         node, _ = self._either(_Flags())
         if self.at < len(self.text):
@@ -215,10 +215,10 @@ class _Parser:
                 parts = []
                 continue
             node, flags = self._one(flags)
-            parts.append(self._repeated(node))
+            parts.append(self._parse_repetition(node))
         return _Node("either", (*ways, _Node("then", tuple(parts)))), flags
 
-    def _repeated(self, node: _Node) -> _Node:
+    def _parse_repetition(self, node: _Node) -> _Node:
         plain = True
         while self.at < len(self.text):
             start = self.at
@@ -262,7 +262,7 @@ class _Parser:
         if mark in "*+?":
             raise self._wrong("nothing to repeat")
         if mark != "\\":
-            return _Node("letters", (flags.cased(((ord(mark), ord(mark)),)),)), flags
+            return _Node("letters", (flags.letters_in_case(((ord(mark), ord(mark)),)),)), flags
         what = self._next()
         if what in "AzbB":
             name = {"A": "begin", "z": "end", "b": "border", "B": "no border"}[what]
@@ -274,7 +274,7 @@ class _Parser:
             quoted = "".join(f"\\{c}" if c.isascii() and not c.isalnum() else c for c in quoted)
             self.text = self.text[: self.at] + quoted + following_text
             return self._one(flags) if quoted else (_Node("then", ()), flags)
-        return _Node("letters", (self._escaped(what, flags),)), flags
+        return _Node("letters", (self._parse_escape(what, flags),)), flags
 
     def _group(self, flags: _Flags) -> tuple[_Node, _Flags]:
         inner = flags
@@ -316,20 +316,20 @@ class _Parser:
 
     # --- letters
 
-    def _escaped(self, what: str, flags: _Flags) -> _Ranges:
+    def _parse_escape(self, what: str, flags: _Flags) -> _Ranges:
         """Parses the escape sequence that `what` begins, after a backslash, as ranges of letters."""
         if what.lower() in _PERL:
-            return flags.cased(_PERL[what.lower()], what.isupper())
+            return flags.letters_in_case(_PERL[what.lower()], what.isupper())
         if what in "pP":
             name = self._next()
             if name == "{":
-                name = self._braced()
+                name = self._read_braces()
             negative = (what == "P") != name.startswith("^")
-            return flags.cased(_of_category(name.removeprefix("^")), negative)
+            return flags.letters_in_case(_of_category(name.removeprefix("^")), negative)
         code = self._code(what)
-        return flags.cased(((code, code),))
+        return flags.letters_in_case(((code, code),))
 
-    def _braced(self) -> str:
+    def _read_braces(self) -> str:
         """Reads the text between a { that has just been read and its }."""
         inside, closed, _ = self.text[self.at :].partition("}")
         if not closed:
@@ -344,7 +344,7 @@ class _Parser:
         if what == "x":
             digits = self._next()
             if digits == "{":
-                digits = self._braced()
+                digits = self._read_braces()
             else:
                 digits += self._next()
             try:
@@ -378,13 +378,13 @@ class _Parser:
                 self.at += len(name) + 2
                 if name.removeprefix("^") not in _POSIX:
                     raise self._wrong(f"the class {name[:20]!r}")
-                ranges += flags.cased(_POSIX[name.removeprefix("^")], name.startswith("^"))
+                ranges += flags.letters_in_case(_POSIX[name.removeprefix("^")], name.startswith("^"))
                 continue
             mark = self._next()
             if mark == "\\":
                 what = self._next()
                 if what in "dDwWsSpP":
-                    ranges += self._escaped(what, flags)
+                    ranges += self._parse_escape(what, flags)
                     continue
                 low = self._code(what)
             else:
@@ -396,7 +396,7 @@ class _Parser:
                 high = self._code(self._next()) if mark == "\\" else ord(mark)
                 if high < low:
                     raise self._wrong("a range that ends before it begins")
-            ranges += flags.cased(((low, high),))
+            ranges += flags.letters_in_case(((low, high),))
         out = _unite_ranges(ranges)
         return _others(out) if negative else out
 
@@ -459,7 +459,7 @@ def _determinize(steps: _Steps, start: int, end: int, anywhere: bool) -> Table:
     kind = np.searchsorted(firsts, np.arange(256), side="right") - 1
     sides = [_kind_of(byte) for byte in firsts]
 
-    def reached(steps_of_state: Iterable[int], before: int, after: int) -> set[int]:
+    def reach(steps_of_state: Iterable[int], before: int, after: int) -> set[int]:
         reachable_steps, pending = set(steps_of_state), list(steps_of_state)
         while pending:
             for condition, to in steps.free[pending.pop()]:
@@ -487,12 +487,12 @@ def _determinize(steps: _Steps, start: int, end: int, anywhere: bool) -> Table:
     for state in pending:  # which grows meanwhile
         steps_of_state, before = state
         now = (
-            {side: reached(steps_of_state, before, side) for side in range(4)}
+            {side: reach(steps_of_state, before, side) for side in range(4)}
             if looks_round and steps_of_state
             else {}
         )
         if steps_of_state and not looks_round:
-            now = dict.fromkeys(range(4), reached(steps_of_state, EDGE, EDGE))
+            now = dict.fromkeys(range(4), reach(steps_of_state, EDGE, EDGE))
         accepts.append([bool(steps_of_state) and end in now[side] for side in range(4)])
         result: list[list[int]] = [[] for _ in firsts]
         for side, reachable in now.items():

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.build.builder import value_range
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import Interval
-from ovjit.readers.build import value_range
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.nn import convolve
 from ovjit.readers.onnx.node import OnnxNode

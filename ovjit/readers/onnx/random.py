@@ -61,7 +61,7 @@ def bernoulli(n: OnnxNode) -> Any:
     return n.convert(n("Greater", chance, drawn), kind if n.attr("dtype") is None else n.data_type("dtype"))
 
 
-def dropped(n: OnnxNode, x: Output, ratio: Output, training: Output) -> list[Output]:
+def drop_out(n: OnnxNode, x: Output, ratio: Output, training: Output) -> list[Output]:
     """(x with a share of its elements 0 and the others larger, which are kept); all if not `training`"""
     seed = int(n.attr("seed", 0)) & 0xFFFFFFFF
     idle = n("LogicalNot", training)

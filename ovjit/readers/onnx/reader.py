@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from ovjit import build
 from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.api.tensors.memory import encode_strings
+from ovjit.build.builder import Builder, Draft
 from ovjit.errors import ModelError, UnsupportedError, unreadable
-from ovjit.readers.build import Builder, Draft
 from ovjit.readers.files import name_errors
 from ovjit.readers.files.weights import mapped_or_read, open_regular
 from ovjit.readers.onnx import tensors
@@ -36,7 +37,7 @@ from ovjit.readers.onnx.checks import (
 from ovjit.readers.onnx.choices import check_choices
 from ovjit.readers.onnx.expansion import Expansion
 from ovjit.readers.onnx.external import ExternalData
-from ovjit.readers.onnx.labels import call_path, first, label, operator_name, resolved
+from ovjit.readers.onnx.labels import call_path, first, label, operator_name, resolve_references
 from ovjit.readers.onnx.node import (
     EMPTY,
     LoopSequence,
@@ -54,7 +55,7 @@ from ovjit.readers.onnx.registry import (
     find_rule,
     find_schema,
     function_body,
-    prepared,
+    prepare_nodes,
 )
 from ovjit.readers.onnx.rows import stack_rows
 from ovjit.readers.onnx.scope import (
@@ -130,7 +131,8 @@ def read_opened(
     """The Model of what was parsed, by `read_onnx`'s options."""
     with name_errors(parsed_file.where, TypeError, ValueError, AttributeError):
         model = Reader(parsed_file.proto, parsed_file.external, converters).read(all_inputs)
-        model._of_one_file = not parsed_file.external.used
+        if parsed_file.external.used:
+            build.note_further_files(model)
         return model
 
 
@@ -178,15 +180,14 @@ class Reader(Draft):
         check_text(graph.name, "the name of the graph")
         # other inputs are left out, as OpenVINO leaves them out of ONNX models
         read = {name for node in graph.node for name in reads(node)} | {info.name for info in graph.output}
-        model_parameters = [p for p in parameters if all_inputs or p._friendly_name in read]
-        model = Model._from_parts(results, model_parameters, (), graph.name)
-        model._rt = {}
+        model_parameters = [p for p in parameters if all_inputs or build.name_of(p) in read]
+        metadata: dict[str, str] = {}
         for entry in self.proto.metadata_props:
             check_text(entry.key, "a key of the metadata")
             check_text(entry.value, "a value of the metadata")
-            metadata = model._rt.setdefault("framework", {})
             metadata[entry.key] = entry.value
-        return model
+        notes = {"framework": metadata} if metadata else {}
+        return build.make_model(results, model_parameters, graph.name, notes=notes)
 
     # -- a graph's ends --------------------------------------------------------------------------------------
 
@@ -204,13 +205,13 @@ class Reader(Draft):
                 value = self.constant(tensor, name, scope)
             except (ModelError, UnsupportedError) as error:
                 raise type(error)(f"the initializer {name[:200]!r}: {error}") from error
-            value._tensor._names = {name}
+            build.set_names(value, {name})
             self._define(scope, name, value)
         for one in sparse:
             name = one.values.name
             check_text(name, "the name of an initializer")
             value = self.sparse_constant(one, name)
-            value._tensor._names = {name}
+            build.set_names(value, {name})
             self._define(scope, name, value)
         return constants
 
@@ -221,9 +222,8 @@ class Reader(Draft):
             element_type, shape = tensors.tensor_type(info.type)
         except (ModelError, UnsupportedError) as error:
             raise type(error)(f"the input {info.name[:200]!r}: {error}") from error
-        parameter = Parameter._of(element_type, shape, info.name)
-        parameter._tensors[0]._names = {info.name}
-        self._define(scope, info.name, Output._of(parameter, 0))
+        parameter = build.make_parameter(element_type, shape, info.name, {info.name})
+        self._define(scope, info.name, parameter.output(0))
         return parameter
 
     def _results(self, name: str, scope: Scope) -> list[Result]:
@@ -251,12 +251,12 @@ class Reader(Draft):
                 f"the output {name[:200]!r} is {what}: OpenVINO's models have no such values; add nodes "
                 "that convert it to tensors"
             )
-        node = value._node
+        node = value.node
         refuse_stand_in(value, scope)
         if not isinstance(node, Parameter):
-            node._friendly_name = name
-        value._tensor._names = value._tensor._names | {name}
-        return Result._of(value, f"{name}/sink_port_0")
+            node.set_friendly_name(name)
+        build.add_names(value, {name})
+        return build.make_result(value, f"{name}/sink_port_0")
 
     def _define(self, scope: Scope, name: str, value: Any) -> None:
         check_text(name, "the name of a tensor")
@@ -271,15 +271,14 @@ class Reader(Draft):
         the type that stands in for it, for those who read numbers and not types."""
         value, element_type, _ = tensors.decode(tensor, self.external, scope is not None)
         value = encode_strings(value) if element_type == "string" else value
-        node = Constant._of(value, element_type, None, name)
+        node = build.make_constant(value, element_type, None, name).node
         if scope is not None and tensor.data_type in tensors.STAND_INS:
             scope.stand_ins[node] = tensor.data_type
-        return Output._of(node, 0)
+        return node.output(0)
 
     def sparse_constant(self, sparse: Any, name: str | None = None) -> Output:
         """The dense constant of a SparseTensorProto."""
-        value, element_type = tensors.dense(sparse, self.external)
-        return Output._of(Constant._of(value, element_type, None, name), 0)
+        return build.make_constant(*tensors.dense(sparse, self.external), name=name)
 
     def name(self, base: str, op: str) -> str:
         self.expansion.count_made()
@@ -289,7 +288,7 @@ class Reader(Draft):
 
     def run(self, graph: Any, scope: Scope) -> None:
         """Read the nodes of a graph (or function) into its scope. Calls of functions are read in place."""
-        scope.nodes = nodes = prepared(in_order(last_constants(graph.node)))
+        scope.nodes = nodes = prepare_nodes(in_order(last_constants(graph.node)))
         stack = [Frame(iter(nodes), scope)]
         while stack:
             frame = stack[-1]
@@ -350,7 +349,7 @@ class Reader(Draft):
             if rule is None:
                 types = [type_bytes(v) for v in inputs]
                 function = function_body(
-                    domain, proto.op_type, version, resolved(proto, attributes), lambda: types
+                    domain, proto.op_type, version, resolve_references(proto, attributes), lambda: types
                 )
                 if function is None:
                     raise UnsupportedError(
@@ -385,12 +384,12 @@ class Reader(Draft):
             if value is None:
                 raise UnsupportedError(f"{label(proto)}: the output {name[:200]!r} is not supported")
             if isinstance(value, Output):
-                node, tensor = value._node, value._tensor
+                node = value.node
                 if isinstance(node, Parameter):
-                    tensor._names = tensor._names | {name}
-                elif not isinstance(node, Constant) or not tensor._names:
-                    node._friendly_name = friendly or scope.prefix + name
-                    tensor._names = {scope.prefix + name}
+                    build.add_names(value, {name})
+                elif not isinstance(node, Constant) or not build.names_of(value):
+                    node.set_friendly_name(friendly or scope.prefix + name)
+                    build.set_names(value, {scope.prefix + name})
             self._define(scope, name, value)
 
     # -- functions -------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
 from ovjit.graph.shapes import ANY
 from ovjit.readers.onnx.activations import ALPHAS, BETAS, activation
-from ovjit.readers.onnx.control import stepped
+from ovjit.readers.onnx.control import loop_over
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
 
@@ -112,7 +112,7 @@ class _Cell:
         shape = n.concat([n.dim_of(self.x, 0), n.const(np.array([self.count, self.hidden]))], 0)
         return n.broadcast(n.like(self.x, 0), shape)
 
-    def ordered(self, value: Output, order: Sequence[int], axis: int = 1) -> Output:
+    def reorder_gates(self, value: Output, order: Sequence[int], axis: int = 1) -> Output:
         """The parts of the gates along `axis` in another order."""
         if list(order) == sorted(order):
             return value
@@ -130,7 +130,7 @@ class _Cell:
         if not n.has(3):
             return n.const(np.zeros((self.count, parts * self.hidden)), n.dtype(self.x))
         w, r = n.split(n[3], 1, [self.gates * self.hidden] * 2)
-        return self.ordered(n("Add", w, r), order)
+        return self.reorder_gates(n("Add", w, r), order)
 
     def sequences(self, y: Output) -> Output:
         """[batch, directions, sequence, hidden] as ONNX has it."""
@@ -146,7 +146,7 @@ def lstm(n: OnnxNode) -> Any:
     cell = _Cell(n, 4, ("sigmoid", "tanh", "tanh"))
     if n.has(7) or n.attr("input_forget", 0):
         return _lstm_step_by_step(n, cell)
-    w, r = (cell.ordered(n[i], _LSTM) for i in (1, 2))
+    w, r = (cell.reorder_gates(n[i], _LSTM) for i in (1, 2))
     inputs = [cell.x, cell.state(5), cell.state(6), cell.lengths(), w, r, cell.bias(_LSTM, 4)]
     y, h, c = cell.run("LSTMSequence", 2, *inputs)
     return [cell.sequences(y), cell.last(h), cell.last(c)]
@@ -204,7 +204,7 @@ def _lstm_step_by_step(n: OnnxNode, cell: _Cell) -> list[Output]:
         if backwards:
             pieces = {name: n.backwards(piece, 0) for name, piece in pieces.items()}
         state = n.squeeze(n.slice(states, 1, d, d + 1), [1])
-        state, y = stepped(n, once, state, pieces, fixed)
+        state, y = loop_over(n, once, state, pieces, fixed)
         ys.append(n.unsqueeze(n.backwards(y, 0) if backwards else y, [1]))
         ends.append(n.unsqueeze(state, [1]))
     y = n.transpose(n.concat(ys, 1), [2, 1, 0, 3])  # [batch, directions, steps, hidden]

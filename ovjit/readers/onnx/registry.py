@@ -119,7 +119,7 @@ def prepares(domain: str) -> Callable[[Any], Any]:
     return decorate
 
 
-def prepared(nodes: Sequence[Any]) -> Sequence[Any]:
+def prepare_nodes(nodes: Sequence[Any]) -> Sequence[Any]:
     """The nodes of a graph as the functions of their domains want them read."""
     for domain in {node.domain for node in nodes}.difference(DEFAULT_DOMAINS):
         _load_contributed()

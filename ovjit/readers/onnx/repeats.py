@@ -11,7 +11,7 @@ from ovjit.readers.onnx.node import LoopSequence, OnnxNode
 from ovjit.readers.onnx.tensors import decode
 
 
-def repeated(n: OnnxNode, inputs: list[Any], graph: Any, insert: Any, axis: int) -> Output | None:
+def repeat_appended(n: OnnxNode, inputs: list[Any], graph: Any, insert: Any, axis: int) -> Output | None:
     """The result that the Loop `n` of these inputs joins along `axis`, if in iteration i its body adds to a
     sequence
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovjit.api.model.node import Output
+from ovjit.build.builder import value_range
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
-from ovjit.readers.build import value_range
 from ovjit.readers.numerics.interpolation import elements_around, inside, nearness, weighted_sums
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.records import NamedTuple
@@ -103,7 +103,7 @@ class _Axis:
         }[how]()
         return r("Gather", x, r.n.folded(inside(r.n, rounded, self.extent)[0]), axis, opset=8)
 
-    def weighted(self, x: Output, positions: Output, mode: str, axis: int) -> Output:
+    def weight_neighbours(self, x: Output, positions: Output, mode: str, axis: int) -> Output:
         """Sum the weighted elements around each position. The input repeats its values at the edges."""
         r, n = self.r, self.r.n
         antialias, exclude = bool(n.attr("antialias", 0)), bool(n.attr("exclude_outside", 0))
@@ -183,7 +183,7 @@ def by_weights(n: OnnxNode, x: Output, how: Sampling) -> Output:
         if how.mode == "nearest":
             data = row.nearest(data, coordinates, how.nearest, axis)
         else:
-            data = row.weighted(data, coordinates, how.mode, axis)
+            data = row.weight_neighbours(data, coordinates, how.mode, axis)
     data = _fill_outside(n, data, outside)
     if n.dtype(data) != kind and is_real:
         data = n.convert(data, kind)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.build import tensor_type
+from ovjit.build.builder import Builder
 from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import is_static
-from ovjit.readers.build import Builder
 from ovjit.readers.onnx.node import EMPTY, LoopSequence, OpenOptional, TensorList
 
 #: Makes a value of ONNX of the tensors that an If or a Loop returns, in their order.
@@ -38,7 +39,7 @@ def stack_rows(n: Builder, value: TensorList | LoopSequence) -> Output:
 
 
 def of_rows(rows: Output) -> LoopSequence:
-    return LoopSequence(TensorList([], rows._tensor._type.dtype), rows)
+    return LoopSequence(TensorList([], tensor_type(rows).dtype), rows)
 
 
 def fit_rows(n: Builder, rows: Output, row: Output) -> Output:

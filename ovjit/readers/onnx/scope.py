@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant, Parameter
+from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.node import Output
+from ovjit.build import make_constant, make_parameter, names_of, tensor_type
 from ovjit.disk.notice import warn_once
 from ovjit.errors import ModelError
 from ovjit.graph.dtypes import ELEMENT_TYPES
@@ -75,22 +76,21 @@ class Scope:
 
     def capture(self, source: Output) -> Output:
         """A value from around the body, as one of the body's own."""
-        tensor_type = source._tensor._type
-        if tensor_type.value is not None:
-            shape = None if ELEMENT_TYPES[tensor_type.dtype].numpy is not None else tensor_type.shape
-            name = source._node.get_friendly_name()
-            node = Constant._of(np.asarray(tensor_type.value), tensor_type.dtype, shape, name)
-            if source._node in self.stand_ins:
-                self.stand_ins[node] = self.stand_ins[source._node]
-            return Output._of(node, 0)
+        kind = tensor_type(source)
+        if kind.value is not None:
+            shape = None if ELEMENT_TYPES[kind.dtype].numpy is not None else kind.shape
+            name = source.node.get_friendly_name()
+            value = make_constant(np.asarray(kind.value), kind.dtype, shape, name)
+            if source.node in self.stand_ins:
+                self.stand_ins[value.node] = self.stand_ins[source.node]
+            return value
         for parameter, other in self.captured:
-            if other._node is source._node and other._index == source._index:
-                return Output._of(parameter, 0)
-        parameter = Parameter._of(tensor_type.dtype, tensor_type.shape, None)
-        parameter._tensors[0]._names = {min(source._tensor._names)} if source._tensor._names else set()
-        parameter._friendly_name = min(source._tensor._names, default="")
+            if other == source:
+                return parameter.output(0)
+        names = sorted(names_of(source))[:1]
+        parameter = make_parameter(kind.dtype, kind.shape, "".join(names), names)
         self.captured.append((parameter, source))
-        return Output._of(parameter, 0)
+        return parameter.output(0)
 
 
 class Frame:
@@ -118,8 +118,8 @@ MISSING = _Missing()
 
 
 def refuse_stand_in(value: Any, scope: Scope) -> None:
-    if isinstance(value, Output) and value._node in scope.stand_ins:
-        tensors.element_type(scope.stand_ins[value._node])  # says that there is no such type
+    if isinstance(value, Output) and value.node in scope.stand_ins:
+        tensors.element_type(scope.stand_ins[value.node])  # says that there is no such type
 
 
 def opsets_of(imports: Iterable[Any]) -> dict[str, int]:
@@ -172,15 +172,15 @@ def type_bytes(value: Any) -> bytes:
     if isinstance(value, TensorList):
         inner = out.sequence_type.elem_type
         first = next((v for v in value if isinstance(v, Output)), None)
-        name = first._tensor._type.dtype if first is not None else value.element_type
+        name = tensor_type(first).dtype if first is not None else value.element_type
         if name:
             inner.tensor_type.elem_type = tensors.NUMBERS[name]
     elif isinstance(value, Output):
-        tensor_type = value._tensor._type
-        out.tensor_type.elem_type = tensors.NUMBERS[tensor_type.dtype]
-        if tensor_type.shape is not None:
+        kind = tensor_type(value)
+        out.tensor_type.elem_type = tensors.NUMBERS[kind.dtype]
+        if kind.shape is not None:
             out.tensor_type.shape.SetInParent()
-            for d in tensor_type.shape:
+            for d in kind.shape:
                 dim = out.tensor_type.shape.dim.add()
                 if isinstance(d, int):
                     dim.dim_value = d

@@ -11,7 +11,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import Interval
 from ovjit.readers.onnx import tensors
-from ovjit.readers.onnx.control import circulated
+from ovjit.readers.onnx.control import loop_while
 from ovjit.readers.onnx.node import EMPTY, MOST_NODES, LoopSequence, OnnxNode, OpenOptional, TensorList
 from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.rows import fit_rows, is_sequence, of_rows, stack_rows
@@ -186,8 +186,8 @@ def split(n: OnnxNode) -> Any:
 def _ones(n: OnnxNode, lengths: Output) -> bool:
     """Whether parts of one element are said: by the number 1, or by an open number of ones."""
     value = n.value(lengths)
-    node = lengths._node
-    if value is None and node._op.name == "Broadcast":
+    node = lengths.node
+    if value is None and node.get_type_name() == "Broadcast":
         value = n.value(node.input_value(0))
         return value is not None and bool((value == 1).all())
     return value is not None and not value.ndim and int(value) == 1
@@ -231,7 +231,7 @@ def map_(n: OnnxNode) -> Any:
         return _map_rows(n, graph, names)
     values = _list(n)
     rows: list[list[Any]] = [[] for _ in graph.output]
-    with n.reader.expansion.unrolled(len(values), graph):
+    with n.reader.expansion.count_unrolling(len(values), graph):
         for i in range(len(values)):
             arguments: dict[str, Any] = {}
             for name, value in zip(names, n.inputs, strict=True):
@@ -259,5 +259,5 @@ def _map_rows(n: OnnxNode, graph: Any, names: list[str]) -> Any:
 
     count = n.squeeze(n.dim_of(next(iter(rows.values())), 0), [0])
     row_names = [f"row {i}" for i in range(len(result))]
-    outputs = circulated(n, once, count, n.const(True), {}, row_names)
+    outputs = loop_while(n, once, count, n.const(True), {}, row_names)
     return [of_rows(outputs[name]) for name in row_names]

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.build.builder import MOST_ELEMENTS
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import ANY, is_static
-from ovjit.readers.build import MOST_ELEMENTS
 from ovjit.readers.numerics.cumulative import running_in_order
 from ovjit.readers.onnx.node import EMPTY, LoopSequence, OnnxNode, OpenOptional, TensorList
 from ovjit.readers.onnx.registry import onnx_op, onnx_ops

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ovjit.build.builder import FOLD_BUDGET
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import ANY, Dim
-from ovjit.readers.build import FOLD_BUDGET
 from ovjit.records import NamedTuple
 
 #: NumPy's limit on dimensions.

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.build import record_of, set_attributes
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import find_op
-from ovjit.readers.onnx.control import stepped
+from ovjit.readers.onnx.control import loop_over
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.patterns import EDGE, table_of
 from ovjit.readers.onnx.registry import onnx_op
@@ -56,18 +57,18 @@ def _look_up(n: OnnxNode, x: Output, texts: Sequence[Any]) -> tuple[Output, list
     tensor share the list, which grows while the model is read, so that there is one step for all of them."""
     words = [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
     source, column = x, None
-    if x._node._op is find_op("Gather", 8):
-        data, *others = x._node._inputs
+    if record_of(x.node) is find_op("Gather", 8):
+        data, *others = x.node.input_values()
         if all(n.value(other) is not None for other in others) and n.dtype(data) == "string":
             source, column = data, others
     shared = n.reader.memo.setdefault("lists of words", {})
     if source not in shared:
-        shared[source] = n("StringLookup", source, words="[]")._node, {}
+        shared[source] = n("StringLookup", source, words="[]").node, {}
     node, positions = shared[source]
     for word in words:
         positions.setdefault(word, len(positions))
-    node._attrs = {**node._attrs, **node._op.check_attributes({"words": json.dumps(list(positions))})}
-    index = Output._of(node, 0)
+    set_attributes(node, words=json.dumps(list(positions)))
+    index = node.output(0)
     if column is not None:
         index = n("Gather", index, *column, opset=8)
     return index, [positions[word] for word in words]
@@ -151,7 +152,7 @@ def regex_full_match(n: OnnxNode) -> Any:
         return n("Gather", next_of, at, 0, opset=8), n.const(0, "i32")
 
     start = n.broadcast(n.const(0, "i32"), n.dim_of(rows.lengths, 0))
-    state, _ = stepped(n, once, start, {"kind": n.transpose(kind, [1, 0])})
+    state, _ = loop_over(n, once, start, {"kind": n.transpose(kind, [1, 0])})
     return n.reshape(n("Gather", table.accepts[:, EDGE], state, 0, opset=8), n.shape_of(begins))
 
 
@@ -195,18 +196,18 @@ def _text_n_grams(n: OnnxNode, pool: Sequence[str]) -> Output | None:
     if n.rank(n[0]) != 2:
         return None
     views = [find_op(name) for name in ("Reshape", "Squeeze", "Unsqueeze", "Identity")]
-    node = n[0]._node
-    while node._op in views:
-        node = node._inputs[0]._node
+    node = n[0].node
+    while record_of(node) in views:
+        node = node.input_value(0).node
     tokens = n.reader.memo.get("tokens", {}).get(node)
     if tokens is None or tokens.fill in pool:
         return None
     texts, case = tokens.texts, "none"
-    changed = n.reader.memo.get("cased texts", {}).get(texts._node)
+    changed = n.reader.memo.get("cased texts", {}).get(texts.node)
     if changed is not None:
         texts, case = changed
-    if texts._node._op is find_op("Reshape"):
-        source = texts._node._inputs[0]
+    if record_of(texts.node) is find_op("Reshape"):
+        source = texts.node.input_value(0)
         shape = n.shape(source)
         texts = source if shape is not None and len(shape) == 2 and shape[1] == 1 else texts
     columns, weights = list(n.required("ngram_indexes")), list(n.attr("weights") or [])
@@ -354,7 +355,7 @@ def string_normalizer(n: OnnxNode) -> Any:
         begins, ends = (n.unsqueeze(v, [0]) for v in (begins, ends))
     out = n("StringTensorPack", begins, ends, letters)
     if rank == 1 and not stop:
-        n.reader.memo.setdefault("cased texts", {})[out._node] = (source, action.lower())
+        n.reader.memo.setdefault("cased texts", {})[out.node] = (source, action.lower())
     return out
 
 
@@ -445,5 +446,5 @@ def _drop_overlaps(n: OnnxNode, hit: Output, size: int, lengths: Output) -> Outp
     end = n.squeeze(n.dim_of(hit, 1), [0])
     positions = n.upto(end)
     free = n.squeeze(n("Multiply", lengths, 0), [1])
-    _, is_free = stepped(n, once, free, {"hit": n.transpose(hit, [1, 0]), "place": positions})
+    _, is_free = loop_over(n, once, free, {"hit": n.transpose(hit, [1, 0]), "place": positions})
     return n.transpose(is_free, [1, 0])

@@ -175,7 +175,7 @@ def rotate(
     return out if unrotated is None else n("Concat", out, unrotated, axis=3)
 
 
-def buffered(n: OnnxNode, past: Output, new: Output, done: Output, total: Output) -> Output:
+def append_to_buffer(n: OnnxNode, past: Output, new: Output, done: Output, total: Output) -> Output:
     """[batch, heads, length, size] of the past with what is new from place `done` up to `total`."""
     valid = n("Slice", past, [0], done, [1], [2])
     return n("Concat", valid, new, n("Slice", past, total, [_END], [1], [2]), axis=2)
@@ -193,7 +193,7 @@ def with_past(
         return joined, joined, n.dim_of(past[0], 2)
     done = n.reshape(n.convert(length, "i64"), [1])
     total = n("Add", done, n.dim_of(new[0], 2))
-    buffers = [buffered(n, old, x, done, total) for old, x in zip(past, new, strict=True)]
+    buffers = [append_to_buffer(n, old, x, done, total) for old, x in zip(past, new, strict=True)]
     return [n("Slice", x, [0], total, [1], [2]) for x in buffers], buffers, done
 
 

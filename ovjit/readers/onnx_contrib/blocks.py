@@ -26,10 +26,10 @@ def matmul_nbits(n: OnnxNode) -> Any:
         raise ModelError(f"{rows} by {depth} weights in blocks of {block} are not valid")
     blocks = -(-depth // block)
     kind = {2: "u2", 4: "u4", 8: "u8"}[bits]
-    values = unpacked(packed.reshape(rows, -1), bits, rows, blocks * block)
+    values = unpack_bits(packed.reshape(rows, -1), bits, rows, blocks * block)
     real = n.dtype(a)
     if n.has(3) and n.dtype(n[3]) == "u8":
-        zeros = unpacked(n.known(3, "the zero points").reshape(rows, -1), bits, rows, blocks)
+        zeros = unpack_bits(n.known(3, "the zero points").reshape(rows, -1), bits, rows, blocks)
         zero = n.convert(n.const(zeros.reshape(rows, blocks, 1), kind), real)
     elif n.has(3):
         zero = n.convert(n.reshape(n[3], [rows, blocks, 1]), real)
@@ -132,7 +132,7 @@ def _nibbles(n: OnnxNode, x: Output) -> Output:
     return n("Reshape", pairs, [0] * (rank - 1) + [-1], special_zero=True)
 
 
-def unpacked(data: np.ndarray, bits: int, rows: int, count: int) -> np.ndarray:
+def unpack_bits(data: np.ndarray, bits: int, rows: int, count: int) -> np.ndarray:
     """[rows, count] of values that lie `8 / bits` in a byte, rows beginning with a byte."""
     per = 8 // bits
     raw = np.ascontiguousarray(data).view(np.uint8)

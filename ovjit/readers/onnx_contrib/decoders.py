@@ -11,9 +11,9 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.nn import rms_norm
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx_contrib.attention import (
+    append_to_buffer,
     attend,
     bias_of,
-    buffered,
     from_heads,
     ms,
     multi_head_attention,
@@ -174,7 +174,7 @@ def _write_cache(
 ) -> Output:
     """A cache, in its own type, with what is new written at `positions` of each item."""
     new = n.convert(new, n.dtype(past))
-    out = buffered(n, past, new, done, total)
+    out = append_to_buffer(n, past, new, done, total)
     if (n.shape(positions) or (None,))[0] == 1 or (n.shape(new) or (None,))[0] == 1:
         return out
     rows = n.broadcast(n.unsqueeze(positions, [1, 3]), n.shape_of(new))

@@ -75,7 +75,7 @@ def bias_softmax(n: OnnxNode) -> Any:
     return n("Softmax", x, axis=axis, opset=8)
 
 
-def activated(n: OnnxNode, x: Output) -> Output:
+def activation_of(n: OnnxNode, x: Output) -> Output:
     """The activation that a fused operator names."""
     name = n.attr("activation")
     if not name:
@@ -113,13 +113,13 @@ def fused_matmul(n: OnnxNode) -> Any:
 
 @ms("FusedGemm")
 def fused_gemm(n: OnnxNode) -> Any:
-    return activated(n, standard(n, "Gemm", 13))
+    return activation_of(n, standard(n, "Gemm", 13))
 
 
-def convolved(n: OnnxNode, filters: Output) -> Output:
+def convolution_of(n: OnnxNode, filters: Output) -> Output:
     """(x, filters, bias, what is added before the activation)"""
     out = convolve(n, n[0], filters, n.optional(2))
-    return activated(n, n("Add", out, n[3]) if n.has(3) else out)
+    return activation_of(n, n("Add", out, n[3]) if n.has(3) else out)
 
 
 @ms("NhwcConv")
@@ -129,7 +129,7 @@ def nhwc_conv(n: OnnxNode) -> Any:
     out = convolve(n, n.channels_first(n[0]), n[1], n.optional(2))
     if n.has(3):
         out = n("Add", out, n.channels_first(n[3]))
-    return n.channels_last(activated(n, out))
+    return n.channels_last(activation_of(n, out))
 
 
 @ms("NhwcMaxPool")
@@ -309,7 +309,7 @@ onnx_ops({
     "QuickGelu": lambda n: n("Swish", n[0], n.like(n[0], n.attr("alpha", 1.702))),
     "GatedAdd": lambda n: n("Add", n[0], n("Multiply", n[1], n[2])),
     "BiasAdd": lambda n: n("Add", n("Add", n[0], n[1]), n[2]),
-    "FusedConv": lambda n: convolved(n, n[1]),
-    "FusedMatMulActivation": lambda n: activated(n, fused_matmul(n)),
+    "FusedConv": lambda n: convolution_of(n, n[1]),
+    "FusedMatMulActivation": lambda n: activation_of(n, fused_matmul(n)),
     "GroupNorm": lambda n: _normalised_groups(n, n[0]),
 }, MICROSOFT)  # fmt: skip

@@ -42,7 +42,7 @@ class Form(NamedTuple):
     axis: int
 
 
-def filled(n: OnnxNode, value: Output, *shape: Output) -> Output:
+def fill(n: OnnxNode, value: Output, *shape: Output) -> Output:
     return n.broadcast(value, n.concat(list(shape), 0))
 
 
@@ -68,7 +68,7 @@ def _empty_past(n: OnnxNode, kind: str, shape: Any, rows: Output, rank: int) -> 
     if not is_static(fixed):
         raise UnsupportedError(f"a decoder whose past has the shape {shape} is not supported")
     *before, heads, size = (n.const(np.array([d])) for d in fixed)
-    return filled(n, n.const(0, kind), *before, rows, heads, n.const(np.array([0])), size)
+    return fill(n, n.const(0, kind), *before, rows, heads, n.const(np.array([0])), size)
 
 
 def _types(graph: Any) -> list[tuple[str, Any]]:

@@ -16,7 +16,7 @@ from ovjit.readers.onnx.nn import Window, conv_transpose, rms_norm
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.tensor import unique
 from ovjit.readers.onnx_contrib.attention import ms
-from ovjit.readers.onnx_contrib.blocks import unpacked
+from ovjit.readers.onnx_contrib.blocks import unpack_bits
 
 
 @ms("ExpandDims")
@@ -242,13 +242,13 @@ def _expert_weights(n: OnnxNode, layer: int, weights: int, scales: int, zeros: i
     blocks = scale[2] if len(scale) == 3 else 1
     if blocks < 1 or depth % blocks:
         raise ModelError(f"{depth} values in {blocks} blocks are not valid")
-    values = unpacked(packed.reshape(count * rows, width), bits, count * rows, depth)
+    values = unpack_bits(packed.reshape(count * rows, width), bits, count * rows, depth)
     quantized = n.convert(n.const(values.reshape(count, rows, blocks, depth // blocks), kind), real)
     if n.has(zeros):
         packed_zeros = n.known(zeros, "the zero points")
         per = blocks if packed_zeros.ndim == 3 else rows
         lines = packed_zeros.size * (8 // bits) // max(-(-per * bits // 8) * (8 // bits), 1)
-        zero = unpacked(packed_zeros.reshape(lines, -1), bits, lines, per).reshape(count, rows, blocks, 1)
+        zero = unpack_bits(packed_zeros.reshape(lines, -1), bits, lines, per).reshape(count, rows, blocks, 1)
         middle = n.convert(n.const(zero, kind), real)
     else:
         middle = n.const(1 << (bits - 1), real)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.onnx.control import stepped
+from ovjit.readers.onnx.control import loop_over
 from ovjit.readers.onnx.nn import rms_norm
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx_contrib.attention import bias_of, ms
@@ -71,7 +71,7 @@ def linear_attention(n: OnnxNode) -> Any:
         rows = n("Reshape", now["q"], [0, groups, heads // groups, depth], special_zero=True)
         return state, n("MatMul", rows, state)  # [batch, groups, heads of a group, width]
 
-    state, read = stepped(n, once, state, pieces)  # [length, batch, groups, heads of a group, width]
+    state, read = loop_over(n, once, state, pieces)  # [length, batch, groups, heads of a group, width]
     out = n("Reshape", n.transpose(read, [1, 0, 2, 3, 4]), [0, 0, heads * width], special_zero=True)
     return [n.convert(out, kind), n.convert(state, n.dtype(n[3]) if n.has(3) else kind)]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.onnx.control import circulated
+from ovjit.readers.onnx.control import loop_while
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx_contrib.ml import ml
 from ovjit.readers.onnx_contrib.scores import (
@@ -199,7 +199,7 @@ def _probabilities(n: OnnxNode, scores: Output, pairs: Sequence[tuple[int, int]]
             p = n("Divide", n("Add", p, n("Multiply", step, ones[t])), more)
         return {"p": n("Select", busy, p, first)}, n("ReduceLogicalOr", busy, [0, 1], keep_dims=False)
 
-    return circulated(n, once, n.const(max(100, classes)), n.const(True), {"p": start})["p"]
+    return loop_while(n, once, n.const(max(100, classes)), n.const(True), {"p": start})["p"]
 
 
 def _kernels(n: OnnxNode, x: Output, vectors: np.ndarray) -> Output:

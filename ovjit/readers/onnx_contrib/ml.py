@@ -84,7 +84,7 @@ def label_encoder(n: OnnxNode) -> Any:
     if values.dtype.kind in "OUS":
         return text_at(n, [*values.tolist(), default], n("Select", is_key, index, values.size))
     picked = n("Gather", n.const(values), index, 0, opset=8)
-    return n("Select", is_key, picked, n.const(default, picked._tensor._type.dtype))
+    return n("Select", is_key, picked, n.const(default, n.dtype(picked)))
 
 
 @ml("LabelEncoder")

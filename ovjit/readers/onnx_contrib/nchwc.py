@@ -16,7 +16,7 @@ from ovjit.errors import ModelError
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op, prepares
 from ovjit.readers.onnx.resize import interpolate
-from ovjit.readers.onnx_contrib.fusions import as_standard, convolved
+from ovjit.readers.onnx_contrib.fusions import as_standard, convolution_of
 
 DOMAIN = "com.microsoft.nchwc"
 _op = functools.partial(onnx_op, domain=DOMAIN)
@@ -137,7 +137,7 @@ def conv(n: OnnxNode) -> Any:
     filters = n.known(1, "the filters")
     if filters.ndim < 3:
         raise ModelError(f"filters of {filters.ndim} dimensions are not valid")
-    return convolved(n, n.like(n[0], plain_filters(filters, block_of(n))))
+    return convolution_of(n, n.like(n[0], plain_filters(filters, block_of(n))))
 
 
 @_op("Upsample")

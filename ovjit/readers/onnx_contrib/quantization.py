@@ -8,7 +8,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
-from ovjit.readers.onnx.nn import Window, average, ceiled
+from ovjit.readers.onnx.nn import Window, average, pad_to_ceiling
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.quant import (
     dequantize,
@@ -98,7 +98,7 @@ def qlinear_average_pool(n: OnnxNode) -> Any:
     def pool(x: Output) -> Output:
         x = n.channels_first(x) if last else x
         padded = ceil and counts_padding and window.auto_pad == "explicit"
-        x = ceiled(n, x, window) if padded else x
+        x = pad_to_ceiling(n, x, window) if padded else x
         out = average(n, x, window, not counts_padding, ceil and not padded)
         return n.channels_last(out) if last else out
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.onnx.control import circulated
+from ovjit.readers.onnx.control import loop_while
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx_contrib.attention import ms
 from ovjit.readers.onnx_contrib.generation import (
@@ -23,7 +23,7 @@ from ovjit.readers.onnx_contrib.generation import (
     Run,
     decoder_only,
     encoder_and_decoder,
-    filled,
+    fill,
     for_beams,
     inside,
 )
@@ -78,7 +78,7 @@ def greedy_search(n: OnnxNode) -> Any:
         return _said_until_the_end(n, settings, best, state, {})
 
     batch = n.dim_of(settings.begun, 0)
-    state = {"ended": filled(n, n.const(False), batch, n.const(np.array([1])))}
+    state = {"ended": fill(n, n.const(False), batch, n.const(np.array([1])))}
     return _extend(n, _search(n, settings, choose, state)["said"], settings.longest, 1, settings.pad)
 
 
@@ -122,7 +122,7 @@ def sampling(n: OnnxNode) -> Any:
         return _said_until_the_end(n, settings, token, state, {"random": random_state})
 
     state = {
-        "ended": filled(n, n.const(False), batch, n.const(np.array([1]))),
+        "ended": fill(n, n.const(False), batch, n.const(np.array([1]))),
         "random": n("Select", n("Equal", seed, 0), 1, seed),
     }
     return _extend(n, _search(n, settings, choose, state)["said"], settings.longest, 1, settings.pad)
@@ -258,10 +258,10 @@ def beam_search(n: OnnxNode) -> Any:
     search = _Beams(n, settings, batch, penalty, bool(n.attr("early_stopping", 0)))
     first = n.const(np.array([[0.0]] + [[_LATER]] * (beams - 1), np.float32))
     state = {
-        "sums": n.reshape(filled(n, first, batch, n.const(np.array([beams, 1]))), [-1, 1]),
-        "done": filled(n, n.const(False), batch, n.const(np.array([1]))),
-        "kept_scores": filled(n, n.const(np.float32(-np.inf)), batch, per_item),
-        "kept": filled(n, n.const(settings.pad, "i32"), batch, per_item, settings.longest),
+        "sums": n.reshape(fill(n, first, batch, n.const(np.array([beams, 1]))), [-1, 1]),
+        "done": fill(n, n.const(False), batch, n.const(np.array([1]))),
+        "kept_scores": fill(n, n.const(np.float32(-np.inf)), batch, per_item),
+        "kept": fill(n, n.const(settings.pad, "i32"), batch, per_item, settings.longest),
     }
     collected = ("scores",) if n.wants(2) else ()
     out = _search(n, settings, search.choose, state, collected)
@@ -309,7 +309,7 @@ def _begun(n: OnnxNode, form: int) -> Output:
     if n.has(10) and form == WHISPER:
         return n.convert(n[10], "i32")
     start = n.required("decoder_start_token_id")
-    return filled(n, n.const(start, "i32"), n.dim_of(n[0], 0), n.const(np.array([1])))
+    return fill(n, n.const(start, "i32"), n.dim_of(n[0], 0), n.const(np.array([1])))
 
 
 def _number(n: OnnxNode, index: int, kind: str) -> Output | None:
@@ -321,7 +321,7 @@ def _extend(n: OnnxNode, x: Output, size: Output, axis: int, value: float) -> Ou
     """`x` made as long as `size` along an axis with what `value` says."""
     dims = [n.dim_of(x, i) for i in range(n.rank(x))]
     dims[axis] = n("Subtract", size, dims[axis])
-    return n("Concat", x, filled(n, n.like(x, value), *dims), axis=axis)
+    return n("Concat", x, fill(n, n.like(x, value), *dims), axis=axis)
 
 
 def _highest(n: OnnxNode, best: Output, items: Output, beams: int) -> Output:
@@ -373,14 +373,14 @@ def _search(
         def once(state: dict[str, Output], trip: Output, scope: Scope) -> Any:
             return step(form.run, state, n("Equal", trip, 0), scope)
 
-        return circulated(n, once, trips, n.const(True), state, collected)
+        return loop_while(n, once, trips, n.const(True), state, collected)
     following, more = step(form.first, state, n.const(True), n.scope)
     first_state = {name: following[name] for name in state}
 
     def again(state: dict[str, Output], _trip: Output, scope: Scope) -> Any:
         return step(form.run, state, n.const(False), scope)
 
-    out = circulated(n, again, n("Subtract", trips, 1), more, first_state, collected)
+    out = loop_while(n, again, n("Subtract", trips, 1), more, first_state, collected)
     for name in collected:
         out[name] = n("Concat", n.unsqueeze(following[name], [0]), out[name], axis=0)
     return out

@@ -14,7 +14,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
-from ovjit.readers.onnx.control import circulated, stepped
+from ovjit.readers.onnx.control import loop_over, loop_while
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.patterns import EDGE, table_of
 from ovjit.readers.onnx.text import TextRows, Tokens
@@ -60,7 +60,7 @@ def tokenizer(n: OnnxNode) -> Any:
         separators, expression = [], ANY_CHARACTER
     if not separators and n.rank(n[0]) == 1 and not n.required("mark"):
         tokens = n.reader.memo.setdefault("tokens", {})
-        tokens[out._node] = Tokens(n[0], expression, shortest, fill.decode())
+        tokens[out.node] = Tokens(n[0], expression, shortest, fill.decode())
     return out
 
 
@@ -131,7 +131,7 @@ def _match_lengths(n: OnnxNode, table: Any, kind: Output, positions: Output, len
         alive = n("ReduceLogicalOr", n("NotEqual", state, n.const(_DEAD, "i32")), [0, 1], keep_dims=False)
         return {"state": state, "longest": longest}, alive
 
-    return circulated(n, once, end, n.const(True), {"state": state, "longest": longest})["longest"]
+    return loop_while(n, once, end, n.const(True), {"state": state, "longest": longest})["longest"]
 
 
 def _drop_overlaps(n: OnnxNode, hit: Output, beyond: Output, lengths: Output) -> Output:
@@ -145,7 +145,7 @@ def _drop_overlaps(n: OnnxNode, hit: Output, beyond: Output, lengths: Output) ->
     end = n.squeeze(n.dim_of(hit, 1), [0])
     pieces = {name: n.transpose(v, [1, 0]) for name, v in (("hit", hit), ("beyond", beyond))}
     pieces["place"] = n.upto(end)
-    _, before = stepped(n, once, n.squeeze(n("Multiply", lengths, 0), [1]), pieces)
+    _, before = loop_over(n, once, n.squeeze(n("Multiply", lengths, 0), [1]), pieces)
     return n.transpose(before, [1, 0])
 
 

@@ -10,7 +10,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.numerics.bits import bits_of
-from ovjit.readers.onnx.control import stepped
+from ovjit.readers.onnx.control import loop_over
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.text import TextRows
 from ovjit.readers.onnx_contrib.attention import ms
@@ -100,7 +100,7 @@ def _hashed_texts(n: OnnxNode, x: Output, seed: Output) -> tuple[Output, Output]
         return state, n.const(0, "i32")
 
     start = n.broadcast(seed, n.dim_of(lengths, 0))
-    state, _ = stepped(n, once, start, pieces)
+    state, _ = loop_over(n, once, start, pieces)
     state = n("BitwiseXor", state, _scramble(n, n.squeeze(word_at(n("Multiply", whole_words, 4)), [1])))
     return n.reshape(state, shape), n.reshape(n.convert(lengths, "u32"), shape)
 
@@ -218,7 +218,7 @@ def dynamic_time_warping(n: OnnxNode) -> Any:
     state_shape = n.concat([n.const([2]), n("Add", rows, 1)], 0)
     start = n.broadcast(float("inf"), state_shape)
     start = n("ScatterNDUpdate", start, np.zeros((1, 2), np.int64), np.zeros(1, np.float32), opset=3)
-    _, came = stepped(n, further, start, {"cost": skewed})  # [diagonals, rows]
+    _, came = loop_over(n, further, start, {"cost": skewed})  # [diagonals, rows]
     count = n.dim_of(came, 0)
     backwards = {
         "came": n.slice(came, 0, -1, None, -1),
@@ -236,7 +236,7 @@ def dynamic_time_warping(n: OnnxNode) -> Any:
         return previous_step, n("Select", here, state, n.const(np.full(2, -1, np.int64)))
 
     corner = n("Subtract", n.concat([rows, n.dim_of(x, 1)], 0), 1)
-    _, path = stepped(n, back, corner, backwards)  # [diagonals, 2]
+    _, path = loop_over(n, back, corner, backwards)  # [diagonals, 2]
     path = n.slice(path, 0, -1, None, -1)
     crossed = n("GreaterEqual", n.squeeze(n.slice(path, 1, 0, 1), [1]), 0)
     crossings = n.reshape(n("NonZero", crossed, output_type="i64"), [-1])

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.api.tensors.convert import type_of
+from ovjit.build import make_constant, stored_size
+from ovjit.build.builder import Builder
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
-from ovjit.readers.build import Builder
 from ovjit.readers.files.weights import constant_values, packed_strings
 from ovjit.readers.tflite.file import Quant, TensorRow
 from ovjit.readers.tflite.sparse import dense
@@ -47,7 +47,7 @@ def is_quantized(row: TensorRow) -> bool:
     return row.quant is not None and row.dtype in QUANTIZED
 
 
-def stored(row: TensorRow) -> Stored:
+def read_constant(row: TensorRow) -> Stored:
     """The constant of a tensor with data. ModelError where bytes are missing."""
     assert row.data is not None
     if not is_static(row.shape):
@@ -71,7 +71,7 @@ def stored(row: TensorRow) -> Stored:
 
 
 def _dense(data: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndarray | Unmade:
-    needed = type_of(dtype)._bytes(math.prod(shape))
+    needed = stored_size(dtype, math.prod(shape))
     if needed > data.size:
         raise ModelError(
             f"buffer size ({data.size} bytes) is smaller than required by its shape and type ({needed} "
@@ -87,12 +87,12 @@ def output_of(
     """A constant as operators see it: Convert, Subtract and Multiply behind the stored integers, which
     decompress them. `change` gives the stored array another layout, in which `channels` is the shape that a
     number for each channel broadcasts in."""
-    constant = _centred(constant)
+    constant = _center(constant)
     array, quant = constant.array, constant.quant
     if change is not None:
         array = change(constant.values())
     if quant is not None and constant.dtype in ("i32", "i64"):
-        scale, zero = quant.shaped(len(array.shape))
+        scale, zero = quant.fit_rank(len(array.shape))
         numbers = constant.values().astype(np.float64) - zero
         return n.const((numbers * scale).astype(np.float32))
     shape = None if isinstance(array, Unmade) else tuple(array.shape)
@@ -100,7 +100,7 @@ def output_of(
     value = n.convert(raw, constant.target)
     if quant is None:
         return value
-    scale, zero = quant.shaped(len(array.shape))
+    scale, zero = quant.fit_rank(len(array.shape))
     if quant.per_channel() and channels is not None:
         scale, zero = quant.scale.reshape(channels), quant.zero.reshape(channels)
     if zero.any():
@@ -108,7 +108,7 @@ def output_of(
     return n("Multiply", value, n.const(scale.astype(np.float32)))
 
 
-def _centred(constant: Stored) -> Stored:
+def _center(constant: Stored) -> Stored:
     """Bytes about one zero point as i8 about 0, where they fit: products of i8 need no sums of rows."""
     quant = constant.quant
     if constant.dtype != "u8" or quant is None or quant.per_channel():
@@ -123,9 +123,8 @@ def _centred(constant: Stored) -> Stored:
 def _constant(
     n: Builder, array: np.ndarray | Unmade, dtype: str, shape: tuple[int, ...] | None, name: str | None
 ) -> Output:
-    from ovjit.api.model.boundary import Constant
 
     if isinstance(array, np.ndarray) and not array.flags.c_contiguous:
         array = np.ascontiguousarray(array).reshape(array.shape)
     label = name or n.reader.name(n.base, "Constant")
-    return Output._of(Constant._of(array, dtype, shape, label), 0)
+    return make_constant(array, dtype, shape, label)

@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ovjit.api.model.boundary import Result
-from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
+from ovjit.build import make_model
+from ovjit.build.bodies import if_of, kinds_of, loop_of, parameters, settled
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType
-from ovjit.readers.bodies import if_of, kinds_of, loop_of, parameters, settled
 from ovjit.readers.tflite.node import LiteNode, fields_of
 from ovjit.readers.tflite.registry import tflite_op
 
@@ -38,7 +37,7 @@ def while_(n: LiteNode) -> Any:
         return outputs, (nodes, outputs, _one(n.subgraph(cond, outputs)))
 
     nodes, outputs, more = settled(kinds_of(inputs), read)
-    model = Model._from_parts([Result._of(value) for value in (*outputs, more)], nodes, (), n.base)
+    model = make_model([*outputs, more], nodes, n.base)
     return loop_of(model, n.const(-1, "i32"), go_on, inputs, (), n.base, leading=0)
 
 
@@ -62,8 +61,7 @@ def if_(n: LiteNode) -> Any:
     models = []
     for graph_index in graph_indices:
         nodes, values = parameters(kinds_of(inputs))
-        results = [Result._of(value) for value in n.subgraph(graph_index, values)]
-        models.append(Model._from_parts(results, nodes, (), n.base))
+        models.append(make_model(n.subgraph(graph_index, values), nodes, n.base))
     counts = [len(model.get_results()) for model in models]
     if counts[0] != counts[1]:
         raise ModelError(f"the subgraphs of a condition have {counts[0]} and {counts[1]} outputs")

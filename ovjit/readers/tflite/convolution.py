@@ -58,12 +58,12 @@ def _geometry(n: LiteNode, x: Output, axes: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _finished(n: LiteNode, value: Output, bias: int) -> Output:
+def _finish(n: LiteNode, value: Output, bias: int) -> Output:
     """A result with channels first, with its bias and its activation."""
     out = n.last(value)
     if n.has(bias):
         out = n.each("Add", out, n[bias])
-    return n.activated(out)
+    return n.activate(out)
 
 
 @tflite_op("CONV_2D")
@@ -75,13 +75,13 @@ def conv_2d(n: LiteNode) -> Any:
     channel_count = channels[1] if channels and isinstance(channels[1], int) else ins
     geometry = _geometry(n, x, "HW")
     if channel_count == ins:
-        return _finished(n, n("Convolution", x, n.weights(1, [0, 3, 1, 2], [outs, 1, 1, 1]), **geometry), 2)
+        return _finish(n, n("Convolution", x, n.weights(1, [0, 3, 1, 2], [outs, 1, 1, 1]), **geometry), 2)
     if not ins or channel_count % ins or outs % (channel_count // ins):
         raise ModelError(f"a filter of {outs}x{height}x{width}x{ins} does not match {channel_count} channels")
     groups = channel_count // ins
     after = [groups, outs // groups, ins, height, width]
     weights = n.weights(1, [0, 3, 1, 2], [groups, outs // groups, 1, 1, 1], after=after)
-    return _finished(n, n("GroupConvolution", x, weights, **geometry), 2)
+    return _finish(n, n("GroupConvolution", x, weights, **geometry), 2)
 
 
 @tflite_op("DEPTHWISE_CONV_2D")
@@ -101,7 +101,7 @@ def depthwise_conv_2d(n: LiteNode) -> Any:
         1, [2, 3, 0, 1], [channel_count, each, 1, 1, 1], before=[height, width, channel_count, each],
         after=[channel_count, each, 1, height, width],
     )  # fmt: skip
-    return _finished(n, n("GroupConvolution", x, weights, **_geometry(n, x, "HW")), 2)
+    return _finish(n, n("GroupConvolution", x, weights, **_geometry(n, x, "HW")), 2)
 
 
 @tflite_op("CONV_3D")
@@ -110,7 +110,7 @@ def conv_3d(n: LiteNode) -> Any:
     outs = n.filter_shape(5)[4]
     weights = n.weights(1, [4, 3, 0, 1, 2], [outs, 1, 1, 1, 1])
     x = n.first(n[0])
-    return _finished(n, n("Convolution", x, weights, **_geometry(n, x, "DHW")), 2)
+    return _finish(n, n("Convolution", x, weights, **_geometry(n, x, "DHW")), 2)
 
 
 @tflite_op("TRANSPOSE_CONV")
@@ -124,7 +124,7 @@ def transpose_conv(n: LiteNode) -> Any:
         strides=_positive(n, "StrideH", "StrideW"), dilations=[1, 1], pads_begin=[0, 0], pads_end=[0, 0],
         auto_pad="same_lower" if padding(n) == "same_upper" else "valid", output_padding=[0, 0],
     )  # fmt: skip
-    return _finished(n, result, 3)
+    return _finish(n, result, 3)
 
 
 @tflite_op("AVERAGE_POOL_2D", "MAX_POOL_2D")
@@ -137,5 +137,5 @@ def pool_2d(n: LiteNode) -> Any:
         "pads_begin": [0, 0], "pads_end": [0, 0], "rounding_type": "floor", "auto_pad": padding(n),
     }  # fmt: skip
     if n.op_type == "MAX_POOL_2D":
-        return n.activated(n.last(n("MaxPool", x, dilations=[1, 1], opset=14, **options)))
-    return n.activated(n.last(n("AvgPool", x, exclude_pad=True, opset=14, **options)))
+        return n.activate(n.last(n("MaxPool", x, dilations=[1, 1], opset=14, **options)))
+    return n.activate(n.last(n("AvgPool", x, exclude_pad=True, opset=14, **options)))

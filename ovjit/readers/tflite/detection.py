@@ -46,8 +46,8 @@ def detection_post_process(n: LiteNode) -> Any:
         labels = n("Gather", best, indices, 0)
     count = n("Minimum", n.dim_of(selection, 0), n.const([most]))
     return [
-        _filled(n, chosen, most), _filled(n, n.convert(labels, "f32"), most),
-        _filled(n, n("Gather", selected_scores, 2, 1), most), n.convert(count, "f32"),
+        _fill_rows(n, chosen, most), _fill_rows(n, n.convert(labels, "f32"), most),
+        _fill_rows(n, n("Gather", selected_scores, 2, 1), most), n.convert(count, "f32"),
     ]  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def _decode_boxes(n: LiteNode, options: dict[str, Any]) -> Output:
     return n.concat([*low, *top], 2)
 
 
-def _filled(n: LiteNode, rows: Output, most: int) -> Output:
+def _fill_rows(n: LiteNode, rows: Output, most: int) -> Output:
     """The first rows, and 0 behind them: [1, most, ...]"""
     zeros = n.const(np.zeros((most, *(d for d in (n.shape(rows) or ())[1:])), np.float32))
     return n.unsqueeze(n.slice(n.concat([rows, zeros], 0), 0, 0, most), [0])

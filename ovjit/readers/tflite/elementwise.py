@@ -33,7 +33,7 @@ def _unary(op: str) -> Rule:
 
 
 def _binary(op: str) -> Rule:
-    return lambda n: n.activated(n.each(op, n[0], n[1]))
+    return lambda n: n.activate(n.each(op, n[0], n[1]))
 
 
 tflite_ops({name: _unary(op) for name, op in SAME_UNARY.items()})
@@ -57,7 +57,7 @@ def gelu(n: LiteNode) -> Any:
 def prelu(n: LiteNode) -> Any:
     """The slope broadcasts from the last dimension on; OpenVINO's slope of one dimension is the second's."""
     x, slope = n[0], n[1]
-    return n.each("PRelu", x, n.widened(slope, n.rank(x)))
+    return n.each("PRelu", x, n.widen_rank(slope, n.rank(x)))
 
 
 @tflite_op("CAST")
@@ -72,7 +72,7 @@ def cast(n: LiteNode) -> Any:
 @tflite_op("DEQUANTIZE")
 def dequantize(n: LiteNode) -> Any:
     """Constants stay as they are stored, so that weights of 16 bits can be read as such."""
-    constant = n.stored(0)
+    constant = n.file_constant(0)
     if constant is not None:
         return constant.as_type(n.out().dtype)
     x = n[0]
@@ -126,7 +126,7 @@ tflite_ops({
     "ADD_N": lambda n: reduce(lambda a, b: n.each("Add", a, b), n.inputs[1:], n[0]),
     "ZEROS_LIKE": lambda n: n.broadcast(n.like(n[0], 0), n.shape_of(n[0])),
     # quotients of integers are cut off towards zero
-    "DIV": lambda n: n.activated(n.each("Divide", n[0], n[1], m_pythondiv=n.is_real(n[0]))),
+    "DIV": lambda n: n.activate(n.each("Divide", n[0], n[1], m_pythondiv=n.is_real(n[0]))),
     # real numbers stay so: the result is rounded as every tensor that is quantised
     "QUANTIZE": lambda n: n.each("Convert", n[0], destination_type="f32"),
 })  # fmt: skip

@@ -54,7 +54,7 @@ class Quant:
     def per_channel(self) -> bool:
         return self.scale.size > 1
 
-    def shaped(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    def fit_rank(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
         """Scale and zero point, as they broadcast with a tensor of a rank."""
         if not self.per_channel():
             return self.scale.reshape(()), self.zero.reshape(())
@@ -117,7 +117,7 @@ class LiteFile:
     graphs: list[GraphRow]
     description: str = ""
 
-    def reached(self) -> list[GraphRow]:
+    def reachable_graphs(self) -> list[GraphRow]:
         """The model's graph, and the subgraphs that its operators name, directly or not.
 
         Others belong to further signatures.
@@ -144,7 +144,7 @@ def schema() -> Any:
 
 
 @contextmanager
-def damaged() -> Iterator[None]:
+def refuse_damaged() -> Iterator[None]:
     """Converts errors of accessors for invalid offsets to ModelError."""
     try:
         yield
@@ -163,7 +163,7 @@ def has_magic(content: np.ndarray) -> bool:
 def open_file(content: np.ndarray) -> LiteFile:
     """The rows of a file's bytes. ModelError for one that is damaged."""
     tflite = schema()
-    with damaged():
+    with refuse_damaged():
         return _Parser(tflite, content).file()
 
 

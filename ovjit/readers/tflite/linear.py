@@ -25,7 +25,7 @@ def fully_connected(n: LiteNode) -> Any:
     result = n("MatMul", x, weights, transpose_a=False, transpose_b=True)
     if n.has(2):
         result = n("Add", result, n[2])
-    return n.activated(result)
+    return n.activate(result)
 
 
 def _rows(n: LiteNode, x: Output, columns: int) -> Output:

@@ -14,10 +14,11 @@ import numpy as np
 
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Node, Output
+from ovjit.build import attributes_of, tensor_type
+from ovjit.build.builder import Builder, NodeBuilder
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once
 from ovjit.graph.op import MOST_DIMENSIONS
-from ovjit.readers.build import Builder, NodeBuilder
 from ovjit.readers.tflite.constants import Stored, output_of
 from ovjit.readers.tflite.file import OperatorRow, TensorRow
 from ovjit.readers.tflite.variables import Handle
@@ -79,7 +80,7 @@ class LiteNode(NodeBuilder):
         """All inputs that are there."""
         return [self[i] for i in range(len(self)) if self.has(i)]
 
-    def stored(self, index: int) -> Stored | None:
+    def file_constant(self, index: int) -> Stored | None:
         """An input that is a constant of the file, as it is stored."""
         return self.scope.stored.get(self.row.inputs[index]) if self.has(index) else None
 
@@ -136,7 +137,7 @@ class LiteNode(NodeBuilder):
 
     def subgraph(self, index: int, values: Sequence[Output]) -> list[Output]:
         """The outputs of another subgraph of the file for values of its inputs."""
-        return self.reader.inlined(self.scope, index, values, f"{self.base}/")
+        return self.reader.inline(self.scope, index, values, f"{self.base}/")
 
     # -- variables -------------------------------------------------------------------------------------------
 
@@ -160,9 +161,9 @@ class LiteNode(NodeBuilder):
         """Sets the new value of the variable tensor at an input."""
         self.reader.variables.keep(self.scope.graph.tensors[self.row.inputs[index]].name, value)
 
-    def rounded(self, index: int, value: Output) -> Output:
+    def round_as_stored(self, index: int, value: Output) -> Output:
         """A value as the tensor of an input can store it."""
-        return self.reader.rounded(self, value, self.scope.graph.tensors[self.row.inputs[index]])
+        return self.reader.round_as_stored(self, value, self.scope.graph.tensors[self.row.inputs[index]])
 
     # -- layouts ---------------------------------------------------------------------------------------------
 
@@ -179,7 +180,7 @@ class LiteNode(NodeBuilder):
         result = [v if isinstance(v, Output) else self.const(v) for v in values]
         return self.reader.layouts.each(self, lambda *ready: self(op, *ready, **attrs), result)
 
-    def activated(self, value: Output, code: int | None = None) -> Output:
+    def activate(self, value: Output, code: int | None = None) -> Output:
         """A tensor behind the function that the operator's options name."""
         code = self.option("FusedActivationFunction", 0) if code is None else code
         if code not in ACTIVATIONS:
@@ -187,9 +188,9 @@ class LiteNode(NodeBuilder):
         row = ACTIVATIONS[code]
         return value if row is None else self.each(row[0], value, **row[1])
 
-    def widened(self, value: Output, rank: int) -> Output:
+    def widen_rank(self, value: Output, rank: int) -> Output:
         """A tensor with dimensions of 1 before its own."""
-        return widened(self, value, rank)
+        return add_leading_dims(self, value, rank)
 
     # -- constants -------------------------------------------------------------------------------------------
 
@@ -202,7 +203,7 @@ class LiteNode(NodeBuilder):
         `channels` is the shape in which a number for each channel broadcasts with that. Constants keep the
         type that they are stored in.
         """
-        constant = self.stored(index)
+        constant = self.file_constant(index)
         if constant is None:
             value = self[index] if before is None else self.reshape(self[index], list(before))
             value = self.transpose(value, order)
@@ -239,25 +240,24 @@ class Layouts:
         self.firsts: dict[tuple[Node, int], Output] = {}
 
     def find(self, value: Output) -> Output | None:
-        return self.firsts.get((value._node, value._index))
+        return self.firsts.get((value.node, value.index))
 
     def keep(self, plain: Output, first: Output) -> None:
         if not self.plain:
-            self.firsts[plain._node, plain._index] = first
+            self.firsts[plain.node, plain.index] = first
 
     def first(self, n: Builder, value: Output) -> Output:
         first_form = self.find(value)
         if first_form is not None:
             return first_form
         rank = n.rank(value)
-        constant = n.value(value) if isinstance(value._node, Constant) else None
-        node = value._node
+        constant = n.value(value) if isinstance(value.node, Constant) else None
+        node = value.node
         if constant is not None:
             first_form = n.const(np.ascontiguousarray(constant.transpose(first_order(rank))), n.dtype(value))
-        elif not self.plain and node._op.name in _FOLLOWED and _is_of_one(node):
-            source = Output._of(node._inputs[0]._node, node._inputs[0]._index)
-            other_inputs = [Output._of(s._node, s._index) for s in node._inputs[1:]]
-            first_form = n(node._op.name, self.first(n, source), *other_inputs, **node._attrs)
+        elif not self.plain and node.get_type_name() in _FOLLOWED and _is_of_one(node):
+            source, *others = node.input_values()
+            first_form = n(node.get_type_name(), self.first(n, source), *others, **attributes_of(node))
         else:
             first_form = n.transpose(value, first_order(rank))
         self.keep(value, first_form)
@@ -281,16 +281,16 @@ class Layouts:
         if not rank:
             return value
         if rank < target_rank:
-            value = widened(n, value, target_rank)
+            value = add_leading_dims(n, value, target_rank)
         return self.first(n, value)
 
 
 def _is_of_one(node: Node) -> bool:
     """Whether all operands but the first are scalars."""
-    return all(source._tensor._type.shape == () for source in node._inputs[1:])
+    return all(tensor_type(source).shape == () for source in node.input_values()[1:])
 
 
-def widened(n: Builder, value: Output, rank: int) -> Output:
+def add_leading_dims(n: Builder, value: Output, rank: int) -> Output:
     """A tensor with dimensions of 1 before its own."""
     missing = rank - n.rank(value)
     if missing <= 0:

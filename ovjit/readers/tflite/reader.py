@@ -12,26 +12,27 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant, Parameter, Result
+from ovjit.api.model.boundary import Constant, Parameter
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
+from ovjit.build import make_model, make_parameter, name_of, names_of, set_names
+from ovjit.build.builder import Builder, Draft
 from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.readers.build import Builder, Draft
 from ovjit.readers.files import name_errors
 from ovjit.readers.files.weights import mapped_or_read, open_regular
 from ovjit.readers.rows import Rule
 from ovjit.readers.tflite.choices import check_options
-from ovjit.readers.tflite.constants import Stored, is_quantized, output_of, stored
+from ovjit.readers.tflite.constants import Stored, is_quantized, output_of, read_constant
 from ovjit.readers.tflite.file import (
     GraphRow,
     LiteFile,
     OperatorRow,
     Quant,
     TensorRow,
-    damaged,
     has_magic,
     open_file,
+    refuse_damaged,
 )
 from ovjit.readers.tflite.node import Layouts, LiteNode
 from ovjit.readers.tflite.registry import find_rule
@@ -71,7 +72,7 @@ def read_tflite(
     if not has_magic(content):
         why = "The file is not a TensorFlow Lite file: the identifier TFL3 is missing."
         raise ModelError(unreadable(path, why))
-    with name_errors(where), damaged():
+    with name_errors(where), refuse_damaged():
         return Reader(open_file(content), converters, plain).read()
 
 
@@ -114,13 +115,13 @@ class Reader(Draft):
         if not graph.outputs:
             raise ModelError("TFLite subgraph has no outputs")
         sinks = self.variables.sinks(self._builder("variables"))
-        model = Model._from_parts(results, scope.parameters, sinks, MODEL_NAME)
+        model = make_model(results, scope.parameters, MODEL_NAME, sinks=sinks)
         self._name_forms(model)
         return model
 
     # -- a graph ---------------------------------------------------------------------------------------------
 
-    def run(self, scope: Scope) -> list[Result]:
+    def run(self, scope: Scope) -> list[Output]:
         """Read the main graph; its inputs become `scope.parameters`."""
         for index in scope.graph.inputs:
             if index not in scope.values:
@@ -132,25 +133,25 @@ class Reader(Draft):
             if index in visited or index in scope.stored:
                 continue  # as OpenVINO: an output that is named twice is one, and constants are none
             visited.add(index)
-            results.append(Result._of(self._output(scope, index)))
+            results.append(self._output(scope, index))
         return results
 
     def _read(self, scope: Scope) -> None:
         """Read the operators of a subgraph whose inputs have values."""
         for index, row in enumerate(scope.graph.tensors):
             if row.data is not None and index not in scope.values:
-                scope.stored[index] = self._stored(row)
+                scope.stored[index] = self._read_constant(row)
         for op in scope.graph.operators:
             self._operator(scope, op)
 
-    def _stored(self, row: TensorRow) -> Stored:
+    def _read_constant(self, row: TensorRow) -> Stored:
         """The constant of a tensor, once for all places that its subgraph is read into."""
         constant = self.constants.get(id(row))
         if constant is None:
-            constant = self.constants[id(row)] = stored(row)
+            constant = self.constants[id(row)] = read_constant(row)
         return constant
 
-    def inlined(self, outer: Scope, index: int, values: Sequence[Output], prefix: str) -> list[Output]:
+    def inline(self, outer: Scope, index: int, values: Sequence[Output], prefix: str) -> list[Output]:
         """Read a subgraph in place: its outputs for values of its inputs, as operators see them."""
         if not 0 <= index < len(self.file.graphs):
             raise ModelError(f"There is no subgraph with idx {index}")
@@ -171,19 +172,19 @@ class Reader(Draft):
             self.value_at(scope, tensor_index, self._builder(prefix)) for tensor_index in graph.outputs
         ]
         for value in results:
-            if value not in values and not isinstance(value._node, (Constant, Parameter)):
-                value._tensor._names = set()  # the operator around it gives it its own
+            if value not in values and not isinstance(value.node, (Constant, Parameter)):
+                set_names(value, ())  # the operator around it gives it its own
         return results
 
     def _input(self, scope: Scope, index: int) -> Parameter:
         row = scope.graph.tensors[index]
         if row.dtype not in ELEMENT_TYPES:
             raise UnsupportedError(f"the input {row.name[:200]!r} has the unsupported type {row.dtype}")
-        parameter = Parameter._of(row.dtype, row.shape, row.name)
-        value = Output._of(parameter, 0)
+        parameter = make_parameter(row.dtype, row.shape, row.name)
+        value = parameter.output(0)
         self._name(value, row)
         if is_quantized(row):
-            value = dequantized(self._builder(row.name), value, row)
+            value = dequantize(self._builder(row.name), value, row)
         scope.values[index] = value
         return parameter
 
@@ -191,13 +192,13 @@ class Reader(Draft):
         """The value of an output, in the element type that the file says."""
         row = scope.graph.tensors[index]
         value = self.value_at(scope, index, self._builder(row.name))
-        if not is_quantized(row) or isinstance(value._node, Parameter):
+        if not is_quantized(row) or isinstance(value.node, Parameter):
             return value
-        exact = self.exact.get((value._node, value._index), value)
-        result = requantized(self, self._builder(row.name), exact, row)
-        names = exact._tensor._names
-        exact._tensor._names = {f"{row.name}_1"} if row.name in names else names
-        result._tensor._names = {row.name}
+        exact = self.exact.get((value.node, value.index), value)
+        result = requantize(self, self._builder(row.name), exact, row)
+        names = names_of(exact)
+        set_names(exact, {f"{row.name}_1"} if row.name in names else names)
+        set_names(result, {row.name})
         return result
 
     def value_at(self, scope: Scope, index: int, n: Builder) -> Output:
@@ -214,7 +215,7 @@ class Reader(Draft):
             )
         constant = scope.stored[index]
         value = output_of(n, constant)
-        if isinstance(value._node, Constant):
+        if isinstance(value.node, Constant):
             self._name(value, scope.graph.tensors[index])
         scope.values[index] = value
         return value
@@ -226,7 +227,7 @@ class Reader(Draft):
             raise ModelError(f"the tensor {row.name[:200]!r} is not variable")
         return self.variables.state(n, row.name, row.shape, "f32" if is_quantized(row) else row.dtype, scope)
 
-    def rounded(self, n: Builder, value: Output, row: TensorRow) -> Output:
+    def round_as_stored(self, n: Builder, value: Output, row: TensorRow) -> Output:
         """A value as a tensor can store it."""
         return fake_quantized(self, n, value, row) if is_quantized(row) else value
 
@@ -273,18 +274,18 @@ class Reader(Draft):
         if isinstance(value, Handle):
             scope.handles[index] = value
             return
-        node = value._node
+        node = value.node
         if not isinstance(node, (Parameter, Constant)):
-            node._friendly_name = n.base
+            node.set_friendly_name(n.base)
         self._name(value, row)
         if is_quantized(row) and n.is_real(value):
             exact, value = value, fake_quantized(self, n, value, row)
-            self.exact[value._node, value._index] = exact
+            self.exact[value.node, value.index] = exact
         scope.values[index] = value
 
     def _name(self, value: Output, row: TensorRow) -> None:
-        if row.name and row.name not in self.taken and not value._tensor._names:
-            value._tensor._names = {row.name}
+        if row.name and row.name not in self.taken and not names_of(value):
+            set_names(value, {row.name})
             self.taken.add(row.name)
 
     def _name_forms(self, model: Model) -> None:
@@ -292,19 +293,19 @@ class Reader(Draft):
 
         Their tensors have no name: a name stands for what the file says, channels last.
         """
-        live_nodes = set(model._walk())
+        live_nodes = set(model.get_ordered_ops())
         for (node, _), first in self.layouts.firsts.items():
-            if node in live_nodes or first._node not in live_nodes:
+            if node in live_nodes or first.node not in live_nodes:
                 continue
-            if node._op.name == "Transpose" and not isinstance(first._node, (Constant, Parameter)):
-                first._node._friendly_name = node._friendly_name
+            if node.get_type_name() == "Transpose" and not isinstance(first.node, (Constant, Parameter)):
+                first.node.set_friendly_name(name_of(node))
 
     # -- what there is ---------------------------------------------------------------------------------------
 
     def _check_operators(self) -> None:
         """Raise UnsupportedError that lists all operators without a rule, of the subgraphs that are read."""
         missing: dict[str, int] = {}
-        for graph in self.file.reached():
+        for graph in self.file.reachable_graphs():
             for op in graph.operators:
                 has_rule = op.kind in self.converters or find_rule(op.rule) is not None
                 if not has_rule:
@@ -323,7 +324,7 @@ def _bounds(row: TensorRow, rank: int) -> tuple[int, int, np.ndarray, np.ndarray
     quant = row.quant
     assert isinstance(quant, Quant)
     low, high = RANGES[row.dtype]
-    scale, zero = quant.shaped(rank)
+    scale, zero = quant.fit_rank(rank)
     with np.errstate(over="ignore"):
         return (
             low,
@@ -343,20 +344,20 @@ def _is_too_wide(bottom: np.ndarray, top: np.ndarray) -> bool:
 def _in_steps(n: Builder, value: Output, row: TensorRow) -> tuple[Output, Output, Output]:
     """Numbers in steps from zero, rounded to those that can be stored; the step and the stored zero."""
     assert row.quant is not None
-    scale, zero = row.quant.shaped(n.rank(value))
+    scale, zero = row.quant.fit_rank(n.rank(value))
     low, high = (n.const((end - zero).astype(np.float32)) for end in RANGES[row.dtype])
     step = n.const(scale)
     steps = n("Round", n("Divide", value, step), mode="half_to_even")
     return n("Minimum", n("Maximum", steps, low), high), step, n.const(zero.astype(np.float32))
 
 
-def dequantized(n: Builder, value: Output, row: TensorRow) -> Output:
+def dequantize(n: Builder, value: Output, row: TensorRow) -> Output:
     """Stored numbers as those that they stand for."""
     real = n.convert(value, "f32")
     rank = n.rank(value)
     assert row.quant is not None
     if row.dtype not in RANGES or _is_too_wide(*_bounds(row, rank)[2:]):
-        scale, zero = row.quant.shaped(rank)
+        scale, zero = row.quant.fit_rank(rank)
         if zero.any():
             real = n("Subtract", real, n.const(zero.astype(np.float32)))
         return n("Multiply", real, n.const(scale))
@@ -379,11 +380,11 @@ def fake_quantized(reader: Reader, n: Builder, value: Output, row: TensorRow) ->
     )
 
 
-def requantized(reader: Reader, n: Builder, value: Output, row: TensorRow) -> Output:
+def requantize(reader: Reader, n: Builder, value: Output, row: TensorRow) -> Output:
     """Numbers as the ones that are stored for them."""
     assert row.quant is not None
     if row.dtype not in RANGES:
-        scale, zero = row.quant.shaped(n.rank(value))
+        scale, zero = row.quant.fit_rank(n.rank(value))
         steps = n("Round", n("Divide", value, n.const(scale)), mode="half_to_even")
         return n.convert(n("Add", steps, n.const(zero.astype(np.float32))), row.dtype)
     low, high, bottom, top = _bounds(row, n.rank(value))

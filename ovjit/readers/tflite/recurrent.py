@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.api.model.node import Output
+from ovjit.build.bodies import over_slices
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.bodies import over_slices
 from ovjit.readers.tflite.node import LiteNode
 from ovjit.readers.tflite.registry import tflite_op
 from ovjit.readers.tflite.variables import Handle
@@ -70,19 +70,19 @@ class _Lstm:
 
         f = n("Sigmoid", gate(FORGET, c))
         i = n("Subtract", n.like(f, 1), f) if self.coupled else n("Sigmoid", gate(INPUT, c))
-        g = n.activated(gate(CELL, c))
+        g = n.activate(gate(CELL, c))
         c = n("Add", n("Multiply", f, c), n("Multiply", i, g))
-        c = n.rounded(CELL_STATE, self._clipped(c, "CellClip"))
+        c = n.round_as_stored(CELL_STATE, self._clip(c, "CellClip"))
         o = n("Sigmoid", gate(OUTPUT, c))
-        h = n("Multiply", o, n.activated(c))
+        h = n("Multiply", o, n.activate(c))
         if PROJECTION in weights:
             h = n("MatMul", h, weights[PROJECTION], transpose_b=True)
             h = n("Add", h, weights[PROJECTION_BIAS]) if PROJECTION_BIAS in weights else h
-            h = self._clipped(h, "ProjClip")
-        h = n.rounded(STATE, h)
+            h = self._clip(h, "ProjClip")
+        h = n.round_as_stored(STATE, h)
         return [h, c, h]
 
-    def _clipped(self, value: Output, option: str) -> Output:
+    def _clip(self, value: Output, option: str) -> Output:
         most = self.n.option(option, 0.0)
         return self.n("Clamp", value, min=-most, max=most) if most > 0 else value
 
@@ -109,7 +109,7 @@ def sequence_rnn(n: LiteNode) -> Any:
     rows = n("Add", n("MatMul", n[0], n[1], transpose_b=True), n[3])
 
     def once(state: list[Output], pieces: list[Output], fixed: list[Output]) -> list[Output]:
-        h = n.activated(n("Add", pieces[0], n("MatMul", state[0], fixed[0], transpose_b=True)))
+        h = n.activate(n("Add", pieces[0], n("MatMul", state[0], fixed[0], transpose_b=True)))
         return [h, h]
 
     h, result = over_slices(n, once, [n.state(4)], [rows], [n[2]], n.base, axis)

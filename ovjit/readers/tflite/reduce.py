@@ -25,14 +25,14 @@ def reduction(n: LiteNode) -> Any:
     rank = n.rank(x)
     axes = n.axes(constant_axes.reshape(-1), rank)
     if keep:
-        return n.last(n(op, first, moved(axes, rank), keep_dims=True))
-    remaining_axes = moved([a for a in range(rank) if a not in axes], rank)
+        return n.last(n(op, first, move_axes(axes, rank), keep_dims=True))
+    remaining_axes = move_axes([a for a in range(rank) if a not in axes], rank)
     if remaining_axes != sorted(remaining_axes):
         return n(op, x, n[1], keep_dims=False)
-    return n(op, first, moved(axes, rank), keep_dims=False)
+    return n(op, first, move_axes(axes, rank), keep_dims=False)
 
 
-def moved(axes: list[int], rank: int) -> list[int]:
+def move_axes(axes: list[int], rank: int) -> list[int]:
     """Axes of a tensor with channels last, in its form with channels first."""
     return [1 if a == rank - 1 else a + 1 if a else 0 for a in axes]
 
@@ -73,7 +73,7 @@ def log_softmax(n: LiteNode) -> Any:
 def l2_normalization(n: LiteNode) -> Any:
     """x / max(sqrt(sum(x ** 2)), eps) along the last axis"""
     axis = n.axis(-1, n.rank(n[0]))
-    return n.activated(n("NormalizeL2", n[0], n.const([axis]), eps=1e-6, eps_mode="max"))
+    return n.activate(n("NormalizeL2", n[0], n.const([axis]), eps=1e-6, eps_mode="max"))
 
 
 @tflite_op("SEGMENT_SUM")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.boundary import from_storage
-from ovjit.api.tensors.convert import type_of
+from ovjit.build import stored_size
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 
@@ -40,7 +40,7 @@ def dense(data: np.ndarray, dtype: str, shape: tuple[int, ...], sparsity: Any) -
     rows = [sparsity.DimMetadata(i) for i in range(count)]
     sizes, indices = _coordinates(rows, data.size * 8)
     values = _values(data, dtype, len(indices[0]) if indices else 1)
-    return _filled(values, indices, order, blocks, shape, sizes)
+    return _fill(values, indices, order, blocks, shape, sizes)
 
 
 def _coordinates(rows: list[Any], most: int) -> tuple[list[int], list[np.ndarray]]:
@@ -103,13 +103,13 @@ def _vector(row: Any, name: str) -> np.ndarray:
 
 def _values(data: np.ndarray, dtype: str, count: int) -> np.ndarray:
     row = ELEMENT_TYPES[dtype]
-    needed = type_of(dtype)._bytes(count)
+    needed = stored_size(dtype, count)
     if row.numpy is None or needed > data.size:
         raise ModelError(f"Values are not found: {count} of {dtype} need {needed} bytes of {data.size}")
     return from_storage(np.array(data[:needed]), dtype, (count,))
 
 
-def _filled(
+def _fill(
     values: np.ndarray, indices: list[np.ndarray], order: list[int], blocks: list[int],
     shape: tuple[int, ...], sizes: list[int],
 ) -> np.ndarray:  # fmt: skip

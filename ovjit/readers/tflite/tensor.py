@@ -11,7 +11,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import is_static
 from ovjit.readers.tflite.elementwise import typed
 from ovjit.readers.tflite.node import LiteNode, first_order
-from ovjit.readers.tflite.reduce import moved
+from ovjit.readers.tflite.reduce import move_axes
 from ovjit.readers.tflite.registry import tflite_op, tflite_ops
 
 #: What stands for "to the end".
@@ -140,7 +140,7 @@ def concatenation(n: LiteNode) -> Any:
     ranks = {len(n.shape(v) or ()) for v in values}
     if any(f is not None for f in firsts) and len(ranks) == 1:
         rank = ranks.pop()
-        first_axis = moved([n.axis(axis, rank)], rank)[0]
+        first_axis = move_axes([n.axis(axis, rank)], rank)[0]
         return n.last(n("Concat", *(n.first(v) for v in values), axis=first_axis))
     return n("Concat", *values, axis=axis)
 
@@ -172,7 +172,7 @@ def matrix_diag(n: LiteNode) -> Any:
 @tflite_op("DENSIFY")
 def densify(n: LiteNode) -> Any:
     """Sparse constants are dense already."""
-    constant = n.stored(0)
+    constant = n.file_constant(0)
     if constant is None:
         raise UnsupportedError("a sparse constant is not supported here")
     return constant

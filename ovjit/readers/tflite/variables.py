@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ovjit.api.model.node import Node, Output
+from ovjit.build.builder import Builder
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import Dim, is_static
-from ovjit.readers.build import Builder
 
 if TYPE_CHECKING:
     from ovjit.readers.tflite.file import LiteFile
@@ -79,7 +79,7 @@ class Variables:
     def sinks(self, n: Builder) -> list[Node]:
         """Assign nodes of the variables that are both read at first and changed."""
         return [
-            n("Assign", self.now[name], variable_id=name)._node
+            n("Assign", self.now[name], variable_id=name).node
             for name in sorted(self.changed & self.read_at_first)
         ]
 

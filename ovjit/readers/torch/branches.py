@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant, Parameter
 from ovjit.api.model.node import Output
+from ovjit.build import make_constant, make_parameter, set_tensor_type, tensor_type, wrap_port
+from ovjit.build.bodies import body_of, if_of
 from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.symbolic import statically_known_equal, with_symbol
-from ovjit.readers.bodies import body_of, if_of
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.containers import assign, copy_containers, is_same, replace, stack_items
 from ovjit.readers.torch.dimensions import Shared
@@ -57,7 +57,7 @@ class Inside:
         """Return a new object for a tensor, which becomes an input of the body."""
         if isinstance(value, Output):
             result = self._parameter(value)
-            return Output._of(result._node, result._index)
+            return wrap_port(Output, result)
         return map_tensors(value, self._parameter)
 
     def represent(self, value: Any, inner: Any) -> None:
@@ -71,16 +71,16 @@ class Inside:
 
     def _parameter(self, value: Output) -> Output:
         """Return the parameter for a tensor, or a constant if its value is known and small."""
-        key = value._node, value._index
+        key = value.node, value.index
         if key not in self._constants:
-            constant, kind = self.call.value(value), value._tensor._type
+            constant, kind = self.call.value(value), tensor_type(value)
             if constant is not None:
-                self._constants[key] = Output._of(Constant._of(constant, kind.dtype, None, None), 0)
+                self._constants[key] = make_constant(constant, kind.dtype)
             else:
-                node = Parameter._of(kind.dtype, kind.shape, None)
+                node = make_parameter(kind.dtype, kind.shape)
                 self.sources.append(value)
                 self.parameters.append(node)
-                self._constants[key] = Output._of(node, 0)
+                self._constants[key] = node.output(0)
         return self._constants[key]
 
     def value(self, value: Any) -> Any:
@@ -237,7 +237,7 @@ def build_if(
     sources = [inside.sources for inside, _ in read]
     outputs = if_of(truth, sources, models, reader.name(call.base, "If"))
     for i, output in enumerate(outputs):
-        _forget_differing(output, [model._results[i]._inputs[0] for model in models])
+        _forget_differing(output, [model.get_results()[i].input_value(0) for model in models])
     reader.name_dimensions(outputs)
     remaining = iter(outputs)
     return [built(form, remaining) for form in forms[0]]
@@ -245,13 +245,13 @@ def build_if(
 
 def _forget_differing(output: Output, results: Sequence[Output]) -> None:
     """An output of an If has no dimensions of one branch alone: bounds may be equal where names differ."""
-    kind = output._tensor._type
-    shapes = [value._tensor._type.shape for value in results]
+    kind = tensor_type(output)
+    shapes = [tensor_type(value).shape for value in results]
     if kind.shape is None or None in shapes or len({len(shape or ()) for shape in shapes}) > 1:
         return
     dims_by_branch = zip(kind.shape, *(shape or () for shape in shapes), strict=True)
     dims = tuple(d if statically_known_equal(*e) else with_symbol(d, None) for d, *e in dims_by_branch)
-    output._tensor._type = TensorType(kind.dtype, dims, kind.value, kind.partial)
+    set_tensor_type(output, TensorType(kind.dtype, dims, kind.value, kind.partial))
 
 
 def _fill_unset(call: Call, values: Sequence[Any], other: Sequence[Any]) -> list[Any]:
@@ -294,7 +294,7 @@ def read_body(
     reader.around, reader.holders = env, [*holders, outer_values, before, inside.objects]
     try:
         with reader.enter(inside):
-            reader._block(block)
+            reader.read_block(block)
             outputs = [v.debugName() for i, v in enumerate(block.outputs()) if i not in left_out]
             values = [reader.env.get(name) for name in outputs]
             values += [reader.env[name] for name in carried]

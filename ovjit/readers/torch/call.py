@@ -15,6 +15,7 @@ import numpy as np
 
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
+from ovjit.build import make_constant
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import bounds, is_static
@@ -313,11 +314,11 @@ class Call(Dimensions):
 
     def reshape(self, value: Output, pattern: Any) -> Output:
         """Constants stay constants, in their own memory."""
-        if not isinstance(value._node, Constant) or isinstance(pattern, Output):
+        if not isinstance(value.node, Constant) or isinstance(pattern, Output):
             return super().reshape(value, pattern)
-        array = value._node.value.reshape(np.asarray(pattern, np.int64))
+        array = value.node.value.reshape(np.asarray(pattern, np.int64))
         name = self.reader.name(self.base, "Reshape")
-        return Output._of(Constant._of(array, self.dtype(value), None, name), 0)
+        return make_constant(array, self.dtype(value), None, name)
 
     def no(self, *options: Any, what: str) -> None:
         """Raise UnsupportedError if an option is given that is not supported."""

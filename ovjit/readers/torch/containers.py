@@ -29,7 +29,7 @@ def is_changed(node: Any) -> bool:
 def change(reader: ScriptReader, node: Any) -> None:
     """Change the list or dict that a node is about: all its names see that."""
     kind = node.kind()
-    values, *arguments = (reader._value(v) for v in node.inputs())
+    values, *arguments = (reader.look_up(v) for v in node.inputs())
     call = Call(reader, kind, node.scopeName())
     argument = arguments[0] if kind in _OF_LISTS and arguments else None
     if isinstance(argument, Stacked) and isinstance(values, list):  # what is added has another length

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.build import set_tensor_type, tensor_type
+from ovjit.build.builder import Builder, Draft
 from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
 from ovjit.graph.symbolic import named, statically_known_equal
-from ovjit.readers.build import Builder, Draft
 from ovjit.readers.torch.values import Number
 from ovjit.records import NamedTuple
 
@@ -72,21 +73,21 @@ class TorchDraft(Draft):
     def name_dimensions(self, outputs: Sequence[Output]) -> None:
         """Give each open dimension that has no name a new one."""
         for value in outputs:
-            kind = value._tensor._type
+            kind = tensor_type(value)
             if kind.shape is None or all(not isinstance(d, Interval) or d.key for d in kind.shape):
                 continue
             self._count += 1
             if self._may_be_none(value):
                 self.often_none.add(("made", self._count))
             dims = named(kind.shape, "made", self._count)
-            value._tensor._type = TensorType(kind.dtype, dims, kind.value, kind.partial)
+            set_tensor_type(value, TensorType(kind.dtype, dims, kind.value, kind.partial))
 
     def _may_be_none(self, value: Output) -> bool:
         """Whether new dimensions of a tensor are often 0, or come from such."""
-        node = value._node
+        node = value.node
         if node.get_type_name() in COUNTING:
             return True
-        shapes = (source._tensor._type.shape or () for source in node._inputs)
+        shapes = (tensor_type(source).shape or () for source in node.input_values())
         return any(self.is_often_none(d) for shape in shapes for d in shape)
 
     def place_of(self, number: Number) -> tuple[Output, int] | None:
@@ -105,7 +106,7 @@ class TorchDraft(Draft):
 
     def once(self, what: tuple[Any, ...], value: Output, make: Callable[[], Output]) -> Output:
         """Return `make()` for a tensor. The result is cached by `what` and the tensor, once per body."""
-        key = (*what, value._node, value._index)
+        key = (*what, value.node, value.index)
         result = self.shared.single.get(key)
         if result is None:
             result = self.shared.single[key] = make()
@@ -150,16 +151,16 @@ class Dimensions(Builder):
         """The shape of a new tensor. Its known dimensions stay known beside one of which inference knows
         nothing, such as a rounded quotient."""
         result = self.ints(list(dims))
-        if isinstance(result, Output) and result._tensor._type.partial is None:
-            kind = result._tensor._type
+        if isinstance(result, Output) and tensor_type(result).partial is None:
+            kind = tensor_type(result)
             partial = np.empty(len(dims), object)
             partial[:] = [_ANY if n is None else int(n) for n in map(self.known_number, dims)]
-            result._tensor._type = TensorType(kind.dtype, kind.shape, kind.value, partial)
+            set_tensor_type(result, TensorType(kind.dtype, kind.shape, kind.value, partial))
         return result
 
     def _dims_at(self, value: Output, *axes: int) -> Output:
         """Dimensions of a tensor, i64 [number of axes]."""
-        key = (value._node, value._index, *axes)
+        key = (value.node, value.index, *axes)
         result = self.reader.shared.gathered.get(key)
         if result is None:
             shape = self.reader.shape_of(self, value)

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.model import Model
-from ovjit.api.model.node import make_node
+from ovjit.build import graph_of, make_node, make_parameter
 from ovjit.errors import UnsupportedError
 from ovjit.graph.graph import Graph
 from ovjit.graph.interp import evaluate
@@ -126,7 +125,7 @@ def gives(model: Any, ready: Prepared, expected: Sequence[Any]) -> bool:
             return True  # random numbers
     result: list[Any] = []
     with attempt("evaluating what the ONNX exporter gives"):
-        graph = model._graph()
+        graph = graph_of(model)
         inputs = [leaf.detach().numpy() for leaf in ready.leaves]
         result = evaluate(Graph(graph.inputs, graph.nodes, graph.public_outputs), inputs)
     if len(result) != len(expected):
@@ -236,7 +235,7 @@ def with_all_inputs(model: Model, ready: Prepared) -> Model:
         return model
     for name, leaf in zip(ready.names, ready.leaves, strict=True):
         if name not in parameters:
-            parameters[name] = Parameter._of(element_type(leaf.dtype), (ANY,) * leaf.dim(), name)
+            parameters[name] = make_parameter(element_type(leaf.dtype), (ANY,) * leaf.dim(), name)
             parameters[name].output(0).get_tensor().set_names({name})
     return Model(model.get_results(), [parameters[name] for name in ready.names], model.get_friendly_name())
 

@@ -9,7 +9,8 @@ from functools import cache
 from itertools import count
 from typing import Any
 
-from ovjit.api.model.boundary import Parameter, Result
+from ovjit import build
+from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.folding import fold
 from ovjit.api.model.merge_equal_nodes import merge_equal_nodes
 from ovjit.api.model.model import Model
@@ -65,10 +66,9 @@ class TorchReader(TorchDraft):
         # open dimensions are known by name while the graph is read
         dims = named([ANY if d is None else int(d) for d in shape], "input", len(self.parameters))
         pairs = is_complex(dtype)
-        node = Parameter._of(element_type(dtype), (*dims, 2) if pairs else dims, name)
-        node._tensors[0]._names = {name}
+        node = build.make_parameter(element_type(dtype), (*dims, 2) if pairs else dims, name, {name})
         self.parameters.append(node)
-        value = Output._of(node, 0)
+        value = node.output(0)
         return Complex(value) if pairs else value
 
     def constant(self, tensor: Any, name: str | None) -> Any:
@@ -79,7 +79,7 @@ class TorchReader(TorchDraft):
             self._tensors.append(tensor)
             if name:
                 value = constant.pair if isinstance(constant, Complex) else constant
-                value._tensor._names = {name}
+                build.set_names(value, {name})
         return constant
 
     @contextlib.contextmanager
@@ -135,35 +135,36 @@ class TorchReader(TorchDraft):
             )
         if not isinstance(value, Output):
             value = Call(self, "prim::Constant", "").tensor(value)
-        names, tensor = set(names), value._tensor
-        node = Result._of(value, None)
+        names, tensor = set(names), value.tensor
+        node = build.make_result(value)
         for name in names & self._variables.keys():
             other = self._variables.pop(name)
-            other._names = other._names - {name}
+            build.set_names(other, build.names_of(other) - {name})
             if other is not tensor:
                 self._name(other, name)
-        for name in [name for name in tensor._names if self._variables.get(name) is tensor]:
-            tensor._names = tensor._names - {name}  # an output has the names that it is given alone
+        for name in [name for name in build.names_of(tensor) if self._variables.get(name) is tensor]:
+            # an output has the names that it is given alone
+            build.set_names(tensor, build.names_of(tensor) - {name})
             del self._variables[name]
         if names:
-            tensor._names = tensor._names | names
+            build.add_names(tensor, names)
         return node
 
     def name_variable(self, value: Any, name: str) -> None:
         """Call a tensor that has no name as a value of a script's graph, as OpenVINO does: exporters to it
         make variables of the names."""
-        if isinstance(value, Output) and not value._tensor._names:
-            inputs = (parameter._tensors[0]._names for parameter in self.parameters)
+        if isinstance(value, Output) and not build.names_of(value):
+            inputs = (build.names_of(parameter.output(0)) for parameter in self.parameters)
             if name in self._variables or any(name in names for names in inputs):
-                self._name(value._tensor, name)
+                self._name(value.tensor, name)
             else:
-                value._tensor._names = {name}
-                self._variables[name] = value._tensor
+                build.set_names(value, {name})
+                self._variables[name] = value.tensor
 
     def _name(self, tensor: Any, shared_name: str) -> None:
         """Call a tensor like a name that another has, with a number."""
         name = f"{shared_name}/{len(self._variables)}"
-        tensor._names = tensor._names | {name}
+        build.add_names(tensor, {name})
         self._variables[name] = tensor
 
     def unknown_parameter(self, name: str, kind: str = "dynamic", rank: int | None = None) -> Output:
@@ -173,10 +174,9 @@ class TorchReader(TorchDraft):
             kind = kind if known_type.dtype == "dynamic" else known_type.dtype
             rank = rank if known_type.shape is None else len(known_type.shape)
         shape = None if rank is None else named([ANY] * rank, "input", len(self.parameters))
-        node = Parameter._of(kind, shape, name)
-        node._tensors[0]._names = {name}
+        node = build.make_parameter(kind, shape, name, {name})
         self.parameters.append(node)
-        return Output._of(node, 0)
+        return node.output(0)
 
     def finish(self, values: Any, names: Sequence[str | None] | None) -> Model:
         """The model of what the module gives: tensors in lists, or by name in a dict; None is left out."""
@@ -189,21 +189,21 @@ class TorchReader(TorchDraft):
     def _own_name(self, name: str | None, value: Any) -> str | None:
         """The name of an output. One that an input has is given a number, as in OpenVINO, unless the output
         is that input."""
-        inputs = {key: node._tensors[0] for node in self.parameters for key in node._tensors[0]._names}
-        tensor = getattr(value, "_tensor", None)
+        tensors = [node.output(0).tensor for node in self.parameters]
+        inputs = {key: tensor for tensor in tensors for key in build.names_of(tensor)}
+        tensor = value.tensor if isinstance(value, Output) else None
         if name is None or inputs.get(name, tensor) is tensor:
             return name
         return next(other for i in count(1) if (other := f"{name}_{i}") not in inputs)
 
     def is_unfolded(self, node: Any) -> bool:
         """Whether a node stays that could be folded: weights that are rounded become integers."""
-        return _FAKE.fits(node._op)
+        return _FAKE.fits(build.record_of(node))
 
     def model(self, results: Sequence[Any], name: str) -> Model:
         if not results:
             raise OvjitError("the module returns no tensors")
-        result = Model._from_parts(list(results), list(self.parameters), (), name)
-        result._rt = {}
+        result = build.make_model(list(results), list(self.parameters), name)
         fold(result, keep_compressed=True, keep=self.is_unfolded)
         compress_quantized(result)
         keep_packed(result)
@@ -224,15 +224,15 @@ def _forget_unread(model: Model) -> None:
     """
     nodes = set(model.get_ordered_ops())
     for node in nodes:
-        for user in set(node._users or ()) - nodes:
-            node._forget_user(user)
+        for user in set(build.users_of(node)) - nodes:
+            build.forget_user(node, user)
 
 
 def _shapes_of_inputs(model: Model, parts: Collection[Any]) -> None:
     """Inputs have plain open dimensions; one that a convolution reads has its channels, as in OpenVINO. Those
     that are `parts` of an argument have the lengths of what they are joined with."""
     for parameter in model.get_parameters():
-        shape = parameter._attrs["shape"]
+        shape = build.attributes_of(parameter)["shape"]
         if shape is None:
             _as_convolved(parameter)
             continue
@@ -242,7 +242,7 @@ def _shapes_of_inputs(model: Model, parts: Collection[Any]) -> None:
                 dims[1] = convolved[1][1]
         if parameter in parts:
             _as_joined(parameter, dims)
-        parameter._attrs = {**parameter._attrs, "shape": tuple(dims)}
+        build.set_attributes(parameter, shape=tuple(dims))
     model.validate_nodes_and_infer_types()
 
 
@@ -264,8 +264,8 @@ def _as_joined(parameter: Parameter, dims: list[Any]) -> None:
         if node.get_type_name() != "Concat":
             continue
         for source in node.input_values():
-            for i, length in enumerate(without_symbols(source._tensor._type.shape) or ()):
-                if isinstance(length, int) and i != node._attrs["axis"] % len(dims):
+            for i, length in enumerate(without_symbols(build.tensor_type(source).shape) or ()):
+                if isinstance(length, int) and i != build.attributes_of(node)["axis"] % len(dims):
                     dims[i] = length
 
 
@@ -273,7 +273,7 @@ def _as_convolved(parameter: Parameter) -> None:
     """Give an unknown input the type, rank and channels that a convolution reads, as OpenVINO does."""
     convolved = next(filter(None, map(_image_type, _targets(parameter))), None)
     if convolved is not None:
-        parameter._attrs = {**parameter._attrs, "element_type": convolved[0], "shape": convolved[1]}
+        build.set_attributes(parameter, element_type=convolved[0], shape=convolved[1])
 
 
 def _image_type(target: Any) -> tuple[str, tuple[Dim, ...]] | None:
@@ -282,7 +282,7 @@ def _image_type(target: Any) -> tuple[str, tuple[Dim, ...]] | None:
     node, kind = target.get_node(), target.get_node().get_type_name()
     if target.get_index() or kind not in WEIGHT_AXES:
         return None
-    weights = node.input_value(1)._tensor._type
+    weights = build.tensor_type(node.input_value(1))
     if not is_static(weights.shape):
         return None
     channels = math.prod(weights.shape[axis] for axis in WEIGHT_AXES[kind].inputs)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ovjit.api.model.node import Output
+from ovjit.build.bodies import body_of, kinds_of, loop_of, parameters
 from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim, Interval
-from ovjit.readers.bodies import body_of, kinds_of, loop_of, parameters
 from ovjit.readers.torch.branches import (
     Inside,
     Writes,
@@ -59,7 +59,7 @@ def unroll(reader: ScriptReader, node: Any) -> list[Any] | None:
             reader.env[value.debugName()] = now
         for name in iteration_names:  # values of the iteration before are read no more
             reader.env.pop(name, None)
-        reader._block(body)
+        reader.read_block(body)
         more, *carried = (reader.env[v.debugName()] for v in body.outputs())
         going = call.known_number(more)
         i += 1

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
+from ovjit.build import make_constant
 from ovjit.graph.converted import Unmade, Unpacked
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.recording.patches import patch
@@ -147,7 +147,7 @@ def _code_constant(values: np.ndarray, kind: str) -> Output:
         flat = (values.reshape(-1).astype(np.int16) & 15).astype(np.uint8)
         flat = np.append(flat, np.zeros(flat.size % 2, np.uint8))
         stored = Unpacked(flat[0::2] | flat[1::2] << 4, values.shape, kind)
-    return Output._of(Constant._of(stored, kind, tuple(values.shape)), 0)
+    return make_constant(stored, kind, tuple(values.shape))
 
 
 # -- what layers look like ---------------------------------------------------------------------------------

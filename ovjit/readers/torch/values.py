@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant
-from ovjit.api.model.node import Output, make_node
-from ovjit.api.model.rt_info import RTMap
+from ovjit.api.model.node import Output
+from ovjit.build import make_constant, make_node, set_notes, tensor_type, wrap_port
 from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import Dim, Interval
 from ovjit.records import NamedTuple
@@ -80,14 +79,12 @@ class Nested(Output):
 
 
 def nested_tensor(padded: Output, mask: Output) -> Nested:
-    result: Nested = Nested._of(padded._node, padded._index)
-    result.mask = mask
-    return result
+    return wrap_port(Nested, padded, mask=mask)
 
 
 def parts_of(source: Output, axis: int, parts: Sequence[Output]) -> list[Part]:
     """The parts of a tensor along a dynamic dimension, as values that refer to the whole tensor."""
-    result: list[Part] = [Part._of(part._node, part._index) for part in parts]
+    result: list[Part] = [wrap_port(Part, part) for part in parts]
     for part in result:
         part.source, part.axis, part.parts = source, axis, result
     return result
@@ -103,7 +100,7 @@ def are_all_parts(values: Any) -> bool:
 
 def dimension_of(value: Output) -> Dim | None:
     """The open dimension that a tensor of one element holds, None where it holds another number."""
-    partial = value._tensor._type.partial
+    partial = tensor_type(value).partial
     bound = partial.reshape(-1)[0] if partial is not None and partial.size == 1 else None
     return bound if isinstance(bound, Interval) else None
 
@@ -208,7 +205,7 @@ def constant_of(tensor: Any, name: str | None) -> Output | Complex:
     """A constant that reads the tensor's memory: nothing is copied. Of a stand-in it is the weight in f32."""
     stored = getattr(tensor, STORED, None)
     array, kind = array_of(tensor if stored is None else stored)
-    result = Output._of(Constant._of(array, kind, None, name), 0)
+    result = make_constant(array, kind, None, name)
     if stored is not None:
         return as_f32(result)
     return Complex(result) if tensor.is_complex() else result
@@ -217,7 +214,7 @@ def constant_of(tensor: Any, name: str | None) -> Output | Complex:
 def as_f32(stored: Output) -> Output:
     """A weight of 16 or 8 bits, which stays so in the model: it is converted where the model runs."""
     result = make_node("Convert", [stored], {"destination_type": "f32"}, opset=1)
-    result._rt_info = RTMap({"decompression_0": ""})
+    set_notes(result, {"decompression_0": ""})
     return result.output(0)
 
 

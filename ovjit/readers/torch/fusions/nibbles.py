@@ -14,6 +14,7 @@ import numpy as np
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
+from ovjit.build import attributes_of, make_constant, tensor_type
 from ovjit.graph.converted import Unpacked
 from ovjit.graph.shapes import is_static
 
@@ -37,32 +38,32 @@ _STEPS = (("BitwiseAnd", 15), ("BitwiseRightShift", 4))
 
 def _of_bytes(value: Output, operation: str, number: int) -> np.ndarray | None:
     """The bytes of a constant of u8 to which the operation is applied with this number."""
-    node = value._node
+    node = value.node
     if node.get_type_name() != operation or _number(node.input_value(1)) != number:
         return None
-    source = node.input_value(0)._node
-    is_bytes = isinstance(source, Constant) and source._attrs["element_type"] == "u8"
+    source = node.input_value(0).node
+    is_bytes = isinstance(source, Constant) and attributes_of(source)["element_type"] == "u8"
     return source.value if is_bytes else None  # type: ignore[attr-defined]
 
 
 def _number(value: Output) -> Any:
     """The number that a constant of one element has, through conversions; None for other values."""
-    node = value._node
+    node = value.node
     while node.get_type_name() in ("Convert", "ConvertLike"):
-        node = node.input_value(0)._node
+        node = node.input_value(0).node
     return node.value.item() if isinstance(node, Constant) and node.value.size == 1 else None
 
 
 def _packed(stored: np.ndarray, shape: tuple[int, ...], kind: str) -> Output:
-    return Output._of(Constant._of(Unpacked(stored.reshape(-1), shape, kind), kind, shape), 0)
+    return make_constant(Unpacked(stored.reshape(-1), shape, kind), kind, shape)
 
 
 def keep_packed(model: Model) -> None:
     """Put constants of 4 bits directly before conversions to floats."""
     for node in model.get_ordered_ops():
-        if node.get_type_name() == "Convert" and node._tensors[0]._type.dtype in _FLOATS:
+        if node.get_type_name() == "Convert" and tensor_type(node.output(0)).dtype in _FLOATS:
             source = node.input_value(0)
-            shape = source._tensor._type.shape
+            shape = tensor_type(source).shape
             codes = _codes(source) if is_static(shape) else None
             if codes is not None:
                 stored, is_signed = codes
@@ -73,8 +74,8 @@ def keep_packed(model: Model) -> None:
 
 def _codes(value: Output) -> tuple[np.ndarray, bool] | None:
     """The packed bytes that a tensor of integers is unpacked from, and whether 8 is subtracted from each."""
-    node = value._node
-    kind, dtype = node.get_type_name(), value._tensor._type.dtype
+    node = value.node
+    kind, dtype = node.get_type_name(), tensor_type(value).dtype
     if kind == "Reshape":
         return _codes(node.input_value(0))
     if kind == "Subtract" and dtype == "i8" and _number(node.input_value(1)) == 8:
@@ -82,8 +83,8 @@ def _codes(value: Output) -> tuple[np.ndarray, bool] | None:
         return None if codes is None or codes[1] else (codes[0], True)
     if kind == "Convert" and dtype in ("u8", "i8"):
         source = node.input_value(0)
-        stored = source._node._attrs.get("value")
-        if source._tensor._type.dtype == "u4" and isinstance(stored, Unpacked):
+        stored = attributes_of(source.node).get("value")
+        if tensor_type(source).dtype == "u4" and isinstance(stored, Unpacked):
             return stored.source, False
         return _codes(source) if dtype == "i8" else None
     return None

@@ -7,8 +7,8 @@ from functools import reduce
 from typing import Any
 
 from ovjit.api.model.node import Output
+from ovjit.build.builder import Unknown
 from ovjit.errors import UnsupportedError
-from ovjit.readers.build import Unknown
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.containers import item_of, stack_items
 from ovjit.readers.torch.operators.numbers import compute, sorted_items

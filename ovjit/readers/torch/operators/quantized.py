@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ovjit.api.model.node import Output
+from ovjit.build import wrap_port
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.quant import fake_quantized
@@ -44,9 +45,7 @@ class OnGrid(Output):
 
 
 def _on_grid(x: Output, grid: Grid | None) -> OnGrid:
-    result: OnGrid = OnGrid._of(x._node, x._index)
-    result.grid = grid
-    return result
+    return wrap_port(OnGrid, x, grid=grid)
 
 
 def _round_to_grid(n: Call, x: Output, grid: Grid) -> OnGrid:
@@ -107,7 +106,7 @@ def dequantize(n: Call, x: Output) -> Output:
     """The tensor itself, no longer on a grid."""
     if not isinstance(x, OnGrid):
         raise UnsupportedError("dequantize needs a quantized tensor")
-    return Output._of(x._node, x._index)
+    return wrap_port(Output, x)
 
 
 def _weight(n: Call, tensor: Any) -> Output:

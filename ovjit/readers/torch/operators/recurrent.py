@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.build.bodies import over_slices
 from ovjit.errors import UnsupportedError
-from ovjit.readers.bodies import over_slices
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 

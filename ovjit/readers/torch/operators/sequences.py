@@ -80,13 +80,13 @@ def _packed(n: Call, padded: Padded) -> Output:
     """The pack of what is padded, which is remembered."""
     coordinates = n.transpose(n("NonZero", _is_step(n, padded.lengths), output_type="i64"), [1, 0])
     data = n("GatherND", _swap_batch_and_time(n, padded.rows), coordinates, batch_dims=0)
-    n.reader.padded[data._node, data._index] = padded
+    n.reader.padded[data.node, data.index] = padded
     return data
 
 
 def _pad_rows(n: Call, data: Output, batch_sizes: Output) -> Padded:
     """The padded form of a packed sequence: that it was made of, or, after arithmetic, one with zeros."""
-    remembered = n.reader.padded.get((data._node, data._index))
+    remembered = n.reader.padded.get((data.node, data.index))
     if remembered is not None:
         return remembered
     counts = n.convert(batch_sizes, "i64")

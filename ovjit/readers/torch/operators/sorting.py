@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.build.builder import value_range
 from ovjit.errors import UnsupportedError
-from ovjit.readers.build import value_range
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.registry import aten
 

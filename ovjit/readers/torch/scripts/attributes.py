@@ -94,7 +94,7 @@ class AttributesReader(WritingReader):
         return attributes[path]
 
     def _attribute_of_object(self, node: Any) -> None:
-        values, key = self._value(node.input()), node.s("name")
+        values, key = self.look_up(node.input()), node.s("name")
         if not isinstance(values, dict) or key not in values:
             raise Refused(node.kind(), f"reading an attribute of an object is not supported{where(node)}")
         self.env[node.output().debugName()] = values[key]
@@ -104,9 +104,9 @@ class AttributesReader(WritingReader):
         target, value = node.inputs()
         owner, key = self._paths.get(target.debugName()), node.s("name")
         if owner is None:
-            self._value(target)[key] = self._value(value)
+            self.look_up(target)[key] = self.look_up(value)
             return
         if self.around:
             message = "assignment to an attribute of a module where data decide is not supported"
             raise Refused(node.kind(), f"{message}{where(node)}")
-        self._attributes[f"{owner}.{key}" if owner else key] = self._value(value)
+        self._attributes[f"{owner}.{key}" if owner else key] = self.look_up(value)

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ovjit.api.model.boundary import Parameter, Result
+from ovjit import build
+from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
+from ovjit.build.builder import Unknown
 from ovjit.errors import OvjitError
 from ovjit.graph.op import TensorType
-from ovjit.readers.build import Unknown
 from ovjit.readers.torch.graph import Refused
 
 #: Reads the script: of its inputs these element types and shapes are known.
@@ -40,11 +41,11 @@ class TorchScript(Op):
     """Stands for a script that is not read yet. Its outputs are those of the script, of unknown types."""
 
     def __init__(self, inputs: Sequence[Output], count: int, read: ReadTyped):
-        self._count, self._read = count, read
+        self.count, self.read_typed = count, read
         super().__init__(self, list(inputs))
 
     def validate_and_infer_types(self) -> None:
-        for i in range(self._count):
+        for i in range(self.count):
             self.set_output_type(i, Type.dynamic, PartialShape.dynamic())
 
 
@@ -75,9 +76,8 @@ def _tensors_of_type(kind: Any) -> int | None:
 def defer(parameters: Sequence[Any], count: int, read: ReadTyped) -> Model:
     """The model of a script that is read when the types of its inputs are known."""
     node = TorchScript([parameter.output(0) for parameter in parameters], count, read)
-    results = [Result._of(node.output(i), None) for i in range(count)]
-    model = Model._from_parts(results, list(parameters), (), "Model0")
-    model._complete = complete
+    model = build.make_model(node.outputs()[:count], list(parameters), "Model0")
+    build.read_later(model, complete)
     return model
 
 
@@ -94,39 +94,39 @@ def reread_on_new_types(model: Model, read: ReadTyped) -> Model:
         if kinds == read_with:
             return
         if _structure(target) != structure:
-            target._complete = None
+            build.read_later(target, None)
             return
-        types = [_type_of(parameter.output(0)) for parameter in target._parameters]
+        types = [_type_of(parameter.output(0)) for parameter in target.get_parameters()]
         try:
             result = read(types)
         except Exception as error:
             if needed or all(map(_is_known, types)) or not is_unknown(error):
                 raise
             return
-        _connect(result, [parameter.output(0) for parameter in target._parameters])
+        _connect(result, [parameter.output(0) for parameter in target.get_parameters()])
         _take_results(target, result)
-        target._sinks[:] = result._sinks
+        build.set_ends(target, sinks=result.get_sinks())
         reread_on_new_types(target, read)
 
-    model._complete = again
+    build.read_later(model, again)
     return model
 
 
 def _take_results(model: Model, read_model: Model) -> None:
     """Set the results of a model to those of `read_model`. Their number differs if tensors are optional."""
-    if len(model._results) != len(read_model._results):
-        model._results[:] = read_model._results
+    if len(model.get_results()) != len(read_model.get_results()):
+        build.set_ends(model, results=read_model.get_results())
         return
-    for result, new in zip(model._results, read_model._results, strict=True):
+    for result, new in zip(model.get_results(), read_model.get_results(), strict=True):
         old, value = result.input_value(0), new.input_value(0)
-        if not isinstance(value._node, Parameter):
-            value._tensor._names = set(old._tensor._names)
+        if not isinstance(value.node, Parameter):
+            build.set_names(value, build.names_of(old))
         result.input(0).replace_source_output(value)
 
 
 def _kinds(model: Model) -> list[tuple[str, int | None]]:
     """Return the element types and ranks of a model's inputs, which the reading of scripts depends on."""
-    types = (_type_of(parameter.output(0)) for parameter in model._parameters)
+    types = (_type_of(parameter.output(0)) for parameter in model.get_parameters())
     return [(kind.dtype, None if kind.shape is None else len(kind.shape)) for kind in types]
 
 
@@ -134,10 +134,11 @@ def _structure(model: Model) -> list[Any]:
     """Return the structure that copies of a model share: types, edges, order of inputs and of results."""
     index_by_node = {node: i for i, node in enumerate(model.get_ordered_ops())}
     edges = [
-        (node.get_type_name(), [(index_by_node[v._node], v._index) for v in node._inputs])
+        (node.get_type_name(), [(index_by_node[v.node], v.index) for v in node.input_values()])
         for node in index_by_node
     ]
-    return [edges, *([index_by_node[node] for node in ends] for ends in (model._parameters, model._results))]
+    ends = model.get_parameters(), model.get_results()
+    return [edges, *([index_by_node[node] for node in nodes] for nodes in ends)]
 
 
 def complete(model: Model, needed: bool) -> None:
@@ -145,66 +146,66 @@ def complete(model: Model, needed: bool) -> None:
     what is `needed` and cannot be."""
     is_incomplete, read_again = False, None
     for node in list(_unread(model)):
-        types = [_type_of(source) for source in node._inputs]
+        types = [_type_of(source) for source in node.input_values()]
         if not needed and all(kind.dtype == "dynamic" and kind.shape is None for kind in types):
             is_incomplete = True
             continue
         try:
-            result = node._read(types)
+            result = node.read_typed(types)
         except Exception as error:
             if needed or all(map(_is_known, types)) or not is_unknown(error):
                 raise
             is_incomplete = True
             continue
-        read_again = node._read if _is_whole(model, node) else None
-        _connect(result, node._inputs)
+        read_again = node.read_typed if _is_whole(model, node) else None
+        _connect(result, node.input_values())
         _replace(model, node, result)
-    model._complete = complete if is_incomplete else None
+    build.read_later(model, complete if is_incomplete else None)
     if read_again is not None:
         reread_on_new_types(model, read_again)
 
 
 def _is_whole(model: Model, node: TorchScript) -> bool:
     """Whether a model is one script and nothing else."""
-    values = [result.input_value(0) for result in model._results]
-    return values == node.outputs() and node._inputs == [p.output(0) for p in model._parameters]
+    values = [result.input_value(0) for result in model.get_results()]
+    return values == node.outputs() and node.input_values() == [p.output(0) for p in model.get_parameters()]
 
 
 def _replace(model: Model, node: TorchScript, read_model: Model) -> None:
-    outputs = [result.input_value(0) for result in read_model._results]
-    if len(outputs) > node._count:
-        raise Refused("prim::Return", f"the script gives {len(outputs)} tensors, and not {node._count}")
-    optional_outputs = [node.output(i) for i in range(len(outputs), node._count)]  # of what was optional
-    model._results[:] = [result for result in model._results if result.input_value(0) not in optional_outputs]
-    for i, (new, source_result) in enumerate(zip(outputs, read_model._results, strict=True)):
-        names = set(source_result._tensors[0]._names)
-        for result in model._results:
+    outputs = [result.input_value(0) for result in read_model.get_results()]
+    if len(outputs) > node.count:
+        raise Refused("prim::Return", f"the script gives {len(outputs)} tensors, and not {node.count}")
+    optional_outputs = [node.output(i) for i in range(len(outputs), node.count)]  # of what was optional
+    remaining = [result for result in model.get_results() if result.input_value(0) not in optional_outputs]
+    for i, (new, source_result) in enumerate(zip(outputs, read_model.get_results(), strict=True)):
+        names = set(build.names_of(source_result.output(0)))
+        for result in remaining:
             if result.input_value(0) == node.output(i):
-                result._friendly_name = source_result._friendly_name
+                result.set_friendly_name(build.name_of(source_result))
         node.output(i).replace(new)
-        new._tensor._names |= names
-    model._sinks += read_model._sinks
+        build.add_names(new, names)
+    build.set_ends(model, remaining, [*model.get_sinks(), *read_model.get_sinks()])
 
 
 def _connect(read_model: Model, sources: Sequence[Output]) -> None:
     """Let what was read take its inputs from `sources`."""
-    for parameter, source in zip(read_model._parameters, sources, strict=True):
-        names = set(source._tensor._names)
+    for parameter, source in zip(read_model.get_parameters(), sources, strict=True):
+        names = set(build.names_of(source))
         parameter.output(0).replace(source)
-        source._tensor._names = names
+        build.set_names(source, names)
 
 
 def _unread(model: Model) -> Iterator[TorchScript]:
-    for node in model._walk():
+    for node in build.walk_model(model):
         if isinstance(node, TorchScript):
             yield node
 
 
 def _type_of(source: Output) -> TensorType:
-    attrs = source._node._attrs
-    if isinstance(source._node, Parameter):
+    attrs = build.attributes_of(source.node)
+    if isinstance(source.node, Parameter):
         return TensorType(attrs["element_type"], attrs["shape"])
-    return source._tensor._type
+    return build.tensor_type(source)
 
 
 def _is_known(kind: TensorType) -> bool:

@@ -41,7 +41,7 @@ class WritingReader(TorchReader):
         self._attributes: dict[str, Any] = {}  # of modules, by their paths
         self.bodies: list[tuple[Inside, dict[str, Any]]] = []  # that are read, and attributes around them
 
-    def _value(self, value: Any) -> Any:
+    def look_up(self, value: Any) -> Any:
         return self.env[value.debugName()]
 
     def _copying(self, node: Any) -> Call:

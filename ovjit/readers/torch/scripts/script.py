@@ -51,8 +51,8 @@ class ScriptReader(AttributesReader):
             self.env[value.debugName()] = argument
         self.note_order(values)
         self.named = values_of(graph)
-        self._block(graph)
-        result = [self._value(v) for v in graph.outputs()]
+        self.read_block(graph)
+        result = [self.look_up(v) for v in graph.outputs()]
         self.check_read("prim::Return", result)
         return result
 
@@ -64,24 +64,24 @@ class ScriptReader(AttributesReader):
                         return Number(call.index(call.size(value, axis)), dim)
         return super().number_of(call, dim)
 
-    def _block(self, block: Any) -> None:
+    def read_block(self, block: Any) -> None:
         for node in block.nodes():
             self._node(node)
 
     def _node(self, node: Any) -> None:
         kind = node.kind()
         if is_changed(node):
-            tensors = list(tensors_of([self._value(v) for v in node.inputs()]))
+            tensors = list(tensors_of([self.look_up(v) for v in node.inputs()]))
             change(self, node)
-            self.join_stacked([self._value(v) for v in (node.inputsAt(0), *node.outputs())], tensors)
+            self.join_stacked([self.look_up(v) for v in (node.inputsAt(0), *node.outputs())], tensors)
             return
         special = _SPECIAL.get(kind)
         if special is not None:
             special(self, node)
             return
-        inputs = [self._value(v) for v in node.inputs()]
+        inputs = [self.look_up(v) for v in node.inputs()]
         if kind in _SAME:
-            self._set(node, inputs[0])
+            self.set_value(node, inputs[0])
             return
         if kind == "prim::PythonOp":
             self._python(node, inputs)
@@ -103,7 +103,7 @@ class ScriptReader(AttributesReader):
         if kind.removesuffix("_") in BY_STRIDES:
             inputs = as_in_memory(self, node, inputs)
         elif kind == "aten::view" and _strips_ones(node) or kind == "aten::expand" and _is_written(node):
-            self._set(node, inputs[0])
+            self.set_value(node, inputs[0])
             return
         arguments = bound(schema, inputs, {})
         if not _is_of_list(kind, inputs[0] if inputs else None):
@@ -117,7 +117,7 @@ class ScriptReader(AttributesReader):
             result = compose(self, error, name, overload, arguments)
         result = self._in_memory(node, schema, kind, arguments, result, written)
         if len(outputs) == 1:
-            self._set(node, result)
+            self.set_value(node, result)
             self.name_variable(result, outputs[0].debugName())
         else:
             for output, value in zip(outputs, result, strict=False):
@@ -187,8 +187,8 @@ class ScriptReader(AttributesReader):
         self.env = dict(zip((v.debugName() for v in graph.inputs()), inputs, strict=True))
         self.named = values_of(graph)
         try:
-            self._block(graph)
-            result = [self._value(v) for v in graph.outputs()]
+            self.read_block(graph)
+            result = [self.look_up(v) for v in graph.outputs()]
         finally:
             self.env, self.named, self.holders = outer
         for output, value in zip(node.outputs(), result, strict=False):
@@ -207,11 +207,11 @@ class ScriptReader(AttributesReader):
         names = ((value.debugName(), inner.debugName()) for value, inner in pairs)
         self._paths = {inner: self._paths[value] for value, inner in names if value in self._paths}
         try:
-            self._block(graph)
-            result = [self._value(v) for v in graph.outputs()]
+            self.read_block(graph)
+            result = [self.look_up(v) for v in graph.outputs()]
         finally:
             self.env, self._paths, self.named, self.holders = outer
-        self._set(node, result[0])
+        self.set_value(node, result[0])
 
     # -- memory that is shared -------------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class ScriptReader(AttributesReader):
         too. Other views of that would need functionalisation, as torch.export does it: they are refused if
         they still have a reader.
         """
-        old = self._value(written)
+        old = self.look_up(written)
         call = self._copying(node)
         if isinstance(old, Output) and isinstance(new, Output):
             new = call.to_type(new, call.dtype(old))
@@ -229,7 +229,7 @@ class ScriptReader(AttributesReader):
         self.replace(node, old, new)
         return new
 
-    def _set(self, node: Any, value: Any) -> None:
+    def set_value(self, node: Any, value: Any) -> None:
         self.env[node.output().debugName()] = value
 
     # -- nodes that are no operators -------------------------------------------------------------------------
@@ -247,31 +247,32 @@ class ScriptReader(AttributesReader):
             value = to_value(value)
         elif isinstance(value, (list, tuple)) and any(isinstance(v, torch.Tensor) for v in value):
             value = [to_value(v) if isinstance(v, torch.Tensor) else v for v in value]
-        self._set(node, value)
+        self.set_value(node, value)
 
     def _object(self, node: Any) -> None:
         """An object of a script's class: a dict of its attributes."""
-        self._set(node, {})
+        self.set_value(node, {})
 
     def _isinstance(self, node: Any) -> None:
         """Evaluate isinstance by the static type or, for lists, numbers, strings and tensors, the value."""
-        value = self._value(node.input())
+        value = self.look_up(node.input())
         kinds = node.tys("types")
         static_type = node.input().type()
-        self._set(node, any(static_type.isSubtypeOf(kind) or _is_a(value, kind) for kind in kinds))
+        self.set_value(node, any(static_type.isSubtypeOf(kind) or _is_a(value, kind) for kind in kinds))
 
     def _enum(self, node: Any) -> None:
-        self._set(node, getattr(self._value(node.input()), node.kind().removeprefix("prim::Enum").lower()))
+        member, field = self.look_up(node.input()), node.kind().removeprefix("prim::Enum").lower()
+        self.set_value(node, getattr(member, field))
 
     def _list(self, node: Any) -> None:
-        self._set(node, [self.env.get(v.debugName()) for v in node.inputs()])
+        self.set_value(node, [self.env.get(v.debugName()) for v in node.inputs()])
 
     def _dict(self, node: Any) -> None:
-        items = [self._value(v) for v in node.inputs()]
-        self._set(node, dict(zip(items[::2], items[1::2], strict=True)))
+        items = [self.look_up(v) for v in node.inputs()]
+        self.set_value(node, dict(zip(items[::2], items[1::2], strict=True)))
 
     def _unpack(self, node: Any) -> None:
-        values = self._value(node.inputsAt(0))
+        values = self.look_up(node.inputsAt(0))
         if isinstance(values, Stacked):
             call = Call(self, node.kind(), label(node.scopeName(), node.kind()))
             stacked, values = values, [item_of(call, values, i) for i in range(node.outputsSize())]
@@ -280,27 +281,27 @@ class ScriptReader(AttributesReader):
             self.env[output.debugName()] = value
 
     def _index(self, node: Any) -> None:
-        values = self._value(node.inputsAt(0))
-        self._set(node, values[self._value(node.inputsAt(1))])
+        values = self.look_up(node.inputsAt(0))
+        self.set_value(node, values[self.look_up(node.inputsAt(1))])
 
     def _slice(self, node: Any) -> None:
-        self._set(node, self._value(node.input())[node.i("beg") : node.i("end")])
+        self.set_value(node, self.look_up(node.input())[node.i("beg") : node.i("end")])
 
     def _if(self, node: Any) -> None:
         call = Call(self, "prim::If", "")
-        condition = call.known_number(self._value(node.inputsAt(0)))
+        condition = call.known_number(self.look_up(node.inputsAt(0)))
         blocks = list(node.blocks())
         if condition is None and any(raises(block) for block in blocks):
             condition = not raises(blocks[0])
         if condition is None:
             result = self._depending(
-                node, "branch", lambda: read_if(self, node, self._value(node.inputsAt(0)))
+                node, "branch", lambda: read_if(self, node, self.look_up(node.inputsAt(0)))
             )
             for output, value in zip(node.outputs(), result, strict=True):
                 self.env[output.debugName()] = value
             return
         chosen_block = blocks[0 if condition else 1]
-        self._block(chosen_block)
+        self.read_block(chosen_block)
         for output, value in zip(node.outputs(), chosen_block.outputs(), strict=True):
             self.env[output.debugName()] = self.env.get(value.debugName())
             if value.debugName() in self._paths:
@@ -345,22 +346,22 @@ def _raise(reader: ScriptReader, node: Any) -> None:
 
 def _text(reader: ScriptReader, node: Any) -> None:
     """A text of parts, of which those are left out that are not known."""
-    pattern, *parts = (reader._value(v) for v in node.inputs())
+    pattern, *parts = (reader.look_up(v) for v in node.inputs())
     is_known = all(isinstance(part, (str, int, float)) or part is None for part in parts)
-    reader._set(node, pattern.format(*parts) if is_known else pattern)
+    reader.set_value(node, pattern.format(*parts) if is_known else pattern)
 
 
 def _percent(reader: ScriptReader, node: Any) -> None:
     """`pattern % parts`, the pattern alone where a part is not known."""
-    pattern, *values = (reader._value(v) for v in node.inputs())
+    pattern, *values = (reader.look_up(v) for v in node.inputs())
     parts = [part for value in values for part in (value if isinstance(value, (list, tuple)) else [value])]
     is_known = all(isinstance(part, (str, int, float)) for part in parts)
-    reader._set(node, pattern % tuple(parts) if is_known else pattern)
+    reader.set_value(node, pattern % tuple(parts) if is_known else pattern)
 
 
 def _broadcast(reader: ScriptReader, node: Any) -> None:
     call = Call(reader, node.kind(), label(node.scopeName(), node.kind()))
-    reader._set(node, broadcast_shapes(call, [reader._value(v) for v in node.inputs()]))
+    reader.set_value(node, broadcast_shapes(call, [reader.look_up(v) for v in node.inputs()]))
 
 
 def _items_read(users: Sequence[Any]) -> frozenset[int] | None:
@@ -381,24 +382,24 @@ def _limits_loop(node: Any) -> bool:
 
 def _length(reader: ScriptReader, node: Any) -> None:
     """A list's length: of parts that may be empty the number of the others, but for loops over them."""
-    value = reader._value(node.inputsAt(0))
+    value = reader.look_up(node.inputsAt(0))
     number = getattr(value, "number", None)
     if number is not None and not _limits_loop(node):
-        reader._set(node, number)
+        reader.set_value(node, number)
     else:
         reader._operator(node, node.kind(), parsed_schema(node.schema()), [value])
 
 
 def _tolist(reader: ScriptReader, node: Any) -> None:
     """A tensor as a number, or as lists of numbers."""
-    value = reader._value(node.inputsAt(0))
+    value = reader.look_up(node.inputsAt(0))
     reader.check_read(node.kind(), [value])
     call = Call(reader, node.kind(), label(node.scopeName(), node.kind()))
-    reader._set(node, as_list(call, value))
+    reader.set_value(node, as_list(call, value))
 
 
 def _set_uninitialized(reader: ScriptReader, node: Any) -> None:
-    reader._set(node, Uninitialized())
+    reader.set_value(node, Uninitialized())
 
 
 def _context(reader: ScriptReader, node: Any) -> None:
@@ -412,22 +413,22 @@ def _context(reader: ScriptReader, node: Any) -> None:
 
 def _extreme(reader: ScriptReader, node: Any) -> None:
     call = Call(reader, node.kind(), label(node.scopeName(), node.kind()))
-    values = [reader._value(v) for v in node.inputs()]
+    values = [reader.look_up(v) for v in node.inputs()]
     if len(values) == 1:
         values = values[0]
     if isinstance(values, Stacked):
         op = "ReduceMax" if node.kind() == "prim::max" else "ReduceMin"
-        reader._set(node, Number(call(op, values.rows, [0], keep_dims=False)))
+        reader.set_value(node, Number(call(op, values.rows, [0], keep_dims=False)))
         return
     if len(values) == 2 and all(isinstance(v, list) for v in values):
         first, second = values
-        reader._set(node, extreme_list(call, first, second, node.kind() == "prim::max"))
+        reader.set_value(node, extreme_list(call, first, second, node.kind() == "prim::max"))
         return
     op = "Maximum" if node.kind() == "prim::max" else "Minimum"
     out = values[0]
     for value in values[1:]:
         out = call.compute(op, out, value)
-    reader._set(node, out)
+    reader.set_value(node, out)
 
 
 _SPECIAL = {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ovjit.api.model.node import Output
+from ovjit.build import wrap_port
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.values import Complex
 from ovjit.records import NamedTuple
@@ -163,7 +164,7 @@ _OF_COMPLEX = ("real", "imag", "view_as_real")
 def as_own_tensor(value: Any) -> Any:
     """A tensor as an object of its own."""
     if type(value) is Output:
-        return Output._of(value._node, value._index)
+        return wrap_port(Output, value)
     return Complex(value.pair) if type(value) is Complex else value
 
 
@@ -200,7 +201,7 @@ def _part(call: Call, base: Output, parts: Parts, index: int) -> Output:
         result = call.also("select.int", base, parts.axis, index)
     else:
         result = call.also("slice.Tensor", base, parts.axis, *_ends(call, parts, index))
-    return Output._of(result._node, result._index)
+    return wrap_port(Output, result)
 
 
 #: Operators that give a list of parts.

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Node, Output
 from ovjit.api.tensors.memory import encode_strings
+from ovjit.build import make_constant, make_node
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy, numpy_dtype
 from ovjit.graph.graph import walk
-from ovjit.graph.op import TensorType, find_op
+from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Dim, Interval, bounds, is_static
 
 #: What is folded while reading: a constant may have at most this many bytes.
@@ -152,9 +152,8 @@ class Builder:
 
     def named(self, name: str, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> list[Output]:
         """All outputs of a new node of this name."""
-        record = find_op(op, opset)
         sources = [value if isinstance(value, Output) else self.const(value) for value in inputs]
-        return Node._new(record, sources, record.check_attributes(attrs), name).outputs()
+        return make_node(op, sources, attrs, name, opset).outputs()
 
     def chain(self, op: str, values: Iterable[Output]) -> Output:
         """Values joined by an operation of two operands, from the first on."""
@@ -181,7 +180,7 @@ class Builder:
                 array = array.astype(target)
         if not array.flags.c_contiguous:
             array = np.ascontiguousarray(array).reshape(array.shape)
-        return Output._of(Constant._of(array, dtype, shape, self.reader.name(self.base, "Constant")), 0)
+        return make_constant(array, dtype, shape, self.reader.name(self.base, "Constant"))
 
     def folded(self, value: Output) -> Output:
         """A constant in place of the nodes that compute one."""

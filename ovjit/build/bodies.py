@@ -5,27 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
+from ovjit.build import make_model, make_parameter, tensor_type
+from ovjit.build.builder import Builder
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port, join
 from ovjit.graph.op import TensorType, find_op
-from ovjit.readers.build import Builder
 
 Made = TypeVar("Made")
 
 
 def parameters(kinds: Sequence[TensorType]) -> tuple[list[Parameter], list[Output]]:
     """Parameters of these types, and their values."""
-    nodes = [Parameter._of(kind.dtype, kind.shape) for kind in kinds]
-    return nodes, [Output._of(node, 0) for node in nodes]
+    nodes = [make_parameter(kind.dtype, kind.shape) for kind in kinds]
+    return nodes, [node.output(0) for node in nodes]
 
 
 def kinds_of(values: Iterable[Output], axis: int | None = None) -> list[TensorType]:
     """The types of values, whatever is known of their numbers; of one slice of each along `axis`."""
     kinds = []
     for value in values:
-        dtype, shape = value._tensor._type.dtype, value._tensor._type.shape
+        dtype, shape = tensor_type(value).dtype, tensor_type(value).shape
         if axis is not None and shape is not None:
             shape = (*shape[:axis], 1, *shape[axis + 1 :])
         kinds.append(TensorType(dtype, shape))
@@ -34,8 +35,8 @@ def kinds_of(values: Iterable[Output], axis: int | None = None) -> list[TensorTy
 
 def body_of(n: Builder, values: Sequence[Output], inputs: Sequence[Parameter], name: str = "") -> Model:
     """The Model of a body. A result that is a parameter gets a node of its own."""
-    results = [n.same(v) if isinstance(v._node, Parameter) else v for v in values]
-    return Model._from_parts([Result._of(v) for v in results], inputs, (), name)
+    results = [n.same(v) if isinstance(v.node, Parameter) else v for v in values]
+    return make_model(results, inputs, name)
 
 
 def slices(axis: int = 0, backwards: bool = False) -> dict[str, int]:
@@ -55,7 +56,7 @@ def settled(
     while True:
         state, result = read(kinds)
         joined = [
-            join(TensorType(kind.dtype, kind.shape), value._tensor._type)
+            join(TensorType(kind.dtype, kind.shape), tensor_type(value))
             for kind, value in zip(kinds, state, strict=True)
         ]
         if joined == kinds:
@@ -134,7 +135,7 @@ def loop_of(
     inputs += [Port(MERGED, 2 + i, leading + i, i) for i in range(count)]
     inputs += [Port(INVARIANT, 2 + i, leading + i) for i in range(count, count + len(fixed))]
     outputs = [Port(LAST, i, i) for i in range(count)]
-    outputs += [Port(CONCAT, i - 1, i) for i in range(count + 1, len(body._results))]
+    outputs += [Port(CONCAT, i - 1, i) for i in range(count + 1, len(body.get_results()))]
     special = (0 if leading else -1, count)
     sources = [times, go_on, *state, *fixed]
     return loop._of_parts(find_op("Loop"), sources, [body], [inputs], [outputs], name, special).outputs()
@@ -146,11 +147,9 @@ def if_of(
     """The If of two branches. `arguments`: the values of each one's parameters; equal ones are one input."""
     from ovjit.api.model.subgraphs import if_op
 
-    sources = {(v._node, v._index): v for values in arguments for v in values}
-    ports = {key: 1 + i for i, key in enumerate(sources)}
-    inputs = [
-        [Port(INVARIANT, ports[v._node, v._index], i) for i, v in enumerate(values)] for values in arguments
-    ]
-    outputs = [[Port(LAST, i, i) for i in range(len(branch._results))] for branch in branches]
-    every = [condition, *sources.values()]
+    sources = dict.fromkeys(v for values in arguments for v in values)
+    ports = {value: 1 + i for i, value in enumerate(sources)}
+    inputs = [[Port(INVARIANT, ports[v], i) for i, v in enumerate(values)] for values in arguments]
+    outputs = [[Port(LAST, i, i) for i in range(len(branch.get_results()))] for branch in branches]
+    every = [condition, *sources]
     return if_op._of_parts(find_op("If"), every, branches, inputs, outputs, name).outputs()
