@@ -89,7 +89,7 @@ def test_the_order_is_restored(shape: tuple[int, ...], isa: str, width: int) -> 
     listed = narrow.list_panels(source, target, U8I8)
     parts = [
         listed.memory.view(np.uint8),
-        *(a.reshape(-1).view(np.uint8) for a in (listed.places, listed.steps)),
+        *(a.reshape(-1).view(np.uint8) for a in (listed.word_offsets, listed.steps)),
     ]
     padded = [
         np.concatenate((np.zeros(64, np.uint8), part, np.zeros(-part.size % 8, np.uint8))) for part in parts
