@@ -87,7 +87,7 @@ def format_of(grammar: Any) -> Any:
 
 
 class _Value(Grammar):
-    """A grammar that one text describes."""
+    """A grammar given as one string: a JSON schema, a regular expression or EBNF."""
 
     _fields: ClassVar[dict[str, tuple[Any, Kind]]] = {"value": (None, _TEXT)}
     #: The format's type, and its name of the text.

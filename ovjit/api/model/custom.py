@@ -382,8 +382,8 @@ class ConversionExtensionBase(Extension):
 
     @property
     def key(self) -> str | None:
-        """The name by which readers find it: with the domain where the operator is of another than the
-        default one. None: no reader asks a Core for it."""
+        """The name by which readers find the converter, prefixed by a domain that is not the default. None if no
+        reader looks it up."""
         if self.namespace is None:
             return None
         prefix = self.namespace or self.domain

@@ -90,7 +90,7 @@ class Scheduler:
         return latent
 
     def add_noise(self, latent: np.ndarray, noise: np.ndarray, index: int) -> np.ndarray:
-        """A latent without noise as noisy as those of a step."""
+        """Mix noise into a latent without noise, to the level of step `index`."""
         raise NotImplementedError
 
 

@@ -164,7 +164,7 @@ def _join_punctuation(words: list[WhisperWordTiming]) -> list[WhisperWordTiming]
 
 
 def _join(word: WhisperWordTiming, part: WhisperWordTiming, text: str, index: int) -> None:
-    """Give `word` the text, and the tokens of `part` at an index; `part` becomes empty."""
+    """Set the text of `word`, insert the tokens of `part` at `index` of its tokens, and empty `part`."""
     word.word = text
     word.token_ids = word.token_ids[:index] + part.token_ids + word.token_ids[index:]
     part.word, part.token_ids = "", []

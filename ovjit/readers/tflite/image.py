@@ -75,7 +75,7 @@ def rfft_2d(n: LiteNode) -> Any:
 
 @tflite_op("COMPLEX_ABS", "REAL", "IMAG")
 def complex_part(n: LiteNode) -> Any:
-    """Of pairs along the last axis."""
+    """Real part, imaginary part or magnitude of complex numbers, which are pairs [..., 2]."""
     if n.scope.graph.tensors[n.row.inputs[0]].dtype != "complex64":
         raise UnsupportedError("complex64 input is needed")
     if n.op_type != "COMPLEX_ABS":

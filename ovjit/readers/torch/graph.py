@@ -141,7 +141,7 @@ class TorchReader(TorchDraft):
             other = self._variables.pop(name)
             build.set_names(other, build.names_of(other) - {name})
             if other is not tensor:
-                self._name(other, name)
+                self._add_numbered_name(other, name)
         for name in [name for name in build.names_of(tensor) if self._variables.get(name) is tensor]:
             # an output has the names that it is given alone
             build.set_names(tensor, build.names_of(tensor) - {name})
@@ -156,13 +156,13 @@ class TorchReader(TorchDraft):
         if isinstance(value, Output) and not build.names_of(value):
             inputs = (build.names_of(parameter.output(0)) for parameter in self.parameters)
             if name in self._variables or any(name in names for names in inputs):
-                self._name(value.tensor, name)
+                self._add_numbered_name(value.tensor, name)
             else:
                 build.set_names(value, {name})
                 self._variables[name] = value.tensor
 
-    def _name(self, tensor: Any, shared_name: str) -> None:
-        """Call a tensor like a name that another has, with a number."""
+    def _add_numbered_name(self, tensor: Any, shared_name: str) -> None:
+        """Give a tensor the name `shared_name/N`, since another has `shared_name`."""
         name = f"{shared_name}/{len(self._variables)}"
         build.add_names(tensor, {name})
         self._variables[name] = tensor

@@ -9,7 +9,7 @@ from typing import Any
 from ovjit.readers.torch.recording.asked_numbers import warn_of_number
 from ovjit.readers.torch.recording.patches import patch, suspend_tracing
 from ovjit.readers.torch.recording.size_values import torch_value
-from ovjit.readers.torch.recording.traced_nodes import made_node
+from ovjit.readers.torch.recording.traced_nodes import insert_node
 
 #: The numbers of convolutions, and of transposed ones, from the fourth argument on.
 _OF_CONVOLUTIONS = {
@@ -71,7 +71,7 @@ def _set_numbers(node: Any, sizes: Mapping[str, Any]) -> None:
 
     def number(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            return made_node("aten::Int", [torch_value(value)], torch._C.IntType.get())
+            return insert_node("aten::Int", [torch_value(value)], torch._C.IntType.get())
         return graph.insertConstant(value)
 
     outside = graph.insertPoint()
@@ -81,6 +81,6 @@ def _set_numbers(node: Any, sizes: Mapping[str, Any]) -> None:
             item = number(value)
         else:
             items = [number(v) for v in (value if isinstance(value, (tuple, list)) else [value])]
-            item = made_node("prim::ListConstruct", items, torch._C.ListType.ofInts())
+            item = insert_node("prim::ListConstruct", items, torch._C.ListType.ofInts())
         node.replaceInput(names.index(name), item)
     graph.setInsertPoint(outside)

@@ -42,8 +42,8 @@ def _along(x: Any, axis: int, spacing: Any, edge_order: int) -> Any:
     if edge_order == 1:
         before, after = (part(1, 2) - part(None, 1)) / first, (part(-1, None) - part(-2, -1)) / last
     else:
-        before = _of_end(part, (0, 1, 2), *ends[0])
-        after = -_of_end(part, (-1, -2, -3), *ends[1])
+        before = _slope_at_end(part, (0, 1, 2), *ends[0])
+        after = -_slope_at_end(part, (-1, -2, -3), *ends[1])
     return torch.cat([before, middle, after], axis)
 
 
@@ -55,8 +55,10 @@ def _of_three(before: Any, at: Any, after: Any, back: Any, ahead: Any) -> Any:
     )
 
 
-def _of_end(part: Callable[[int | None, int | None], Any], starts: Sequence[int], near: Any, far: Any) -> Any:
-    """The slope at the first of three elements in a row."""
+def _slope_at_end(
+    part: Callable[[int | None, int | None], Any], starts: Sequence[int], near: Any, far: Any
+) -> Any:
+    """The one-sided difference of second order at the first of three elements."""
     a, b, c = (part(i, i + 1 or None) for i in starts)
     both = near + far
     return -(near + both) / (near * both) * a + both / (near * far) * b - near / (far * both) * c

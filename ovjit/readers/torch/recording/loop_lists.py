@@ -9,7 +9,7 @@ from typing import Any
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording.found_loops import warn_of_index
 from ovjit.readers.torch.recording.patches import suspend_tracing
-from ovjit.readers.torch.recording.traced_nodes import kind_of, made_node
+from ovjit.readers.torch.recording.traced_nodes import insert_node, kind_of
 
 
 class Stack(list):
@@ -124,7 +124,7 @@ class Added(list):
             raise UnsupportedError("an iteration should add one item in front of a list")
         self.in_front = in_front
         value, kind = torch._C._get_value_trace(item), torch._C.ListType(torch._C.TensorType.get())
-        node = made_node("aten::append", [self._grown, value], kind).node()
+        node = insert_node("aten::append", [self._grown, value], kind).node()
         self.is_regular = (self.is_regular or not self) and node.owningBlock() == self._block
         super().append(item)
 

@@ -14,7 +14,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording.patches import suspend_tracing
 from ovjit.readers.torch.recording.recorded_loops import LOST
 from ovjit.readers.torch.recording.size_values import torch_value
-from ovjit.readers.torch.recording.traced_nodes import lift, made_node, traced_as
+from ovjit.readers.torch.recording.traced_nodes import insert_node, lift, traced_as
 
 
 class Branches:
@@ -33,7 +33,7 @@ class Branches:
         self._values: list[dict[int, Any]] = []
         self._outer = [(tensor, torch_value(tensor)) for tensor in _tensors(variables)]
         self.graph = torch._C._get_tracing_state().graph()
-        condition = made_node("aten::Bool", [torch_value(truth)], torch._C.BoolType.get())
+        condition = insert_node("aten::Bool", [torch_value(truth)], torch._C.BoolType.get())
         self.node = self.graph.insertNode(self.graph.create("prim::If", [condition], 0))
         self._blocks = [self.node.addBlock(), self.node.addBlock()]
         self._outside = self.graph.insertPoint()

@@ -35,7 +35,7 @@ from ovjit.readers.torch.recording.loop_items import (
 from ovjit.readers.torch.recording.loop_lists import Added, Stack, concat_lists
 from ovjit.readers.torch.recording.patches import patch, suspend_tracing
 from ovjit.readers.torch.recording.size_values import is_of_sizes
-from ovjit.readers.torch.recording.traced_nodes import is_open, kind_of, lift, made_node, traced_as
+from ovjit.readers.torch.recording.traced_nodes import insert_node, is_open, kind_of, lift, traced_as
 
 #: After a loop, what was a name's value within an iteration alone.
 LOST = object()
@@ -117,12 +117,12 @@ class Recorded:
         integer, truth, tensors = torch._C.IntType.get(), torch._C.BoolType.get(), torch._C.TensorType.get()
         # modules are not recorded as such in a loop: their calls are part of the body
         self._modules, torch.jit._trace._trace_module_map = torch.jit._trace._trace_module_map, None
-        count = made_node("aten::Int", [torch._C._get_value_trace(trips)], integer)
-        going = made_node("prim::Constant", [], truth)
+        count = insert_node("aten::Int", [torch._C._get_value_trace(trips)], integer)
+        going = insert_node("prim::Constant", [], truth)
         going.node().i_("value", 1)
         starts = [torch._C._get_value_trace(v) for v in self.before.values()]
         empty = torch._C.ListType(tensors)
-        self._grown = {key: made_node("prim::ListConstruct", [], empty) for key in self.lists}
+        self._grown = {key: insert_node("prim::ListConstruct", [], empty) for key in self.lists}
         self.node = self.graph.insertNode(self.graph.create("prim::Loop", [count, going, *starts], 0))
         self.block = self.node.addBlock()
         self._outside = self.graph.insertPoint()
@@ -138,7 +138,7 @@ class Recorded:
             self.state[key] = traced_as(value, inner)
         with suspend_tracing():
             zero = torch.zeros((), dtype=torch.int64)
-        self.item = walk.item(traced_as(zero, made_node("prim::NumToTensor", [at], tensors)))
+        self.item = walk.item(traced_as(zero, insert_node("prim::NumToTensor", [at], tensors)))
 
     def end(self, variables: Mapping[str, Any], exit_flag: Any = None) -> None:
         """End the body, which has left `variables`; set `state` to the values after the loop. `exit_flag`: a
@@ -171,9 +171,9 @@ class Recorded:
             output.inferTypeFrom(value)
             self.state[key] = traced_as(value, output)
         for key, item in items.items():
-            axis = made_node("prim::Constant", [], torch._C.IntType.get())
+            axis = insert_node("prim::Constant", [], torch._C.IntType.get())
             axis.node().i_("value", 0)
-            result = made_node("aten::stack", [self._grown[key], axis], tensors)
+            result = insert_node("aten::stack", [self._grown[key], axis], tensors)
             more = Stack(traced_as(item, result, variables[key].rows(self._trips)))
             if variables[key].in_front:
                 more.reverse()
@@ -189,7 +189,7 @@ class Recorded:
         if not is_of_sizes(exit_flag):
             raise UnsupportedError("a loop is left by what is not computed from sizes")
         truth = torch._C.BoolType.get()
-        return made_node("aten::Bool", [torch._C._get_value_trace(~exit_flag)], truth)
+        return insert_node("aten::Bool", [torch._C._get_value_trace(~exit_flag)], truth)
 
 
 def _trial_copy(value: Any) -> Any:

@@ -34,7 +34,7 @@ def is_open(number: Any) -> bool:
     return False
 
 
-def made_node(kind: str, inputs: list[Any], type_of: Any) -> Any:
+def insert_node(kind: str, inputs: list[Any], type_of: Any) -> Any:
     """The output of a node that is put where the trace is."""
     import torch
 
