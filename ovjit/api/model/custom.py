@@ -382,8 +382,8 @@ class ConversionExtensionBase(Extension):
 
     @property
     def key(self) -> str | None:
-        """The name by which readers find the converter, prefixed by a domain that is not the default. None if no
-        reader looks it up."""
+        """The name by which readers find the converter, prefixed by a domain that is not the default. None
+        if no reader looks it up."""
         if self.namespace is None:
             return None
         prefix = self.namespace or self.domain

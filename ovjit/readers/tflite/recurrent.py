@@ -89,7 +89,7 @@ class _Lstm:
 
 @tflite_op("UNIDIRECTIONAL_SEQUENCE_LSTM")
 def sequence_lstm(n: LiteNode) -> Any:
-    """LSTM over axis 1, or axis 0 if it is time-major. A variable keeps the last state for the next inference."""
+    """LSTM over axis 1, or axis 0 if it is time-major. A variable keeps the last state."""
     if n.option("DiagonalRecurrentTensors", False):
         raise UnsupportedError("diagonal recurrent weights are not supported")
     cell, axis = _Lstm(n), 0 if n.option("TimeMajor", False) else 1
