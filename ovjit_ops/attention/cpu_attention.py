@@ -64,9 +64,9 @@ UNSEEN = {
 }  # fmt: skip
 
 
-class Attention(Lowering):
-    """Attention of f32 or bf16 tensors, with keys and values of these types, f16 or rows of bytes. An
-    optional f32 mask is added. bf16 needs a CPU that multiplies it."""
+class AttentionOfTensors(Lowering):
+    """Attention of q, k, v, and perhaps a mask, a scale and sinks: the inputs and constants that CPUs and
+    cards share."""
 
     takes = (*[("f32", "bf16", "f16")] * 3, ("f32",))
     ranks = (range(DIMS + 3),)
@@ -87,6 +87,58 @@ class Attention(Lowering):
         }  # fmt: skip
         self.row_kernel = _rows_kernel(self.target, named, self.rows, ways)
         return ways
+
+    def pack(self, constants: Constants) -> None:
+        place_constants(constants, self.node.inputs)
+        self.zeros = constants.place(np.zeros(COLUMNS, np.float32), "attention zeros").offset
+        self.ones = constants.place(np.ones(1, np.float32), "attention ones").offset
+        unseen = np.array(UNSEEN[self.node.op.name], np.float32)
+        self.unseen = constants.place(unseen, "rows without weights").offset
+        if self.cap is not None:
+            self.cap_at = constants.place(np.full(1, self.cap, np.float32), "cap of scores").offset
+
+    def _groups(self, planner: Planner, columns: int, depth: int, value_size: int) -> dict[str, int]:
+        """The arguments of the kernel of few rows: groups of keys and values, and its scratch offset of
+        sums."""
+        k_size, v_size = (self.rows[n].group if n in self.rows else 0 for n in "kv")
+        sums_at = ceil_div(columns * 4, ALIGNMENT) * ALIGNMENT + ALIGNMENT
+        groups = depth // (k_size or depth) if "k" in self.rows else 0
+        planner.need_scratch(sums_at + ceil_div(groups * 4, ALIGNMENT) * ALIGNMENT)
+        return {"k_size": k_size or depth, "v_size": v_size or value_size, "sums_at": sums_at}
+
+    def _scale(self, planner: Planner, depth: int) -> View:
+        if "scale" in self.named:
+            return planner.view(self.named["scale"])
+        scale = 1 / math.sqrt(max(depth, 1))
+        view: View = planner.shared(  # equal layers have one
+            ("scale", scale), lambda: planner.data.view(np.full(1, scale, np.float32), "f32")
+        )
+        return view
+
+    def _mask(self, planner: Planner, shape: tuple[int, ...]) -> View:
+        """The mask, broadcast to all scores, with adjacent columns. Without a mask, zeros."""
+        if self.causal or "mask" not in self.named:
+            zeros = Buffer(COLUMNS * 4, planner.constants.base, self.zeros)
+            return View(zeros, shape, [0] * len(shape), 4)
+        view = planner.view(self.named["mask"])
+        if not view.shape or (view.shape[-1] == 1 and shape[-1] != 1):
+            lead = view.shape[:-1] if view.shape else ()
+            expanded = planner.allocate((*lead, shape[-1]), 4)
+            planner.copy_step(view.expand((*lead, shape[-1])), expanded)
+            view = expanded
+        elif view.shape[-1] > 1 and view.strides[-1] != 4:
+            view = planner.contiguous(self.named["mask"])
+        return view.expand(shape)
+
+    def _as_it_lies(self, name: str) -> Value:
+        """The stored value of k or v: its rows of bytes, if it has such."""
+        value = self.named[name]
+        return value.node.inputs[0] if name in self.rows else value
+
+
+class Attention(AttentionOfTensors):
+    """Attention of f32 or bf16 tensors, with keys and values of these types, f16 or rows of bytes. An
+    optional f32 mask is added. bf16 needs a CPU that multiplies it."""
 
     def set_up(self) -> None:
         ways = self.name_inputs()
@@ -121,15 +173,6 @@ class Attention(Lowering):
         kernels += [fill_kernel(element_size(out))] if not bounds(named["v"].shape[-2])[0] else []
         self.kernels = (*kernels, copy_kernel(WORD))
         self.pads = (named["q"],) if form.group > 1 and not form.on_unit else ()
-
-    def pack(self, constants: Constants) -> None:
-        place_constants(constants, self.node.inputs)
-        self.zeros = constants.place(np.zeros(COLUMNS, np.float32), "attention zeros").offset
-        self.ones = constants.place(np.ones(1, np.float32), "attention ones").offset
-        unseen = np.array(UNSEEN[self.node.op.name], np.float32)
-        self.unseen = constants.place(unseen, "rows without weights").offset
-        if self.cap is not None:
-            self.cap_at = constants.place(np.full(1, self.cap, np.float32), "cap of scores").offset
 
     def plan(self, planner: Planner) -> None:
         y = planner.channels_last_output(self.out, -1)
@@ -173,15 +216,6 @@ class Attention(Lowering):
             reads=[q, scale], flops=2.0 * product(batch) * rows * row, **more,
         )  # fmt: skip
 
-    def _groups(self, planner: Planner, columns: int, depth: int, value_size: int) -> dict[str, int]:
-        """The arguments of the kernel of few rows: groups of keys and values, and its scratch offset of
-        sums."""
-        k_size, v_size = (self.rows[n].group if n in self.rows else 0 for n in "kv")
-        sums_at = ceil_div(columns * 4, ALIGNMENT) * ALIGNMENT + ALIGNMENT
-        groups = depth // (k_size or depth) if "k" in self.rows else 0
-        planner.need_scratch(sums_at + ceil_div(groups * 4, ALIGNMENT) * ALIGNMENT)
-        return {"k_size": k_size or depth, "v_size": v_size or value_size, "sums_at": sums_at}
-
     def _scratch(self, planner: Planner, rows: int, depth: int, value_size: int) -> dict[str, Any]:
         """The rows of an item, and the layout of its scratch memory."""
         tall, columns = self.tall, self.columns
@@ -198,35 +232,6 @@ class Attention(Lowering):
             at += ceil_div(block * 4, ALIGNMENT) * ALIGNMENT
         planner.need_scratch(at)
         return {"block": block, "memory": Memory(**values)}
-
-    def _scale(self, planner: Planner, depth: int) -> View:
-        if "scale" in self.named:
-            return planner.view(self.named["scale"])
-        scale = 1 / math.sqrt(max(depth, 1))
-        view: View = planner.shared(  # equal layers have one
-            ("scale", scale), lambda: planner.data.view(np.full(1, scale, np.float32), "f32")
-        )
-        return view
-
-    def _mask(self, planner: Planner, shape: tuple[int, ...]) -> View:
-        """The mask, broadcast to all scores, with adjacent columns. Without a mask, zeros."""
-        if self.causal or "mask" not in self.named:
-            zeros = Buffer(COLUMNS * 4, planner.constants.base, self.zeros)
-            return View(zeros, shape, [0] * len(shape), 4)
-        view = planner.view(self.named["mask"])
-        if not view.shape or (view.shape[-1] == 1 and shape[-1] != 1):
-            lead = view.shape[:-1] if view.shape else ()
-            expanded = planner.allocate((*lead, shape[-1]), 4)
-            planner.copy_step(view.expand((*lead, shape[-1])), expanded)
-            view = expanded
-        elif view.shape[-1] > 1 and view.strides[-1] != 4:
-            view = planner.contiguous(self.named["mask"])
-        return view.expand(shape)
-
-    def _as_it_lies(self, name: str) -> Value:
-        """The stored value of k or v: its rows of bytes, if it has such."""
-        value = self.named[name]
-        return value.node.inputs[0] if name in self.rows else value
 
     def _fresh(self, planner: Planner, rows: int) -> dict[str, Value]:
         """Keys and values before quantization to bytes, if there are several rows without earlier ones.

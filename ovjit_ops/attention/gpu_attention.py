@@ -16,7 +16,7 @@ from ovjit.planning.copies import fill_kernel, plan_fill
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import Planner, ceil_div, element_size
 from ovjit.planning.views import FIRST_IO, Layout, View, product
-from ovjit_ops.attention.cpu_attention import ONE_BY_ONE, Attention
+from ovjit_ops.attention.cpu_attention import ONE_BY_ONE, AttentionOfTensors
 from ovjit_ops.attention.cpu_attention_kernels import RowNumbers
 from ovjit_ops.attention.gpu_attention_kernels import shared_bytes, tensor_attention
 from ovjit_ops.matmul.gpu_products import LANES, PIECE, STEP
@@ -27,7 +27,7 @@ MOST_ROW = 320
 WIDE_ROW = 160
 
 
-class GpuAttention(Attention):
+class GpuAttention(AttentionOfTensors):
     """Attention of f16, bf16 or f32 tensors, with keys and values of these types, or rows of bytes."""
 
     def set_up(self) -> None:
