@@ -80,7 +80,7 @@ def _arguments_error(why: str, kind: str) -> TypeError:
     """The error about the outermost call into this package, of which the arguments are read."""
     frame = outer = sys._getframe(2)
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PACKAGES:
-        if frame.f_code.co_name != "checked":  # what `takes` puts around a function
+        if frame.f_code.co_name != "checked_call":  # what `takes` puts around a function
             outer = frame
         frame = frame.f_back  # type: ignore[assignment]
     code, values = outer.f_code, outer.f_locals

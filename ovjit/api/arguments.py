@@ -60,7 +60,7 @@ def takes(function: Function) -> Function:
     result = function.__name__ == "__init__"
 
     @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def checked_call(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except TypeError as error:
@@ -73,7 +73,7 @@ def takes(function: Function) -> Function:
             kind = "constructor" if result else "function"
             raise arguments_error(function.__name__, kind, names, args[result:], kwargs, why) from None
 
-    return wrapper  # type: ignore[return-value]
+    return checked_call  # type: ignore[return-value]
 
 
 def _is_of_python(trace: TracebackType) -> bool:

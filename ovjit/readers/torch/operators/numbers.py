@@ -126,7 +126,7 @@ def _both(name: str, python: str) -> None:
 
 
 #: Operators whose overload "Scalar" is about a tensor and a number.
-_OF_TENSORS = ("add", "sub", "mul", "div", "eq", "ne", "lt", "le", "gt", "ge", "pow", "remainder")
+_OF_TENSORS = frozenset("add sub mul div eq ne lt le gt ge pow remainder __and__ __or__ __xor__".split())
 
 
 for _python in ("add", "sub", "mul", "eq", "ne", "lt", "le", "gt", "ge", "pow", "floordiv", "mod", "truediv",

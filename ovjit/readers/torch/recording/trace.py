@@ -101,17 +101,17 @@ def _kinds(ready: Prepared, described: Sequence[Any]) -> list[Any]:
 
 
 @contextlib.contextmanager
-def quietly(records: list[Any] | None = None, fused: bool = False) -> Iterator[None]:
+def quietly(records: list[Any] | None = None, fused: bool | None = False) -> Iterator[None]:
     """Context manager that hides warnings of this thread, and uses PyTorch's fused attention only if `fused`.
+    None: PyTorch decides, as where scripts are compiled, which may call the function that is replaced.
 
     Warnings that something may be incorrect are kept: `warn_again` shows them.
     """
     import torch
 
-    rows = [
-        (torch.backends.mha, "get_fastpath_enabled", lambda: fused),
-        (torch.jit, "TracerWarning", heard_category()),
-    ]
+    rows = [(torch.jit, "TracerWarning", heard_category())]
+    if fused is not None:
+        rows.append((torch.backends.mha, "get_fastpath_enabled", lambda: fused))
     with listening(records), patch(*rows):
         yield
 

@@ -35,7 +35,7 @@ def without_example(
     descriptions = _describe_inputs(described)
 
     try:
-        with quietly():
+        with quietly(fused=None):
             script = module if is_script(module) else torch.jit.script(module)
     except Exception as error:
         raise OvjitError(
