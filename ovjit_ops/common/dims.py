@@ -65,6 +65,3 @@ def unify(types: Iterable[str] | None = None, /, **inputs: tuple[TensorType | No
             check_type(x, types, what)
         dims.fit(what, x, letters)
     return dims
-
-
-fitted = unify  # the name in `ovjit_ops/matmul`

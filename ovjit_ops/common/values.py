@@ -189,9 +189,6 @@ def widen_floats(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float32) if x.dtype.itemsize < 4 and x.dtype.kind not in "iub" else x
 
 
-widened = widen_floats  # the name in `ovjit_ops/matmul`
-
-
 def real(x: np.ndarray) -> np.ndarray:
     """`x` in the type of its weighted sums."""
     return x.astype(numpy_dtype(real_for(from_numpy(x.dtype)))) if x.dtype.kind in "iu" else widen_floats(x)

@@ -14,7 +14,7 @@ from ovjit.graph.graph import Value
 from ovjit.graph.op import Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, broadcast_dims
 from ovjit.rewrite.writer import Writer
-from ovjit_ops.common.values import widened
+from ovjit_ops.common.values import widen_floats
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 
 #: The assumed extent of dynamic dimensions when the order of products is chosen.
@@ -123,7 +123,7 @@ class Einsum:
     def ref(*xs, equation):
         parsed = parse(equation, [x.ndim for x in xs])
         assert parsed is not None
-        out = np.einsum(*_numpy_form(*parsed, [widened(x) for x in xs]), optimize="greedy")
+        out = np.einsum(*_numpy_form(*parsed, [widen_floats(x) for x in xs]), optimize="greedy")
         return np.asarray(out).astype(xs[0].dtype)
 
     def expand(w, node, inputs):

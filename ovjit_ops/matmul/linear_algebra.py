@@ -9,7 +9,7 @@ from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit.graph.shapes import merge
 from ovjit_ops.common.checks import check_same_type, check_type
-from ovjit_ops.common.dims import fitted
+from ovjit_ops.common.dims import unify
 from ovjit_ops.common.values import INDEX_TYPES, extent_of, extents_of, in_f32, shape_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases, random_array
 
@@ -105,7 +105,7 @@ class GroupedMatMul:
     def infer(mat_a, mat_b, offsets=None):
         check_same_type(mat_a, mat_b, "mat_a")
         check_type(mat_a, NUMBERS)
-        dims = fitted(mat_b=(mat_b, "GNK"))
+        dims = unify(mat_b=(mat_b, "GNK"))
         if mat_a.shape is None:
             return TensorType(mat_a.dtype, None)
         check(len(mat_a.shape) in (2, 3), f"mat_a should have two or three dimensions, not {mat_a}")

@@ -13,7 +13,7 @@ from ovjit.graph.graph import Node
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import Dim, broadcast, broadcast_dims, compatible
 from ovjit_ops.common.images import matrix_images
-from ovjit_ops.common.values import widened
+from ovjit_ops.common.values import widen_floats
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, common_dtype, random_array
 from ovjit_ops.matmul.gathered import gather_matrices
 
@@ -100,7 +100,7 @@ class MatMul:
     def ref(data_a, data_b, *, transpose_a=False, transpose_b=False):
         a = data_a.swapaxes(-1, -2) if transpose_a and data_a.ndim > 1 else data_a
         b = data_b.swapaxes(-1, -2) if transpose_b and data_b.ndim > 1 else data_b
-        return np.asarray(np.matmul(widened(a), widened(b))).astype(data_a.dtype)
+        return np.asarray(np.matmul(widen_floats(a), widen_floats(b))).astype(data_a.dtype)
 
     def expand(w, node, inputs):
         """MatMul(x: boolean, y) -> MatMul(Convert(x, f32), Convert(y, f32)) != 0
