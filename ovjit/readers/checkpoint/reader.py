@@ -24,7 +24,7 @@ class _Weights(Weights):
     """Tensors of safetensors files: reals, whose small ones need no package to be read."""
 
     def array(self, name: str, *shape: int) -> np.ndarray:
-        return real(self._check_shape(name, shape)).astype(np.float32).reshape(shape)
+        return real(self.check_shape(name, shape)).astype(np.float32).reshape(shape)
 
 
 def read_checkpoint(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Model:

@@ -74,12 +74,12 @@ class Weights(Builder):
 
     def array(self, name: str, *shape: int) -> np.ndarray:
         """A small tensor in f32, of this shape. ModelError for another one."""
-        stored = self._check_shape(name, shape)
+        stored = self.check_shape(name, shape)
         return values_of(stored.kind, stored.data, stored.shape).reshape(shape)
 
     def matrix(self, name: str, *shape: int, order: np.ndarray | None = None) -> Output:
         """A matrix [outputs, inputs], or a table of such, in f32; -1 is any size, `order` that of rows."""
-        tensor = self._check_shape(name, shape)
+        tensor = self.check_shape(name, shape)
         if tensor.kind in REALS:
             return self._reals(tensor, name, order)
         codes, dtype, scale, zero, levels = groups_of(tensor.kind, tensor.data, tensor.shape, order)
@@ -117,7 +117,7 @@ class Weights(Builder):
         shape = shape_of_rank(stored.shape, 3)
         return stored.kind not in REALS and len(shape) == 3 and not shape[1] % _PANEL
 
-    def _check_shape(self, name: str, shape: tuple[int, ...]) -> Stored:
+    def check_shape(self, name: str, shape: tuple[int, ...]) -> Stored:
         """The tensor with the dimensions that are expected, -1 for any. ModelError for another shape,
         UnsupportedError for a type that is not read."""
         stored = self.tensor(name)
