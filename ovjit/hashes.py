@@ -17,7 +17,7 @@ LARGE = 1 << 20
 _BLOCK = 64
 
 
-def _own(name: str, *modules: str) -> Callable[..., Any]:
+def _find_function(name: str, *modules: str) -> Callable[..., Any]:
     """The function of the first of these modules that has it: a Python may have been made without some."""
     for module in modules[:-1]:
         try:
@@ -28,11 +28,11 @@ def _own(name: str, *modules: str) -> Callable[..., Any]:
 
 
 #: For what is small. `random` takes its own hash from there, too; from Python 3.12 on it is in `_sha2`.
-sha256 = _own("sha256", "_sha2", "_sha256", "hashlib")
+sha256 = _find_function("sha256", "_sha2", "_sha256", "hashlib")
 #: Keys of any length from a short one (FIPS 202).
-shake_256 = _own("shake_256", "_sha3", "hashlib")
+shake_256 = _find_function("shake_256", "_sha3", "hashlib")
 #: Equality in constant time.
-same_bytes = _own("_compare_digest", "_operator", "hmac")
+same_bytes = _find_function("_compare_digest", "_operator", "hmac")
 
 
 def sha256_for(size: int) -> Callable[..., Any]:

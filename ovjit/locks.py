@@ -78,14 +78,14 @@ def lock(name: str) -> Any:
     """A `threading.Lock` of a kind in ORDER."""
     import threading
 
-    return _made(name, threading.Lock())
+    return _make(name, threading.Lock())
 
 
 def rlock(name: str) -> Any:
     """A `threading.RLock` of a kind in ORDER. Forks know it from now on if the kind says so."""
     import threading
 
-    result = _made(name, threading.RLock())
+    result = _make(name, threading.RLock())
     if ORDER[_PLACES[name]].forks:
         over_forks[name] = result
     return result
@@ -96,7 +96,7 @@ def in_order() -> list[Any]:
     return [over_forks[name] for name in sorted(over_forks, key=_PLACES.__getitem__)]
 
 
-def _made(name: str, plain: Any) -> Any:
+def _make(name: str, plain: Any) -> Any:
     rank = ORDER[_PLACES[name]]
     if not debug.is_on("OVJIT_CHECK") or rank.handed:
         return plain
@@ -118,7 +118,7 @@ class Checked:
         self.place = _PLACES[rank.name]
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        locks = _held()
+        locks = _held_locks()
         if blocking and all(other is not self for other in locks):
             for other in locks:
                 if other.place > self.place or (other.place == self.place and not self.rank.nests):
@@ -134,7 +134,7 @@ class Checked:
 
     def release(self) -> None:
         self._plain.release()
-        locks = _held()
+        locks = _held_locks()
         for i in reversed(range(len(locks))):
             if locks[i] is self:
                 del locks[i]
@@ -158,7 +158,7 @@ class Checked:
 _kept: dict[str, Any] = {}
 
 
-def _held() -> list[Checked]:
+def _held_locks() -> list[Checked]:
     """The checked locks that this thread holds, in the order in which it took them."""
     local = _kept["local"]
     locks: list[Checked] | None = getattr(local, "held", None)
@@ -178,7 +178,7 @@ def _watch_imports() -> None:
 
 def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "import":
-        for lock in _held():
+        for lock in _held_locks():
             if lock.rank.alone:
                 raise LockOrder(
                     f"{arguments[0]!r} is imported under the lock {lock.rank.name!r} ({lock.rank.guards}): "

@@ -76,7 +76,7 @@ def is_tokenizers(path: Any) -> bool:
     return name.removeprefix("lib").partition(".")[0] == "openvino_tokenizers"
 
 
-def refused(path: Any) -> UnsupportedError:
+def refuse_native(path: Any) -> UnsupportedError:
     """The error of an extension that is a native library. Packages catch it and go on without their
     operations, so it is said in the log, too, once for each library."""
     library = os.fspath(path)

@@ -18,7 +18,7 @@ from typing import Any
 def load_others(group: str, package: str) -> list[Any]:
     """Import what installed distributions register for `group`, except `package` and modules in it.
     Returns the modules or objects that the entry points name."""
-    if not announced(group, package):
+    if not announces_other(group, package):
         return []
     from importlib.metadata import entry_points
 
@@ -32,7 +32,7 @@ def _is_within(value: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
 
 
-def announced(group: str, package: str) -> bool:
+def announces_other(group: str, package: str) -> bool:
     """True if the metadata of a distribution registers another package than `package` for `group`, or if the
     path has entries other than folders. It takes a tenth of the time of importlib.metadata."""
     folders: list[tuple[str, int]] = []

@@ -40,10 +40,10 @@ class KeptImporter(zipimport.zipimporter):
     def _module(self, fullname: str) -> tuple[str, CodeType]:
         code = self._found.get(fullname)
         if code is None:
-            code = self._found[fullname] = self._kept(fullname)
+            code = self._found[fullname] = self._keep(fullname)
         return code
 
-    def _kept(self, fullname: str) -> tuple[str, CodeType]:
+    def _keep(self, fullname: str) -> tuple[str, CodeType]:
         from ovjit.disk.kernel_cache import default_cache
 
         address = _address(self.archive, fullname)

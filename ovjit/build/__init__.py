@@ -1,4 +1,4 @@
-"""How readers make a Model: nodes and Models from their parts, and the facts that readers ask for.
+"""Nodes and Models from their parts, for readers, and the facts that readers ask for.
 
 `builder` has short calls for the nodes of a rule, `bodies` makes loops and branches. Readers use no private
 name of `ovjit.api`. Nothing here checks what a user may do wrong: types are inferred, names are believed.

@@ -45,7 +45,7 @@ def slices(axis: int = 0, backwards: bool = False) -> dict[str, int]:
     return {"start": start, "stride": stride, "end": end, "axis": axis}
 
 
-def settled(
+def read_until_stable(
     kinds: list[TensorType], read: Callable[[list[TensorType]], tuple[Sequence[Output], Made]]
 ) -> Made:
     """Reads a loop's body until the types of its state are stable, and returns what `read` made last.

@@ -182,7 +182,7 @@ class Builder:
             array = np.ascontiguousarray(array).reshape(array.shape)
         return make_constant(array, dtype, shape, self.reader.name(self.base, "Constant"))
 
-    def folded(self, value: Output) -> Output:
+    def fold(self, value: Output) -> Output:
         """A constant in place of the nodes that compute one."""
         constant = self.value(value)
         return value if constant is None else self.const(constant, self.dtype(value))
@@ -233,7 +233,7 @@ class Builder:
             return value
         return self("Transpose", value, list(order))
 
-    def transposed(self, value: Output) -> Output:
+    def swap_rows_and_columns(self, value: Output) -> Output:
         """Matrices with their rows and columns exchanged."""
         *others, rows, columns = range(self.rank(value))
         return self.transpose(value, [*others, columns, rows])
@@ -284,7 +284,7 @@ class Builder:
             value, mode = self("Negative", value), "max"
         return self.top_k(value, 1, axis, mode, index)[1]
 
-    def standardized(self, value: Output, axes: Sequence[int], epsilon: float) -> Output:
+    def standardize(self, value: Output, axes: Sequence[int], epsilon: float) -> Output:
         """(value - mean) / sqrt(variance + epsilon) over the axes."""
         how = {"normalize_variance": True, "eps_mode": "inside_sqrt"}
         return self("MVN", value, list(axes), eps=epsilon, **how, opset=6)
@@ -307,7 +307,7 @@ class Builder:
         """0, 1, ... below a number of one element, as i64."""
         return self("Range", 0, self.scalar(end), 1, output_type="i64")
 
-    def grouped(self, filters: Output, groups: Any) -> Output:
+    def group_filters(self, filters: Output, groups: Any) -> Output:
         """Filters [groups * first, ...] as [groups, first, ...]."""
         first, *tail = self.shape(filters) or ()
         if groups < 1 or (isinstance(first, int) and first % groups):
@@ -327,7 +327,7 @@ class Builder:
         axes = list(range(self.rank(truth)))
         return self("ReduceLogicalOr", truth, axes, keep_dims=False) if axes else truth
 
-    def limited(self, count: int, what: str, most: int = MOST_ELEMENTS) -> int:
+    def check_count(self, count: int, what: str, most: int = MOST_ELEMENTS) -> int:
         """A number of elements or nodes that reading makes at once. Raises UnsupportedError beyond `most`."""
         if not 0 <= count <= most:
             raise UnsupportedError(f"{what}: {count} exceeds the maximum of {most}")

@@ -25,14 +25,14 @@ def digits() -> tuple[Path, NDArray[np.float32], NDArray[np.uint8]]:
     Where the package lies in an archive, the files are unpacked into a temporary folder that goes with the
     process. Raises FileNotFoundError where the package has been installed without them.
     """
-    xml = DIGITS_XML if DIGITS_XML.is_file() else _unpacked() / DIGITS_XML.name
+    xml = DIGITS_XML if DIGITS_XML.is_file() else _unpack() / DIGITS_XML.name
     with np.load(xml.with_suffix(".npz"), allow_pickle=False) as held_out:
         images, labels = held_out["images"], held_out["labels"]
     return xml, images[:, None].astype(np.float32) / np.float32(16), labels
 
 
 @functools.cache
-def _unpacked() -> Path:
+def _unpack() -> Path:
     """A folder of this process with the three files."""
     import atexit
     import pkgutil

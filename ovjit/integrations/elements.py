@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.integrations.json_pieces import PIECE, Long
-from ovjit.integrations.limits import DEFAULT, InvalidRequest, Limits, shown
+from ovjit.integrations.limits import DEFAULT, InvalidRequest, Limits, show
 
 #: element type of OpenVINO -> (datatype of the protocol, NumPy's type of its elements). The protocol's JSON
 #: has no bf16: such ports are offered as FP32 and converted.
@@ -47,7 +47,7 @@ def array_of(
     if datatype not in _NUMPY:
         names = ", ".join(sorted(_NUMPY))
         raise InvalidRequest(
-            f"input {shown(name)}: the datatype {shown(datatype)} is unknown; supported datatypes are {names}"
+            f"input {show(name)}: the datatype {show(datatype)} is unknown; supported datatypes are {names}"
         )
     count = _count(name, shape, limits)
     dtype = np.dtype(_NUMPY[datatype])
@@ -61,19 +61,19 @@ def array_of(
         elif isinstance(data, (list, tuple)):
             array = _join_parts(list(_numbers(data, dtype, count, limits)), dtype)
         else:
-            array = _converted(data, dtype).reshape(-1)
+            array = _to_array(data, dtype).reshape(-1)
         if array.size == count:
             return array.reshape(tuple(shape))
     except _MoreThanThat as error:
         raise InvalidRequest(
-            f"input {shown(name)}: shape {shown(shape)} has {count} elements, the data have {error}"
+            f"input {show(name)}: shape {show(shape)} has {count} elements, the data have {error}"
         ) from None
     except (ValueError, TypeError, OverflowError) as error:
         raise InvalidRequest(
-            f"input {shown(name)}: the data are not valid {datatype}: {str(error)[:200]}"
+            f"input {show(name)}: the data are not valid {datatype}: {str(error)[:200]}"
         ) from None
     raise InvalidRequest(
-        f"input {shown(name)}: shape {shown(shape)} has {count} elements, the data have {array.size}"
+        f"input {show(name)}: shape {show(shape)} has {count} elements, the data have {array.size}"
     )
 
 
@@ -85,18 +85,16 @@ def _count(name: str, shape: Sequence[Any], limits: Limits) -> int:
     """The number of elements of a shape. Raises InvalidRequest for a shape that no tensor can have."""
     if len(shape) > limits.rank:
         raise InvalidRequest(
-            f"input {shown(name)}: shape has {len(shape)} dimensions; at most {limits.rank} are accepted"
+            f"input {show(name)}: shape has {len(shape)} dimensions; at most {limits.rank} are accepted"
         )
     if any(not isinstance(d, int) or isinstance(d, bool) or d < 0 for d in shape):
-        raise InvalidRequest(
-            f"input {shown(name)}: shape {shown(shape)} should contain non-negative integers"
-        )
+        raise InvalidRequest(f"input {show(name)}: shape {show(shape)} should contain non-negative integers")
     count = 0 if 0 in shape else 1
     for d in shape:
         count *= d
         if max(count, d) >= 1 << 63:
             raise InvalidRequest(
-                f"input {shown(name)}: shape {shown(shape)} has more elements than data can hold"
+                f"input {show(name)}: shape {show(shape)} has more elements than data can hold"
             )
     return count
 
@@ -131,12 +129,12 @@ def _numbers(data: Sequence[Any], dtype: np.dtype, count: int, limits: Limits) -
             collected += row
             continue
         if collected:
-            yield _converted(collected, dtype)
+            yield _to_array(collected, dtype)
             collected = []
         for i in range(0, len(row), PIECE):
-            yield _converted(row[i : i + PIECE], dtype)
+            yield _to_array(row[i : i + PIECE], dtype)
     if collected:
-        yield _converted(collected, dtype)
+        yield _to_array(collected, dtype)
 
 
 def _rows(part: Sequence[Any], lengths: list[int], depth: int, rank: int) -> Iterator[Sequence[Any]]:
@@ -160,7 +158,7 @@ def _rows(part: Sequence[Any], lengths: list[int], depth: int, rank: int) -> Ite
         yield from _rows(inner, lengths, depth + 1, rank)
 
 
-def _converted(data: Any, dtype: np.dtype) -> np.ndarray:
+def _to_array(data: Any, dtype: np.dtype) -> np.ndarray:
     """Numbers as an array. Raises an error for numbers out of the type's range, which NumPy might wrap."""
     array = np.asarray(data)
     if array.dtype == object and dtype.kind == "f" and _PLAIN.issuperset(map(type, array.reshape(-1))):
@@ -236,7 +234,7 @@ def _text(value: Any) -> Any:
         return value
 
 
-def unpacked(raw: memoryview) -> Iterator[bytes]:
+def unpack_strings(raw: memoryview) -> Iterator[bytes]:
     """The strings of raw bytes, in which a length of four bytes precedes each."""
     at = 0
     while at < len(raw):

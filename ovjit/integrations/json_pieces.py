@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ovjit.integrations.limits import InvalidRequest, Limits, TooLarge, shown
+from ovjit.integrations.limits import InvalidRequest, Limits, TooLarge, show
 
 #: Bytes that are read at once, and elements that are converted, copied or written at once.
 _WINDOW = 64 << 10
@@ -55,7 +55,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise InvalidRequest(f"the request is not valid JSON: an object has {shown(twice)} twice")
+        raise InvalidRequest(f"the request is not valid JSON: an object has {show(twice)} twice")
     return result
 
 
@@ -129,9 +129,9 @@ class _Reader:
             self.fail("a value is expected" if first else "it ends in the middle")
         if self.number(self.content, match.end()):
             self.fail(f"a number has more than {self.limits.digits} characters")
-        return self.decoded(match.end())
+        return self.decode_text(match.end())
 
-    def decoded(self, end: int, text: str = "%s") -> Any:
+    def decode_text(self, end: int, text: str = "%s") -> Any:
         """The value of the text from here to `end`, inserted into `text`. Advances to `end`."""
         try:
             value = _decode(text % self.content[self.at : end].rstrip(b",").decode())
@@ -170,7 +170,7 @@ class _Reader:
                 out = []
             match = self.run(self.content, self.at, self.at + _WINDOW)
             if match:
-                out += self.decoded(match.end(), "[%s]")
+                out += self.decode_text(match.end(), "[%s]")
             else:
                 value = self.value(depth)
                 if type(value) is list and value and not isinstance(value[0], (list, tuple, dict)):
@@ -191,7 +191,7 @@ class _Reader:
             self.node()
             name = self.string()
             if name in out:
-                self.fail(f"an object has {shown(name)} twice")
+                self.fail(f"an object has {show(name)} twice")
             if self.peek() != b":":
                 self.fail("a colon is expected")
             self.at += 1
@@ -214,7 +214,7 @@ class _Reader:
             if end - self.at > self.limits.string_bytes + 1 or end == last != self.at + 1:
                 self.fail(f"a string does not end within {self.limits.string_bytes} bytes")
             if self.content[end : end + 1] == b'"':
-                return self.decoded(end + 1)
+                return self.decode_text(end + 1)
             if end == last:
                 self.fail("it ends in the middle")
 

@@ -62,7 +62,7 @@ class Limits(NamedTuple):
             if name not in cls._fields:
                 raise InvalidRequest(f"unknown limit {name!r}; the limits are {', '.join(cls._fields)}")
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InvalidRequest(f"the limit {name} should be a positive integer, not {shown(value)}")
+                raise InvalidRequest(f"the limit {name} should be a positive integer, not {show(value)}")
         return cls(**(settings or {}))
 
 
@@ -70,10 +70,10 @@ DEFAULT = Limits()
 _SHOWN = 100  # maximum characters of a client's value in an error message
 
 
-def shown(value: Any) -> str:
+def show(value: Any) -> str:
     """A client's value for an error message, shortened."""
     if isinstance(value, (list, tuple)):
-        parts = ["[...]" if isinstance(x, (list, tuple)) else shown(x) for x in value[:8]]
+        parts = ["[...]" if isinstance(x, (list, tuple)) else show(x) for x in value[:8]]
         return f"[{', '.join(parts)}{', ...' if len(value) > 8 else ''}]"
     if isinstance(value, Mapping):
         return "an object"

@@ -28,7 +28,7 @@ from starlette.responses import Response
 from ovjit.errors import OvjitError
 from ovjit.integrations.elements import array_of, datatype_of, plain
 from ovjit.integrations.json_pieces import PIECE
-from ovjit.integrations.limits import InvalidRequest, Limits, Overloaded, shown
+from ovjit.integrations.limits import InvalidRequest, Limits, Overloaded, show
 from ovjit.integrations.mlserver_metrics import INFERENCE, WAITED
 from ovjit.integrations.off_loop import off_loop
 from ovjit.integrations.protocol import Port
@@ -171,7 +171,7 @@ def _arrays(payload: InferenceRequest, limits: Limits) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     for tensor in payload.inputs:
         if tensor.name in arrays:
-            raise InvalidRequest(f"input {shown(tensor.name)} is given twice")
+            raise InvalidRequest(f"input {show(tensor.name)} is given twice")
         arrays[tensor.name] = array_of(tensor.name, _datatype(tensor), tensor.shape, _data(tensor), limits)
     return arrays
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import UnsupportedError
-from ovjit.integrations.elements import DATATYPES, array_of, datatype_of, plain, raw_bytes, unpacked
+from ovjit.integrations.elements import DATATYPES, array_of, datatype_of, plain, raw_bytes, unpack_strings
 from ovjit.integrations.json_pieces import dumps_list, let_go, loads
-from ovjit.integrations.limits import DEFAULT, InvalidRequest, Limits, TooLarge, shown
+from ovjit.integrations.limits import DEFAULT, InvalidRequest, Limits, TooLarge, show
 from ovjit.integrations.sessions import Session, sequence_of
 from ovjit.records import NamedTuple
 
@@ -71,18 +71,18 @@ def check_inputs(arrays: Mapping[str, np.ndarray], inputs: Sequence[Port]) -> li
     for name, array in arrays.items():
         i = next((i for i, port in enumerate(inputs) if name in port.names), None)
         if i is None:
-            raise InvalidRequest(f"the model has no input {shown(name)}; its inputs are {_named(inputs)}")
+            raise InvalidRequest(f"the model has no input {show(name)}; its inputs are {_named(inputs)}")
         port, datatype = inputs[i], datatype_of(array.dtype)
         if out[i] is not None:
-            raise InvalidRequest(f"input {port.name!r} is given twice, as {shown(name)} too")
+            raise InvalidRequest(f"input {port.name!r} is given twice, as {show(name)} too")
         if datatype != port.datatype:
             raise InvalidRequest(
-                f"input {shown(name)} has the datatype {datatype or array.dtype}, the model expects "
+                f"input {show(name)} has the datatype {datatype or array.dtype}, the model expects "
                 f"{port.datatype}"
             )
         if not _fits(array.shape, port.bounds):
             raise InvalidRequest(
-                f"input {shown(name)} has the shape {list(array.shape)}, the model expects {port.partial}"
+                f"input {show(name)} has the shape {list(array.shape)}, the model expects {port.partial}"
             )
         out[i] = _bits(array) if port.kind == "bf16" else array
     for port, array in zip(inputs, out, strict=True):
@@ -110,12 +110,12 @@ def output_indices(names: Sequence[str] | None, offered: Sequence[Port]) -> list
     for name in names:
         indices = [i for i, port in enumerate(offered) if name in port.names]
         if not indices:
-            raise InvalidRequest(f"the model has no output {shown(name)}; its outputs are {_named(offered)}")
+            raise InvalidRequest(f"the model has no output {show(name)}; its outputs are {_named(offered)}")
         out.append(indices[0])
     return out
 
 
-def offered(array: np.ndarray, port: Port) -> np.ndarray:
+def to_protocol(array: np.ndarray, port: Port) -> np.ndarray:
     """An output's array in the protocol's type."""
     if port.kind != "bf16":
         return array
@@ -159,7 +159,7 @@ def read_body(body: bytes, header_length: str | None = None, limits: Limits = DE
         split = int(header_length) if is_number else -1
         if not 0 <= split <= len(view):
             raise InvalidRequest(
-                f"Inference-Header-Content-Length is {shown(header_length)}; it should be the length of "
+                f"Inference-Header-Content-Length is {show(header_length)}; it should be the length of "
                 f"the JSON at the beginning of the {len(view)} bytes"
             )
     content = loads(body if split == len(view) else bytes(view[:split]), limits)
@@ -196,13 +196,13 @@ def read_request(content: Any, raw: bytes | memoryview = b"", limits: Limits = D
     if isinstance(identity, int) and not isinstance(identity, bool) and identity.bit_length() <= 64:
         identity = str(identity)
     if identity is not None and not isinstance(identity, str):
-        raise InvalidRequest(f"a request's id should be a string, not {shown(identity)}")
+        raise InvalidRequest(f"a request's id should be a string, not {show(identity)}")
     arrays: dict[str, np.ndarray] = {}
     remaining = memoryview(raw)
     for tensor in content["inputs"]:
         name, array, remaining = _tensor(tensor, remaining, limits)
         if name in arrays:
-            raise InvalidRequest(f"input {shown(name)} is given twice")
+            raise InvalidRequest(f"input {show(name)} is given twice")
         arrays[name] = array
     if remaining:
         raise InvalidRequest(f"{len(remaining)} bytes that follow the JSON belong to no input")
@@ -228,10 +228,10 @@ def _tensor(tensor: Any, raw: memoryview, limits: Limits) -> tuple[str, np.ndarr
         return name, array_of(name, datatype, shape, tensor["data"], limits), raw
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(raw):
         raise InvalidRequest(
-            f"input {shown(name)}: binary_data_size is {shown(size)}, but {len(raw)} bytes remain after "
+            f"input {show(name)}: binary_data_size is {show(size)}, but {len(raw)} bytes remain after "
             "the JSON"
         )
-    data = unpacked(raw[:size]) if datatype == "BYTES" else raw[:size]
+    data = unpack_strings(raw[:size]) if datatype == "BYTES" else raw[:size]
     return name, array_of(name, datatype, shape, data, limits), raw[size:]
 
 

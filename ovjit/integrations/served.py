@@ -26,7 +26,7 @@ import numpy as np
 
 from ovjit import locks
 from ovjit.errors import ModelError, OvjitError
-from ovjit.integrations.protocol import Port, check_inputs, offered, output_indices, ports
+from ovjit.integrations.protocol import Port, check_inputs, output_indices, ports, to_protocol
 from ovjit.integrations.sessions import BY_REQUEST, BY_SESSION, Session, Sessions, check_session
 from ovjit.records import NamedTuple
 
@@ -373,7 +373,7 @@ class ServedModel:
             for i in item.chosen:
                 tensor, port = request.get_output_tensor(i), self.outputs[i]
                 values = tensor.bytes_data if port.datatype == "BYTES" else np.array(tensor.data)
-                outputs[port.name] = offered(values, port)
+                outputs[port.name] = to_protocol(values, port)
             item.end(Answer(outputs, item.started - item.begun, ended - item.started))
         except BaseException as error:
             # a signal's handler may raise on the thread that calls this, which may serve another client

@@ -19,7 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from ovjit.errors import OvjitError
-from ovjit.integrations.limits import InvalidRequest, Overloaded, shown
+from ovjit.integrations.limits import InvalidRequest, Overloaded, show
 from ovjit.records import NamedTuple
 
 #: Whose state a model's variables are: of a sequence of requests, or of each request.
@@ -45,10 +45,10 @@ def sequence_of(parameters: Mapping[str, Any] | None) -> Session | None:
     for name in ("sequence_start", "sequence_end"):
         value = values.get(name)
         if value is not None and not isinstance(value, bool) and value not in (0, 1):
-            raise InvalidRequest(f"{name} should be true or false, not {shown(value)}")
+            raise InvalidRequest(f"{name} should be true or false, not {show(value)}")
         ends[name] = bool(value)
     if identity is not None and (isinstance(identity, bool) or not isinstance(identity, (int, str))):
-        raise InvalidRequest(f"sequence_id should be an integer or a string, not {shown(identity)}")
+        raise InvalidRequest(f"sequence_id should be an integer or a string, not {show(identity)}")
     if not identity:
         if any(ends.values()):
             raise InvalidRequest(
@@ -56,7 +56,7 @@ def sequence_of(parameters: Mapping[str, Any] | None) -> Session | None:
             )
         return None
     if isinstance(identity, int) and not 0 < identity < 1 << 64:
-        raise InvalidRequest(f"sequence_id should be between 1 and 2^64 - 1, not {shown(identity)}")
+        raise InvalidRequest(f"sequence_id should be between 1 and 2^64 - 1, not {show(identity)}")
     if isinstance(identity, str) and len(identity) > _LONGEST_ID:
         raise InvalidRequest(f"sequence_id should have at most {_LONGEST_ID} characters")
     return Session(identity, ends["sequence_start"], ends["sequence_end"])
@@ -204,7 +204,7 @@ class Sessions:
         if session is None:
             if not named.start:
                 raise InvalidRequest(
-                    f"the session {shown(named.id)} has not begun, has ended, or was idle for "
+                    f"the session {show(named.id)} has not begun, has ended, or was idle for "
                     f"{self._seconds:g} seconds: begin one with sequence_start"
                 )
             if self._live >= self._most:

@@ -50,7 +50,7 @@ def main(ov: Any = None, device: str = "CPU") -> int:
 
     answers = compiled(images)[0].argmax(axis=1)
     right = int((answers == labels).sum())
-    print(drawn(images[:DRAWN], answers[:DRAWN], labels[:DRAWN]))
+    print(draw(images[:DRAWN], answers[:DRAWN], labels[:DRAWN]))
     print(f"{right} of {len(labels)} held-out digits right: accuracy {right / len(labels):.2%}\n")
 
     queued = print_latencies(ov, compiled, images)
@@ -62,7 +62,7 @@ def main(ov: Any = None, device: str = "CPU") -> int:
     return 0 if right >= LEAST_ACCURACY * len(labels) else 1
 
 
-def drawn(images: np.ndarray, answers: np.ndarray, labels: np.ndarray) -> str:
+def draw(images: np.ndarray, answers: np.ndarray, labels: np.ndarray) -> str:
     """Digits side by side, two characters a pixel, and below each what the network reads in it."""
     shades = " \u2591\u2592\u2593\u2588"
     try:
@@ -167,11 +167,11 @@ def print_layers(compiled: Any, images: np.ndarray) -> None:
     print(f"  {'name':36s} {'type':18s} {'executed as':28s} {'us':>8s} {'share':>6s}")
     for (name, kind, executed), seconds in layers.items():
         share = seconds / total if total else 0.0
-        print(f"  {shortened(name, 36):36s} {shortened(kind, 18):18s} {shortened(executed, 28):28s}"
+        print(f"  {shorten(name, 36):36s} {shorten(kind, 18):18s} {shorten(executed, 28):28s}"
               f" {1e6 * seconds:8.1f} {share:6.1%}")  # fmt: skip
     print(f"  {'sum':36s} {'':18s} {'':28s} {1e6 * total:8.1f}")
 
 
-def shortened(text: str, width: int) -> str:
+def shorten(text: str, width: int) -> str:
     """The end of `text`, at most `width` characters: layer names differ at their end."""
     return text if len(text) <= width else "..." + text[3 - width :]

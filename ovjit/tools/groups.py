@@ -139,7 +139,7 @@ def programs_of(graph: Graph, target: Target) -> dict[str, list[Program]]:
 def cuts(path: Path = FILE) -> Iterator[Cut]:
     """The graphs of a file, in its order: graphs that most models need come first."""
     for line in lines_of(path):
-        yield decoded(json.loads(line))
+        yield decode(json.loads(line))
 
 
 def lines_of(path: Path = FILE) -> list[str]:
@@ -150,7 +150,7 @@ def write_lines(lines: Iterable[str], path: Path = FILE) -> None:
     path.write_bytes(lzma.compress("".join(line + "\n" for line in lines).encode(), preset=9))
 
 
-def decoded(tables: Any) -> Cut:
+def decode(tables: Any) -> Cut:
     """The graph of a line. Types of nodes that are not lowered are inferred."""
     parts = {"kept": zlib.decompress(base64.b64decode(tables["kept"]))}
     parts |= {key: _any(*key.split(), nbytes=nbytes) for key, nbytes in tables["any"].items()}
@@ -190,7 +190,7 @@ def _range(array: np.ndarray) -> str:
     return f"{kind} {low} {high}" if np.isfinite((low, high)).all() else kind
 
 
-def encoded(cut: Cut) -> dict[str, Any]:
+def encode(cut: Cut) -> dict[str, Any]:
     """The line of a group. Raises TypeError for content that cannot be stored."""
     most: dict[str, int] = {}
 
@@ -224,7 +224,7 @@ def _kind(line: str) -> str:
 
 
 def _line(cut: Cut) -> str:
-    return _dump_line(encoded(cut))
+    return _dump_line(encode(cut))
 
 
 def _dump_line(tables: Mapping[str, Any]) -> str:
@@ -315,7 +315,7 @@ class Found:
         for members in self._windows(number):
             try:
                 line = _line(cut_out([self.groups[i] for i in members], precision, self.uses))
-                again = decoded(json.loads(line)).kernels(self.target)
+                again = decode(json.loads(line)).kernels(self.target)
             except Exception as error:
                 why = f"{type(error).__name__}: {error}"
                 continue

@@ -180,7 +180,7 @@ def contents(name: str, extra: Sequence[str], skip: Collection[str] = ()) -> Con
     return result
 
 
-def written(content: Contents, isa: str) -> Iterator[tuple[str, bytes]]:
+def write_files(content: Contents, isa: str) -> Iterator[tuple[str, bytes]]:
     """Yield the kind and the content of each file. The last kernels are left out if the object code would
     exceed MOST bytes. Common kinds come first, each for all variants. A kernel that variants share is stored
     for the first of them."""
@@ -227,7 +227,7 @@ def write(folder: Path, isa: str) -> list[Path]:
         result.append(made_by_process(isa, extra, skip, ["-m", "ovjit.tools.ship"]))
     union = Contents(_in_turn([each.kernels for each in result]), _in_turn([each.printed for each in result]))
     paths = []
-    for kind, content in written(union, isa):
+    for kind, content in write_files(union, isa):
         paths.append(folder / shipped.file_name(TARGETS[isa], kind))
         paths[-1].write_bytes(content)
     return paths

@@ -56,7 +56,7 @@ _EXTREME = 1 << 31
 _END = (1 << 64) - 1
 
 
-def compressed(body: bytes, dictionary: bytes) -> bytes:
+def compress(body: bytes, dictionary: bytes) -> bytes:
     """The LZMA2 stream of `body`, as the continuation of a stream with the dictionary's bytes
     (`shipped.plain`)."""
     import _lzma
@@ -204,7 +204,7 @@ def pack(
     parts = [*bodies, *pieces(others_with_base, together)]
     texts = [piece.body for piece in bodies]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        packed = list(pool.map(lambda piece: compressed(piece.body, texts[piece.base]), parts[len(bodies) :]))
+        packed = list(pool.map(lambda piece: compress(piece.body, texts[piece.base]), parts[len(bodies) :]))
     packed[:0] = [zlib.compress(text, 9) for text in texts]
     while True:
         content = _file(parts, packed, keyed, stamp)

@@ -99,14 +99,16 @@ def test_a_changed_file_voids_the_index(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_other_packages_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = "ovjit.ops", "ovjit_ops"
-    assert not plugins.announced(*own) and not plugins._announces("[ovjit.ops]\nbuiltin = ovjit_ops\n", *own)
+    assert not plugins.announces_other(*own) and not plugins._announces(
+        "[ovjit.ops]\nbuiltin = ovjit_ops\n", *own
+    )
     info = tmp_path / "pack-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pack\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[console_scripts]\na = b:c\n\n[ovjit.ops]\nmine = its_ops\n")
     (tmp_path / "its_ops.py").write_text("imported = True\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert plugins.announced(*own)
+    assert plugins.announces_other(*own)
     op_index.import_other_packages()
     assert sys.modules.pop("its_ops").imported
 

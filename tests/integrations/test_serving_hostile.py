@@ -395,7 +395,7 @@ def test_the_loop_goes_on_while_a_body_is_read(rest, monkeypatch) -> None:
     """Small requests are answered while large ones are read; and no piece of these is long, for which alone
     Python's other threads have to wait."""
     pieces: list[int] = []
-    decode, converted = json_pieces._decode, elements._converted
+    decode, converted = json_pieces._decode, elements._to_array
 
     def decode_noted(text: str) -> object:
         pieces.append(len(text))
@@ -406,7 +406,7 @@ def test_the_loop_goes_on_while_a_body_is_read(rest, monkeypatch) -> None:
         return converted(data, dtype)
 
     monkeypatch.setattr(json_pieces, "_decode", decode_noted)
-    monkeypatch.setattr(elements, "_converted", converted_noted)
+    monkeypatch.setattr(elements, "_to_array", converted_noted)
     count = 8_000
     large = images_of(f"[{count}, 1, 8, 8]", f"[{', '.join(['0.25'] * 64 * count)}]")
     nested = images_of("[3000, 200]", json.dumps([[1] * 200] * 3000))

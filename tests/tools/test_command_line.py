@@ -456,11 +456,11 @@ def test_the_demo_tells_where_kernels_are_from():
 
 
 def test_the_demo_draws_digits(capsys):
-    from ovjit.tools.demo import drawn
+    from ovjit.tools.demo import draw
 
     images = np.zeros((2, 1, 8, 8), np.float32)
     images[0, 0, 2, 3] = images[1, 0, :, 0] = 16
-    text = drawn(images, np.array([1, 7]), np.array([1, 1])).split("\n")
+    text = draw(images, np.array([1, 7]), np.array([1, 1])).split("\n")
     assert len(text) == 10 and text[8].split() == ["reads", "1", "reads", "7,", "is", "1"]
     assert text[2].index(text[2].strip()[0]) == 6 and text[0][17] == text[2].strip()[0]
 

@@ -72,7 +72,7 @@ def test_groups_of_the_package(isa: str) -> None:
     assert [groups._kind(line) for line in lines[:2]] == [groups.FREQUENT] * 2
     assert {json.loads(line)["precision"] for line in lines} == {"f32", "bf16", None}
     for line in lines[::90]:
-        cut = groups.decoded(json.loads(line))
+        cut = groups.decode(json.loads(line))
         assert cut.kernels(TARGETS[isa]) or cut.precision == "bf16"
 
 
@@ -82,7 +82,7 @@ def test_groups_of_16_bits_are_in_the_default_type_of_the_cpu() -> None:
     x86 = target_of("avx512", ("avx512bf16", "avx512vnni"))
     lines = [line for line in groups.lines_of() if json.loads(line)["precision"] == "bf16"]
     for line in lines[::90]:
-        cut = groups.decoded(json.loads(line))
+        cut = groups.decode(json.loads(line))
         for target, half, other in ((arm, "f16", "bf16"), (x86, "bf16", "f16")):
             # products of compressed weights also name the type of their scales
             kernels = [re.sub(r"^(matmul_i8_[a-z0-9]+)_f16", r"\1", k.name) for k in cut.kernels(target)]

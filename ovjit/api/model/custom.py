@@ -29,7 +29,7 @@ from ovjit.graph import dtypes
 from ovjit.graph.op import Op as Record
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import bounds
-from ovjit.native_packages import is_tokenizers, refused
+from ovjit.native_packages import is_tokenizers, refuse_native
 
 #: The version of every operation written in Python, as files name it.
 EXTENSION = "extension"
@@ -427,7 +427,7 @@ def read_extensions(arguments: tuple[Any, ...]) -> list[Extension]:
     if isinstance(arguments[0], (str, os.PathLike)):
         if is_tokenizers(arguments[0]):
             return []
-        raise refused(arguments[0])
+        raise refuse_native(arguments[0])
     items = arguments[0] if isinstance(arguments[0], (list, tuple)) else [arguments[0]]
     return [item if isinstance(item, Extension) else OpExtension(item) for item in items]
 

@@ -15,7 +15,7 @@ from ovjit.api.model.subgraphs import CLASSES
 from ovjit.errors import ModelError, no_such_constructor
 from ovjit.graph.attributes import REQUIRED
 from ovjit.graph.op import Op, find_op
-from ovjit.native_packages import is_tokenizers, refusals, refused
+from ovjit.native_packages import is_tokenizers, refusals, refuse_native
 
 #: Operations that openvino_tokenizers adds to every opset.
 OF_ANY_OPSET = ("StringTensorPack", "StringTensorUnpack")
@@ -104,7 +104,7 @@ class NodeFactory:
         path. RuntimeError for another path: no native library is loaded."""
         if isinstance(extension, (str, os.PathLike)):
             if not is_tokenizers(extension):
-                raise refused(extension)
+                raise refuse_native(extension)
             self._tokenizers = True
             return
         for item in extension if isinstance(extension, list) else [extension]:

@@ -76,7 +76,7 @@ def _sizes(n: OnnxNode, matrix: Output) -> tuple[Output, Output]:
 def _flat(n: OnnxNode, x: Output, count: int) -> Output:
     """The last dimensions as one."""
     head = n.slice(n.shape_of(x), 0, 0, n.rank(x) - count)
-    return n.reshape(x, n.folded(n.concat([head, n.const([-1])], 0)))
+    return n.reshape(x, n.fold(n.concat([head, n.const([-1])], 0)))
 
 
 def _set_diagonals(n: OnnxNode, band: _Band, diagonals: Output, around: Any) -> Output:
@@ -89,7 +89,7 @@ def _set_diagonals(n: OnnxNode, band: _Band, diagonals: Output, around: Any) -> 
     position = n("Add", n("Multiply", n("Subtract", band.high, number), band.most(n)), position)
     position = n("Select", inside, position, n.const(0))
     values = _flat(n, diagonals, 2) if band.several else diagonals
-    return n("Select", n.folded(inside), n("Gather", values, n.folded(position), -1), around)
+    return n("Select", n.fold(inside), n("Gather", values, n.fold(position), -1), around)
 
 
 def _of_diagonals(n: OnnxNode) -> Output:
@@ -109,7 +109,7 @@ def _of_diagonals(n: OnnxNode) -> Output:
             n("Select", columns_told, requested_sizes[1], columns),
         )
         around = n.scalar(n[4])
-    return _set_diagonals(n, _Band(low, high, n.folded(rows), n.folded(columns), several), n[0], around)
+    return _set_diagonals(n, _Band(low, high, n.fold(rows), n.fold(columns), several), n[0], around)
 
 
 def _with_diagonals(n: OnnxNode) -> Output:
@@ -129,7 +129,7 @@ def _diagonals(n: OnnxNode) -> Output:
     for at, size in ((row, band.rows), (column, band.columns)):
         inside = n("LogicalAnd", inside, n("Less", at, size))
     flat = n("Select", inside, n("Add", n("Multiply", row, band.columns), column), n.const(0))
-    inside, flat = (n.folded(v if several else n.squeeze(v, [0])) for v in (inside, flat))
+    inside, flat = (n.fold(v if several else n.squeeze(v, [0])) for v in (inside, flat))
     padding = n.scalar(n[2]) if len(n) > 2 else n.like(n[0], 0)
     return n("Select", inside, n("Gather", _flat(n, n[0], 2), flat, -1), padding)
 

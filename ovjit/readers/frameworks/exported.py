@@ -40,7 +40,7 @@ def _nodes(graph: Any) -> list[Any]:
     return [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
 
 
-def converted(
+def to_model_proto(
     graph: Any, inputs: Sequence[str], outputs: Sequence[str], renames: Any, more: Collection[str]
 ) -> Any:
     """The ModelProto of a graph; of one that is made anew, where the exporter leaves complex numbers, lists

@@ -112,7 +112,7 @@ class Rebuilder:
         """The values of a graph's operators, or of those of a loop."""
         for op in frames.units(path, values, targets):
             if isinstance(op, Frame):
-                self._iterated(frames, op, values, sides)
+                self._run_loop(frames, op, values, sides)
             elif not op.outputs or any(out.name not in values for out in op.outputs):
                 self._once(op, values, sides)
 
@@ -227,7 +227,7 @@ class Rebuilder:
             result = tf.cond(tf.cast(truth, tf.bool), flat(first), flat(second))
         return _group_parts(result if isinstance(result, (list, tuple)) else [result], forms[0])
 
-    def _iterated(
+    def _run_loop(
         self, frames: Frames, frame: Frame, values: dict[str, Value], sides: dict[str, Side]
     ) -> None:
         """The results of a loop of single operators."""
@@ -273,7 +273,7 @@ class Rebuilder:
         wider = [part.shape for value in values for part in _parts(value)]
         for _ in range(MOST_READINGS):
             shapes = wider
-            values, wider = self._tried(body, values, shapes)
+            values, wider = self._trace_body_once(body, values, shapes)
             if wider == shapes:
                 break
 
@@ -291,7 +291,7 @@ class Rebuilder:
             )
         return _group_parts(result, values)
 
-    def _tried(
+    def _trace_body_once(
         self, body: Transition, values: list[Value], shapes: Sequence[Any]
     ) -> tuple[list[Value], list[Any]]:
         """Traces a loop's body once. Returns initial values, with zeros for unset ones, and merged shapes."""

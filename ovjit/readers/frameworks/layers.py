@@ -22,21 +22,21 @@ def _lstm_step(n: OnnxNode, x: Output, cs: Output, h: Output, fixed: list[Output
     at = dict(zip(order, n.all("Split", gates, n.const(1), num_splits=4), strict=True))
     peep = bool(n.attr("use_peephole", 0))
 
-    def seen(name: str, state: Output, weight: Output) -> Output:
+    def add_peephole(name: str, state: Output, weight: Output) -> Output:
         return n("Add", at[name], n("Multiply", state, weight)) if peep else at[name]
 
-    forget = seen("f", cs, peeps[1])
+    forget = add_peephole("f", cs, peeps[1])
     if not n.op_type.endswith("V2"):
         forget = n("Add", forget, n.like(forget, n.attr("forget_bias", 1.0)))
     result = {
-        "i": n("Sigmoid", seen("i", cs, peeps[0])),
+        "i": n("Sigmoid", add_peephole("i", cs, peeps[0])),
         "f": n("Sigmoid", forget),
         "ci": n("Tanh", at["ci"]),
     }
     new = n("Add", n("Multiply", result["ci"], result["i"]), n("Multiply", cs, result["f"]))
     most = float(n.attr("cell_clip", 0.0 if n.op_type.endswith("V2") else 3.0))
     new = n("Clamp", new, min=-most, max=most) if most > 0 else new
-    result["o"] = n("Sigmoid", seen("o", new, peeps[2]))
+    result["o"] = n("Sigmoid", add_peephole("o", new, peeps[2]))
     result["co"] = n("Tanh", new)
     return {**result, "cs": new, "h": n("Multiply", result["co"], result["o"])}
 
@@ -147,7 +147,7 @@ def _convolved_back(n: OnnxNode) -> Output:
     window = n("Add", n("Multiply", n("Subtract", windows, one), n.const(dilations)), one)
     full = n("Add", n("Multiply", n("Subtract", lengths, one), n.const(strides)), window)
     spare = n("Subtract", full, sizes)
-    start = n.folded(_gap_before(n, spare, first))
+    start = n.fold(_gap_before(n, spare, first))
     gaps = [n.value(v) for v in (start, n("Subtract", spare, start))]
     constant_gaps = [gap.tolist() for gap in gaps if gap is not None]
     if len(constant_gaps) == 2:
@@ -225,7 +225,7 @@ def _blocks(n: OnnxNode, op: str) -> Output:
         n.concat([n.const([fill]), v, *([n.const([fill] * trailing)] if trailing else [])], 0)
         for v, fill in ((size, 1), (begin, 0), (end, 0))
     ]
-    return n(op, n[0], *(n.folded(v) for v in lists))
+    return n(op, n[0], *(n.fold(v) for v in lists))
 
 
 def _patches(n: OnnxNode) -> Output:

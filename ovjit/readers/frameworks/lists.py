@@ -18,7 +18,7 @@ def _zeros(size: Any, dims: Any, dtype: Any) -> Any:
     return tf.fill(shape, tf.zeros([], dtype))
 
 
-def started(values: Value, element: Any, count: Any = None) -> Any:
+def start_list(values: Value, element: Any, count: Any = None) -> Any:
     """A list into which an element of this shape fits, and which has at least `count` elements, if given."""
     if isinstance(values, Unset):
         dims = element.shape.as_list() if element.shape.is_fully_defined() else tf.shape(element)
@@ -48,7 +48,7 @@ def _merge_dims(a: Any, b: Any) -> list[int | None]:
 
 def _write(values: Value, index: Any, element: Any, grows: bool) -> Any:
     index = tf.reshape(index, [])
-    result = started(values, element, index + 1 if grows else None)
+    result = start_list(values, element, index + 1 if grows else None)
     result = tf.tensor_scatter_nd_update(result, tf.reshape(index, [1, 1]), tf.expand_dims(element, 0))
     dims = _merge_dims(result.shape[1:], element.shape)
     result.set_shape([None if grows else result.shape[0], *dims])
@@ -95,7 +95,7 @@ def _set(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
 @rule("TensorListPushBack")
 def _push(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
     values, element = inputs
-    result = tf.concat([started(values, element), tf.expand_dims(element, 0)], 0)
+    result = tf.concat([start_list(values, element), tf.expand_dims(element, 0)], 0)
     result.set_shape([None, *_merge_dims(result.shape[1:], element.shape)])
     return [result]
 
@@ -139,7 +139,7 @@ def _scatter(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
         values, count = Unset(tf.constant(0), rows.dtype, True), tf.reduce_max(indices) + 1
         if op.type == "TensorListScatterV2":
             count = tf.maximum(count, tf.reshape(inputs[3], []))
-    result = started(values, rows[0], count)
+    result = start_list(values, rows[0], count)
     return [tf.tensor_scatter_nd_update(result, tf.expand_dims(indices, 1), rows)]
 
 
@@ -155,7 +155,7 @@ def _array(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
 @rule("TensorArrayScatterV3")
 def _array_scatter(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
     array, indices, rows, values = inputs
-    result = started(values, rows[0], tf.reduce_max(indices) + 1 if array.grows else None)
+    result = start_list(values, rows[0], tf.reduce_max(indices) + 1 if array.grows else None)
     result = tf.tensor_scatter_nd_update(result, tf.expand_dims(indices, 1), rows)
     result.set_shape([None, *rows.shape[1:]])
     return [result]

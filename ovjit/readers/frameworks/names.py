@@ -62,11 +62,11 @@ class _Copies:
         for one in _owners(function):
             one.name = new_names[one.name]
         for node in function.node_def:
-            node.input[:] = [renamed(value, new_names) for value in node.input]
+            node.input[:] = [rename_tensor(value, new_names) for value in node.input]
             node.attr.pop("_class", None)  # names of nodes beside which it is placed
         for ends in (function.ret, function.control_ret):
             for key in list(ends):
-                ends[key] = renamed(ends[key], new_names)
+                ends[key] = rename_tensor(ends[key], new_names)
         self.active.append(name)
         for node in function.node_def:
             self._follow(node)
@@ -112,7 +112,7 @@ def read_nodes(graph: Any) -> set[str]:
     return {node_before(name) for node in graph.node for name in node.input}
 
 
-def renamed(tensor: str, new_names: dict[str, str]) -> str:
+def rename_tensor(tensor: str, new_names: dict[str, str]) -> str:
     """A tensor, or a node that is waited for, by new names."""
     waits = "^" * tensor.startswith("^")
     name, colon, port = tensor.removeprefix("^").partition(":")

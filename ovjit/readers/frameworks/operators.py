@@ -87,7 +87,7 @@ def _linspace(n: OnnxNode) -> Output:
     count = n.convert(n.scalar(n[2]), "f64")
     last = n("Maximum", n("Subtract", count, n.const(1, "f64")), n.const(1, "f64"))
     steps = n("Divide", n("Range", 0.0, count, 1.0, output_type="f64"), last)
-    steps = n.folded(n.convert(steps, n.dtype(start)))
+    steps = n.fold(n.convert(steps, n.dtype(start)))
     return n("Add", start, n("Multiply", n("Subtract", end, start), steps))
 
 

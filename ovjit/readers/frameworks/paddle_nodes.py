@@ -36,11 +36,11 @@ def _in_order(n: OnnxNode, value: Output, order: Sequence[int]) -> Output:
     if list(order) == sorted(order):
         return value
     size = n.static_shape(value)[0] // len(order)
-    return n.folded(n("Gather", value, np.concatenate([np.arange(size) + i * size for i in order]), 0))
+    return n.fold(n("Gather", value, np.concatenate([np.arange(size) + i * size for i in order]), 0))
 
 
 def _stack(n: OnnxNode, values: Sequence[Output]) -> Output:
-    return n.folded(n.concat([n.unsqueeze(value, [0]) for value in values], 0))
+    return n.fold(n.concat([n.unsqueeze(value, [0]) for value in values], 0))
 
 
 #: Mode -> OpenVINO's sequence, which of Paddle's gates comes where, attributes.
@@ -56,10 +56,10 @@ def _biases(n: OnnxNode, input_biases: Output, recurrent: Output, mode: str, ord
     """The biases of elements and states added up; a GRU has those of its new state apart."""
     w, r = (_in_order(n, value, order) for value in (input_biases, recurrent))
     if mode != "GRU":
-        return n.folded(n("Add", w, r))
+        return n.fold(n("Add", w, r))
     size = n.static_shape(w)[0] // 3
     (w_gates, w_new), (r_gates, r_new) = (n.split(value, 0, [2 * size, size]) for value in (w, r))
-    return n.folded(n.concat([n("Add", w_gates, r_gates), w_new, r_new], 0))
+    return n.fold(n.concat([n("Add", w_gates, r_gates), w_new, r_new], 0))
 
 
 def _recurrent(

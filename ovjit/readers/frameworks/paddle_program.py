@@ -18,7 +18,7 @@ from paddle_operators.left import LEFT, ONLY_LEFT, Left, left, put_back  # type:
 from paddle_operators.rules import RULES  # type: ignore[import-not-found]
 
 
-def replaced(program: Any) -> tuple[bool, list[Left]]:
+def replace_operators(program: Any) -> tuple[bool, list[Left]]:
     """Replace the operators of a program that have rules. Whether there were any, and those that stay."""
     rows: list[Left] = []
     with paddle.static.program_guard(program):
@@ -104,7 +104,7 @@ def _program(path: str, parameters: str, executor: Any) -> Any:
     return program
 
 
-def corrected(path: str, parameters: str, folder: str) -> tuple[str, str, list[Left], int]:
+def correct_files(path: str, parameters: str, folder: str) -> tuple[str, str, list[Left], int]:
     """The files of a model without the operators that have rules: those that are given, if it has none. Also
     the operators that stay, and how many outputs the model has."""
     paddle.enable_static()
@@ -112,7 +112,7 @@ def corrected(path: str, parameters: str, folder: str) -> tuple[str, str, list[L
     executor = paddle.static.Executor(paddle.CPUPlace())
     program = _program(path, parameters, executor) if parameters else _bare_program(path)
     with paddle.pir_utils.IrGuard():
-        changed, rows = replaced(program)
+        changed, rows = replace_operators(program)
         if not changed:
             return path, parameters, rows, 0
         feeds, fetches = _ends(program)
@@ -147,7 +147,7 @@ def _bare_program(path: str) -> Any:
 def main(arguments: Sequence[str]) -> None:
     path, parameters, target = arguments
     with tempfile.TemporaryDirectory() as folder:
-        path, parameters, rows, outputs = corrected(path, parameters, folder)
+        path, parameters, rows, outputs = correct_files(path, parameters, folder)
         paddle2onnx.export(path, parameters, save_file=target, opset_version=17, enable_optimize=False)
     if rows and os.path.isfile(target):
         put_back(target, rows, outputs)

@@ -42,9 +42,9 @@ def _scale(n: OnnxNode, length: Output, count: Output) -> Output:
 
 def _sum_by_weights(n: OnnxNode, x: Output, axis: int, indices: Output, weights: Output) -> Output:
     """Sums of pixels along an axis, by places and weights: [pixels of the result, those of the image]."""
-    pixels = n("Gather", x, n.folded(indices), axis)
+    pixels = n("Gather", x, n.fold(indices), axis)
     each = n.unsqueeze(weights, [2, 3] if axis == 1 else [2])
-    return n("ReduceSum", n("Multiply", pixels, n.folded(each)), [axis + 1], keep_dims=False)
+    return n("ReduceSum", n("Multiply", pixels, n.fold(each)), [axis + 1], keep_dims=False)
 
 
 def _clamp_indices(n: OnnxNode, indices: Output, length: Output) -> Output:
@@ -100,7 +100,7 @@ def _nearest(n: OnnxNode) -> Output:
         at = n("Add", at, n.like(at, 0.5)) if centers else at
         at = n("Multiply", at, _scale(n, length, count))
         at = n("Round", at, mode="half_away_from_zero") if corners else n("Floor", at)
-        result = n("Gather", result, n.folded(_clamp_indices(n, n.convert(at, "i64"), length)), axis)
+        result = n("Gather", result, n.fold(_clamp_indices(n, n.convert(at, "i64"), length)), axis)
     return result
 
 
@@ -163,7 +163,7 @@ KERNELS: dict[str, tuple[float, Callable[[OnnxNode, Output], Output]]] = {
 }  # fmt: skip
 
 
-def _scaled(n: OnnxNode) -> Output:
+def _scale_and_translate(n: OnnxNode) -> Output:
     """Images that are scaled and moved: sums of pixels, by their distance from a place of the image."""
     result, sizes = n.convert(n[0], "f32"), n.convert(n[1], "i64")
     radius, kernel = KERNELS[n.attr("kernel_type", "lanczos3")]
@@ -192,7 +192,7 @@ def _scaled(n: OnnxNode) -> Output:
 
 
 RESIZING: dict[str, Rule] = {
-    "ScaleAndTranslate": _scaled,
+    "ScaleAndTranslate": _scale_and_translate,
     "ResizeBilinear": _bilinear,
     "ResizeNearestNeighbor": _nearest,
     **dict.fromkeys(("ResizeBicubic", "ResizeArea"), _by_weights),

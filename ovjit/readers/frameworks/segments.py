@@ -19,7 +19,7 @@ def _numbers_below(n: OnnxNode, ids: Output, count: Output) -> Output:
     return n("Select", out, count, numbers)
 
 
-def _joined(
+def _join_rows(
     n: OnnxNode, x: Output, ids: Output, count: Output, how: str, start: float | int, rank: int
 ) -> Output:
     """The rows of each number joined. `rank` is that of the numbers, which stand for as many dimensions of x.
@@ -35,7 +35,7 @@ def _joined(
 def _counts(n: OnnxNode, ids: Output, count: Output) -> Output:
     """Number of occurrences of each id below `count`."""
     ones = n.broadcast(n.const(1, "i64"), n.shape_of(ids))
-    return _joined(n, ones, ids, count, "sum", 0, n.rank(ids))
+    return _join_rows(n, ones, ids, count, "sum", 0, n.rank(ids))
 
 
 def _least(n: OnnxNode, x: Output) -> float | int:
@@ -71,24 +71,24 @@ def _segments(how: str) -> Rule:
         x, ids = n[0], n[1]
         count = _last_number(n, ids)
         if how in ("sum", "prod", "mean"):
-            result = _joined(n, x, ids, count, "prod" if how == "prod" else "sum", int(how == "prod"), 1)
+            result = _join_rows(n, x, ids, count, "prod" if how == "prod" else "sum", int(how == "prod"), 1)
             return _of_all(n, x, result, ids, count) if how == "mean" else result
         low, high = value_range(n.dtype(x))
-        result = _joined(n, x, ids, count, how, low if how == "max" else high, 1)
+        result = _join_rows(n, x, ids, count, how, low if how == "max" else high, 1)
         empty = n("Equal", _counts(n, ids, count), n.const(0))
         return n("Select", n.along(empty, 0, n.rank(x)), n.like(x, 0), result)
 
     return rule
 
 
-def _unsorted(how: str) -> Rule:
+def _unsorted_rule(how: str) -> Rule:
     """Rule that reduces segments with unsorted ids; rows with negative ids are left out."""
 
     def rule(n: OnnxNode) -> Output:
         x, ids = n[0], n[1]
         starts = {"sum": 0, "prod": 1, "max": _least(n, x), "min": _greatest(n, x)}
         count = n.reshape(n.convert(n[2], "i64"), [1])
-        return _joined(n, x, ids, count, how, starts[how], n.rank(ids))
+        return _join_rows(n, x, ids, count, how, starts[how], n.rank(ids))
 
     return rule
 
@@ -99,7 +99,7 @@ def _sparse_segments(how: str) -> Rule:
     def rule(n: OnnxNode) -> Output:
         x, ids = n("Gather", n[0], n[1], n.const(0)), n[2]
         count = n.reshape(n.convert(n[3], "i64"), [1]) if len(n) > 3 else _last_number(n, ids)
-        result = _joined(n, x, ids, count, "sum", 0, 1)
+        result = _join_rows(n, x, ids, count, "sum", 0, 1)
         return result if how == "sum" else _of_all(n, x, result, ids, count, how == "root")
 
     return rule
@@ -125,7 +125,7 @@ def _bincount(n: OnnxNode) -> Output:
     return result
 
 
-def _inverted(n: OnnxNode) -> Output:
+def _invert_permutation(n: OnnxNode) -> Output:
     """Inverse of a permutation."""
     positions = n.convert(n.upto(n.dim_of(n[0], 0)), n.dtype(n[0]))
     return n("ScatterElementsUpdate", n[0], n[0], positions, n.const(0), opset=3)
@@ -138,7 +138,7 @@ def _filled_rows(n: OnnxNode) -> list[Output]:
     rows = n.slice(n.convert(shape, "i64"), 0, 0, 1)
     firsts = n.squeeze(n.slice(indices, 1, 0, 1), [1])
     empty = n("Equal", _counts(n, firsts, rows), n.const(0))
-    new = n.transposed(n("NonZero", empty, output_type="i64"))
+    new = n.swap_rows_and_columns(n("NonZero", empty, output_type="i64"))
     other_columns = n("Subtract", n.dim_of(indices, 1), n.const([1]))
     zeros = n.broadcast(n.const(0), n("Concat", n.dim_of(new, 0), other_columns, axis=0))
     every = n("Concat", indices, n("Concat", new, zeros, axis=1), axis=0)
@@ -178,7 +178,7 @@ def _difference(n: OnnxNode) -> list[Output]:
     return [n("Gather", n[0], indices, n.const(0)), indices]
 
 
-def _unravelled(n: OnnxNode) -> Output:
+def _unravel_indices(n: OnnxNode) -> Output:
     """Numbers of elements as their places along each dimension."""
     count = n.static_shape(n[1], "the number of dimensions")[0]
     dims = [n.slice(n[1], 0, i, i + 1) for i in range(count)]
@@ -210,7 +210,7 @@ def _ctc_loss(n: OnnxNode) -> list[Output]:
 
 SEGMENTS: dict[str, Rule] = {
     **{f"Segment{how.title()}": _segments(how) for how in ("sum", "prod", "max", "min", "mean")},
-    **{f"UnsortedSegment{how.title()}": _unsorted(how) for how in ("sum", "prod", "max", "min")},
+    **{f"UnsortedSegment{how.title()}": _unsorted_rule(how) for how in ("sum", "prod", "max", "min")},
     **{
         f"SparseSegment{name}{end}": _sparse_segments(how)
         for name, how in (("Sum", "sum"), ("Mean", "mean"), ("SqrtN", "root"))
@@ -218,13 +218,13 @@ SEGMENTS: dict[str, Rule] = {
     },
     "Bincount": _bincount,
     "DenseBincount": _bincount,
-    "InvertPermutation": _inverted,
+    "InvertPermutation": _invert_permutation,
     "SparseFillEmptyRows": _filled_rows,
     "SparseTensorDenseAdd": lambda n: n("ScatterNDUpdate", n[3], n[0], n[1], reduction="sum", opset=15),
     "SparseTensorDenseMatMul": _sparse_product,
     "SparseToDense": _sparse_to_dense,
     "ListDiff": _difference,
-    "UnravelIndex": _unravelled,
+    "UnravelIndex": _unravel_indices,
     "CTCLoss": _ctc_loss,
     "CTCLossV2": _ctc_loss,
 }

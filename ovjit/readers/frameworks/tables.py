@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ovjit.readers.frameworks.names import node_of, renamed, source_of
+from ovjit.readers.frameworks.names import node_of, rename_tensor, source_of
 
 _FIND = "LookupTableFindV2"
 
@@ -61,5 +61,5 @@ def _search(node: Any, table: Any, keys_type: Any, values_type: Any) -> list[Any
     search_nodes = [each for each in nodes if each.op != "Placeholder"]
     for each in search_nodes:
         each.name = names[each.name]
-        each.input[:] = [renamed(value, names) for value in each.input]
+        each.input[:] = [rename_tensor(value, names) for value in each.input]
     return search_nodes

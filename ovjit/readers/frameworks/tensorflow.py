@@ -12,7 +12,7 @@ from typing import Any
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.files.archives import check_archive
 from ovjit.readers.frameworks.assignments import without_assignments
-from ovjit.readers.frameworks.exported import add_unread, converted, quiet
+from ovjit.readers.frameworks.exported import add_unread, quiet, to_model_proto
 from ovjit.readers.frameworks.meta_graphs import VARIABLES, Frozen, ends_of, read_meta_graph
 from ovjit.readers.frameworks.names import read_nodes
 
@@ -34,7 +34,7 @@ def file_to_onnx(path: str, weights: Any = None, more: Collection[str] = ()) -> 
     if ending == ".meta":
         with quiet():
             return _of_graph(path, read_meta_graph(path), more)
-    return _frozen(path, ending == ".pbtxt", more)
+    return _read_frozen(path, ending == ".pbtxt", more)
 
 
 def object_to_onnx(
@@ -55,7 +55,7 @@ def object_to_onnx(
             model = model.as_graph_def()
         if hasattr(model, "node") and hasattr(model, "versions"):
             return _of_graph("the given graph", _whole("the given graph", model), more)
-        return _concrete(*_traced(model, example, described), more)
+        return _concrete(*_trace_function(model, example, described), more)
 
 
 def _frozen_session(session: Any) -> Any:
@@ -70,7 +70,7 @@ def _frozen_session(session: Any) -> Any:
     return tf.compat.v1.graph_util.convert_variables_to_constants(session, graph, ends)
 
 
-def _traced(model: Any, example: Any, described: Sequence[Any] = ()) -> tuple[Any, list[str] | None]:
+def _trace_function(model: Any, example: Any, described: Sequence[Any] = ()) -> tuple[Any, list[str] | None]:
     """A concrete function of an object that can be called, and what its outputs are called, if it does not
     say so itself."""
     import tensorflow as tf
@@ -156,7 +156,7 @@ def _concrete(function: Any, names: Sequence[str] | None, more: Collection[str])
         names = sorted(result)
     if names is not None and len({*names, *renames.values()}) == len(outputs) + len(inputs):
         renames.update(zip(outputs, names, strict=True))
-    result = converted(graph, inputs, outputs, renames, more)
+    result = to_model_proto(graph, inputs, outputs, renames, more)
     declared_inputs = function.inputs[: len(function.inputs) - len(function.captured_inputs)]
     every = [
         (t.name.partition(":")[0], t.dtype.as_datatype_enum, t.shape.as_proto()) for t in declared_inputs
@@ -185,7 +185,7 @@ def _saved_model(path: str, more: Collection[str]) -> Any:
         )
         graph = without_assignments(tf_loader.fix_freezing_errors_part2(graph), list(outputs))
         graph = _with_tables(graph, lambda: _signature_of(tf.saved_model.load(path, tags).signatures))
-        result = converted(graph, inputs, outputs, renames, more)
+        result = to_model_proto(graph, inputs, outputs, renames, more)
         add_unread(result, every)
         return result
 
@@ -215,7 +215,7 @@ def _tags_and_signatures(path: str) -> tuple[list[str] | None, list[str] | None,
     return list(graph.meta_info_def.tags) or None, ["serving_default"] if named else None, every
 
 
-def _frozen(path: str, text: bool, more: Collection[str]) -> Any:
+def _read_frozen(path: str, text: bool, more: Collection[str]) -> Any:
     """A file with a GraphDef."""
     import tensorflow as tf
 
@@ -256,7 +256,7 @@ def _of_graph(where: str, frozen: Frozen, more: Collection[str]) -> Any:
         of_name = {f"{node.name}:0": node for node in placeholders}
         placeholders = [of_name[name] for name in inputs if name in of_name]
     names = inputs if inputs is not None else [f"{node.name}:0" for node in placeholders]
-    result = converted(graph, names, outputs, renames, more)
+    result = to_model_proto(graph, names, outputs, renames, more)
     called = renames or {}
     add_unread(
         result,

@@ -16,7 +16,7 @@ def norm(w: Weights, x: Output, name: str) -> Output:
     """The norm of the architecture, over the last axis."""
     if w.settings.arch != "gpt2":
         return rms_norm(w, x, name)
-    y = w.standardized(x, [-1], w.settings.eps)
+    y = w.standardize(x, [-1], w.settings.eps)
     y = w("Multiply", y, w.array(f"{name}.weight", w.settings.wide))
     return w("Add", y, w.array(f"{name}.bias", w.settings.wide))
 

@@ -145,7 +145,7 @@ class _Writer:
         build.read_whole(model)
         self.executed = all("layerType" in build.notes_of(n) for n in build.walk_model(model))
         inside = self.inside(model, made_by)
-        head = f'<net name={_quoted(model.get_friendly_name())} version="{self.version}">'
+        head = f'<net name={_quote(model.get_friendly_name())} version="{self.version}">'
         return f'<?xml version="1.0"?>\n{head}\n{inside}</net>\n'
 
     def inside(self, model: Model, made_by: dict | None = None) -> str:
@@ -204,10 +204,10 @@ class _Writer:
             self.ports[node, 0] = self.ports[real, 0]
             return
         inputs = [(self.ports[s.node, s.index], build.tensor_type(s)) for s in node.input_values()]
-        outputs = [] if isinstance(node, Result) else [_described(value) for value in node.outputs()]
+        outputs = [] if isinstance(node, Result) else [_describe_tensor(value) for value in node.outputs()]
         more = ""
         if isinstance(node, Result) and self.version >= 11:
-            more = f" output_names={_quoted(_names(build.names_of(node.output(0))))}"
+            more = f" output_names={_quote(_names(build.names_of(node.output(0))))}"
         prefix = build.record_of(node).attribute_prefix
         attrs = {prefix + key: value for key, value in _attributes(node).items()}
         notes = build.notes_of(node)
@@ -237,7 +237,7 @@ class _Writer:
             layer, port = self.blob(f"{name}_compressed", half, as_f16(value), set(), _notes(notes, 3))
             note = _notes({**notes, "decompression_0": {}}, 3)
             attrs = {"destination_type": element_type}
-            outputs = [_described(tensor)]
+            outputs = [_describe_tensor(tensor)]
             self.ports[node, 0] = self.layer(
                 "Convert", "opset1", name, attrs, [((layer, port), half)], outputs, "", note
             )
@@ -276,12 +276,12 @@ class _Writer:
         """Append a layer and its edges; (its id, the port id of its first output)."""
         number = len(self.layers)
         lines = [
-            f'\t\t<layer id="{number}" name={_quoted(name)} type="{_XML_TYPES.get(op, op)}"'
-            f"{f' version={_quoted(opset)}' if opset else ''}{more}>\n"
+            f'\t\t<layer id="{number}" name={_quote(name)} type="{_XML_TYPES.get(op, op)}"'
+            f"{f' version={_quote(opset)}' if opset else ''}{more}>\n"
         ]
         if attrs:
             texts = {FILE_NAMES.get(key, key): _text(value, key, name) for key, value in attrs.items()}
-            written = " ".join(f"{key}={_quoted(text)}" for key, text in texts.items())
+            written = " ".join(f"{key}={_quote(text)}" for key, text in texts.items())
             lines.append(f"\t\t\t<data {written} />\n")
         lines.append(info)
         for kind, first, types in (
@@ -337,14 +337,14 @@ def _text(value: Any, key: str, name: str) -> str:
     raise UnsupportedError(f"attribute {key!r} of {name!r} cannot be written to xml: {type(value).__name__}")
 
 
-def _described(value: Output) -> tuple[TensorType, set[str], str]:
+def _describe_tensor(value: Output) -> tuple[TensorType, set[str], str]:
     """(type, names, XML lines of the runtime info) of a port's tensor."""
     return build.tensor_type(value), build.names_of(value), _notes(build.notes_of(value), 5)
 
 
 def _port(number: int, type: TensorType, names: set[str], notes: str = "") -> str:
     precision = _XML_PRECISIONS.get(type.dtype, type.dtype.upper())
-    named = f" names={_quoted(_names(names))}" if names else ""
+    named = f" names={_quote(_names(names))}" if names else ""
     head = f'\t\t\t\t<port id="{number}" precision="{precision}"{named}'
     if not type.shape and not notes:
         return head + " />\n"
@@ -358,7 +358,7 @@ def _names(names: set[str]) -> str:
     return ",".join(sorted(name.replace(",", "\\,") for name in names))
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     if _CONTROL.search(text):
         raise ModelError(f"the name or attribute {text[:80]!r} has characters that xml cannot represent")
     return quoteattr(text, {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
@@ -372,13 +372,13 @@ def _rt_info(items: dict[str, Any]) -> str:
             raise ModelError("the model's runtime information nests deeper than 32 levels")
         for key, value in sorted(inner.items()):
             plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.\-]*", key)
-            tag, named = (key, "") if plain else ("info", f" name={_quoted(key)}")
+            tag, named = (key, "") if plain else ("info", f" name={_quote(key)}")
             if isinstance(value, dict):
                 lines.append("\t" * depth + f"<{tag}{named}>\n")
                 write(value, depth + 1)
                 lines.append("\t" * depth + f"</{tag}>\n")
             else:
-                lines.append("\t" * depth + f"<{tag}{named} value={_quoted(as_text(value))} />\n")
+                lines.append("\t" * depth + f"<{tag}{named} value={_quote(as_text(value))} />\n")
 
     write({key: value for key, value in items.items() if key != "version"}, 2)
     return "".join(lines) + "\t</rt_info>\n" if len(lines) > 1 else "\t<rt_info />\n"
@@ -396,8 +396,8 @@ def _notes(notes: dict[str, Any], depth: int) -> str:
         if match is None or not isinstance(value, dict):
             continue
         if all(isinstance(v, str) and k.isidentifier() for k, v in value.items()):
-            attributes = "".join(f" {k}={_quoted(v)}" for k, v in value.items())
-            name, version = _quoted(match[1]), _quoted(match[2])
+            attributes = "".join(f" {k}={_quote(v)}" for k, v in value.items())
+            name, version = _quote(match[1]), _quote(match[2])
             lines.append(f"<attribute name={name} version={version}{attributes} />")
     if not lines:
         return ""

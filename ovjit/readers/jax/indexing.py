@@ -92,7 +92,7 @@ def _line(n: JaxNode, size: Any, axis: int, rank: int) -> Output:
 def _stack_indices(n: JaxNode, coordinates: Sequence[Output], shape: Sequence[Any]) -> Output:
     """Indices of GatherND: [result..., dimensions of the operand]."""
     if all(map(is_number, shape)):
-        n.limited(int(np.prod(shape)) * len(coordinates), "indices")
+        n.check_count(int(np.prod(shape)) * len(coordinates), "indices")
     spread = [n.unsqueeze(n.spread(c, shape), [len(shape)]) for c in coordinates]
     return n.concat(spread, len(shape))
 

@@ -25,7 +25,7 @@ def _trace(n: JaxNode, function: Callable[..., Any], values: Sequence[Output], b
     for _ in range(batch):
         function = jax.vmap(function)
     specs = [jax.ShapeDtypeStruct(n.dims(v), numpy_dtype(n.dtype(v))) for v in values]
-    return n.folded(n.run(jax.make_jaxpr(function)(*specs), values)[0])
+    return n.fold(n.run(jax.make_jaxpr(function)(*specs), values)[0])
 
 
 def _generator(n: JaxNode, is_input: bool = True) -> Any:
@@ -66,7 +66,7 @@ def random_bits(n: JaxNode) -> Any:
 def iota_2x32_shape(n: JaxNode) -> Any:
     """The number of each element, as the high and the low word of 64 bits."""
     shape = tuple(int(d) for d in n.params["shape"])
-    n.limited(math.prod(shape), "elements of random bits")
+    n.check_count(math.prod(shape), "elements of random bits")
     numbers = np.arange(math.prod(shape), dtype=np.uint64).reshape(shape)
     return [n.const(numbers >> np.uint64(32), "u32"), n.const(numbers & np.uint64(0xFFFFFFFF), "u32")]
 
@@ -86,7 +86,7 @@ def threefry2x32(n: JaxNode) -> Any:
             y = n("BitwiseXor", n("BitwiseOr", high_bits, low_bits), x)
         x = n("Add", x, keys[(group + 1) % 3])
         y = n("Add", n("Add", y, keys[(group + 2) % 3]), n.like(y, group + 1))
-    return [n.folded(x), n.folded(y)]
+    return [n.fold(x), n.fold(y)]
 
 
 #: Operators that are one expression.

@@ -255,7 +255,7 @@ def iota(n: JaxNode) -> Any:
     if not all(map(is_number, shape)):
         indices = n.convert(n.counted(shape[axis]), n.out().dtype)
         return n.spread(n.reshape(indices, [-1 if i == axis else 1 for i in range(len(shape))]), shape)
-    n.limited(int(np.prod(shape)), "elements of iota")
+    n.check_count(int(np.prod(shape)), "elements of iota")
     line = np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))])
     return n.const(np.ascontiguousarray(np.broadcast_to(line, shape)), n.out().dtype)
 
@@ -293,7 +293,7 @@ def places(n: JaxNode, start: Output, size: Any, dim: Any) -> Output:
     start = n.convert(start, "i64")
     clamped = n("Minimum", n("Maximum", start, n.const(0)), n.length(dim - size))
     if is_number(size):
-        n.limited(size, "a slice")
+        n.check_count(size, "a slice")
     return n("Add", n.reshape_to(clamped, [1]), n.counted(size))
 
 

@@ -131,7 +131,7 @@ def _by_places(
     p = n.params
     shape = n.out_dims() if shape is None else shape
     sizes, dims = [int(v) for v in p["window_dimensions"]], n.dims(values[0])
-    n.limited(math.prod(sizes), "elements of a window", _MOST)
+    n.check_count(math.prod(sizes), "elements of a window", _MOST)
     base_dilation, steps = (p.get(f"{of}_dilation") or [1] * len(sizes) for of in ("base", "window"))
     inside = inside and (any(map(any, p["padding"])) or any(int(step) != 1 for step in base_dilation))
     operands = list(zip(values, starts, strict=True))

@@ -15,4 +15,4 @@ def apply_filters(
     op = "ConvolutionBackpropData" if transposed else "Convolution"
     if isinstance(groups, int) and groups == 1:
         return n(op, x, filters, **how)
-    return n(f"Group{op}", x, n.grouped(filters, groups), **how)
+    return n(f"Group{op}", x, n.group_filters(filters, groups), **how)

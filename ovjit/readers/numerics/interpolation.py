@@ -51,9 +51,9 @@ def weighted_sums(n: Builder, x: Output, axis: int, index: Output, weights: Outp
         weights = n.unsqueeze(weights, list(range(2, rank - axis + 1)))
     elements = n("Gather", x, index, axis, opset=8)
     if factors is None or not factors.all():
-        zero = n.folded(n("Equal", weights, n.like(weights, 0)))
+        zero = n.fold(n("Equal", weights, n.like(weights, 0)))
         elements = n("Select", zero, n.like(x, 0), elements)
-    products = n("Multiply", elements, n.folded(weights))
+    products = n("Multiply", elements, n.fold(weights))
     return n("ReduceSum", products, [axis + 1], keep_dims=False)
 
 

@@ -12,7 +12,7 @@ from ovjit.readers.numerics.factorization import cholesky, stack_matrices, unsta
 def inverse(n: Builder, x: Output, transposed: bool = False) -> Output:
     """The inverse of each matrix, or its transpose."""
     result = n("Inverse", x, adjoint=False)
-    return n.transposed(result) if transposed else result
+    return n.swap_rows_and_columns(result) if transposed else result
 
 
 def inverse_of_triangle(

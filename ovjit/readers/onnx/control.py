@@ -12,7 +12,7 @@ from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.build import make_model, make_parameter, tensor_type
-from ovjit.build.bodies import if_of, iterator_of, kinds_of, loop_of, over_slices, settled, slices
+from ovjit.build.bodies import if_of, iterator_of, kinds_of, loop_of, over_slices, read_until_stable, slices
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
@@ -99,7 +99,7 @@ def _settle(names: Sequence[str], kinds: list[TensorType], read: Any) -> tuple[A
                 )
         return values[: len(kinds)], (parameters, values, inner)
 
-    return settled(kinds, once)
+    return read_until_stable(kinds, once)
 
 
 @onnx_op("Loop")
@@ -231,7 +231,7 @@ def loop_while(
         return [result[name] for name in names], (scope, [trip, again, *parameters], result, more)
 
     kinds = kinds_of(state.values())
-    scope, parameters, result, more = settled(kinds, read)
+    scope, parameters, result, more = read_until_stable(kinds, read)
     results = [
         *(result[name] for name in names),
         more,

@@ -45,7 +45,7 @@ def grid_sample(n: OnnxNode) -> Any:
     if (rank := n.rank(n[0])) != 4:
         if modes[mode] == "bicubic":
             raise UnsupportedError("cubic sampling of volumes is not supported")
-        n.limited(1 << rank - 2, "samples of volumes", MOST_NODES)
+        n.check_count(1 << rank - 2, "samples of volumes", MOST_NODES)
         return sample(n, n[0], n[1], mode == "nearest", padding, aligned)
     return n("GridSample", n[0], n[1], align_corners=aligned, mode=modes[mode], padding_mode=padding)
 

@@ -348,7 +348,7 @@ def _normalized_elements(n: OnnxNode, x: Output, parameters: Sequence[Output]) -
 def instance_normalization(n: OnnxNode) -> Any:
     x = n[0]
     rank = spatial_rank(n, x) + 2
-    out = n.standardized(x, range(2, rank), n.attr("epsilon"))
+    out = n.standardize(x, range(2, rank), n.attr("epsilon"))
     return n("Add", n("Multiply", out, n.per_channel(n[1], rank)), n.per_channel(n[2], rank))
 
 
@@ -358,7 +358,7 @@ def group_normalization_18(n: OnnxNode) -> Any:
     x, groups = n[0], n.required("num_groups")
     shape = n.shape_of(x)
     parts = n("Reshape", x, [0, groups, -1], special_zero=True)
-    out = n.standardized(parts, [2], n.attr("epsilon"))
+    out = n.standardize(parts, [2], n.attr("epsilon"))
     out = n("Add", n("Multiply", out, n.per_channel(n[1], 3)), n.per_channel(n[2], 3))
     return n("Reshape", out, shape, special_zero=False)
 
@@ -377,7 +377,7 @@ def layer_norm(
     rank = n.rank(x)
     axes = list(range(n.axis(axis, rank), rank))
     kind = n.dtype(x)
-    out = n.standardized(x, axes, epsilon)
+    out = n.standardize(x, axes, epsilon)
     if scale is not None:
         out = n("Multiply", out, n.convert(scale, kind))
     if bias is not None:

@@ -42,7 +42,7 @@ def along(n: OnnxNode, value: Output, x: Output, axis: int, block: int = 0) -> O
         if isinstance(size, Interval):
             open_places = n("Divide", n.upto(n.dim_of(x, axis)), block)
             return n("Gather", value, open_places, axis, opset=8)
-        block_indices = np.arange(n.limited(size, "elements in blocks"), dtype=np.int64) // block
+        block_indices = np.arange(n.check_count(size, "elements in blocks"), dtype=np.int64) // block
         return n("Gather", value, block_indices, axis, opset=8)
     if len(shape) == 1 and shape[0] == 1:
         return n.scalar(value)
@@ -115,7 +115,7 @@ def quantize_linear(n: OnnxNode) -> Any:
     if not requested_precision and n.version >= 23 and not n.domain and n.dtype(n[0]) == n.dtype(n[1]):
         precision = n.dtype(n[1]) if n.dtype(n[1]) != "f32" else ""
     out = quantize(n, n[0], n[1], zero, kind, n.attr("axis", 1), n.attr("block_size", 0), precision)
-    return n.folded(out)  # weights as reals, quantized in the graph (AddQDQPairToWeight)
+    return n.fold(out)  # weights as reals, quantized in the graph (AddQDQPairToWeight)
 
 
 @onnx_op("DequantizeLinear")

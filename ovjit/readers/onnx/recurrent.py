@@ -39,7 +39,7 @@ class _Cell:
             self.hidden = recurrence[-1]
         if not isinstance(self.hidden, int) or self.hidden < 1:
             raise ModelError("hidden_size is missing or not positive")
-        n.limited(self.hidden * gates, "hidden elements", 1 << 20)
+        n.check_count(self.hidden * gates, "hidden elements", 1 << 20)
         weights = n.shape(n[1])
         if weights is not None and (len(weights) != 3 or weights[1] not in (gates * self.hidden, ANY)):
             raise ModelError(

@@ -101,7 +101,7 @@ class _Axis:
             "floor": lambda: r("Floor", positions),
             "ceil": lambda: r("Ceiling", positions),
         }[how]()
-        return r("Gather", x, r.n.folded(inside(r.n, rounded, self.extent)[0]), axis, opset=8)
+        return r("Gather", x, r.n.fold(inside(r.n, rounded, self.extent)[0]), axis, opset=8)
 
     def weight_neighbours(self, x: Output, positions: Output, mode: str, axis: int) -> Output:
         """Sum the weighted elements around each position. The input repeats its values at the edges."""

@@ -153,7 +153,7 @@ def split(n: OnnxNode) -> Any:
     if n.has(1) and (isinstance(size, Interval) or n.value(n[1]) is None):
         count = n.shape(n[1])
         if count and isinstance(count[0], int):
-            n.limited(count[0], "parts of a sequence", MOST_NODES)
+            n.check_count(count[0], "parts of a sequence", MOST_NODES)
             return [TensorList(n.all("VariadicSplit", x, axis, n[1]) if count[0] else [], n.dtype(x))]
     if isinstance(size, Interval):
         if n.has(1) and not _ones(n, n[1]):
@@ -164,14 +164,14 @@ def split(n: OnnxNode) -> Any:
         rows = n.transpose(x, [axis, *(i for i in range(n.rank(x)) if i != axis)])
         return [LoopSequence(TensorList([], n.dtype(x)), n.unsqueeze(rows, [axis + 1] if keep else []))]
     if not n.has(1):
-        lengths = [1] * n.limited(size, "parts of a sequence", MOST_NODES)
+        lengths = [1] * n.check_count(size, "parts of a sequence", MOST_NODES)
     else:
         value = n.known(1, "the lengths")
         if value.ndim == 0:
             each = int(value)
             if each < 1:
                 raise ModelError(f"parts of {each} elements are not valid")
-            n.limited(size // each, "parts of a sequence", MOST_NODES)
+            n.check_count(size // each, "parts of a sequence", MOST_NODES)
             lengths = [min(each, size - start) for start in range(0, size, each)]
         else:
             lengths = [int(v) for v in value]

@@ -92,7 +92,7 @@ def stft(n: OnnxNode) -> Any:
         count = (size - length) // step + 1
         if count < 1:
             raise ModelError(f"a signal of {size} elements has no frame of {length}")
-        n.limited(count * length, "elements of frames")
+        n.check_count(count * length, "elements of frames")
         indices = n.const(np.arange(count)[:, None] * step + np.arange(length)[None, :])
     else:
         last = n("Subtract", n.squeeze(n.dim_of(signal, 1), [0]), n("Subtract", extent, 1))
@@ -115,7 +115,7 @@ def mel_weight_matrix(n: OnnxNode) -> Any:
     rate, low, high = (n.scalar(n.convert(n[i], "f64")) for i in (2, 3, 4))
     sizes = [n.value(v) for v in (bins, length)]
     if sizes[0] is not None and sizes[1] is not None:
-        n.limited(int(sizes[0]) * (int(sizes[1]) // 2 + 1), "elements of a matrix", 1 << 20)
+        n.check_count(int(sizes[0]) * (int(sizes[1]) // 2 + 1), "elements of a matrix", 1 << 20)
 
     def real(value: float) -> Output:
         return n.const(value, "f64")
@@ -143,4 +143,4 @@ def mel_weight_matrix(n: OnnxNode) -> Any:
     falls = n("LogicalAnd", n("GreaterEqual", rows, centre), n("Less", rows, upper))
     fallen = share(n("Subtract", upper, rows), n("Subtract", upper, centre))
     out = n("Select", falls, fallen, n("Select", rises, risen, real(0.0)))
-    return n.folded(n.convert(out, kind))
+    return n.fold(n.convert(out, kind))

@@ -391,7 +391,7 @@ def _pad_by_index(n: OnnxNode, x: Output, begin: Output, end: Output, mode: str)
         if extent == 0:
             raise UnsupportedError(f"the mode {mode!r} along an empty dimension is not supported")
         if isinstance(extent, int) and all(v is not None for v in widths):
-            n.limited(extent + sum(map(int, widths)), "elements with padding")  # type: ignore[arg-type]
+            n.check_count(extent + sum(map(int, widths)), "elements with padding")  # type: ignore[arg-type]
         size = n.scalar(n.dim_of(x, axis))
         indices = n("Range", n("Negative", before), n("Add", size, after), 1, output_type="i64", opset=4)
         if mode == "wrap":
@@ -400,7 +400,7 @@ def _pad_by_index(n: OnnxNode, x: Output, begin: Output, end: Output, mode: str)
             period = n("Maximum", n("Subtract", n("Multiply", size, 2), 2), 1)
             indices = n("FloorMod", indices, period)
             indices = n("Select", n("Less", indices, size), indices, n("Subtract", period, indices))
-        x = n("Gather", x, n.folded(indices), axis, opset=8)
+        x = n("Gather", x, n.fold(indices), axis, opset=8)
     return x
 
 
@@ -474,7 +474,7 @@ def tensor_scatter(n: OnnxNode) -> Any:
     rank = n.rank(past)
     axis = n.axis(n.attr("axis"), rank)
     shape = n.static_shape(update, "the shape of the update")
-    steps = n.const(np.arange(n.limited(shape[axis], "rows")))
+    steps = n.const(np.arange(n.check_count(shape[axis], "rows")))
     batch = n.unsqueeze(begin, [1]) if begin is not None else n.const(np.zeros((1, 1), np.int64))
     rows = n("Add", batch, n.unsqueeze(steps, [0]))
     if n.attr("mode") == "circular":
@@ -618,8 +618,8 @@ def _fold(
         (shape[i] + pads[i] + pads[dims + i] - (dilations[i] * (block[i] - 1) + 1)) // strides[i] + 1
         for i in range(dims)
     ]
-    size = n.limited(math.prod(block), "elements of a block", 4096)
-    n.limited(size * size, "elements of blocks")
+    size = n.check_count(math.prod(block), "elements of a block", 4096)
+    n.check_count(size * size, "elements of blocks")
     x_shape = n.shape(x) or (ANY, ANY)
     rows = x_shape[1] if len(x_shape) > 1 else ANY
     if not isinstance(rows, int) or rows % size:

@@ -170,7 +170,7 @@ def tf_idf_vectorizer(n: OnnxNode) -> Any:
         x, pool = n("StringLookup", x, words=json.dumps(words)), [number[text] for text in texts]
     x = n.unsqueeze(n.convert(x, "i64"), [0] if flat else [])
     columns, weights = np.asarray(n.required("ngram_indexes"), np.int64), n.attr("weights")
-    width = n.limited(int(columns.max(initial=-1)) + 1, "numbers of n-grams")
+    width = n.check_count(int(columns.max(initial=-1)) + 1, "numbers of n-grams")
     if columns.min(initial=0) < 0 or len(set(columns.tolist())) != columns.size:
         raise UnsupportedError("n-grams that share an output index are not supported")
     counts = _counts(n, x, pool)
@@ -218,9 +218,9 @@ def _text_n_grams(n: OnnxNode, pool: Sequence[str]) -> Output | None:
         return n(
             "TextNGrams", texts, case=case, token=tokens.token, shortest=tokens.shortest,
             pool=json.dumps(list(pool)), starts=list(n.required("ngram_counts")), columns=columns,
-            width=n.limited(max(columns, default=-1) + 1, "numbers of n-grams"),
+            width=n.check_count(max(columns, default=-1) + 1, "numbers of n-grams"),
             least=n.required("min_gram_length"), most=n.required("max_gram_length"),
-            skips=n.limited(n.required("max_skip_count"), "skips", MOST_NODES), binary=int(mode == "IDF"),
+            skips=n.check_count(n.required("max_skip_count"), "skips", MOST_NODES), binary=int(mode == "IDF"),
             scaled=weights if mode != "TF" else [],
         )  # fmt: skip
     except ModelError:
@@ -243,7 +243,7 @@ def _counts(n: OnnxNode, x: Output, pool: Sequence[int]) -> list[Output]:
         total = _none(n, x, len(grams))
         is_counted = n.required("min_gram_length") <= size <= n.required("max_gram_length")
         # words that are farther apart make no other n-grams of one word
-        steps = (n.limited(n.required("max_skip_count"), "skips", MOST_NODES) if size > 1 else 0) + 1
+        steps = (n.check_count(n.required("max_skip_count"), "skips", MOST_NODES) if size > 1 else 0) + 1
         for step in range(1, steps + 1 if is_counted and len(grams) else 1):
             hits = []
             for i in range(size):

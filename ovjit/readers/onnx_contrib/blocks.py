@@ -68,7 +68,7 @@ def matmul_bnb4(n: OnnxNode) -> Any:
     kind = n.required("quant_type")
     if min(rows, depth, block) < 1 or not n.attr("transB", 1):
         raise UnsupportedError(f"blocks of {block}, or weights that are not transposed, are not supported")
-    count = n.limited(rows * depth, "weights", 1 << 30)
+    count = n.check_count(rows * depth, "weights", 1 << 30)
     raw = np.ascontiguousarray(packed).view(np.uint8)
     if 2 * raw.size < count or largest.size < -(-count // block):
         raise ModelError(

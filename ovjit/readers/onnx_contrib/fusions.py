@@ -233,7 +233,7 @@ def _embed(
 
 def layer_norm_only(n: OnnxNode, x: Output, scale: Output, bias: Output, epsilon: float) -> Output:
     """Layer normalisation over the last dimension, without statistics."""
-    out = n.standardized(x, [-1], epsilon)
+    out = n.standardize(x, [-1], epsilon)
     return n("Add", n("Multiply", out, scale), bias)
 
 

@@ -173,7 +173,7 @@ def sparse_attention(n: OnnxNode) -> Any:
     layouts, blocks = rows.shape[0], rows.shape[1] - 1
     if block < 1 or blocks < 1 or heads % layouts or (np.diff(rows) < 0).any() or rows.min() < 0:
         raise ModelError(f"{blocks} blocks of {block} in {layouts} layouts do not match {heads} heads")
-    n.limited(layouts * blocks * blocks, "blocks")
+    n.check_count(layouts * blocks * blocks, "blocks")
     visible_blocks = np.zeros((layouts, blocks, blocks), bool)
     for layout, (row, column) in enumerate(zip(rows, columns, strict=True)):
         at = column[row[0] : row[-1]]

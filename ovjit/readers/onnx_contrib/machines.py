@@ -165,7 +165,7 @@ def _probabilities(n: OnnxNode, scores: Output, pairs: Sequence[tuple[int, int]]
         raise ModelError(
             f"{slopes.size} and {offsets.size} parameters are given for {len(pairs)} pairs of classes"
         )
-    n.limited(classes, "classes whose probabilities are found by iteration", 64)
+    n.check_count(classes, "classes whose probabilities are found by iteration", 64)
     of_two = n("Sigmoid", n("Negative", n("Add", n("Multiply", scores, slopes), offsets)))
     of_two = n("Clamp", of_two, min=1e-7, max=float(np.float32(1 - 1e-7)))
     column = np.full((classes, classes), len(pairs) * 2)

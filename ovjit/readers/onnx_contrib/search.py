@@ -239,7 +239,7 @@ def beam_search(n: OnnxNode) -> Any:
     answers = n.known_ints(4, "the number of answers")[0]
     if not 0 < answers <= beams:
         raise ModelError(f"{answers} returned sequences exceed {beams} beams")
-    n.limited(beams, "beams", 1024)
+    n.check_count(beams, "beams", 1024)
     if n.wants(3) or n.wants(4):
         raise UnsupportedError(
             "products of queries and keys, or the no-speech probability, as outputs are not supported"
@@ -406,7 +406,7 @@ def _apply_rules(
         less = n("Select", n("Less", scores, 0.0), n("Multiply", scores, by), n("Divide", scores, by))
         scores = n("Select", is_repeated, less, scores)
     if settings.ngram > 0:
-        n.limited(settings.ngram, "tokens that may not come again", 256)
+        n.check_count(settings.ngram, "tokens that may not come again", 256)
         before = settings.ngram - 1
         same = n("Equal", n.slice(history, 1, before), n.slice(history, 1, before))
         for i in range(before):

@@ -117,7 +117,7 @@ def ngram_hash_mapping(n: OnnxNode) -> Any:
     most, heads = n.required("max_ngram_size"), n.required("n_head_per_ngram")
     if most < 2 or heads < 1:
         raise ModelError(f"max_ngram_size {most} and n_head_per_ngram {heads} are not valid")
-    n.limited(most, "sizes of n-grams", MOST_SIZES)
+    n.check_count(most, "sizes of n-grams", MOST_SIZES)
     end = n.reshape(n[5], [1]) if n.has(5) else None
     nothing = n.like(ids, [n.required("pad_id")]) if end is None else end
     batch, length = n.dim_of(ids, 0), n.dim_of(ids, 1)
@@ -254,7 +254,7 @@ def bifurcation_detector(n: OnnxNode) -> Any:
     least, most = n.attr("min_ngram_size", 1), n.attr("max_ngram_size", 3)
     if not 1 <= least <= most:
         raise ModelError(f"n-grams of {least} to {most} tokens are not valid")
-    n.limited(most, "sizes of n-grams", MOST_SIZES)
+    n.check_count(most, "sizes of n-grams", MOST_SIZES)
     if n.has(3):
         begin = n.reshape(n[2], [1])
         source_tail = n("Slice", source, begin, n.dim_of(source, 0), [1], [0])

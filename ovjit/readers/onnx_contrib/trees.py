@@ -188,7 +188,7 @@ class _Given(NamedTuple):
 def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[Forest, _Given]:
     """The forest of a TreeEnsembleRegressor or TreeEnsembleClassifier."""
     trees, ids = _read_column(n, "nodes_treeids", np.int64), _read_column(n, "nodes_nodeids", np.int64)
-    count = n.limited(len(trees), "nodes of trees", 1 << 24)
+    count = n.check_count(len(trees), "nodes of trees", 1 << 24)
     modes = _number_modes(n, n.required("nodes_modes"))
     features = _read_column(n, "nodes_featureids", np.int64)
     values = _read_column(n, "nodes_values", np.float32)
@@ -232,7 +232,7 @@ def _check_depth(n: OnnxNode, nodes: np.ndarray, roots: np.ndarray) -> None:
     """Raise ModelError if the nodes of a tree form a cycle, or have too many levels."""
     level = roots
     for depth in range(len(nodes) + 1):
-        n.limited(depth, "levels of trees", _MOST_LEVELS)
+        n.check_count(depth, "levels of trees", _MOST_LEVELS)
         level = np.unique(nodes[level[nodes[level, 0] != _LEAF], 2:])
         if not level.size:
             return
@@ -264,7 +264,7 @@ class _LeafWeights:
         self.first = np.where(high >= 0, low, 0)
         self.width = np.where(high >= 0, high - low + 1, 1)
         widths = self.width[self.tree[leaves]]
-        size = n.limited(int(widths.sum()), "weights of leaves")
+        size = n.check_count(int(widths.sum()), "weights of leaves")
         starts = np.cumsum(widths) - widths
         row = np.zeros(len(self.tree), np.int64)
         row[leaves] = starts
@@ -306,7 +306,7 @@ def _predict_targets(
 
 @ml("TreeEnsembleRegressor")
 def tree_ensemble_regressor(n: OnnxNode) -> Any:
-    targets = n.limited(n.attr("n_targets") or 1, "targets", 1 << 16)
+    targets = n.check_count(n.attr("n_targets") or 1, "targets", 1 << 16)
     how = check_word("aggregate_function", n.attr("aggregate_function") or "SUM", AGGREGATES)
     reduction = "SUM" if how == "AVERAGE" else how
     forest, _ = _read_by_ids(n, "target", targets, reduction)
@@ -326,7 +326,7 @@ def _read_features(n: OnnxNode, forest: Forest) -> Output:
 def tree_ensemble_classifier(n: OnnxNode) -> Any:
     """(class of each row, scores)"""
     labels = read_labels(n)
-    classes = n.limited(labels.size, "classes", 1 << 16)
+    classes = n.check_count(labels.size, "classes", 1 << 16)
     forest, attributes = _read_by_ids(n, "class", classes, "SUM")
     base, transform = _read_column(n, "base_values", np.float32), read_transform(n)
     x = _read_features(n, forest)
@@ -410,7 +410,7 @@ def _transform_alone(n: OnnxNode, pair: Output, score: Output, transform: str, b
 
 @ml("TreeEnsemble", 5)
 def tree_ensemble(n: OnnxNode) -> Any:
-    targets = n.limited(n.attr("n_targets") or 1, "targets", 1 << 16)
+    targets = n.check_count(n.attr("n_targets") or 1, "targets", 1 << 16)
     how, end = n.attr("aggregate_function", 1), n.attr("post_transform", 0)
     if not 0 <= how < len(AGGREGATES) or not 0 <= end < len(TRANSFORMS):
         raise ModelError(f"the aggregate_function {how} or the post_transform {end} is unknown")
@@ -425,10 +425,10 @@ def tree_ensemble(n: OnnxNode) -> Any:
 def _read_by_places(n: OnnxNode, targets: int, reduction: str) -> Forest:
     """The forest of a TreeEnsemble: leaves are a list of their own behind the nodes."""
     features = np.asarray(n.required("nodes_featureids"), np.int64)
-    inner = n.limited(features.size, "nodes of trees", 1 << 24)
+    inner = n.check_count(features.size, "nodes of trees", 1 << 24)
     weights = _read_array(n, n.required("leaf_weights"))
     target = np.asarray(n.required("leaf_targetids"), np.int64)
-    leaves = n.limited(weights.size, "leaves of trees", 1 << 24)
+    leaves = n.check_count(weights.size, "leaves of trees", 1 << 24)
     kinds, values = _read_array(n, n.required("nodes_modes")), _read_array(n, n.required("nodes_splits"))
     if (kinds >= len(MODES)).any() or target.size != leaves:
         raise ModelError("the modes of tree nodes are unknown, or leaves differ in number from their targets")
@@ -478,7 +478,7 @@ def _find_owners(n: OnnxNode, nodes: np.ndarray, roots: np.ndarray) -> np.ndarra
     owner = np.full(len(nodes), -1)
     level, of = roots, np.arange(len(roots))
     for depth in range(len(nodes) + 1):
-        n.limited(depth, "levels of trees", _MOST_LEVELS)
+        n.check_count(depth, "levels of trees", _MOST_LEVELS)
         if not level.size:
             return owner
         has_owner = owner[level] >= 0
@@ -507,7 +507,7 @@ def _search_members(
     pairs = np.unique(np.stack([lists, values], 1)[~np.isnan(values)], axis=0)
     members = pairs[:, 1].astype(values.dtype)
     bounds = np.searchsorted(pairs[:, 0], np.arange(len(asking) + 1))
-    count = n.limited(len(modes) + 2 * len(members), "nodes of trees", 1 << 24)
+    count = n.check_count(len(modes) + 2 * len(members), "nodes of trees", 1 << 24)
     grown = [np.resize(a, (count, *a.shape[1:])) for a in (modes, features, thresholds, children, missing)]
     modes, features, thresholds, children, missing = grown
     yes, no = children[asking].T

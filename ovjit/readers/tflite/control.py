@@ -8,7 +8,7 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.build import make_model
-from ovjit.build.bodies import if_of, kinds_of, loop_of, parameters, settled
+from ovjit.build.bodies import if_of, kinds_of, loop_of, parameters, read_until_stable
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.readers.tflite.node import LiteNode, fields_of
@@ -36,7 +36,7 @@ def while_(n: LiteNode) -> Any:
             )
         return outputs, (nodes, outputs, _one(n.subgraph(cond, outputs)))
 
-    nodes, outputs, more = settled(kinds_of(inputs), read)
+    nodes, outputs, more = read_until_stable(kinds_of(inputs), read)
     model = make_model([*outputs, more], nodes, n.base)
     return loop_of(model, n.const(-1, "i32"), go_on, inputs, (), n.base, leading=0)
 

@@ -118,7 +118,7 @@ def transpose_conv(n: LiteNode) -> Any:
     """Inputs: the result's shape, the filter [outputs, H, W, inputs], the image."""
     outs = n.filter_shape(4)[0]
     weights = n.weights(1, [3, 0, 1, 2], [1, outs, 1, 1])
-    size = n.folded(n.slice(n[0], 0, 1, 3))
+    size = n.fold(n.slice(n[0], 0, 1, 3))
     result = n(
         "ConvolutionBackpropData", n.first(n[2]), weights, size,
         strides=_positive(n, "StrideH", "StrideW"), dilations=[1, 1], pads_begin=[0, 0], pads_end=[0, 0],

@@ -22,7 +22,7 @@ def detection_post_process(n: LiteNode) -> Any:
     options = n.custom_fields()
     if options.get("max_classes_per_detection", 1) != 1 and not options.get("use_regular_nms", False):
         raise UnsupportedError("several classes for a box are not supported")
-    most, classes = n.limited(int(options["max_detections"]), "detections"), int(options["num_classes"])
+    most, classes = n.check_count(int(options["max_detections"]), "detections"), int(options["num_classes"])
     boxes = _decode_boxes(n, options)
     every = n.last_dim(n[1])
     if not 0 < classes <= every or most < 1:

@@ -59,7 +59,7 @@ def batches(n: LiteNode) -> Any:
     def extend(values: Output, fill: int) -> Output:
         around = [n.const([fill]), n.const([fill] * trailing)]
         row = n.concat([around[0], n.convert(values, "i64"), around[1]], 0)
-        return n.folded(row if first is None else n("Gather", row, first_order(rank), 0))
+        return n.fold(row if first is None else n("Gather", row, first_order(rank), 0))
 
     pads = [extend(n("Gather", n[2], column, 1), 0) for column in range(2)]
     op = "SpaceToBatch" if n.op_type == "SPACE_TO_BATCH_ND" else "BatchToSpace"

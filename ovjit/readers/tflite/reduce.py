@@ -84,4 +84,4 @@ def segment_sum(n: LiteNode) -> Any:
     count = n("Add", n("Gather", numbers, n.like(numbers, -1), 0), n.like(numbers, 1))
     rows = n("Range", n.like(numbers, 0), n.convert(n.scalar(n.dim_of(numbers, 0)), kind), n.like(numbers, 1),
              output_type=kind)  # fmt: skip
-    return n("EmbeddingSegmentsSum", x, rows, numbers, n.folded(count))
+    return n("EmbeddingSegmentsSum", x, rows, numbers, n.fold(count))

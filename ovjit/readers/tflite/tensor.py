@@ -95,7 +95,7 @@ def slice_(n: LiteNode) -> Any:
     x, begin, size = n[0], n[1], n[2]
     axes = list(range(n.rank(x)))
     stop = n("Select", n("Less", size, n.like(size, 0)), n.like(size, LAST), n("Add", begin, size))
-    return n("Slice", x, n.folded(begin), n.folded(stop), n.like(begin, [1] * len(axes)), n.like(begin, axes))
+    return n("Slice", x, n.fold(begin), n.fold(stop), n.like(begin, [1] * len(axes)), n.like(begin, axes))
 
 
 @tflite_op("STRIDED_SLICE")
@@ -184,8 +184,8 @@ tflite_ops({
     "TILE": lambda n: n("Tile", n[0], n[1]),
     "BROADCAST_TO": lambda n: n.broadcast(n[0], n[1]),
     "SPLIT": lambda n: n.all("Split", n[1], n[0], num_splits=n.option("NumSplits")),
-    "RANGE": lambda n: n.folded(n("Range", *(n.scalar(n[i]) for i in range(3)), output_type=n.dtype(n[0]))),
+    "RANGE": lambda n: n.fold(n("Range", *(n.scalar(n[i]) for i in range(3)), output_type=n.dtype(n[0]))),
     "SPLIT_V": lambda n: n.all("VariadicSplit", n[0], n.scalar(n[2]), n[1]),
     "RANK": lambda n: n.const(np.int32(n.rank(n[0]))),
-    "FILL": lambda n: n.folded(n.broadcast(n[1], n[0])),
+    "FILL": lambda n: n.fold(n.broadcast(n[1], n[0])),
 })  # fmt: skip

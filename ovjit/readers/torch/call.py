@@ -273,10 +273,10 @@ class Call(Dimensions):
                 return None
         return pattern
 
-    def grouped(self, filters: Output, groups: Any) -> Output:
+    def group_filters(self, filters: Output, groups: Any) -> Output:
         """[groups * first, ...] as [groups, first, ...]; dimensions may be open, and so may the number."""
         if is_static(self.shape(filters)) and isinstance(groups, int):
-            return super().grouped(filters, groups)
+            return super().group_filters(filters, groups)
         return self.to_shape(filters, [groups, -1, *self.sizes(filters)[1:]])
 
     def expand(self, value: Output, dims: Any) -> Output:

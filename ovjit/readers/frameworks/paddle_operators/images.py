@@ -105,7 +105,7 @@ def _convolve(op: Any, x: Any, attrs: dict[str, Any], dims: int) -> Any:
     )  # fmt: skip
 
 
-def _pooled(op: Any, x: Any, attrs: dict[str, Any], dims: int) -> Any:
+def _pool_of_dims(op: Any, x: Any, attrs: dict[str, Any], dims: int) -> Any:
     window = constant_of(op.operand_source(1))
     if window is None or (attrs["adaptive"] and any(size != 1 for size in window)):
         return None
@@ -143,8 +143,8 @@ def _interpolate(op: Any) -> Any:
 
 
 _LAYOUTS: dict[str, Callable[..., Any]] = {
-    "conv2d": _convolve, "depthwise_conv2d": _convolve, "conv3d": _convolve, "pool2d": _pooled,
-    "pool3d": _pooled, "bilinear_interp": _resize, "nearest_interp": _resize, "bicubic_interp": _resize,
+    "conv2d": _convolve, "depthwise_conv2d": _convolve, "conv3d": _convolve, "pool2d": _pool_of_dims,
+    "pool3d": _pool_of_dims, "bilinear_interp": _resize, "nearest_interp": _resize, "bicubic_interp": _resize,
     "trilinear_interp": _resize, "linear_interp": _resize,
 }  # fmt: skip
 

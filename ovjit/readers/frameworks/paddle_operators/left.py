@@ -76,7 +76,7 @@ def left(op: Any, row_index: int) -> tuple[Left, list[Any]]:
     for result in op.results():
         first = len(names)
         one = result.is_dense_tensor_type()
-        out.append(standing(result) if one else [standing(part) for part in _taken(result)])
+        out.append(standing(result) if one else [standing(part) for part in _take_apart(result)])
         counts.append(len(names) - first)
     attributes = {key: _plain(value) for key, value in op.attrs().items()}
     attributes = {key: value for key, value in attributes.items() if value is not None}
@@ -93,7 +93,7 @@ def _tensors(value: Any) -> list[Any]:
     return [value] if value.is_dense_tensor_type() else parts_of(value)
 
 
-def _taken(result: Any) -> list[Any]:
+def _take_apart(result: Any) -> list[Any]:
     """The tensors of a list that is a result, by what takes them apart."""
     for user in result.all_used_ops():
         if user.name() == "builtin.split":

@@ -43,7 +43,7 @@ def of_one_axis(function: Callable[..., Any], x: Any) -> Any:
     return paddle.squeeze(function(x, axis=[0], keepdim=True), axis=[0])
 
 
-def scanned(x: Any, axis: int, first: float, join: Callable[..., Any]) -> Any:
+def scan(x: Any, axis: int, first: float, join: Callable[..., Any]) -> Any:
     """Inclusive scan by `join` along an axis, in log2(size) steps; None for a dynamic size."""
     size, step = x.shape[axis], 1
     if size < 0:

@@ -8,7 +8,7 @@ from typing import Any
 
 import paddle  # type: ignore[import-not-found]
 
-from .parts import Rule, constant_of, of_one_axis, same_everywhere, scanned
+from .parts import Rule, constant_of, of_one_axis, same_everywhere, scan
 
 
 def _of_all(function: Callable[..., Any]) -> Rule:
@@ -26,7 +26,7 @@ def _cumprod(op: Any) -> Any:
     attrs = op.attrs()
     if attrs["exclusive"] or attrs["reverse"]:
         return None
-    return scanned(op.operand_source(0), attrs["dim"], 1, paddle.multiply)
+    return scan(op.operand_source(0), attrs["dim"], 1, paddle.multiply)
 
 
 def _log_of_sum(x: Any, y: Any) -> Any:
@@ -38,19 +38,19 @@ def _logcumsumexp(op: Any) -> Any:
     if attrs["exclusive"] or attrs["reverse"]:
         return None
     x = paddle.reshape(x, [-1]) if attrs["flatten"] else x
-    return scanned(x, 0 if attrs["flatten"] else attrs["axis"], -1e30, _log_of_sum)
+    return scan(x, 0 if attrs["flatten"] else attrs["axis"], -1e30, _log_of_sum)
 
 
 def _extreme(join: Callable[..., Any], first: float) -> Rule:
     def rule(op: Any) -> Any:
         if not op.result(1).use_empty() or "float" not in str(op.operand_source(0).dtype):
             return None
-        return scanned(op.operand_source(0), op.attrs()["axis"], first, join)
+        return scan(op.operand_source(0), op.attrs()["axis"], first, join)
 
     return rule
 
 
-def _searchsorted(op: Any) -> Any:
+def _search_sorted(op: Any) -> Any:
     ordered, values = op.operands_source()
     attrs = op.attrs()
     compare = paddle.less_equal if attrs["right"] else paddle.less_than
@@ -96,7 +96,7 @@ RULES: dict[str, Rule] = {
     "logcumsumexp": _logcumsumexp,
     "cummax": _extreme(paddle.maximum, -math.inf),
     "cummin": _extreme(paddle.minimum, math.inf),
-    "searchsorted": _searchsorted,
+    "searchsorted": _search_sorted,
     "kthvalue": _kthvalue,
     "equal_all": lambda op: same_everywhere(
         op.operand_source(0), op.operand_source(1), paddle.equal(*op.operands_source())

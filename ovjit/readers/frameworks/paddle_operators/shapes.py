@@ -166,7 +166,7 @@ def _crop(op: Any) -> Any:
     return paddle.slice(x, [*range(len(shape))], offsets, ends)
 
 
-def _rolled(op: Any) -> Any:
+def _roll(op: Any) -> Any:
     """The exporter refuses open sizes where all elements are rolled as one row."""
     x, shift = op.operand_source(0), constant_of(op.operand_source(1))
     if op.attrs()["axis"] or shift is None or min(x.shape, default=0) >= 0:
@@ -203,7 +203,7 @@ RULES: dict[str, Rule] = {
     "index_add_": _index_add,
     "crop": _crop,
     "masked_select": lambda op: paddle.gather_nd(op.operand_source(0), paddle.nonzero(op.operand_source(1))),
-    "roll": _rolled,
+    "roll": _roll,
     "expand_as": _expanded_as,
     "array_length": _count_of_list,
 }

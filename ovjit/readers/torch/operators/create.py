@@ -72,7 +72,7 @@ def arange(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1, d
         is_integer = all(isinstance(v, int) for v in constants)
         kind = element_type(dtype) if dtype is not None else "i64" if is_integer else DEFAULT_REAL
         count = max(0, int(np.ceil((constants[1] - constants[0]) / constants[2])))
-        n.limited(count, "the length of a range")
+        n.check_count(count, "the length of a range")
         if not is_integer and not ELEMENT_TYPES[kind].is_real:
             import torch
 

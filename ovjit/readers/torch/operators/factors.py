@@ -110,7 +110,7 @@ def lu_solve(
     result = lu_unpack(n, packed, swaps)
     product = n("MatMul", n("MatMul", result[0], result[1]), result[2])
     inverse = n("Inverse", product, adjoint=False)
-    inverse = n.transposed(inverse) if adjoint else inverse
+    inverse = n.swap_rows_and_columns(inverse) if adjoint else inverse
     return n("MatMul", inverse, b) if left else n("MatMul", b, inverse)
 
 
@@ -183,7 +183,7 @@ def lstsq(n: Call, x: Output, b: Output, rcond: Any = None) -> list[Any]:
     right = n.unsqueeze(b, [n.rank(b)]) if vector else b
     rows, columns = n.size(x, -2), n.size(x, -1)
     is_wide = isinstance(rows, int) and isinstance(columns, int) and rows < columns
-    q, r = n.also("linalg_qr", n.transposed(x) if is_wide else x)
+    q, r = n.also("linalg_qr", n.swap_rows_and_columns(x) if is_wide else x)
     inverse = n("Inverse", r, adjoint=False)
     if not is_wide:
         result = n("MatMul", inverse, n("MatMul", q, right, transpose_a=True, transpose_b=False))
