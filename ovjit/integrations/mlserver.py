@@ -138,12 +138,12 @@ class OvjitRuntime(mlserver.MLModel):
         # MLServer's adaptive batching replaces `predict`, and fails all requests of a batch if one is
         # invalid. So each request is checked before.
         if name == "predict":
-            value = self._checked(value)
+            value = self._check_first(value)
         super().__setattr__(name, value)
 
-    def _checked(self, predict: Callable[[InferenceRequest], Any]) -> Callable[[InferenceRequest], Any]:
+    def _check_first(self, predict: Callable[[InferenceRequest], Any]) -> Callable[[InferenceRequest], Any]:
         @functools.wraps(predict)
-        async def checked(payload: InferenceRequest) -> InferenceResponse:
+        async def check_and_predict(payload: InferenceRequest) -> InferenceResponse:
             try:
                 outputs = [output.name for output in payload.outputs or ()]
                 self._served.check(await self._arrays(payload), outputs, _session(payload))
@@ -151,7 +151,7 @@ class OvjitRuntime(mlserver.MLModel):
                 raise InferenceError(f"model {self.name!r}: {error}") from error
             return await predict(payload)
 
-        return checked
+        return check_and_predict
 
     async def unload(self) -> bool:
         """Finish pending requests, and close the model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -83,4 +84,22 @@ def decompose(
             if hasattr(target, "_schema") and _names(target._schema) & converters.keys():
                 table.pop(target)
     with _config.patch(backed_size_oblivious=True):  # lengths of 1 in the example stay open
-        return program.run_decompositions(table)
+        return _with_aliases(program).run_decompositions(table)
+
+
+def _with_aliases(program: Any) -> Any:
+    """The program with views in place of dropouts that are off: they return their argument, and PyTorch 2.13
+    loses writes to it when they are decomposed."""
+    import torch
+
+    def is_off(node: Any) -> bool:
+        return node.target is torch.ops.aten.dropout.default and node.args[2:] == (False,)
+
+    if not any(map(is_off, program.graph.nodes)):
+        return program
+    module, program = program.graph_module, copy.copy(program)
+    program._graph_module = torch.fx.GraphModule(module, copy.deepcopy(module.graph))
+    for node in filter(is_off, program.graph.nodes):
+        node.target, node.args = torch.ops.aten.alias.default, node.args[:1]
+    program._graph_module.recompile()
+    return program
