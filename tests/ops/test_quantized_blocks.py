@@ -248,4 +248,5 @@ def test_a_small_group_size_is_taken() -> None:
     model, real = of_blocks("Q4_K", 137, 512, np.random.default_rng([SEED, 405]))
     x = np.random.default_rng([SEED, 406]).standard_normal((11, 512)).astype(np.float32)
     got = ov.compile_model(model, "CPU", {**F32, SIZE: 16})([x])[0]
-    check(got, rounded(x, 16) @ real.astype(np.float64).T)
+    rows = rounded(x, 16) if quantizes_blocks(host_target(), 4) else x
+    check(got, rows @ real.astype(np.float64).T)

@@ -14,6 +14,8 @@ import pytest
 import ovjit
 import ovjit.cache
 from ovjit import opset8
+from ovjit.codegen.cpu.formats import emulates_bf16, float_types
+from ovjit.codegen.cpu.host import host_target
 from ovjit.disk import kernel_cache as storage
 from ovjit.disk import notice
 from ovjit.readers.ir.writer import to_bytes
@@ -216,6 +218,9 @@ def save_recurrent(path: pathlib.Path) -> None:
     ],
 )
 def test_packed_weights_are_made_again_from_the_file(write, precision: str, folder, tmp_path, unread) -> None:
+    target = host_target()
+    if precision == "bf16" and precision not in float_types(target) and emulates_bf16(target):
+        pytest.skip("weights that are rounded to bf16 and widened again have no packing function")
     path = tmp_path / "m.xml"
     write(path)
     time.sleep(0.02)
