@@ -368,20 +368,7 @@ def measure_torch_products(torch: Any) -> Iterator[dict[str, Any]]:
             def run(x: Any = x, w: Any = w, bias: Any = bias) -> Any:
                 return torch.relu(torch.nn.functional.linear(x, w, bias))
 
-            for _ in range(3):
-                run()
-            torch.cuda.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                for _ in range(10):
-                    run()
-            graph.replay()
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            graph.replay()
-            end.record()
-            end.synchronize()
-            row[f"torch TFLOP/s {name}"] = round(2 * m * n * k / (begin.elapsed_time(end) / 10e3) / 1e12, 2)
+            row[f"torch TFLOP/s {name}"] = round(2e-6 * m * n * k / gpu_layers.time_in_graph(torch, run), 2)
         yield row
 
 
