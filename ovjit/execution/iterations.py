@@ -28,8 +28,8 @@ from ovjit.graph.bodies import LAST, MERGED, SLICED, axis_of, slice_bounds
 from ovjit.planning.constants import aligned_bytes
 
 if TYPE_CHECKING:
-    from ovjit.execution.control import LoopProgress
     from ovjit.execution.executable import Executable
+    from ovjit.execution.loop_progress import LoopProgress
 
 #: ns of native iterations after which Python checks for signals.
 _SLICE = 50_000_000
