@@ -132,6 +132,11 @@ _BY_NUMPY = {
 }
 #: dtype of codes -> their element type.
 _CODED = {row._numpy: row for row in ELEMENT_TYPES.values() if row.is_coded}
+#: Element types of which f16 rounds some levels.
+ROUNDED = tuple(
+    row.name for row in ELEMENT_TYPES.values()
+    if row.levels is not None and (row.levels.astype(np.float16) != row.levels).any()
+)  # fmt: skip
 #: Element types without a NumPy dtype.
 WITHOUT_DTYPE = frozenset(row.name for row in ELEMENT_TYPES.values() if row._numpy is None) - {"dynamic"}
 

@@ -6,20 +6,15 @@ codes, encoded as text.
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 import numpy as np
 
 from ovjit.graph.dtypes import ELEMENT_TYPES
 
 #: The element types besides integers that can be stored, and their bits.
-FLOAT_BITS = {
-    row.name: row.bits for row in sorted(ELEMENT_TYPES.values(), key=lambda row: row.bits) if row.weights
-}
-#: Element types of which f16 rounds some levels.
-ROUNDED = tuple(
-    row.name
-    for row in ELEMENT_TYPES.values()
-    if row.levels is not None and (row.levels.astype(np.float16) != row.levels).any()
-)
+_PAIRS = [(row.name, row.bits) for row in ELEMENT_TYPES.values() if row.weights]
+FLOAT_BITS = dict(sorted(_PAIRS, key=itemgetter(1)))
 _BOOK = "codebook "
 
 

@@ -29,10 +29,10 @@ from ovjit.codegen.cpu.formats import (
 )
 from ovjit.codegen.cpu.targets import Target
 from ovjit.graph.converted import Arranged, Codes, Converted, Factored, InBlocks, Unmade, Unpacked, is_worth
-from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, from_numpy, numpy_dtype
+from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, ROUNDED, cast, from_numpy, numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import is_static
-from ovjit.graph.stored_floats import FLOAT_BITS, ROUNDED, bits_of, codebook, integer_levels, levels_of
+from ovjit.graph.stored_floats import FLOAT_BITS, bits_of, codebook, integer_levels, levels_of
 from ovjit.records import NamedTuple
 from ovjit.rewrite.conversions import converts, skip_convert
 from ovjit.rewrite.pattern import constant, op, value

@@ -13,9 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.graph.converted import in_f32
-from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, numpy_dtype
+from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, ROUNDED, cast, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.stored_floats import ROUNDED
 from ovjit.rewrite.conversions import converts, skip_convert
 from ovjit.rewrite.pattern import op, value
 from ovjit.rewrite.rules import rule

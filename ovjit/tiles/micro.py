@@ -22,8 +22,7 @@ from typing import Any
 from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import Target
-from ovjit.tiles.narrow import WAYS, Way
-from ovjit.tiles.sizes import BLOCK
+from ovjit.tiles.sizes import BLOCK, WAYS, Way
 from ovjit.tiles.stores import JOINED, Stores, epilogue_functions, joined_body, made_type
 
 #: The arguments of a tile, all int64: address table; weights; bias; taps (n1, s1, n2, s2); depth k; first
