@@ -266,8 +266,6 @@ _TRANSPOSED_CASES = [
 class Convolution:
     """out[n, o, p] = sum over c, taps i of data[n, c, stride * p + dilation * i - pad] * filters[o, c, i]"""
 
-    shown_first = ("strides", "dilations")
-
     def infer(
         data,
         filters,
@@ -416,8 +414,6 @@ def _sum_of_columns(w: Any, node: Node, data: Value, filters: Value) -> Value:
 @op("GroupConvolution", opset=1, like=Convolution, rules=[], rules_for=[])
 class GroupConvolution:
     """Convolution of each group of channels with its own filters."""
-
-    shown_first = ()
 
     def infer(data, filters, **attrs):
         return _infer(data, filters, True, attrs)
@@ -681,8 +677,6 @@ class ConvolutionBackpropData:
 @op("GroupConvolutionBackpropData", opset=1, like=ConvolutionBackpropData, rules=[], rules_for=[])
 class GroupConvolutionBackpropData:
     """The transpose of GroupConvolution."""
-
-    shown_first = ()
 
     def expand(w, node, inputs):
         """GroupConvolutionBackpropData in three dimensions -> a ConvolutionBackpropData for each group

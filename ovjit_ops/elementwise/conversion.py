@@ -151,7 +151,6 @@ unary(
     opset=16,
     types=CONVERTIBLE,
     infer=_infer_identity,
-    builder={"data": "data"},
 )
 
 

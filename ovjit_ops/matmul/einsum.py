@@ -101,7 +101,7 @@ def _numpy_form(operands: Sequence[Sequence[str]], out: Sequence[str], arrays: S
     return [*form, [numbers[x] for x in out]]
 
 
-@op("Einsum", opset=7, types=NUMBERS, builder={"xs": "inputs"}, ulp=32)
+@op("Einsum", opset=7, types=NUMBERS, ulp=32)
 class Einsum:
     """The sum of products for an equation such as "bij,bjk->bik"."""
 

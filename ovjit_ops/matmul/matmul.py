@@ -85,7 +85,7 @@ _CASES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
 
 
 @op(
-    "MatMul", opset=1, types=NUMBERS, builder={"": "matmul"}, epilogue=True, native=float_types,
+    "MatMul", opset=1, types=NUMBERS, epilogue=True, native=float_types,
     multiplied=2, rules=[gather_matrices], rules_for=["MatMul"], images=matrix_images,
 )  # fmt: skip
 class MatMul:
