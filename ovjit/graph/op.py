@@ -172,6 +172,14 @@ MOST_DIMENSIONS = 64
 REFUSED = (ArithmeticError, AssertionError, LookupError, MemoryError, ValueError)
 
 
+class WeightAxes(NamedTuple):
+    """The axes of a convolution's weights that are channels of its input and of its output. An axis of groups
+    is among both."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
 class Declared:
     """The fields of an operation's record, as `@op` takes them, and their defaults. Names and orders of
     OpenVINO's builders, node attributes and files are in `ovjit.api.surface`."""
@@ -253,6 +261,8 @@ class Declared:
     part: str | Callable = ""
     #: number of first inputs that are multiplied, in types that the target multiplies
     multiplied: int = 0
+    #: axes of the second input that are channels of the first input, and of the output
+    weight_axes: WeightAxes | None = None
     #: attributes -> index of an input with which the operation multiplies what it computes. In bf16, a
     #: constant there is stored as bf16 if an instruction of the target multiplies pairs of bf16
     factor: Callable | None = None

@@ -21,7 +21,7 @@ from ovjit.errors import ModelError, check
 from ovjit.graph import windows
 from ovjit.graph.dtypes import all_finite, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Ints, TensorType, Word, find_op, op
+from ovjit.graph.op import Ints, TensorType, WeightAxes, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static, text
 from ovjit.rewrite.pattern import constant, operation, value
 from ovjit.rewrite.rules import rule
@@ -261,7 +261,7 @@ _TRANSPOSED_CASES = [
 @op(
     "Convolution", opset=1, types=NUMBERS, epilogue=True, native=float_types, multiplied=2,
     rules=[_remove_dilation, of_taps_that_meet_data], rules_for=["Convolution", "GroupConvolution"],
-    images=images_of(0), words={"auto_pad": windows.AUTO_PADS},
+    images=images_of(0), words={"auto_pad": windows.AUTO_PADS}, weight_axes=WeightAxes((1,), (0,)),
 )  # fmt: skip
 class Convolution:
     """out[n, o, p] = sum over c, taps i of data[n, c, stride * p + dilation * i - pad] * filters[o, c, i]"""
@@ -414,6 +414,8 @@ def _sum_of_columns(w: Any, node: Node, data: Value, filters: Value) -> Value:
 @op("GroupConvolution", opset=1, like=Convolution, rules=[], rules_for=[])
 class GroupConvolution:
     """Convolution of each group of channels with its own filters."""
+
+    weight_axes = WeightAxes((0, 2), (0, 1))
 
     def infer(data, filters, **attrs):
         return _infer(data, filters, True, attrs)
@@ -653,7 +655,7 @@ def _summed_columns(
 
 @op(
     "ConvolutionBackpropData", opset=1, like=Convolution, expand=_as_columns,
-    rules=[_transposed_of_points, _transposed_by_ones],
+    rules=[_transposed_of_points, _transposed_by_ones], weight_axes=WeightAxes((0,), (1,)),
     rules_for=["ConvolutionBackpropData", "GroupConvolutionBackpropData"],
 )  # fmt: skip
 class ConvolutionBackpropData:
@@ -677,6 +679,8 @@ class ConvolutionBackpropData:
 @op("GroupConvolutionBackpropData", opset=1, like=ConvolutionBackpropData, rules=[], rules_for=[])
 class GroupConvolutionBackpropData:
     """The transpose of GroupConvolution."""
+
+    weight_axes = WeightAxes((0, 1), (0, 2))
 
     def expand(w, node, inputs):
         """GroupConvolutionBackpropData in three dimensions -> a ConvolutionBackpropData for each group
