@@ -137,11 +137,7 @@ def functions(isa: Target, epilogue: Epilogue, form: Format) -> dict[str, str]:
             madd |= narrow_products(isa, form, way, f"way{number}")
     joined = joined_body(isa, epilogue)
     result = simd.vec(made_type(isa, epilogue), lanes).ir
-    out = {
-        **madd,
-        **epilogue_functions(isa, epilogue, form),
-        **inline("hide", i64, [i64], simd.hidden),
-    }
+    out = {**madd, **epilogue_functions(isa, epilogue, form), **inline("hide", i64, [i64], simd.hidden)}
 
     def store(b: Any, p: Any, v: Any, n: Any = None) -> None:
         simd.store_vector(b, p, v, epilogue.out, n, part=True)
