@@ -42,10 +42,10 @@ class InferRequest(RequestTensors):
     Not for use by several threads at once: the second one gets a RuntimeError.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_ports", "_set_input", "_tables")
+    __slots__ = ("__dict__", "__weakref__", "_ports", "_set_input")
     _set_input: Callable[[int, NDArray[Any], int], None]
     _ports: tuple[ConstOutput, ...]
-    _tables: dict[type, dict[Any, InputSlot]]
+    _compiled: CompiledModel
 
     def __new__(cls, other: InferRequest) -> InferRequest:
         """`InferRequest(request)` is that request."""

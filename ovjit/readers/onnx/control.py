@@ -17,7 +17,8 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
 from ovjit.readers.onnx import tensors as tensor_types
-from ovjit.readers.onnx.node import LoopSequence, OnnxNode, TensorList, reads
+from ovjit.readers.onnx.attributes import reads
+from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.repeats import repeat_appended
 from ovjit.readers.onnx.rows import (
@@ -29,6 +30,7 @@ from ovjit.readers.onnx.rows import (
     row_shape,
     stack_rows,
 )
+from ovjit.readers.onnx.values import LoopSequence, TensorList
 
 if TYPE_CHECKING:
     from ovjit.readers.onnx.scope import Scope

@@ -15,9 +15,9 @@ from ovjit.errors import ModelError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.labels import label
-from ovjit.readers.onnx.node import LoopSequence, OpenOptional, TensorList
 from ovjit.readers.onnx.registry import DEFAULT_DOMAINS
 from ovjit.readers.onnx.standard import messages, newest_opset
+from ovjit.readers.onnx.values import LoopSequence, OpenOptional, TensorList
 
 
 class Scope:

@@ -14,8 +14,9 @@ from ovjit.build.builder import MOST_ELEMENTS
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import ANY, is_static
 from ovjit.readers.numerics.cumulative import running_in_order
-from ovjit.readers.onnx.node import EMPTY, LoopSequence, OnnxNode, OpenOptional, TensorList
+from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op, onnx_ops
+from ovjit.readers.onnx.values import EMPTY, LoopSequence, OpenOptional, TensorList
 
 # -- constants -----------------------------------------------------------------------------------------------
 
