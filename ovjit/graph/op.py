@@ -295,15 +295,9 @@ class Op(Declared):
     fields: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
-        self,
-        name: str,
-        opset: int,
-        infer: Callable,
-        ref: Callable | None = None,
-        *,
-        doc: str = "",
+        self, name: str, opset: int, infer: Callable, ref: Callable | None = None, *, doc: str = "",
         **fields: Any,
-    ):
+    ):  # fmt: skip
         unknown = sorted(fields.keys() - _FIELDS)
         if unknown:
             fields_text = ", ".join(sorted(_FIELDS))

@@ -236,12 +236,9 @@ class Constant(Node):
 
     @classmethod
     def _of(
-        cls,
-        value: np.ndarray | Unmade,
-        element_type: str,
-        shape: tuple[int, ...] | None = None,
+        cls, value: np.ndarray | Unmade, element_type: str, shape: tuple[int, ...] | None = None,
         name: str | None = None,
-    ) -> Constant:
+    ) -> Constant:  # fmt: skip
         """From the array that holds the values (see `ovjit_ops.boundary.parameters.Constant`), not copied."""
         node = cls.__new__(cls)
         node._make(value, element_type, shape, name)
@@ -511,13 +508,9 @@ def from_storage(data: np.ndarray, element_type: str, shape: tuple[int, ...]) ->
 
 
 def const_port(
-    kind: str,
-    friendly_name: str,
-    element_type: str,
-    shape: tuple[Dim, ...] | None,
-    names: Iterable[str],
+    kind: str, friendly_name: str, element_type: str, shape: tuple[Dim, ...] | None, names: Iterable[str],
     source_name: str = "",
-) -> ConstOutput:
+) -> ConstOutput:  # fmt: skip
     """A port of a compiled model, on a node of its own that nothing else refers to.
 
     `kind` is "input" (the node is a Parameter) or "output" (a Result, of a node of the name `source_name`).

@@ -332,13 +332,9 @@ def constant(value: Any, dtype: Any = None, name: str | None = None) -> Constant
 
 @_named_by_keyword
 def constant_13(
-    value: Any = None,
-    dtype: Any = None,
-    name: str | None = None,
-    *,
-    shared_memory: bool = False,
+    value: Any = None, dtype: Any = None, name: str | None = None, *, shared_memory: bool = False,
     tensor: Any = None,
-) -> Constant:
+) -> Constant:  # fmt: skip
     """A constant of a number, list, array or Tensor, the last also as `tensor`. With `shared_memory`, an
     array that needs no conversion is not copied: later writes to it change the constant. Raises TypeError for
     a value without an element type."""
@@ -380,15 +376,9 @@ def is_inf(data: Any, attributes: dict[str, bool] | None = None, name: str | Non
 
 @_named_by_keyword
 def roi_pooling(
-    input: Any,
-    coords: Any,
-    output_roi: Any = None,
-    spatial_scale: Any = None,
-    method: str = "max",
-    name: str | None = None,
-    *,
-    output_size: Any = None,
-) -> Node:
+    input: Any, coords: Any, output_roi: Any = None, spatial_scale: Any = None, method: str = "max",
+    name: str | None = None, *, output_size: Any = None,
+) -> Node:  # fmt: skip
     """Regions of `input` pooled to `output_roi`, height and width. `coords` has five numbers for each region:
     the image and two corners, which are multiplied by `spatial_scale`. `method`: max or bilinear.
     `output_size` is the older name of `output_roi` and counts before it. Raises AttributeError without size

@@ -123,13 +123,9 @@ class Node:
 
     @classmethod
     def _new(
-        cls,
-        record: Op,
-        inputs: Sequence[Output],
-        attrs: dict[str, Any],
-        name: str | None = None,
+        cls, record: Op, inputs: Sequence[Output], attrs: dict[str, Any], name: str | None = None,
         types: Iterable[TensorType] | None = None,
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         """A node. `attrs` as `Op.check_attributes` returns them; `types` skips inference.
 
         Raises ModelError naming the node when inputs or attributes do not fit.
@@ -140,13 +136,9 @@ class Node:
         return node
 
     def _build(
-        self,
-        record: Op,
-        inputs: Sequence[Output],
-        attrs: dict[str, Any],
-        name: str | None,
+        self, record: Op, inputs: Sequence[Output], attrs: dict[str, Any], name: str | None,
         types: Iterable[TensorType] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._setup(record, inputs, attrs, name)
         self._set_types(self._infer() if types is None else types)
         kind = type(self)
@@ -504,12 +496,9 @@ def _evaluate(node: Node, outputs: Sequence[Any], inputs: Sequence[Any]) -> bool
 
 
 def make_node(
-    op_name: str,
-    inputs: Sequence[Output],
-    attributes: dict[str, Any],
-    name: str | None = None,
+    op_name: str, inputs: Sequence[Output], attributes: dict[str, Any], name: str | None = None,
     opset: int | None = None,
-) -> Node:
+) -> Node:  # fmt: skip
     """The node of operation `op_name` as opset number `opset` has it, attributes by their IR names.
 
     Raises ModelError for an unknown operation, a wrong attribute or inputs that do not fit.

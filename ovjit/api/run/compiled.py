@@ -45,16 +45,9 @@ class CompiledModel(CompiledRecord):
 
     @classmethod
     def _make(
-        cls,
-        executable: Executable,
-        inputs: tuple[PortInfo, ...],
-        outputs: tuple[PortInfo, ...],
-        *,
-        name: str,
-        device: str,
-        config: dict[str, Any],
-        loaded_from_cache: bool = False,
-    ) -> CompiledModel:
+        cls, executable: Executable, inputs: tuple[PortInfo, ...], outputs: tuple[PortInfo, ...], *,
+        name: str, device: str, config: dict[str, Any], loaded_from_cache: bool = False,
+    ) -> CompiledModel:  # fmt: skip
         """`config`: all properties by name, as `properties_table.resolve` returns them."""
         for info in inputs:
             if info.shape is None:
@@ -79,13 +72,9 @@ class CompiledModel(CompiledRecord):
     # -- inference -----------------------------------------------------------------------------------------
 
     def __call__(
-        self,
-        inputs: Any = None,
-        share_inputs: bool = True,
-        share_outputs: bool = False,
-        *,
+        self, inputs: Any = None, share_inputs: bool = True, share_outputs: bool = False, *,
         decode_strings: bool = True,
-    ) -> OVDict:
+    ) -> OVDict:  # fmt: skip
         """Run one inference and return its outputs; arguments as for `InferRequest.infer`, but inputs are
         shared by default."""
         try:

@@ -80,13 +80,9 @@ class InferRequest(RequestTensors):
     # -- running -------------------------------------------------------------------------------------------
 
     def infer(
-        self,
-        inputs: Any = None,
-        share_inputs: bool = False,
-        share_outputs: bool = False,
-        *,
+        self, inputs: Any = None, share_inputs: bool = False, share_outputs: bool = False, *,
         decode_strings: bool = True,
-    ) -> OVDict:
+    ) -> OVDict:  # fmt: skip
         """Run one inference and return its outputs.
 
         `inputs`: a dict by index, name or port; a list or tuple in the model's order; for a single input

@@ -263,17 +263,10 @@ class _Writer:
         return self.layer("Constant", "opset1", name, attrs, [], [(type, names, "")], "", info)
 
     def layer(
-        self,
-        op: str,
-        opset: str,
-        name: str,
-        attrs: dict[str, Any],
-        inputs: list[tuple[tuple[int, int], TensorType]],
-        outputs: list[tuple[TensorType, set[str], str]],
-        more: str = "",
-        info: str = "",
-        inside: str = "",
-    ) -> tuple[int, int]:
+        self, op: str, opset: str, name: str, attrs: dict[str, Any],
+        inputs: list[tuple[tuple[int, int], TensorType]], outputs: list[tuple[TensorType, set[str], str]],
+        more: str = "", info: str = "", inside: str = "",
+    ) -> tuple[int, int]:  # fmt: skip
         """Append a layer and its edges; (its id, the port id of its first output)."""
         number = len(self.layers)
         lines = [

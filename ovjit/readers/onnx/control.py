@@ -455,13 +455,10 @@ def scan_8(n: OnnxNode) -> Any:
 
 
 def _scan(
-    n: OnnxNode,
-    values: Sequence[Output],
-    input_axes: Sequence[int] | None,
-    input_directions: Sequence[int] | None,
-    output_axes: Sequence[int] | None,
+    n: OnnxNode, values: Sequence[Output], input_axes: Sequence[int] | None,
+    input_directions: Sequence[int] | None, output_axes: Sequence[int] | None,
     output_directions: Sequence[int] | None,
-) -> list[Output]:
+) -> list[Output]:  # fmt: skip
     graph, count = n.required("body"), n.required("num_scan_inputs")
     names = [info.name for info in graph.input]
     states = len(values) - count

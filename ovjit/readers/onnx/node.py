@@ -27,15 +27,9 @@ class OnnxNode(NodeBuilder):
     reader: OnnxDraft
 
     def __init__(
-        self,
-        reader: OnnxDraft,
-        scope: Scope,
-        proto: Any,
-        version: int,
-        schema: Schema | None,
-        inputs: list[Any],
-        attributes: dict[str, Any],
-    ):
+        self, reader: OnnxDraft, scope: Scope, proto: Any, version: int, schema: Schema | None,
+        inputs: list[Any], attributes: dict[str, Any],
+    ):  # fmt: skip
         self.reader = reader
         self.scope = scope
         self.proto = proto

@@ -30,13 +30,9 @@ class Scope:
     """
 
     def __init__(
-        self,
-        opsets: Mapping[str, int],
-        outer: Scope | None = None,
-        captures: bool = False,
-        bindings: Mapping[str, Any] | None = None,
-        call: Any = None,
-    ):
+        self, opsets: Mapping[str, int], outer: Scope | None = None, captures: bool = False,
+        bindings: Mapping[str, Any] | None = None, call: Any = None,
+    ):  # fmt: skip
         self.values: dict[str, Any] = {}
         self.nodes: Sequence[Any] = ()  # those that are read into it
         self.opsets = opsets

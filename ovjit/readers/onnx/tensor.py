@@ -604,14 +604,9 @@ def col2im(n: OnnxNode) -> Any:
 
 
 def _fold(
-    n: OnnxNode,
-    x: Output,
-    shape: Sequence[int],
-    block: Sequence[int],
-    dilations: Sequence[int],
-    strides: Sequence[int],
-    pads: Sequence[int],
-) -> Output:
+    n: OnnxNode, x: Output, shape: Sequence[int], block: Sequence[int], dilations: Sequence[int],
+    strides: Sequence[int], pads: Sequence[int],
+) -> Output:  # fmt: skip
     """Blocks added up into an image: a transposed convolution of one filter with a 1 for each place of a
     block."""
     dims = len(shape)
