@@ -170,7 +170,7 @@ def _key(value: Any) -> Any:
     return value.hex() if isinstance(value, float) else value
 
 
-def _pair(x: Any, y: Any) -> tuple[Tracer, Tracer]:
+def _as_tracers(x: Any, y: Any) -> tuple[Tracer, Tracer]:
     if not isinstance(x, Tracer):
         return constant(y, x), y
     if not isinstance(y, Tracer):
@@ -181,12 +181,12 @@ def _pair(x: Any, y: Any) -> tuple[Tracer, Tracer]:
 
 
 def _binary(operation: str, x: Any, y: Any) -> Tracer:
-    x, y = _pair(x, y)
+    x, y = _as_tracers(x, y)
     return x.recorder.emit(operation, (x.name, y.name), x.dtype)
 
 
 def _compare(operation: str, x: Any, y: Any) -> Tracer:
-    x, y = _pair(x, y)
+    x, y = _as_tracers(x, y)
     return x.recorder.emit(operation, (x.name, y.name), "boolean")
 
 
@@ -271,7 +271,7 @@ def where(condition: Any, x: Any, y: Any) -> Any:
         return x if condition else y
     if not _is_traced(x, y):
         raise ModelError("where needs a traced branch; use cast(value, dtype) for one of them")
-    x, y = _pair(x, y)
+    x, y = _as_tracers(x, y)
     return condition.recorder.emit("select", (condition.name, x.name, y.name), x.dtype)
 
 
@@ -354,7 +354,7 @@ def floor_divide(x: Any, y: Any) -> Any:
     """Division rounded towards minus infinity; an integer divided by 0 is 0."""
     if not _is_traced(x, y):
         return np.floor_divide(x, y)
-    x, y = _pair(x, y)
+    x, y = _as_tracers(x, y)
     if is_float(x):
         return floor(x / y)
     quotient = x / y
@@ -368,7 +368,7 @@ def power(x: Any, y: Any) -> Any:
     """x ** y. Integers wrap; with a negative exponent the result is the real power, truncated."""
     if not _is_traced(x, y):
         return np.power(x, y)
-    x, y = _pair(x, y)
+    x, y = _as_tracers(x, y)
     if not is_float(x):
         return cast(
             cast(x, "f64").recorder.emit("libm_pow", (cast(x, "f64").name, cast(y, "f64").name), "f64"),

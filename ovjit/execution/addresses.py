@@ -15,9 +15,7 @@ def slow_address(array: NDArray[Any]) -> int:
 
 
 def field_address(
-    array: NDArray[Any],
-    _at: Any = ctypes.c_size_t.from_address,
-    _offset: int = object.__basicsize__,
+    array: NDArray[Any], _at: Any = ctypes.c_size_t.from_address, _offset: int = object.__basicsize__
 ) -> int:
     """By the first field of the object."""
     return int(_at(id(array) + _offset).value)

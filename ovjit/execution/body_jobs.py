@@ -7,18 +7,16 @@ queued: the thread that leads the outer job leads them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ovjit.execution import runner, streams
+from ovjit.execution.compiled_graph import CompiledGraph
 from ovjit.execution.layout import IN_BODY, PAST_END, counter_bytes
+from ovjit.execution.table import Row, Table
 from ovjit.planning.constants import aligned_bytes
 from ovjit.planning.views import FIRST_IO
-
-if TYPE_CHECKING:
-    from ovjit.execution.executable import Executable
-    from ovjit.execution.table import Table
 
 ALIGNMENT = 64
 
@@ -36,7 +34,7 @@ class BodyJob:
     __slots__ = ("_bases", "_counters", "address", "inner", "perf", "table", "words")
     address: int
 
-    def __init__(self, table: Table, executable: Executable, root: int):
+    def __init__(self, table: Table, executable: CompiledGraph, root: int):
         self.table = table
         self.address, self.words = streams.take_block()
         plan, words = table.plan, self.words
@@ -47,17 +45,12 @@ class BodyJob:
         self._counters = counters_for(steps, executable.threads)
         self.perf = np.zeros(2 * steps, np.int64) if executable.profiling else None
         threads = executable.threads if plan.parallel else 1
-        words[runner.TABLE] = table.address
-        words[runner.STEPS] = len(plan.steps)
         words[runner.BASES] = self._bases.ctypes.data
         words[runner.COUNTERS] = self._counters.ctypes.data
         words[runner.PERF] = 0 if self.perf is None else self.perf.ctypes.data
         words[runner.BUSY] = 0
         words[runner.FLUSH] = executable.flushes
-        words[runner.THREADS] = threads
-        words[runner.SCRATCH] = plan.scratch_offset
-        words[runner.SCRATCH_SIZE] = plan.scratch_size
-        words[runner.ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * threads
+        table.write_words(words, threads)
         self.inner = BodyJobs(table, executable, root, words)
 
     def __del__(self) -> None:
@@ -73,7 +66,7 @@ class BodyJobs:
 
     __slots__ = ("_addresses", "_records", "jobs")
 
-    def __init__(self, table: Table, executable: Executable, root: int, words: Any):
+    def __init__(self, table: Table, executable: CompiledGraph, root: int, words: Any):
         self.jobs = {
             step: [BodyJob(body, executable, root) for body in bodies]
             for step, bodies in table.bodies.items()
@@ -126,3 +119,27 @@ class BodyJobs:
 def error_text(code: int) -> str | None:
     """The message for an error code of a control step; None for other codes."""
     return "an iteration exceeds the last part of a sliced input" if code == PAST_END else None
+
+
+def step_rows(table: Table, perf: np.ndarray | None, bodies: BodyJobs | None) -> list[Row]:
+    """One row for each step. Steps of bodies follow the control step that runs them, with the total time of
+    all iterations. The control step's own time excludes theirs."""
+    rows = []
+    for i, step in enumerate(table.plan.steps):
+        spent = 0 if perf is None else int(perf[2 * i + 1] - perf[2 * i])
+        inner: list[Row] = []
+        if bodies is not None:
+            for body in bodies.jobs.get(i, ()):
+                inner += step_rows(body.table, body.perf, body.inner)
+        kind = "ref_numpy" if step.kernel is None else step.kernel.name
+        if step.control is not None:
+            kind = step.control.function
+            spent = max(spent - sum(row.real_ns for row in inner), 0)
+        status = "EXECUTED" if perf is not None and spent >= 0 else "NOT_RUN"
+        form = "f32" if step.kernel is None else step.kernel.form
+        work = table.plan.work_of(i)
+        rows.append(
+            Row(step.name, step.type, kind, status, spent, spent, step.origins, *work, form, step.why)
+        )
+        rows += inner
+    return rows

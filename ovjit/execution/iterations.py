@@ -28,8 +28,8 @@ from ovjit.graph.bodies import LAST, MERGED, SLICED, axis_of, slice_bounds
 from ovjit.planning.constants import aligned_bytes
 
 if TYPE_CHECKING:
-    from ovjit.execution.control import LoopProgress
     from ovjit.execution.executable import Executable
+    from ovjit.execution.loop_progress import LoopProgress
 
 #: ns of native iterations after which Python checks for signals.
 _SLICE = 50_000_000
@@ -62,12 +62,8 @@ class Iterations(LoopArguments):
             self._fill(self.feeds[counter], loop.feeds[counter], alive)
             state[ts.T_COUNTER] = alive[-1].ctypes.data
             state[ts.T_COUNTER_SIZE] = alive[-1].itemsize
-        state[ts.T_COUNT], state[ts.T_DONE], state[ts.T_GOES_ON], state[ts.T_ROOT] = (
-            limit,
-            before,
-            1,
-            job.address,
-        )
+        state[ts.T_COUNT], state[ts.T_DONE] = limit, before
+        state[ts.T_GOES_ON], state[ts.T_ROOT] = 1, job.address
         self._forget_plans()
         native = runner.native("runner", "runner_iterate")
         arena = blocks.take_arena(max(part.job.words[runner.ARENA_SIZE] for part in self._parts))

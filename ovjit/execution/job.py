@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.cpu import machine
 from ovjit.errors import Cancelled, InferenceError, OvjitError
 from ovjit.execution import blocks, runner, streams
-from ovjit.execution.body_jobs import error_text
+from ovjit.execution.body_jobs import error_text, step_rows
+from ovjit.execution.compiled_graph import CompiledGraph
 from ovjit.execution.host_steps import CANCELLED, HostSteps
 from ovjit.execution.runner import ABORT, ARENA_SIZE, DONE, ERROR, FAILED, IDLE, QUEUED, RUNNING
-from ovjit.execution.table import Row, step_rows
+from ovjit.execution.table import Row
 
 #: Error codes that kernels return -> error message.
 KERNEL_ERRORS = {
@@ -62,9 +64,21 @@ LOADS_IN_ORDER = machine.is_x86()
 class Job(HostSteps):
     """One inference at a time. Not thread-safe: the owning request serialises access."""
 
-    __slots__ = ()
+    __slots__ = ("parts",)
     #: Whether Python leads every job of this class, whatever its plan.
     leads_in_python = False
+
+    def __init__(self, executable: CompiledGraph):
+        super().__init__(executable)
+        #: Of a composite: executable -> this job's inner job of it.
+        self.parts: dict[Any, Job] = {}
+
+    def part_job(self, part: Any) -> Job:
+        """This job's inner job of the executable `part`."""
+        inner = self.parts.get(part)
+        if inner is None:
+            inner = self.parts[part] = part.new_job()
+        return inner
 
     def run(self) -> None:
         """Run on this thread, with help of the pool's workers. Raises the inference's error."""
@@ -137,26 +151,6 @@ class Job(HostSteps):
         words[runner.STATE] = IDLE  # an interrupt before `submit` leaves an idle job
         self._pool.submit(self)
 
-    @property
-    def is_started(self) -> bool:
-        """True from when `start` has queued the job until `wait` has seen its end."""
-        return self.words[runner.STATE] != IDLE
-
-    @property
-    def is_queued(self) -> bool:
-        """True until a thread begins the job."""
-        return self.words[runner.STATE] == QUEUED
-
-    @property
-    def is_posted(self) -> bool:
-        """True for a job that was started with a completion queue."""
-        return self.words[runner.NOTIFY] == runner.POST
-
-    @property
-    def busy(self) -> bool:
-        """True from `start` until the inference is complete. A callback may still be running after that."""
-        return self.words[runner.STATE] in (QUEUED, RUNNING) and not self._callback_running
-
     def wait(self, timeout_ms: int | None = None) -> bool:
         """Wait until inference and callback are complete. False after a timeout. Raises the error, once."""
         if not self.settle(timeout_ms):
@@ -216,11 +210,6 @@ class Job(HostSteps):
                 return False
             self._help_out()
         return True
-
-    def take_error(self) -> BaseException | None:
-        """The error of the last inference, once."""
-        error, self.error = self.error, None
-        return error
 
     def _help_out(self) -> None:
         """Run the job here if there are no workers: the interpreter is exiting, or threads cannot start."""
@@ -284,17 +273,6 @@ class Job(HostSteps):
         for part in list(self.parts.values()):
             part._abort()
 
-    @property
-    def latency_ns(self) -> int:
-        """Nanoseconds of the last inference."""
-        return max(self.words[runner.ENDED] - self.words[runner.STARTED], 0)
-
-    def _note_failure(self) -> None:
-        """Convert the runner's error code to `self.error`, unless that is set."""
-        if self.error is None:
-            self.error = self._failure()
-        self.words[ABORT] = self.words[ERROR] = 0
-
     def _failure(self) -> BaseException:
         error = self.words[ERROR]
         if not error:
@@ -304,40 +282,6 @@ class Job(HostSteps):
         code = error & 0xFFFFFFFF
         text = KERNEL_ERRORS.get(code) or error_text(code) or f"error {code}"
         return InferenceError(f"node {step.name!r} ({step.type}): {text}")
-
-    def call_back(self) -> None:
-        """Call the client's `_done`. All that it raises comes from elsewhere, such as a signal's handler: it
-        is not the job's error, and `cut_short` follows."""
-        words = self.words
-        if words[ERROR] or words[ABORT]:
-            self._note_failure()
-        client = self.client
-        if client is not None and words[runner.NOTIFY]:
-            self._callback_running = True  # a job without a client is busy until its end is published
-            self._called = client  # for `cut_short`
-            self.client = None  # it is not called again; and this breaks the reference cycle
-            client._done(self)
-        self._called = None
-
-    def cut_short(self) -> None:
-        """Called after an exception has ended `call_back`."""
-        client = self.client if self._called is None else self._called
-        self.client = None
-        if client is not None:
-            client._cut_short(self)
-        self._called = None
-
-    def lose(self) -> None:
-        """In a forked child: end a job whose thread exists only in the parent."""
-        if not self._callback_running:
-            self.words[ABORT] = 1
-            self.error = InferenceError(
-                "the process was forked during this inference; the inference completes in the parent "
-                "process only"
-            )
-            self.call_back()
-        self.words[runner.OWNER] = self.words[runner.LEADS] = 0
-        self.words[runner.STATE] = FAILED
 
     def run_on_worker(self, arena: blocks.Arena) -> None:
         """Run a job with host steps: a worker executes this in Python."""

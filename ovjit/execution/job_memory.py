@@ -20,29 +20,27 @@ from ovjit.errors import InferenceError
 from ovjit.execution import blocks, runner, streams
 from ovjit.execution.addresses import address_of
 from ovjit.execution.body_jobs import BodyJobs, counters_for
-from ovjit.execution.runner import ARENA_SIZE
+from ovjit.execution.compiled_graph import CompiledGraph
+from ovjit.execution.queued_job import QueuedJob
 from ovjit.execution.table import Table
 from ovjit.graph import dtypes
 from ovjit.graph.shapes import is_static
 from ovjit.planning.views import FIRST_IO
 
 if TYPE_CHECKING:
-    from ovjit.execution.executable import Executable
-    from ovjit.execution.job import Job
     from ovjit.planning.growing import Room
 
 
-class JobMemory:
+class JobMemory(QueuedJob):
     """A job's inputs and outputs, and the table that the runner executes for their shapes."""
 
     __slots__ = (
-        "__weakref__", "_bases", "_bodies", "_bound", "_busy", "_called", "_callback_running",
-        "_counters", "_input_shapes", "_keep", "_native", "_perf", "_pool", "_table", "_targets",
-        "_written_for", "address", "client", "error", "executable", "inputs", "lock", "notes", "outputs",
-        "parts", "room", "words",
+        "_bases", "_bodies", "_bound", "_busy", "_counters", "_input_shapes", "_keep", "_native", "_perf",
+        "_pool", "_table", "_targets", "_written_for", "executable", "inputs", "lock", "notes", "outputs",
+        "room",
     )  # fmt: skip
 
-    def __init__(self, executable: Executable):
+    def __init__(self, executable: CompiledGraph):
         self.executable = executable
         #: Held while a thread sees the end of a run. Reentrant: a signal's handler may come while it is held.
         self.lock = locks.rlock("results")
@@ -52,18 +50,11 @@ class JobMemory:
         self.outputs: list[np.ndarray] = [_initial_output(v) for v in executable.outputs]
         #: The caller's arrays. Output i belongs to the caller if it is `_targets[i]`, else to the job.
         self._targets: list[np.ndarray | None] = [None] * outputs
-        #: The object whose `_done(job)` is called at the end of a run that was started with `notify`. If that
-        #: call raises an exception, `_cut_short(job)` is called. `_called`: the client during these calls.
-        self.client: Any = None
-        self._called: Any = None
-        self.error: BaseException | None = None
-        #: Of a composite: executable -> this job's inner job of it; and other data that it keeps per job.
-        self.parts: dict[Any, Job] = {}
+        #: Other data that a composite keeps per job.
         self.notes: dict[Any, Any] = {}
-        self._callback_running = False
         self._native = runner.native()
         self._pool = executable.pool
-        self.address, self.words = streams.take_block()
+        super().__init__(*streams.take_block())
         self.words[runner.FLUSH] = executable.flushes
         self._bases = np.zeros(FIRST_IO + inputs + outputs, np.int64)
         self._counters = counters_for(1, 1)
@@ -74,7 +65,7 @@ class JobMemory:
         self._keep: list[Any] = []
         self._bound = False
         #: The composite's job with which this job shares output arrays.
-        self._written_for: weakref.ref[Job] | None = None
+        self._written_for: weakref.ref[JobMemory] | None = None
         #: Capacity of growing inputs. Their outputs are written to the same memory, not to output arrays.
         self.room: Room | None = None
 
@@ -108,13 +99,6 @@ class JobMemory:
         self._bases[FIRST_IO + i] = address_of(array) if address is None else address
         self.inputs[i] = array
         self._bound = bound
-
-    def part_job(self, part: Any) -> Job:
-        """This job's inner job of the executable `part`."""
-        inner = self.parts.get(part)
-        if inner is None:
-            inner = self.parts[part] = part.new_job()
-        return inner
 
     def set_output(self, i: int, array: np.ndarray | None) -> None:
         """Write output i to `array` (C-contiguous) from now on. None: to the job's own memory."""
@@ -201,13 +185,8 @@ class JobMemory:
         if perf is not None:
             words[runner.PERF] = perf.ctypes.data
         words[runner.BUSY] = 0 if busy is None else busy.ctypes.data
-        words[runner.TABLE] = table.address
-        words[runner.FIRST], words[runner.STEPS] = 0, len(plan.steps)
         words[runner.BASES] = self._bases.ctypes.data
-        words[runner.THREADS] = threads
-        words[runner.SCRATCH] = plan.scratch_offset
-        words[runner.SCRATCH_SIZE] = plan.scratch_size
-        words[ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * threads
+        table.write_words(words, threads)
         bodies = BodyJobs(table, executable, self.address, words) if table.bodies else None
         self._bases[1] = plan.memory.ctypes.data
         self._bases[2] = table.data.ctypes.data
@@ -232,12 +211,10 @@ class JobMemory:
         self._publish_counters()
         if not table.move(shapes, room):
             return None
-        plan, words = table.plan, self.words
         if self.executable.proves:
             self.executable.program.plan(shapes, room=room)  # checks the trace's plan
-            plan.trace.check_moved(plan, room)
-        words[runner.SCRATCH_SIZE] = plan.scratch_size
-        words[ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * words[runner.THREADS]
+            table.plan.trace.check_moved(table.plan, room)
+        table.write_sizes(self.words)
         return table
 
     def _new_table(self, shapes: tuple[tuple[int, ...], ...]) -> Table:
@@ -263,7 +240,7 @@ class JobMemory:
         assert self._table is not None
         return self._table.plan.output_shapes
 
-    def write_for(self, job: Job, count: int) -> None:
+    def write_for(self, job: JobMemory, count: int) -> None:
         """Write the first `count` outputs directly to the output arrays of a composite's `job`. Outputs of
         other shapes are handed over by `give_output` after the run."""
         self._written_for = weakref.ref(job)

@@ -10,7 +10,6 @@ __all__ = [
 ]  # fmt: skip
 
 aload, astore, cas, aadd = (Word(name) for name in ("aload", "astore", "cas", "aadd"))
-call4 = Word("call4")
-pause, give_way, sleep_on = (Word(name) for name in ("pause", "give_way", "sleep_on"))
+call4, pause, give_way, sleep_on = (Word(name) for name in ("call4", "pause", "give_way", "sleep_on"))
 wake_at = Word("wake_at", "wake")
 no_denormals, float_control = Word("no_denormals"), Word("float_control")

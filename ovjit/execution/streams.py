@@ -10,19 +10,16 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ovjit import locks, logs, os_threads
 from ovjit.execution import runner
 from ovjit.execution.blocks import Arena, release_arenas
+from ovjit.execution.queued_job import QueuedJob
 from ovjit.execution.runner import JOB_WORDS, LEADS, NOTIFY, OWNER, POOL_WORDS, STATE, STOP, STREAMS, WAKE
 from ovjit.forks import ForkLock
-
-if TYPE_CHECKING:
-    from ovjit.execution.job import Job
-
 
 #: Jobs of a pool that may be finished and not waited for, besides twice the jobs at the last sweep.
 _FEW = 8
@@ -37,7 +34,9 @@ class Pool:
         self._most_workers = max(streams, threads)
         self._native = runner.native()
         self.lock = locks.lock("pool")
-        self.running: dict[int, Job] = {}  # queued and running jobs by address: keeps their memory alive
+        self.running: dict[
+            int, QueuedJob
+        ] = {}  # queued and running jobs by address: keeps their memory alive
         self._sweep_at = _FEW
         self._short_of_threads = False
         self.reset()
@@ -75,7 +74,7 @@ class Pool:
                         logs.warning("inferences run on %d of %d requested threads: %s", i, count, error)
                     return
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: QueuedJob) -> None:
         """Queue a job for the workers. Without workers, this thread runs it at once."""
         if len(self.workers) < self._most_workers:
             self.ensure_workers()
@@ -92,7 +91,7 @@ class Pool:
         if not self.workers:
             job.run_queued(even_long=True)
 
-    def complete(self, job: Job, raises: bool = True) -> None:
+    def complete(self, job: QueuedJob, raises: bool = True) -> None:
         """Run the callback of a finished job, and wake its waiters. Raises after that what has interrupted it
         (see `Job.call_back`). Without `raises`, on a worker, that becomes the job's error."""
         native, words, me = self._native, job.words, threading.get_ident()
@@ -114,7 +113,7 @@ class Pool:
             self.running.pop(job.address, None)
             native.finish(job.address)
 
-    def complete_taken(self, last: Job | None = None) -> None:
+    def complete_taken(self, last: QueuedJob | None = None) -> None:
         """After an exception that may have come anywhere: finish the jobs that this thread has taken out of a
         queue, and not yet finished. `last`: one that may have been in `complete`."""
         me = threading.get_ident()

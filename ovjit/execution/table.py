@@ -1,4 +1,4 @@
-"""A plan as the table of int64 rows that the native runner executes, and the times of a profiled run."""
+"""A plan as the table of int64 rows that the native runner executes, and the rows of a profile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from ovjit.planning.plan_steps import Plan
 from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
-    from ovjit.execution.body_jobs import BodyJobs
     from ovjit.planning.growing import Room
 
 #: Approximate bytes of a plan's step, without its arguments.
@@ -121,6 +120,21 @@ class Table:
         self.data = plan.data
         self.bytes = plan.numbers.nbytes + self.data.nbytes + STEP_BYTES
 
+    def write_words(self, words: memoryview, threads: int) -> None:
+        """Make the runner execute this table in a job with these words, on up to `threads` threads."""
+        plan = self.plan
+        words[runner.TABLE] = self.address
+        words[runner.FIRST], words[runner.STEPS] = 0, len(plan.steps)
+        words[runner.THREADS] = threads
+        words[runner.SCRATCH] = plan.scratch_offset
+        self.write_sizes(words)
+
+    def write_sizes(self, words: memoryview) -> None:
+        """Write the sizes of the plan's memory, for as many threads as the words have."""
+        plan = self.plan
+        words[runner.SCRATCH_SIZE] = plan.scratch_size
+        words[runner.ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * words[runner.THREADS]
+
     def move(self, shapes: Sequence[tuple[int, ...]], room: Room) -> bool:
         """Update the table in place to these shapes. False: the table must be dropped."""
         plan = self.plan
@@ -151,27 +165,3 @@ def _tables(plan: Plan, addresses: Mapping[Any, int]) -> dict[int, list[Table]]:
         for i, step in enumerate(plan.steps)
         if step.control is not None
     }
-
-
-def step_rows(table: Table, perf: np.ndarray | None, bodies: BodyJobs | None) -> list[Row]:
-    """One row for each step. Steps of bodies follow the control step that runs them, with the total time of
-    all iterations. The control step's own time excludes theirs."""
-    rows = []
-    for i, step in enumerate(table.plan.steps):
-        spent = 0 if perf is None else int(perf[2 * i + 1] - perf[2 * i])
-        inner: list[Row] = []
-        if bodies is not None:
-            for body in bodies.jobs.get(i, ()):
-                inner += step_rows(body.table, body.perf, body.inner)
-        kind = "ref_numpy" if step.kernel is None else step.kernel.name
-        if step.control is not None:
-            kind = step.control.function
-            spent = max(spent - sum(row.real_ns for row in inner), 0)
-        status = "EXECUTED" if perf is not None and spent >= 0 else "NOT_RUN"
-        form = "f32" if step.kernel is None else step.kernel.form
-        work = table.plan.work_of(i)
-        rows.append(
-            Row(step.name, step.type, kind, status, spent, spent, step.origins, *work, form, step.why)
-        )
-        rows += inner
-    return rows

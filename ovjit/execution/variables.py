@@ -108,9 +108,7 @@ class StatefulProgram(StatesAhead):
     def run(self, job: Job) -> None:
         """Run on this thread: variables in, the main program, variables out."""
         states = self.states_of(job)
-        inner = job.parts.get(self.main)
-        if inner is None:
-            inner = job.parts[self.main] = self.main.new_job()
+        inner = job.part_job(self.main)
         for i, array in enumerate(job.inputs):
             assert array is not None
             inner.set_input(i, array)
@@ -210,9 +208,7 @@ class StatefulProgram(StatesAhead):
 
     def _begin(self, job: Job, inner: Job, init: Init) -> Job:
         """Run the executable that computes initial values. Returns its job."""
-        part = job.parts.get(init.executable)
-        if part is None:
-            part = job.parts[init.executable] = init.executable.new_job()
+        part = job.part_job(init.executable)
         for i, number in enumerate(init.inputs):
             array = inner.inputs[number]
             if number >= self.public_inputs:

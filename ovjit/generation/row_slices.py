@@ -13,11 +13,6 @@ import numpy as np
 
 #: For each input of an operation: the axis of the rows, None if the input has no such axis.
 _Axes = Sequence[int | None]
-#: Operations on elements, with NumPy's broadcasting.
-_ELEMENTWISE = frozenset((
-    "Abs Add Clamp Convert Cos Divide Elu Erf Exp Floor Gelu HSigmoid HSwish Log Maximum Minimum Mish "
-    "Multiply Negative Power Relu Select Sigmoid Sign Sin SoftPlus Sqrt SquaredDifference Subtract Swish Tanh"
-).split())  # fmt: skip
 _REDUCTIONS = frozenset("ReduceMax ReduceMean ReduceMin ReduceSum".split())
 
 
@@ -98,7 +93,9 @@ def _axes_of(node: Any, axis: int) -> _Axes | None:
     """The axis of rows in each input of a node, for that of its output. None if a row of the output needs
     other rows, too."""
     kind = node.get_type_name()
-    rule = _broadcast if kind in _ELEMENTWISE else _reduce if kind in _REDUCTIONS else _RULES.get(kind)
+    record = node._op
+    is_elementwise = record.scalar is not None and record.align is None  # with NumPy's broadcasting
+    rule = _broadcast if is_elementwise else _reduce if kind in _REDUCTIONS else _RULES.get(kind)
     shapes = [value.get_partial_shape() for value in (*node.outputs(), *node.input_values())]
     if rule is None or any(shape.rank.is_dynamic for shape in shapes):
         return None

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.graph.nf4 import NF4, from_nf4, to_nf4
+from ovjit.graph.levels import F4E2M1_LEVELS, NF4_LAST, NF4_LEVELS
 
 #: Floating-point types in which kernels compute.
 FULL = ("f32", "f64")
@@ -24,16 +24,26 @@ FLOATS = (*FULL, "f16", "bf16")
 
 
 class ElementType:
-    """One element type. `bits` is its size in memory; `kind`: f float, i signed, u unsigned, b boolean,
-    s string, ? unknown."""
+    """One element type, and all that is known of values stored in it.
 
-    __slots__ = ("_numpy", "bits", "kind", "name")
+    `bits`: its size in memory. `kind`: f float, i signed, u unsigned, b boolean, s string, ? unknown. `cpp`:
+    its name in OpenVINO's C++. `levels`: the values of 4-bit codes, f32[16]. `last`: the largest number that
+    gets each code but the last, f32[15]; then NumPy has no such type, and arrays have one code in each byte.
+    `weights`: weights may be stored in it, see `ovjit.graph.stored_floats`.
+    """
 
-    def __init__(self, name: str, bits: int, numpy: Any, kind: str):
+    __slots__ = ("_numpy", "bits", "cpp", "kind", "last", "levels", "name", "weights")
+
+    def __init__(
+        self, name: str, bits: int, numpy: Any, kind: str, cpp: str = "", levels: np.ndarray | None = None,
+        last: np.ndarray | None = None, weights: bool = False,
+    ):  # fmt: skip
         """`numpy`: a NumPy type, the name of one of ml_dtypes' types, or None."""
-        plain = numpy is None or isinstance(numpy, str)
-        self.name, self.bits, self.kind = name, bits, kind
-        self._numpy = numpy if plain else np.dtype(numpy)
+        self.name, self.bits, self.kind, self.cpp = name, bits, kind, cpp or name
+        self.levels, self.last, self.weights = levels, last, weights
+        if last is not None:
+            numpy = [(name, np.uint8)]  # distinguishes arrays of codes from those of u8
+        self._numpy = numpy if numpy is None or isinstance(numpy, str) else np.dtype(numpy)
 
     @property
     def numpy(self) -> np.dtype | None:
@@ -58,46 +68,75 @@ class ElementType:
         """True when several elements share a byte."""
         return self.bits < 8 and self.kind in "iuf"
 
+    @property
+    def is_small(self) -> bool:
+        """True for numbers of at most 8 bits."""
+        return self.bits <= 8 and self.kind in "iuf"
+
+    @property
+    def is_coded(self) -> bool:
+        """True when arrays have codes, which stand for the levels."""
+        return self.last is not None
+
+    def encode(self, x: np.ndarray) -> np.ndarray:
+        """The code of the nearest level of each number. NaN gets the first code."""
+        assert self.last is not None and self.levels is not None
+        real = np.asarray(x).astype(np.float32)
+        codes = np.searchsorted(self.last, np.where(np.isnan(real), self.levels[0], real), side="left")
+        return codes.astype(np.uint8).reshape(real.shape).view(self._numpy)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """The levels as f32."""
+        assert self.levels is not None
+        return self.levels[np.ascontiguousarray(codes).view(np.uint8).reshape(codes.shape) & 15]
+
 
 #: name -> ElementType, in OpenVINO's order.
 ELEMENT_TYPES: dict[str, ElementType] = {
     row.name: row
     for row in (
         ElementType("dynamic", 0, None, "?"),
-        ElementType("boolean", 8, np.bool_, "b"),
-        ElementType("bf16", 16, "bfloat16", "f"),
-        ElementType("f16", 16, np.float16, "f"),
-        ElementType("f32", 32, np.float32, "f"),
-        ElementType("f64", 64, np.float64, "f"),
-        ElementType("i4", 4, "int4", "i"),
-        ElementType("i8", 8, np.int8, "i"),
-        ElementType("i16", 16, np.int16, "i"),
-        ElementType("i32", 32, np.int32, "i"),
-        ElementType("i64", 64, np.int64, "i"),
-        ElementType("u1", 1, None, "u"),
-        ElementType("u2", 2, "uint2", "u"),
-        ElementType("u3", 3, None, "u"),
-        ElementType("u4", 4, "uint4", "u"),
-        ElementType("u6", 6, None, "u"),
-        ElementType("u8", 8, np.uint8, "u"),
-        ElementType("u16", 16, np.uint16, "u"),
-        ElementType("u32", 32, np.uint32, "u"),
-        ElementType("u64", 64, np.uint64, "u"),
-        ElementType("nf4", 4, NF4, "f"),
-        ElementType("f8e4m3", 8, "float8_e4m3fn", "f"),
-        ElementType("f8e5m2", 8, "float8_e5m2", "f"),
+        ElementType("boolean", 8, np.bool_, "b", "char"),
+        ElementType("bf16", 16, "bfloat16", "f", "bfloat16"),
+        ElementType("f16", 16, np.float16, "f", "float16", weights=True),
+        ElementType("f32", 32, np.float32, "f", "float"),
+        ElementType("f64", 64, np.float64, "f", "double"),
+        ElementType("i4", 4, "int4", "i", "int4_t"),
+        ElementType("i8", 8, np.int8, "i", "int8_t"),
+        ElementType("i16", 16, np.int16, "i", "int16_t"),
+        ElementType("i32", 32, np.int32, "i", "int32_t"),
+        ElementType("i64", 64, np.int64, "i", "int64_t"),
+        ElementType("u1", 1, None, "u", "uint1_t"),
+        ElementType("u2", 2, "uint2", "u", "uint2_t"),
+        ElementType("u3", 3, None, "u", "uint3_t"),
+        ElementType("u4", 4, "uint4", "u", "uint4_t"),
+        ElementType("u6", 6, None, "u", "uint6_t"),
+        ElementType("u8", 8, np.uint8, "u", "uint8_t"),
+        ElementType("u16", 16, np.uint16, "u", "uint16_t"),
+        ElementType("u32", 32, np.uint32, "u", "uint32_t"),
+        ElementType("u64", 64, np.uint64, "u", "uint64_t"),
+        ElementType("nf4", 4, None, "f", "nfloat4", NF4_LEVELS, NF4_LAST, weights=True),
+        ElementType("f8e4m3", 8, "float8_e4m3fn", "f", weights=True),
+        ElementType("f8e5m2", 8, "float8_e5m2", "f", weights=True),
         ElementType("string", 0, np.object_, "s"),
-        ElementType("f4e2m1", 4, "float4_e2m1fn", "f"),
+        ElementType("f4e2m1", 4, "float4_e2m1fn", "f", levels=F4E2M1_LEVELS, weights=True),
         ElementType("f8e8m0", 8, "float8_e8m0fnu", "f"),
     )
 }
 
 #: Floating-point types in which no kernel computes: operations that do not accept them get f32.
-SMALL = frozenset(row.name for row in ELEMENT_TYPES.values() if row.kind == "f" and row.bits <= 8)
+SMALL = frozenset(row.name for row in ELEMENT_TYPES.values() if row.kind == "f" and row.is_small)
 
 _BY_NUMPY = {
     row._numpy: row.name for row in ELEMENT_TYPES.values() if not isinstance(row._numpy, (str, type(None)))
 }
+#: dtype of codes -> their element type.
+_CODED = {row._numpy: row for row in ELEMENT_TYPES.values() if row.is_coded}
+#: Element types of which f16 rounds some levels.
+ROUNDED = tuple(
+    row.name for row in ELEMENT_TYPES.values()
+    if row.levels is not None and (row.levels.astype(np.float16) != row.levels).any()
+)  # fmt: skip
 #: Element types without a NumPy dtype.
 WITHOUT_DTYPE = frozenset(row.name for row in ELEMENT_TYPES.values() if row._numpy is None) - {"dynamic"}
 
@@ -137,11 +176,18 @@ def _of_ml_dtypes() -> dict[np.dtype | None, str]:
 
 
 def cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`array.astype(dtype)`, also from and to nf4. Overflows are not errors."""
-    if dtype == NF4:
-        return array if array.dtype == NF4 else to_nf4(array)
+    """`array.astype(dtype)`, also from and to types of codes. Overflows are not errors."""
+    row = _CODED.get(dtype)
+    if row is not None:
+        return array if array.dtype == dtype else row.encode(array)
     with np.errstate(all="ignore"):
-        return (from_nf4(array) if array.dtype == NF4 else array).astype(dtype)
+        return decode(array).astype(dtype)
+
+
+def decode(array: np.ndarray) -> np.ndarray:
+    """The values of an array of codes, in f32; other arrays as they are."""
+    row = _CODED.get(array.dtype)
+    return array if row is None else row.decode(array)
 
 
 #: Elements per block of a scan, so that a block stays in the second-level cache.

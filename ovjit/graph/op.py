@@ -172,13 +172,65 @@ MOST_DIMENSIONS = 64
 REFUSED = (ArithmeticError, AssertionError, LookupError, MemoryError, ValueError)
 
 
+class WeightAxes(NamedTuple):
+    """The axes of a convolution's weights that are channels of its input and of its output. An axis of groups
+    is among both."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
 class Declared:
-    """The fields of an operation's record, as `@op` takes them, and their defaults."""
+    """The fields of an operation's record, as `@op` takes them, and their defaults. Names and orders of
+    OpenVINO's builders, node attributes and files are in `ovjit.api.surface`."""
+
+    # --- meaning: what the operation is
 
     #: (input types, attributes) -> output types
     infer: Callable
     #: NumPy reference: (input arrays, attributes) -> output arrays
     ref: Callable | None = None
+    #: an earlier version, and names of its attributes that this version has not, see `op`
+    like: Op | None = None
+    without: Sequence[str] = ()
+    #: attribute -> its allowed words, as a list or a text. A text may begin with OpenVINO's name of the
+    #: enumeration and a colon; `a=b` is a second word for b. If the words are in capitals, builders' errors
+    #: show the given word in capitals. Attributes of text without words are free text
+    words: Mapping[str, str | Iterable[str]] = MappingProxyType({})
+    #: role in a graph: "parameter", "constant", "result"; "read" and "assign" of a variable; "shape": reads
+    #: no elements; "pages": takes caches of which compilation decides the types; "states": takes a table of
+    #: states. Caches and tables are written in the caller's memory
+    role: str = ""
+    #: the result is not a function of the inputs, so it is never folded
+    stateful: bool = False
+    #: attributes have graphs, which the operation runs; it may not terminate
+    runs_body: bool = False
+    #: in no opset: read from and written to files, without a builder; a text is the opset's name in files
+    plugin: bool | str = False
+    #: made by expansions only; no builder
+    internal: bool = False
+    #: the two inputs may be swapped
+    commutative: bool = False
+    #: input shapes -> shapes that broadcast as in NumPy; None if dynamic dimensions decide
+    align: Callable | None = None
+    #: index of the input that lists the output's dimensions
+    dims_input: int = -1
+    #: (input types, which inputs are batched, attributes) -> number of first outputs of which each image
+    #: depends on the same image of the batched inputs only, see `ovjit_ops.common.images`; True: all outputs.
+    #: None: by broadcasting for an elementwise body, unknown for others
+    images: Callable | None = None
+    #: inputs that bound a slice: indices into the first input. All indices beyond its end are equivalent
+    bounds: Sequence[int] = ()
+    #: the reference is a view of the first input; no step is needed even if its shape depends on data
+    views: bool = False
+    #: number of first inputs that may be integers: they are converted to reals, and outputs back
+    #: (`Promotion`)
+    in_real: int = 0
+    #: number of first inputs whose elements the operation carries; 0: all
+    carried: int = 0
+
+    # --- compiler: how it is rewritten and runs
+
     #: native lowering, group -> Lowering; None: a host step. A text ".module:name" is relative to the package
     #: of the record's module, and is imported for graphs with the operation
     lower: Callable | str | None = None
@@ -194,87 +246,40 @@ class Declared:
     rules: Sequence[Any] = ()
     #: the rules only apply to graphs with one of these operations; (): to any graph
     rules_for: Sequence[str] = ()
-    #: input shapes -> shapes that broadcast as in NumPy; None if dynamic dimensions decide
-    align: Callable | None = None
     #: whether the lowering applies the elementwise nodes behind it
     epilogue: bool = False
     #: whether the lowering applies the elementwise producers of its first input
     prologue: bool = False
-    #: the result is not a function of the inputs, so it is never folded
-    stateful: bool = False
-    #: role in a graph: "parameter", "constant", "result"; "read" and "assign" of a variable; "shape": reads
-    #: no elements; "pages": takes caches of which compilation decides the types; "states": takes a table of
-    #: states. Caches and tables are written in the caller's memory
-    role: str = ""
-    #: the two inputs may be swapped
-    commutative: bool = False
     #: the second input divides the first: an integer constant there is printed into kernels
     divides: bool = False
     #: no constant is printed into kernels, which read them as operands
     any_number: bool = False
-    #: (input types, which inputs are batched, attributes) -> number of first outputs of which each image
-    #: depends on the same image of the batched inputs only, see `ovjit_ops.common.images`; True: all outputs.
-    #: None: by broadcasting for an elementwise body, unknown for others
-    images: Callable | None = None
-    #: index of the input that lists the output's dimensions
-    dims_input: int = -1
-    #: attributes have graphs, which the operation runs; it may not terminate
-    runs_body: bool = False
-    #: in no opset: read from and written to files, without a builder; a text is the opset's name in files
-    plugin: bool | str = False
-    #: prefix of the attributes' names in files
-    attribute_prefix: str = ""
-    #: optional input -> (index of the input whose type it has, number): its value if a builder gets a later
-    #: input
-    absent: Mapping[str, tuple[int, float]] = MappingProxyType({})
-    #: inputs that bound a slice: indices into the first input. All indices beyond its end are equivalent
-    bounds: Sequence[int] = ()
-    #: the reference is a view of the first input; no step is needed even if its shape depends on data
-    views: bool = False
-    #: element types of the first input for samples
-    types: Sequence[str] = ("f32",)
     #: floating-point types that the lowering or expansion computes, or a function target -> types; None: any
     native: Any = None
     #: kind of the operation for `ovjit.rewrite.low_precision`, if other fields do not decide it: "keep",
     #: "read" or "carry"; or a function attributes -> kind
     part: str | Callable = ""
-    #: number of first inputs whose elements the operation carries; 0: all
-    carried: int = 0
     #: number of first inputs that are multiplied, in types that the target multiplies
     multiplied: int = 0
+    #: axes of the second input that are channels of the first input, and of the output
+    weight_axes: WeightAxes | None = None
     #: attributes -> index of an input with which the operation multiplies what it computes. In bf16, a
     #: constant there is stored as bf16 if an instruction of the target multiplies pairs of bf16
     factor: Callable | None = None
-    #: number of first inputs that may be integers: they are converted to reals, and outputs back
-    #: (`Promotion`)
-    in_real: int = 0
+
+    # --- tests
+
     #: (rng, dtype) -> (inputs, attributes) pairs for tests
     samples: Callable | None = None
-    #: attribute -> its allowed words, as a list or a text. A text may begin with OpenVINO's name of the
-    #: enumeration and a colon; `a=b` is a second word for b. If the words are in capitals, builders' errors
-    #: show the given word in capitals. Attributes of text without words are free text
-    words: Mapping[str, str | Iterable[str]] = MappingProxyType({})
-    #: (attributes, input types) -> attributes as `get_attributes` returns them
-    show: Callable | None = None
-    #: attributes that `get_attributes` and files list first, in this order
-    shown_first: Sequence[str] = ()
-    #: attribute or input name -> name in the opset builder
-    builder: Mapping[str, str] = MappingProxyType({})
-    #: the builder's argument that takes all attributes as a dict
-    builder_dict: str = ""
-    #: the first opset whose builder makes this version; 0: its own opset
-    builder_since: int = 0
-    #: the builder takes either the first input only, or all inputs
-    all_or_first: bool = False
-    #: last input -> (attribute, value); for other values of the attribute the builder omits the input
-    read_if: Mapping[str, tuple[str, str]] = MappingProxyType({})
-    #: made by expansions only; no builder
-    internal: bool = False
+    #: element types of the first input for samples
+    types: Sequence[str] = ("f32",)
     #: tolerance of the lowering against `ref` in float64, in units of the type's epsilon
     ulp: float = 4
-    #: an earlier version, and names of its attributes that this version has not, see `op`
-    like: Op | None = None
-    without: Sequence[str] = ()
+
+    # --- surface: what does not follow from tables of `ovjit.api.surface`
+
+    #: (attributes, input types) -> attributes as `get_attributes` returns them
+    show: Callable | None = None
 
 
 #: Names that a class under `@op`, or its options, may define.
@@ -290,15 +295,9 @@ class Op(Declared):
     fields: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
-        self,
-        name: str,
-        opset: int,
-        infer: Callable,
-        ref: Callable | None = None,
-        *,
-        doc: str = "",
+        self, name: str, opset: int, infer: Callable, ref: Callable | None = None, *, doc: str = "",
         **fields: Any,
-    ):
+    ):  # fmt: skip
         unknown = sorted(fields.keys() - _FIELDS)
         if unknown:
             fields_text = ", ".join(sorted(_FIELDS))
@@ -309,7 +308,6 @@ class Op(Declared):
         self.infer = infer
         self.ref = ref
         self.doc = doc
-        self.builder_since = self.builder_since or opset
         ends = signature(infer)
         self.input_names = ends.inputs
         self.required_inputs = ends.required
@@ -551,7 +549,7 @@ def _check_size(kind: TensorType) -> None:
 
 
 #: Fields that later versions do not inherit.
-_OWN = ("like", "without", "builder_since")
+_OWN = ("like", "without")
 
 #: name -> versions; a table of versions is replaced, never changed.
 _REGISTRY: dict[str, dict[int, Op]] = {}

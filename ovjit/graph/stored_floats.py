@@ -6,17 +6,15 @@ codes, encoded as text.
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 import numpy as np
 
-from ovjit.graph import nf4
+from ovjit.graph.dtypes import ELEMENT_TYPES
 
-#: Element type of 4 bits -> the values of its codes.
-_LEVELS: dict[str, np.ndarray] = {
-    "nf4": nf4.LEVELS,
-    "f4e2m1": np.array([sign * x for sign in (1.0, -1.0) for x in (0, 0.5, 1, 1.5, 2, 3, 4, 6)], np.float32),
-}
 #: The element types besides integers that can be stored, and their bits.
-FLOAT_BITS = {**dict.fromkeys(_LEVELS, 4), "f8e4m3": 8, "f8e5m2": 8, "f16": 16}
+_PAIRS = [(row.name, row.bits) for row in ELEMENT_TYPES.values() if row.weights]
+FLOAT_BITS = dict(sorted(_PAIRS, key=itemgetter(1)))
 _BOOK = "codebook "
 
 
@@ -31,7 +29,8 @@ def levels_of(kind: str) -> np.ndarray | None:
     """The values of a kind's codes in f32; None for kinds without a table."""
     if kind.startswith(_BOOK):
         return np.frombuffer(bytes.fromhex(kind[len(_BOOK) :]), "<f4").astype(np.float32)
-    return _LEVELS.get(kind)
+    row = ELEMENT_TYPES.get(kind)
+    return None if row is None else row.levels
 
 
 def integer_levels(kind: str) -> tuple[np.ndarray, float] | None:

@@ -57,14 +57,9 @@ def full_attribute(
 
 
 def resolve_pads(
-    auto_pad: str,
-    extents: Sequence[int],
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-    pads_begin: Sequence[int],
-    pads_end: Sequence[int],
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    auto_pad: str, extents: Sequence[int], kernel: Sequence[int], strides: Sequence[int],
+    dilations: Sequence[int], pads_begin: Sequence[int], pads_end: Sequence[int],
+) -> tuple[tuple[int, ...], tuple[int, ...]]:  # fmt: skip
     """The actual padding: (before, after), per dimension."""
     if auto_pad == "explicit":
         return tuple(pads_begin), tuple(pads_end)
@@ -93,15 +88,9 @@ def _same_up(extent: int, stride: int, window: int) -> int:
 
 
 def output_extents(
-    auto_pad: str,
-    extents: Sequence[Dim],
-    kernel: Sequence[Dim],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-    pads_begin: Sequence[int],
-    pads_end: Sequence[int],
-    rounding: str = "floor",
-) -> tuple[Dim, ...]:
+    auto_pad: str, extents: Sequence[Dim], kernel: Sequence[Dim], strides: Sequence[int],
+    dilations: Sequence[int], pads_begin: Sequence[int], pads_end: Sequence[int], rounding: str = "floor",
+) -> tuple[Dim, ...]:  # fmt: skip
     """The number of windows per dimension. Raises ModelError if a window exceeds the padded input."""
     out: list[Dim] = []
     for i, (extent, k, s, d) in enumerate(zip(extents, kernel, strides, dilations, strict=True)):
@@ -133,14 +122,9 @@ def output_extents(
 
 
 def pad_spatial(
-    x: np.ndarray,
-    value: object,
-    begin: Sequence[int],
-    outputs: Sequence[int],
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-) -> np.ndarray:
+    x: np.ndarray, value: object, begin: Sequence[int], outputs: Sequence[int], kernel: Sequence[int],
+    strides: Sequence[int], dilations: Sequence[int],
+) -> np.ndarray:  # fmt: skip
     """x [N, C, *spatial], padded with `value` (or cut) to the extent that the windows read."""
     lead = x.ndim - len(outputs)
     shape = list(x.shape)

@@ -416,9 +416,8 @@ def _copy_expanded(planner: Planner, view: View, out: View, inner: Sequence[int]
     """A view of a copy of `view`, expanded along the axes `inner` (the fastest first), in their order."""
     slow = list(reversed(inner))
     result = planner.allocate([out.shape[a] for a in slow], view.itemsize)
-    planner.copy_step(
-        View(view.buffer, result.shape, [view.strides[a] for a in slow], view.itemsize, view.offset), result
-    )
+    narrow = View(view.buffer, result.shape, [view.strides[a] for a in slow], view.itemsize, view.offset)
+    planner.copy_step(narrow, result, "a small operand is expanded")
     steps = dict(zip(slow, result.strides, strict=True))
     strides = [steps.get(a, 0) for a in range(len(out.shape))]
     return View(result.buffer, out.shape, strides, view.itemsize, result.offset)

@@ -134,7 +134,7 @@ class RowLowering(Lowering):
 
         def copy(view: View) -> View:
             result = planner.allocate(view.shape, view.itemsize, layout)
-            planner.copy_step(view, result)
+            planner.copy_step(view, result, "rows of the kernel are contiguous")
             return result
 
         views = [planner.copy(self.data, layout)] if not self.group.prologue else list(map(copy, views))

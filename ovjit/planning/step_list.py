@@ -70,16 +70,10 @@ class StepList:
         return result
 
     def step(
-        self,
-        kernel: Kernel,
-        values: Mapping[str, Any],
-        chunks: int,
-        reads: Sequence[View] = (),
-        writes: Sequence[View] = (),
-        flops: float = 0,
-        type: str | None = None,
+        self, kernel: Kernel, values: Mapping[str, Any], chunks: int, reads: Sequence[View] = (),
+        writes: Sequence[View] = (), flops: float = 0, type: str | None = None,
         touches: Touches | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Add a call of `kernel`. `values`: its arguments by name, structures among them. The buffers of
         `reads` and `writes` stay alive until this step.
 
@@ -97,19 +91,10 @@ class StepList:
         return group.name, type or (group.node.op.name if group.nodes else "Reorder"), group.origins
 
     def share_step(
-        self,
-        kernel: Kernel,
-        values: Mapping[str, Any],
-        items: int,
-        work: float,
-        reads: Sequence[View],
-        writes: Sequence[View],
-        flops: float = 0,
-        touches: Callable[[int], Touches] | None = None,
-        type: str | None = None,
-        some: bool = False,
-        unit: int | None = None,
-    ) -> None:
+        self, kernel: Kernel, values: Mapping[str, Any], items: int, work: float, reads: Sequence[View],
+        writes: Sequence[View], flops: float = 0, touches: Callable[[int], Touches] | None = None,
+        type: str | None = None, some: bool = False, unit: int | None = None,
+    ) -> None:  # fmt: skip
         """Add a call of a kernel whose chunks `share(items, per_chunk)`. `work`: multiply-adds, or bytes, of
         one item. `touches`: items per chunk -> `touches` of `step`. `some`: at least one chunk, even without
         items. `unit`: a chunk has a multiple of this many items."""

@@ -147,7 +147,9 @@ class ValueViews(StepList):
             if axis >= 0:
                 source = source.expand((*source.shape[:axis], extent, *source.shape[axis + 1 :]))
             target = self._copies[key] = self.allocate(source.shape, source.itemsize, layout)
-            self.copy_step(source, target, f"read in {layout.describe()}")
+            order = source.describe_order()
+            why = f"read in {layout.describe()}" + (f"; it is in {order}" if order else "")
+            self.copy_step(source, target, why)
         return target
 
     def allocate(self, shape: Sequence[int], itemsize: int, layout: Layout | None = None) -> View:
@@ -163,8 +165,8 @@ class ValueViews(StepList):
         self.buffers.append(Buffer(size))
         return View(self.buffers[-1], shape, strides, itemsize, offset, layout.halo)
 
-    def copy_step(self, source: View, target: View, why: str = "") -> None:
-        """Add a copy. `why`: the reason, if no operation of the model asks for it."""
+    def copy_step(self, source: View, target: View, why: str) -> None:
+        """Add a copy. `why`: the reason; "" if an operation of the model asks for it."""
         if source.shape != target.shape or source.itemsize != target.itemsize:
             raise OvjitError(
                 f"internal error: {list(source.shape)} of {source.itemsize} bytes per element is copied "

@@ -104,6 +104,16 @@ class View:
             high += last
         return low, high + self.itemsize
 
+    def describe_order(self) -> str:
+        """The order of its dimensions in memory, in words. "" for traced strides, which are not compared."""
+        shape, strides = self.shape, self.strides
+        if not all(isinstance(d, int) for d in (*shape, *strides)):
+            return ""
+        order = sorted(range(len(shape)), key=lambda a: -strides[a])
+        steps = zip(order, row_major([shape[a] for a in order], self.itemsize), strict=True)
+        text = in_words(order) + (", expanded" if 0 in strides else "")
+        return text + ", with gaps" * any(strides[a] > step and shape[a] > 1 for a, step in steps)
+
     @property
     def is_contiguous(self) -> bool:
         """Row-major without gaps."""
@@ -210,10 +220,7 @@ class Layout:
 
     def describe(self) -> str:
         """In words, for `Step.why`."""
-        order = "row-major order"
-        if self.order != tuple(range(len(self.order))):
-            order = f"the memory order {', '.join(map(str, self.order))}"
-        return order + (", with zeros around" if any(map(any, self.halo)) else "")
+        return in_words(self.order) + (", with zeros around" if any(map(any, self.halo)) else "")
 
     def combine(self, other: Layout) -> Layout:
         """This order, with the larger halo of both layouts and the gaps of either."""
@@ -233,6 +240,12 @@ class Layout:
             if self.gap and axis == self.order[-1] and isinstance(step, int) and step % SHARED_SETS == 0:
                 step += CACHE_LINE
         return step, strides, offset
+
+
+def in_words(order: Sequence[int]) -> str:
+    """An order of dimensions in memory, the slowest first."""
+    is_plain = all(a == i for i, a in enumerate(order))
+    return "row-major order" if is_plain else f"the memory order {', '.join(map(str, order))}"
 
 
 def plain(rank: int) -> Layout:

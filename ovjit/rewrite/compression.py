@@ -29,7 +29,7 @@ from ovjit.codegen.cpu.formats import (
 )
 from ovjit.codegen.cpu.targets import Target
 from ovjit.graph.converted import Arranged, Codes, Converted, Factored, InBlocks, Unmade, Unpacked, is_worth
-from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, from_numpy, numpy_dtype
+from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, ROUNDED, cast, from_numpy, numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import is_static
 from ovjit.graph.stored_floats import FLOAT_BITS, bits_of, codebook, integer_levels, levels_of
@@ -377,7 +377,7 @@ def stored_integers(
     """(integers, their type, zero) of Convert(integers) or Subtract(Convert(integers), zero). Floats of few
     bits and codebooks give their codes. None for other values, and for integers of more than 8 bits.
 
-    `rounded`: nf4 levels that are converted to f16 or bf16 first are rounded to it. OpenVINO does that,
+    `rounded`: levels that are converted to f16 or bf16 first are rounded to it. OpenVINO does that,
     except in products.
     """
     zero, book = None, _named(value)
@@ -389,7 +389,7 @@ def stored_integers(
             return None
     node = value.node
     half = node.inputs[0].node if converts(node) else node
-    if converts(half, of=("nf4",)):
+    if converts(half, of=ROUNDED):
         node = half
     if not converts(node, of=_STORED):
         return None

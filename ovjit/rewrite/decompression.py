@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.graph.converted import in_f32
-from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, numpy_dtype
+from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, ROUNDED, cast, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.rewrite.conversions import converts, skip_convert
 from ovjit.rewrite.pattern import op, value
@@ -75,7 +75,7 @@ def _to_f32(b: Builder, value: Value, end: Node) -> Value:
         return _to_f32(b, first, end) if array is None else b.constant(array)
     else:
         operands, attrs = [b.constant(first.stored, first.dtype)], {"destination_type": "f32"}
-        if first.dtype == "nf4" and value.dtype in HALVES:  # the only stored type that f16 rounds
+        if first.dtype in ROUNDED and value.dtype in HALVES:
             operands = [b.add("Convert", operands, node.attrs, origins=end.origins).output]
     return b.add(node.op, operands, attrs, name=f"{end.name}/{node.op.name}", origins=end.origins).output
 

@@ -73,7 +73,7 @@ class Windows(Matrices):
         return 1
 
     def output_axes(self, node: Node) -> tuple[int, ...]:
-        return (0,)
+        return node.op.weight_axes.outputs
 
     def wants_planes(self, node: Node) -> bool:
         data, filters = node.inputs[0].shape, node.inputs[1].shape
@@ -98,9 +98,6 @@ class Windows(Matrices):
 
 class GroupedWindows(Windows):
     """GroupConvolution."""
-
-    def output_axes(self, node: Node) -> tuple[int, ...]:
-        return (0, 1)
 
     def takes_volumes(self, node: Node) -> bool:
         return False

@@ -11,27 +11,13 @@ import numpy as np
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Replacement, Value
 from ovjit.graph.shapes import is_static
-from ovjit.records import NamedTuple
 from ovjit.rewrite.pattern import Pattern, constant, op, value
 from ovjit.rewrite.rules import Rule, rule
 from ovjit.rewrite.writer import Writer
 
-
-class WeightAxes(NamedTuple):
-    """The axes of a convolution's weights that are channels of its input and of its output. An axis of groups
-    is among both."""
-
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-
-
-WEIGHT_AXES = {
-    "Convolution": WeightAxes((1,), (0,)),
-    "GroupConvolution": WeightAxes((0, 2), (0, 1)),
-    "ConvolutionBackpropData": WeightAxes((0,), (1,)),
-    "GroupConvolutionBackpropData": WeightAxes((0, 1), (0, 2)),
-}
-_CONVOLUTION = op[" ".join(WEIGHT_AXES)]
+#: Operations with `Op.weight_axes`.
+CONVOLUTIONS = "Convolution GroupConvolution ConvolutionBackpropData GroupConvolutionBackpropData".split()
+_CONVOLUTION = op[" ".join(CONVOLUTIONS)]
 x = value("x")
 
 
@@ -84,7 +70,7 @@ def scale_outputs(
 
     (Convolution(x, w) + offset) * c -> Convolution(x, w * c) + offset * c
     """
-    axes = WEIGHT_AXES[conv.node.op.name].outputs
+    axes = conv.node.op.weight_axes.outputs
     scaled = _scale_weights(w, conv.node, x, weights, factor, conv.shape, axes)
     if scaled is None or offset is None or sum is None:
         return scaled
@@ -99,14 +85,14 @@ def scale_inputs(w: Writer, node: Node, x: Value, factor: Value, weights: Value)
     channels = (x.shape or (0, 0))[1]
     if factor.constant is None or (factor.constant.size > 1 and channels != _channel_count(node, weights)):
         return None
-    return _scale_weights(w, node, x, weights, factor, x.shape, WEIGHT_AXES[node.op.name].inputs)
+    return _scale_weights(w, node, x, weights, factor, x.shape, node.op.weight_axes.inputs)
 
 
 def _channel_count(conv: Node, weights: Value) -> int | None:
     """The number of input channels; None if it is dynamic."""
     if not is_static(weights.shape):
         return None
-    return math.prod(weights.shape[axis] for axis in WEIGHT_AXES[conv.op.name].inputs)
+    return math.prod(weights.shape[axis] for axis in conv.op.weight_axes.inputs)
 
 
 def _scale_weights(

@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 
 from ovjit.storage.panels import panels_of
+from ovjit.tiles.sizes import RUN_BITS, WAYS
 
 _WORD = 4
-#: (words of a step, 2 if they are turned else 1) of each way, as in `ovjit.tiles.narrow.WAYS`.
-_WAYS = ((2, 1), (1, 1), (2, 2), (1, 2))
-_RUN_BITS, _SIGN = 32, 128
+_SIGN = 128
 
 
 def find_sorted(lowerings: Iterable[Any]) -> Iterator[tuple[np.ndarray, int, list[Any]]]:
@@ -45,20 +44,20 @@ def restore_order(section: np.ndarray, offset: int, row: Any) -> np.ndarray:
     words, full, panels, each = depth // _WORD, outs // width, -(-outs // width), width // lanes
     positions, steps = (
         section[at:][: groups * panels * each * columns * 8].view("<i8").reshape(-1, columns)
-        for at, columns in zip(tables, (words, len(_WAYS)), strict=True)
+        for at, columns in zip(tables, (words, len(WAYS)), strict=True)
     )
-    order = (positions >> _RUN_BITS) * (words // runs) + (positions & (1 << _RUN_BITS) - 1) // _WORD
+    order = (positions >> RUN_BITS) * (words // runs) + (positions & (1 << RUN_BITS) - 1) // _WORD
     out = np.zeros((groups, panels, words, width, _WORD), np.int8)
     at = 0
     for n, (group, number, vector) in enumerate(itertools.product(range(groups), range(panels), range(each))):
         at = at if vector else offset + n // each * panel
         vectors = []
-        for (span, parts), count in zip(_WAYS, steps[n].tolist(), strict=True):
-            size = count * span * parts * lanes * _WORD
-            stored = section[at : at + size].reshape(count, parts, span, lanes, _WORD)
+        for way, count in zip(WAYS, steps[n].tolist(), strict=True):
+            size = count * way.parts * lanes * _WORD
+            stored = section[at : at + size].reshape(count, 1 + way.moves_signs, way.span, lanes, _WORD)
             at += size
             values = stored[:, 0].view(np.int8)
-            if parts > 1:
+            if way.moves_signs:
                 values = np.where(stored[:, 1] & _SIGN, values, -values)  # -128 is its own negative
             vectors.append(values.reshape(-1, lanes, _WORD))
         out[group, number, order[n], vector * lanes : (vector + 1) * lanes] = np.concatenate(vectors)

@@ -19,8 +19,7 @@ from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.records import NamedTuple
 from ovjit.tiles.compressed import StoredWeights, Unpack, unpack_panels
-from ovjit.tiles.narrow import RUN_BITS, WAYS
-from ovjit.tiles.sizes import TABLE
+from ovjit.tiles.sizes import RUN_BITS, TABLE, WAYS
 
 #: Minimum bytes of pixels for prefetches of the next tile's pixels, which may not be in the second-level
 #: cache. Convolutions on batches of six text lines, with layers of 2 MB and more, take about 5 % less time.

@@ -47,14 +47,7 @@ from ovjit.graph.converted import Factored, Unmade
 from ovjit.planning.plan import Filling, ceil_div
 from ovjit.records import NamedTuple
 from ovjit.tiles import weave
-from ovjit.tiles.compressed import (
-    Unpack,
-    begin_super,
-    fetch,
-    group_low,
-    group_scale,
-    next_group,
-)
+from ovjit.tiles.compressed import Unpack, begin_super, fetch, group_low, group_scale, next_group
 from ovjit.tiles.dynamic_parts import (
     add_in_pairs,
     begin_tile,

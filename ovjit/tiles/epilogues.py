@@ -197,7 +197,7 @@ class Summed(Lowering):
             step = row_step(view)
             if step is None:
                 flat = planner.allocate(view.shape, view.itemsize)
-                planner.copy_step(view, flat)
+                planner.copy_step(view, flat, "rows of the kernel are contiguous")
                 view, step = flat, flat.shape[-1] * flat.itemsize
             return view, {"w": step}
 

@@ -10,8 +10,7 @@ from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.memory import SIZE
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.tiles.narrow import WAYS
-from ovjit.tiles.sizes import BLOCK, TABLE
+from ovjit.tiles.sizes import BLOCK, TABLE, WAYS
 
 
 def run_tile(
@@ -31,7 +30,7 @@ def run_tile(
     acc = np.tile(first, (rows, 1))
     pixels = [entry(0, m) for m in range(rows)]
     if form.listed:
-        _add_listed(acc, form, words, pixels, weights, *more[:2])
+        _add_sorted_words(acc, form, words, pixels, weights, *more[:2])
     elif form.paired:
         _add_pairs(acc, form, words, pixels[0], weights, form.whole(n1 * n2 * k) // 2)
     else:
@@ -100,7 +99,7 @@ def _add_pairs(acc: np.ndarray, form: Format, words: Any, pixels: int, weights: 
     acc += np.einsum("smpg,snpg->mn", x.reshape(count, rows, 2, form.group), w)
 
 
-def _add_listed(
+def _add_sorted_words(
     acc: np.ndarray, form: Format, words: Any, pixels: list[int], weights: int, offsets: int, steps: int
 ) -> None:
     """As `_add_products`, for words that are sorted by way (`ovjit.tiles.narrow`)."""

@@ -88,7 +88,7 @@ class Tiled(Summed):
 
     def reach(self) -> np.ndarray | None:
         """The smallest and largest possible sums, [2, channels]; None if the weights are computed."""
-        arranged = self.arranged()
+        arranged = self.arrange_weights()
         if arranged is None or not isinstance(arranged[0], np.ndarray):
             return None
         matrix, bias = self.matrix(), np.int64(0) if self.bias is None else self.bias.astype(np.int64)
@@ -116,7 +116,7 @@ class Tiled(Summed):
         Requires an even number of words in a run."""
         if self.gathered or self.unpacks or self.picks is not None:
             return False  # weights that chunks unpack are not arranged before
-        arranged = self.arranged()
+        arranged = self.arrange_weights()
         if arranged is None:
             return False
         _, dims, order = arranged
@@ -127,11 +127,11 @@ class Tiled(Summed):
 
     def suits_matrices(self, form: Format) -> bool:
         """Whether a matrix unit may multiply. Requires weights that are packed at compilation."""
-        return self.arranged() is not None
+        return self.arrange_weights() is not None
 
     def takes_lists(self) -> bool:
         """Whether words of bytes are sorted, see `narrow`. Requires constant weights."""
-        arranged = self.arranged()
+        arranged = self.arrange_weights()
         return arranged is not None and isinstance(arranged[0], np.ndarray)
 
     @property
@@ -157,7 +157,7 @@ class Tiled(Summed):
             name, self.epilogue, self.target, self.form, blocked=True, picked=self.picks is not None
         )
 
-    def arranged(self) -> tuple[np.ndarray | Converted, Sequence[int], Sequence[int]] | None:
+    def arrange_weights(self) -> tuple[np.ndarray | Converted, Sequence[int], Sequence[int]] | None:
         """The model's constant with the weights, the dimensions to view it in, and their order in `matrix`.
         None if `matrix` is not a permuted view of a constant."""
         return None
@@ -168,7 +168,7 @@ class Tiled(Summed):
     def matrix(self) -> np.ndarray:
         """The weights as [G, runs..., depth of a run, O], before conversion; a view of the model's constant
         if possible."""
-        arranged = self.arranged()
+        arranged = self.arrange_weights()
         if arranged is None:
             raise NotImplementedError
         weights, dims, order = arranged
@@ -181,7 +181,7 @@ class Tiled(Summed):
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
-        matrix, arranged = self.matrix(), self.arranged()
+        matrix, arranged = self.matrix(), self.arrange_weights()
         if self.form.listed:
             self.pack_lists(constants, matrix)
             return

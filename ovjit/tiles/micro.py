@@ -22,8 +22,7 @@ from typing import Any
 from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import Target
-from ovjit.tiles.narrow import WAYS, Way
-from ovjit.tiles.sizes import BLOCK
+from ovjit.tiles.sizes import BLOCK, WAYS, Way
 from ovjit.tiles.stores import JOINED, Stores, epilogue_functions, joined_body, made_type
 
 #: The arguments of a tile, all int64: address table; weights; bias; taps (n1, s1, n2, s2); depth k; first
@@ -138,11 +137,7 @@ def functions(isa: Target, epilogue: Epilogue, form: Format) -> dict[str, str]:
             madd |= narrow_products(isa, form, way, f"way{number}")
     joined = joined_body(isa, epilogue)
     result = simd.vec(made_type(isa, epilogue), lanes).ir
-    out = {
-        **madd,
-        **epilogue_functions(isa, epilogue, form),
-        **inline("hide", i64, [i64], simd.hidden),
-    }
+    out = {**madd, **epilogue_functions(isa, epilogue, form), **inline("hide", i64, [i64], simd.hidden)}
 
     def store(b: Any, p: Any, v: Any, n: Any = None) -> None:
         simd.store_vector(b, p, v, epilogue.out, n, part=True)

@@ -31,32 +31,14 @@ from ovjit.codegen.cpu.targets import Target
 from ovjit.records import NamedTuple
 from ovjit.tiles import weave
 from ovjit.tiles.pack import PanelSizes, pack_panels, tile_width
+from ovjit.tiles.sizes import RUN_BITS, WAYS
 
 if TYPE_CHECKING:
     from ovjit.codegen.kernel import Kernel
 
 
-class Way(NamedTuple):
-    """A way to add words: the products of `span` words are added in 16 bits, then widened to 32. `time`: the
-    time of a word for one vector of channels, in units of half an f32 multiply-add."""
-
-    span: int
-    moves_signs: bool
-    time: float
-
-    @property
-    def parts(self) -> int:
-        """Vectors of weights, and of masks if turned, that a step of `span` words reads."""
-        return self.span * (1 + self.moves_signs)
-
-
-#: The loops of a tile, in order. Times are of the loops alone on a Zen 3, with operands in the first-level
-#: cache; those of turned words are of a Xeon, scaled between the times of unturned and of widened words.
-WAYS = (Way(2, False, 1.7), Way(1, False, 2.0), Way(2, True, 2.2), Way(1, True, 2.7))
 #: The time of a word whose bytes are widened to 16 bits before the product, see `vector.dot_bytes`.
 WIDENED = 3.0
-#: The low bits of a place, which are the byte offset in a run.
-RUN_BITS = 32
 #: Size of the sample that `word_time` measures: panels, and words of each.
 SAMPLED, SAMPLED_WORDS = 3, 256
 #: Bytes of a vector of the native code.

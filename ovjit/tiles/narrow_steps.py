@@ -8,7 +8,7 @@ from ovjit.codegen.words import Word, i64, ld, st
 pair_sums, exceed = Word("pair_sums"), Word("exceed")
 copy_bytes, turn_signs = Word("copy_bytes"), Word("turn_signs")
 
-#: Indices into `narrow.WAYS`.
+#: Indices into `sizes.WAYS`.
 TWO, ONE, TWO_TURNED, TURNED = range(4)
 #: Largest sum of the weights of one sign: times 255 it fits 16 bits.
 MOST = 128

@@ -25,7 +25,7 @@ from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.records import NamedTuple
-from ovjit.tiles.narrow import WAYS
+from ovjit.tiles.sizes import WAYS
 
 #: Independent accumulators: more than latency times throughput of any core, and few enough for 16 registers.
 ACCUMULATORS = 12

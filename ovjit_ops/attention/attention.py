@@ -184,7 +184,6 @@ def _infer(query, key, value, attention_mask, scale, sink, causal):
 
 @op(
     "ScaledDotProductAttention", opset=13, types=REALS, native=float_types, multiplied=3, ulp=16,
-    builder={"": "scaled_dot_product_attention"}, absent={"attention_mask": (0, 0)},
     rules=[recognize_attention], rules_for=["Softmax"], lower=".choose_lowering:lower_attention",
 )  # fmt: skip
 class ScaledDotProductAttention:
@@ -217,7 +216,7 @@ class ScaledDotProductAttention:
     samples = _samples
 
 
-@op("GuardedAttention", like=ScaledDotProductAttention, internal=True, builder={}, rules=[], rules_for=[])
+@op("GuardedAttention", like=ScaledDotProductAttention, internal=True, rules=[], rules_for=[])
 class GuardedAttention:
     """ScaledDotProductAttention with 0 for NaN weights, such as those of fully masked rows."""
 
@@ -232,14 +231,14 @@ class GuardedAttention:
         yield [q[:, :4], k, v, mask[:, :4]], {"causal": False}
 
 
-@op("SoftmaxAttention", like=ScaledDotProductAttention, internal=True, builder={}, rules=[], rules_for=[])
+@op("SoftmaxAttention", like=ScaledDotProductAttention, internal=True, rules=[], rules_for=[])
 class SoftmaxAttention:
     """ScaledDotProductAttention by a plain softmax: a fully masked row is NaN."""
 
     ref = in_f32(partial(attention, plain=True))
 
 
-@op("CappedAttention", like=ScaledDotProductAttention, internal=True, builder={}, rules=[], rules_for=[])
+@op("CappedAttention", like=ScaledDotProductAttention, internal=True, rules=[], rules_for=[])
 class CappedAttention:
     """softmax(cap tanh(scale query key^T) + mask) value."""
 

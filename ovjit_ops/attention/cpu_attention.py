@@ -124,7 +124,7 @@ class AttentionOfTensors(Lowering):
         if not view.shape or (view.shape[-1] == 1 and shape[-1] != 1):
             lead = view.shape[:-1] if view.shape else ()
             expanded = planner.allocate((*lead, shape[-1]), 4)
-            planner.copy_step(view.expand((*lead, shape[-1])), expanded)
+            planner.copy_step(view.expand((*lead, shape[-1])), expanded, "a small operand is expanded")
             view = expanded
         elif view.shape[-1] > 1 and view.strides[-1] != 4:
             view = planner.contiguous(self.named["mask"])

@@ -27,7 +27,7 @@ OTHERS = (
 )  # fmt: skip
 
 
-@op("RoPE", opset=1, types=REALS, plugin=True, builder={"": "rope"}, attribute_prefix="config.", ulp=16)
+@op("RoPE", opset=1, types=REALS, plugin=True, ulp=16)
 class RoPE:
     """x rotated by the angles of its positions, given as cosines and sines."""
 

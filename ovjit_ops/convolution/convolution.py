@@ -21,7 +21,7 @@ from ovjit.errors import ModelError, check
 from ovjit.graph import windows
 from ovjit.graph.dtypes import all_finite, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Ints, TensorType, Word, find_op, op
+from ovjit.graph.op import Ints, TensorType, WeightAxes, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static, text
 from ovjit.rewrite.pattern import constant, operation, value
 from ovjit.rewrite.rules import rule
@@ -261,12 +261,10 @@ _TRANSPOSED_CASES = [
 @op(
     "Convolution", opset=1, types=NUMBERS, epilogue=True, native=float_types, multiplied=2,
     rules=[_remove_dilation, of_taps_that_meet_data], rules_for=["Convolution", "GroupConvolution"],
-    images=images_of(0), words={"auto_pad": windows.AUTO_PADS},
+    images=images_of(0), words={"auto_pad": windows.AUTO_PADS}, weight_axes=WeightAxes((1,), (0,)),
 )  # fmt: skip
 class Convolution:
     """out[n, o, p] = sum over c, taps i of data[n, c, stride * p + dilation * i - pad] * filters[o, c, i]"""
-
-    shown_first = ("strides", "dilations")
 
     def infer(
         data,
@@ -417,7 +415,7 @@ def _sum_of_columns(w: Any, node: Node, data: Value, filters: Value) -> Value:
 class GroupConvolution:
     """Convolution of each group of channels with its own filters."""
 
-    shown_first = ()
+    weight_axes = WeightAxes((0, 2), (0, 1))
 
     def infer(data, filters, **attrs):
         return _infer(data, filters, True, attrs)
@@ -657,7 +655,7 @@ def _summed_columns(
 
 @op(
     "ConvolutionBackpropData", opset=1, like=Convolution, expand=_as_columns,
-    rules=[_transposed_of_points, _transposed_by_ones],
+    rules=[_transposed_of_points, _transposed_by_ones], weight_axes=WeightAxes((0,), (1,)),
     rules_for=["ConvolutionBackpropData", "GroupConvolutionBackpropData"],
 )  # fmt: skip
 class ConvolutionBackpropData:
@@ -682,7 +680,7 @@ class ConvolutionBackpropData:
 class GroupConvolutionBackpropData:
     """The transpose of GroupConvolution."""
 
-    shown_first = ()
+    weight_axes = WeightAxes((0, 1), (0, 2))
 
     def expand(w, node, inputs):
         """GroupConvolutionBackpropData in three dimensions -> a ConvolutionBackpropData for each group

@@ -142,7 +142,7 @@ class TiledConvolution(Tiled):
             node = node.inputs[0].node
         return node.op.role == "parameter"
 
-    def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]] | None:
+    def arrange_weights(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]] | None:
         rank = len(self.kernel_size)
         assert self.constant is not None
         if self.planar:

@@ -56,10 +56,10 @@ from ovjit.records import NamedTuple
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.epilogues import OPERANDS
 from ovjit.tiles.lowering import tile_format
-from ovjit.tiles.narrow import WAYS, WIDENED, word_time
+from ovjit.tiles.narrow import WIDENED, word_time
 from ovjit.tiles.pack import pack_bias, panel_sizes, tile_width
 from ovjit.tiles.sharing import Weights
-from ovjit.tiles.sizes import TABLE
+from ovjit.tiles.sizes import TABLE, WAYS
 from ovjit.tiles.winograd import MATRICES, WHOLE, fill_planes
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images
 
@@ -278,7 +278,7 @@ def possible_ways(form: Format, channels: int, sums: int) -> tuple[int, ...]:
 
 
 #: Cycles of a tile, by format, for a word of a pixel times a panel of two vectors. For bytes: per unit of the
-#: times in `narrow.WAYS`.
+#: times in `sizes.WAYS`.
 _CYCLES = {"f32": 1 / 0.9, "bf16": 1.08 / 0.95, "f16": 2.1, "u8i8": 1.25, "i16": 1.4}
 #: Bytes of weights per cycle: between the rates of a large cache and of memory.
 _BYTES = {"f32": 5.5, "bf16": 6.3, "f16": 6.3, "u8i8": 5.5}

@@ -172,13 +172,10 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
     native=FULL,
     samples=partial(_samples, 1),
     ulp=512,
-    builder={"offsets": "deformable_values"},
     words={"auto_pad": AUTO_PADS},
 )
 class DeformableConvolution1:
     """A convolution whose taps are moved by offsets."""
-
-    shown_first = ("strides", "dilations")
 
     def infer(
         data,
@@ -220,11 +217,9 @@ class DeformableConvolution1:
         return [w("GroupConvolution" if groups else "Convolution", read, weights, **plain)]
 
 
-@op("DeformableConvolution", opset=8, like=DeformableConvolution1, samples=partial(_samples, 8), builder={})
+@op("DeformableConvolution", opset=8, like=DeformableConvolution1, samples=partial(_samples, 8))
 class DeformableConvolution8:
     """With a mask that weights each tap, and optional zero padding of the interpolation."""
-
-    shown_first = ("bilinear_interpolation_pad", "strides", "dilations")
 
     def infer(data, offsets, filters, mask=None, *, bilinear_interpolation_pad: Bool = False, **attrs):
         return _infer(data, offsets, filters, mask, attrs)

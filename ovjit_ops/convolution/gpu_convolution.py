@@ -216,7 +216,7 @@ class TensorConvolution(Lowering):
         rows = _rows_of_pixels(view)
         if rows is None:
             copy = planner.allocate(y.shape, view.itemsize, channels_last(len(y.shape)))
-            planner.copy_step(view, copy)
+            planner.copy_step(view, copy, "rows of the kernel are contiguous")
             rows = _rows_of_pixels(copy)
             assert rows is not None
         return rows

@@ -264,7 +264,7 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
 
 
 @op(
-    "DetectionOutput", opset=1, samples=partial(_samples, 1), builder_dict="attrs", expand=_expand,
+    "DetectionOutput", opset=1, samples=partial(_samples, 1), expand=_expand,
     words={"code_type": CODES},
 )  # fmt: skip
 class DetectionOutput1:

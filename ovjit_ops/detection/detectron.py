@@ -32,7 +32,7 @@ from ovjit_ops.elementwise.arithmetic import REALS, random_array
 _TABLE = {"numbered": False, "swapped": False, "clipped": False, "normalized": False}
 
 
-@op("ExperimentalDetectronGenerateProposalsSingleImage", opset=6, builder_since=99, native=FULL)
+@op("ExperimentalDetectronGenerateProposalsSingleImage", opset=6, native=FULL)
 class ExperimentalDetectronGenerateProposalsSingleImage:
     """The best regions of one picture and their scores. Missing rows are zeros."""
 
@@ -111,7 +111,7 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
             )
 
 
-@op("ExperimentalDetectronPriorGridGenerator", opset=6, types=["f32"], native=FULL, builder_since=99)
+@op("ExperimentalDetectronPriorGridGenerator", opset=6, types=["f32"], native=FULL)
 class ExperimentalDetectronPriorGridGenerator:
     """Priors shifted to every position of a map."""
 
@@ -158,7 +158,7 @@ class ExperimentalDetectronPriorGridGenerator:
 
 
 @op(
-    "ExperimentalDetectronTopKROIs", opset=6, builder_since=99, native=FULL,
+    "ExperimentalDetectronTopKROIs", opset=6, native=FULL,
     lower=".cpu_proposals:BestRegions.of"
 )  # fmt: skip
 class ExperimentalDetectronTopKROIs:
@@ -222,7 +222,6 @@ class PyramidAlign:
 @op(
     "ExperimentalDetectronROIFeatureExtractor",
     opset=6,
-    builder_since=99,
     samples=_feature_samples,
     native=FULL,
     ulp=64,
@@ -276,11 +275,9 @@ def _ranking(attrs: dict[str, Any]) -> dict[str, Any]:
     return RANKING | {"keep": most, "order": "kept", "padded": "zeros", "labels": True, "output_type": "i32"}
 
 
-@op("ExperimentalDetectronDetectionOutput", opset=6, native=FULL, builder_since=99)
+@op("ExperimentalDetectronDetectionOutput", opset=6, native=FULL)
 class ExperimentalDetectronDetectionOutput:
     """Boxes, classes and scores of detected objects. Missing rows are zeros. Class 0 is the background."""
-
-    shown_first = ("score_threshold", "nms_threshold", "max_delta_log_wh")
 
     def infer(
         rois,

@@ -59,8 +59,6 @@ def _rows(kind: str, images: Dim, attrs: dict[str, Any]) -> tuple[TensorType, ..
 class GenerateProposals:
     """The best regions of every picture, their scores, and the number of each picture."""
 
-    shown_first = ("min_size", "nms_threshold", "post_nms_count")
-
     def infer(
         im_info,
         anchors,

@@ -171,7 +171,6 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
 class MulticlassNms8:
     """Suppression within classes, then the best of each image."""
 
-    shown_first = ("sort_result_type", "output_type", "nms_top_k", "keep_top_k")
     words = {"sort_result_type": "none classid score"}
 
     def infer(

@@ -158,15 +158,10 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "i64"):
 
 
 @op(
-    "PriorBox", opset=1, types=["i64"], samples=partial(_samples, 1), builder_dict="attrs",
-    builder={"layer": "layer_shape", "image": "image_shape"},
+    "PriorBox", opset=1, types=["i64"], samples=partial(_samples, 1),
 )  # fmt: skip
 class PriorBox1:
     """Boxes by sizes, aspect ratios and densities, as in SSD."""
-
-    shown_first = (
-        "min_size", "max_size", "aspect_ratio", "density", "fixed_ratio", "fixed_size", "clip", "flip",
-    )  # fmt: skip
 
     def infer(
         layer, image, *, min_size: Floats = (), max_size: Floats = (), aspect_ratio: Floats = (),
@@ -187,13 +182,10 @@ class PriorBox8:
 
 
 @op(
-    "PriorBoxClustered", opset=1, types=["i64"], builder_dict="attrs",
-    builder={"layer": "output_size", "image": "image_size"},
+    "PriorBoxClustered", opset=1, types=["i64"],
 )  # fmt: skip
 class PriorBoxClustered:
     """Boxes of given widths and heights."""
-
-    shown_first = ("step", "step_w", "step_h")
 
     def infer(
         layer, image, *, width: Floats = (1.0,), height: Floats = (1.0,), clip: Bool = True,

@@ -108,7 +108,7 @@ def _proposal(scores: np.ndarray, deltas: np.ndarray, image: np.ndarray, **attrs
     return tuple(x.astype(scores.dtype) for x in proposal_table(boxes, choice, info, _table(attrs)))
 
 
-@op("Proposal", opset=4, native=FULL, builder_dict="attrs")
+@op("Proposal", opset=4, native=FULL)
 class Proposal4:
     """The best regions of every image, and their scores."""
 

@@ -34,11 +34,9 @@ def _flat_shape(shape: Sequence[Any], attrs: dict[str, Any]) -> list[Any]:
     return [*shape[:first], flat, *shape[last + 1 :]]
 
 
-@op("RegionYolo", opset=1, types=REALS, builder={"data": "input"}, ulp=16)
+@op("RegionYolo", opset=1, types=REALS, ulp=16)
 class RegionYolo:
     """Sigmoid of the first two coordinates and of the confidence; classes by sigmoid or softmax."""
-
-    shown_first = ("anchors", "axis", "coords", "classes", "end_axis")
 
     def infer(
         data, *, coords: Int, classes: Int, num: Int, do_softmax: Bool = True, mask: Ints = (), axis: Int,

@@ -93,13 +93,12 @@ def _rois(rng: np.random.Generator, images: int, count: int, side: float) -> np.
 
 @op(
     "ROIPooling", opset=2,
-    lower=".cpu_roi_pooling:RoiPooling.of", builder={"data": "input", "rois": "coords"}, **_POOLED
+    lower=".cpu_roi_pooling:RoiPooling.of", **_POOLED
 )  # fmt: skip
 class ROIPooling:
     """The maximum of each bin, or one bilinear sample. `output_roi` is the size; older files have pooled_h
     and pooled_w."""
 
-    shown_first = ("output_size", "output_roi", "pooled_h", "pooled_w")
     words = {"method": "max bilinear"}
 
     def infer(
@@ -159,13 +158,12 @@ def _pooled_size(attrs: dict[str, Any]) -> tuple[int, ...]:
 
 @op(
     "PSROIPooling", opset=1,
-    lower=".cpu_roi_pooling:RoiPooling.of", builder={"data": "input", "rois": "coords"}, **_POOLED
+    lower=".cpu_roi_pooling:RoiPooling.of", **_POOLED
 )  # fmt: skip
 class PSROIPooling:
     """Position-sensitive pooling, in which each bin has its own channels: means, or bilinear samples of every
     part of a region."""
 
-    shown_first = ("output_dim", "group_size", "spatial_scale", "mode")
     words = {"mode": "average bilinear"}
 
     def infer(
@@ -244,7 +242,7 @@ class PSROIPooling:
 
 @op(
     "DeformablePSROIPooling", opset=1, lower=".cpu_deformable_pooling:DeformablePooling.of", **_POOLED,
-    builder={"data": "feature_maps", "rois": "coords"}, words={"mode": "bilinear_deformable"},
+    words={"mode": "bilinear_deformable"},
 )  # fmt: skip
 class DeformablePSROIPooling:
     """PSROIPooling whose bins are shifted by offsets."""

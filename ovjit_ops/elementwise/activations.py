@@ -26,23 +26,20 @@ from ovjit_ops.elementwise.arithmetic import (
 
 SQRT_HALF = math.sqrt(0.5)
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
-DATA = {"node": "data"}
 
 unary("Relu", lambda x: np.maximum(x, 0), lambda x: t.maximum(x, 0))
-function("Sigmoid", lambda x: 1 / (1 + np.exp(-x)), lambda x: t.over_logistic(1, x), builder=DATA)
+function("Sigmoid", lambda x: 1 / (1 + np.exp(-x)), lambda x: t.over_logistic(1, x))
 function(
     "HSigmoid",
     lambda x: np.clip(x + 3, 0, 6) / 6,
     lambda x: t.minimum(t.maximum(x + 3, 0), 6) * (1 / 6),
     opset=5,
-    builder={**DATA, "": "hsigmoid"},
 )
 function(
     "HSwish",
     lambda x: x * (np.clip(x + 3, 0, 6) / 6),
     lambda x: x * (t.minimum(t.maximum(x + 3, 0), 6) * (1 / 6)),
     opset=4,
-    builder={**DATA, "": "hswish"},
 )
 unary(
     "SoftSign",
@@ -50,7 +47,6 @@ unary(
     lambda x: x / (1 + t.absolute(x)),
     opset=9,
     types=REALS,
-    builder={"": "softsign"},
 )
 
 
@@ -72,9 +68,8 @@ unary(
     lambda x: t.maximum(x, 0) + t.log1p_up_to_one(t.exp(-t.absolute(x))),
     opset=4,
     types=REALS,
-    builder={**DATA, "": "softplus"},
 )
-unary("Mish", lambda x: x * np.tanh(_softplus(x)), _mish_body, opset=4, types=REALS, ulp=8, builder=DATA)
+unary("Mish", lambda x: x * np.tanh(_softplus(x)), _mish_body, opset=4, types=REALS, ulp=8)
 
 
 def _infer_elu(data: TensorType, *, alpha: Float) -> TensorType:
@@ -226,7 +221,6 @@ def aligned_slope(data: tuple | None, slope: tuple | None) -> tuple[tuple, tuple
     "PRelu",
     opset=1,
     types=NUMBERS,
-    builder={"": "prelu"},
     align=aligned_slope,
     rules=[operands_as_first],
     rules_for=["PRelu"],

@@ -392,7 +392,6 @@ binary(
     ulp=4,
     commutative=True,
     any_number=True,
-    builder={"left_node": "x1", "right_node": "x2"},
 )
 
 
@@ -447,7 +446,6 @@ unary(
     _clamp_body,
     infer=_infer_clamp,
     expand=_expand_clamp,
-    builder={"min": "min_value", "max": "max_value"},
     variants=({"min": -1.5, "max": 4.7}, {"min": 0.0, "max": 6.0}, {"min": -math.inf, "max": 2.0}),
 )
 
@@ -492,7 +490,7 @@ def _apply_to_floats(f: Callable) -> Callable:
     return lambda x: f(x) if x.dtype.kind == "f" else x
 
 
-unary("Abs", np.abs, lambda x: x if t.dtype(x)[0] == "u" else t.absolute(x), builder={"": "absolute"})
+unary("Abs", np.abs, lambda x: x if t.dtype(x)[0] == "u" else t.absolute(x))
 unary("Negative", np.negative, lambda x: -x)
 unary("Sign", np.sign, _sign_body, part="keep")
 unary("Floor", _apply_to_floats(np.floor), lambda x: t.floor(x) if t.is_float(x) else x, part="keep")

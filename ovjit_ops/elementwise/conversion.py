@@ -15,8 +15,7 @@ import numpy as np
 
 from ovjit.codegen import trace as t
 from ovjit.errors import ModelError, UnsupportedError, check
-from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy, numpy_dtype, truncated
-from ovjit.graph.nf4 import NF4, from_nf4
+from ovjit.graph.dtypes import ELEMENT_TYPES, decode, from_numpy, numpy_dtype, truncated
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import bounds, broadcast, compatible_shapes
 from ovjit_ops.common.checks import check_same_type, check_type
@@ -38,8 +37,8 @@ def convert(x: np.ndarray, to: str) -> np.ndarray:
     source = np.asarray(x)
     if source.dtype.hasobject and to in TRACED:
         return source
-    if source.dtype == NF4 and to != "nf4":
-        source = from_nf4(source)
+    if source.dtype != target:
+        source = decode(source)
     if to == "boolean":
         return source != 0
     if target.kind in "iu" and source.dtype.kind not in "iub":
@@ -152,7 +151,6 @@ unary(
     opset=16,
     types=CONVERTIBLE,
     infer=_infer_identity,
-    builder={"data": "data"},
 )
 
 

@@ -77,9 +77,8 @@ binary(
     commutative=True,
     types=BOOLEAN,
     result="boolean",
-    builder_since=1,
 )
-binary("Xor", np.logical_xor, lambda x, y: x ^ y, types=BOOLEAN, result="boolean", builder_since=99)
+binary("Xor", np.logical_xor, lambda x, y: x ^ y, types=BOOLEAN, result="boolean")
 binary("BitwiseAnd", np.bitwise_and, lambda x, y: x & y, opset=13, types=BITS, commutative=True)
 binary("BitwiseOr", np.bitwise_or, lambda x, y: x | y, opset=13, types=BITS, commutative=True)
 binary("BitwiseXor", np.bitwise_xor, lambda x, y: x ^ y, opset=13, types=BITS, commutative=True)
@@ -120,7 +119,7 @@ def _shift(ufunc: Any) -> Any:
 
 
 _SHIFTS: dict[str, Any] = {
-    "opset": 15, "types": INTS, "domain": (0, 7), "builder": {"left_node": "arg0", "right_node": "arg1"},
+    "opset": 15, "types": INTS, "domain": (0, 7),
 }  # fmt: skip
 binary("BitwiseLeftShift", _shift(np.left_shift), _shift_body(True), **_SHIFTS)
 binary("BitwiseRightShift", _shift(np.right_shift), _shift_body(False), **_SHIFTS)
@@ -150,7 +149,7 @@ def _isinf_body(x: Any, *, detect_negative: bool = True, detect_positive: bool =
 
 
 unary(
-    "IsNaN", np.isnan, lambda x: t.isnan(x), opset=10, types=REALS, infer=_infer_test, builder={"": "is_nan"},
+    "IsNaN", np.isnan, lambda x: t.isnan(x), opset=10, types=REALS, infer=_infer_test,
     part="keep",
 )  # fmt: skip
 unary(

@@ -6,7 +6,7 @@ f8e5m2  through f16, to nearest even; NaN: the upper byte of the f16. (OpenVINO 
         2^-14 that f16 rounds up to a power of two; ovjit does not.)
 f8e8m0  the nearest power of two, ties to the even exponent; numbers and NaN with a negative sign: the
         smallest power; infinity: the largest
-nf4     the nearest of 16 levels, see `ovjit.graph.nf4`
+codes   (nf4) the nearest of 16 levels, see `ovjit.graph.levels`
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.nf4 import to_nf4
+from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 
 
 def _f32(x: np.ndarray) -> np.ndarray:
@@ -59,5 +58,5 @@ def to_f8e8m0(x: np.ndarray) -> np.ndarray:
 #: element type -> its conversion from any array of numbers
 SMALL_FLOATS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "f4e2m1": to_f4e2m1, "f8e4m3": to_f8e4m3, "f8e5m2": to_f8e5m2, "f8e8m0": to_f8e8m0,
-    "nf4": to_nf4,
+    **{row.name: row.encode for row in ELEMENT_TYPES.values() if row.is_coded},
 }  # fmt: skip

@@ -355,7 +355,7 @@ class Fourier(Lowering):
         self._deliver(planner, view)
 
     def _deliver(self, planner: Planner, view: View) -> None:
-        planner.copy_step(view, planner.output(self.out))
+        planner.copy_step(view, planner.output(self.out), "")
 
     def _transform(
         self, planner: Planner, view: View, axis: int, n: int, n_out: int, loading: str, real_out: bool
@@ -418,7 +418,7 @@ class Fourier(Lowering):
         if permuted.is_contiguous:
             return permuted
         copy = planner.allocate(shape, self.size)
-        planner.copy_step(permuted, copy)
+        planner.copy_step(permuted, copy, "rows of the kernel are contiguous")
         return copy
 
     def _result(
@@ -494,8 +494,8 @@ class Frames(Fourier):
         if window.shape[0] < n:
             padded = planner.data.view(np.zeros(n, numpy_dtype(self.dtype)), self.dtype)
             full_window = planner.allocate((n,), self.size)
-            planner.copy_step(padded, full_window)
-            planner.copy_step(window, full_window.slice(0, (n - window.shape[0]) // 2, window.shape[0]))
+            planner.copy_step(padded, full_window, "")
+            planner.copy_step(window, full_window.slice(0, (n - window.shape[0]) // 2, window.shape[0]), "")
             window = full_window
         batch = product(signal.shape[:-1])
         frames, bins = 1 + (length - n) // step, n // 2 + 1

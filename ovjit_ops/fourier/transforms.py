@@ -108,7 +108,7 @@ def _register(kind: str, opset: int, doc: str) -> None:
         return _infer(kind, data, axes, signal_size)
 
     members = {"__doc__": doc, "infer": infer, "ref": _ref(kind), "samples": partial(_samples, kind)}
-    row = op(kind, opset=opset, types=REALS, native=FULL, ulp=64, lower=_LOWER, builder={"": kind.lower()})
+    row = op(kind, opset=opset, types=REALS, native=FULL, ulp=64, lower=_LOWER)
     row(type(kind, (), members))
 
 
@@ -131,7 +131,7 @@ def _frame_inputs(data: TensorType, window: TensorType, size: TensorType, step: 
     return shape_scalar(size, "frame_size"), shape_scalar(step, "frame_step")
 
 
-@op("STFT", opset=15, types=REALS, native=FULL, ulp=64, lower=_LOWER, builder={"": "stft"})
+@op("STFT", opset=15, types=REALS, native=FULL, ulp=64, lower=_LOWER)
 class STFT:
     """The transform of overlapping frames of a signal, each multiplied by the window.
 
@@ -167,7 +167,7 @@ class STFT:
             yield [data, wave, np.array(size), np.array(step)], {"transpose_frames": transposed}
 
 
-@op("ISTFT", opset=16, types=REALS, native=FULL, ulp=64, builder={"": "istft"})
+@op("ISTFT", opset=16, types=REALS, native=FULL, ulp=64)
 class ISTFT:
     """The signal of transformed frames [batch, bins, frames, 2]: windowed frames are added where they
     overlap, and divided by the sum of squared windows."""

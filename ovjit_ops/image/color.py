@@ -165,8 +165,7 @@ def _from_planes(kind: str, colours: str, blue_first: bool) -> None:
 
     @op(
         f"{kind}to{colours}", opset=8, types=TYPES, samples=partial(_samples, interleaved), ulp=64,
-        expand=_expand(interleaved, blue_first), all_or_first=not interleaved,
-        builder={"": f"{kind}_to_{colours}".lower()},
+        expand=_expand(interleaved, blue_first),
     )  # fmt: skip
     class Picture:
         __doc__ = f"A picture in {kind} as [N, H, W, 3]."
@@ -192,7 +191,7 @@ def _average(w: Writer, picture: Value, extents: Sequence[Any]) -> Value:
 
 
 def _to_nv12(name: str, blue_first: bool) -> None:
-    @op(name, opset=17, types=TYPES, ulp=64, builder={"": name.replace("to", "_to_").lower()})
+    @op(name, opset=17, types=TYPES, ulp=64)
     class ToNv12:
         """A picture [N, H, W, 3] as NV12, in one plane or in two."""
 

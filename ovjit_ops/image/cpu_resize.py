@@ -392,7 +392,7 @@ class Resize(AsInput):
         than the input, so it is made as late as possible."""
         x = planner.view(self.data)
         y = planner.channels_last_output(self.out, adjacent_axis(x))
-        planner.copy_step(x.repeat(times), y.split_axes(times))
+        planner.copy_step(x.repeat(times), y.split_axes(times), "")
         return y
 
 

@@ -109,7 +109,6 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
     native=FULL,
     samples=_samples,
     lower=".cpu_grid_sample:GridSample.of",
-    builder_dict="attributes",
     ulp=64,  # of the coordinates, which are f32, times the difference between neighbours
 )
 class GridSample:

@@ -145,15 +145,11 @@ def _version_1(rank: int, attrs: Mapping[str, Any]) -> dict[str, Any]:
     "Interpolate",
     opset=1,
     types=NUMBERS,
-    builder_dict="attrs",
-    builder={"data": "image", "sizes": "output_shape"},
     words={"mode": "nearest linear cubic"},
     images=resized_images("axes"),
 )
 class Interpolate1:
     """Data resized to `sizes` along `axes`."""
-
-    shown_first = ("align_corners", "antialias")
 
     def infer(
         data,
@@ -260,8 +256,6 @@ def _part(attrs):
     types=NUMBERS,
     samples=partial(_samples, 4),
     lower=".cpu_resize:lower_interpolate",
-    builder={"data": "image", "sizes": "output_shape"},
-    builder_since=10,
     images=resized_images(3),
     part=_part,
     carried=1,
@@ -269,9 +263,6 @@ def _part(attrs):
 class Interpolate4:
     """Data resized along `axes` to sizes, or by scales."""
 
-    shown_first = (
-        "mode", "shape_calculation_mode", "coordinate_transformation_mode", "nearest_mode", "antialias",
-    )  # fmt: skip
     words = {
         "mode": resampling.MODES[:4], "shape_calculation_mode": "sizes scales",
         "coordinate_transformation_mode": resampling.COORDINATES, "nearest_mode": resampling.NEAREST,
@@ -316,7 +307,7 @@ class Interpolate4:
 
 
 @op(
-    "Interpolate", opset=11, like=Interpolate4, samples=partial(_samples, 11), builder={"data": "image"},
+    "Interpolate", opset=11, like=Interpolate4, samples=partial(_samples, 11),
     images=resized_images(2),
 )  # fmt: skip
 class Interpolate11:

@@ -93,7 +93,7 @@ class ExtractImagePatches:
     )
 
 
-@op("Col2Im", opset=15, types=NUMBERS, native=FULL, lower=".cpu_columns:Columns.of", builder={"": "col2im"})
+@op("Col2Im", opset=15, types=NUMBERS, native=FULL, lower=".cpu_columns:Columns.of")
 class Col2Im:
     """Columns [N, C * kernel, windows] added up to a picture [N, C, *output_size]."""
 
@@ -156,7 +156,7 @@ class Col2Im:
             yield [random_array(rng, shape, dtype), np.array(size), np.array(kernel)], full
 
 
-@op("ReorgYolo", opset=2, types=NUMBERS, builder={"data": "input"})
+@op("ReorgYolo", opset=2, types=NUMBERS)
 class ReorgYolo:
     """Blocks of s x s pixels as channels, in Darknet's order: [N, C * s * s, H / s, W / s]."""
 

@@ -143,7 +143,6 @@ def _offset_samples(reductions: tuple[str, ...], rng: np.random.Generator, dtype
     types=NUMBERS,
     native=FULL,
     lower=".cpu_embedding:Bags.of",
-    absent={"default_index": (1, -1)},
 )
 class EmbeddingBagOffsetsSum:
     """Sums of rows of a table. Bag i has the indices from offsets[i] to the next offset."""

@@ -237,7 +237,7 @@ def _gather_nd(data: np.ndarray, indices: np.ndarray, batch_dims: int, flatten: 
 
 
 @op(
-    "GatherND", opset=5, types=MOVABLE, builder={"": "gather_nd"}, lower=".cpu_gather:GatherND.of", carried=1
+    "GatherND", opset=5, types=MOVABLE, lower=".cpu_gather:GatherND.of", carried=1
 )  # fmt: skip
 class GatherND5:
     """The slices of the data that index tuples select, with merged batch dimensions."""

@@ -165,7 +165,7 @@ def _scatter_nd_samples(reductions: list[str], rng: np.random.Generator, dtype: 
 
 
 @op(
-    "ScatterNDUpdate", opset=4, types=MOVABLE, builder={"": "scatter_nd_update"},
+    "ScatterNDUpdate", opset=4, types=MOVABLE,
     lower=".cpu_gather:ScatterND.of"
 )  # fmt: skip
 class ScatterNDUpdate4:
@@ -177,7 +177,7 @@ class ScatterNDUpdate4:
 
 
 @op(
-    "ScatterNDUpdate", opset=15, types=NUMBERS, builder={"": "scatter_nd_update"},
+    "ScatterNDUpdate", opset=15, types=NUMBERS,
     lower=".cpu_gather:ScatterND.of"
 )  # fmt: skip
 class ScatterNDUpdate15:

@@ -14,7 +14,7 @@ from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.matmul.matmul import matrix_shapes
 
 
-def decoded(codes: np.ndarray, kind: str) -> np.ndarray:
+def dequantize_codes(codes: np.ndarray, kind: str) -> np.ndarray:
     """The numbers of codes of this type; integers without a kind are unchanged."""
     levels = levels_of(kind)
     if levels is not None:
@@ -22,7 +22,7 @@ def decoded(codes: np.ndarray, kind: str) -> np.ndarray:
     return codes.view(numpy_dtype(kind)) if kind else codes
 
 
-def quantized(x: np.ndarray, size: int) -> np.ndarray:
+def fake_quantize(x: np.ndarray, size: int) -> np.ndarray:
     """x, fake-quantized to 8 bits in groups of `size` elements of the last axis; scale: max |x| / 127."""
     starts = np.arange(0, x.shape[-1], size)
     each = np.arange(x.shape[-1]) // size
@@ -71,12 +71,12 @@ class CompressedMatMul:
     ):  # fmt: skip
         each = np.arange(integers.shape[0]) // group
         sum_type = np.float64 if x.dtype == np.float64 else np.float32
-        weights = decoded(integers, kind).astype(sum_type)
+        weights = dequantize_codes(integers, kind).astype(sum_type)
         if zero is not None and not kind:
             weights = weights - zero.astype(sum_type)[each]
         a = (x.swapaxes(-1, -2) if transpose_a and x.ndim > 1 else x).astype(sum_type)
         if dynamic:
-            a = quantized(a, dynamic)
+            a = fake_quantize(a, dynamic)
         weights = weights * scale.astype(sum_type)[each]
         if indices is not None:
             inside = (indices >= -kinds) & (indices < kinds)

@@ -80,10 +80,10 @@ class CompressedProduct(StoredWeights):
         arrays: dict[str, Any] = {
             "q": packed.integers, "s": packed.scales, "z": packed.zeros, "lv": levels,
         }  # fmt: skip
-        self.place(constants, arrays, self.unpack, self.size)
+        self.place_arrays(constants, arrays, self.unpack, self.size)
         if self.unpack.bits >= 8 and not self.unpack.paired:
             if self.size >= self.depth or self.size % self.unpack.step == 0:
-                self.note_rows(constants, self.places["q"], packed.integer_panel, self.unpack.bits // 8)
+                self.note_rows(constants, self.offsets["q"], packed.integer_panel, self.unpack.bits // 8)
         self.lower_at = None
         if self.unpack.shifts_data:
             factors = lowering_factors(self.target, self.unpack)
@@ -98,11 +98,11 @@ class CompressedProduct(StoredWeights):
             self.sizes["z_panel"] = packed.zero_panel
         self.filled = packed.filled
         sizes = panel_sizes(self.form.words(self.depth), self.outs, self.target)
-        self.weights = Weights(1, self.outs, sizes, self.places["q"], *self.pack_bias(constants, self.bias))
+        self.weights = Weights(1, self.outs, sizes, self.offsets["q"], *self.pack_bias(constants, self.bias))
         self.stored: int = sum(a.nbytes for a in arrays.values() if a is not None)
 
     def unpacking(self, planner: Planner) -> dict[str, Any]:
-        return self.placed(planner) | self.sizes
+        return self.bind_constants(planner) | self.sizes
 
     def plan(self, planner: Planner) -> None:
         shape = planner.shape(self.data)

@@ -100,15 +100,15 @@ class DynamicProduct(StoredWeights):
         )
         zeros = packed.zeros if self.levels is None else self.levels
         arrays: dict[str, Any] = {"w": packed.integers, "s": packed.scales, "z": zeros}
-        self.place(constants, arrays, self.how, self.size, self.blocks)
+        self.place_arrays(constants, arrays, self.how, self.size, self.blocks)
         if self.how.bits == 8:
             flipped = self.integers.dtype != (np.int8 if self.how.less else np.uint8)
-            self.note_rows(constants, self.places["w"], packed.w_panel, WORD, SIGNS * flipped)
+            self.note_rows(constants, self.offsets["w"], packed.w_panel, WORD, SIGNS * flipped)
         self.panels = {"w_panel": packed.w_panel, "s_panel": packed.s_panel, "z_panel": packed.z_panel}
         self.bias_at = self.pack_bias(constants, self.bias)
         self.stored: int = sum(a.nbytes for a in arrays.values() if a is not None)
 
-    def quantized(self, planner: Planner) -> tuple[View, View]:
+    def quantize_rows(self, planner: Planner) -> tuple[View, View]:
         """The quantized rows, and the scale and sum of each group."""
 
         def make() -> tuple[View, View]:
@@ -133,7 +133,7 @@ class DynamicProduct(StoredWeights):
         y = planner.output(self.out, plain(len(self.out.shape)))
         if not rows:
             return
-        q, p = self.quantized(planner)
+        q, p = self.quantize_rows(planner)
         operands, reads = self.operand_rows(planner)
         if not y.is_contiguous:  # a view of a concatenation's output
             y = planner.instead(y)
@@ -156,7 +156,7 @@ class DynamicProduct(StoredWeights):
             "ratio": self.ratio, "part": part, "rows": rows, "rows_per": rows_per, "outs": self.outs,
             "panels": panels, "per_chunk": per_chunk, **self.panels, **operands,
         }  # fmt: skip
-        values |= self.placed(planner)
+        values |= self.bind_constants(planner)
         unpacked = (part * self.size // WORD, ceil_div(part, self.ratio) + 1)
         if not unpacks(self.how, self.blocks):
             unpacked = (0, 0)

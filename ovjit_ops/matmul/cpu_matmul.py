@@ -59,9 +59,9 @@ class TiledMatMul(Tiled):
         weights = node.inputs[1].stored
         assert isinstance(weights, np.ndarray | Converted)
         self.constant = weights
-        self.turned = bool(node.attrs["transpose_b"])
+        self.transposes_weights = bool(node.attrs["transpose_b"])
         *batch, rows, columns = weights.shape
-        self.depth, self.outs = (columns, rows) if self.turned else (rows, columns)
+        self.depth, self.outs = (columns, rows) if self.transposes_weights else (rows, columns)
         self.batch, self.groups = tuple(batch), math.prod(batch)
         if len(node.inputs) > 2:
             self.picks = node.inputs[2]
@@ -72,8 +72,8 @@ class TiledMatMul(Tiled):
     def sum_words(self) -> int:
         return self.form.words(self.depth)
 
-    def arranged(self) -> tuple[np.ndarray | Converted, Sequence[int], Sequence[int]]:
-        matrix, order = self.constant.shape[-2:], (1, 0) if self.turned else (0, 1)
+    def arrange_weights(self) -> tuple[np.ndarray | Converted, Sequence[int], Sequence[int]]:
+        matrix, order = self.constant.shape[-2:], (1, 0) if self.transposes_weights else (0, 1)
         if self.groups == 1:
             return self.constant, matrix, order
         return self.constant, (self.groups, *matrix), (0, *(a + 1 for a in order))
@@ -107,13 +107,13 @@ class TiledMatMul(Tiled):
         operands = zip(self.operands, self.epilogue.operands, strict=True)
         views = [y, *(self._full(self.operand_view(planner, v, o.kind)) for v, o in operands if not o.shared)]
         lead = y.shape[:-1]
-        matrix = self._left(x, lead)
+        matrix = self._view_rows(x, lead)
         outer, images, groups = self._walks(planner, lead, [matrix, *views])
         if outer and not x.is_contiguous:
             strides = self.rows().allocate(x.shape, x.itemsize)[1]  # of a copy with the layout `rows`
             flat = View(x.buffer, x.shape, strides, x.itemsize)
-            if len(self._walks(planner, lead, [self._left(flat, lead), *views])[0]) < len(outer):
-                matrix = self._left(planner.copy(self.data, self.rows()), lead)
+            if len(self._walks(planner, lead, [self._view_rows(flat, lead), *views])[0]) < len(outer):
+                matrix = self._view_rows(planner.copy(self.data, self.rows()), lead)
                 outer, images, groups = self._walks(planner, lead, [matrix, *views])
         walks = [*groups, *[_NONE] * (1 + _IMAGES - len(groups) - len(images)), *images]
         matrices = self._matrices(planner, lead)
@@ -157,7 +157,7 @@ class TiledMatMul(Tiled):
         shape, strides = [*view.shape[:-1], 1, view.shape[-1]], [*view.strides[:-1], 0, view.strides[-1]]
         return View(view.buffer, shape, strides, view.itemsize, view.offset)
 
-    def _left(self, x: View, lead: Sequence[int]) -> View:
+    def _view_rows(self, x: View, lead: Sequence[int]) -> View:
         """The view of the left-hand side as [*lead, depth], in place."""
         shape, strides = list(x.shape), list(x.strides)
         if len(shape) == 1:

@@ -2,10 +2,10 @@
 
     y[m, n] = sum over k of a[m, k] b[k, n]
 
-Both sides are first packed into panels: for each k, `height` rows of a, and `wide` vectors of columns of b,
-are adjacent. A block of `height` rows times these columns is in registers. The first-level cache keeps a part
-of a panel of columns, which is multiplied by a range of rows before the next part. Few rows are multiplied
-with b in place. A constant b is packed once, as floats if these represent its integers.
+Both sides are first packed into panels: for each k, `height` rows of a, and `vectors` vectors of columns of
+b, are adjacent. A block of `height` rows times these columns is in registers. The first-level cache keeps a
+part of a panel of columns, which is multiplied by a range of rows before the next part. Few rows are
+multiplied with b in place. A constant b is packed once, as floats if these represent its integers.
 
 Products of i32 and i64 are computed in f32 if that is exact: the largest elements of both sides and the depth
 bound all sums below 2^24. A multiply-add is then one instruction. A separate step finds the largest elements.
@@ -44,7 +44,7 @@ PARTS = 32
 
 
 @inline
-def multiplied(e, w, total, T):
+def add_product(e, w, total, T):
     return fma(e, w, total) if T in ("f32", "f64") else total + e * w
 
 
@@ -97,9 +97,9 @@ class Bounds(NamedTuple):
 
 
 @kernel(over="... outer/block", x="... outer k", y="... k e", bounds=Bounds)
-def put_together(x: Tensor, y: Tensor, bounds, *, T, real, height, parts, wide, block):
+def put_together(x: Tensor, y: Tensor, bounds, *, T, real, height, parts, vectors, block):
     """Pack [..., outer, k] to [..., block, k, elements of a block]. A block has `height` rows, in `parts`
-    vectors, or `wide` vectors of adjacent columns, padded with zeros. Elements are converted to `real` if
+    vectors, or `vectors` vectors of adjacent columns, padded with zeros. Elements are converted to `real` if
     sums are exact in it."""
     way = registers()
     way["exact"] = 0
@@ -120,7 +120,7 @@ def put_together(x: Tensor, y: Tensor, bounds, *, T, real, height, parts, wide, 
                             )  # fmt: skip
                         q += height * SIZE[real if kind == "exact" else T]
                     else:
-                        for i in static_range(wide):
+                        for i in static_range(vectors):
                             v = loadm[T](p + i * VL * SIZE[T], count - i * VL)
                             store[real if kind == "exact" else T](q, cast[real](v) if kind == "exact" else v)
                             q += VL * SIZE[real if kind == "exact" else T]
@@ -129,28 +129,28 @@ def put_together(x: Tensor, y: Tensor, bounds, *, T, real, height, parts, wide, 
 
 
 @inline
-def load_sums(c, y, py, i, j, wide, E, *, height, T):
+def load_sums(c, y, py, i, j, vectors, E, *, height, T):
     """Load the block of y with rows from i on, at py, and columns from j on into c[E, r, v]."""
     for r in static_range(height):
         if i + r < y.size.m:
-            for v in static_range(wide):
+            for v in static_range(vectors):
                 c[E, r, v] = loadm[T](py + r * y.stride.m + v * VL * SIZE[T], y.size.n - j - v * VL)
 
 
 @inline
-def multiply_panels(c, w, e, pa, pb, height, wide, R, E):
+def multiply_panels(c, w, e, pa, pb, height, vectors, R, E):
     """c[E, r, v] += a[r] b[v], for one k of both panels; sums are of type E, and b of type R."""
-    for v in static_range(wide):
+    for v in static_range(vectors):
         w[E, v] = stored_as(load[R](pb + v * VL * SIZE[R]), R, E)
     for r in static_range(height):
         e[E] = splat[E](pa + r * SIZE[E])
-        for v in static_range(wide):
-            c[E, r, v] = multiplied(e[E], w[E, v], c[E, r, v], E)
+        for v in static_range(vectors):
+            c[E, r, v] = add_product(e[E], w[E, v], c[E, r, v], E)
 
 
 @kernel(over="... n/width m/rows", a="... k ea", b="... k eb", y="... m n:1", bounds=Bounds)
 def panel_product(
-    a: Tensor, b: Tensor, y: Tensor, bounds, depth, *, T, width, rows, height, wide, real, packed,
+    a: Tensor, b: Tensor, y: Tensor, bounds, depth, *, T, width, rows, height, vectors, real, packed,
 ):  # fmt: skip
     """The product of packed panels. An item has `width` columns of `rows` rows. `packed`: the type of a
     constant b's panels. Sums over more than `depth` rows of b are accumulated in y, which only sums of type T
@@ -163,55 +163,55 @@ def panel_product(
             some = min(depth, a.size.k - done)
             for i in range(first, min(first + rows, y.size.m), height):
                 pa = ga + (i * a.size.k + done * height) * SIZE[T]
-                pb = gb + (j * a.size.k + done * wide * VL) * SIZE[packed or T]
+                pb = gb + (j * a.size.k + done * vectors * VL) * SIZE[packed or T]
                 py = y.at(gy, m=i - first)
                 for kind in ("exact", "own") if real else ("own",):
                     if kind == "own" or way["exact"] == 1:
                         E = real if kind == "exact" else T  # numbers of different types have different names
                         R = packed or E
-                        for r, v in np.ndindex(height, wide):
+                        for r, v in np.ndindex(height, vectors):
                             c[E, r, v] = const[E](0)
                         if not real and done > 0:
-                            load_sums(c, y, py, i, j, wide, E)
+                            load_sums(c, y, py, i, j, vectors, E)
                         for _ in range(some):
-                            multiply_panels(c, w, e, pa, pb, height, wide, R, E)
+                            multiply_panels(c, w, e, pa, pb, height, vectors, R, E)
                             pa += height * SIZE[E]
-                            pb += wide * VL * SIZE[R]
+                            pb += vectors * VL * SIZE[R]
                         if kind == "exact":
-                            for r, v in np.ndindex(height, wide):
+                            for r, v in np.ndindex(height, vectors):
                                 c[T, r, v] = trunc_int[T](c[E, r, v])
                         break
                 for r in static_range(height):
                     if i + r < y.size.m:
-                        for v in static_range(wide):
+                        for v in static_range(vectors):
                             storem[T](py + v * VL * SIZE[T], c[T, r, v], y.size.n - j - v * VL)
                     py += y.stride.m
 
 
 @inline
-def sum_products(c, w, x, a, b, columns, count, height, wide, R, T):
-    """Compute c[r, v]: the sums over k of a's row at x[r] times `wide` vectors of b, of type R, from
+def sum_products(c, w, x, a, b, columns, count, height, vectors, R, T):
+    """Compute c[r, v]: the sums over k of a's row at x[r] times `vectors` vectors of b, of type R, from
     `columns` on. `count`: the number of existing columns."""
-    for r, v in np.ndindex(height, wide):
+    for r, v in np.ndindex(height, vectors):
         c[r, v] = const[T](0)
     h = 0
     row = columns
     for full in (True, False):
-        if not full or count >= wide * VL:
+        if not full or count >= vectors * VL:
             while h < a.size.k:
-                for v in static_range(wide):
+                for v in static_range(vectors):
                     p = row + v * VL * SIZE[R]
                     w[v] = stored_as(load[R](p) if full else loadm[R](p, count - v * VL), R, T)
                 for r in static_range(height):
                     e = splat[T](x[r] + h * a.stride.k)
-                    for v in static_range(wide):
-                        c[r, v] = multiplied(e, w[v], c[r, v], T)
+                    for v in static_range(vectors):
+                        c[r, v] = add_product(e, w[v], c[r, v], T)
                 row += b.stride.k
                 h += 1
 
 
 @kernel(over="... n/width m/height", a="... m k", b="... k e", y="... m n:1")
-def plain_product(a: Tensor, b: Tensor, y: Tensor, panel, *, T, width, height, wide, packed):
+def plain_product(a: Tensor, b: Tensor, y: Tensor, panel, *, T, width, height, vectors, packed):
     """The product of few rows, with both sides in place. Blocks of b's columns are `panel` bytes apart.
     `packed`: the type of b's panels, if it is packed."""
     x, c, w = registers()
@@ -221,10 +221,10 @@ def plain_product(a: Tensor, b: Tensor, y: Tensor, panel, *, T, width, height, w
         for r in static_range(height):
             # rows that are not there repeat the last one, and are not stored
             x[r] = a.at(pa, m=min(r, y.size.m - 1 - i))
-        sum_products(c, w, x, a, b, pb, count, height, wide, packed or T, T)
+        sum_products(c, w, x, a, b, pb, count, height, vectors, packed or T, T)
         for r in static_range(height):
             if i + r < y.size.m:
-                for v in static_range(wide):
+                for v in static_range(vectors):
                     storem[T](py + v * VL * SIZE[T], c[r, v], count - v * VL)
             py += y.stride.m
 
@@ -269,19 +269,19 @@ class PlainProduct(Lowering):
             raise NotNative
         dtype, target = self.out.dtype, self.target
         self.permutes = bool(self.node.attrs["transpose_a"])
-        self.wide = 1 if SIZE[dtype] == 8 else 2  # 8 bytes take two registers
+        self.vectors = vectors = 1 if SIZE[dtype] == 8 else 2  # 8 bytes take two registers
         self._choose_types(dtype, b.constant)
-        few = self._choose_blocks(dtype, a.shape)
+        block_rows = self._choose_blocks(dtype, a.shape)
         rows, real = self.height, self.real
-        self.width = width = self.wide * target.lanes
-        how: dict[str, Any] = {"T": dtype, "wide": self.wide, "width": width, "packed": self.packed}
-        self.few = plain_product(height=few, **how)
-        self.many = panel_product(rows=rows * TOGETHER, height=rows, real=real, **how)
+        self.width = width = vectors * target.lanes
+        how: dict[str, Any] = {"T": dtype, "vectors": vectors, "width": width, "packed": self.packed}
+        self.in_place_kernel = plain_product(height=block_rows, **how)
+        self.panel_kernel = panel_product(rows=rows * TOGETHER, height=rows, real=real, **how)
         parts = ceil_div(rows, target.lanes)
-        self.lefts = put_together(T=dtype, block=rows, real=real, height=rows, parts=parts, wide=0)
-        self.kernels = [self.few, self.many, self.lefts]
+        self.lefts = put_together(T=dtype, block=rows, real=real, height=rows, parts=parts, vectors=0)
+        self.kernels = [self.in_place_kernel, self.panel_kernel, self.lefts]
         if not self.packed:
-            self.rights = put_together(T=dtype, block=width, real=real, height=0, parts=0, wide=self.wide)
+            self.rights = put_together(T=dtype, block=width, real=real, height=0, parts=0, vectors=vectors)
             self.kernels.append(self.rights)
         if real:
             self.kernels.append(magnitude(T=dtype))
@@ -336,11 +336,11 @@ class PlainProduct(Lowering):
         batch = y.shape[: len(y.shape) - (ra > 1) - (rb > 1)]
         by_panels = m > self.in_place
         height = self.height if by_panels or self.in_place > 2 * FEW else FEW
-        kernel, rows, read = self.few, height, []
+        kernel, rows, read = self.in_place_kernel, height, []
         panel = k * b.strides[-2] if self.packed else self.width * size
         more: dict[str, Any] = {"panel": panel, "height": height}
         if by_panels:
-            kernel, rows, read = self.many, height * TOGETHER, self._magnitudes(planner)
+            kernel, rows, read = self.panel_kernel, height * TOGETHER, self._magnitudes(planner)
             sizes: Any = read or (y, y)
             bounds = Bounds(*(v.ptr for v in sizes), *(v.count if read else 0 for v in sizes))
             a = self._panels(planner, a, self.lefts, height, bounds, read)

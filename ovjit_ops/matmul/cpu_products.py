@@ -204,13 +204,13 @@ class Product(Tiled):
         self.kernels = (*self.kernels, *pack_kernels(self.target, self.form))
         self.pads = (self.data, right) if self.form.group > 1 else ()
         #: The kernel for few rows of the left-hand side.
-        self.few: Kernel | None = None
+        self.few_rows: Kernel | None = None
         shape = self.data.shape
         self.permutes = bool(anchor.attrs["transpose_a"]) and len(shape) > 1
         rows = shape[-1 if self.permutes else -2] if len(shape) > 1 else 1
-        if self.listed or (self.form is F32 and bounds(rows)[0] <= FEW):
-            self.few = few_rows_kernel(self, "_".join(n.op.name.lower() for n in group.body[:4]))
-            self.kernels = (*self.kernels, self.few)
+        if self.is_vector_product or (self.form is F32 and bounds(rows)[0] <= FEW):
+            self.few_rows = few_rows_kernel(self, "_".join(n.op.name.lower() for n in group.body[:4]))
+            self.kernels = (*self.kernels, self.few_rows)
 
     @property
     def depth(self) -> Dim:
@@ -230,7 +230,7 @@ class Product(Tiled):
         return 0
 
     @property
-    def listed(self) -> bool:
+    def is_vector_product(self) -> bool:
         """True for matrices times a one-dimensional tensor. The latter is then the only row of the product,
         and the matrices are its right-hand side."""
         return self.form is F32 and len(self.node.inputs[1].shape) == 1 < len(self.data.shape)
@@ -238,7 +238,7 @@ class Product(Tiled):
     def _kind(self, value: Value) -> str:
         """With a one-dimensional right-hand side, the output's last dimension is the rows, not the
         columns."""
-        row = len(self.node.inputs[1].shape) == 1 and not is_number(value) and not self.listed
+        row = len(self.node.inputs[1].shape) == 1 and not is_number(value) and not self.is_vector_product
         return "scalar" if row else super()._kind(value)
 
     def pack(self, constants: Constants) -> None:
@@ -268,22 +268,22 @@ class Product(Tiled):
             if -2 in missing:
                 shape.insert(len(shape) - 1, 1)
                 strides.insert(len(strides) - 1, 0)
-            return ordered(View(view.buffer, shape, strides, view.itemsize, view.offset))
+            return order_batch(View(view.buffer, shape, strides, view.itemsize, view.offset))
 
-        def ordered(view: View) -> View:
+        def order_batch(view: View) -> View:
             return view.permute((*order, *range(len(order), len(view.shape))))
 
         a, b = a.expand((*batch, m, k)), b.expand((*batch, k, n))
-        if self.listed:
-            self._plan_listed(planner, b, a, y)
+        if self.is_vector_product:
+            self._plan_vector_product(planner, b, a, y)
             return
-        if self.few is not None and m <= FEW and plan_few(self, self.few, planner, a, b, y):
+        if self.few_rows is not None and m <= FEW and plan_few(self, self.few_rows, planner, a, b, y):
             return
         views = [a, b, full(y)] + [
             full(self.operand_view(planner, v, o.kind)) for v, o in self._pixel_operands()
         ]
         order, grouped = self._walk(batch, [v.strides[: len(batch)] for v in views])
-        a, b, lead = ordered(a), ordered(b), [batch[i] for i in order]
+        a, b, lead = order_batch(a), order_batch(b), [batch[i] for i in order]
         for index in _indices(lead[: len(lead) - grouped]):
 
             def pick(view: View, index: Sequence[int] = index) -> View:
@@ -297,26 +297,26 @@ class Product(Tiled):
                     offset,
                 )  # fmt: skip
 
-            left, right, out = pick(a), pick(b), pick(full(y))
-            groups = left.shape[0]
+            rows, right, out = pick(a), pick(b), pick(full(y))
+            groups = rows.shape[0]
             packed, sizes = plan_panels(planner, right, self.form)
             weights = Weights(groups, n, sizes, packed.ptr, self.zeros, 0)
             self.emit(
-                planner, left, out, (1, 1, m), (0, 0, left.strides[1]), (None, None, 1),
-                (1, 0, 1, 0, self.form.words(k)), left.strides[0], weights, 0,
+                planner, rows, out, (1, 1, m), (0, 0, rows.strides[1]), (None, None, 1),
+                (1, 0, 1, 0, self.form.words(k)), rows.strides[0], weights, 0,
                 lambda v: pick(full(v)), 0, [packed],
             )  # fmt: skip
 
-    def _plan_listed(self, planner: Planner, row: View, matrix: View, y: View) -> None:
+    def _plan_vector_product(self, planner: Planner, row: View, matrix: View, y: View) -> None:
         """The product of a one-dimensional tensor, given as [..., k, 1], and matrices [..., m, k]."""
-        assert self.few is not None
+        assert self.few_rows is not None
         turn = (*range(len(row.shape) - 2), len(row.shape) - 1, len(row.shape) - 2)
-        if plan_few(self, self.few, planner, row.permute(turn), matrix.permute(turn), y):
+        if plan_few(self, self.few_rows, planner, row.permute(turn), matrix.permute(turn), y):
             return
         column = planner.contiguous(self.data)
         if not self.node.attrs["transpose_a"]:
             column = column.permute(turn)
-        done = plan_few(self, self.few, planner, row.permute(turn), column, planner.instead(y))
+        done = plan_few(self, self.few_rows, planner, row.permute(turn), column, planner.instead(y))
         assert done  # nothing has gaps
 
     def _walk(self, batch: Sequence[int], strides: list[Sequence[int]]) -> tuple[list[int], int]:
@@ -355,7 +355,7 @@ class Product(Tiled):
             )
             return View(view.buffer, shape, strides, size, view.offset)
         view = planner.view(value)
-        if which == 0 and not self.listed:
+        if which == 0 and not self.is_vector_product:
             depth = rank - 2 if transpose else rank - 1
             halo = [(0, 0)] * rank
             halo[depth] = (0, self._odd(view.shape[depth]))

@@ -36,12 +36,12 @@ class StoredWeights(TiledMatMul):
     def suits_matrices(self, form: Format) -> bool:
         return False
 
-    def place(
+    def place_arrays(
         self, constants: Constants, arrays: Mapping[str, np.ndarray | Filling | None], *how: Any
     ) -> None:
-        """Place the arrays that are not None, packed according to `how`. `places` maps the kernel's argument
+        """Place the arrays that are not None, packed according to `how`. `offsets` maps the kernel's argument
         names to their offsets."""
-        self.places = {
+        self.offsets = {
             name: constants.place(array, self.of_node(name, *how)).offset
             for name, array in arrays.items()
             if array is not None
@@ -56,5 +56,5 @@ class StoredWeights(TiledMatMul):
             if not odd:
                 constants.note_rows(table.source, PackedRows(at, word, count, panel, width, width, flip))
 
-    def placed(self, planner: Planner) -> dict[str, Any]:
-        return {name: planner.constants.at(at) for name, at in self.places.items()}
+    def bind_constants(self, planner: Planner) -> dict[str, Any]:
+        return {name: planner.constants.at(at) for name, at in self.offsets.items()}

@@ -36,8 +36,8 @@ def parse(equation: str, ranks: Sequence[int | None]) -> tuple[list[list[str]], 
     ModelError for an invalid equation, or one that does not fit the ranks.
     """
     text = equation.replace(" ", "")
-    left, arrow, right = text.partition("->")
-    parts = left.split(",")
+    operand_text, arrow, right = text.partition("->")
+    parts = operand_text.split(",")
     check(
         len(parts) == len(ranks),
         f"{_COUNT} {equation!r} has {len(parts)} input subscripts, but {len(ranks)} inputs are given",
@@ -64,14 +64,14 @@ def parse(equation: str, ranks: Sequence[int | None]) -> tuple[list[list[str]], 
         operands.append([*before, *(f"...{i}" for i in reversed(range(extra))), *after])
     dots = [f"...{i}" for i in reversed(range(widest))]
     if not arrow:
-        once = sorted(c for c in set(left) - {",", "."} if left.count(c) == 1)
+        once = sorted(c for c in set(operand_text) - {",", "."} if operand_text.count(c) == 1)
         return operands, [*dots, *once]
     check(
         len(set(right.replace("...", ""))) == len(right.replace("...", "")),
         f"the output subscript {right!r} repeats a label",
     )
     says = "Label in output subscript of Einsum equation must enter at least one input subscript."
-    check(set(right) <= set(left) | {"."}, f"{says} {right!r} has other labels")
+    check(set(right) <= set(operand_text) | {"."}, f"{says} {right!r} has other labels")
     check("..." in right or not dots, f"the output subscript of {equation!r} lacks the ellipsis")
     before, _, after = right.partition("...")
     return operands, [*before, *(dots if "..." in right else []), *after]
@@ -101,7 +101,7 @@ def _numpy_form(operands: Sequence[Sequence[str]], out: Sequence[str], arrays: S
     return [*form, [numbers[x] for x in out]]
 
 
-@op("Einsum", opset=7, types=NUMBERS, builder={"xs": "inputs"}, ulp=32)
+@op("Einsum", opset=7, types=NUMBERS, ulp=32)
 class Einsum:
     """The sum of products for an equation such as "bij,bjk->bik"."""
 
@@ -183,14 +183,14 @@ def _contract(
 ) -> Value:
     """The product of all terms, summed and transposed to the labels `out`."""
     while len(terms) > 1:
-        left, right = _cheapest(terms, sizes)
-        a, b = terms[left], terms[right]
-        free = [t for i, t in enumerate(terms) if i not in (left, right)]
+        first, second = _cheapest(terms, sizes)
+        a, b = terms[first], terms[second]
+        free = [t for i, t in enumerate(terms) if i not in (first, second)]
         needed = set(out) | {x for _, labels in free for x in labels}
         terms = [*free, _product(w, _sum_out(w, *a, needed | set(b[1])), _sum_out(w, *b, needed | set(a[1])),
                                  needed)]  # fmt: skip
     value, labels = _sum_out(w, *terms[0], set(out))
-    return _transposed(w, value, labels, out)
+    return _transpose(w, value, labels, out)
 
 
 def _cheapest(terms: list[tuple[Value, list[str]]], sizes: dict[str, Dim]) -> tuple[int, int]:
@@ -212,7 +212,7 @@ def _count(extents: Iterable[Dim]) -> int:
     return out
 
 
-def _reshaped(w: Writer, value: Value, count: int, groups: Sequence[Sequence[Any]]) -> Value:
+def _reshape(w: Writer, value: Value, count: int, groups: Sequence[Sequence[Any]]) -> Value:
     """Reshape `value`: keep the first `count` dimensions, followed by the product of each group of extents.
     Raises Open if one of these is 0."""
     target = [*w.shape(value)[:count], *map(math.prod, groups)]
@@ -229,13 +229,13 @@ def _sum_out(w: Writer, value: Value, labels: list[str], needed: set[str]) -> tu
     return w("ReduceSum", value, axes, keep_dims=False), [x for x in labels if x in needed]
 
 
-def _transposed(w: Writer, value: Value, labels: list[str], order: list[str]) -> Value:
+def _transpose(w: Writer, value: Value, labels: list[str], order: list[str]) -> Value:
     if labels == order:
         return value
     return w("Transpose", value, [labels.index(x) for x in order])
 
 
-def _widened(w: Writer, x: Value, xl: list[str], like: Value, yl: list[str], labels: Sequence[str]) -> Value:
+def _stretch(w: Writer, x: Value, xl: list[str], like: Value, yl: list[str], labels: Sequence[str]) -> Value:
     """Broadcast `x` to the extents of `like` at these labels, where its own are 1: MatMul does not broadcast
     the dimension that it sums over. The result is a view, or `x` itself if the extents are equal."""
     extents = dict(zip(yl, w.shape(like), strict=True))
@@ -259,29 +259,29 @@ def _product(
     own_x, own_y = [c for c in xl if c not in yl], [c for c in yl if c not in xl]
     maybe_one = [c for c in summed if not (isinstance(extent[c], int) and isinstance(other[c], int))]
     if maybe_one:
-        x, y = _widened(w, x, xl, y, yl, maybe_one), _widened(w, y, yl, x, xl, maybe_one)
+        x, y = _stretch(w, x, xl, y, yl, maybe_one), _stretch(w, y, yl, x, xl, maybe_one)
     out = [*batch, *own_x, *own_y]
     if not summed or any(extent[c] != other[c] and 1 in (extent[c], other[c]) for c in summed):
-        wide_x = w("Unsqueeze", _transposed(w, x, xl, [*batch, *own_x, *summed]),
-                   [len(batch) + len(own_x) + i for i in range(len(own_y))]) if own_y else _transposed(
+        wide_x = w("Unsqueeze", _transpose(w, x, xl, [*batch, *own_x, *summed]),
+                   [len(batch) + len(own_x) + i for i in range(len(own_y))]) if own_y else _transpose(
                        w, x, xl, [*batch, *own_x, *summed])  # fmt: skip
-        y_order = _transposed(w, y, yl, [*batch, *own_y, *summed])
+        y_order = _transpose(w, y, yl, [*batch, *own_y, *summed])
         wide_y = w("Unsqueeze", y_order, [len(batch) + i for i in range(len(own_x))]) if own_x else y_order
         value = w("Multiply", wide_x, wide_y)
         if summed:
             value = w("ReduceSum", value, [len(out) + i for i in range(len(summed))], keep_dims=False)
         return value, out
 
-    def shaped(v: Value, labels: list[str], groups: Sequence[Sequence[str]]) -> Value:
+    def merge_axes(v: Value, labels: list[str], groups: Sequence[Sequence[str]]) -> Value:
         """[batch..., the product of each group]"""
-        v = _transposed(w, v, labels, [c for g in (batch, *groups) for c in g])
+        v = _transpose(w, v, labels, [c for g in (batch, *groups) for c in g])
         if all(len(g) == 1 for g in groups):
             return v
         extents = iter(w.shape(v)[len(batch) :])
-        return _reshaped(w, v, len(batch), [[next(extents) for _ in g] for g in groups])
+        return _reshape(w, v, len(batch), [[next(extents) for _ in g] for g in groups])
 
-    value = w("MatMul", shaped(x, xl, (own_x, summed)), shaped(y, yl, (summed, own_y)))
+    value = w("MatMul", merge_axes(x, xl, (own_x, summed)), merge_axes(y, yl, (summed, own_y)))
     if len(own_x) != 1 or len(own_y) != 1:
         extents = dict(zip((*yl, *xl), (*w.shape(y), *w.shape(x)), strict=True))
-        value = _reshaped(w, value, len(batch), [[extents[c]] for c in (*own_x, *own_y)])
+        value = _reshape(w, value, len(batch), [[extents[c]] for c in (*own_x, *own_y)])
     return value, out

@@ -95,7 +95,7 @@ def checked_groups(offsets: np.ndarray, rows: int, groups: int) -> np.ndarray:
 
 
 @op(
-    "GroupedMatMul", opset=17, types=NUMBERS, builder={"": "grouped_matmul"}, ulp=32, native=FULL,
+    "GroupedMatMul", opset=17, types=NUMBERS, ulp=32, native=FULL,
     lower=".cpu_grouped:GroupedProduct.of",
 )  # fmt: skip
 class GroupedMatMul:

@@ -25,15 +25,15 @@ def matrix_shapes(a: tuple[Dim, ...], b: tuple[Dim, ...], transpose_a: bool, tra
     effect. Raises ModelError if the inner dimensions differ or the batch dimensions do not broadcast.
     """
     check(len(a) and len(b), "Scalars are not supported as MatMul inputs.")
-    left = (1, *a) if len(a) == 1 else (*a[:-2], a[-1], a[-2]) if transpose_a else a
+    rows_by_depth = (1, *a) if len(a) == 1 else (*a[:-2], a[-1], a[-2]) if transpose_a else a
     right = (*b, 1) if len(b) == 1 else (*b[:-2], b[-1], b[-2]) if transpose_b else b
     check(
-        compatible(left[-1], right[-2]),
-        f"Incompatible MatMul matrix dimension. First input dimension={left[-1]} at COL_INDEX_DIM="
-        f"{len(left) - 1} doesn't match the second input dimension={right[-2]} at ROW_INDEX_DIM="
+        compatible(rows_by_depth[-1], right[-2]),
+        f"Incompatible MatMul matrix dimension. First input dimension={rows_by_depth[-1]} at COL_INDEX_DIM="
+        f"{len(rows_by_depth) - 1} doesn't match the second input dimension={right[-2]} at ROW_INDEX_DIM="
         f"{len(right) - 2}",
     )
-    one, other = left[:-2], right[:-2]
+    one, other = rows_by_depth[:-2], right[:-2]
     for i in range(1, min(len(one), len(other)) + 1):
         check(
             broadcast_dims(one[-i], other[-i]) is not None,
@@ -41,12 +41,12 @@ def matrix_shapes(a: tuple[Dim, ...], b: tuple[Dim, ...], transpose_a: bool, tra
             f"input dimension={other[-i]} at index={max(len(one), len(other)) - i}",
         )
     batch = broadcast(one, other) or ()
-    rows = () if len(a) == 1 else (left[-2],)
+    rows = () if len(a) == 1 else (rows_by_depth[-2],)
     columns = () if len(b) == 1 else (right[-1],)
-    return left, right, (*batch, *rows, *columns)
+    return rows_by_depth, right, (*batch, *rows, *columns)
 
 
-def _turned(a: tuple[int, ...], b: tuple[int, ...], which: int) -> tuple[Any, ...]:
+def _transpose_sample(a: tuple[int, ...], b: tuple[int, ...], which: int) -> tuple[Any, ...]:
     """A sample: shapes of the operands, transposed according to the bits of `which`, and the attributes."""
     ta, tb = bool(which & 1), bool(which & 2)
     a = (*a[:-2], a[-1], a[-2]) if ta and len(a) > 1 else a
@@ -85,7 +85,7 @@ _CASES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
 
 
 @op(
-    "MatMul", opset=1, types=NUMBERS, builder={"": "matmul"}, epilogue=True, native=float_types,
+    "MatMul", opset=1, types=NUMBERS, epilogue=True, native=float_types,
     multiplied=2, rules=[gather_matrices], rules_for=["MatMul"], images=matrix_images,
 )  # fmt: skip
 class MatMul:
@@ -129,7 +129,7 @@ class MatMul:
 
         return lower_matmul(group)
 
-    samples = cases(*(_turned(*row, i % 4) for i, row in enumerate(_CASES)), domain=(-2, 2))
+    samples = cases(*(_transpose_sample(*row, i % 4) for i, row in enumerate(_CASES)), domain=(-2, 2))
 
 
 @op(

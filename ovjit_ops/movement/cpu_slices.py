@@ -68,9 +68,9 @@ class ScatteredSlice(Lowering):
         out = planner.output(node.output)
         if not out.count:
             return
-        planner.copy_step(data, out)
+        planner.copy_step(data, out, "")
         part = slice_view(node, out, lambda i: limits[i - 1] if i <= len(limits) else None)
-        planner.copy_step(updates, part)
+        planner.copy_step(updates, part, "")
 
 
 def reverse_view(node: Node, source: View, value_of: Known) -> View:

@@ -33,9 +33,9 @@ class Reshaped(Lowering):
         target = planner.output(out)
         seen_as_source = target.reshape(source.shape)
         if seen_as_source is not None:
-            planner.copy_step(source, seen_as_source)
+            planner.copy_step(source, seen_as_source, "")
         else:
-            planner.copy_step(planner.contiguous(value).as_shape(shape), target)
+            planner.copy_step(planner.contiguous(value).as_shape(shape), target, "")
 
 
 class Transposed(Lowering):
@@ -130,7 +130,7 @@ class Concatenated(Lowering):
             view = planner.view(value)
             part = result.slice(self.axis, start, view.shape[self.axis])
             if view.buffer is not part.buffer or (view.offset, view.strides) != (part.offset, part.strides):
-                planner.copy_step(view, part)
+                planner.copy_step(view, part, "")
             start += view.shape[self.axis]
         planner.views[self.node.output] = result
 

@@ -63,7 +63,7 @@ _BY_MODES = [{"block_size": 2, "mode": mode} for mode in ("blocks_first", "depth
 
 
 @op(
-    "DepthToSpace", opset=1, builder={"data": "node"}, lower=".cpu_blocks:lower_depth_to_space",
+    "DepthToSpace", opset=1, lower=".cpu_blocks:lower_depth_to_space",
     images=images_of(0), **_BLOCKS,
 )  # fmt: skip
 class DepthToSpace:
@@ -220,7 +220,7 @@ class Roll:
     )
 
 
-@op("Reverse", opset=1, types=MOVABLE, lower=".cpu_slices:lower_reverse", builder_since=99)
+@op("Reverse", opset=1, types=MOVABLE, lower=".cpu_slices:lower_reverse")
 class Reverse:
     """Reverses axes of the data, given by index or by a mask."""
 
@@ -252,7 +252,7 @@ class Reverse:
 MOST_PLACES = 6
 
 
-@op("ReverseSequence", opset=1, types=MOVABLE, builder={"data": "input"})
+@op("ReverseSequence", opset=1, types=MOVABLE)
 class ReverseSequence:
     """Reverses the first `seq_lengths` elements of each sample along `seq_axis`."""
 

@@ -92,7 +92,7 @@ class Broadcast1:
 
 
 @op(
-    "Broadcast", opset=3, builder={"mode": "broadcast_spec"}, read_if={"axes_mapping": ("mode", "explicit")},
+    "Broadcast", opset=3,
     like=Broadcast1,
 )  # fmt: skip
 class Broadcast3:
@@ -266,13 +266,8 @@ def _pad_samples(*more: tuple):
     return samples
 
 
-PAD_BUILDER = {"data": "arg", "pad_value": "arg_pad_value"}
-#: Without the input, the pad value is 0.
-PAD_ABSENT = {"arg_pad_value": (0, 0)}
-
-
 @op(
-    "Pad", opset=1, types=NUMBERS, builder=PAD_BUILDER, absent=PAD_ABSENT,
+    "Pad", opset=1, types=NUMBERS,
     lower=".cpu_pad:Padded", images=pad_images, bounds=(1, 2),
 )  # fmt: skip
 class Pad1:
@@ -387,7 +382,7 @@ class Range1:
             yield [np.array(v).astype(numpy_dtype(dtype)) for v in limits], {}
 
 
-@op("Range", opset=4, like=Range1, builder_since=12)
+@op("Range", opset=4, like=Range1)
 class Range4:
     """start, start + step, ... before stop, as `output_type`."""
 

@@ -109,7 +109,6 @@ def reshape_dims(
     "Reshape",
     opset=1,
     types=MOVABLE,
-    builder={"data": "node", "pattern": "output_shape"},
     lower=".cpu_views:Reshaped",
     images=images_of(0),
     dims_input=1,
@@ -218,7 +217,7 @@ def permutation(order: np.ndarray, rank: int, shape: str = "") -> tuple[int, ...
 
 
 @op(
-    "Concat", opset=1, types=MOVABLE, builder={"args": "nodes"}, lower=".cpu_views:Concatenated",
+    "Concat", opset=1, types=MOVABLE, lower=".cpu_views:Concatenated",
     images=all_images("axis"),
 )  # fmt: skip
 class Concat:

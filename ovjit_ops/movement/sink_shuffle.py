@@ -48,7 +48,7 @@ class Shuffled(Lowering):
             order = list(range(len(parts)))
             order[axis : axis + 2] = axis + 1, axis
             swapped = blocks.permute(order)
-            planner.copy_step(swapped, target.as_shape(swapped.shape))
+            planner.copy_step(swapped, target.as_shape(swapped.shape), "")
             return target
 
         planner.defer(out, copy, node.inputs[0])

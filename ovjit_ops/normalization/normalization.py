@@ -183,7 +183,7 @@ def _expand_lrn(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
 
 
 @op(
-    "LRN", opset=1, types=REALS, ulp=16, builder={"": "lrn"}, lower=".cpu_lrn:LocalResponse.of",
+    "LRN", opset=1, types=REALS, ulp=16, lower=".cpu_lrn:LocalResponse.of",
     images=images_of(0, along=1),
     expand=_expand_lrn, native=FULL,
     in_real=1,
@@ -242,13 +242,11 @@ def in_groups(x: np.ndarray, groups: int, eps: float) -> np.ndarray:
 
 
 @op(
-    "MVN", opset=2, types=REALS, ulp=64, builder={"": "mvn"}, lower=".cpu_mvn:lower_mvn",
+    "MVN", opset=2, types=REALS, ulp=64, lower=".cpu_mvn:lower_mvn",
     expand=expand_norm.expand_mvn2, native=FULL, epilogue=True, prologue=True, in_real=1,
 )  # fmt: skip
 class MVN2:
     """Normalizes the mean and, optionally, the variance of each sample, over all channels or per channel."""
-
-    shown_first = ("eps",)
 
     def show(attrs, inputs):
         return {"reduction_axes": tuple(range(1 if attrs["across_channels"] else 2, inputs[0].rank or 0))}
@@ -279,7 +277,7 @@ class MVN6:
     """Normalizes the mean and, optionally, the variance over `axes`; `eps` is added inside or outside the
     root."""
 
-    show, shown_first = None, ()
+    show = None
     words = {"eps_mode": "op::MVNEpsMode: inside_sqrt outside_sqrt"}
 
     def infer(data, axes, *, eps: Single, normalize_variance: Bool = True, eps_mode: Word = "inside_sqrt"):
@@ -337,7 +335,7 @@ class NormalizeL2:
 
 
 @op(
-    "GRN", opset=1, types=REALS, ulp=32, native=FULL, expand=expand_norm.expand_grn, builder={"": "grn"},
+    "GRN", opset=1, types=REALS, ulp=32, native=FULL, expand=expand_norm.expand_grn,
     in_real=1,
 )  # fmt: skip
 class GRN:

@@ -162,9 +162,6 @@ def _samples(torch: bool, dilated: bool, more: Sequence[dict[str, Any]]):
     return cases(*((shape, {**attrs, **more[i % len(more)]}) for i, (shape, attrs) in enumerate(shaped)))
 
 
-KERNEL = {"kernel": "kernel_shape"}
-
-
 def _words(rounding: int) -> dict[str, str]:
     return {"auto_pad": POOLING_AUTO_PADS, "rounding_type": ROUNDINGS[rounding]}
 
@@ -173,7 +170,6 @@ def _words(rounding: int) -> dict[str, str]:
     "MaxPool",
     opset=1,
     types=NUMBERS,
-    builder=KERNEL,
     lower=".cpu_pooling:lower_pooling",
     native=FLOATS,
     part="carry",
@@ -236,15 +232,12 @@ class MaxPool14:
     samples = _samples(True, True, _INDEX_VARIANTS)
 
 
-AVERAGE = {**KERNEL, "data": "data_batch"}
 _PAD_VARIANTS = [{"exclude_pad": True}, {"exclude_pad": False}, {"exclude_pad": False}]
 
 
-@op("AvgPool", opset=1, like=MaxPool1, builder=AVERAGE, in_real=1)
+@op("AvgPool", opset=1, like=MaxPool1, in_real=1)
 class AvgPool1:
     """The mean of each window (`avg_pool` defines how padding counts)."""
-
-    shown_first = ("kernel", "strides", "pads_begin", "pads_end", "exclude_pad", "auto_pad", "rounding_type")
 
     def infer(data, *, kernel: Ints, exclude_pad: Bool, **attrs):
         return _infer(data, {**attrs, "kernel": kernel, "exclude_pad": exclude_pad})

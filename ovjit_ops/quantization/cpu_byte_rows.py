@@ -108,11 +108,11 @@ class QuantizedRows(Lowering):
         y = planner.output(self.out, order)
         for fresh in self.fresh:
             if planner.shape(fresh) == planner.shape(self.out):
-                planner.copy_step(planner.view(fresh), y)
+                planner.copy_step(planner.view(fresh), y, "")
                 return y
         x = planner.with_layout(self.data, order)
         target = y if y.strides[-1] == y.itemsize else planner.allocate(y.shape, y.itemsize)
         plan_rows(planner, self.kernel, self.rows.group, x, target)
         if target is not y:
-            planner.copy_step(target, y)
+            planner.copy_step(target, y, "the kernel cannot write the result's memory order")
         return y

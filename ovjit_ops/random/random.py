@@ -77,7 +77,6 @@ def uniform(
 class RandomUniform:
     """Uniform numbers in [min_val, max_val), drawn as in TensorFlow (Philox) or PyTorch (MT19937)."""
 
-    shown_first = ("output_type", "op_seed")
     words = {"output_type": OUTPUTS, "alignment": "tensorflow pytorch"}
 
     def infer(

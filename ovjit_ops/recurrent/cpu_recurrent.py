@@ -40,6 +40,8 @@ from ovjit.tiles.pack import fill_panels
 from ovjit.tiles.sizes import TABLE
 from ovjit_ops.recurrent.step import KINDS, Step, directions, make_step
 
+#: The reason of copies of weights.
+PACKED = "weights are packed for the kernel"
 #: Vectors of a panel, see `Shapes.recurrent`.
 VECTORS = 4
 #: Minimum sequences of a block for narrow tiles, and the maximum rows and the vectors of these, for AVX-512.
@@ -407,11 +409,11 @@ class RecurrentSteps(Lowering):
         packed = planner.allocate((turns, ceil_div(outs, width), self.hidden, width), 4)
         if full:
             panels = rows.slice(1, first, full * width).as_shape((turns, full, width, self.hidden))
-            planner.copy_step(panels.permute((0, 1, 3, 2)), packed.slice(1, 0, full))
+            planner.copy_step(panels.permute((0, 1, 3, 2)), packed.slice(1, 0, full), PACKED)
         if last:
             panel = packed.slice(1, full, 1)
             tail = rows.slice(1, first + full * width, last).as_shape((turns, 1, last, self.hidden))
-            planner.copy_step(tail.permute((0, 1, 3, 2)), panel.slice(3, 0, last))
+            planner.copy_step(tail.permute((0, 1, 3, 2)), panel.slice(3, 0, last), PACKED)
             self._clear(planner, panel.slice(3, last, width - last))
         return packed
 
@@ -420,11 +422,13 @@ class RecurrentSteps(Lowering):
         outs = (phase.stop - phase.first) * self.hidden
         bias = planner.allocate((len(self.turns), ceil_div(outs, self.width) * self.width), 4)
         self._clear(planner, bias)
-        planner.copy_step(planner.view(self.named["b"]), bias.slice(1, outs - self.hidden, self.hidden))
+        target = bias.slice(1, outs - self.hidden, self.hidden)
+        planner.copy_step(planner.view(self.named["b"]), target, PACKED)
         return bias
 
     def _clear(self, planner: Planner, target: View) -> None:
-        planner.copy_step(planner.data.view(np.zeros(1, np.float32), "f32").expand(target.shape), target)
+        zeros = planner.data.view(np.zeros(1, np.float32), "f32")
+        planner.copy_step(zeros.expand(target.shape), target, PACKED)
 
     def plan(self, planner: Planner) -> None:
         view = {role: self._rows(planner, value) for role, value in self.named.items() if role not in "rb"}

@@ -36,7 +36,7 @@ from ovjit_ops.recurrent.steps import expand_layer
 
 
 def layer(
-    name: str, opset: int, kind: str, doc: str, *, builder: str, sequence: bool = False, letters: str = "",
+    name: str, opset: int, kind: str, doc: str, *, sequence: bool = False, letters: str = "",
     peepholes: bool = False, **options: Any,
 ) -> Op:  # fmt: skip
     """Register a recurrent layer. `letters` are the dimensions of its attention input, if it has one."""
@@ -63,9 +63,6 @@ def layer(
         words["weights_format"] = FORMATS
     if sequence:
         words["direction"] = f"ov::op::RecurrentSequenceDirection: {' '.join(DIRECTIONS)}"
-    shown_first = [name for name, _, _ in attributes if name in ("direction", "linear_before_reset")]
-    if peepholes:
-        shown_first = [name for name, _, _ in attributes if name != "weights_format"]
 
     def infer(*xs: TensorType | None, **attrs: Any) -> tuple[TensorType, ...]:
         named = dict(zip(shapes, xs, strict=False))
@@ -91,9 +88,9 @@ def layer(
 
     return register(
         Op(
-            name, opset, infer, ref, doc=doc, samples=layer_samples(kind, sequence), builder={"": builder},
+            name, opset, infer, ref, doc=doc, samples=layer_samples(kind, sequence),
             types=REALS, native=("f32",), ulp=64, words=words,
-            expand=expand_layer(kind, list(shapes), sequence), shown_first=shown_first, **options,
+            expand=expand_layer(kind, list(shapes), sequence), **options,
         )
     )  # fmt: skip
 
@@ -192,16 +189,14 @@ def layer_samples(kind: str, sequence: bool) -> Callable:
 
 
 layer("LSTMCell", 1, "LSTM", "One step of an LSTM; its gates may see the cell's state (P).",
-      builder="lstm_cell", peepholes=True)  # fmt: skip
-layer("LSTMCell", 4, "LSTM", "One step of an LSTM.", builder="lstm_cell")
-layer("LSTMSequence", 5, "LSTM", "An LSTM over sequences.", builder="lstm_sequence", sequence=True)
-layer("GRUCell", 3, "GRU", "One step of a GRU.", builder="gru_cell")
-layer("GRUSequence", 5, "GRU", "A GRU over sequences.", builder="gru_sequence", sequence=True)
-layer("RNNCell", 1, "RNN", "One step of a plain recurrent layer.", builder="rnn_cell", builder_since=3)
-layer(
-    "RNNSequence", 5, "RNN", "A plain recurrent layer over sequences.", builder="rnn_sequence", sequence=True
-)
+      peepholes=True)  # fmt: skip
+layer("LSTMCell", 4, "LSTM", "One step of an LSTM.")
+layer("LSTMSequence", 5, "LSTM", "An LSTM over sequences.", sequence=True)
+layer("GRUCell", 3, "GRU", "One step of a GRU.")
+layer("GRUSequence", 5, "GRU", "A GRU over sequences.", sequence=True)
+layer("RNNCell", 1, "RNN", "One step of a plain recurrent layer.")
+layer("RNNSequence", 5, "RNN", "A plain recurrent layer over sequences.", sequence=True)
 layer("AUGRUCell", 1, "AUGRU", "One step of a GRU whose update gate is damped by attention A.",
-      builder="augru_cell", letters="B1", plugin=True)  # fmt: skip
+      letters="B1", plugin=True)  # fmt: skip
 layer("AUGRUSequence", 1, "AUGRU", "A GRU over sequences, its update gate damped by attention A.",
-      builder="augru_sequence", sequence=True, letters="BT1", plugin=True)  # fmt: skip
+      sequence=True, letters="BT1", plugin=True)  # fmt: skip

@@ -666,7 +666,7 @@ class Reduce(Lowering):
             y = planner.instead(y)
             for k, view in enumerate(more):
                 more[k] = planner.allocate(shape, view.itemsize)
-                planner.copy_step(view, more[k])
+                planner.copy_step(view, more[k], "a small operand is expanded")
             walk = self._walk(views, [v.strides for v in (y, *more)])
         if walk is None:
             assert not self.group.prologue and not self.group.body

@@ -45,7 +45,6 @@ def best_path(scores: np.ndarray, blank: int, merge: bool) -> list[int]:
     types=REALS,
     native=FULL,
     lower=".cpu_greedy:Greedy.of",
-    builder={"": "ctc_greedy_decoder", "ctc_merge_repeated": "merge_repeated"},
 )
 class CTCGreedyDecoder:
     """The best path of each sequence, padded with -1. The last class is the blank; a mask gives the ends of
@@ -82,7 +81,6 @@ class CTCGreedyDecoder:
     types=REALS,
     native=FULL,
     lower=".cpu_greedy:Greedy.of",
-    builder={"": "ctc_greedy_decoder_seq_len"},
 )
 class CTCGreedyDecoderSeqLen:
     """The best path of each sequence, padded with -1, and its length."""
@@ -162,7 +160,7 @@ def sequence_loss(log_probs: np.ndarray, target: list[int], blank: int, merge: b
 
 
 @op(
-    "CTCLoss", opset=4, types=REALS, native=FULL, lower=".cpu_ctc_loss:CTCLosses.of", builder={"": "ctc_loss"}
+    "CTCLoss", opset=4, types=REALS, native=FULL, lower=".cpu_ctc_loss:CTCLosses.of"
 )  # fmt: skip
 class CTCLoss:
     """-log of the probability of each target sequence, summed over its alignments."""

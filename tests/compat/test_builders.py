@@ -12,6 +12,7 @@ import pytest
 
 import ovjit
 from ovjit.api.model.builders import builders, make_builder
+from ovjit.api.surface import SURFACES, Surface
 from ovjit.graph.op import DType, Op, TensorType, all_ops
 from tests.support.run import python
 
@@ -192,12 +193,13 @@ def test_optional_inputs_have_no_gaps() -> None:
         two_optional(a, None, a)
 
 
-def test_a_record_alone_makes_a_builder() -> None:
+def test_a_record_alone_makes_a_builder(monkeypatch: pytest.MonkeyPatch) -> None:
     def infer(*parts, axis: int, mode: str = "sum", element_type: DType = "f32"):
         """Adds the parts."""
         return TensorType(element_type, parts[0].shape)
 
-    join = make_builder(Op("JoinParts", 1, infer, builder={"parts": "nodes", "mode": "how"}, doc="Adds."))
+    monkeypatch.setitem(SURFACES, "JoinParts", Surface(names={"parts": "nodes", "mode": "how"}))
+    join = make_builder(Op("JoinParts", 1, infer, doc="Adds."))
     assert join.__name__ == "join_parts"
     assert str(inspect.signature(join)).startswith("(nodes, axis, how='sum', element_type='f32', name=None)")
     a = ovjit.opset8.parameter([2], name="a")

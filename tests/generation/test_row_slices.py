@@ -80,6 +80,7 @@ NETS: dict[str, tuple[Callable[[Any, Any], Any], set[str]]] = {
     "feed forward": (lambda x, mask: feed_forward(x), {"MatMul", "Split", "ReduceMean"}),
     "unsqueeze": (lambda x, mask: ops.reshape(ops.relu(ops.unsqueeze(x, ints(2))), ints(0, 0, -1), True),
                   {"Unsqueeze", "Relu", "Reshape"}),
+    "elementwise": (lambda x, mask: ops.atan(ops.floor_mod(x, np.float32(3))), {"Atan", "FloorMod"}),
     "softmax over rows": (lambda x, mask: ops.relu(ops.softmax(x, 1)), {"Relu"}),
     "sums of rows": (lambda x, mask: ops.relu(ops.add(x, ops.reduce_sum(ops.relu(x), ints(1), True))),
                      {"Relu", "Add"}),

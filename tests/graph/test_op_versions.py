@@ -9,7 +9,7 @@ from ovjit.graph.op import Int, Op, Str, TensorType, op, unregister
 
 @pytest.fixture
 def versions():
-    @op("VersionedOp", types=("f32", "f64"), ulp=7, builder_since=3, builder={"x": "data"})
+    @op("VersionedOp", types=("f32", "f64"), ulp=7, bounds=(1,))
     class First:
         """The first."""
 
@@ -37,10 +37,9 @@ def versions():
 
 def test_what_is_not_said_is_the_earlier_ones(versions: tuple[Op, Op, Op]) -> None:
     first, second, third = versions
-    assert (second.types, second.ref, second.builder) == (first.types, first.ref, first.builder)
+    assert (second.types, second.ref, second.bounds) == (first.types, first.ref, first.bounds)
     assert (first.ulp, second.ulp, third.ulp) == (7, 9, 9)
     assert (first.doc, second.doc, third.doc) == ("The first.", "The second.", "")
-    assert (first.builder_since, second.builder_since, third.builder_since) == (3, 5, 6)
     assert second.input_names == ("x", "y") and third.input_names == ("x",)
 
 

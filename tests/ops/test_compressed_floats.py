@@ -16,7 +16,7 @@ from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.graph import converted, stored_floats
-from ovjit.graph.nf4 import LEVELS
+from ovjit.graph.levels import NF4_LEVELS as LEVELS
 from ovjit.tiles import compressed
 from tests.support.sweeps import in_turn
 

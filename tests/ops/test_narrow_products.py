@@ -15,7 +15,7 @@ from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.readers.files import weights as weights_files
 from ovjit.tiles import narrow
 from ovjit.tiles.lowering import Tiled
-from ovjit.tiles.narrow import WAYS
+from ovjit.tiles.sizes import WAYS
 from ovjit.tiles.winograd import WHOLE, fill_planes
 from ovjit_ops.convolution.cpu_winograd import MOST_SUMS, Winograd, divide_exactly
 from tests.support.run import printed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ovjit.engine import compile_graph
-from ovjit.execution import executable as shared
+from ovjit.execution import compiled_graph as shared
 from ovjit.graph.graph import Builder
 from ovjit.graph.shapes import ANY
 from ovjit.planning.copies import copy_kernel, fill_kernel

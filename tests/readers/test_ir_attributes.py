@@ -12,6 +12,7 @@ import ovjit
 from docs.operations import listed
 from ovjit.api.model.boundary import Constant, Parameter
 from ovjit.api.model.node import Node
+from ovjit.api.surface import surface_of
 from ovjit.errors import ModelError
 from ovjit.graph import dtypes
 from ovjit.graph.attributes import FILE_NAMES
@@ -183,7 +184,7 @@ def test_a_wrong_word_in_a_file_names_layer_attribute_and_choices(record: Op) ->
     content = file.decode()
     tried = 0
     for name in _worded(record):
-        written = f'{record.attribute_prefix}{FILE_NAMES.get(name, name)}="'
+        written = f'{surface_of(record).prefix}{FILE_NAMES.get(name, name)}="'
         before, found, rest = content.partition(written)
         if not found:
             continue

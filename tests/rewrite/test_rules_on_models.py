@@ -20,7 +20,7 @@ from ovjit.rewrite.pattern import op, value
 from ovjit.rewrite.rules import rewrite, rule, run_rules
 from ovjit.rewrite.simplify import DROP_NOOPS
 from ovjit.rewrite.weight_scales import (
-    WEIGHT_AXES,
+    CONVOLUTIONS,
     expand_batch_norm,
     join_factors,
     join_scales,
@@ -83,11 +83,11 @@ CASES: dict[str, tuple[list[Any], Callable[[Any], Any]]] = {
         const(6), ops.multiply(m, s))))(*(lambda m: (m, ops.divide(const(6), root(ops.subtract(x, m), 3))))(
             ops.reduce_mean(x, ops.constant([3]), True)))),
     **{f"{name}, outputs": ([scale_outputs], lambda x, name=name: ops.multiply(conv(x, name), const(4, 1, 1)))
-       for name in WEIGHT_AXES},
+       for name in CONVOLUTIONS},
     **{f"{name}, outputs with a bias": ([scale_outputs], lambda x, name=name: ops.multiply(
-        ops.add(conv(x, name), const(4, 1, 1)), const(4, 1, 1))) for name in WEIGHT_AXES},
+        ops.add(conv(x, name), const(4, 1, 1)), const(4, 1, 1))) for name in CONVOLUTIONS},
     **{f"{name}, inputs": ([scale_inputs], lambda x, name=name: conv(ops.multiply(x, const(4, 1, 1)), name))
-       for name in WEIGHT_AXES},
+       for name in CONVOLUTIONS},
 }  # fmt: skip
 
 

@@ -236,12 +236,9 @@ class Constant(Node):
 
     @classmethod
     def _of(
-        cls,
-        value: np.ndarray | Unmade,
-        element_type: str,
-        shape: tuple[int, ...] | None = None,
+        cls, value: np.ndarray | Unmade, element_type: str, shape: tuple[int, ...] | None = None,
         name: str | None = None,
-    ) -> Constant:
+    ) -> Constant:  # fmt: skip
         """From the array that holds the values (see `ovjit_ops.boundary.parameters.Constant`), not copied."""
         node = cls.__new__(cls)
         node._make(value, element_type, shape, name)
@@ -299,8 +296,8 @@ class Constant(Node):
         if dtype is None or kind == data.dtype:
             return data.copy() if copy else data.view()
         value = self._elements()
-        if self._attrs["element_type"] == "nf4" and kind.kind in "iu":
-            value = value.view(np.uint8)  # the number in the table of values
+        if dtypes.ELEMENT_TYPES[self._attrs["element_type"]].is_coded and kind.kind in "iu":
+            value = value.view(np.uint8)  # the number in the table of levels
         return dtypes.cast(value, kind)
 
     def _elements(self) -> np.ndarray:
@@ -324,9 +321,7 @@ class Constant(Node):
         return value.copy()
 
     def get_value_strings(self) -> list[str]:
-        value = self._elements().reshape(-1)
-        if self._attrs["element_type"] == "nf4":
-            value = dtypes.cast(value, np.dtype(np.float32))
+        value = dtypes.decode(self._elements().reshape(-1))
         return [_value_text(v) for v in value.tolist()]
 
     def get_shape(self) -> list[int]:
@@ -439,7 +434,7 @@ def _check_shared(array: np.ndarray) -> None:
 def convert_values(array: np.ndarray, element_type: str) -> tuple[np.ndarray, str]:
     """(`array` as the values of an element type, its name); packed bytes where NumPy has no such values.
 
-    Integers are codes of nf4, not its values. ModelError for values that a type of few bits does not have.
+    For a type of codes, integers are the codes. ModelError for values that a type of few bits does not have.
     """
     if element_type == "string" and array.dtype.kind not in "OUST":
         raise ModelError(
@@ -450,7 +445,7 @@ def convert_values(array: np.ndarray, element_type: str) -> tuple[np.ndarray, st
         array = array.astype(object)
         check_texts(array)
     _check_range(array, element_type)
-    if element_type == "nf4" and array.dtype.kind in "iub":
+    if dtypes.ELEMENT_TYPES[element_type].is_coded and array.dtype.kind in "iub":
         return array.astype(np.uint8).view(dtypes.numpy_dtype(element_type)), element_type
     if _natural(element_type):
         dtype = dtypes.numpy_dtype(element_type)
@@ -466,7 +461,7 @@ def _check_range(array: np.ndarray, element_type: str) -> None:
     row = dtypes.ELEMENT_TYPES[element_type]
     if row.bits in (1, 8) or row.bits > 8 or array.dtype.kind not in "iubf" or not array.size:
         return
-    if row.kind == "f" and (element_type != "nf4" or array.dtype.kind == "f"):
+    if row.kind == "f" and (not row.is_coded or array.dtype.kind == "f"):
         return
     count = 1 << row.bits
     low, high = (-count // 2, count // 2 - 1) if row.kind == "i" else (0, count - 1)
@@ -513,13 +508,9 @@ def from_storage(data: np.ndarray, element_type: str, shape: tuple[int, ...]) ->
 
 
 def const_port(
-    kind: str,
-    friendly_name: str,
-    element_type: str,
-    shape: tuple[Dim, ...] | None,
-    names: Iterable[str],
+    kind: str, friendly_name: str, element_type: str, shape: tuple[Dim, ...] | None, names: Iterable[str],
     source_name: str = "",
-) -> ConstOutput:
+) -> ConstOutput:  # fmt: skip
     """A port of a compiled model, on a node of its own that nothing else refers to.
 
     `kind` is "input" (the node is a Parameter) or "output" (a Result, of a node of the name `source_name`).

@@ -1,7 +1,7 @@
 """The opset builders: for every operation of the registry a snake_case function that makes its node.
 
-Inputs come first, then the attributes in the order of the record, then `name`. `builder=` of the record may
-give an argument or the function another name than in the IR. An input may be a Node, an Output or a value
+Inputs come first, then the attributes in the order of the record, then `name`. `ovjit.api.surface`
+has other names and orders. An input may be a Node, an Output or a value
 that makes a constant: a number, list or array. As in OpenVINO, `name` is used only as a keyword. A positional
 one is accepted and ignored.
 """
@@ -20,6 +20,7 @@ import numpy as np
 from ovjit.api.exceptions import UserInputError
 from ovjit.api.model.boundary import Constant, Parameter, Result, as_output, constant_node
 from ovjit.api.model.node import Node, Output
+from ovjit.api.surface import first_opset, surface_of
 from ovjit.api.tensors.convert import dims_with_symbols, element_name
 from ovjit.errors import ModelError, no_such_form
 from ovjit.graph import op
@@ -28,46 +29,6 @@ from ovjit.graph.op import Op, all_ops, find_op
 
 #: Second names that OpenVINO has for a builder.
 ALIASES = {"abs": "absolute", "ceil": "ceiling", "cumsum": "cum_sum"}
-#: The arguments of builders that OpenVINO orders otherwise than inputs, then attributes, for an operation or
-#: for the version of it that came with one opset. Arguments that are
-#: not listed come after `name`; listed ones that a version of the operation does not have are skipped.
-ORDERS = {
-    "AvgPool": "data_batch strides pads_begin pads_end kernel_shape exclude_pad rounding_type auto_pad "
-    "dilations",
-    "BatchNormInference": "data gamma beta mean variance epsilon",
-    "ConvolutionBackpropData": "data filters strides output_shape pads_begin pads_end dilations auto_pad "
-    "output_padding",
-    "DeformableConvolution": "data deformable_values offsets filters strides pads_begin pads_end dilations "
-    "mask auto_pad group deformable_group bilinear_interpolation_pad",
-    "DeformablePSROIPooling": "feature_maps coords output_dim spatial_scale group_size mode spatial_bins_x "
-    "spatial_bins_y trans_std part_size offsets",
-    "DepthToSpace": "node mode block_size",
-    "Divide": "left_node right_node auto_broadcast",
-    "Eye": "num_rows num_columns diagonal_index output_type batch_shape",
-    "GroupConvolutionBackpropData": "data filters strides output_shape pads_begin pads_end dilations "
-    "auto_pad output_padding",
-    "Interpolate": "image output_shape scales_or_sizes scales mode shape_calculation_mode pads_begin "
-    "pads_end coordinate_transformation_mode nearest_mode antialias cube_coeff axes",
-    "ISTFT": "data window frame_size frame_step center normalized signal_length",
-    "LSTMCell": "X initial_hidden_state initial_cell_state W R B hidden_size activations activations_alpha "
-    "activations_beta clip",
-    "MVN": "data axes across_channels normalize_variance eps eps_mode",
-    "Pad": "arg pads_begin pads_end pad_mode arg_pad_value",
-    "ScaledDotProductAttention": "query key value attention_mask scale causal",
-    "SearchSorted": "sorted_sequence values right_mode",
-    "SpaceToDepth": "data mode block_size",
-    "TopK-1": "data k axis mode sort",
-}
-#: How many arguments OpenVINO's builder requires, where that is more than inputs and attributes without a
-#: default: of an operation or of one version.
-REQUIRED_ARGUMENTS = {
-    "AvgPool": 6, "Convolution": 6, "ConvolutionBackpropData": 3, "Gelu-7": 2, "GroupConvolution": 6,
-    "GroupConvolutionBackpropData": 3, "LogSoftmax": 2, "MVN-6": 5, "MatMul": 4, "MaxPool": 6, "MaxPool-1": 5,
-    "NormalizeL2": 4, "PSROIPooling": 8, "RNNCell": 9, "RegionYolo": 8, "Reshape": 3, "ReverseSequence": 4,
-    "ShuffleChannels": 3, "Softmax": 2, "Squeeze-1": 2, "StridedSlice": 6,
-}  # fmt: skip
-#: Operation -> (an input, the attributes that its builder leaves at their defaults when that one is given).
-SETTLED = {"GroupConvolutionBackpropData": ("output_shape", ("pads_begin", "pads_end"))}
 #: Operations whose builders are written out below.
 _WRITTEN = ("Parameter", "Constant", "Result", "If", "Loop", "TensorIterator")
 
@@ -105,7 +66,7 @@ def builders(opset: int) -> dict[str, Callable[..., Node]]:
 def _builders(opset: int, generation: int) -> dict[str, Callable[..., Node]]:
     newest: dict[str, Op] = {}
     for record in all_ops():  # versions of an operation in rising order
-        if record.builder_since <= opset and not record.internal and not record.plugin:
+        if first_opset(record) <= opset and not record.internal and not record.plugin:
             newest[record.name] = record
     functions: dict[str, Callable[..., Node]] = {
         "parameter": parameter,
@@ -136,8 +97,8 @@ def _builders(opset: int, generation: int) -> dict[str, Callable[..., Node]]:
 
 
 def builder_name(record: Op) -> str:
-    """`ReduceMax` -> `reduce_max`, `LSTMCell` -> `lstm_cell`, or what the record itself says."""
-    own_name = record.builder.get("")
+    """`ReduceMax` -> `reduce_max`, `SomeNMS` -> `some_nms`, or the name in its surface."""
+    own_name = surface_of(record).function
     if own_name:
         return own_name
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", record.name).lower()
@@ -153,7 +114,8 @@ def make_builder(record: Op) -> Callable[..., Node]:
         argument for argument, (attribute, _) in attributes.items()
         if record.attributes[attribute].default is REQUIRED and signature.parameters[argument].default is None
     ]  # fmt: skip
-    settling, settled = SETTLED.get(record.name, ("", ()))
+    surface = surface_of(record)
+    settling, settled = surface.settled
 
     def build(*args: Any, **kwargs: Any) -> Node:
         try:
@@ -169,8 +131,8 @@ def make_builder(record: Op) -> Callable[..., Node]:
         if arguments.get(settling) is not None:
             attrs = {xml: value for xml, value in attrs.items() if xml not in settled}
         sources = _sources(record, name, inputs, arguments, attrs, node_name)
-        if record.builder_dict:
-            attrs = _attributes_of(arguments.get(record.builder_dict), record, name)
+        if surface.dict_argument:
+            attrs = _attributes_of(arguments.get(surface.dict_argument), record, name)
         return Node._new(record, sources, record.check_attributes(attrs), node_name)
 
     build.__name__ = build.__qualname__ = name
@@ -186,11 +148,12 @@ def _sources(
 ) -> list[Output]:  # fmt: skip
     """The outputs that a node of `record` reads, from the `arguments` of its builder. `inputs`: their
     names, and whether they are optional."""
-    absent, sources = record.absent, list[Output]()
-    variadic = record.builder.get(record.variadic, record.variadic) if record.variadic else None
+    surface, sources = surface_of(record), list[Output]()
+    absent = surface.absent
+    variadic = surface.names.get(record.variadic, record.variadic) if record.variadic else None
     for index, (argument, optional) in enumerate(inputs):
         value = arguments.get(argument)
-        attribute, needed = record.read_if.get(argument, ("", ""))
+        attribute, needed = surface.read_if.get(argument, ("", ""))
         if needed and str(attrs.get(attribute, "")).lower() != needed:
             break
         if optional and argument == inputs[-1][0] and _is_default(value, absent.get(argument)):
@@ -208,7 +171,7 @@ def _sources(
             sources += _list_sources(value, name, argument, node_name)
         else:
             sources.append(as_output(value, node_name))
-    if record.all_or_first and len(sources) not in (1, len(inputs)):
+    if surface.all_or_first and len(sources) not in (1, len(inputs)):
         raise _input_count(record)
     return sources
 
@@ -220,7 +183,7 @@ def _is_default(value: Any, absent: tuple[int, Any] | None) -> bool:
 
 def _missing(record: Op, name: str, argument: str, later: str) -> Exception:
     """The error for an argument that is left out, where one behind it is given."""
-    if record.all_or_first:
+    if surface_of(record).all_or_first:
         return _input_count(record)
     return TypeError(f"{name}() takes {later!r} only together with {argument!r}")
 
@@ -263,28 +226,26 @@ def _signature(
     record: Op,
 ) -> tuple[inspect.Signature, list[tuple[str, bool]], dict[str, tuple[str, str]]]:
     """(signature, [(input argument, whether optional)], attribute argument -> (IR name, type))"""
-    rename = record.builder
+    surface = surface_of(record)
+    rename = surface.names
     inputs = [(rename.get(n, n), i >= record.required_inputs) for i, n in enumerate(record.input_names)]
     if record.variadic:
         inputs.append((rename.get(record.variadic, record.variadic), False))
     attributes = {rename.get(a.name, a.name): (a.name, a.type) for a in record.attributes.values()}
-    if record.builder_dict:
+    if surface.dict_argument:
         attributes = {}
     defaults = {n: None if optional else REQUIRED for n, optional in inputs}
     defaults.update((n, record.attributes[xml].default) for n, (xml, _) in attributes.items())
-    if record.builder_dict:
+    if surface.dict_argument:
         rows = list(defaults.items())
-        rows.insert(record.required_inputs, (record.builder_dict, REQUIRED))
+        rows.insert(record.required_inputs, (surface.dict_argument, REQUIRED))
         defaults = dict(rows)
-    version = f"{record.name}-{record.opset}"
-    order = ORDERS.get(version, ORDERS.get(record.name))
-    order = None if record.builder_dict else order
-    listed = list(defaults) if order is None else [n for n in order.split() if n in defaults]
+    order = "" if surface.dict_argument else surface.order
+    listed = [n for n in order.split() if n in defaults] if order else list(defaults)
     names = [*listed, "name", *(n for n in defaults if n not in listed)]
-    needed = REQUIRED_ARGUMENTS.get(version, REQUIRED_ARGUMENTS.get(record.name, 0))
     parameters: list[inspect.Parameter] = []
     for i, n in enumerate(names):
-        default = REQUIRED if i < needed else defaults.get(n)
+        default = REQUIRED if i < surface.required else defaults.get(n)
         if default is REQUIRED and parameters and parameters[-1].default is not REQUIRED:
             default = None  # Python wants no required argument after an optional one; the record misses it
         parameters.append(inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default))
@@ -371,13 +332,9 @@ def constant(value: Any, dtype: Any = None, name: str | None = None) -> Constant
 
 @_named_by_keyword
 def constant_13(
-    value: Any = None,
-    dtype: Any = None,
-    name: str | None = None,
-    *,
-    shared_memory: bool = False,
+    value: Any = None, dtype: Any = None, name: str | None = None, *, shared_memory: bool = False,
     tensor: Any = None,
-) -> Constant:
+) -> Constant:  # fmt: skip
     """A constant of a number, list, array or Tensor, the last also as `tensor`. With `shared_memory`, an
     array that needs no conversion is not copied: later writes to it change the constant. Raises TypeError for
     a value without an element type."""
@@ -419,15 +376,9 @@ def is_inf(data: Any, attributes: dict[str, bool] | None = None, name: str | Non
 
 @_named_by_keyword
 def roi_pooling(
-    input: Any,
-    coords: Any,
-    output_roi: Any = None,
-    spatial_scale: Any = None,
-    method: str = "max",
-    name: str | None = None,
-    *,
-    output_size: Any = None,
-) -> Node:
+    input: Any, coords: Any, output_roi: Any = None, spatial_scale: Any = None, method: str = "max",
+    name: str | None = None, *, output_size: Any = None,
+) -> Node:  # fmt: skip
     """Regions of `input` pooled to `output_roi`, height and width. `coords` has five numbers for each region:
     the image and two corners, which are multiplied by `spatial_scale`. `method`: max or bilinear.
     `output_size` is the older name of `output_roi` and counts before it. Raises AttributeError without size

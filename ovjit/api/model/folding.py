@@ -17,7 +17,7 @@ from ovjit.graph.shapes import is_static
 from ovjit.rewrite.pattern import op
 
 #: Constants of these types are weights that are meant to stay small.
-COMPRESSED = {"u1", "u2", "u3", "u4", "u6", "u8", "i4", "i8", "nf4", "f4e2m1", "f8e4m3", "f8e5m2", "f8e8m0"}
+COMPRESSED = {row.name for row in dtypes.ELEMENT_TYPES.values() if row.is_small}
 #: No result of folding has so many bytes more than what it is made of.
 MAX_BYTES = 1 << 28
 

@@ -69,12 +69,9 @@ class Model(ModelEdits):
 
     @classmethod
     def _from_parts(
-        cls,
-        results: Sequence[Result],
-        parameters: Sequence[Parameter],
-        sinks: Sequence[Node] = (),
+        cls, results: Sequence[Result], parameters: Sequence[Parameter], sinks: Sequence[Node] = (),
         name: str = "",
-    ) -> Model:
+    ) -> Model:  # fmt: skip
         """A model whose tensors get no names but those they have, as one read from a file."""
         model = cls.__new__(cls)
         model._setup(results, parameters, sinks, name)
@@ -82,13 +79,9 @@ class Model(ModelEdits):
         return model
 
     def _setup(
-        self,
-        results: Sequence[Result],
-        parameters: Sequence[Parameter],
-        sinks: Sequence[Node],
-        name: str,
+        self, results: Sequence[Result], parameters: Sequence[Parameter], sinks: Sequence[Node], name: str,
         variables: Sequence[Any] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._results = list(results)
         self._parameters = list(parameters)
         self._sinks = list(sinks)

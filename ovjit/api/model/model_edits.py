@@ -195,12 +195,9 @@ class ModelEdits(ModelParts):
         return types
 
     def reshape(
-        self,
-        partial_shape: Any = None,
-        variables_shapes: Mapping[str, Any] = MappingProxyType({}),
-        *,
+        self, partial_shape: Any = None, variables_shapes: Mapping[str, Any] = MappingProxyType({}), *,
         partial_shapes: Any = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Give the inputs other shapes and infer all types anew; if that fails, nothing changes.
 
         `partial_shape`: a PartialShape, list, tuple or str for the only input, or a dict of these by input

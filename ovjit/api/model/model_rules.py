@@ -182,12 +182,8 @@ class ModelBuilder:
         return self._new(op or node.op, inputs, attrs, node.name).outputs
 
     def _new(
-        self,
-        op: Op | str,
-        inputs: Sequence[ModelValue],
-        attrs: Mapping[str, Any] | None,
-        name: str | None,
-    ) -> ModelNode:
+        self, op: Op | str, inputs: Sequence[ModelValue], attrs: Mapping[str, Any] | None, name: str | None,
+    ) -> ModelNode:  # fmt: skip
         record = find_op(op) if isinstance(op, str) else op
         attributes = record.check_attributes(attrs or {})
         return self._remember(Node._new(record, [v.port for v in inputs], attributes, name))

@@ -28,6 +28,7 @@ from ovjit.api.model.node_ports import (
 )
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.model.type_info import DiscreteTypeInfo, type_info_of
+from ovjit.api.surface import surface_of
 from ovjit.api.tensors.convert import CPP_NAMES, dims_of, element_name
 from ovjit.errors import ModelError, checked_index, no_such_form
 from ovjit.graph.attributes import FILE_NAMES
@@ -122,13 +123,9 @@ class Node:
 
     @classmethod
     def _new(
-        cls,
-        record: Op,
-        inputs: Sequence[Output],
-        attrs: dict[str, Any],
-        name: str | None = None,
+        cls, record: Op, inputs: Sequence[Output], attrs: dict[str, Any], name: str | None = None,
         types: Iterable[TensorType] | None = None,
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         """A node. `attrs` as `Op.check_attributes` returns them; `types` skips inference.
 
         Raises ModelError naming the node when inputs or attributes do not fit.
@@ -139,13 +136,9 @@ class Node:
         return node
 
     def _build(
-        self,
-        record: Op,
-        inputs: Sequence[Output],
-        attrs: dict[str, Any],
-        name: str | None,
+        self, record: Op, inputs: Sequence[Output], attrs: dict[str, Any], name: str | None,
         types: Iterable[TensorType] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._setup(record, inputs, attrs, name)
         self._set_types(self._infer() if types is None else types)
         kind = type(self)
@@ -393,7 +386,8 @@ class Node:
 
     def _ordered_attrs(self) -> dict[str, Any]:
         """The attributes in the order in which OpenVINO visits them, which need not be that of builders."""
-        first = {name: self._attrs[name] for name in self._op.shown_first if name in self._attrs}
+        names = surface_of(self._op).shown_first.split()
+        first = {name: self._attrs[name] for name in names if name in self._attrs}
         return first | self._attrs
 
     def visit_attributes(self, visitor: Any) -> bool:
@@ -502,12 +496,9 @@ def _evaluate(node: Node, outputs: Sequence[Any], inputs: Sequence[Any]) -> bool
 
 
 def make_node(
-    op_name: str,
-    inputs: Sequence[Output],
-    attributes: dict[str, Any],
-    name: str | None = None,
+    op_name: str, inputs: Sequence[Output], attributes: dict[str, Any], name: str | None = None,
     opset: int | None = None,
-) -> Node:
+) -> Node:  # fmt: skip
     """The node of operation `op_name` as opset number `opset` has it, attributes by their IR names.
 
     Raises ModelError for an unknown operation, a wrong attribute or inputs that do not fit.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from ovjit.api.model.boundary import Result, const_port
 from ovjit.api.model.node import ConstOutput, Output
@@ -29,3 +30,26 @@ def _port_info(port: Output, value: Value) -> PortInfo:
 def make_ports(kind: str, infos: Iterable[PortInfo]) -> tuple[ConstOutput, ...]:
     """Ports with nodes of their own, which no edit of a Model reaches; `kind` is "input" or "output"."""
     return tuple(const_port(kind, i.node, i.dtype, i.shape, i.names, i.source) for i in infos)
+
+
+def port_index(ports: tuple[ConstOutput, ...], key: Any) -> int | None:
+    """Index of the port in `ports` that `key` selects; None if there is none.
+
+    A port of another model selects by its node's type and friendly name. Friendly names of Results are often
+    generated, so a Result also matches by equal tensor names and type.
+    """
+    for i, port in enumerate(ports):
+        if port is key or port == key:
+            return i
+    node = key.get_node()
+    kind, name = node.get_type_name(), node.get_friendly_name()
+    for i, other in enumerate(port.get_node() for port in ports):
+        if other.get_type_name() == kind and other.get_friendly_name() == name:
+            return i
+    if kind == "Parameter":
+        return None
+    type_, names = key.get_tensor()._type, key.get_names()
+    for i, port in enumerate(ports):
+        if names and names == port.get_names() and type_ == port.get_tensor()._type:
+            return i
+    return None

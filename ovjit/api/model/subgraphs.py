@@ -46,15 +46,10 @@ class SubGraphNode(Node):
 
     @classmethod
     def _of_parts(
-        cls,
-        record: Op,
-        sources: Sequence[Output],
-        models: Sequence[Model | None],
-        inputs: Sequence[Iterable[Port]],
-        outputs: Sequence[Iterable[Port]],
-        name: str | None,
+        cls, record: Op, sources: Sequence[Output], models: Sequence[Model | None],
+        inputs: Sequence[Iterable[Port]], outputs: Sequence[Iterable[Port]], name: str | None,
         special: tuple[int, int] = (-1, -1),
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         """A whole node, as files have it. Raises ModelError when its parts do not fit."""
         node = cls.__new__(cls)
         node._begin(record, sources, len(models))
@@ -289,15 +284,9 @@ class _Repeated(SubGraphNode):
         self._set_body(0, func)
 
     def set_sliced_input(
-        self,
-        parameter: Parameter,
-        value: Output,
-        start: int,
-        stride: int,
-        part_size: int,
-        end: int,
+        self, parameter: Parameter, value: Output, start: int, stride: int, part_size: int, end: int,
         axis: int,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """A new input with another part for every iteration: `part_size` elements along `axis`, from `start`
         on, `stride` further each time. -1 is the end of the axis. A negative stride begins there."""
         self._feed(

@@ -5,18 +5,16 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
-
 from ovjit import injected
 from ovjit.api.arguments import takes
 from ovjit.api.model.model_forms import ONLY
-from ovjit.api.model.node import ConstOutput
 from ovjit.api.model.ports import make_ports
 from ovjit.api.run import gpu_properties
 from ovjit.api.run import properties_table as table
+from ovjit.api.run.compiled_record import CompiledRecord
 from ovjit.api.run.request import InferRequest
 from ovjit.api.run.results import OVDict
-from ovjit.errors import InferenceError, UnsupportedError, checked_index, no_such_constructor, no_such_form
+from ovjit.errors import InferenceError, UnsupportedError, no_such_constructor, no_such_form
 from ovjit.execution.blocks import release_arenas
 from ovjit.graph.ports import PortInfo
 
@@ -26,28 +24,14 @@ if TYPE_CHECKING:
     from ovjit.execution.executable import Executable
 
 
-class CompiledModel:
+class CompiledModel(CompiledRecord):
     """A model compiled for the CPU or a card. Several threads may share and call it.
 
     A call runs an inference on a request that the model keeps. If another thread uses that one, the call
     takes a further request. The model keeps as many requests as were ever in use at the same time.
     """
 
-    __slots__ = (
-        "__dict__", "__weakref__", "_config", "_device", "_executable", "_first", "_free", "_input_infos",
-        "_input_ports",
-        "_loaded_from_cache", "_name", "_output_infos", "_output_ports",
-    )  # fmt: skip
-    _executable: Executable
-    _input_infos: tuple[PortInfo, ...]
-    _output_infos: tuple[PortInfo, ...]
-    _input_ports: tuple[ConstOutput, ...]
-    _output_ports: tuple[ConstOutput, ...]
-    _name: str
-    _device: str
-    _config: dict[str, Any]
-    _loaded_from_cache: bool
-    #: Makes a compiled model of an export and a device's name; set by `core`, which knows how to import.
+    __slots__ = ("__dict__", "__weakref__", "_first", "_free")
     _first: InferRequest | None
     _free: list[InferRequest]
 
@@ -61,16 +45,9 @@ class CompiledModel:
 
     @classmethod
     def _make(
-        cls,
-        executable: Executable,
-        inputs: tuple[PortInfo, ...],
-        outputs: tuple[PortInfo, ...],
-        *,
-        name: str,
-        device: str,
-        config: dict[str, Any],
-        loaded_from_cache: bool = False,
-    ) -> CompiledModel:
+        cls, executable: Executable, inputs: tuple[PortInfo, ...], outputs: tuple[PortInfo, ...], *,
+        name: str, device: str, config: dict[str, Any], loaded_from_cache: bool = False,
+    ) -> CompiledModel:  # fmt: skip
         """`config`: all properties by name, as `properties_table.resolve` returns them."""
         for info in inputs:
             if info.shape is None:
@@ -95,13 +72,9 @@ class CompiledModel:
     # -- inference -----------------------------------------------------------------------------------------
 
     def __call__(
-        self,
-        inputs: Any = None,
-        share_inputs: bool = True,
-        share_outputs: bool = False,
-        *,
+        self, inputs: Any = None, share_inputs: bool = True, share_outputs: bool = False, *,
         decode_strings: bool = True,
-    ) -> OVDict:
+    ) -> OVDict:  # fmt: skip
         """Run one inference and return its outputs; arguments as for `InferRequest.infer`, but inputs are
         shared by default."""
         try:
@@ -175,24 +148,6 @@ class CompiledModel:
             if request is self._first:
                 self._first = None
 
-    # -- ports ---------------------------------------------------------------------------------------------
-
-    @property
-    def inputs(self) -> list[ConstOutput]:
-        return list(self._input_ports)
-
-    @property
-    def outputs(self) -> list[ConstOutput]:
-        return list(self._output_ports)
-
-    def input(self, *key: int | str, **named: Any) -> ConstOutput:
-        """An input by index or name; without either, the only one. RuntimeError if there is no such one."""
-        return _port(self._input_ports, (*key, *_key(named)), "input")
-
-    def output(self, *key: int | str, **named: Any) -> ConstOutput:
-        """An output by index or name; without either, the only one. RuntimeError if there is no such one."""
-        return _port(self._output_ports, (*key, *_key(named)), "output")
-
     # -- properties, export --------------------------------------------------------------------------------
 
     def get_property(self, property: str) -> Any:
@@ -217,7 +172,7 @@ class CompiledModel:
         """The model as it is executed, after all rewriting, with OpenVINO's notes on every node."""
         from ovjit.api.run.runtime_model import runtime_model
 
-        return runtime_model(self)
+        return runtime_model(self, self._kept_request()._job.profile())
 
     @overload
     def export_model(self) -> io.BytesIO: ...
@@ -250,46 +205,5 @@ class CompiledModel:
         name = over if self._device in ("CPU", "GPU") else f"{self._device}:{over}"
         return injected.compiled_of(), (self.export_model().getvalue(), name)
 
-    def _ports_text(self) -> str:
-        inputs = ",\n".join(map(repr, self._input_ports))
-        outputs = ",\n".join(map(repr, self._output_ports))
-        return f"inputs[\n{inputs}\n]\noutputs[\n{outputs}\n]"
-
     def __repr__(self) -> str:
         return f"<CompiledModel:\n{self._ports_text()}>"
-
-
-def _key(named: dict[str, Any]) -> list[Any]:
-    """Returns the values of `input(index=)` or `input(tensor_name=)`; an error for other keywords."""
-    if set(named) - {"index", "tensor_name"}:
-        raise no_such_form(f"a port is selected by index or tensor_name, not by {min(named)!r}")
-    return list(named.values())
-
-
-def _port(ports: tuple[ConstOutput, ...], key: tuple[Any, ...], what: str) -> ConstOutput:
-    if not key:
-        if len(ports) != 1:
-            kind = "parameter" if what == "input" else "result"
-            raise InferenceError(
-                f"CompiledModel::{what}() must be called on a compiled model with exactly one {kind}. "
-                f"The model has {len(ports)} {what}s: pass an index or a tensor name"
-            )
-        return ports[0]
-    if len(key) > 1:
-        raise no_such_form(f"{what}() takes one index or name")
-    (name,) = key
-    if isinstance(name, str):
-        for port in ports:
-            if name in port.get_names():
-                return port
-        names = ", ".join(repr(n) for port in ports for n in sorted(port.get_names()))
-        raise InferenceError(
-            f"{what.capitalize()} for tensor name {name!r} is not found. Available names: {names or 'none'}"
-        )
-    if not isinstance(name, (int, np.integer)):
-        raise no_such_form(f"an {what} is selected by index or name, not by {type(name).__name__}")
-
-    def beyond(i: int) -> Exception:
-        return InferenceError(f"Cannot get {what} for index: {i} {what}s size is {len(ports)}")
-
-    return ports[checked_index(name, len(ports), what, beyond)]

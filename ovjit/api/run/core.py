@@ -256,13 +256,9 @@ class Core:
         return read_model(model, Request(weights, use_mmap, self._extensions, self._converters))
 
     def compile_model(
-        self,
-        model: Any,
-        device_name: str | RemoteContext | None = None,
-        config: Mapping[str, Any] | None = None,
-        *,
-        weights: Any = None,
-    ) -> CompiledModel:
+        self, model: Any, device_name: str | RemoteContext | None = None,
+        config: Mapping[str, Any] | None = None, *, weights: Any = None,
+    ) -> CompiledModel:  # fmt: skip
         """A CompiledModel of a Model or a model file. `device_name` None means AUTO, which means the CPU.
 
         RuntimeError for an unknown device, property or operation; all unknown operations are named at once.
@@ -556,12 +552,9 @@ def _merge(settings: dict[str, Any], device: str) -> Merge:
 
 @as_memory_errors("compile the model")
 def _compile(
-    model: Model,
-    device: str,
-    settings: dict[str, Any],
-    on_stored: Callable[[str], None] | None = None,
+    model: Model, device: str, settings: dict[str, Any], on_stored: Callable[[str], None] | None = None,
     keep: Callable[[Any], None] | None = None,
-) -> CompiledModel:
+) -> CompiledModel:  # fmt: skip
     """`on_stored`: as for `cached_model`. `keep` takes the Imported of a model compiled with no CACHE_DIR."""
     with GRAPH_LOCK:  # graph and ports of one moment, whatever other threads do to the model
         graph = model._graph()

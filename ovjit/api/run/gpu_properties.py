@@ -7,7 +7,7 @@ no effect.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ovjit.api.arguments import expect
 from ovjit.api.run import properties_table as table
@@ -16,6 +16,9 @@ from ovjit.api.run.properties_table import PropertyError, Row
 from ovjit.api.tensors.types import Type
 from ovjit.cores import usable_cores
 from ovjit.errors import no_such_form
+
+if TYPE_CHECKING:
+    from ovjit.api.run.compiled_record import CompiledRecord
 
 
 def _device_id(value: Any) -> str:
@@ -218,7 +221,7 @@ def _fact(name: str, index: int, facts: Any) -> Any:
     return {Type.f32: card.peak_flops() / 1e9}
 
 
-def compiled_property(compiled: Any, name: str) -> Any:
+def compiled_property(compiled: CompiledRecord, name: str) -> Any:
     """Returns a property of a model compiled for a GPU; PropertyError if it is not supported."""
     expect(name, str, "the name of a property is a str")
     config = compiled._config

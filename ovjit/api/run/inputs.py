@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovjit.api.model.node import ConstOutput
+from ovjit.api.model.ports import port_index
 from ovjit.api.run.remote import RemoteTensor
 from ovjit.api.run.results import OVDict
 from ovjit.api.run.slots import BITS, PACKED, SAME, STRING, InputSlot, as_port, native_dtype, relation, unpack
@@ -22,7 +23,7 @@ from ovjit.errors import InferenceError, no_such_form
 from ovjit.graph import shapes
 
 if TYPE_CHECKING:
-    from ovjit.api.run.request import InferRequest
+    from ovjit.api.run.request_tensors import RequestTensors
 
 Array = NDArray[Any]
 
@@ -30,7 +31,7 @@ Array = NDArray[Any]
 Step = tuple[InputSlot, Any, bool]
 
 
-def assign_inputs(request: InferRequest, inputs: Any, share: bool) -> None:
+def assign_inputs(request: RequestTensors, inputs: Any, share: bool) -> None:
     """Set the inputs of a request. Raises RuntimeError or TypeError as OpenVINO does, and then sets none."""
     steps = [_prepare_value(slot, value, share, key) for key, slot, value in _pairs(request, inputs)]
     job = request._job
@@ -45,7 +46,7 @@ def assign_inputs(request: InferRequest, inputs: Any, share: bool) -> None:
             slot.copy(job, value)
 
 
-def _pairs(request: InferRequest, inputs: Any) -> list[tuple[Any, InputSlot, Any]]:
+def _pairs(request: RequestTensors, inputs: Any) -> list[tuple[Any, InputSlot, Any]]:
     """(key, slot, value) of every input given."""
     slots = request._inputs
     if isinstance(inputs, dict):
@@ -70,7 +71,7 @@ def _pairs(request: InferRequest, inputs: Any) -> list[tuple[Any, InputSlot, Any
     return [(0, slots[0], inputs)]
 
 
-def find_slot(request: InferRequest, key: Any) -> InputSlot:
+def find_slot(request: RequestTensors, key: Any) -> InputSlot:
     """The input by index, name or port. RuntimeError for what the model does not have, TypeError for keys
     of another kind and for negative indices."""
     slot = request._tables.get(type(key), {}).get(key)
@@ -102,34 +103,11 @@ def find_slot(request: InferRequest, key: Any) -> InputSlot:
     raise TypeError(f"Incompatible key type for input: {key!r}; an input is selected by index, name or port")
 
 
-def port_index(ports: tuple[ConstOutput, ...], key: Any) -> int | None:
-    """Index of the port in `ports` that `key` selects; None if there is none.
-
-    A port of another model selects by its node's type and friendly name. Friendly names of Results are often
-    generated, so a Result also matches by equal tensor names and type.
-    """
-    for i, port in enumerate(ports):
-        if port is key or port == key:
-            return i
-    node = key.get_node()
-    kind, name = node.get_type_name(), node.get_friendly_name()
-    for i, other in enumerate(port.get_node() for port in ports):
-        if other.get_type_name() == kind and other.get_friendly_name() == name:
-            return i
-    if kind == "Parameter":
-        return None
-    type_, names = key.get_tensor()._type, key.get_names()
-    for i, port in enumerate(ports):
-        if names and names == port.get_names() and type_ == port.get_tensor()._type:
-            return i
-    return None
-
-
-def _names(request: InferRequest) -> str:
+def _names(request: RequestTensors) -> str:
     return ", ".join(repr(slot.info.label) for slot in request._inputs) or "none"
 
 
-def _near(request: InferRequest, key: str) -> str:
+def _near(request: RequestTensors, key: str) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(key, [n for slot in request._inputs for n in slot.info.names], 1)

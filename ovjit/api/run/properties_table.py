@@ -26,7 +26,7 @@ from ovjit.errors import OvjitError, no_such_form
 from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
-    from ovjit.api.run.compiled import CompiledModel
+    from ovjit.api.run.compiled_record import CompiledRecord
 
 
 class PropertyError(OvjitError):
@@ -628,7 +628,7 @@ def _cache_type(config: Mapping[str, Any], name: str, variables: Iterable[Any] =
     return TYPES[requested if requested in types else max(types)]
 
 
-def compiled_property(compiled: CompiledModel, name: Any) -> Any:
+def compiled_property(compiled: CompiledRecord, name: Any) -> Any:
     """Value of a `CompiledModel`'s property, in OpenVINO's types; PropertyError for unknown names."""
     expect(name, str, "the name of a property is a str")
     row = ROWS.get(name)
@@ -638,7 +638,7 @@ def compiled_property(compiled: CompiledModel, name: Any) -> Any:
     return _value_of(compiled, name, _LETTERS[compiled._device])
 
 
-def _value_of(compiled: CompiledModel, name: str, letter: str) -> Any:
+def _value_of(compiled: CompiledRecord, name: str, letter: str) -> Any:
     """A property as a model says it that was compiled for the device of a letter."""
     row, config = ROWS[name], compiled._config
     if name == "SUPPORTED_PROPERTIES":
@@ -665,6 +665,6 @@ def _value_of(compiled: CompiledModel, name: str, letter: str) -> Any:
     return value.copy() if isinstance(value, (dict, set, list)) else value
 
 
-def _cpu_properties(compiled: CompiledModel) -> dict[str, Any]:
+def _cpu_properties(compiled: CompiledRecord) -> dict[str, Any]:
     names = _value_of(compiled, "SUPPORTED_PROPERTIES", "C")
     return {name: _value_of(compiled, name, "C") for name in sorted(names)}

@@ -42,10 +42,10 @@ class InferRequest(RequestTensors):
     Not for use by several threads at once: the second one gets a RuntimeError.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_ports", "_set_input", "_tables")
+    __slots__ = ("__dict__", "__weakref__", "_ports", "_set_input")
     _set_input: Callable[[int, NDArray[Any], int], None]
     _ports: tuple[ConstOutput, ...]
-    _tables: dict[type, dict[Any, InputSlot]]
+    _compiled: CompiledModel
 
     def __new__(cls, other: InferRequest) -> InferRequest:
         """`InferRequest(request)` is that request."""
@@ -80,13 +80,9 @@ class InferRequest(RequestTensors):
     # -- running -------------------------------------------------------------------------------------------
 
     def infer(
-        self,
-        inputs: Any = None,
-        share_inputs: bool = False,
-        share_outputs: bool = False,
-        *,
+        self, inputs: Any = None, share_inputs: bool = False, share_outputs: bool = False, *,
         decode_strings: bool = True,
-    ) -> OVDict:
+    ) -> OVDict:  # fmt: skip
         """Run one inference and return its outputs.
 
         `inputs`: a dict by index, name or port; a list or tuple in the model's order; for a single input

@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.api.arguments import expect
 from ovjit.api.model.model_forms import ONLY
 from ovjit.api.model.node import _Port
-from ovjit.api.run.inputs import port_index
+from ovjit.api.model.ports import port_index
 from ovjit.api.run.remote import RemoteTensor
 from ovjit.api.run.request_guard import RequestGuard
 from ovjit.api.run.slots import InputSlot, OutputSlot, as_port
@@ -19,17 +19,19 @@ from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import InferenceError, no_such_form
 
 if TYPE_CHECKING:
-    from ovjit.api.run.compiled import CompiledModel
+    from ovjit.api.run.compiled_record import CompiledRecord
 
 
 class RequestTensors(RequestGuard):
     """Tensors by name, port or index. Each method raises RuntimeError while an inference goes on."""
 
     __slots__ = (
-        "_bound", "_compiled", "_user_outputs", "_inputs", "_outputs", "_ready", "_remotes", "_same",
+        "_bound", "_compiled", "_inputs", "_outputs", "_ready", "_remotes", "_same", "_tables",
+        "_user_outputs",
     )  # fmt: skip
-    _compiled: CompiledModel
+    _compiled: CompiledRecord
     _inputs: list[InputSlot]
+    _tables: dict[type, dict[Any, InputSlot]]  # key of an input -> its slot, by the type of the key
     _outputs: list[OutputSlot]
     _bound: list[InputSlot]  # inputs whose tensor is the user's, or known to him
     _user_outputs: list[OutputSlot]  # outputs whose tensor is the user's

@@ -24,7 +24,7 @@ from ovjit.graph.op import Op, TensorType
 MULTIPLIED = frozenset(("u8", "i8", "bf16", "f16"))
 
 if TYPE_CHECKING:
-    from ovjit.api.run.compiled import CompiledModel
+    from ovjit.api.run.compiled_record import CompiledRecord
 
 
 def _any_inputs(*inputs: TensorType) -> tuple[TensorType, ...]:
@@ -45,13 +45,14 @@ class ExecutionNode(Node):
         return tuple(tensor._type for tensor in self._tensors)
 
 
-def runtime_model(compiled: CompiledModel) -> Model:
-    """The Model of what a compiled model runs. Nothing of it is shared with the model that was compiled."""
+def runtime_model(compiled: CompiledRecord, profile: Sequence[Any]) -> Model:
+    """The Model of what a compiled model runs, with the times of the rows `profile`. Nothing of it is shared
+    with the model that was compiled."""
     program = compiled._executable.program
     program = getattr(program, "main", compiled._executable).program  # of a model with states what runs
     graph, layouts = program.graph, program.layouts
     inputs, count = graph.inputs[: len(compiled.inputs)], len(compiled.outputs)  # behind them are variables
-    steps = {name: row for row in compiled._kept_request()._job.profile() for name in row.names}
+    steps = {name: row for row in profile for name in row.names}
     out: dict[Value, Output] = {}
     parameters: dict[Value, Parameter] = {}
     for order, node in enumerate(graph.nodes):

@@ -14,7 +14,7 @@ from ovjit.errors import InferenceError, no_such_form
 from ovjit.graph import dtypes
 
 if TYPE_CHECKING:
-    from ovjit.api.run.request import InferRequest
+    from ovjit.api.run.request_guard import RequestGuard
     from ovjit.execution.states import States
 
 
@@ -23,7 +23,7 @@ class VariableState:
 
     __slots__ = ("_index", "_request", "_states")
 
-    def __init__(self, request: InferRequest, states: States, index: int):
+    def __init__(self, request: RequestGuard, states: States, index: int):
         self._request = request
         self._states = states
         self._index = index

@@ -21,12 +21,7 @@ from ovjit.graph.shapes import Dim, is_static, text
 from ovjit.graph.symbolic import symbol_of, with_symbol, without_symbols
 
 #: How a Parameter's repr writes its element type.
-CPP_NAMES = {name: name for name in dtypes.ELEMENT_TYPES}
-CPP_NAMES.update(
-    boolean="char", bf16="bfloat16", f16="float16", f32="float", f64="double", nf4="nfloat4",
-    **{f"i{bits}": f"int{bits}_t" for bits in (4, 8, 16, 32, 64)},
-    **{f"u{bits}": f"uint{bits}_t" for bits in (1, 2, 3, 4, 6, 8, 16, 32, 64)},
-)  # fmt: skip
+CPP_NAMES = {name: row.cpp for name, row in dtypes.ELEMENT_TYPES.items()}
 
 
 def type_of(name: str) -> Type:

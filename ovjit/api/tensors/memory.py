@@ -41,10 +41,8 @@ class _SlowPlace:
 
 
 def _field_place(
-    array: NDArray[Any],
-    _at: Any = ctypes.c_size_t.from_address,
-    _offset: int = object.__basicsize__,
-) -> Any:
+    array: NDArray[Any], _at: Any = ctypes.c_size_t.from_address, _offset: int = object.__basicsize__,
+) -> Any:  # fmt: skip
     return _at(id(array) + _offset)
 
 

@@ -20,11 +20,12 @@ import numpy as np
 
 from ovjit.api.tensors.types import Type
 from ovjit.api.tensors.vectors import Shape, static_dims
+from ovjit.graph.dtypes import ELEMENT_TYPES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_WHOLE = {"u1": 1, "u2": 2, "u4": 4, "i4": 4, "nf4": 4, "f4e2m1": 4}
+_WHOLE = {row.name: row.bits for row in ELEMENT_TYPES.values() if row.is_packed and 8 % row.bits == 0}
 _SPLIT = {"u3": (8, 2, 1), "u6": (4, 4, 2)}  # values in a group, low bits, high bits
 
 

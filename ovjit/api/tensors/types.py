@@ -14,24 +14,15 @@ import numpy as np
 
 from ovjit.api.accessors import accessor
 from ovjit.api.arguments import expect
-from ovjit.graph.dtypes import ELEMENT_TYPES, ElementType
+from ovjit.graph.dtypes import ELEMENT_TYPES, SMALL, ElementType
 
-#: What `repr` says, where it isn't the name itself.
-_SHOWN = {
-    "boolean": "char",
-    "bf16": "bfloat16",
-    "f16": "float16",
-    "f32": "float32",
-    "f64": "double64",
-    "nf4": "nfloat4",
-    **{f"i{bits}": f"int{bits}_t" for bits in (4, 8, 16, 32, 64)},
-    **{f"u{bits}": f"uint{bits}_t" for bits in (1, 2, 3, 4, 6, 8, 16, 32, 64)},
-}
+#: What `repr` says: the name in C++, but for two.
+_SHOWN = {name: row.cpp for name, row in ELEMENT_TYPES.items()} | {"f32": "float32", "f64": "double64"}
 
 #: The dtype of `Tensor.data`, where NumPy has no dtype of its own for the values.
-_CONTAINERS = {"bf16": "float16", "f8e4m3": "uint8", "f8e5m2": "uint8", "f8e8m0": "uint8", "string": "S"}
+_CONTAINERS = {"bf16": "float16", "string": "S"} | {n: "uint8" for n in SMALL if ELEMENT_TYPES[n].bits == 8}
 
-_QUANTIZED = frozenset("i32 i4 i8 u8 nf4 f4e2m1 f8e4m3 f8e5m2 f8e8m0".split())
+_QUANTIZED = SMALL | {"i32", "i4", "i8", "u8"}
 
 #: Types whose elements cross byte borders: this many elements fill this many bytes, and no fewer.
 _GROUPS = {"u3": (8, 3), "u6": (4, 3)}
@@ -85,7 +76,7 @@ class Type:
         return type_of_dtype(np.dtype(dtype))
 
     def __repr__(self) -> str:
-        return f"<Type: '{_SHOWN.get(self._name, self._name)}'>"
+        return f"<Type: '{_SHOWN[self._name]}'>"
 
     def __copy__(self) -> Type:
         return self
@@ -122,7 +113,7 @@ class Type:
         return self._name == "dynamic"
 
     def is_real(self) -> bool:
-        return self._row.kind == "f" and self._name != "nf4"  # nf4 counts as integral in OpenVINO
+        return self._row.is_real and not self._row.is_coded  # codes count as integral in OpenVINO
 
     def is_integral(self) -> bool:
         return not self.is_real()
@@ -131,7 +122,7 @@ class Type:
         return self.is_integral() and self._name != "boolean"
 
     def is_signed(self) -> bool:
-        return self._row.kind in "fib" and self._name != "nf4"
+        return self._row.kind in "fib" and not self._row.is_coded
 
     def is_quantized(self) -> bool:
         return self._name in _QUANTIZED

@@ -659,7 +659,7 @@ class Namespace(dict):
         word, elem = find(name)
         body = BODIES[word.name]
         if elem:
-            return self._of_elements(name, word, elem, body)
+            return self._word_of_type(name, word, elem, body)
         if word.result == "mask":
             return generic(name, len(word.arguments), lambda kind: vec("boolean", kind.lanes), body)
         if word.result == "v":
@@ -667,7 +667,7 @@ class Namespace(dict):
         kinds = [_NUMBERS[text] for text in (word.result, *word.arguments)]
         return make(name, signature(*kinds), body)
 
-    def _of_elements(self, name: str, word: Declared, elem: str, body: Any) -> Any:
+    def _word_of_type(self, name: str, word: Declared, elem: str, body: Any) -> Any:
         kind = vec(elem, self.lanes)
         if word.arguments == ("number",):
             return constant(name, kind, _scalar_type(elem))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ovjit.api.tensors.shapes import PartialShape
-from ovjit.readers.onnx.node import reads
+from ovjit.readers.onnx.attributes import reads
 from ovjit.readers.onnx.standard import messages
 from ovjit.readers.onnx.tensors import element_code, element_type
 

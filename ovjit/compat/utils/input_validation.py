@@ -41,13 +41,9 @@ def _check_value(
 
 
 def check_valid_attribute(
-    op_name: str,
-    attr_dict: dict[str, Any],
-    attr_key: str,
-    val_type: Any,
-    cond: Callable[[Any], bool] | None = None,
-    required: bool = False,
-) -> bool:
+    op_name: str, attr_dict: dict[str, Any], attr_key: str, val_type: Any,
+    cond: Callable[[Any], bool] | None = None, required: bool = False,
+) -> bool:  # fmt: skip
     """True if the attribute, or each item of it, has the type and meets the condition, or may be missing and
     is. UserInputError otherwise."""
     if attr_key not in attr_dict:

@@ -12,6 +12,7 @@ from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.custom import Extension, OpExtension, extension_records
 from ovjit.api.model.node import Node, Output
 from ovjit.api.model.subgraphs import CLASSES
+from ovjit.api.surface import first_opset
 from ovjit.errors import ModelError, no_such_constructor
 from ovjit.graph.attributes import REQUIRED
 from ovjit.graph.op import Op, find_op
@@ -92,7 +93,7 @@ class NodeFactory:
                 )
             raise ModelError(f"Couldn't create operation: {why}") from error
         anywhere = self._tokenizers and name in OF_ANY_OPSET
-        if min(record.opset, record.builder_since) > self._opset and not anywhere:
+        if min(record.opset, first_opset(record)) > self._opset and not anywhere:
             raise ModelError(f"Couldn't create operation: {name} is not part of opset{self._opset}")
         return record
 

@@ -11,7 +11,7 @@ from math import frexp
 from typing import Any
 
 from ovjit.readers.frameworks.names import MARKED
-from ovjit.readers.onnx.node import reads
+from ovjit.readers.onnx.attributes import reads
 
 #: A test of a graph and its node.
 Where = Callable[[Any, Any], bool]

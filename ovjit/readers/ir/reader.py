@@ -15,6 +15,7 @@ from ovjit.api.model.custom import read_node
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.api.model.paged import HEADS_NOTE, heads_of
+from ovjit.api.surface import surface_of
 from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.layout import Layout
 from ovjit.api.tensors.types import TYPES
@@ -235,7 +236,9 @@ def _make(
         if len(inputs) != 1:
             raise ModelError(f"a Result takes one input, not {len(inputs)}")
         return build.make_result(inputs[0], name)
-    attrs: dict[str, Any] = _known_attributes(layer, record.name, record.attributes, record.attribute_prefix)
+    attrs: dict[str, Any] = _known_attributes(
+        layer, record.name, record.attributes, surface_of(record).prefix
+    )
     if "variable_shape" in attrs:
         attrs["variable_shape"] = _shape(attrs["variable_shape"])
     return build.make_node(record, inputs, attrs, name)

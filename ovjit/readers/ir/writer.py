@@ -28,6 +28,7 @@ from ovjit.api.model.node import GRAPH_LOCK, Node, Output
 from ovjit.api.model.paged import HEADS_NOTE, PagedAttentionExtension, noted_heads
 from ovjit.api.model.rt_info import as_text
 from ovjit.api.model.subgraphs import SubGraphNode, inside_body
+from ovjit.api.surface import surface_of
 from ovjit.api.tensors.convert import partial_shape_of
 from ovjit.api.tensors.layout import Layout
 from ovjit.disk.folders import replacing
@@ -208,7 +209,7 @@ class _Writer:
         more = ""
         if isinstance(node, Result) and self.version >= 11:
             more = f" output_names={_quote(_names(build.names_of(node.output(0))))}"
-        prefix = build.record_of(node).attribute_prefix
+        prefix = surface_of(build.record_of(node)).prefix
         attrs = {prefix + key: value for key, value in _attributes(node).items()}
         notes = build.notes_of(node)
         if isinstance(node, PagedAttentionExtension) and (heads := noted_heads(notes)):
@@ -262,17 +263,10 @@ class _Writer:
         return self.layer("Constant", "opset1", name, attrs, [], [(type, names, "")], "", info)
 
     def layer(
-        self,
-        op: str,
-        opset: str,
-        name: str,
-        attrs: dict[str, Any],
-        inputs: list[tuple[tuple[int, int], TensorType]],
-        outputs: list[tuple[TensorType, set[str], str]],
-        more: str = "",
-        info: str = "",
-        inside: str = "",
-    ) -> tuple[int, int]:
+        self, op: str, opset: str, name: str, attrs: dict[str, Any],
+        inputs: list[tuple[tuple[int, int], TensorType]], outputs: list[tuple[TensorType, set[str], str]],
+        more: str = "", info: str = "", inside: str = "",
+    ) -> tuple[int, int]:  # fmt: skip
         """Append a layer and its edges; (its id, the port id of its first output)."""
         number = len(self.layers)
         lines = [

@@ -10,8 +10,8 @@ from ovjit.disk.notice import warn_once
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.graph import walk
 from ovjit.readers.files import list_missing
+from ovjit.readers.onnx.attributes import kind_name, reads
 from ovjit.readers.onnx.labels import first, label, operator_name
-from ovjit.readers.onnx.node import kind_name, reads
 from ovjit.readers.onnx.registry import DEFAULT_DOMAINS, Schema, converter_key, find_rule, find_schema
 from ovjit.readers.onnx.scope import opsets_of
 from ovjit.readers.onnx.standard import newest_opset

@@ -17,7 +17,8 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
 from ovjit.readers.onnx import tensors as tensor_types
-from ovjit.readers.onnx.node import LoopSequence, OnnxNode, TensorList, reads
+from ovjit.readers.onnx.attributes import reads
+from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.repeats import repeat_appended
 from ovjit.readers.onnx.rows import (
@@ -29,6 +30,7 @@ from ovjit.readers.onnx.rows import (
     row_shape,
     stack_rows,
 )
+from ovjit.readers.onnx.values import LoopSequence, TensorList
 
 if TYPE_CHECKING:
     from ovjit.readers.onnx.scope import Scope
@@ -453,13 +455,10 @@ def scan_8(n: OnnxNode) -> Any:
 
 
 def _scan(
-    n: OnnxNode,
-    values: Sequence[Output],
-    input_axes: Sequence[int] | None,
-    input_directions: Sequence[int] | None,
-    output_axes: Sequence[int] | None,
+    n: OnnxNode, values: Sequence[Output], input_axes: Sequence[int] | None,
+    input_directions: Sequence[int] | None, output_axes: Sequence[int] | None,
     output_directions: Sequence[int] | None,
-) -> list[Output]:
+) -> list[Output]:  # fmt: skip
     graph, count = n.required("body"), n.required("num_scan_inputs")
     names = [info.name for info in graph.input]
     states = len(values) - count

@@ -52,14 +52,9 @@ def along(n: OnnxNode, value: Output, x: Output, axis: int, block: int = 0) -> O
 
 
 def dequantize(
-    n: OnnxNode,
-    x: Output,
-    scale: Output,
-    zero: Output | None,
-    axis: int = 1,
-    block: int = 0,
+    n: OnnxNode, x: Output, scale: Output, zero: Output | None, axis: int = 1, block: int = 0,
     kind: str | None = None,
-) -> Output:
+) -> Output:  # fmt: skip
     """(x - zero) * scale, of type `kind`, by default that of the scale"""
     kind = kind or n.dtype(scale)
     exact = ELEMENT_TYPES[n.dtype(x)].bits <= 8 and n.dtype(scale) == kind

@@ -16,37 +16,27 @@ from ovjit import build
 from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
-from ovjit.api.tensors.memory import encode_strings
-from ovjit.build.builder import Builder, Draft
+from ovjit.build.builder import Builder
 from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.readers.files import name_errors
 from ovjit.readers.files.weights import mapped_or_read, open_regular
 from ovjit.readers.onnx import tensors
+from ovjit.readers.onnx.attributes import read_attribute, reads
 from ovjit.readers.onnx.checks import (
     check_operators,
     check_schema,
     check_text,
-    constant_names,
     functions_of,
     in_order,
     last_constants,
-    last_initializers,
     once,
-    warn_twice,
 )
 from ovjit.readers.onnx.choices import check_choices
+from ovjit.readers.onnx.draft import OnnxDraft
 from ovjit.readers.onnx.expansion import Expansion
 from ovjit.readers.onnx.external import ExternalData
 from ovjit.readers.onnx.labels import call_path, first, label, operator_name, resolve_references
-from ovjit.readers.onnx.node import (
-    EMPTY,
-    LoopSequence,
-    OnnxNode,
-    OpenOptional,
-    TensorList,
-    read_attribute,
-    reads,
-)
+from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import (
     DEFAULT_DOMAINS,
     Rule,
@@ -69,13 +59,14 @@ from ovjit.readers.onnx.scope import (
     version_of,
 )
 from ovjit.readers.onnx.standard import messages
+from ovjit.readers.onnx.values import EMPTY, LoopSequence, OpenOptional, TensorList
 from ovjit.readers.onnx.wire import cut_out
 from ovjit.records import NamedTuple
 
 #: A model may have at most this many nodes once its functions are inlined.
 MAX_NODES = 300_000
-#: Bodies of If, Loop and Scan may nest this deep, and calls of functions that deep.
-MAX_NESTING, MAX_CALLS = 40, 1000
+#: Calls of functions may nest this deep.
+MAX_CALLS = 1000
 #: The oldest IR version in which a model says which operators it means.
 FIRST_OPSETS = 3
 #: What reads its inputs' numbers, whatever type they are of: a constant's type may be a wider one.
@@ -148,19 +139,13 @@ def _parse(content: Any, where: str, path: str | None) -> Any:
     return proto
 
 
-class Reader(Draft):
+class Reader(OnnxDraft):
     """Reads one model."""
 
     def __init__(self, proto: Any, external: ExternalData, converters: Mapping[str, Rule] | None = None):
-        super().__init__()
+        super().__init__(proto, external)
         self.converters = dict(converters or {})
-        self.proto = proto
-        self.external = external
         self.functions = functions_of(proto)
-        #: Made by `read`, which counts the nodes before it reads any.
-        self.expansion: Expansion = None  # type: ignore[assignment]
-        #: What rules have found out about the model as a whole, by a name of theirs.
-        self.memo: dict[str, Any] = {}
 
     def read(self, all_inputs: bool = False) -> Model:
         graph = self.proto.graph
@@ -190,30 +175,6 @@ class Reader(Draft):
         return build.make_model(results, model_parameters, graph.name, notes=notes)
 
     # -- a graph's ends --------------------------------------------------------------------------------------
-
-    def _initializers(self, graph: Any, scope: Scope) -> set[str]:
-        """Define the initializers. A Constant node of an initializer's name counts before it, and a sparse
-        initializer before a dense one. Returns the names of Constant nodes."""
-        constants = constant_names(graph.node)
-        sparse = [s for s in graph.sparse_initializer if s.values.name not in constants]
-        hidden = constants.union(s.values.name for s in sparse)
-        for name, tensor in last_initializers(graph.initializer).items():
-            if name in hidden:
-                warn_twice(name, "the Constant node" if name in constants else "the sparse initializer")
-                continue
-            try:
-                value = self.constant(tensor, name, scope)
-            except (ModelError, UnsupportedError) as error:
-                raise type(error)(f"the initializer {name[:200]!r}: {error}") from error
-            build.set_names(value, {name})
-            self._define(scope, name, value)
-        for one in sparse:
-            name = one.values.name
-            check_text(name, "the name of an initializer")
-            value = self.sparse_constant(one, name)
-            build.set_names(value, {name})
-            self._define(scope, name, value)
-        return constants
 
     def _input(self, info: Any, scope: Scope) -> Parameter | None:
         if info.name in scope.values:
@@ -258,32 +219,6 @@ class Reader(Draft):
         build.add_names(value, {name})
         return build.make_result(value, f"{name}/sink_port_0")
 
-    def _define(self, scope: Scope, name: str, value: Any) -> None:
-        check_text(name, "the name of a tensor")
-        if name in scope.values:
-            raise ModelError(f"the name {name[:200]!r} is defined twice")
-        scope.values[name] = value
-
-    # -- constants -------------------------------------------------------------------------------------------
-
-    def constant(self, tensor: Any, name: str | None = None, scope: Scope | None = None) -> Output:
-        """The constant of a TensorProto. In a `scope`, one whose element type OpenVINO does not have is of
-        the type that stands in for it, for those who read numbers and not types."""
-        value, element_type, _ = tensors.decode(tensor, self.external, scope is not None)
-        value = encode_strings(value) if element_type == "string" else value
-        node = build.make_constant(value, element_type, None, name).node
-        if scope is not None and tensor.data_type in tensors.STAND_INS:
-            scope.stand_ins[node] = tensor.data_type
-        return node.output(0)
-
-    def sparse_constant(self, sparse: Any, name: str | None = None) -> Output:
-        """The dense constant of a SparseTensorProto."""
-        return build.make_constant(*tensors.dense(sparse, self.external), name=name)
-
-    def name(self, base: str, op: str) -> str:
-        self.expansion.count_made()
-        return super().name(base, op)
-
     # -- nodes -----------------------------------------------------------------------------------------------
 
     def run(self, graph: Any, scope: Scope) -> None:
@@ -302,31 +237,6 @@ class Reader(Draft):
             call = self._read_node(node, frame.scope)
             if call is not None:
                 stack.append(call)
-
-    def inner_scope(self, scope: Scope, captures: bool) -> Scope:
-        """The scope of a graph inside of another's."""
-        inner = Scope(scope.opsets, scope, captures, scope.bindings, scope.call)
-        if inner.depth > MAX_NESTING:
-            raise ModelError(f"the graphs are nested more than {MAX_NESTING} levels deep")
-        return inner
-
-    def subgraph(
-        self, graph: Any, scope: Scope, inputs: Mapping[str, Any], captures: bool
-    ) -> tuple[list[Any], Scope]:
-        """(values of the outputs, the scope) of a body; `inputs` are the values of its inputs by name."""
-        inner = self.inner_scope(scope, captures)
-        self._initializers(graph, inner)
-        for info in once(graph.input):
-            check_text(info.name, "the name of an input")
-        inner.values.update(inputs)
-        self.run(graph, inner)
-        values = []
-        for info in graph.output:
-            value = inner.find(info.name)
-            if value is None:
-                raise ModelError(f"the output {info.name[:200]!r} of a body is not computed by a node")
-            values.append(value)
-        return values, inner
 
     def _read_node(self, proto: Any, scope: Scope) -> Frame | None:
         """Read a node into its scope, or give the frame of the function that it calls."""

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.readers.onnx.node import LoopSequence, OnnxNode
+from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.tensors import decode
+from ovjit.readers.onnx.values import LoopSequence
 
 
 def repeat_appended(n: OnnxNode, inputs: list[Any], graph: Any, insert: Any, axis: int) -> Output | None:

@@ -52,13 +52,9 @@ def resize(n: OnnxNode) -> Any:
 
 
 def interpolate(
-    n: OnnxNode,
-    mode: str,
-    coordinates: str,
-    nearest: str,
-    scales: Output | None = None,
+    n: OnnxNode, mode: str, coordinates: str, nearest: str, scales: Output | None = None,
     sizes: Output | None = None,
-) -> Output:
+) -> Output:  # fmt: skip
     """The first input resized by `scales` or to `sizes`, along the attribute `axes`."""
     x = n[0]
     axes = n.axes(n.attr("axes") or range(n.rank(x)), n.rank(x))

@@ -16,7 +16,7 @@ from ovjit.build import tensor_type
 from ovjit.build.builder import Builder
 from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import is_static
-from ovjit.readers.onnx.node import EMPTY, LoopSequence, OpenOptional, TensorList
+from ovjit.readers.onnx.values import EMPTY, LoopSequence, OpenOptional, TensorList
 
 #: Makes a value of ONNX of the tensors that an If or a Loop returns, in their order.
 Rebuild = Callable[[Iterator[Output]], Any]

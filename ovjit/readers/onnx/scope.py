@@ -15,9 +15,9 @@ from ovjit.errors import ModelError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.labels import label
-from ovjit.readers.onnx.node import LoopSequence, OpenOptional, TensorList
 from ovjit.readers.onnx.registry import DEFAULT_DOMAINS
 from ovjit.readers.onnx.standard import messages, newest_opset
+from ovjit.readers.onnx.values import LoopSequence, OpenOptional, TensorList
 
 
 class Scope:
@@ -30,13 +30,9 @@ class Scope:
     """
 
     def __init__(
-        self,
-        opsets: Mapping[str, int],
-        outer: Scope | None = None,
-        captures: bool = False,
-        bindings: Mapping[str, Any] | None = None,
-        call: Any = None,
-    ):
+        self, opsets: Mapping[str, int], outer: Scope | None = None, captures: bool = False,
+        bindings: Mapping[str, Any] | None = None, call: Any = None,
+    ):  # fmt: skip
         self.values: dict[str, Any] = {}
         self.nodes: Sequence[Any] = ()  # those that are read into it
         self.opsets = opsets

@@ -12,9 +12,10 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import Interval
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.control import loop_while
-from ovjit.readers.onnx.node import EMPTY, MOST_NODES, LoopSequence, OnnxNode, OpenOptional, TensorList
+from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.rows import fit_rows, is_sequence, of_rows, stack_rows
+from ovjit.readers.onnx.values import EMPTY, LoopSequence, OpenOptional, TensorList
 
 if TYPE_CHECKING:
     from ovjit.readers.onnx.scope import Scope

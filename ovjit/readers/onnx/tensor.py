@@ -14,8 +14,9 @@ from ovjit.build.builder import MOST_ELEMENTS
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import ANY, is_static
 from ovjit.readers.numerics.cumulative import running_in_order
-from ovjit.readers.onnx.node import EMPTY, LoopSequence, OnnxNode, OpenOptional, TensorList
+from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op, onnx_ops
+from ovjit.readers.onnx.values import EMPTY, LoopSequence, OpenOptional, TensorList
 
 # -- constants -----------------------------------------------------------------------------------------------
 
@@ -603,14 +604,9 @@ def col2im(n: OnnxNode) -> Any:
 
 
 def _fold(
-    n: OnnxNode,
-    x: Output,
-    shape: Sequence[int],
-    block: Sequence[int],
-    dilations: Sequence[int],
-    strides: Sequence[int],
-    pads: Sequence[int],
-) -> Output:
+    n: OnnxNode, x: Output, shape: Sequence[int], block: Sequence[int], dilations: Sequence[int],
+    strides: Sequence[int], pads: Sequence[int],
+) -> Output:  # fmt: skip
     """Blocks added up into an image: a transposed convolution of one filter with a 1 for each place of a
     block."""
     dims = len(shape)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.graph import nf4
+from ovjit.graph.levels import NF4_LEVELS
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx_contrib.attention import ms
 
@@ -74,7 +74,7 @@ def matmul_bnb4(n: OnnxNode) -> Any:
         raise ModelError(
             f"{2 * raw.size} packed values and {largest.size} blocks do not match {count} weights"
         )
-    table = nf4.LEVELS if kind else np.concatenate([_FP4, -_FP4])
+    table = NF4_LEVELS if kind else np.concatenate([_FP4, -_FP4])
     values = table[np.stack([raw >> 4, raw & 15], 1).reshape(-1)[:count]]
     values = values * np.repeat(largest.astype(np.float32), block)[:count]
     return n("MatMul", a, n.like(a, values.reshape(rows, depth)), transpose_b=True)

@@ -8,7 +8,8 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.tflite.node import LiteNode, first_order
+from ovjit.readers.tflite.layouts import first_order
+from ovjit.readers.tflite.node import LiteNode
 from ovjit.readers.tflite.registry import tflite_op
 
 

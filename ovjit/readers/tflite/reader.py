@@ -7,7 +7,7 @@ Convert and Multiply behind those that are stored, as OpenVINO's front end gives
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,38 +16,31 @@ from ovjit.api.model.boundary import Constant, Parameter
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.build import make_model, make_parameter, name_of, names_of, set_names
-from ovjit.build.builder import Builder, Draft
 from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.files import name_errors
 from ovjit.readers.files.weights import mapped_or_read, open_regular
 from ovjit.readers.rows import Rule
 from ovjit.readers.tflite.choices import check_options
-from ovjit.readers.tflite.constants import Stored, is_quantized, output_of, read_constant
+from ovjit.readers.tflite.constants import Stored, is_quantized, read_constant
+from ovjit.readers.tflite.draft import LiteDraft
 from ovjit.readers.tflite.file import (
-    GraphRow,
     LiteFile,
     OperatorRow,
-    Quant,
     TensorRow,
     has_magic,
     open_file,
     refuse_damaged,
 )
-from ovjit.readers.tflite.node import Layouts, LiteNode
+from ovjit.readers.tflite.node import LiteNode
+from ovjit.readers.tflite.quantized import dequantize, fake_quantized, requantize
 from ovjit.readers.tflite.registry import find_rule
-from ovjit.readers.tflite.variables import Handle, Variables
+from ovjit.readers.tflite.scope import Handle, Scope
 
 #: The name of models, as OpenVINO's front end gives it.
 MODEL_NAME = "TensorFlow_Lite_Frontend_IR"
-#: Subgraphs may call each other this deep.
-MAX_NESTING = 40
-#: The most operators of subgraphs that are read in place.
-MAX_OPERATORS = 300_000
 #: Operators that take complex numbers.
 OF_PAIRS = {"COMPLEX_ABS", "REAL", "IMAG", "RESHAPE", "SQUEEZE", "EXPAND_DIMS"}
-#: The range of the numbers that quantised tensors are stored in.
-RANGES = {"u8": (0, 255), "i8": (-128, 127), "i16": (-32768, 32767), "u16": (0, 65535), "i4": (-8, 7)}
 
 
 def read_tflite(
@@ -76,36 +69,16 @@ def read_tflite(
         return Reader(open_file(content), converters, plain).read()
 
 
-class Scope:
-    """The tensors of one subgraph that is being read: constants and values by their index."""
-
-    def __init__(self, graph: GraphRow, prefix: str = "", depth: int = 0):
-        self.graph = graph
-        self.prefix = prefix
-        self.depth = depth
-        self.values: dict[int, Output] = {}
-        self.stored: dict[int, Stored] = {}
-        self.handles: dict[int, Handle] = {}
-        self.parameters: list[Parameter] = []
-
-
-class Reader(Draft):
+class Reader(LiteDraft):
     """Reads one model."""
 
     def __init__(self, file: LiteFile, converters: Mapping[str, Rule] | None = None, plain: bool = False):
-        super().__init__()
-        self.file = file
+        super().__init__(file, plain)
         self.converters = dict(converters or {})
-        self.layouts = Layouts(plain)
-        self.variables = Variables(file)
         #: Values before the FakeQuantize that was put behind them.
         self.exact: dict[tuple[Node, int], Output] = {}
         #: Constants by the rows that they are of.
         self.constants: dict[int, Stored] = {}
-        #: How many operators of subgraphs have been read.
-        self.operators = 0
-        #: Names of tensors that a value has already.
-        self.taken: set[str] = set()
 
     def read(self) -> Model:
         graph = self.file.graphs[0]
@@ -151,31 +124,6 @@ class Reader(Draft):
             constant = self.constants[id(row)] = read_constant(row)
         return constant
 
-    def inline(self, outer: Scope, index: int, values: Sequence[Output], prefix: str) -> list[Output]:
-        """Read a subgraph in place: its outputs for values of its inputs, as operators see them."""
-        if not 0 <= index < len(self.file.graphs):
-            raise ModelError(f"There is no subgraph with idx {index}")
-        if outer.depth >= MAX_NESTING:
-            raise ModelError(f"calls of subgraphs are nested more than {MAX_NESTING} deep")
-        graph = self.file.graphs[index]
-        if len(graph.inputs) != len(values):
-            raise ModelError(
-                f"the subgraph {index} has {len(graph.inputs)} inputs, but {len(values)} are given"
-            )
-        self.operators += len(graph.operators)
-        if self.operators > MAX_OPERATORS:
-            raise UnsupportedError(f"the subgraphs have more than {MAX_OPERATORS} operators in total")
-        scope = Scope(graph, prefix, outer.depth + 1)
-        scope.values.update(zip(graph.inputs, values, strict=True))
-        self._read(scope)
-        results = [
-            self.value_at(scope, tensor_index, self._builder(prefix)) for tensor_index in graph.outputs
-        ]
-        for value in results:
-            if value not in values and not isinstance(value.node, (Constant, Parameter)):
-                set_names(value, ())  # the operator around it gives it its own
-        return results
-
     def _input(self, scope: Scope, index: int) -> Parameter:
         row = scope.graph.tensors[index]
         if row.dtype not in ELEMENT_TYPES:
@@ -195,46 +143,11 @@ class Reader(Draft):
         if not is_quantized(row) or isinstance(value.node, Parameter):
             return value
         exact = self.exact.get((value.node, value.index), value)
-        result = requantize(self, self._builder(row.name), exact, row)
+        result = requantize(self.layouts, self._builder(row.name), exact, row)
         names = names_of(exact)
         set_names(exact, {f"{row.name}_1"} if row.name in names else names)
         set_names(result, {row.name})
         return result
-
-    def value_at(self, scope: Scope, index: int, n: Builder) -> Output:
-        """A tensor as operators see it. ModelError where no operator before computes it."""
-        if index in scope.values:
-            return scope.values[index]
-        if scope.graph.tensors[index].variable and index not in scope.stored:
-            return self.state_at(scope, index, n)
-        if index not in scope.stored:
-            name = scope.graph.tensors[index].name
-            raise ModelError(
-                f"This tensor should be either input, constant or should be already produced by previous "
-                f"operators: {name[:200]}"
-            )
-        constant = scope.stored[index]
-        value = output_of(n, constant)
-        if isinstance(value.node, Constant):
-            self._name(value, scope.graph.tensors[index])
-        scope.values[index] = value
-        return value
-
-    def state_at(self, scope: Scope, index: int, n: Builder) -> Output:
-        """Current value of a variable tensor; ModelError if the tensor is not variable."""
-        row = scope.graph.tensors[index]
-        if not row.variable:
-            raise ModelError(f"the tensor {row.name[:200]!r} is not variable")
-        return self.variables.state(n, row.name, row.shape, "f32" if is_quantized(row) else row.dtype, scope)
-
-    def round_as_stored(self, n: Builder, value: Output, row: TensorRow) -> Output:
-        """A value as a tensor can store it."""
-        return fake_quantized(self, n, value, row) if is_quantized(row) else value
-
-    def _builder(self, base: str) -> Builder:
-        n = Builder()
-        n.reader, n.base = self, base
-        return n
 
     # -- operators -------------------------------------------------------------------------------------------
 
@@ -279,14 +192,9 @@ class Reader(Draft):
             node.set_friendly_name(n.base)
         self._name(value, row)
         if is_quantized(row) and n.is_real(value):
-            exact, value = value, fake_quantized(self, n, value, row)
+            exact, value = value, fake_quantized(self.layouts, n, value, row)
             self.exact[value.node, value.index] = exact
         scope.values[index] = value
-
-    def _name(self, value: Output, row: TensorRow) -> None:
-        if row.name and row.name not in self.taken and not names_of(value):
-            set_names(value, {row.name})
-            self.taken.add(row.name)
 
     def _name_forms(self, model: Model) -> None:
         """Name the operations that only a form with channels first is left of.
@@ -314,86 +222,3 @@ class Reader(Draft):
             first = f"No translator found for {next(iter(missing))} node."
             listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(missing.items()))
             raise UnsupportedError(f"{first} Unsupported operators and their numbers: {listed}")
-
-
-# -- quantised tensors ------------------------------------------------------------------------------------
-
-
-def _bounds(row: TensorRow, rank: int) -> tuple[int, int, np.ndarray, np.ndarray]:
-    """The range of stored numbers, and that of the numbers they stand for."""
-    quant = row.quant
-    assert isinstance(quant, Quant)
-    low, high = RANGES[row.dtype]
-    scale, zero = quant.fit_rank(rank)
-    with np.errstate(over="ignore"):
-        return (
-            low,
-            high,
-            (scale * (low - zero)).astype(np.float32),
-            (scale * (high - zero)).astype(np.float32),
-        )
-
-
-def _is_too_wide(bottom: np.ndarray, top: np.ndarray) -> bool:
-    """Whether f32 does not hold the width of a range, so that FakeQuantize has no answer: that of attention
-    masks with the lowest f32 among 16-bit numbers."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return not np.isfinite(top - bottom).all()
-
-
-def _in_steps(n: Builder, value: Output, row: TensorRow) -> tuple[Output, Output, Output]:
-    """Numbers in steps from zero, rounded to those that can be stored; the step and the stored zero."""
-    assert row.quant is not None
-    scale, zero = row.quant.fit_rank(n.rank(value))
-    low, high = (n.const((end - zero).astype(np.float32)) for end in RANGES[row.dtype])
-    step = n.const(scale)
-    steps = n("Round", n("Divide", value, step), mode="half_to_even")
-    return n("Minimum", n("Maximum", steps, low), high), step, n.const(zero.astype(np.float32))
-
-
-def dequantize(n: Builder, value: Output, row: TensorRow) -> Output:
-    """Stored numbers as those that they stand for."""
-    real = n.convert(value, "f32")
-    rank = n.rank(value)
-    assert row.quant is not None
-    if row.dtype not in RANGES or _is_too_wide(*_bounds(row, rank)[2:]):
-        scale, zero = row.quant.fit_rank(rank)
-        if zero.any():
-            real = n("Subtract", real, n.const(zero.astype(np.float32)))
-        return n("Multiply", real, n.const(scale))
-    low, high, bottom, top = _bounds(row, rank)
-    ends = [n.const(np.float32(v)) for v in (low, high)]
-    return n("FakeQuantize", real, *ends, n.const(bottom), n.const(top), levels=high - low + 1)
-
-
-def fake_quantized(reader: Reader, n: Builder, value: Output, row: TensorRow) -> Output:
-    """Numbers rounded to those that can be stored."""
-    if row.dtype not in RANGES:
-        return value
-    low, high, bottom, top = _bounds(row, n.rank(value))
-    if _is_too_wide(bottom, top):
-        steps, step, _ = _in_steps(n, value, row)
-        return n("Multiply", steps, step)
-    ends = [n.const(bottom), n.const(top)]
-    return reader.layouts.each(
-        n, lambda x, a, b: n("FakeQuantize", x, a, b, a, b, levels=high - low + 1), [value, *ends]
-    )
-
-
-def requantize(reader: Reader, n: Builder, value: Output, row: TensorRow) -> Output:
-    """Numbers as the ones that are stored for them."""
-    assert row.quant is not None
-    if row.dtype not in RANGES:
-        scale, zero = row.quant.fit_rank(n.rank(value))
-        steps = n("Round", n("Divide", value, n.const(scale)), mode="half_to_even")
-        return n.convert(n("Add", steps, n.const(zero.astype(np.float32))), row.dtype)
-    low, high, bottom, top = _bounds(row, n.rank(value))
-    if _is_too_wide(bottom, top):
-        steps, _, origin = _in_steps(n, value, row)
-        return n.convert(n("Add", steps, origin), row.dtype)
-    ends = [n.const(bottom), n.const(top), n.const(np.float32(low)), n.const(np.float32(high))]
-
-    def make(x: Output, *bounds: Output) -> Output:
-        return n.convert(n("FakeQuantize", x, *bounds, levels=high - low + 1), row.dtype)
-
-    return reader.layouts.each(n, make, [value, *ends])

@@ -13,7 +13,7 @@ from ovjit.build.bodies import over_slices
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.tflite.node import LiteNode
 from ovjit.readers.tflite.registry import tflite_op
-from ovjit.readers.tflite.variables import Handle
+from ovjit.readers.tflite.scope import Handle
 
 Gate = tuple[int, int, int, int, int]
 #: Inputs of UNIDIRECTIONAL_SEQUENCE_LSTM, by gate: weights, recurrent weights, peephole, bias and norm.

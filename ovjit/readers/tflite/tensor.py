@@ -10,7 +10,8 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import is_static
 from ovjit.readers.tflite.elementwise import typed
-from ovjit.readers.tflite.node import LiteNode, first_order
+from ovjit.readers.tflite.layouts import first_order
+from ovjit.readers.tflite.node import LiteNode
 from ovjit.readers.tflite.reduce import move_axes
 from ovjit.readers.tflite.registry import tflite_op, tflite_ops
 

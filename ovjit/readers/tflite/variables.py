@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,17 +12,10 @@ from ovjit.api.model.node import Node, Output
 from ovjit.build.builder import Builder
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import Dim, is_static
+from ovjit.readers.tflite.scope import Handle, Scope
 
 if TYPE_CHECKING:
     from ovjit.readers.tflite.file import LiteFile
-    from ovjit.readers.tflite.reader import Scope
-
-
-@dataclass(frozen=True)
-class Handle:
-    """A resource: the name of its variable."""
-
-    name: str
 
 
 class Variables:

@@ -33,7 +33,6 @@ from ovjit.readers.torch.operators.quantized import keep_on_grid
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Complex, Number, Stacked, constant_of, element_type, is_complex
 from ovjit.rewrite.pattern import op
-from ovjit.rewrite.weight_scales import WEIGHT_AXES
 
 #: Of constant weights, these become integers with a scale.
 _FAKE = op["FakeQuantize FakeConvert"](...)
@@ -279,14 +278,14 @@ def _as_convolved(parameter: Parameter) -> None:
 def _image_type(target: Any) -> tuple[str, tuple[Dim, ...]] | None:
     """The element type and shape, of known channels, that a convolution of known weights wants of its images.
     None for other targets."""
-    node, kind = target.get_node(), target.get_node().get_type_name()
-    if target.get_index() or kind not in WEIGHT_AXES:
+    node, axes = target.get_node(), build.record_of(target.get_node()).weight_axes
+    if target.get_index() or axes is None:
         return None
     weights = build.tensor_type(node.input_value(1))
     if not is_static(weights.shape):
         return None
-    channels = math.prod(weights.shape[axis] for axis in WEIGHT_AXES[kind].inputs)
-    spatial = len(weights.shape) - (3 if kind.startswith("Group") else 2)
+    channels = math.prod(weights.shape[axis] for axis in axes.inputs)
+    spatial = len(weights.shape) - (3 if set(axes.inputs) & set(axes.outputs) else 2)
     return weights.dtype, (ANY, channels, *[ANY] * spatial)
 
 

@@ -1,15 +1,11 @@
-"""nf4 as NumPy arrays: 4-bit codes of 16 levels, which are quantiles of the normal distribution.
-
-An array of nf4 has one code per byte. Its dtype distinguishes it from u8.
-"""
+"""The values of 4-bit codes: a table for each element type of 16 levels."""
 
 from __future__ import annotations
 
 import numpy as np
 
-NF4 = np.dtype([("nf4", np.uint8)])
-#: code -> value
-LEVELS = np.array(
+#: nf4: quantiles of the normal distribution.
+NF4_LEVELS = np.array(
     [
         -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
         -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
@@ -19,7 +15,7 @@ LEVELS = np.array(
     np.float32,
 )  # fmt: skip
 #: The largest number that gets each code but the last: the midpoint of two levels, or the f32 next to it.
-_LAST = np.array(
+NF4_LAST = np.array(
     [
         -0.8480964303016663, -0.6106328964233398, -0.4599952697753906, -0.33967941999435425,
         -0.23460739850997925,
@@ -29,15 +25,5 @@ _LAST = np.array(
     ],
     np.float32,
 )  # fmt: skip
-
-
-def to_nf4(x: np.ndarray) -> np.ndarray:
-    """The code of the nearest level of each number. NaN gets the first code."""
-    real = np.asarray(x).astype(np.float32)
-    codes = np.searchsorted(_LAST, np.where(np.isnan(real), -1, real), side="left")
-    return codes.astype(np.uint8).reshape(real.shape).view(NF4)
-
-
-def from_nf4(x: np.ndarray) -> np.ndarray:
-    """The levels as f32."""
-    return LEVELS[np.ascontiguousarray(x).view(np.uint8).reshape(x.shape) & 15]
+#: f4e2m1: a sign, two bits of exponent, one of the fraction.
+F4E2M1_LEVELS = np.array([sign * x for sign in (1.0, -1.0) for x in (0, 0.5, 1, 1.5, 2, 3, 4, 6)], np.float32)

@@ -1,0 +1,106 @@
+"""The model that is being read, as rules see it: tensors, variables and subgraphs."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from ovjit.api.model.boundary import Constant, Parameter
+from ovjit.api.model.node import Output
+from ovjit.build import names_of, set_names
+from ovjit.build.builder import Builder, Draft
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.tflite.constants import is_quantized, output_of
+from ovjit.readers.tflite.file import LiteFile, TensorRow
+from ovjit.readers.tflite.layouts import Layouts
+from ovjit.readers.tflite.quantized import fake_quantized
+from ovjit.readers.tflite.scope import Scope
+from ovjit.readers.tflite.variables import Variables
+
+#: Subgraphs may call each other this deep.
+MAX_NESTING = 40
+#: The most operators of subgraphs that are read in place.
+MAX_OPERATORS = 300_000
+
+
+class LiteDraft(Draft):
+    """Base class of the reader."""
+
+    def __init__(self, file: LiteFile, plain: bool):
+        super().__init__()
+        self.file = file
+        self.layouts = Layouts(plain)
+        self.variables = Variables(file)
+        #: Operators of subgraphs that have been read.
+        self.operators = 0
+        #: Names of tensors that a value has already.
+        self.taken: set[str] = set()
+
+    @abstractmethod
+    def _read(self, scope: Scope) -> None:
+        """Read the operators of a subgraph whose inputs have values."""
+
+    def inline(self, outer: Scope, index: int, values: Sequence[Output], prefix: str) -> list[Output]:
+        """Read a subgraph in place: its outputs for values of its inputs, as operators see them."""
+        if not 0 <= index < len(self.file.graphs):
+            raise ModelError(f"There is no subgraph with idx {index}")
+        if outer.depth >= MAX_NESTING:
+            raise ModelError(f"calls of subgraphs are nested more than {MAX_NESTING} deep")
+        graph = self.file.graphs[index]
+        if len(graph.inputs) != len(values):
+            raise ModelError(
+                f"the subgraph {index} has {len(graph.inputs)} inputs, but {len(values)} are given"
+            )
+        self.operators += len(graph.operators)
+        if self.operators > MAX_OPERATORS:
+            raise UnsupportedError(f"the subgraphs have more than {MAX_OPERATORS} operators in total")
+        scope = Scope(graph, prefix, outer.depth + 1)
+        scope.values.update(zip(graph.inputs, values, strict=True))
+        self._read(scope)
+        results = [
+            self.value_at(scope, tensor_index, self._builder(prefix)) for tensor_index in graph.outputs
+        ]
+        for value in results:
+            if value not in values and not isinstance(value.node, (Constant, Parameter)):
+                set_names(value, ())  # the operator around it gives it its own
+        return results
+
+    def value_at(self, scope: Scope, index: int, n: Builder) -> Output:
+        """A tensor as operators see it. ModelError where no operator before computes it."""
+        if index in scope.values:
+            return scope.values[index]
+        if scope.graph.tensors[index].variable and index not in scope.stored:
+            return self.state_at(scope, index, n)
+        if index not in scope.stored:
+            name = scope.graph.tensors[index].name
+            raise ModelError(
+                f"This tensor should be either input, constant or should be already produced by previous "
+                f"operators: {name[:200]}"
+            )
+        constant = scope.stored[index]
+        value = output_of(n, constant)
+        if isinstance(value.node, Constant):
+            self._name(value, scope.graph.tensors[index])
+        scope.values[index] = value
+        return value
+
+    def state_at(self, scope: Scope, index: int, n: Builder) -> Output:
+        """Current value of a variable tensor; ModelError if the tensor is not variable."""
+        row = scope.graph.tensors[index]
+        if not row.variable:
+            raise ModelError(f"the tensor {row.name[:200]!r} is not variable")
+        return self.variables.state(n, row.name, row.shape, "f32" if is_quantized(row) else row.dtype, scope)
+
+    def round_as_stored(self, n: Builder, value: Output, row: TensorRow) -> Output:
+        """A value as a tensor can store it."""
+        return fake_quantized(self.layouts, n, value, row) if is_quantized(row) else value
+
+    def _builder(self, base: str) -> Builder:
+        n = Builder()
+        n.reader, n.base = self, base
+        return n
+
+    def _name(self, value: Output, row: TensorRow) -> None:
+        if row.name and row.name not in self.taken and not names_of(value):
+            set_names(value, {row.name})
+            self.taken.add(row.name)
