@@ -40,7 +40,7 @@ def make_node(
     Raises ModelError that names the node if inputs or attributes do not fit.
     """
     record = find_op(op, opset) if isinstance(op, str) else op
-    return Node._new(record, sources, record.check_attributes(dict(attributes)), name)
+    return Node._new(record, sources, record.check_attributes(attributes), name)
 
 
 def make_parameter(
@@ -128,6 +128,11 @@ def set_tensor_type(value: Output, tensor_type: TensorType) -> None:
     value._tensor._type = tensor_type
 
 
+def tensors_of(node: Node) -> Sequence[DescriptorTensor]:
+    """The tensors that are a node's outputs."""
+    return node._tensors
+
+
 def names_of(value: Output | DescriptorTensor) -> set[str]:
     """The names of a tensor; not to be changed."""
     return _facts(value)._names
@@ -136,6 +141,12 @@ def names_of(value: Output | DescriptorTensor) -> set[str]:
 def set_names(value: Output | DescriptorTensor, names: Iterable[str]) -> None:
     """Let a tensor have these names alone, those of Results included."""
     _facts(value)._names = set(names)
+
+
+def name_output(value: Output, friendly_name: str, tensor_name: str) -> None:
+    """Name the node of an output, and its tensor by one name alone."""
+    value._node._friendly_name = friendly_name
+    value._tensor._names = {tensor_name}
 
 
 def add_names(value: Output | DescriptorTensor, names: Iterable[str]) -> None:
@@ -177,7 +188,7 @@ def notes_of(part: Node | Output) -> dict[str, Any]:
     return {} if notes is None else notes._items
 
 
-def set_notes(part: Node | Output, notes: Mapping[str, Any]) -> None:
+def set_notes(part: Node | Output | DescriptorTensor, notes: Mapping[str, Any]) -> None:
     _facts(part)._rt_info = RTMap(dict(notes))
 
 

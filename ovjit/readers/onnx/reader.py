@@ -271,10 +271,10 @@ class Reader(Draft):
         the type that stands in for it, for those who read numbers and not types."""
         value, element_type, _ = tensors.decode(tensor, self.external, scope is not None)
         value = encode_strings(value) if element_type == "string" else value
-        node = build.make_constant(value, element_type, None, name).node
+        constant = build.make_constant(value, element_type, None, name)
         if scope is not None and tensor.data_type in tensors.STAND_INS:
-            scope.stand_ins[node] = tensor.data_type
-        return node.output(0)
+            scope.stand_ins[constant.node] = tensor.data_type
+        return constant
 
     def sparse_constant(self, sparse: Any, name: str | None = None) -> Output:
         """The dense constant of a SparseTensorProto."""
@@ -356,7 +356,7 @@ class Reader(Draft):
                         f"No conversion rule found for operations: {operator_name(proto, version)}"
                     )
                 return self._call(proto, scope, function, inputs, attributes, schema)
-            if proto.op_type not in READS_NUMBERS:
+            if scope.stand_ins and proto.op_type not in READS_NUMBERS:
                 for value in inputs:
                     refuse_stand_in(value, scope)
             outputs = rule(OnnxNode(self, scope, proto, version, schema, inputs, values))
@@ -388,8 +388,7 @@ class Reader(Draft):
                 if isinstance(node, Parameter):
                     build.add_names(value, {name})
                 elif not isinstance(node, Constant) or not build.names_of(value):
-                    node.set_friendly_name(friendly or scope.prefix + name)
-                    build.set_names(value, {scope.prefix + name})
+                    build.name_output(value, friendly or scope.prefix + name, scope.prefix + name)
             self._define(scope, name, value)
 
     # -- functions -------------------------------------------------------------------------------------------
