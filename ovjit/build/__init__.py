@@ -1,7 +1,8 @@
 """Nodes and Models from their parts, for readers, and the facts that readers ask for.
 
-`builder` has short calls for the nodes of a rule, `bodies` makes loops and branches. Readers use no private
-name of `ovjit.api`. Nothing here checks what a user may do wrong: types are inferred, names are believed.
+`builder` has short calls for the nodes of a rule, `bodies` makes loops and branches, `rules` rewrites Models,
+`tensors` has types and stored elements. Readers import nothing of `ovjit.api`: its classes are here, too.
+Nothing here checks what a user may do wrong: types are inferred, names are believed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy as np
 
 from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.model import Model
+from ovjit.api.model.model import check_model as check_model
+from ovjit.api.model.node import GRAPH_LOCK as GRAPH_LOCK
 from ovjit.api.model.node import DescriptorTensor, Node, Output
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import type_of

@@ -215,7 +215,7 @@ STRANGERS = {
     "ovjit.compat.frontend.input_model": FORMATS,
     "ovjit.compat.ovc.convert_impl": FORMATS,
     "ovjit.readers": (
-        "ovjit.integrations", "ovjit.tools",
+        "ovjit.api", "ovjit.integrations", "ovjit.tools",
     ),
     "ovjit.readers.registry": FORMATS,
     **{
@@ -234,6 +234,33 @@ STRANGERS = {
         "ovjit.api", "ovjit.engine", "ovjit.execution", "ovjit.readers", "ovjit.storage", "ovjit.tools",
     ),
 }  # fmt: skip
+#: Rooms that readers stand on: how Models are made, facts of operations, and rewrite rules.
+BELOW_READERS = ("ovjit.build", "ovjit.graph", "ovjit.readers", "ovjit.rewrite")
+#: (module of a reader, what it imports of another room) -> why it does.
+READERS_REACH = {
+    ("ovjit.readers.files.weights", "ovjit.storage.origins"): "blobs name the files of weights",
+    ("ovjit.readers.ir.reader", "ovjit.compat.preprocess"): "ports of version 10 are converted by its steps",
+    ("ovjit.readers.ir.writer", "ovjit.disk.folders"): "files are replaced as a whole",
+    ("ovjit.readers.onnx.checks", "ovjit.disk.notice"): "a warning appears once",
+    ("ovjit.readers.onnx.scope", "ovjit.disk.notice"): "a warning appears once",
+    ("ovjit.readers.onnx_contrib.nchwc", "ovjit.codegen.cpu.host"): "blocks are those of this CPU",
+    ("ovjit.readers.onnx_contrib.nchwc", "ovjit.codegen.cpu.machine"): "blocks are those of this CPU",
+    ("ovjit.readers.torch.fusions.activations", "ovjit_ops.normalization.recognize"): "one rule for both",
+}
+
+
+def test_readers_make_models_by_one_room(graph) -> None:
+    """Of the rooms of the core, readers import `BELOW_READERS` alone. All may import the loose modules of `ovjit`."""
+    reaches = {
+        (name, target)
+        for name, targets in graph.items()
+        if is_within(name, "ovjit.readers")
+        for target in targets
+        if not is_within(target, *BELOW_READERS) and (target.count(".") > 1 or target.startswith("ovjit_ops"))
+    }
+    assert reaches == READERS_REACH.keys()
+
+
 #: Reached by entry points alone.
 PLUG_INS = ("ovjit.readers.onnx_contrib",)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.choices import one_of
 from ovjit.readers.frameworks.diagonals import DIAGONALS

@@ -10,14 +10,10 @@ from typing import Any
 import numpy as np
 
 from ovjit import build
-from ovjit.api.model.boundary import LAYOUT_NOTE, Parameter, Result
-from ovjit.api.model.custom import read_node
-from ovjit.api.model.model import Model
-from ovjit.api.model.node import Node, Output
-from ovjit.api.model.paged import HEADS_NOTE, heads_of
-from ovjit.api.tensors.convert import dims_of
-from ovjit.api.tensors.layout import Layout
-from ovjit.api.tensors.types import TYPES
+from ovjit.build import Model, Node, Output, Parameter, Result
+from ovjit.build.custom import read_node
+from ovjit.build.files import HEADS_NOTE, LAYOUT_NOTE, heads_of
+from ovjit.build.tensors import TYPES, Layout, dims_of
 from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import PLUGIN_OPSET, Op, find_op
@@ -212,7 +208,7 @@ def _make(
     name = layer.name or None
     record = records[layer.type, layer.version]
     if isinstance(record, type):
-        from ovjit.api.model.subgraphs import inside_body
+        from ovjit.build.subgraphs import inside_body
 
         with inside_body():
             bodies = {tag: _build(body, weights, records) for tag, body in layer.bodies.items()}

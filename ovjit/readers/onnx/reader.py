@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 
 from ovjit import build
-from ovjit.api.model.boundary import Constant, Parameter, Result
-from ovjit.api.model.model import Model
-from ovjit.api.model.node import Output
-from ovjit.api.tensors.memory import encode_strings
+from ovjit.build import Constant, Model, Output, Parameter, Result
 from ovjit.build.builder import Builder, Draft
+from ovjit.build.tensors import encode_strings
 from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.readers.files import name_errors
 from ovjit.readers.files.weights import mapped_or_read, open_regular

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant
-from ovjit.api.model.node import Node, Output
-from ovjit.build import attributes_of, tensor_type
+from ovjit.build import Constant, Node, Output, attributes_of, tensor_type
 from ovjit.build.builder import Builder, NodeBuilder
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once

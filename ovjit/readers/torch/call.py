@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant
-from ovjit.api.model.node import Output
-from ovjit.build import make_constant
+from ovjit.build import Constant, Output, make_constant
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import bounds, is_static

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.numerics import matrices
 from ovjit.readers.numerics.factorization import determinant, eliminate, stack_matrices, unstack

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import Builder
 from ovjit.readers.numerics.bessel import first_kind, modified_second_kind, second_kind, spherical
 from ovjit.readers.numerics.special import bessel_i, digamma, erf_inverse, erfc, log1p, log_gamma, scaled_erfc

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.numerics.factorization import stack_matrices, unstack
 from ovjit.readers.numerics.jacobi import singular, symmetric
