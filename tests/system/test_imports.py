@@ -250,7 +250,7 @@ READERS_REACH = {
 
 
 def test_readers_make_models_by_one_room(graph) -> None:
-    """Of the rooms of the core, readers import `BELOW_READERS` alone. All may import the loose modules of `ovjit`."""
+    """Of the rooms, readers import `BELOW_READERS` alone; the loose modules of `ovjit` are for all."""
     reaches = {
         (name, target)
         for name, targets in graph.items()
