@@ -149,16 +149,20 @@ FORMATS = tuple(
 #: room of a reader -> rooms that stand on it: they import it, and are of no use without it.
 STANDS_ON = {
     "ovjit.readers.checkpoint": (),
-    "ovjit.readers.frameworks": (),
+    "ovjit.readers.frameworks": ("ovjit.readers.numerics_contrib.tensorflow_functions",),
     "ovjit.readers.gguf": ("ovjit.readers.checkpoint",),
-    "ovjit.readers.jax": ("ovjit.compat.frontend.jax",),
+    "ovjit.readers.jax": ("ovjit.compat.frontend.jax", "ovjit.readers.numerics_contrib.jax_functions"),
     "ovjit.readers.onnx": (
         "ovjit.as_onnxruntime", "ovjit.compat.frontend.onnx_graph", "ovjit.compat.frontend.onnx_model",
-        "ovjit.onnxruntime", "ovjit.readers.frameworks", "ovjit.readers.onnx_contrib",
+        "ovjit.onnxruntime", "ovjit.readers.frameworks",
+        "ovjit.readers.numerics_contrib.tensorflow_functions", "ovjit.readers.onnx_contrib",
     ),
     "ovjit.readers.onnx_contrib": (),
     "ovjit.readers.tflite": (),
-    "ovjit.readers.torch": ("ovjit.compat.frontend.pytorch", "ovjit.compat.torch"),
+    "ovjit.readers.torch": (
+        "ovjit.compat.frontend.pytorch", "ovjit.compat.torch",
+        "ovjit.readers.numerics_contrib.torch_functions", "ovjit.readers.numerics_contrib.torch_spectra",
+    ),
 }  # fmt: skip
 #: folder -> folders of which it knows nothing.
 STRANGERS = {
@@ -261,8 +265,8 @@ def test_readers_make_models_by_one_room(graph) -> None:
     assert reaches == READERS_REACH.keys()
 
 
-#: Reached by entry points alone.
-PLUG_INS = ("ovjit.readers.onnx_contrib",)
+#: Reached by their names alone, in registries and entry points.
+PLUG_INS = ("ovjit.readers.numerics_contrib", "ovjit.readers.onnx_contrib")
 
 
 @pytest.mark.parametrize("folder", STRANGERS)
