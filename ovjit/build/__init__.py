@@ -1,7 +1,8 @@
 """Nodes and Models from their parts, for readers, and the facts that readers ask for.
 
-`builder` has short calls for the nodes of a rule, `bodies` makes loops and branches. Readers use no private
-name of `ovjit.api`. Nothing here checks what a user may do wrong: types are inferred, names are believed.
+`builder` has short calls for the nodes of a rule, `bodies` makes loops and branches, `rules` rewrites Models,
+`tensors` has types and stored elements. Readers import nothing of `ovjit.api`: its classes are here, too.
+Nothing here checks what a user may do wrong: types are inferred, names are believed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy as np
 
 from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.model import Model
+from ovjit.api.model.model import check_model as check_model
+from ovjit.api.model.node import GRAPH_LOCK as GRAPH_LOCK
 from ovjit.api.model.node import DescriptorTensor, Node, Output
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import type_of
@@ -40,7 +43,7 @@ def make_node(
     Raises ModelError that names the node if inputs or attributes do not fit.
     """
     record = find_op(op, opset) if isinstance(op, str) else op
-    return Node._new(record, sources, record.check_attributes(dict(attributes)), name)
+    return Node._new(record, sources, record.check_attributes(attributes), name)
 
 
 def make_parameter(
@@ -128,6 +131,11 @@ def set_tensor_type(value: Output, tensor_type: TensorType) -> None:
     value._tensor._type = tensor_type
 
 
+def tensors_of(node: Node) -> Sequence[DescriptorTensor]:
+    """The tensors that are a node's outputs."""
+    return node._tensors
+
+
 def names_of(value: Output | DescriptorTensor) -> set[str]:
     """The names of a tensor; not to be changed."""
     return _facts(value)._names
@@ -136,6 +144,12 @@ def names_of(value: Output | DescriptorTensor) -> set[str]:
 def set_names(value: Output | DescriptorTensor, names: Iterable[str]) -> None:
     """Let a tensor have these names alone, those of Results included."""
     _facts(value)._names = set(names)
+
+
+def name_output(value: Output, friendly_name: str, tensor_name: str) -> None:
+    """Name the node of an output, and its tensor by one name alone."""
+    value._node._friendly_name = friendly_name
+    value._tensor._names = {tensor_name}
 
 
 def add_names(value: Output | DescriptorTensor, names: Iterable[str]) -> None:
@@ -177,7 +191,7 @@ def notes_of(part: Node | Output) -> dict[str, Any]:
     return {} if notes is None else notes._items
 
 
-def set_notes(part: Node | Output, notes: Mapping[str, Any]) -> None:
+def set_notes(part: Node | Output | DescriptorTensor, notes: Mapping[str, Any]) -> None:
     _facts(part)._rt_info = RTMap(dict(notes))
 
 

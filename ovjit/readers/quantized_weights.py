@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant, constant_node
-from ovjit.api.model.model import Model
-from ovjit.api.model.model_rules import ModelNode, ModelValue, ModelWriter, apply_rules
-from ovjit.api.model.node import Node
-from ovjit.build import attributes_of
+from ovjit.build import Constant, Model, Node, attributes_of
+from ovjit.build.rules import ModelNode, ModelValue, ModelWriter, apply_rules
+from ovjit.build.tensors import constant_node
 from ovjit.graph import dtypes
 from ovjit.graph.op import find_op
 from ovjit.rewrite.pattern import op

@@ -22,7 +22,7 @@ from ovjit.plugins import load_others
 from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
-    from ovjit.api.model.model import Model
+    from ovjit.build import Model
 
 GROUP, ROOMS = "ovjit.readers", "ovjit.readers"
 #: The readers of ovjit, by the names of their front ends, as in pyproject.toml: ovjit may lie on the path

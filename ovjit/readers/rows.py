@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
+
+#: The folder of rules that few models need; it may be missing.
+CONTRIBUTED = "numerics_contrib"
 
 #: Reads one operator: takes the node that is being read, returns its outputs (one, or a list in their order).
 Rule = Callable[[Any], Any]
@@ -45,4 +49,18 @@ class RuleTable:
         if not self._loaded:
             for family in self._families:
                 importlib.import_module(f"ovjit.readers.{self._reader}.{family}")
+            load_contributed(self._reader)
             self._loaded = True
+
+
+@cache
+def load_contributed(reader: str) -> None:
+    """Import the rules that the folder `CONTRIBUTED`, if it is there, has for a reader."""
+    try:
+        room = importlib.import_module(f"ovjit.readers.{CONTRIBUTED}")
+    except ModuleNotFoundError as error:
+        if error.name != f"ovjit.readers.{CONTRIBUTED}":
+            raise
+        return
+    for module in room.RULES.get(reader, ()):
+        importlib.import_module(f"ovjit.readers.{CONTRIBUTED}.{module}")

@@ -15,7 +15,7 @@ from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.build.builder import Builder, Draft
-from ovjit.readers.numerics import gamma_beta, jacobi
+from ovjit.readers.numerics_contrib import gamma_beta, jacobi
 
 SEED = 20261126
 RNG = np.random.default_rng(SEED)

@@ -149,16 +149,20 @@ FORMATS = tuple(
 #: room of a reader -> rooms that stand on it: they import it, and are of no use without it.
 STANDS_ON = {
     "ovjit.readers.checkpoint": (),
-    "ovjit.readers.frameworks": (),
+    "ovjit.readers.frameworks": ("ovjit.readers.numerics_contrib.tensorflow_functions",),
     "ovjit.readers.gguf": ("ovjit.readers.checkpoint",),
-    "ovjit.readers.jax": ("ovjit.compat.frontend.jax",),
+    "ovjit.readers.jax": ("ovjit.compat.frontend.jax", "ovjit.readers.numerics_contrib.jax_functions"),
     "ovjit.readers.onnx": (
         "ovjit.as_onnxruntime", "ovjit.compat.frontend.onnx_graph", "ovjit.compat.frontend.onnx_model",
-        "ovjit.onnxruntime", "ovjit.readers.frameworks", "ovjit.readers.onnx_contrib",
+        "ovjit.onnxruntime", "ovjit.readers.frameworks",
+        "ovjit.readers.numerics_contrib.tensorflow_functions", "ovjit.readers.onnx_contrib",
     ),
     "ovjit.readers.onnx_contrib": (),
     "ovjit.readers.tflite": (),
-    "ovjit.readers.torch": ("ovjit.compat.frontend.pytorch", "ovjit.compat.torch"),
+    "ovjit.readers.torch": (
+        "ovjit.compat.frontend.pytorch", "ovjit.compat.torch",
+        "ovjit.readers.numerics_contrib.torch_functions", "ovjit.readers.numerics_contrib.torch_spectra",
+    ),
 }  # fmt: skip
 #: folder -> folders of which it knows nothing.
 STRANGERS = {
@@ -215,7 +219,7 @@ STRANGERS = {
     "ovjit.compat.frontend.input_model": FORMATS,
     "ovjit.compat.ovc.convert_impl": FORMATS,
     "ovjit.readers": (
-        "ovjit.integrations", "ovjit.tools",
+        "ovjit.api", "ovjit.integrations", "ovjit.tools",
     ),
     "ovjit.readers.registry": FORMATS,
     **{
@@ -234,8 +238,35 @@ STRANGERS = {
         "ovjit.api", "ovjit.engine", "ovjit.execution", "ovjit.readers", "ovjit.storage", "ovjit.tools",
     ),
 }  # fmt: skip
-#: Reached by entry points alone.
-PLUG_INS = ("ovjit.readers.onnx_contrib",)
+#: Rooms that readers stand on: how Models are made, facts of operations, and rewrite rules.
+BELOW_READERS = ("ovjit.build", "ovjit.graph", "ovjit.readers", "ovjit.rewrite")
+#: (module of a reader, what it imports of another room) -> why it does.
+READERS_REACH = {
+    ("ovjit.readers.files.weights", "ovjit.storage.origins"): "blobs name the files of weights",
+    ("ovjit.readers.ir.reader", "ovjit.compat.preprocess"): "ports of version 10 are converted by its steps",
+    ("ovjit.readers.ir.writer", "ovjit.disk.folders"): "files are replaced as a whole",
+    ("ovjit.readers.onnx.checks", "ovjit.disk.notice"): "a warning appears once",
+    ("ovjit.readers.onnx.scope", "ovjit.disk.notice"): "a warning appears once",
+    ("ovjit.readers.onnx_contrib.nchwc", "ovjit.codegen.cpu.host"): "blocks are those of this CPU",
+    ("ovjit.readers.onnx_contrib.nchwc", "ovjit.codegen.cpu.machine"): "blocks are those of this CPU",
+    ("ovjit.readers.torch.fusions.activations", "ovjit_ops.normalization.recognize"): "one rule for both",
+}
+
+
+def test_readers_make_models_by_one_room(graph) -> None:
+    """Of the rooms, readers import `BELOW_READERS` alone; the loose modules of `ovjit` are for all."""
+    reaches = {
+        (name, target)
+        for name, targets in graph.items()
+        if is_within(name, "ovjit.readers")
+        for target in targets
+        if not is_within(target, *BELOW_READERS) and (target.count(".") > 1 or target.startswith("ovjit_ops"))
+    }
+    assert reaches == READERS_REACH.keys()
+
+
+#: Reached by their names alone, in registries and entry points.
+PLUG_INS = ("ovjit.readers.numerics_contrib", "ovjit.readers.onnx_contrib")
 
 
 @pytest.mark.parametrize("folder", STRANGERS)

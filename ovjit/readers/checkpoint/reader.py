@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.model import Model
+from ovjit.build import Model
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.readers.checkpoint.files import read_json, read_tensors
 from ovjit.readers.checkpoint.names import real, rename_tensors

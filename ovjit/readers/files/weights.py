@@ -10,9 +10,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ovjit.api.model.boundary import from_storage
-from ovjit.api.tensors.memory import decode_text
 from ovjit.build import stored_size
+from ovjit.build.tensors import decode_text, from_storage
 from ovjit.errors import ModelError
 from ovjit.graph.converted import SMALLEST, Unmade, Unpacked
 from ovjit.graph.dtypes import ELEMENT_TYPES

@@ -7,9 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ovjit.api.model.model import Model
-from ovjit.api.tensors.shapes import PartialShape
-from ovjit.build import note_further_files
+from ovjit.build import Model, note_further_files
+from ovjit.build.tensors import PartialShape
 from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
 from ovjit.readers.files.protobuf import BYTES, NUMBER, is_message
 from ovjit.readers.frameworks.names import MARKED

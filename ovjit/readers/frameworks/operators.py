@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.choices import one_of
 from ovjit.readers.frameworks.diagonals import DIAGONALS
@@ -20,12 +20,12 @@ from ovjit.readers.frameworks.names import MARKED
 from ovjit.readers.frameworks.paddle_nodes import CELLS, DOMAIN, LEFT
 from ovjit.readers.frameworks.resizing import KERNELS, RESIZING
 from ovjit.readers.frameworks.segments import SEGMENTS
-from ovjit.readers.numerics import gamma_beta, matrices, special
+from ovjit.readers.numerics import matrices, special
 from ovjit.readers.numerics.bits import recast
 from ovjit.readers.numerics.cumulative import running
 from ovjit.readers.onnx.choices import ANY, check_choices, declare_choices
 from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.rows import Rule
+from ovjit.readers.rows import Rule, load_contributed
 
 #: The number of i32 in attributes, which the exporter writes as ONNX's.
 _INT32 = 6
@@ -33,7 +33,7 @@ _INT32 = 6
 
 def known_operators(framework: str) -> Mapping[str, Rule]:
     """The rules for operators that an exporter leaves, by their names in a domain of their own."""
-    domain, rules = {"tf": (MARKED, TENSORFLOW), "paddle": (DOMAIN, LEFT)}[framework]
+    domain, rules = {"tf": (MARKED, tensorflow_rules()), "paddle": (DOMAIN, LEFT)}[framework]
     return {f"{domain}.{name}": _check_first(domain, rule) for name, rule in rules.items()}
 
 
@@ -362,11 +362,6 @@ TENSORFLOW: dict[str, Rule] = {
     "FakeQuantWithMinMaxArgs": _fake_quantized,
     "FakeQuantWithMinMaxVars": _fake_quantized,
     "FakeQuantWithMinMaxVarsPerChannel": _fake_quantized,
-    "Igamma": special.in_f64(lambda n, a, x: gamma_beta.gamma_parts(n, a, x)[0]),
-    "Igammac": special.in_f64(lambda n, a, x: gamma_beta.gamma_parts(n, a, x)[1]),
-    "Betainc": special.in_f64(gamma_beta.beta_part),
-    "Zeta": special.in_f64(gamma_beta.zeta),
-    "Polygamma": special.in_f64(gamma_beta.polygamma),
     "Erfc": special.in_f64(special.erfc),
     "Lgamma": special.in_f64(special.log_gamma),
     "Digamma": special.in_f64(special.digamma),
@@ -411,3 +406,9 @@ TENSORFLOW: dict[str, Rule] = {
     "LowerBound": lambda n: n("SearchSorted", n[0], n[1], right_mode=False, output_type="i32"),
     "UpperBound": lambda n: n("SearchSorted", n[0], n[1], right_mode=True, output_type="i32"),
 }
+
+
+def tensorflow_rules() -> Mapping[str, Rule]:
+    """The rules for TensorFlow's operators, those of `numerics_contrib` among them."""
+    load_contributed("frameworks")
+    return TENSORFLOW

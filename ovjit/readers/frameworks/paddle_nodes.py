@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.readers.numerics import matrices, special
 from ovjit.readers.numerics.factorization import determinant
 from ovjit.readers.onnx.node import OnnxNode

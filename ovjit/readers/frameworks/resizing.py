@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.readers.numerics.interpolation import elements_around, weighted_sums
 from ovjit.readers.numerics.interpolation import inside as within
 from ovjit.readers.onnx.node import OnnxNode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ml_dtypes
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import value_range
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype

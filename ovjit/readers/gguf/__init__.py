@@ -8,7 +8,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.readers.registry import Reader, Request, Source
 
 if TYPE_CHECKING:
-    from ovjit.api.model.model import Model
+    from ovjit.build import Model
 
 
 class GgufReader(Reader):

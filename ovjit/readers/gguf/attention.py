@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.api.model.boundary import Parameter
-from ovjit.api.model.node import Node, Output
-from ovjit.build import make_parameter
+from ovjit.build import Node, Output, Parameter, make_parameter
 from ovjit.graph.shapes import ANY
 from ovjit.readers.gguf.rope import Turns
 from ovjit.readers.gguf.weights import Weights, half_order

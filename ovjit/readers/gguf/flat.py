@@ -6,10 +6,7 @@ all rows, and the tokens of which it wants logits. Outputs are the logits and th
 
 from __future__ import annotations
 
-from ovjit.api.model.boundary import Parameter
-from ovjit.api.model.model import Model
-from ovjit.api.model.node import Output
-from ovjit.build import make_model, make_parameter, make_result
+from ovjit.build import Model, Output, Parameter, make_model, make_parameter, make_result
 from ovjit.graph.shapes import ANY, Interval
 from ovjit.readers.gguf.attention import Attention, Inputs
 from ovjit.readers.gguf.weights import Weights

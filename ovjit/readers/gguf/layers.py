@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import ModelError
 from ovjit.readers.gguf.attention import rms_norm
 from ovjit.readers.gguf.weights import Weights, shape_of_rank

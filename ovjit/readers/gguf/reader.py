@@ -9,8 +9,7 @@ import os
 import re
 from typing import Any
 
-from ovjit.api.model.model import Model
-from ovjit.build import make_model, make_result
+from ovjit.build import Model, make_model, make_result
 from ovjit.readers.files import name_errors
 from ovjit.readers.gguf.attention import Attention, Inputs, cap_softly
 from ovjit.readers.gguf.flat import FlatAttention, FlatInputs

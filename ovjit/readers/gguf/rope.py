@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.gguf.weights import Weights
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.api.model.node import Output
-from ovjit.build import make_constant
+from ovjit.build import Output, make_constant
 from ovjit.build.builder import Builder, Draft
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.converted import Unmade

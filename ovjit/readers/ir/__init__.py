@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ovjit.readers.registry import Reader, Request, Source, check_weights
 
 if TYPE_CHECKING:
-    from ovjit.api.model.model import Model
+    from ovjit.build import Model
 
 #: The root of an IR. Versions before 10 are not read.
 _NET = re.compile(rb"<net\b[^>]*\bversion\s*=\s*[\"'](\d+)[\"']")

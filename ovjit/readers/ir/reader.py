@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
 
 from ovjit import build
-from ovjit.api.model.boundary import LAYOUT_NOTE, Parameter, Result
-from ovjit.api.model.custom import read_node
-from ovjit.api.model.model import Model
-from ovjit.api.model.node import Node, Output
-from ovjit.api.model.paged import HEADS_NOTE, heads_of
-from ovjit.api.surface import surface_of
-from ovjit.api.tensors.convert import dims_of
-from ovjit.api.tensors.layout import Layout
-from ovjit.api.tensors.types import TYPES
+from ovjit.build import Model, Node, Output, Parameter, Result
+from ovjit.build.custom import read_node
+from ovjit.build.files import HEADS_NOTE, LAYOUT_NOTE, heads_of, surface_of
+from ovjit.build.tensors import TYPES, Layout, dims_of
 from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import PLUGIN_OPSET, Op, find_op
@@ -128,14 +123,14 @@ def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op |
             node = _make(layer, records, inputs, weights)
         except ModelError as error:
             raise ModelError(f"{layer!r}: {error}") from error
-        count, outputs = len(layer.outputs), node.outputs()
-        if len(outputs) < count:
-            raise ModelError(f"{layer!r} declares {count} outputs, but the operation has {len(outputs)}")
-        for value, port in zip(outputs, layer.outputs, strict=False):
+        count, tensors = len(layer.outputs), build.tensors_of(node)
+        if len(tensors) < count:
+            raise ModelError(f"{layer!r} declares {count} outputs, but the operation has {len(tensors)}")
+        for tensor, port in zip(tensors, layer.outputs, strict=False):
             if port.names:
-                build.set_names(value, _split_names(port.names))
+                build.set_names(tensor, _split_names(port.names))
             if port.rt_info:
-                build.set_notes(value, _notes(port.rt_info))
+                build.set_notes(tensor, _notes(port.rt_info))
         if layer.rt_info:
             build.set_notes(node, _notes(layer.rt_info))
         result[layer] = node
@@ -213,7 +208,7 @@ def _make(
     name = layer.name or None
     record = records[layer.type, layer.version]
     if isinstance(record, type):
-        from ovjit.api.model.subgraphs import inside_body
+        from ovjit.build.subgraphs import inside_body
 
         with inside_body():
             bodies = {tag: _build(body, weights, records) for tag, body in layer.bodies.items()}
@@ -225,22 +220,21 @@ def _make(
     if record.name == "Parameter":
         if inputs:
             raise ModelError("a Parameter takes no inputs")
-        _known_attributes(layer, record.name, ("shape", "element_type"))
+        _known_attributes(layer, record.name, {"shape", "element_type"})
         if "shape" not in layer.attrs:
             raise ModelError("a Parameter needs a shape")
         return build.make_parameter(_element_type(layer), _shape(layer.attrs["shape"]), name)
     if record.name == "Constant":
         return _constant(layer, weights, name)
     if record.name == "Result":
-        _known_attributes(layer, record.name, ())
+        _known_attributes(layer, record.name, set())
         if len(inputs) != 1:
             raise ModelError(f"a Result takes one input, not {len(inputs)}")
         return build.make_result(inputs[0], name)
-    attrs: dict[str, Any] = _known_attributes(
-        layer, record.name, record.attributes, surface_of(record).prefix
-    )
+    allowed = record.attributes.keys()
+    attrs: Mapping[str, Any] = _known_attributes(layer, record.name, allowed, surface_of(record).prefix)
     if "variable_shape" in attrs:
-        attrs["variable_shape"] = _shape(attrs["variable_shape"])
+        attrs = {**attrs, "variable_shape": _shape(attrs["variable_shape"])}
     return build.make_node(record, inputs, attrs, name)
 
 
@@ -252,13 +246,19 @@ WITHOUT_EFFECT: dict[str, frozenset[str]] = {
 }
 
 
-def _known_attributes(layer: Layer, name: str, allowed: Collection[str], prefix: str = "") -> dict[str, str]:
+def _known_attributes(
+    layer: Layer, name: str, allowed: Set[str], prefix: str = ""
+) -> Mapping[str, str]:  # fmt: skip
     """The layer's attributes. Raises ModelError for one that the operation does not have.
 
     What it asks for would not be done: wrong numbers without a word. (OpenVINO reads on.)
     """
+    attributes = layer.attrs
+    if prefix:
+        attributes = {key.removeprefix(prefix): value for key, value in attributes.items()}
+    if attributes.keys() <= allowed:
+        return attributes
     empty = WITHOUT_EFFECT.get(name, frozenset())
-    attributes = {key.removeprefix(prefix): value for key, value in layer.attrs.items()}
     for key in attributes:
         if key not in allowed and key not in empty:
             raise ModelError(
@@ -269,7 +269,7 @@ def _known_attributes(layer: Layer, name: str, allowed: Collection[str], prefix:
 
 
 def _constant(layer: Layer, weights: np.ndarray, name: str | None) -> Node:
-    _known_attributes(layer, "Constant", ("element_type", "shape", "offset", "size"))
+    _known_attributes(layer, "Constant", {"element_type", "shape", "offset", "size"})
     element_type = _element_type(layer)
     text = layer.attrs.get("shape")
     if text is None:

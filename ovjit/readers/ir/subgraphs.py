@@ -13,10 +13,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ovjit.api.model.model import Model
-from ovjit.api.model.node import Output
-from ovjit.api.model.subgraphs import CLASSES, SubGraphNode, if_op, inside_body, loop
-from ovjit.build import make_subgraph, port_maps_of, special_ports_of
+from ovjit.build import Model, Output, make_subgraph, port_maps_of, special_ports_of
+from ovjit.build.subgraphs import CLASSES, SubGraphNode, if_op, inside_body, loop
 from ovjit.errors import ModelError
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
 from ovjit.graph.op import Op

@@ -19,18 +19,20 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from ovjit import build
-from ovjit.api.arguments import flag, takes
-from ovjit.api.model.boundary import Constant, Parameter, Result, to_storage
-from ovjit.api.model.custom import Op
-from ovjit.api.model.model import Model, check_model
-from ovjit.api.model.model_rules import ModelNode
-from ovjit.api.model.node import GRAPH_LOCK, Node, Output
-from ovjit.api.model.paged import HEADS_NOTE, PagedAttentionExtension, noted_heads
-from ovjit.api.model.rt_info import as_text
-from ovjit.api.model.subgraphs import SubGraphNode, inside_body
-from ovjit.api.surface import surface_of
-from ovjit.api.tensors.convert import partial_shape_of
-from ovjit.api.tensors.layout import Layout
+from ovjit.build import GRAPH_LOCK, Constant, Model, Node, Output, Parameter, Result, check_model
+from ovjit.build.custom import Op
+from ovjit.build.files import (
+    HEADS_NOTE,
+    PagedAttentionExtension,
+    as_text,
+    flag,
+    noted_heads,
+    surface_of,
+    takes,
+)
+from ovjit.build.rules import ModelNode
+from ovjit.build.subgraphs import SubGraphNode, inside_body
+from ovjit.build.tensors import Layout, partial_shape_of, to_storage
 from ovjit.disk.folders import replacing
 from ovjit.errors import ModelError, UnsupportedError, no_path, no_such_form
 from ovjit.graph.attributes import FILE_NAMES

@@ -195,6 +195,7 @@ class _Target:
         self.frame: _Frame | None = None
         self.text: list[str] | None = None
         self.info: list[dict[str, Any]] = []  # the open maps of an rt_info
+        self.numbers = _Numbers()
 
     def start(self, tag: str, attrib: dict[str, str]) -> None:
         path = self.path
@@ -219,8 +220,10 @@ class _Target:
                     self.parser.CharacterDataHandler = self.text.append
             elif tag == "port":
                 if frame.ports is not None:
-                    port = _number(attrib.get("id"), "a port id of {!r}", layer)
-                    frame.ports.append(Port(port, attrib.get("names"), attrib.get("precision"), [], {}))
+                    number = self.numbers[attrib.get("id")]
+                    if number < 0:
+                        _number(attrib.get("id"), "a port id of {!r}", layer)  # raises the error
+                    frame.ports.append(Port(number, attrib.get("names"), attrib.get("precision"), [], {}))
             elif tag == "rt_info":
                 self.info = [self._notes(frame)]
             else:

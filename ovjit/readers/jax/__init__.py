@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ovjit.readers.registry import Conversion, Reader, Source
 
 if TYPE_CHECKING:
-    from ovjit.api.model.model import Model
+    from ovjit.build import Model
 
 
 class JaxReader(Reader):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.jax.multi_tensor import Parts, join_parts, part_type, taken_apart
 from ovjit.readers.jax.reader import JaxNode

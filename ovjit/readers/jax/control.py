@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.bodies import body_of, if_of, kinds_of, loop_of, over_slices, parameters
 from ovjit.errors import ModelError
 from ovjit.readers.jax.multi_tensor import widths

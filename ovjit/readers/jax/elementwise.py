@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.jax.reader import JaxNode, element_type
 from ovjit.readers.jax.registry import primitive, primitives
-from ovjit.readers.numerics import gamma_beta, special
+from ovjit.readers.numerics import special
 from ovjit.readers.numerics.bits import FORMATS, bits_of, next_after, real_of, recast
 from ovjit.readers.rows import Rule
 
@@ -204,21 +204,16 @@ def bitcast(n: JaxNode) -> Any:
     return recast(n, n("ReduceSum", pieces, [-1], keep_dims=False), kind)
 
 
-def _special(name: str, function: Callable[..., Any]) -> None:
+def read_in_f64(name: str, function: Callable[..., Any]) -> None:
     """A function of one operand or several, in f64."""
     primitive(name)(lambda n: n.convert(function(n, *(n.convert(v, "f64") for v in n.inputs)), n.dtype(n[0])))
 
 
-_special("lgamma", special.log_gamma)
-_special("digamma", special.digamma)
-_special("erf_inv", special.erf_inverse)
-_special("bessel_i0e", lambda n, x: special.bessel_i(n, x, 0, True))
-_special("bessel_i1e", lambda n, x: special.bessel_i(n, x, 1, True))
-_special("zeta", gamma_beta.zeta)
-_special("polygamma", gamma_beta.polygamma)
-_special("igamma", lambda n, a, x: gamma_beta.gamma_parts(n, a, x)[0])
-_special("igammac", lambda n, a, x: gamma_beta.gamma_parts(n, a, x)[1])
-_special("regularized_incomplete_beta", gamma_beta.beta_part)
+read_in_f64("lgamma", special.log_gamma)
+read_in_f64("digamma", special.digamma)
+read_in_f64("erf_inv", special.erf_inverse)
+read_in_f64("bessel_i0e", lambda n, x: special.bessel_i(n, x, 0, True))
+read_in_f64("bessel_i1e", lambda n, x: special.bessel_i(n, x, 1, True))
 
 
 @primitive("lt_to", "le_to")

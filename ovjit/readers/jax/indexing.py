@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import value_range
 from ovjit.errors import UnsupportedError
 from ovjit.readers.jax.reader import JaxNode, closed_of

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.jax.reader import JaxNode, element_type
 from ovjit.readers.jax.registry import primitive
 from ovjit.readers.jax.shapes import dilate
-from ovjit.readers.numerics import factorization, jacobi
+from ovjit.readers.numerics import factorization
 from ovjit.readers.numerics.convolutions import apply_filters
 from ovjit.readers.numerics.matrices import inverse_of_triangle, lower_factor
 
@@ -145,30 +145,3 @@ def qr(n: JaxNode) -> Any:
     one = n.spread(n.like(packed, np.eye(rows, row_count)), [n.dims(packed)[0], rows, row_count])
     q = factorization.apply_reflections(n, packed, factors, one, n.const(least), False)
     return [factorization.unstack(n, value, n[0], 2) for value in (q, upper)]
-
-
-def _whole(n: JaxNode) -> Output:
-    """The matrices in f64, stacked. UnsupportedError where only some of their values are asked for."""
-    if n.params.get("subset_by_index") is not None:
-        raise UnsupportedError("a part of the values is not supported")
-    return n.convert(factorization.stack_matrices(n, n[0]), "f64")
-
-
-@primitive("svd")
-def svd(n: JaxNode) -> Any:
-    u, s, v = jacobi.singular(n, _whole(n), bool(n.params["full_matrices"]))
-    result = [(s, 1), (u, 2), (n.transpose(v, [0, 2, 1]), 2)]
-    result = result if n.params["compute_uv"] else result[:1]
-    return [n.convert(factorization.unstack(n, x, n[0], core_rank), n.dtype(n[0])) for x, core_rank in result]
-
-
-@primitive("eigh")
-def eigh(n: JaxNode) -> Any:
-    """Eigenvectors and eigenvalues, by the triangle that counts."""
-    x, size = _whole(n), n.static_shape(n[0])[-1]
-    lower = np.tril(np.ones((size, size), bool))
-    transposed = n.transpose(x, [0, 2, 1])
-    x = n("Select", n.const(lower if n.params["lower"] else lower.T), x, transposed)
-    values, vectors = jacobi.symmetric(n, x)
-    result = [(vectors, 2), (values, 1)]
-    return [n.convert(factorization.unstack(n, x, n[0], core_rank), n.dtype(n[0])) for x, core_rank in result]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import Builder
 from ovjit.graph.dtypes import from_numpy
 from ovjit.records import NamedTuple

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.readers.jax.multi_tensor import join_parts, taken_apart
 from ovjit.readers.jax.reader import JaxNode

@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Parameter
-from ovjit.api.model.model import Model
-from ovjit.api.model.node import Node, Output
-from ovjit.build import make_model, make_parameter, name_of, names_of, set_names
+from ovjit import build
+from ovjit.build import Model, Node, Output, Parameter
 from ovjit.build.builder import Builder, Draft
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy
@@ -90,16 +88,16 @@ def read_jaxpr(closed: Any, converters: Mapping[str, Rule] | None = None) -> Mod
         name = f"jaxpr_invar_{i}"
         kind = type_of(var.aval)
         width = () if part_type(var.aval) is None else tuple(widths([var]))
-        parameters.append(make_parameter(kind.dtype, (*(kind.shape or ()), *width), name, {name}))
+        parameters.append(build.make_parameter(kind.dtype, (*(kind.shape or ()), *width), name, {name}))
         value = parameters[-1].output(0)
         values.append(taken_apart(n, value) if width else value)
     results = []
     for i, result in enumerate(reader.run(closed, values, "")):
         value = join_parts(n, result) if isinstance(result, Parts) else result
-        if not names_of(value):
-            set_names(value, {f"jaxpr_outvar_{i}"})
+        if not build.names_of(value):
+            build.set_names(value, {f"jaxpr_outvar_{i}"})
         results.append(value)
-    return make_model(results, parameters, "")
+    return build.make_model(results, parameters, "")
 
 
 def equations(jaxpr: Any) -> Iterator[Any]:
@@ -333,7 +331,7 @@ class Reader(Draft):
                 raise
             raise UnsupportedError(f"While converting the primitive {name}: {error}") from error
         for value in flat(outputs):
-            if not isinstance(value.node, Parameter) and not name_of(value.node):
+            if not isinstance(value.node, Parameter) and not build.name_of(value.node):
                 value.node.set_friendly_name(base)
         return outputs
 

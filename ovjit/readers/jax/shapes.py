@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.jax.elementwise import BINARY, LOGICAL, SAME, UNARY
 from ovjit.readers.jax.reader import JaxNode, element_type, equations

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import Builder
 from ovjit.errors import UnsupportedError
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import value_range
 from ovjit.readers.jax.reader import JaxNode
 from ovjit.readers.jax.registry import primitive

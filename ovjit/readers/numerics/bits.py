@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import Builder
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ovjit.api.model.node import Output
-from ovjit.build import make_model
+from ovjit.build import Output, make_model
 from ovjit.build.bodies import loop_of, parameters
 from ovjit.build.builder import Builder
 from ovjit.graph.op import TensorType

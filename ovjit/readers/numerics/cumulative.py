@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.bodies import over_slices
 from ovjit.build.builder import Builder
 from ovjit.readers.numerics.counted_loops import repeat_steps

@@ -5,7 +5,7 @@ The functions take matrices [count, rows, columns], as `stack_matrices` makes th
 
 from __future__ import annotations
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import Builder
 from ovjit.readers.numerics.counted_loops import Step, repeat_steps
 from ovjit.records import NamedTuple

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import Builder
 from ovjit.readers.numerics.special import polynomial
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import Builder
 
 #: Expansions of the gamma function begin at this distance from the argument.

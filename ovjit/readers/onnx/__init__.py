@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ovjit.readers.registry import Reader, Request, Source
 
 if TYPE_CHECKING:
-    from ovjit.api.model.model import Model
+    from ovjit.build import Model
 
 
 class OnnxReader(Reader):

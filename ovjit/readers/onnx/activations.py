@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.readers.onnx.node import OnnxNode
 
 #: Those without parameters -> OpenVINO's operation.

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ovjit.api.model.boundary import Parameter
-from ovjit.api.model.model import Model
-from ovjit.api.model.node import Output
-from ovjit.build import make_model, make_parameter, tensor_type
+from ovjit.build import Model, Output, Parameter, make_model, make_parameter, tensor_type
 from ovjit.build.bodies import if_of, iterator_of, kinds_of, loop_of, over_slices, read_until_stable, slices
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType

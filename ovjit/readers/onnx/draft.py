@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ovjit import build
-from ovjit.api.model.node import Output
-from ovjit.api.tensors.memory import encode_strings
+from ovjit.build import Output
 from ovjit.build.builder import Draft
+from ovjit.build.tensors import encode_strings
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.checks import check_text, constant_names, last_initializers, once, warn_twice
@@ -67,10 +67,10 @@ class OnnxDraft(Draft):
         the type that stands in for it, for those who read numbers and not types."""
         value, element_type, _ = tensors.decode(tensor, self.external, scope is not None)
         value = encode_strings(value) if element_type == "string" else value
-        node = build.make_constant(value, element_type, None, name).node
+        constant = build.make_constant(value, element_type, None, name)
         if scope is not None and tensor.data_type in tensors.STAND_INS:
-            scope.stand_ins[node] = tensor.data_type
-        return node.output(0)
+            scope.stand_ins[constant.node] = tensor.data_type
+        return constant
 
     def sparse_constant(self, sparse: Any, name: str | None = None) -> Output:
         """The dense constant of a SparseTensorProto."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.numerics.grid_sampling import sample
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode

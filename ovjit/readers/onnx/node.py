@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import NodeBuilder
 from ovjit.errors import ModelError
 from ovjit.graph.shapes import Dim, is_static

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import value_range
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import Interval

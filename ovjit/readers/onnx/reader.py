@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 
 from ovjit import build
-from ovjit.api.model.boundary import Constant, Parameter, Result
-from ovjit.api.model.model import Model
-from ovjit.api.model.node import Output
+from ovjit.build import Constant, Model, Output, Parameter, Result
 from ovjit.build.builder import Builder
 from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.readers.files import name_errors
@@ -266,7 +264,7 @@ class Reader(OnnxDraft):
                         f"No conversion rule found for operations: {operator_name(proto, version)}"
                     )
                 return self._call(proto, scope, function, inputs, attributes, schema)
-            if proto.op_type not in READS_NUMBERS:
+            if scope.stand_ins and proto.op_type not in READS_NUMBERS:
                 for value in inputs:
                     refuse_stand_in(value, scope)
             outputs = rule(OnnxNode(self, scope, proto, version, schema, inputs, values))
@@ -298,8 +296,7 @@ class Reader(OnnxDraft):
                 if isinstance(node, Parameter):
                     build.add_names(value, {name})
                 elif not isinstance(node, Constant) or not build.names_of(value):
-                    node.set_friendly_name(friendly or scope.prefix + name)
-                    build.set_names(value, {scope.prefix + name})
+                    build.name_output(value, friendly or scope.prefix + name, scope.prefix + name)
             self._define(scope, name, value)
 
     # -- functions -------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import ModelError
 from ovjit.graph.shapes import ANY
 from ovjit.readers.onnx.activations import ALPHAS, BETAS, activation

@@ -98,7 +98,7 @@ def find_rule(domain: str, name: str, version: int) -> Rule | None:
     """The function that reads this operator, None if there is none."""
     domain = "" if domain in DEFAULT_DOMAINS else domain
     if name in _FAMILY_OF:
-        importlib.import_module(f"ovjit.readers.onnx.{_FAMILY_OF[name]}")
+        _load_family(_FAMILY_OF[name])
     if (domain, name) not in _ROWS:
         _load_contributed()
     newest_rule = None
@@ -106,6 +106,12 @@ def find_rule(domain: str, name: str, version: int) -> Rule | None:
         if since <= version:
             newest_rule = rule
     return newest_rule
+
+
+@cache
+def _load_family(family: str) -> None:
+    """Import the rules of a family, once: looking a loaded module up takes as long as reading a node."""
+    importlib.import_module(f"ovjit.readers.onnx.{family}")
 
 
 def prepares(domain: str) -> Callable[[Any], Any]:

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
-from ovjit.build import tensor_type
+from ovjit.build import Output, tensor_type
 from ovjit.build.builder import Builder
 from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import is_static

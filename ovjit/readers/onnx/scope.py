@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Parameter
-from ovjit.api.model.node import Output
-from ovjit.build import make_constant, make_parameter, names_of, tensor_type
+from ovjit.build import Output, Parameter, make_constant, make_parameter, names_of, tensor_type
 from ovjit.disk.notice import warn_once
 from ovjit.errors import ModelError
 from ovjit.graph.dtypes import ELEMENT_TYPES

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import MOST_ELEMENTS
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import ANY, is_static

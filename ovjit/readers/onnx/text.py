@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
-from ovjit.build import record_of, set_attributes
+from ovjit.build import Output, record_of, set_attributes
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once
 from ovjit.graph.dtypes import ELEMENT_TYPES

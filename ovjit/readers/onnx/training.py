@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 
 
 class TensorList(list):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.nn import rms_norm
 from ovjit.readers.onnx.node import OnnxNode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.activations import activation
 from ovjit.readers.onnx.choices import choices_of, declare_choices

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.activations import activation
 from ovjit.readers.onnx.image import crop_and_resize_places

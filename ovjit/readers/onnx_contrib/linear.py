@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.control import loop_over
 from ovjit.readers.onnx.nn import rms_norm

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.control import loop_while
 from ovjit.readers.onnx.node import OnnxNode

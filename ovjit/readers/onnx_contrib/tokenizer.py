@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import ModelError
 from ovjit.readers.onnx.control import loop_over, loop_while
 from ovjit.readers.onnx.node import OnnxNode

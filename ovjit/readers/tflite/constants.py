@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ovjit.api.model.node import Output
-from ovjit.build import make_constant, stored_size
+from ovjit.build import Output, make_constant, stored_size
 from ovjit.build.builder import Builder
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.converted import Unmade

@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ovjit.api.model.node import Output
-from ovjit.build import make_model
+from ovjit.build import Output, make_model
 from ovjit.build.bodies import if_of, kinds_of, loop_of, parameters, read_until_stable
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType

@@ -5,9 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
-from ovjit.api.model.boundary import Constant, Parameter
-from ovjit.api.model.node import Output
-from ovjit.build import names_of, set_names
+from ovjit.build import Constant, Output, Parameter, names_of, set_names
 from ovjit.build.builder import Builder, Draft
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.tflite.constants import is_quantized, output_of

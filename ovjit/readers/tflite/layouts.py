@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant
-from ovjit.api.model.node import Node, Output
-from ovjit.build import attributes_of, tensor_type
+from ovjit.build import Constant, Node, Output, attributes_of, tensor_type
 from ovjit.build.builder import Builder
 
 #: Operations that compute each element alone: the second form goes through them backwards.

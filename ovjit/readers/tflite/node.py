@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import NodeBuilder
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once

@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant, Parameter
-from ovjit.api.model.model import Model
-from ovjit.api.model.node import Node, Output
-from ovjit.build import make_model, make_parameter, name_of, names_of, set_names
+from ovjit import build
+from ovjit.build import Constant, Model, Node, Output, Parameter
 from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.files import name_errors
@@ -88,7 +86,7 @@ class Reader(LiteDraft):
         if not graph.outputs:
             raise ModelError("TFLite subgraph has no outputs")
         sinks = self.variables.sinks(self._builder("variables"))
-        model = make_model(results, scope.parameters, MODEL_NAME, sinks=sinks)
+        model = build.make_model(results, scope.parameters, MODEL_NAME, sinks=sinks)
         self._name_forms(model)
         return model
 
@@ -128,7 +126,7 @@ class Reader(LiteDraft):
         row = scope.graph.tensors[index]
         if row.dtype not in ELEMENT_TYPES:
             raise UnsupportedError(f"the input {row.name[:200]!r} has the unsupported type {row.dtype}")
-        parameter = make_parameter(row.dtype, row.shape, row.name)
+        parameter = build.make_parameter(row.dtype, row.shape, row.name)
         value = parameter.output(0)
         self._name(value, row)
         if is_quantized(row):
@@ -144,9 +142,9 @@ class Reader(LiteDraft):
             return value
         exact = self.exact.get((value.node, value.index), value)
         result = requantize(self.layouts, self._builder(row.name), exact, row)
-        names = names_of(exact)
-        set_names(exact, {f"{row.name}_1"} if row.name in names else names)
-        set_names(result, {row.name})
+        names = build.names_of(exact)
+        build.set_names(exact, {f"{row.name}_1"} if row.name in names else names)
+        build.set_names(result, {row.name})
         return result
 
     # -- operators -------------------------------------------------------------------------------------------
@@ -206,7 +204,7 @@ class Reader(LiteDraft):
             if node in live_nodes or first.node not in live_nodes:
                 continue
             if node.get_type_name() == "Transpose" and not isinstance(first.node, (Constant, Parameter)):
-                first.node.set_friendly_name(name_of(node))
+                first.node.set_friendly_name(build.name_of(node))
 
     # -- what there is ---------------------------------------------------------------------------------------
 

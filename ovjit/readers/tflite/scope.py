@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ovjit.api.model.boundary import Parameter
-from ovjit.api.model.node import Output
+from ovjit.build import Output, Parameter
 from ovjit.readers.tflite.constants import Stored
 from ovjit.readers.tflite.file import GraphRow
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import from_storage
 from ovjit.build import stored_size
+from ovjit.build.tensors import from_storage
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 

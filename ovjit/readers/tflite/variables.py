@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ovjit.api.model.node import Node, Output
+from ovjit.build import Node, Output
 from ovjit.build.builder import Builder
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import Dim, is_static

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ovjit.readers.registry import Conversion, Reader, Request, Source, load_built_in
 
 if TYPE_CHECKING:
-    from ovjit.api.model.model import Model
+    from ovjit.build import Model
 
 
 class TorchReader(Reader):

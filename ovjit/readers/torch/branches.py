@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
-from ovjit.build import make_constant, make_parameter, set_tensor_type, tensor_type, wrap_port
+from ovjit.build import Output, make_constant, make_parameter, set_tensor_type, tensor_type, wrap_port
 from ovjit.build.bodies import body_of, if_of
 from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval

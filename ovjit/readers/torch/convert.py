@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ovjit import logs
-from ovjit.api.model.model import Model
+from ovjit.build import Model
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
 from ovjit.readers.torch import exporter
 from ovjit.readers.torch.decoders import TorchFXPythonDecoder, TorchScriptPythonDecoder

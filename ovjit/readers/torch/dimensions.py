@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
-from ovjit.build import set_tensor_type, tensor_type
+from ovjit.build import Output, set_tensor_type, tensor_type
 from ovjit.build.builder import Builder, Draft
 from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.model import Model
-from ovjit.build import graph_of, make_node, make_parameter
+from ovjit.build import Model, graph_of, make_node, make_parameter
 from ovjit.errors import UnsupportedError
 from ovjit.graph.graph import Graph
 from ovjit.graph.interp import evaluate

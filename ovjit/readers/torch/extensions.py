@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.custom import UNREADABLE, ConversionExtensionBase, Op, ReaderExtension
-from ovjit.api.model.node import Output
-from ovjit.api.tensors.shapes import PartialShape
-from ovjit.api.tensors.types import TYPES, Type
+from ovjit.build import Output
+from ovjit.build.custom import UNREADABLE, ConversionExtensionBase, Op, ReaderExtension
+from ovjit.build.tensors import TYPES, PartialShape, Type
 from ovjit.readers.torch.values import ELEMENT_NAMES, name_of
 from ovjit.records import NamedTuple
 

@@ -10,12 +10,8 @@ from itertools import count
 from typing import Any
 
 from ovjit import build
-from ovjit.api.model.boundary import Parameter
-from ovjit.api.model.folding import fold
-from ovjit.api.model.merge_equal_nodes import merge_equal_nodes
-from ovjit.api.model.model import Model
-from ovjit.api.model.model_rules import apply_rules
-from ovjit.api.model.node import Output
+from ovjit.build import Model, Output, Parameter
+from ovjit.build.rules import apply_rules, fold, merge_equal_nodes
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim, is_static

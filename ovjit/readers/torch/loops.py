@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.bodies import body_of, kinds_of, loop_of, parameters
 from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType

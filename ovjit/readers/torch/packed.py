@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
-from ovjit.build import make_constant
+from ovjit.build import Output, make_constant
 from ovjit.graph.converted import Unmade, Unpacked
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.recording.patches import patch

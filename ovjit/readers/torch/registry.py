@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from ovjit.readers.rows import load_contributed
 from ovjit.readers.torch.choices import check_choices
 
 #: The modules with the rows, one for each family of operators.
@@ -15,7 +16,7 @@ FAMILIES = (
     "attention", "complex", "complex_parts", "complex_wholes", "create", "ctc", "elementwise",
     "factors", "fourier", "gradients", "indexing", "iterated", "linalg", "lists", "losses", "nn",
     "norm", "numbers", "pooling", "quant", "quantized", "random", "recurrent", "reduce", "resize",
-    "scatter", "sequences", "shapes", "sorting", "special", "spectra", "vision",
+    "scatter", "sequences", "shapes", "sorting", "special", "vision",
 )  # fmt: skip
 
 #: Reads one operator: `rule(call, first argument, named arguments)` returns its outputs.
@@ -78,6 +79,7 @@ def changed_later(name: str, change: Callable[[Rule], Rule]) -> None:
 def _load() -> None:
     for family in FAMILIES:
         importlib.import_module(f"ovjit.readers.torch.operators.{family}")
+    load_contributed("torch")
     for name, change in _CHANGES.items():
         _ROWS[name] = Row(change(_ROWS[name].rule))
 

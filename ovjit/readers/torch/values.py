@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
-from ovjit.build import make_constant, make_node, set_notes, tensor_type, wrap_port
+from ovjit.build import Output, make_constant, make_node, set_notes, tensor_type, wrap_port
 from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import Dim, Interval
 from ovjit.records import NamedTuple

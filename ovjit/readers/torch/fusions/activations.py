@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 
-from ovjit.api.model.model_rules import ModelNode, ModelValue
+from ovjit.build.rules import ModelNode, ModelValue
 from ovjit.rewrite.canonical import SIGNED, add_negative, is_weight
 from ovjit.rewrite.formulas import mean, square
 from ovjit.rewrite.pattern import Pattern, constant, number, number_of, op, value

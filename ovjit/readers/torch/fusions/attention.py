@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.api.model.model_rules import ModelNode, ModelValue, ModelWriter
+from ovjit.build.rules import ModelNode, ModelValue, ModelWriter
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.shapes import Interval
 from ovjit.graph.symbolic import statically_known_equal

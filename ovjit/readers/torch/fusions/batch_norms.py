@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovjit.api.model.model_rules import ModelNode, ModelValue, ModelWriter
+from ovjit.build.rules import ModelNode, ModelValue, ModelWriter
 from ovjit.rewrite.pattern import anything, constant, op
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.weight_scales import (

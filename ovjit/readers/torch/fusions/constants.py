@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovjit.api.model.model import Model
-from ovjit.api.model.model_rules import ModelNode, ModelValue, ModelWriter, apply_rules
+from ovjit.build import Model
+from ovjit.build.rules import ModelNode, ModelValue, ModelWriter, apply_rules
 from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import Rule, rule
 from ovjit.rewrite.weight_scales import f32_constant, join_factors, join_sums, scale_inputs, scale_outputs

@@ -11,10 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant
-from ovjit.api.model.model import Model
-from ovjit.api.model.node import Output
-from ovjit.build import attributes_of, make_constant, tensor_type
+from ovjit.build import Constant, Model, Output, attributes_of, make_constant, tensor_type
 from ovjit.graph.converted import Unpacked
 from ovjit.graph.shapes import is_static
 

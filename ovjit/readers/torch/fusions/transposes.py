@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant
-from ovjit.api.model.model_rules import ModelNode, ModelUses, ModelValue, ModelWriter
-from ovjit.api.model.node import Node
+from ovjit.build import Constant, Node
+from ovjit.build.rules import ModelNode, ModelUses, ModelValue, ModelWriter
 from ovjit.graph.shapes import Dim
 from ovjit.graph.symbolic import statically_known_equal
 from ovjit.rewrite.pattern import constant, op, value

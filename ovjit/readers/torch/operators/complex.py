@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators import elementwise as elementwise
 from ovjit.readers.torch.registry import aten, aten_rows, loaded_row

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import Rule, changed_later
 from ovjit.readers.torch.values import PARTS, Complex, Number, name_of, torch_types

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.readers.numerics.counted_loops import repeat_steps
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.losses import MEAN, NONE, reduced_loss

@@ -8,7 +8,7 @@ from typing import Any
 
 import ml_dtypes
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.symbolic import statically_known_equal

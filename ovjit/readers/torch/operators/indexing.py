@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ovjit.api.model.node import Node, Output
+from ovjit.build import Node, Output
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.shapes import squeezed_parts
 from ovjit.readers.torch.registry import aten

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.numerics import matrices
 from ovjit.readers.numerics.factorization import determinant, eliminate, stack_matrices, unstack
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.elementwise import by_squaring
-from ovjit.readers.torch.operators.spectra import by_singular_values
 from ovjit.readers.torch.registry import aten, aten_rows
 
 
@@ -66,7 +65,7 @@ def matrix_norm(n: Call, x: Output, ord: Any = "fro", dim: Any = (-2, -1), keepd
         return n("Sqrt", squares)
     if ord in ("nuc", 2, -2):
         order = [*(i for i in range(rank) if i not in (rows, columns)), rows, columns]
-        out = by_singular_values(n, n.transpose(x, order), ord)
+        out = n.also("norm_by_singular_values", n.transpose(x, order), ord)
         return n.unsqueeze(out, sorted([rows, columns])) if keepdim else out
     if ord not in (1, -1, np.inf, -np.inf):
         raise UnsupportedError(f"the matrix norm {ord!r} is not supported")

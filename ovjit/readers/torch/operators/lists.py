@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import Unknown
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import LAST, Call

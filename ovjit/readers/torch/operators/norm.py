@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import Call

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.nn import spread

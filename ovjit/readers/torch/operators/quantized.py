@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ovjit.api.model.node import Output
-from ovjit.build import wrap_port
+from ovjit.build import Output, wrap_port
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.quant import fake_quantized

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import element_type

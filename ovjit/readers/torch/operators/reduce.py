@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.readers.numerics.cumulative import running
 from ovjit.readers.numerics.special import log_add
 from ovjit.readers.torch.call import LAST, Call

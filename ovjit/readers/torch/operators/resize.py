@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.readers.numerics.grid_sampling import sample
 from ovjit.readers.numerics.interpolation import elements_around, inside, nearness, weighted_sums
 from ovjit.readers.torch.call import Call

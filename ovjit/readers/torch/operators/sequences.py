@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import reduce
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.dimensions import Padded
 from ovjit.readers.torch.operators.recurrent import list_states, rnn_op, stacked_layers

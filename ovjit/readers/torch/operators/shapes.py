@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.fusions.nibbles import in_pairs

@@ -6,15 +6,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import Builder
-from ovjit.readers.numerics.bessel import first_kind, modified_second_kind, second_kind, spherical
 from ovjit.readers.numerics.special import bessel_i, digamma, erf_inverse, erfc, log1p, log_gamma, scaled_erfc
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten, aten_rows
 
 
-def _in_f64(n: Call, x: Output, function: Callable[..., Output], *arguments: Any) -> Output:
+def in_f64(n: Call, x: Output, function: Callable[..., Output], *arguments: Any) -> Output:
     """A function that is computed in f64, in the type of the tensor."""
     x = n.real(x)
     return n.convert(function(n, n.convert(x, "f64"), *arguments), n.dtype(x))
@@ -38,14 +37,13 @@ def _log_normal(n: Builder, x: Output) -> Output:
 
 
 aten_rows({
-    "lgamma special_gammaln": lambda n, x: _in_f64(n, x, log_gamma),
-    "digamma special_digamma special_psi": lambda n, x: _in_f64(n, x, digamma),
-    "erfinv special_erfinv": lambda n, x: _in_f64(n, x, erf_inverse),
-    "erfc special_erfc": lambda n, x: _in_f64(n, x, erfc),
-    "special_erfcx": lambda n, x: _in_f64(n, x, scaled_erfc),
-    "special_ndtr": lambda n, x: _in_f64(n, x, _normal),
-    "special_spherical_bessel_j0": lambda n, x: _in_f64(n, x, spherical),
-    "special_log_ndtr": lambda n, x: _in_f64(n, x, _log_normal),
+    "lgamma special_gammaln": lambda n, x: in_f64(n, x, log_gamma),
+    "digamma special_digamma special_psi": lambda n, x: in_f64(n, x, digamma),
+    "erfinv special_erfinv": lambda n, x: in_f64(n, x, erf_inverse),
+    "erfc special_erfc": lambda n, x: in_f64(n, x, erfc),
+    "special_erfcx": lambda n, x: in_f64(n, x, scaled_erfc),
+    "special_ndtr": lambda n, x: in_f64(n, x, _normal),
+    "special_log_ndtr": lambda n, x: in_f64(n, x, _log_normal),
 })  # fmt: skip
 
 
@@ -54,19 +52,7 @@ aten_rows({
 def bessel(n: Call, x: Output) -> Output:
     """I0 and I1; those with an e at the end are times exp(-|x|)."""
     name = n.op.removeprefix("aten::")
-    return _in_f64(n, x, bessel_i, int("1" in name), name.endswith("e"))
-
-
-@aten("special_bessel_j0", "special_bessel_j1", "special_bessel_y0", "special_bessel_y1")
-def waves(n: Call, x: Output) -> Output:
-    kind = first_kind if n.op[-2] == "j" else second_kind
-    return _in_f64(n, x, kind, int(n.op[-1]))
-
-
-@aten("special_modified_bessel_k0", "special_modified_bessel_k1", "special_scaled_modified_bessel_k0",
-      "special_scaled_modified_bessel_k1")  # fmt: skip
-def decaying(n: Call, x: Output) -> Output:
-    return _in_f64(n, x, modified_second_kind, int(n.op[-1]), "scaled" in n.op)
+    return in_f64(n, x, bessel_i, int("1" in name), name.endswith("e"))
 
 
 @aten("special_entr")

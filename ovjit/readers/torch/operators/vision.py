@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ovjit.api.model.model import Model
-from ovjit.api.model.node import Output
+from ovjit.build import Model, Output
 from ovjit.readers.torch.branches import build_if, read_graph
 from ovjit.readers.torch.call import Call, OutputUses
 from ovjit.readers.torch.graph import Refused, TorchReader, bound

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ovjit.api.model.model import Model
+from ovjit.build import Model
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.graph import leaves_of
 from ovjit.readers.torch.programs.fx import FxReader, input_of

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ovjit.api.model.model import Model
+from ovjit.build import Model
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.programs.decompose import decompose

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.naming import label, where

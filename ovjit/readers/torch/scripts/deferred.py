@@ -10,13 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ovjit import build
-from ovjit.api.model.boundary import Parameter
-from ovjit.api.model.custom import Op
-from ovjit.api.model.model import Model
-from ovjit.api.model.node import Output
-from ovjit.api.tensors.shapes import PartialShape
-from ovjit.api.tensors.types import Type
+from ovjit.build import Model, Output, Parameter
 from ovjit.build.builder import Unknown
+from ovjit.build.custom import Op
+from ovjit.build.tensors import PartialShape, Type
 from ovjit.errors import OvjitError
 from ovjit.graph.op import TensorType
 from ovjit.readers.torch.graph import Refused

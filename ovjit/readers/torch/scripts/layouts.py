@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.numbers import compute

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.readers.torch.scripts.layouts import Layout
 from ovjit.readers.torch.scripts.views import View
 from ovjit.readers.torch.values import Complex, Stacked

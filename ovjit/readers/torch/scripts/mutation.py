@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.readers.torch.branches import Inside, Writes
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.graph import Refused, TorchReader

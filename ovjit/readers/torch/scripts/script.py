@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.errors import ConverterError, ModelError, UnsupportedError
 from ovjit.readers.torch.branches import raises, read_if
 from ovjit.readers.torch.call import Call, OutputUses

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ovjit.api.model.node import Output
-from ovjit.build import wrap_port
+from ovjit.build import Output, wrap_port
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.values import Complex
 from ovjit.records import NamedTuple

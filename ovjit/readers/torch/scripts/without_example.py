@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from ovjit import logs
-from ovjit.api.model.model import Model
+from ovjit.build import Model
 from ovjit.errors import OvjitError
 from ovjit.graph.op import TensorType
 from ovjit.readers.torch.recording.trace import arguments_of, is_script, quietly

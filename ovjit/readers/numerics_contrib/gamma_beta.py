@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import Builder
 from ovjit.readers.numerics.counted_loops import repeat_steps
 from ovjit.readers.numerics.special import digamma, log_gamma

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.build.builder import Builder
 from ovjit.readers.numerics.counted_loops import repeat_steps
 from ovjit.readers.numerics.factorization import apply_reflections, reflect

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
+from ovjit.build import Output
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.numerics.factorization import stack_matrices, unstack
-from ovjit.readers.numerics.jacobi import singular, symmetric
+from ovjit.readers.numerics_contrib.jacobi import singular, symmetric
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten, aten_rows
 
@@ -135,6 +135,7 @@ def matrix_rank(n: Call, x: Output, tol: Any = None, hermitian: bool = False, at
     return unstack(n, n("ReduceSum", counts, [1], keep_dims=False), x, 0)
 
 
+@aten("norm_by_singular_values")
 def by_singular_values(n: Call, x: Output, ord: Any) -> Output:
     """The norms "nuc", 2 and -2 of matrices: the sum, the largest and the smallest of the singular values."""
     s = singular(n, _stack_f64(n, x), False)[1]

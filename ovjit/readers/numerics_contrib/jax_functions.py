@@ -1,0 +1,48 @@
+"""JAX's singular values and eigenvalues, incomplete gamma and beta functions, zeta and polygamma."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.build import Output
+from ovjit.errors import UnsupportedError
+from ovjit.readers.jax.elementwise import read_in_f64
+from ovjit.readers.jax.reader import JaxNode
+from ovjit.readers.jax.registry import primitive
+from ovjit.readers.numerics import factorization
+from ovjit.readers.numerics_contrib import gamma_beta, jacobi
+
+read_in_f64("zeta", gamma_beta.zeta)
+read_in_f64("polygamma", gamma_beta.polygamma)
+read_in_f64("igamma", lambda n, a, x: gamma_beta.gamma_parts(n, a, x)[0])
+read_in_f64("igammac", lambda n, a, x: gamma_beta.gamma_parts(n, a, x)[1])
+read_in_f64("regularized_incomplete_beta", gamma_beta.beta_part)
+
+
+def _stack_f64(n: JaxNode) -> Output:
+    """The matrices in f64, stacked. UnsupportedError where only some of their values are asked for."""
+    if n.params.get("subset_by_index") is not None:
+        raise UnsupportedError("a part of the values is not supported")
+    return n.convert(factorization.stack_matrices(n, n[0]), "f64")
+
+
+@primitive("svd")
+def svd(n: JaxNode) -> Any:
+    u, s, v = jacobi.singular(n, _stack_f64(n), bool(n.params["full_matrices"]))
+    result = [(s, 1), (u, 2), (n.transpose(v, [0, 2, 1]), 2)]
+    result = result if n.params["compute_uv"] else result[:1]
+    return [n.convert(factorization.unstack(n, x, n[0], core_rank), n.dtype(n[0])) for x, core_rank in result]
+
+
+@primitive("eigh")
+def eigh(n: JaxNode) -> Any:
+    """Eigenvectors and eigenvalues, by the triangle that counts."""
+    x, size = _stack_f64(n), n.static_shape(n[0])[-1]
+    lower = np.tril(np.ones((size, size), bool))
+    transposed = n.transpose(x, [0, 2, 1])
+    x = n("Select", n.const(lower if n.params["lower"] else lower.T), x, transposed)
+    values, vectors = jacobi.symmetric(n, x)
+    result = [(vectors, 2), (values, 1)]
+    return [n.convert(factorization.unstack(n, x, n[0], core_rank), n.dtype(n[0])) for x, core_rank in result]
