@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen import meanings, words
+from ovjit.codegen import meanings, tensor_blocks, words
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.meanings import F32, OutOfBounds
 from ovjit.codegen.source import parse_source
@@ -143,10 +143,24 @@ def _code(source: str) -> Any:
 
 
 def program(source: str, words: Words) -> Callable[[int, int, int, int], int]:
-    """The kernel's source as a function `(bases, args, chunk, scratch) -> error code` over `words`."""
+    """The kernel's source as a function `(bases, args, chunk, scratch) -> error code` over `words`. The warps of
+    a block have words of their own."""
+    form = tensor_blocks.block_form(source)
+    if form is not None:
+        return functools.partial(_run_block, _code(source), words, form)
     exec(_code(source), words)  # text printed by ovjit's own emitters
     kernel: Callable[[int, int, int, int], int] = words["kernel"]
     return kernel
+
+
+def _run_block(code: Any, words: Words, form: tensor_blocks.Form, *arguments: int) -> int:
+    def start(block: tensor_blocks.Block, warp: int) -> Callable[[], int]:
+        own: Any = type(words)(words.lanes, words.memory)
+        own.block, own.warp = block, warp
+        exec(code, own)  # text printed by ovjit's own emitters
+        return functools.partial(own["kernel"], *arguments)
+
+    return tensor_blocks.run_block(form, words.lanes, start)
 
 
 __all__ = ["F32", "Memory", "OutOfBounds", "Words", "program"]

@@ -181,9 +181,12 @@ def machine(config: Mapping[str, Any] | None = None) -> dict[str, str]:
     from ovjit.codegen.cpu.targets import TARGETS
     from ovjit.codegen.versions import code_digest, versions
 
-    if config is not None and config.get("card") is not None:  # any card of the least capability runs PTX
+    if config is not None and config.get("card") is not None:  # PTX runs on all cards with these features
+        from ovjit.gpu.driver import features_of
+
         isa = TARGETS["cuda"]
-        where = {"device": "GPU", "features": ",".join(isa.features)}
+        features = *isa.features, *features_of(int(config["card"]))
+        where = {"device": "GPU", "features": ",".join(features)}
     else:
         isa = host_target()
         system = os.uname().sysname if hasattr(os, "uname") else os.name

@@ -26,13 +26,11 @@ from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import bounds
-from ovjit.planning.fuse import Group
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
 from ovjit.planning.views import FIRST_IO, Layout, View, product
 from ovjit.records import NamedTuple
-from ovjit_ops.matmul.cpu_plain import PlainProduct
 
 #: Lanes of a vector on GPUs.
 LANES = 32
@@ -416,17 +414,6 @@ def _matrix(view: View, transposed: bool, axis: int) -> View:
         turn = slice(None, None, -1 if axis else 1)
         return View(view.buffer, tuple(shape[turn]), tuple(strides[turn]), view.itemsize, view.offset)
     return view.permute((*range(rank - 2), rank - 1, rank - 2)) if transposed else view
-
-
-def lower_on_gpu(group: Group) -> Lowering | None:
-    """The lowering of a product of two tensors: on tensor cores if possible."""
-    try:
-        lowering: Lowering | None = TensorProduct.of(group)
-    except NotNative:
-        lowering = None
-    if lowering is None:
-        lowering = (HalfProduct if group.node.inputs[0].dtype in HALVES else PlainProduct).of(group)
-    return lowering
 
 
 assert all(MOST_SHARED >= tile.stages * (tile.rows + tile.columns) * STEP for tile in TILES)

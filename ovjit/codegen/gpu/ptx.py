@@ -18,6 +18,7 @@ import builtins
 import functools
 import linecache
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,11 +32,15 @@ from ovjit.codegen.cpu.reading import read
 from ovjit.codegen.cpu.targets import TARGETS, Target
 from ovjit.codegen.gpu.barriers import with_barriers
 from ovjit.codegen.gpu.library import namespace
+from ovjit.codegen.gpu.tensor_blocks import MAP
 from ovjit.codegen.gpu.words import WARP
+from ovjit.codegen.tensor_blocks import ATOM, Form, block_form
 
 TRIPLE = "nvptx64-nvidia-cuda"
 #: The version of PTX, as a feature of LLVM's target.
 PTX_VERSION = "ptx80"
+#: The same for kernels for blocks, which run on cards of compute capability 9.0 with drivers from CUDA 12.4 on.
+BLOCK_CPU, BLOCK_VERSION = "sm_90a", "ptx84"
 #: Version of the form of entry points, in the keys of cached PTX.
 ENTRY_VERSION = 1
 
@@ -67,6 +72,22 @@ done:
 }}
 """
 _REGISTERS = ("ctaid.x", "ntid.y", "tid.y")
+#: The entry point of a kernel for blocks: a chunk is a block.
+_BLOCK_ENTRY = """
+define ptx_kernel void @{entry}(
+  i64 %bases, i64 %args, i64 %start, i64 %end, i64 %scratch, i64 %scratch_bytes, i64 %error,
+  ptr byval([128 x i8]) align 64 %{map}
+) "nvvm.maxntid"="32,{warps}" "nvvm.minctasm"="1" {{
+  %block = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
+  %number = zext i32 %block to i64
+  %chunk = add i64 %start, %number
+  %code = call i64 @ovjit_kernel(i64 %bases, i64 %args, i64 %chunk, i64 %scratch)
+  ret void
+}}
+"""
+#: Arguments of `copy_box` that describe the matrix: its address, step, rows and depth, and the box's rows.
+_BOX = re.compile(r"\bcopy_box\([^,]+, (\w+), (\w+), (\w+), (\w+), [^,]+, [^,]+, (\d+), ")
+_ARGUMENT = re.compile(r"^ {4}(\w+) = (?:ld\(bases, ld\(args, (\d+)\)\) \+ )?ld\(args, (\d+)\)$", re.M)
 
 
 def llvm_text(source: str, target: Target | None = None) -> str:
@@ -84,13 +105,17 @@ def llvm_text(source: str, target: Target | None = None) -> str:
 
 def compile_ptx(source: str, entry: str, target: Target | None = None) -> str:
     """The PTX of a kernel's source, with the entry point `entry`."""
-    chosen = target or TARGETS["cuda"]
+    chosen, form = target or TARGETS["cuda"], block_form(source)
     with compiling.lock:
-        text = llvm_text(source, chosen) + _ENTRY.format(entry=entry)
+        text = llvm_text(source, chosen)
+        if form is None:
+            text += _ENTRY.format(entry=entry)
+        else:
+            text += _BLOCK_ENTRY.format(entry=entry, map=MAP, warps=form.warps)
         for register in _REGISTERS:
             if f'declare i32 @"llvm.nvvm.read.ptx.sreg.{register}"' not in text:
                 text += f"declare i32 @llvm.nvvm.read.ptx.sreg.{register}()\n"
-        machine = _machine(chosen.cpu)
+        machine = _machine(chosen.cpu) if form is None else _machine(BLOCK_CPU, BLOCK_VERSION)
         module = llvm.parse_assembly(text)
         module.data_layout = str(machine.target_data)
         options = llvm.create_pipeline_tuning_options(speed_level=2)
@@ -98,14 +123,27 @@ def compile_ptx(source: str, entry: str, target: Target | None = None) -> str:
         passes = llvm.create_pass_builder(machine, options)
         passes.getModulePassManager().run(module, passes)
         ptx: str = machine.emit_assembly(module)
-    return ptx
+    return ptx if form is None else _with_form(ptx, source, form, entry)
+
+
+def _with_form(ptx: str, source: str, form: Form, entry: str) -> str:
+    """PTX with the name of its parameter for a tensor map, and a line for `ovjit.gpu.launch_form`: bytes of
+    shared memory, warps, and where the argument block describes the matrix of the map."""
+    slots = {name: number for name, _, number in _ARGUMENT.findall(source)}
+    match = _BOX.search(source)
+    assert match is not None, "a kernel for blocks copies boxes of one matrix"
+    a, *rest = match.groups()
+    fields = ",".join(str(slots[name]) for name in (a, *rest[:3]))
+    size = form.size + ATOM  # the memory is aligned within it
+    line = f"// ovjit block {form.warps} {size} {fields} {rest[3]}\n"
+    return line + ptx.replace(MAP, f"{entry}_param_7")
 
 
 @functools.cache
-def _machine(cpu: str) -> llvm.TargetMachine:
+def _machine(cpu: str, version: str = PTX_VERSION) -> llvm.TargetMachine:
     emit.initialize_all()
     target = llvm.Target.from_triple(TRIPLE)
-    return target.create_target_machine(cpu=cpu, features=f"+{PTX_VERSION}", opt=3)
+    return target.create_target_machine(cpu=cpu, features=f"+{version}", opt=3)
 
 
 def _functions(source: str) -> dict[str, Callable[..., Any]]:
