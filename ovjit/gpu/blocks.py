@@ -10,21 +10,19 @@ from __future__ import annotations
 import ctypes
 import functools
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.gpu.driver import Card
-from ovjit.gpu.signatures import LaunchAttribute, LaunchConfig
 from ovjit.records import NamedTuple
 
 #: Bytes of a tensor map, and of its alignment.
 MAP_SIZE, MAP_ALIGNMENT = 128, 64
 #: Bytes of a box's row.
 LINE = 128
-#: CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION.
-_MOST_SHARED, _EARLY = 8, 6
+#: CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES.
+_MOST_SHARED = 8
 #: CU_TENSOR_MAP_DATA_TYPE_UINT8, ..._INTERLEAVE_NONE, ..._SWIZZLE_128B, ..._L2_PROMOTION_L2_128B,
 #: ..._FLOAT_OOB_FILL_NONE.
 _BYTES, _NOT_INTERLEAVED, _SWIZZLED, _PROMOTED, _ZEROS = 0, 0, 3, 2, 0
@@ -42,6 +40,11 @@ class BlockLaunch(NamedTuple):
     rows: int
     depth: int
     height: int
+
+
+def starts_early(ptx: str) -> bool:
+    """True if a kernel may start while the one before it runs."""
+    return ptx.startswith("// ovjit early\n") or block_launch(ptx) is not None
 
 
 @functools.lru_cache(256)
@@ -77,18 +80,3 @@ def map_of(card: Card, form: BlockLaunch, block: np.ndarray, addresses: np.ndarr
     address = int(addresses[block[form.offset - 1]] + block[form.offset])
     rows, depth, step = (int(block[i]) for i in (form.rows, form.depth, form.step))
     return TensorMap(card, address, rows, depth, step, form.height)
-
-
-def launch_blocks(
-    card: Card, function: Any, form: BlockLaunch, count: int, arguments: Sequence[int], matrix: TensorMap,
-    stream: Any,
-) -> None:  # fmt: skip
-    """Launch `count` blocks. They may start while the kernel before them runs, and await its end themselves."""
-    values = [ctypes.c_uint64(a & (2**64 - 1)) for a in arguments]
-    places = [*map(ctypes.addressof, values), matrix.address]
-    pointers = (ctypes.c_void_p * len(places))(*places)
-    early = LaunchAttribute(_EARLY, 0, (ctypes.c_uint * 3)(1))
-    config = LaunchConfig(
-        count, 1, 1, 32, form.warps, 1, form.shared, stream, ctypes.addressof(early), 1
-    )
-    card.call("cuLaunchKernelEx", ctypes.byref(config), function, pointers, None)

@@ -232,6 +232,11 @@ def form_of(number: int) -> card_blocks.BlockLaunch | None:
     return card_blocks.block_launch(ptx_of(number).text) if number > 0 else None
 
 
+def starts_early(number: int) -> bool:
+    """True if the kernel with this number may start while the one before it runs."""
+    return card_blocks.starts_early(ptx_of(number).text)
+
+
 def function_of(card: Card, number: int) -> Any:
     """The function of the kernel with this number, which the driver compiles once for a card."""
     function, form = card.function(ptx_of(number).text, ENTRY), form_of(number)
@@ -504,18 +509,21 @@ class DeviceJob(Job):
         arguments = replay.arguments.address + int(table.rows[i, runner.STEP_ARGS]) - replay.base
         each = scratch_of_chunk(plan)
         scratch, error = state.arena.address + plan.scratch_offset, state.codes.ctypes.data + 8 * i
-        form = form_of(int(table.rows[i, runner.STEP_KERNEL]))
+        number = int(table.rows[i, runner.STEP_KERNEL])
+        form, early = form_of(number), starts_early(number)
         if form is not None and chunks:
             block = table.args.reshape(-1).view(np.int64)[(arguments - replay.arguments.address) // 8 :]
             matrix = card_blocks.map_of(card, form, block, state.addresses)
             values = (state.bases.address, arguments, 0, chunks, scratch, 0, error)
-            card_blocks.launch_blocks(card, function, form, chunks, values, matrix, state.stream)
+            more = [matrix.address]
+            card.launch(function, chunks, form.warps, values, state.stream, shared=form.shared, early=early,
+                        more=more)  # fmt: skip
             return
         round_ = chunks if not each else max(1, min(chunks, MOST_SCRATCH // each))
         for start in range(0, chunks, max(round_, 1)):
             count = min(round_, chunks - start)
             values = (state.bases.address, arguments, start, start + count, scratch, each, error)
-            card.launch(function, -(-count // WARPS), WARPS, values, state.stream)
+            card.launch(function, -(-count // WARPS), WARPS, values, state.stream, early=early)
 
     # -- host steps
 

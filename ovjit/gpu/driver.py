@@ -18,12 +18,12 @@ import numpy as np
 
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.forks import ForkLock
-from ovjit.gpu.signatures import declare
+from ovjit.gpu.signatures import LaunchAttribute, LaunchConfig, declare
 from ovjit.records import NamedTuple
 
 #: Least compute capability: kernels are PTX for it.
 LEAST_CAPABILITY = (8, 0)
-#: The driver that kernels for blocks need: CUDA 12.4, as the driver counts.
+#: The driver that kernels for blocks, and early starts in graphs, need: CUDA 12.4, as the driver counts.
 BLOCK_DRIVER = 12040
 #: Results of driver calls -> what to do. Others are reported with the driver's own words.
 ADVICE = {
@@ -48,8 +48,10 @@ ADVICE = {
     803: "the driver's library and its kernel module have different versions: restart the computer",
     804: "the driver does not support this card",
 }
-#: CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE.
-_NOT_UPDATED = 910
+#: CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE, CUDA_ERROR_NOT_SUPPORTED.
+_NOT_UPDATED = (910, 801)
+#: CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION.
+_EARLY_START = 6
 #: Attributes of a card: numbers of CUdevice_attribute.
 ATTRIBUTES = {
     "MULTIPROCESSOR_COUNT": 16, "PCI_BUS_ID": 33, "PCI_DEVICE_ID": 34, "PCI_DOMAIN_ID": 50,
@@ -176,12 +178,13 @@ def cards() -> list[CardFacts]:
 
 
 def features_of(number: int) -> tuple[str, ...]:
-    """The optional features of kernels for a card (`Target.extras`): kernels for blocks need PTX 8.4 for
-    `sm_90a`, which runs on cards of compute capability 9.0 alone, and early starts in graphs."""
+    """The optional features of kernels for a card (`Target.extras`): early starts from compute capability 9.0 on,
+    and PTX for `sm_90a`, which runs on cards of 9.0 alone. Both need a newer driver."""
     _, library, found, _ = _state()
-    if library is None or number >= len(found) or found[number].capability != (9, 0):
+    if library is None or number >= len(found) or library.driver_version() < BLOCK_DRIVER:
         return ()
-    return ("sm_90a",) if library.driver_version() >= BLOCK_DRIVER else ()
+    capability = found[number].capability
+    return ("sm_90", "sm_90a")[: (capability >= (9, 0)) + (capability == (9, 0))]
 
 
 def why_no_card() -> str:
@@ -363,11 +366,32 @@ class Card:
         self._modules.append(module)
         return function
 
-    def launch(self, function: Any, blocks: int, warps: int, arguments: Sequence[int], stream: Any) -> None:
-        """Launch `blocks` blocks of `warps` warps, with int64 arguments."""
+    def launch(
+        self,
+        function: Any,
+        blocks: int,
+        warps: int,
+        arguments: Sequence[int],
+        stream: Any,
+        *,
+        shared: int = 0,
+        early: bool = False,
+        more: Sequence[int] = (),
+    ) -> None:
+        """Launch `blocks` blocks of `warps` warps, with int64 arguments and those at the addresses `more`.
+        `shared`: bytes of dynamic shared memory. `early`: the kernel may start while the one before it runs, and
+        awaits its end itself."""
         values = [ctypes.c_uint64(a & (2**64 - 1)) for a in arguments]
-        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(v) for v in values))
-        self.call("cuLaunchKernel", function, blocks, 1, 1, 32, warps, 1, 0, stream, pointers, None)
+        places = [*map(ctypes.addressof, values), *more]
+        pointers = (ctypes.c_void_p * len(places))(*places)
+        if not early:
+            self.call("cuLaunchKernel", function, blocks, 1, 1, 32, warps, 1, shared, stream, pointers, None)
+            return
+        attribute = LaunchAttribute(_EARLY_START, 0, (ctypes.c_uint * 3)(1))
+        config = LaunchConfig(
+            blocks, 1, 1, 32, warps, 1, shared, stream, ctypes.addressof(attribute), 1
+        )
+        self.call("cuLaunchKernelEx", ctypes.byref(config), function, pointers, None)
 
     # -- streams, graphs, events
 
@@ -408,7 +432,7 @@ class Card:
         try:
             self.call("cuGraphExecUpdate_v2", executable, graph, result)
         except CardError as error:
-            if error.code != _NOT_UPDATED:
+            if error.code not in _NOT_UPDATED:
                 raise
             return False
         return True

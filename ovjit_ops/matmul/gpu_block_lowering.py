@@ -16,6 +16,8 @@ from ovjit_ops.matmul.gpu_products import OPERANDS, SUMS, TensorProduct, no_oper
 
 #: Work of a tile: more than that of a chunk, so that a chunk has the tiles that planning wants.
 _LARGE = 1 << 30
+#: Columns of the widest tile.
+MOST_COLUMNS = max(tile.columns for tile in TILES)
 #: Element types of results and of operands that lanes load and store eight at a time.
 _STORED = (*HALVES, "f32", "i32")
 
@@ -52,10 +54,12 @@ class BlockProduct(TensorProduct):
     def _block_tiles(self) -> Sequence[BlockTile]:
         """The tiles among which plans choose."""
         rows = [*self.out.shape[:-1]]
+        # with three operands, the registers of a thread do not suffice for 128 sums
+        tiles = [tile for tile in TILES if tile.columns < MOST_COLUMNS or len(self.operands) < OPERANDS]
         if all(isinstance(d, int) for d in rows):
             m = product(rows)
-            return [min(TILES, key=lambda tile: tile.cost(m, self.n, self.depth))]
-        return TILES
+            return [min(tiles, key=lambda tile: tile.cost(m, self.n, self.depth))]
+        return tiles
 
     def pack(self, constants: Constants) -> None:
         Lowering.pack(self, constants)

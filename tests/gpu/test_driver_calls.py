@@ -18,6 +18,7 @@ from ovjit.gpu import device_job, driver
 from ovjit.gpu.driver import CardError
 from ovjit.gpu.memory import DeviceMemory
 from ovjit.gpu.signatures import SIGNATURES, LaunchAttribute, LaunchConfig
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder
 from tests.support.card_words import CardWords, Misaligned
 from tests.support.fake_cuda import CONTEXT, FakeCuda, install
@@ -161,3 +162,17 @@ def test_elements_that_are_not_aligned_are_found() -> None:
             words[name](p + arguments[0], *arguments[1:])
     with pytest.raises(Misaligned):
         words["gather_f32"](p, 6, 3)
+
+
+@pytest.mark.parametrize("dtype", ["u8", "f16"])
+def test_copies_of_odd_sizes_are_aligned(cuda: FakeCuda, dtype: str) -> None:
+    """CPUs copy short elements as words of 4 bytes, of which the last one ends with the row."""
+    b = Builder()
+    shapes = (3, 301), (3, 2793)
+    inputs = [b.add("Parameter", (), {"shape": shape, "element_type": dtype}).output for shape in shapes]
+    job = compile_graph(b.finish([b.add("Concat", inputs, {"axis": 1}).output]), {"card": 0}).new_job()
+    arrays = [np.random.default_rng(i).integers(0, 200, shape).astype(numpy_dtype(dtype)) for i, shape in enumerate(shapes)]
+    for i, array in enumerate(arrays):
+        job.set_input(i, array)
+    job.run()
+    np.testing.assert_array_equal(job.outputs[0], np.concatenate(arrays, 1))

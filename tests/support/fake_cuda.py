@@ -21,7 +21,7 @@ import numpy as np
 from ovjit.codegen.gpu import functions
 from ovjit.codegen.tensor_blocks import block_form
 from ovjit.execution.numpy_words import Memory, program
-from ovjit.gpu.blocks import block_launch
+from ovjit.gpu.blocks import block_launch, starts_early
 from ovjit.gpu.signatures import SIGNATURES, LaunchAttribute
 from tests.support.card_words import CardWords
 
@@ -273,14 +273,42 @@ class FakeCuda:
         return SUCCESS
 
     def do_cuLaunchKernel(self, function: Any, gx: int, gy: int, gz: int, bx: int, by: int, bz: int,
-                          shared: int, stream: Any, arguments: Any, extra: Any) -> None:  # fmt: skip
-        assert (gy, gz, bx, bz, shared, extra) == (1, 1, 32, 1, 0, None)
-        assert 0 < gx < 1 << 31 and 0 < by <= 32
-        source = self.modules[number(function)]
-        values = [ctypes.cast(p, ctypes.POINTER(ctypes.c_int64))[0] for p in arguments]
-        assert len(values) == 7
-        bases, args, _, _, scratch, _, error = values
-        self.enqueue(stream, lambda: self.run(source, gx * by, *values), bases, args, scratch, error)
+                          shared: int, stream: Any, arguments: Any, extra: Any) -> int:  # fmt: skip
+        assert not starts_early(self.texts[number(function)]), "its PTX awaits the kernel before it"
+        return self.launch(function, (gx, gy, gz), (bx, by, bz), shared, stream, arguments, extra)
+
+    def do_cuLaunchKernelEx(self, config: Any, function: Any, arguments: Any, extra: Any) -> int:
+        launch = target(config)
+        assert launch.count == 1
+        early = LaunchAttribute.from_address(launch.attributes)
+        assert (early.number, early.value[0]) == (6, 1)
+        assert self.capability >= (9, 0) and starts_early(self.texts[number(function)])
+        grid, block = ([getattr(launch, f"{name}_{d}") for d in "xyz"] for name in ("grid", "block"))
+        return self.launch(function, grid, block, launch.shared, launch.stream, arguments, extra)
+
+    def launch(self, function: Any, grid: Any, block: Any, shared: int, stream: Any, arguments: Any,
+               extra: Any) -> int:  # fmt: skip
+        text, source = self.texts[number(function)], self.modules[number(function)]
+        form, values = block_form(source), [ctypes.cast(p, ctypes.POINTER(ctypes.c_int64))[0] for p in arguments[:7]]
+        assert tuple(grid[1:]) == (1, 1) and 0 < grid[0] < 1 << 31 and extra is None
+        assert (block[0], block[2]) == (32, 1) and 0 < block[1] <= 32
+        bases, args, start, end, scratch, _, error = values
+        if form is None:
+            assert shared == 0 and len(arguments) == 7
+            self.enqueue(stream, lambda: self.run(source, grid[0] * block[1], *values), bases, args, scratch, error)
+            return SUCCESS
+        if shared > max(48 << 10, self.most_shared.get(number(function), 0)):
+            return INVALID_VALUE
+        assert shared >= form.size + 1024 and block[1] == form.warps and (start, end) == (0, grid[0])
+        described = tuple((ctypes.c_int64 * 7).from_address(arguments[7]))
+        assert described[0] == MAP and len(arguments) == 8
+
+        def run() -> None:
+            self.check_map(text, self.span(args, 8).ctypes.data, bases, described)
+            self.run(source, end, *values)
+
+        self.enqueue(stream, run, bases, args, scratch, error, described[1])
+        return SUCCESS
 
     def do_cuFuncSetAttribute(self, function: Any, attribute: int, value: int) -> int:
         assert number(function) in self.modules and attribute == 8
@@ -302,34 +330,9 @@ class FakeCuda:
         (ctypes.c_int64 * 7).from_address(number(place))[:] = content
         return SUCCESS
 
-    def do_cuLaunchKernelEx(self, config: Any, function: Any, arguments: Any, extra: Any) -> int:
-        launch, source = target(config), self.modules[number(function)]
-        form = block_form(source)
-        assert form is not None and extra is None and launch.count == 1
-        early = LaunchAttribute.from_address(launch.attributes)
-        assert (early.number, early.value[0]) == (6, 1)
-        grid = launch.grid_y, launch.grid_z, launch.block_x, launch.block_y, launch.block_z
-        assert grid == (1, 1, 32, form.warps, 1) and launch.grid_x > 0
-        if launch.shared > max(48 << 10, self.most_shared.get(number(function), 0)):
-            return INVALID_VALUE
-        assert launch.shared >= form.size + 1024
-        values = [ctypes.cast(p, ctypes.POINTER(ctypes.c_int64))[0] for p in arguments[:7]]
-        described = tuple((ctypes.c_int64 * 7).from_address(arguments[7]))
-        assert described[0] == MAP and len(arguments) == 8
-        bases, args, start, end, scratch, _, error = values
-        assert (start, end) == (0, launch.grid_x)
-
-        def run() -> None:
-            block = self.span(args, 8).ctypes.data
-            self.check_map(number(function), block, bases, described)
-            self.run(source, end, *values)
-
-        self.enqueue(launch.stream, run, bases, args, scratch, error, described[1])
-        return SUCCESS
-
-    def check_map(self, function: int, block: int, bases: int, described: tuple[int, ...]) -> None:
+    def check_map(self, text: str, block: int, bases: int, described: tuple[int, ...]) -> None:
         """Fails unless a tensor map describes the matrix of the argument block."""
-        form = block_launch(self.texts[function])
+        form = block_launch(text)
         assert form is not None
 
         def word(i: int) -> int:

@@ -8,6 +8,9 @@ warps. Warp w of block b runs the chunk `start + b * blockDim.y + w`, if it is b
 `scratch_bytes` bytes of scratch memory of its own. A kernel's error code, if it is not 0, is stored at
 `error`.
 
+On cards of compute capability 9.0 and more, an entry point may start while the kernel before it runs. It awaits
+the end of that one before it reads anything, so only the time of the launch is saved.
+
 Needs llvmlite, and neither Numba nor a card. PTX 8.0 for `sm_80` runs on cards of compute capability 8.0 and
 more, with drivers from CUDA 12.0 on.
 """
@@ -41,6 +44,8 @@ TRIPLE = "nvptx64-nvidia-cuda"
 PTX_VERSION = "ptx80"
 #: The same for kernels for blocks, which run on cards of compute capability 9.0 with drivers from CUDA 12.4 on.
 BLOCK_CPU, BLOCK_VERSION = "sm_90a", "ptx84"
+#: The optional feature of targets for early starts, which is LLVM's name of the oldest cards that have them.
+EARLY = "sm_90"
 #: Version of the form of entry points, in the keys of cached PTX.
 ENTRY_VERSION = 1
 
@@ -48,7 +53,7 @@ _ENTRY = """
 define ptx_kernel void @{entry}(
   i64 %bases, i64 %args, i64 %start, i64 %end, i64 %scratch, i64 %scratch_bytes, i64 %error
 ) {{
-  %block = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
+{wait}  %block = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
   %warps = call i32 @llvm.nvvm.read.ptx.sreg.ntid.y()
   %warp = call i32 @llvm.nvvm.read.ptx.sreg.tid.y()
   %before = mul i32 %block, %warps
@@ -72,6 +77,11 @@ done:
 }}
 """
 _REGISTERS = ("ctaid.x", "ntid.y", "tid.y")
+#: The begin of an entry point that may start while the kernel before it runs, and the first line of its PTX.
+_WAIT = """  call void asm sideeffect "griddepcontrol.launch_dependents;", "~{memory}"() convergent
+  call void asm sideeffect "griddepcontrol.wait;", "~{memory}"() convergent
+"""
+_EARLY = "// ovjit early\n"
 #: The entry point of a kernel for blocks: a chunk is a block.
 _BLOCK_ENTRY = """
 define ptx_kernel void @{entry}(
@@ -106,16 +116,19 @@ def llvm_text(source: str, target: Target | None = None) -> str:
 def compile_ptx(source: str, entry: str, target: Target | None = None) -> str:
     """The PTX of a kernel's source, with the entry point `entry`."""
     chosen, form = target or TARGETS["cuda"], block_form(source)
+    early = form is None and EARLY in chosen.extras
     with compiling.lock:
         text = llvm_text(source, chosen)
         if form is None:
-            text += _ENTRY.format(entry=entry)
+            text += _ENTRY.format(entry=entry, wait=_WAIT if early else "")
         else:
             text += _BLOCK_ENTRY.format(entry=entry, map=MAP, warps=form.warps)
         for register in _REGISTERS:
             if f'declare i32 @"llvm.nvvm.read.ptx.sreg.{register}"' not in text:
                 text += f"declare i32 @llvm.nvvm.read.ptx.sreg.{register}()\n"
-        machine = _machine(chosen.cpu) if form is None else _machine(BLOCK_CPU, BLOCK_VERSION)
+        machine = _machine(EARLY if early else chosen.cpu)
+        if form is not None:
+            machine = _machine(BLOCK_CPU, BLOCK_VERSION)
         module = llvm.parse_assembly(text)
         module.data_layout = str(machine.target_data)
         options = llvm.create_pipeline_tuning_options(speed_level=2)
@@ -123,7 +136,9 @@ def compile_ptx(source: str, entry: str, target: Target | None = None) -> str:
         passes = llvm.create_pass_builder(machine, options)
         passes.getModulePassManager().run(module, passes)
         ptx: str = machine.emit_assembly(module)
-    return ptx if form is None else _with_form(ptx, source, form, entry)
+    if form is None:
+        return _EARLY + ptx if early else ptx
+    return _with_form(ptx, source, form, entry)
 
 
 def _with_form(ptx: str, source: str, form: Form, entry: str) -> str:
