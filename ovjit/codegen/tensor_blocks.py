@@ -85,6 +85,7 @@ class Copy(NamedTuple):
     at: int
     data: np.ndarray
     barrier: Barrier
+    room: int
 
 
 class Block:
@@ -155,6 +156,7 @@ class Block:
             self._deliver(self.on_the_way.pop(0))
 
     def _deliver(self, copy: Copy) -> None:
+        self.content[copy.at : copy.at + copy.room] = 0xFF
         self.content[copy.at : copy.at + len(copy.data)] = copy.data
         copy.barrier.bytes -= len(copy.data)
         copy.barrier.next_copies.add(copy.number)
@@ -196,14 +198,15 @@ class Block:
             raise NotArrived(f"warp {warp} uses the barrier at {address} before it has seen its begin")
         return found
 
-    def start_copy(self, warp: int, at: int, data: np.ndarray, address: int) -> None:
-        units, barrier = self.span(at, len(data)), self.barrier(warp, address)
+    def start_copy(self, warp: int, at: int, data: np.ndarray, address: int, room: int = 0) -> None:
+        """Start a copy that arrives at a barrier. Up to `room` bytes it leaves bytes undefined."""
+        units, barrier = self.span(at, max(len(data), room)), self.barrier(warp, address)
         if not set(self.written[units].tolist()) <= {-1, *self.known[warp]}:
             raise NotArrived(f"a copy to {at} is started while another one is on its way")
         if (self.read[:, units] > self.clocks[warp][:, None]).any():
             raise NotArrived(f"a copy to {at} is started before all warps have read what was there")
         self.written[units] = self.count
-        self.on_the_way.append(Copy(self.count, at, data, barrier))
+        self.on_the_way.append(Copy(self.count, at, data, barrier, max(len(data), room)))
         self.count += 1
 
     def begin_read(self, warp: int, address: int, size: int) -> tuple[slice, np.ndarray]:
@@ -300,9 +303,35 @@ def copy_box(
     width = max(0, min(LINE, depth - column))
     for i in range(min(height, rows - row) if width else 0):
         box[i, :width] = m.memory.at(a + (row + i) * step + column, width)
-    places = np.arange(8)[None] ^ np.arange(height)[:, None] % 8
-    swizzled = np.take_along_axis(box.reshape(height, 8, 16), places[..., None], 1)
-    m.block.start_copy(m.warp, to, swizzled.reshape(-1), p)
+    m.block.start_copy(m.warp, to, _swizzle(box), p)
+
+
+def copy_window(
+    m: Any, to: int, data: int, step_w: int, step_h: int, step_n: int, depth: int, width: int, height: int,
+    count: int, pixels: int, lines: int, images: int, stride_w: int, stride_h: int, column: int, x: int, y: int,
+    n: int, rows: int, p: int,
+) -> None:  # fmt: skip
+    """As `copy_box` for `images` x `lines` x `pixels` pixels of a tensor [count, height, width, depth], that are
+    `stride_h` and `stride_w` apart from (n, y, x) on: its first rows; the others, up to `rows`, are undefined.
+    x and y may be outside of the tensor. The arguments from `data` to `stride_h` are arguments of the kernel."""
+    if not m.block.has_waited[m.warp]:
+        raise NotArrived("a kernel reads before it has awaited the kernels before it")
+    if data % 16 or step_w % 16 or step_h % 16 or step_n % 16 or to % ATOM or pixels * lines * images > rows:
+        raise NotArrived("a tensor for copies of windows is not aligned, or they are too large")
+    window = np.zeros((images, lines, pixels, LINE), np.uint8)
+    size = max(0, min(LINE, depth - column))
+    for i, j, k in np.ndindex(images, lines, pixels):
+        at = n + i, y + j * stride_h, x + k * stride_w
+        if size and all(0 <= a < end for a, end in zip(at, (count, height, width), strict=True)):
+            offset = at[0] * step_n + at[1] * step_h + at[2] * step_w + column
+            window[i, j, k, :size] = m.memory.at(data + offset, size)
+    box = window.reshape(-1, LINE)
+    m.block.start_copy(m.warp, to, _swizzle(box), p, rows * LINE)
+
+
+def _swizzle(box: np.ndarray) -> np.ndarray:
+    places = np.arange(8)[None] ^ np.arange(len(box))[:, None] % 8
+    return np.take_along_axis(box.reshape(-1, 8, 16), places[..., None], 1).reshape(-1)
 
 
 def start_followers(m: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,27 +20,32 @@ from ovjit.records import NamedTuple
 
 #: Bytes of a tensor map, and of its alignment.
 MAP_SIZE, MAP_ALIGNMENT = 128, 64
-#: Bytes of a box's row.
-LINE = 128
 #: CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES.
 _MOST_SHARED = 8
 #: CU_TENSOR_MAP_DATA_TYPE_UINT8, ..._INTERLEAVE_NONE, ..._SWIZZLE_128B, ..._L2_PROMOTION_L2_128B,
 #: ..._FLOAT_OOB_FILL_NONE.
 _BYTES, _NOT_INTERLEAVED, _SWIZZLED, _PROMOTED, _ZEROS = 0, 0, 3, 2, 0
-_HEAD = re.compile(r"// ovjit block (\d+) (\d+) (\d+),(\d+),(\d+),(\d+) (\d+)\n")
+_HEAD = re.compile(r"// ovjit block (\d+) (\d+) (\d+) (\S+) (\S+) (\S+) (\S+)\n")
 
 
 class BlockLaunch(NamedTuple):
-    """Warps and bytes of shared memory of a block; the numbers of the arguments that are the matrix's offset
-    behind its base, step, rows and depth, in bytes; and the rows of a box."""
+    """Warps and bytes of shared memory of a block, and the tensor of which boxes are copied: the number of the
+    argument that is its offset behind its base; sizes, steps (in bytes; without that of the last dimension, whose
+    elements are bytes), the box's extents and strides, the last dimension first. They are texts: the number of an
+    argument, or a constant such as #1."""
 
     warps: int
     shared: int
     offset: int
-    step: int
-    rows: int
-    depth: int
-    height: int
+    sizes: tuple[str, ...]
+    steps: tuple[str, ...]
+    box: tuple[str, ...]
+    strides: tuple[str, ...]
+
+    def numbers(self, field: str, block: np.ndarray) -> list[int]:
+        """The numbers of a field, given the argument block."""
+        texts = getattr(self, field)
+        return [int(t[1:]) if t.startswith("#") else int(block[int(t)]) for t in texts]
 
 
 def starts_early(ptx: str) -> bool:
@@ -51,7 +57,10 @@ def starts_early(ptx: str) -> bool:
 def block_launch(ptx: str) -> BlockLaunch | None:
     """The launch of a kernel for blocks; None for a kernel whose chunks are warps."""
     match = _HEAD.match(ptx)
-    return None if match is None else BlockLaunch(*map(int, match.groups()))
+    if match is None:
+        return None
+    lists = (tuple(text.split(",")) for text in match.groups()[3:])
+    return BlockLaunch(*map(int, match.groups()[:3]), *lists)
 
 
 def allow_shared_memory(card: Card, function: Any, form: BlockLaunch) -> None:
@@ -60,23 +69,28 @@ def allow_shared_memory(card: Card, function: Any, form: BlockLaunch) -> None:
 
 
 class TensorMap:
-    """The driver's description of a matrix [rows, depth] in bytes, `step` bytes apart, for copies of boxes of
-    `height` rows. Raises CardError if the driver does not take it."""
+    """The driver's description of a tensor of bytes for copies of boxes: sizes, `steps` in bytes, the box's extents
+    and strides, the last dimension first. Raises CardError if the driver does not take it."""
 
-    def __init__(self, card: Card, address: int, rows: int, depth: int, step: int, height: int):
+    def __init__(
+        self, card: Card, address: int, sizes: Sequence[int], steps: Sequence[int], box: Sequence[int],
+        strides: Sequence[int],
+    ):  # fmt: skip
         self._memory = ctypes.create_string_buffer(MAP_SIZE + MAP_ALIGNMENT)
-        begin = ctypes.addressof(self._memory)
+        begin, rank = ctypes.addressof(self._memory), len(sizes)
         self.address = -(-begin // MAP_ALIGNMENT) * MAP_ALIGNMENT
-        sizes, steps = (ctypes.c_uint64 * 2)(depth, rows), (ctypes.c_uint64 * 1)(step)
-        box, ones = (ctypes.c_uint32 * 2)(LINE, height), (ctypes.c_uint32 * 2)(1, 1)
+        long, short = ctypes.c_uint64, ctypes.c_uint32
+        # a box of n elements that are s apart has n s elements for the driver
+        extents = [n * s for n, s in zip(box, strides, strict=True)]
         card.call(
-            "cuTensorMapEncodeTiled", ctypes.c_void_p(self.address), _BYTES, 2, ctypes.c_void_p(address), sizes,
-            steps, box, ones, _NOT_INTERLEAVED, _SWIZZLED, _PROMOTED, _ZEROS,
+            "cuTensorMapEncodeTiled", ctypes.c_void_p(self.address), _BYTES, rank, ctypes.c_void_p(address),
+            (long * rank)(*sizes), (long * (rank - 1))(*steps), (short * rank)(*extents),
+            (short * rank)(*strides), _NOT_INTERLEAVED, _SWIZZLED, _PROMOTED, _ZEROS,
         )  # fmt: skip
 
 
 def map_of(card: Card, form: BlockLaunch, block: np.ndarray, addresses: np.ndarray) -> TensorMap:
     """The tensor map of a step. `block`: its argument block, of int64s; `addresses`: of the bases."""
     address = int(addresses[block[form.offset - 1]] + block[form.offset])
-    rows, depth, step = (int(block[i]) for i in (form.rows, form.depth, form.step))
-    return TensorMap(card, address, rows, depth, step, form.height)
+    lists = (form.numbers(field, block) for field in ("sizes", "steps", "box", "strides"))
+    return TensorMap(card, address, *lists)

@@ -157,8 +157,12 @@ class TensorConvolution(Lowering):
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))
 
-    def pack(self, constants: Constants) -> None:
+    def pack_operands(self, constants: Constants) -> None:
+        """Place the constants among the epilogue's operands."""
         super().pack(constants)
+
+    def pack(self, constants: Constants) -> None:
+        self.pack_operands(constants)
         weights = self.node.inputs[1].constant
         assert weights is not None
         outs, ins, *taps = weights.shape

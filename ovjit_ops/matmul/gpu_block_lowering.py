@@ -15,11 +15,16 @@ from ovjit_ops.matmul.gpu_block_products import FEATURE, PROCESSORS, TILES, Bloc
 from ovjit_ops.matmul.gpu_products import OPERANDS, SUMS, TensorProduct, no_operand
 
 #: Work of a tile: more than that of a chunk, so that a chunk has the tiles that planning wants.
-_LARGE = 1 << 30
+LARGE = 1 << 30
 #: Columns of the widest tile.
 MOST_COLUMNS = max(tile.columns for tile in TILES)
 #: Element types of results and of operands that lanes load and store eight at a time.
 _STORED = (*HALVES, "f32", "i32")
+
+
+def is_loaded_by_eight(dtype: str) -> bool:
+    """True if lanes load and store eight adjacent elements of this type at a time."""
+    return dtype in _STORED
 
 
 class BlockProduct(TensorProduct):
@@ -33,7 +38,7 @@ class BlockProduct(TensorProduct):
             raise NotNative
         if self.node.attrs["transpose_a"] or not isinstance(n, int) or n % 8:
             raise NotNative
-        if {self.out.dtype, *(v.dtype for v in self.operands)} - {*_STORED}:
+        if not all(is_loaded_by_eight(v.dtype) for v in (self.out, *self.operands)):
             raise NotNative
         depths = weights.constant.shape[1 if self.node.attrs["transpose_b"] else 0]
         self.depth = depths * weights.constant.itemsize
@@ -86,7 +91,7 @@ class BlockProduct(TensorProduct):
         tiles = ceil_div(m, tile.rows) * ceil_div(n, tile.columns)
         launch(
             planner, self.by_block[tile], {"a": a, **dict(zip("ypqr", (y, *operands), strict=True))}, ("y",),
-            b=b, work=_LARGE, unit=ceil_div(tiles, PROCESSORS), flops=2.0 * m * n * self.depth / a.itemsize,
+            b=b, work=LARGE, unit=ceil_div(tiles, PROCESSORS), flops=2.0 * m * n * self.depth / a.itemsize,
             depth=self.depth, rows=tile.rows, columns=tile.columns,
         )  # fmt: skip
 

@@ -72,10 +72,10 @@ assert all(tile.memory <= MOST_BLOCK for tile in TILES)
 
 
 @inline
-def copy_weights(shared, full, pb, s, slot, steps, last, *, rows, columns):
-    """Expect a step's copies in a stage, and start those of b."""
+def copy_weights(shared, full, pb, s, slot, steps, last, boxed, *, rows, columns):
+    """Expect a step's copies in a stage, of which a box has `boxed` rows, and start those of b."""
     into = shared + slot * ((rows + columns) * LINE)
-    expect_copies(full + slot * 8, (rows + columns) * LINE)
+    expect_copies(full + slot * 8, (boxed + columns) * LINE)
     copy_strips(into + rows * LINE, pb + s * STRIP, steps * STRIP, last, columns // QUADS, full + slot * 8)
 
 
@@ -173,14 +173,14 @@ def block_product(
                 if early < 0:
                     early = min(steps, stages)
                     for s in range(early):
-                        copy_weights(shared, full, pb, s, s, steps, last)
+                        copy_weights(shared, full, pb, s, s, steps, last, rows)
                     await_leaders()
                 for s in range(steps):
                     if early > 0:
                         early -= 1
                     else:
                         await_space(free + slot * 8, phase ^ 1)
-                        copy_weights(shared, full, pb, s, slot, steps, last)
+                        copy_weights(shared, full, pb, s, slot, steps, last, rows)
                     into = shared + slot * ((rows + columns) * LINE)
                     copy_box(into, a, a.stride.m, y.size.m, depth, s * LINE, row, rows, full + slot * 8)
                     slot += 1

@@ -300,7 +300,7 @@ class FakeCuda:
         if shared > max(48 << 10, self.most_shared.get(number(function), 0)):
             return INVALID_VALUE
         assert shared >= form.size + 1024 and block[1] == form.warps and (start, end) == (0, grid[0])
-        described = tuple((ctypes.c_int64 * 7).from_address(arguments[7]))
+        described = tuple((ctypes.c_int64 * 16).from_address(arguments[7]))
         assert described[0] == MAP and len(arguments) == 8
 
         def run() -> None:
@@ -320,27 +320,33 @@ class FakeCuda:
     def do_cuTensorMapEncodeTiled(self, place: Any, kind: int, rank: int, address: Any, sizes: Any, steps: Any,
                                   box: Any, ones: Any, *modes: int) -> int:  # fmt: skip
         """The map is what it was made from, as int64s."""
-        assert number(place) % 64 == 0 and (kind, rank, modes) == (0, 2, (0, 3, 2, 0))
-        if number(address) % 16 or steps[0] % 16 or not 0 < sizes[0] <= steps[0] < 1 << 40 or not sizes[1]:
+        assert number(place) % 64 == 0 and kind == 0 and modes == (0, 3, 2, 0)
+        lists = list(sizes), list(steps), list(box), list(ones)
+        assert [*map(len, lists)] == [rank, rank - 1, rank, rank]
+        if number(address) % 16 or any(step % 16 or not 0 < step < 1 << 40 for step in steps):
             return INVALID_VALUE
-        if box[0] > 128 or box[1] > 256 or list(ones) != [1, 1]:
+        if min(sizes) < 1 or max(sizes) > 1 << 32 or steps[0] < sizes[0] or box[0] != 128 or max(box) > 256:
             return INVALID_VALUE
-        self.span(number(address), (sizes[1] - 1) * steps[0] + sizes[0])
-        content = (MAP, number(address), sizes[1], sizes[0], steps[0], box[0], box[1])
-        (ctypes.c_int64 * 7).from_address(number(place))[:] = content
+        if min(box) < 1 or max(ones) > 8 or min(ones) < 1 or ones[0] != 1:
+            return INVALID_VALUE
+        last = sum((size - 1) * step for size, step in zip(sizes[1:], steps, strict=True))
+        self.span(number(address), last + sizes[0])
+        content = [MAP, number(address), *(n for each in lists for n in each)]
+        ctypes.memmove(number(place), (ctypes.c_int64 * 16)(*content[:16]), 128)  # the last two strides are 1
         return SUCCESS
 
     def check_map(self, text: str, block: int, bases: int, described: tuple[int, ...]) -> None:
-        """Fails unless a tensor map describes the matrix of the argument block."""
+        """Fails unless a tensor map describes the tensor of the argument block."""
         form = block_launch(text)
         assert form is not None
-
-        def word(i: int) -> int:
-            return int(ctypes.c_int64.from_address(block + 8 * i).value)
-
-        base = ctypes.c_int64.from_address(bases + 8 * word(form.offset - 1)).value
-        matrix = base + word(form.offset), word(form.rows), word(form.depth), word(form.step)
-        assert described[1:5] == matrix and described[5:] == (128, form.height)
+        words = np.ctypeslib.as_array((ctypes.c_int64 * 96).from_address(block))
+        base = ctypes.c_int64.from_address(bases + 8 * int(words[form.offset - 1])).value
+        sizes, steps, box, strides = (
+            form.numbers(field, words) for field in ("sizes", "steps", "box", "strides")
+        )
+        box = [n * s for n, s in zip(box, strides, strict=True)]
+        assert [*described[2:]][:14] == ([*sizes, *steps, *box, *strides] + [0] * 14)[:14]
+        assert described[1] == base + int(words[form.offset])
 
     def run(self, source: str, warps: int, bases: int, args: int, start: int, end: int, scratch: int,
             each: int, error: int) -> None:  # fmt: skip

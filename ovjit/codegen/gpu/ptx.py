@@ -37,7 +37,7 @@ from ovjit.codegen.gpu.barriers import with_barriers
 from ovjit.codegen.gpu.library import namespace
 from ovjit.codegen.gpu.tensor_blocks import MAP
 from ovjit.codegen.gpu.words import WARP
-from ovjit.codegen.tensor_blocks import ATOM, Form, block_form
+from ovjit.codegen.tensor_blocks import ATOM, LINE, Form, block_form
 
 TRIPLE = "nvptx64-nvidia-cuda"
 #: The version of PTX, as a feature of LLVM's target.
@@ -95,8 +95,8 @@ define ptx_kernel void @{entry}(
   ret void
 }}
 """
-#: Arguments of `copy_box` that describe the matrix: its address, step, rows and depth, and the box's rows.
-_BOX = re.compile(r"\bcopy_box\([^,]+, (\w+), (\w+), (\w+), (\w+), [^,]+, [^,]+, (\d+), ")
+#: Arguments of `copy_box` and `copy_window` between the address in shared memory and the barrier.
+_BOX = re.compile(r"\bcopy_(box|window)\([^,]+, ([^()]*), [^,]+\)")
 _ARGUMENT = re.compile(r"^ {4}(\w+) = (?:ld\(bases, ld\(args, (\d+)\)\) \+ )?ld\(args, (\d+)\)$", re.M)
 
 
@@ -142,16 +142,24 @@ def compile_ptx(source: str, entry: str, target: Target | None = None) -> str:
 
 
 def _with_form(ptx: str, source: str, form: Form, entry: str) -> str:
-    """PTX with the name of its parameter for a tensor map, and a line for `ovjit.gpu.launch_form`: bytes of
-    shared memory, warps, and where the argument block describes the matrix of the map."""
+    """PTX with the name of its parameter for a tensor map, and a line for `ovjit.gpu.blocks`: bytes of shared
+    memory, warps, and the tensor of the map by numbers of arguments and constants (#1). These are the offset behind
+    the base; sizes, steps, the box and its strides, the last dimension first."""
     slots = {name: number for name, _, number in _ARGUMENT.findall(source)}
     match = _BOX.search(source)
-    assert match is not None, "a kernel for blocks copies boxes of one matrix"
-    a, *rest = match.groups()
-    fields = ",".join(str(slots[name]) for name in (a, *rest[:3]))
+    assert match is not None, "a kernel for blocks copies boxes of one tensor"
+    names, line, one = match[2].split(", "), f"#{LINE}", "#1"
+    if match[1] == "box":
+        a, step, rows, depth, *_, height = names
+        lists = [depth, rows], [step], [line, f"#{height}"], [one, one]
+    else:
+        a, *further = names
+        steps, sizes, box, strides = further[:3], further[3:7], further[7:10], further[10:12]
+        lists = sizes, steps, [line, *box], [one, *strides, one]
+    parts = (",".join(str(slots.get(name, name)) for name in each) for each in ([a], *lists))
     size = form.size + ATOM  # the memory is aligned within it
-    line = f"// ovjit block {form.warps} {size} {fields} {rest[3]}\n"
-    return line + ptx.replace(MAP, f"{entry}_param_7")
+    head = f"// ovjit block {form.warps} {size} {' '.join(parts)}\n"
+    return head + ptx.replace(MAP, f"{entry}_param_7")
 
 
 @functools.cache

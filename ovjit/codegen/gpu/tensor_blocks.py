@@ -125,18 +125,21 @@ def _copy_strips(
     inline(b, text, _VOID, "r,l,r,r", _near(b, into), begin, _near(b, p), copies)
 
 
-def _copy_box(b: ir.IRBuilder, to: ir.Value, *arguments: ir.Value) -> None:
-    """The tensor map has what the first arguments say."""
-    *_, column, row, _height, p = arguments
-    map_ = inline(
-        b, f"{{ .reg .b64 t; mov.b64 t, {MAP}; cvta.param.u64 $0, t; }}", _I64, "=l"
-    )  # a parameter of the entry point, into which the kernel is inlined
-    text = (
-        "@p cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [$0], "
-        "[$1, {$2, $3}], [$4]"
-    )
-    values = _near(b, to), map_, b.trunc(column, _I32), b.trunc(row, _I32), _near(b, p)
-    _once(b, text, "r,l,r,r,r", *values)
+def _copy_box(rank: int) -> Callable[..., None]:
+    """The tensor map has what the first arguments say. `rank`: coordinates, which are before the last two
+    arguments."""
+    load = f"cp.async.bulk.tensor.{rank}d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+    coordinates = ", ".join(f"${i + 2}" for i in range(rank))
+    text = f"@p {load} [$0], [$1, {{{coordinates}}}], [${rank + 2}]"
+
+    def body(b: ir.IRBuilder, to: ir.Value, *arguments: ir.Value) -> None:
+        # a parameter of the entry point, into which the kernel is inlined
+        address = inline(b, f"{{ .reg .b64 t; mov.b64 t, {MAP}; cvta.param.u64 $0, t; }}", _I64, "=l")
+        *_, _rows, p = arguments
+        at = [b.trunc(a, _I32) for a in arguments[-2 - rank : -2]]
+        _once(b, text, ",".join(["r", "l", *["r"] * (rank + 1)]), _near(b, to), address, *at, _near(b, p))
+
+    return body
 
 
 def sum_type(elem: str) -> ir.Type:
@@ -301,7 +304,7 @@ BODIES: dict[str, Any] = {
     "block_memory": _block_memory, "warp_number": _warp_number, "begin_barrier": _begin_barrier,
     "meet_block": _meet_block, "arrive": _arrive, "expect_copies": _expect_copies,
     "await_phase": _await_phase(0), "await_space": _await_phase(_TRIES), "copy_strips": _copy_strips,
-    "copy_box": _copy_box, "start_followers": _no_arguments("griddepcontrol.launch_dependents;"),
+    "copy_box": _copy_box(2), "copy_window": _copy_box(4), "start_followers": _no_arguments("griddepcontrol.launch_dependents;"),
     "take_registers": _set_registers("inc"), "leave_registers": _set_registers("dec"),
     "await_leaders": _no_arguments("griddepcontrol.wait;"), "load_eight_T": _load_eight,
     "store_eight_T": _store_eight, "part_of_eight_T": lambda elem: _part,
