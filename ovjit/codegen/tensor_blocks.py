@@ -396,12 +396,18 @@ def part_of_group(m: Any, dtype: str, sums: np.ndarray, index: int) -> np.ndarra
     return part
 
 
+def _check_wait(m: Any) -> None:
+    """Fails if a block accesses memory before it has awaited the kernels before it."""
+    block = getattr(m, "block", None)
+    if block is not None and not block.has_waited[m.warp]:
+        raise NotArrived("a kernel accesses memory before it has awaited the kernels before it")
+
+
 def load_eight(m: Any, dtype: str, p: int, at: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Eight adjacent elements from p + at on in lanes with `valid`, else zeros."""
     from ovjit.codegen.meanings import from_memory, register_type
 
-    if not m.block.has_waited[m.warp]:
-        raise NotArrived("a kernel reads before it has awaited the kernels before it")
+    _check_wait(m)
     size = 8 * numpy_dtype(dtype).itemsize
     out = np.zeros((8, m.lanes), register_type(dtype))
     for lane in np.flatnonzero(valid):
@@ -412,8 +418,7 @@ def load_eight(m: Any, dtype: str, p: int, at: np.ndarray, valid: np.ndarray) ->
 def store_eight(m: Any, dtype: str, p: int, at: np.ndarray, values: np.ndarray, valid: np.ndarray) -> None:
     from ovjit.codegen.meanings import to_memory
 
-    if not m.block.has_waited[m.warp]:
-        raise NotArrived("a kernel stores before it has awaited the kernels before it")
+    _check_wait(m)
     size = 8 * numpy_dtype(dtype).itemsize
     for lane in np.flatnonzero(valid):
         m.memory.at(p + int(at[lane]), size, 16)[:] = to_memory(np.ascontiguousarray(values[:, lane]), dtype)

@@ -40,6 +40,8 @@ LEAST_SCRATCH = 4096
 MOST_SCRATCH = 256 << 20
 #: Maximum bytes of an input or output that is copied through pinned memory.
 MOST_PINNED = 16 << 20
+#: Kernels load and store 16 bytes at a time. Memory of others that is not aligned is copied.
+ALIGNMENT = 16
 #: Maximum tables of a job whose graphs are kept. The oldest one's are updated for further shapes.
 MOST_GRAPHS = 8
 
@@ -164,7 +166,9 @@ class DeviceState:
         self.late_outputs = late = job.find_late_outputs()
         for i, array in enumerate([*job.inputs, *job.outputs]):
             assert array is not None
-            remote = None if i in late else job.remote.get(i)
+            remote = job.remote.get(i)
+            if i in late or remote is not None and remote.address % ALIGNMENT:
+                remote = None
             there = self._tensor(i + FIRST_IO, array.nbytes) if remote is None else remote
             self.addresses[i + FIRST_IO] = there.address
         if not np.array_equal(self.addresses, self._uploaded):
@@ -316,12 +320,12 @@ class DeviceJob(Job):
 
     def find_late_outputs(self) -> list[int]:
         """The numbers of outputs whose remote memory is that of an input, or of another output, too, or is not
-        aligned for stores of 16 bytes."""
+        aligned."""
         late: list[int] = []
         earlier: list[DeviceTensor] = []
         for i, tensor in sorted(self.remote.items()):  # inputs first
             overlaps = any(tensor.overlaps(other.address, other.size) for other in earlier)
-            if i >= len(self.inputs) and (overlaps or tensor.address % 16):
+            if i >= len(self.inputs) and (overlaps or tensor.address % ALIGNMENT):
                 late.append(i)
             earlier.append(tensor)
         return late
@@ -417,6 +421,9 @@ class DeviceJob(Job):
         for i, array in enumerate(self.inputs):
             assert array is not None
             if i in self.remote:
+                tensor, address = self.remote[i], int(state.addresses[FIRST_IO + i])
+                if address != tensor.address:
+                    state.card.copy(address, tensor.address, tensor.size, state.stream)
                 continue
             if array.dtype.hasobject:
                 raise InferenceError(f"input {i} has strings, which a GPU does not take: compile for the CPU")
@@ -448,9 +455,11 @@ class DeviceJob(Job):
         for i in table.plan.written:
             array = self.inputs[i]
             assert array is not None
+            address = int(state.addresses[FIRST_IO + i])
             if i not in self.remote and array.nbytes:
-                address = int(state.addresses[FIRST_IO + i])
                 state.card.download(array.reshape(-1).view(np.uint8), address, state.stream)
+            elif i in self.remote and address != self.remote[i].address:
+                state.card.copy(self.remote[i].address, address, self.remote[i].size, state.stream)
 
     def _check_errors(self, state: DeviceState, table: Table) -> bool:
         """Wait for the stream. False if a kernel has reported an error, which becomes the job's."""

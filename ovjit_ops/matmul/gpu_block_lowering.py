@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ovjit.codegen.kernel import Kernel
 from ovjit.graph.dtypes import HALVES
 from ovjit.graph.graph import Value
 from ovjit.planning.launch import launch
@@ -42,6 +43,10 @@ class BlockProduct(TensorProduct):
             raise NotNative
         depths = weights.constant.shape[1 if self.node.attrs["transpose_b"] else 0]
         self.depth = depths * weights.constant.itemsize
+        self.kernels = self.make_block_kernels()
+
+    def make_block_kernels(self) -> tuple[Kernel, ...]:
+        """The kernels for the tiles among which plans choose."""
         dtype = self.node.inputs[0].dtype
         types = [v.dtype for v in self.operands] + [""] * OPERANDS
         how: dict[str, Any] = dict(zip(("first", "second", "third"), types, strict=False))
@@ -54,7 +59,7 @@ class BlockProduct(TensorProduct):
             )
             for tile in self._block_tiles()
         }  # fmt: skip
-        self.kernels = tuple(self.by_block.values())
+        return tuple(self.by_block.values())
 
     def _block_tiles(self) -> Sequence[BlockTile]:
         """The tiles among which plans choose."""
@@ -75,6 +80,10 @@ class BlockProduct(TensorProduct):
         constants.view(self.image, "u8")
 
     def plan(self, planner: Planner) -> None:
+        self.plan_blocks(planner, planner.constants.view(self.image, "u8"))
+
+    def plan_blocks(self, planner: Planner, b: View) -> None:
+        """Plan the product with weights b, which are arranged."""
         result = planner.row_major_output(self.out)
         if not result.count:
             return
@@ -83,7 +92,6 @@ class BlockProduct(TensorProduct):
             y = _as_rows(planner.instead(result))
             assert y is not None
         a = self._rows_of_data(planner, y.shape[0])
-        b = planner.constants.view(self.image, "u8")
         operands = [self._operand(planner, v, result.shape, y.shape) for v in self.operands]
         operands += [no_operand(b, y.shape)] * (OPERANDS - len(operands))
         m, n = y.shape
@@ -99,7 +107,8 @@ class BlockProduct(TensorProduct):
         """The data as [rows, k] in the arena, whose rows begin at multiples of 16 bytes."""
         view = self._matrix(planner, self.node.inputs[0], False)
         matrix = view.reshape((rows, view.shape[-1]))
-        if matrix is None or matrix.strides[0] % 16:
+        # graphs have the address, and the caller's memory changes
+        if matrix is None or matrix.strides[0] % 16 or view.buffer.base >= FIRST_IO:
             copy = planner.allocate(view.shape, view.itemsize)
             planner.copy_step(view, copy)
             matrix = copy.reshape((rows, view.shape[-1]))

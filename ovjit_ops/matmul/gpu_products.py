@@ -29,7 +29,7 @@ from ovjit.graph.shapes import bounds
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
-from ovjit.planning.views import FIRST_IO, Layout, View, product
+from ovjit.planning.views import Layout, View, product
 from ovjit.records import NamedTuple
 
 #: Lanes of a vector on GPUs.
@@ -325,6 +325,10 @@ class TensorProduct(Lowering):
             self._matrix(planner, value, turn)
             for value, turn in zip(self.node.inputs, self._turns(), strict=True)
         )
+        self.plan_product(planner, a, b)
+
+    def plan_product(self, planner: Planner, a: View, b: View) -> None:
+        """Plan the product of a [..., m, k] and b [..., n, k]."""
         y = planner.row_major_output(self.out)
         if not y.count:
             return
@@ -361,8 +365,7 @@ class TensorProduct(Lowering):
         order = (*range(rank - 2), rank - 1, rank - 2) if turn else (*range(rank),)
         steps = (*view.permute(order).strides[:-1], view.offset)
         aligned = view.permute(order).strides[-1] == view.itemsize and all(step % 16 == 0 for step in steps)
-        # the caller's memory may begin anywhere
-        if not aligned or view.buffer.base >= FIRST_IO:
+        if not aligned:
             view = planner.copy(value, Layout(order))
         return view.permute(order)
 
