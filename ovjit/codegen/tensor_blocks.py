@@ -1,15 +1,14 @@
-"""The meaning in NumPy of the words for blocks of several warps on GPUs of compute capability 9.0: barriers in
-shared memory, bulk copies, products of groups of four warps (`wgmma`).
+"""The meaning in NumPy of the words for blocks of several warps on GPUs of compute capability 9.0: barriers
+in shared memory, bulk copies, products of groups of four warps (`wgmma`).
 
 A block's warps run as coroutines: one at a time, until it waits. `Block` knows what each warp has seen, by
-vector clocks. It raises `NotArrived` if a warp reads what has not arrived, or whose arrival it has not awaited,
-and if a copy is started to what another warp may still read; `Deadlock` if all warps wait. Copies arrive as late
-as possible: when all warps wait.
+vector clocks. It raises `NotArrived` if a warp reads what has not arrived, or whose arrival it has not
+awaited, and if a copy is started to what another warp may still read; `Deadlock` if all warps wait. Copies
+arrive as late as possible: when all warps wait.
 
-Sums of a group, 64 rows x n columns, are an array [n / 2, lanes] of each of its warps. Warp v has the rows 16 v
-to 16 v + 15, and lane 4 g + t these columns of the rows g and g + 8, for each group of 32 columns:
-8 t + 2 j + e, at the index 16 q + 4 j + 2 half + e: weights have their columns permuted.
-"""
+Sums of a group, 64 rows x n columns, are an array [n / 2, lanes] of each of its warps. Warp v has the rows
+16 v to 16 v + 15, and lane 4 g + t these columns of the rows g and g + 8, for each group of 32 columns: 8 t
++ 2 j + e, at the index 16 q + 4 j + 2 half + e: weights have their columns permuted."""
 
 from __future__ import annotations
 
@@ -99,7 +98,7 @@ class Block:
         self.written, self.read = np.full(units, -1), np.full((form.warps, units), -1)
         self.clocks = np.full((form.warps, form.warps), -1)
         np.fill_diagonal(self.clocks, 0)
-        self.known: list[set[int]] = [set() for _ in range(form.warps)]
+        self.received: list[set[int]] = [set() for _ in range(form.warps)]
         self.on_the_way: list[Copy] = []
         self.count = 0
         self.products: list[list[list[slice]]] = [[] for _ in range(form.warps)]  # not awaited, of each warp
@@ -139,8 +138,8 @@ class Block:
             thread.join()
         if self._error is not None:
             raise self._error
-        left = [copy for copy in self.on_the_way if copy.barrier.phase >= 0]
-        if left:
+        outstanding = [copy for copy in self.on_the_way if copy.barrier.phase >= 0]
+        if outstanding:
             raise NotArrived("a block ends while copies to its shared memory are on their way")
         return max(results)
 
@@ -177,8 +176,8 @@ class Block:
         self._met += 1
         if self._met == self.warps:
             self.clocks[:] = self.clocks.max(0)
-            together = set[int]().union(*self.known)
-            self.known = [set(together) for _ in range(self.warps)]
+            together = set[int]().union(*self.received)
+            self.received = [set(together) for _ in range(self.warps)]
             for barrier in self.barriers.values():
                 barrier.seen_by = set(range(self.warps))
             self._met, self._generation = 0, generation + 1
@@ -193,15 +192,15 @@ class Block:
         return slice(address // _UNIT, (address + size) // _UNIT)
 
     def barrier(self, warp: int, address: int) -> Barrier:
-        found = self.barriers.get(address)
-        if found is None or warp not in found.seen_by:
+        state = self.barriers.get(address)
+        if state is None or warp not in state.seen_by:
             raise NotArrived(f"warp {warp} uses the barrier at {address} before it has seen its begin")
-        return found
+        return state
 
     def start_copy(self, warp: int, at: int, data: np.ndarray, address: int, room: int = 0) -> None:
         """Start a copy that arrives at a barrier. Up to `room` bytes it leaves bytes undefined."""
         units, barrier = self.span(at, max(len(data), room)), self.barrier(warp, address)
-        if not set(self.written[units].tolist()) <= {-1, *self.known[warp]}:
+        if not set(self.written[units].tolist()) <= {-1, *self.received[warp]}:
             raise NotArrived(f"a copy to {at} is started while another one is on its way")
         if (self.read[:, units] > self.clocks[warp][:, None]).any():
             raise NotArrived(f"a copy to {at} is started before all warps have read what was there")
@@ -212,7 +211,7 @@ class Block:
     def begin_read(self, warp: int, address: int, size: int) -> tuple[slice, np.ndarray]:
         """Bytes that an instruction of this warp reads until it is awaited."""
         units = self.span(address, size)
-        if not set(self.written[units].tolist()) <= self.known[warp]:
+        if not set(self.written[units].tolist()) <= self.received[warp]:
             raise NotArrived(f"warp {warp} reads {size} bytes at {address} before it has awaited their copy")
         self.read[warp, units] = _PENDING
         return units, self.content[address : address + size]
@@ -262,7 +261,7 @@ def arrive(m: Any, p: int) -> None:
         raise NotArrived(f"too many arrivals at the barrier at {p}")
     barrier.missing -= 1
     barrier.next_clock = np.maximum(barrier.next_clock, clock)
-    barrier.next_copies |= m.block.known[m.warp]
+    barrier.next_copies |= m.block.received[m.warp]
     clock[m.warp] += 1
     barrier.end_phase()
 
@@ -278,12 +277,12 @@ def await_phase(m: Any, p: int, parity: int) -> None:
     barrier = m.block.barrier(m.warp, p)
     m.block.wait(m.warp, lambda: barrier.phase % 2 != parity)
     m.block.clocks[m.warp] = np.maximum(m.block.clocks[m.warp], barrier.clock)
-    m.block.known[m.warp] |= barrier.copies
+    m.block.received[m.warp] |= barrier.copies
 
 
 def copy_strips(m: Any, to: int, source: int, step: int, last: int, count: int, p: int) -> None:
-    """Start to copy `count` strips of STRIP bytes of the card's memory, which are constant: `step` bytes apart,
-    those behind number `last` repeat it. They arrive at the barrier p."""
+    """Start to copy `count` strips of STRIP bytes of the card's memory, which are constant: `step` bytes
+    apart, those behind number `last` repeat it. They arrive at the barrier p."""
     for i in range(count):
         data = m.memory.at(source + min(i, last) * step, STRIP, 16).copy()
         m.block.start_copy(m.warp, to + i * STRIP, data, p)
@@ -308,12 +307,14 @@ def copy_box(
 
 def copy_window(
     m: Any, to: int, data: int, step_w: int, step_h: int, step_n: int, depth: int, width: int, height: int,
-    count: int, pixels: int, lines: int, images: int, stride_w: int, stride_h: int, column: int, x: int, y: int,
+    count: int, pixels: int, lines: int, images: int, stride_w: int, stride_h: int, column: int, x: int,
+    y: int,
     n: int, rows: int, p: int,
 ) -> None:  # fmt: skip
-    """As `copy_box` for `images` x `lines` x `pixels` pixels of a tensor [count, height, width, depth], that are
-    `stride_h` and `stride_w` apart from (n, y, x) on: its first rows; the others, up to `rows`, are undefined.
-    x and y may be outside of the tensor. The arguments from `data` to `stride_h` are arguments of the kernel."""
+    """As `copy_box` for `images` x `lines` x `pixels` pixels of a tensor [count, height, width, depth],
+    that are `stride_h` and `stride_w` apart from (n, y, x) on: its first rows; the others, up to `rows`,
+    are undefined. x and y may be outside of the tensor. The arguments from `data` to `stride_h` are
+    arguments of the kernel."""
     if not m.block.has_waited[m.warp]:
         raise NotArrived("a kernel reads before it has awaited the kernels before it")
     if data % 16 or step_w % 16 or step_h % 16 or step_n % 16 or to % ATOM or pixels * lines * images > rows:
@@ -330,8 +331,8 @@ def copy_window(
 
 
 def _swizzle(box: np.ndarray) -> np.ndarray:
-    places = np.arange(8)[None] ^ np.arange(len(box))[:, None] % 8
-    return np.take_along_axis(box.reshape(-1, 8, 16), places[..., None], 1).reshape(-1)
+    order = np.arange(8)[None] ^ np.arange(len(box))[:, None] % 8
+    return np.take_along_axis(box.reshape(-1, 8, 16), order[..., None], 1).reshape(-1)
 
 
 def start_followers(m: Any) -> None:
@@ -344,8 +345,8 @@ def await_leaders(m: Any) -> None:
 
 
 def set_registers(m: Any, count: int) -> None:
-    """Each warp of this group has `count` registers for a thread from now on: more are taken when other groups
-    have left theirs."""
+    """Each warp of this group has `count` registers for a thread from now on: more are taken when other
+    groups have left theirs."""
 
 
 def _factor(m: Any, address: int, rows: int) -> tuple[slice, np.ndarray]:
@@ -353,8 +354,8 @@ def _factor(m: Any, address: int, rows: int) -> tuple[slice, np.ndarray]:
     if address % ATOM:
         raise NotArrived(f"a factor at {address} is not aligned")
     units, data = m.block.begin_read(m.warp, address, rows * LINE)
-    places = np.arange(8)[None] ^ np.arange(rows)[:, None] % 8
-    return units, np.take_along_axis(data.reshape(rows, 8, 16), places[..., None], 1).reshape(rows, LINE)
+    order = np.arange(8)[None] ^ np.arange(rows)[:, None] % 8
+    return units, np.take_along_axis(data.reshape(rows, 8, 16), order[..., None], 1).reshape(rows, LINE)
 
 
 def _elements(lines: np.ndarray, dtype: str) -> np.ndarray:

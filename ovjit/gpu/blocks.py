@@ -1,9 +1,8 @@
 """Launches of kernels for blocks of several warps, on cards of compute capability 9.0.
 
-The first line of their PTX says how many warps and how much shared memory a block has, and where the argument
-block describes the matrix that is copied by boxes: `ovjit.codegen.gpu.ptx`. The driver encodes that matrix as a
-tensor map, which is an argument of the launch.
-"""
+The first line of their PTX says how many warps and how much shared memory a block has, and where the
+argument block describes the matrix that is copied by boxes: `ovjit.codegen.gpu.ptx`. The driver encodes
+that matrix as a tensor map, which is an argument of the launch."""
 
 from __future__ import annotations
 
@@ -29,10 +28,10 @@ _HEAD = re.compile(r"// ovjit block (\d+) (\d+) (\d+) (\S+) (\S+) (\S+) (\S+)\n"
 
 
 class BlockLaunch(NamedTuple):
-    """Warps and bytes of shared memory of a block, and the tensor of which boxes are copied: the number of the
-    argument that is its offset behind its base; sizes, steps (in bytes; without that of the last dimension, whose
-    elements are bytes), the box's extents and strides, the last dimension first. They are texts: the number of an
-    argument, or a constant such as #1."""
+    """Warps and bytes of shared memory of a block, and the tensor of which boxes are copied: the number of
+    the argument that is its offset behind its base; sizes, steps (in bytes; without that of the last
+    dimension, whose elements are bytes), the box's extents and strides, the last dimension first. They are
+    texts: the number of an argument, or a constant such as #1."""
 
     warps: int
     shared: int
@@ -69,8 +68,8 @@ def allow_shared_memory(card: Card, function: Any, form: BlockLaunch) -> None:
 
 
 class TensorMap:
-    """The driver's description of a tensor of bytes for copies of boxes: sizes, `steps` in bytes, the box's extents
-    and strides, the last dimension first. Raises CardError if the driver does not take it."""
+    """The driver's description of a tensor of bytes for copies of boxes: sizes, `steps` in bytes, the box's
+    extents and strides, the last dimension first. Raises CardError if the driver does not take it."""
 
     def __init__(
         self, card: Card, address: int, sizes: Sequence[int], steps: Sequence[int], box: Sequence[int],

@@ -232,7 +232,7 @@ def stand_in(shape: tuple[int, ...], dtype: str) -> np.ndarray:
 
 
 def form_of(number: int) -> card_blocks.BlockLaunch | None:
-    """How blocks of the kernel with this number are launched; None if its chunks are warps."""
+    """The launch of blocks of the kernel with this number; None if its chunks are warps."""
     return card_blocks.block_launch(ptx_of(number).text) if number > 0 else None
 
 
@@ -319,8 +319,8 @@ class DeviceJob(Job):
             )
 
     def find_late_outputs(self) -> list[int]:
-        """The numbers of outputs whose remote memory is that of an input, or of another output, too, or is not
-        aligned."""
+        """The numbers of outputs whose remote memory is that of an input, or of another output, too, or is
+        not aligned."""
         late: list[int] = []
         earlier: list[DeviceTensor] = []
         for i, tensor in sorted(self.remote.items()):  # inputs first

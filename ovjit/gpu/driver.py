@@ -178,12 +178,12 @@ def cards() -> list[CardFacts]:
 
 
 def features_of(number: int) -> tuple[str, ...]:
-    """The optional features of kernels for a card (`Target.extras`): early starts from compute capability 9.0 on,
-    and PTX for `sm_90a`, which runs on cards of 9.0 alone. Both need a newer driver."""
-    _, library, found, _ = _state()
-    if library is None or number >= len(found) or library.driver_version() < BLOCK_DRIVER:
+    """The optional features of kernels for a card (`Target.extras`): early starts from compute capability
+    9.0 on, and PTX for `sm_90a`, which runs on cards of 9.0 alone. Both need a newer driver."""
+    _, library, usable, _ = _state()
+    if library is None or number >= len(usable) or library.driver_version() < BLOCK_DRIVER:
         return ()
-    capability = found[number].capability
+    capability = usable[number].capability
     return ("sm_90", "sm_90a")[: (capability >= (9, 0)) + (capability == (9, 0))]
 
 
@@ -379,18 +379,16 @@ class Card:
         more: Sequence[int] = (),
     ) -> None:
         """Launch `blocks` blocks of `warps` warps, with int64 arguments and those at the addresses `more`.
-        `shared`: bytes of dynamic shared memory. `early`: the kernel may start while the one before it runs, and
-        awaits its end itself."""
+        `shared`: bytes of dynamic shared memory. `early`: the kernel may start while the one before it
+        runs, and awaits its end itself."""
         values = [ctypes.c_uint64(a & (2**64 - 1)) for a in arguments]
-        places = [*map(ctypes.addressof, values), *more]
-        pointers = (ctypes.c_void_p * len(places))(*places)
+        addresses = [*map(ctypes.addressof, values), *more]
+        pointers = (ctypes.c_void_p * len(addresses))(*addresses)
         if not early:
             self.call("cuLaunchKernel", function, blocks, 1, 1, 32, warps, 1, shared, stream, pointers, None)
             return
         attribute = LaunchAttribute(_EARLY_START, 0, (ctypes.c_uint * 3)(1))
-        config = LaunchConfig(
-            blocks, 1, 1, 32, warps, 1, shared, stream, ctypes.addressof(attribute), 1
-        )
+        config = LaunchConfig(blocks, 1, 1, 32, warps, 1, shared, stream, ctypes.addressof(attribute), 1)
         self.call("cuLaunchKernelEx", ctypes.byref(config), function, pointers, None)
 
     # -- streams, graphs, events

@@ -90,8 +90,8 @@ class Stored(NamedTuple):
         return not isinstance(self.scale, Factored) and not isinstance(self.zero, Factored)
 
     def suits_gpu(self) -> bool:
-        """Whether GPUs have a product with these weights: integers of 8 or 4 bits, whose groups are units of eight
-        along the depth, or 2, 4, 8 ... units. Others become 16 bits at compilation."""
+        """Whether GPUs have a product with these weights: integers of 8 or 4 bits, whose groups are units
+        of eight along the depth, or 2, 4, 8 ... units. Others become 16 bits at compilation."""
         depth, units = self.integers.shape[0], self.group // 8
         grouped = self.group >= depth or (self.group % 8 == 0 and units & (units - 1) == 0)
         return not self.kind and self.bits in (4, 8) and depth % 8 == 0 and grouped

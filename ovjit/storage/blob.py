@@ -178,15 +178,13 @@ def machine(config: Mapping[str, Any] | None = None) -> dict[str, str]:
     """The facts that object code depends on: versions, code generators, the CPU, switches that change
     code. For a card also the "device"."""
     from ovjit.codegen.cpu.host import host_target
-    from ovjit.codegen.cpu.targets import TARGETS
     from ovjit.codegen.versions import code_digest, versions
 
     if config is not None and config.get("card") is not None:  # PTX runs on all cards with these features
-        from ovjit.gpu.driver import features_of
+        from ovjit.engine import context_of
 
-        isa = TARGETS["cuda"]
-        features = *isa.features, *features_of(int(config["card"]))
-        where = {"device": "GPU", "features": ",".join(features)}
+        isa = context_of(config).target
+        where = {"device": "GPU", "features": ",".join((*isa.features, *isa.extras))}
     else:
         isa = host_target()
         system = os.uname().sysname if hasattr(os, "uname") else os.name

@@ -24,7 +24,8 @@ from ovjit_ops.matmul.gpu_products import LANES, PIECE, STEP
 
 #: Maximum bytes of a row of q, k and v on tensor cores: their fragments and sums are in registers.
 MOST_ROW = 320
-#: Warps that a card has room for, maximum parts of the keys, and the number of keys from which on they are parted.
+#: Warps that a card has room for, maximum parts of the keys, and the number of keys from which on they are
+#: parted.
 WARPS_AT_ONCE, MOST_PARTS, LEAST_KEYS = 528, 32, 256
 #: Maximum bytes of a row with which a warp takes 32 keys at a time, for the sake of registers.
 WIDE_ROW = 160
@@ -105,7 +106,11 @@ class GpuAttention(AttentionOfTensors):
 
     def _parts(self, shape: Sequence[int], columns: int) -> int:
         """The number of parts of the keys: several if there are fewer rows than a card has warps."""
-        if self.part_kernel is None or not all(isinstance(d, int) for d in shape[:-1]) or columns < LEAST_KEYS:
+        if (
+            self.part_kernel is None
+            or not all(isinstance(d, int) for d in shape[:-1])
+            or columns < LEAST_KEYS
+        ):
             return 1
         items = product(shape[:-2]) * ceil_div(shape[-2], PIECE)
         return min(MOST_PARTS, ceil_div(WARPS_AT_ONCE, items)) if 2 * items <= WARPS_AT_ONCE else 1
@@ -122,7 +127,8 @@ class GpuAttention(AttentionOfTensors):
         keys = 2 * PIECE if 2 * max(width, tensors["q"].shape[-1]) <= WIDE_ROW else PIECE
         part = ceil_div(ceil_div(columns, parts), keys) * keys
         launch(
-            planner, kernel, {**tensors, "y": results, "stat": stat}, ("y", "stat"), work=work * PIECE, part=part,
+            planner, kernel, {**tensors, "y": results, "stat": stat}, ("y", "stat"), work=work * PIECE,
+            part=part,
             **options,
         )  # fmt: skip
         launch(

@@ -9,8 +9,8 @@ scores are those of rows of the next product: rounded to 16 bits, they are multi
 and values are pieces of the warp's shared memory, as in `ovjit_ops.matmul.gpu_products`. While a block of
 keys is multiplied, its values are on their way; while these are, the next keys.
 
-Few rows are too few warps to read many keys: then items have a part of the keys each, and `combine_parts` adds
-their results, with the rows' maxima m and sums of weights l:
+Few rows are too few warps to read many keys: then items have a part of the keys each, and `combine_parts`
+adds their results, with the rows' maxima m and sums of weights l:
 
     y = sum of o exp(m - M) l / sum of exp(m - M) l        M = the maximum of m
 
@@ -193,11 +193,11 @@ def tensor_attention(
     q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, stat: Tensor, numbers, part, *, T,
     out, rows, keys, depth_steps, value_steps, columns, size, masked, causal, sinks, capped, split,
 ):  # fmt: skip
-    """16 rows of a head. `T`, `out`: element types of q, k and v, and of y. Rows of q, k and v are multiples
-    of 16 bytes, in `depth_steps` and `value_steps` steps of 32. `keys`: those of a block. `columns`: those of
-    values, a multiple of 32. `size`: bytes of shared memory. `sinks`: each row has one more score, without a
-    value. `capped`: scores are cap tanh(...). `split`: an item has `part` keys, a multiple of `keys`, and stores its
-    rows' m and l to `stat`."""
+    """16 rows of a head. `T`, `out`: element types of q, k and v, and of y. Rows of q, k and v are
+    multiples of 16 bytes, in `depth_steps` and `value_steps` steps of 32. `keys`: those of a block.
+    `columns`: those of values, a multiple of 32. `size`: bytes of shared memory. `sinks`: each row has one
+    more score, without a value. `capped`: scores are cap tanh(...). `split`: an item has `part` keys, a
+    multiple of `keys`, and stores its rows' m and l to `stat`."""
     f, c, s, o, x, at = registers()
     shared = shared_memory(size)
     values_at = shared + keys * depth_steps * STEP

@@ -1,11 +1,11 @@
-"""Convolutions on GPUs of compute capability 9.0, as products of blocks (`ovjit_ops.matmul.gpu_block_products`).
+"""Convolutions on GPUs of compute capability 9.0, as products of blocks
+(`ovjit_ops.matmul.gpu_block_products`).
 
     y[pixel, o] = epilogue(sum over taps t, channels c of x[pixel + t, c] w[o, t, c])
 
-A tile's rows are a box of output pixels: images x lines x pixels. The data under one tap are a box, too, which a
-copy fetches with zeros where the window leaves the data. A step along the depth is 128 bytes of one tap. Weights
-are arranged at compilation, with the channels of each tap padded by zeros to whole steps.
-"""
+A tile's rows are a box of output pixels: images x lines x pixels. The data under one tap are a box, too,
+which a copy fetches with zeros where the window leaves the data. A step along the depth is 128 bytes of one
+tap. Weights are arranged at compilation, with the channels of each tap padded by zeros to whole steps."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def find_offset(at, step_n, step_h, step_w):
 
 
 @inline
-def load_pixels(o, p, offset, place, step, valid, *, T, which):
+def load_pixels(o, p, offset, channel, step, valid, *, T, which):
     """Load eight channels of an operand of the epilogue."""
-    e = load_eight[T](p, offset + place * spread[i64](step), valid)
+    e = load_eight[T](p, offset + channel * spread[i64](step), valid)
     for i in static_range(8):
         o[which, i] = part_of_eight[T](e, i)
 
@@ -63,15 +63,15 @@ def store_pixels(
         if third:
             at["r"] = find_offset(at, r.stride.n, r.stride.h, r.stride.w)
         for quad in static_range(columns // QUADS):
-            place = cast[i64]((lane_numbers[i32]() & const[i32](3)) << const[i32](3))
-            place = place + spread[i64](column + quad * QUADS)
-            valid = at["inside"] & (place < spread[i64](y.size.o))
+            channel = cast[i64]((lane_numbers[i32]() & const[i32](3)) << const[i32](3))
+            channel = channel + spread[i64](column + quad * QUADS)
+            valid = at["inside"] & (channel < spread[i64](y.size.o))
             if first:
-                load_pixels(o, p, at["p"], place, p.stride.o, valid, T=first, which=1)
+                load_pixels(o, p, at["p"], channel, p.stride.o, valid, T=first, which=1)
             if second:
-                load_pixels(o, q, at["q"], place, q.stride.o, valid, T=second, which=2)
+                load_pixels(o, q, at["q"], channel, q.stride.o, valid, T=second, which=2)
             if third:
-                load_pixels(o, r, at["r"], place, r.stride.o, valid, T=third, which=3)
+                load_pixels(o, r, at["r"], channel, r.stride.o, valid, T=third, which=3)
             for i in static_range(8):
                 total = part_of_group[columns, sums](c["sums"], quad * 16 + i // 2 * 4 + half * 2 + i % 2)
                 for which in (1, 2, 3):
@@ -81,7 +81,10 @@ def store_pixels(
                     total = applied(body, total, *v)
                 o[0, i] = total
             store_eight[out](
-                y, at["y"] + place * spread[i64](y.stride.o), join_eight[out](*(o[0, i] for i in range(8))), valid
+                y,
+                at["y"] + channel * spread[i64](y.stride.o),
+                join_eight[out](*(o[0, i] for i in range(8))),
+                valid,
             )
 
 
@@ -90,12 +93,14 @@ def store_pixels(
     r="n h w o", rows_of=Moves, columns_of=Moves,
 )  # fmt: skip
 def block_convolution(
-    data: Tensor, b: Ptr, y: Tensor, p: Tensor, q: Tensor, r: Tensor, rows_of, columns_of, parts, depth, boxed,
+    data: Tensor, b: Ptr, y: Tensor, p: Tensor, q: Tensor, r: Tensor, rows_of, columns_of, parts, depth,
+    boxed,
     images, lines, pixels, *, T, sums, out, rows, columns, stages, body, first, second, third,
 ):  # fmt: skip
-    """T, sums, out: element types of the data and weights, of sums, and of y. `parts`: steps of a tap; `depth`:
-    bytes of a pixel, a multiple of 16. A tile has `boxed` = images * lines * pixels rows, at most `rows`. b: see
-    `arrange`. p, q, r: operands of the epilogue, of the types `first`, `second` and `third` ("": none)."""
+    """T, sums, out: element types of the data and weights, of sums, and of y. `parts`: steps of a tap;
+    `depth`: bytes of a pixel, a multiple of 16. A tile has `boxed` = images * lines * pixels rows, at most
+    `rows`. b: see `arrange`. p, q, r: operands of the epilogue, of the types `first`, `second` and `third`
+    ("": none)."""
     c, o, v, at = registers()
     start_followers()
     shared = block_memory(stages * ((rows + columns) * LINE + 16), rows // 16 + GROUP)
@@ -158,7 +163,8 @@ def block_convolution(
                                 copy_weights(shared, full, pb, s, slot, steps, last, boxed)
                             copy_window(
                                 shared + slot * ((rows + columns) * LINE), data, data.stride.v, data.stride.u,
-                                data.stride.i, depth, data.size.v, data.size.u, data.size.i, pixels, lines, images,
+                                data.stride.i, depth, data.size.v, data.size.u, data.size.i, pixels, lines,
+                                images,
                                 columns_of.stride, rows_of.stride, part * LINE,
                                 w * columns_of.stride - columns_of.before + tap * columns_of.dilation,
                                 h * rows_of.stride - rows_of.before + tap_row * rows_of.dilation, n, rows,

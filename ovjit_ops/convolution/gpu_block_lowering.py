@@ -36,7 +36,8 @@ class Box(NamedTuple):
 
 
 def find_box(space: Sequence[int], rows: int, strides: Sequence[int]) -> Box:
-    """The box of at most `rows` output pixels with the fewest tiles; of equal ones the one with long lines."""
+    """The box of at most `rows` output pixels with the fewest tiles; of equal ones the one with long
+    lines."""
     best, fewest = Box(1, 1, 1), 1 << 62
     for pixels in range(min(space[2], rows, MOST_BOXED // strides[1]), 0, -1):
         lines = min(space[1], rows // pixels, MOST_BOXED // strides[0])
@@ -56,7 +57,11 @@ class BlockConvolution(TensorConvolution):
         weights = self.node.inputs[1].constant
         assert weights is not None
         shapes = (*self.data.shape, *self.out.shape)
-        if FEATURE not in self.target.extras or weights.shape[0] % 8 or not all(isinstance(d, int) for d in shapes):
+        if (
+            FEATURE not in self.target.extras
+            or weights.shape[0] % 8
+            or not all(isinstance(d, int) for d in shapes)
+        ):
             raise NotNative
         if not product(shapes) or not all(is_loaded_by_eight(v.dtype) for v in (self.out, *self.operands)):
             raise NotNative
@@ -147,8 +152,8 @@ class BlockConvolution(TensorConvolution):
         )  # fmt: skip
 
     def _pixels_of(self, view: View) -> View | None:
-        """[N, C, ...] as [images, rows, columns, C], as one line if pixels are those of the data. None if strides
-        do not allow it."""
+        """[N, C, ...] as [images, rows, columns, C], as one line if pixels are those of the data. None if
+        strides do not allow it."""
         rank = len(view.shape)
         view = view.permute((0, *range(2, rank), 1))
         if self._is_flat():
@@ -160,8 +165,8 @@ class BlockConvolution(TensorConvolution):
         return View(view.buffer, (images, 1, width, channels), strides, view.itemsize, view.offset)
 
     def _operand_pixels(self, planner: Planner, value: Value, y: View) -> View:
-        """An operand of the epilogue as [images, rows, columns, channels], whose channels are adjacent: one pixel
-        for all if it has one."""
+        """An operand of the epilogue as [images, rows, columns, channels], whose channels are adjacent: one
+        pixel for all if it has one."""
         view = planner.view(value).expand(y.shape)
         pixels = self._pixels_of(view)
         if _is_aligned(pixels) and view.buffer.base < FIRST_IO:

@@ -1,5 +1,5 @@
-"""Selects the lowering of a convolution on GPUs: on tensor cores, by blocks if the card has them, depthwise, or
-direct."""
+"""Selects the lowering of a convolution on GPUs: on tensor cores, by blocks if the card has them,
+depthwise, or direct."""
 
 from __future__ import annotations
 

@@ -116,8 +116,8 @@ class BlockProduct(TensorProduct):
         return matrix
 
     def _operand(self, planner: Planner, value: Value, shape: Sequence[int], rows: Sequence[int]) -> View:
-        """An operand of the epilogue as [rows, n], whose rows are adjacent elements at multiples of 16 bytes: a
-        row for all rows if it has one."""
+        """An operand of the epilogue as [rows, n], whose rows are adjacent elements at multiples of 16
+        bytes: a row for all rows if it has one."""
         view = planner.view(value).expand(shape)
         matrix = _as_rows(view)
         if matrix is not None and _is_aligned(matrix) and view.buffer.base < FIRST_IO:

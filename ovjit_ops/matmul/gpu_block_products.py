@@ -2,23 +2,20 @@
 
     y[m, n] = epilogue(sum over k of a[m, k] b[n, k])
 
-A chunk is a block of warps. The first warp of the last group copies steps of 128 bytes along the depth to a ring of `stages` in the
-block's shared memory: boxes of rows of a, and tiles of b, which is constant and arranged as the memory's image.
-Its group has three idle warps, as registers are divided among groups. The other one or two groups of four warps
-multiply 64 rows each. A stage has two barriers: its
-copies have arrived, its products are complete. A block has several tiles: while results are stored, the next
-steps are copied.
+A chunk is a block of warps. The first warp of the last group copies steps of 128 bytes along the depth to a
+ring of `stages` in the block's shared memory: boxes of rows of a, and tiles of b, which is constant and
+arranged as the memory's image. Its group has three idle warps, as registers are divided among groups. The
+other one or two groups of four warps multiply 64 rows each. A stage has two barriers: its copies have
+arrived, its products are complete. A block has several tiles: while results are stored, the next steps are
+copied.
 
-The kernel starts while those before it still run. It copies what it can of b, and awaits them before it reads a
-and stores results.
+The kernel starts while those before it still run. It copies what it can of b, and awaits them before it
+reads a and stores results.
 
-The columns of b are permuted within 32, so that a lane has eight adjacent columns of a row: operands are read, and
-results stored, 16 bytes at a time.
-"""
+The columns of b are permuted within 32, so that a lane has eight adjacent columns of a row: operands are
+read, and results stored, 16 bytes at a time."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
@@ -28,8 +25,8 @@ from ovjit.codegen.words import *
 from ovjit.planning.plan import ceil_div
 from ovjit.records import NamedTuple
 
-#: Multiprocessors of the cards for which blocks are planned, and bytes in a cycle: that one of them reads while
-#: all do, and that all read from memory (an H200 at 1.7 GHz).
+#: Multiprocessors of the cards for which blocks are planned, and bytes in a cycle: that one of them reads
+#: while all do, and that all read from memory (an H200 at 1.7 GHz).
 PROCESSORS, ONE_RATE, MEMORY_RATE = 132, 53, 2600
 #: Products of a multiprocessor in a cycle, in bytes of depth, and cycles of a kernel besides.
 MULTIPLY_RATE, FIXED = 3600, 2700
@@ -65,7 +62,8 @@ class BlockTile(NamedTuple):
 
 
 TILES = (
-    BlockTile(1, 32, 16), BlockTile(1, 64, 12), BlockTile(1, 128, 8), BlockTile(2, 64, 8), BlockTile(2, 128, 6),
+    BlockTile(1, 32, 16), BlockTile(1, 64, 12), BlockTile(1, 128, 8), BlockTile(2, 64, 8), BlockTile(2,
+    128, 6),
     BlockTile(2, 256, 4),
 )  # fmt: skip
 assert all(tile.memory <= MOST_BLOCK for tile in TILES)
@@ -95,14 +93,14 @@ def store_sums(
     lane = lane_numbers[i32]()
     for half, quad in np.ndindex(2, columns // QUADS):
         line = cast[i64](lane >> const[i32](2)) + spread[i64](row + warp * 16 + half * 8)
-        place = cast[i64]((lane & const[i32](3)) << const[i32](3)) + spread[i64](column + quad * QUADS)
-        valid = (line < spread[i64](y.size.m)) & (place < spread[i64](y.size.n))
+        lane_column = cast[i64]((lane & const[i32](3)) << const[i32](3)) + spread[i64](column + quad * QUADS)
+        valid = (line < spread[i64](y.size.m)) & (lane_column < spread[i64](y.size.n))
         if first:
-            load_operand(o, p, line, place, p.stride.m, p.stride.n, valid, T=first, which=1)
+            load_operand(o, p, line, lane_column, p.stride.m, p.stride.n, valid, T=first, which=1)
         if second:
-            load_operand(o, q, line, place, q.stride.m, q.stride.n, valid, T=second, which=2)
+            load_operand(o, q, line, lane_column, q.stride.m, q.stride.n, valid, T=second, which=2)
         if third:
-            load_operand(o, r, line, place, r.stride.m, r.stride.n, valid, T=third, which=3)
+            load_operand(o, r, line, lane_column, r.stride.m, r.stride.n, valid, T=third, which=3)
         for i in static_range(8):
             total = part_of_group[columns, sums](c["sums"], quad * 16 + i // 2 * 4 + half * 2 + i % 2)
             for which in (1, 2, 3):
@@ -112,18 +110,20 @@ def store_sums(
                 total = applied(body, total, *v)
             o[0, i] = total
         store_eight[out](
-            y, line * spread[i64](y.stride.m) + place * spread[i64](y.stride.n),
+            y, line * spread[i64](y.stride.m) + lane_column * spread[i64](y.stride.n),
             join_eight[out](*(o[0, i] for i in range(8))), valid,
         )  # fmt: skip
 
 
 @kernel(over="m/rows n/columns", a="m k", b="n kb", y="m n", p="m n", q="m n", r="m n")
 def block_product(
-    a: Tensor, b: Ptr, y: Tensor, p: Tensor, q: Tensor, r: Tensor, depth, *, T, sums, out, rows, columns, stages,
+    a: Tensor, b: Ptr, y: Tensor, p: Tensor, q: Tensor, r: Tensor, depth, *, T, sums, out, rows, columns,
+    stages,
     body, first, second, third,
 ):  # fmt: skip
-    """T, sums, out: element types of a and b, of sums, and of y. `depth`: bytes of a row of a, a multiple of 16.
-    b: see `arrange`. p, q, r: operands of the epilogue, of the types `first`, `second` and `third` ("": none)."""
+    """T, sums, out: element types of a and b, of sums, and of y. `depth`: bytes of a row of a, a multiple
+    of 16. b: see `arrange`. p, q, r: operands of the epilogue, of the types `first`, `second` and `third`
+    ("": none)."""
     c, o, v = registers()
     start_followers()
     shared = block_memory(stages * ((rows + columns) * LINE + 16), rows // 16 + GROUP)
@@ -190,8 +190,8 @@ def block_product(
 
 
 def arrange(matrix: np.ndarray) -> np.ndarray:
-    """A matrix [n, k] as bytes [strips, steps * STRIP]: 32 columns and 128 bytes of depth lie together, in the
-    order and with the permutations of `block_product`. Zeros are behind its ends."""
+    """A matrix [n, k] as bytes [strips, steps * STRIP]: 32 columns and 128 bytes of depth lie together, in
+    the order and with the permutations of `block_product`. Zeros are behind its ends."""
     n = matrix.shape[0]
     rows = np.ascontiguousarray(matrix).view(np.uint8).reshape(n, -1)
     padded = np.pad(rows, ((0, -n % QUADS), (0, -rows.shape[1] % LINE)))
@@ -199,6 +199,6 @@ def arrange(matrix: np.ndarray) -> np.ndarray:
     # columns 8 t + 2 j + e -> 8 j + 2 t + e
     v = padded.reshape(-1, 4, 4, 2, steps, 8, 16).transpose(0, 4, 2, 1, 3, 5, 6)
     v = v.reshape(-1, steps, 4, 8, 8, 16)
-    places = np.arange(8)[None] ^ np.arange(8)[:, None]
-    image = np.take_along_axis(v, places[None, None, None, :, :, None], 4)
+    order = np.arange(8)[None] ^ np.arange(8)[:, None]
+    image = np.take_along_axis(v, order[None, None, None, :, :, None], 4)
     return np.ascontiguousarray(image).reshape(-1, steps * STRIP)

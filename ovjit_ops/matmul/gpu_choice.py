@@ -13,7 +13,8 @@ from ovjit_ops.matmul.gpu_products import HalfProduct, TensorProduct
 
 
 def lower_on_gpu(group: Group) -> Lowering | None:
-    """The lowering of a product of two tensors: on tensor cores if possible, by blocks if the card has them."""
+    """The lowering of a product of two tensors: on tensor cores if possible, by blocks if the card has
+    them."""
     for kind in (BlockProduct, TensorProduct):
         try:
             lowering = kind.of(group)

@@ -2,10 +2,9 @@
 
     y[m, n] = epilogue(sum over k of x[m, k] (codes[n, k] - zero[n, g]) scale[n, g])        g = k // group
 
-`compressed_rows` is for few rows: it reads the codes alone, at the bandwidth of the memory. A lane has units of
-eight elements along the depth, whose codes are one or two words of 32 bits. For more rows, `unpack_weights` stores
-the weights in 16 bits, as `tensor_product` or `block_product` read them.
-"""
+`compressed_rows` is for few rows: it reads the codes alone, at the bandwidth of the memory. A lane has
+units of eight elements along the depth, whose codes are one or two words of 32 bits. For more rows,
+`unpack_weights` stores the weights in 16 bits, as `tensor_product` or `block_product` read them."""
 
 from __future__ import annotations
 
@@ -47,11 +46,12 @@ def load_codes(w, q, unit, count, *, width, slot):
     over="m/rows n/columns", x="m k", q="n u", scale="n g", zero="n g", y="m n", p="m n", q2="m n", r="m n",
 )  # fmt: skip
 def compressed_rows(
-    x: Tensor, q: Tensor, scale: Tensor, zero: Tensor, y: Tensor, p: Tensor, q2: Tensor, r: Tensor, units, shift,
+    x: Tensor, q: Tensor, scale: Tensor, zero: Tensor, y: Tensor, p: Tensor, q2: Tensor, r: Tensor, units,
+    shift,
     *, T, out, width, rows, columns, body, first, second, third,
 ):  # fmt: skip
-    """T, out: element types of x and y. `units`: of a row; 2**`shift` of them are a group. p, q2, r: operands of
-    the epilogue, of the types `first`, `second` and `third` ("": none)."""
+    """T, out: element types of x and y. `units`: of a row; 2**`shift` of them are a group. p, q2, r:
+    operands of the epilogue, of the types `first`, `second` and `third` ("": none)."""
     c, w, o, at, d, v, e, s = registers()
     lane = lane_numbers[i32]()
     for row, column, px, pq, ps, pz, py, pp, p2, pr in items(x, q, scale, zero, y, p, q2, r):
@@ -75,7 +75,9 @@ def compressed_rows(
                     s["z", j] = take[f32](at["z", j], group)
                 for i in static_range(rows):
                     e[i] = load_eight[T](
-                        x.at(px, m=min(i, y.size.m - 1 - row)), cast[i64](unit) * const[i64](UNIT * SIZE[T]), is_there
+                        x.at(px, m=min(i, y.size.m - 1 - row)),
+                        cast[i64](unit) * const[i64](UNIT * SIZE[T]),
+                        is_there,
                     )
                     total = const[f32](0)
                     for k in static_range(UNIT):
@@ -96,7 +98,14 @@ def compressed_rows(
                 for j in static_range(columns):
                     total = select(lane == const[i32](j), spread[f32](hadd[f32](c[i, j])), total)
                 load_operands(
-                    o, p.at(pp, m=i), q2.at(p2, m=i), r.at(pr, m=i), p.stride.n, q2.stride.n, r.stride.n, count
+                    o,
+                    p.at(pp, m=i),
+                    q2.at(p2, m=i),
+                    r.at(pr, m=i),
+                    p.stride.n,
+                    q2.stride.n,
+                    r.stride.n,
+                    count,
                 )
                 if body:
                     total = applied(body, total, *o)
@@ -107,8 +116,8 @@ def compressed_rows(
 def unpack_weights(
     q: Tensor, scale: Tensor, zero: Tensor, y: Tensor, units, shift, step, filled, *, T, width, image
 ):  # fmt: skip
-    """The weights in 16 bits. `units`: of a row; those up to `filled` are zeros. `step`: bytes of a row of y; with `image`,
-    of a strip of 32 columns in the order of `block_product`."""
+    """The weights in 16 bits. `units`: of a row; those up to `filled` are zeros. `step`: bytes of a row of
+    y; with `image`, of a strip of 32 columns in the order of `block_product`."""
     w, d = registers()
     lane = lane_numbers[i32]()
     for column, first, pq, ps, pz in items(q, scale, zero):
@@ -121,12 +130,10 @@ def unpack_weights(
         is_there = unit < spread[i32](units)
         for i in static_range(UNIT):
             d[i] = select(is_there, (d[i] - zeros) * scales, const[f32](0))
-        place = cast[i64](unit) * const[i64](UNIT * SIZE[T]) + spread[i64](column * step)
+        offset = cast[i64](unit) * const[i64](UNIT * SIZE[T]) + spread[i64](column * step)
         if image:
-            turned = (column // 2 % 4) * 8 + (column // 8 % 4) * 2 + column % 2
-            part = (unit & const[i32](7)) ^ spread[i32](turned % 8)
-            place = cast[i64](unit >> const[i32](3)) * const[i64](STRIP) + cast[i64](part << const[i32](4))
-            place = place + spread[i64](column // QUADS * step + turned * LINE)
-        store_eight[T](
-            y, place, join_eight[T](*(d[i] for i in range(8))), unit < spread[i32](filled)
-        )
+            position = (column // 2 % 4) * 8 + (column // 8 % 4) * 2 + column % 2
+            part = (unit & const[i32](7)) ^ spread[i32](position % 8)
+            offset = cast[i64](unit >> const[i32](3)) * const[i64](STRIP) + cast[i64](part << const[i32](4))
+            offset = offset + spread[i64](column // QUADS * step + position * LINE)
+        store_eight[T](y, offset, join_eight[T](*(d[i] for i in range(8))), unit < spread[i32](filled))

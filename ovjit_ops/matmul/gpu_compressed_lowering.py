@@ -32,7 +32,13 @@ class CompressedOnGpu(BlockProduct):
         attrs, codes_of = self.node.attrs, codes.constant
         self.operands = self.group.operands
         self.bits, group = int(attrs["bits"]), int(attrs["group"])
-        if codes_of is None or scale.constant is None or len(zeros) > 1 or attrs["kind"] or attrs["transpose_a"]:
+        if (
+            codes_of is None
+            or scale.constant is None
+            or len(zeros) > 1
+            or attrs["kind"]
+            or attrs["transpose_a"]
+        ):
             raise NotNative
         k, self.n = codes_of.shape
         if self.bits not in (4, 8) or attrs["dynamic"] or k % UNIT or not codes_of.size:
@@ -129,11 +135,13 @@ class CompressedOnGpu(BlockProduct):
         tensors |= dict(zip(("p", "q2", "r"), operands, strict=True))
         launch(
             planner, self.rows_kernel, tensors, ("y",), work=self.units * UNIT * COLUMNS * ROWS,
-            flops=2.0 * rows * n * self.units * UNIT, units=self.units, shift=self.shift, rows=ROWS, columns=COLUMNS,
+            flops=2.0 * rows * n * self.units * UNIT, units=self.units, shift=self.shift, rows=ROWS,
+            columns=COLUMNS,
         )  # fmt: skip
 
     def _unpack(self, planner: Planner) -> View:
-        """Plan a step that unpacks the weights. Returns them as [n, k], or as the image of `block_product`."""
+        """Plan a step that unpacks the weights. Returns them as [n, k], or as the image of
+        `block_product`."""
         steps = ceil_div(self.depth, LINE)
         if self.by_blocks:
             weights = planner.allocate((ceil_div(self.n, QUADS), steps * STRIP), 1)

@@ -77,7 +77,9 @@ def run(plan: Any, inputs: list[np.ndarray]) -> np.ndarray:
     return memory.run(run_chunk)[0]
 
 
-@pytest.mark.parametrize("case", some(list(CASES), 4), ids=lambda case: "x".join(map(str, (*case[0], *case[1]))))
+@pytest.mark.parametrize(
+    "case", some(list(CASES), 4), ids=lambda case: "x".join(map(str, (*case[0], *case[1])))
+)
 @pytest.mark.parametrize("kind", ["f16", "bf16"])
 def test_convolutions_beside_the_reference(case: Any, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     number = CASES.index(case) + (kind == "bf16")

@@ -1,5 +1,5 @@
-"""Products by blocks of warps (`wgmma`, TMA): the meaning of the words beside products in float64, what it finds,
-PTX that the toolkit's assembler takes, and launches by the stand-in for the driver."""
+"""Products by blocks of warps (`wgmma`, TMA): the meaning of the words beside products in float64, what it
+finds, PTX that the toolkit's assembler takes, and launches by the stand-in for the driver."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def graph_of(shape: Any, weights: np.ndarray, bias: np.ndarray | None, residual:
     if bias is not None:
         y = b.add("Relu", [b.add("Add", [y, b.constant(bias)]).output]).output
     if residual:
-        more = b.add("Parameter", (), {"shape": (*shape[:-1], weights.shape[1]), "element_type": "f32"}).output
+        more = b.add(
+            "Parameter", (), {"shape": (*shape[:-1], weights.shape[1]), "element_type": "f32"}
+        ).output
         y = b.add("Add", [y, more]).output
     return b.finish([y])
 
@@ -68,7 +70,8 @@ def rounded(array: np.ndarray, kind: str) -> np.ndarray:
 
 #: (rows, n, depth): tails of tiles, strips, steps and rings; several tiles of a block.
 SIZES = [
-    ((5,), 40, 96), ((70,), 136, 272), ((2, 33), 72, 64), ((129,), 8, 1040), ((3, 1, 7), 264, 16), ((1,), 32, 128),
+    ((5,), 40, 96), ((70,), 136, 272), ((2, 33), 72, 64), ((129,), 8, 1040), ((3, 1, 7), 264, 16), ((1,),
+    32, 128),
     ((64,), 64, 2064), ((200,), 48, 400),
 ]  # fmt: skip
 
@@ -140,7 +143,14 @@ def failure_of(plan: Any, x: np.ndarray) -> type[BaseException] | None:
 
 
 #: Word -> where it stands: each is needed, and without it the interpreter fails.
-NEEDED = ("await_phase", "arrive(", "await_space", "await_leaders", "meet_block", "await_group_32_f16(csums, 0)")
+NEEDED = (
+    "await_phase",
+    "arrive(",
+    "await_space",
+    "await_leaders",
+    "meet_block",
+    "await_group_32_f16(csums, 0)",
+)
 
 
 @pytest.mark.parametrize("word", NEEDED)

@@ -1,4 +1,5 @@
-"""Products with weights of 8 and 4 bits on cards: beside float64, and PTX that the toolkit's assembler takes."""
+"""Products with weights of 8 and 4 bits on cards: beside float64, and PTX that the toolkit's assembler
+takes."""
 
 from __future__ import annotations
 

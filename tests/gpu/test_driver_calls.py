@@ -26,7 +26,8 @@ from tests.support.fake_cuda import CONTEXT, FakeCuda, install
 HEADERS = [*Path("/usr/local").glob("cuda*/include/cuda.h"), Path("/usr/include/cuda.h")]
 #: Types of the header that are not pointers -> types of ctypes.
 KINDS = {
-    "int": ctypes.c_int, "unsigned int": ctypes.c_uint, "size_t": ctypes.c_size_t, "cuuint32_t": ctypes.c_uint,
+    "int": ctypes.c_int, "unsigned int": ctypes.c_uint, "size_t": ctypes.c_size_t,
+    "cuuint32_t": ctypes.c_uint,
     "CUdeviceptr": ctypes.c_uint64, "unsigned long long": ctypes.c_uint64, "unsigned char": ctypes.c_ubyte,
     "CUdevice": ctypes.c_int,
 }  # fmt: skip
@@ -50,7 +51,9 @@ def kind_of(parameter: str) -> object:
     return KINDS.get(name, ctypes.c_void_p)
 
 
-@pytest.mark.skipif(not any(path.is_file() for path in HEADERS), reason="the toolkit's header is not installed")
+@pytest.mark.skipif(
+    not any(path.is_file() for path in HEADERS), reason="the toolkit's header is not installed"
+)
 def test_parameters_are_those_of_the_header() -> None:
     text = next(path for path in HEADERS if path.is_file()).read_text(errors="replace")
     text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
@@ -65,7 +68,11 @@ def test_parameters_are_those_of_the_header() -> None:
 
 def test_structures_have_the_layout_of_the_header() -> None:
     assert (ctypes.sizeof(LaunchAttribute), LaunchAttribute.value.offset) == (72, 8)
-    assert (ctypes.sizeof(LaunchConfig), LaunchConfig.stream.offset, LaunchConfig.count.offset) == (56, 32, 48)
+    assert (ctypes.sizeof(LaunchConfig), LaunchConfig.stream.offset, LaunchConfig.count.offset) == (
+        56,
+        32,
+        48,
+    )
 
 
 @pytest.fixture
@@ -110,7 +117,9 @@ def test_threads_upload_constants_once(cuda: FakeCuda, monkeypatch: pytest.Monke
     """Two jobs that start together share the constants: a second upload would free those of the first."""
     b = Builder()
     x = b.add("Parameter", (), {"shape": (2, 4), "element_type": "f32"}).output
-    executable = compile_graph(b.finish([b.add("Add", [x, b.constant(np.ones(4, np.float32))]).output]), {"card": 0})
+    executable = compile_graph(
+        b.finish([b.add("Add", [x, b.constant(np.ones(4, np.float32))]).output]), {"card": 0}
+    )
     meeting, upload = threading.Barrier(2), driver.Card.upload
 
     def meet(card: driver.Card, address: int, array: np.ndarray, stream: object) -> None:
@@ -157,7 +166,12 @@ def test_elements_that_are_not_aligned_are_found() -> None:
     data = np.zeros(256, np.uint8)
     words, p = CardWords(32, Memory([(data.ctypes.data, 256, "memory")])), data.ctypes.data
     words["load_f32"](p), words["gather_i16"](p + 2, 6, 32), words["loadm_f64"](p + 4, 0)
-    for name, *arguments in (("load_f32", 2), ("ld", 4, 0), ("loadm_f64", 4, 1), ("storem_f16", 1, np.zeros(32), 2)):
+    for name, *arguments in (
+        ("load_f32", 2),
+        ("ld", 4, 0),
+        ("loadm_f64", 4, 1),
+        ("storem_f16", 1, np.zeros(32), 2),
+    ):
         with pytest.raises(Misaligned, match=name):
             words[name](p + arguments[0], *arguments[1:])
     with pytest.raises(Misaligned):
@@ -171,7 +185,10 @@ def test_copies_of_odd_sizes_are_aligned(cuda: FakeCuda, dtype: str) -> None:
     shapes = (3, 301), (3, 2793)
     inputs = [b.add("Parameter", (), {"shape": shape, "element_type": dtype}).output for shape in shapes]
     job = compile_graph(b.finish([b.add("Concat", inputs, {"axis": 1}).output]), {"card": 0}).new_job()
-    arrays = [np.random.default_rng(i).integers(0, 200, shape).astype(numpy_dtype(dtype)) for i, shape in enumerate(shapes)]
+    arrays = [
+        np.random.default_rng(i).integers(0, 200, shape).astype(numpy_dtype(dtype))
+        for i, shape in enumerate(shapes)
+    ]
     for i, array in enumerate(arrays):
         job.set_input(i, array)
     job.run()

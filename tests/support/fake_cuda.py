@@ -2,12 +2,12 @@
 vectors.
 
 It checks the order and the arguments of calls: arguments have the types of the driver's parameters, the
-driver is initialized and a context is current in the thread, addresses must lie in memory that is allocated,
-elements are aligned, streams, events and graphs must exist, captured copies have pinned memory, and nothing
-is freed twice or while a stream has work that uses it. The work of a stream takes place when that stream is synchronized: a result that is read too
-early is wrong, and so is one of another stream that was not waited for. Pageable memory is read at the call,
-as the driver may do, and pinned memory when the stream gets there.
-"""
+driver is initialized and a context is current in the thread, addresses must lie in memory that is
+allocated, elements are aligned, streams, events and graphs must exist, captured copies have pinned memory,
+and nothing is freed twice or while a stream has work that uses it. The work of a stream takes place when
+that stream is synchronized: a result that is read too early is wrong, and so is one of another stream that
+was not waited for. Pageable memory is read at the call, as the driver may do, and pinned memory when the
+stream gets there."""
 
 from __future__ import annotations
 
@@ -289,13 +289,18 @@ class FakeCuda:
     def launch(self, function: Any, grid: Any, block: Any, shared: int, stream: Any, arguments: Any,
                extra: Any) -> int:  # fmt: skip
         text, source = self.texts[number(function)], self.modules[number(function)]
-        form, values = block_form(source), [ctypes.cast(p, ctypes.POINTER(ctypes.c_int64))[0] for p in arguments[:7]]
+        form, values = (
+            block_form(source),
+            [ctypes.cast(p, ctypes.POINTER(ctypes.c_int64))[0] for p in arguments[:7]],
+        )
         assert tuple(grid[1:]) == (1, 1) and 0 < grid[0] < 1 << 31 and extra is None
         assert (block[0], block[2]) == (32, 1) and 0 < block[1] <= 32
         bases, args, start, end, scratch, _, error = values
         if form is None:
             assert shared == 0 and len(arguments) == 7
-            self.enqueue(stream, lambda: self.run(source, grid[0] * block[1], *values), bases, args, scratch, error)
+            self.enqueue(
+                stream, lambda: self.run(source, grid[0] * block[1], *values), bases, args, scratch, error
+            )
             return SUCCESS
         if shared > max(48 << 10, self.most_shared.get(number(function), 0)):
             return INVALID_VALUE
@@ -317,7 +322,8 @@ class FakeCuda:
         self.most_shared[number(function)] = value
         return SUCCESS
 
-    def do_cuTensorMapEncodeTiled(self, place: Any, kind: int, rank: int, address: Any, sizes: Any, steps: Any,
+    def do_cuTensorMapEncodeTiled(self, place: Any, kind: int, rank: int, address: Any, sizes: Any,
+                                  steps: Any,
                                   box: Any, ones: Any, *modes: int) -> int:  # fmt: skip
         """The map is what it was made from, as int64s."""
         assert number(place) % 64 == 0 and kind == 0 and modes == (0, 3, 2, 0)

@@ -1,10 +1,10 @@
 """The order between the lanes of a warp: a kernel in the interpreter whose lanes may run in any order between
 two barriers.
 
-On a card the threads of a warp are ordered by barriers alone. `Ordered` is `CardWords` that note, for each byte,
-the lane that stored it and the lanes that loaded it since the last barrier. It raises `Unordered` if a lane
-loads what another one has stored, or stores what another one has loaded or stored, without a barrier between.
-So a kernel that runs has the same results for every order of its lanes.
+On a card the threads of a warp are ordered by barriers alone. `Ordered` is `CardWords` that note, for each
+byte, the lane that stored it and the lanes that loaded it since the last barrier. It raises `Unordered` if
+a lane loads what another one has stored, or stores what another one has loaded or stored, without a barrier
+between. So a kernel that runs has the same results for every order of its lanes.
 
 The accesses and barriers of each word are those of its code in `ovjit.codegen.gpu.words`: `st` has barriers
 on both sides, shuffles order no memory. Sources are those of `with_barriers`.

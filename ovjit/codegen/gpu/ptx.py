@@ -8,8 +8,8 @@ warps. Warp w of block b runs the chunk `start + b * blockDim.y + w`, if it is b
 `scratch_bytes` bytes of scratch memory of its own. A kernel's error code, if it is not 0, is stored at
 `error`.
 
-On cards of compute capability 9.0 and more, an entry point may start while the kernel before it runs. It awaits
-the end of that one before it reads anything, so only the time of the launch is saved.
+On cards of compute capability 9.0 and more, an entry point may start while the kernel before it runs. It
+awaits the end of that one before it reads anything, so only the time of the launch is saved.
 
 Needs llvmlite, and neither Numba nor a card. PTX 8.0 for `sm_80` runs on cards of compute capability 8.0 and
 more, with drivers from CUDA 12.0 on.
@@ -42,7 +42,8 @@ from ovjit.codegen.tensor_blocks import ATOM, LINE, Form, block_form
 TRIPLE = "nvptx64-nvidia-cuda"
 #: The version of PTX, as a feature of LLVM's target.
 PTX_VERSION = "ptx80"
-#: The same for kernels for blocks, which run on cards of compute capability 9.0 with drivers from CUDA 12.4 on.
+#: The same for kernels for blocks, which run on cards of compute capability 9.0 with drivers from CUDA 12.4
+#: on.
 BLOCK_CPU, BLOCK_VERSION = "sm_90a", "ptx84"
 #: The optional feature of targets for early starts, which is LLVM's name of the oldest cards that have them.
 EARLY = "sm_90"
@@ -142,9 +143,9 @@ def compile_ptx(source: str, entry: str, target: Target | None = None) -> str:
 
 
 def _with_form(ptx: str, source: str, form: Form, entry: str) -> str:
-    """PTX with the name of its parameter for a tensor map, and a line for `ovjit.gpu.blocks`: bytes of shared
-    memory, warps, and the tensor of the map by numbers of arguments and constants (#1). These are the offset behind
-    the base; sizes, steps, the box and its strides, the last dimension first."""
+    """PTX with the name of its parameter for a tensor map, and a line for `ovjit.gpu.blocks`: bytes of
+    shared memory, warps, and the tensor of the map by numbers of arguments and constants (#1). These are
+    the offset behind the base; sizes, steps, the box and its strides, the last dimension first."""
     slots = {name: number for name, _, number in _ARGUMENT.findall(source)}
     match = _BOX.search(source)
     assert match is not None, "a kernel for blocks copies boxes of one tensor"

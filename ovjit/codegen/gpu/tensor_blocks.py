@@ -1,9 +1,8 @@
 """The words for blocks of several warps as LLVM code: `ovjit.codegen.tensor_blocks` has their meaning.
 
-They are instructions of `sm_90a` that LLVM has no intrinsics for, or whose order it must keep: inline PTX. One
-lane of a warp starts copies and arrives. Addresses in shared memory are int64s in the kernel's source, and 32
-bits here.
-"""
+They are instructions of `sm_90a` that LLVM has no intrinsics for, or whose order it must keep: inline PTX.
+One lane of a warp starts copies and arrives. Addresses in shared memory are int64s in the kernel's source,
+and 32 bits here."""
 
 from __future__ import annotations
 
@@ -12,7 +11,6 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from ovjit.codegen.cpu.vector_types import scalar_ir
 from ovjit.codegen.gpu.calls import call, lane_number
 from ovjit.codegen.tensor_blocks import ATOM, COLUMNS, MOST_BLOCK, STRIP
 
@@ -25,15 +23,13 @@ _PRODUCTS = {
     "f16": ("k16.f32.f16.f16", "1, 1, 1, 0, 0"), "bf16": ("k16.f32.bf16.bf16", "1, 1, 1, 0, 0"),
     "i8": ("k32.s32.s8.s8", "1"), "u8": ("k32.s32.u8.s8", "1"), "f32": ("k8.f32.tf32.tf32", "1, 1, 1"),
 }  # fmt: skip
-#: Upper half of a descriptor: 8 rows are 1,024 bytes apart, and 16 bytes are permuted in 128.
+#: Upper part of a descriptor: 8 rows are 1,024 bytes apart, and 16 bytes are permuted in 128.
 _HIGH = 64 | 1 << 30
 #: Tries to see the end of a phase, before a copying warp gives up: a kernel fails, and does not hang.
 _TRIES = 1 << 22
 
 
-def inline(
-    b: ir.IRBuilder, text: str, result: ir.Type, constraints: str, *arguments: ir.Value
-) -> ir.Value:
+def inline(b: ir.IRBuilder, text: str, result: ir.Type, constraints: str, *arguments: ir.Value) -> ir.Value:
     """Inline PTX, which may read and write any memory."""
     kind = ir.FunctionType(result, [a.type for a in arguments])
     more = f"{constraints},~{{memory}}" if constraints else "~{memory}"
@@ -110,7 +106,13 @@ def _await_phase(tries: int) -> Callable[..., None]:
 
 
 def _copy_strips(
-    b: ir.IRBuilder, to: ir.Value, source: ir.Value, step: ir.Value, last: ir.Value, count: ir.Value, p: ir.Value
+    b: ir.IRBuilder,
+    to: ir.Value,
+    source: ir.Value,
+    step: ir.Value,
+    last: ir.Value,
+    count: ir.Value,
+    p: ir.Value,
 ) -> None:
     """Lane i copies strip i."""
     lane = lane_number(b, 64)
@@ -146,7 +148,9 @@ def sum_type(elem: str) -> ir.Type:
     return _I32 if elem[0] in "iu" else _F32
 
 
-def _tied(b: ir.IRBuilder, text: str, sums: ir.Value, further: str = "", *arguments: ir.Value) -> ir.Value:
+def _change_sums(
+    b: ir.IRBuilder, text: str, sums: ir.Value, further: str = "", *arguments: ir.Value
+) -> ir.Value:
     """Inline PTX that changes all registers of sums. `$` in the text is the list of them."""
     count, letter = sums.type.count, "f" if sums.type.element == _F32 else "r"
     parts = [b.extract_element(sums, _I32(i)) for i in range(count)]
@@ -182,7 +186,7 @@ def _multiply_group(columns: int) -> Callable[..., Callable[..., ir.Value]]:
                 f"wgmma.fence.sync.aligned; {f'{step} '.join([product] * 4)} "
                 "wgmma.commit_group.sync.aligned; }"
             )
-            return _tied(b, text, sums, "l,l", a, w)
+            return _change_sums(b, text, sums, "l,l", a, w)
 
         return body
 
@@ -190,7 +194,7 @@ def _multiply_group(columns: int) -> Callable[..., Callable[..., ir.Value]]:
 
 
 def _await_group(elem: str) -> Callable[..., ir.Value]:
-    return lambda b, sums, count: _tied(b, f"wgmma.wait_group.sync.aligned {count.constant};", sums)
+    return lambda b, sums, count: _change_sums(b, f"wgmma.wait_group.sync.aligned {count.constant};", sums)
 
 
 def _zero_group(columns: int) -> Callable[..., Callable[..., ir.Value]]:
@@ -251,10 +255,10 @@ def _unpack(b: ir.IRBuilder, elem: str, word: ir.Value) -> Sequence[ir.Value]:
         return [b.bitcast(word, _F32)]
     if elem == "i32":
         return [word]
-    halves = [word, b.lshr(word, _I32(16))]
+    parts = [word, b.lshr(word, _I32(16))]
     if elem == "bf16":
         return [b.bitcast(b.shl(word, _I32(16)), _F32), b.bitcast(b.and_(word, _I32(-(1 << 16))), _F32)]
-    return [b.fpext(b.bitcast(b.trunc(half, _I16), _F16), _F32) for half in halves]
+    return [b.fpext(b.bitcast(b.trunc(part, _I16), _F16), _F32) for part in parts]
 
 
 def _vector_of(b: ir.IRBuilder, parts: Sequence[ir.Value]) -> ir.Value:
@@ -304,7 +308,8 @@ BODIES: dict[str, Any] = {
     "block_memory": _block_memory, "warp_number": _warp_number, "begin_barrier": _begin_barrier,
     "meet_block": _meet_block, "arrive": _arrive, "expect_copies": _expect_copies,
     "await_phase": _await_phase(0), "await_space": _await_phase(_TRIES), "copy_strips": _copy_strips,
-    "copy_box": _copy_box(2), "copy_window": _copy_box(4), "start_followers": _no_arguments("griddepcontrol.launch_dependents;"),
+    "copy_box": _copy_box(2), "copy_window": _copy_box(4),
+    "start_followers": _no_arguments("griddepcontrol.launch_dependents;"),
     "take_registers": _set_registers("inc"), "leave_registers": _set_registers("dec"),
     "await_leaders": _no_arguments("griddepcontrol.wait;"), "load_eight_T": _load_eight,
     "store_eight_T": _store_eight, "part_of_eight_T": lambda elem: _part,

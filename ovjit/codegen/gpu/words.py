@@ -436,5 +436,6 @@ class Namespace(dict[str, Intrinsic]):
 
 #: Types of `ovjit.codegen.words` that do not depend on an element type.
 _TYPES: dict[str, Any] = {
-    **simd._NUMBERS, "I": lane_type("i32"), "L": lane_type("i64"), "W": fragment_type("i32"), "mask": lane_type("boolean"),
+    **simd._NUMBERS, "I": lane_type("i32"), "L": lane_type("i64"), "W": fragment_type("i32"),
+    "mask": lane_type("boolean"),
 }  # fmt: skip
