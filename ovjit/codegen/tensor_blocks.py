@@ -107,7 +107,8 @@ class Block:
         self.has_waited = [False] * form.warps
         self._waiting: list[Callable[[], bool] | None] = [None] * form.warps
         self._turns = [threading.Semaphore(0) for _ in range(form.warps)]
-        self._main, self._error = threading.Semaphore(0), None
+        self._main = threading.Semaphore(0)
+        self._error: BaseException | None = None
         self._met, self._generation = 0, 0
 
     # -- scheduling

@@ -58,8 +58,9 @@ def block_launch(ptx: str) -> BlockLaunch | None:
     match = _HEAD.match(ptx)
     if match is None:
         return None
-    lists = (tuple(text.split(",")) for text in match.groups()[3:])
-    return BlockLaunch(*map(int, match.groups()[:3]), *lists)
+    warps, shared, offset = map(int, match.groups()[:3])
+    sizes, steps, box, strides = (tuple(text.split(",")) for text in match.groups()[3:])
+    return BlockLaunch(warps, shared, offset, sizes, steps, box, strides)
 
 
 def allow_shared_memory(card: Card, function: Any, form: BlockLaunch) -> None:

@@ -34,6 +34,7 @@ from ovjit.codegen.cpu.printing import Module
 from ovjit.codegen.cpu.reading import read
 from ovjit.codegen.cpu.targets import TARGETS, Target
 from ovjit.codegen.gpu.barriers import with_barriers
+from ovjit.codegen.gpu.interleave import interleave_loops
 from ovjit.codegen.gpu.library import namespace
 from ovjit.codegen.gpu.tensor_blocks import MAP
 from ovjit.codegen.gpu.words import WARP
@@ -106,7 +107,7 @@ def llvm_text(source: str, target: Target | None = None) -> str:
     int64s. Raises UnsupportedError for words that have no code for GPUs."""
     module = Module(target or TARGETS["cuda"])
     module.triple = TRIPLE
-    for name, function in _functions(with_barriers(source)).items():
+    for name, function in _functions(interleave_loops(with_barriers(source))).items():
         lowered = ir.Function(module, ir.FunctionType(ir.IntType(64), [ir.IntType(64)] * 4), f"ovjit_{name}")
         lowered.linkage = "internal"
         lowered.attributes.add("alwaysinline")
