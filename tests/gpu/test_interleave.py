@@ -1,4 +1,5 @@
-"""Loops that load several vectors before they store one: the same results, and loops that must stay as they are."""
+"""Loops that load several vectors before they store one: the same results, and loops that must stay as they
+are."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from tests.support.op_samples import graph_of, native_ops, samples
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
 
-HEAD = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", "    x = ld(bases, ld(args, 0)) + ld(args, 1)",
+HEAD = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", "    x = ld(bases, ld(args,
+0)) + ld(args, 1)",
         "    y = ld(bases, ld(args, 2)) + ld(args, 3)", "    n = ld(args, 4)", "    i = 0"]  # fmt: skip
 
 

@@ -1,20 +1,21 @@
 """Loops over vectors that load several vectors before they store one.
 
-A warp waits for its loads. In a loop that stores, a load of the next iteration stays behind the store, since the
-compiler does not know that they access other memory: a row is then read one vector at a time. `interleave_loops`
-puts further loops before these:
+A warp waits for its loads. In a loop that stores, a load of the next iteration stays behind the store,
+since the compiler does not know that they access other memory: a row is then read one vector at a time.
+`interleave_loops` puts further loops before these:
 
-    while i + VL <= n:                    while i + 4 * VL <= n:
-        v = load_f32(x + i * 4)               v_0 = load_f32(x + i * 4)   ... v = load_f32(x + (i + 3 * VL) * 4)
-        store_f32(y + i * 4, v)     ->        store_f32(y + i * 4, v_0)   ... store_f32(y + (i + 3 * VL) * 4, v)
-        i += VL                               i += 4 * VL
+    while i + VL <= n:                    while i + 2 * VL <= n:
+        v = load_f32(x + i * 4)               v_of_0 = load_f32(x + i * 4)
+        store_f32(y + i * 4, v)     ->        v = load_f32(x + (i + VL) * 4)
+        i += VL                               store_f32(y + i * 4, v_of_0)
+                                              store_f32(y + (i + VL) * 4, v)
+                                              i += 2 * VL
                                           while i + VL <= n: ...
 
-Results have the same bits: statements that are no stores keep their order. Loads come before stores of earlier
-iterations. That is right where planning lets an input and an output share memory: there each lane stores to what it
-has loaded itself. Kernels that load what they have stored have barriers (`ovjit.codegen.gpu.barriers`), and loops
-with barriers stay as they are.
-"""
+Results have the same bits: statements that are no stores keep their order. Loads come before stores of
+earlier iterations. That is right where planning lets an input and an output share memory: there each lane
+stores to what it has loaded itself. Kernels that load what they have stored have barriers
+(`ovjit.codegen.gpu.barriers`), and loops with barriers stay as they are."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ from ovjit.codegen.gpu.barriers import BARRIER, LOADS, STORES
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.words import find
 
-#: Statements of a body -> the iterations that are interleaved, in one loop before the other. Larger bodies are
-#: bound by arithmetic.
+#: Statements of a body -> the iterations that are interleaved, in one loop before the other. Larger bodies
+#: are bound by arithmetic.
 COUNTS = ((6, (8, 2)), (12, (4,)), (48, (2,)))
 
 
