@@ -8,7 +8,8 @@ arrive as late as possible: when all warps wait.
 
 Sums of a group, 64 rows x n columns, are an array [n / 2, lanes] of each of its warps. Warp v has the rows
 16 v to 16 v + 15, and lane 4 g + t these columns of the rows g and g + 8, for each group of 32 columns: 8 t
-+ 2 j + e, at the index 16 q + 4 j + 2 half + e: weights have their columns permuted."""
++ 2 j + e, at the index 16 q + 4 j + 2 half + e: weights have their columns permuted.
+"""
 
 from __future__ import annotations
 

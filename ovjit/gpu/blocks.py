@@ -2,7 +2,8 @@
 
 The first line of their PTX says how many warps and how much shared memory a block has, and where the
 argument block describes the matrix that is copied by boxes: `ovjit.codegen.gpu.ptx`. The driver encodes
-that matrix as a tensor map, which is an argument of the launch."""
+that matrix as a tensor map, which is an argument of the launch.
+"""
 
 from __future__ import annotations
 

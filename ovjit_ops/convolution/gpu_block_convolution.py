@@ -5,7 +5,8 @@
 
 A tile's rows are a box of output pixels: images x lines x pixels. The data under one tap are a box, too,
 which a copy fetches with zeros where the window leaves the data. A step along the depth is 128 bytes of one
-tap. Weights are arranged at compilation, with the channels of each tap padded by zeros to whole steps."""
+tap. Weights are arranged at compilation, with the channels of each tap padded by zeros to whole steps.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ The kernel starts while those before it still run. It copies what it can of b, a
 reads a and stores results.
 
 The columns of b are permuted within 32, so that a lane has eight adjacent columns of a row: operands are
-read, and results stored, 16 bytes at a time."""
+read, and results stored, 16 bytes at a time.
+"""
 
 from __future__ import annotations
 

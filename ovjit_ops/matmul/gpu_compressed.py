@@ -4,7 +4,8 @@
 
 `compressed_rows` is for few rows: it reads the codes alone, at the bandwidth of the memory. A lane has
 units of eight elements along the depth, whose codes are one or two words of 32 bits. For more rows,
-`unpack_weights` stores the weights in 16 bits, as `tensor_product` or `block_product` read them."""
+`unpack_weights` stores the weights in 16 bits, as `tensor_product` or `block_product` read them.
+"""
 
 from __future__ import annotations
 

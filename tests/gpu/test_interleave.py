@@ -20,9 +20,14 @@ from tests.support.op_samples import graph_of, native_ops, samples
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
 
-HEAD = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", "    x = ld(bases, ld(args,
-0)) + ld(args, 1)",
-        "    y = ld(bases, ld(args, 2)) + ld(args, 3)", "    n = ld(args, 4)", "    i = 0"]  # fmt: skip
+HEAD = [
+    "@njit(nogil=True)",
+    "def kernel(bases, args, chunk, scratch):",
+    "    x = ld(bases, ld(args, 0)) + ld(args, 1)",
+    "    y = ld(bases, ld(args, 2)) + ld(args, 3)",
+    "    n = ld(args, 4)",
+    "    i = 0",
+]
 
 
 def source_of(*lines: str, step: str = "VL") -> str:

@@ -7,7 +7,8 @@ allocated, elements are aligned, streams, events and graphs must exist, captured
 and nothing is freed twice or while a stream has work that uses it. The work of a stream takes place when
 that stream is synchronized: a result that is read too early is wrong, and so is one of another stream that
 was not waited for. Pageable memory is read at the call, as the driver may do, and pinned memory when the
-stream gets there."""
+stream gets there.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ since the compiler does not know that they access other memory: a row is then re
 Results have the same bits: statements that are no stores keep their order. Loads come before stores of
 earlier iterations. That is right where planning lets an input and an output share memory: there each lane
 stores to what it has loaded itself. Kernels that load what they have stored have barriers
-(`ovjit.codegen.gpu.barriers`), and loops with barriers stay as they are."""
+(`ovjit.codegen.gpu.barriers`), and loops with barriers stay as they are.
+"""
 
 from __future__ import annotations
 

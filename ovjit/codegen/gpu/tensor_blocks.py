@@ -2,7 +2,8 @@
 
 They are instructions of `sm_90a` that LLVM has no intrinsics for, or whose order it must keep: inline PTX.
 One lane of a warp starts copies and arrives. Addresses in shared memory are int64s in the kernel's source,
-and 32 bits here."""
+and 32 bits here.
+"""
 
 from __future__ import annotations
 
