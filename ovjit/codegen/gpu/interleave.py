@@ -79,7 +79,7 @@ def _interleave(loop: ast.While) -> list[ast.stmt]:
     assigned = [
         s.targets[0].id for s in others if isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Name)
     ]
-    carried = _carried(others, set(assigned))
+    carried = _find_carried(others, set(assigned))
     if counter in assigned or carried & {name for s in stores for name in _names(s)}:
         return []
     counts = next((counts for most, counts in COUNTS if len(statements) <= most), ())
@@ -103,9 +103,9 @@ def _loop_of(
             body += [change.visit(s) for s in values]
             stores_of_all.append(change.visit(store_alone))
     advance = ast.AugAssign(ast.Name(counter, ast.Store()), ast.Add(), _times(step, count))
-    test = copy.deepcopy(loop.test)
-    assert isinstance(test, ast.Compare)
-    test.left = ast.BinOp(ast.Name(counter, ast.Load()), ast.Add(), _times(step, count))
+    end = ast.BinOp(ast.Name(counter, ast.Load()), ast.Add(), _times(step, count))
+    assert isinstance(loop.test, ast.Compare)
+    test = ast.Compare(end, loop.test.ops, copy.deepcopy(loop.test.comparators))
     return ast.While(test, [*body, *stores_of_all, advance], [])
 
 
@@ -138,14 +138,14 @@ def _names(node: ast.AST) -> set[str]:
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
 
 
-def _carried(statements: Sequence[ast.stmt], assigned: set[str]) -> set[str]:
+def _find_carried(statements: Sequence[ast.stmt], assigned: set[str]) -> set[str]:
     """Variables that an iteration reads before it assigns them."""
-    done: set[str] = set()
+    defined: set[str] = set()
     carried: set[str] = set()
     for s in statements:
         assert isinstance(s, ast.Assign)
-        carried |= (_names(s.value) & assigned) - done
-        done |= _names(s.targets[0])
+        carried |= (_names(s.value) & assigned) - defined
+        defined |= _names(s.targets[0])
     return carried
 
 
