@@ -307,7 +307,7 @@ def copy_box(
     m.block.start_copy(m.warp, to, _swizzle(box), p)
 
 
-def copy_window(
+def copy_pixels(
     m: Any, to: int, data: int, step_w: int, step_h: int, step_n: int, depth: int, width: int, height: int,
     count: int, pixels: int, lines: int, images: int, stride_w: int, stride_h: int, column: int, x: int,
     y: int,

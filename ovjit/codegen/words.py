@@ -38,19 +38,17 @@ __all__ = [
     "Each", "Ptr", "SIZE", "Table", "Tensor", "VL", "Word", "absolute", "add_pairs", "applied", "arrive",
     "await_copies", "await_group", "await_leaders", "await_phase", "await_space", "begin_barrier", "bits",
     "blend", "block_memory", "boolean", "cast", "ceil", "chunk", "commit_copies", "const", "copy_async",
-    "copy_box", "copy_strips", "copy_window", "count_of", "dot_bytes", "dot_halves", "dot_pairs",
-    "dot_signed", "erf",
-    "evens", "exp", "exp_below_zero", "expect_copies", "f32", "f64", "finish", "floor", "fma", "gather",
-    "hadd", "halves_high", "halves_low", "hand", "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf",
-    "items", "join_eight", "join_sums", "lane", "lane_numbers", "ld", "leave_registers", "libm_cos",
-    "libm_exp", "libm_log",
-    "libm_sin", "load", "load_eight", "loadm", "log", "look_up", "maximum", "meet_block", "minimum", "mma",
-    "multiply_group", "not_below", "now", "pack_sums", "part_of_eight", "part_of_group", "part_of_sums",
-    "permute", "placed", "prefetch", "prefetch_l2", "read_shared", "read_tiles", "read_turned", "registers",
-    "rint", "scatter", "scratch", "select", "share", "share_sums", "shared_memory", "shr_halves", "sigmoid",
-    "splat", "spread", "sqrt", "st", "start_followers", "static_range", "store", "store_eight", "storem",
-    "strided", "strided_store", "sum_pairs", "take", "take_registers", "tanh", "thirds", "tile_begin",
-    "tile_end", "tile_load",
+    "copy_box", "copy_pixels", "copy_strips", "count_of", "dot_bytes", "dot_halves", "dot_pairs",
+    "dot_signed", "erf", "evens", "exp", "exp_below_zero", "expect_copies", "f32", "f64", "finish", "floor",
+    "fma", "gather", "hadd", "halves_high", "halves_low", "hand", "hmax", "hmin", "hmul", "hor", "i16",
+    "i32", "i64", "inf", "items", "join_eight", "join_sums", "lane", "lane_numbers", "ld",
+    "leave_registers", "libm_cos", "libm_exp", "libm_log", "libm_sin", "load", "load_eight", "loadm", "log",
+    "look_up", "maximum", "meet_block", "minimum", "mma", "multiply_group", "not_below", "now", "pack_sums",
+    "part_of_eight", "part_of_group", "part_of_sums", "permute", "placed", "prefetch", "prefetch_l2",
+    "read_shared", "read_tiles", "read_turned", "registers", "rint", "scatter", "scratch", "select",
+    "share", "share_sums", "shared_memory", "shr_halves", "sigmoid", "splat", "spread", "sqrt", "st",
+    "start_followers", "static_range", "store", "store_eight", "storem", "strided", "strided_store",
+    "sum_pairs", "take", "take_registers", "tanh", "thirds", "tile_begin", "tile_end", "tile_load",
     "tile_multiply", "tile_store", "trunc", "trunc_int", "turned_pairs", "u16", "u32", "u8", "udiv", "urem",
     "vectors", "warp_barrier", "warp_number", "whole", "zero_group", "zero_sums", "zip_bytes_high",
     "zip_bytes_low", "zip_halves_high", "zip_halves_low",
@@ -322,7 +320,7 @@ await_phase = word("await_phase(p, n)", tensor_blocks.await_phase)
 await_space = word("await_space(p, n)", tensor_blocks.await_phase)
 copy_strips = word("copy_strips(p, p, n, n, n, p)", tensor_blocks.copy_strips)
 copy_box = word("copy_box(p, p, n, n, n, n, n, n, p)", tensor_blocks.copy_box)
-copy_window = word(f"copy_window(p, p, {', '.join(['n'] * 17)}, p)", tensor_blocks.copy_window)
+copy_pixels = word(f"copy_pixels(p, p, {', '.join(['n'] * 17)}, p)", tensor_blocks.copy_pixels)
 start_followers = word("start_followers()", tensor_blocks.start_followers)
 await_leaders = word("await_leaders()", tensor_blocks.await_leaders)
 take_registers = word("take_registers(n)", tensor_blocks.set_registers)

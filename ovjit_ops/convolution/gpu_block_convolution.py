@@ -162,7 +162,7 @@ def block_convolution(
                             else:
                                 await_space(free + slot * 8, phase ^ 1)
                                 copy_weights(shared, full, pb, s, slot, steps, last, boxed)
-                            copy_window(
+                            copy_pixels(
                                 shared + slot * ((rows + columns) * LINE), data, data.stride.v, data.stride.u,
                                 data.stride.i, depth, data.size.v, data.size.u, data.size.i, pixels, lines,
                                 images,

@@ -97,8 +97,8 @@ define ptx_kernel void @{entry}(
   ret void
 }}
 """
-#: Arguments of `copy_box` and `copy_window` between the address in shared memory and the barrier.
-_BOX = re.compile(r"\bcopy_(box|window)\([^,]+, ([^()]*), [^,]+\)")
+#: Arguments of `copy_box` and `copy_pixels` between the address in shared memory and the barrier.
+_BOX = re.compile(r"\bcopy_(box|pixels)\([^,]+, ([^()]*), [^,]+\)")
 _ARGUMENT = re.compile(r"^ {4}(\w+) = (?:ld\(bases, ld\(args, (\d+)\)\) \+ )?ld\(args, (\d+)\)$", re.M)
 
 

@@ -309,7 +309,7 @@ BODIES: dict[str, Any] = {
     "block_memory": _block_memory, "warp_number": _warp_number, "begin_barrier": _begin_barrier,
     "meet_block": _meet_block, "arrive": _arrive, "expect_copies": _expect_copies,
     "await_phase": _await_phase(0), "await_space": _await_phase(_TRIES), "copy_strips": _copy_strips,
-    "copy_box": _copy_box(2), "copy_window": _copy_box(4),
+    "copy_box": _copy_box(2), "copy_pixels": _copy_box(4),
     "start_followers": _no_arguments("griddepcontrol.launch_dependents;"),
     "take_registers": _set_registers("inc"), "leave_registers": _set_registers("dec"),
     "await_leaders": _no_arguments("griddepcontrol.wait;"), "load_eight_T": _load_eight,
