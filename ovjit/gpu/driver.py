@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from ovjit import debug
+from ovjit.codegen.cpu.targets import CARD_FEATURES
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.forks import ForkLock
 from ovjit.gpu.signatures import LaunchAttribute, LaunchConfig, declare
@@ -179,12 +181,14 @@ def cards() -> list[CardFacts]:
 
 def features_of(number: int) -> tuple[str, ...]:
     """The optional features of kernels for a card (`Target.extras`): early starts from compute capability
-    9.0 on, and PTX for `sm_90a`, which runs on cards of 9.0 alone. Both need a newer driver."""
+    9.0 on, and PTX for `sm_90a`, which runs on cards of 9.0 alone. Both need a newer driver. OVJIT_HIDE
+    hides them."""
     _, library, usable, _ = _state()
     if library is None or number >= len(usable) or library.driver_version() < BLOCK_DRIVER:
         return ()
-    capability = usable[number].capability
-    return ("sm_90", "sm_90a")[: (capability >= (9, 0)) + (capability == (9, 0))]
+    capability, hidden = usable[number].capability, debug.flag("OVJIT_HIDE").split(",")
+    features = CARD_FEATURES[: (capability >= (9, 0)) + (capability == (9, 0))]
+    return tuple(feature for feature in features if feature not in hidden)
 
 
 def why_no_card() -> str:

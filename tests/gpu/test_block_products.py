@@ -229,4 +229,7 @@ def test_other_cards_run_warps(monkeypatch: pytest.MonkeyPatch) -> None:
         fake = install(monkeypatch, FakeCuda())
         fake.version = version
         assert driver.features_of(0) == features
+    for hidden, features in (("sm_90a", ("sm_90",)), ("sm_90,sm_90a", ())):
+        monkeypatch.setenv("OVJIT_HIDE", hidden)
+        assert driver.features_of(0) == features
     driver.forget()
