@@ -143,6 +143,7 @@ class CompressedOnGpu(BlockProduct):
         """Plan a step that unpacks the weights. Returns them as [n, k], or as the image of
         `block_product`."""
         steps = ceil_div(self.depth, LINE)
+        assert self.unpack_kernel is not None
         if self.by_blocks:
             weights = planner.allocate((ceil_div(self.n, QUADS), steps * STRIP), 1)
             filled, step = steps * (LINE // (2 * UNIT)), steps * STRIP

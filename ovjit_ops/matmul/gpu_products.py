@@ -15,7 +15,7 @@ they have at the end. `half_product` takes what these do not: any strides and de
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -259,8 +259,8 @@ def half_product(a: Tensor, b: Tensor, y: Tensor, *, T, out, width, rows):
 class TensorProduct(Lowering):
     """MatMul on tensor cores, of matrices whose rows are multiples of 16 bytes, with an epilogue."""
 
-    takes = (SUMS.keys(),)
-    ranks = (range(2, 9), range(2, 9))
+    takes: Sequence[Collection[str] | None] = (SUMS.keys(),)
+    ranks: Sequence[Collection[int]] = (range(2, 9), range(2, 9))
     permutes = True
 
     def set_up(self) -> None:
