@@ -4,13 +4,13 @@
     python -m bench.gpu --page gpu.json
 
 First it checks: each word of the kernel language beside NumPy's bits, samples of operations beside their
-references, products in all precisions beside float64, and ten networks in f32 and f16, attention and
-recurrent layers beside the CPU's results. Then it measures the time to the first result, memory-bound
-operations (GB/s), products (TFLOP/s), these layers, and networks (us from call to result, with tensors of the
-host and remote ones), and PyTorch's eager mode and `torch.compile` on the same card if torch is installed.
-`--quick` checks, and measures digits alone. It exits
-with 1 if a check fails, with 2 without a card, and with 3 after `--limit` seconds, whatever the card does.
-The file has what was found until then. `--page` writes the results of a file to the page docs/gpu.md.
+references, products in all precisions beside float64 (some of them without features of the card, too), and
+ten networks in f32 and f16, attention and recurrent layers beside the CPU's results. Then it measures the
+time to the first result, memory-bound operations (GB/s), products (TFLOP/s), these layers, and networks (us
+from call to result, with tensors of the host and remote ones), and PyTorch's eager mode and `torch.compile`
+on the same card if torch is installed. `--quick` checks, and measures digits alone. It exits with 1 if a
+check fails, with 2 without a card, and with 3 after `--limit` seconds, whatever the card does. The file has
+what was found until then. `--page` writes the results of a file to the page docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -119,8 +119,10 @@ PRECISIONS: dict[str, tuple[dict[str, str], float]] = {
 #: Rows, columns and depth of products: whole tiles of each size, and tails.
 PRODUCTS = (
     (1, 40, 96), (3, 768, 768), (5, 7, 16), (17, 33, 48), (70, 65, 80), (128, 768, 768), (33, 64, 17),
-    (640, 2048, 512), (2048, 2048, 256),
+    (640, 2048, 512), (2048, 2048, 256), (129, 264, 1032), (40, 4096, 2056),
 )  # fmt: skip
+#: Features of cards that can be hidden (OVJIT_HIDE), so that a fault is known to be theirs.
+HIDDEN = ("sm_90a", "sm_90,sm_90a")
 
 
 def product_model(m: int, n: int, k: int) -> tuple[ov.Model, np.ndarray, np.ndarray]:
@@ -131,14 +133,16 @@ def product_model(m: int, n: int, k: int) -> tuple[ov.Model, np.ndarray, np.ndar
     return ov.Model([op.relu(op.add(op.matmul(x, w, False, False), bias))], [x]), w, bias
 
 
-def check_products(count: int) -> Iterator[tuple[str, bool]]:
-    """Yield (product, whether its error is that of rounding its factors), of the first `count` sizes."""
+def check_products(count: int, names: Sequence[str] = ()) -> Iterator[tuple[str, bool]]:
+    """Yield (product, whether its error is that of rounding its factors), of the first `count` sizes in these
+    precisions, or in all."""
     for m, n, k in PRODUCTS[:count]:
         model, w, bias = product_model(m, n, k)
         x = np.random.default_rng(4).standard_normal((m, k)).astype(np.float32)
         want = np.maximum(x.astype(np.float64) @ w + bias, 0)
         size = np.abs(x).astype(np.float64) @ np.abs(w) + np.abs(bias)
-        for name, (properties, unit) in PRECISIONS.items():
+        for name in names or PRECISIONS:
+            properties, unit = PRECISIONS[name]
             title = f"{m} x {n} x {k} in {name}"
             try:
                 result = run_job(compile_graph(model._graph(), {"card": 0, **properties}).new_job(), [x])[0]
@@ -146,6 +150,21 @@ def check_products(count: int) -> Iterator[tuple[str, bool]]:
                 yield f"{title}: {error}", False
                 continue
             yield title, bool((np.abs(result - want) <= size * (3 * unit + 1e-6)).all())
+
+
+def check_features() -> Iterator[tuple[str, bool]]:
+    """Yield (product in f16 without features of the card, whether it is right): with the checks of products,
+    they tell whether blocks of warps, or early starts, are at fault."""
+    before = os.environ.get("OVJIT_HIDE")
+    for hidden in HIDDEN:
+        os.environ["OVJIT_HIDE"] = hidden
+        try:
+            rows = list(check_products(3, ("f16",)))
+        finally:
+            os.environ.pop("OVJIT_HIDE")
+            if before is not None:
+                os.environ["OVJIT_HIDE"] = before
+        yield from ((f"{title} without {hidden}", good) for title, good in rows)
 
 
 def networks() -> Iterator[tuple[str, ov.Model]]:
@@ -460,6 +479,7 @@ def fill_results(results: dict[str, Any], card: driver.Card, options: argparse.N
         ("words", check_words(card, 4 if options.quick else 1)),
         ("operations", check_operations(48)),
         ("products", check_products(5 if options.quick else len(PRODUCTS))),
+        ("features", check_features()),
         ("networks", check_networks()),
         ("layers", check_layers()),
     ):

@@ -85,6 +85,32 @@ def make_convolution(
     return Layer(name, ov.Model([y], [x]), [array], flops)
 
 
+#: Rows, inputs, outputs, bits of a weight.
+COMPRESSED = ((1, 4096, 4096, 4), (1, 4096, 4096, 8), (512, 4096, 4096, 4))
+
+
+def name_compressed(rows: int, ins: int, outs: int, bits: int) -> str:
+    return f"product {rows} x {outs} x {ins} of {bits} bits"
+
+
+def make_compressed(rows: int, ins: int, outs: int, bits: int) -> Layer:
+    """A product with integer weights, which have a scale for each output and 128 inputs."""
+    rng = np.random.default_rng(9)
+    x = op.parameter([rows, ins], np.float32, name="x")
+    group = 128 if ins % 128 == 0 else ins
+    codes = rng.integers(0, 1 << bits, (ins // group, group, outs)).astype(np.uint8)
+    packed = ov.op.Constant(ov.Type.u4, ov.Shape(codes.shape), codes.reshape(-1)) if bits == 4 else codes
+    scale = (rng.random((ins // group, 1, outs)) / ins).astype(np.float32)
+    middle = np.float32((1 << bits) // 2)
+    wide = op.multiply(op.subtract(op.convert(packed, np.float32), middle), scale)
+    y = op.matmul(x, op.reshape(wide, [ins, outs], False), False, False)
+    moved = ins * outs * bits / 8
+    array = rng.standard_normal((rows, ins)).astype(np.float32)
+    return Layer(
+        name_compressed(rows, ins, outs, bits), ov.Model([y], [x]), [array], 2.0 * rows * ins * outs, moved
+    )
+
+
 def make_recurrent(kind: str, batch: int, steps: int, inputs: int, hidden: int) -> Layer:
     """A recurrent layer with random weights."""
     rng = np.random.default_rng(6)
@@ -117,16 +143,23 @@ def make_angles() -> Layer:
 def layers() -> Iterator[Layer]:
     yield from (make_attention(*sizes) for sizes in ATTENTIONS)
     yield from (make_convolution(*sizes) for sizes in CONVOLUTIONS)
+    yield from (make_compressed(*sizes) for sizes in COMPRESSED)
     yield from (make_recurrent(*sizes) for sizes in RECURRENT)
     yield make_angles()
 
 
 def small_layers() -> Iterator[Layer]:
     """Layers with the same kernels, and all tails of their tiles."""
-    for sizes in ((2, 4, 2, 19, 37, 64, False), (1, 2, 2, 33, 33, 128, True), (1, 8, 2, 1, 50, 80, False)):
+    for sizes in ((2, 4, 2, 19, 37, 64, False), (1, 2, 2, 33, 33, 128, True), (1, 8, 2, 1, 50, 80, False),
+                  (1, 8, 2, 1, 700, 80, False)):  # fmt: skip
         yield make_attention(*sizes)
-    for sizes in ((2, 24, 9, 40, 3, 1, False), (1, 3, 11, 16, 5, 2, False), (1, 40, 9, 40, 3, 2, True)):
+    for sizes in (
+        (2, 24, 9, 40, 3, 1, False), (1, 3, 11, 16, 5, 2, False), (1, 40, 9, 40, 3, 2, True),
+        (2, 64, 9, 40, 3, 1, False), (1, 128, 11, 72, 1, 1, False), (3, 64, 14, 128, 3, 2, False),
+    ):  # fmt: skip
         yield make_convolution(*sizes)
+    for sizes in ((3, 1024, 72, 4), (5, 1024, 64, 8), (37, 1024, 72, 4)):
+        yield make_compressed(*sizes)
     yield from (make_recurrent(kind, 3, 7, 16, 33) for kind in ("lstm", "gru"))
     yield make_angles()
 

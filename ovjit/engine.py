@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 
 def context_of(config: Mapping[str, Any]) -> Context:
     """The context of a compilation with these properties in this process. "card": the index of the GPU."""
-    if config.get("card") is not None:
-        target = TARGETS["cuda"]
-        return Context(target, Options.of(config, target))
     target = host_target()
-    if config.get("OVJIT_MATRIX_UNIT") is False:
+    if config.get("card") is not None:
+        from ovjit.gpu.driver import features_of
+
+        target = TARGETS["cuda"]._replace(extras=features_of(int(config["card"])))
+    elif config.get("OVJIT_MATRIX_UNIT") is False:
         target = without_matrix_unit(target)
     return Context(target, Options.of(config, target))
 

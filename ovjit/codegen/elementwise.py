@@ -212,12 +212,12 @@ def elementwise(
 
 
 @functools.lru_cache(2048)
-def _make_kernel(body: Body, modes: str, outer: int) -> Kernel:
+def _make_kernel(body: Body, modes: str, outer: int, aligned: bool) -> Kernel:
     inputs = tuple(map(Operand, body.inputs, modes))
     dims = tuple(range(outer + 1))
     return elementwise.kernel(
         "", inputs=inputs, outputs=tuple(body.outputs), outer=dims[:-1], dims=dims, inner=outer, body=body,
-        twice=len(body.outputs) > 1, moved=_is_copy(body, modes),
+        twice=len(body.outputs) > 1, moved=not aligned and _is_copy(body, modes),
     )  # fmt: skip
 
 
@@ -226,8 +226,8 @@ def _is_copy(body: Body, modes: str) -> bool:
     return modes == "v" and not body.lines and body.inputs == body.outputs and body.outputs[0] in SHORT
 
 
-def elementwise_kernel(name: str, body: Body, modes: str, outer: int) -> Kernel:
+def elementwise_kernel(name: str, body: Body, modes: str, outer: int, aligned: bool = False) -> Kernel:
     """The kernel of `body`. `modes`: one letter per input. `outer`: the number of dimensions outside the
-    innermost."""
-    text = _make_kernel(body, modes, outer)
+    innermost. `aligned`: for a target that loads elements from multiples of their size alone."""
+    text = _make_kernel(body, modes, outer, aligned)
     return Kernel(name, text.source, text.frame)

@@ -149,7 +149,7 @@ def read_turned(m: Any, p: int, at: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(tiles).view(np.uint32).reshape(4, m.lanes)
 
 
-def _elements(words: np.ndarray, dtype: str) -> np.ndarray:
+def elements_of(words: np.ndarray, dtype: str) -> np.ndarray:
     """Rows of words as rows of numbers that NumPy multiplies exactly."""
     if dtype == "f32":
         return (words & _TF32).view(np.float32).astype(np.float64)
@@ -162,7 +162,7 @@ def mma(m: Any, dtype: str, a: np.ndarray, b: np.ndarray, half: int, sums: np.nd
     multiplied with columns of i8."""
     rows = np.ascontiguousarray(a.reshape(2, 2, 8, 4).transpose(1, 2, 0, 3)).reshape(16, 8)
     columns = np.ascontiguousarray(b.reshape(2, 2, 8, 4)[half].transpose(1, 0, 2)).reshape(8, 8)
-    products = _elements(rows, dtype) @ _elements(columns, "i8" if dtype == "u8" else dtype).T
+    products = elements_of(rows, dtype) @ elements_of(columns, "i8" if dtype == "u8" else dtype).T
     lanes = products.reshape(2, 8, 4, 2).transpose(0, 3, 1, 2).reshape(4, m.lanes)
     return (lanes + sums).astype(sums.dtype)
 

@@ -11,6 +11,7 @@ word's name in that text. `load_T` is `load[f32](p)` in a kernel and `load_f32(p
     V, x     a vector and a number of the element type T: f32 f64 f16 bf16 i8 .. u64 boolean
     I, L, d  vectors of i32 and of i64, an f64
     W, A     four registers of each lane: words of 4 bytes, and sums of products of the element type T
+    E, G64   eight elements of each lane, and a lane's part of sums of 64 columns (`tensor_blocks`)
 
 f16 and bf16 are f32 in registers; boolean is a mask (i1). The LLVM code of each word is in
 `ovjit.codegen.cpu.vector.BODIES` under the declared name: this module is imported where llvmlite is not.
@@ -23,29 +24,34 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ovjit.codegen import meanings, tensor_cores
+from ovjit.codegen import meanings, tensor_blocks, tensor_cores
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.tensors import Ptr, Tensor
 from ovjit.records import NamedTuple
 
 __all__ = [
-    "Each", "Ptr", "SIZE", "Table", "Tensor", "VL", "Word", "absolute", "add_pairs", "applied",
-    "await_copies", "bits", "blend", "boolean", "cast", "ceil", "chunk", "commit_copies", "const",
-    "copy_async", "count_of", "dot_bytes", "dot_halves", "dot_pairs", "dot_signed", "erf", "evens", "exp",
-    "exp_below_zero", "f32", "f64", "finish", "floor", "fma", "gather", "hadd", "halves_high", "halves_low",
-    "hand", "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf", "items", "join_sums", "lane",
-    "lane_numbers", "ld", "libm_cos", "libm_exp", "libm_log", "libm_sin", "load", "loadm", "log", "look_up",
-    "maximum", "minimum", "mma", "not_below", "now", "pack_sums", "part_of_sums", "permute", "placed",
-    "prefetch", "prefetch_l2", "read_shared", "read_tiles", "read_turned", "registers", "rint", "scatter",
-    "scratch", "select", "share", "share_sums", "shared_memory", "shr_halves", "sigmoid", "splat", "spread",
-    "sqrt", "st", "static_range", "store", "storem", "strided", "strided_store", "sum_pairs", "take",
-    "tanh", "thirds", "tile_begin", "tile_end", "tile_load", "tile_multiply", "tile_store", "trunc",
-    "trunc_int", "turned_pairs", "u16", "u32", "u8", "udiv", "urem", "vectors", "warp_barrier", "whole",
-    "zero_sums", "zip_bytes_high", "zip_bytes_low", "zip_halves_high", "zip_halves_low",
+    "Each", "Ptr", "SIZE", "Table", "Tensor", "VL", "Word", "absolute", "add_pairs", "applied", "arrive",
+    "await_copies", "await_group", "await_leaders", "await_phase", "await_space", "begin_barrier", "bits",
+    "blend", "block_memory", "boolean", "cast", "ceil", "chunk", "commit_copies", "const", "copy_async",
+    "copy_box", "copy_pixels", "copy_strips", "count_of", "dot_bytes", "dot_halves", "dot_pairs",
+    "dot_signed", "erf", "evens", "exp", "exp_below_zero", "expect_copies", "f32", "f64", "finish", "floor",
+    "fma", "gather", "hadd", "halves_high", "halves_low", "hand", "hmax", "hmin", "hmul", "hor", "i16",
+    "i32", "i64", "inf", "items", "join_eight", "join_sums", "lane", "lane_numbers", "ld",
+    "leave_registers", "libm_cos", "libm_exp", "libm_log", "libm_sin", "load", "load_eight", "loadm", "log",
+    "look_up", "maximum", "meet_block", "minimum", "mma", "multiply_group", "not_below", "now", "pack_sums",
+    "part_of_eight", "part_of_group", "part_of_sums", "permute", "placed", "prefetch", "prefetch_l2",
+    "read_shared", "read_tiles", "read_turned", "registers", "rint", "scatter", "scratch", "select",
+    "share", "share_sums", "shared_memory", "shr_halves", "sigmoid", "splat", "spread", "sqrt", "st",
+    "start_followers", "static_range", "store", "store_eight", "storem", "strided", "strided_store",
+    "sum_pairs", "take", "take_registers", "tanh", "thirds", "tile_begin", "tile_end", "tile_load",
+    "tile_multiply", "tile_store", "trunc", "trunc_int", "turned_pairs", "u16", "u32", "u8", "udiv", "urem",
+    "vectors", "warp_barrier", "warp_number", "whole", "zero_group", "zero_sums", "zip_bytes_high",
+    "zip_bytes_low", "zip_halves_high", "zip_halves_low",
 ]  # fmt: skip
 
 inf = float("inf")
@@ -88,7 +94,10 @@ class Declared(NamedTuple):
 
 
 #: Words without an address that read or change the state of a warp.
-ON_WARPS = frozenset("shared_memory warp_barrier commit_copies await_copies".split())
+ON_WARPS = frozenset(
+    "shared_memory warp_barrier commit_copies await_copies block_memory warp_number meet_block "
+    "start_followers await_leaders take_registers leave_registers".split()
+)
 #: Declared name -> word.
 WORDS: dict[str, Declared] = {}
 _DECLARATION = re.compile(r"(\w+)\(([\w, ]*)\)(?: -> (\w+))?")
@@ -298,6 +307,36 @@ part_of_sums = word("part_of_sums_T(A, n) -> V", tensor_cores.part_of_sums)
 join_sums = word("join_sums_T(V, V, V, V) -> A", tensor_cores.join_sums)
 pack_sums = word("pack_sums_T(A, A) -> W", tensor_cores.pack_sums)
 read_turned = word("read_turned(p, I) -> W", tensor_cores.read_turned)
+
+# of blocks of several warps on GPUs, see `ovjit.codegen.tensor_blocks`: their shared memory, barriers, copies
+# to it, products of groups of warps, and eight adjacent elements of each lane
+block_memory = word("block_memory(n, n) -> p", tensor_blocks.block_memory)
+warp_number = word("warp_number() -> i", tensor_blocks.warp_number)
+begin_barrier = word("begin_barrier(p, n)", tensor_blocks.begin_barrier)
+meet_block = word("meet_block()", tensor_blocks.meet_block)
+arrive = word("arrive(p)", tensor_blocks.arrive)
+expect_copies = word("expect_copies(p, n)", tensor_blocks.expect_copies)
+await_phase = word("await_phase(p, n)", tensor_blocks.await_phase)
+await_space = word("await_space(p, n)", tensor_blocks.await_phase)
+copy_strips = word("copy_strips(p, p, n, n, n, p)", tensor_blocks.copy_strips)
+copy_box = word("copy_box(p, p, n, n, n, n, n, n, p)", tensor_blocks.copy_box)
+copy_pixels = word(f"copy_pixels(p, p, {', '.join(['n'] * 17)}, p)", tensor_blocks.copy_pixels)
+start_followers = word("start_followers()", tensor_blocks.start_followers)
+await_leaders = word("await_leaders()", tensor_blocks.await_leaders)
+take_registers = word("take_registers(n)", tensor_blocks.set_registers)
+leave_registers = word("leave_registers(n)", tensor_blocks.set_registers)
+load_eight = word("load_eight_T(p, L, mask) -> E", tensor_blocks.load_eight)
+store_eight = word("store_eight_T(p, L, E, mask)", tensor_blocks.store_eight)
+part_of_eight = word("part_of_eight_T(E, n) -> V", tensor_blocks.part_of_eight)
+join_eight = word("join_eight_T(V, V, V, V, V, V, V, V) -> E", tensor_blocks.join_eight)
+# the same for a number of columns: multiply_group[128, f16](...)
+zero_group, multiply_group = Word("zero_group"), Word("multiply_group")
+await_group, part_of_group = Word("await_group"), Word("part_of_group")
+for _n in tensor_blocks.COLUMNS:
+    word(f"zero_group_{_n}_T() -> G{_n}", partial(tensor_blocks.zero_group, _n))
+    word(f"multiply_group_{_n}_T(p, p, G{_n}) -> G{_n}", partial(tensor_blocks.multiply_group, _n))
+    word(f"await_group_{_n}_T(G{_n}, n) -> G{_n}", tensor_blocks.await_group)
+    word(f"part_of_group_{_n}_T(G{_n}, n) -> V", tensor_blocks.part_of_group)
 
 # element types
 f32, f64, i16, i32, i64, u8, u16, u32 = "f32", "f64", "i16", "i32", "i64", "u8", "u16", "u32"

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen import meanings, words
+from ovjit.codegen import meanings, tensor_blocks, words
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.meanings import F32, OutOfBounds
 from ovjit.codegen.source import parse_source
@@ -83,7 +83,9 @@ class Words(dict):
         head = f"def body({', '.join(f'x{i}' for i in range(len(inputs)))}):"
         hoisted = [f"    {name} = {value}" for name, value in constants.values()]
         result = f"    return {body.result_names(constants)[0]}"
-        exec(_code("\n".join([head, *hoisted, *lines, result])), self)  # what ovjit's own tracer has printed
+        exec(
+            _code("\n".join([head, *hoisted, *lines, result])), self
+        )  # what ovjit's warp_words tracer has printed
         value: np.ndarray = self["body"](*inputs)
         return value
 
@@ -143,10 +145,24 @@ def _code(source: str) -> Any:
 
 
 def program(source: str, words: Words) -> Callable[[int, int, int, int], int]:
-    """The kernel's source as a function `(bases, args, chunk, scratch) -> error code` over `words`."""
-    exec(_code(source), words)  # text printed by ovjit's own emitters
+    """The kernel's source as a function `(bases, args, chunk, scratch) -> error code` over `words`. The
+    warps of a block have words of their warp_words."""
+    form = tensor_blocks.block_form(source)
+    if form is not None:
+        return functools.partial(_run_block, _code(source), words, form)
+    exec(_code(source), words)  # text printed by ovjit's warp_words emitters
     kernel: Callable[[int, int, int, int], int] = words["kernel"]
     return kernel
+
+
+def _run_block(code: Any, words: Words, form: tensor_blocks.Form, *arguments: int) -> int:
+    def start(block: tensor_blocks.Block, warp: int) -> Callable[[], int]:
+        warp_words: Any = type(words)(words.lanes, words.memory)
+        warp_words.block, warp_words.warp = block, warp
+        exec(code, warp_words)  # text printed by ovjit's warp_words emitters
+        return functools.partial(warp_words["kernel"], *arguments)
+
+    return tensor_blocks.run_block(form, words.lanes, start)
 
 
 __all__ = ["F32", "Memory", "OutOfBounds", "Words", "program"]

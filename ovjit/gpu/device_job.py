@@ -23,6 +23,8 @@ from ovjit.errors import InferenceError
 from ovjit.execution import blocks, runner
 from ovjit.execution.job import Job
 from ovjit.execution.table import Table
+from ovjit.forks import ForkLock
+from ovjit.gpu import blocks as card_blocks
 from ovjit.gpu import memory as device_memory
 from ovjit.gpu.driver import Card, CardError, open_card
 from ovjit.gpu.memory import DeviceMemory, DeviceTensor, PinnedMemory
@@ -38,6 +40,8 @@ LEAST_SCRATCH = 4096
 MOST_SCRATCH = 256 << 20
 #: Maximum bytes of an input or output that is copied through pinned memory.
 MOST_PINNED = 16 << 20
+#: Kernels load and store 16 bytes at a time. Memory of others that is not aligned is copied.
+ALIGNMENT = 16
 #: Maximum tables of a job whose graphs are kept. The oldest one's are updated for further shapes.
 MOST_GRAPHS = 8
 
@@ -82,6 +86,8 @@ class Replay:
         plans = before.plan, table.plan
         same = len({(plan.scratch_offset, scratch_of_chunk(plan)) for plan in plans}) == 1
         chunks = before.rows[:, runner.STEP_CHUNKS] == table.rows[:, runner.STEP_CHUNKS]
+        # launches of blocks have tensor maps, which have the sizes of a matrix
+        chunks &= [form_of(number) is None for number in table.rows[:, runner.STEP_KERNEL].tolist()]
         for first, stop in self.graphs:
             if not (same and chunks[first:stop].all()):
                 self.outdated.add((first, stop))
@@ -106,6 +112,8 @@ class Replay:
                     pass
 
 
+#: Guards `_constants`: jobs of several threads upload them once.
+_uploading = ForkLock("cards")
 #: Executable -> its constants on each card, by the card's number.
 _constants: weakref.WeakKeyDictionary[Executable, dict[int, DeviceMemory]] = weakref.WeakKeyDictionary()
 
@@ -118,12 +126,13 @@ class DeviceState:
         self.stream = card.create_stream()
         self.arena: DeviceMemory | None = None
         self.bases = DeviceMemory(card, job._bases.nbytes)
-        self.errors: DeviceMemory | None = None
+        #: An error code of each step, 0 for none, in pinned memory: kernels store there.
+        self.errors: PinnedMemory | None = None
         #: Number of an input or output in the bases -> its memory, and its pinned memory.
         self.tensors: dict[int, DeviceMemory] = {}
         self.pinned: dict[int, PinnedMemory] = {}
         self.replays: OrderedDict[int, Replay] = OrderedDict()
-        self.addresses = np.zeros_like(job._bases)
+        self.addresses, self._uploaded = np.zeros_like(job._bases), np.zeros_like(job._bases)
         #: Numbers of remote outputs that are written behind the steps, as inputs lie in their memory.
         self.late_outputs: Collection[int] = ()
 
@@ -145,9 +154,11 @@ class DeviceState:
             self._outdate()
             self.arena = None
             self.arena = DeviceMemory(card, size)
-        if self.errors is None or self.errors.size < 8 * len(plan.steps):
+        if self.errors is None or self.errors.array.nbytes < 8 * len(plan.steps):
             self._outdate()
-            self.errors = DeviceMemory(card, 8 * max(len(plan.steps), 64))
+            self.errors = None
+            self.errors = PinnedMemory(card, 8 * max(len(plan.steps), 64))
+            self.errors.array[:] = 0
         replay = self._replay(table)
         self.addresses[0] = self.arena.address
         self.addresses[1] = constants_of(job.executable, card, plan.memory, self.stream).address
@@ -155,11 +166,21 @@ class DeviceState:
         self.late_outputs = late = job.find_late_outputs()
         for i, array in enumerate([*job.inputs, *job.outputs]):
             assert array is not None
-            remote = None if i in late else job.remote.get(i)
+            remote = job.remote.get(i)
+            if i in late or remote is not None and remote.address % ALIGNMENT:
+                remote = None
             there = self._tensor(i + FIRST_IO, array.nbytes) if remote is None else remote
             self.addresses[i + FIRST_IO] = there.address
-        card.upload(self.bases.address, self.addresses, self.stream)
+        if not np.array_equal(self.addresses, self._uploaded):
+            card.upload(self.bases.address, self.addresses, self.stream)
+            self._uploaded[:] = self.addresses
         return replay
+
+    @property
+    def codes(self) -> np.ndarray:
+        """The error codes of the steps. Only valid when the stream has been synchronized."""
+        assert self.errors is not None
+        return self.errors.array.view(np.int64)
 
     def _outdate(self) -> None:
         """Have all graphs updated before their next run: memory whose address they have moves."""
@@ -210,6 +231,24 @@ def stand_in(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return np.broadcast_to(np.zeros((), dtypes.numpy_dtype(dtype)), shape)
 
 
+def form_of(number: int) -> card_blocks.BlockLaunch | None:
+    """The launch of blocks of the kernel with this number; None if its chunks are warps."""
+    return card_blocks.block_launch(ptx_of(number).text) if number > 0 else None
+
+
+def starts_early(number: int) -> bool:
+    """True if the kernel with this number may start while the one before it runs."""
+    return card_blocks.starts_early(ptx_of(number).text)
+
+
+def function_of(card: Card, number: int) -> Any:
+    """The function of the kernel with this number, which the driver compiles once for a card."""
+    function, form = card.function(ptx_of(number).text, ENTRY), form_of(number)
+    if form is not None:
+        card_blocks.allow_shared_memory(card, function, form)
+    return function
+
+
 def scratch_bytes(plan: Any) -> int:
     """Bytes of scratch memory of the step with the most."""
     each = scratch_of_chunk(plan)
@@ -223,15 +262,16 @@ def scratch_of_chunk(plan: Any) -> int:
 
 def constants_of(executable: Any, card: Card, memory: np.ndarray, stream: Any) -> DeviceMemory:
     """The constants of a compiled model on a card, uploaded at the first use."""
-    by_card = _constants.setdefault(executable, {})
-    constants = by_card.get(card.facts.number)
-    if constants is None:
-        content = np.ascontiguousarray(memory).view(np.uint8).reshape(-1)
-        constants = DeviceMemory(card, content.nbytes)
-        card.upload(constants.address, content, stream)
-        card.synchronize(stream)
-        by_card[card.facts.number] = constants
-    return constants
+    with _uploading.lock:
+        by_card = _constants.setdefault(executable, {})
+        constants = by_card.get(card.facts.number)
+        if constants is None:
+            content = np.ascontiguousarray(memory).view(np.uint8).reshape(-1)
+            constants = DeviceMemory(card, content.nbytes)
+            card.upload(constants.address, content, stream)
+            card.synchronize(stream)
+            by_card[card.facts.number] = constants
+        return constants
 
 
 class DeviceJob(Job):
@@ -279,12 +319,13 @@ class DeviceJob(Job):
             )
 
     def find_late_outputs(self) -> list[int]:
-        """The numbers of outputs whose remote memory is that of an input, or of another output, too."""
+        """The numbers of outputs whose remote memory is that of an input, or of another output, too, or is
+        not aligned."""
         late: list[int] = []
         earlier: list[DeviceTensor] = []
         for i, tensor in sorted(self.remote.items()):  # inputs first
             overlaps = any(tensor.overlaps(other.address, other.size) for other in earlier)
-            if i >= len(self.inputs) and overlaps:
+            if i >= len(self.inputs) and (overlaps or tensor.address % ALIGNMENT):
                 late.append(i)
             earlier.append(tensor)
         return late
@@ -336,26 +377,28 @@ class DeviceJob(Job):
                 )
 
     def _run_table(self, table: Table) -> None:
-        try:
-            self._run_in_order(table)
-        except BaseException:
-            self._settle()
-            raise
-        if self.words[runner.ABORT]:
-            self._settle()
+        with self.device.card:
+            try:
+                self._run_in_order(table)
+            except BaseException:
+                self._settle()
+                raise
+            if self.words[runner.ABORT]:
+                self._settle()
 
     def _settle(self) -> None:
         """After a failure, wait for what is on the stream: it may use memory that is freed or reused next."""
-        if self._device is not None:
+        state = self._device
+        if state is not None:
             with contextlib.suppress(CardError):
-                self._device.card.synchronize(self._device.stream)
+                state.card.synchronize(state.stream)
+            if state.errors is not None:
+                state.codes[:] = 0
 
     def _run_in_order(self, table: Table) -> None:
         words, state, steps = self.words, self.device, len(table.plan.steps)
         replay = state.prepare(self, table)
         self._upload_inputs(state)
-        assert state.errors is not None
-        state.card.clear(state.errors.address, 8 * max(steps, 1), state.stream)
         first = 0
         for stop in (*table.host, steps):
             if words[runner.ABORT]:
@@ -378,6 +421,9 @@ class DeviceJob(Job):
         for i, array in enumerate(self.inputs):
             assert array is not None
             if i in self.remote:
+                tensor, address = self.remote[i], int(state.addresses[FIRST_IO + i])
+                if address != tensor.address:
+                    state.card.copy(address, tensor.address, tensor.size, state.stream)
                 continue
             if array.dtype.hasobject:
                 raise InferenceError(f"input {i} has strings, which a GPU does not take: compile for the CPU")
@@ -409,20 +455,22 @@ class DeviceJob(Job):
         for i in table.plan.written:
             array = self.inputs[i]
             assert array is not None
+            address = int(state.addresses[FIRST_IO + i])
             if i not in self.remote and array.nbytes:
-                address = int(state.addresses[FIRST_IO + i])
                 state.card.download(array.reshape(-1).view(np.uint8), address, state.stream)
+            elif i in self.remote and address != self.remote[i].address:
+                state.card.copy(self.remote[i].address, address, self.remote[i].size, state.stream)
 
     def _check_errors(self, state: DeviceState, table: Table) -> bool:
         """Wait for the stream. False if a kernel has reported an error, which becomes the job's."""
-        assert state.errors is not None
-        codes = np.zeros(max(len(table.plan.steps), 1), np.int64)
-        state.card.download(codes, state.errors.address, state.stream)
         state.card.synchronize(state.stream)
-        failed = np.flatnonzero(codes)
-        if failed.size:
-            self.words[runner.ERROR] = int(failed[0]) << 32 | int(codes[failed[0]])
-        return not failed.size
+        codes = state.codes
+        if not codes.any():
+            return True
+        first = int(codes.nonzero()[0][0])
+        self.words[runner.ERROR] = first << 32 | int(codes[first])
+        codes[:] = 0
+        return False
 
     def _run_steps(self, state: DeviceState, replay: Replay, table: Table, first: int, stop: int) -> None:
         card, stream = state.card, state.stream
@@ -461,7 +509,7 @@ class DeviceJob(Job):
 
     def _functions(self, card: Card, table: Table, first: int, stop: int) -> Sequence[Any]:
         numbers = table.rows[first:stop, runner.STEP_KERNEL].tolist()
-        return [card.function(ptx_of(number).text, ENTRY) for number in numbers]
+        return [function_of(card, number) for number in numbers]
 
     def _launch(self, state: DeviceState, replay: Replay, table: Table, i: int, function: Any) -> None:
         plan, card = table.plan, state.card
@@ -469,12 +517,22 @@ class DeviceJob(Job):
         chunks = int(table.rows[i, runner.STEP_CHUNKS])
         arguments = replay.arguments.address + int(table.rows[i, runner.STEP_ARGS]) - replay.base
         each = scratch_of_chunk(plan)
-        scratch, error = state.arena.address + plan.scratch_offset, state.errors.address + 8 * i
+        scratch, error = state.arena.address + plan.scratch_offset, state.codes.ctypes.data + 8 * i
+        number = int(table.rows[i, runner.STEP_KERNEL])
+        form, early = form_of(number), starts_early(number)
+        if form is not None and chunks:
+            block = table.args.reshape(-1).view(np.int64)[(arguments - replay.arguments.address) // 8 :]
+            matrix = card_blocks.map_of(card, form, block, state.addresses)
+            values = (state.bases.address, arguments, 0, chunks, scratch, 0, error)
+            more = [matrix.address]
+            card.launch(function, chunks, form.warps, values, state.stream, shared=form.shared, early=early,
+                        more=more)  # fmt: skip
+            return
         round_ = chunks if not each else max(1, min(chunks, MOST_SCRATCH // each))
         for start in range(0, chunks, max(round_, 1)):
             count = min(round_, chunks - start)
             values = (state.bases.address, arguments, start, start + count, scratch, each, error)
-            card.launch(function, -(-count // WARPS), WARPS, values, state.stream)
+            card.launch(function, -(-count // WARPS), WARPS, values, state.stream, early=early)
 
     # -- host steps
 

@@ -16,12 +16,17 @@ from typing import Any
 
 import numpy as np
 
+from ovjit import debug
+from ovjit.codegen.cpu.targets import CARD_FEATURES
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.forks import ForkLock
+from ovjit.gpu.signatures import LaunchAttribute, LaunchConfig, declare
 from ovjit.records import NamedTuple
 
 #: Least compute capability: kernels are PTX for it.
 LEAST_CAPABILITY = (8, 0)
+#: The driver that kernels for blocks, and early starts in graphs, need: CUDA 12.4, as the driver counts.
+BLOCK_DRIVER = 12040
 #: Results of driver calls -> what to do. Others are reported with the driver's own words.
 ADVICE = {
     2: "the card has too little free memory: use smaller shapes, fewer requests or fewer programs",
@@ -33,13 +38,22 @@ ADVICE = {
     214: "the card reported a memory error (ECC): reset the card",
     218: "the driver cannot compile the kernel's PTX: a driver for CUDA 12.0 or newer is needed",
     222: "the driver is older than the PTX of the kernels: a driver for CUDA 12.0 or newer is needed",
+    221: "the driver's compiler of PTX (libnvidia-ptxjitcompiler.so.1) is not installed",
+    223: "CUDA_DISABLE_PTX_JIT forbids to compile PTX: unset it",
     700: "a kernel accessed memory outside of its tensors: please report this model",
+    701: "a kernel needs more registers or shared memory than the card has: please report this model",
     702: "a kernel took longer than the system allows",
+    715: "a kernel has an instruction that this card does not know: please report this model",
+    716: "a kernel accessed memory at an address that is not aligned: please report this model",
     719: "a kernel failed, and the card's context is lost: use the CPU, or start a new process",
-    803: "the driver does not support this card",
+    802: "the system is not ready: the service nvidia-fabricmanager may be missing",
+    803: "the driver's library and its kernel module have different versions: restart the computer",
+    804: "the driver does not support this card",
 }
-#: CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE.
-_NOT_UPDATED = 910
+#: CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE, CUDA_ERROR_NOT_SUPPORTED.
+_NOT_UPDATED = (910, 801)
+#: CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION.
+_EARLY_START = 6
 #: Attributes of a card: numbers of CUdevice_attribute.
 ATTRIBUTES = {
     "MULTIPROCESSOR_COUNT": 16, "PCI_BUS_ID": 33, "PCI_DEVICE_ID": 34, "PCI_DOMAIN_ID": 50,
@@ -71,7 +85,9 @@ class CardFacts(NamedTuple):
 
 def load_library() -> Any:
     """The driver's library. Raises OSError where there is none."""
-    return ctypes.CDLL("libcuda.so.1")
+    library = ctypes.CDLL("libcuda.so.1")
+    declare(library)
+    return library
 
 
 class Library:
@@ -86,10 +102,20 @@ class Library:
         if code:
             raise CardError(function, code, self._words(code))
 
+    def leave_context(self) -> None:
+        """Restore the context that the thread had before. An error of the card is reported elsewhere."""
+        self._library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+
     def _words(self, code: int) -> str:
         text = ctypes.c_char_p()
         self._library.cuGetErrorString(code, ctypes.byref(text))
         return (text.value or b"").decode(errors="replace")
+
+    def driver_version(self) -> int:
+        """The newest CUDA that the driver supports: 12040 is 12.4."""
+        version = ctypes.c_int()
+        self("cuDriverGetVersion", ctypes.byref(version))
+        return version.value
 
     def attribute(self, name: str, device: int) -> int:
         value = ctypes.c_int()
@@ -153,6 +179,18 @@ def cards() -> list[CardFacts]:
     return _state()[2]
 
 
+def features_of(number: int) -> tuple[str, ...]:
+    """The optional features of kernels for a card (`Target.extras`): early starts from compute capability
+    9.0 on, and PTX for `sm_90a`, which runs on cards of 9.0 alone. Both need a newer driver. OVJIT_HIDE
+    hides them."""
+    _, library, usable, _ = _state()
+    if library is None or number >= len(usable) or library.driver_version() < BLOCK_DRIVER:
+        return ()
+    capability, hidden = usable[number].capability, debug.flag("OVJIT_HIDE").split(",")
+    features = CARD_FEATURES[: (capability >= (9, 0)) + (capability == (9, 0))]
+    return tuple(feature for feature in features if feature not in hidden)
+
+
 def why_no_card() -> str:
     """The reason why `cards` is empty; "" if it is not."""
     return _state()[3]
@@ -180,7 +218,11 @@ def open_card(number: int) -> Card:
 
 
 class Card:
-    """A card with its primary context. Functions may be called from any thread."""
+    """A card with its primary context. Functions may be called from any thread.
+
+    `with card:` makes its context the current one of this thread for several calls, and restores the one
+    before: other packages, and other cards, have contexts of their own.
+    """
 
     def __init__(self, library: Library, facts: CardFacts):
         self.facts, self._library, self._pid = facts, library, os.getpid()
@@ -196,15 +238,28 @@ class Card:
 
     def call(self, function: str, *arguments: Any) -> None:
         """Call a function of the driver in this card's context. Raises CardError."""
+        if getattr(self._thread, "depth", 0):
+            self._library(function, *arguments)
+            return
+        with self:
+            self._library(function, *arguments)
+
+    def __enter__(self) -> Card:
         if os.getpid() != self._pid:
             raise UnsupportedError(
                 "[GPU] a compiled model of the parent process cannot be used after a fork: compile it in "
                 "this process"
             )
-        if not getattr(self._thread, "current", False):
-            self._library("cuCtxSetCurrent", self._context)
-            self._thread.current = True
-        self._library(function, *arguments)
+        depth = getattr(self._thread, "depth", 0)
+        if not depth:
+            self._library("cuCtxPushCurrent_v2", self._context)
+        self._thread.depth = depth + 1
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.depth -= 1
+        if not self._thread.depth:
+            self._library.leave_context()
 
     @property
     def context(self) -> int:
@@ -226,9 +281,8 @@ class Card:
 
     def driver_version(self) -> str:
         """The newest CUDA that the driver supports, such as "12.4"."""
-        version = ctypes.c_int()
-        self._library("cuDriverGetVersion", ctypes.byref(version))
-        return f"{version.value // 1000}.{version.value % 1000 // 10}"
+        version = self._library.driver_version()
+        return f"{version // 1000}.{version % 1000 // 10}"
 
     # -- memory
 
@@ -316,11 +370,30 @@ class Card:
         self._modules.append(module)
         return function
 
-    def launch(self, function: Any, blocks: int, warps: int, arguments: Sequence[int], stream: Any) -> None:
-        """Launch `blocks` blocks of `warps` warps, with int64 arguments."""
+    def launch(
+        self,
+        function: Any,
+        blocks: int,
+        warps: int,
+        arguments: Sequence[int],
+        stream: Any,
+        *,
+        shared: int = 0,
+        early: bool = False,
+        more: Sequence[int] = (),
+    ) -> None:
+        """Launch `blocks` blocks of `warps` warps, with int64 arguments and those at the addresses `more`.
+        `shared`: bytes of dynamic shared memory. `early`: the kernel may start while the one before it
+        runs, and awaits its end itself."""
         values = [ctypes.c_uint64(a & (2**64 - 1)) for a in arguments]
-        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(v) for v in values))
-        self.call("cuLaunchKernel", function, blocks, 1, 1, 32, warps, 1, 0, stream, pointers, None)
+        addresses = [*map(ctypes.addressof, values), *more]
+        pointers = (ctypes.c_void_p * len(addresses))(*addresses)
+        if not early:
+            self.call("cuLaunchKernel", function, blocks, 1, 1, 32, warps, 1, shared, stream, pointers, None)
+            return
+        attribute = LaunchAttribute(_EARLY_START, 0, (ctypes.c_uint * 3)(1))
+        config = LaunchConfig(blocks, 1, 1, 32, warps, 1, shared, stream, ctypes.addressof(attribute), 1)
+        self.call("cuLaunchKernelEx", ctypes.byref(config), function, pointers, None)
 
     # -- streams, graphs, events
 
@@ -361,7 +434,7 @@ class Card:
         try:
             self.call("cuGraphExecUpdate_v2", executable, graph, result)
         except CardError as error:
-            if error.code != _NOT_UPDATED:
+            if error.code not in _NOT_UPDATED:
                 raise
             return False
         return True

@@ -248,10 +248,11 @@ _COPY_RANK = 5
 
 
 @functools.cache
-def copy_kernel(itemsize: int) -> Kernel:
-    """Copies elements of 1, 2, 4 or 8 bytes between tensors of any strides."""
+def copy_kernel(itemsize: int, aligned: bool = False) -> Kernel:
+    """Copies elements of 1, 2, 4 or 8 bytes between tensors of any strides. `aligned`: see
+    `elementwise_kernel`."""
     dtype = MOVED[itemsize]
-    return elementwise_kernel(f"copy_{dtype}", Body([dtype], [dtype], [], ["x0"]), "v", _COPY_RANK)
+    return elementwise_kernel(f"copy_{dtype}", Body([dtype], [dtype], [], ["x0"]), "v", _COPY_RANK, aligned)
 
 
 @functools.cache
@@ -264,7 +265,8 @@ def fill_kernel(itemsize: int) -> Kernel:
 def plan_copy(planner: StepList, source: View, target: View) -> None:
     if _plan_transpose(planner, source, target):
         return
-    plan_elementwise(planner, copy_kernel(source.itemsize), "v", [source], [target], 1, "Reorder")
+    kernel = copy_kernel(source.itemsize, planner.target.is_gpu)
+    plan_elementwise(planner, kernel, "v", [source], [target], 1, "Reorder")
 
 
 #: Maximum number of rows that are interleaved, or de-interleaved, in registers.

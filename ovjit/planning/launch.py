@@ -93,6 +93,7 @@ def try_launch(
     some: bool = False,
     whole: bool = False,
     single: bool = False,
+    unit: int | None = None,
     type: str | None = None,
     **scalars: Any,
 ) -> bool:
@@ -104,8 +105,8 @@ def try_launch(
     decide what an item writes, or axes cannot express it; then chunks are not checked for races. `ordered`:
     the tensor of indices by which several items may write one element; those items run in order, in one
     chunk. `some`: at least one chunk, even without items. `whole`: exactly one chunk, since each item
-    continues the previous one. `single`: items have one element, so that lanes need not be adjacent. `type`:
-    the step's type in the profile.
+    continues the previous one. `single`: items have one element, so that lanes need not be adjacent.
+    `unit`: a chunk has a multiple of this many items. `type`: the step's type in the profile.
 
     Returns False without a step if strides do not fit: elements are not adjacent along an axis marked `:1`,
     or the dimensions of `...` do not merge to at most WALKED. Raises OvjitError if shapes do not fit.
@@ -135,7 +136,8 @@ def try_launch(
     proof = None
     if apart and not ordered:
         proof = partial(_rows_of_chunks, signature, operands, writes, extents, dims, count)
-    unit = _in_order(dims, ordered, writes[-1], items) if ordered else items if whole else None
+    if ordered or whole:
+        unit = _in_order(dims, ordered, writes[-1], items) if ordered else items
     planner.share_step(kernel, values, items, work, views, written, flops, proof, type, some, unit)
     return True
 

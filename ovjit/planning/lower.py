@@ -248,7 +248,7 @@ class Elementwise(Lowering):
         self.order = layout.order if layout else tuple(range(self.rank))
         self.modes = "".join(self._mode(v) for v in self.inputs)
         outer = dimensions_of_rows(self.rank + (MOST_REPEATED if self.repeat else 0))
-        self.kernel = elementwise_kernel(self.name, self.body, self.modes, outer)
+        self.kernel = elementwise_kernel(self.name, self.body, self.modes, outer, self.target.is_gpu)
 
     def _mode(self, value: Value) -> str:
         return operand_mode(value, self.out.shape, self.order)

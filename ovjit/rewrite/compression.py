@@ -89,6 +89,13 @@ class Stored(NamedTuple):
         """Whether groups have one scale each, and no minima."""
         return not isinstance(self.scale, Factored) and not isinstance(self.zero, Factored)
 
+    def suits_gpu(self) -> bool:
+        """Whether GPUs have a product with these weights: integers of 8 or 4 bits, whose groups are units
+        of eight along the depth, or 2, 4, 8 ... units. Others become 16 bits at compilation."""
+        depth, units = self.integers.shape[0], self.group // 8
+        grouped = self.group >= depth or (self.group % 8 == 0 and units & (units - 1) == 0)
+        return not self.kind and self.bits in (4, 8) and depth % 8 == 0 and grouped
+
     def _adds(self) -> bool:
         """Whether weights have no zeros, a common integer zero, or minima that are added."""
         if self.zero is None or isinstance(self.zero, Factored):
@@ -157,6 +164,8 @@ def compress(w: Writer, node: Node, x: Value) -> Value | None:
     """MatMul(x, (Convert(integers) - zero) * scale) -> CompressedMatMul(x, integers, scale, zero)"""
     if node.output.dtype != "f32" or x.constant is not None or 0 in (node.inputs[1].shape or ()):
         return None
+    if w.b.context.target.is_gpu:
+        return _compress(w, node)
     return _gather_product(w, node) or _stack_products(w, node) or _compress(w, node)
 
 
@@ -167,6 +176,8 @@ def _compress(w: Writer, node: Node) -> Value | None:
     if stored is None or node.inputs[0].shape is None:
         return None
     transposed = node.attrs["transpose_a"]
+    if target.is_gpu and (transposed or not stored.suits_gpu()):
+        return None
     dynamic = 0 if transposed else stored.dynamic(options.dynamic, options.precision, target)
     of_bytes = dynamic and not stored.in_blocks
     least = SMALLEST_F16 if stored.kind == "f16" else SMALLEST_OF_BYTES if of_bytes else SMALLEST

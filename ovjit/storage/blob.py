@@ -178,12 +178,13 @@ def machine(config: Mapping[str, Any] | None = None) -> dict[str, str]:
     """The facts that object code depends on: versions, code generators, the CPU, switches that change
     code. For a card also the "device"."""
     from ovjit.codegen.cpu.host import host_target
-    from ovjit.codegen.cpu.targets import TARGETS
     from ovjit.codegen.versions import code_digest, versions
 
-    if config is not None and config.get("card") is not None:  # any card of the least capability runs PTX
-        isa = TARGETS["cuda"]
-        where = {"device": "GPU", "features": ",".join(isa.features)}
+    if config is not None and config.get("card") is not None:  # PTX runs on all cards with these features
+        from ovjit.engine import context_of
+
+        isa = context_of(config).target
+        where = {"device": "GPU", "features": ",".join((*isa.features, *isa.extras))}
     else:
         isa = host_target()
         system = os.uname().sysname if hasattr(os, "uname") else os.name

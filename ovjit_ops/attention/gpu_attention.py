@@ -6,6 +6,7 @@ types, f32, and keys and values as bytes are computed as few rows on CPUs are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ovjit.codegen.kernel import Kernel
@@ -15,14 +16,17 @@ from ovjit.graph.graph import Value
 from ovjit.planning.copies import fill_kernel, plan_fill
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import Planner, ceil_div, element_size
-from ovjit.planning.views import FIRST_IO, Layout, View, product
+from ovjit.planning.views import Layout, View, product
 from ovjit_ops.attention.cpu_attention import ONE_BY_ONE, AttentionOfTensors
 from ovjit_ops.attention.cpu_attention_kernels import RowNumbers
-from ovjit_ops.attention.gpu_attention_kernels import shared_bytes, tensor_attention
+from ovjit_ops.attention.gpu_attention_kernels import combine_parts, shared_bytes, tensor_attention
 from ovjit_ops.matmul.gpu_products import LANES, PIECE, STEP
 
 #: Maximum bytes of a row of q, k and v on tensor cores: their fragments and sums are in registers.
 MOST_ROW = 320
+#: Warps that a card has room for, maximum parts of the keys, and the number of keys from which on they are
+#: parted.
+WARPS_AT_ONCE, MOST_PARTS, LEAST_KEYS = 528, 32, 256
 #: Maximum bytes of a row with which a warp takes 32 keys at a time, for the sake of registers.
 WIDE_ROW = 160
 
@@ -34,8 +38,15 @@ class GpuAttention(AttentionOfTensors):
         self.tensor_kernel = self._make_tensor_kernel(self.name_inputs())
         kernel = self.row_kernel if self.tensor_kernel is None else self.tensor_kernel
         self.kernels = (kernel, fill_kernel(element_size(self.out.dtype)))
+        #: The kernel for a part of the keys; None where rows see other keys each.
+        self.part_kernel = None
+        if self.tensor_kernel is not None and not self.causal and "sink" not in self.named:
+            self.part_kernel = self._make_tensor_kernel(self.name_inputs(), split=True)
+            self.combine_kernel = combine_parts(out=self.out.dtype)
+            assert self.part_kernel is not None
+            self.kernels += (self.part_kernel, self.combine_kernel)
 
-    def _make_tensor_kernel(self, ways: dict[str, Any]) -> Kernel | None:
+    def _make_tensor_kernel(self, ways: dict[str, Any], split: bool = False) -> Kernel | None:
         """The kernel for tensor cores; None if types or sizes do not fit it."""
         q, k, v = (self.named[n] for n in "qkv")
         sizes = q.shape[-1], v.shape[-1]
@@ -48,6 +59,7 @@ class GpuAttention(AttentionOfTensors):
         size = shared_bytes(keys, depth_steps, value_steps)
         assert size <= MOST_SHARED
         ways = ways | {"masked": "mask" in self.named and not self.causal}
+        ways |= {"split": split, "out": "f32" if split else self.out.dtype}
         names = [name for name, is_on in ways.items() if is_on is True]
         return tensor_attention.kernel(
             "_".join(["tensor_attention", q.dtype, self.out.dtype, *map(str, sizes), *names]),
@@ -78,15 +90,50 @@ class GpuAttention(AttentionOfTensors):
         flops = 2.0 * product(batch) * rows * work
         if self.tensor_kernel is not None:
             tensors = _rows_of_groups(tensors, self.causal)
-            launch(
-                planner, self.tensor_kernel, tensors, ("y",), work=work * PIECE, reads=[scale], flops=flops,
-                rows=PIECE, numbers=RowNumbers(**numbers),
-            )  # fmt: skip
+            options = {"reads": [scale], "flops": flops, "rows": PIECE, "numbers": RowNumbers(**numbers)}
+            parts = self._parts(tensors["y"].shape, columns)
+            if parts > 1:
+                self._plan_parts(planner, tensors, parts, columns, work, options)
+                return
+            tensors["y"] = with_parts(tensors["y"], 1)
+            launch(planner, self.tensor_kernel, tensors, ("y",), work=work * PIECE, part=0, **options)
             return
         groups = self._groups(planner, columns, depth, value_size)
         launch(
             planner, self.row_kernel, tensors, ("y",), work=work * ONE_BY_ONE, reads=[scale], flops=flops,
             numbers=RowNumbers(**numbers), **groups,
+        )  # fmt: skip
+
+    def _parts(self, shape: Sequence[int], columns: int) -> int:
+        """The number of parts of the keys: several if there are fewer rows than a card has warps."""
+        if (
+            self.part_kernel is None
+            or not all(isinstance(d, int) for d in shape[:-1])
+            or columns < LEAST_KEYS
+        ):
+            return 1
+        items = product(shape[:-2]) * ceil_div(shape[-2], PIECE)
+        return min(MOST_PARTS, ceil_div(WARPS_AT_ONCE, items)) if 2 * items <= WARPS_AT_ONCE else 1
+
+    def _plan_parts(
+        self, planner: Planner, tensors: dict[str, View], parts: int, columns: int, work: int, options: Any
+    ) -> None:
+        """Plan the results of parts of the keys, and their sum."""
+        y, kernel = tensors["y"], self.part_kernel
+        assert kernel is not None
+        batch, (rows, width) = y.shape[:-2], y.shape[-2:]
+        results = planner.allocate((*batch, parts, rows, width), 4)
+        stat = planner.allocate((*batch, parts, rows, 2), 4)
+        keys = 2 * PIECE if 2 * max(width, tensors["q"].shape[-1]) <= WIDE_ROW else PIECE
+        part = ceil_div(ceil_div(columns, parts), keys) * keys
+        launch(
+            planner, kernel, {**tensors, "y": results, "stat": stat}, ("y", "stat"), work=work * PIECE,
+            part=part,
+            **options,
+        )  # fmt: skip
+        launch(
+            planner, self.combine_kernel, {"part": results, "stat": stat, "y": y}, ("y",), work=parts * LANES,
+            unseen=planner.constants.at(self.unseen),
         )  # fmt: skip
 
     def _rows(self, planner: Planner, value: Value) -> View:
@@ -98,8 +145,14 @@ class GpuAttention(AttentionOfTensors):
         view = planner.view(value)
         steps = (*view.strides[:-1], view.offset)
         aligned = view.strides[-1] == view.itemsize and all(step % 16 == 0 for step in steps)
-        # the caller's memory may begin anywhere
-        return view if aligned and view.buffer.base < FIRST_IO else planner.copy(value, order)
+        return view if aligned else planner.copy(value, order)
+
+
+def with_parts(view: View, parts: int) -> View:
+    """[..., r, w] as [..., parts, r, w], the same in all parts."""
+    *batch, rows, width = view.shape
+    strides = (*view.strides[:-2], 0, *view.strides[-2:])
+    return View(view.buffer, (*batch, parts, rows, width), strides, view.itemsize, view.offset)
 
 
 def _rows_of_groups(tensors: dict[str, View], causal: bool) -> dict[str, View]:

@@ -9,6 +9,11 @@ scores are those of rows of the next product: rounded to 16 bits, they are multi
 and values are pieces of the warp's shared memory, as in `ovjit_ops.matmul.gpu_products`. While a block of
 keys is multiplied, its values are on their way; while these are, the next keys.
 
+Few rows are too few warps to read many keys: then items have a part of the keys each, and `combine_parts`
+adds their results, with the rows' maxima m and sums of weights l:
+
+    y = sum of o exp(m - M) l / sum of exp(m - M) l        M = the maximum of m
+
 Lane 4 g + t has columns 2 t and 2 t + 1 of the rows g and g + 8: "low" and "high" in names are these rows.
 """
 
@@ -171,18 +176,28 @@ def find_lanes(at, columns):
     at["second"] = lane ^ const[i32](2)
 
 
+@inline
+def store_rows(p, step, low, high, count):
+    """Store a number of each of the first `count` rows, `step` bytes apart."""
+    lane = lane_numbers[i32]()
+    source = (lane & const[i32](7)) << const[i32](2)
+    by_row = select(lane < const[i32](8), permute[f32](low, source), permute[f32](high, source))
+    spaced(p, step, by_row, count, f32)
+
+
 @kernel(
-    over="... r/rows", q="... r d", k="... c key", v="... c value", y="... r w", mask="... r c",
-    sink="... r one", numbers=RowNumbers,
+    over="... s r/rows", q="... r d", k="... c key", v="... c value", y="... s r w", mask="... r c",
+    sink="... r one", stat="... s r two", numbers=RowNumbers,
 )  # fmt: skip
 def tensor_attention(
-    q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, numbers, *, T, out, rows, keys,
-    depth_steps, value_steps, columns, size, masked, causal, sinks, capped,
+    q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, stat: Tensor, numbers, part, *, T,
+    out, rows, keys, depth_steps, value_steps, columns, size, masked, causal, sinks, capped, split,
 ):  # fmt: skip
-    """16 rows of a head. `T`, `out`: element types of q, k and v, and of y. Rows of q, k and v are multiples
-    of 16 bytes, in `depth_steps` and `value_steps` steps of 32. `keys`: those of a block. `columns`: those of
-    values, a multiple of 32. `size`: bytes of shared memory. `sinks`: each row has one more score, without a
-    value. `capped`: scores are cap tanh(...)."""
+    """16 rows of a head. `T`, `out`: element types of q, k and v, and of y. Rows of q, k and v are
+    multiples of 16 bytes, in `depth_steps` and `value_steps` steps of 32. `keys`: those of a block.
+    `columns`: those of values, a multiple of 32. `size`: bytes of shared memory. `sinks`: each row has one
+    more score, without a value. `capped`: scores are cap tanh(...). `split`: an item has `part` keys, a
+    multiple of `keys`, and stores its rows' m and l to `stat`."""
     f, c, s, o, x, at = registers()
     shared = shared_memory(size)
     values_at = shared + keys * depth_steps * STEP
@@ -191,9 +206,15 @@ def tensor_attention(
     most = factor
     if capped:
         most = splat[f32](numbers.cap)
-    for row, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if sinks else mask):
+    for which, row, pq, pk, pv, py, pm, ps, pt in items(
+        q, k, v, y, mask, sink if sinks else mask, stat if split else y
+    ):
         last = y.size.r - 1 - row
+        begin = 0
         end = k.size.c
+        if split:
+            begin = which * part
+            end = min(k.size.c, begin + part)
         if causal:
             end = min(k.size.c, row + rows)
         for r in static_range(2):
@@ -211,9 +232,9 @@ def tensor_attention(
         begin_rows(x, at, ps, sink.stride.r // 4, sinks)
         for j, h in np.ndindex(value_steps, 2):
             o[j, h] = zero_sums[T]()
-        fetch_rows(pk, k.stride.c, 0, end, q.size.d * 2, shared, at, keys, depth_steps)
-        fetch_rows(pv, v.stride.c, 0, end, y.size.w * 2, values_at, at, keys, value_steps)
-        for first in range(0, end, keys):
+        fetch_rows(pk, k.stride.c, begin, end, q.size.d * 2, shared, at, keys, depth_steps)
+        fetch_rows(pv, v.stride.c, begin, end, y.size.w * 2, values_at, at, keys, value_steps)
+        for first in range(begin, end, keys):
             await_copies(1)
             warp_barrier()
             multiply_keys(c, f, shared, at)
@@ -229,6 +250,11 @@ def tensor_attention(
         await_copies(0)
         warp_barrier()
         share_results(o, x, at, shared, numbers.unseen, columns, value_steps)
+        if split:
+            store_rows(pt, stat.stride.r, x["m", 0], x["m", 1], last + 1)
+            low = across_columns(x["l", 0], at, False)
+            high = across_columns(x["l", 1], at, False)
+            store_rows(pt + stat.stride.two, stat.stride.r, low, high, last + 1)
         warp_barrier()
         for r in range(min(rows, last + 1)):
             for j in static_range(columns // LANES):
@@ -236,3 +262,26 @@ def tensor_attention(
                 there = y.at(py, r=r, w=j * LANES)
                 spaced(there, y.stride.w, total, y.size.w - j * LANES, out)
         warp_barrier()
+
+
+@kernel(over="... r w/VL", part="... s r w", stat="... s r two", y="... r w")
+def combine_parts(part: Tensor, stat: Tensor, y: Tensor, unseen: Ptr, *, out):
+    """The results of parts of the keys as one: see the top of this file."""
+    for _row, column, pp, pt, py in items(part, stat, y):
+        count = y.size.w - column
+        top = const[f32](-inf)
+        for i in range(stat.size.s):
+            top = maximum(top, splat[f32](stat.at(pt, s=i)))
+        base = finite(top)
+        total = const[f32](0)
+        result = const[f32](0)
+        for i in range(stat.size.s):
+            weights = splat[f32](stat.at(pt, s=i, two=1))
+            less = splat[f32](stat.at(pt, s=i)) - base
+            shrink = applied(EXP, less)
+            weight = weights * shrink
+            sums = gather[f32](part.at(pp, s=i), part.stride.w, count)
+            result = result + select(weights > const[f32](0), sums * weight, const[f32](0))
+            total = total + weight
+        result = select(total > const[f32](0), result / total, without_weights(total, unseen))
+        spaced(py, y.stride.w, result, count, out)

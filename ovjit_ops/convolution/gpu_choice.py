@@ -1,4 +1,5 @@
-"""Selects the lowering of a convolution on GPUs: on tensor cores, depthwise, or direct."""
+"""Selects the lowering of a convolution on GPUs: on tensor cores, by blocks if the card has them,
+depthwise, or direct."""
 
 from __future__ import annotations
 
@@ -6,13 +7,14 @@ from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative
 from ovjit_ops.convolution.cpu_direct import Direct
+from ovjit_ops.convolution.gpu_block_lowering import BlockConvolution
 from ovjit_ops.convolution.gpu_convolution import TensorConvolution
 from ovjit_ops.convolution.gpu_depthwise import GpuDepthwise
 
 
 def lower_on_gpu(group: Group) -> Lowering | None:
     """The first of the lowerings that takes the convolution; None if none does with the group's epilogue."""
-    for kind in (TensorConvolution, GpuDepthwise):
+    for kind in (BlockConvolution, TensorConvolution, GpuDepthwise):
         try:
             lowering = kind.of(group)
         except NotNative:

@@ -157,8 +157,12 @@ class TensorConvolution(Lowering):
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))
 
-    def pack(self, constants: Constants) -> None:
+    def pack_operands(self, constants: Constants) -> None:
+        """Place the constants among the epilogue's operands."""
         super().pack(constants)
+
+    def pack(self, constants: Constants) -> None:
+        self.pack_operands(constants)
         weights = self.node.inputs[1].constant
         assert weights is not None
         outs, ins, *taps = weights.shape
@@ -199,7 +203,7 @@ class TensorConvolution(Lowering):
         ins = view.shape[1]
         steps = (*view.strides[:1], *view.strides[2:], view.offset)
         adjacent = view.strides[1] == view.itemsize and all(step % 16 == 0 for step in steps)
-        # the caller's memory may begin anywhere
+        # graphs have the address of boxes, and the caller's memory changes
         if not adjacent or ins != self.padded or view.buffer.base >= FIRST_IO:
             halo = [(0, self.padded - ins if axis == 1 else 0) for axis in range(rank)]
             view = planner.copy(self.data, channels_last(rank, halo))

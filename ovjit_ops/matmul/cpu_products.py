@@ -389,7 +389,7 @@ def lower_product(group: Group) -> Lowering | None:
     a, b = anchor.inputs
     if not a.shape or not b.shape or tile_format(a, b, group.context.target) is None:
         if group.context.target.is_gpu and a.shape and b.shape:
-            from ovjit_ops.matmul.gpu_products import lower_on_gpu
+            from ovjit_ops.matmul.gpu_choice import lower_on_gpu
 
             return lower_on_gpu(group)
         from ovjit_ops.matmul.cpu_plain import PlainProduct

@@ -15,7 +15,7 @@ they have at the end. `half_product` takes what these do not: any strides and de
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,11 @@ from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import bounds
-from ovjit.planning.fuse import Group
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
-from ovjit.planning.views import FIRST_IO, Layout, View, product
+from ovjit.planning.views import Layout, View, product
 from ovjit.records import NamedTuple
-from ovjit_ops.matmul.cpu_plain import PlainProduct
 
 #: Lanes of a vector on GPUs.
 LANES = 32
@@ -261,8 +259,8 @@ def half_product(a: Tensor, b: Tensor, y: Tensor, *, T, out, width, rows):
 class TensorProduct(Lowering):
     """MatMul on tensor cores, of matrices whose rows are multiples of 16 bytes, with an epilogue."""
 
-    takes = (SUMS.keys(),)
-    ranks = (range(2, 9), range(2, 9))
+    takes: Sequence[Collection[str] | None] = (SUMS.keys(),)
+    ranks: Sequence[Collection[int]] = (range(2, 9), range(2, 9))
     permutes = True
 
     def set_up(self) -> None:
@@ -327,6 +325,10 @@ class TensorProduct(Lowering):
             self._matrix(planner, value, turn)
             for value, turn in zip(self.node.inputs, self._turns(), strict=True)
         )
+        self.plan_product(planner, a, b)
+
+    def plan_product(self, planner: Planner, a: View, b: View) -> None:
+        """Plan the product of a [..., m, k] and b [..., n, k]."""
         y = planner.row_major_output(self.out)
         if not y.count:
             return
@@ -363,8 +365,7 @@ class TensorProduct(Lowering):
         order = (*range(rank - 2), rank - 1, rank - 2) if turn else (*range(rank),)
         steps = (*view.permute(order).strides[:-1], view.offset)
         aligned = view.permute(order).strides[-1] == view.itemsize and all(step % 16 == 0 for step in steps)
-        # the caller's memory may begin anywhere
-        if not aligned or view.buffer.base >= FIRST_IO:
+        if not aligned:
             view = planner.copy(value, Layout(order))
         return view.permute(order)
 
@@ -416,17 +417,6 @@ def _matrix(view: View, transposed: bool, axis: int) -> View:
         turn = slice(None, None, -1 if axis else 1)
         return View(view.buffer, tuple(shape[turn]), tuple(strides[turn]), view.itemsize, view.offset)
     return view.permute((*range(rank - 2), rank - 1, rank - 2)) if transposed else view
-
-
-def lower_on_gpu(group: Group) -> Lowering | None:
-    """The lowering of a product of two tensors: on tensor cores if possible."""
-    try:
-        lowering: Lowering | None = TensorProduct.of(group)
-    except NotNative:
-        lowering = None
-    if lowering is None:
-        lowering = (HalfProduct if group.node.inputs[0].dtype in HALVES else PlainProduct).of(group)
-    return lowering
 
 
 assert all(MOST_SHARED >= tile.stages * (tile.rows + tile.columns) * STEP for tile in TILES)

@@ -90,6 +90,9 @@ LINE = 64
 PARTS, PART_BYTES = 8, 32768
 #: Minimum adjacent elements of a part.
 SHORTEST_PART = 1024
+#: The same on GPUs, which run thousands of items at a time, and their number. Both steps are loops over rows:
+#: their time is least if they have about as many.
+GPU_PARTS, GPU_PART_BYTES, SHORTEST_GPU_PART, GPU_ITEMS = 96, 4096, 256, 2048
 
 #: Maximum instructions per element that the unused lanes of short rows may cost in a prologue. A prologue
 #: that costs more is not fused.
@@ -609,10 +612,14 @@ class Reduce(Lowering):
         last = how if plainly else how._replace(before="")
         first = how if plainly else how._replace(after="", empty="")
         extents = [d for a, d in enumerate(self.data.shape) if a not in self.axes]
-        self.rows = product(extents) if is_static(extents) else PARTS
+        self.limits = (PARTS, PART_BYTES, SHORTEST_PART)
+        if self.target.is_gpu:
+            self.limits = (GPU_PARTS, GPU_PART_BYTES, SHORTEST_GPU_PART)
+        most_parts, part_bytes, _ = self.limits
+        self.rows = product(extents) if is_static(extents) else most_parts
         #: The kinds with two steps. For dynamic shapes that may have many rows, a second step rarely helps.
-        self.two_steps = frozenset(("keep", "reduce") if self.rows < PARTS else ("keep",))
-        if self.static and product(self.data.shape) * SIZE[dtype] < 2 * PART_BYTES:
+        self.two_steps = frozenset(("keep", "reduce") if self.rows < most_parts else ("keep",))
+        if self.static and product(self.data.shape) * SIZE[dtype] < 2 * part_bytes:
             self.two_steps = frozenset()
         kernels: dict[tuple[str, str], Kernel] = {}
 
@@ -762,16 +769,19 @@ class Reduce(Lowering):
 
     def _parts(self, walk: Walk) -> int | None:
         """The number of parts; None if the reduction has a single step."""
-        size = SIZE[self.data.dtype]
+        size, (limit, part_bytes, shortest) = SIZE[self.data.dtype], self.limits
         if walk.kind not in self.two_steps:
             return None
         if walk.kind == "reduce":
-            worth = walk.run * product(walk.red) * size // PART_BYTES
-            return sym_max(1, sym_min(PARTS // sym_max(1, self.rows), worth, walk.run // SHORTEST_PART))
+            worth = walk.run * product(walk.red) * size // part_bytes
+            return sym_max(1, sym_min(limit // sym_max(1, self.rows), worth, walk.run // shortest))
         if walk.red:
             return None
-        most_parts = PARTS // sym_min(PARTS, sym_max(1, product(walk.outer)))
-        return sym_max(1, sym_min(most_parts, walk.run, walk.run * walk.n * size // PART_BYTES))
+        rows = sym_max(1, product(walk.outer))
+        if self.target.is_gpu:
+            rows = sym_max(rows, rows * ceil_div(walk.n, self.target.lanes) * limit // GPU_ITEMS)
+        most_parts = limit // sym_min(limit, rows)
+        return sym_max(1, sym_min(most_parts, walk.run, walk.run * walk.n * size // part_bytes))
 
     def _step(
         self,

@@ -90,6 +90,11 @@ CASES: list[Any] = [
     (((2, 2), (1, 1)), 40, 17, (160, 8), (), {"causal": True}), (((1, 1), (1, 1)), 1, 1, (16, 16), (), {}),
     (((1, 2), (1, 2)), 9, 20, (16, 16), (), {"cap": 1.5}),
     (((1, 2), (1, 2)), 9, 20, (16, 16), ("mask", "each"), {"cap": 1.5}),
+    # many keys, in parts
+    (((1, 2, 4), (1, 2, 1)), 1, 523, (32, 32), (), {}), (((1, 2), (1, 2)), 19, 300, (64, 80), ("hidden",),
+    {}),
+    (((1, 2, 4), (1, 2, 1)), 1, 700, (128, 128), ("mask",), {}),
+    (((1, 1), (1, 1)), 3, 257, (16, 24), ("mask", "each"), {"cap": 1.5}),
 ]  # fmt: skip
 
 
@@ -102,6 +107,7 @@ def test_attention_beside_float64(case: Any) -> None:
     plan = program_.plan([v.shape for v in program_.graph.inputs])
     names = [step.kernel.name for step in plan.steps]
     assert any(n.startswith("tensor_attention") for n in names), names
+    assert any(n.startswith("combine_parts") for n in names) == (columns > 256)
     result = run(plan, arrays, kind)
     record = find_op(name)
     rounded = [*arrays[:3], *(a.astype(DTYPES[kind]) if a.dtype == np.float32 else a for a in arrays[3:])]
@@ -169,11 +175,13 @@ def test_what_a_card_would_read_too_early_is_found(monkeypatch: pytest.MonkeyPat
 def test_attention_is_assembled_without_spills(size: int, arch: str) -> None:
     for kind in ("f16", "bf16"):
         arrays = arrays_of(kind, ((1,), (1,)), 17, 40, (size, size), "mask", "each")
-        (kernel,) = [
-            k for k in program_of("ScaledDotProductAttention", arrays, kind).kernels if "attention" in k.name
-        ]
-        command = [str(find_ptxas()), f"-arch={arch}", "-v", "-o", "/dev/null", "/dev/stdin"]
-        ptx = compile_ptx(kernel.source, "entry")
-        done = subprocess.run(command, input=ptx, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert " 0 bytes spill stores" in done.stderr, done.stderr
+        kernels = program_of("ScaledDotProductAttention", arrays, kind).kernels
+        names = ("tensor_attention", "combine_parts")
+        found = [kernel for kernel in kernels if kernel.name.startswith(names)]
+        assert len(found) == 3  # of all keys, of a part of them, and the sum
+        for kernel in found:
+            command = [str(find_ptxas()), f"-arch={arch}", "-v", "-o", "/dev/null", "/dev/stdin"]
+            ptx = compile_ptx(kernel.source, "entry")
+            done = subprocess.run(command, input=ptx, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            assert " 0 bytes spill stores" in done.stderr, done.stderr

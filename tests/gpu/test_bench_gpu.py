@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +100,22 @@ def test_products_are_checked(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -
     assert len(rows) == 16 and all(rows.values()), rows
     monkeypatch.setattr(bench, "PRECISIONS", {"bf16": (bench.PRECISIONS["bf16"][0], 2.0**-13)})
     assert not all(dict(bench.check_products(4)).values())
+
+
+def test_products_are_checked_without_features(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of blocks of warps, or of early starts, is known by what is right without them."""
+    monkeypatch.setattr(bench, "PRODUCTS", ((7, 40, 96),))
+    monkeypatch.setenv("OVJIT_HIDE", "dotprod")
+    features = []
+    monkeypatch.setattr(
+        bench,
+        "check_products",
+        lambda *_: [(str(driver.features_of(0)), features.append(driver.features_of(0)))],
+    )
+    rows = [title for title, _ in bench.check_features()]
+    assert features == [("sm_90",), ()] and os.environ["OVJIT_HIDE"] == "dotprod"
+    assert [title.split(" without ")[1] for title in rows] == list(bench.HIDDEN)
+    monkeypatch.undo()
 
 
 def test_layers_are_checked_and_measured(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,13 +187,13 @@ def test_a_lost_card_says_what_to_do(cuda: FakeCuda) -> None:
 def test_cancelled_jobs_stop(cuda: FakeCuda) -> None:
     job = compile_graph(graph_of(2, 4), {"card": 0}).new_job()
     job.set_input(0, np.ones((2, 4), np.float32))
-    launch = cuda.do_cuMemsetD8Async
+    copy = cuda.do_cuMemcpyHtoDAsync
 
     def cancel(self, *arguments):
         job.cancel()
-        return launch(*arguments)
+        return copy(*arguments)
 
-    cuda.__class__ = type("Cancelling", (FakeCuda,), {**FakeCuda.__dict__, "do_cuMemsetD8Async": cancel})
+    cuda.__class__ = type("Cancelling", (FakeCuda,), {**FakeCuda.__dict__, "do_cuMemcpyHtoDAsync": cancel})
     with pytest.raises(Cancelled):
         job.run()
     assert cuda.replays == 0

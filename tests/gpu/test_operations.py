@@ -12,6 +12,7 @@ from ovjit.codegen.gpu.ptx import compile_ptx
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
 from ovjit.errors import ModelError
+from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import Op
 from tests.support.op_samples import graph_of, native_ops, samples, tolerance
@@ -49,3 +50,18 @@ def test_operations(record: Op) -> None:
             assert same.all(), f"{record.name}: {np.argwhere(~same)[:3]}"
         for step in plan.steps:
             compile_ptx(step.kernel.source, "entry")
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((1024, 96), 0), ((3, 512, 40), 1), ((1, 9000), 1), ((5, 4096), 1)], ids=str
+)
+def test_long_reductions_have_parts(shape: tuple[int, ...], axis: int) -> None:
+    """A card runs thousands of warps: sums of columns have more than a few."""
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": shape, "element_type": "f32"}).output
+    total = b.add("ReduceSum", [x, b.constant(np.array([axis]))], {"keep_dims": False}).output
+    plan = compile_graph(b.finish([total]), TARGETS["cuda"], Options(exact=True)).plan([shape])
+    assert len(plan.steps) == 2 and plan.chunks_of(0) >= (2 if axis == len(shape) - 1 else 8)
+    data = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    want = data.astype(np.float64).sum(axis)
+    np.testing.assert_allclose(run_as_vectors(plan, [data])[0], want, atol=1e-4)

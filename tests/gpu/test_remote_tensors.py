@@ -100,7 +100,7 @@ def test_remote_inputs_and_outputs_are_not_copied(context: ov.RemoteContext, cud
     )
     np.testing.assert_allclose(host_of(y), np.maximum(X @ W, 0), rtol=1e-5, atol=1e-5)
     sizes = [name for name in cuda.calls[before:] if name == "cuMemAllocHost_v2"]
-    assert not sizes and request.results[0] is y
+    assert len(sizes) == 1 and request.results[0] is y  # codes of errors
     x.copy_from(ov.Tensor(2 * X))
     assert request.infer()[0] is y
     np.testing.assert_allclose(host_of(y), np.maximum(2 * X @ W, 0), rtol=1e-5, atol=1e-5)
@@ -223,7 +223,8 @@ def test_host_tensors_are_pinned(context: ov.RemoteContext, cuda: FakeCuda) -> N
     request = ov.Core().compile_model(model(), "GPU").create_infer_request()
     request.set_input_tensor(tensor)
     np.testing.assert_allclose(request.infer()[0], np.maximum(X @ W, 0), rtol=1e-5, atol=1e-5)
-    assert len(cuda.pinned) == 2  # the tensor's, and that of the output: the input needs no staging
+    # the tensor's, that of the output, and codes of errors: the input needs no staging
+    assert len(cuda.pinned) == 3
     array = tensor.data
     del request, tensor
     gc.collect()
@@ -231,6 +232,23 @@ def test_host_tensors_are_pinned(context: ov.RemoteContext, cuda: FakeCuda) -> N
     del array
     gc.collect()
     assert not cuda.pinned
+
+
+def test_memory_that_is_not_aligned_is_copied(context: ov.RemoteContext, cuda: FakeCuda) -> None:
+    """Kernels access 16 bytes at a time."""
+    own = context.create_tensor(ov.Type.f32, [128], {})
+    address, how = own.get_params()["MEM_HANDLE"], {"SHARED_MEM_TYPE": "USM_USER_BUFFER"}
+    x = context.create_tensor(ov.Type.f32, [3, 8], {**how, "MEM_HANDLE": address + 4})
+    y = context.create_tensor(ov.Type.f32, [3, 5], {**how, "MEM_HANDLE": address + 260})
+    request = ov.Core().compile_model(model(), context).create_infer_request()
+    request.set_tensor("x", x)
+    request.set_output_tensor(0, y)
+    for factor in (1, 2):
+        x.copy_from(ov.Tensor(factor * X))
+        before = len(cuda.calls)
+        request.infer()
+        assert cuda.calls[before:].count("cuMemcpyDtoDAsync_v2") == 2
+        np.testing.assert_allclose(host_of(y), np.maximum(factor * X @ W, 0), rtol=1e-5, atol=1e-5)
 
 
 def test_memory_of_the_caller_is_used_by_its_address(context: ov.RemoteContext, cuda: FakeCuda) -> None:

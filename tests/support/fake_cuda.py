@@ -1,34 +1,60 @@
 """A stand-in for the CUDA driver's library: the card's memory is this process's, and kernels run as NumPy
 vectors.
 
-It checks the order and the arguments of calls: addresses must lie in memory that is allocated, streams,
-events and graphs must exist, launches need a context, and nothing is freed twice or while a stream has work
-that uses it. The work of a stream takes place when that stream is synchronized: a result that is read too
-early is wrong, and so is one of another stream that was not waited for. Pageable memory is read at the call,
-as the driver may do, and pinned memory when the stream gets there.
+It checks the order and the arguments of calls: arguments have the types of the driver's parameters, the
+driver is initialized and a context is current in the thread, addresses must lie in memory that is
+allocated, elements are aligned, streams, events and graphs must exist, captured copies have pinned memory,
+and nothing is freed twice or while a stream has work that uses it. The work of a stream takes place when
+that stream is synchronized: a result that is read too early is wrong, and so is one of another stream that
+was not waited for. Pageable memory is read at the call, as the driver may do, and pinned memory when the
+stream gets there.
 """
 
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovjit.codegen.gpu import functions
-from ovjit.execution.numpy_words import Memory, Words, program
+from ovjit.codegen.tensor_blocks import block_form
+from ovjit.execution.numpy_words import Memory, program
+from ovjit.gpu.blocks import block_launch, starts_early
+from ovjit.gpu.signatures import SIGNATURES, LaunchAttribute
+from tests.support.card_words import CardWords
 
 #: Results of the driver.
-SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, NOT_FOUND = 0, 1, 2, 500
+SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, NOT_INITIALIZED, INVALID_CONTEXT, NOT_FOUND = 0, 1, 2, 3, 201, 500
+#: The first word of a tensor map of this driver.
+MAP = 0x6D6170
+#: The handle of the card's primary context.
+CONTEXT = 77
+#: Functions that need neither `cuInit` nor a context.
+_FREE = ("cuInit", "cuDriverGetVersion", "cuGetErrorString")
 _WORDS = {1: b"invalid argument", 2: b"out of memory", 100: b"no CUDA-capable device is detected",
           700: b"an illegal memory access was encountered",
-          46: b"CUDA-capable device(s) is/are busy or unavailable"}  # fmt: skip
+          46: b"CUDA-capable device(s) is/are busy or unavailable", 3: b"initialization error",
+          201: b"invalid device context"}  # fmt: skip
 
 
 def number(value: Any) -> int:
     """The number in an argument of ctypes."""
     return int(getattr(value, "value", value) or 0)
+
+
+def check_arguments(name: str, arguments: tuple[Any, ...]) -> None:
+    """Fails unless ctypes would pass these arguments with the types of the driver's parameters."""
+    kinds = SIGNATURES[name]
+    assert len(arguments) == len(kinds), f"{name} has {len(kinds)} parameters, not {len(arguments)}"
+    for i, (kind, argument) in enumerate(zip(kinds, arguments, strict=True)):
+        if kind is not ctypes.c_void_p:
+            given = getattr(argument, "value", argument)
+            assert given is not None, f"{name}, argument {i} is NULL"
+            assert kind is ctypes.c_char_p or kind(given).value == given, f"{name}, argument {i}: {given}"
+        kind.from_param(argument)  # TypeError for another type
 
 
 def target(reference: Any) -> Any:
@@ -47,26 +73,34 @@ class FakeCuda:
         self.pinned: dict[int, np.ndarray] = {}
         self.sources: dict[str, str] = {}
         self.modules: dict[int, str] = {}
+        self.texts: dict[int, str] = {}
+        self.most_shared: dict[int, int] = {}
         #: Handle -> its work, each with the addresses of the memory that it uses.
         self.streams: dict[int, list[Work]] = {}
         self.capturing: dict[int, list[Work]] = {}
         self.graphs: dict[int, list[Work]] = {}
         self.events: dict[int, float] = {}
         self.launches = self.replays = self.instantiated = self.updates = 0
+        self.version = 12040
+        self.is_initialized, self._thread = False, threading.local()
         self._next = 1 << 40
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         if not name.startswith("cu"):
             raise AttributeError(name)
         method = type(self).__dict__.get("do_" + name.removesuffix("_v2"))
-        assert method is not None, f"the fake driver has no {name}"
+        assert method is not None and name in SIGNATURES, f"the fake driver has no {name}"
 
         def call(*arguments: Any) -> int:
             self.calls.append(name)
-            large = [a for a in arguments if type(a) is int and not -(1 << 31) <= a < 1 << 31]
-            assert not large, "ctypes cuts an int to 32 bits"
+            check_arguments(name, arguments)
             if name in self.fail:
                 return self.fail[name]
+            if not self.is_initialized and name not in _FREE:
+                return NOT_INITIALIZED
+            if name not in (*_FREE, "cuCtxPushCurrent_v2") and not name.startswith("cuDevice"):
+                if not self.contexts or self.contexts[-1] != CONTEXT:
+                    return INVALID_CONTEXT
             return method(self, *arguments) or SUCCESS
 
         return call
@@ -76,16 +110,23 @@ class FakeCuda:
         return self._next
 
     @property
+    def contexts(self) -> list[int]:
+        """The stack of contexts of this thread."""
+        stack: list[int] = self._thread.__dict__.setdefault("contexts", [])
+        return stack
+
+    @property
     def used(self) -> int:
         return sum(array.nbytes for array in self.memory.values())
 
     # -- library and cards
 
     def do_cuInit(self, flags: int) -> int:
-        return 100 if not self.cards else SUCCESS
+        self.is_initialized = bool(self.cards)
+        return SUCCESS if self.cards else 100
 
     def do_cuDriverGetVersion(self, version: Any) -> None:
-        target(version).value = 12040
+        target(version).value = self.version
 
     def do_cuGetErrorString(self, code: int, text: Any) -> None:
         target(text).value = _WORDS.get(code, b"unknown error")
@@ -124,10 +165,14 @@ class FakeCuda:
         target(value).value = known.get(attribute, 0)
 
     def do_cuDevicePrimaryCtxRetain(self, context: Any, device: Any) -> None:
-        target(context).value = 77
+        target(context).value = CONTEXT
 
-    def do_cuCtxSetCurrent(self, context: Any) -> None:
-        assert number(context) == 77
+    def do_cuCtxPushCurrent(self, context: Any) -> None:
+        assert number(context) == CONTEXT
+        self.contexts.append(CONTEXT)
+
+    def do_cuCtxPopCurrent(self, context: Any) -> None:
+        target(context).value = self.contexts.pop()
 
     def do_cuMemGetInfo(self, free: Any, total: Any) -> None:
         target(free).value, target(total).value = self.capacity - self.used, self.capacity
@@ -166,18 +211,23 @@ class FakeCuda:
         self.check_unused(self.pinned.get(number(address), np.empty(0)))
         assert self.pinned.pop(number(address), None) is not None
 
-    def span(self, address: int, size: int) -> np.ndarray:
-        for begin, array in self.memory.items():
+    def span(self, address: int, size: int, pinned: bool = False) -> np.ndarray:
+        for begin, array in (*self.memory.items(), *(self.pinned.items() if pinned else ())):
             if begin <= address and address + size <= begin + array.nbytes:
                 return array[address - begin : address - begin + size]
         raise AssertionError(f"{size} bytes at {address:#x} are not in the card's memory")
+
+    def is_pinned(self, address: int, stream: Any) -> bool:
+        found = any(p <= address < p + a.nbytes for p, a in self.pinned.items())
+        assert found or number(stream) not in self.capturing, "a graph would copy pageable memory"
+        return found
 
     def do_cuMemcpyHtoDAsync(self, to: Any, source: Any, size: Any, stream: Any) -> None:
         content = np.ctypeslib.as_array((ctypes.c_uint8 * number(size)).from_address(number(source)))
         count, place = number(size), number(to)
         self.span(place, count)
         # pageable memory is read at once, pinned memory when the stream gets there
-        is_pinned = any(p <= number(source) < p + a.nbytes for p, a in self.pinned.items())
+        is_pinned = self.is_pinned(number(source), stream)
         held = content if is_pinned else content.copy()
         self.enqueue(stream, lambda: self.span(place, count).__setitem__(slice(None), held),
                      place, number(source))  # fmt: skip
@@ -192,6 +242,7 @@ class FakeCuda:
         out = np.ctypeslib.as_array((ctypes.c_uint8 * number(size)).from_address(number(to)))
         count, place = number(size), number(source)
         self.span(place, count)
+        self.is_pinned(number(to), stream)
         self.enqueue(stream, lambda: out.__setitem__(slice(None), self.span(place, count)),
                      place, number(to))  # fmt: skip
 
@@ -213,7 +264,7 @@ class FakeCuda:
         if ptx not in self.sources:
             return 218
         target(module).value = key = self.new()
-        self.modules[key] = self.sources[ptx]
+        self.modules[key], self.texts[key] = self.sources[ptx], ptx
         return SUCCESS
 
     def do_cuModuleGetFunction(self, function: Any, module: Any, name: bytes) -> int:
@@ -223,25 +274,98 @@ class FakeCuda:
         return SUCCESS
 
     def do_cuLaunchKernel(self, function: Any, gx: int, gy: int, gz: int, bx: int, by: int, bz: int,
-                          shared: int, stream: Any, arguments: Any, extra: Any) -> None:  # fmt: skip
-        assert (gy, gz, bx, bz, shared, extra) == (1, 1, 32, 1, 0, None) and gx > 0 and 0 < by <= 32
-        source = self.modules[number(function)]
-        values = [ctypes.cast(p, ctypes.POINTER(ctypes.c_int64))[0] for p in arguments]
-        assert len(values) == 7
-        bases, args, _, _, scratch, _, error = values
-        self.enqueue(stream, lambda: self.run(source, gx * by, *values), bases, args, scratch, error)
+                          shared: int, stream: Any, arguments: Any, extra: Any) -> int:  # fmt: skip
+        assert not starts_early(self.texts[number(function)]), "its PTX awaits the kernel before it"
+        return self.launch(function, (gx, gy, gz), (bx, by, bz), shared, stream, arguments, extra)
+
+    def do_cuLaunchKernelEx(self, config: Any, function: Any, arguments: Any, extra: Any) -> int:
+        launch = target(config)
+        assert launch.count == 1
+        early = LaunchAttribute.from_address(launch.attributes)
+        assert (early.number, early.value[0]) == (6, 1)
+        assert self.capability >= (9, 0) and starts_early(self.texts[number(function)])
+        grid, block = ([getattr(launch, f"{name}_{d}") for d in "xyz"] for name in ("grid", "block"))
+        return self.launch(function, grid, block, launch.shared, launch.stream, arguments, extra)
+
+    def launch(self, function: Any, grid: Any, block: Any, shared: int, stream: Any, arguments: Any,
+               extra: Any) -> int:  # fmt: skip
+        text, source = self.texts[number(function)], self.modules[number(function)]
+        form, values = (
+            block_form(source),
+            [ctypes.cast(p, ctypes.POINTER(ctypes.c_int64))[0] for p in arguments[:7]],
+        )
+        assert tuple(grid[1:]) == (1, 1) and 0 < grid[0] < 1 << 31 and extra is None
+        assert (block[0], block[2]) == (32, 1) and 0 < block[1] <= 32
+        bases, args, start, end, scratch, _, error = values
+        if form is None:
+            assert shared == 0 and len(arguments) == 7
+            self.enqueue(
+                stream, lambda: self.run(source, grid[0] * block[1], *values), bases, args, scratch, error
+            )
+            return SUCCESS
+        if shared > max(48 << 10, self.most_shared.get(number(function), 0)):
+            return INVALID_VALUE
+        assert shared >= form.size + 1024 and block[1] == form.warps and (start, end) == (0, grid[0])
+        described = tuple((ctypes.c_int64 * 16).from_address(arguments[7]))
+        assert described[0] == MAP and len(arguments) == 8
+
+        def run() -> None:
+            self.check_map(text, self.span(args, 8).ctypes.data, bases, described)
+            self.run(source, end, *values)
+
+        self.enqueue(stream, run, bases, args, scratch, error, described[1])
+        return SUCCESS
+
+    def do_cuFuncSetAttribute(self, function: Any, attribute: int, value: int) -> int:
+        assert number(function) in self.modules and attribute == 8
+        if value > 227 << 10:
+            return INVALID_VALUE
+        self.most_shared[number(function)] = value
+        return SUCCESS
+
+    def do_cuTensorMapEncodeTiled(self, place: Any, kind: int, rank: int, address: Any, sizes: Any,
+                                  steps: Any,
+                                  box: Any, ones: Any, *modes: int) -> int:  # fmt: skip
+        """The map is what it was made from, as int64s."""
+        assert number(place) % 64 == 0 and kind == 0 and modes == (0, 3, 2, 0)
+        lists = list(sizes), list(steps), list(box), list(ones)
+        assert [*map(len, lists)] == [rank, rank - 1, rank, rank]
+        if number(address) % 16 or any(step % 16 or not 0 < step < 1 << 40 for step in steps):
+            return INVALID_VALUE
+        if min(sizes) < 1 or max(sizes) > 1 << 32 or steps[0] < sizes[0] or box[0] != 128 or max(box) > 256:
+            return INVALID_VALUE
+        if min(box) < 1 or max(ones) > 8 or min(ones) < 1 or ones[0] != 1:
+            return INVALID_VALUE
+        last = sum((size - 1) * step for size, step in zip(sizes[1:], steps, strict=True))
+        self.span(number(address), last + sizes[0])
+        content = [MAP, number(address), *(n for each in lists for n in each)]
+        ctypes.memmove(number(place), (ctypes.c_int64 * 16)(*content[:16]), 128)  # the last two strides are 1
+        return SUCCESS
+
+    def check_map(self, text: str, block: int, bases: int, described: tuple[int, ...]) -> None:
+        """Fails unless a tensor map describes the tensor of the argument block."""
+        form = block_launch(text)
+        assert form is not None
+        words = np.ctypeslib.as_array((ctypes.c_int64 * 96).from_address(block))
+        base = ctypes.c_int64.from_address(bases + 8 * int(words[form.offset - 1])).value
+        sizes, steps, box, strides = (
+            form.numbers(field, words) for field in ("sizes", "steps", "box", "strides")
+        )
+        box = [n * s for n, s in zip(box, strides, strict=True)]
+        assert [*described[2:]][:14] == ([*sizes, *steps, *box, *strides] + [0] * 14)[:14]
+        assert described[1] == base + int(words[form.offset])
 
     def run(self, source: str, warps: int, bases: int, args: int, start: int, end: int, scratch: int,
             each: int, error: int) -> None:  # fmt: skip
         self.launches += 1
         assert warps >= end - start > warps - 32
         memory = Memory([(begin, array.nbytes, "the card's memory") for begin, array in self.memory.items()])
-        kernel = program(source, Words(32, memory))
+        kernel = program(source, CardWords(32, memory))
         for i in range(end - start):
             with np.errstate(all="ignore"):
                 code = kernel(bases, args, start + i, scratch + i * each)
             if code:
-                self.span(error, 8).view(np.int64)[0] = code
+                self.span(error, 8, True).view(np.int64)[0] = code
 
     # -- streams, graphs, events
 
@@ -331,7 +455,7 @@ def install(monkeypatch: Any, fake: FakeCuda) -> FakeCuda:
     compile_ptx = ptx.compile_ptx
 
     def remember(source: str, entry: str, of: Any = None) -> str:
-        text = f"// {len(fake.sources)}\n" + compile_ptx(source, entry, of)
+        text = compile_ptx(source, entry, of) + f"// {len(fake.sources)}\n"
         fake.sources[text] = source
         return text
 

@@ -1,10 +1,10 @@
 """The order between the lanes of a warp: a kernel in the interpreter whose lanes may run in any order between
 two barriers.
 
-On a card the threads of a warp are ordered by barriers alone. `Ordered` is `Words` that note, for each byte,
-the lane that stored it and the lanes that loaded it since the last barrier. It raises `Unordered` if a lane
-loads what another one has stored, or stores what another one has loaded or stored, without a barrier between.
-So a kernel that runs has the same results for every order of its lanes.
+On a card the threads of a warp are ordered by barriers alone. `Ordered` is `CardWords` that note, for each
+byte, the lane that stored it and the lanes that loaded it since the last barrier. It raises `Unordered` if
+a lane loads what another one has stored, or stores what another one has loaded or stored, without a barrier
+between. So a kernel that runs has the same results for every order of its lanes.
 
 The accesses and barriers of each word are those of its code in `ovjit.codegen.gpu.words`: `st` has barriers
 on both sides, shuffles order no memory. Sources are those of `with_barriers`.
@@ -20,7 +20,8 @@ import numpy as np
 from ovjit.codegen import tensor_cores
 from ovjit.codegen.gpu.barriers import BARRIER
 from ovjit.codegen.memory import SIZE
-from ovjit.execution.numpy_words import Memory, Words
+from ovjit.execution.numpy_words import Memory
+from tests.support.card_words import CardWords
 
 _NOBODY, _SEVERAL = -1, -2
 
@@ -38,7 +39,7 @@ class Shadow:
         self.stored_at, self.loaded_at = (np.full(size, -1, np.int64) for _ in range(2))
 
 
-class Ordered(Words):
+class Ordered(CardWords):
     """Words that check the order of their accesses to memory."""
 
     def __init__(self, lanes: int, memory: Memory):

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.gpu.words import WARP
-from ovjit.execution.numpy_words import Memory, Words, program
+from ovjit.execution.numpy_words import Memory, program
 from ovjit.graph.dtypes import numpy_dtype
+from tests.support.card_words import CardWords
 
 
 class PlanMemory:
@@ -51,7 +52,7 @@ def run_as_vectors(plan: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
 
     def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
         with np.errstate(all="ignore"):
-            kernel = program(source, Words(WARP, checked))
+            kernel = program(source, CardWords(WARP, checked))
             return kernel(memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
 
     return memory.run(run_chunk)

@@ -141,9 +141,9 @@ def float_types(isa: Target) -> tuple[str, ...]:
 
 
 def unpacked_types(isa: Target) -> tuple[str, ...]:
-    """The types of `float_types` to which compressed weights are unpacked: without f16, which is only a
-    storage type of weights."""
-    return tuple(kind for kind in float_types(isa) if kind != _F16_NEON.a)
+    """The types of `float_types` to which compressed weights are unpacked: on CPUs without f16, which is only
+    a storage type of weights."""
+    return tuple(kind for kind in float_types(isa) if isa.is_gpu or kind != _F16_NEON.a)
 
 
 def emulates_bf16(isa: Target) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from ovjit import debug
 from ovjit.codegen.cpu import machine
-from ovjit.codegen.cpu.targets import EXTRA, MATRIX, TARGETS, Target, target_of
+from ovjit.codegen.cpu.targets import CARD_FEATURES, EXTRA, MATRIX, TARGETS, Target, target_of
 from ovjit.errors import UnsupportedError
 
 #: LLVM's name of a feature -> Linux's, if different.
@@ -143,10 +143,10 @@ def check_runs(target: Target) -> None:
 def _hidden(names: str) -> frozenset[str]:
     """The features that OVJIT_HIDE names."""
     hidden = frozenset(filter(None, names.split(",")))
-    unknown = sorted(hidden - set(EXTRA))
+    unknown = sorted(hidden - {*EXTRA, *CARD_FEATURES})
     if unknown:
         raise ValueError(
             f"OVJIT_HIDE={names}: {', '.join(unknown)} is unknown; the features that can "
-            f"be hidden are {', '.join(EXTRA)}"
+            f"be hidden are {', '.join((*EXTRA, *CARD_FEATURES))}"
         )
     return hidden

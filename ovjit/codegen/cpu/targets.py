@@ -119,6 +119,8 @@ EXTRA = {
     "amx-bf16": "avx512", "amx-int8": "avx512",
     "lse": "neon", "dotprod": "neon", "i8mm": "neon", "bf16": "neon", "fp16fml": "neon",
 }  # fmt: skip
+#: Optional features of cards that code may depend on: early starts, and blocks of warps.
+CARD_FEATURES = ("sm_90", "sm_90a")
 #: The features of a matrix unit. They are used only if the unit passes a test (`ovjit.codegen.cpu.amx_test`).
 MATRIX = frozenset(("amx-bf16", "amx-int8"))
 

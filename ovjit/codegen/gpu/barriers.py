@@ -19,8 +19,9 @@ from ovjit.codegen.memory import SIZE
 
 #: The word that is inserted, see `ovjit.codegen.gpu.words`.
 BARRIER = "warp_barrier"
-_LOADS = frozenset("load loadm evens thirds gather strided take splat ld".split())
-_STORES = frozenset("store storem scatter strided_store".split())
+#: Words that load from an address, and words that store vectors.
+LOADS = frozenset("load loadm evens thirds gather strided take splat ld".split())
+STORES = frozenset("store storem scatter strided_store".split())
 #: The pointer of addresses that are read from memory: it may be any.
 _ANY = "*"
 
@@ -32,8 +33,7 @@ def with_barriers(source: str) -> str:
     pointers = _pointers(functions)
     nodes = [node for function in functions for node in ast.walk(function)]
     loaded, stored = (
-        {root for node in nodes for root in _access_roots(node, words, pointers)}
-        for words in (_LOADS, _STORES)
+        {root for node in nodes for root in _access_roots(node, words, pointers)} for words in (LOADS, STORES)
     )
     shared = _meeting(loaded, stored)
     if not shared:
@@ -140,7 +140,7 @@ def _split_store(statement: ast.stmt, pointers: dict[str, set[str]], shared: set
     """For a store of a value that is loaded from shared memory: statements that compute the value, and a
     barrier. The store then reads a variable."""
     call = statement.value if isinstance(statement, ast.Expr) else None
-    if not isinstance(call, ast.Call) or not _access_roots(call, _STORES, pointers):
+    if not isinstance(call, ast.Call) or not _access_roots(call, STORES, pointers):
         return []
     before: list[ast.stmt] = []
     for i, argument in enumerate(call.args):
@@ -161,7 +161,7 @@ def _own_nodes(statement: ast.stmt) -> Iterator[ast.AST]:
 
 
 def _is_shared(node: ast.AST, pointers: dict[str, set[str]], shared: set[str]) -> bool:
-    roots = _access_roots(node, _LOADS | _STORES, pointers)
+    roots = _access_roots(node, LOADS | STORES, pointers)
     return bool(roots) and (_ANY in shared or _ANY in roots or bool(roots & shared))
 
 

@@ -57,7 +57,7 @@ def use_ptx(symbol: str, text: str, name: str) -> int:
 def number_of(kernel: Kernel, target: Target) -> int:
     """The number of a kernel's PTX, which is compiled unless the cache has it. Raises UnsupportedError for
     kernels with code of CPUs."""
-    parts = ("ptx", kernel.source, kernel.key, target.name, target.cpu, code_digest())
+    parts = ("ptx", kernel.source, kernel.key, target.name, target.cpu, *target.extras, code_digest())
     symbol = "ptx_" + sha256("\0".join(parts).encode()).hexdigest()[:40]
     with _lock.lock:
         if symbol in _numbers:

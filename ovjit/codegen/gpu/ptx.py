@@ -8,6 +8,9 @@ warps. Warp w of block b runs the chunk `start + b * blockDim.y + w`, if it is b
 `scratch_bytes` bytes of scratch memory of its own. A kernel's error code, if it is not 0, is stored at
 `error`.
 
+On cards of compute capability 9.0 and more, an entry point may start while the kernel before it runs. It
+awaits the end of that one before it reads anything, so only the time of the launch is saved.
+
 Needs llvmlite, and neither Numba nor a card. PTX 8.0 for `sm_80` runs on cards of compute capability 8.0 and
 more, with drivers from CUDA 12.0 on.
 """
@@ -18,6 +21,7 @@ import builtins
 import functools
 import linecache
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -30,12 +34,20 @@ from ovjit.codegen.cpu.printing import Module
 from ovjit.codegen.cpu.reading import read
 from ovjit.codegen.cpu.targets import TARGETS, Target
 from ovjit.codegen.gpu.barriers import with_barriers
+from ovjit.codegen.gpu.interleave import interleave_loops
 from ovjit.codegen.gpu.library import namespace
+from ovjit.codegen.gpu.tensor_blocks import MAP
 from ovjit.codegen.gpu.words import WARP
+from ovjit.codegen.tensor_blocks import ATOM, LINE, Form, block_form
 
 TRIPLE = "nvptx64-nvidia-cuda"
 #: The version of PTX, as a feature of LLVM's target.
 PTX_VERSION = "ptx80"
+#: The same for kernels for blocks, which run on cards of compute capability 9.0 with drivers from CUDA 12.4
+#: on.
+BLOCK_CPU, BLOCK_VERSION = "sm_90a", "ptx84"
+#: The optional feature of targets for early starts, which is LLVM's name of the oldest cards that have them.
+EARLY = "sm_90"
 #: Version of the form of entry points, in the keys of cached PTX.
 ENTRY_VERSION = 1
 
@@ -43,7 +55,7 @@ _ENTRY = """
 define ptx_kernel void @{entry}(
   i64 %bases, i64 %args, i64 %start, i64 %end, i64 %scratch, i64 %scratch_bytes, i64 %error
 ) {{
-  %block = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
+{wait}  %block = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
   %warps = call i32 @llvm.nvvm.read.ptx.sreg.ntid.y()
   %warp = call i32 @llvm.nvvm.read.ptx.sreg.tid.y()
   %before = mul i32 %block, %warps
@@ -67,6 +79,27 @@ done:
 }}
 """
 _REGISTERS = ("ctaid.x", "ntid.y", "tid.y")
+#: The begin of an entry point that may start while the kernel before it runs, and the first line of its PTX.
+_WAIT = """  call void asm sideeffect "griddepcontrol.launch_dependents;", "~{memory}"() convergent
+  call void asm sideeffect "griddepcontrol.wait;", "~{memory}"() convergent
+"""
+_EARLY = "// ovjit early\n"
+#: The entry point of a kernel for blocks: a chunk is a block.
+_BLOCK_ENTRY = """
+define ptx_kernel void @{entry}(
+  i64 %bases, i64 %args, i64 %start, i64 %end, i64 %scratch, i64 %scratch_bytes, i64 %error,
+  ptr byval([128 x i8]) align 64 %{map}
+) "nvvm.maxntid"="32,{warps}" "nvvm.minctasm"="1" {{
+  %block = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
+  %number = zext i32 %block to i64
+  %chunk = add i64 %start, %number
+  %code = call i64 @ovjit_kernel(i64 %bases, i64 %args, i64 %chunk, i64 %scratch)
+  ret void
+}}
+"""
+#: Arguments of `copy_box` and `copy_pixels` between the address in shared memory and the barrier.
+_BOX = re.compile(r"\bcopy_(box|pixels)\([^,]+, ([^()]*), [^,]+\)")
+_ARGUMENT = re.compile(r"^ {4}(\w+) = (?:ld\(bases, ld\(args, (\d+)\)\) \+ )?ld\(args, (\d+)\)$", re.M)
 
 
 def llvm_text(source: str, target: Target | None = None) -> str:
@@ -74,7 +107,7 @@ def llvm_text(source: str, target: Target | None = None) -> str:
     int64s. Raises UnsupportedError for words that have no code for GPUs."""
     module = Module(target or TARGETS["cuda"])
     module.triple = TRIPLE
-    for name, function in _functions(with_barriers(source)).items():
+    for name, function in _functions(interleave_loops(with_barriers(source))).items():
         lowered = ir.Function(module, ir.FunctionType(ir.IntType(64), [ir.IntType(64)] * 4), f"ovjit_{name}")
         lowered.linkage = "internal"
         lowered.attributes.add("alwaysinline")
@@ -84,13 +117,20 @@ def llvm_text(source: str, target: Target | None = None) -> str:
 
 def compile_ptx(source: str, entry: str, target: Target | None = None) -> str:
     """The PTX of a kernel's source, with the entry point `entry`."""
-    chosen = target or TARGETS["cuda"]
+    chosen, form = target or TARGETS["cuda"], block_form(source)
+    early = form is None and EARLY in chosen.extras
     with compiling.lock:
-        text = llvm_text(source, chosen) + _ENTRY.format(entry=entry)
+        text = llvm_text(source, chosen)
+        if form is None:
+            text += _ENTRY.format(entry=entry, wait=_WAIT if early else "")
+        else:
+            text += _BLOCK_ENTRY.format(entry=entry, map=MAP, warps=form.warps)
         for register in _REGISTERS:
             if f'declare i32 @"llvm.nvvm.read.ptx.sreg.{register}"' not in text:
                 text += f"declare i32 @llvm.nvvm.read.ptx.sreg.{register}()\n"
-        machine = _machine(chosen.cpu)
+        machine = _machine(EARLY if early else chosen.cpu)
+        if form is not None:
+            machine = _machine(BLOCK_CPU, BLOCK_VERSION)
         module = llvm.parse_assembly(text)
         module.data_layout = str(machine.target_data)
         options = llvm.create_pipeline_tuning_options(speed_level=2)
@@ -98,14 +138,37 @@ def compile_ptx(source: str, entry: str, target: Target | None = None) -> str:
         passes = llvm.create_pass_builder(machine, options)
         passes.getModulePassManager().run(module, passes)
         ptx: str = machine.emit_assembly(module)
-    return ptx
+    if form is None:
+        return _EARLY + ptx if early else ptx
+    return _with_form(ptx, source, form, entry)
+
+
+def _with_form(ptx: str, source: str, form: Form, entry: str) -> str:
+    """PTX with the name of its parameter for a tensor map, and a line for `ovjit.gpu.blocks`: bytes of
+    shared memory, warps, and the tensor of the map by numbers of arguments and constants (#1). These are
+    the offset behind the base; sizes, steps, the box and its strides, the last dimension first."""
+    slots = {name: number for name, _, number in _ARGUMENT.findall(source)}
+    match = _BOX.search(source)
+    assert match is not None, "a kernel for blocks copies boxes of one tensor"
+    names, line, one = match[2].split(", "), f"#{LINE}", "#1"
+    if match[1] == "box":
+        a, step, rows, depth, *_, height = names
+        lists = [depth, rows], [step], [line, f"#{height}"], [one, one]
+    else:
+        a, *further = names
+        steps, sizes, box, strides = further[:3], further[3:7], further[7:10], further[10:12]
+        lists = sizes, steps, [line, *box], [one, *strides, one]
+    parts = (",".join(str(slots.get(name, name)) for name in each) for each in ([a], *lists))
+    size = form.size + ATOM  # the memory is aligned within it
+    head = f"// ovjit block {form.warps} {size} {' '.join(parts)}\n"
+    return head + ptx.replace(MAP, f"{entry}_param_7")
 
 
 @functools.cache
-def _machine(cpu: str) -> llvm.TargetMachine:
+def _machine(cpu: str, version: str = PTX_VERSION) -> llvm.TargetMachine:
     emit.initialize_all()
     target = llvm.Target.from_triple(TRIPLE)
-    return target.create_target_machine(cpu=cpu, features=f"+{PTX_VERSION}", opt=3)
+    return target.create_target_machine(cpu=cpu, features=f"+{version}", opt=3)
 
 
 def _functions(source: str) -> dict[str, Callable[..., Any]]:

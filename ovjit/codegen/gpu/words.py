@@ -22,7 +22,7 @@ from ovjit.codegen.cpu.intrinsics import conversion, generic, make
 from ovjit.codegen.cpu.scalars import cast as cast_scalar
 from ovjit.codegen.cpu.types import Intrinsic, signature
 from ovjit.codegen.cpu.vector_types import INTS, REGISTER_TYPE, SIZE, Vec, scalar_ir
-from ovjit.codegen.gpu import tensor_cores
+from ovjit.codegen.gpu import tensor_blocks, tensor_cores
 from ovjit.codegen.gpu.barriers import BARRIER
 from ovjit.codegen.gpu.calls import call, lane_number, to_bf16
 from ovjit.codegen.words import Declared, find
@@ -53,17 +53,21 @@ def _lane(elem: str) -> Lane:
 
 
 class Fragment(Lane):
-    """Four elements in each thread."""
+    """Several elements in each thread."""
+
+    def __init__(self, elem: str, count: int):
+        super().__init__(elem, WARP)
+        self.name, self.count = f"Fragment({elem}x{count})", count
 
     @property
     def ir(self) -> ir.Type:
-        return ir.VectorType(scalar_ir(self.elem), 4)
+        return ir.VectorType(scalar_ir(self.elem), self.count)
 
 
 @functools.cache
-def fragment_type(elem: str) -> Fragment:
-    """The type of four registers of each thread."""
-    return Fragment(elem, WARP)
+def fragment_type(elem: str, count: int = 4) -> Fragment:
+    """The type of registers of each thread."""
+    return Fragment(elem, count)
 
 
 def lane_type(elem: str) -> Lane:
@@ -385,7 +389,7 @@ BODIES: dict[str, Any] = {
     "lane_T": lambda e: lambda b, v, i: _shuffle(b, v, "idx", b.trunc(i, _I32)),
     "ld_T": lambda e: lambda b, p: _read(b, p, e), "st_T": _store_scalar,
 }  # fmt: skip
-BODIES |= tensor_cores.BODIES | {BARRIER: meet}
+BODIES |= tensor_cores.BODIES | tensor_blocks.BODIES | {BARRIER: meet}
 BODIES["strided_T"], BODIES["strided_store_T"] = BODIES["gather_T"], BODIES["scatter_T"]
 
 
@@ -421,8 +425,11 @@ class Namespace(dict[str, Intrinsic]):
             return Intrinsic(name, 1, resolve)
         if word.arguments == ("v",):
             return conversion(name, kind, lambda b, source, x: body(b, source, x, kind))
-        sums = fragment_type("i32" if elem[0] in "iu" else "f32")
-        types_by_name = _TYPES | {"V": kind, "x": scalar, "A": sums}
+        sums = "i32" if elem[0] in "iu" else "f32"
+        types_by_name = _TYPES | {
+            "V": kind, "x": scalar, "A": fragment_type(sums), "E": fragment_type(kind.elem, 8),
+            **{f"G{n}": fragment_type(sums, n // 2) for n in tensor_blocks.COLUMNS},
+        }  # fmt: skip
         kinds = [types_by_name[text] for text in (word.result, *word.arguments)]
         return make(name, signature(*kinds), body(elem))
 
@@ -430,4 +437,5 @@ class Namespace(dict[str, Intrinsic]):
 #: Types of `ovjit.codegen.words` that do not depend on an element type.
 _TYPES: dict[str, Any] = {
     **simd._NUMBERS, "I": lane_type("i32"), "L": lane_type("i64"), "W": fragment_type("i32"),
+    "mask": lane_type("boolean"),
 }  # fmt: skip

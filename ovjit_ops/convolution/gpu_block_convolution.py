@@ -1,0 +1,187 @@
+"""Convolutions on GPUs of compute capability 9.0, as products of blocks
+(`ovjit_ops.matmul.gpu_block_products`).
+
+    y[pixel, o] = epilogue(sum over taps t, channels c of x[pixel + t, c] w[o, t, c])
+
+A tile's rows are a box of output pixels: images x lines x pixels. The data under one tap are a box, too,
+which a copy fetches with zeros where the window leaves the data. A step along the depth is 128 bytes of one
+tap. Weights are arranged at compilation, with the channels of each tap padded by zeros to whole steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.tensor_blocks import GROUP, GROUP_ROWS, LINE, QUADS, STRIP
+from ovjit.codegen.words import *
+from ovjit_ops.convolution.cpu_direct import Moves
+from ovjit_ops.matmul.gpu_block_products import FEW, MANY, copy_weights
+
+
+@inline
+def find_pixel(at, n, h, w, row, y, images, lines, pixels):
+    """Set the image, line and column of the output pixel of this lane's row, and whether there is one."""
+    i = (lane_numbers[i32]() >> const[i32](2)) + spread[i32](row)
+    line = i / spread[i32](pixels)
+    image = line / spread[i32](lines)
+    at["w"] = cast[i64](i - line * spread[i32](pixels)) + spread[i64](w)
+    at["h"] = cast[i64](line - image * spread[i32](lines)) + spread[i64](h)
+    at["n"] = cast[i64](image) + spread[i64](n)
+    inside = (image < spread[i32](images)) & (at["w"] < spread[i64](y.size.w))
+    at["inside"] = inside & (at["h"] < spread[i64](y.size.h)) & (at["n"] < spread[i64](y.size.n))
+
+
+@inline
+def find_offset(at, step_n, step_h, step_w):
+    """The offset of this lane's pixel."""
+    return at["n"] * spread[i64](step_n) + at["h"] * spread[i64](step_h) + at["w"] * spread[i64](step_w)
+
+
+@inline
+def load_pixels(o, p, offset, channel, step, valid, *, T, which):
+    """Load eight channels of an operand of the epilogue."""
+    e = load_eight[T](p, offset + channel * spread[i64](step), valid)
+    for i in static_range(8):
+        o[which, i] = part_of_eight[T](e, i)
+
+
+@inline
+def store_pixels(
+    c, o, v, at, y, p, q, r, n, h, w, column, warp, images, lines, pixels, *, T, sums, out, columns, body,
+    first, second, third,
+):  # fmt: skip
+    """Store a tile of sums, with the epilogue applied."""
+    for half in static_range(2):
+        find_pixel(at, n, h, w, warp * 16 + half * 8, y, images, lines, pixels)
+        at["y"] = find_offset(at, y.stride.n, y.stride.h, y.stride.w)
+        if first:
+            at["p"] = find_offset(at, p.stride.n, p.stride.h, p.stride.w)
+        if second:
+            at["q"] = find_offset(at, q.stride.n, q.stride.h, q.stride.w)
+        if third:
+            at["r"] = find_offset(at, r.stride.n, r.stride.h, r.stride.w)
+        for quad in static_range(columns // QUADS):
+            channel = cast[i64]((lane_numbers[i32]() & const[i32](3)) << const[i32](3))
+            channel = channel + spread[i64](column + quad * QUADS)
+            valid = at["inside"] & (channel < spread[i64](y.size.o))
+            if first:
+                load_pixels(o, p, at["p"], channel, p.stride.o, valid, T=first, which=1)
+            if second:
+                load_pixels(o, q, at["q"], channel, q.stride.o, valid, T=second, which=2)
+            if third:
+                load_pixels(o, r, at["r"], channel, r.stride.o, valid, T=third, which=3)
+            for i in static_range(8):
+                total = part_of_group[columns, sums](c["sums"], quad * 16 + i // 2 * 4 + half * 2 + i % 2)
+                for which in (1, 2, 3):
+                    if (first, second, third)[which - 1]:
+                        v[which] = o[which, i]
+                if body:
+                    total = applied(body, total, *v)
+                o[0, i] = total
+            store_eight[out](
+                y,
+                at["y"] + channel * spread[i64](y.stride.o),
+                join_eight[out](*(o[0, i] for i in range(8))),
+                valid,
+            )
+
+
+@kernel(
+    over="n/images h/lines w/pixels o/columns", data="i u v c:1", y="n h w o", p="n h w o", q="n h w o",
+    r="n h w o", rows_of=Moves, columns_of=Moves,
+)  # fmt: skip
+def block_convolution(
+    data: Tensor, b: Ptr, y: Tensor, p: Tensor, q: Tensor, r: Tensor, rows_of, columns_of, parts, depth,
+    boxed,
+    images, lines, pixels, *, T, sums, out, rows, columns, stages, body, first, second, third,
+):  # fmt: skip
+    """T, sums, out: element types of the data and weights, of sums, and of y. `parts`: steps of a tap;
+    `depth`: bytes of a pixel, a multiple of 16. A tile has `boxed` = images * lines * pixels rows, at most
+    `rows`. b: see `arrange`. p, q, r: operands of the epilogue, of the types `first`, `second` and `third`
+    ("": none)."""
+    c, o, v, at = registers()
+    start_followers()
+    shared = block_memory(stages * ((rows + columns) * LINE + 16), rows // 16 + GROUP)
+    full = shared + stages * ((rows + columns) * LINE)
+    free = full + stages * 8
+    warp = warp_number()
+    if warp == 0:
+        for s in static_range(stages):
+            begin_barrier(full + s * 8, 1)
+            begin_barrier(free + s * 8, rows // 16)
+    meet_block()
+    steps = rows_of.taps * columns_of.taps * parts
+    slot = 0
+    phase = 0
+    if warp < rows // 16:
+        if rows > GROUP_ROWS:
+            take_registers(MANY)
+        await_leaders()
+        for n, h, w, column in items():
+            c["sums"] = zero_group[columns, T]()
+            before = free
+            for s in range(steps):
+                await_phase(full + slot * 8, phase)
+                into = shared + slot * ((rows + columns) * LINE)
+                c["sums"] = multiply_group[columns, T](
+                    into + warp // GROUP * (GROUP_ROWS * LINE), into + rows * LINE, c["sums"]
+                )
+                c["sums"] = await_group[columns, T](c["sums"], 1)
+                if s > 0:
+                    arrive(before)
+                before = free + slot * 8
+                slot += 1
+                if slot == stages:
+                    slot = 0
+                    phase ^= 1
+            c["sums"] = await_group[columns, T](c["sums"], 0)
+            arrive(before)
+            store_pixels(c, o, v, at, y, p, q, r, n, h, w, column, warp, images, lines, pixels)
+    else:
+        if rows > GROUP_ROWS:
+            leave_registers(FEW)
+        if warp == rows // 16:
+            early = -1
+            for n, h, w, column in items():
+                pb = b + column // QUADS * (steps * STRIP)
+                last = (y.size.o - 1 - column) // QUADS
+                if early < 0:
+                    early = min(steps, stages)
+                    for s in range(early):
+                        copy_weights(shared, full, pb, s, s, steps, last, boxed)
+                    await_leaders()
+                s = 0
+                for tap_row in range(rows_of.taps):
+                    for tap in range(columns_of.taps):
+                        for part in range(parts):
+                            if early > 0:
+                                early -= 1
+                            else:
+                                await_space(free + slot * 8, phase ^ 1)
+                                copy_weights(shared, full, pb, s, slot, steps, last, boxed)
+                            copy_pixels(
+                                shared + slot * ((rows + columns) * LINE), data, data.stride.v, data.stride.u,
+                                data.stride.i, depth, data.size.v, data.size.u, data.size.i, pixels, lines,
+                                images,
+                                columns_of.stride, rows_of.stride, part * LINE,
+                                w * columns_of.stride - columns_of.before + tap * columns_of.dilation,
+                                h * rows_of.stride - rows_of.before + tap_row * rows_of.dilation, n, rows,
+                                full + slot * 8,
+                            )  # fmt: skip
+                            s += 1
+                            slot += 1
+                            if slot == stages:
+                                slot = 0
+                                phase ^= 1
+
+
+def matrix_of_filters(weights: np.ndarray, parts: int) -> np.ndarray:
+    """Filters [outs, channels, taps ...] as a matrix [outs, taps * parts * 128 bytes]."""
+    outs, ins = weights.shape[:2]
+    taps = weights.reshape(outs, ins, -1).swapaxes(1, 2)
+    matrix: Any = np.zeros((outs, taps.shape[1], parts * LINE // weights.itemsize), weights.dtype)
+    matrix[..., :ins] = taps
+    return matrix.reshape(outs, -1)

@@ -1,0 +1,144 @@
+"""MatMul with constant weights on GPUs of compute capability 9.0: plans `block_product`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ovjit.codegen.kernel import Kernel
+from ovjit.graph.dtypes import HALVES
+from ovjit.graph.graph import Value
+from ovjit.planning.launch import launch
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
+from ovjit.planning.views import FIRST_IO, View, product
+from ovjit_ops.matmul.gpu_block_products import FEATURE, PROCESSORS, TILES, BlockTile, arrange, block_product
+from ovjit_ops.matmul.gpu_products import OPERANDS, SUMS, TensorProduct, no_operand
+
+#: Work of a tile: more than that of a chunk, so that a chunk has the tiles that planning wants.
+LARGE = 1 << 30
+#: Columns of the widest tile.
+MOST_COLUMNS = max(tile.columns for tile in TILES)
+#: Element types of results and of operands that lanes load and store eight at a time.
+_STORED = (*HALVES, "f32", "i32")
+
+
+def is_loaded_by_eight(dtype: str) -> bool:
+    """True if lanes load and store eight adjacent elements of this type at a time."""
+    return dtype in _STORED
+
+
+class BlockProduct(TensorProduct):
+    """MatMul with constant weights [k, n], with an epilogue, n a multiple of 8."""
+
+    def set_up(self) -> None:
+        super().set_up()
+        weights = self.node.inputs[1]
+        n = self.n
+        if FEATURE not in self.target.extras or weights.constant is None or weights.constant.ndim != 2:
+            raise NotNative
+        if self.node.attrs["transpose_a"] or not isinstance(n, int) or n % 8:
+            raise NotNative
+        if not all(is_loaded_by_eight(v.dtype) for v in (self.out, *self.operands)):
+            raise NotNative
+        depths = weights.constant.shape[1 if self.node.attrs["transpose_b"] else 0]
+        self.depth = depths * weights.constant.itemsize
+        self.kernels = self.make_block_kernels()
+
+    def make_block_kernels(self) -> tuple[Kernel, ...]:
+        """The kernels for the tiles among which plans choose."""
+        dtype = self.node.inputs[0].dtype
+        types = [v.dtype for v in self.operands] + [""] * OPERANDS
+        how: dict[str, Any] = dict(zip(("first", "second", "third"), types, strict=False))
+        how |= {"T": dtype, "sums": SUMS[dtype], "out": self.out.dtype, "body": self.group.make_body(0)}
+        names = "_".join(node.op.name.lower() for node in self.group.body[:4])
+        self.by_block = {
+            tile: block_product.kernel(
+                "_".join(map(str, filter(None, ("block_product", dtype, self.out.dtype, *tile, names)))),
+                rows=tile.rows, columns=tile.columns, stages=tile.stages, **how,
+            )
+            for tile in self._block_tiles()
+        }  # fmt: skip
+        return tuple(self.by_block.values())
+
+    def _block_tiles(self) -> Sequence[BlockTile]:
+        """The tiles among which plans choose."""
+        rows = [*self.out.shape[:-1]]
+        # with three operands, the registers of a thread do not suffice for 128 sums
+        tiles = [tile for tile in TILES if tile.columns < MOST_COLUMNS or len(self.operands) < OPERANDS]
+        if all(isinstance(d, int) for d in rows):
+            m = product(rows)
+            return [min(tiles, key=lambda tile: tile.cost(m, self.n, self.depth))]
+        return tiles
+
+    def pack(self, constants: Constants) -> None:
+        Lowering.pack(self, constants)
+        weights = self.node.inputs[1].constant
+        assert weights is not None
+        self.matrices: dict[Value, Any] = {}
+        self.image = arrange(weights if self.node.attrs["transpose_b"] else weights.swapaxes(0, 1))
+        constants.view(self.image, "u8")
+
+    def plan(self, planner: Planner) -> None:
+        self.plan_blocks(planner, planner.constants.view(self.image, "u8"))
+
+    def plan_blocks(self, planner: Planner, b: View) -> None:
+        """Plan the product with weights b, which are arranged."""
+        result = planner.row_major_output(self.out)
+        if not result.count:
+            return
+        y = _as_rows(result)
+        if y is None or not _is_aligned(y):
+            y = _as_rows(planner.instead(result))
+            assert y is not None
+        a = self._rows_of_data(planner, y.shape[0])
+        operands = [self._operand(planner, v, result.shape, y.shape) for v in self.operands]
+        operands += [no_operand(b, y.shape)] * (OPERANDS - len(operands))
+        m, n = y.shape
+        tile = min(self.by_block, key=lambda tile: tile.cost(m, n, self.depth))
+        tiles = ceil_div(m, tile.rows) * ceil_div(n, tile.columns)
+        launch(
+            planner, self.by_block[tile], {"a": a, **dict(zip("ypqr", (y, *operands), strict=True))}, ("y",),
+            b=b, work=LARGE, unit=ceil_div(tiles, PROCESSORS), flops=2.0 * m * n * self.depth / a.itemsize,
+            depth=self.depth, rows=tile.rows, columns=tile.columns,
+        )  # fmt: skip
+
+    def _rows_of_data(self, planner: Planner, rows: int) -> View:
+        """The data as [rows, k] in the arena, whose rows begin at multiples of 16 bytes."""
+        view = self._matrix(planner, self.node.inputs[0], False)
+        matrix = view.reshape((rows, view.shape[-1]))
+        # graphs have the address, and the caller's memory changes
+        if matrix is None or matrix.strides[0] % 16 or view.buffer.base >= FIRST_IO:
+            copy = planner.allocate(view.shape, view.itemsize)
+            planner.copy_step(view, copy)
+            matrix = copy.reshape((rows, view.shape[-1]))
+            assert matrix is not None
+        return matrix
+
+    def _operand(self, planner: Planner, value: Value, shape: Sequence[int], rows: Sequence[int]) -> View:
+        """An operand of the epilogue as [rows, n], whose rows are adjacent elements at multiples of 16
+        bytes: a row for all rows if it has one."""
+        view = planner.view(value).expand(shape)
+        matrix = _as_rows(view)
+        if matrix is not None and _is_aligned(matrix) and view.buffer.base < FIRST_IO:
+            return matrix
+        one = not any(view.strides[:-1])
+        if one:
+            for axis in range(len(shape) - 1):
+                view = view.slice(axis, 0, 1)
+        copy = planner.allocate(view.shape, view.itemsize)
+        planner.copy_step(view, copy)
+        matrix = copy.expand(shape).reshape(rows)
+        assert matrix is not None
+        return matrix
+
+
+def _as_rows(view: View) -> View | None:
+    """[..., n] as [rows, n]; None if strides do not allow it."""
+    return view.reshape((product(view.shape[:-1]), view.shape[-1]))
+
+
+def _is_aligned(view: View) -> bool:
+    """True if rows are adjacent elements that begin at multiples of 16 bytes."""
+    adjacent = view.strides[1] == view.itemsize
+    return adjacent and view.strides[0] % 16 == 0 and view.offset % 16 == 0

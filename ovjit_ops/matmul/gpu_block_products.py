@@ -1,0 +1,205 @@
+"""Matrix products on GPUs of compute capability 9.0: `wgmma`, and copies by TMA.
+
+    y[m, n] = epilogue(sum over k of a[m, k] b[n, k])
+
+A chunk is a block of warps. The first warp of the last group copies steps of 128 bytes along the depth to a
+ring of `stages` in the block's shared memory: boxes of rows of a, and tiles of b, which is constant and
+arranged as the memory's image. Its group has three idle warps, as registers are divided among groups. The
+other one or two groups of four warps multiply 64 rows each. A stage has two barriers: its copies have
+arrived, its products are complete. A block has several tiles: while results are stored, the next steps are
+copied.
+
+The kernel starts while those before it still run. It copies what it can of b, and awaits them before it
+reads a and stores results.
+
+The columns of b are permuted within 32, so that a lane has eight adjacent columns of a row: operands are
+read, and results stored, 16 bytes at a time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.tensor_blocks import GROUP, GROUP_ROWS, LINE, MOST_BLOCK, QUADS, STRIP
+from ovjit.codegen.words import *
+from ovjit.planning.plan import ceil_div
+from ovjit.records import NamedTuple
+
+#: Multiprocessors of the cards for which blocks are planned, and bytes in a cycle: that one of them reads
+#: while all do, and that all read from memory (an H200 at 1.7 GHz).
+PROCESSORS, ONE_RATE, MEMORY_RATE = 132, 53, 2600
+#: Products of a multiprocessor in a cycle, in bytes of depth, and cycles of a kernel besides.
+MULTIPLY_RATE, FIXED = 3600, 2700
+#: Registers of a thread of two groups that multiply, and of the group that copies: 64 K in all.
+MANY, FEW = 224, 56
+#: The optional feature of targets that these kernels need.
+FEATURE = "sm_90a"
+
+
+class BlockTile(NamedTuple):
+    """Groups of warps, each with 64 rows, columns of a tile, and stages of its ring."""
+
+    groups: int
+    columns: int
+    stages: int
+
+    @property
+    def rows(self) -> int:
+        return self.groups * GROUP_ROWS
+
+    @property
+    def memory(self) -> int:
+        """Bytes of shared memory: stages, and two barriers for each."""
+        return self.stages * ((self.rows + self.columns) * LINE + 16)
+
+    def cost(self, m: int, n: int, depth: int) -> int:
+        """Estimated cycles of a product with a depth in bytes, fitted to an H200."""
+        tiles, steps = ceil_div(m, self.rows) * ceil_div(n, self.columns), ceil_div(depth, LINE)
+        multiplied = self.rows * self.columns * LINE // MULTIPLY_RATE
+        step = max(multiplied, (self.rows + self.columns) * LINE // ONE_RATE)
+        waves = ceil_div(tiles, PROCESSORS)
+        return FIXED + max(n * depth // MEMORY_RATE, waves * (steps * step + self.columns * 3))
+
+
+TILES = (
+    BlockTile(1, 32, 16), BlockTile(1, 64, 12), BlockTile(1, 128, 8), BlockTile(2, 64, 8), BlockTile(2,
+    128, 6),
+    BlockTile(2, 256, 4),
+)  # fmt: skip
+assert all(tile.memory <= MOST_BLOCK for tile in TILES)
+
+
+@inline
+def copy_weights(shared, full, pb, s, slot, steps, last, boxed, *, rows, columns):
+    """Expect a step's copies in a stage, of which a box has `boxed` rows, and start those of b."""
+    into = shared + slot * ((rows + columns) * LINE)
+    expect_copies(full + slot * 8, (boxed + columns) * LINE)
+    copy_strips(into + rows * LINE, pb + s * STRIP, steps * STRIP, last, columns // QUADS, full + slot * 8)
+
+
+@inline
+def load_operand(o, p, at_row, at_column, step_row, step_column, valid, *, T, which):
+    """Load eight elements of an operand of the epilogue."""
+    e = load_eight[T](p, at_row * spread[i64](step_row) + at_column * spread[i64](step_column), valid)
+    for i in static_range(8):
+        o[which, i] = part_of_eight[T](e, i)
+
+
+@inline
+def store_sums(
+    c, o, v, y, p, q, r, row, column, warp, *, T, sums, out, columns, body, first, second, third
+):  # fmt: skip
+    """Store a tile of sums, with the epilogue applied."""
+    lane = lane_numbers[i32]()
+    for half, quad in np.ndindex(2, columns // QUADS):
+        line = cast[i64](lane >> const[i32](2)) + spread[i64](row + warp * 16 + half * 8)
+        lane_column = cast[i64]((lane & const[i32](3)) << const[i32](3)) + spread[i64](column + quad * QUADS)
+        valid = (line < spread[i64](y.size.m)) & (lane_column < spread[i64](y.size.n))
+        if first:
+            load_operand(o, p, line, lane_column, p.stride.m, p.stride.n, valid, T=first, which=1)
+        if second:
+            load_operand(o, q, line, lane_column, q.stride.m, q.stride.n, valid, T=second, which=2)
+        if third:
+            load_operand(o, r, line, lane_column, r.stride.m, r.stride.n, valid, T=third, which=3)
+        for i in static_range(8):
+            total = part_of_group[columns, sums](c["sums"], quad * 16 + i // 2 * 4 + half * 2 + i % 2)
+            for which in (1, 2, 3):
+                if (first, second, third)[which - 1]:
+                    v[which] = o[which, i]
+            if body:
+                total = applied(body, total, *v)
+            o[0, i] = total
+        store_eight[out](
+            y, line * spread[i64](y.stride.m) + lane_column * spread[i64](y.stride.n),
+            join_eight[out](*(o[0, i] for i in range(8))), valid,
+        )  # fmt: skip
+
+
+@kernel(over="m/rows n/columns", a="m k", b="n kb", y="m n", p="m n", q="m n", r="m n")
+def block_product(
+    a: Tensor, b: Ptr, y: Tensor, p: Tensor, q: Tensor, r: Tensor, depth, *, T, sums, out, rows, columns,
+    stages,
+    body, first, second, third,
+):  # fmt: skip
+    """T, sums, out: element types of a and b, of sums, and of y. `depth`: bytes of a row of a, a multiple
+    of 16. b: see `arrange`. p, q, r: operands of the epilogue, of the types `first`, `second` and `third`
+    ("": none)."""
+    c, o, v = registers()
+    start_followers()
+    shared = block_memory(stages * ((rows + columns) * LINE + 16), rows // 16 + GROUP)
+    full = shared + stages * ((rows + columns) * LINE)
+    free = full + stages * 8
+    warp = warp_number()
+    if warp == 0:
+        for s in static_range(stages):
+            begin_barrier(full + s * 8, 1)
+            begin_barrier(free + s * 8, rows // 16)
+    meet_block()
+    steps = (depth + LINE - 1) // LINE
+    slot = 0
+    phase = 0
+    if warp < rows // 16:
+        if rows > GROUP_ROWS:
+            take_registers(MANY)
+        await_leaders()
+        for row, column in items():
+            c["sums"] = zero_group[columns, T]()
+            before = free
+            for s in range(steps):
+                await_phase(full + slot * 8, phase)
+                into = shared + slot * ((rows + columns) * LINE)
+                c["sums"] = multiply_group[columns, T](
+                    into + warp // GROUP * (GROUP_ROWS * LINE), into + rows * LINE, c["sums"]
+                )
+                c["sums"] = await_group[columns, T](c["sums"], 1)
+                if s > 0:
+                    arrive(before)
+                before = free + slot * 8
+                slot += 1
+                if slot == stages:
+                    slot = 0
+                    phase ^= 1
+            c["sums"] = await_group[columns, T](c["sums"], 0)
+            arrive(before)
+            store_sums(c, o, v, y, p, q, r, row, column, warp)
+    else:
+        if rows > GROUP_ROWS:
+            leave_registers(FEW)
+        if warp == rows // 16:
+            early = -1
+            for row, column in items():
+                pb = b + column // QUADS * (steps * STRIP)
+                last = (y.size.n - 1 - column) // QUADS
+                if early < 0:
+                    early = min(steps, stages)
+                    for s in range(early):
+                        copy_weights(shared, full, pb, s, s, steps, last, rows)
+                    await_leaders()
+                for s in range(steps):
+                    if early > 0:
+                        early -= 1
+                    else:
+                        await_space(free + slot * 8, phase ^ 1)
+                        copy_weights(shared, full, pb, s, slot, steps, last, rows)
+                    into = shared + slot * ((rows + columns) * LINE)
+                    copy_box(into, a, a.stride.m, y.size.m, depth, s * LINE, row, rows, full + slot * 8)
+                    slot += 1
+                    if slot == stages:
+                        slot = 0
+                        phase ^= 1
+
+
+def arrange(matrix: np.ndarray) -> np.ndarray:
+    """A matrix [n, k] as bytes [strips, steps * STRIP]: 32 columns and 128 bytes of depth lie together, in
+    the order and with the permutations of `block_product`. Zeros are behind its ends."""
+    n = matrix.shape[0]
+    rows = np.ascontiguousarray(matrix).view(np.uint8).reshape(n, -1)
+    padded = np.pad(rows, ((0, -n % QUADS), (0, -rows.shape[1] % LINE)))
+    steps = padded.shape[1] // LINE
+    # columns 8 t + 2 j + e -> 8 j + 2 t + e
+    v = padded.reshape(-1, 4, 4, 2, steps, 8, 16).transpose(0, 4, 2, 1, 3, 5, 6)
+    v = v.reshape(-1, steps, 4, 8, 8, 16)
+    order = np.arange(8)[None] ^ np.arange(8)[:, None]
+    image = np.take_along_axis(v, order[None, None, None, :, :, None], 4)
+    return np.ascontiguousarray(image).reshape(-1, steps * STRIP)
