@@ -336,3 +336,24 @@ def run_graph(record, arrays, attrs, opened):
     ]
     graph = b.finish(b.add(record, [p.output for p in parameters], attrs).outputs)
     return run(graph, arrays)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_rows_of_strings_without_a_byte(native):
+    """Each row stays a row. OpenVINO makes one of them, whatever their number."""
+    rows = sample_rows([""], ["", ""], [])
+    skips = np.array([True, False, False])
+    begins, ends, *strings, marks = evaluate(
+        find_op("RegexSplit"), [*rows, skips, sample_text(r"\s")], {"behaviour": "isolate"}, native
+    )
+    assert begins.tolist() == ends.tolist() == [0, 0, 0]
+    assert unpack(*strings) == ["".encode()] * 3 and marks.tolist() == skips.tolist()
+
+
+def test_a_vocabulary_outside_of_its_bytes():
+    """It is refused where it is prepared, also if no number asks for the word."""
+    words = sample_strings("a", "bc")
+    inputs = [np.zeros((2, 0), np.int32), *words[:2], words[2][:-1]]
+    for native in (False, True):
+        with pytest.raises(InferenceError, match="outside of the 2 elements"):
+            evaluate(find_op("VocabDecoder"), inputs, {"skip_tokens": []}, native)
