@@ -181,7 +181,7 @@ def _other_rank(c: Changed, rng: random.Random) -> None:
         x = x[None]
     elif how == "last":
         x = x[..., None]
-    elif how == "scalar" and x.size:
+    elif how == "scalar" and x.size and x.dtype != object:
         x = x.reshape(-1)[0].reshape(())
     elif how == "flat":
         x = x.reshape(-1)
@@ -195,6 +195,8 @@ def _other_values(c: Changed, rng: random.Random) -> None:
     name = rng.choice(sorted(c.inputs)) if c.inputs else None
     if name is None:
         return
+    if any(word in c.name for word in ("window", "range", "eyelike", "onehot", "tile", "expand", "pad")):
+        return  # sizes: a random one asks for all memory
     x = c.inputs[name].copy()
     generator = np.random.default_rng(rng.randrange(1 << 30))
     flat = x.reshape(-1)
@@ -204,7 +206,21 @@ def _other_values(c: Changed, rng: random.Random) -> None:
                 generator.standard_normal(flat.size) * rng.choice((0.1, 1, 10, 1000)), x.dtype.name
             )
         else:
-            special = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30, -1e-30, 0.5, -0.5, 1.5, 2.5, 1.0, -1.0]
+            special = [
+                0.0 if "resize" in c.name else np.nan,
+                np.inf,
+                -np.inf,
+                0.0,
+                -0.0,
+                1e30,
+                -1e-30,
+                0.5,
+                -0.5,
+                1.5,
+                2.5,
+                1.0,
+                -1.0,
+            ]
             mask = generator.random(flat.size) < 0.4
             with np.errstate(all="ignore"):
                 flat[mask] = generator.choice(special, mask.sum()).astype(x.dtype)
@@ -239,6 +255,8 @@ def _other_attribute(c: Changed, rng: random.Random) -> None:
     kind = schema.attributes[name].type
     T = onnx.defs.OpSchema.AttrType
     value: Any = None
+    if name in ("stash_type", "qk_matmul_output_mode", "round_mode", "softmax_precision"):
+        return  # of few numbers
     if present is not None and rng.random() < 0.25:
         node.attribute.remove(present)
         return
@@ -422,8 +440,11 @@ def by_ovjit(data: bytes, inputs: dict[str, np.ndarray]) -> Any:
     try:
         model = ovjit.Core().read_model(data)
         compiled = ovjit.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        used = {name for port in compiled.inputs for name in port.names}  # others are dropped
         values = {}
         for name, x in inputs.items():
+            if name not in used:
+                continue
             if x.dtype.name == "bfloat16":
                 x = (
                     ovjit.Tensor(x.view(np.uint16), list(x.shape), ovjit.Type.bf16)
@@ -461,13 +482,15 @@ def differ(a: list[np.ndarray], b: list[np.ndarray]) -> str:
         u, v = (z.astype(np.float64) if tolerance else z for z in (x, y))
         if tolerance:
             finite = np.abs(v[np.isfinite(v)])
-            scale = min(float(finite.max(initial=0)), 1e3)
+            scale = float(finite.max(initial=0))
             with np.errstate(all="ignore"):
                 same = np.isclose(u, v, rtol=tolerance, atol=tolerance * max(scale, 1e-3), equal_nan=True)
+        elif x.dtype == np.uint8:
+            same = (u == v) | (u == 127) & (v == 255) | (u == 255) & (v == 127)  # NaN of floats of 8 bits
         elif x.dtype.kind in "iu" and "4" not in x.dtype.name:
             same = u == v
         else:
-            same = u.view(np.uint8) == v.view(np.uint8)
+            same = np.ascontiguousarray(u).view(np.uint8) == np.ascontiguousarray(v).view(np.uint8)
         if not np.all(same):
             at = tuple(int(k[0]) for k in np.nonzero(~same)) if x.ndim else ()
             return f"output {i}: {brief(x)}, not {brief(y)} (first at {at}: {x[at]!r}, not {y[at]!r})"

@@ -13,13 +13,15 @@ from ovjit.api.model.custom import Extension, OpExtension, extension_records
 from ovjit.api.model.node import Node, Output
 from ovjit.api.model.subgraphs import CLASSES
 from ovjit.errors import ModelError, no_such_constructor
-from ovjit.graph.attributes import REQUIRED
+from ovjit.graph.attributes import FILE_NAMES, REQUIRED
 from ovjit.graph.op import Op, find_op
 from ovjit.native_packages import is_tokenizers, refusals, refuse_native
 
 #: Operations that openvino_tokenizers adds to every opset.
 OF_ANY_OPSET = ("StringTensorPack", "StringTensorUnpack")
 
+#: An attribute's name in files and in `get_attributes` -> its name in builders. Both are accepted.
+_NAMES = {shown: name for name, shown in FILE_NAMES.items()}
 DEFAULT_OPSET = "opset13"
 _OPSETS = {f"opset{number}": number for number in range(1, 18)}
 
@@ -69,7 +71,8 @@ class NodeFactory:
             raise ModelError("Currently NodeFactory doesn't support Constant node: use an opset's constant()")
         if arguments is None and record.name != "Parameter":
             return _create_unconnected(record)
-        supported = {key: value for key, value in (attributes or {}).items() if key in record.attributes}
+        given = {_NAMES.get(key, key): value for key, value in (attributes or {}).items()}
+        supported = {key: value for key, value in given.items() if key in record.attributes}
         attrs = record.check_attributes({**_unset(record), **supported})
         if record.name == "Parameter":
             return Parameter._of(attrs["element_type"], attrs["shape"])
