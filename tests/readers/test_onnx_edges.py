@@ -925,3 +925,16 @@ def test_stft_of_complex_signals(length: int, onesided: int, is_open: bool) -> N
     for native in (False, True):
         mine, theirs = by_ovjit(model, {"x": x}, native)[0], by_onnxruntime(model, {"x": x})[0]
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("axes", [[], [1], [0, -1]], ids=str)
+@pytest.mark.parametrize(
+    "op", ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceL2", "ReduceLogSumExp", "ReduceLogSum"]
+)
+def test_axes_that_are_known_when_the_model_runs(op: str, axes: list[int], keepdims: int) -> None:
+    """None of them: all."""
+    x = np.random.default_rng(SEED).random((2, 3, 4)).astype(np.float32)
+    inputs = {"x": x, "axes": np.array(axes, np.int64)}
+    for shapes in ({"axes": [None]}, {"x": [None] * 3, "axes": [None]}):
+        same(one_node(op, inputs, shapes, opset=18, keepdims=keepdims), inputs)

@@ -122,6 +122,8 @@ _ZEROS: dict[str, Any] = {
     "Int": 0, "Float": 0.0, "Single": 0.0, "Bool": False, "Ints": (), "Floats": (), "Strs": (), "Str": "",
     "Word": "", "DType": "dynamic", "OpenShape": (),
 }  # fmt: skip
+#: Attributes without a default that OpenVINO's nodes begin with another value than zero.
+_INITIAL = {"exclude_pad": True}
 
 
 def _create_unconnected(record: Op) -> Node:
@@ -144,7 +146,7 @@ def _create_unconnected(record: Op) -> Node:
 
 def _unset(record: Op) -> dict[str, Any]:
     needed = (a for a in record.attributes.values() if a.default is REQUIRED)
-    return {a.name: _ZEROS[a.type] for a in needed if a.type in _ZEROS}
+    return {a.name: _INITIAL.get(a.name, _ZEROS[a.type]) for a in needed if a.type in _ZEROS}
 
 
 def _get_node_factory(opset_version: str | None = None) -> NodeFactory:
