@@ -746,3 +746,23 @@ def steps_of_lists(x: Tensor):
 
 def test_lists_of_unknown_length_are_cut_backwards() -> None:
     check(steps_of_lists, *rows(5, 8, 4))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_traces_whose_arguments_have_one_name(given: bool) -> None:
+    """A loop over `*tensors` calls them all by its variable: each is an input, as in OpenVINO."""
+
+    class Sum(torch.nn.Module):
+        def forward(self, *tensors):
+            total = 0
+            for number, tensor in enumerate(tensors):
+                total = total * (number + 1) + tensor
+            return total
+
+    tensors = [torch.full((2, 3), float(value)) for value in (2, 3, 5)]
+    traced = torch.jit.trace(Sum().eval(), tuple(tensors), check_trace=False)
+    example = {"example_input": tuple(tensors)} if given else {}
+    compiled = ov.compile_model(ov.convert_model(traced, **example), "CPU", EXACT)
+    assert len(compiled.inputs) == 3 and len({port.any_name for port in compiled.inputs}) == 3
+    got = compiled([tensor.numpy() for tensor in tensors])[0]
+    np.testing.assert_array_equal(got, Sum()(*tensors).numpy())

@@ -162,6 +162,17 @@ def arguments_of(script: Any) -> list[Any]:
     return [] if schema is None else list(schema.arguments)[skipped:]
 
 
+def argument_names(script: Any) -> list[str]:
+    """The names of a script's arguments, each once: traces of `forward(*tensors)` may give one to several."""
+    names = [argument.name for argument in arguments_of(script)]
+    seen: dict[str, int] = {}
+    for i, name in enumerate(names):
+        seen[name] = seen.get(name, -1) + 1
+        if seen[name]:
+            names[i] = f"{name}.{seen[name]}"
+    return names
+
+
 def weights_of(source: Any) -> list[Any]:
     return [*source.parameters(), *source.buffers()] if hasattr(source, "parameters") else []
 
@@ -254,8 +265,7 @@ def flatten_example(
         if signature is not None:
             bound = signature.bind(*arguments, **keywords).arguments
         else:
-            names = [argument.name for argument in arguments_of(source)]
-            bound = {**dict(zip(names, arguments, strict=False)), **keywords}
+            bound = {**dict(zip(argument_names(source), arguments, strict=False)), **keywords}
     except TypeError as error:
         raise OvjitError(f"{NOT_TRACED}{error}") from error
     ordered = _in_order(bound, keywords)
