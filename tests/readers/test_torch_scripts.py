@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Dict, List, Optional, Tuple  # noqa: UP035 - by these names scripts know them
 
 import numpy as np
@@ -766,3 +767,21 @@ def test_traces_whose_arguments_have_one_name(given: bool) -> None:
     assert len(compiled.inputs) == 3 and len({port.any_name for port in compiled.inputs}) == 3
     got = compiled([tensor.numpy() for tensor in tensors])[0]
     np.testing.assert_array_equal(got, Sum()(*tensors).numpy())
+
+
+def test_traces_whose_signature_tells_nothing(monkeypatch) -> None:
+    """PyTorch's tests give script methods the signature (*args, **kwargs)."""
+    traced = torch.jit.trace(torch.nn.Sigmoid(), torch.ones(2, 3), check_trace=False)
+    real = inspect.signature
+
+    def signature(value, **how):
+        return (
+            real(lambda *args, **kwargs: None)
+            if type(value).__name__ == "ScriptMethod"
+            else real(value, **how)
+        )
+
+    monkeypatch.setattr(inspect, "signature", signature)
+    for example in ({}, {"example_input": torch.zeros(2, 3)}):
+        compiled = ov.compile_model(ov.convert_model(traced, **example), "CPU", EXACT)
+        np.testing.assert_allclose(compiled(np.zeros((2, 3), np.float32))[0], 0.5)

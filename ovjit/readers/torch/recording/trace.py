@@ -148,11 +148,15 @@ def is_plain_module(source: Any) -> bool:
 
 
 def signature_of(source: Any) -> inspect.Signature | None:
-    """Return the signature of a module, script or function, or None if Python has none, as for traces."""
+    """Return the signature of a module, script or function, or None if Python has none, as for traces.
+
+    In a process that has imported PyTorch's tests, traces have one that tells nothing: (*args, **kwargs)."""
     try:
-        return inspect.signature(getattr(source, "forward", source))
+        signature = inspect.signature(getattr(source, "forward", source))
     except ValueError:
         return None
+    unknown = all(row.kind in (row.VAR_POSITIONAL, row.VAR_KEYWORD) for row in signature.parameters.values())
+    return None if unknown and is_script(source) else signature
 
 
 def arguments_of(script: Any) -> list[Any]:
