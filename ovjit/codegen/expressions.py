@@ -19,7 +19,7 @@ _GIVEN = frozenset(("bases", "args", "chunk", "scratch", "VL"))
 _PRINTED = {"min": "imin", "max": "imax"}
 _CASTS = ("int", "float", "bool")
 #: The words of `ovjit.codegen.words`.
-_OF_ALL = {word for word in vars(words).values() if isinstance(word, Word)}
+_OF_ALL = {word for name in words.__all__ if isinstance(word := getattr(words, name), Word)}
 NUMBERS = (bool, int, float)
 #: Operator -> (its source, its precedence).
 OPERATORS: dict[type, tuple[str, int]] = {
@@ -297,9 +297,9 @@ class Expressions:
         """The error of an expression or statement: the kernel, the place in its file, and the reason."""
         code = self.function_code
         line = getattr(node, "lineno", 0)
-        place = f" ({code.co_filename}, line {code.co_firstlineno - 1 + line})" if line else ""
+        location = f" ({code.co_filename}, line {code.co_firstlineno - 1 + line})" if line else ""
         what = f"{self.name}: {ast.unparse(node)!r} is not part of the kernel language"
-        return KernelSourceError(f"{what}{place}{why and ': ' + why}")
+        return KernelSourceError(f"{what}{location}{why and ': ' + why}")
 
     def unknown_name(self, e: ast.expr) -> KernelSourceError:
         """The error of a name that is no word, variable or constant, with the nearest one."""

@@ -132,11 +132,11 @@ def _texts() -> Iterator[str]:
         yield from (f"{stem}_{elem}" for elem in SIZE) if stem != name else (name,)
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """The end of an error's sentence: the known name that is most like `name`, or "" if none is."""
+def suggest(name: str, candidates: Iterable[str]) -> str:
+    """The end of an error's sentence: the candidate that is most like `name`, or "" if none is."""
     import difflib  # slow to import, and only for errors
 
-    near = difflib.get_close_matches(name, list(known), 1)
+    near = difflib.get_close_matches(name, list(candidates), 1)
     return f"; the nearest one is {near[0]!r}" if near else ""
 
 

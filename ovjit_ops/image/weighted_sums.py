@@ -25,8 +25,8 @@ from ovjit_ops.image.resampling import Table, adjacent, resample
 _MORE, _FEW = 2, 4
 
 _gathered = pattern.op.Gather(value("x"), constant("index"), constant("axis")).once
-_counted = pattern.op.Select(constant("zero"), constant("filling"), _gathered).once
-_products = pattern.op.Multiply(_gathered | _counted, constant("weights")).once
+_selected = pattern.op.Select(constant("zero"), constant("filling"), _gathered).once
+_products = pattern.op.Multiply(_gathered | _selected, constant("weights")).once
 
 
 @rule(pattern.op.ReduceSum(_products, constant("axes"), keep_dims=False))

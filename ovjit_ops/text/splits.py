@@ -78,11 +78,11 @@ def _outputs(shape: Any, rows: Sequence[Any], pieces: Sequence[Any], chars: np.n
     return [*ragged_ends(rows, shape), *ragged_ends(pieces, (len(pieces),)), chars]
 
 
-def empty_rows(begins: np.ndarray, rest: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+def empty_rows(begins: np.ndarray, strings: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
     """Rows without pieces, if no string has a byte, and the strings as they are. OpenVINO makes one row of all
     rows."""
     zeros = np.zeros(begins.shape, np.int32)
-    return (zeros, zeros.copy(), *rest)
+    return (zeros, zeros.copy(), *strings)
 
 
 @op("RegexSplit", plugin="extension", host=".cpu_split:prepare_split")

@@ -71,8 +71,8 @@ class NodeFactory:
             raise ModelError("Currently NodeFactory doesn't support Constant node: use an opset's constant()")
         if arguments is None and record.name != "Parameter":
             return _create_unconnected(record)
-        given = {_NAMES.get(key, key): value for key, value in (attributes or {}).items()}
-        supported = {key: value for key, value in given.items() if key in record.attributes}
+        renamed = {_NAMES.get(key, key): value for key, value in (attributes or {}).items()}
+        supported = {key: value for key, value in renamed.items() if key in record.attributes}
         attrs = record.check_attributes({**_unset(record), **supported})
         if record.name == "Parameter":
             return Parameter._of(attrs["element_type"], attrs["shape"])

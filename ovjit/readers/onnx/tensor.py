@@ -205,12 +205,12 @@ def flatten(n: OnnxNode) -> Any:
     if not -rank <= axis <= rank:
         raise ModelError(f"the axis {axis} is out of range for rank {rank}")
     axis = axis + rank if axis < 0 else axis
-    out = _flattened(n, x, axis, dims)
+    out = _reshape_to_two(n, x, axis, dims)
     n.reader.memo.setdefault("flattened", {})[out.node] = axis
     return out
 
 
-def _flattened(n: OnnxNode, x: Output, axis: int, dims: Any) -> Output:
+def _reshape_to_two(n: OnnxNode, x: Output, axis: int, dims: Any) -> Output:
     assert dims is not None
     before, after = n.size(dims[:axis]), n.size(dims[axis:])
     if before is not None and after is not None:

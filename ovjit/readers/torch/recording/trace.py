@@ -169,11 +169,11 @@ def arguments_of(script: Any) -> list[Any]:
 def argument_names(script: Any) -> list[str]:
     """The names of a script's arguments, each once: traces of `forward(*tensors)` may give one to several."""
     names = [argument.name for argument in arguments_of(script)]
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for i, name in enumerate(names):
-        seen[name] = seen.get(name, -1) + 1
-        if seen[name]:
-            names[i] = f"{name}.{seen[name]}"
+        counts[name] = counts.get(name, -1) + 1
+        if counts[name]:
+            names[i] = f"{name}.{counts[name]}"
     return names
 
 
