@@ -79,8 +79,7 @@ def _outputs(shape: Any, rows: Sequence[Any], pieces: Sequence[Any], chars: np.n
 
 
 def empty_rows(begins: np.ndarray, strings: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Rows without pieces, if no string has a byte, and the strings as they are. OpenVINO makes one row of all
-    rows."""
+    """Rows without pieces, if no string has a byte, and the strings as they are. OpenVINO returns one row."""
     zeros = np.zeros(begins.shape, np.int32)
     return (zeros, zeros.copy(), *strings)
 
