@@ -35,6 +35,10 @@ class UnsupportedError(OvjitError):
     """The model is valid but uses a feature that ovjit does not support."""
 
 
+class KernelSourceError(OvjitError, TypeError):
+    """A kernel's function has a name, an expression or a statement that kernels cannot have."""
+
+
 class NoSource(OvjitError):
     """A function must be compiled, but its source is not available. The message says what to ship."""
 

@@ -8,14 +8,18 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from ovjit.codegen import words
 from ovjit.codegen.parts import Inline, Source
 from ovjit.codegen.tensors import Signature, extent_of
-from ovjit.codegen.words import Word
+from ovjit.codegen.words import Word, is_word, suggest
+from ovjit.errors import KernelSourceError
 
 #: Names that every kernel has.
 _GIVEN = frozenset(("bases", "args", "chunk", "scratch", "VL"))
 _PRINTED = {"min": "imin", "max": "imax"}
 _CASTS = ("int", "float", "bool")
+#: The words of `ovjit.codegen.words`.
+_OF_ALL = {word for name in words.__all__ if isinstance(word := getattr(words, name), Word)}
 NUMBERS = (bool, int, float)
 #: Operator -> (its source, its precedence).
 OPERATORS: dict[type, tuple[str, int]] = {
@@ -47,6 +51,8 @@ class Expressions:
         signature: Signature | None = None,
     ):
         self.name = function.__name__
+        self.function_code = function.__code__
+        self.words_only = False  # whether every name that is called is a word of `ovjit.codegen.words`
         self.signature = signature
         self.source = source
         self.names = function.__globals__
@@ -150,7 +156,12 @@ class Expressions:
         return printed
 
     def as_Name(self, e: ast.Name) -> tuple[str, int]:
-        return self.renamed.get(e.id, (e.id, ATOM))
+        printed = self.renamed.get(e.id)
+        if printed is None:
+            if self.words_only and e.id not in self.variables:
+                raise self.unknown_name(e)
+            return e.id, ATOM
+        return printed
 
     def as_BinOp(self, e: ast.BinOp) -> tuple[str, int]:
         word, strength = OPERATORS[type(e.op)]
@@ -224,13 +235,13 @@ class Expressions:
     def subscript(self, e: ast.Subscript, name: str) -> str:
         index = self.constant(e.slice)
         if index is RUN_TIME:
-            raise self.make_error(e)
+            raise self.unknown_name(e.slice) if isinstance(e.slice, ast.Name) else self.make_error(e)
         word = self.names.get(name)
         parts = "_".join(map(str, index if isinstance(index, tuple) else (index,)))
         if isinstance(word, Word) and name not in self.variables:
             return f"{word.printed}_{parts}"
         if name not in self.variables:
-            raise self.make_error(e)
+            raise self.unknown_name(e)
         return self.renamed.get(name, (name, ATOM))[0] + parts
 
     def call(self, e: ast.Call) -> str:
@@ -241,18 +252,28 @@ class Expressions:
             text, strength = self.print_inline(part, e)
             return text if strength == ATOM else f"({text})"
         arguments = ", ".join(text for a in e.args for text in self.argument(a))
-        if isinstance(e.func, ast.Subscript):
-            return f"{self.text(e.func)}({arguments})"
-        if not isinstance(e.func, ast.Name) or e.keywords:
+        if not isinstance(e.func, (ast.Name, ast.Subscript)) or e.keywords:
             raise self.make_error(e)
-        name, word = e.func.id, self.callee(e)
+        printed = self.callee_text(e, e.func)
+        if self.words_only and printed not in _CASTS and not is_word(printed):
+            name = e.func.value if isinstance(e.func, ast.Subscript) else e.func
+            word = self.names.get(getattr(name, "id", ""))
+            if not isinstance(word, Word) or word in _OF_ALL:  # others are the kernel's own intrinsics
+                raise self.unknown_name(e.func)
+        return f"{printed}({arguments})"
+
+    def callee_text(self, call: ast.Call, callee: ast.Name | ast.Subscript) -> str:
+        """The name of a called word in the text."""
+        if isinstance(callee, ast.Subscript):
+            return self.text(callee)
+        name, word = callee.id, self.callee(call)
         if isinstance(word, Word):
-            return f"{word.printed}({arguments})"
+            return word.printed
         if name in _PRINTED:
-            return f"{_PRINTED[name]}({arguments})"
+            return _PRINTED[name]
         if name in _CASTS or word is None:
-            return f"{name}({arguments})"  # one of the kernel's intrinsics
-        raise self.make_error(e)
+            return name  # one of the kernel's intrinsics
+        raise self.make_error(call)
 
     def argument(self, e: ast.expr) -> Iterator[str]:
         """The source of an argument; several for `*(f(i) for i in constant)`."""
@@ -272,10 +293,27 @@ class Expressions:
             yield self.text(each.elt)
         self.known = outer
 
-    def make_error(self, node: ast.AST, why: str = "") -> TypeError:
-        return TypeError(
-            f"{self.name}: {ast.unparse(node)!r} is not part of the kernel language{why and ': ' + why}"
-        )
+    def make_error(self, node: ast.AST, why: str = "") -> KernelSourceError:
+        """The error of an expression or statement: the kernel, the place in its file, and the reason."""
+        code = self.function_code
+        line = getattr(node, "lineno", 0)
+        location = f" ({code.co_filename}, line {code.co_firstlineno - 1 + line})" if line else ""
+        what = f"{self.name}: {ast.unparse(node)!r} is not part of the kernel language"
+        return KernelSourceError(f"{what}{location}{why and ': ' + why}")
+
+    def unknown_name(self, e: ast.expr) -> KernelSourceError:
+        """The error of a name that is no word, variable or constant, with the nearest one."""
+        name = e.value if isinstance(e, ast.Subscript) else e
+        assert isinstance(name, ast.Name)
+        word = self.names.get(name.id)
+        if not isinstance(word, Word):
+            like = {n for n, value in self.names.items() if isinstance(value, (Word, Inline, str))}
+            like = like.union(self.variables, words.__all__)
+            return self.make_error(e, f"unknown name{suggest(name.id, like)}")
+        if is_word(f"{word.printed}_f32"):
+            return self.make_error(e, f"the word is written {name.id}[T]")
+        one_form = "takes no element type" if is_word(word.printed) else "is of other kernels"
+        return self.make_error(e, f"the word {name.id} {one_form}")
 
 
 def bound_names(target: ast.expr, value: Any) -> Iterator[tuple[str, Any]]:

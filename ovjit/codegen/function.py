@@ -140,14 +140,18 @@ class FunctionKernel:
             raise TypeError(f"{self.function.__name__} has the constants {', '.join(self.constants)}")
         entry = printed.find_entry(self.function, constants)
         title = self.function.__qualname__
-        text, fields, tables = texts.find_or_print(entry, title, lambda: self._print(constants))
+        text, fields, tables = texts.find_or_print(
+            entry, title, lambda: self._print(constants, intrinsics is None)
+        )
         return Kernel(name, text, KernelArgs(fields, tables), intrinsics, key, form, self.signature)
 
-    def _print(self, constants: Mapping[str, Any]) -> texts.Printed:
+    def _print(self, constants: Mapping[str, Any], words_only: bool) -> texts.Printed:
         from ovjit.codegen.kernel_printing import print_kernel  # where the text is not kept
 
         frame = self.frame(constants)
-        return print_kernel(self.function, self.source, self.arguments, self.signature, frame, constants)
+        return print_kernel(
+            self.function, self.source, self.arguments, self.signature, frame, constants, words_only
+        )
 
 
 @overload

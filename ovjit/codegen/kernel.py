@@ -17,6 +17,7 @@ from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.tensors import Signature
 from ovjit.codegen.versions import code_digest, file_digest, versions
+from ovjit.errors import KernelSourceError
 from ovjit.hashes import sha256
 
 
@@ -145,7 +146,10 @@ class Kernel:
         """The object code, compiled now, with the symbol of all shipped kernels."""
         least = shipped.needed_by(self.source, self.key, self.form, isa)
         more = self.intrinsics(least)
-        return _compiler().object_code(self.source, self.symbol(isa), least, more, shipped.SYMBOL)
+        try:
+            return _compiler().object_code(self.source, self.symbol(isa), least, more, shipped.SYMBOL)
+        except KernelSourceError as error:
+            raise KernelSourceError(f"kernel {self.name}: {error}") from None
 
     def text(self, isa: Target) -> str:
         """The optimised LLVM module as text, with the symbol of all shipped kernels."""

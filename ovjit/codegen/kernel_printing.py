@@ -28,11 +28,14 @@ def print_kernel(
     signature: Signature | None,
     frame: KernelArgs,
     constants: Mapping[str, Any],
+    words_only: bool = False,
 ) -> Printed:
     """The text of a kernel for these constants, the arguments that it reads, and their tables. `frame`: all
-    arguments; those that the text does not read are taken out of it."""
+    arguments; those that the text does not read are taken out of it. `words_only`: the kernel has no
+    intrinsics of its own. Raises KernelSourceError for what is not part of the language."""
     names = [p.name for p in arguments] + [name for name, _ in frame.fields]
     printer = Printer(function, source, constants, names, signature)
+    printer.words_only = words_only
     printer.block(source.body)
     read = set(re.findall(r"[A-Za-z_]\w*", "\n".join(printer.lines)))
     unread = {p.name for p in arguments if p.name not in read}
@@ -286,6 +289,7 @@ class Printer(ItemLoops):
         source = part.source
         arguments = self.bind_arguments(part, call)
         inner = Printer(part.function, source, {}, arguments, self.signature)
+        inner.words_only = self.words_only
         for name, argument in arguments.items():
             value = self.constant(argument)
             if value is RUN_TIME:

@@ -26,6 +26,8 @@ _TRACED = ("exp", "exp_below_zero", "log", "tanh", "erf", "sigmoid", "not_below"
 _LANE_BY_LANE = {name: getattr(words, name) for name in ("maximum", "minimum", "fma", "sqrt", "turned_pairs")}
 _OPERATORS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 _ACROSS = ("hadd", "hmul", "hmax", "hmin")
+#: The words of expressions over rows.
+_OF_ROWS = ("load", "splat", "count_of", *_ACROSS, *_LANE_BY_LANE, *_TRACED)
 #: Statements that a row's function may have.
 _STATEMENTS = (ast.Assign, ast.Expr, ast.For, ast.If)
 
@@ -245,7 +247,7 @@ class RowPrinter(Printer):
             return f"{_LANE_BY_LANE[name].printed}({', '.join(map(self.vector, args))})"
         if name in _TRACED:
             return self.inline(_trace(name, self.dtype, len(args)), list(map(self.vector, args)))
-        raise TypeError(f"{self.name}: {name!r} is not an intrinsic of kernels")
+        raise self.make_error(e, f"no word of kernels over rows{words.suggest(name, _OF_ROWS)}")
 
     def vector(self, e: ast.expr) -> str:
         """The source of a vector. A number is broadcast to all lanes, once before the rows."""

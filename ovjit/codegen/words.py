@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ import numpy as np
 from ovjit.codegen import meanings, tensor_blocks, tensor_cores
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.tensors import Ptr, Tensor
+from ovjit.errors import KernelSourceError
 from ovjit.records import NamedTuple
 
 __all__ = [
@@ -112,14 +113,40 @@ def word(declaration: str, meaning: Callable[..., Any]) -> Any:
     return Word(name.removesuffix("_T"))
 
 
+#: Beginnings of the names of words that are functions of the C library.
+_OF_LIBM = ("libm_", "seldom_")
+
+
 def find(name: str) -> tuple[Declared, str]:
-    """(the word with this name in a text, its element type or ""). Raises KeyError if it is unknown."""
+    """(the word with this name in a text, its element type or ""). Raises KernelSourceError if it is
+    unknown."""
     if name in WORDS:
         return WORDS[name], ""
     operation, _, elem = name.rpartition("_")
-    if elem not in SIZE:
-        raise KeyError(name)
+    if elem not in SIZE or f"{operation}_T" not in WORDS:
+        raise KernelSourceError(f"there is no word {name!r} for kernels{suggest(name, _texts())}")
     return WORDS[f"{operation}_T"], elem
+
+
+def is_word(name: str) -> bool:
+    """Whether a text may call this name."""
+    operation, _, elem = name.rpartition("_")
+    typed = elem in SIZE and (f"{operation}_T" in WORDS or operation.startswith(_OF_LIBM))
+    return name in WORDS or typed
+
+
+def _texts() -> Iterator[str]:
+    for name in WORDS:
+        stem = name.removesuffix("_T")
+        yield from (f"{stem}_{elem}" for elem in SIZE) if stem != name else (name,)
+
+
+def suggest(name: str, candidates: Iterable[str]) -> str:
+    """The end of an error's sentence: the candidate that is most like `name`, or "" if none is."""
+    import difflib  # slow to import, and only for errors
+
+    near = difflib.get_close_matches(name, list(candidates), 1)
+    return f"; the nearest one is {near[0]!r}" if near else ""
 
 
 class Table(int):

@@ -6,7 +6,7 @@ import numpy as np
 
 from ovjit.graph.dtypes import ELEMENT_TYPES, flush_subnormals, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Replacement, Value
-from ovjit.graph.shapes import is_static
+from ovjit.graph.shapes import Dim, bounds, is_static
 from ovjit.rewrite.pattern import constant, op, operation, values
 from ovjit.rewrite.rules import Uses, rewrite, rule
 from ovjit.rewrite.writer import Writer
@@ -49,12 +49,19 @@ def align_operands(w: Writer, node: Node) -> Replacement:
     return w.b.instead(node, [inputs[0], w("Reshape", inputs[1], [*shapes[1]], special_zero=False)])
 
 
+def _may_grow(a: Dim, b: Dim) -> bool:
+    """Whether a dimension of 1 might be broadcast to one of `b`, as far as is known."""
+    return not is_static((a, b)) and b != 1 and bounds(a)[0] <= 1
+
+
 @rule(operation(lambda record: "auto_broadcast" in record.attributes)(x, y, auto_broadcast="pdpd"))
 def append_dimensions(w: Writer, node: Node, x: Value, y: Value) -> Replacement:
     """Add(x: [N,C,H], y: [N], pdpd) -> Add(x, Unsqueeze(y, [1,2]))     broadcasts as NumPy does"""
     missing = np.arange(len(y.shape), len(x.shape))
     if missing.size:
         y = w("Unsqueeze", y, missing)
+    if any(_may_grow(a, b) for a, b in zip(x.shape, y.shape, strict=True)):
+        y = w("Broadcast", y, w("ShapeOf", x, output_type="i64"))  # refuses to have x broadcast to y
     return w.b.instead(node, [x, y], {**node.attrs, "auto_broadcast": "numpy"})
 
 

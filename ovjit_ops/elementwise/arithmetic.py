@@ -163,6 +163,7 @@ def binary(
 
     def reference(x: np.ndarray, y: np.ndarray, auto_broadcast: str = "numpy", **attrs: Any) -> np.ndarray:
         if auto_broadcast == "pdpd":
+            broadcast_along(TensorType("", x.shape), TensorType("", y.shape))
             y = y.reshape(*y.shape, *[1] * (x.ndim - y.ndim))
         return in_wide(x, y, **attrs)
 

@@ -29,7 +29,8 @@ from ovjit.planning.plan import NotNative, Planner
 from ovjit.planning.views import Layout, View, product
 from ovjit.records import NamedTuple
 from ovjit_ops.image.cpu_resize_tables import HEAD, Tables, filter_table, nearest_table, spread_table
-from ovjit_ops.image.resampling import Resized, find_resizes, repeats, sizes_or_scales
+from ovjit_ops.image.resampling import Resized, Table, find_resizes, repeats, sizes_or_scales
+from ovjit_ops.image.weighted_sums import table_of
 
 #: Horizontal passes: none; lanes are outputs; lanes are channels of an output.
 VERTICAL, LANES, CHANNELS = range(3)
@@ -394,6 +395,41 @@ class Resize(AsInput):
         y = planner.channels_last_output(self.out, adjacent_axis(x))
         planner.copy_step(x.repeat(times), y.split_axes(times), "")
         return y
+
+
+class TablesOfNode(Tables):
+    """The one table of a WeightedSums."""
+
+    def __init__(self, planner: Planner, table: Table, rank: int):
+        super().__init__(planner, {"mode": "weights"}, [False] * rank)
+        self._table = table
+
+    def find_table(self, one: Resized) -> Table:
+        return self._table
+
+
+class SumAlongAxis(AsInput):
+    """WeightedSums, as a resize of one axis."""
+
+    takes = (("f32",), ("i32",), ("f32",))
+
+    def set_up(self) -> None:
+        if any(v.constant is None for v in self.node.inputs[1:]):
+            raise NotNative
+        self.data = self.node.inputs[0]
+        self.table = table_of(self.node)
+        self.kernel = resize(T="f32")
+
+    def plan(self, planner: Planner) -> None:
+        x, axis = planner.view(self.data), self.node.attrs["axis"]
+        inner = adjacent_axis(x)
+        if x.count and x.shape[inner] > 1 and x.strides[inner] != x.itemsize:
+            x = planner.contiguous(self.data)
+            inner = adjacent_axis(x)
+        y = planner.channels_last_output(self.out, inner)
+        one = Resized(len(self.table.start), x.shape[axis], None, False)
+        tables = TablesOfNode(planner, self.table, len(x.shape))
+        plan_resample(planner, self.kernel, x, y, inner, {axis: one}, tables)
 
 
 #: Element types whose sums are made in f32.

@@ -22,7 +22,7 @@ from ovjit.planning.launch import launch
 from ovjit.planning.plan import Planner, ceil_div
 from ovjit.planning.views import View
 from ovjit.records import NamedTuple
-from ovjit_ops.image.resampling import COORDINATES, NEAREST, Resized, axis_table
+from ovjit_ops.image.resampling import COORDINATES, NEAREST, Resized, Table, axis_table
 
 #: Elements before the starts.
 HEAD = 16
@@ -246,13 +246,17 @@ class Tables:
         self.lanes = planner.target.lanes
         self._tables: dict[int, Any] = {}
 
+    def find_table(self, one: Resized) -> Table:
+        """The starts and weights of an axis of static sizes."""
+        return axis_table(one, self.attrs)
+
     def of(self, axis: int, one: Resized) -> AxisTable:
         """The table of an axis whose outputs are processed one by one."""
         if axis not in self._tables:
             if self.open[axis]:
                 self._tables[axis] = self._table_step(one)
             else:
-                table = axis_table(one, self.attrs)
+                table = self.find_table(one)
                 self._tables[axis] = self._constant_table(table.start, table.weight, table.taps, False)
         return self._tables[axis]
 
@@ -272,7 +276,7 @@ class Tables:
         permutes = not self.nearest or size == 4
         if not self.open[axis]:
             c, n = int(c), int(n)  # the constants below are for this number of channels
-            table = axis_table(one, self.attrs)
+            table = self.find_table(one)
             every = (table.start[:, None] * c + np.arange(c)).reshape(-1)
             start = np.pad(every, (0, n - len(every)), mode="edge").reshape(-1, self.lanes)
             low = start.min(1, keepdims=True)

@@ -23,7 +23,7 @@ from ovjit_ops.text.cpu_native import (
     strings_of,
 )
 from ovjit_ops.text.packed import check_skips, text_of
-from ovjit_ops.text.splits import BEHAVIOURS, split_pattern
+from ovjit_ops.text.splits import BEHAVIOURS, empty_rows, split_pattern
 
 
 def _steps() -> Any:
@@ -89,8 +89,7 @@ def prepare_split(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     def evaluate(*arrays: np.ndarray) -> Any:
         chars = arrays[4]
         if not chars.size:
-            zero = np.zeros(1, np.int32)
-            return (zero, zero.copy(), *arrays[2 : 6 if skips else 5])
+            return empty_rows(arrays[0], arrays[2 : 6 if skips else 5])
         pieces = _Pieces(arrays, arrays[5] if skips else None)
         *ranges, marks = pieces.run(_split_strings, table, options, "RegexSplit")
         return (*ranges, chars, marks) if skips else (*ranges, chars)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import ANY
+from ovjit.graph.shapes import ANY, compatible_shapes
 from ovjit_ops.common.checks import check_rank, check_type
 
 #: Begins, ends and bytes of strings.
@@ -25,11 +25,21 @@ Evaluate = Callable[..., Any]
 # -- types
 
 
+def check_ends(begins: TensorType, ends: TensorType, what: str) -> None:
+    """Raise ModelError unless begins and ends are i32, and may have one shape. Values are checked where they
+    are read: where a result is empty, no one reads them."""
+    check_type(begins, ("i32",), f"the begins of {what}")
+    check_type(ends, ("i32",), f"the ends of {what}")
+    check(
+        compatible_shapes(begins.shape, ends.shape),
+        f"the begins {begins} and the ends {ends} of {what} differ in shape",
+    )
+
+
 def check_strings(inputs: Sequence[TensorType], what: str = "the strings") -> None:
     """Raise ModelError unless the inputs are begins, ends and bytes of strings."""
     check(len(inputs) == 3, f"{what} should be three tensors: begins, ends and bytes")
-    check_type(inputs[0], ("i32",), f"the begins of {what}")
-    check_type(inputs[1], ("i32",), f"the ends of {what}")
+    check_ends(inputs[0], inputs[1], what)
     check_type(inputs[2], ("u8",), f"the bytes of {what}")
     check_rank(inputs[2], 1, f"the bytes of {what}")
 
@@ -37,8 +47,7 @@ def check_strings(inputs: Sequence[TensorType], what: str = "the strings") -> No
 def check_ragged(inputs: Sequence[TensorType], what: str = "the ragged tensor") -> None:
     """Raise ModelError unless the inputs begin with the begins and ends of rows."""
     check(len(inputs) >= 3, f"{what} should have begins, ends and elements")
-    for name, x in zip(("begins", "ends"), inputs[:2], strict=True):
-        check_type(x, ("i32",), f"the {name} of {what}")
+    check_ends(inputs[0], inputs[1], what)
 
 
 def check_ragged_strings(inputs: Sequence[TensorType]) -> None:

@@ -11,6 +11,7 @@ from ovjit_ops.common.checks import check_rank, check_type
 from ovjit_ops.text.packed import (
     check_bytes,
     check_count,
+    check_ends,
     check_ragged,
     check_ranges,
     ragged_ends,
@@ -84,8 +85,7 @@ class RaggedToSparse:
     """The row and column of each element."""
 
     def infer(begins, ends):
-        check_type(begins, ("i32",), "the begins")
-        check_type(ends, ("i32",), "the ends")
+        check_ends(begins, ends, "the rows")
         return TensorType("i32", (ANY, 2))
 
     def ref(begins, ends):
@@ -134,8 +134,7 @@ class RaggedTensorPack:
     """The elements of a ragged tensor."""
 
     def infer(begins, ends, data):
-        check_type(begins, ("i32",), "the begins")
-        check_type(ends, ("i32",), "the ends")
+        check_ends(begins, ends, "the rows")
         return TensorType(data.dtype, data.shape)
 
     def ref(begins, ends, data):
@@ -257,6 +256,7 @@ class CombineSegments:
         for i in range(0, len(inputs) - 1, 3):
             begins, _, data = inputs[i : i + 3]
             check_ragged(inputs[i : i + 3])
+            check_rank(data, 1, "the elements of a segment")
             check(
                 "dynamic" in (data.dtype, dtype) or data.dtype == dtype,
                 f"the segments differ in element type: {data.dtype} and {dtype}",
@@ -303,8 +303,8 @@ class FuzeRagged:
     """Joins neighbouring strings of each row, without a copy of their bytes."""
 
     def infer(begins, ends, starts, stops):
-        for name, x in zip(("begins", "ends", "starts", "stops"), (begins, ends, starts, stops), strict=True):
-            check_type(x, ("i32",), name)
+        check_ends(begins, ends, "the rows")
+        check_ends(starts, stops, "the strings")
         return TensorType("i32", begins.shape), TensorType("i32", begins.shape)
 
     def ref(begins, ends, starts, stops):

@@ -78,6 +78,12 @@ def _outputs(shape: Any, rows: Sequence[Any], pieces: Sequence[Any], chars: np.n
     return [*ragged_ends(rows, shape), *ragged_ends(pieces, (len(pieces),)), chars]
 
 
+def empty_rows(begins: np.ndarray, strings: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Rows without pieces, if no string has a byte, and the strings as they are. OpenVINO returns one row."""
+    zeros = np.zeros(begins.shape, np.int32)
+    return (zeros, zeros.copy(), *strings)
+
+
 @op("RegexSplit", plugin="extension", host=".cpu_split:prepare_split")
 class RegexSplit:
     """Cuts strings at the matches of a pattern. `behaviour`: what becomes of the matches."""
@@ -99,8 +105,7 @@ class RegexSplit:
         begins, ends, *strings = inputs[:5]
         skips = inputs[5] if len(inputs) == 7 else None
         if not strings[2].size:
-            zero = np.zeros(1, np.int32)
-            return (zero, zero.copy(), *strings) if skips is None else (zero, zero.copy(), *strings, skips)
+            return empty_rows(begins, strings if skips is None else [*strings, skips])
         pattern = compile_pattern(split_pattern(text_of(inputs[6 if skips is not None else 5]), behaviour))
         special_tokens = set(unpack(*inputs[6:])) if len(inputs) == 9 else set()
         texts, at = unpack(*strings), strings[0].tolist()

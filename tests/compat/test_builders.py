@@ -291,3 +291,18 @@ def test_promoted_types_as_openvino(shapes: tuple[list[int], list[int]]) -> None
         for y in names:
             for rules in ((False, False), (False, True), (True, False), (True, True)):
                 assert answer(ovjit, x, y, rules) == answer(openvino, x, y, rules), (x, y, rules)
+
+
+@pytest.mark.parametrize("given", [{"exclude-pad": True}, {"exclude-pad": False}, {}], ids=str)
+def test_a_factory_takes_attributes_by_their_names_in_files(given: dict[str, bool]) -> None:
+    attrs = {"kernel": [3, 3], "strides": [1, 1], "pads_begin": [1, 1], "pads_end": [1, 1], **given}
+    attrs |= {"rounding_type": "floor", "auto_pad": "explicit"}
+    data, found = np.full((1, 1, 4, 4), 6, np.float32), []
+    for ov in (ovjit, openvino):
+        factory = importlib.import_module(f"{ov.__name__}.utils.node_factory").NodeFactory("opset1")
+        x = ov.opset13.parameter([1, 1, 4, 4], np.float32)
+        node = factory.create("AvgPool", [x.output(0)], attrs)
+        assert node.get_attributes()["exclude-pad"] == given.get("exclude-pad", True)
+        found.append(ov.compile_model(ov.Model(node.outputs(), [x]), "CPU")(data)[0])
+    np.testing.assert_allclose(*found, rtol=2e-2)  # OpenVINO may compute in bf16
+    assert (found[0] == 6).all() == given.get("exclude-pad", True)

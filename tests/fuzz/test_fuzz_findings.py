@@ -21,6 +21,7 @@ from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
 from ovjit.rewrite.integer_weights import whole_steps
 from ovjit_ops.convolution.cpu_transposed import phases, tap_sets
+from tests.support.run import run
 
 X = np.array([[-1, 2, -3]], np.float32)
 
@@ -800,3 +801,16 @@ def test_quantisation_with_an_endless_range_has_no_steps(end: float, which: int)
     assert whole_steps(*map(np.asarray, (0, 255, 0, 255)), 256) is not None
     ends[which] = np.float32(end if which % 2 else -end)
     assert whole_steps(*map(np.asarray, ends), 256) is None
+
+
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize("shapes", [([1, 3, 4], [4]), ([1, 3], [2, 3]), ([2, 1], [2, 3])], ids=str)
+def test_the_left_operand_of_pdpd_is_not_broadcast(shapes: Any, opened: bool) -> None:
+    """The right one is, to the first dimensions of the left one."""
+    arrays = [np.ones(shape, np.float32) for shape in shapes]
+    b = Builder()
+    inputs = [_parameter(b, [ANY] * x.ndim if opened else list(x.shape)) for x in arrays]
+    with pytest.raises(OvjitError, match="broadcast"):
+        run(b.finish(b.add("Add", inputs, {"auto_broadcast": "pdpd"}).outputs), arrays)
+    with pytest.raises(OvjitError, match="broadcast"):
+        find_op("Add").evaluate(arrays, {"auto_broadcast": "pdpd"})

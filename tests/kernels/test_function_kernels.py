@@ -11,8 +11,10 @@ import pytest
 import ovjit_ops
 from ovjit import tiles
 from ovjit.codegen import words
+from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.function import inline, kernel, spaced
+from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.codegen.kernel_printing import printed_routine
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.parts import routine
@@ -26,6 +28,7 @@ from ovjit.codegen.words import (
     Word,
     applied,
     const,
+    exp,
     items,
     ld,
     load,
@@ -35,9 +38,11 @@ from ovjit.codegen.words import (
     share,
     splat,
     spread,
+    sqrt,
     static_range,
     storem,
 )
+from ovjit.errors import KernelSourceError, UnsupportedError
 from ovjit.execution.numpy_words import Memory, Words, program
 from ovjit.planning.views import placed_values
 
@@ -387,6 +392,72 @@ def test_what_a_kernel_cannot_say():
             word(1)
 
 
+def test_unknown_names():
+    """The error has the kernel, the place in its file, and the nearest name that is known."""
+
+    @kernel
+    def misspelt(x: Ptr, y: Ptr, n, *, T):
+        storem[T](y, minimu(load[T](x), load[T](x)), n)  # noqa: F821
+
+    @kernel
+    def variable(x: Ptr, y: Ptr, n, *, T):
+        total = load[T](x)  # noqa: F841
+        storem[T](y, totel, n)  # noqa: F821
+
+    @kernel
+    def element_type(x: Ptr, y: Ptr, n, *, T):
+        storem[T](y, load[f23](x), n)  # noqa: F821
+
+    @kernel
+    def untyped(x: Ptr, y: Ptr, n, *, T):
+        storem[T](y, load(x), n)
+
+    @kernel
+    def typed(x: Ptr, y: Ptr, n, *, T):
+        storem[T](y, sqrt[T](load[T](x)), n)
+
+    @kernel
+    def of_rows(x: Ptr, y: Ptr, n, *, T):
+        storem[T](y, exp(load[T](x)), n)
+
+    @inline
+    def doubled(v):
+        return add_par(v, v)  # noqa: F821
+
+    @kernel
+    def called(x: Ptr, y: Ptr, n, *, T):
+        storem[T](y, doubled(load[T](x)), n)
+
+    cases = (
+        (misspelt, "minimu", 2, "the nearest one is 'minimum'"),
+        (variable, "totel", 3, "the nearest one is 'total'"),
+        (element_type, "f23", 2, "the nearest one is 'f32'"),
+        (untyped, "load", 2, r"the word is written load\[T\]"),
+        (typed, r"sqrt\[T\]", 2, "the word sqrt takes no element type"),
+        (of_rows, "exp", 2, "the word exp is of other kernels"),
+    )
+    for bad, name, line, why in cases:
+        first = bad.function.__code__.co_firstlineno
+        place = (
+            rf"{bad.function.__name__}: '{name}' .*test_function_kernels.py, line {first + line}\): .*{why}"
+        )
+        with pytest.raises(KernelSourceError, match=place):
+            bad(T="f32")
+    line = doubled.function.__code__.co_firstlineno + 2
+    with pytest.raises(KernelSourceError, match=rf"doubled: 'add_par' .*line {line}\).*'add_pairs'"):
+        called(T="f32")
+
+
+def test_unknown_words_of_texts():
+    """A kernel's text that a program writes: the compilers' error has its name and the nearest word."""
+    text = "@njit(nogil=True)\ndef kernel(bases, args, chunk, scratch):\n    {}\n    return 0\n"
+    frame = KernelArgs()
+    with pytest.raises(KernelSourceError, match="kernel wrong: .*'laod_f32'.*the nearest one is 'load_f32'"):
+        Kernel("wrong", text.format("x = laod_f32(bases)"), frame).compile(host_target())
+    with pytest.raises(UnsupportedError, match="the word read_tiles has no code for CPUs"):
+        Kernel("of_gpus", text.format("x = read_tiles(bases, bases)"), frame).compile(host_target())
+
+
 def test_arguments_without_use_are_left_out():
     @kernel
     def k(x: Ptr, mask: Ptr, n, *, masked):
@@ -600,5 +671,5 @@ def test_every_word_has_a_meaning_in_numpy():
 def _has(known, name):
     try:
         return known[name] is not None
-    except KeyError:
+    except KernelSourceError:
         return False

@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ovjit.errors import InferenceError, ModelError
+from ovjit.errors import InferenceError, ModelError, OvjitError
+from ovjit.graph.dtypes import from_numpy
+from ovjit.graph.graph import Builder
 from ovjit.graph.op import all_ops, find_op
+from ovjit.graph.shapes import ANY
 from ovjit_ops.text import automata, patterns
 from ovjit_ops.text.character_maps import CompiledTable, normalizer
 from ovjit_ops.text.packed import pack, sample_rows, sample_strings, sample_text, unpack
+from tests.support.run import run
 from tests.support.tokenizers import GPT2, LLAMA3, byte_pairs
 
 SEED = 71
@@ -291,3 +295,65 @@ def test_strings_that_are_not_utf8():
     rows = np.zeros(1, np.int32), np.array([5], np.int32)
     made = evaluate(find_op("RegexSplit"), [*rows, *strings, sample_text(" ")], {"behaviour": "remove"})
     assert unpack(*made[2:]) == [b"a", b"b", *unpack(*strings)[1:]]
+
+
+#: Operation -> the inputs that are begins of rows or of strings; the next ones are their ends.
+BEGINS = {
+    "CombineSegments": (0, 3), "FuzeRagged": (0, 2), "RaggedToDense": (0,), "RaggedToSparse": (0,),
+    "RaggedTensorPack": (0,), "Truncate": (0,), "StringToHashBucket": (0,), "UTF8Validate": (0,),
+    "ByteFallback": (0,), "BytesToChars": (0, 2), "CharsToBytes": (0, 2), "EqualStr": (0, 3),
+    "RegexSplit": (0, 2), "SpecialTokensSplit": (0, 2), "VocabEncoder": (0, 3), "TrieTokenizer": (0, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BEGINS)
+@pytest.mark.parametrize("opened", [False, True], ids=["fixed", "open"])
+def test_begins_and_ends_of_different_shapes(name, opened):
+    """Both forms refuse them, also where the result is empty, so that no one reads the values."""
+    record = find_op(name)
+    inputs, attrs = next(iter(record.samples(np.random.default_rng(SEED), record.types[0])))
+    for begins in BEGINS[name]:
+        for changed in (begins, begins + 1):
+            x = np.asarray(inputs[changed])
+            for wrong in (x[np.newaxis], x.reshape(-1)[:0], np.concatenate([x.reshape(-1)] * 2)):
+                arrays = [np.asarray(y) for y in inputs]
+                arrays[changed] = np.ascontiguousarray(wrong)
+                with pytest.raises(OvjitError):
+                    record.evaluate(arrays, record.check_attributes(attrs))
+                with pytest.raises(OvjitError, match="shape|dimension"):
+                    run_graph(record, arrays, attrs, opened)
+
+
+def run_graph(record, arrays, attrs, opened):
+    b = Builder()
+    parameters = [
+        b.add(
+            "Parameter",
+            (),
+            {"shape": [ANY] * x.ndim if opened else x.shape, "element_type": from_numpy(x.dtype)},
+        )
+        for x in arrays
+    ]
+    graph = b.finish(b.add(record, [p.output for p in parameters], attrs).outputs)
+    return run(graph, arrays)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_rows_of_strings_without_a_byte(native):
+    """Each row stays a row. OpenVINO makes one of them, whatever their number."""
+    rows = sample_rows([""], ["", ""], [])
+    skips = np.array([True, False, False])
+    begins, ends, *strings, marks = evaluate(
+        find_op("RegexSplit"), [*rows, skips, sample_text(r"\s")], {"behaviour": "isolate"}, native
+    )
+    assert begins.tolist() == ends.tolist() == [0, 0, 0]
+    assert unpack(*strings) == ["".encode()] * 3 and marks.tolist() == skips.tolist()
+
+
+def test_a_vocabulary_outside_of_its_bytes():
+    """It is refused where it is prepared, also if no number asks for the word."""
+    words = sample_strings("a", "bc")
+    inputs = [np.zeros((2, 0), np.int32), *words[:2], words[2][:-1]]
+    for native in (False, True):
+        with pytest.raises(InferenceError, match="outside of the 2 elements"):
+            evaluate(find_op("VocabDecoder"), inputs, {"skip_tokens": []}, native)

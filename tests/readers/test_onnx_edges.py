@@ -895,3 +895,46 @@ def test_loops_that_never_end_are_refused() -> None:
         inputs, outputs = [ovjit.Tensor(np.ones(3, np.float32))], [ovjit.Tensor(np.zeros(3, np.float32))] * 2
         with pytest.raises(RuntimeError, match="give it a trip count"):
             model.evaluate(outputs, inputs)
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 11])
+def test_compress_by_conditions_of_any_length(count: int, axis: int | None, is_open: bool) -> None:
+    """A shorter condition stands for fewer elements, the end of a longer one is left out."""
+    x = np.random.default_rng(SEED).standard_normal((3, 2)).astype(np.float32)
+    inputs = {"x": x, "c": np.arange(count) % 3 != 1}
+    shapes = {"x": [None, None], "c": [None]} if is_open else {}
+    same(one_node("Compress", inputs, shapes, **({} if axis is None else {"axis": axis})), inputs)
+
+
+@pytest.mark.parametrize("alpha", [-2.0, -1.0, -0.3, 0.5, 1.0, 3.0])
+def test_celu_of_any_alpha(alpha: float) -> None:
+    x = np.linspace(-4, 4, 33).astype(np.float32)
+    same(one_node("Celu", {"x": x}, {}, alpha=alpha), {"x": x})
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize("length", [15, 16])
+@pytest.mark.parametrize("onesided", [0, 1])
+def test_stft_of_complex_signals(length: int, onesided: int, is_open: bool) -> None:
+    x = np.random.default_rng(SEED).standard_normal((2, 64, 2)).astype(np.float32)
+    constants = {"step": np.array(8, np.int64), "w": np.hanning(length).astype(np.float32)}
+    shapes = {"x": [2, None, 2]} if is_open else {}
+    model = one_node("STFT", {"x": x}, shapes, opset=17, constants=constants, onesided=onesided)
+    for native in (False, True):
+        mine, theirs = by_ovjit(model, {"x": x}, native)[0], by_onnxruntime(model, {"x": x})[0]
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("axes", [[], [1], [0, -1]], ids=str)
+@pytest.mark.parametrize(
+    "op", ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceL2", "ReduceLogSumExp", "ReduceLogSum"]
+)
+def test_axes_that_are_known_when_the_model_runs(op: str, axes: list[int], keepdims: int) -> None:
+    """None of them: all."""
+    x = np.random.default_rng(SEED).random((2, 3, 4)).astype(np.float32)
+    inputs = {"x": x, "axes": np.array(axes, np.int64)}
+    for shapes in ({"axes": [None]}, {"x": [None] * 3, "axes": [None]}):
+        same(one_node(op, inputs, shapes, opset=18, keepdims=keepdims), inputs)

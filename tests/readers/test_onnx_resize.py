@@ -135,6 +135,37 @@ def test_one_bad_pixel_stays_where_its_weight_is(
             np.testing.assert_array_equal(np.isfinite(ours[0]), np.isfinite(theirs), str((attributes, scale)))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+@pytest.mark.parametrize("attributes", [row for row, runs in FILTERS if runs and len(row) > 1], ids=str)
+def test_weights_that_are_known_are_tables(attributes: dict[str, Any], dtype: Any) -> None:
+    """Neither the elements of all sums nor their products are stored: one kernel an axis."""
+    for shape, scales in (
+        ((2, 3, 17, 40), (0.4, 0.3)),
+        ((1, 2, 9, 6), (2.5, 0.6)),
+        ((1, 1, 3, 8), (1.0, 3.0)),
+    ):
+        graph = helper.make_graph(
+            [helper.make_node("Resize", ["x", "", "s"], ["y"], **attributes)], "g",
+            [helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)],
+            [helper.make_tensor_value_info("y", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), None)],
+            [numpy_helper.from_array(np.array([1, 1, *scales], np.float32), "s")],
+        )  # fmt: skip
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=8)
+        data = model.SerializeToString()
+        x = np.random.default_rng(7).integers(0, 256, shape).astype(dtype)
+        request = ovjit.compile_model(ovjit.Core().read_model(data), "CPU", {"PERF_COUNT": True})
+        request = request.create_infer_request()
+        made = request.infer([x])[0]
+        kernels = [row.exec_type for row in request.get_profiling_info()]
+        assert sum("resize" in name for name in kernels) == sum(s != 1 for s in scales), kernels
+        assert not any("gather" in name.lower() or "ref" in name for name in kernels), kernels
+        if dtype == np.uint8:  # exactly rounded: ONNX Runtime rounds after each axis
+            np.testing.assert_array_equal(made, by_ovjit(data, {"x": x}, False)[0])
+        else:
+            theirs = by_onnxruntime(data, {"x": x})[0]
+            np.testing.assert_allclose(made, theirs, rtol=1e-5, atol=2e-3)
+
+
 @pytest.mark.parametrize("mode", ["linear", "linear_onnx", "cubic", "bilinear_pillow", "bicubic_pillow"])
 def test_interpolate_reads_no_pixel_of_weight_0(mode: str) -> None:
     """Each in a row of its own: NaN, infinity and 1 have the same support, natively and in the reference."""

@@ -160,3 +160,34 @@ def test_lists_of_words_that_are_none() -> None:
     for text in ("[1]", "{}", "no"):
         with pytest.raises(RuntimeError, match="not a list of words"):
             record.evaluate([np.array(["a"], object)], record.check_attributes({"words": text}))
+
+
+@pytest.mark.parametrize("shape", [[None], [None, 1], [1, None], [None, 2]], ids=str)
+@pytest.mark.parametrize("view", [0, 1, 2, [1, -1], [-1, 1], [0, -1]], ids=str)
+def test_words_that_are_no_longer_rows(view: int | list[int], shape: list[Any]) -> None:
+    """Flatten along `view`, or Reshape to it: words of all texts in one row are counted together. Only where
+    each text stays a row are its words counted without being made."""
+    words = {"tokenexp": "[a-z]+", "mark": 0, "mincharnum": 1, "pad_value": "#"}
+    counted = {"mode": "TF", "min_gram_length": 1, "max_gram_length": 2, "max_skip_count": 0,
+               "ngram_counts": [0, 2], "ngram_indexes": [0, 1, 2], "pool_strings": [*"abca"]}  # fmt: skip
+    seen = (
+        helper.make_node("Flatten", ["t"], ["v"], axis=view)
+        if isinstance(view, int)
+        else helper.make_node("Reshape", ["t", "to"], ["v"])
+    )
+    nodes = [helper.make_node("Tokenizer", ["x"], ["t"], domain="com.microsoft", **words), seen,
+             helper.make_node("TfIdfVectorizer", ["v"], ["y"], **counted)]  # fmt: skip
+    to = onnx.numpy_helper.from_array(np.array(view if isinstance(view, list) else [0], np.int64), "to")
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.STRING, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], [to],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    texts = np.array(["a b a c", "b", "c a", "", "b a", "c c"])
+    x = texts.reshape([d or -1 for d in shape] if len(shape) > 1 else [-1])
+    read = ov.Core().read_model(model)
+    fused = "TextNGrams" in {node.get_type_name() for node in read.get_ordered_ops()}
+    assert fused == (shape in ([None], [None, 1]) and view in (1, [0, -1]))
+    right = _session(model).run(None, {"x": x.astype(object)})[0]
+    np.testing.assert_array_equal(ov.compile_model(read, "CPU")(x)[0], right)

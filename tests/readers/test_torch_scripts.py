@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Dict, List, Optional, Tuple  # noqa: UP035 - by these names scripts know them
 
 import numpy as np
@@ -746,3 +747,41 @@ def steps_of_lists(x: Tensor):
 
 def test_lists_of_unknown_length_are_cut_backwards() -> None:
     check(steps_of_lists, *rows(5, 8, 4))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_traces_whose_arguments_have_one_name(given: bool) -> None:
+    """A loop over `*tensors` calls them all by its variable: each is an input, as in OpenVINO."""
+
+    class Sum(torch.nn.Module):
+        def forward(self, *tensors):
+            total = 0
+            for number, tensor in enumerate(tensors):
+                total = total * (number + 1) + tensor
+            return total
+
+    tensors = [torch.full((2, 3), float(value)) for value in (2, 3, 5)]
+    traced = torch.jit.trace(Sum().eval(), tuple(tensors), check_trace=False)
+    example = {"example_input": tuple(tensors)} if given else {}
+    compiled = ov.compile_model(ov.convert_model(traced, **example), "CPU", EXACT)
+    assert len(compiled.inputs) == 3 and len({port.any_name for port in compiled.inputs}) == 3
+    got = compiled([tensor.numpy() for tensor in tensors])[0]
+    np.testing.assert_array_equal(got, Sum()(*tensors).numpy())
+
+
+def test_traces_whose_signature_tells_nothing(monkeypatch) -> None:
+    """PyTorch's tests give script methods the signature (*args, **kwargs)."""
+    traced = torch.jit.trace(torch.nn.Sigmoid(), torch.ones(2, 3), check_trace=False)
+    real = inspect.signature
+
+    def signature(value, **how):
+        return (
+            real(lambda *args, **kwargs: None)
+            if type(value).__name__ == "ScriptMethod"
+            else real(value, **how)
+        )
+
+    monkeypatch.setattr(inspect, "signature", signature)
+    for example in ({}, {"example_input": torch.zeros(2, 3)}):
+        compiled = ov.compile_model(ov.convert_model(traced, **example), "CPU", EXACT)
+        np.testing.assert_allclose(compiled(np.zeros((2, 3), np.float32))[0], 0.5)

@@ -292,10 +292,16 @@ def bags() -> Graph:
     return ov.Model([sums], [each[0] for each in (table, rows, starts, ends)])._graph()
 
 
+def resized(net: Typed) -> list[Value]:
+    rows = np.array([[0, 1], [2, 3], [4, 5]])
+    halves = net.Multiply(net.Gather(image(net), rows, np.array(2)), np.full((3, 2, 1), 0.5, F32))
+    return [net.ReduceSum(halves, np.array([3]), keep_dims=False)]
+
+
 NETS: list[Callable[[Typed], list[Value]]] = [
     spellings,
     no_ops, broadcasts, transposes, scales, windows, norms, attention, rotations, shuffles, weights, experts,
-    quantized, of_near_limits, requantized, promoted,
+    quantized, of_near_limits, requantized, promoted, resized,
 ]  # fmt: skip
 
 

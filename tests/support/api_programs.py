@@ -49,6 +49,11 @@ VALUES: dict[str, str] = {
     " | ones(2, 3)[:, ::-1] | ones(3, 2).T | ones(0, 3) | 2.0 | 3 | [[1.0, 2.0, 3.0]] | [1, 2]",
     "given": "$a | [$a] | {0: $a} | {'x': $a} | {'x': $T} | $T | [$T] | ($a,) | {$C.inputs[0]: $a}"
     " | {'none': @a} | {5: @a} | {0.5: @a} | [None] | object() | 'x' | {'x': None}",
+    "slot": "0",
+    "fit": "@fits | @fits | @fits | [@fits] | {0: @fits} | {'x': @fits} | {'x': $T} | [$T]"
+    " | {0: @fits, 1: @fits} | [@fits, @fits] | {'x': @fits, 'z': @fits} | $given",
+    "fits": "ones(2, 3) | ones(2, 3) * 2 | ones(2, 3) * 3 | ones(2, 3, 'i8') | ones(2, 3, 'f8')"
+    " | ones(3, 2).T | [[1, 2, 3], [4, 5, 6]]",
     "lay": "'NCHW' | 'NHWC' | 'NC' | '...' | 'N...C' | 'CN' | '?C' | '[N,C]' | 'NN' | ''",
     "wrong": "None | -1 | 'x' | 1.5 | [] | {} | object() | [None] | (1, 2) | ones(2, 3) | True | np.int64(1)",
     "dev": "'CPU' | 'CPU' | 'CPU' | 'AUTO' | 'HETERO:CPU' | 'MULTI:CPU' | 'GPU' | 'XPU' | 'CPU.1'"
@@ -336,7 +341,144 @@ VALUES["step"] = " | ".join(
         "i.tensor().set_element_type($wrong)",
     )
 ).replace('"', "'''")
+#: Templates of programs about running: requests with states, queues that stay, tensors in place.
+RUNNING: dict[str, str] = {
+    "T": TEMPLATES["T"],
+    "N": """
+o13.@unary($N)
+o13.@binary($N, $N)
+o13.constant(@a, @dt)
+""",
+    "M": """
+net($open)
+counter($dims)
+counter([2, 3])
+twin($open)
+$M.clone()
+""",
+    "C": """
+primed(core.compile_model($M, 'CPU', F32))
+primed(core.compile_model(counter([2, 3]), 'CPU', F32))
+primed(core.compile_model(twin($open), 'CPU', F32))
+primed(core.compile_model($M, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32', 'NUM_STREAMS': $n}))
+primed(again($C, {}))
+primed($R.get_compiled_model())
+""",
+    "R": """
+primed($C.create_infer_request())
+primed($C.create_infer_request())
+$Q[@slot]
+""",
+    "Q": """
+primed_queue(ov.AsyncInferQueue($C, $n))
+primed_queue(ov.AsyncInferQueue($C))
+""",
+    "S": """
+$R.query_state()[$i]
+$R.query_state()[0]
+""",
+    "": """
+values($R.infer($fit))
+values($R.infer($fit))
+values($R.infer())
+values($R.infer({}))
+values($R.infer([$T]))
+values($C($fit))
+values($C({}))
+values($C.infer_new_request($fit))
+$S.name
+$S.state.shape, $S.state.element_type
+np.array($S.state.data)
+setattr($S, 'state', $T)
+setattr($S, 'state', $wrong)
+$S.reset()
+$R.reset_state()
+len($R.query_state())
+[one.name for one in $R.query_state()]
+begun($Q, $fit, $i)
+begun($Q, $fit)
+$Q.set_callback(lambda request, data: None)
+$Q.set_callback(lambda request, data: seen.append(data))
+waits_for($Q, $fit, $n)
+$Q.set_callback($wrong)
+$Q.wait_all()
+len($Q), $Q.is_ready()
+$Q.userdata
+$Q.get_idle_request_id() < len($Q)
+[type(one).__name__ for one in $Q]
+$Q[0].get_input_tensor().shape
+np.array($Q[0].get_input_tensor().data).shape
+raised_in($Q, $fit, 1)
+raised_in_request($R, $fit)
+twice($R, $fit, $fit)
+begun($R, $fit)
+begun($R, $fit, $i)
+$R.wait()
+$R.wait_for(1000)
+$R.set_callback(lambda data: seen.append(data), $i)
+list(seen)
+seen.clear()
+$R.userdata
+$R.set_tensor('x', $T)
+$R.set_tensor($C.input(0), $T)
+$R.set_input_tensor($T)
+$R.set_input_tensor($i, $T)
+$R.set_output_tensor($T)
+$R.set_output_tensor($i, $T)
+$R.set_output_tensors({0: $T})
+$R.set_input_tensors({0: $T})
+np.array($R.get_output_tensor($i).data)
+np.array($R.get_input_tensor($i).data).shape
+np.array($R.get_tensor('y').data)
+np.array($T.data)
+$T.data.__setitem__(..., $f)
+@T.set_shape($dims)
+setattr($T, 'shape', $dims)
+$T.copy_from($T)
+$T.copy_to($T)
+kept($R, $fit)
+lent($R, $T)
+shared($R, $fit)
+$R.results.to_dict().keys().__len__()
+[np.array(v) for v in $R.results.to_tuple()]
+$R.infer($fit)[$i].shape
+$R.infer($fit)[$s].shape
+$R.infer($fit).to_tuple()[$i].dtype
+$R.infer($fit, share_inputs=@b, share_outputs=@b)[0]
+$R.infer($fit, decode_strings=@b)[0]
+$R.infer($wrong)
+$C($wrong)
+$C.get_property($prop_of_model)
+$C.get_property($prop)
+$M.reshape($open).inputs
+$M.reshape({'x': $open}).outputs
+$M.input(0).get_node().set_partial_shape(ov.PartialShape($open))
+$M.validate_nodes_and_infer_types()
+[one.get_variable_id() for one in $M.get_sinks()]
+[v.get_info().variable_id for v in $M.get_variables()]
+$M.get_sink_index($M.get_sinks()[$i])
+$M.remove_sink($M.get_sinks()[$i])
+$M.get_variable_by_id($s).get_info().variable_id
+len($M.get_sinks()), len($M.sinks)
+$M.outputs
+core.compile_model($M, 'CPU', $config).outputs
+core.set_property({'PERF_COUNT': $b})
+core.set_property('CPU', {$prop: $value})
+core.get_property('CPU', $prop)
+""",
+}
+#: Programs from this seed on are about running.
+RUN_FROM = 1_000_000
 #: What every program begins with.
+FIRST_RUNNING = {
+    "T": "ov.Tensor(ones(2, 3))",
+    "M": "counter([2, 3])",
+    "N": "P([2, 3], name='x')",
+    "C": "primed(core.compile_model(M0, 'CPU', F32))",
+    "R": "primed(C0.create_infer_request())",
+    "Q": "primed_queue(ov.AsyncInferQueue(C0, 2))",
+    "S": "R0.query_state()[0]",
+}
 FIRST = {
     "T": "ov.Tensor(ones(2, 3))",
     "M": "net([2, 3])",
@@ -354,14 +496,16 @@ class Program:
 
     def __init__(self, seed: int):
         self.rng = random.Random(seed)
-        self.made: dict[str, list[str]] = {kind: [] for kind in TEMPLATES if kind}
+        running = seed >= RUN_FROM
+        templates = RUNNING if running else TEMPLATES
+        self.made: dict[str, list[str]] = {kind: [] for kind in templates if kind}
         self.lines: list[str] = []
-        for kind, source in FIRST.items():
+        for kind, source in (FIRST_RUNNING if running else FIRST).items():
             self.make(kind, source)
-        kinds = [*"TNNMCR", "", "", "", "", "", "", ""]
+        kinds = [*("TMCRQS" if running else "TNNMCR"), "", "", "", "", "", "", ""]
         while len(self.lines) < STATEMENTS:
             kind = self.rng.choice(kinds)
-            template = self.rng.choice(TEMPLATES[kind].strip().splitlines())
+            template = self.rng.choice(templates[kind].strip().splitlines())
             source = self.filled(template)
             if kind:
                 self.make(kind, source)
@@ -458,6 +602,116 @@ def helpers(ov: Any, names: dict[str, Any], folder: Path) -> None:
     def again(compiled: Any, config: Any) -> Any:
         return names["core"].import_model(io.BytesIO(compiled.export_model().getvalue()), "CPU", config)
 
+    def counter(shape: Any) -> Any:
+        x = o13.parameter(ov.PartialShape(shape), np.float32, name="x")
+        x.output(0).set_names({"x"})
+        start = o13.constant(np.zeros([d if isinstance(d, int) and d >= 0 else 1 for d in shape], np.float32))
+        sinks, outs = [], []
+        for name in "ab":
+            before = o13.read_value(start, name)
+            after = o13.add(before, x)
+            sinks.append(o13.assign(after, name))
+            outs.append(o13.result(after))
+        outs[0].input_value(0).set_names({"y"})
+        return ov.Model(outs, sinks, [x], "counter")
+
+    def twin(shape: Any) -> Any:
+        x, z = (o13.parameter(ov.PartialShape(shape), np.float32, name=n) for n in "xz")
+        for node in (x, z):
+            node.output(0).set_names({node.get_friendly_name()})
+        y = o13.multiply(x, z)
+        y.output(0).set_names({"y"})
+        return ov.Model([o13.result(y), o13.result(x)], [x, z], "twin")
+
+    def primed(made: Any) -> Any:
+        """A request or compiled model whose tensors are filled: OpenVINO does not initialise them."""
+        if not hasattr(made, "input_tensors"):
+            request = made.create_infer_request()
+            try:
+                made(
+                    [
+                        np.ones(
+                            [d.get_length() if d.is_static else 2 for d in port.partial_shape], np.float32
+                        )
+                        for port in made.inputs
+                    ]
+                )
+            except RuntimeError:
+                pass
+            return made
+        for tensor in (*request.input_tensors, *request.output_tensors):
+            filled(tensor)
+        return made
+
+    def primed_queue(queue: Any) -> Any:
+        for k in range(len(queue)):
+            primed(queue[k])
+        return queue
+
+    def begun(runner: Any, inputs: Any, userdata: Any = None) -> Any:
+        runner.start_async(inputs, userdata)
+        runner.wait_all() if hasattr(runner, "wait_all") else runner.wait()
+
+    def raised_in(queue: Any, inputs: Any, number: int) -> Any:
+        """A callback raises once; the queue is used again."""
+
+        def callback(request: Any, data: Any) -> None:
+            raise KeyError("as asked")
+
+        queue.set_callback(callback)
+        try:
+            for k in range(number):
+                queue.start_async(inputs, k)
+            queue.wait_all()
+        finally:
+            queue.set_callback(lambda request, data: None)
+
+    def raised_in_request(request: Any, inputs: Any) -> Any:
+        def callback(data: Any) -> None:
+            raise KeyError("as asked")
+
+        request.set_callback(callback, None)
+        try:
+            request.start_async(inputs)
+            request.wait()
+        finally:
+            request.set_callback(lambda data: None, None)
+
+    def waits_for(queue: Any, inputs: Any, number: int) -> Any:
+        found: list[Any] = []
+        queue.set_callback(
+            lambda request, data: found.append((data, [v.shape for v in request.results.values()]))
+        )
+        for k in range(number):
+            queue.start_async(inputs, k)
+        queue.wait_all()
+        return sorted(found)
+
+    def twice(request: Any, first: Any, second: Any) -> Any:
+        one = values(request.infer(first))
+        return one, values(request.infer(second)), values(request.infer(first))
+
+    def kept(request: Any, inputs: Any) -> Any:
+        """Results that were copied do not change with the next call."""
+        before = request.infer(inputs)
+        copies = values(before)
+        request.infer(inputs)
+        return [np.array_equal(a, b, equal_nan=True) for a, b in zip(copies, values(before), strict=True)]
+
+    def lent(request: Any, tensor: Any) -> Any:
+        """A tensor that is set stays the user's."""
+        request.set_input_tensor(0, tensor)
+        before = values(request.infer())
+        tensor.data[...] = 3
+        return before, values(request.infer()), np.array(tensor.data)
+
+    def shared(request: Any, inputs: Any) -> Any:
+        """Results that are shared follow the next call."""
+        first = request.infer(inputs, share_outputs=True)
+        copies = values(first)
+        again = values(request.infer(inputs))
+        return copies, again, [v.shape for v in first.values()]
+
     def built(model: Any, steps: list[str]) -> Any:
         processor = names["preprocess"].PrePostProcessor(model)
         parts = {"p": processor, "i": processor.input(0), "out": processor.output(0)}
@@ -468,6 +722,9 @@ def helpers(ov: Any, names: dict[str, Any], folder: Path) -> None:
     names.update(
         ones=ones, filled=filled, net=net, parameters_of=parameters_of, values=values, started=started,
         called=called, waited=waited, queued=queued, again=again, built=built, folder=folder, core=ov.Core(),
+        counter=counter, twin=twin, primed=primed, primed_queue=primed_queue, begun=begun,
+        raised_in=raised_in, raised_in_request=raised_in_request,
+        waits_for=waits_for, twice=twice, kept=kept, lent=lent, shared=shared, seen=[],
         F32={"INFERENCE_PRECISION_HINT": "f32"},
     )  # fmt: skip
     o13.concat_ = lambda a, b: o13.concat([a, b], 0)

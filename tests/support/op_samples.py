@@ -100,6 +100,7 @@ SUMS = (
     "RecurrentSteps",
     "GatedDeltaNet",
     "SelectiveSSM",
+    "WeightedSums",
 )
 #: Operations that give elements as they are, or numbers of their type: compared exactly, in that type.
 ELEMENTS = ("SegmentMax", "RandomUniform")

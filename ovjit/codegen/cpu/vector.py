@@ -53,6 +53,7 @@ from ovjit.codegen.cpu.vector_types import (
     vec,
 )
 from ovjit.codegen.words import Declared, find
+from ovjit.errors import UnsupportedError
 
 #: Also used by tiles and epilogues.
 __all__ = [
@@ -657,7 +658,9 @@ class Namespace(dict):
             function = operation[7:]
             return generic(name, 2 + _arity(function), lambda k: k, _seldom(function, elem))
         word, elem = find(name)
-        body = BODIES[word.name]
+        body = BODIES.get(word.name)
+        if body is None:
+            raise UnsupportedError(f"the word {name} has no code for CPUs")
         if elem:
             return self._word_of_type(name, word, elem, body)
         if word.result == "mask":

@@ -401,8 +401,8 @@ class Namespace(dict[str, Intrinsic]):
         return intrinsic
 
     def _intrinsic(self, name: str) -> Intrinsic:
+        word, elem = find(name)
         try:
-            word, elem = find(name)
             body = BODIES[word.name] if word.arguments != ("number",) else None
         except KeyError:
             raise UnsupportedError(f"the word {name} has no code for GPUs") from None

@@ -14,13 +14,15 @@ from ovjit.api.model.node import Node, Output
 from ovjit.api.model.subgraphs import CLASSES
 from ovjit.api.surface import first_opset
 from ovjit.errors import ModelError, no_such_constructor
-from ovjit.graph.attributes import REQUIRED
+from ovjit.graph.attributes import FILE_NAMES, REQUIRED
 from ovjit.graph.op import Op, find_op
 from ovjit.native_packages import is_tokenizers, refusals, refuse_native
 
 #: Operations that openvino_tokenizers adds to every opset.
 OF_ANY_OPSET = ("StringTensorPack", "StringTensorUnpack")
 
+#: An attribute's name in files and in `get_attributes` -> its name in builders. Both are accepted.
+_NAMES = {shown: name for name, shown in FILE_NAMES.items()}
 DEFAULT_OPSET = "opset13"
 _OPSETS = {f"opset{number}": number for number in range(1, 18)}
 
@@ -70,7 +72,8 @@ class NodeFactory:
             raise ModelError("Currently NodeFactory doesn't support Constant node: use an opset's constant()")
         if arguments is None and record.name != "Parameter":
             return _create_unconnected(record)
-        supported = {key: value for key, value in (attributes or {}).items() if key in record.attributes}
+        renamed = {_NAMES.get(key, key): value for key, value in (attributes or {}).items()}
+        supported = {key: value for key, value in renamed.items() if key in record.attributes}
         attrs = record.check_attributes({**_unset(record), **supported})
         if record.name == "Parameter":
             return Parameter._of(attrs["element_type"], attrs["shape"])
@@ -120,6 +123,8 @@ _ZEROS: dict[str, Any] = {
     "Int": 0, "Float": 0.0, "Single": 0.0, "Bool": False, "Ints": (), "Floats": (), "Strs": (), "Str": "",
     "Word": "", "DType": "dynamic", "OpenShape": (),
 }  # fmt: skip
+#: Attributes without a default that OpenVINO's nodes begin with another value than zero.
+_INITIAL = {"exclude_pad": True}
 
 
 def _create_unconnected(record: Op) -> Node:
@@ -142,7 +147,7 @@ def _create_unconnected(record: Op) -> Node:
 
 def _unset(record: Op) -> dict[str, Any]:
     needed = (a for a in record.attributes.values() if a.default is REQUIRED)
-    return {a.name: _ZEROS[a.type] for a in needed if a.type in _ZEROS}
+    return {a.name: _INITIAL.get(a.name, _ZEROS[a.type]) for a in needed if a.type in _ZEROS}
 
 
 def _get_node_factory(opset_version: str | None = None) -> NodeFactory:

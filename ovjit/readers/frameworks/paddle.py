@@ -17,12 +17,15 @@ from inspect import signature
 from typing import Any
 
 from ovjit.errors import ModelError, UnsupportedError, unreadable
+from ovjit.readers.frameworks.paddle_parameters import check_parameters
 
 
 def file_to_onnx(path: str, weights: Any = None) -> bytes:
     """The contents of an ONNX file. The model's parameters are `weights`, else in .pdiparams beside it."""
     beside = os.path.splitext(path)[0] + ".pdiparams"
     parameters = os.fsdecode(weights) if isinstance(weights, (str, os.PathLike)) else beside
+    if os.path.isfile(parameters):
+        check_parameters(parameters)
     with tempfile.TemporaryDirectory() as folder:
         result = os.path.join(folder, "model.onnx")
         arguments = [os.path.abspath(path), parameters if os.path.isfile(parameters) else "", result]

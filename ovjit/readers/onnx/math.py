@@ -136,8 +136,13 @@ def is_inf(n: OnnxNode) -> Any:
 def celu(n: OnnxNode) -> Any:
     """max(0, x) + min(0, alpha * (exp(x / alpha) - 1))"""
     x, alpha = n[0], n.attr("alpha")
-    bent = n("Elu", n("Divide", x, n.like(x, alpha)), alpha=1.0)
-    return n("Maximum", x, n("Minimum", n("Multiply", bent, n.like(x, alpha)), n.like(x, 0)))
+    quotient, zero = n("Divide", x, n.like(x, alpha)), n.like(x, 0)
+    if alpha > 0:
+        bent = n("Minimum", n("Multiply", n("Elu", quotient, alpha=1.0), n.like(x, alpha)), zero)
+        return n("Maximum", x, bent)
+    # Elu would leave the quotients of negative numbers as they are, which are positive
+    bent = n("Multiply", n("Subtract", n("Exp", quotient), n.like(x, 1)), n.like(x, alpha))
+    return n("Add", n("Maximum", x, zero), n("Minimum", bent, zero))
 
 
 @onnx_op("Gelu")

@@ -26,6 +26,8 @@ def _reduction(name: str, body: Callable[[OnnxNode, Output, Reduce], Output]) ->
             length = n.shape(axes)
             if length is not None and is_static(length) and 0 in length:
                 axes = None
+            else:
+                axes = _known_later(n, x, axes)
         elif axes is not None:
             axes = list(axes) or None
         if axes is None and n.attr("noop_with_empty_axes", 0):
@@ -48,6 +50,17 @@ def _reduction(name: str, body: Callable[[OnnxNode, Output, Reduce], Output]) ->
     onnx_op(name)(rule)
 
 
+def _known_later(n: OnnxNode, x: Output, axes: Output) -> Output:
+    """The axes; all of them, if there are none when the model runs."""
+    length = n.shape(axes)
+    if (length is not None and is_static(length)) or n.attr("noop_with_empty_axes", 0):
+        return axes
+    rank = n.rank(x)
+    missing = n.convert(n("Equal", n.dim_of(axes, 0), 0), "i64")
+    every = n("Slice", list(range(rank)), [0], n("Multiply", missing, rank), [1], [0], opset=8)
+    return n.concat([n.convert(axes, "i64"), every], 0)
+
+
 def _log_sum(n: OnnxNode, x: Output, reduce: Reduce) -> Output:
     kind = n.dtype(x)
     x_real = x if ELEMENT_TYPES[kind].is_real else n.convert(x, "f64")
@@ -68,7 +81,7 @@ def _log_sum_exp(n: OnnxNode, x: Output, reduce: Reduce) -> Output:
 
 def _axes_of(n: OnnxNode, x: Output) -> Any:
     if n.has(1) and 0 not in (n.shape(n[1]) or (1,)):
-        return n[1]
+        return _known_later(n, x, n[1])
     axes = n.attr("axes")
     if axes:
         return list(axes)

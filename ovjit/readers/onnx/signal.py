@@ -102,8 +102,13 @@ def stft(n: OnnxNode) -> Any:
     frames = n("Gather", signal, indices, 1, opset=8)  # [batch, frames, length, 1 or 2]
     if window is not None:
         frames = n("Multiply", frames, n.unsqueeze(n.convert(window, n.dtype(signal)), [1]))
-    onesided = bool(n.attr("onesided")) and (n.shape(frames) or (1,))[-1] != 2
-    return transform(n, frames, 2, None, False, onesided)
+    onesided, is_complex = bool(n.attr("onesided")), (n.shape(frames) or (1,))[-1] == 2
+    result = transform(n, frames, 2, None, False, onesided and not is_complex)
+    if not onesided or not is_complex:
+        return result
+    # the standard has no answer for it; its evaluator and ONNX Runtime give the first half
+    half = n("Add", n("Divide", n.dim_of(result, 2), 2), 1)
+    return n("Slice", result, [0], half, [1], [2], opset=8)
 
 
 @onnx_op("MelWeightMatrix", 17)

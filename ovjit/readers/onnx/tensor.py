@@ -206,6 +206,12 @@ def flatten(n: OnnxNode) -> Any:
     if not -rank <= axis <= rank:
         raise ModelError(f"the axis {axis} is out of range for rank {rank}")
     axis = axis + rank if axis < 0 else axis
+    out = _reshape_to_two(n, x, axis, dims)
+    n.reader.memo.setdefault("flattened", {})[out.node] = axis
+    return out
+
+
+def _reshape_to_two(n: OnnxNode, x: Output, axis: int, dims: Any) -> Output:
     assert dims is not None
     before, after = n.size(dims[:axis]), n.size(dims[axis:])
     if before is not None and after is not None:
@@ -485,12 +491,23 @@ def tensor_scatter(n: OnnxNode) -> Any:
     return n("ScatterElementsUpdate", past, indices, update, axis, opset=3)
 
 
+def _extent(n: OnnxNode, value: Any, axis: int) -> Any:
+    """One dimension, possibly an Interval; None if the rank is unknown."""
+    shape = n.shape(value)
+    return None if shape is None else shape[axis]
+
+
 @onnx_op("Compress")
 def compress(n: OnnxNode) -> Any:
-    x, axis = n[0], n.attr("axis")
-    indices = n.squeeze(n("NonZero", n[1], output_type="i64"), [0])
+    """The condition may be shorter than the axis; of a longer one, the standard does not say what becomes of
+    its end, and ONNX Runtime leaves it out. A Gather would give zeros for it."""
+    x, condition, axis = n[0], n[1], n.attr("axis")
     if axis is None:
-        return n("Gather", n.reshape(x, [-1]), indices, 0, opset=8)
+        x, axis = n.reshape(x, [-1]), 0
+    length, count = (_extent(n, v, i) for v, i in ((x, axis), (condition, 0)))
+    if not (isinstance(length, int) and isinstance(count, int) and count <= length):
+        condition = n("Slice", condition, [0], n.dim_of(x, axis), [1], [0], opset=8)
+    indices = n.squeeze(n("NonZero", condition, output_type="i64"), [0])
     return n("Gather", x, indices, axis, opset=8)
 
 

@@ -91,7 +91,7 @@ def same_text(n: OnnxNode, x: Output, texts: Sequence[Any]) -> Output:
 
 
 class Tokens(NamedTuple):
-    """Words that a Tokenizer has cut out of texts [texts] by an expression."""
+    """Words that a Tokenizer has cut out of texts [texts] or [texts, 1] by an expression."""
 
     texts: Output
     token: str
@@ -189,14 +189,35 @@ def tf_idf_vectorizer(n: OnnxNode) -> Any:
     return n.squeeze(out, [0]) if flat else out
 
 
+def _keeps_rows(n: OnnxNode, node: Any) -> bool:
+    """Whether a node is a view of words in which axis 0 has the texts, as in its input."""
+    record = record_of(node)
+    if record is find_op("Identity"):
+        return True
+    if record is find_op("Reshape"):
+        axis = n.reader.memo.get("flattened", {}).get(node)
+        if axis is not None:
+            between = (n.shape(node.input_value(0)) or (0,))[1:axis]
+            return axis > 0 and all(isinstance(d, int) and d == 1 for d in between)
+        pattern = n.value(node.input_value(1))
+        keeps = node.get_attributes()["special_zero"] and pattern is not None and pattern.tolist() == [0, -1]
+        return bool(keeps)
+    if record in (find_op("Squeeze"), find_op("Unsqueeze")) and node.get_input_size() == 2:
+        axes, rank = (
+            n.value(node.input_value(1)),
+            max(n.rank(v) for v in (node.input_value(0), node.output(0))),
+        )
+        return axes is not None and all(axis % rank > 0 for axis in axes.reshape(-1).tolist())
+    return False
+
+
 def _text_n_grams(n: OnnxNode, pool: Sequence[str]) -> Output | None:
     """The n-grams of texts that a Tokenizer has cut into plain words, without the words: TextNGrams. None for
     other inputs."""
     if n.rank(n[0]) != 2:
         return None
-    views = [find_op(name) for name in ("Reshape", "Squeeze", "Unsqueeze", "Identity")]
     node = n[0].node
-    while record_of(node) in views:
+    while _keeps_rows(n, node):
         node = node.input_value(0).node
     tokens = n.reader.memo.get("tokens", {}).get(node)
     if tokens is None or tokens.fill in pool:

@@ -58,10 +58,15 @@ def tokenizer(n: OnnxNode) -> Any:
     out = _filled_up(n, parts, texts, letters, fill, bool(n.required("mark")))
     if separators == [""]:
         separators, expression = [], ANY_CHARACTER
-    if not separators and n.rank(n[0]) == 1 and not n.required("mark"):
+    if not separators and _is_column(n.shape(n[0])) and not n.required("mark"):
         tokens = n.reader.memo.setdefault("tokens", {})
         tokens[out.node] = Tokens(n[0], expression, shortest, fill.decode())
     return out
+
+
+def _is_column(shape: Any) -> bool:
+    """Whether texts have the shape [texts] or [texts, 1]."""
+    return shape is not None and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1))
 
 
 def _cut(n: OnnxNode, parts: _Parts, letters: Output, pattern: str, between: bool, shortest: int) -> _Parts:

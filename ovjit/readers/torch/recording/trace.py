@@ -148,11 +148,15 @@ def is_plain_module(source: Any) -> bool:
 
 
 def signature_of(source: Any) -> inspect.Signature | None:
-    """Return the signature of a module, script or function, or None if Python has none, as for traces."""
+    """Return the signature of a module, script or function, or None if Python has none, as for traces.
+
+    In a process that has imported PyTorch's tests, traces have one that tells nothing: (*args, **kwargs)."""
     try:
-        return inspect.signature(getattr(source, "forward", source))
+        signature = inspect.signature(getattr(source, "forward", source))
     except ValueError:
         return None
+    unknown = all(row.kind in (row.VAR_POSITIONAL, row.VAR_KEYWORD) for row in signature.parameters.values())
+    return None if unknown and is_script(source) else signature
 
 
 def arguments_of(script: Any) -> list[Any]:
@@ -160,6 +164,17 @@ def arguments_of(script: Any) -> list[Any]:
     schema = getattr(getattr(script, "forward", script), "schema", None)
     skipped = 1 if hasattr(script, "forward") else 0  # the module
     return [] if schema is None else list(schema.arguments)[skipped:]
+
+
+def argument_names(script: Any) -> list[str]:
+    """The names of a script's arguments, each once: traces of `forward(*tensors)` may give one to several."""
+    names = [argument.name for argument in arguments_of(script)]
+    counts: dict[str, int] = {}
+    for i, name in enumerate(names):
+        counts[name] = counts.get(name, -1) + 1
+        if counts[name]:
+            names[i] = f"{name}.{counts[name]}"
+    return names
 
 
 def weights_of(source: Any) -> list[Any]:
@@ -254,8 +269,7 @@ def flatten_example(
         if signature is not None:
             bound = signature.bind(*arguments, **keywords).arguments
         else:
-            names = [argument.name for argument in arguments_of(source)]
-            bound = {**dict(zip(names, arguments, strict=False)), **keywords}
+            bound = {**dict(zip(argument_names(source), arguments, strict=False)), **keywords}
     except TypeError as error:
         raise OvjitError(f"{NOT_TRACED}{error}") from error
     ordered = _in_order(bound, keywords)

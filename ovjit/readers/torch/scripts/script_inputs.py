@@ -8,7 +8,7 @@ from typing import Any
 
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.recording.trace import Prepared, arguments_of
+from ovjit.readers.torch.recording.trace import Prepared, argument_names, arguments_of
 from ovjit.readers.torch.scripts.script import ScriptReader
 from ovjit.readers.torch.values import Number, element_type, torch_types
 from ovjit.records import NamedTuple
@@ -45,16 +45,18 @@ def inputs_of(
             return {key: read_input(part) for key, part in value.items()}
         return [read_input(part) for part in value] if isinstance(value, (list, tuple)) else value
 
-    tensor_names = dict(zip((argument.name for argument in schema), names, strict=True))
-    kinds = {argument.name: argument.type for argument in schema}
+    own_names = argument_names(ready.source)
+    tensor_names = dict(zip(own_names, names, strict=True))
+    kinds = {name: argument.type for name, argument in zip(own_names, schema, strict=True)}
     values = {
         name: read_input(value, tensor_names.get(name), kinds.get(name))
         for name, value in ready.arguments.items()
     }
-    missing = [a.name for a in schema if a.name not in values and not a.has_default_value()]
+    rows = list(zip(own_names, schema, strict=True))
+    missing = [name for name, a in rows if name not in values and not a.has_default_value()]
     if missing:
         raise UnsupportedError(f"the example has no {missing[0]!r}, which is an input of the script")
-    return [values[a.name] if a.name in values else a.default_value for a in schema]
+    return [values[name] if name in values else a.default_value for name, a in rows]
 
 
 def _listed_number(kind: Any) -> str | None:

@@ -1,0 +1,103 @@
+"""Weighted sums of neighbouring elements along an axis, with constant weights: what a resize becomes if
+Interpolate has no mode for it, as ONNX's Resize with antialiasing.
+
+A Model has them as a Gather of the elements, a product and a sum, which store every product. The internal
+operation here reads each element where it lies.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.graph.graph import Replacement, Value
+from ovjit.graph.op import Int, TensorType, op
+from ovjit.rewrite import pattern
+from ovjit.rewrite.pattern import constant, value
+from ovjit.rewrite.rules import rule
+from ovjit.rewrite.writer import Writer
+from ovjit_ops.common.checks import check_rank, check_type
+from ovjit_ops.elementwise.arithmetic import random_array
+from ovjit_ops.image.resampling import Table, adjacent, resample
+
+#: The sum may have more terms than the Model's by this factor and number: a table has neighbours only.
+_MORE, _FEW = 2, 4
+
+_gathered = pattern.op.Gather(value("x"), constant("index"), constant("axis")).once
+_selected = pattern.op.Select(constant("zero"), constant("filling"), _gathered).once
+_products = pattern.op.Multiply(_gathered | _selected, constant("weights")).once
+
+
+@rule(pattern.op.ReduceSum(_products, constant("axes"), keep_dims=False))
+def recognize_weighted_sums(
+    w: Writer, x: Value, index: Value, axis: Value, weights: Value, axes: Value, zero: Value | None = None,
+    filling: Value | None = None,
+) -> Replacement:  # fmt: skip
+    """ReduceSum(Gather(x, index, axis) * weights, axis + 1) -> WeightedSums(x, starts, weights)"""
+    at, terms, factors = (v.constant for v in (axis, index, weights))
+    assert at is not None and terms is not None and factors is not None
+    if x.shape is None or x.dtype != "f32" or at.size != 1 or terms.ndim != 2 or not terms.size:
+        return None
+    along = int(at.reshape(-1)[0]) % len(x.shape)
+    extent, rank = x.shape[along], len(x.shape) + 1
+    table_shape = (*terms.shape, *[1] * (rank - along - 2))
+    if not isinstance(extent, int) or _only(axes) not in (along + 1, along + 1 - rank):
+        return None
+    if terms.min() < 0 or terms.max() >= extent or factors.shape != table_shape:
+        return None
+    if not (factors.all() if zero is None or filling is None else _leaves_out(zero, filling, factors)):
+        return None  # a NaN counts there, with a weight of 0
+    table = adjacent(terms.astype(np.int64), factors.reshape(terms.shape).astype(np.float64), extent)
+    if table.taps > _MORE * terms.shape[1] + _FEW:
+        return None
+    starts = w.b.constant(table.start.astype(np.int32))
+    return [w("WeightedSums", x, starts, w.b.constant(table.weight.astype(np.float32)), axis=along)]
+
+
+def _only(axes: Value) -> int | None:
+    """The one axis; None for another number of them."""
+    array = axes.constant
+    return int(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
+
+
+def _leaves_out(zero: Value, filling: Value, factors: np.ndarray) -> bool:
+    """Whether the elements of weight 0, and only they, are replaced by 0."""
+    mask, values = zero.constant, filling.constant
+    return bool(np.array_equal(mask, factors == 0) and values is not None and not np.any(values))
+
+
+@op(
+    "WeightedSums", internal=True, lower=".cpu_resize:SumAlongAxis.of", ulp=16,
+    rules=[recognize_weighted_sums], rules_for=["ReduceSum"],
+)  # fmt: skip
+class WeightedSums:
+    """y[..., o, ...] = the sum over t of weights[o, t] * x[..., starts[o] + t, ...] along `axis`; elements of
+    weight 0 do not count. `starts` and `weights` are constants."""
+
+    def infer(x, starts, weights, *, axis: Int):
+        check_type(x, ("f32", "f64"))  # f64: of the reference
+        check_rank(starts, 1, "the starts")
+        check_rank(weights, 2, "the weights")
+        shape = list(x.shape)
+        shape[axis] = starts.shape[0]
+        return TensorType(x.dtype, shape)
+
+    def ref(x, starts, weights, *, axis):
+        return resample(x, axis, Table(starts.astype(np.int64), weights))
+
+    def samples(rng, dtype="f32"):
+        for shape, axis, outputs, taps in (
+            ((2, 3, 9, 17), 2, 5, 3), ((2, 3, 9, 17), 3, 33, 4), ((1, 7, 5, 40), 2, 11, 2),
+            ((3, 16, 19), 1, 4, 9), ((33,), 0, 9, 5), ((0, 4, 5), 1, 3, 2), ((2, 9, 8, 3), 1, 4, 3),
+        ):  # fmt: skip
+            starts = np.sort(rng.integers(0, shape[axis] - taps + 1, outputs)).astype(np.int32)
+            weights = rng.standard_normal((outputs, taps)).astype(np.float32)
+            weights[rng.random(weights.shape) < 0.2] = 0
+            yield [random_array(rng, shape, dtype), starts, weights], {"axis": axis}
+
+
+def table_of(node: Any) -> Table:
+    """The table of a node."""
+    starts, weights = (v.constant for v in node.inputs[1:])
+    return Table(starts.astype(np.int64), weights.astype(np.float64))
