@@ -359,6 +359,40 @@ def test_grouped_queries_share_their_keys(dynamic, masked):
         assert not {row.node_type for row in request.get_profiling_info()} & {"Broadcast"}
 
 
+@pytest.mark.parametrize("size", [64, 40])
+@pytest.mark.parametrize("group", [1, 2, 3, 5, 8])
+def test_heads_of_one_row_that_share_keys_are_computed_together(group: int, size: int) -> None:
+    """The result of each head has the bits of that head alone."""
+    rng = np.random.default_rng((SEED, group))
+    ops, columns = ovjit.opset13, 133
+    shapes = (1, 2 * group, 1, size), (1, 2, columns, size), (1, 2, columns, size)
+    q, k, v = (rng.standard_normal(s).astype(np.float32) for s in shapes)
+    mask = rng.standard_normal((1, 1, 1, columns)).astype(np.float32)
+    parameters = [ops.parameter(list(x.shape), np.float32) for x in (q, k, v, mask)]
+
+    def repeated(x):
+        wide = ops.broadcast(ops.unsqueeze(x, 2), [1, 1, group, 1, 1], broadcast_spec="BIDIRECTIONAL")
+        return ops.reshape(wide, [1, 2 * group, columns, size], False)
+
+    y = ops.scaled_dot_product_attention(
+        parameters[0], repeated(parameters[1]), repeated(parameters[2]), parameters[3]
+    )
+    request = (
+        ovjit.Core()
+        .compile_model(ovjit.Model([y.output(0)], parameters), "CPU", CPU | {"PERF_COUNT": True})
+        .create_infer_request()
+    )
+    got = np.array(request.infer([q, k, v, mask])[0])
+    names = {row.exec_type for row in request.profiling_info}
+    assert any(name.startswith("attention_few") for name in names), names
+    for head in range(2 * group):
+        shared = slice(head // group, head // group + 1)
+        alone = attend(ovjit, [q[:, [head]], k[:, shared], v[:, shared]], mask, None, False, False)
+        assert got[:, head].tobytes() == alone[:, 0].tobytes(), f"head {head}"
+    want = expected(q, k.repeat(group, 1), v.repeat(group, 1), mask, size**-0.5, False)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5)
+
+
 def test_heads_that_do_not_fit_are_refused():
     ops = ovjit.opset13
     q, k = ops.parameter([1, 4, 5, 8], np.float32), ops.parameter([1, 3, 5, 8], np.float32)
