@@ -305,6 +305,33 @@ def test_masked_first_columns_and_whole_rows():
 
 
 @pytest.mark.parametrize("hint", ["f32", pytest.param("bf16", marks=needs_bf16)])
+@pytest.mark.parametrize("masked", [-65504, -3.4028235e38, -np.inf])
+@pytest.mark.parametrize("columns", [130, COLUMNS + 90])
+def test_hidden_last_columns_are_not_computed(columns: int, masked: float, hint: str) -> None:
+    """Columns behind those that a tile's rows see are skipped: NaN there has no effect. A row that sees none
+    still has the weights of all columns, and a mask that is NaN hides nothing."""
+    rng = np.random.default_rng((SEED, columns))
+    rows, shown = 70, columns - 71
+    q, k, v = (rng.standard_normal((1, n, 16)).astype(np.float32) for n in (rows, columns, columns))
+    mask = np.zeros((rows, columns), np.float32)
+    mask[np.arange(columns) > np.arange(rows)[:, None] * 2 // 3 + shown - 47] = masked
+    config = CPU | {"INFERENCE_PRECISION_HINT": hint}
+    limits = {"rtol": 1e-4, "atol": 2e-5} if hint == "f32" else {"atol": 3e-2}
+    want = expected(q[0], k[0], v[0], mask, 0.25, False)
+    np.testing.assert_allclose(attend(ovjit, [q, k, v], mask, None, False, False, config)[0], want, **limits)
+    beyond = -(-shown // 16) * 16  # in whole vectors
+    k[:, beyond:], v[:, beyond:] = np.nan, np.nan
+    np.testing.assert_allclose(attend(ovjit, [q, k, v], mask, None, False, False, config)[0], want, **limits)
+    k[:, shown:], v[:, shown:] = 0, 1
+    mask[3], mask[40, shown + 5] = -3.4028235e38, np.nan
+    got = attend(ovjit, [q, k, v], mask, None, False, False, config)[0]
+    np.testing.assert_allclose(got[3], v[0].mean(0), **limits)
+    assert np.isnan(got[40]).all()
+    others = np.delete(np.arange(rows), [3, 40])
+    np.testing.assert_allclose(got[others], want[others], **limits)
+
+
+@pytest.mark.parametrize("hint", ["f32", pytest.param("bf16", marks=needs_bf16)])
 @pytest.mark.parametrize("kind", ["boolean", "f32", "later blocks"])
 @pytest.mark.parametrize("rows", [2, 5, 40])
 def test_fully_masked_rows_are_zeros(rows, kind, hint):
