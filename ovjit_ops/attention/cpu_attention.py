@@ -73,7 +73,7 @@ class AttentionOfTensors(Lowering):
     ranks = (range(DIMS + 3),)
 
     def name_inputs(self) -> dict[str, Any]:
-        """Set the inputs by name and the kernel of few rows. Returns the constants that all kernels have."""
+        """Set the inputs by name. Returns the constants that all kernels have."""
         self.causal = bool(self.node.attrs["causal"])
         self.cap = self.node.attrs.get("cap")
         named = dict(zip(("q", "k", "v", "mask", "scale", "sink"), self.node.inputs, strict=False))
@@ -197,7 +197,7 @@ class Attention(AttentionOfTensors):
         k, keys = plan_panels(planner, _transpose(k), self.form, self.named["k"].shape[-1])
         v, values = plan_panels(planner, v, self.form, self.named["v"].shape[-2])
         numbers |= {n: planner.constants.at(at) for n, at in (("zeros", self.zeros), ("ones", self.ones))}
-        more = {"numbers": Numbers(**numbers), "k_panel": keys.panel, "v_panel": values.panel}
+        more: dict[str, Any] = {"numbers": Numbers(**numbers), "k_panel": keys.panel, "v_panel": values.panel}
         more |= self._scratch(planner, rows, depth, value_size)
         tensors |= {n: view.expand((*batch, view.shape[-1])) for n, view in (("k", k), ("v", v))}
         row = columns * (depth + value_size)
@@ -218,7 +218,7 @@ class Attention(AttentionOfTensors):
         block = 1 if self.causal else ceil_div(rows, ceil_div(rows, HEIGHTS[0]))
         k_size, v_size = (self.rows[n].group if n in self.rows else 0 for n in "kv")
         vector = self.target.lanes * 4
-        at, values = 0, {}
+        at, values = 0, dict[str, Any]()
         groups = depth // (k_size or depth) if "k" in self.rows else 0
         for name, size in (("q", depth * 4), ("sums", groups * vector), ("s", columns * 4)):
             row = ceil_div(size, ALIGNMENT) * ALIGNMENT

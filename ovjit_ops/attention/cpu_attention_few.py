@@ -320,12 +320,12 @@ def attention_few(
 def vectors_of_values(target: Target, width: int, bits: int) -> tuple[int, ...]:
     """The constant `vectors` of the kernel for groups of `width` stored values, 0 if their number is unknown.
     Sums of a tile take at most half of the registers."""
-    sums, halves = 16 if target.lanes == 16 else 8, 2 if bits == 4 else 1
-    whole = max(1, width // target.lanes) if width else 4
+    sums, per_byte = 16 if target.lanes == 16 else 8, 2 if bits == 4 else 1
+    available = max(1, width // target.lanes) if width else 4
     chosen = []
     for height in range(1, HEIGHTS[0] + 1):
-        limit = max(1, min(sums // (height * halves), 4 // halves, whole))
-        divisor = max(n for n in range(1, limit + 1) if not whole % n)
+        limit = max(1, min(sums // (height * per_byte), 4 // per_byte, available))
+        divisor = max(n for n in range(1, limit + 1) if not available % n)
         chosen.append(divisor if 2 * divisor > limit else limit)
     return tuple(chosen)
 

@@ -545,12 +545,12 @@ def _fold(n: int) -> Any:
     """The word `fold_n`."""
 
     def body(b: ir.IRBuilder, kind: Any, x: ir.Value, y: ir.Value) -> ir.Value:
-        def halves(half: int) -> ir.Value:
+        def select_halves(half: int) -> ir.Value:
             groups = range(half * n, kind.lanes, 2 * n)
             lanes = [from_y + g + i for g in groups for from_y in (0, kind.lanes) for i in range(n)]
             return b.shuffle_vector(x, y, places(*lanes))
 
-        return BODIES["add"](b, kind, halves(0), halves(1))
+        return BODIES["add"](b, kind, select_halves(0), select_halves(1))
 
     return body
 
