@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.tensors.tensor import Tensor
+from ovjit.compiler.options import caches_of
 from ovjit.errors import OvjitError
 from ovjit.genai.answers import Answer, Steps
 from ovjit.generation.decoder import Decoder
@@ -22,6 +23,12 @@ MAX_ROWS, MAX_TOKENS = 64, 4096
 PART = 256
 #: Edits a Model, and returns the names of constant inputs that it adds.
 Change = Callable[[Any], Collection[str]] | None
+
+
+def choose_cache_precision(properties: Mapping[str, Any]) -> str:
+    """The element type of caches of keys and values that `properties` leave open: u8 as in openvino_genai,
+    unless results should be exact."""
+    return "f32" if any(cache.explicit for cache in caches_of({"given": properties})) else "u8"
 
 
 class StepRunner:

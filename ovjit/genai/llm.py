@@ -14,7 +14,7 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
 from ovjit.genai.answers import Answer, Steps, Writer, answer_prompt
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
-from ovjit.genai.engine import MAX_ROWS, Change, Engine
+from ovjit.genai.engine import MAX_ROWS, Change, Engine, choose_cache_precision
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, SharedFigures, now_us
 from ovjit.genai.parsers import parse_texts
@@ -42,7 +42,7 @@ from ovjit.generation.tokenizer import is_gguf
 if TYPE_CHECKING:
     from ovjit.genai.batched_engine import BatchedEngine
 
-#: Engines of the real package. Tokens are the same with each, so the property is accepted.
+#: Engines of the real package. They differ by the default type of caches alone.
 _BACKENDS = ("PA", "SDPA")
 
 
@@ -61,7 +61,10 @@ def engine_properties(properties: dict[str, Any], batched: bool = False) -> dict
         raise OvjitError(f"ATTENTION_BACKEND should be one of {list(_BACKENDS)}, not {backend!r}")
     check_properties(properties)
     names = ("adapters", "draft_model", "prompt_lookup", "ATTENTION_BACKEND", "scheduler_config")
-    return {name: value for name, value in properties.items() if name not in names}
+    settings = {name: value for name, value in properties.items() if name not in names}
+    if backend == "PA" and choose_cache_precision(settings) == "u8":
+        settings["KV_CACHE_PRECISION"] = "u8"
+    return settings
 
 
 def _rows_of(properties: dict[str, Any]) -> int:
