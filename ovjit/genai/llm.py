@@ -44,9 +44,13 @@ if TYPE_CHECKING:
 
 #: Engines of the real package. They differ by the default type of caches alone.
 _BACKENDS = ("PA", "SDPA")
+#: Properties with the types of caches.
+CACHES = frozenset(("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"))
 
 
-def engine_properties(properties: dict[str, Any], batched: bool = False) -> dict[str, Any]:
+def engine_properties(
+    properties: dict[str, Any], batched: bool = False, device: str = "CPU"
+) -> dict[str, Any]:
     """Properties of the device. RuntimeError for those of the pipeline that contradict one another,
     UnsupportedError for those that need a `BatchedEngine` where the pipeline is not `batched`."""
     scheduler = properties.get("scheduler_config", SchedulerConfig())
@@ -62,8 +66,8 @@ def engine_properties(properties: dict[str, Any], batched: bool = False) -> dict
     check_properties(properties)
     names = ("adapters", "draft_model", "prompt_lookup", "ATTENTION_BACKEND", "scheduler_config")
     settings = {name: value for name, value in properties.items() if name not in names}
-    if backend == "PA" and choose_cache_precision(settings) == "u8":
-        settings["KV_CACHE_PRECISION"] = "u8"
+    if backend == "PA" and not device.startswith("GPU") and not CACHES.intersection(settings):
+        settings["KV_CACHE_PRECISION"] = choose_cache_precision(settings)
     return settings
 
 
@@ -129,7 +133,7 @@ class LLMPipeline:
         parent = folder if folder.is_dir() else folder.parent
         self._config = GenerationConfig() if is_gguf(folder) else read_config(GenerationConfig, parent)
         change = self._load_adapters(properties)
-        settings = engine_properties(properties, batched=True)
+        settings = engine_properties(properties, batched=True, device=device)
         if needs_batches(properties):
             from ovjit.genai.batched_engine import BatchedEngine
 
@@ -145,7 +149,7 @@ class LLMPipeline:
             raise TypeError(f"tokenizer should be a Tokenizer, not {type(tokenizer).__name__}")
         self._tokenizer, self._config = tokenizer, copy.copy(generation_config or GenerationConfig())
         change = self._load_adapters(properties)
-        settings = engine_properties(properties, batched=True)
+        settings = engine_properties(properties, batched=True, device=device)
         if needs_batches(properties):
             from ovjit.genai.batched_engine import BatchedEngine
 
