@@ -72,7 +72,7 @@ def _llama_cpp_model(path: Path, threads: int, logits_all: bool) -> Any:
     import llama_cpp
 
     return llama_cpp.Llama(
-        str(path), n_ctx=512, n_batch=512, n_threads=threads, n_threads_batch=threads, verbose=False,
+        str(path), n_ctx=4096, n_batch=512, n_threads=threads, n_threads_batch=threads, verbose=False,
         logits_all=logits_all,
     )  # fmt: skip
 

@@ -181,6 +181,13 @@ def turned_pairs(v: np.ndarray) -> np.ndarray:
     return np.stack([-v[1::2], v[::2]], -1).reshape(-1)
 
 
+def fold_halves(n: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The halves of each 2 `n` lanes added: those of x, then those of y."""
+    sums = [v.reshape(-1, 2, n).sum(axis=1, dtype=v.dtype) for v in (x, y)]
+    return np.stack(sums, axis=1).reshape(-1)
+
+
+folds = {n: functools.partial(fold_halves, n) for n in (1, 2, 4, 8)}
 zip_bytes_low, zip_bytes_high = (functools.partial(zip_items, "u1", last) for last in (False, True))
 zip_halves_low, zip_halves_high = (functools.partial(zip_items, "u2", last) for last in (False, True))
 

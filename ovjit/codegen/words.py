@@ -41,18 +41,18 @@ __all__ = [
     "blend", "block_memory", "boolean", "cast", "ceil", "chunk", "commit_copies", "const", "copy_async",
     "copy_box", "copy_pixels", "copy_strips", "count_of", "dot_bytes", "dot_halves", "dot_pairs",
     "dot_signed", "erf", "evens", "exp", "exp_below_zero", "expect_copies", "f32", "f64", "finish", "floor",
-    "fma", "gather", "hadd", "halves_high", "halves_low", "hand", "hmax", "hmin", "hmul", "hor", "i16",
-    "i32", "i64", "inf", "items", "join_eight", "join_sums", "lane", "lane_numbers", "ld",
-    "leave_registers", "libm_cos", "libm_exp", "libm_log", "libm_sin", "load", "load_eight", "loadm", "log",
-    "look_up", "maximum", "meet_block", "minimum", "mma", "multiply_group", "not_below", "now", "pack_sums",
-    "part_of_eight", "part_of_group", "part_of_sums", "permute", "placed", "prefetch", "prefetch_l2",
-    "read_shared", "read_tiles", "read_turned", "registers", "rint", "scatter", "scratch", "select",
-    "share", "share_sums", "shared_memory", "shr_halves", "sigmoid", "splat", "spread", "sqrt", "st",
-    "start_followers", "static_range", "store", "store_eight", "storem", "strided", "strided_store",
-    "sum_pairs", "take", "take_registers", "tanh", "thirds", "tile_begin", "tile_end", "tile_load",
-    "tile_multiply", "tile_store", "trunc", "trunc_int", "turned_pairs", "u16", "u32", "u8", "udiv", "urem",
-    "vectors", "warp_barrier", "warp_number", "whole", "zero_group", "zero_sums", "zip_bytes_high",
-    "zip_bytes_low", "zip_halves_high", "zip_halves_low",
+    "fma", "fold_1", "fold_2", "fold_4", "fold_8", "gather", "hadd", "halves_high", "halves_low", "hand",
+    "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf", "items", "join_eight", "join_sums", "lane",
+    "lane_numbers", "ld", "leave_registers", "libm_cos", "libm_exp", "libm_log", "libm_sin", "load",
+    "load_eight", "loadm", "log", "look_up", "maximum", "meet_block", "minimum", "mma", "multiply_group",
+    "not_below", "now", "pack_sums", "part_of_eight", "part_of_group", "part_of_sums", "permute", "placed",
+    "prefetch", "prefetch_l2", "read_shared", "read_tiles", "read_turned", "registers", "rint", "scatter",
+    "scratch", "select", "share", "share_sums", "shared_memory", "shr_halves", "sigmoid", "splat", "spread",
+    "sqrt", "st", "start_followers", "static_range", "store", "store_eight", "storem", "strided",
+    "strided_store", "sum_pairs", "take", "take_registers", "tanh", "thirds", "tile_begin", "tile_end",
+    "tile_load", "tile_multiply", "tile_store", "trunc", "trunc_int", "turned_pairs", "u16", "u32", "u8",
+    "udiv", "urem", "vectors", "warp_barrier", "warp_number", "whole", "zero_group", "zero_sums",
+    "zip_bytes_high", "zip_bytes_low", "zip_halves_high", "zip_halves_low",
 ]  # fmt: skip
 
 inf = float("inf")
@@ -234,6 +234,11 @@ blend = word("blend_T(n, V, V) -> V", meanings.blend)
 lane = word("lane_T(V, i) -> x", meanings.lane)
 permute = word("permute_T(V, I) -> V", meanings.permute)
 turned_pairs = word("turned_pairs(v) -> v", meanings.turned_pairs)
+# groups of 2 n lanes, their halves added: n sums of v, then n sums of w (f32 and i32)
+fold_1 = word("fold_1(v, v) -> v", meanings.folds[1])
+fold_2 = word("fold_2(v, v) -> v", meanings.folds[2])
+fold_4 = word("fold_4(v, v) -> v", meanings.folds[4])
+fold_8 = word("fold_8(v, v) -> v", meanings.folds[8])
 # the lanes combined, in a fixed order
 hadd = word("hadd_T(V) -> x", meanings.across(np.add))
 hmul = word("hmul_T(V) -> x", meanings.across(np.multiply))

@@ -10,6 +10,7 @@ from ovjit.genai.adapters import AdapterConfig
 from ovjit.genai.batches import Request
 from ovjit.genai.blocks import BlockPool, Row
 from ovjit.genai.config import GenerationConfig
+from ovjit.genai.engine import choose_cache_precision
 from ovjit.genai.figures import now_us
 from ovjit.genai.handles import GenerationHandle, HandleWriter
 from ovjit.genai.scheduler import SchedulerConfig
@@ -92,7 +93,9 @@ class DraftProposer:
         self._adapters, properties = draft.split_properties()
         change = None if self._adapters is None else self._adapters.insert
         self._decoder = PagedDecoder.load(
-            draft.path, Options(properties=properties, defers=True), change=change
+            draft.path,
+            Options(kv_cache=choose_cache_precision(properties), properties=properties, defers=True),
+            change=change,
         )
         self._pool = BlockPool(self._decoder, SchedulerConfig())
         self._rows: dict[int, Row] = {}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit import debug
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError
 from ovjit.genai.answers import Answer, Steps
@@ -22,6 +23,14 @@ MAX_ROWS, MAX_TOKENS = 64, 4096
 PART = 256
 #: Edits a Model, and returns the names of constant inputs that it adds.
 Change = Callable[[Any], Collection[str]] | None
+
+
+def choose_cache_precision(properties: Mapping[str, Any]) -> str:
+    """The element type of caches of keys and values that `properties` leave open: u8 as in openvino_genai,
+    unless results should be exact."""
+    hint = properties.get("INFERENCE_PRECISION_HINT") or debug.flag("OVJIT_PRECISION")
+    is_exact = str(properties.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
+    return "f32" if is_exact or getattr(hint, "_name", hint) in ("f32", "dynamic") else "u8"
 
 
 class StepRunner:

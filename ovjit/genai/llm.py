@@ -14,7 +14,7 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
 from ovjit.genai.answers import Answer, Steps, Writer, answer_prompt
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
-from ovjit.genai.engine import MAX_ROWS, Change, Engine
+from ovjit.genai.engine import MAX_ROWS, Change, Engine, choose_cache_precision
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, SharedFigures, now_us
 from ovjit.genai.parsers import parse_texts
@@ -42,11 +42,15 @@ from ovjit.generation.tokenizer import is_gguf
 if TYPE_CHECKING:
     from ovjit.genai.batched_engine import BatchedEngine
 
-#: Engines of the real package. Tokens are the same with each, so the property is accepted.
+#: Engines of the real package. They differ by the default type of caches alone.
 _BACKENDS = ("PA", "SDPA")
+#: Properties with the types of caches.
+CACHES = frozenset(("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"))
 
 
-def engine_properties(properties: dict[str, Any], batched: bool = False) -> dict[str, Any]:
+def engine_properties(
+    properties: dict[str, Any], batched: bool = False, device: str = "CPU"
+) -> dict[str, Any]:
     """Properties of the device. RuntimeError for those of the pipeline that contradict one another,
     UnsupportedError for those that need a `BatchedEngine` where the pipeline is not `batched`."""
     scheduler = properties.get("scheduler_config", SchedulerConfig())
@@ -61,7 +65,10 @@ def engine_properties(properties: dict[str, Any], batched: bool = False) -> dict
         raise OvjitError(f"ATTENTION_BACKEND should be one of {list(_BACKENDS)}, not {backend!r}")
     check_properties(properties)
     names = ("adapters", "draft_model", "prompt_lookup", "ATTENTION_BACKEND", "scheduler_config")
-    return {name: value for name, value in properties.items() if name not in names}
+    settings = {name: value for name, value in properties.items() if name not in names}
+    if backend == "PA" and not device.startswith("GPU") and not CACHES.intersection(settings):
+        settings["KV_CACHE_PRECISION"] = choose_cache_precision(settings)
+    return settings
 
 
 def _rows_of(properties: dict[str, Any]) -> int:
@@ -126,7 +133,7 @@ class LLMPipeline:
         parent = folder if folder.is_dir() else folder.parent
         self._config = GenerationConfig() if is_gguf(folder) else read_config(GenerationConfig, parent)
         change = self._load_adapters(properties)
-        settings = engine_properties(properties, batched=True)
+        settings = engine_properties(properties, batched=True, device=device)
         if needs_batches(properties):
             from ovjit.genai.batched_engine import BatchedEngine
 
@@ -142,7 +149,7 @@ class LLMPipeline:
             raise TypeError(f"tokenizer should be a Tokenizer, not {type(tokenizer).__name__}")
         self._tokenizer, self._config = tokenizer, copy.copy(generation_config or GenerationConfig())
         change = self._load_adapters(properties)
-        settings = engine_properties(properties, batched=True)
+        settings = engine_properties(properties, batched=True, device=device)
         if needs_batches(properties):
             from ovjit.genai.batched_engine import BatchedEngine
 

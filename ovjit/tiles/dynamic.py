@@ -26,8 +26,12 @@ and 6 bits are unpacked to bytes, and scales with two factors to f32:
     bytes    [k / 4][width][4]
     factors  [group]([width] scales, perhaps [width] minima)
 
-Behind each p is the sum of q in f32; times p if there are minima; if all groups have one zero, minus the zero
-times the sum, as an i32 with which the integer sums begin.
+If a group of weights has several groups g, their sums times p are added before they are multiplied by the
+scale. Instructions that sum four products need 8 multiplications for 32 elements of depth, one for p, and one
+for the scale of each group of weights.
+
+Behind each p is the sum of q in f32; times p if there are minima, or zeros of several groups; if all groups
+have one zero, minus the zero times the sum, as an i32 with which the integer sums begin.
 """
 
 from __future__ import annotations
@@ -122,7 +126,7 @@ def _quantize_whole(x: Tensor, q: Tensor, p: Tensor, size, *, vectors, zero, sca
 def quantize_kernel(dtype: str, stored: Stored, vectors: int = 0) -> Kernel:
     """The kernel that quantizes rows of `dtype`, with a scale and sum per group. `vectors`: those of a group,
     if groups divide rows."""
-    scaled, zero = bool(stored.low), stored.common_zero
+    scaled, zero = stored.scales_sums, stored.common_zero
     name = f"quantize_groups_{dtype}{'_scaled' if scaled else f'_less_{zero}' if zero else ''}"
     if not vectors:
         return _quantize.kernel(name, zero=zero, scaled=scaled, T=dtype)
@@ -230,6 +234,33 @@ def add_group(at, results, total, scale, zero, *, height, panels, vectors, store
 
 
 @inline
+def add_shared_groups(
+    at, results, total, scale, zero, outer, count, *, sizes, height, panels, vectors, lanes, stored, blocks
+):
+    """Add the sums of `count` groups of rows that share a group of weights: scaled by the rows' factors, then
+    together by the weights' scales."""
+    partial, correction = registers()
+    for r in static_range(height):
+        correction[r] = const[f32](0.0)
+        for n, v in np.ndindex(panels, vectors):
+            partial[r, n, v] = const[f32](0.0)
+    for _ in range(count):
+        sum_group(at, total)
+        for r in static_range(height):
+            by = splat[f32](at["p", r])
+            if stored.zero is None:
+                correction[r] = correction[r] + splat[f32](at["p", r] + 4)
+            for n, v in np.ndindex(panels, vectors):
+                partial[r, n, v] = fma(cast[f32](total[r, n, v]), by, partial[r, n, v])
+            at["p", r] += 8
+    load_factors(at, scale, zero, outer, 0, panels)
+    for r, n, v in np.ndindex(height, panels, vectors):
+        if stored.zero is None:
+            partial[r, n, v] = fma(correction[r], zero[n, v], partial[r, n, v])
+        results[r, n, v] = fma(partial[r, n, v], scale[n, v], results[r, n, v])
+
+
+@inline
 def add_minima(at, results, low, *, height, panels, vectors):
     """Add the minima of a group of rows."""
     for r in static_range(height):
@@ -247,7 +278,10 @@ def multiply_tile(row, last, x, p, *, panel, strides, sizes, height, panels, vec
     for g in range(0, panel["groups"], sizes.ratio):
         if height == 1:
             fetch_factors(at, vectors * lanes)
-        if stored.words and not blocks:
+        if stored.shared:
+            count = min(sizes.ratio, panel["groups"] - g)
+            add_shared_groups(at, results, total, scale, zero, outer, count)
+        elif stored.words and not blocks:
             # minima before the sums and scales behind them: registers do not hold all at once
             if stored.low:
                 for n, v in np.ndindex(panels, vectors):

@@ -17,6 +17,7 @@ q, k and v are f32 or bf16. Scores, softmax and sums are f32 (`cpu_attention_ker
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -36,13 +37,13 @@ from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div, element_size
 from ovjit.planning.views import Buffer, Layout, View, product
+from ovjit_ops.attention.cpu_attention_few import HEIGHTS, RowMemory, few_kernel
 from ovjit_ops.attention.cpu_attention_kernels import (
     TABLE_BYTES,
     Memory,
     Numbers,
     RowNumbers,
     attention_kernel,
-    attention_rows,
 )
 from ovjit_ops.matmul.cpu_products import pack_kernels, plan_panels
 
@@ -72,7 +73,7 @@ class AttentionOfTensors(Lowering):
     ranks = (range(DIMS + 3),)
 
     def name_inputs(self) -> dict[str, Any]:
-        """Set the inputs by name and the kernel of few rows. Returns the constants that all kernels have."""
+        """Set the inputs by name. Returns the constants that all kernels have."""
         self.causal = bool(self.node.attrs["causal"])
         self.cap = self.node.attrs.get("cap")
         named = dict(zip(("q", "k", "v", "mask", "scale", "sink"), self.node.inputs, strict=False))
@@ -85,7 +86,6 @@ class AttentionOfTensors(Lowering):
             "out": self.out.dtype, "causal": self.causal, "sinks": "sink" in named,
             "capped": self.cap is not None,
         }  # fmt: skip
-        self.row_kernel = _rows_kernel(self.target, named, self.rows, ways)
         return ways
 
     def pack(self, constants: Constants) -> None:
@@ -96,15 +96,6 @@ class AttentionOfTensors(Lowering):
         self.unseen = constants.place(unseen, "rows without weights").offset
         if self.cap is not None:
             self.cap_at = constants.place(np.full(1, self.cap, np.float32), "cap of scores").offset
-
-    def _groups(self, planner: Planner, columns: int, depth: int, value_size: int) -> dict[str, int]:
-        """The arguments of the kernel of few rows: groups of keys and values, and its scratch offset of
-        sums."""
-        k_size, v_size = (self.rows[n].group if n in self.rows else 0 for n in "kv")
-        sums_at = ceil_div(columns * 4, ALIGNMENT) * ALIGNMENT + ALIGNMENT
-        groups = depth // (k_size or depth) if "k" in self.rows else 0
-        planner.need_scratch(sums_at + ceil_div(groups * 4, ALIGNMENT) * ALIGNMENT)
-        return {"k_size": k_size or depth, "v_size": v_size or value_size, "sums_at": sums_at}
 
     def _scale(self, planner: Planner, depth: int) -> View:
         if "scale" in self.named:
@@ -143,6 +134,7 @@ class Attention(AttentionOfTensors):
     def set_up(self) -> None:
         ways = self.name_inputs()
         named, elem, out = self.named, self.named["q"].dtype, self.out.dtype
+        self.row_kernel = _rows_kernel(self.target, named, self.rows, ways)
         form = find_format(elem, elem, self.target)
         if form is None:
             raise NotNative
@@ -197,23 +189,49 @@ class Attention(AttentionOfTensors):
         numbers: dict[str, Any] = {"scale": scale.ptr, "unseen": planner.constants.at(self.unseen), "cap": 0}
         if self.cap is not None:
             numbers["cap"] = planner.constants.at(self.cap_at)
-        more: dict[str, Any]
         if by_rows:
-            kernel, matrix_rank = self.row_kernel, 2
-            more = {"numbers": RowNumbers(**numbers), **self._groups(planner, columns, depth, value_size)}
-        else:
-            k, v = (self._convert(planner, n, view, sources[n].dtype) for n, view in (("k", k), ("v", v)))
-            k, keys = plan_panels(planner, _transpose(k), self.form, self.named["k"].shape[-1])
-            v, values = plan_panels(planner, v, self.form, self.named["v"].shape[-2])
-            kernel, matrix_rank = self.tiles, 1
-            numbers |= {n: planner.constants.at(at) for n, at in (("zeros", self.zeros), ("ones", self.ones))}
-            more = {"numbers": Numbers(**numbers), "k_panel": keys.panel, "v_panel": values.panel}
-            more |= self._scratch(planner, rows, depth, value_size)
-        tensors |= {n: view.expand((*batch, *view.shape[-matrix_rank:])) for n, view in (("k", k), ("v", v))}
+            tensors |= {n: view.expand((*batch, *view.shape[-2:])) for n, view in (("k", k), ("v", v))}
+            self._plan_few(planner, tensors, numbers, scale)
+            return
+        k, v = (self._convert(planner, n, view, sources[n].dtype) for n, view in (("k", k), ("v", v)))
+        k, keys = plan_panels(planner, _transpose(k), self.form, self.named["k"].shape[-1])
+        v, values = plan_panels(planner, v, self.form, self.named["v"].shape[-2])
+        numbers |= {n: planner.constants.at(at) for n, at in (("zeros", self.zeros), ("ones", self.ones))}
+        more: dict[str, Any] = {"numbers": Numbers(**numbers), "k_panel": keys.panel, "v_panel": values.panel}
+        more |= self._scratch(planner, rows, depth, value_size)
+        tensors |= {n: view.expand((*batch, view.shape[-1])) for n, view in (("k", k), ("v", v))}
         row = columns * (depth + value_size)
         launch(
-            planner, kernel, tensors, ("y",), work=row * (ONE_BY_ONE if by_rows else more["block"]),
-            reads=[q, scale], flops=2.0 * product(batch) * rows * row, **more,
+            planner, self.tiles, tensors, ("y",), work=row * more["block"], reads=[q, scale],
+            flops=2.0 * product(batch) * rows * row, **more,
+        )  # fmt: skip
+
+    def _plan_few(
+        self, planner: Planner, tensors: dict[str, View], numbers: Mapping[str, Any], scale: View
+    ) -> None:
+        """Launch the kernel of few rows. Heads of one row each that share keys are its rows."""
+        shape = tensors["y"].shape
+        flops = 2.0 * product(shape[:-1]) * tensors["mask"].shape[-1]
+        tensors = rows_of_groups(tensors, self.causal)
+        (rows, depth), columns = tensors["q"].shape[-2:], tensors["mask"].shape[-1]
+        value_size = shape[-1]
+        block = 1 if self.causal else ceil_div(rows, ceil_div(rows, HEIGHTS[0]))
+        k_size, v_size = (self.rows[n].group if n in self.rows else 0 for n in "kv")
+        vector = self.target.lanes * 4
+        at, values = 0, dict[str, Any]()
+        groups = depth // (k_size or depth) if "k" in self.rows else 0
+        for name, size in (("q", depth * 4), ("sums", groups * vector), ("s", columns * 4)):
+            row = ceil_div(size, ALIGNMENT) * ALIGNMENT
+            values |= {f"{name}_at": at, f"{name}_row": row}
+            at += block * row
+        values["products_at"] = at
+        planner.need_scratch(at + HEIGHTS[0] * self.target.lanes * vector)
+        row = columns * (depth + value_size)
+        launch(
+            planner, self.row_kernel, tensors, ("y",), work=row * block * ONE_BY_ONE,
+            reads=[tensors["q"], scale], flops=flops * (depth + value_size), block=block,
+            k_size=k_size or depth, v_size=v_size or value_size, numbers=RowNumbers(**numbers),
+            memory=RowMemory(**values),
         )  # fmt: skip
 
     def _scratch(self, planner: Planner, rows: int, depth: int, value_size: int) -> dict[str, Any]:
@@ -268,17 +286,25 @@ class Attention(AttentionOfTensors):
 def _rows_kernel(
     isa: Target, named: dict[str, Value], rows: dict[str, ByteRows], ways: dict[str, Any]
 ) -> Kernel:
-    """The kernel of few rows. For values in groups, or with 4 bits, the vectors that are summed at a time are
-    limited to those of a group."""
+    """The kernel of few rows."""
     types = {n: f"u{rows[n].bits}" if n in rows else named[n].dtype for n in "kv"}
-    values = rows.get("v")
-    vectors = 4 if values is None or values.bits == 8 else 2
-    if values is not None and values.group:
-        vectors = min(vectors, max(1, ceil_div(values.group * values.bits // 8, isa.lanes)))
-    return attention_rows(
-        T=named["q"].dtype, keys=types["k"], values=types["v"], vectors=vectors,
-        cut="k" in rows and rows["k"].group > 0, **ways,
-    )  # fmt: skip
+    values, size = rows.get("v"), named["v"].shape[-1]
+    width = size if isinstance(size, int) else 0
+    if values is not None:
+        width = (values.group or width) * values.bits // 8
+    return few_kernel(isa, width, T=named["q"].dtype, keys=types["k"], values=types["v"], **ways)
+
+
+def rows_of_groups(tensors: dict[str, View], causal: bool) -> dict[str, View]:
+    """The tensors with the heads that share keys as rows, if each head has a single row."""
+    k, v, y = (tensors[n] for n in "kvy")
+    if causal or len(y.shape) < 3 or y.shape[-2] != 1 or k.strides[-3] or v.strides[-3]:
+        return tensors
+    lead = len(y.shape) - 3
+    order = (*range(lead), lead + 1, lead, lead + 2)
+    # the number of rows may be a traced 1, which is not the 1 of the keys' heads
+    swapped = {n: view.slice(lead + 1, 0, 1).permute(order) for n, view in tensors.items() if n not in "kv"}
+    return swapped | {n: tensors[n].slice(lead, 0, 1) for n in "kv"}
 
 
 def _transpose(view: View) -> View:

@@ -23,6 +23,7 @@ from ovjit.graph.byte_rows import HEAD
 from ovjit.records import NamedTuple
 from ovjit.tiles.pack import tile_width
 from ovjit.tiles.sizes import TABLE
+from ovjit_ops.attention.cpu_hidden_columns import count_shown
 
 #: Bytes of a tile's table: addresses of inputs, outputs and addends.
 TABLE_BYTES = 3 * TABLE * 8
@@ -377,9 +378,10 @@ def attention_tiles(
             for r in range(count):
                 scale_row(pq + r * q.stride.r, queries + r * query_r, q.size.d, factor)
         begin_rows(sink, ps, count, y.size.w)
-        end = mask.size.c
         if causal:
             end = min(mask.size.c, first + count)
+        else:
+            end = count_shown(pm, count, mask.size.c)
         for at in range(0, end, memory.columns_per):
             n = min(memory.columns_per, end - at)
             scores = scratch + memory.s_at

@@ -15,10 +15,10 @@ from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Value
 from ovjit.planning.copies import fill_kernel, plan_fill
 from ovjit.planning.launch import launch
-from ovjit.planning.plan import Planner, ceil_div, element_size
+from ovjit.planning.plan import ALIGNMENT, Planner, ceil_div, element_size
 from ovjit.planning.views import Layout, View, product
-from ovjit_ops.attention.cpu_attention import ONE_BY_ONE, AttentionOfTensors
-from ovjit_ops.attention.cpu_attention_kernels import RowNumbers
+from ovjit_ops.attention.cpu_attention import ONE_BY_ONE, AttentionOfTensors, rows_of_groups
+from ovjit_ops.attention.cpu_attention_kernels import RowNumbers, attention_rows
 from ovjit_ops.attention.gpu_attention_kernels import combine_parts, shared_bytes, tensor_attention
 from ovjit_ops.matmul.gpu_products import LANES, PIECE, STEP
 
@@ -35,7 +35,9 @@ class GpuAttention(AttentionOfTensors):
     """Attention of f16, bf16 or f32 tensors, with keys and values of these types, or rows of bytes."""
 
     def set_up(self) -> None:
-        self.tensor_kernel = self._make_tensor_kernel(self.name_inputs())
+        ways = self.name_inputs()
+        self.row_kernel = _row_kernel(self, ways)
+        self.tensor_kernel = self._make_tensor_kernel(ways)
         kernel = self.row_kernel if self.tensor_kernel is None else self.tensor_kernel
         self.kernels = (kernel, fill_kernel(element_size(self.out.dtype)))
         #: The kernel for a part of the keys; None where rows see other keys each.
@@ -89,7 +91,7 @@ class GpuAttention(AttentionOfTensors):
         work = columns * (depth + value_size)
         flops = 2.0 * product(batch) * rows * work
         if self.tensor_kernel is not None:
-            tensors = _rows_of_groups(tensors, self.causal)
+            tensors = rows_of_groups(tensors, self.causal)
             options = {"reads": [scale], "flops": flops, "rows": PIECE, "numbers": RowNumbers(**numbers)}
             parts = self._parts(tensors["y"].shape, columns)
             if parts > 1:
@@ -136,6 +138,14 @@ class GpuAttention(AttentionOfTensors):
             unseen=planner.constants.at(self.unseen),
         )  # fmt: skip
 
+    def _groups(self, planner: Planner, columns: int, depth: int, value_size: int) -> dict[str, int]:
+        """The arguments of the kernel of rows: groups of keys and values, and its scratch offset of sums."""
+        k_size, v_size = (self.rows[n].group if n in self.rows else 0 for n in "kv")
+        sums_at = ceil_div(columns * 4, ALIGNMENT) * ALIGNMENT + ALIGNMENT
+        groups = depth // (k_size or depth) if "k" in self.rows else 0
+        planner.need_scratch(sums_at + ceil_div(groups * 4, ALIGNMENT) * ALIGNMENT)
+        return {"k_size": k_size or depth, "v_size": v_size or value_size, "sums_at": sums_at}
+
     def _rows(self, planner: Planner, value: Value) -> View:
         """The view of an operand whose rows have adjacent elements; on tensor cores, they begin at multiples
         of 16 bytes, too."""
@@ -155,12 +165,16 @@ def with_parts(view: View, parts: int) -> View:
     return View(view.buffer, (*batch, parts, rows, width), strides, view.itemsize, view.offset)
 
 
-def _rows_of_groups(tensors: dict[str, View], causal: bool) -> dict[str, View]:
-    """The tensors with the heads that share keys as rows, if each head has a single row."""
-    k, v, y = (tensors[n] for n in "kvy")
-    if causal or len(y.shape) < 3 or y.shape[-2] != 1 or k.strides[-3] or v.strides[-3]:
-        return tensors
-    lead = len(y.shape) - 3
-    order = (*range(lead), lead + 1, lead, lead + 2)
-    permuted = {n: view.permute(order) for n, view in tensors.items() if n not in "kv"}
-    return permuted | {n: tensors[n].slice(lead, 0, 1) for n in "kv"}
+def _row_kernel(op: AttentionOfTensors, ways: dict[str, Any]) -> Kernel:
+    """The kernel of rows one by one. For values in groups, or with 4 bits, the vectors that are summed at a
+    time are limited to those of a group."""
+    named, rows = op.named, op.rows
+    types = {n: f"u{rows[n].bits}" if n in rows else named[n].dtype for n in "kv"}
+    values = rows.get("v")
+    vectors = 4 if values is None or values.bits == 8 else 2
+    if values is not None and values.group:
+        vectors = min(vectors, max(1, ceil_div(values.group * values.bits // 8, op.target.lanes)))
+    return attention_rows(
+        T=named["q"].dtype, keys=types["k"], values=types["v"], vectors=vectors,
+        cut="k" in rows and rows["k"].group > 0, **ways,
+    )  # fmt: skip

@@ -77,8 +77,10 @@ class DynamicProduct(StoredWeights):
             self.how = stored_in_blocks(self.blocks, self.zero, self.target, self.size, self.inner)
         else:
             self.how = how_stored(*stored, bits, self.target, self.size)
-        if self.ratio == 1 and quantizes_rows(self.target) and self.size // WORD <= MOST_WORDS:
-            self.how = self.how._replace(words=self.size // WORD)
+        if quantizes_rows(self.target) and self.size // WORD <= MOST_WORDS:
+            shared = self.ratio > 1 and self.blocks is None and not self.target.is_arm
+            if shared or self.ratio == 1:
+                self.how = self.how._replace(words=self.size // WORD, shared=shared)
 
     def __init__(self, group: Group):
         super().__init__(group)

@@ -19,9 +19,9 @@ def test_bf16_and_bytes_of_avx512(unit: tuple[str, ...]) -> None:
             assert float(error) < 1e-6, name
             continue
         if name == "cached":
-            assert "attention_rows_bf16_f16" in kernels and "convert_f32" not in kernels, kernels
+            assert "attention_few_bf16_f16" in kernels and "convert_f32" not in kernels, kernels
         if name == "cached in bytes":
-            assert "attention_rows_bf16_u8" in kernels and "dequantize" not in kernels, kernels
+            assert "attention_few_bf16_u8" in kernels and "dequantize" not in kernels, kernels
         # a sum of products of bf16 is right within some of its steps of 2^-8, and f32 would be far nearer
         assert "bf16" in kernels, f"{name}: {kernels}"
         if unit and name == "encoder":

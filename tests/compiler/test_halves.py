@@ -158,6 +158,6 @@ def test_caches_of_f16_are_read_as_they_lie(repeated):
             "f16" if kind is np.float16 else "f32"
         }
         if kind is np.float16:
-            assert any(k.startswith("attention_rows_f32_f16_f16") for k in kernels(request)), kernels(request)
+            assert any(k.startswith("attention_few_f32_f16_f16") for k in kernels(request)), kernels(request)
     for half, full in zip(*found, strict=True):
         np.testing.assert_allclose(half, full, rtol=0, atol=1e-3 * np.abs(full).max())

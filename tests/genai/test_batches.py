@@ -43,6 +43,28 @@ def check_pool(pipeline: Any) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("properties", "kind"),
+    [
+        ({}, "u8"), ({"KV_CACHE_PRECISION": "f16"}, "f16"), ({"INFERENCE_PRECISION_HINT": "f32"}, "f32"),
+        ({"EXECUTION_MODE_HINT": "ACCURACY"}, "f32"),
+    ],
+)  # fmt: skip
+def test_caches_are_u8_by_default(
+    folder: Path, properties: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in openvino_genai, whose default engine has paged caches; its other one has those of the model."""
+    monkeypatch.delenv("OVJIT_PRECISION")
+    single = genai.LLMPipeline(folder, "CPU", **properties)
+    assert single._engine.decoder.compiled.get_property("KV_CACHE_PRECISION") == getattr(ov.Type, kind)
+    batched = genai.ContinuousBatchingPipeline(folder, genai.SchedulerConfig(), "CPU", properties)
+    assert batched._batches._decoder.kind == kind
+    if not properties:
+        plain = genai.LLMPipeline(folder, "CPU", ATTENTION_BACKEND="SDPA")
+        variables = plain._engine.decoder.compiled._executable.program.variables
+        assert all(variable.stored != "u8" for variable in variables)
+
+
 @pytest.mark.parametrize("seed", some(range(4), 2))
 def test_random_requests_are_those_of_llm_pipeline(folder: Path, seed: int) -> None:
     """With few blocks, chunks of prompts, common prefixes and requests that are added between steps."""

@@ -22,7 +22,7 @@ KERNELS = list(word_kernels())
 #: Words that only kernels of CPUs use.
 CPU_WORDS = {
     "halves_low_T", "halves_high_T", "look_up", "zip_bytes_low", "zip_bytes_high", "zip_halves_low",
-    "zip_halves_high", "const_T",
+    "zip_halves_high", "const_T", "fold_1", "fold_2", "fold_4", "fold_8",
 }  # fmt: skip
 
 

@@ -191,6 +191,29 @@ def test_words_of_bytes(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", USABLE)
+def test_words_that_fold_groups(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
+    """In machine code and in Python: the halves of each 2 n lanes added, those of v before those of w."""
+    monkeypatch.setenv("OVJIT_ISA", isa)
+    lanes = TARGETS[isa].lanes
+    counts = [n for n in (1, 2, 4, 8) if 2 * n <= lanes]
+    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
+    frame = KernelArgs().pointers("v", "w", "y")
+    src += [frame.prologue(), "    a = load_f32(v)", "    b = load_f32(w)"]
+    src += [f"    store_f32(y + {4 * lanes * i}, fold_{n}(a, b))" for i, n in enumerate(counts)]
+    rng = np.random.default_rng(SEED)
+    v, w = (rng.standard_normal(lanes).astype(np.float32) for _ in range(2))
+    kernel = Kernel(f"words_that_fold_{isa}", "\n".join([*src, "    return 0", ""]), frame)
+    got = both_ways(kernel, v.view(np.uint8), w.view(np.uint8), (len(counts), 4 * lanes))
+    for i, n in enumerate(counts):
+        want: list[float] = []
+        for first in range(0, lanes, 2 * n):
+            for x in (v, w):
+                want += [x[first + j] + x[first + n + j] for j in range(n)]
+        for way, out in zip(("machine code", "Python"), got, strict=True):
+            assert out[i].view(np.float32).tolist() == want, f"fold_{n} in {way}, seed {SEED}"
+
+
+@pytest.mark.parametrize("isa", USABLE)
 def test_words_of_pairs_of_bytes(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
     """Products of bytes are added in 16 bits, from the least of them to the greatest, and then in 32."""
     monkeypatch.setenv("OVJIT_ISA", isa)

@@ -61,10 +61,11 @@ def test_meanings_take_vectors(name: str) -> None:
     """Lane by lane in NumPy, for small numbers of bytes in lanes of i32."""
     declared = words.WORDS[name]
     reals = name in ("sqrt", "floor", "ceil", "trunc", "rint", "rcp")
-    one = np.full(LANES, 4, np.float32) if reals else np.full(LANES, 0x01020301, np.int32)
+    lanes = max(LANES, 2 * int(name[5:])) if name.startswith("fold_") else LANES
+    one = np.full(lanes, 4, np.float32) if reals else np.full(lanes, 0x01020301, np.int32)
     vectors = [one] * len(declared.arguments)
     if name in ("shl", "shr"):
-        vectors[1] = np.full(LANES, 3, np.int32)
+        vectors[1] = np.full(lanes, 3, np.int32)
     text = name.replace("_T", "_f32" if name.startswith("halves") else "_i32")
-    made = Words(LANES, Memory([]))[text](*vectors)
-    assert made.shape == (LANES,), name
+    made = Words(lanes, Memory([]))[text](*vectors)
+    assert made.shape == (lanes,), name

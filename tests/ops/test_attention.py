@@ -305,6 +305,33 @@ def test_masked_first_columns_and_whole_rows():
 
 
 @pytest.mark.parametrize("hint", ["f32", pytest.param("bf16", marks=needs_bf16)])
+@pytest.mark.parametrize("masked", [-65504, -3.4028235e38, -np.inf])
+@pytest.mark.parametrize("columns", [130, COLUMNS + 90])
+def test_hidden_last_columns_are_not_computed(columns: int, masked: float, hint: str) -> None:
+    """Columns behind those that a tile's rows see are skipped: NaN there has no effect. A row that sees none
+    still has the weights of all columns, and a mask that is NaN hides nothing."""
+    rng = np.random.default_rng((SEED, columns))
+    rows, shown = 70, columns - 71
+    q, k, v = (rng.standard_normal((1, n, 16)).astype(np.float32) for n in (rows, columns, columns))
+    mask = np.zeros((rows, columns), np.float32)
+    mask[np.arange(columns) > np.arange(rows)[:, None] * 2 // 3 + shown - 47] = masked
+    config = CPU | {"INFERENCE_PRECISION_HINT": hint}
+    limits = {"rtol": 1e-4, "atol": 2e-5} if hint == "f32" else {"atol": 3e-2}
+    want = expected(q[0], k[0], v[0], mask, 0.25, False)
+    np.testing.assert_allclose(attend(ovjit, [q, k, v], mask, None, False, False, config)[0], want, **limits)
+    beyond = -(-shown // 16) * 16  # in whole vectors
+    k[:, beyond:], v[:, beyond:] = np.nan, np.nan
+    np.testing.assert_allclose(attend(ovjit, [q, k, v], mask, None, False, False, config)[0], want, **limits)
+    k[:, shown:], v[:, shown:] = 0, 1
+    mask[3], mask[40, shown + 5] = -3.4028235e38, np.nan
+    got = attend(ovjit, [q, k, v], mask, None, False, False, config)[0]
+    np.testing.assert_allclose(got[3], v[0].mean(0), **limits)
+    assert np.isnan(got[40]).all()
+    others = np.delete(np.arange(rows), [3, 40])
+    np.testing.assert_allclose(got[others], want[others], **limits)
+
+
+@pytest.mark.parametrize("hint", ["f32", pytest.param("bf16", marks=needs_bf16)])
 @pytest.mark.parametrize("kind", ["boolean", "f32", "later blocks"])
 @pytest.mark.parametrize("rows", [2, 5, 40])
 def test_fully_masked_rows_are_zeros(rows, kind, hint):
@@ -357,6 +384,40 @@ def test_grouped_queries_share_their_keys(dynamic, masked):
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
     if not dynamic:
         assert not {row.node_type for row in request.get_profiling_info()} & {"Broadcast"}
+
+
+@pytest.mark.parametrize("size", [64, 40])
+@pytest.mark.parametrize("group", [1, 2, 3, 5, 8])
+def test_heads_of_one_row_that_share_keys_are_computed_together(group: int, size: int) -> None:
+    """The result of each head has the bits of that head alone."""
+    rng = np.random.default_rng((SEED, group))
+    ops, columns = ovjit.opset13, 133
+    shapes = (1, 2 * group, 1, size), (1, 2, columns, size), (1, 2, columns, size)
+    q, k, v = (rng.standard_normal(s).astype(np.float32) for s in shapes)
+    mask = rng.standard_normal((1, 1, 1, columns)).astype(np.float32)
+    parameters = [ops.parameter(list(x.shape), np.float32) for x in (q, k, v, mask)]
+
+    def repeated(x):
+        wide = ops.broadcast(ops.unsqueeze(x, 2), [1, 1, group, 1, 1], broadcast_spec="BIDIRECTIONAL")
+        return ops.reshape(wide, [1, 2 * group, columns, size], False)
+
+    y = ops.scaled_dot_product_attention(
+        parameters[0], repeated(parameters[1]), repeated(parameters[2]), parameters[3]
+    )
+    request = (
+        ovjit.Core()
+        .compile_model(ovjit.Model([y.output(0)], parameters), "CPU", CPU | {"PERF_COUNT": True})
+        .create_infer_request()
+    )
+    got = np.array(request.infer([q, k, v, mask])[0])
+    names = {row.exec_type for row in request.profiling_info}
+    assert any(name.startswith("attention_few") for name in names), names
+    for head in range(2 * group):
+        shared = slice(head // group, head // group + 1)
+        alone = attend(ovjit, [q[:, [head]], k[:, shared], v[:, shared]], mask, None, False, False)
+        assert got[:, head].tobytes() == alone[:, 0].tobytes(), f"head {head}"
+    want = expected(q, k.repeat(group, 1), v.repeat(group, 1), mask, size**-0.5, False)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5)
 
 
 def test_heads_that_do_not_fit_are_refused():

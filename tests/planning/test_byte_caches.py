@@ -85,7 +85,7 @@ def test_rows_grow_and_are_ordered(size: int, key: str, value: str, monkeypatch:
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5, err_msg=f"{new} more, seed {SEED}")
         assert got.tobytes() == step(b, x, order).tobytes(), f"{new} more, seed {SEED}"
         names = kernels(a)
-        few = any(name.startswith(f"attention_rows_f32_{key[:2]}") for name in names)
+        few = any(name.startswith(f"attention_few_f32_{key[:2]}") for name in names)
         widened = any(name.startswith("dequantize_rows") for name in names)
         assert few == (new < 9 and not prompt) and widened == (new >= 9 and bool(packed)), names
     for state, want in zip(a.query_state(), kept, strict=True):
@@ -180,8 +180,11 @@ def test_attention_reads_bytes_below_repeated_heads():
         np.testing.assert_allclose(got, want, atol=0.05, err_msg=f"seed {SEED}")
         assert np.array_equal(got, want) == (new == 9)  # the first are read before they are bytes
     names = kernels(requests[0])
-    assert any(name.startswith("attention_rows_f32_u8") for name in names), names
+    assert any(name.startswith("attention_few_f32_u8") for name in names), names
     assert not any(name.startswith("dequantize") for name in names), names
+    for model in models:
+        traces = model._executable.program.main.program.traces
+        assert traces.total == 2, "a prompt; tokens of any length"
 
 
 def turned() -> Any:

@@ -37,7 +37,7 @@ def test_halves_grow_and_are_ordered(kind: str, size: int, monkeypatch: pytest.M
         got = step(a, x, order)
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5, err_msg=f"{new} more, seed {SEED}")
         assert got.tobytes() == step(b, x, order).tobytes(), f"{new} more, seed {SEED}"
-    assert any(kind in name for name in kernels(a) if name.startswith("attention_rows")), kernels(a)
+    assert any(kind in name for name in kernels(a) if name.startswith("attention_few")), kernels(a)
     for state, value in zip(a.query_state(), kept, strict=True):
         assert state.state.element_type == ovjit.Type.f32
         np.testing.assert_array_equal(state.state.data, value)
@@ -66,7 +66,7 @@ def test_attention_reads_halves_below_repeated_heads():
         np.testing.assert_allclose(got, want, atol=0.01, err_msg=f"seed {SEED}")
         assert not np.array_equal(got, want)
     names = kernels(requests[0])
-    assert any(name.startswith("attention_rows_f32_f16") for name in names), names
+    assert any(name.startswith("attention_few_f32_f16") for name in names), names
     assert not any(name.startswith("convert_f32") for name in names), names
 
 

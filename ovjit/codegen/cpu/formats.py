@@ -245,7 +245,8 @@ class Stored(NamedTuple):
     are below 128. `sums`: words whose products are summed in 16 bits first, if no instruction sums four.
     `inner`: elements of a group whose scale and minimum are multiplied as integers; 0 without. `levels`: the
     factor of the bytes that codes are looked up for; 0: codes are the integers themselves. `words`: those of
-    a row's group that is a group of weights, too, and has code of its own; 0: other groups."""
+    a row's group that has code of its own; 0: other groups. `shared`: several groups of rows, whose sums are
+    added before they are scaled, are in a group of weights."""
 
     bits: int
     zero: int | None
@@ -257,13 +258,15 @@ class Stored(NamedTuple):
     inner: int = 0
     levels: float = 0.0
     words: int = 0
+    shared: bool = False
 
     @property
     def name(self) -> str:
         zero = "z" if self.zero is None else str(self.zero) if self.zero else "m" if self.low else ""
         pairs = f"_p{self.sums}{f'_{self.inner}' if self.inner else ''}" if self.sums else ""
         kind = "l" if self.levels else "i" if self.less else "u"
-        return f"{kind}{self.bits}{zero}_{self.scale}{pairs}{f'_of_{self.words}' if self.words else ''}"
+        groups = f"_{'some_' if self.shared else ''}of_{self.words}" if self.words else ""
+        return f"{kind}{self.bits}{zero}_{self.scale}{pairs}{groups}"
 
     @property
     def less(self) -> int:
@@ -275,6 +278,12 @@ class Stored(NamedTuple):
         """The zero point of all groups, of integers as they are stored: sums begin with minus it times the
         sums of rows' bytes."""
         return 0 if self.low or self.zero is None else self.zero - self.less
+
+    @property
+    def scales_sums(self) -> bool:
+        """Whether sums of rows' bytes are multiplied by the rows' scales: those that minima, or the zeros of
+        several groups, are multiplied with."""
+        return bool(self.low) or (self.shared and self.zero is None)
 
     @property
     def is_centred(self) -> bool:

@@ -542,6 +542,20 @@ def _turned_pairs(b: ir.IRBuilder, kind: Any, x: ir.Value) -> ir.Value:
     return b.shuffle_vector(_negate(b, kind, x), x, ir.Constant(ir.VectorType(_I32, kind.lanes), order))
 
 
+def _fold(n: int) -> Any:
+    """The word `fold_n`."""
+
+    def body(b: ir.IRBuilder, kind: Any, x: ir.Value, y: ir.Value) -> ir.Value:
+        def select_halves(half: int) -> ir.Value:
+            groups = range(half * n, kind.lanes, 2 * n)
+            lanes = [from_y + g + i for g in groups for from_y in (0, kind.lanes) for i in range(n)]
+            return b.shuffle_vector(x, y, places(*lanes))
+
+        return BODIES["add"](b, kind, select_halves(0), select_halves(1))
+
+    return body
+
+
 #: lanes -> the instruction that permutes 4-byte lanes by a vector.
 _PERMUTE = {16: "llvm.x86.avx512.permvar.sf.512", 8: "llvm.x86.avx2.permps"}
 
@@ -595,6 +609,7 @@ BODIES: dict[str, Any] = {
     "select": lambda b, k, c, x, y: b.select(c, x, y), "look_up": look_up,
     "dot_halves": dot_halves, "dot_pairs": dot_pairs, "add_pairs": add_pairs, "sum_pairs": sum_pairs,
     "shr_halves": shift_halves, "turned_pairs": _turned_pairs,
+    **{f"fold_{n}": _fold(n) for n in (1, 2, 4, 8)},
     "zip_bytes_low": _zip(1, False), "zip_bytes_high": _zip(1, True),
     "zip_halves_low": _zip(2, False), "zip_halves_high": _zip(2, True),
     # conversions

@@ -9,7 +9,8 @@ from ovjit.codegen.kernel import Kernel
 
 #: Words that only kernels of CPUs use, without their element types.
 CPU_WORDS = frozenset(
-    "halves_low halves_high look_up zip_bytes_low zip_bytes_high zip_halves_low zip_halves_high".split()
+    "fold_1 fold_2 fold_4 fold_8 halves_low halves_high look_up zip_bytes_low zip_bytes_high zip_halves_low "
+    "zip_halves_high".split()
 )
 _CALL = re.compile(r"\b([a-z]\w*)\(")
 #: The functions of the C library, and code for rare arguments, that GPUs have (`library`).

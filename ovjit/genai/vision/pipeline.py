@@ -71,7 +71,8 @@ class VLMPipeline:
         for name in ("prompt_lookup", "draft_model", "adapters"):
             if properties.get(name):
                 raise UnsupportedError(f"ovjit does not support {name} of VLMPipeline yet: leave it out")
-        settings, language = engine_properties(properties, batched=True), models.pop(LANGUAGE)
+        settings = engine_properties(properties, batched=True, device=device)
+        language = models.pop(LANGUAGE)
         self._reader = reader = PictureReader(models, folder, self._tokenizer, device, settings)
         self._engine: EmbeddingEngine | BatchedEngine
         if needs_batches(properties):
