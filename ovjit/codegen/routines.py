@@ -41,7 +41,7 @@ def routines(
     return Kernel(name, text, KernelArgs(), intrinsics, key)
 
 
-#: name -> symbol of routines whose loaded object code a kept model has brought, made of the sources as they are.
+#: name -> symbol of routines whose object code a kept model has brought. It is loaded, and of these sources.
 provided: dict[str, str] = {}
 
 

@@ -79,7 +79,8 @@ compiled = ovjit.Core().compile_model(sys.argv[1], "CPU")
 compiled(np.zeros((1, 64), np.float32))
 from ovjit.storage import late_writes
 late_writes.finish()
-print(*sorted(name for name in sys.modules if name.startswith(("ovjit", "ovjit_ops", "numba", "llvmlite", "lzma"))))
+packages = "ovjit", "ovjit_ops", "numba", "llvmlite", "lzma"
+print(*sorted(name for name in sys.modules if name.startswith(packages)))
 """
 
 
