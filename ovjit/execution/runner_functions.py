@@ -452,11 +452,12 @@ def release(pool, job, unused, unused2):
 
 
 @routine
-def pop(queue, ns, who, pool):
-    """Take a job out of a completion queue and make `who` its OWNER. Waits up to `ns`. Returns 0 after that,
-    or after `wake_all`."""
+def pop(queue, wait, who, pool):
+    """Take a job out of a completion queue and make `who` its OWNER. `wait`: in the low 32 bits the ns to
+    wait, above them 31 bits of COUNT, which the caller read before it found that it has to wait. Returns 0
+    after that time, or once COUNT differs: a job was posted, or `wake_all` called."""
     aadd(queue + DONE_WAITERS * 8, 1)
-    count = aload(queue + COUNT * 8)
+    ns = wait & 0xFFFFFFFF
     spins = 0
     limit = 0
     job = 0
@@ -466,19 +467,19 @@ def pop(queue, ns, who, pool):
             if job != 0:
                 st[i64](job + OWNER * 8, who)
                 break
-        if ns == 0 or (spins > 0 and aload(queue + COUNT * 8) != count):
+        count = aload(queue + COUNT * 8)
+        if ns == 0 or (count & 0x7FFFFFFF) != wait >> 32:
             break
         spins += 1
         if spins == 1:
             at = now()
+            limit = at + ns
             calm = is_calm(pool, at)
             if calm == 0:
                 spins = SPIN_WAIT
         if spins < SPIN_WAIT:
             pause()
             continue
-        if limit == 0:
-            limit = now() + ns
         remaining = limit - now()
         if remaining <= 0:
             break
