@@ -259,8 +259,7 @@ def post(job, queue, pool):
     spins = 0
     if ld(job, ENDED) - ld(job, STARTED) > LONG_JOB:
         spins = SPIN_POST - SPIN_POST // 8
-    at = now()
-    calm = is_calm(pool, at)
+    calm = is_calm(pool, now())
     if calm == 0:
         spins = SPIN_POST
     while spins < SPIN_POST and aload(queue + DONE_HEAD * 8) != 0 and aload(queue + DONE_WAITERS * 8) == 0:
@@ -355,7 +354,8 @@ def work(pool, arena, arena_size, resume):
 
 @routine
 def submit(pool, job, unused, unused2):
-    """Put the job in the pool's queue and wake a worker."""
+    """Put the job in the pool's queue. Wakes a worker unless the queue has another job: a worker was woken
+    for that one, and wakes the next one or takes both. A thread that takes it instead wakes one later."""
     st[i64](job + ABORT * 8, 0)
     st[i64](job + ERROR * 8, 0)
     st[i64](job + LATENCY * 8, ld(job, ENDED) - ld(job, STARTED))
@@ -371,7 +371,9 @@ def submit(pool, job, unused, unused2):
         st[i64](tail + NEXT * 8, job)
     st[i64](pool + TAIL * 8, job)
     astore(pool + LOCK * 8, 0)
-    call_worker(pool)
+    if tail == 0:
+        call_worker(pool)
+    aadd(pool + WAKE * 8, 1)  # spinning workers look at the queue again
     return 0
 
 
@@ -421,9 +423,8 @@ def wait(job, ns, pool, arena):
 @routine
 def finish(job, unused, unused2, unused3):
     """Mark a job as done whose callback Python has run."""
-    if job == 0:
-        return 0
-    tell_over(job)
+    if job != 0:
+        tell_over(job)
     return 0
 
 

@@ -201,7 +201,7 @@ class CompletionQueue:
         """The address of a finished job of the pool, for `Pool.complete`; 0 after `ns`, or once COUNT is not
         `count`: what its caller waits for may have happened since it read that."""
         wait = (count & 0x7FFFFFFF) << 32 | ns
-        return runner.native().pop(self.address, wait, threading.get_ident(), pool.address)
+        return pool._native.pop(self.address, wait, threading.get_ident(), pool.address)
 
     def wake(self) -> None:
         """Make all waiting `pop` calls return."""

@@ -270,6 +270,22 @@ def test_a_wait_sees_a_callback_that_has_ended_before_it(monkeypatch):
     assert waits and waits[0] == 0
 
 
+@pytest.mark.parametrize("streams", [1, 2])
+def test_all_jobs_run_though_nobody_waits(streams):
+    """A worker is woken for the first of several queued jobs only."""
+    compiled = cases.adder(ovjit, NUM_STREAMS=streams, INFERENCE_NUM_THREADS=2)
+    requests = [compiled.create_infer_request() for _ in range(6)]
+    for _ in range(200):
+        for request in requests:
+            request.start_async([X, X])
+        last = time.monotonic() + 60
+        while any(request._job.busy for request in requests):
+            assert time.monotonic() < last, "a queued job has no worker"
+            time.sleep(0.0001)
+        for request in requests:
+            request.wait()
+
+
 def test_a_wake_up_before_the_wait_is_not_lost():
     queue = ovjit.AsyncInferQueue(cases.adder(ovjit), 1)
     completions, workers = queue._pool.completions, queue._pool.workers

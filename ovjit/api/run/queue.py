@@ -175,9 +175,7 @@ class _Pool:
         request._settle(job.error)
         callback = self.callback
         if request._error is None and callback is not None:
-            mine = self.calling.get(me)
-            if mine is None:
-                mine = self.calling[me] = []
+            mine = self.calling.setdefault(me, [])
             mine.append(i)
             request._calling = me
             start = _clock()
