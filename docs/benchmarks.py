@@ -26,7 +26,7 @@ MOST_BYTES = 20_000
 SECTIONS = {
     "A Zen 5 with BF16": ("zen5", 4),
     "A Zen 4": ("zen4", 1),
-    "Starts and blobs on a Zen 4": ("zen4_starts", 1),
+    "Starts, blobs and busy cores on a Zen 4": ("zen4_starts", 2),
     "A Xeon with VNNI": ("xeon_vnni", 1),
     "A Cascade Lake with VNNI": ("cascade_lake", 1),
     "A Sapphire Rapids with AMX": ("sapphire_rapids", 1),

@@ -41,8 +41,12 @@ def routines(
     return Kernel(name, text, KernelArgs(), intrinsics, key)
 
 
-def load(kernel: Kernel, functions: Sequence[str]) -> dict[str, int]:
-    """function -> address, for a kernel of these functions from `routines`."""
-    addresses((kernel,))
-    symbol = kernel.symbol()
+#: name -> symbol of routines whose object code a kept model has brought. It is loaded, and of these sources.
+provided: dict[str, str] = {}
+
+
+def load(name: str, functions: Sequence[str], kernel: Callable[[], Kernel]) -> dict[str, int]:
+    """function -> address, for routines of this name: those that are `provided`, which takes no look-up of
+    their printed source, else those of `kernel()`, which `routines` has made."""
+    symbol = provided.get(name) or next(iter(addresses((kernel(),)))).symbol()
     return {name: entry_address(symbol, name if i else "kernel") for i, name in enumerate(functions)}

@@ -94,7 +94,7 @@ def native(*needed: str) -> Native:
     """The runner, with the `needed` kernels loaded. This may compile them."""
     for name in needed:
         if next(iter(ROUTINES[name])) not in _addresses:
-            addresses = routines.load(native_kernel(name), ROUTINES[name])
+            addresses = routines.load(name, ROUTINES[name], functools.partial(native_kernel, name))
             # Compile all before any is called. A thread that takes a job must not be interrupted while it
             # looks up the function that finishes it.
             functions = {

@@ -259,8 +259,7 @@ def post(job, queue, pool):
     spins = 0
     if ld(job, ENDED) - ld(job, STARTED) > LONG_JOB:
         spins = SPIN_POST - SPIN_POST // 8
-    at = now()
-    calm = is_calm(pool, at)
+    calm = is_calm(pool, now())
     if calm == 0:
         spins = SPIN_POST
     while spins < SPIN_POST and aload(queue + DONE_HEAD * 8) != 0 and aload(queue + DONE_WAITERS * 8) == 0:
@@ -355,7 +354,8 @@ def work(pool, arena, arena_size, resume):
 
 @routine
 def submit(pool, job, unused, unused2):
-    """Put the job in the pool's queue and wake a worker."""
+    """Put the job in the pool's queue. Wakes a worker unless the queue has another job: a worker was woken
+    for that one, and wakes the next one or takes both. A thread that takes it instead wakes one later."""
     st[i64](job + ABORT * 8, 0)
     st[i64](job + ERROR * 8, 0)
     st[i64](job + LATENCY * 8, ld(job, ENDED) - ld(job, STARTED))
@@ -371,7 +371,9 @@ def submit(pool, job, unused, unused2):
         st[i64](tail + NEXT * 8, job)
     st[i64](pool + TAIL * 8, job)
     astore(pool + LOCK * 8, 0)
-    call_worker(pool)
+    if tail == 0:
+        call_worker(pool)
+    aadd(pool + WAKE * 8, 1)  # spinning workers look at the queue again
     return 0
 
 
@@ -421,9 +423,8 @@ def wait(job, ns, pool, arena):
 @routine
 def finish(job, unused, unused2, unused3):
     """Mark a job as done whose callback Python has run."""
-    if job == 0:
-        return 0
-    tell_over(job)
+    if job != 0:
+        tell_over(job)
     return 0
 
 
@@ -452,11 +453,12 @@ def release(pool, job, unused, unused2):
 
 
 @routine
-def pop(queue, ns, who, pool):
-    """Take a job out of a completion queue and make `who` its OWNER. Waits up to `ns`. Returns 0 after that,
-    or after `wake_all`."""
+def pop(queue, wait, who, pool):
+    """Take a job out of a completion queue and make `who` its OWNER. `wait`: in the low 32 bits the ns to
+    wait, above them 31 bits of COUNT, which the caller read before it found that it has to wait. Returns 0
+    after that time, or once COUNT differs: a job was posted, or `wake_all` called."""
     aadd(queue + DONE_WAITERS * 8, 1)
-    count = aload(queue + COUNT * 8)
+    ns = wait & 0xFFFFFFFF
     spins = 0
     limit = 0
     job = 0
@@ -466,19 +468,19 @@ def pop(queue, ns, who, pool):
             if job != 0:
                 st[i64](job + OWNER * 8, who)
                 break
-        if ns == 0 or (spins > 0 and aload(queue + COUNT * 8) != count):
+        count = aload(queue + COUNT * 8)
+        if ns == 0 or (count & 0x7FFFFFFF) != wait >> 32:
             break
         spins += 1
         if spins == 1:
             at = now()
+            limit = at + ns
             calm = is_calm(pool, at)
             if calm == 0:
                 spins = SPIN_WAIT
         if spins < SPIN_WAIT:
             pause()
             continue
-        if limit == 0:
-            limit = now() + ns
         remaining = limit - now()
         if remaining <= 0:
             break

@@ -192,15 +192,15 @@ class CompletionQueue:
 
     def __del__(self) -> None:
         memory = getattr(self, "_memory", None)
-        if _blocks_lock is None or memory is None:  # the interpreter is ending, or `__init__` was interrupted
-            return
-        with _blocks_lock.lock:
-            _free_completions.append((self.address, memory))
+        if _blocks_lock and memory is not None:  # else the interpreter ends, or `__init__` was interrupted
+            with _blocks_lock.lock:
+                _free_completions.append((self.address, memory))
 
-    def pop(self, ns: int, pool: Pool) -> int:
-        """The address of a finished job of the pool, for `Pool.complete`. Waits up to `ns`; then returns
-        0."""
-        return runner.native().pop(self.address, ns, threading.get_ident(), pool.address)
+    def pop(self, ns: int, count: int, pool: Pool) -> int:
+        """The address of a finished job of the pool, for `Pool.complete`; 0 after `ns`, or once COUNT is not
+        `count`: what its caller waits for may have happened since it read that."""
+        wait = (count & 0x7FFFFFFF) << 32 | ns
+        return pool._native.pop(self.address, wait, threading.get_ident(), pool.address)
 
     def wake(self) -> None:
         """Make all waiting `pop` calls return."""

@@ -62,7 +62,7 @@ def evaluating_kernel() -> Kernel:
 
 @functools.cache
 def evaluate_address() -> int:
-    return routines.load(evaluating_kernel(), ("evaluate",))["evaluate"]
+    return routines.load("evaluate", ("evaluate",), evaluating_kernel)["evaluate"]
 
 
 @functools.cache

@@ -64,12 +64,9 @@ class Imported(NamedTuple):
 
 
 def save_blob(
-    executable: Executable,
-    inputs: Sequence[PortInfo],
-    outputs: Sequence[PortInfo],
-    config: Mapping[str, Any],
-    source: str = "",
-) -> bytes:
+    executable: Executable, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo],
+    config: Mapping[str, Any], source: str = "",
+) -> bytes:  # fmt: skip
     """A compiled model as a blob: the same bytes for the same model, versions, CPU, properties and key.
 
     `config`: all properties. `source`: the digest of the graph in a cache's header. Raises BlobError for a
@@ -289,12 +286,9 @@ def _difference(there: str, here: str) -> str:
 
 
 def _load(
-    container: Container,
-    inputs: Sequence[PortInfo],
-    outputs: Sequence[PortInfo],
-    config: Mapping[str, Any],
-    file: np.ndarray | None,
-) -> Any:
+    container: Container, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo],
+    config: Mapping[str, Any], file: np.ndarray | None,
+) -> Any:  # fmt: skip
     """An executable of the stored program."""
     from ovjit.storage.stored_program import hashing_code, stored_executable
 
@@ -368,10 +362,7 @@ def _memory(container: Container, tables: Mapping[str, Any]) -> np.ndarray:
 
 
 def _compile(
-    container: Container,
-    inputs: Sequence[PortInfo],
-    outputs: Sequence[PortInfo],
-    config: Mapping[str, Any],
+    container: Container, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo], config: Mapping[str, Any]
 ) -> Any:
     """Compile the graph of a blob, which is checked as an untrusted model."""
     sections = {}

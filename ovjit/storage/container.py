@@ -403,7 +403,8 @@ class Container:
             return f"it has format {self.version}; only object code of format {VERSION} is used"
         if self.key_name != name_of_key(key):
             return "it was written with another user's key"
-        if not same_bytes(self.code, _authentication(key, self._head, self._table, self._stored)):
+        parts = self._head, self._table, self._stored
+        if self._key != key and not same_bytes(self.code, _authentication(key, *parts)):  # hashed once
             return "its authentication code is wrong"
         self._key = key
         return ""

@@ -9,6 +9,7 @@ dynamic shapes come from traces that the compiler made ahead of time, or that an
                 "programs": [{"inputs", "outputs": [(type, dimensions)], "sections": {name: bytes}}, ...]},
      "kernels": [[symbol, name, form, offset, size], ...], "runner": [kernel, ...],
      "hashing": [the kernel that checks large sections, if there are any],
+     "files": null, or the state of ovjit's files (kept models have the runner's code of these files),
      "steering": [[offset, size], ...] (parts of `packed` that kernels use without a check),
      "traces": [kernel, [result of `encode_trace`, ...]] (only for dynamic shapes), "plan": null or
      {"shapes", "outputs": [dimensions], "arena", "scratch_offset", "scratch": bytes, "parallel": bool,
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ovjit import debug
-from ovjit.codegen import loading
+from ovjit.codegen import loading, routines
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.kernel import Kernel
 from ovjit.engine import context_of, executable_of, lifted_for, make_program
@@ -43,6 +44,7 @@ from ovjit.planning.constants import aligned_bytes
 from ovjit.planning.plan_steps import ControlCall, HostCall, Plan, Step
 from ovjit.planning.views import Buffer, View
 from ovjit.records import NamedTuple
+from ovjit.source_files import package_state
 from ovjit.storage import tags
 from ovjit.storage.container import refuse_invalid
 from ovjit.storage.graph_format import Arrays, Reader, dump, encode, encode_dims, parse, read_dims
@@ -149,6 +151,7 @@ def encode_program(
     runner_rows = [code.number(k) for k in runners]
     tables: dict[str, Any] = {"kernels": code.rows, "runner": runner_rows, "plan": None}
     tables["hashing"] = [code.number(k) for k in hashing]
+    tables["files"] = package_state("ovjit", "ovjit_ops") if loaded else None
     if memory is None:
         tables["steering"] = executable.program.constants.steering
     else:
@@ -376,6 +379,9 @@ class StoredProgram:
             reader = Reader({"data": self.sections["data"]})
             traces = [read_trace(reader.value(row), self.kernels) for row in rows]
             evaluating = self.kernels[number] if traces else None
+            are_current = tables.get("files") == package_state("ovjit", "ovjit_ops") is not None
+            of_process = [*(self.kernels[row] for row in tables["runner"]), evaluating]
+            self._routines = [kernel for kernel in of_process if kernel is not None and are_current]
         #: Addresses of the loaded kernels.
         self.addresses: dict[Any, int] = {}
         self._loaded: set[int] = set()
@@ -439,6 +445,7 @@ class StoredProgram:
     def load(self) -> None:
         """Load the code of the runner and of the stored plan."""
         self._load(sorted(self._needed))
+        routines.provided.update((kernel.name, kernel.symbol) for kernel in self._routines)
 
     def _load(self, numbers: Iterable[int]) -> None:
         for i in numbers:

@@ -38,7 +38,7 @@ def _load(module: Callable[[], Any], name: str) -> Callable[[int, int, int, int]
     from ovjit.codegen.cpu.objects import function
     from ovjit.codegen.routines import load
 
-    return function(load(_kernel(module, name), (name,))[name], 4)
+    return function(load(name, (name,), lambda: _kernel(module, name))[name], 4)
 
 
 def _kernel(module: Callable[[], Any], name: str) -> Kernel:

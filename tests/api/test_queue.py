@@ -16,6 +16,8 @@ import openvino
 import pytest
 
 import ovjit
+from ovjit.execution.layout import COUNT
+from ovjit.execution.streams import CompletionQueue
 from tests.support import api_cases as cases
 from tests.support.run import python
 
@@ -241,6 +243,57 @@ def test_a_busy_queue_lets_other_threads_run():
     thread.join()
     assert len(gaps) > 10
     assert sorted(gaps)[len(gaps) // 2] < 0.1
+
+
+def test_a_wait_sees_a_callback_that_has_ended_before_it(monkeypatch):
+    """It waited for 100 ms: on a busy machine the worker often got Python between the look and the wait."""
+    queue = ovjit.AsyncInferQueue(cases.adder(ovjit), 1)
+    go_on = threading.Event()
+    queue.set_callback(lambda request, userdata: go_on.wait(60))
+    pool, waits = queue._pool, []
+
+    def block(pool, jobs):  # comes after the look
+        go_on.set()
+        while not pool.idle:
+            time.sleep(0.001)
+
+    def pop(completions, ns, *arguments):
+        waits.append(ns)
+        return real_pop(completions, ns, *arguments)
+
+    real_pop = CompletionQueue.pop
+    monkeypatch.setattr(type(pool), "block", block)
+    monkeypatch.setattr(CompletionQueue, "pop", pop)
+    queue.start_async([X, X])
+    queue.start_async([X, X])
+    queue.wait_all()
+    assert waits and waits[0] == 0
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_all_jobs_run_though_nobody_waits(streams):
+    """A worker is woken for the first of several queued jobs only."""
+    compiled = cases.adder(ovjit, NUM_STREAMS=streams, INFERENCE_NUM_THREADS=2)
+    requests = [compiled.create_infer_request() for _ in range(6)]
+    for _ in range(200):
+        for request in requests:
+            request.start_async([X, X])
+        last = time.monotonic() + 60
+        while any(request._job.busy for request in requests):
+            assert time.monotonic() < last, "a queued job has no worker"
+            time.sleep(0.0001)
+        for request in requests:
+            request.wait()
+
+
+def test_a_wake_up_before_the_wait_is_not_lost():
+    queue = ovjit.AsyncInferQueue(cases.adder(ovjit), 1)
+    completions, workers = queue._pool.completions, queue._pool.workers
+    count, ns = completions.words[COUNT], 4_000_000_000
+    completions.wake()
+    begin = time.perf_counter_ns()
+    assert completions.pop(ns, count, workers) == 0
+    assert time.perf_counter_ns() - begin < ns
 
 
 def test_several_threads_use_one_queue():

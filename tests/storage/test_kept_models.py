@@ -14,12 +14,13 @@ import pytest
 import ovjit
 import ovjit.cache
 from ovjit import opset8
+from ovjit.codegen import routines
 from ovjit.codegen.cpu.formats import emulates_bf16, float_types
 from ovjit.codegen.cpu.host import host_target
 from ovjit.disk import kernel_cache as storage
 from ovjit.disk import notice
 from ovjit.readers.ir.writer import to_bytes
-from ovjit.storage import by_file, file_models, kept_models, late_writes, origins
+from ovjit.storage import by_file, file_models, kept_models, late_writes, origins, stored_program
 from ovjit.storage.model_cache import prune
 from tests.support import forged
 from tests.support.run import printed
@@ -78,7 +79,8 @@ compiled = ovjit.Core().compile_model(sys.argv[1], "CPU")
 compiled(np.zeros((1, 64), np.float32))
 from ovjit.storage import late_writes
 late_writes.finish()
-print(*sorted(name for name in sys.modules if name.startswith(("ovjit", "ovjit_ops", "numba", "llvmlite"))))
+packages = "ovjit", "ovjit_ops", "numba", "llvmlite", "lzma"
+print(*sorted(name for name in sys.modules if name.startswith(packages)))
 """
 
 
@@ -93,10 +95,22 @@ def test_a_start_needs_neither_planner_nor_generators(tmp_path) -> None:
         "ovjit_ops", "ovjit.readers.ir.reader", "ovjit.planning.plan", "ovjit.compiler.program",
         "ovjit.planning.races", "ovjit.codegen.elementwise", "ovjit.codegen.function", "ovjit.codegen.tracer",
         "ovjit.codegen.cpu.ir", "ovjit.rewrite.hoist", "ovjit.tiles.pack",
-        "numba", "llvmlite",
+        "numba", "llvmlite", "lzma",  # shipped files are unpacked with it
     }  # fmt: skip
     assert not again & spared
     assert spared - first <= {"numba", "llvmlite"}, "a name that no compilation imports"
+
+
+@pytest.mark.parametrize("state", ["the same", "another", None])
+def test_routines_of_the_same_files_are_not_looked_up(state, folder, tmp_path, monkeypatch, unread) -> None:
+    w = write(tmp_path / "m.xml")
+    answer(tmp_path / "m.xml")
+    unread.clear()
+    monkeypatch.setattr(routines, "provided", {})
+    if state != "the same":
+        monkeypatch.setattr(stored_program, "package_state", lambda *packages: state)
+    assert right(answer(tmp_path / "m.xml"), w) and unread == []
+    assert ("runner" in routines.provided) == (state == "the same")
 
 
 @pytest.mark.parametrize("outs", [64, 8192])  # known by its bytes, and by the state of a large file

@@ -23,7 +23,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import Any
 
 from ovjit import locks
@@ -33,7 +33,7 @@ from ovjit.api.run.request import InferRequest
 from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, copy_error, wait_quietly
 from ovjit.errors import Busy, checked_index, no_such_constructor, no_such_form
 from ovjit.execution.job import LOADS_IN_ORDER
-from ovjit.execution.layout import DONE, DONE_HEAD, IDLE, STATE
+from ovjit.execution.layout import COUNT, DONE, DONE_HEAD, IDLE, STATE
 from ovjit.execution.streams import CompletionQueue, is_interrupt
 from ovjit.forks import members
 
@@ -134,8 +134,9 @@ class _Pool:
         if self.sleeping:
             self.completions.wake()
 
-    def serve(self, ns: int) -> bool:
-        """Run the callback of a job that finishes within `ns`, or a job that no thread has begun."""
+    def serve(self, ns: int, mine: Set[int] | None = None) -> bool:
+        """Run the callback of a job that finishes within `ns`, or a job that no thread has begun. Does not
+        wait if no jobs but `mine` run; without `mine`, if a job is free."""
         done = None
         try:
             alone = not self.workers.workers
@@ -146,15 +147,16 @@ class _Pool:
                         return True
             try:
                 self.sleeping += 1
-                address = self.completions.pop(min(ns, _MOMENT) if alone else ns, self.workers)
+                count = self.completions.words[COUNT]  # first: what comes after the look changes it
+                if self.idle if mine is None else self.running.keys() <= mine:
+                    ns = 0
+                address = self.completions.pop(min(ns, _MOMENT) if alone else ns, count, self.workers)
             finally:
                 self.sleeping -= 1
-            if not address:
-                return False
-            done = self.workers.running.get(address)
+            done = self.workers.running.get(address)  # there is none at 0
             if done is not None:
                 self.workers.complete(done)
-            return True
+            return bool(address)
         except BaseException:
             self.workers.complete_taken(done)
             raise
@@ -173,9 +175,7 @@ class _Pool:
         request._settle(job.error)
         callback = self.callback
         if request._error is None and callback is not None:
-            mine = self.calling.get(me)
-            if mine is None:
-                mine = self.calling[me] = []
+            mine = self.calling.setdefault(me, [])
             mine.append(i)
             request._calling = me
             start = _clock()
@@ -267,12 +267,10 @@ class _Pool:
         """Wait until a job may be free."""
         if self.suspect:
             _find_lost(self)
-            if self.idle:
-                return
         if self.completions.words[DONE_HEAD]:
             self.serve_the_rest()
-            if self.idle:
-                return
+        if self.idle:
+            return
         silent = list(self.silent)
         for i in silent:
             if not self.requests[i]._job.busy:
@@ -318,7 +316,7 @@ class _Pool:
         try:
             while others := self.running.keys() - mine:
                 self.block(len(others) + len(mine))
-                self.serve(_SLICE)
+                self.serve(_SLICE, mine)
         finally:
             self.blocked.discard(_get_ident())
             self.serve_the_rest()

@@ -131,10 +131,14 @@ class RequestGuard:
         """Settle an inference that has ended without a callback; False if another thread did."""
         job = self._job
         with job.lock:
-            if self._pending != SILENT or self._starting or not job.settle(0):
+            if self._pending != SILENT or self._starting or not (job.words[STATE] == IDLE or job.settle(0)):
                 return False  # another thread collected it, and may have started the next
             error, job.error = job.error, None
-            self._settle(error)
+            if error is None and not self._shown:  # as `_settle` does, with fewer calls
+                self._error, self._pending = None, NOTHING
+                self._release()
+            else:
+                self._settle(error)
             return True
 
     def _take_over(self) -> bool:
@@ -171,10 +175,9 @@ class RequestGuard:
             job = self._job
             if self._pending == SILENT and not job.busy:
                 self._collect()
-            elif self._pending == NOTHING and self._is_abandoned(asker or sys._getframe()):
-                pass
-            elif self._guard.locked():
-                raise Busy("Infer Request is busy: call wait() first")
+            elif self._pending != NOTHING or not self._is_abandoned(asker or sys._getframe()):
+                if self._guard.locked():
+                    raise Busy("Infer Request is busy: call wait() first")
 
     def _is_abandoned(self, asker: FrameType) -> bool:
         """Let go of the guard if no thread has it: Ctrl-C came just after it was taken. False if one has. It

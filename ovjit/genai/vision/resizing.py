@@ -39,7 +39,7 @@ def kernel(name: str) -> Kernel:
 
 @functools.cache
 def _load(name: str) -> Callable[[int, int, int, int], int]:
-    return function(load(kernel(name), (name,))[name], 4)
+    return function(load(name, (name,), lambda: kernel(name))[name], 4)
 
 
 def _run(name: str, *values: np.ndarray | int) -> None:
