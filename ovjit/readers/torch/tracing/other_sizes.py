@@ -13,10 +13,10 @@ from itertools import combinations, islice
 from types import FrameType
 from typing import Any
 
-from ovjit.readers.torch.recording.effects import Effect, Effects
-from ovjit.readers.torch.recording.mask_selection import agrees
-from ovjit.readers.torch.recording.state import call_unchanged
-from ovjit.readers.torch.recording.trace import Prepared, quietly
+from ovjit.readers.torch.tracing.agreement import agrees
+from ovjit.readers.torch.tracing.effects import Effect, Effects
+from ovjit.readers.torch.tracing.state import call_unchanged
+from ovjit.readers.torch.tracing.trace import Prepared, quietly
 
 #: For how many other sizes a module is run, and how many are tried.
 MOST_SIZES, MOST_TRIES = 6, 12
@@ -95,9 +95,9 @@ _ENDING = "torch", "ovjit", "numpy", "contextlib"
 def call_within(seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call `function` with a time limit. Raises TimeoutError if its Python code runs for longer.
 
-    A trace function of this thread looks at the time before each line of a module's code. So code ends between
-    two lines of its own, as by an error that it raises itself. Another trace function, such as a debugger's,
-    does not see the call.
+    A trace function of this thread looks at the time before each line of a module's code. So code ends
+    between two lines of its own, as by an error that it raises itself. Another trace function, such as a
+    debugger's, does not see the call.
     """
     end = time.perf_counter() + seconds
 

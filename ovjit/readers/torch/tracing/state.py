@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.readers.torch.recording.convolutions import sizes_in_convolutions
-from ovjit.readers.torch.recording.patches import named_variables, patch, sizes_in_lists, traced_data
+from ovjit.readers.torch.tracing.convolutions import sizes_in_convolutions
+from ovjit.readers.torch.tracing.patches import named_variables, patch, sizes_in_lists, traced_data
 
 #: Bytes of a buffer of integers beyond which it is taken for packed weights: no copy of it is made.
 MOST_INTEGERS = 1 << 20
