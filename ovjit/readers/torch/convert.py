@@ -33,7 +33,7 @@ from ovjit.readers.torch.tracing.exported import check_open, warn_of_other_sizes
 from ovjit.readers.torch.tracing.modules import replace_modules
 from ovjit.readers.torch.tracing.plain import BY_VMAP, trace_plainly
 from ovjit.readers.torch.tracing.recorder import alone
-from ovjit.readers.torch.tracing.state import call_unchanged
+from ovjit.readers.torch.tracing.state import call_unchanged, restore_module
 from ovjit.readers.torch.tracing.trace import (
     NOT_TRACED,
     Prepared,
@@ -280,7 +280,7 @@ def _by_export(
     dims = tuple(_open_dims(leaf, shapes[name]) for name, leaf in zip(ready.names, ready.leaves, strict=True))
     records: list[Any] = []
     try:
-        with quietly(records), torch.no_grad():
+        with quietly(records), torch.no_grad(), restore_module(ready.module):
             program = torch.export.export(ready.module, tuple(ready.leaves), dynamic_shapes=(dims,))
     except Exception as error:
         raise OvjitError(f"torch.export does not take the module: {error}") from error

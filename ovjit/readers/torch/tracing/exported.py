@@ -22,7 +22,7 @@ from ovjit.readers.torch.tracing.other_sizes import OtherSizes
 from ovjit.readers.torch.tracing.patches import patch
 from ovjit.readers.torch.tracing.plain import Recorded
 from ovjit.readers.torch.tracing.recorder import keep
-from ovjit.readers.torch.tracing.state import call_unchanged
+from ovjit.readers.torch.tracing.state import call_unchanged, restore_module
 from ovjit.readers.torch.tracing.trace import Prepared, attempt, quietly
 from ovjit.records import NamedTuple
 
@@ -74,7 +74,7 @@ def export_open(
     parameters = inspect.signature(torch.export.export).parameters.keys()
     records: list[Any] = []
     with quietly(records), patch(*_of_exports()), context or contextlib.nullcontext(), exporting() as asking:
-        with _config.patch(backed_size_oblivious=True):
+        with _config.patch(backed_size_oblivious=True), restore_module(module):
             program = torch.export.export(
                 module, tuple(leaves), dynamic_shapes=(dims,), strict=False,
                 **dict.fromkeys(_DEFERRED & parameters, True),

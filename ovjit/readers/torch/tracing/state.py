@@ -117,9 +117,12 @@ def _save(part: Any) -> Iterator[Callable[[], None]]:
     if not isinstance(part, torch.jit.ScriptModule):
         tables.append(vars(part))
         yield from (partial(_put_back, part, type(part), table, dict(table)) for table in tables)
+        yield from (partial(_drop_new, vars(part)[name], set(vars(part)[name])) for name in _hook_tables())
     for name, value in (row for table in tables for row in table.items()):
         if _is_state(value):
             yield partial(_restore, value, value.detach().clone(), _writes(value))
+        elif (restore := _restore_generator(value)) is not None:
+            yield restore
         elif type(value) in (dict, list) and name not in _internal():
             yield from _lists(value)
 
@@ -130,6 +133,33 @@ def _internal() -> frozenset[str]:
     import torch
 
     return frozenset(vars(torch.nn.Module()))
+
+
+@cache
+def _hook_tables() -> list[str]:
+    """Attributes that hold a module's hooks."""
+    return [name for name in _internal() if name.endswith(("_hooks", "_with_kwargs", "_always_called"))]
+
+
+def _drop_new(table: dict[int, Any], before: set[int]) -> None:
+    """Remove the hooks that a run has added. Those that it has removed stay away, as they run once."""
+    for key in table.keys() - before:
+        del table[key]
+
+
+def _restore_generator(value: Any) -> Callable[[], object] | None:
+    """Return a function that restores the state of a generator of random numbers, None for other values."""
+    import torch
+
+    if isinstance(value, torch.Generator):
+        return partial(value.set_state, value.get_state())
+    if isinstance(value, random.Random):
+        return partial(value.setstate, value.getstate())
+    if isinstance(value, np.random.RandomState):
+        return partial(value.set_state, value.get_state())
+    if isinstance(value, np.random.Generator):
+        return partial(setattr, value.bit_generator, "state", value.bit_generator.state)
+    return None
 
 
 def _put_back(part: Any, kind: type, table: dict[str, Any], before: Mapping[str, Any]) -> None:
