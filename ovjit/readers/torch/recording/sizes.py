@@ -40,7 +40,7 @@ _GENERAL = {
 #: asks more often than the second number does not end.
 MOST_ANSWERS, MOST_LOOPS = 64, 192
 #: How often a module is recorded again, each time with more of its files or with one more branch as it ran.
-MOST_ROUNDS = 12
+MOST_ROUNDS = 6
 
 
 class Followed:

@@ -109,7 +109,7 @@ def _time_of_others() -> dict[int, int] | None:
         return None if others else {}
 
 
-def _save(part: Any) -> Iterator[Callable[[], None]]:
+def _save(part: Any) -> Iterator[Callable[[], object]]:
     """Yield functions that restore the state of one module."""
     import torch
 
