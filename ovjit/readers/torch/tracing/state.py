@@ -117,7 +117,8 @@ def _save(part: Any) -> Iterator[Callable[[], object]]:
     if not isinstance(part, torch.jit.ScriptModule):
         tables.append(vars(part))
         yield from (partial(_put_back, part, type(part), table, dict(table)) for table in tables)
-        yield from (partial(_drop_new, vars(part)[name], set(vars(part)[name])) for name in _hook_tables())
+        hooks = {name: set(table) for name in _hook_tables() if (table := vars(part)[name])}
+        yield partial(_drop_new_hooks, part, hooks)
     for name, value in (row for table in tables for row in table.items()):
         if _is_state(value):
             yield partial(_restore, value, value.detach().clone(), _writes(value))
@@ -141,10 +142,12 @@ def _hook_tables() -> list[str]:
     return [name for name in _internal() if name.endswith(("_hooks", "_with_kwargs", "_always_called"))]
 
 
-def _drop_new(table: dict[int, Any], before: set[int]) -> None:
+def _drop_new_hooks(part: Any, before: Mapping[str, set[int]]) -> None:
     """Remove the hooks that a run has added. Those that it has removed stay away, as they run once."""
-    for key in table.keys() - before:
-        del table[key]
+    for name in _hook_tables():
+        if table := vars(part)[name]:
+            for key in table.keys() - before.get(name, set()):
+                del table[key]
 
 
 def _restore_generator(value: Any) -> Callable[[], object] | None:
