@@ -114,6 +114,7 @@ def _save(part: Any) -> Iterator[Callable[[], object]]:
     import torch
 
     tables: list[Any] = [part._buffers]
+    generators = torch.Generator, random.Random, np.random.RandomState, np.random.Generator
     if not isinstance(part, torch.jit.ScriptModule):
         tables.append(vars(part))
         yield from (partial(_put_back, part, type(part), table, dict(table)) for table in tables)
@@ -122,8 +123,8 @@ def _save(part: Any) -> Iterator[Callable[[], object]]:
     for name, value in (row for table in tables for row in table.items()):
         if _is_state(value):
             yield partial(_restore, value, value.detach().clone(), _writes(value))
-        elif (restore := _restore_generator(value)) is not None:
-            yield restore
+        elif isinstance(value, generators):
+            yield _restore_generator(value)
         elif type(value) in (dict, list) and name not in _internal():
             yield from _lists(value)
 
@@ -150,19 +151,13 @@ def _drop_new_hooks(part: Any, before: Mapping[str, set[int]]) -> None:
                 del table[key]
 
 
-def _restore_generator(value: Any) -> Callable[[], object] | None:
-    """Return a function that restores the state of a generator of random numbers, None for other values."""
-    import torch
-
-    if isinstance(value, torch.Generator):
-        return partial(value.set_state, value.get_state())
-    if isinstance(value, random.Random):
-        return partial(value.setstate, value.getstate())
-    if isinstance(value, np.random.RandomState):
-        return partial(value.set_state, value.get_state())
+def _restore_generator(value: Any) -> Callable[[], object]:
+    """Return a function that restores the state of a generator of random numbers."""
     if isinstance(value, np.random.Generator):
         return partial(setattr, value.bit_generator, "state", value.bit_generator.state)
-    return None
+    if isinstance(value, random.Random):
+        return partial(value.setstate, value.getstate())
+    return partial(value.set_state, value.get_state())
 
 
 def _put_back(part: Any, kind: type, table: dict[str, Any], before: Mapping[str, Any]) -> None:
