@@ -65,9 +65,9 @@ def inputs():
     return [torch.randn(rows, 4, generator=generator) for rows in (3, 5, 2)]
 
 
-def compare(model, function):
+def compare(model, function, lengths=3):
     compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    for x in inputs():
+    for x in inputs()[:lengths]:
         wanted = function(x.clone())
         made = compiled([x.numpy()])
         for i, want in enumerate([wanted] if isinstance(wanted, Tensor) else wanted):
@@ -82,12 +82,14 @@ def test_scripts(function):
 
 
 @pytest.mark.parametrize("function", [sums, by_other_names, row, copies_in_a_list])
-def test_traces(function):
+def test_traces_have_the_iterations_of_the_example(function):
     class Module(torch.nn.Module):
         def forward(self, x):
             return function(x)
 
-    compare(ov.convert_model(Module(), example_input=inputs()[0]), function)
+    with pytest.warns(torch.jit.TracerWarning, match="incorrect for other lengths"):
+        model = ov.convert_model(Module(), example_input=inputs()[0])
+    compare(model, function, 1)
 
 
 def test_what_is_added_to_a_list_and_written_is_refused():

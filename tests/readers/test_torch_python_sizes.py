@@ -72,9 +72,10 @@ def any_or_all(x):
 
 
 @pytest.mark.parametrize(
-    "function", [counted, ordered, extremes, in_math, whole_in_math, in_arrays, any_or_all, counted_parts],
+    "function",
+    [ordered, extremes, in_math, whole_in_math, in_arrays],
     ids=lambda function: function.__name__,
-)  # fmt: skip
+)
 def test_numbers_of_sizes(function) -> None:
     _check(function, SHAPES)
 
@@ -140,17 +141,6 @@ def counted_by_halving(x):
     while h > 1:
         h, count = h // 2, count + 1
     return x * count
-
-
-@pytest.mark.parametrize(
-    "function",
-    [odd_rows, remainder, returning, of_one_length, combined, within_loops],
-    ids=lambda function: function.__name__,
-)
-@pytest.mark.parametrize("has_weights", [False, True], ids=["plain", "weights"])
-def test_branches_by_sizes(function, has_weights) -> None:
-    _check(function, SHAPES, has_weights)
-    _check(function, SHAPES[::-1], has_weights)
 
 
 def by_its_number(x):
@@ -223,25 +213,11 @@ def from_numbers(x):
     return total / count, scaled * mean, pairs
 
 
-@pytest.mark.parametrize(
-    "function",
-    [from_numbers, by_its_number, left_early, left_out, lists_of_some],
-    ids=lambda function: function.__name__,
-)
-@pytest.mark.parametrize("has_weights", [False, True], ids=["plain", "weights"])
-def test_loops_with_branches_by_their_numbers(function, has_weights) -> None:
-    _check(function, SHAPES, has_weights)
-
-
 def shorter_by_five(x):
     total = x.sum(2)
     for i in range(x.shape[2] - 5):
         total = total + x[:, :, i]
     return total
-
-
-def test_loops_of_negative_numbers_of_iterations_end() -> None:
-    _check(shorter_by_five, [(2, 3, 6, 8), (1, 3, 9, 5), (1, 3, 3, 7)])
 
 
 def looked_up(x):
@@ -253,11 +229,6 @@ def looked_up(x):
     y = x * scales[h] + scales.get(w, 7.0) + by_both.get((h, w), 9.0) + named[h]
     y = y * (2.0 if h in {6, 9} else 7.0) + (3.0 if w in scales else 4.0)
     return y + [6, 9, 12, 7][h % 4] + [x, x * 2][w % 2]
-
-
-@pytest.mark.parametrize("has_weights", [False, True], ids=["plain", "weights"])
-def test_items_by_sizes(has_weights) -> None:
-    _check(looked_up, SHAPES, has_weights)
 
 
 def test_positions_that_modules_keep_by_sizes() -> None:
@@ -322,9 +293,31 @@ def averaged_rows(x):
     return torch.stack(parts).mean(0) * len(parts) + sum(parts, 1.0)
 
 
-@pytest.mark.parametrize("function", [averaged, averaged_rows], ids=lambda function: function.__name__)
-def test_sums_and_numbers_of_the_parts_that_a_loop_makes(function) -> None:
-    _check(function, ((2, 6, 4), (3, 9, 4), (1, 5, 7)))
+#: Code whose iterations, branches or items are the example's, as in OpenVINO.
+OF_THE_EXAMPLE = (
+    counted, any_or_all, counted_parts, odd_rows, remainder, returning, of_one_length, combined, within_loops,
+    from_numbers, by_its_number, left_early, left_out, lists_of_some, shorter_by_five, looked_up, averaged,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("function", OF_THE_EXAMPLE, ids=lambda function: function.__name__)
+@pytest.mark.parametrize("has_weights", [False, True], ids=["plain", "weights"])
+def test_loops_and_branches_by_sizes_are_the_examples_which_is_warned_of(function, has_weights) -> None:
+    module, x = _module(function, has_weights), torch.rand(2, 3, 6, 8)
+    with pytest.warns(torch.jit.TracerWarning, match="incorrect"):
+        model = ov.convert_model(module, example_input=x)
+    result = ov.compile_model(model, "CPU", EXACT)([x.numpy()])
+    for i, want in enumerate(_results(module, x)):
+        np.testing.assert_allclose(result[i], want, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_with_the_parts_of_the_example_takes_no_other_number_of_them() -> None:
+    """PyTorch does not warn of `unbind`."""
+    x = torch.rand(2, 6, 4)
+    compiled = ov.compile_model(ov.convert_model(Of(averaged_rows), example_input=x), "CPU", EXACT)
+    np.testing.assert_allclose(compiled([x.numpy()])[0], averaged_rows(x), rtol=1e-5)
+    with pytest.raises(RuntimeError):
+        compiled([torch.rand(2, 9, 4).numpy()])
 
 
 class Repeated(torch.nn.Module):
@@ -403,18 +396,26 @@ def test_numbers_that_programs_take_from_the_example_are_told() -> None:
         ov.convert_model(program)
 
 
-def _check(function, shapes, has_weights=False) -> None:
-    """A module that is converted with the first shape gives what it gives, or is told to be the example's."""
+def _module(function, has_weights):
     module = Of(function)
     if has_weights:
         module.weight = torch.nn.Parameter(torch.ones(1))
+    return module
+
+
+def _results(module, x):
+    result = module(x)
+    return result if isinstance(result, tuple) else (result,)
+
+
+def _check(function, shapes) -> None:
+    """A module that is converted with the first shape gives what it gives, and nothing is warned of."""
+    module = Of(function)
     inputs = [torch.from_numpy(np.random.default_rng(i).random(s, np.float32)) for i, s in enumerate(shapes)]
     with warnings.catch_warnings():
         warnings.simplefilter("error", torch.jit.TracerWarning)
         model = ov.convert_model(module, example_input=inputs[0])
     compiled = ov.compile_model(model, "CPU", EXACT)
     for x in inputs:
-        wanted = module(x)
-        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-        for want, got in itertools.zip_longest(wanted, compiled([x.numpy()]).values()):
+        for want, got in itertools.zip_longest(_results(module, x), compiled([x.numpy()]).values()):
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)

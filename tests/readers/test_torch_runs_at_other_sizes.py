@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import sys
+import threading
 import time
 import types
 import warnings
@@ -15,8 +16,8 @@ import pytest
 import ovjit as ov
 
 torch = pytest.importorskip("torch")
-from ovjit.readers.torch.recording.mask_selection import agrees  # noqa: E402 - it needs PyTorch
-from ovjit.readers.torch.recording.other_sizes import within  # noqa: E402
+from ovjit.readers.torch.tracing.agreement import agrees  # noqa: E402 - it needs PyTorch
+from ovjit.readers.torch.tracing.other_sizes import call_within  # noqa: E402
 from tests.support.torch_modules import Of  # noqa: E402
 
 F = torch.nn.functional
@@ -50,8 +51,6 @@ def unpacked(x):
 
 def to_powers_of_two(x):
     n = x.shape[-1]
-    if (n / 2).is_integer():
-        x = x * 2
     first, second = x.tensor_split((n - 3,), -1)
     return F.pad(x, (0, 2 ** (n - 1).bit_length() - n)) + n.bit_length(), first, second
 
@@ -151,7 +150,7 @@ def by_tensors(x):
 
 @pytest.mark.parametrize("function", [by_numbers, by_tensors])
 def test_loops_that_end_for_the_example_alone(function, monkeypatch) -> None:
-    monkeypatch.setattr("ovjit.readers.torch.recording.other_sizes.LEAST_LIMIT", 0.5)
+    monkeypatch.setattr("ovjit.readers.torch.tracing.other_sizes.LEAST_LIMIT", 0.5)
     x = torch.rand(2, 6, 10)
     with pytest.warns(torch.jit.TracerWarning):
         model = ov.convert_model(Of(function), example_input=x)
@@ -160,17 +159,77 @@ def test_loops_that_end_for_the_example_alone(function, monkeypatch) -> None:
 
 
 def test_functions_that_run_for_too_long() -> None:
+    """They end between two lines of their own: no other thread raises an exception in this one."""
+
+    def endless():
+        while True:
+            ends.append(threading.active_count())
+
+    ends, threads = [], threading.active_count()
+    assert call_within(60, max, 3, 4) == 4
+    with pytest.raises(ZeroDivisionError):
+        call_within(60, lambda: 1 / 0)
+    begin = time.perf_counter()
+    with pytest.raises(TimeoutError, match=r"more than 0\.2 seconds"):
+        call_within(0.2, endless)
+    assert time.perf_counter() - begin < 30
+    assert set(ends) == {threads}
+
+
+def test_a_tracer_of_this_thread_stays_and_sees_no_run_at_other_sizes() -> None:
+    events = []
+
+    def note(frame, event, _):
+        events.append(frame.f_code)
+
+    def run():
+        return half(torch.ones(2, 3, 8))
+
     def endless():
         while True:
             pass
 
-    assert within(60, max, 3, 4) == 4
-    with pytest.raises(ZeroDivisionError):
-        within(60, lambda: 1 / 0)
-    begin = time.perf_counter()
-    with pytest.raises(TimeoutError, match=r"more than 0\.2 seconds"):
-        within(0.2, endless)
-    assert time.perf_counter() - begin < 30
+    before = sys.gettrace()
+    sys.settrace(note)
+    try:
+        call_within(60, run)
+        with pytest.raises(TimeoutError):
+            call_within(0.05, endless)
+        kept = sys.gettrace()
+    finally:
+        sys.settrace(before)
+    assert kept is note and not {run.__code__, endless.__code__, half.__code__} & set(events)
+
+
+class Late(torch.nn.Module):
+    """It does not end for other sizes, and is left while it has changed its state."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+        self.depth = 0
+
+    def forward(self, x):
+        length, times = x.shape[-1], 0
+        self.depth += 1
+        self.count += 1
+        while length != 5:
+            length, times = length // 2, times + 1
+        self.depth -= 1
+        return half(x) * times
+
+
+def test_a_module_that_is_left_has_the_state_of_before(monkeypatch) -> None:
+    monkeypatch.setattr("ovjit.readers.torch.tracing.other_sizes.LEAST_LIMIT", 0.2)
+    module, begun, ran = Late(), [], []
+    module.register_forward_pre_hook(lambda *_: begun.append(1))
+    module.register_forward_hook(lambda module, *_: ran.append(module.depth))
+    threads, profile = threading.active_count(), sys.getprofile()
+    with pytest.warns(torch.jit.TracerWarning):
+        ov.convert_model(module, example_input=torch.rand(2, 6, 10))
+    assert len(begun) > len(ran)
+    assert set(ran) == {0} and module.depth == 0 and module.count == 0
+    assert threading.active_count() == threads and sys.getprofile() is profile
 
 
 @pytest.mark.parametrize("unit", [1.0, 1j])

@@ -297,6 +297,35 @@ def is_within(name: str, *rooms: str) -> bool:
     return any(name == room or name.startswith(room + ".") for room in rooms)
 
 
+#: The room that follows sizes and masks through Python code, the module that calls its one function, and what
+#: it knows of `ovjit`.
+RECORDING, RECORDING_DOOR = "ovjit.readers.torch.recording", "ovjit.readers.torch.recordings"
+RECORDING_KNOWS = (
+    "ovjit.errors", "ovjit.readers.torch.scripts.shared_memory", "ovjit.readers.torch.tracing",
+    "ovjit.readers.torch.values", "ovjit.records",
+)  # fmt: skip
+
+
+def test_recording_of_python_code_is_a_room_behind_one_function(graph) -> None:
+    """`test_walls.py` converts modules without the room."""
+    known = {name: [t for t in targets if t.startswith(f"{RECORDING}.")] for name, targets in graph.items()}
+    outside = {name: targets for name, targets in known.items() if targets and not is_within(name, RECORDING)}
+    assert outside == {RECORDING_DOOR: [f"{RECORDING}.recordings"]}
+    imported = [
+        [alias.name for alias in node.names]
+        for node in run_nodes(parsed(modules()[RECORDING_DOOR]))
+        if isinstance(node, ast.ImportFrom) and is_within(str(node.module), RECORDING)
+    ]
+    assert imported == [["recordings"]]
+    further = {
+        (name, target)
+        for name, targets in graph.items()
+        for target in targets
+        if is_within(name, RECORDING) and not is_within(target, RECORDING, *RECORDING_KNOWS)
+    }
+    assert not further
+
+
 @functools.cache
 def first_imports(tree: ast.AST) -> list[ast.AST]:
     """The nodes that run when a module is imported: not the bodies of functions."""

@@ -59,14 +59,17 @@ MISSING = (
 )
 
 
-def link_without(folder: Path, rooms: list[str]) -> None:
-    """The packages in another folder, by links, without these rooms of readers."""
+def link_without(folder: Path, rooms: list[str], place: str = "ovjit/readers") -> None:
+    """The packages in another folder, by links, without these rooms of a place."""
     (folder / "ovjit_ops").symlink_to(ROOT / "ovjit_ops")
-    for place, left_out in (("ovjit", ["readers"]), ("ovjit/readers", rooms)):
-        (folder / place).mkdir()
-        for path in (ROOT / place).iterdir():
+    parts = place.split("/")
+    for depth in range(len(parts)):
+        left_out = rooms if depth == len(parts) - 1 else [parts[depth + 1]]
+        inner = "/".join(parts[: depth + 1])
+        (folder / inner).mkdir()
+        for path in (ROOT / inner).iterdir():
             if path.name not in (*left_out, "__pycache__"):
-                (folder / place / path.name).symlink_to(path)
+                (folder / inner / path.name).symlink_to(path)
 
 
 @pytest.mark.parametrize(("rooms", "name", "read"), MISSING, ids=lambda value: value)
@@ -114,6 +117,51 @@ def test_readers_work_without_rare_numerics(tmp_path: Path) -> None:
     assert said[:2] == ["<Type: 'float32'>", "False False True"]
     assert "No conversion rule found for operations: aten::special_bessel_j0" in said[2]
     assert "No conversion rule found for operations: aten::_linalg_svd" in said[3]
+
+
+#: Three modules of PyTorch: one that every way converts, one with a number, one with torch.vmap.
+WITHOUT_RECORDING = """
+import importlib.util
+import warnings
+import numpy as np
+import torch
+import ovjit as ov
+
+assert importlib.util.find_spec("ovjit.readers.torch.recording") is None
+
+class Module(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.linear, self.function = torch.nn.Linear(6, 6), function
+
+    def forward(self, x):
+        return self.function(self.linear(x))
+
+functions = {
+    "plain": torch.relu,
+    "half": lambda x: x[:, : int(x.shape[1] / 2)],
+    "mapped": torch.vmap(lambda row: row * row.sum()),
+}
+for name, function in functions.items():
+    module, x, wider = Module(function).eval(), torch.rand(3, 4, 6), torch.rand(5, 6, 6)
+    with warnings.catch_warnings(record=True) as caught, torch.no_grad():
+        warnings.simplefilter("always")
+        compiled = ov.compile_model(ov.convert_model(module, example_input=x), "CPU")
+        right = []
+        for each in (x, wider):
+            got, want = compiled(each.numpy())[0], function(module.linear(each)).numpy()
+            right.append(got.shape == want.shape and np.allclose(got, want, rtol=1e-4, atol=1e-4))
+    texts = [str(w.message) for w in caught]
+    print(name, *right, sum("a Python integer might cause the trace to be incorrect" in t for t in texts))
+"""
+
+
+def test_pytorch_is_converted_without_the_room_that_records_python(tmp_path: Path) -> None:
+    """Plain traces and programs stay, and PyTorch's warning of a number that is the example's."""
+    pytest.importorskip("torch")
+    link_without(tmp_path, ["recording"], "ovjit/readers/torch")
+    said = printed("-c", WITHOUT_RECORDING, folder=tmp_path, PYTHONPATH=str(tmp_path)).splitlines()
+    assert said == ["plain True True 0", "half True False 1", "mapped True True 0"]
 
 
 @functools.cache

@@ -49,7 +49,7 @@ class TorchReader(Reader):
         return convert(model, conversion.example, rows, read_onnx, converters, modules, conversion.dynamo)
 
     def needs_example(self, model: Any) -> bool:
-        from ovjit.readers.torch.recording.trace import is_plain_module
+        from ovjit.readers.torch.tracing.trace import is_plain_module
 
         return is_plain_module(model)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +18,9 @@ from ovjit.graph.symbolic import statically_known_equal, with_symbol
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.containers import assign, copy_containers, is_same, replace, stack_items
 from ovjit.readers.torch.dimensions import Shared
+from ovjit.readers.torch.graph import TorchReader
+from ovjit.readers.torch.scripts.block_reader import BlockReader
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
-
-if TYPE_CHECKING:
-    from ovjit.readers.torch.graph import TorchReader
-    from ovjit.readers.torch.programs.fx import FxReader
-    from ovjit.readers.torch.scripts.script import ScriptReader
 
 
 class Inside:
@@ -154,7 +151,7 @@ class Writes(Exception):
         self.names = names
 
 
-def read_if(reader: ScriptReader, node: Any, condition: Any) -> list[Any]:
+def read_if(reader: BlockReader, node: Any, condition: Any) -> list[Any]:
     """The outputs of a branch whose condition is known only when the model runs."""
     call = Call(reader, "prim::If", node.scopeName())
     written: list[str] = []  # from around the branches
@@ -186,7 +183,7 @@ def read_if(reader: ScriptReader, node: Any, condition: Any) -> list[Any]:
 
 
 def _branch(
-    reader: ScriptReader, call: Call, block: Any, written: Sequence[str], ends: list[list[Any]],
+    reader: BlockReader, call: Call, block: Any, written: Sequence[str], ends: list[list[Any]],
     read: list[Inside], results: list[list[Any]],
 ) -> tuple[Inside, list[Any]]:  # fmt: skip
     """One branch. It is added to `read`, what it gives to `results`, and what becomes of the values around it
@@ -198,7 +195,7 @@ def _branch(
     return inside, values
 
 
-def _of_other_lengths(reader: ScriptReader, call: Call, names: Sequence[str], ends: list[list[Any]]) -> bool:
+def _of_other_lengths(reader: BlockReader, call: Call, names: Sequence[str], ends: list[list[Any]]) -> bool:
     """Make lists `Stacked` that two branches leave with different lengths. False if there are none."""
     has_stacked = False
     if len(ends) != 2:
@@ -277,7 +274,7 @@ def blank(call: Call, like: Any) -> Any:
 
 
 def read_body(
-    reader: ScriptReader, call: Call, block: Any, inputs: Mapping[str, Any] | None = None,
+    reader: BlockReader, call: Call, block: Any, inputs: Mapping[str, Any] | None = None,
     carried: Sequence[str] = (), left_out: Collection[int] = (),
 ) -> tuple[Inside, list[Any]]:  # fmt: skip
     """Read a block as the graph of a body; return the body's inputs and the values that it computes.
@@ -307,7 +304,7 @@ def read_body(
 
 
 def _outer_values(
-    reader: ScriptReader, inside: Inside, inputs: Mapping[str, Any], names: Sequence[str],
+    reader: BlockReader, inside: Inside, inputs: Mapping[str, Any], names: Sequence[str],
     carried: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
     """The values that a body begins with. Parts of tensors that it carries are parts of what stands for
@@ -383,14 +380,16 @@ def is_extended(block: Any, index: int) -> bool:
     return _is_only_appended_to(block, value.debugName())
 
 
-def read_graph(reader: FxReader, call: Call, graph: Any, inputs: Sequence[Any]) -> tuple[Inside, list[Any]]:
+def read_graph(
+    reader: TorchReader, call: Call, graph: Any, inputs: Sequence[Any]
+) -> tuple[Inside, list[Any]]:
     """Read a graph module as a body for values of the outer graph; return the body's inputs and outputs."""
     inside = Inside(call)
     values = [inside.value(v) for v in inputs]
     return inside, inner_graph(reader, graph, values)
 
 
-def inner_graph(reader: FxReader, graph: Any, values: Sequence[Any]) -> list[Any]:
+def inner_graph(reader: TorchReader, graph: Any, values: Sequence[Any]) -> list[Any]:
     """Evaluate a graph module for values of the body that is being read; return the list of its outputs."""
     with reader.in_body(Shared()):
         result = reader.run(graph, values)

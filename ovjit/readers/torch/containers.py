@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ovjit.build import Output
 from ovjit.errors import UnsupportedError
@@ -11,11 +11,9 @@ from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.operators.numbers import sorted_items
+from ovjit.readers.torch.scripts.block_reader import BlockReader
 from ovjit.readers.torch.scripts.memory import tensors_of
 from ovjit.readers.torch.values import Number, Stacked
-
-if TYPE_CHECKING:
-    from ovjit.readers.torch.scripts.script import ScriptReader
 
 
 def is_changed(node: Any) -> bool:
@@ -26,7 +24,7 @@ def is_changed(node: Any) -> bool:
     return bool(inputs) and inputs[0].type().kind() in ("ListType", "DictType")
 
 
-def change(reader: ScriptReader, node: Any) -> None:
+def change(reader: BlockReader, node: Any) -> None:
     """Change the list or dict that a node is about: all its names see that."""
     kind = node.kind()
     values, *arguments = (reader.look_up(v) for v in node.inputs())
@@ -48,7 +46,7 @@ def change(reader: ScriptReader, node: Any) -> None:
         reader.env[output.debugName()] = values if same else result
 
 
-def replace(reader: ScriptReader, old: Any, new: Any) -> None:
+def replace(reader: BlockReader, old: Any, new: Any) -> None:
     """Replace a list by another value under all its names and in all lists that contain it."""
     reader.join_stacked([new], list(tensors_of(old)))
     for name, value in reader.env.items():
@@ -65,7 +63,7 @@ def _replace_item(value: Any, old: Any, new: Any) -> Any:
     return value
 
 
-def assign(reader: ScriptReader, node: Any, name: str, value: Any) -> None:
+def assign(reader: BlockReader, node: Any, name: str, value: Any) -> None:
     """Give a tensor, a list or a dict what a body has made of it."""
     old = reader.env[name]
     if isinstance(old, list) and isinstance(value, list):

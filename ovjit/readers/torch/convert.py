@@ -23,12 +23,18 @@ from ovjit.readers.torch.packed import packed_layers
 from ovjit.readers.torch.programs.graph_modules import is_graph, read_graph_module, with_described
 from ovjit.readers.torch.programs.guards import warn_of_guards
 from ovjit.readers.torch.programs.reader import read_program
-from ovjit.readers.torch.recording import specialized
-from ovjit.readers.torch.recording.modules import replace_modules
-from ovjit.readers.torch.recording.recorder import alone
-from ovjit.readers.torch.recording.recordings import BY_VMAP, record, recordings
-from ovjit.readers.torch.recording.state import call_unchanged
-from ovjit.readers.torch.recording.trace import (
+from ovjit.readers.torch.recordings import recordings
+from ovjit.readers.torch.scripts.by_strides import finds_by_strides
+from ovjit.readers.torch.scripts.script import ScriptReader, one_or_all
+from ovjit.readers.torch.scripts.script_inputs import check_lists, input_of, inputs_of
+from ovjit.readers.torch.scripts.shared_memory import loses_writes, writes_to_constants
+from ovjit.readers.torch.scripts.without_example import without_example
+from ovjit.readers.torch.tracing.exported import check_open, warn_of_other_sizes
+from ovjit.readers.torch.tracing.modules import replace_modules
+from ovjit.readers.torch.tracing.plain import BY_VMAP, trace_plainly
+from ovjit.readers.torch.tracing.recorder import alone
+from ovjit.readers.torch.tracing.state import call_unchanged, restore_module
+from ovjit.readers.torch.tracing.trace import (
     NOT_TRACED,
     Prepared,
     arguments_of,
@@ -39,11 +45,6 @@ from ovjit.readers.torch.recording.trace import (
     quietly,
     warn_again,
 )
-from ovjit.readers.torch.scripts.by_strides import finds_by_strides
-from ovjit.readers.torch.scripts.script import ScriptReader, one_or_all
-from ovjit.readers.torch.scripts.script_inputs import check_lists, input_of, inputs_of
-from ovjit.readers.torch.scripts.shared_memory import loses_writes, writes_to_constants
-from ovjit.readers.torch.scripts.without_example import without_example
 from ovjit.readers.torch.values import inline_calls
 
 #: Turns the bytes or the path of an ONNX file into a Model.
@@ -240,14 +241,16 @@ def _by_program(ready: Prepared, records: list[Any], converters: Mapping[str, An
 
     with quietly(records), torch.no_grad():
         begin = time.perf_counter()
-        program = specialized.export(ready)
+        (result,) = recordings(ready, exports=True)
         seconds = time.perf_counter() - begin
+        program = result.script
+        records += result.warned
         if ready.assumed:
-            specialized.check_open(program, ready.assumed)
+            check_open(program, ready.assumed)
         model = read_program(program, converters, ready.names, scopes=True)
         warn_of_guards(program)
         if not records:
-            specialized.warn_of_other_sizes(program, ready, seconds / 2)
+            warn_of_other_sizes(program, ready, seconds / 2)
     for port, name in zip(model.outputs, ready.module.names, strict=True):
         port.get_tensor().set_names(set() if name is None else {name})
     return model
@@ -277,7 +280,7 @@ def _by_export(
     dims = tuple(_open_dims(leaf, shapes[name]) for name, leaf in zip(ready.names, ready.leaves, strict=True))
     records: list[Any] = []
     try:
-        with quietly(records), torch.no_grad():
+        with quietly(records), torch.no_grad(), restore_module(ready.module):
             program = torch.export.export(ready.module, tuple(ready.leaves), dynamic_shapes=(dims,))
     except Exception as error:
         raise OvjitError(f"torch.export does not take the module: {error}") from error
@@ -323,7 +326,7 @@ def _by_onnx(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> M
         ) from error
     if isinstance(first, Refused) and "::" in first.operator and not exporter.takes(first.operator):
         raise first
-    graph = inline_calls(ready.source if is_script(ready.source) else record(ready, []))
+    graph = inline_calls(ready.source if is_script(ready.source) else trace_plainly(ready, []))
     if loses_writes(graph) or finds_by_strides(graph):
         raise first
     try:

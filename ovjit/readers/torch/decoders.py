@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovjit.errors import OvjitError, UnsupportedError
-from ovjit.readers.torch.recording.patches import allow_divmod
-from ovjit.readers.torch.recording.trace import as_tensors, is_plain_module, quietly
+from ovjit.readers.torch.tracing.patches import allow_divmod
+from ovjit.readers.torch.tracing.trace import as_tensors, is_plain_module, quietly
 
 #: Operators of packed weights and of memory, which are not what they were in a frozen script.
 _NOT_FROZEN = ("quantized", "aten::as_strided")

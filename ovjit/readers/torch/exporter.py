@@ -16,10 +16,10 @@ from ovjit.graph.graph import Graph
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
 from ovjit.readers.torch.naming import TRACED, known_label, label
-from ovjit.readers.torch.recording.mask_selection import agrees
-from ovjit.readers.torch.recording.patches import patch
-from ovjit.readers.torch.recording.state import call_unchanged, trace_module
-from ovjit.readers.torch.recording.trace import (
+from ovjit.readers.torch.tracing.agreement import agrees
+from ovjit.readers.torch.tracing.patches import patch
+from ovjit.readers.torch.tracing.state import call_unchanged, trace_module
+from ovjit.readers.torch.tracing.trace import (
     Prepared,
     attempt,
     is_script,

@@ -12,8 +12,8 @@ from typing import Any
 from ovjit.errors import ModelError
 from ovjit.readers.files.archives import check_archive, members_of
 from ovjit.readers.registry import Source, recognize
-from ovjit.readers.torch.recording.recorder import is_recording
-from ovjit.readers.torch.recording.trace import quietly
+from ovjit.readers.torch.tracing.recorder import is_recording
+from ovjit.readers.torch.tracing.trace import quietly
 from ovjit.readers.torch.untrusted import check_program, check_script
 
 #: Members of the archives that torch.jit.save and torch.export.save write, below their first folder.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ovjit.build import Output
 from ovjit.build.bodies import body_of, kinds_of, loop_of, parameters
@@ -23,14 +23,11 @@ from ovjit.readers.torch.branches import (
 )
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.containers import assign, copy_containers, replace, stack_items
+from ovjit.readers.torch.graph import TorchReader
 from ovjit.readers.torch.operators.numbers import compute
+from ovjit.readers.torch.scripts.block_reader import BlockReader
 from ovjit.readers.torch.scripts.shared_memory import nodes_of
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
-
-if TYPE_CHECKING:
-    from ovjit.readers.torch.graph import TorchReader
-    from ovjit.readers.torch.programs.fx import FxReader
-    from ovjit.readers.torch.scripts.script import ScriptReader
 
 #: A loop that is unrolled has at most this many iterations.
 MOST_ITERATIONS = 2000
@@ -43,7 +40,7 @@ _OF_COUNTS = frozenset(("aten::Int", "aten::IntImplicit", "aten::ScalarImplicit"
                         "aten::floordiv", "aten::floor_divide", "aten::mul", "aten::add"))  # fmt: skip
 
 
-def unroll(reader: ScriptReader, node: Any) -> list[Any] | None:
+def unroll(reader: BlockReader, node: Any) -> list[Any] | None:
     """Unroll a loop and return its final carried values; None if the trip count is unknown or too large."""
     call = Call(reader, "prim::Loop", "")
     most, going, *carried = (reader.env[v.debugName()] for v in node.inputs())
@@ -66,7 +63,7 @@ def unroll(reader: ScriptReader, node: Any) -> list[Any] | None:
     return None if most is None or going is None else carried
 
 
-def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
+def read_loop(reader: BlockReader, node: Any) -> list[Any]:
     """Convert a loop of a script to a Loop and return its final carried values."""
     call = Call(reader, "prim::Loop", node.scopeName())
     most, going, *carried = (reader.env[v.debugName()] for v in node.inputs())
@@ -131,7 +128,7 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
     return result
 
 
-def _fit(reader: ScriptReader, call: Call, carried: list[Any], outer: Any, start: Any, after: Any) -> bool:
+def _fit(reader: BlockReader, call: Call, carried: list[Any], outer: Any, start: Any, after: Any) -> bool:
     """Make the value that a loop begins with of the kind that an iteration gives, where it is carried and
     around the loop. False where nothing has to be done."""
     if isinstance(outer, Uninitialized) and not isinstance(after, Uninitialized):
@@ -147,7 +144,7 @@ def _fit(reader: ScriptReader, call: Call, carried: list[Any], outer: Any, start
     return True
 
 
-def _append_rows(reader: ScriptReader, call: Call, name: str, more: Stacked) -> None:
+def _append_rows(reader: BlockReader, call: Call, name: str, more: Stacked) -> None:
     """Put behind the items of a list what a loop has appended to it."""
     old = reader.env[name]
     if old:
@@ -157,7 +154,7 @@ def _append_rows(reader: ScriptReader, call: Call, name: str, more: Stacked) -> 
 
 
 def read_while(
-    reader: FxReader, call: Call, condition: Any, body: Any, carried: Sequence[Any], others: Sequence[Any]
+    reader: TorchReader, call: Call, condition: Any, body: Any, carried: Sequence[Any], others: Sequence[Any]
 ) -> list[Any]:
     """Convert torch.while_loop, given as graph modules, to a Loop and return its final carried values."""
 
@@ -173,7 +170,7 @@ def read_while(
 
 
 def read_scan(
-    reader: FxReader, call: Call, body: Any, carried: Sequence[Any], rows: Sequence[Any],
+    reader: TorchReader, call: Call, body: Any, carried: Sequence[Any], rows: Sequence[Any],
     others: Sequence[Any],
 ) -> list[Any]:  # fmt: skip
     """Convert torch.scan to a Loop; return the final state, then the outputs stacked along a new first axis.

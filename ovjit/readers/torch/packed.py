@@ -21,8 +21,8 @@ import numpy as np
 from ovjit.build import Output, make_constant
 from ovjit.graph.converted import Unmade, Unpacked
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.recording.patches import patch
-from ovjit.readers.torch.recording.trace import is_script
+from ovjit.readers.torch.tracing.patches import patch
+from ovjit.readers.torch.tracing.trace import is_script
 from ovjit.readers.torch.values import element_type
 from ovjit.records import NamedTuple
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, wraps
 from typing import Any
 
-from ovjit.readers.torch.recording.modules import extension_of, forward_of
+from ovjit.readers.torch.tracing.modules import extension_of, forward_of
 from ovjit.readers.torch.values import STORED
 
 #: The attribute that keeps the forward of a module whose weights are made traceable.

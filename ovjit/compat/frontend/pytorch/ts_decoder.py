@@ -13,7 +13,7 @@ from ovjit.compat.frontend.extensions import _IDecoder
 from ovjit.compat.frontend.pytorch.py_pytorch_frontend import _Type
 from ovjit.compat.frontend.pytorch.utils import constant_of, pt_to_ov_type_map
 from ovjit.readers.torch import decoders
-from ovjit.readers.torch.recording.trace import is_plain_module
+from ovjit.readers.torch.tracing.trace import is_plain_module
 
 
 class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):

@@ -14,8 +14,8 @@ from ovjit.readers.torch.graph import Refused, TorchReader, bound
 from ovjit.readers.torch.loops import read_scan, read_while
 from ovjit.readers.torch.operators.numbers import compute, python_number
 from ovjit.readers.torch.programs.undecomposed import INLINED, in_place
-from ovjit.readers.torch.recording.strides import BY_STRIDES, in_storage
 from ovjit.readers.torch.registry import find_rule
+from ovjit.readers.torch.tracing.strides import BY_STRIDES, in_storage
 from ovjit.readers.torch.values import Number
 
 #: How far beyond the example's length another one is looked for that solves an equation, too.
@@ -53,15 +53,15 @@ class FxReader(TorchReader):
         """Return the user's converter for "aten::relu" or, as the graph has it, "aten.relu.default"."""
         return self.converters.get(name) or self.converters.get(graph_name(name, overload))
 
-    def run(self, module: Any, values: Sequence[Any]) -> Any:
+    def run(self, graph: Any, values: Sequence[Any]) -> Any:
         """Evaluate a graph for the values of its placeholders and return the value of its output node."""
         env: dict[Any, Any] = {}
         arguments = iter(values)
-        for node in module.graph.nodes:
+        for node in graph.graph.nodes:
             if node.op == "placeholder":
                 env[node] = next(arguments)
             elif node.op == "get_attr":
-                env[node] = self._attribute(module, node.target)
+                env[node] = self._attribute(graph, node.target)
             elif node.op == "output":
                 return self._arguments(node.args[0], env)
             elif node.op == "call_function":

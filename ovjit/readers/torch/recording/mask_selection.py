@@ -15,12 +15,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ovjit.readers.torch.recording.patches import patch, suspend_tracing
+from ovjit.readers.torch.tracing.patches import patch, suspend_tracing
 
 #: A loop over a mask of more places than these is recorded as it runs.
 MOST_PLACES = 512
-#: How far a recorded graph may be from its module on the example, of the largest number.
-CLOSE = 1e-4
 #: Attributes of tensors: the mask whose places they are, as rows or as numbers; that they are selected, or
 #: count what is.
 _MASK, _LINE, _SELECTED, _COUNT = "_ovjit_mask", "_ovjit_line", "_ovjit_selected", "_ovjit_count"
@@ -205,27 +203,9 @@ def _to_list(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mappi
     if positions is not None:
         assumed.any = True
         return list(range(len(positions)))
-    if not is_list or torch._C._get_tracing_state() is None:
+    if not is_list or not torch.jit.is_tracing():
         return function(*args, **kwargs)
     if torch._C._get_value_trace(tensor).node().kind() == "prim::Constant":
         return function(*args, **kwargs)
     assumed.any = True
     return list(tensor.unbind())
-
-
-def agrees(expected: Sequence[Any], actual: Sequence[Any]) -> bool:
-    """Whether two lists of tensors are close."""
-    import torch
-
-    if len(expected) != len(actual):
-        return False
-    for a, b in zip(expected, actual, strict=True):
-        if a.shape != b.shape or a.dtype != b.dtype:
-            return False
-        limit = 0.0
-        if a.is_floating_point() or a.is_complex():
-            finite = a[a.isfinite()]
-            limit = CLOSE * max(1.0, float(finite.abs().max()) if finite.numel() else 0.0)
-        if not torch.allclose(a, b, rtol=0, atol=limit, equal_nan=True):
-            return False
-    return True

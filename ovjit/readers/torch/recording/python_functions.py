@@ -21,24 +21,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.readers.torch.recording.redirected import others_in
-from ovjit.readers.torch.recording.size_values import (
-    Parts,
-    is_of_sizes,
-)
-
-
-@functools.cache
-def tensor_makers() -> frozenset[Callable[..., Any]]:
-    """PyTorch's functions that make a tensor of numbers, as they are without patches."""
-    import torch
-
-    return frozenset((torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor))
-
-
-def data_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the data argument of a call of one of `tensor_makers`."""
-    index = 1 if function.__name__ == "new_tensor" else 0
-    return args[index] if len(args) > index else kwargs.get("data", kwargs.get("obj"))
+from ovjit.readers.torch.tracing.asked_numbers import data_of, numbers_in
+from ovjit.readers.torch.tracing.size_values import Parts, is_of_sizes
 
 
 def tensor_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -61,14 +45,6 @@ def tensor_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping
         )
         kind = torch.get_default_dtype() if reals else torch.int64
     return _stack_numbers(data, kind)
-
-
-def numbers_in(data: Any) -> Iterator[Any]:
-    if isinstance(data, (list, tuple)):
-        for part in data:
-            yield from numbers_in(part)
-    else:
-        yield data
 
 
 def _stack_numbers(data: Any, kind: Any) -> Any:
@@ -178,7 +154,7 @@ def _length(value: Any) -> Any:
 
     if isinstance(value, Parts):
         return value.number()
-    is_traced = isinstance(value, torch.Tensor) and torch._C._get_tracing_state() is not None
+    is_traced = isinstance(value, torch.Tensor) and torch.jit.is_tracing()
     return value.size(0) if is_traced and value.dim() else len(value)
 
 

@@ -1,9 +1,9 @@
 """Functions that run as others in the thread that records a module, and as they are in every other thread.
 
-A function of a user's gets code that calls one of two functions: its own, with the code and the variables
-that it has, or the one of the recording thread. That one has code that is rewritten, or variables of its
-module in whose place others stand. Neither the module nor the function's closure changes. Code that begins in
-another thread goes on when the recording has ended: what it calls is in its constants.
+A function of a user's gets code that calls one of two functions, which have its own code. That of other
+threads has the variables of its module, that of the recording thread others for some of these. Neither the
+module nor the function's closure changes. Code that begins in another thread goes on when the recording has
+ended: what it calls is in its constants.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ovjit.readers.torch.recording.recorder import alone, is_recording
+from ovjit.readers.torch.tracing.recorder import alone, is_recording
 
 #: Code that is called otherwise than a function: it stays as it is.
 _LATER = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
@@ -54,51 +54,31 @@ class _Globals(dict[str, Any]):
 
 
 class Redirected:
-    """A function that runs as another in the recording thread. `theirs`: the function as it is elsewhere.
+    """A function that runs with other variables in the recording thread, and as it is elsewhere.
 
-    `changes` are those of its code, with the code that they make; `names` are tables of variables that stand
-    for those of its module, the innermost last."""
+    `tables` are the variables that stand for those of its module, the innermost last."""
 
     def __init__(self, function: Any):
         self.function = function
         self.code = function.__code__
-        self.original = _with(function, self.code, function.__globals__, {})
-        self.changes: list[Any] = []
-        self.rewritten: list[tuple[Any, Mapping[str, Any]]] = []
-        self.names: list[_Globals] = []
-        self._set()
-
-    def _set(self) -> None:
-        code, cells = self.rewritten[-1] if self.rewritten else (self.code, {})
-        table = self.names[-1] if self.names else self.function.__globals__
-        self.ours = _with(self.function, code, table, cells)
+        self.original = _with_globals(function, function.__globals__)
+        self.tables: list[_Globals] = []
+        self.replacement = self.original
 
     def call(self, *args: Any, **named: Any) -> Any:
-        return (self.ours if is_recording() else self.original)(*args, **named)
-
-    @contextlib.contextmanager
-    def apply_change(self, change: Any, code: Any, cells: Mapping[str, Any]) -> Iterator[None]:
-        """Run code that a change has made, with values of its free variables."""
-        self.changes.append(change)
-        self.rewritten.append((code, cells))
-        self._set()
-        try:
-            yield
-        finally:
-            self.changes.pop()
-            self.rewritten.pop()
-            self._set()
+        return (self.replacement if is_recording() else self.original)(*args, **named)
 
     @contextlib.contextmanager
     def sees(self, names: _Globals) -> Iterator[None]:
         """Run with other variables."""
-        self.names.append(names)
-        self._set()
+        before = self.replacement
+        self.tables.append(names)
+        self.replacement = _with_globals(self.original, names)
         try:
             yield
         finally:
-            self.names.pop()
-            self._set()
+            self.tables.pop()
+            self.replacement = before
 
 
 #: Functions that are redirected now.
@@ -139,7 +119,7 @@ def others_in(modules: Iterable[tuple[Any, Mapping[str, Any]]], *roots: Any) -> 
             if not others:
                 continue
             table = vars(module)
-            tables = (each.names[-1] for each in _redirected.values() if each.names)
+            tables = (each.tables[-1] for each in _redirected.values() if each.tables)
             below = next((each.others for each in tables if each.plain is table), {})
             names = _Globals(table, {**below, **others})
             stack.callback(names.write_through)
@@ -153,9 +133,9 @@ _MOST_OBJECTS = 200_000
 
 
 def _functions_of(table: dict[str, Any], *roots: Any) -> list[Any]:
-    """The functions whose variables are those of a module: what the collector knows, and what can be reached
-    from these variables and from `roots`. The collector does not know what the program has frozen."""
-    functions = [f for f in gc.get_referrers(table) if type(f) is types.FunctionType]
+    """The functions whose variables are those of a module: those that can be reached from these variables and
+    from `roots`."""
+    functions = []
     visited = {id(table)}
     queue = [*table.values(), *roots]
     while queue and len(visited) < _MOST_OBJECTS:
@@ -171,46 +151,15 @@ def _functions_of(table: dict[str, Any], *roots: Any) -> list[Any]:
             queue += vars(value).values() if is_own else ()
         elif not isinstance(value, types.ModuleType) and not (type(value) is dict and "__spec__" in value):
             queue += gc.get_referents(value)
-    result = _redirect_targets()
-    return list({f: None for f in functions if f.__globals__ is table and id(f) not in result})
+    targets = {id(f) for each in _redirected.values() for f in (each.replacement, each.original)}
+    return list({f: None for f in functions if f.__globals__ is table and id(f) not in targets})
 
 
-def functions_with(code: Any) -> list[Any]:
-    """The redirected functions that run this code in the recording thread."""
-    return [f for f, each in _redirected.items() if each.ours.__code__ is code or each.code is code]
-
-
-def _redirect_targets() -> set[int]:
-    """The functions that redirected ones call."""
-    return {id(f) for each in _redirected.values() for f in (each.ours, each.original)}
-
-
-def functions_that_run(code: Any) -> list[Any]:
-    """The functions that run this code in the recording thread, by the collector."""
-    result = _redirect_targets()
-    functions = [f for f in gc.get_referrers(code) if type(f) is types.FunctionType and id(f) not in result]
-    return [f for f in functions if f.__code__ is code]
-
-
-def before_call(frame: Any) -> Any:
-    """The frame that calls the function of a frame."""
-    outer = frame.f_back
-    is_redirected = outer is not None and outer.f_code is Redirected.call.__code__
-    return outer.f_back.f_back if is_redirected else outer
-
-
-def code_of(function: Any) -> Any:
-    """The code of a function as it is without a redirection."""
-    each = _redirected.get(function)
-    return function.__code__ if each is None else each.code
-
-
-def _with(function: Any, code: Any, table: dict[str, Any], cells: Mapping[str, Any]) -> Any:
-    """A function with other code and variables. `cells` are values of free variables that it has beside its
-    own."""
-    old_cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-    closure = tuple(old_cells[n] if n in old_cells else types.CellType(cells[n]) for n in code.co_freevars)
-    result = types.FunctionType(code, table, function.__name__, function.__defaults__, closure)
+def _with_globals(function: Any, table: dict[str, Any]) -> Any:
+    """A function with the same code and closure, and other variables of its module."""
+    result = types.FunctionType(
+        function.__code__, table, function.__name__, function.__defaults__, function.__closure__
+    )
     result.__kwdefaults__ = function.__kwdefaults__
     result.__qualname__, result.__module__ = function.__qualname__, function.__module__
     result.__dict__.update(function.__dict__)

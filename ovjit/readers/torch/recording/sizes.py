@@ -5,9 +5,7 @@ A trace holds sizes as tensors until Python asks for a number: `int(h / 2)`, `ro
 `python_functions` give tensors in the modules that call them. Two sizes are taken for different ones, and a
 size for more than 1: what a module does then mostly holds for others, too. Whether it does for the example is
 found by running: `agrees`. Modules without weights that compare two sizes otherwise are taken as scripts,
-which hold both branches. Where one cannot be scripted, or has weights, the numbers that a branch assigns are
-chosen when the model runs, or both bodies of the branch are recorded. Else the example's order stays, and
-PyTorch's warning of it.
+which hold both branches. Else the example's order stays, and PyTorch's warning of it.
 """
 
 from __future__ import annotations
@@ -19,28 +17,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.recording import conditionals
-from ovjit.readers.torch.recording.asked_numbers import warn_of_number
-from ovjit.readers.torch.recording.assertions import Claims, is_claim
-from ovjit.readers.torch.recording.conditionals import Choices, EveryChoice
-from ovjit.readers.torch.recording.found_loops import Conditions, Found
-from ovjit.readers.torch.recording.loop_code import apply_changes
-from ovjit.readers.torch.recording.patches import caller, outside, patch, suspend_tracing
-from ovjit.readers.torch.recording.python_functions import (
-    shadow_functions,
-    tensor_makers,
-    tensor_of,
-)
-from ovjit.readers.torch.recording.size_values import (
+from ovjit.readers.torch.recording.python_functions import shadow_functions, tensor_of
+from ovjit.readers.torch.tracing.asked_numbers import tensor_makers
+from ovjit.readers.torch.tracing.assertions import Claims
+from ovjit.readers.torch.tracing.patches import outside, patch, suspend_tracing
+from ovjit.readers.torch.tracing.size_values import (
     is_fixed,
-    is_of_iterations,
     is_of_sizes,
     is_same,
     sources_of,
     torch_value,
 )
-from ovjit.readers.torch.recording.state import restore_module
-from ovjit.readers.torch.recording.trace import attempt, quietly
+from ovjit.readers.torch.tracing.state import restore_module
+from ovjit.readers.torch.tracing.trace import attempt, quietly
 
 #: How two sizes compare that are different, and one that is larger with 0 and 1.
 _GENERAL = {
@@ -51,49 +40,31 @@ _GENERAL = {
 #: asks more often than the second number does not end.
 MOST_ANSWERS, MOST_LOOPS = 64, 192
 #: How often a module is recorded again, each time with more of its files or with one more branch as it ran.
-MOST_ROUNDS = 12
+MOST_ROUNDS = 6
 
 
 class Followed:
     """State kept between the traces of a module: files that ask for numbers, and branches as they ran."""
 
-    def __init__(self, files: set[str], branching: Found, conditions: Found | None = None):
+    def __init__(self, files: set[str]):
         self.files = set(files)
-        #: Functions whose conditions on sizes are recorded with both bodies of their branches, if any are.
-        self.conditions = conditions
         #: Files whose code asked for a number in the last trace.
         self.asking_files: set[str] = set()
         self.as_run: set[tuple[Any, int]] = set()
         #: Where the last two sizes were compared that were taken for different ones.
         self.last: tuple[Any, int] | None = None
         self._last_line: tuple[Any, int] | None = None
-        self._claims = branching.claims if isinstance(branching, Conditions) else Claims()
+        self._claims = Claims()
         self._has_learned = False
         #: The last call that compared sizes at each place, and how often it has.
         self._answers: dict[tuple[Any, int], tuple[Any, int]] = {}
-        #: Whether the last trace took a condition to hold as for the example, where it may not for others.
+        #: True if the last trace has answers that hold for the example, and may not for other sizes.
         self.is_unsure = False
         #: Values that code found to be more than 0, as it was answered.
         self.positive: set[int] = set()
         #: Modules with a branch that is the example's.
         self.ordering: dict[int, Any] = {}
         self._scripted: dict[int, Any] = {}
-        #: Functions whose branches are the example's, and those whose numbers are chosen: first those of the
-        #: plain trace, as long as nothing failed.
-        self.branching = Found()
-        self._chosen: dict[Any, set[int]] = branching.lines
-        #: Where conditions on sizes are noted, for a trace that has both sides of each.
-        self._every = branching.every if isinstance(branching, Conditions) else None
-        self._is_first = bool(self._chosen) and conditions is None
-        if conditions is not None:
-            self._chosen = {function: set(lines) for function, lines in conditions.lines.items()}
-
-    def more_conditions(self) -> bool:
-        """Whether the last trace has asked conditions that were not known. They are recorded in the next."""
-        assert self.conditions is not None
-        before, self.files = (self._chosen, self.files), self.files | self.asking_files
-        self._chosen = {function: set(lines) for function, lines in self.conditions.lines.items()}
-        return before != (self._chosen, self.files)
 
     def again(self, failed: bool) -> bool:
         """Whether another trace may do better than the last one, which may have failed."""
@@ -101,23 +72,12 @@ class Followed:
         self.files |= new
         if failed and self._has_learned:
             return True
-        is_first, self._is_first = self._is_first, False
-        if failed and is_first:
-            self._chosen = {}
-            return True
-        if failed and (self._scripted or self._chosen):
+        if failed and self._scripted:
             return False
         if failed and self.last is not None:
             self.as_run.add(self.last)
             return True
-        return not failed and (bool(new) or self._script() or self._choose())
-
-    def _choose(self) -> bool:
-        """Choose numbers by orders of sizes when the model runs. False where there are no new ones."""
-        if self._chosen:
-            return False
-        self._chosen, self.branching = self.branching.lines, Found()
-        return bool(self._chosen)
+        return not failed and (bool(new) or self._script())
 
     def _script(self) -> bool:
         """Take scripts of modules that order sizes, as they have all branches. False where there are no new
@@ -142,9 +102,6 @@ class Followed:
             if self._scripted:
                 stack.enter_context(_as_scripts(root, self._scripted))
             stack.enter_context(shadow_functions(self.files, root))
-            kind = Choices if self.conditions is None else EveryChoice
-            names = conditionals.names(is_of_sizes, kind.every)
-            stack.enter_context(apply_changes(self._chosen, kind, names))
             stack.enter_context(_mode(self)())
             try:
                 yield
@@ -166,30 +123,18 @@ class Followed:
         if is_fixed(torch_value(value)):
             with suspend_tracing():
                 return bool(value)
-        if self.conditions is not None:
-            if frame in self._claims:
-                return None
-            self.conditions.add(frame)
-            return None
         if node.kind() not in _GENERAL:
-            self._note(frame)
             return None
-        if not _is_order(node) and is_of_iterations(torch_value(value)):
-            self._note(frame)
-            return None  # the number of an iteration becomes equal to any other one
         if is_same(node.inputsAt(0), node.inputsAt(1)):
             return node.kind() in ("aten::eq", "aten::ge", "aten::le")
         if frame in self._claims:
             with suspend_tracing():
                 return bool(value)
-        self._note(frame)
         location = frame.f_code, frame.f_lasti
         ordered = _is_order(node)
         if ordered or location in self.as_run:
             if (module := _module_of(frame)) is not None:
                 self.ordering[id(module)] = module
-            if ordered:
-                self.branching.add(frame)
             return None
         self.last, self._last_line = location, (frame.f_code, frame.f_lineno)
         if self._is_endless(frame):
@@ -198,11 +143,6 @@ class Followed:
         if node.kind() in ("aten::gt", "aten::ne") and node.inputsAt(1).toIValue() == 0:
             self.positive.add(node.inputsAt(0).unique())
         return _GENERAL[node.kind()]
-
-    def _note(self, frame: Any) -> None:
-        """Note a condition on sizes, for a trace that has both sides."""
-        if self._every is not None and frame not in self._claims:
-            self._every.add(frame)
 
     def _is_endless(self, frame: Any) -> bool:
         """Whether one call has compared sizes at the same place very often. UnsupportedError if it does not
@@ -255,44 +195,6 @@ def _forward(original: Callable[..., Any], scripted: Mapping[int, tuple[Any, Any
         return original(self, *args, **named)
 
     return forward
-
-
-@contextlib.contextmanager
-def ordering(conditions: Conditions | None) -> Iterator[None]:
-    """Note where layers with weights order two sizes: their numbers are chosen when the model runs. Other
-    conditions on sizes are noted, too. Sizes are found in dicts and sets as Python's numbers are. What code
-    claims of sizes is true, and no warning is due: PyTorch's functions claim such things, and a mode of
-    tensors' functions does not see what they ask."""
-    import torch
-
-    def hash_size(self: Any) -> int:
-        if self.dim() or not is_of_sizes(self):
-            return identity(self)
-        frame = caller()
-        warn_of_number("hash")
-        if conditions is not None:
-            conditions.look_up(frame)
-        with suspend_tracing():
-            return hash(self.item())
-
-    def truth(self: Any) -> bool:
-        is_size, frame = is_of_sizes(self), caller()
-        claims = is_size and (is_claim(frame) if conditions is None else frame in conditions.claims)
-        if claims and not is_of_iterations(torch_value(self)):
-            with suspend_tracing():
-                return bool(self)
-        if is_size and conditions is not None:
-            node = torch_value(self).node()
-            if not claims:
-                conditions.every.add(frame)
-            if _is_order(node) and (module := _module_of(frame)) is not None and list(module.parameters()):
-                conditions.add(frame)
-        return bool(torch._C.TensorBase.__bool__(self))
-
-    identity = torch.Tensor.__hash__
-    rows = [(torch.Tensor, "__bool__", truth), (torch.Tensor, "__hash__", hash_size)]
-    with patch(*(rows if conditions is not None else rows[:1])):
-        yield
 
 
 def _asking() -> Any:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ovjit.build import Output
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.naming import label, where
-from ovjit.readers.torch.recording.strides import BY_STRIDES, in_memory
+from ovjit.readers.torch.scripts.block_reader import BlockReader
 from ovjit.readers.torch.scripts.layouts import IN_ORDER
 from ovjit.readers.torch.scripts.memory import Piece
 from ovjit.readers.torch.scripts.shared_memory import nodes_of
 from ovjit.readers.torch.scripts.views import View, as_own_tensor, begins_first
-
-if TYPE_CHECKING:
-    from ovjit.readers.torch.scripts.mutation import WritingReader
+from ovjit.readers.torch.tracing.strides import BY_STRIDES, in_memory
 
 
 def finds_by_strides(graph: Any) -> bool:
@@ -24,7 +22,7 @@ def finds_by_strides(graph: Any) -> bool:
     return any(node.kind().removesuffix("_") in BY_STRIDES for node in nodes_of(graph))
 
 
-def as_in_memory(reader: WritingReader, node: Any, inputs: list[Any]) -> list[Any]:
+def as_in_memory(reader: BlockReader, node: Any, inputs: list[Any]) -> list[Any]:
     """The inputs of such an operator, with a tensor whose order is that of its memory. Raises Refused where
     that is not known."""
     value, start = inputs[0], inputs[-1]
@@ -49,7 +47,7 @@ def as_in_memory(reader: WritingReader, node: Any, inputs: list[Any]) -> list[An
     raise Refused(node.kind(), f"{node.kind()} of a tensor whose strides are not known{where(node)}")
 
 
-def _order(reader: WritingReader, node: Any, piece: Piece) -> list[int] | None:
+def _order(reader: BlockReader, node: Any, piece: Piece) -> list[int] | None:
     """The dimensions in the order of memory, by what a trace knows or by the layout. None where the strides
     are not known, or where the tensor has gaps."""
     kind, call = node.inputsAt(0).type(), _call(reader, node, "permute")
@@ -68,7 +66,7 @@ def _order(reader: WritingReader, node: Any, piece: Piece) -> list[int] | None:
     return None if sizes is None or strides is None else in_memory(sizes, strides)
 
 
-def _permute(reader: WritingReader, node: Any, value: Output, order: Any) -> Output:
+def _permute(reader: BlockReader, node: Any, value: Output, order: Any) -> Output:
     if order == sorted(order):
         return value
     result = as_own_tensor(_call(reader, node, "permute").transpose(value, order))
@@ -76,7 +74,7 @@ def _permute(reader: WritingReader, node: Any, value: Output, order: Any) -> Out
     return result
 
 
-def _call(reader: WritingReader, node: Any, operator: str) -> Call:
+def _call(reader: BlockReader, node: Any, operator: str) -> Call:
     return Call(reader, operator, label(node.scopeName(), node.kind()))
 
 
@@ -91,7 +89,7 @@ def _is_whole(piece: Piece) -> bool:
     return is_alone and (piece.outer is None or _is_whole(piece.outer))
 
 
-def _begin(reader: WritingReader, node: Any, piece: Piece) -> Any:
+def _begin(reader: BlockReader, node: Any, piece: Piece) -> Any:
     """The place of a part's first element in the whole tensor, None where it is not known."""
     parts = [part.view for part in piece.above() if part.base is not None]
     if all(view is not None and begins_first(view) for view in parts):

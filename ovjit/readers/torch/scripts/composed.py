@@ -8,22 +8,19 @@ trace has other lengths: the operator stays refused where that gives another gra
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ovjit.build import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import Interval
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.graph import Refused
+from ovjit.readers.torch.graph import Refused, TorchReader
 from ovjit.readers.torch.programs.decompose import UNFAITHFUL, more_decompositions
 from ovjit.readers.torch.programs.fx import FxReader
 from ovjit.readers.torch.programs.reader import MOST_REFUSED
 from ovjit.readers.torch.programs.undecomposed import written_beside
-from ovjit.readers.torch.recording.patches import patch
+from ovjit.readers.torch.tracing.patches import patch
 from ovjit.readers.torch.values import Complex, Number, complex_type, torch_types
-
-if TYPE_CHECKING:
-    from ovjit.readers.torch.scripts.script import ScriptReader
 
 
 class _Composition(FxReader):
@@ -43,7 +40,7 @@ _LENGTHS = 7, 12
 
 
 def compose(
-    reader: ScriptReader, error: Refused, name: str, overload: str, arguments: Mapping[str, Any]
+    reader: TorchReader, error: Refused, name: str, overload: str, arguments: Mapping[str, Any]
 ) -> Any:
     """The result of an operator that was refused with `error`, composed of others. Raises the error if
     PyTorch does not compose it of others, or its composition depends on open dimensions."""

@@ -8,8 +8,9 @@ from typing import Any
 from ovjit.build import Output
 from ovjit.readers.torch.branches import Inside, Writes
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.graph import Refused, TorchReader
+from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.naming import label, where
+from ovjit.readers.torch.scripts.block_reader import BlockReader
 from ovjit.readers.torch.scripts.layouts import (
     IN_ORDER,
     has_plain_format,
@@ -17,7 +18,7 @@ from ovjit.readers.torch.scripts.layouts import (
     layout_of_tensor,
     layout_of_view,
 )
-from ovjit.readers.torch.scripts.memory import TENSORS, Memory, Piece, tensors_of
+from ovjit.readers.torch.scripts.memory import TENSORS, Piece, tensors_of
 from ovjit.readers.torch.scripts.shared_memory import is_read_behind
 from ovjit.readers.torch.scripts.views import View, as_own_tensor, parts_of_list, picked_view, view_of
 from ovjit.readers.torch.values import Picked
@@ -28,21 +29,14 @@ _MAY_COPY = frozenset(("contiguous", "flatten", "ravel", "reshape", "reshape_as"
 _CONVERT = frozenset(("to", "type_as"))
 
 
-class WritingReader(TorchReader):
+class WritingReader(BlockReader):
     """Reads a graph whose values may share memory. One object of Python's stands for one tensor in memory."""
 
     def __init__(self, converters: Mapping[str, Any] | None = None):
         super().__init__(converters)
-        self.env: dict[str, Any] = {}
         self.named: dict[str, Any] = {}  # the values of the graph that is read, by their names in `env`
-        self.around: dict[str, Any] = {}  # what `env` was around the body that is read
-        self.memory = Memory()
-        self.holders: list[Any] = []  # what holds tensors beside `env`, in bodies
         self._attributes: dict[str, Any] = {}  # of modules, by their paths
         self.bodies: list[tuple[Inside, dict[str, Any]]] = []  # that are read, and attributes around them
-
-    def look_up(self, value: Any) -> Any:
-        return self.env[value.debugName()]
 
     def _copying(self, node: Any) -> Call:
         return Call(self, "copy", label(node.scopeName(), node.kind()))

@@ -15,7 +15,6 @@ from ovjit.readers.torch.graph import Refused, bound, parsed_schema
 from ovjit.readers.torch.loops import read_loop, unroll
 from ovjit.readers.torch.naming import UNPACK, label, naming, where
 from ovjit.readers.torch.operators.lists import as_list, broadcast_shapes, extreme_list
-from ovjit.readers.torch.recording.strides import BY_STRIDES
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.scripts.attributes import AttributesReader
 from ovjit.readers.torch.scripts.by_strides import as_in_memory
@@ -23,6 +22,7 @@ from ovjit.readers.torch.scripts.composed import compose
 from ovjit.readers.torch.scripts.memory import tensors_of
 from ovjit.readers.torch.scripts.mutation import own_memory
 from ovjit.readers.torch.scripts.shared_memory import COPIES_OF_LISTS, RESHAPES, values_of, written_by
+from ovjit.readers.torch.tracing.strides import BY_STRIDES
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 
 #: Nodes that give what they are given.

@@ -8,8 +8,8 @@ from typing import Any
 
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.recording.trace import Prepared, argument_names, arguments_of
 from ovjit.readers.torch.scripts.script import ScriptReader
+from ovjit.readers.torch.tracing.trace import Prepared, argument_names, arguments_of
 from ovjit.readers.torch.values import Number, element_type, torch_types
 from ovjit.records import NamedTuple
 

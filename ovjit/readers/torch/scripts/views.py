@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ovjit.build import Output, wrap_port
 from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.graph import TorchReader
 from ovjit.readers.torch.values import Complex
 from ovjit.records import NamedTuple
-
-if TYPE_CHECKING:
-    from ovjit.readers.torch.scripts.mutation import WritingReader
 
 #: Puts a view's new value into the tensor that it is a part of: put(call, base, made, the view's arguments).
 Put = Callable[[Call, Any, Any, Mapping[str, Any]], Any]
@@ -79,7 +77,7 @@ _BACK: dict[str, Put] = {
 _NUMBERED = ("diagonal", "unfold", "movedim.int", "movedim.intlist")
 
 
-def _by_numbers(reader: WritingReader, call: Call, base: Output, part: Output, view: View) -> Output:
+def _by_numbers(reader: TorchReader, call: Call, base: Output, part: Output, view: View) -> Output:
     """Write a part back by scattering: the view of the indices of all elements gives its positions."""
     numbers = call.reshape(call.arange(call.index(call.count(base))), call.shape_of(base))
     positions = view.apply(reader, call, numbers)
@@ -105,7 +103,7 @@ class View(NamedTuple):
         mine, its = self.arguments.get("parts"), other.arguments.get("parts")
         return mine is not None and mine is its and self.arguments["index"] != other.arguments["index"]
 
-    def back(self, reader: WritingReader, call: Call, base: Any, part: Any) -> Any:
+    def back(self, reader: TorchReader, call: Call, base: Any, part: Any) -> Any:
         """The value of the whole tensor with a new part, None where it cannot be computed."""
         parts = self.arguments.get("parts")
         if parts is not None:
@@ -125,14 +123,14 @@ class View(NamedTuple):
         )
         return self._either(call, new, base)
 
-    def again(self, reader: WritingReader, call: Call, base: Any, old: Any) -> Any:
+    def again(self, reader: TorchReader, call: Call, base: Any, old: Any) -> Any:
         """The part of a new value of the whole tensor, which was `old`; None where it cannot be computed."""
         parts = self.arguments.get("parts")
         if parts is not None:
             return _part(call, base, parts, self.arguments["index"])
         return self._either(call, self.apply(reader, call, base), old)
 
-    def apply(self, reader: WritingReader, call: Call, base: Any) -> Any:
+    def apply(self, reader: TorchReader, call: Call, base: Any) -> Any:
         """Return the operator's result for a tensor."""
         arguments = {k: v for k, v in self.arguments.items() if k != "condition"}
         arguments[next(iter(arguments))] = base

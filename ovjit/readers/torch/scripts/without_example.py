@@ -10,10 +10,10 @@ from ovjit import logs
 from ovjit.build import Model
 from ovjit.errors import OvjitError
 from ovjit.graph.op import TensorType
-from ovjit.readers.torch.recording.trace import arguments_of, is_script, quietly
 from ovjit.readers.torch.scripts import deferred
 from ovjit.readers.torch.scripts.script import ScriptReader, one_or_all
 from ovjit.readers.torch.scripts.script_inputs import ANYHOW, EXAMPLE, Read, read_as, unknown_input
+from ovjit.readers.torch.tracing.trace import arguments_of, is_script, quietly
 from ovjit.readers.torch.values import inline_calls
 from ovjit.records import NamedTuple
 

@@ -13,7 +13,7 @@ from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.fusions.transposes import is_for_products
 from ovjit.readers.torch.programs.fx import FxReader
-from ovjit.readers.torch.recording.strides import hint
+from ovjit.readers.torch.tracing.strides import hint
 from ovjit.readers.torch.values import Complex, Number
 from ovjit.records import NamedTuple
 

@@ -12,7 +12,7 @@ import operator
 from typing import Any
 
 from ovjit.compat.frontend.pytorch.torchdynamo.views import base_of_view, is_view
-from ovjit.readers.torch.recording.strides import BY_STRIDES, hint
+from ovjit.readers.torch.tracing.strides import BY_STRIDES, hint
 from ovjit.records import NamedTuple
 
 #: Where a node keeps the strides of its tensor in eager mode, if the graph tells others.

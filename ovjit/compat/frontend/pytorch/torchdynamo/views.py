@@ -13,7 +13,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from ovjit.readers.torch.recording.strides import hint, in_memory
+from ovjit.readers.torch.tracing.strides import hint, in_memory
 
 #: A compiled graph: from a list of arguments to its outputs.
 Compiled = Callable[[Any], Any]

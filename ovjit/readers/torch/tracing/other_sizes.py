@@ -6,19 +6,17 @@ the module and what was recorded of it differ there, though not for the example.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import threading
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import combinations, islice
+from types import FrameType
 from typing import Any
 
-from ovjit.readers.torch.recording.effects import Effect, Effects
-from ovjit.readers.torch.recording.mask_selection import agrees
-from ovjit.readers.torch.recording.state import call_unchanged
-from ovjit.readers.torch.recording.trace import Prepared, quietly
+from ovjit.readers.torch.tracing.agreement import agrees
+from ovjit.readers.torch.tracing.effects import Effect, Effects
+from ovjit.readers.torch.tracing.state import call_unchanged
+from ovjit.readers.torch.tracing.trace import Prepared, quietly
 
 #: For how many other sizes a module is run, and how many are tried.
 MOST_SIZES, MOST_TRIES = 6, 12
@@ -74,58 +72,50 @@ class OtherSizes:
         """Return the module's outputs, or None if it fails for these sizes or exceeds the time limit."""
         import torch
 
-        limit = max(LEAST_LIMIT, LONGER * self._seconds)
         try:
             with quietly(), torch.no_grad():
-                return call_unchanged(partial(within, limit, self._run), self._ready.module, leaves)
+                return call_unchanged(self._run, self._ready.module, leaves)
         except (Exception, SystemExit, Effect):
             return None
 
     def _run(self, *leaves: Any) -> Any:
+        limit = max(LEAST_LIMIT, LONGER * self._seconds)
         with self._effects.no_others():
-            return self._ready.module(*leaves)
+            return call_within(limit, self._ready.module, *leaves)
 
 
 class _Late(BaseException):
-    """Raised in a function that runs for too long."""
+    """Raised in Python code that runs for too long."""
 
 
-#: How many iterations of a loop run until an exception that was asked for is raised: the first one may.
-_UNTIL_RAISED = 100
+#: Packages whose lines are not looked at: they have no loop that depends on a module.
+_ENDING = "torch", "ovjit", "numpy", "contextlib"
 
 
-def within(seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
+def call_within(seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call `function` with a time limit. Raises TimeoutError if its Python code runs for longer.
 
-    An asynchronous exception is requested only when the time has run out. A withdrawn request leaves a flag
-    set in Python 3.11, and code under a profiler does not continue then.
+    A trace function of this thread looks at the time before each line of a module's code. So code ends
+    between two lines of its own, as by an error that it raises itself. Another trace function, such as a
+    debugger's, does not see the call.
     """
-    thread = ctypes.c_ulong(threading.get_ident())
-    turn = [None]  # the one of both threads that takes it ends the wait: a list's `pop` is atomic
+    end = time.perf_counter() + seconds
 
-    def stop() -> None:
-        with contextlib.suppress(IndexError):
-            turn.pop()
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(_Late))
+    def check(frame: FrameType, event: str, _: Any) -> Any:
+        if frame.f_globals.get("__name__", "").partition(".")[0] in _ENDING:
+            return None
+        if event == "line" and time.perf_counter() > end:
+            raise _Late
+        return check
 
-    timer = threading.Timer(seconds, stop)
-    timer.daemon = True
-    timer.start()
+    tracer = sys.gettrace()
+    sys.settrace(check)
     try:
-        try:
-            return function(*arguments)
-        finally:
-            timer.cancel()
-            is_late = False
-            try:
-                turn.pop()
-            except IndexError:
-                is_late = True
-            timer.join()  # it is no other thread, which may have drawn random numbers
-            for _ in range(_UNTIL_RAISED if is_late else 0):
-                pass
+        return function(*arguments)
     except _Late:
         raise TimeoutError(f"it takes more than {seconds} seconds") from None
+    finally:
+        sys.settrace(tracer)
 
 
 def _resize(leaves: Sequence[Any]) -> Iterator[list[Any]]:

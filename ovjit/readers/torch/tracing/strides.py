@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ovjit.readers.torch.recording.patches import patch, suspend_tracing
+from ovjit.readers.torch.tracing.patches import patch, suspend_tracing
 
 #: Operators that find elements by strides.
 BY_STRIDES = frozenset(f"aten::{name}" for name in ("as_strided", "as_strided_copy", "as_strided_scatter"))
@@ -63,7 +63,7 @@ def trace_strides() -> Iterator[None]:
 
     def stride(self: Any, dim: int | None = None) -> Any:
         plain, order = torch._C.TensorBase.stride, None
-        if torch._C._get_tracing_state() is not None:
+        if torch.jit.is_tracing():
             with suspend_tracing():
                 order = in_memory(self.shape, plain(self))
         if order is None:

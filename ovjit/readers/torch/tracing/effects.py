@@ -31,6 +31,7 @@ _IN_MEMORY = io.StringIO, io.BytesIO
 #: Methods that change lists, dicts and sets. They have an effect where these are variables of a module.
 _MUTATING = {"append", "extend", "insert", "add", "update", "setdefault", "pop", "popitem", "clear", "remove",
              "discard", "sort", "reverse"}  # fmt: skip
+_THREADS = {"start_new_thread", "start_joinable_thread"}
 _SUSPECT = _FUNCTIONS.keys() | _METHODS | _MUTATING
 _LOGGED = logging.Logger.handle.__code__
 
@@ -59,11 +60,13 @@ class Effects:
 
     @contextlib.contextmanager
     def no_others(self) -> Iterator[None]:
-        """End what runs in this context before another line has an effect. Raises Effect."""
+        """End what runs in this context before another line has an effect, or any line starts a thread: it
+        would go on. Raises Effect."""
 
         def check(frame: FrameType, event: str, argument: Any) -> None:
             line = _line_of_effect(frame, event, argument)
-            if line is not None and line not in self._lines:
+            starts = event == "c_call" and argument.__name__ in _THREADS
+            if line is not None and (starts or line not in self._lines):
                 raise Effect(f"{line[0]}:{line[1]} does more than to compute")
 
         with _profile(check):

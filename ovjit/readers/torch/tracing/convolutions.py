@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from ovjit.readers.torch.recording.asked_numbers import warn_of_number
-from ovjit.readers.torch.recording.patches import patch, suspend_tracing
-from ovjit.readers.torch.recording.size_values import torch_value
-from ovjit.readers.torch.recording.traced_nodes import insert_node
+from ovjit.readers.torch.tracing.asked_numbers import warn_of_number
+from ovjit.readers.torch.tracing.patches import patch, suspend_tracing
+from ovjit.readers.torch.tracing.size_values import torch_value
+from ovjit.readers.torch.tracing.traced_nodes import insert_node
 
 #: The numbers of convolutions, and of transposed ones, from the fourth argument on.
 _OF_CONVOLUTIONS = {
@@ -39,7 +39,7 @@ def sizes_in_convolutions() -> contextlib.AbstractContextManager[None]:
         def function(*args: Any, **named: Any) -> Any:
             named |= dict(zip(names, args[3:], strict=False))
             sizes = {name: named[name] for name in names if is_size(named.get(name))}
-            if torch._C._get_tracing_state() is None or not sizes:
+            if not torch.jit.is_tracing() or not sizes:
                 return original(*args[:3], **named)
             with suspend_tracing():
                 named |= {name: number(value) for name, value in sizes.items()}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
-from ovjit.readers.torch.recording.recorder import alone, is_recording
+from ovjit.readers.torch.tracing.recorder import alone, is_recording
 
 _ABSENT = object()
 
@@ -188,11 +188,11 @@ def traced_data() -> contextlib.AbstractContextManager[None]:
     descriptor: Any = torch._C.TensorBase.data
 
     def data(self: Any) -> Any:
-        return descriptor.__get__(self) if torch._C._get_tracing_state() is None else self.detach()
+        return self.detach() if torch.jit.is_tracing() else descriptor.__get__(self)
 
     def assign(self: Any, value: Any) -> None:
         is_alike = self.shape == value.shape and self.dtype == value.dtype
-        if torch._C._get_tracing_state() is None or not is_alike:
+        if not torch.jit.is_tracing() or not is_alike:
             descriptor.__set__(self, value)
             return
         with torch.no_grad():

@@ -7,18 +7,13 @@ import functools
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ovjit.readers.torch.recording.loop_lists import tensor_of_list
-from ovjit.readers.torch.recording.patches import patch, suspend_tracing
-from ovjit.readers.torch.recording.python_functions import (
-    data_of,
-    numbers_in,
-    tensor_makers,
-)
-from ovjit.readers.torch.recording.recorder import listening, tell
-from ovjit.readers.torch.recording.size_values import (
+from ovjit.readers.torch.tracing.assertions import is_claim
+from ovjit.readers.torch.tracing.patches import caller, patch, suspend_tracing
+from ovjit.readers.torch.tracing.recorder import listening, tell
+from ovjit.readers.torch.tracing.size_values import (
     Parts,
     is_of_sizes,
     reads_sizes,
@@ -78,7 +73,7 @@ def rounding() -> Iterator[None]:
             result = original(*args, **named)
             if isinstance(result, Parts):
                 return result
-            count = number(*args, **named) if torch._C._get_tracing_state() is not None else None
+            count = number(*args, **named) if torch.jit.is_tracing() else None
             return result if count is None else Parts(result, count, functools.partial(warn_of_number, "len"))
 
         return call_recorded
@@ -91,7 +86,7 @@ def rounding() -> Iterator[None]:
             return str(self.item())
 
     def count_rows(self: Any) -> int:
-        if torch._C._get_tracing_state() is not None and self.dim():
+        if torch.jit.is_tracing() and self.dim():
             warn_of_number("len")
         return length(self)
 
@@ -118,6 +113,51 @@ def rounding() -> Iterator[None]:
         yield
 
 
+def hashes_and_claims() -> contextlib.AbstractContextManager[None]:
+    """Sizes are found in dicts and sets as Python's numbers are, which is warned of. What code claims of
+    sizes is true, and no warning is due: PyTorch's functions claim such things, and a mode of tensors'
+    functions does not see what they ask."""
+    import torch
+
+    def hash_size(self: Any) -> int:
+        if self.dim() or not is_of_sizes(self):
+            return identity(self)
+        warn_of_number("hash")
+        with suspend_tracing():
+            return hash(self.item())
+
+    def truth(self: Any) -> bool:
+        if is_of_sizes(self) and is_claim(caller()):
+            with suspend_tracing():
+                return bool(self)
+        return bool(torch._C.TensorBase.__bool__(self))
+
+    identity = torch.Tensor.__hash__
+    return patch((torch.Tensor, "__bool__", truth), (torch.Tensor, "__hash__", hash_size))
+
+
+@functools.cache
+def tensor_makers() -> frozenset[Callable[..., Any]]:
+    """PyTorch's functions that make a tensor of numbers, as they are without patches."""
+    import torch
+
+    return frozenset((torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor))
+
+
+def data_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Return the data argument of a call of one of `tensor_makers`."""
+    index = 1 if function.__name__ == "new_tensor" else 0
+    return args[index] if len(args) > index else kwargs.get("data", kwargs.get("obj"))
+
+
+def numbers_in(data: Any) -> Iterator[Any]:
+    if isinstance(data, (list, tuple)):
+        for part in data:
+            yield from numbers_in(part)
+    else:
+        yield data
+
+
 def _cut_apart(original: Callable[..., Any]) -> Callable[..., Any]:
     """`tensor_split`, which warns of a number of parts that is a size."""
 
@@ -136,8 +176,6 @@ def _warning(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def call_recorded(*args: Any, **kwargs: Any) -> Any:
         data = data_of(original, args, kwargs)
-        if (result := tensor_of_list(data, kwargs.get("dtype"))) is not None:
-            return result
         numbers = list(numbers_in(data))
         if not any(isinstance(number, torch.Tensor) for number in numbers):
             with listening():

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.readers.torch.recording.convolutions import sizes_in_convolutions
-from ovjit.readers.torch.recording.patches import named_variables, patch, sizes_in_lists, traced_data
+from ovjit.readers.torch.tracing.convolutions import sizes_in_convolutions
+from ovjit.readers.torch.tracing.patches import named_variables, patch, sizes_in_lists, traced_data
 
 #: Bytes of a buffer of integers beyond which it is taken for packed weights: no copy of it is made.
 MOST_INTEGERS = 1 << 20
@@ -109,17 +109,22 @@ def _time_of_others() -> dict[int, int] | None:
         return None if others else {}
 
 
-def _save(part: Any) -> Iterator[Callable[[], None]]:
+def _save(part: Any) -> Iterator[Callable[[], object]]:
     """Yield functions that restore the state of one module."""
     import torch
 
     tables: list[Any] = [part._buffers]
+    generators = torch.Generator, random.Random, np.random.RandomState, np.random.Generator
     if not isinstance(part, torch.jit.ScriptModule):
         tables.append(vars(part))
         yield from (partial(_put_back, part, type(part), table, dict(table)) for table in tables)
+        hooks = {name: set(table) for name in _hook_tables() if (table := vars(part)[name])}
+        yield partial(_drop_new_hooks, part, hooks)
     for name, value in (row for table in tables for row in table.items()):
         if _is_state(value):
             yield partial(_restore, value, value.detach().clone(), _writes(value))
+        elif isinstance(value, generators):
+            yield _restore_generator(value)
         elif type(value) in (dict, list) and name not in _internal():
             yield from _lists(value)
 
@@ -130,6 +135,29 @@ def _internal() -> frozenset[str]:
     import torch
 
     return frozenset(vars(torch.nn.Module()))
+
+
+@cache
+def _hook_tables() -> list[str]:
+    """Attributes that hold a module's hooks."""
+    return [name for name in _internal() if name.endswith(("_hooks", "_with_kwargs", "_always_called"))]
+
+
+def _drop_new_hooks(part: Any, before: Mapping[str, set[int]]) -> None:
+    """Remove the hooks that a run has added. Those that it has removed stay away, as they run once."""
+    for name in _hook_tables():
+        if table := vars(part)[name]:
+            for key in table.keys() - before.get(name, set()):
+                del table[key]
+
+
+def _restore_generator(value: Any) -> Callable[[], object]:
+    """Return a function that restores the state of a generator of random numbers."""
+    if isinstance(value, np.random.Generator):
+        return partial(setattr, value.bit_generator, "state", value.bit_generator.state)
+    if isinstance(value, random.Random):
+        return partial(value.setstate, value.getstate())
+    return partial(value.set_state, value.get_state())
 
 
 def _put_back(part: Any, kind: type, table: dict[str, Any], before: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ovjit.readers.torch.recording.patches import patch, suspend_tracing
+from ovjit.readers.torch.tracing.patches import patch, suspend_tracing
 
 
 @contextlib.contextmanager

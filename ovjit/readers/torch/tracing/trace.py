@@ -18,9 +18,9 @@ import numpy as np
 from ovjit import logs
 from ovjit.errors import OvjitError
 from ovjit.readers.torch.naming import TRACED, WRAPPED
-from ovjit.readers.torch.recording.effects import Effect
-from ovjit.readers.torch.recording.patches import patch
-from ovjit.readers.torch.recording.recorder import heard_category, listening
+from ovjit.readers.torch.tracing.effects import Effect
+from ovjit.readers.torch.tracing.patches import patch
+from ovjit.readers.torch.tracing.recorder import heard_category, listening
 from ovjit.readers.torch.values import torch_types
 from ovjit.records import NamedTuple
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
-from ovjit.readers.torch.recording.instructions import listing
+from ovjit.readers.torch.tracing.instructions import listing
 
 #: Instructions that may come between the test of a value and the jump that depends on it.
 _BETWEEN = ("TO_BOOL", "UNARY_NOT", "NOT_TAKEN", "COPY", "EXTENDED_ARG")

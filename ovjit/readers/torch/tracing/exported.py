@@ -11,19 +11,20 @@ from __future__ import annotations
 import contextlib
 import inspect
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.recording.effects import Effects
-from ovjit.readers.torch.recording.found_loops import exporting
-from ovjit.readers.torch.recording.mask_selection import agrees, for_any_mask
-from ovjit.readers.torch.recording.other_sizes import OtherSizes
-from ovjit.readers.torch.recording.patches import patch
-from ovjit.readers.torch.recording.python_functions import shadow_functions
-from ovjit.readers.torch.recording.recorder import keep, tell
-from ovjit.readers.torch.recording.state import call_unchanged
-from ovjit.readers.torch.recording.trace import Prepared, attempt, quietly
+from ovjit.readers.torch.tracing.agreement import agrees
+from ovjit.readers.torch.tracing.effects import Effects
+from ovjit.readers.torch.tracing.index_warnings import exporting
+from ovjit.readers.torch.tracing.other_sizes import OtherSizes
+from ovjit.readers.torch.tracing.patches import patch
+from ovjit.readers.torch.tracing.plain import Recorded
+from ovjit.readers.torch.tracing.recorder import keep
+from ovjit.readers.torch.tracing.state import call_unchanged, restore_module
+from ovjit.readers.torch.tracing.trace import Prepared, attempt, quietly
+from ovjit.records import NamedTuple
 
 #: What a module asks of open sizes is asserted when the program runs, and not taken for granted. PyTorch has
 #: this option since 2.9.
@@ -32,53 +33,39 @@ _DEFERRED = frozenset(("prefer_deferred_runtime_asserts_over_guards",))
 _LEAST, _MOST = 2, 1 << 31
 
 
-def export(ready: Prepared) -> Any:
-    """The program of a module with all dimensions open, for any number of samples where there is one."""
-    program = _export(ready.module, ready.leaves)
-    if not any(leaf.dim() and leaf.shape[0] == 1 for leaf in ready.leaves) or not _is_for_one(program):
-        return program
-    import torch
+class Exported(NamedTuple):
+    """A program with open dimensions, its warnings, and the files whose code asked for open numbers."""
 
-    doubled = [
-        torch.cat([leaf, leaf]) if leaf.dim() and leaf.shape[0] == 1 else leaf for leaf in ready.leaves
-    ]
-    names = list(ready.module.names)
-    with attempt("an export for two samples"):
-        other = _export(ready.module, doubled)
-        if not _is_for_one(other) and _agrees(other, ready.module, ready.leaves):
-            return other
-    ready.module.names[:] = names
-    return program
+    program: Any
+    warned: list[Any]
+    asking_files: set[str]
 
 
-def _export(module: Any, leaves: Sequence[Any]) -> Any:
-    try:
-        return _of_any_size(module, leaves)
-    except Exception:  # such as a loop over the places of a mask
-        with for_any_mask(export=True) as assumed:
-            program = _of_any_size(module, leaves)
-        if not assumed.any or not _agrees(program, module, leaves):
-            raise
-        return program
+def export(ready: Prepared, export_once: Callable[[Any, Sequence[Any]], Exported]) -> Recorded:
+    """The program of a module with all dimensions open, for any number of samples where there is one.
+
+    `export_once` makes a program of a module and tensors.
+    """
+    result = export_once(ready.module, ready.leaves)
+    if any(leaf.dim() and leaf.shape[0] == 1 for leaf in ready.leaves) and _is_for_one(result.program):
+        import torch
+
+        doubled = [
+            torch.cat([leaf, leaf]) if leaf.dim() and leaf.shape[0] == 1 else leaf for leaf in ready.leaves
+        ]
+        names = list(ready.module.names)
+        with attempt("an export for two samples"):
+            other = export_once(ready.module, doubled)
+            if not _is_for_one(other.program) and is_right(other.program, ready.module, ready.leaves):
+                return Recorded(other.program, other.warned)
+        ready.module.names[:] = names
+    return Recorded(result.program, result.warned)
 
 
-def _of_any_size(module: Any, leaves: Sequence[Any]) -> Any:
-    """The program; where Python asks for open numbers, the one with Python's functions recorded if that gives
-    the same of the example. What is warned of is that of the program alone."""
-    program, records, asking = _of_dimensions(module, leaves, set())
-    if asking:
-        with attempt("an export with numbers of open sizes"):
-            other, others, _ = _of_dimensions(module, leaves, asking)
-            if _agrees(other, module, leaves):
-                program, records = other, others
-    for each in records:
-        tell(str(each.message), each.category, each.filename, each.lineno)
-    return program
-
-
-def _of_dimensions(module: Any, leaves: Sequence[Any], files: set[str]) -> tuple[Any, list[Any], set[str]]:
-    """A program with open dimensions, what was warned of, and the files that asked for numbers: those of
-    `files` have Python's functions recorded."""
+def export_open(
+    module: Any, leaves: Sequence[Any], context: contextlib.AbstractContextManager[Any] | None = None
+) -> Exported:
+    """Export a module once, in a context that changes what its code calls."""
     import torch
     from torch.export import Dim
     from torch.fx.experimental import _config
@@ -86,13 +73,13 @@ def _of_dimensions(module: Any, leaves: Sequence[Any], files: set[str]) -> tuple
     dims = tuple(dict.fromkeys(range(leaf.dim()), Dim.AUTO) for leaf in leaves)
     parameters = inspect.signature(torch.export.export).parameters.keys()
     records: list[Any] = []
-    with quietly(records), patch(*_of_exports()), shadow_functions(files, module), exporting() as asking:
-        with _config.patch(backed_size_oblivious=True):
+    with quietly(records), patch(*_of_exports()), context or contextlib.nullcontext(), exporting() as asking:
+        with _config.patch(backed_size_oblivious=True), restore_module(module):
             program = torch.export.export(
                 module, tuple(leaves), dynamic_shapes=(dims,), strict=False,
                 **dict.fromkeys(_DEFERRED & parameters, True),
             )  # fmt: skip
-    return program, records, asking
+    return Exported(program, records, asking)
 
 
 def _of_exports() -> list[tuple[Any, str, Any]]:
@@ -126,7 +113,7 @@ def check_open(program: Any, dims: Sequence[tuple[int, int]]) -> None:
 def warn_of_other_sizes(program: Any, ready: Prepared, seconds: float) -> None:
     """Warn of a program that gives something else than the module for other sizes. They are compared for so
     many seconds."""
-    if OtherSizes(ready, seconds, Effects()).differs(_without_claims(program)):
+    if OtherSizes(ready, seconds, Effects()).differs(without_claims(program)):
         message = "The program might be incorrect for other sizes: it differs from the module for some"
         keep(message, UserWarning)
 
@@ -150,13 +137,13 @@ def _is_for_one(program: Any) -> bool:
     return False
 
 
-def _agrees(program: Any, module: Any, leaves: Sequence[Any]) -> bool:
+def is_right(program: Any, module: Any, leaves: Sequence[Any]) -> bool:
     """Whether a program gives what the module gives of the example; what it asserts is left out."""
-    results = (call_unchanged(f, module, leaves) for f in (module, _without_claims(program)))
+    results = (call_unchanged(f, module, leaves) for f in (module, without_claims(program)))
     return agrees(*results)
 
 
-def _without_claims(program: Any) -> Any:
+def without_claims(program: Any) -> Any:
     """The module of a program, which asserts nothing."""
     import torch
 

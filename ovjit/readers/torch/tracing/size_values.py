@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ovjit.readers.torch.recording.instructions import calls
+from ovjit.readers.torch.tracing.instructions import calls
 
 #: Operators by which numbers are computed from sizes, and what is no operator there.
 _LEAVES = ("aten::size", "aten::sym_size", "aten::numel")
@@ -54,11 +54,10 @@ def torch_value(tensor: Any) -> Any:
 
 
 def is_of_sizes(tensor: Any) -> bool:
-    """Whether a tensor of one number is computed from sizes of tensors alone, one of them no constant. The
-    number of an iteration is one of these: how many there are is a size."""
+    """Whether a tensor of one number is computed from sizes of tensors alone, one of them no constant."""
     import torch
 
-    if not isinstance(tensor, torch.Tensor) or torch._C._get_tracing_state() is None or tensor.dim():
+    if not isinstance(tensor, torch.Tensor) or not torch.jit.is_tracing() or tensor.dim():
         return False
     has_sizes = False
     for value in sources_of(torch_value(tensor)):
@@ -66,9 +65,7 @@ def is_of_sizes(tensor: Any) -> bool:
         if node.kind() in _LEAVES:
             has_sizes = has_sizes or node.inputsAt(0).node().kind() not in _STATIC
         elif node.kind() == "prim::Param":
-            if not _counts_iterations(value):
-                return False
-            has_sizes = True
+            return False
     return has_sizes
 
 
@@ -140,15 +137,3 @@ def is_same(a: Any, b: Any) -> bool:
             return False
         pairs += zip(*sources, strict=True)
     return True
-
-
-def _counts_iterations(value: Any) -> bool:
-    """Whether this is the number of an iteration, in a loop that is recorded."""
-    loop = value.node().owningBlock().owningNode()
-    return loop is not None and loop.kind() == "prim::Loop" and value.offset() == 0
-
-
-def is_of_iterations(value: Any) -> bool:
-    """Whether a number is computed from that of an iteration."""
-    sources = (each for each in sources_of(value) if each.node().kind() == "prim::Param")
-    return any(map(_counts_iterations, sources))

@@ -1,0 +1,1 @@
+"""Plain traces and exports of modules, their state and threads, and warnings of what the example fixes."""
