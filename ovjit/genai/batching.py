@@ -18,7 +18,7 @@ from ovjit.genai.batches import Batches, Request, paged_options
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.drafts import DraftedRequest, DraftProposer, LookupProposer
 from ovjit.genai.enums import GenerationFinishReason, GenerationStatus, StreamingStatus
-from ovjit.genai.figures import Figures, now_us
+from ovjit.genai.figures import Figures, measure, now_us
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.results import EncodedGenerationResult, GenerationResult
@@ -325,9 +325,9 @@ class ContinuousBatchingPipeline:
             if request.answers and len(outputs) == 1:
                 result.finish_reasons = [request.answers[0].finish]  # the streamer's, too
         else:
-            start = now_us()
-            result.m_generation_ids = [self._tokenizer.decode(each) for each in tokens]
-            metrics.raw_metrics.detokenization_durations.append(now_us() - start)
+            for each in tokens:
+                with measure(metrics.raw_metrics.detokenization_durations):
+                    result.m_generation_ids.append(self._tokenizer.decode(each))
             result.m_status = status
         metrics.raw_metrics.generate_durations.append(now_us() - start_us)
         result.perf_metrics = metrics

@@ -111,11 +111,12 @@ class VLMPipeline:
 
     # -- generation
 
-    def generate(self, prompt: str | ChatHistory, *arguments: Any, **kwargs: Any) -> VLMDecodedResults:
-        """generate(prompt, images=[...], videos=[], generation_config=None, streamer=None, **kwargs), where a
+    def generate(self, prompt: Any = None, *arguments: Any, **kwargs: Any) -> VLMDecodedResults:
+        """generate(prompt or history, images=[...], videos=[], generation_config=None, streamer=None, **kwargs), where a
         Tensor may stand for images, or be the keyword image. A picture is a Tensor u8 [height, width, 3], or
         [n, height, width, 3] for several; a video one [frames, height, width, 3], with `videos_metadata`.
         Further keywords are fields of GenerationConfig."""
+        prompt = kwargs.pop("history", None) if prompt is None else prompt
         if not isinstance(prompt, (str, ChatHistory)):
             raise TypeError(f"prompt should be a str or a ChatHistory, not {type(prompt).__name__}")
         options = _bind(arguments, kwargs)
@@ -166,8 +167,9 @@ class VLMPipeline:
 
     def _decode(self, answers: list[Answer], metrics: VLMPerfMetrics, start_us: float) -> VLMDecodedResults:
         results = VLMDecodedResults()
-        with measure(metrics.raw_metrics.detokenization_durations):
-            results.texts = [self._tokenizer.decode(answer.tokens) for answer in answers]
+        for answer in answers:
+            with measure(metrics.raw_metrics.detokenization_durations):
+                results.texts.append(self._tokenizer.decode(answer.tokens))
         results.scores = [answer.score for answer in answers]
         results.finish_reasons = [answer.finish or GenerationFinishReason.NONE for answer in answers]
         metrics.raw_metrics.generate_durations.append(now_us() - start_us)
