@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +106,7 @@ class ContinuousBatchingPipeline:
         """Load the model, and what proposes tokens."""
         settings = {n: v for n, v in properties.items() if n not in _OWN_PROPERTIES}
         options = paged_options(scheduler, settings)
-        self._adapters, change = controller_of(properties, DECODER), None
-        if self._adapters is not None:
-            self._config.adapters, change = properties["adapters"], self._adapters.insert
+        change = self._load_adapters(properties)
         if properties.get("draft_model") is not None:
             self._proposals = DraftProposer(properties["draft_model"])
         elif properties.get("prompt_lookup"):
@@ -120,16 +118,26 @@ class ContinuousBatchingPipeline:
         self, folder: Path, scheduler: SchedulerConfig, properties: Mapping[str, Any]
     ) -> PictureReader:
         """Load a model that takes pictures. Returns what reads its prompts."""
-        for name in _OWN_PROPERTIES:
-            if properties.get(name):
-                raise UnsupportedError(f"ovjit does not support {name} with pictures yet: leave it out")
+        if properties.get("draft_model"):
+            raise UnsupportedError("ovjit does not support draft_model with pictures yet: leave it out")
+        settings = {n: v for n, v in properties.items() if n not in _OWN_PROPERTIES}
         models = read_folder(folder)
         language = models.pop(LANGUAGE)
-        reader = PictureReader(models, folder, self._tokenizer, "CPU", properties)
-        inputs = EmbeddedRows(reader)
-        decoder = PagedDecoder(language, paged_options(scheduler, properties, inputs))
-        self._batches = Batches(decoder, scheduler, inputs=inputs)
+        reader = PictureReader(models, folder, self._tokenizer, "CPU", settings)
+        inputs, change = EmbeddedRows(reader), self._load_adapters(properties)
+        if properties.get("prompt_lookup"):
+            self._proposals = LookupProposer()
+        decoder = PagedDecoder(language, paged_options(scheduler, settings, inputs), change=change)
+        self._batches = Batches(decoder, scheduler, self._proposals, inputs)
         return reader
+
+    def _load_adapters(self, properties: Mapping[str, Any]) -> Callable[..., Collection[str]] | None:
+        """The adapters of the properties: what inserts them."""
+        self._adapters = controller_of(properties, DECODER)
+        if self._adapters is None:
+            return None
+        self._config.adapters = properties["adapters"]
+        return self._adapters.insert
 
     def get_tokenizer(self) -> Tokenizer:
         return self._tokenizer
@@ -201,7 +209,7 @@ class ContinuousBatchingPipeline:
             drafted = answer_drafted(
                 prompt, stops, writer, Figures(metrics, start_us), self._proposals.metrics
             )
-            request = DraftedRequest(number, prompt, drafted, handle, writer, stops.config)
+            request = DraftedRequest(number, prompt, drafted, handle, writer, stops.config, read.embedded)
         request.prompt_logs = prompt_logs
         self._batches.add(request)
         return request

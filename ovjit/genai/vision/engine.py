@@ -31,8 +31,11 @@ class EmbeddingEngine(Engine):
 
     _input_name = "inputs_embeds"
 
-    def __init__(self, compiled: Any, family: Family, embed: Callable[[np.ndarray], np.ndarray]):
-        names = [port.get_names() for port in compiled.inputs]
+    def __init__(
+        self, compiled: Any, family: Family, embed: Callable[[np.ndarray], np.ndarray],
+        constant_inputs: Collection[str] = (),
+    ):  # fmt: skip
+        names = [port.get_names() for port in compiled.inputs if not port.get_names() & {*constant_inputs}]
         self._names = [name for port_names in names for name in INPUTS & port_names]
         if len(self._names) != len(names):
             raise UnsupportedError(f"a language model with the inputs {names} is not supported")
