@@ -117,10 +117,10 @@ class VLMPipeline:
     # -- generation
 
     def generate(self, prompt: Any = None, *arguments: Any, **kwargs: Any) -> VLMDecodedResults:
-        """generate(prompt or history, images=[...], videos=[], generation_config=None, streamer=None, **kwargs), where a
-        Tensor may stand for images, or be the keyword image. A picture is a Tensor u8 [height, width, 3], or
-        [n, height, width, 3] for several; a video one [frames, height, width, 3], with `videos_metadata`.
-        Further keywords are fields of GenerationConfig."""
+        """generate(prompt or history, images=[...], videos=[], generation_config=None, streamer=None, **kwargs),
+        where a Tensor may stand for images, or be the keyword image. A picture is a Tensor u8 [height, width,
+        3], or [n, height, width, 3] for several; a video one [frames, height, width, 3], with
+        `videos_metadata`. Further keywords are fields of GenerationConfig."""
         prompt = kwargs.pop("history", None) if prompt is None else prompt
         if not isinstance(prompt, (str, ChatHistory)):
             raise TypeError(f"prompt should be a str or a ChatHistory, not {type(prompt).__name__}")
