@@ -1,7 +1,7 @@
 """`import ovjit.as_onnxruntime`: after it, `import onnxruntime` and its submodules are `ovjit.onnxruntime`.
 
-Programs written for ONNX Runtime then run unchanged, on the CPU. A missing submodule is a
-ModuleNotFoundError, as for a package that is not installed. Raises ImportError if the real package has been
+Programs written for ONNX Runtime then run unchanged, on the CPU. `onnxruntime.quantization` and other parts in
+Python are those of the installed wheel; without one, a missing submodule is a ModuleNotFoundError. Raises ImportError if the real package has been
 imported already, since two engines under one name would conflict.
 """
 
@@ -11,6 +11,7 @@ import sys
 
 import ovjit.onnxruntime
 from ovjit.alias import install_names
+from ovjit.onnxruntime.wheel import share_python_parts
 
 _real = sys.modules.get("onnxruntime")
 if _real is not None and _real is not ovjit.onnxruntime:
@@ -21,3 +22,4 @@ if _real is not None and _real is not ovjit.onnxruntime:
     )
 install_names({"onnxruntime": "ovjit.onnxruntime"})
 sys.modules["onnxruntime"] = ovjit.onnxruntime
+share_python_parts()
