@@ -30,7 +30,7 @@ class BatchedEngine:
                  looks_up: bool = False):  # fmt: skip
         if device not in ("CPU", "AUTO"):
             raise UnsupportedError(
-                "sparse attention, cache eviction and prompt lookup of pictures run on the device CPU, not on "
+                "sparse attention, cache eviction and prompt lookup of pictures run on the CPU, not on "
                 f"{device!r}"
             )
         decoder = PagedDecoder(model, paged_options(scheduler, properties, inputs), change=change)

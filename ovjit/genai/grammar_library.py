@@ -46,7 +46,7 @@ class BoundLibrary:
         """Set the bits i32 [1, words / 32] of tokens that may follow."""
         matcher.fill_next_token_bitmask(bits, 0, False)
 
-    def accept(self, matcher: Any, token: int) -> bool:
+    def take_token(self, matcher: Any, token: int) -> bool:
         return bool(matcher.accept_token(token, False))
 
 
@@ -75,7 +75,7 @@ class PackageLibrary(BoundLibrary):
         matcher.fill_next_token_bitmask(self._mask, 0)
         bits[:] = self._mask.numpy()
 
-    def accept(self, matcher: Any, token: int) -> bool:
+    def take_token(self, matcher: Any, token: int) -> bool:
         return bool(matcher.accept_token(token))
 
 

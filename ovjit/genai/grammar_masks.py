@@ -87,7 +87,7 @@ class Matcher:
         """Accept a token that `mask` allowed."""
         if self._handle.is_terminated():
             return
-        if not self._library.accept(self._handle, token):
+        if not self._library.take_token(self._handle, token):
             raise OvjitError(f"the grammar does not allow the token {token} here")
         self._tokens.append(token)
 

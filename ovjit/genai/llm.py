@@ -246,7 +246,8 @@ class LLMPipeline:
             raise
         is_cancelled = answers[0].finish is GenerationFinishReason.NONE
         self._prompts.end_turn(length, None if is_cancelled else results.texts[0])
-        return results.texts[0] if isinstance(inputs, str) and config.num_return_sequences == 1 else results
+        is_one = isinstance(inputs, (str, bytes)) and config.num_return_sequences == 1
+        return results.texts[0] if is_one else results
 
     def _run(
         self,

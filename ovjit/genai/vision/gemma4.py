@@ -97,15 +97,15 @@ class Gemma4(LayerEmbeddings):
         rows, columns = (size // side for size in height_width)
         tiles = planes.reshape(3, rows, side, columns, side).transpose(1, 3, 2, 4, 0)
         count = rows * columns
-        pixels, places = np.zeros((1, most, self._values), np.float32), np.full((1, most, 2), -1, np.int64)
+        pixels, numbers = np.zeros((1, most, self._values), np.float32), np.full((1, most, 2), -1, np.int64)
         pixels[0, :count] = tiles.reshape(count, -1)
-        places[0, :count] = np.indices((rows, columns)).reshape(2, -1)[::-1].T
-        return pixels, places, count
+        numbers[0, :count] = np.indices((rows, columns)).reshape(2, -1)[::-1].T
+        return pixels, numbers, count
 
     def _encode(self, image: np.ndarray, limits: Limits) -> np.ndarray:
         """The features f32 [tokens, size] of a picture."""
-        pixels, places, count = self._split(image, limits)
-        feeds = {"pixel_values": pixels, "image_position_ids": places}
+        pixels, numbers, count = self._split(image, limits)
+        feeds = {"pixel_values": pixels, "image_position_ids": numbers}
         features = np.array(self._requests["vision_embeddings"].infer(feeds)[0], np.float32)
         features = features.reshape(-1, features.shape[-1])
         # an encoder of whole patches gives features of padding, too

@@ -31,7 +31,11 @@ from ovjit.genai.vision.results import VLMDecodedResults, VLMPerfMetrics
 from ovjit.generation.head import keep_last
 
 
-class VLMPipeline:
+class VLMPipelineBase:
+    """The base of pipelines that take pictures."""
+
+
+class VLMPipeline(VLMPipelineBase):
     """Texts from texts and pictures: VLMPipeline(folder, device, **properties), or VLMPipeline(models,
     tokenizer, config_dir_path, device, generation_config=None, **properties) with a dict of IRs in memory."""
 
@@ -117,10 +121,10 @@ class VLMPipeline:
     # -- generation
 
     def generate(self, prompt: Any = None, *arguments: Any, **kwargs: Any) -> VLMDecodedResults:
-        """generate(prompt or history, images=[...], videos=[], generation_config=None, streamer=None, **kwargs),
-        where a Tensor may stand for images, or be the keyword image. A picture is a Tensor u8 [height, width,
-        3], or [n, height, width, 3] for several; a video one [frames, height, width, 3], with
-        `videos_metadata`. Further keywords are fields of GenerationConfig."""
+        """generate(prompt or history, images=[...], videos=[], generation_config=None, streamer=None,
+        **kwargs), where a Tensor may stand for images, or be the keyword image. A picture is a Tensor u8
+        [height, width, 3], or [n, height, width, 3] for several; a video one [frames, height, width, 3],
+        with `videos_metadata`. Further keywords are fields of GenerationConfig."""
         prompt = kwargs.pop("history", None) if prompt is None else prompt
         if not isinstance(prompt, (str, ChatHistory)):
             raise TypeError(f"prompt should be a str or a ChatHistory, not {type(prompt).__name__}")

@@ -1,6 +1,6 @@
 """Quantizes a small model by `onnxruntime.quantization`, and prints the results of each form as JSON.
 
-    python onnxruntime_quantization.py FOLDER
+python onnxruntime_quantization.py FOLDER
 """
 
 import json
