@@ -190,6 +190,7 @@ class AdapterController:
         tensors that no layer takes."""
         self._head_size = layers.find_head_size(models[0])  # later calls may bring the first GGUF file
         for model in models:
+            layers.name_gguf_layers(model)
             self._prepare(model)
         if self._unused:
             warnings.warn(

@@ -29,6 +29,7 @@ def outcomes(*how: str, folder: Path) -> dict[str, list[Any]]:
 def tidy(text: str) -> str:
     """A message without what only the real package knows: places in its sources, addresses, all of
     pybind11's signatures behind the first line, and the reason why a kernel failed."""
+    text = re.sub(r"/onnxruntime_src/\S+ .*?\)> (.*? was false\. )?", "", text)
     text = re.sub(r"/onnxruntime_src/.*(was false\.|\)) ", "", text)
     text = re.sub(r"(incompatible (function|constructor) arguments).*", r"\1", text, flags=re.DOTALL)
     text = re.sub(r"(status code returned while running).*", r"\1", text, flags=re.DOTALL)
