@@ -104,7 +104,8 @@ __all__ = [
     "TaylorSeerCacheConfig", "Text2ImagePipeline", "Text2SpeechDecodedResults", "Text2SpeechPipeline",
     "TextEmbeddingPipeline", "TextParserStreamer", "TextRerankPipeline", "TextStreamer",
     "TokenizedInputs", "Tokenizer", "TorchGenerator", "UNet2DConditionModel", "VLLMParserWrapper",
-    "VLMDecodedResults", "VLMPerfMetrics", "VLMPipeline", "VLMRawPerfMetrics", "VideoMetadata",
+    "VLMDecodedResults", "VLMPerfMetrics", "VLMPipeline", "VLMPipelineBase",
+    "VLMRawPerfMetrics", "VideoMetadata",
     "WhisperDecodedResultChunk", "WhisperDecodedResults", "WhisperGenerationConfig", "WhisperPerfMetrics",
     "WhisperPipeline", "WhisperRawPerfMetrics", "WhisperWordTiming", "draft_model", "get_version",
 ]  # fmt: skip
@@ -120,7 +121,7 @@ _LATE = {
     "images.text_encoders": "CLIPTextModel CLIPTextModelWithProjection T5EncoderModel",
     "retrieval": "TextEmbeddingPipeline TextRerankPipeline",
     "speech.pipeline": "Text2SpeechPipeline",
-    "vision.pipeline": "VLMPipeline",
+    "vision.pipeline": "VLMPipeline VLMPipelineBase",
     "whisper.pipeline": "ASRPipeline WhisperPipeline",
 }
 _MODULES = {name: module for module, names in _LATE.items() for name in names.split()}

@@ -15,7 +15,7 @@ from ovjit.api.model.model import Model
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.compat import opset13
 from ovjit.errors import OvjitError
-from ovjit.genai.enums import _Enum
+from ovjit.genai.enums import Arithmetic
 from ovjit.lora import layers
 from ovjit.lora.names import convert_names
 from ovjit.lora.tensors import AdapterTensors, parse_adapter, read_adapter
@@ -26,7 +26,7 @@ _CONSTRUCTORS = (
 )
 
 
-class _Mode(_Enum):
+class _Mode(Arithmetic):
     """Ways to apply adapters. DYNAMIC (AUTO): any adapters in each call. STATIC_RANK: the sum of their ranks
     stays. STATIC: constants of the model. FUSE: added to the model's weights."""
 
@@ -190,6 +190,7 @@ class AdapterController:
         tensors that no layer takes."""
         self._head_size = layers.find_head_size(models[0])  # later calls may bring the first GGUF file
         for model in models:
+            layers.name_gguf_layers(model)
             self._prepare(model)
         if self._unused:
             warnings.warn(

@@ -28,7 +28,7 @@ class Answer:
     def __init__(self, tokens: list[int], score: float = 0.0, matcher: Matcher | None = None) -> None:
         self.tokens, self.score, self.matcher = tokens, score, matcher
         self.finish: GenerationFinishReason | None = None
-        self.row = 0
+        self.row = self.number = 0
         self.logs: list[float] = []
 
     def take(self, choice: Choice, stops: Stops) -> None:
@@ -124,6 +124,7 @@ def _choose(prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figure
     answers = []
     for choice in sampler.choose(logits[0], 0, stops.config.num_return_sequences, matcher):
         answers.append(Answer([], matcher=None if matcher is None else matcher.fork()))
+        answers[-1].number = len(answers)
         answers[-1].take(choice, stops)
     figures.end_step(1)
     running = find_running(answers, writer)

@@ -1,5 +1,5 @@
-"""The engine of an LLMPipeline whose SchedulerConfig changes what is computed: sparse attention and cache
-eviction are those of ContinuousBatchingPipeline."""
+"""The engine of single requests that need what ContinuousBatchingPipeline has: sparse attention, cache
+eviction, and prompt lookup of models that take pictures."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.answers import Answer, Steps
 from ovjit.genai.batches import Batches, Request, paged_options
 from ovjit.genai.blocks import RowInputs
+from ovjit.genai.config import GenerationConfig
+from ovjit.genai.drafts import DraftedRequest, LookupProposer
 from ovjit.genai.handles import GenerationHandle
 from ovjit.genai.results import PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig
+from ovjit.genai.speculation import DraftedSteps
 from ovjit.generation.paged import PagedDecoder, read_folder
 
 
@@ -23,14 +26,16 @@ class BatchedEngine:
     """Runs requests one after another, each in the steps of `Batches`."""
 
     def __init__(self, model: Model, device: str, scheduler: SchedulerConfig, properties: dict[str, Any],
-                 change: Callable[..., Collection[str]] | None, inputs: RowInputs | None = None
-                 ):  # fmt: skip
+                 change: Callable[..., Collection[str]] | None, inputs: RowInputs | None = None,
+                 looks_up: bool = False):  # fmt: skip
         if device not in ("CPU", "AUTO"):
             raise UnsupportedError(
-                f"sparse attention and cache eviction run on the device CPU, not on {device!r}"
+                "sparse attention, cache eviction and prompt lookup of pictures run on the CPU, not on "
+                f"{device!r}"
             )
         decoder = PagedDecoder(model, paged_options(scheduler, properties, inputs), change=change)
-        self._batches, self.requests = Batches(decoder, scheduler, inputs=inputs), decoder.requests
+        proposer = LookupProposer() if looks_up else None
+        self._batches, self.requests = Batches(decoder, scheduler, proposer, inputs), decoder.requests
         self._is_embedded = inputs is not None
 
     @classmethod
@@ -45,10 +50,16 @@ class BatchedEngine:
     def run(self, prompt: Any, steps: Steps) -> list[Answer]:
         """Compute the steps of one request. Returns its sequences. `prompt`: its tokens, or what a model that
         takes embeddings reads."""
-        handle, embedded = GenerationHandle(self._batches.step, PerfMetrics()), None
-        if self._is_embedded:
-            embedded, prompt = prompt, prompt.tokens
-        request = Request(0, prompt, steps, handle, embedded=embedded)
+        prompt, embedded = (prompt.tokens, prompt) if self._is_embedded else (prompt, None)
+        handle = GenerationHandle(self._batches.step, PerfMetrics())
+        return self._complete(Request(0, prompt, steps, handle, embedded=embedded))
+
+    def run_drafted(self, prompt: Any, steps: DraftedSteps, config: GenerationConfig) -> list[Answer]:
+        """Compute the steps of one sequence, whose tokens are looked up in the prompt."""
+        handle = GenerationHandle(self._batches.step, PerfMetrics())
+        return self._complete(DraftedRequest(0, prompt.tokens, steps, handle, None, config, prompt))
+
+    def _complete(self, request: Request) -> list[Answer]:
         self._batches.add(request)
         try:
             while request in self._batches.running:

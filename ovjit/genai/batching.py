@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ovjit.genai.batches import Batches, Request, paged_options
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.drafts import DraftedRequest, DraftProposer, LookupProposer
 from ovjit.genai.enums import GenerationFinishReason, GenerationStatus, StreamingStatus
-from ovjit.genai.figures import Figures, now_us
+from ovjit.genai.figures import Figures, measure, now_us
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.results import EncodedGenerationResult, GenerationResult
@@ -106,9 +106,7 @@ class ContinuousBatchingPipeline:
         """Load the model, and what proposes tokens."""
         settings = {n: v for n, v in properties.items() if n not in _OWN_PROPERTIES}
         options = paged_options(scheduler, settings)
-        self._adapters, change = controller_of(properties, DECODER), None
-        if self._adapters is not None:
-            self._config.adapters, change = properties["adapters"], self._adapters.insert
+        change = self._load_adapters(properties)
         if properties.get("draft_model") is not None:
             self._proposals = DraftProposer(properties["draft_model"])
         elif properties.get("prompt_lookup"):
@@ -120,16 +118,26 @@ class ContinuousBatchingPipeline:
         self, folder: Path, scheduler: SchedulerConfig, properties: Mapping[str, Any]
     ) -> PictureReader:
         """Load a model that takes pictures. Returns what reads its prompts."""
-        for name in _OWN_PROPERTIES:
-            if properties.get(name):
-                raise UnsupportedError(f"ovjit does not support {name} with pictures yet: leave it out")
+        if properties.get("draft_model"):
+            raise UnsupportedError("ovjit does not support draft_model with pictures yet: leave it out")
+        settings = {n: v for n, v in properties.items() if n not in _OWN_PROPERTIES}
         models = read_folder(folder)
         language = models.pop(LANGUAGE)
-        reader = PictureReader(models, folder, self._tokenizer, "CPU", properties)
-        inputs = EmbeddedRows(reader)
-        decoder = PagedDecoder(language, paged_options(scheduler, properties, inputs))
-        self._batches = Batches(decoder, scheduler, inputs=inputs)
+        reader = PictureReader(models, folder, self._tokenizer, "CPU", settings)
+        inputs, change = EmbeddedRows(reader), self._load_adapters(properties)
+        if properties.get("prompt_lookup"):
+            self._proposals = LookupProposer()
+        decoder = PagedDecoder(language, paged_options(scheduler, settings, inputs), change=change)
+        self._batches = Batches(decoder, scheduler, self._proposals, inputs)
         return reader
+
+    def _load_adapters(self, properties: Mapping[str, Any]) -> Callable[..., Collection[str]] | None:
+        """The adapters of the properties: what inserts them."""
+        self._adapters = controller_of(properties, DECODER)
+        if self._adapters is None:
+            return None
+        self._config.adapters = properties["adapters"]
+        return self._adapters.insert
 
     def get_tokenizer(self) -> Tokenizer:
         return self._tokenizer
@@ -201,7 +209,7 @@ class ContinuousBatchingPipeline:
             drafted = answer_drafted(
                 prompt, stops, writer, Figures(metrics, start_us), self._proposals.metrics
             )
-            request = DraftedRequest(number, prompt, drafted, handle, writer, stops.config)
+            request = DraftedRequest(number, prompt, drafted, handle, writer, stops.config, read.embedded)
         request.prompt_logs = prompt_logs
         self._batches.add(request)
         return request
@@ -325,9 +333,9 @@ class ContinuousBatchingPipeline:
             if request.answers and len(outputs) == 1:
                 result.finish_reasons = [request.answers[0].finish]  # the streamer's, too
         else:
-            start = now_us()
-            result.m_generation_ids = [self._tokenizer.decode(each) for each in tokens]
-            metrics.raw_metrics.detokenization_durations.append(now_us() - start)
+            for each in tokens:
+                with measure(metrics.raw_metrics.detokenization_durations):
+                    result.m_generation_ids.append(self._tokenizer.decode(each))
             result.m_status = status
         metrics.raw_metrics.generate_durations.append(now_us() - start_us)
         result.perf_metrics = metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,8 +31,8 @@ class DraftedRequest(Request):
     """A request of one sequence. Its row ends with the proposed tokens until the model has checked them."""
 
     def __init__(self, number: int, prompt: Sequence[int], steps: DraftedSteps, handle: GenerationHandle,
-                 writer: HandleWriter, config: GenerationConfig):  # fmt: skip
-        super().__init__(number, prompt, steps, handle, writer)  # type: ignore[arg-type]
+                 writer: HandleWriter | None, config: GenerationConfig, embedded: Any = None):  # fmt: skip
+        super().__init__(number, prompt, steps, handle, writer, embedded)  # type: ignore[arg-type]
         self.config, self._drafted_steps = config, steps
         #: The most further proposals that are of use.
         self.most = 0

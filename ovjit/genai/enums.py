@@ -14,8 +14,22 @@ class _Enum(enum.Enum):
     def __index__(self) -> int:
         return int(self.value)
 
+    def __hash__(self) -> int:
+        return hash(self.value)
+
     def __str__(self) -> str:
         return f"{type(self).__name__}.{self.name}"
+
+
+class Arithmetic(_Enum):
+    """An enumeration that is equal to its numbers."""
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, (int, Arithmetic)):
+            return int(self) == int(other)
+        return False
+
+    __hash__ = _Enum.__hash__
 
 
 class StreamingStatus(_Enum):

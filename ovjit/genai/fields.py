@@ -34,8 +34,8 @@ class Kind:
 
 class Bool(Kind):
     def assign(self, value: Any) -> bool:
-        if isinstance(value, str):
-            raise TypeError("expected a bool, not a str")
+        if value is not None and not isinstance(value, (bool, np.bool_, int, float, np.number)):
+            raise TypeError(f"expected a bool, not {type(value).__name__}")
         return bool(value)
 
     def convert(self, value: Any) -> bool:
@@ -51,7 +51,7 @@ class Integer(Kind):
         self.lowest = lowest
 
     def assign(self, value: Any) -> int:
-        number = operator.index(value)
+        number = int(value) if isinstance(value, np.floating) else operator.index(value)
         if not self.lowest <= number <= UNLIMITED:
             raise TypeError(f"expected a whole number from {self.lowest}, not {number}")
         return number
@@ -77,8 +77,8 @@ class Real(Kind):
     """A number in f32."""
 
     def assign(self, value: Any) -> float:
-        if isinstance(value, str):
-            raise TypeError("expected a number, not a str")
+        if value is None or isinstance(value, str):
+            raise TypeError(f"expected a number, not {type(value).__name__}")
         return float(np.float32(value))
 
     def convert(self, value: Any) -> float:

@@ -48,7 +48,8 @@ class Figures:
         now = now_us()
         self._raw.sampling_durations.append(now - self._middle)
         if self._raw.m_times_to_first_token:
-            self._raw.m_durations.append((now - self._last) / count)
+            # an entry for each token, so that means weigh steps by their tokens
+            self._raw.m_durations += [(now - self._last) / count] * count
         else:
             self._raw.m_times_to_first_token.append(now - self._start_us)
         self._raw.m_new_token_times.append(now / 1000)

@@ -1,15 +1,10 @@
-"""Masks of grammars over a vocabulary, by the compiled part of xgrammar. Its Python part needs torch, and is
-not imported."""
+"""Masks of grammars over a vocabulary."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from importlib.machinery import PathFinder
 from typing import Any
 
 import numpy as np
@@ -17,38 +12,12 @@ import numpy as np
 from ovjit.errors import OvjitError
 from ovjit.genai.config import GenerationConfig
 from ovjit.genai.gguf_texts import CHARACTERS
+from ovjit.genai.grammar_library import BoundLibrary, load_library
 from ovjit.genai.grammars import StructuralTagsConfig, StructuredOutputConfig, format_of
 
-#: Threads that compile a grammar.
-_MOST_THREADS = 8
-#: Bytes of compiled grammars that a compiler keeps.
-_CACHE_BYTES = 2**28
-#: xgrammar's type of vocabularies whose tokens have a character for each byte.
-_BYTE_LEVEL = 2
 _CHARACTERS = {byte[0]: character for character, byte in CHARACTERS.items()}
-#: The release of xgrammar inside openvino_genai. Others read schemas, blanks and escapes in another way.
-_RELEASE = "0.1.31"
-#: Time, file and line before xgrammar's messages.
+#: Time, file and line before xgrammar's messages, and lines of a trace after its newer ones.
 _PLACE = re.compile(r"^(\[[\d:]+\] )?(\S+:\d+: )?(Check failed: .*? is false: )?")
-
-
-@lru_cache(maxsize=1)
-def _load_bindings() -> Any:
-    """The extension module of xgrammar. RuntimeError without it, or if it is of another release."""
-    from importlib import metadata  # takes 15 ms
-
-    package = importlib.util.find_spec("xgrammar")
-    release = "" if package is None else metadata.version("xgrammar")
-    if package is None or release != _RELEASE:
-        raise OvjitError(
-            f"structured output needs the package xgrammar {_RELEASE}: pip install --no-deps "
-            f"xgrammar=={_RELEASE}" + (f" (release {release} is installed)" if release else "")
-        )
-    spec = PathFinder.find_spec("xgrammar_bindings", package.submodule_search_locations)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class GrammarCompiler:
@@ -58,13 +27,9 @@ class GrammarCompiler:
         if not words:
             raise OvjitError("structured output needs the vocabulary of a detokenizer, and this one has none")
         self._size = len(words)
-        self._bindings = _load_bindings()
         # bytes would end at a zero
         tokens = [word.decode("latin-1").translate(_CHARACTERS) for word in words]
-        info = self._bindings.TokenizerInfo(tokens, _BYTE_LEVEL, self._size, [end], True)
-        self._compiler = self._bindings.GrammarCompiler(
-            info, min(os.cpu_count() or 1, _MOST_THREADS), True, _CACHE_BYTES
-        )
+        self._library = load_library(tokens, end)
 
     def start(self, config: StructuredOutputConfig, ends: Sequence[int]) -> Matcher:
         """A matcher at the start of a text. Any of the tokens `ends` may end it. RuntimeError for a grammar
@@ -79,18 +44,13 @@ class GrammarCompiler:
             message = _PLACE.sub("", str(error).strip())
             raise OvjitError(f"structured_output_config: Failed to create grammar: {message}") from error
 
-        def start() -> Any:
-            return self._bindings.GrammarMatcher(compiled, list(ends), False, -1)
-
-        return Matcher(start, self._size)
+        return Matcher(self._library, lambda: self._library.start(compiled, ends), self._size)
 
     def _compile(self, config: StructuredOutputConfig) -> Any:
-        if config.json_schema is not None:
-            return self._compiler.compile_json_schema(config.json_schema, True, None, None, True, None)
-        if config.regex is not None:
-            return self._compiler.compile_regex(config.regex)
-        if config.grammar is not None:
-            return self._compiler.compile_grammar(config.grammar, "root")
+        for kind in ("json_schema", "regex", "grammar"):
+            text = getattr(config, kind)
+            if text is not None:
+                return self._library.compile(kind, text)
         grammar: Any = config.structural_tags_config
         if grammar is None:
             grammar = config.compound_grammar
@@ -98,15 +58,15 @@ class GrammarCompiler:
             grammar = grammar.to_grammar()
         if not isinstance(grammar, str):
             grammar = json.dumps({"type": "structural_tag", "format": format_of(grammar)})
-        return self._compiler.compile_structural_tag(grammar)
+        return self._library.compile("structural_tag", grammar)
 
 
 class Matcher:
     """The state of a grammar after the tokens of one sequence. `start` creates xgrammar's matcher of an empty
     text."""
 
-    def __init__(self, start: Callable[[], Any], size: int):
-        self._start, self._size = start, size
+    def __init__(self, library: BoundLibrary, start: Callable[[], Any], size: int):
+        self._library, self._start, self._size = library, start, size
         self._handle, self._tokens = start(), list[int]()
         self._bits = np.zeros((1, -(-size // 32)), np.int32)
 
@@ -115,7 +75,7 @@ class Matcher:
         RuntimeError if it allows no token of the vocabulary."""
         if self._handle.is_terminated():
             return
-        self._handle.fill_next_token_bitmask(self._bits, 0, False)
+        self._library.fill(self._handle, self._bits)
         allowed = np.unpackbits(self._bits.view(np.uint8), count=self._size, bitorder="little")
         if not allowed.any():
             raise OvjitError("the vocabulary has no token that the grammar allows here")
@@ -127,13 +87,13 @@ class Matcher:
         """Accept a token that `mask` allowed."""
         if self._handle.is_terminated():
             return
-        if not self._handle.accept_token(token, False):
+        if not self._library.take_token(self._handle, token):
             raise OvjitError(f"the grammar does not allow the token {token} here")
         self._tokens.append(token)
 
     def fork(self) -> Matcher:
         """A matcher for another sequence with the same tokens."""
-        other = Matcher(self._start, self._size)
+        other = Matcher(self._library, self._start, self._size)
         for token in self._tokens:
             other.advance(token)
         return other

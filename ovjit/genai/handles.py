@@ -80,7 +80,7 @@ class GenerationHandle:
         return self._outputs.popleft()
 
     def read_all(self) -> list[GenerationOutput]:
-        """All tokens of each sequence that have not been read, at the end of the request."""
+        """All tokens of each sequence that have not been read, at the end of the request; the best first."""
         self._check_usable()
         while self._status is GenerationStatus.RUNNING:
             self._step()
@@ -92,7 +92,7 @@ class GenerationHandle:
                 total.generated_ids = total.generated_ids + output.generated_ids
                 total.generated_log_probs = total.generated_log_probs + output.generated_log_probs
                 total.score, total.finish_reason = output.score, output.finish_reason
-        return list(merged.values())
+        return sorted(merged.values(), key=lambda output: -output.score)
 
 
 class HandleWriter(Writer):
@@ -117,7 +117,10 @@ class HandleWriter(Writer):
         """Give the sequences of the request."""
         if not self._is_single:
             logs = [[*self._prompt_logs, *answer.logs] for answer in answers]
-            outputs = {i: GenerationOutput.of(a.tokens, logs[i], a) for i, a in enumerate(answers)}
+            order = sorted(range(len(answers)), key=lambda i: answers[i].number)
+            # the last sequence comes first, as in openvino_genai
+            outputs = {n: GenerationOutput.of(answers[i].tokens, logs[i], answers[i])
+                       for n, i in reversed([*enumerate(order)])}  # fmt: skip
             self._handle._outputs.append(outputs)
 
 

@@ -16,7 +16,7 @@ from ovjit.genai.answers import Answer, Steps, Writer, answer_prompt
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.engine import MAX_ROWS, Change, Engine, choose_cache_precision
 from ovjit.genai.enums import GenerationFinishReason
-from ovjit.genai.figures import Figures, SharedFigures, now_us
+from ovjit.genai.figures import Figures, SharedFigures, measure, now_us
 from ovjit.genai.parsers import parse_texts
 from ovjit.genai.prompts import Prompts
 from ovjit.genai.results import DecodedResults, EncodedResults, PerfMetrics
@@ -253,7 +253,8 @@ class LLMPipeline:
             raise
         is_cancelled = answers[0].finish is GenerationFinishReason.NONE
         self._prompts.end_turn(length, None if is_cancelled else results.texts[0])
-        return results.texts[0] if isinstance(inputs, str) and config.num_return_sequences == 1 else results
+        is_one = isinstance(inputs, (str, bytes)) and config.num_return_sequences == 1
+        return results.texts[0] if is_one else results
 
     def _run(
         self,
@@ -295,7 +296,7 @@ class LLMPipeline:
         """The ends of a prompt's sequences, and what gives their tokens to the streamer."""
         if not prompt:
             raise OvjitError("a prompt cannot have the length 0")
-        metrics._input_tokens += len(prompt)
+        metrics._input_tokens = metrics._input_tokens or len(prompt)
         stops = Stops(config, self._tokenizer, len(prompt))
         return stops, Writer(stream, stops, prompt if config.echo else [])
 
@@ -317,9 +318,11 @@ class LLMPipeline:
         return answers
 
     def _decode_results(self, answers: list[Answer], metrics: PerfMetrics, start_us: float) -> DecodedResults:
-        results, start = DecodedResults(), now_us()
-        results.texts = [self._tokenizer.decode(answer.tokens) for answer in answers]
-        metrics.raw_metrics.detokenization_durations.append(now_us() - start)
+        results, raw = DecodedResults(), metrics.raw_metrics
+        for answer in answers:
+            with measure(raw.detokenization_durations):
+                results.texts.append(self._tokenizer.decode(answer.tokens))
+        del raw.chat_template_durations[1:]  # as for tokens, the first prompt counts
         return self._fill(results, answers, metrics, start_us)
 
     def _encode_results(self, answers: list[Answer], metrics: PerfMetrics, start_us: float) -> EncodedResults:

@@ -11,7 +11,7 @@ from typing import Any
 from ovjit.errors import OvjitError
 from ovjit.genai.enums import StreamingStatus
 from ovjit.genai.fields import Kind
-from ovjit.genai.streamers import StreamerBase, TextStreamer, status_of
+from ovjit.genai.streamers import TextStreamer, status_of
 
 _CALL = re.compile(r"\[(.*?)\]")
 _ARGUMENT = re.compile(r'(\w+)\s*=\s*"([^"]*)"', re.ASCII)
@@ -225,7 +225,7 @@ class Phi4ReasoningIncrementalParser(ReasoningIncrementalParser):
         super().__init__(expect_open_tag=True)
 
 
-class TextParserStreamer(StreamerBase):
+class TextParserStreamer(TextStreamer):
     """The base of streamers that get messages: `write` takes the dict of a piece of the answer, which went
     through the parsers one after another."""
 
@@ -234,7 +234,7 @@ class TextParserStreamer(StreamerBase):
             raise TypeError("parsers should be a list of IncrementalParser")
         self._parsers = list(parsers)
         self._message: dict[str, Any] = {"content": ""}
-        self._texts = TextStreamer(tokenizer, self._parse)
+        super().__init__(tokenizer, self._parse)
 
     def _parse(self, text: str) -> StreamingStatus:
         piece: dict[str, Any] = {}
@@ -250,11 +250,7 @@ class TextParserStreamer(StreamerBase):
 
     def _write(self, chunk: Sequence[int] | str) -> StreamingStatus:
         """Take a text, or tokens."""
-        return self._parse(chunk) if isinstance(chunk, str) else self._texts.write(chunk)
-
-    def end(self) -> None:
-        """Give the remaining text."""
-        self._texts.end()
+        return self._parse(chunk) if isinstance(chunk, str) else super().write(chunk)
 
     def get_parsed_message(self) -> dict[str, Any]:
         """The whole message so far."""

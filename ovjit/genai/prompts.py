@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError
 from ovjit.genai.config import GenerationConfig
-from ovjit.genai.figures import now_us
+from ovjit.genai.figures import measure
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.results import PerfMetrics
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
@@ -59,14 +59,15 @@ class Prompts:
             return [[int(t) for t in row] for row in ids], False
         if isinstance(inputs, ChatHistory):
             return [self.read_chat(inputs, config, metrics)], True
-        if isinstance(inputs, str):
-            return self.read_texts([inputs], config, metrics), True
-        if isinstance(inputs, Sequence) and not isinstance(inputs, (bytes, bytearray)):
-            if not len(inputs):
+        if isinstance(inputs, (str, bytes)):
+            return self.read_texts([_text_of(inputs)], config, metrics), True
+        if isinstance(inputs, (Sequence, Iterator)) and not isinstance(inputs, bytearray):
+            inputs = list(inputs)
+            if not inputs:
                 raise IndexError("the list of prompts is empty")
-            if not all(isinstance(text, str) for text in inputs):
+            if not all(isinstance(text, (str, bytes)) for text in inputs):
                 raise TypeError("prompts should be a list of str")
-            return self.read_texts(list(inputs), config, metrics), True
+            return self.read_texts([_text_of(text) for text in inputs], config, metrics), True
         raise TypeError(
             "inputs should be str, a list of str, ChatHistory, TokenizedInputs or Tensor, not "
             f"{type(inputs).__name__}"
@@ -92,19 +93,24 @@ class Prompts:
 
     def encode(self, texts: Sequence[str], special: bool, metrics: PerfMetrics) -> list[list[int]]:
         """The tokens of texts as they are. `special`: with special tokens."""
-        start_us = now_us()
         prompts = []
         for text in texts:
-            encoded = self.tokenizer.encode(text, add_special_tokens=special)
-            prompts.append(np.array(encoded.input_ids.data)[0].tolist())
-        metrics.raw_metrics.tokenization_durations.append(now_us() - start_us)
+            with measure(metrics.raw_metrics.tokenization_durations):
+                encoded = self.tokenizer.encode(text, add_special_tokens=special)
+                prompts.append(np.array(encoded.input_ids.data)[0].tolist())
         return prompts
 
     def _render(self, history: ChatHistory, metrics: PerfMetrics) -> str:
-        start_us = now_us()
-        text = self.tokenizer.apply_chat_template(history, True)
-        metrics.raw_metrics.chat_template_durations.append(now_us() - start_us)
-        return text
+        with measure(metrics.raw_metrics.chat_template_durations):
+            return self.tokenizer.apply_chat_template(history, True)
+
+
+def _text_of(text: str | bytes) -> str:
+    """A text, which may be given as UTF-8. TypeError for bytes that are none."""
+    try:
+        return text.decode() if isinstance(text, bytes) else text
+    except UnicodeDecodeError as error:
+        raise TypeError(f"a prompt should be UTF-8: {error}") from error
 
 
 def ids_of(tensor: Tensor) -> np.ndarray:

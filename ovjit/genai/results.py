@@ -75,7 +75,9 @@ class PerfMetrics:
         for group in self._raw_groups:
             others = getattr(metrics, group, None)
             for name, values in vars(getattr(self, group)).items():
-                setattr(getattr(total, group), name, values + getattr(others, name, []))
+                # times of one clock's calls are not joined, as in openvino_genai
+                more = [] if name == "m_new_token_times" else getattr(others, name, [])
+                setattr(getattr(total, group), name, values + more)
         total._load_time = self._load_time
         total._input_tokens = self._input_tokens + metrics._input_tokens
         total._generated_tokens = self._generated_tokens + metrics._generated_tokens

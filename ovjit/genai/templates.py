@@ -38,7 +38,7 @@ def _compile(template: str) -> Any:
         raise OvjitError(message)
 
     def to_json(value: Any, indent: int | None = None, **_: Any) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent)
+        return _dump(value, indent)
 
     environment.tests["none"] = lambda value: value is None or isinstance(value, Undefined)
     environment.filters["tojson"] = to_json
@@ -145,7 +145,9 @@ class Template:
         if tools and self.has_tools:
             values = {**values, "tools": list(tools)}
         elif tools:
-            text = f"You can call any of the following tools to satisfy the user's requests: {_indent(tools)}"
+            text = (
+                f"You can call any of the following tools to satisfy the user's requests: {_dump(tools, 2)}"
+            )
             if self.example:
                 text += f"\n\nExample tool call syntax:\n\n{self.example}\n\n"
             _add_system(chat, text)
@@ -190,6 +192,23 @@ def _call(name: str, arguments: Any) -> dict[str, Any]:
 
 def _indent(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _dump(value: Any, indent: int | None, line: str = "\n") -> str:
+    """JSON as minja writes it: with `indent`, empty objects and arrays have a line, too. `line`: the begin of
+    a line at the depth of the value."""
+    is_list = isinstance(value, (list, tuple))
+    if indent is None or not (is_list or isinstance(value, dict)):
+        return json.dumps(value, ensure_ascii=False)
+    inner = line + " " * indent
+    if is_list:
+        items = [_dump(each, indent, inner) for each in value]
+    else:
+        names = (name if isinstance(name, str) else json.dumps(name) for name in value)
+        pairs = zip(names, value.values(), strict=True)
+        items = [f"{_dump(name, None)}: {_dump(each, indent, inner)}" for name, each in pairs]
+    begin, end = "[]" if is_list else "{}"
+    return f"{begin}{inner}{(',' + inner).join(items)}{line}{end}"
 
 
 def _change_answer(message: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ the layer's own weights. Matrices of several adapters are concatenated along the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,12 +15,14 @@ import numpy as np
 from ovjit.api.model.model import Model
 from ovjit.compat import opset13
 from ovjit.errors import OvjitError, UnsupportedError
-from ovjit.lora.tensors import AdapterTensors, LowRank
+from ovjit.lora.tensors import GGUF_LAYERS, AdapterTensors, LowRank, join_block
 
 #: Adapters and their scales.
 Blend = Sequence[tuple[AdapterTensors, float]]
 #: A convolution's channels [batch, channels, height, width] become the last axis, and back.
 _CHANNELS = np.array([2, 3, 0, 1])
+#: Names of matrices of GGUF files.
+_GGUF_MATRIX = re.compile(r"(?:blk\.(?P<block>\d+)\.)?(?P<layer>\w+)\.weight", re.ASCII)
 #: Types of weights that take a sum.
 _FLOATS = ("f32", "f16", "bf16", "f64")
 
@@ -32,6 +35,20 @@ def find_name(names: Iterable[str], node_name: str, prefix: str) -> str | None:
         if name.startswith(prefix) and any(name[len(prefix) :] in variant for variant in variants):
             return name
     return None
+
+
+def name_gguf_layers(model: Model) -> None:
+    """Give products with matrices of a GGUF file the names that adapters have."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "MatMul":
+            continue
+        source = node.input_value(1).get_node()
+        while source.get_input_size():  # scales and levels are later inputs
+            source = source.input_value(0).get_node()
+        match = _GGUF_MATRIX.fullmatch(source.get_friendly_name())
+        layer = GGUF_LAYERS.get(match["layer"]) if match else None
+        if match and layer:
+            node.set_friendly_name(join_block(match["block"], layer))
 
 
 def find_layers(model: Model, blend: Blend, prefix: str) -> list[Any]:

@@ -32,11 +32,16 @@ _WEIGHTS = re.compile(r".*\.(?:lm_head|embed_tokens)\.weight", re.DOTALL)
 
 #: Names of matrices in GGUF files, and PEFT's names of their layers.
 _GGUF = re.compile(r"(?:blk\.(?P<block>\d+)\.)?(?P<layer>\w+)\.weight\.lora_(?P<part>[ab])", re.ASCII)
-_GGUF_LAYERS = {
+GGUF_LAYERS = {
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
     "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj", "output": "lm_head",
 }  # fmt: skip
+
+
+def join_block(block: str | None, layer: str) -> str:
+    """PEFT's name of a layer of a block, or of one beside all blocks."""
+    return layer if block is None else f"model.layers.{block}.{layer}"
 
 
 class LowRank(NamedTuple):
@@ -82,10 +87,10 @@ def _read_gguf(path: Path) -> AdapterTensors:
     parts: dict[str, dict[str, np.ndarray]] = {}
     for name, tensor in file.tensors.items():
         match = _GGUF.fullmatch(name)
-        layer = _GGUF_LAYERS.get(match["layer"]) if match else None
+        layer = GGUF_LAYERS.get(match["layer"]) if match else None
         if match is None or layer is None:
             raise UnsupportedError(f"the tensor {name!r} of {path} is no matrix of a known layer")
-        full = layer if match["block"] is None else f"model.layers.{match['block']}.{layer}"
+        full = join_block(match["block"], layer)
         values = values_of(tensor.kind, tensor.data, tensor.shape).reshape(tensor.shape)
         parts.setdefault(f"base_model.model.{full}", {})[match["part"]] = values
     paired: Collection[str] = ()

@@ -31,7 +31,6 @@ from ovjit.onnxruntime.environment import (
     ModelCompiler,
     ModelPackage,
     OrtSyncStream,
-    SparseTensor,
     create_and_register_allocator,
     create_and_register_allocator_v2,
     disable_telemetry_events,
@@ -60,6 +59,7 @@ from ovjit.onnxruntime.providers import (
     get_ep_devices,
 )
 from ovjit.onnxruntime.session import InferenceSession
+from ovjit.onnxruntime.sparse import SparseTensor
 from ovjit.onnxruntime.values import (
     OrtArenaCfg,
     OrtDevice,

@@ -144,7 +144,4 @@ AdapterFormat = _missing_class("AdapterFormat", "merge the adapter into the mode
 LoraAdapter = _missing_class("LoraAdapter", "merge the adapter into the model's weights")
 ModelCompiler = _missing_class("ModelCompiler", "models are compiled by InferenceSession, and kept")
 ModelPackage = _missing_class("ModelPackage", _OTHER)
-SparseTensor = _missing_class(
-    "SparseTensor", "pass the dense tensor", "sparse_coo_from_numpy", "sparse_csr_from_numpy"
-)
 OrtSyncStream = _missing_class("OrtSyncStream", _OTHER)

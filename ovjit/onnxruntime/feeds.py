@@ -54,6 +54,11 @@ class InputCheck:
                 value = value.astype(value.dtype.newbyteorder("="))
             return np.asarray(value), number, value.shape
         if isinstance(value, OrtValue):
+            if value.is_sparse_tensor():
+                text = (
+                    f"input with name: '{self.name}' expected to be of type: 2 but received a sparse tensor"
+                )
+                raise failure_of(InvalidArgument, text)
             if not value.is_tensor():
                 raise failure_of(
                     InvalidArgument,

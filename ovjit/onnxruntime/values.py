@@ -13,7 +13,8 @@ from ovjit.errors import arguments_error
 from ovjit.onnxruntime.choices import OrtAllocatorType, OrtDeviceMemoryType, OrtMemType
 from ovjit.onnxruntime.dlpack import BFLOAT16, export_capsule, import_capsule, view_memory
 from ovjit.onnxruntime.element_types import STRING, TYPES, number_of, tensor_text
-from ovjit.onnxruntime.failures import STATE, refuse, refuse_pickle
+from ovjit.onnxruntime.failures import STATE, refuse_pickle
+from ovjit.onnxruntime.sparse import SparseData, SparseTensor
 
 _NO_STRINGS = "Creation of OrtValues is currently only supported from non-string numpy arrays"
 _NO_DEVICE = (
@@ -164,8 +165,8 @@ def element_number(element_type: Any) -> int:
 
 
 class OrtValue:
-    """A tensor in the CPU's memory, or a sequence of results. `ortvalue_from_numpy` and `from_dlpack` share
-    the memory of what they are given."""
+    """A tensor in the CPU's memory, a sparse one, or a sequence of results. `ortvalue_from_numpy` and
+    `from_dlpack` share the memory of what they are given."""
 
     _array: Any
     _type: int
@@ -251,12 +252,15 @@ class OrtValue:
 
     @classmethod
     def ort_value_from_sparse_tensor(cls, sparse_tensor: Any) -> OrtValue:
-        """Raise NotImplemented: there are no sparse tensors."""
-        refuse("sparse tensors", "pass the dense tensor")
+        """A value that shares a SparseTensor's memory. Sessions do not take it."""
+        data = sparse_tensor._get_c_tensor()
+        return cls._of(data, data.number)
 
-    def as_sparse_tensor(self) -> Any:
-        """Raise NotImplemented: there are no sparse tensors."""
-        refuse("sparse tensors", "pass the dense tensor")
+    def as_sparse_tensor(self) -> SparseTensor:
+        """The sparse tensor of this value. RuntimeError for another one."""
+        if not self.is_sparse_tensor():
+            raise RuntimeError("This OrtValue does not contain SparseTensor. Check data_type() value.")
+        return SparseTensor(self._array)
 
     def data_ptr(self) -> int:
         """The address of the first element."""
@@ -276,6 +280,8 @@ class OrtValue:
     def data_type(self) -> str:
         """The type as NodeArg shows it."""
         text = tensor_text(self._type)
+        if self.is_sparse_tensor():
+            return f"sparse_{text}"
         return text if self.is_tensor() else f"seq({text})"
 
     def element_type(self) -> int:
@@ -292,10 +298,10 @@ class OrtValue:
         return isinstance(self._array, np.ndarray)
 
     def is_sparse_tensor(self) -> bool:
-        return False
+        return isinstance(self._array, SparseData)
 
     def is_tensor_sequence(self) -> bool:
-        return not self.is_tensor()
+        return not self.is_tensor() and not self.is_sparse_tensor()
 
     def numpy(self) -> np.ndarray:
         """The tensor as an array, which shares its memory. RuntimeError for types that NumPy lacks."""

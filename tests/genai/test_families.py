@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,12 @@ pytest.importorskip("regex")
 
 from ovjit import genai
 from ovjit.genai.vision.phi import join_crops
+from ovjit.genai.vision.phi4 import choose_crops
+from ovjit.genai.vision.processors import read_processor
 
 EXPECTED = json.loads((Path(__file__).parent / "families.json").read_text(encoding="utf-8"))
+#: The text, its tokens and its score of Gemma 4 with whole patches, by the real package.
+WHOLE: list[Any] = [["�!�"], 44, [-2.227182388305664]]
 
 
 @pytest.mark.parametrize("kind", cases.FAMILIES)
@@ -48,6 +53,48 @@ def test_a_batch_of_qwen3_gives_the_texts_of_the_other_pipeline(tmp_path: Path) 
     single = [pipe.generate(prompt, images=each, generation_config=config)
               for prompt, each in zip(["is it so?", "hello", "hello"], shown, strict=True)]  # fmt: skip
     assert [result.texts for result in results] == [result.texts for result in single]
+
+
+def test_settings_of_both_processors_may_be_in_one_file(tmp_path: Path) -> None:
+    """As transformers 5 saves them. It counts only if it has both."""
+    folder = cases.write_folder(ov, tmp_path / "qwen", "qwen3_vl")
+    image, video = (
+        read_processor(folder, kind) | {"patch_size": size} for kind, size in (("image", 7), ("video", 9))
+    )
+    joint = folder / "processor_config.json"
+    for settings, sizes in (
+        ({"image_processor": image, "video_processor": video}, [7, 9]),
+        ({"image_processor": image}, [cases.PATCH] * 2),
+    ):
+        joint.write_text(json.dumps(settings))
+        assert [read_processor(folder, kind)["patch_size"] for kind in ("image", "video")] == sizes
+    (folder / "video_preprocessor_config.json").unlink()
+    assert read_processor(folder, "video") == read_processor(folder)
+    (folder / "preprocessor_config.json").unlink()
+    assert read_processor(folder) == {}
+
+
+def test_gemma_4_reads_whole_patches_and_no_layers(tmp_path: Path) -> None:
+    """gemma4_unified: an encoder of patches that are merged before, and no embeddings for layers."""
+    folder = cases.write_folder(ov, tmp_path / "gemma4", "gemma4")
+    settings = json.loads((folder / "config.json").read_text())
+    del settings["text_config"]["hidden_size_per_layer_input"]
+    (folder / "config.json").write_text(json.dumps({**settings, "model_type": "gemma4_unified"}))
+    cases.write_language_model(ov, folder, types=True)
+    (folder / "openvino_text_embeddings_per_layer_model.xml").unlink()
+    cases.write_whole_patches(ov, folder)
+    pipe = genai.VLMPipeline(folder, "CPU", **cases.EXACT)
+    image = cases.picture(ov, 40, 33, seed=3)
+    results = pipe.generate("is it so?", images=[image], max_new_tokens=4, ignore_eos=True, logprobs=1)
+    assert value_of(lambda: [results.texts, results.perf_metrics.get_num_input_tokens()]) == WHOLE[:2]
+    assert is_same(results.scores, WHOLE[2], 1e-3)
+
+
+def test_crops_of_phi_4_cover_or_have_the_nearest_ratio() -> None:
+    assert [choose_crops(*sizes) for sizes in ((1, 448), (449, 448), (2688, 2688), (300, 9000))] == [
+        (1, 1), (2, 1), (6, 6), (1, 21),
+    ]  # fmt: skip
+    assert choose_crops(4000, 3000) == (4, 3) and choose_crops(100, 50000) == (1, 36)
 
 
 def test_crops_of_phi_are_joined_in_rows() -> None:

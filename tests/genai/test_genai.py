@@ -505,3 +505,25 @@ def test_texts_keep_u0000_at_their_ends(folder: Path) -> None:
         ids = tokenizer.encode(text, add_special_tokens=False).input_ids
         assert tokenizer.decode(ids.data[0].tolist()) == text
         assert tokenizer.decode(ov.Tensor(np.repeat(ids.data, 2, 0))) == [text] * 2
+
+
+def test_json_of_templates_has_a_line_in_empty_objects_and_arrays(folder: Path) -> None:
+    """As minja indents them; calls and answers of functions are written by another routine there."""
+    tokenizer = genai.Tokenizer(folder)
+    message = {"role": "user", "content": "x", "a": {}, "b": [{}, [1, []]]}
+    templates = {
+        "{{ messages[0] | tojson }}": '{"role": "user", "content": "x", "a": {}, "b": [{}, [1, []]]}',
+        "{{ messages[0].a | tojson(indent=4) }}": "{\n    \n}",
+        "{{ messages[0].b | tojson(indent=2) }}": (
+            "[\n  {\n    \n  },\n  [\n    1,\n    [\n      \n    ]\n  ]\n]"
+        ),
+    }
+    for template, expected in templates.items():
+        assert tokenizer.apply_chat_template([message], True, template) == expected
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    asked = [{"role": "user", "content": "x"}]
+    text = tokenizer.apply_chat_template(asked, True, tools=[tool])
+    assert '"parameters": {\n        \n      }\n' in text
+    call = {"type": "function", "function": {"name": "f", "arguments": {}}}
+    asked += [{"role": "assistant", "content": "", "tool_calls": [call]}]
+    assert '"arguments": {}\n' in tokenizer.apply_chat_template(asked, True)

@@ -17,7 +17,10 @@ from gguf import GGUFWriter
 
 from ovjit import genai
 from ovjit.errors import OvjitError, UnsupportedError
-from tests.readers.gguf_decoders import Reference, Sizes, quantised, tensors, write
+from ovjit.lora.tensors import GGUF_LAYERS
+from ovjit.readers.gguf.weights import half_order
+from tests.readers.gguf_decoders import Reference, Sizes, dequantised, quantised, tensors, write
+from tests.support.genai_adapters import write_safetensors
 from tests.support.sweeps import in_turn
 
 SEED = 20261128
@@ -155,6 +158,64 @@ def test_results_are_those_of_the_real_package(tmp_path: Path, arch: str, kind: 
             row.append(streamed(pipeline, text))
         results.append(row)
     assert results[1] == results[0], f"seed {SEED}"
+
+
+@pytest.mark.parametrize(("arch", "kind"), [("llama", "F32"), ("llama", "Q8_0"), ("qwen2", "Q4_K")])
+@pytest.mark.parametrize("form", ["safetensors", "gguf"])
+def test_adapters_change_a_file_as_sums_of_its_weights(
+    tmp_path: Path, arch: str, kind: str, form: str
+) -> None:
+    """Layers by PEFT's names, or by llama.cpp's. Rows of llama's queries and keys have another order in
+    files."""
+    path, names = tmp_path / "model.gguf", ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down")
+    s, made = model_file(path, arch, kind, layers=2)
+    rng, changed, matrices = np.random.default_rng(SEED + 2), dict(made), {}
+    for name in [*(f"blk.{i}.{part}" for i in range(2) for part in names), "output"]:
+        weights = dequantised(made[f"{name}.weight"][1], made[f"{name}.weight"][0])
+        outs, ins = weights.shape
+        a, b = (rng.standard_normal(shape).astype(np.float32) * 0.4 for shape in ((3, ins), (outs, 3)))
+        change = 0.5 * b @ a
+        if arch == "llama" and name.endswith(("attn_q", "attn_k")) and form == "safetensors":
+            order = half_order(outs // s.size, s.size, s.size)
+            change[order] = change.copy()
+        changed[f"{name}.weight"] = "F32", (weights + change).astype(np.float32)
+        matrices[name] = a, b
+    file = tmp_path / f"adapter.{form}"
+    if form == "gguf":
+        writer = GGUFWriter(str(file), arch)
+        writer.add_string("adapter.type", "lora")
+        for name, pair in matrices.items():
+            for part, matrix in zip("ab", pair, strict=True):
+                writer.add_tensor(f"{name}.weight.lora_{part}", matrix)
+        for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
+            step()
+        writer.close()
+    else:
+        layers = {
+            f"base_model.model.{peft_name(name)}.lora_{part}.weight": ("F32", matrix)
+            for name, pair in matrices.items()
+            for part, matrix in zip("AB", pair, strict=True)
+        }
+        file.write_bytes(write_safetensors(layers))
+    adapters = genai.AdapterConfig(genai.Adapter(file), 0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # of tensors that no layer takes
+        pipeline = genai.LLMPipeline(path, "CPU", adapters=adapters, **EXACT)
+    prompt = pipeline.get_tokenizer().encode("hello world").input_ids
+    ids = np.array(prompt.data)[0].tolist()
+    config = genai.GenerationConfig(max_new_tokens=6, ignore_eos=True)
+    expected = [chosen_by_reference(s, each, ids, 6) for each in (changed, made)]
+    assert expected[0] != expected[1]
+    config.adapters = adapters
+    tokens = [pipeline.generate(prompt, config).tokens[0]]
+    config.adapters = genai.AdapterConfig()
+    tokens.append(pipeline.generate(prompt, config).tokens[0])
+    assert tokens == expected, f"seed {SEED}"
+
+
+def peft_name(name: str) -> str:
+    block, _, layer = name.removeprefix("blk.").rpartition(".")
+    return f"model.layers.{block}.{GGUF_LAYERS[layer]}" if block else GGUF_LAYERS[layer]
 
 
 def test_sentence_pieces_and_their_first_token(tmp_path: Path) -> None:

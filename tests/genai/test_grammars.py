@@ -3,6 +3,7 @@ written. Masks need `pip install --no-deps xgrammar==0.1.31`, which a test of th
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import re
@@ -23,14 +24,16 @@ pytest.importorskip("jinja2")
 pytest.importorskip("regex")
 
 from ovjit import genai
-from ovjit.genai import grammar_masks
+from ovjit.genai import grammar_library, grammar_masks
 
 HERE = Path(__file__).parent
 EXPECTED = json.loads((HERE / "expected.json").read_text(encoding="utf-8"))
-#: xgrammar itself is not imported: it needs torch.
-needs_xgrammar = pytest.mark.skipif(
-    importlib.util.find_spec("xgrammar") is None, reason="xgrammar is missing"
+RELEASE = "" if importlib.util.find_spec("xgrammar") is None else importlib.metadata.version("xgrammar")
+needs_xgrammar = pytest.mark.skipif(not RELEASE, reason="xgrammar is missing")
+needs_release = pytest.mark.skipif(
+    RELEASE != grammar_library.RELEASE, reason=f"needs xgrammar {grammar_library.RELEASE}"
 )
+pytestmark = pytest.mark.filterwarnings("ignore:structured output by xgrammar:RuntimeWarning")
 Config = genai.StructuredOutputConfig
 
 #: Cases whose values differ on purpose: no token is allowed, where the real package generates any tokens; and
@@ -63,7 +66,7 @@ def test_classes_are_those_of_the_real_package() -> None:
     compare("grammars", grammars(genai))
 
 
-@needs_xgrammar
+@needs_release
 def test_answers_are_those_of_the_real_package(folder: Path) -> None:
     compare("structured", structured(genai, ov, folder, **cases.EXACT))
 
@@ -162,15 +165,32 @@ def test_masks_of_bytes_and_of_padded_logits() -> None:
         grammar_masks.GrammarCompiler([], 6)
 
 
-@pytest.mark.parametrize("release", ["", "0.2.8"])
-def test_a_missing_library_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch, release: str) -> None:
+def test_a_missing_library_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = genai.LLMPipeline(folder, "CPU")
-    monkeypatch.setattr(grammar_masks.importlib.util, "find_spec", lambda name: release or None)
-    monkeypatch.setattr(grammar_masks.importlib.metadata, "version", lambda name: release)
-    grammar_masks._load_bindings.cache_clear()
-    words = r"pip install --no-deps xgrammar==0\.1\.31" + (release and ".*0.2.8")
-    with pytest.raises(OvjitError, match=words):
+    monkeypatch.setattr(grammar_library.importlib.util, "find_spec", lambda name: None)
+    grammar_library._load.cache_clear()
+    with pytest.raises(OvjitError, match=r"pip install --no-deps xgrammar==0\.1\.31"):
         pipeline.generate("hello", max_new_tokens=4, structured_output_config=Config(regex="ab"))
+
+
+@pytest.mark.skipif(RELEASE in ("", grammar_library.RELEASE), reason="needs another release of xgrammar")
+def test_another_release_is_named_once_and_its_answers_obey(folder: Path) -> None:
+    pipeline = genai.LLMPipeline(folder, "CPU")
+    schema = '{"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}'
+    tags = Config.ConstString("a") + (Config.Regex("[0-9]{2}") | Config.EBNF('root ::= "x" "y"'))
+    grammar_library._load.cache_clear()
+    with pytest.warns(RuntimeWarning, match=f"xgrammar {RELEASE}: openvino_genai has 0.1.31") as caught:
+        texts = [
+            pipeline.generate("hello", max_new_tokens=60, structured_output_config=Config(**field))
+            for field in (
+                {"json_schema": schema},
+                {"grammar": 'root ::= "b" [cd]+ "e"'},
+                {"structural_tags_config": tags},
+            )
+        ]
+    assert len(caught) == 1
+    assert re.match(r"\{\s*\"a\"", texts[0]) and re.match("b[cd]", texts[1])
+    assert re.fullmatch("a([0-9]{2}|xy)", texts[2])
 
 
 @pytest.mark.pypi

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError, UnsupportedError
-from ovjit.genai.enums import _Enum
+from ovjit.genai.enums import Arithmetic
 from ovjit.genai.images.generators import draw_noise
 from ovjit.genai.images.noise_levels import (
     check_times,
@@ -29,7 +29,7 @@ _COMMON = {
 }  # fmt: skip
 
 
-class _Type(_Enum):
+class _Type(Arithmetic):
     """The kinds of schedulers; AUTO is that of scheduler_config.json."""
 
     AUTO = 0

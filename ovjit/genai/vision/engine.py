@@ -16,12 +16,12 @@ from ovjit.genai.vision.reader import PictureReader
 #: The inputs of language models that are fed.
 INPUTS = frozenset((
     "inputs_embeds", "attention_mask", "position_ids", "beam_idx", "token_type_ids", "visual_pos_masks",
-    "deepstack_visual_embeds",
+    "deepstack_visual_embeds", "per_layer_inputs",
 ))  # fmt: skip
 
 
 _LAYERS = "deepstack_visual_embeds"
-_OF_TOKENS = ("token_type_ids", "visual_pos_masks")
+_OF_TOKENS = ("token_type_ids", "visual_pos_masks", "per_layer_inputs")
 #: The axis of tokens in inputs of a paged decoder, 1 for others.
 _AXES = {"inputs_embeds": 0, "position_ids": -1}
 
@@ -31,8 +31,11 @@ class EmbeddingEngine(Engine):
 
     _input_name = "inputs_embeds"
 
-    def __init__(self, compiled: Any, family: Family, embed: Callable[[np.ndarray], np.ndarray]):
-        names = [port.get_names() for port in compiled.inputs]
+    def __init__(
+        self, compiled: Any, family: Family, embed: Callable[[np.ndarray], np.ndarray],
+        constant_inputs: Collection[str] = (),
+    ):  # fmt: skip
+        names = [port.get_names() for port in compiled.inputs if not port.get_names() & {*constant_inputs}]
         self._names = [name for port_names in names for name in INPUTS & port_names]
         if len(self._names) != len(names):
             raise UnsupportedError(f"a language model with the inputs {names} is not supported")
@@ -41,8 +44,11 @@ class EmbeddingEngine(Engine):
         self._length, self._can_extend = 0, False
         self._tokens = []
         self._prompt: Prompt | None = None
+        #: The tokens whose embeddings are the next values.
+        self._ids = np.zeros((0, 0), np.int64)
 
     def embed(self, ids: np.ndarray) -> np.ndarray:
+        self._ids = ids
         return self._embed(ids)
 
     def start(self, prompt: Any) -> np.ndarray:
@@ -56,10 +62,10 @@ class EmbeddingEngine(Engine):
         assert prompt is not None
         if not self._length:
             return {**feeds, "position_ids": prompt.positions, **prompt.inputs}
-        ids, nowhere = np.zeros(values.shape[:2], np.int64), np.zeros(0, np.int64)
-        axes = prompt.positions.shape[:-2]
-        positions = np.broadcast_to(feeds["position_ids"] + prompt.shift, (*axes, *ids.shape)).copy()
-        return {**feeds, "position_ids": positions, **self._family.inputs(ids, nowhere, ())}
+        nowhere = np.zeros(0, np.int64)
+        # the axes of positions are in front of rows and tokens
+        positions = feeds["position_ids"] + prompt.shift[..., None, None]
+        return {**feeds, "position_ids": positions, **self._family.inputs(self._ids, nowhere, ())}
 
 
 class EmbeddedRows:
@@ -79,21 +85,20 @@ class EmbeddedRows:
         if layers is not None and not layers.shape[1]:
             inputs[_LAYERS] = np.zeros((len(layers), 1, layers.shape[2]), np.float32)
         # tokens are sequences of one
-        return {n: x.reshape(-1, 1) if n in _OF_TOKENS else x for n, x in inputs.items()}
+        return {n: x.reshape(-1, 1, *x.shape[2:]) if n in _OF_TOKENS else x for n, x in inputs.items()}
 
     def _split(self, row: Row, count: int) -> dict[str, np.ndarray]:
         """The inputs of the next `count` tokens of a row."""
         prompt: Prompt = row.prompt
         size = prompt.ids.shape[1]
         begin, end = row.length, row.length + count
-        read, axes = slice(min(begin, size), min(end, size)), prompt.positions.shape[:-2]
+        read = slice(min(begin, size), min(end, size))
         new = np.array(row.tokens[max(begin, size) : end], np.int64)[None]
         embeds, positions = [prompt.embeds[0, read]], [prompt.positions[..., 0, read]]
         more = [_cut(prompt.inputs, read)]
         if new.size:
-            numbers = np.arange(max(begin, size), end) + prompt.shift
             embeds.append(self._embed(new)[0])
-            positions.append(np.broadcast_to(numbers, (*axes, *numbers.shape)))
+            positions.append(np.arange(max(begin, size), end) + prompt.shift[..., None])
             inputs = self._family.inputs(new, np.zeros(0, np.int64), ())
             more.append({n: x[:, :0] if n == _LAYERS else x for n, x in inputs.items()})
         inputs = {"inputs_embeds": np.concatenate(embeds), "position_ids": np.concatenate(positions, -1)}

@@ -24,11 +24,18 @@ class Visual:
 
 class Prompt:
     """Inputs of a language model: tokens `ids` [1, tokens], embeddings f32 [1, tokens, size], positions i64
-    [..., 1, tokens], and its further inputs by name. `shift`: the next position less the number of tokens."""
+    [..., 1, tokens], and its further inputs by name. `shift` i64 [...]: the next position of each axis less
+    the number of tokens. `text_axes`: the first axes, whose positions are numbers of tokens."""
 
-    def __init__(self, ids: np.ndarray, embeds: np.ndarray, positions: np.ndarray, inputs: Mapping[str, Any]):
+    def __init__(
+        self, ids: np.ndarray, embeds: np.ndarray, positions: np.ndarray, inputs: Mapping[str, Any],
+        text_axes: int = 0,
+    ):  # fmt: skip
         self.ids, self.embeds, self.positions, self.inputs = ids, embeds, positions, inputs
-        self.shift = int(positions.max(initial=-1)) + 1 - ids.shape[1]
+        last = positions[text_axes:].max(initial=-1) if text_axes else positions.max(initial=-1)
+        self.shift = np.full(positions.shape[:-2], int(last) + 1 - ids.shape[1], np.int64)
+        if text_axes:
+            self.shift[:text_axes] = 0
 
     @property
     def tokens(self) -> list[int]:
@@ -65,9 +72,16 @@ class Family:
     _images_last = False
     #: The first position.
     _first = 0
+    #: The axes of positions that number the tokens, without regard to pictures.
+    _text_axes = 0
 
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
         self._requests, self._tokenizer = requests, tokenizer
+
+    @classmethod
+    def list_networks(cls, folder: Path) -> tuple[str, ...]:
+        """The names of networks that a folder has besides those that all families have."""
+        return cls.networks
 
     def token(self, text: str) -> int:
         """The last token of a text."""
@@ -128,7 +142,8 @@ class Family:
             count = min(len(slots), len(features))
             embeds, slots = embeds.copy(), slots[len(slots) - count :]
             embeds[0, slots] = features[len(features) - count :]
-        return Prompt(ids, embeds, self.positions(ids, visuals), self.inputs(ids, slots, visuals))
+        inputs = self.inputs(ids, slots, visuals)
+        return Prompt(ids, embeds, self.positions(ids, visuals), inputs, self._text_axes)
 
     def positions(self, ids: np.ndarray, visuals: Sequence[Any]) -> np.ndarray:
         """The positions i64 [..., 1, tokens] of a prompt."""

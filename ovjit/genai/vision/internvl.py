@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Visual
 from ovjit.genai.vision.pixels import normalize, read_mean, split_crops
+from ovjit.genai.vision.processors import read_processor
 from ovjit.genai.vision.resizing import resize_bicubic
 
 _F32 = np.float32
@@ -42,7 +42,7 @@ class InternVL(Family):
 
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
         super().__init__(folder, requests, tokenizer)
-        config = read_json(folder / "preprocessor_config.json")
+        config = read_processor(folder)
         size = config.get("size") or {}
         self._side = int(size.get("shortest_edge", 336) if isinstance(size, Mapping) else size)
         self._mean, self._deviation = read_mean(config)

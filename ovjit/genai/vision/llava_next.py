@@ -15,6 +15,7 @@ from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Visual
 from ovjit.genai.vision.llava import Llava
 from ovjit.genai.vision.pixels import split_crops
+from ovjit.genai.vision.processors import read_processor
 from ovjit.genai.vision.resizing import resize_bicubic
 
 _F32 = np.float32
@@ -61,7 +62,7 @@ class LlavaNext(Llava):
 
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
         super().__init__(folder, requests, tokenizer)
-        config, settings = read_json(folder / "preprocessor_config.json"), read_json(folder / "config.json")
+        config, settings = read_processor(folder), read_json(folder / "config.json")
         self._sizes = [(int(x), int(y)) for x, y in config.get("image_grid_pinpoints") or _SIZES]
         patch = int((settings.get("vision_config") or {}).get("patch_size", 14))
         #: The rows and columns of a crop's features.

@@ -13,6 +13,7 @@ from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Visual
 from ovjit.genai.vision.pixels import normalize
+from ovjit.genai.vision.processors import read_processor
 from ovjit.genai.vision.resizing import resize_bicubic
 from ovjit.genai.vision.tags import Media
 
@@ -84,7 +85,7 @@ class MiniCPMV(Family):
 
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
         super().__init__(folder, requests, tokenizer)
-        config, settings = read_json(folder / "preprocessor_config.json"), read_json(folder / "config.json")
+        config, settings = read_processor(folder), read_json(folder / "config.json")
         self._patch = int(config.get("patch_size", 14))
         self._resolution = int(config.get("scale_resolution", 448))
         self._most = int(config.get("max_slice_nums", 0))

@@ -15,6 +15,7 @@ from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Prompt, Visual
 from ovjit.genai.vision.pixels import normalize, read_mean
+from ovjit.genai.vision.processors import read_processor
 from ovjit.genai.vision.resizing import resize_bilinear, resize_cubic
 from ovjit.genai.vision.tags import UNIVERSAL, Media, check_numbers
 
@@ -57,11 +58,11 @@ def join_crops(features: np.ndarray, rows: int, columns: int, line_end: np.ndarr
     return np.concatenate([lines, ends], 1).reshape(-1, 4 * size)
 
 
-def _read_end(settings: Mapping[str, Any], name: str) -> np.ndarray:
-    """The values f32 [4096] of a `config.json`, 0 if it has none."""
+def _read_end(settings: Mapping[str, Any], name: str, count: int | None) -> np.ndarray:
+    """The values f32 [count] of a `config.json`, 0 if it has none; None: of any number."""
     values = np.reshape(np.array(settings.get(name, np.zeros(_VALUES)), _F32), -1)
-    if len(values) != _VALUES:
-        raise OvjitError(f"{name} of config.json should have {_VALUES} numbers, not {len(values)}")
+    if count is not None and len(values) != count:
+        raise OvjitError(f"{name} of config.json should have {count} numbers, not {len(values)}")
     return values
 
 
@@ -70,13 +71,17 @@ class Phi3Vision(Family):
     prompts, and a number can come again. In tokens they are -1, -2, ..."""
 
     networks: ClassVar[tuple[str, ...]] = ("vision_projection",)
+    #: The text behind a tag that the prompt has not.
+    _behind_tag = "\n"
 
-    def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
+    def __init__(
+        self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer, values: int | None = _VALUES
+    ):
         super().__init__(folder, requests, tokenizer)
-        config, settings = read_json(folder / "preprocessor_config.json"), read_json(folder / "config.json")
+        config, settings = read_processor(folder), read_json(folder / "config.json")
         self._crops = int(config.get("num_crops", 4))
         self._mean, self._deviation = read_mean(config)
-        self._line_end, self._view_end = (_read_end(settings, name) for name in ("sub_GN", "glb_GN"))
+        self._line_end, self._view_end = (_read_end(settings, name, values) for name in ("sub_GN", "glb_GN"))
 
     def preprocess(self, image: np.ndarray) -> tuple[np.ndarray, int, int]:
         """(crops f32 [1 + rows * columns, 3, 336, 336] of a picture u8 [1, height, width, 3], the first of
@@ -99,6 +104,9 @@ class Phi3Vision(Family):
         return Visual(np.array(self._requests["vision_projection"].infer([joined])[0], _F32)[0])
 
     def insert_tags(self, prompt: str, bases: tuple[int, int], media: Media) -> tuple[str, list[Any]]:
+        def write(number: int) -> str:
+            return f"<|image_{number + 1}|>{self._behind_tag}"
+
         base, count = bases[0], len(media.images)
         numbers = [int(number) for number in UNIVERSAL["image"].findall(prompt)]
         natives = [int(number) - 1 for number in _NATIVE.findall(prompt)]
@@ -106,9 +114,9 @@ class Phi3Vision(Family):
             raise OvjitError("Prompt can contain only one type of image tags.")
         check_numbers(numbers or natives, base, count)
         if numbers:
-            prompt = UNIVERSAL["image"].sub(lambda match: f"<|image_{int(match[1]) + 1}|>\n", prompt)
+            prompt = UNIVERSAL["image"].sub(lambda match: write(int(match[1])), prompt)
         elif not natives:
-            prompt = "".join(f"<|image_{base + i + 1}|>\n" for i in range(count)) + prompt
+            prompt = "".join(write(base + i) for i in range(count)) + prompt
         return prompt, list(media.images)
 
     def tokenize(self, text: str, special: bool, visuals: Sequence[Visual]) -> np.ndarray:

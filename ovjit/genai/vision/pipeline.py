@@ -11,7 +11,7 @@ from typing import Any
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
-from ovjit.genai.adapters import apply_adapters
+from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
 from ovjit.genai.answers import Answer, Writer, answer_prompt
 from ovjit.genai.batched_engine import BatchedEngine
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
@@ -19,8 +19,8 @@ from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, measure, now_us
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.llm import engine_properties
-from ovjit.genai.scheduler import needs_batches
-from ovjit.genai.speculation import check_drafts
+from ovjit.genai.scheduler import SchedulerConfig, needs_batches
+from ovjit.genai.speculation import SDPerModelsPerfMetrics, answer_drafted, check_drafts
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import streamer_of
 from ovjit.genai.tokenizer import Tokenizer
@@ -31,7 +31,11 @@ from ovjit.genai.vision.results import VLMDecodedResults, VLMPerfMetrics
 from ovjit.generation.head import keep_last
 
 
-class VLMPipeline:
+class VLMPipelineBase:
+    """The base of pipelines that take pictures."""
+
+
+class VLMPipeline(VLMPipelineBase):
     """Texts from texts and pictures: VLMPipeline(folder, device, **properties), or VLMPipeline(models,
     tokenizer, config_dir_path, device, generation_config=None, **properties) with a dict of IRs in memory."""
 
@@ -68,20 +72,25 @@ class VLMPipeline:
     def _compile(self, models: dict[str, Any], folder: Path, device: str, properties: dict[str, Any]) -> None:
         from ovjit.api.run.core import Core
 
-        for name in ("prompt_lookup", "draft_model", "adapters"):
-            if properties.get(name):
-                raise UnsupportedError(f"ovjit does not support {name} of VLMPipeline yet: leave it out")
+        if properties.get("draft_model"):
+            raise UnsupportedError("ovjit does not support draft_model of VLMPipeline yet: leave it out")
         settings = engine_properties(properties, batched=True, device=device)
         language = models.pop(LANGUAGE)
         self._reader = reader = PictureReader(models, folder, self._tokenizer, device, settings)
+        self._adapters, change = controller_of(properties, DECODER), None
+        if self._adapters is not None:
+            self._config.adapters, change = properties["adapters"], self._adapters.insert
         self._engine: EmbeddingEngine | BatchedEngine
-        if needs_batches(properties):
-            scheduler, inputs = properties["scheduler_config"], EmbeddedRows(reader)
-            self._engine = BatchedEngine(language, device, scheduler, settings, None, inputs)
+        self._looks_up = bool(properties.get("prompt_lookup"))
+        if self._looks_up or needs_batches(properties):
+            scheduler = properties.get("scheduler_config") or SchedulerConfig()
+            self._engine = BatchedEngine(language, device, scheduler, settings, change, EmbeddedRows(reader),
+                                         self._looks_up)  # fmt: skip
         else:
             keep_last(language, 1)
+            names = () if change is None else change(language)
             self._engine = EmbeddingEngine(Core().compile_model(language, device, settings), reader.family,
-                                           reader.embed)  # fmt: skip
+                                           reader.embed, names)  # fmt: skip
 
     # -- settings
 
@@ -112,11 +121,12 @@ class VLMPipeline:
 
     # -- generation
 
-    def generate(self, prompt: str | ChatHistory, *arguments: Any, **kwargs: Any) -> VLMDecodedResults:
-        """generate(prompt, images=[...], videos=[], generation_config=None, streamer=None, **kwargs), where a
-        Tensor may stand for images, or be the keyword image. A picture is a Tensor u8 [height, width, 3], or
-        [n, height, width, 3] for several; a video one [frames, height, width, 3], with `videos_metadata`.
-        Further keywords are fields of GenerationConfig."""
+    def generate(self, prompt: Any = None, *arguments: Any, **kwargs: Any) -> VLMDecodedResults:
+        """generate(prompt or history, images=[...], videos=[], generation_config=None, streamer=None,
+        **kwargs), where a Tensor may stand for images, or be the keyword image. A picture is a Tensor u8
+        [height, width, 3], or [n, height, width, 3] for several; a video one [frames, height, width, 3],
+        with `videos_metadata`. Further keywords are fields of GenerationConfig."""
+        prompt = kwargs.pop("history", None) if prompt is None else prompt
         if not isinstance(prompt, (str, ChatHistory)):
             raise TypeError(f"prompt should be a str or a ChatHistory, not {type(prompt).__name__}")
         options = _bind(arguments, kwargs)
@@ -133,12 +143,13 @@ class VLMPipeline:
         images += [options["image"]] if "image" in options else []
         shown = self._reader.check(images, options.get("videos", ()), options.get("videos_metadata"))
         config = merge(options.get("generation_config"), self._config, keywords)
-        apply_adapters(None, [], config.adapters)
+        if apply_adapters(self._adapters, self._engine.requests, config.adapters):
+            self._engine.forget()
         if config.pruning_ratio:
             raise UnsupportedError("ovjit does not support pruning_ratio yet: leave the field as it is")
         stream = streamer_of(options.get("streamer"), self._tokenizer)
         check_single(stream, config, 1)
-        check_drafts(config, has_draft=False, has_lookup=False)
+        check_drafts(config, has_draft=False, has_lookup=self._looks_up)
         chat_history = self._history if isinstance(prompt, str) else None
         history = prompt if isinstance(prompt, ChatHistory) else chat_history
         if history is prompt and not (history and config.apply_chat_template):
@@ -151,8 +162,14 @@ class VLMPipeline:
             # as in openvino_genai, penalties do not count the tokens of a ChatHistory
             ids = [] if history is prompt else read.words
             stops = Stops(config, self._tokenizer, read.ids.size)
-            steps = answer_prompt(ids, stops, Writer(stream, stops, []), Figures(metrics, start_us))
-            answers = self._engine.run(read, steps)[: config.num_return_sequences]
+            writer, figures = Writer(stream, stops, []), Figures(metrics, start_us)
+            if self._looks_up and stops.most and not config.is_beam_search():
+                assert isinstance(self._engine, BatchedEngine)
+                drafted = answer_drafted(ids, stops, writer, figures, SDPerModelsPerfMetrics())
+                answers = self._engine.run_drafted(read, drafted, config)
+            else:
+                answers = self._engine.run(read, answer_prompt(ids, stops, writer, figures))
+            answers = answers[: config.num_return_sequences]
             is_done = answers[0].finish is not GenerationFinishReason.NONE
         finally:
             # the question of an answer that failed or was cancelled is no part of the chat
@@ -167,8 +184,9 @@ class VLMPipeline:
 
     def _decode(self, answers: list[Answer], metrics: VLMPerfMetrics, start_us: float) -> VLMDecodedResults:
         results = VLMDecodedResults()
-        with measure(metrics.raw_metrics.detokenization_durations):
-            results.texts = [self._tokenizer.decode(answer.tokens) for answer in answers]
+        for answer in answers:
+            with measure(metrics.raw_metrics.detokenization_durations):
+                results.texts.append(self._tokenizer.decode(answer.tokens))
         results.scores = [answer.score for answer in answers]
         results.finish_reasons = [answer.finish or GenerationFinishReason.NONE for answer in answers]
         metrics.raw_metrics.generate_durations.append(now_us() - start_us)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,15 +15,14 @@ from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Visual
 from ovjit.genai.vision.pixels import read_mean
+from ovjit.genai.vision.processors import read_processor
 from ovjit.genai.vision.resizing import resize_cubic
-from ovjit.genai.vision.videos import VideoMetadata, pick_frames
+from ovjit.genai.vision.videos import VideoMetadata, find_rate, pick_frames
 
 _F32 = np.float32
 #: Frames of a video that one patch covers.
 _FRAMES = 2
 _START, _END, _IMAGE, _VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
-#: The frames per second of a video whose rate is not given.
-_DEFAULT_FPS = 24.0
 #: The output of Qwen3-VL's merger with features of layers.
 _LAYERS = "deepstack_feature_lists"
 
@@ -86,7 +84,7 @@ class Qwen2VL(Family):
 
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
         super().__init__(folder, requests, tokenizer)
-        config = read_json(folder / "preprocessor_config.json")
+        config = read_processor(folder)
         self._limits = Limits(config)
         mean, deviation = read_mean(config)
         self._means = (mean * _F32(255)).reshape(1, 3, 1, 1)
@@ -218,8 +216,7 @@ class Qwen3VL(Qwen2VL):
 
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
         super().__init__(folder, requests, tokenizer)
-        file = folder / "video_preprocessor_config.json"
-        self._video = read_json(file) if file.is_file() else {}
+        self._video = read_processor(folder, "video")
         self._video_limits = Limits(self._video)
         self._side = math.isqrt(int(self._vision.get("num_position_embeddings", 2304)))
         self._layers = len(self._vision.get("deepstack_visual_indexes", ()))
@@ -257,15 +254,7 @@ class Qwen3VL(Qwen2VL):
 
     def _choose_frames(self, count: int, metadata: VideoMetadata) -> tuple[list[int], float]:
         """(the numbers of the frames that are read, the frames per second)."""
-        fps, config = metadata.fps, self._video
-        if fps < 0:
-            raise OvjitError("Video metadata fps must be non-negative for timestamp calculation.")
-        if not fps:
-            warnings.warn(
-                f"a video without VideoMetadata.fps is taken to have {_DEFAULT_FPS:g} frames per second",
-                RuntimeWarning, 2,
-            )  # fmt: skip
-            fps = _DEFAULT_FPS
+        fps, config = find_rate(metadata), self._video
         if metadata.frames_indices:
             return list(metadata.frames_indices), fps
         rate, chosen = float(config.get("fps") or 0), int(config.get("num_frames") or 0)
@@ -300,3 +289,17 @@ class Qwen3VL(Qwen2VL):
             is_visual[0, slots] = True
             layers = np.concatenate([visual.layers for visual in visuals], 1)
         return {"visual_pos_masks": is_visual, "deepstack_visual_embeds": layers}
+
+
+class Qwen35(Qwen3VL):
+    """Qwen3.5: no features for further layers, and a first axis of positions that numbers the tokens."""
+
+    _has_layers = False
+    _text_axes = 1
+
+    def positions(self, ids: np.ndarray, visuals: Sequence[Patches]) -> np.ndarray:
+        axes = super().positions(ids, visuals)
+        return np.concatenate([np.arange(ids.shape[1])[None, None], axes])
+
+    def inputs(self, ids: np.ndarray, slots: np.ndarray, visuals: Sequence[Patches]) -> dict[str, np.ndarray]:
+        return {}

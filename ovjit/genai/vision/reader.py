@@ -18,7 +18,8 @@ from ovjit.genai.images.pixels import check_picture
 from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Prompt
-from ovjit.genai.vision.gemma import Gemma3
+from ovjit.genai.vision.gemma import Gemma3, Gemma3n
+from ovjit.genai.vision.gemma4 import Gemma4
 from ovjit.genai.vision.internvl import InternVL
 from ovjit.genai.vision.llava import Llava
 from ovjit.genai.vision.llava_next import LlavaNext
@@ -26,17 +27,20 @@ from ovjit.genai.vision.llava_next_video import LlavaNextVideo
 from ovjit.genai.vision.minicpm import MiniCPMV
 from ovjit.genai.vision.nanollava import NanoLlava
 from ovjit.genai.vision.phi import Phi3Vision
-from ovjit.genai.vision.qwen import Qwen2VL, Qwen3VL, Qwen25VL
+from ovjit.genai.vision.phi4 import Phi4Multimodal
+from ovjit.genai.vision.qwen import Qwen2VL, Qwen3VL, Qwen25VL, Qwen35
 from ovjit.genai.vision.results import VLMPerfMetrics
 from ovjit.genai.vision.tags import Media, PictureChat
 from ovjit.genai.vision.videos import VideoMetadata, check_video
 
 #: The model_type of config.json -> the family.
 _FAMILIES: dict[str, type[Family]] = {
-    "gemma3": Gemma3, "internvl_chat": InternVL, "llava": Llava, "llava_next": LlavaNext,
+    "gemma3": Gemma3, "gemma3n": Gemma3n, "gemma4": Gemma4, "gemma4_unified": Gemma4,
+    "internvl_chat": InternVL, "llava": Llava, "llava_next": LlavaNext,
     "llava-qwen2": NanoLlava, "llava_next_video": LlavaNextVideo,
     "minicpmo": MiniCPMV, "minicpmv": MiniCPMV,
-    "phi3_v": Phi3Vision, "qwen2_5_vl": Qwen25VL, "qwen2_vl": Qwen2VL, "qwen3_vl": Qwen3VL,
+    "phi3_v": Phi3Vision, "phi4mm": Phi4Multimodal, "qwen2_5_vl": Qwen25VL, "qwen2_vl": Qwen2VL,
+    "qwen3_5": Qwen35, "qwen3_5_moe": Qwen35, "qwen3_vl": Qwen3VL,
 }  # fmt: skip
 LANGUAGE = "language"
 #: The networks that all families have, by their names in a dict of models.
@@ -55,7 +59,7 @@ def read_folder(folder: Path) -> dict[str, Any]:
     """The models of a folder by name. RuntimeError if some are missing."""
     from ovjit.api.run.core import Core
 
-    names = (*_NETWORKS, *choose_family(folder).networks)
+    names = (*_NETWORKS, *choose_family(folder).list_networks(folder))
     files = {name: folder / f"openvino_{name}_model.xml" for name in names}
     missing = [file.name for file in files.values() if not file.is_file()]
     if missing:
@@ -67,7 +71,7 @@ def read_models(folder: Path, models: Mapping[str, Any]) -> dict[str, Any]:
     """The models of pairs (text of an IR, its weights). RuntimeError if some are missing."""
     from ovjit.api.run.core import Core
 
-    names = (*_NETWORKS, *choose_family(folder).networks)
+    names = (*_NETWORKS, *choose_family(folder).list_networks(folder))
     missing = [name for name in names if name not in models]
     if missing:
         raise OvjitError(f"the models {missing} are missing: {list(names)} are needed")

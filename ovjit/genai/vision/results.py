@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ovjit.genai.results import DecodedResults, MeanStdPair, PerfMetrics
 
 
@@ -42,6 +44,13 @@ class VLMPerfMetrics(PerfMetrics):
 
 
 class VLMDecodedResults(DecodedResults):
-    """Texts with scores. str() gives the texts, each on its lines."""
+    """Texts with scores. str() gives the texts, each on its lines. Tokens and hidden states are those of
+    models that speak, empty for others."""
 
     perf_metrics: VLMPerfMetrics
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.perf_metrics = VLMPerfMetrics()
+        self.full_token_ids: list[int] = []
+        self.intermediate_hidden_states: list[Any] = []

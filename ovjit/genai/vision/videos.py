@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ import numpy as np
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError
 from ovjit.genai.fields import REAL, Settings, Tokens
+
+#: The frames per second of a video whose rate is not given.
+_DEFAULT_RATE = 24.0
 
 
 class VideoMetadata(Settings):
@@ -30,6 +34,21 @@ def check_video(video: Any) -> np.ndarray:
             f"{list(data.shape)}"
         )
     return data
+
+
+def find_rate(metadata: VideoMetadata) -> float:
+    """The frames per second of a video, with a warning if they are not given. RuntimeError for negative
+    ones."""
+    if metadata.fps < 0:
+        raise OvjitError("Video metadata fps must be non-negative for timestamp calculation.")
+    if metadata.fps:
+        return float(metadata.fps)
+    warnings.warn(
+        f"a video without VideoMetadata.fps is taken to have {_DEFAULT_RATE:g} frames per second",
+        RuntimeWarning,
+        2,
+    )
+    return _DEFAULT_RATE
 
 
 def pick_frames(video: np.ndarray, indices: Sequence[int]) -> np.ndarray:

@@ -306,6 +306,24 @@ X = np.ones((2, 3), np.float32)
 W = np.full(3, 5, np.float32)
 OV = ort.OrtValue.ortvalue_from_numpy
 OF = ort.OrtValue.ortvalue_from_shape_and_type
+HALVES = np.array([0.5, 1.5], np.float32)
+
+
+def COO(indices: Any = (0, 4), values: Any = HALVES) -> Any:
+    device = ort.OrtDevice.make("cpu", 0)
+    return ort.SparseTensor.sparse_coo_from_numpy([2, 3], values, np.asarray(indices), device)
+
+
+def CSR(inner: Any = (0, 2), outer: Any = (0, 1, 2)) -> Any:
+    device = ort.OrtDevice.make("cpu", 0)
+    arrays = np.asarray(inner), np.asarray(outer)
+    return ort.SparseTensor.sparse_csr_from_numpy([2, 3], HALVES, *arrays, device)
+
+
+def SV() -> Any:
+    return ort.OrtValue.ort_value_from_sparse_tensor(COO())
+
+
 D = ort.OrtDevice
 
 CALLS = """
@@ -543,6 +561,25 @@ ort.OrtValue.from_dlpack(3)
 ort.OrtValue.from_dlpack(np.arange(6, dtype=f4).reshape(2, 3).T)
 type(OV(X)._ortvalue.to_dlpack())
 ort.OrtValue(1)
+[f() for f in (COO().values, COO().dense_shape, COO().format, COO().data_type, COO().device_name)]
+COO().as_coo_view().indices(), COO(np.array([[0, 0], [1, 1]])).as_coo_view().indices(), COO(np.array([0, 0, 1, 1])).as_coo_view().indices()
+COO(np.array([1, 4], np.int32)).as_coo_view().indices(), np.shares_memory(COO().values(), HALVES)
+CSR().values(), CSR().format(), CSR().as_csrc_view().inner(), CSR().as_csrc_view().outer()
+COO(np.array([0]))
+COO(values=np.zeros((2, 1), f4))
+COO(values=np.array(["a", "b"], object))
+COO(values=np.array(["a", "b"])).data_type(), COO(np.zeros(0, np.int64), np.zeros(0, f4)).values()
+COO().as_csrc_view()
+COO().as_blocksparse_view()
+CSR().as_coo_view()
+CSR(np.array([0]))
+CSR(outer=np.array([0, 1]))
+ort.SparseTensor(3)
+COO(values=[1.0, 2.0])
+[f() for f in (SV().is_tensor, SV().is_sparse_tensor, SV().is_tensor_sequence, SV().data_type, SV().shape, SV().element_type, SV().as_sparse_tensor().values)]
+SV().numpy()
+OV(X).as_sparse_tensor()
+S("add").run_with_ort_values(None, {"x": SV()})
 [(d.device_id(), d.device_type(), d.device_vendor_id(), d.device_mem_type()) for d in (D.make("cpu", 0), D.make("cuda", 1), D.make("gpu", 0), D.make("npu", 0), D.make("dml", 0), D.make("cann", 0), D.make("webgpu", 0), D.make("gpu", 0, 0x10DE), D.make("cpu", 0, ort.OrtDeviceVendorId.INTEL))]
 D.make("foo", 0)
 D(1)

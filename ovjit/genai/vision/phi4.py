@@ -1,0 +1,132 @@
+"""Phi-4-multimodal: a picture as one small view, and as crops of a padded one, whose padding is masked."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.model import Model
+from ovjit.compat import opset13 as ops
+from ovjit.genai.tokenizer import Tokenizer
+from ovjit.genai.vision.family import Visual
+from ovjit.genai.vision.phi import Phi3Vision
+
+_F32 = np.float32
+#: Pixels of a crop's side and of a patch's, patches of a crop's side, and the most crops.
+_SIDE, _PATCH, _GRID, _CROPS = 448, 14, 32, 36
+
+
+def choose_crops(height: int, width: int) -> tuple[int, int]:
+    """The rows and columns of crops: as many as cover a picture, or those with the nearest ratio."""
+    rows, columns = (math.ceil(_F32(side) / _F32(_SIDE)) for side in (height, width))
+    if rows * columns <= _CROPS:
+        return rows, columns
+    ratio, best, least = _F32(width) / _F32(height), (1, 1), np.inf
+    grids = [(x, y) for x in range(1, _CROPS + 1) for y in range(1, _CROPS + 1) if x * y <= _CROPS]
+    for x, y in sorted(grids, key=lambda grid: grid[0] * grid[1]):
+        distance = float(abs(ratio - _F32(x) / _F32(y)))
+        if distance < least or (distance == least and 2 * height * width > _SIDE**2 * x * y):
+            least, best = distance, (y, x)
+    return best
+
+
+@functools.cache
+def _resizer() -> Any:
+    """The compiled model that makes (the small view, the padded picture) of a picture u8 [1, height, width,
+    3], its size i64 [2] (height, width), and the padding behind rows and columns i64 [4]."""
+    from ovjit.api.run.core import Core
+
+    def resize(values: Any, sizes: Any, mode: str) -> Any:
+        return ops.interpolate(
+            values, sizes, mode, "sizes", [0, 0, 0, 0], [0, 0, 0, 0], "pytorch_half_pixel", "floor", False,
+            -0.75, ops.constant(np.array([2, 3])),
+        )  # fmt: skip
+
+    image = ops.parameter([1, -1, -1, 3], np.uint8)
+    size, padding = ops.parameter([2], np.int64), ops.parameter([4], np.int64)
+    planes = ops.convert(ops.transpose(image, ops.constant(np.array([0, 3, 1, 2]))), _F32)
+    resized = resize(ops.divide(planes, ops.constant(_F32(255))), size, "bilinear_pillow")
+    zeros = ops.constant(np.zeros(4, np.int64))
+    large = ops.pad(resized, zeros, padding, "constant", ops.constant(_F32(1)))
+    large = ops.divide(ops.subtract(large, ops.constant(_F32(0.5))), ops.constant(_F32(0.5)))
+    small = resize(large, ops.constant(np.array([_SIDE, _SIDE])), "cubic")
+    model = Model([ops.result(small), ops.result(large)], [image, size, padding])
+    return Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+def preprocess(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(crops f32 [1 + rows * columns, 3, 448, 448] of a picture u8 [1, height, width, 3], the first of all of
+    it, the patches of each that are no padding, bool [rows of crops, 32, columns of crops, 32])."""
+    height, width = image.shape[1:3]
+    rows, columns = choose_crops(height, width)
+    ratios = [_F32(count * _SIDE) / _F32(side) for count, side in ((rows, height), (columns, width))]
+    sizes = [rows * _SIDE, columns * _SIDE]
+    if ratios[1] < ratios[0]:
+        sizes[0] = int(_F32(height) * ratios[1])
+    else:
+        sizes[1] = int(_F32(width) * ratios[0])
+    padding = [rows * _SIDE - sizes[0], columns * _SIDE - sizes[1]]
+    request = _resizer().create_infer_request()  # its results are nobody else's
+    results = request.infer([image, np.array(sizes), np.array([0, 0, *padding])])
+    crops = results[1].reshape(3, rows, _SIDE, columns, _SIDE).transpose(1, 3, 0, 2, 4)
+    mask = np.ones((rows * _GRID, columns * _GRID), bool)
+    for axis, missing in enumerate(padding):
+        if missing >= _PATCH:
+            np.moveaxis(mask, axis, 0)[mask.shape[axis] - missing // _PATCH :] = False
+    pixels = np.concatenate([results[0], crops.reshape(-1, 3, _SIDE, _SIDE)])
+    return pixels, mask.reshape(rows, _GRID, columns, _GRID)
+
+
+def number_patches(mask: np.ndarray) -> np.ndarray:
+    """The learned positions i64 [crops, patches] of patches, for masks bool [crops, 32, 32]: those of crops
+    with padding are spread over all positions."""
+    edges = np.arange(1, _GRID, dtype=_F32) / _F32(_GRID)
+    numbers = np.zeros((len(mask), _GRID * _GRID), np.int64)
+    for row, shown in zip(numbers, mask, strict=True):
+        counts = int(shown[:, 0].sum()), int(shown[0].sum())
+        if all(counts):
+            shares = [np.arange(count, dtype=_F32) / _F32(count) for count in counts]
+            rows, columns = (np.searchsorted(edges, share, "right") for share in shares)
+            row[shown.reshape(-1)] = (rows[:, None] * _GRID + columns).reshape(-1)
+    return numbers
+
+
+class Phi4Multimodal(Phi3Vision):
+    """Pictures of Phi-4-multimodal. The vision encoder takes crops f32 [crops, 3, 448, 448], the mask of
+    their patches, and positions. Pictures are numbered as those of Phi-3-vision."""
+
+    _behind_tag = ""
+
+    def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
+        super().__init__(folder, requests, tokenizer, None)
+
+    def encode(self, image: np.ndarray) -> Visual:
+        pixels, mask = preprocess(image)
+        rows, columns = mask.shape[0], mask.shape[2]
+        crops = np.ones((len(pixels), _GRID, _GRID), bool)
+        crops[1:] = mask.transpose(0, 2, 1, 3).reshape(-1, _GRID, _GRID)
+        feeds = {
+            "pixel_values": pixels,
+            "patch_attention_mask": crops,
+            "patch_position_ids": number_patches(crops),
+        }
+        features = np.asarray(self._requests["vision_embeddings"].infer(feeds)[0], _F32)
+        side, size = math.isqrt(features.shape[1]), features.shape[2]
+        tiles = features[1:].reshape(rows, columns, side, side, size).transpose(0, 2, 1, 3, 4)
+        lines = tiles.reshape(rows * side, columns * side, size)
+        # a token covers two patches of each axis
+        shown = mask[:, ::2, :, ::2].reshape(rows * side, columns * side)
+        lines = self._end_lines(lines[: int(shown[:, 0].sum()), : int(shown[0].sum())])
+        small = self._end_lines(features[0].reshape(side, side, size))
+        joined = np.concatenate([lines, self._view_end[None], small])[None]
+        return Visual(np.array(self._requests["vision_projection"].infer([joined])[0], _F32)[0])
+
+    def _end_lines(self, lines: np.ndarray) -> np.ndarray:
+        """Features f32 [rows, columns, size] as [tokens, size], with an end of each line."""
+        ends = np.broadcast_to(self._line_end, (len(lines), 1, lines.shape[2]))
+        return np.concatenate([lines, ends], 1).reshape(-1, lines.shape[2])
