@@ -19,7 +19,7 @@ from ovjit.errors import OvjitError
 def _compile(template: str) -> Any:
     try:
         from jinja2 import ChainableUndefined, Undefined
-        from jinja2.ext import loopcontrols
+        from jinja2.ext import Extension, loopcontrols
         from jinja2.sandbox import ImmutableSandboxedEnvironment
     except ImportError as error:
         raise OvjitError("chat templates need the package jinja2: pip install 'ovjit[generate]'") from error
@@ -30,9 +30,19 @@ def _compile(template: str) -> Any:
         def __str__(self) -> str:
             return "None"
 
+    class Generation(Extension):
+        """{% generation %} marks what a model writes, for training: the block is rendered as it is."""
+
+        tags = {"generation"}
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], undefined=Missing, finalize=_print
-    )
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation], undefined=Missing,
+        finalize=_print,
+    )  # fmt: skip
 
     def fail(message: str) -> None:
         raise OvjitError(message)

@@ -527,3 +527,13 @@ def test_json_of_templates_has_a_line_in_empty_objects_and_arrays(folder: Path) 
     call = {"type": "function", "function": {"name": "f", "arguments": {}}}
     asked += [{"role": "assistant", "content": "", "tool_calls": [call]}]
     assert '"arguments": {}\n' in tokenizer.apply_chat_template(asked, True)
+
+
+def test_blocks_of_generation_are_rendered(folder: Path) -> None:
+    """Templates for training mark what the model writes; as in openvino_genai."""
+    template = (
+        "{% for m in messages %}\n{% if m.role == 'assistant' %}\n  {% generation %}\n<{{ m.content }}>\n"
+        "  {%- endgeneration %}!\n{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    assert genai.Tokenizer(folder).apply_chat_template(messages, False, template) == "a<b>!\n"
