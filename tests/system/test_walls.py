@@ -10,6 +10,7 @@ import pytest
 import tomllib
 
 from ovjit.readers import registry
+from ovjit.readers.frameworks import exported
 from tests.support import ROOT
 from tests.support.run import printed
 
@@ -114,6 +115,15 @@ def test_readers_work_without_rare_numerics(tmp_path: Path) -> None:
     assert said[:2] == ["<Type: 'float32'>", "False False True"]
     assert "No conversion rule found for operations: aten::special_bessel_j0" in said[2]
     assert "No conversion rule found for operations: aten::_linalg_svd" in said[3]
+
+
+def test_the_reader_of_tensorflow_works_without_its_rewriter(tmp_path: Path) -> None:
+    program = "from ovjit.readers.frameworks import exported\nprint(exported._rebuild(None, [], []))"
+    with pytest.raises(AssertionError, match="No module named 'tensorflow'|NoneType"):
+        printed("-c", program)
+    link_without(tmp_path, [exported.REWRITING])
+    with pytest.raises(AssertionError, match="UnsupportedError: loops of TensorFlow 1.*is without"):
+        printed("-c", program, folder=tmp_path, PYTHONPATH=str(tmp_path))
 
 
 @functools.cache
