@@ -56,11 +56,16 @@ class RuleTable:
 @cache
 def load_contributed(reader: str) -> None:
     """Import the rules that the folder `CONTRIBUTED`, if it is there, has for a reader."""
-    try:
-        room = importlib.import_module(f"ovjit.readers.{CONTRIBUTED}")
-    except ModuleNotFoundError as error:
-        if error.name != f"ovjit.readers.{CONTRIBUTED}":
-            raise
-        return
-    for module in room.RULES.get(reader, ()):
+    room = import_contributed(CONTRIBUTED)
+    for module in () if room is None else room.RULES.get(reader, ()):
         importlib.import_module(f"ovjit.readers.{CONTRIBUTED}.{module}")
+
+
+def import_contributed(folder: str) -> Any:
+    """The package of a folder of readers that may be missing; None then."""
+    try:
+        return importlib.import_module(f"ovjit.readers.{folder}")
+    except ModuleNotFoundError as error:
+        if error.name == f"ovjit.readers.{folder}":
+            return None
+        raise

@@ -1,4 +1,4 @@
-"""Bessel functions beside SciPy's in f64."""
+"""Bessel functions, and incomplete gamma functions, beside SciPy's in f64."""
 
 from __future__ import annotations
 
@@ -46,3 +46,15 @@ def test_bessel_functions(name) -> None:
         far = np.array([math.inf, -math.inf], np.float32)
         again = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([far])[0]
         np.testing.assert_array_equal(np.abs(again), np.zeros(2, np.float32))
+
+
+@pytest.mark.parametrize("name", ["gammainc", "gammaincc"])
+def test_incomplete_gamma_functions_by_their_special_names(name) -> None:
+    class Module(torch.nn.Module):
+        def forward(self, a, x):
+            return getattr(torch.special, name)(a, x)
+
+    a, x = np.float32([0.5, 1, 2, 7]), np.float32([0.3, 2, 1, 9])
+    model = ov.convert_model(Module(), example_input=(torch.from_numpy(a), torch.from_numpy(x)))
+    result = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([a, x])[0]
+    np.testing.assert_allclose(result, getattr(special, name)(a, x), rtol=1e-5)

@@ -266,7 +266,9 @@ def test_readers_make_models_by_one_room(graph) -> None:
 
 
 #: Reached by their names alone, in registries and entry points.
-PLUG_INS = ("ovjit.readers.numerics_contrib", "ovjit.readers.onnx_contrib")
+PLUG_INS = (
+    "ovjit.readers.numerics_contrib", "ovjit.readers.onnx_contrib", "ovjit.readers.tensorflow_graphs",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("folder", STRANGERS)

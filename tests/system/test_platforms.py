@@ -87,10 +87,10 @@ left_out = {"ovjit.as_openvino", "ovjit.as_onnxruntime",
             "ovjit.integrations.mlserver", "ovjit.integrations.mlserver_metrics",
             "ovjit.integrations.ray", "ovjit.__main__", "ovjit.compat.torch",
             "ovjit.compat.frontend.pytorch.torchdynamo.backend",
-            "ovjit.compat.frontend.pytorch.torchdynamo.op_support", "ovjit.readers.frameworks.lists",
-            "ovjit.readers.frameworks.paddle_program",
-            "ovjit.readers.frameworks.complex_pairs", "ovjit.readers.frameworks.graph_rewriter",
-            "ovjit.readers.frameworks.tables"}
+            "ovjit.compat.frontend.pytorch.torchdynamo.op_support", "ovjit.readers.frameworks.paddle_program",
+            "ovjit.readers.frameworks.tables", "ovjit.readers.tensorflow_graphs.lists",
+            "ovjit.readers.tensorflow_graphs.complex_pairs",
+            "ovjit.readers.tensorflow_graphs.graph_rewriter"}
 root = pathlib.Path(ROOT)
 for package in ("ovjit", "ovjit_ops"):
     for path in sorted((root / package).rglob("*.py")):

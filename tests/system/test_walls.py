@@ -10,6 +10,7 @@ import pytest
 import tomllib
 
 from ovjit.readers import registry
+from ovjit.readers.frameworks import exported
 from tests.support import ROOT
 from tests.support.run import printed
 
@@ -162,6 +163,15 @@ def test_pytorch_is_converted_without_the_room_that_records_python(tmp_path: Pat
     link_without(tmp_path, ["recording"], "ovjit/readers/torch")
     said = printed("-c", WITHOUT_RECORDING, folder=tmp_path, PYTHONPATH=str(tmp_path)).splitlines()
     assert said == ["plain True True 0", "half True False 1", "mapped True True 0"]
+
+
+def test_the_reader_of_tensorflow_works_without_its_rewriter(tmp_path: Path) -> None:
+    program = "from ovjit.readers.frameworks import exported\nprint(exported._rebuild(None, [], []))"
+    with pytest.raises(AssertionError, match="No module named 'tensorflow'|NoneType"):
+        printed("-c", program)
+    link_without(tmp_path, [exported.REWRITING])
+    with pytest.raises(AssertionError, match="UnsupportedError: loops of TensorFlow 1.*is without"):
+        printed("-c", program, folder=tmp_path, PYTHONPATH=str(tmp_path))
 
 
 @functools.cache

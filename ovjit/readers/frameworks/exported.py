@@ -12,8 +12,11 @@ from typing import Any
 from ovjit.errors import UnsupportedError
 from ovjit.readers.frameworks.names import with_own_names
 from ovjit.readers.frameworks.unconverted import handlers, mark
+from ovjit.readers.rows import import_contributed
 from ovjit.records import NamedTuple
 
+#: The folder that makes graphs anew.
+REWRITING = "tensorflow_graphs"
 #: The newest opset that tf2onnx writes.
 OPSET = 18
 
@@ -59,11 +62,8 @@ def to_model_proto(
                 return result
         except Exception as error:
             refused = error
-    from ovjit.readers.frameworks import complex_pairs, graph_rewriter, lists
-
-    assert lists and complex_pairs  # which add their rules
     try:
-        again, names = graph_rewriter.rebuilt(graph, inputs, outputs)
+        again, names = _rebuild(graph, inputs, outputs)
     except UnsupportedError:
         if refused is not None:
             raise
@@ -71,6 +71,17 @@ def to_model_proto(
     new_renames = dict(renames or {})
     new_renames.update({new: new_renames.pop(old, old) for old, new in zip(outputs, names, strict=True)})
     return _export(again, inputs, names, new_renames, more)
+
+
+def _rebuild(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Any, list[str]]:
+    """`rebuild` of a folder that may be missing. Raises UnsupportedError then."""
+    room = import_contributed(REWRITING)
+    if room is None:
+        raise UnsupportedError(
+            "loops of TensorFlow 1, lists of tensors and complex numbers need the folder "
+            f"ovjit/readers/{REWRITING}, which this installation is without"
+        )
+    return room.rebuild(graph, inputs, outputs)
 
 
 def _export(

@@ -11,7 +11,6 @@ import numpy as np
 
 from ovjit import build
 from ovjit.build import Model, Node, Output, Parameter, Result
-from ovjit.build.custom import read_node
 from ovjit.build.files import HEADS_NOTE, LAYOUT_NOTE, heads_of, surface_of
 from ovjit.build.tensors import TYPES, Layout, dims_of
 from ovjit.errors import ModelError, UnsupportedError, unreadable
@@ -208,6 +207,7 @@ def _make(
     name = layer.name or None
     record = records[layer.type, layer.version]
     if isinstance(record, type):
+        from ovjit.build.custom import read_node
         from ovjit.build.subgraphs import inside_body
 
         with inside_body():

@@ -36,7 +36,7 @@ def igamma(n: Call, x: Output, other: Output) -> Output:
     """The incomplete gamma function P(a, x), or 1 - P."""
     operands = n.same_kind([x, other])
     a, x = broadcast_both(n, *(n.convert(v, "f64") for v in operands))
-    result = gamma_parts(n, a, x)[n.op.endswith("c")]
+    result = gamma_parts(n, a, x)[n.op.endswith(("igammac", "gammaincc"))]
     endless = n("LogicalAnd", n("IsInf", a), n("IsInf", x))
     return n.convert(n("Select", endless, n.like(a, math.nan), result), n.dtype(operands[0]))
 

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from ovjit.errors import UnsupportedError
-from ovjit.readers.frameworks.graph_rewriter import RULES, Rebuilder, Unset, Value, rule
+from ovjit.readers.tensorflow_graphs.graph_rewriter import RULES, Rebuilder, Unset, Value, rule
 
 
 def _zeros(size: Any, dims: Any, dtype: Any) -> Any:

@@ -7,7 +7,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from ovjit.readers.frameworks.graph_rewriter import PART_BY_PART, RULES, Pair, Rebuilder, Rule, Value, rule
+from ovjit.readers.tensorflow_graphs.graph_rewriter import (
+    PART_BY_PART,
+    RULES,
+    Pair,
+    Rebuilder,
+    Rule,
+    Value,
+    rule,
+)
 
 #: Operators that move elements, or are linear with real factors.
 PART_BY_PART.update((

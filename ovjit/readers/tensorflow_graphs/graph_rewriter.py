@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from ovjit.errors import UnsupportedError
-from ovjit.readers.frameworks.frames import Frame, Frames, Path
+from ovjit.readers.tensorflow_graphs.frames import Frame, Frames, Path
 
 #: A value of a graph: a tensor, or one of the forms below.
 Value = Any
