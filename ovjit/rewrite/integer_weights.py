@@ -16,6 +16,7 @@ from ovjit.graph.shapes import is_static
 from ovjit.graph.windows import resolve_pads
 from ovjit.records import NamedTuple
 from ovjit.rewrite.compression import INTEGERS, plain_constant, stored_integers
+from ovjit.rewrite.weight_scales import axes_of
 
 #: Maximum distance of a zero point from an integer, in steps.
 NEARLY = 1e-2
@@ -73,7 +74,7 @@ class Windows(Matrices):
         return 1
 
     def output_axes(self, node: Node) -> tuple[int, ...]:
-        return node.op.weight_axes.outputs
+        return axes_of(node).outputs
 
     def wants_planes(self, node: Node) -> bool:
         data, filters = node.inputs[0].shape, node.inputs[1].shape

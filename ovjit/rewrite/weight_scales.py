@@ -10,6 +10,7 @@ import numpy as np
 
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Replacement, Value
+from ovjit.graph.op import WeightAxes
 from ovjit.graph.shapes import is_static
 from ovjit.rewrite.pattern import Pattern, constant, op, value
 from ovjit.rewrite.rules import Rule, rule
@@ -19,6 +20,13 @@ from ovjit.rewrite.writer import Writer
 CONVOLUTIONS = "Convolution GroupConvolution ConvolutionBackpropData GroupConvolutionBackpropData".split()
 _CONVOLUTION = op[" ".join(CONVOLUTIONS)]
 x = value("x")
+
+
+def axes_of(node: Node) -> WeightAxes:
+    """The axes of a convolution's weights."""
+    axes = node.op.weight_axes
+    assert axes is not None
+    return axes
 
 
 def f32_constant(key: str) -> Pattern:
@@ -70,7 +78,7 @@ def scale_outputs(
 
     (Convolution(x, w) + offset) * c -> Convolution(x, w * c) + offset * c
     """
-    axes = conv.node.op.weight_axes.outputs
+    axes = axes_of(conv.node).outputs
     scaled = _scale_weights(w, conv.node, x, weights, factor, conv.shape, axes)
     if scaled is None or offset is None or sum is None:
         return scaled
@@ -85,14 +93,14 @@ def scale_inputs(w: Writer, node: Node, x: Value, factor: Value, weights: Value)
     channels = (x.shape or (0, 0))[1]
     if factor.constant is None or (factor.constant.size > 1 and channels != _channel_count(node, weights)):
         return None
-    return _scale_weights(w, node, x, weights, factor, x.shape, node.op.weight_axes.inputs)
+    return _scale_weights(w, node, x, weights, factor, x.shape, axes_of(node).inputs)
 
 
 def _channel_count(conv: Node, weights: Value) -> int | None:
     """The number of input channels; None if it is dynamic."""
     if not is_static(weights.shape):
         return None
-    return math.prod(weights.shape[axis] for axis in conv.op.weight_axes.inputs)
+    return math.prod(weights.shape[axis] for axis in axes_of(conv).inputs)
 
 
 def _scale_weights(

@@ -20,6 +20,15 @@ from tests.support.house import without_collections
 NAME_TEST = re.compile(r"op\.name\)? *(==|!=|in\b|not in\b)")
 #: Folder -> how many tests of operations' names its code has.
 NAME_TESTS = {"ovjit/rewrite": 8, "ovjit": 18}
+#: Storage types of weights that NumPy lacks, and the files that name one beside their record.
+STORED = {"nf4", "f4e2m1"}
+NAMING = {
+    "ovjit/api/tensors/types.py": "attributes of Type, for type checkers",
+    "ovjit/readers/ir/writer.py": "types that OpenVINO does not store as f16",
+    "ovjit/readers/onnx/tensor.py": "how ONNX rounds to a type",
+    "ovjit/readers/onnx/tensors.py": "the number of a type in files",
+    "ovjit_ops/elementwise/small_floats.py": "how OpenVINO rounds to a type",
+}
 #: Lines of code that a class has at most.
 MOST_LINES_OF_A_CLASS = 300
 #: The rooms of the compiler and the runtime. A target's folder and a system's module are named by it alone.
@@ -103,6 +112,19 @@ def test_names_of_operations_are_tested_no_more_often(folder: str) -> None:
         if not path.startswith(tuple(inner)) and NAME_TEST.search(line)
     ]
     assert len(found) <= NAME_TESTS[folder], "\n".join(found)
+
+
+def test_storage_types_are_named_in_their_record() -> None:
+    """Other files ask the record: a new format of weights is one row, and its packing."""
+    naming = set()
+    for path, text in code("ovjit", "ovjit_ops"):
+        for node in ast.walk(ast.parse(text)) if any(name in text for name in STORED) else ():
+            words = str(node.value).split() if isinstance(node, ast.Constant) else ()
+            if len(words) < 20 and not STORED.isdisjoint(words):  # else a docstring
+                naming.add(path)
+            if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") in STORED:
+                naming.add(path)
+    assert naming == {*NAMING, "ovjit/graph/dtypes.py"}
 
 
 def test_no_two_files_of_the_core_have_one_name() -> None:
