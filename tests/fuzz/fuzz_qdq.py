@@ -58,7 +58,9 @@ class Net:
         import onnx
 
         out = self.name()
-        self.inits.append(onnx.numpy_helper.from_array(np.ascontiguousarray(values).reshape(np.shape(values)), out))
+        self.inits.append(
+            onnx.numpy_helper.from_array(np.ascontiguousarray(values).reshape(np.shape(values)), out)
+        )
         return out
 
     def low(self, values: np.ndarray, kind: str) -> str:
@@ -140,7 +142,9 @@ class Net:
         import onnx
 
         q = self.name()
-        self.inits.append(onnx.numpy_helper.from_array(self.rng.integers(-500, 500, count).astype(np.int32), q))
+        self.inits.append(
+            onnx.numpy_helper.from_array(self.rng.integers(-500, 500, count).astype(np.int32), q)
+        )
         scale = self.rng.uniform(1e-3, 1e-2, (count,)).astype(self.real)
         return self.add("DequantizeLinear", q, self.const(scale), axis=0)
 
@@ -212,7 +216,9 @@ def build(seed: int, limits: dict[str, Any]) -> tuple[bytes, dict[str, np.ndarra
     begin = (r.choice((1, 2)), *shape[1:])
     del begin
     data = (n.rng.standard_normal(_input_shape(n, seed, images, rows, depth)) * 1.5).astype(n.real)
-    info = onnx.helper.make_tensor_value_info("x", number, ["N" if open_rows and i == 0 else d for i, d in enumerate(data.shape)])
+    info = onnx.helper.make_tensor_value_info(
+        "x", number, ["N" if open_rows and i == 0 else d for i, d in enumerate(data.shape)]
+    )
     graph = onnx.helper.make_graph(n.nodes, "g", [info], [onnx.ValueInfoProto(name=x)], n.inits)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10)
     return model.SerializeToString(), {"x": data}, f"{n.kind} {'open ' * open_rows}{data.shape} {n.said}"
@@ -246,7 +252,9 @@ def check(case: dict[str, Any]) -> str:
         data, inputs, title = build(case["seed"], case["limits"])
         theirs = by_onnxruntime(data, inputs)
         try:
-            compiled = ovjit.compile_model(ovjit.Core().read_model(data), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            compiled = ovjit.compile_model(
+                ovjit.Core().read_model(data), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+            )
             ours = [np.array(v) for v in compiled(inputs).to_tuple()]
         except OvjitError as error:
             return "" if isinstance(theirs, Exception) else f"{title}: refuses: {error}"
@@ -261,7 +269,11 @@ def check(case: dict[str, Any]) -> str:
         scale = max(float(np.abs(v).max(initial=0)), 1e-6)
         off = np.abs(u - v) / scale
         # a value on the border of two steps may take the other one, which later products carry on
-        if np.median(off) > (4e-3 if a.dtype == np.float16 else 1e-4) or np.quantile(off, 0.9) > 2e-2 or off.max() > 0.1:
+        if (
+            np.median(off) > (4e-3 if a.dtype == np.float16 else 1e-4)
+            or np.quantile(off, 0.9) > 2e-2
+            or off.max() > 0.1
+        ):
             at = np.unravel_index(int(off.argmax()), off.shape)
             return f"{title}: output {i}: off by {off.max():.3g} of {scale:.3g} (median {np.median(off):.2g}), {a[at]} not {b[at]}"
     return ""
