@@ -1,7 +1,7 @@
 """Operations' samples with other attributes, extents and element types, compiled by ovjit and by OpenVINO.
 
-What OpenVINO refuses is not compared. It computes much that is not valid and does not initialise some results,
-so that findings are to be judged one by one: the default suite does not run this.
+What OpenVINO refuses is not compared. It computes much that is not valid, and leaves some results
+uninitialised: findings are to be judged one by one, and the default suite does not run this.
 """
 
 from __future__ import annotations

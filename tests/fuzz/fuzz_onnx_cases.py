@@ -1,6 +1,7 @@
 """Changed cases of ONNX's own tests of operators: other types, extents, values, attributes and opsets.
 
-A case is run by ovjit, ONNX Runtime and ONNX's evaluator. It goes wrong if ovjit's answer is that of neither, if ovjit raises an exception that is not its own, or if it refuses what both others compute alike.
+A case is run by ovjit, ONNX Runtime and ONNX's evaluator. It goes wrong if ovjit's answer is that of neither,
+if ovjit raises an exception that is not its own, or if it refuses what both others compute alike.
 """
 
 from __future__ import annotations
