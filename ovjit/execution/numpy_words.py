@@ -9,6 +9,7 @@ accessed. An access outside of them raises `OutOfBounds`.
 from __future__ import annotations
 
 import ast
+import builtins
 import ctypes
 import functools
 import math
@@ -64,6 +65,8 @@ class Words(dict):
         self.memory = memory
 
     def __missing__(self, name: str) -> Any:
+        if hasattr(builtins, name):
+            raise KeyError(name)  # then Python looks it up there
         result = self[name] = self._make_word(name)
         return result
 

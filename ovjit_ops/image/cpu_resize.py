@@ -29,7 +29,8 @@ from ovjit.planning.plan import NotNative, Planner
 from ovjit.planning.views import Layout, View, product
 from ovjit.records import NamedTuple
 from ovjit_ops.image.cpu_resize_tables import HEAD, Tables, filter_table, nearest_table, spread_table
-from ovjit_ops.image.resampling import Resized, Table, find_resizes, repeats, sizes_or_scales
+from ovjit_ops.image.resampling import Resized, find_resizes, repeats, sizes_or_scales
+from ovjit_ops.image.resampling import Table as Taps
 from ovjit_ops.image.weighted_sums import table_of
 
 #: Horizontal passes: none; lanes are outputs; lanes are channels of an output.
@@ -400,11 +401,11 @@ class Resize(AsInput):
 class TablesOfNode(Tables):
     """The one table of a WeightedSums."""
 
-    def __init__(self, planner: Planner, table: Table, rank: int):
+    def __init__(self, planner: Planner, table: Taps, rank: int):
         super().__init__(planner, {"mode": "weights"}, [False] * rank)
         self._table = table
 
-    def find_table(self, one: Resized) -> Table:
+    def find_table(self, one: Resized) -> Taps:
         return self._table
 
 

@@ -22,7 +22,8 @@ from ovjit.planning.launch import launch
 from ovjit.planning.plan import Planner, ceil_div
 from ovjit.planning.views import View
 from ovjit.records import NamedTuple
-from ovjit_ops.image.resampling import COORDINATES, NEAREST, Resized, Table, axis_table
+from ovjit_ops.image.resampling import COORDINATES, NEAREST, Resized, axis_table
+from ovjit_ops.image.resampling import Table as Taps
 
 #: Elements before the starts.
 HEAD = 16
@@ -246,7 +247,7 @@ class Tables:
         self.lanes = planner.target.lanes
         self._tables: dict[int, Any] = {}
 
-    def find_table(self, one: Resized) -> Table:
+    def find_table(self, one: Resized) -> Taps:
         """The starts and weights of an axis of static sizes."""
         return axis_table(one, self.attrs)
 

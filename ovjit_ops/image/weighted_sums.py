@@ -64,7 +64,8 @@ def _only(axes: Value) -> int | None:
 def _leaves_out(zero: Value, filling: Value, factors: np.ndarray) -> bool:
     """Whether the elements of weight 0, and only they, are replaced by 0."""
     mask, values = zero.constant, filling.constant
-    return bool(np.array_equal(mask, factors == 0) and values is not None and not np.any(values))
+    assert mask is not None and values is not None
+    return np.array_equal(mask, factors == 0) and not np.any(values)
 
 
 @op(

@@ -85,7 +85,7 @@ def prepare_byte_tokens(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
 class VocabDecoder:
     def __init__(self, inputs: Sequence[Any], attrs: Mapping[str, Any]):
         self.words, at = strings_of(*inputs[1:4])
-        check_ranges(*self.words[:2], self.words[2].size)
+        check_ranges(self.words[0], self.words[1], self.words[2].size, "a word")
         self.args = [*at[:3], at[3], at[4]]
         self._attribute = np.array(attrs["skip_tokens"], np.int32)
         self._cached_mask: tuple[bytes, np.ndarray] = (b"", self._mask(np.zeros(0, np.int32)))

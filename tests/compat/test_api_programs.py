@@ -19,7 +19,11 @@ KNOWN = {
 
 @pytest.mark.parametrize(
     ("first", "last"),
-    [(0, 20), pytest.param(20, 400, marks=[pytest.mark.long, pytest.mark.timeout(1800)])],
+    [
+        (0, 20),
+        (1_000_108, 1_000_114),
+        pytest.param(20, 400, marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
+    ],
 )
 def test_both_packages_come_to_the_same(first: int, last: int) -> None:
     found = api_programs.differences(first, last)

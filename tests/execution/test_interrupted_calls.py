@@ -467,7 +467,7 @@ def test_some_bytecodes(name: str) -> None:
     assert _try(name, lambda places: sample_of(places, SOME, SEED)) > SOME // 2
 
 
-#: Every run of each bytecode is tried in so many parts, of which none takes more than some minutes of CPU time.
+#: Every run of each bytecode is tried in so many parts. None takes more than some minutes of CPU time.
 PARTS = {"greedy": 4, "decoder": 4}
 
 

@@ -1,7 +1,7 @@
-"""Changed cases of ONNX's own tests of operators: other element types, extents, values, attributes and opsets.
+"""Changed cases of ONNX's own tests of operators: other types, extents, values, attributes and opsets.
 
-A case is run by ovjit, ONNX Runtime and ONNX's reference evaluator. It goes wrong if ovjit's answer is that of
-neither, if ovjit raises an exception that is not its own, or if it refuses what both others compute alike.
+A case is run by ovjit, ONNX Runtime and ONNX's evaluator. It goes wrong if ovjit's answer is that of neither,
+if ovjit raises an exception that is not its own, or if it refuses what both others compute alike.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ FLAGS = frozenset(
 #: The choices of attributes that are texts, by their names.
 WORDS = {
     "mode": "constant reflect edge wrap nearest linear cubic bilinear bicubic avg max DCR CRD".split(),
-    "coordinate_transformation_mode": "half_pixel pytorch_half_pixel align_corners asymmetric half_pixel_symmetric output_half_pixel tf_half_pixel_for_nn".split(),
+    "coordinate_transformation_mode": (
+        "half_pixel pytorch_half_pixel align_corners asymmetric half_pixel_symmetric output_half_pixel "
+        "tf_half_pixel_for_nn"
+    ).split(),
     "nearest_mode": "round_prefer_floor round_prefer_ceil floor ceil".split(),
     "auto_pad": "NOTSET SAME_UPPER SAME_LOWER VALID".split(),
     "direction": "forward reverse bidirectional LEFT RIGHT".split(),
@@ -287,7 +290,6 @@ def _other_attribute(c: Changed, rng: random.Random) -> None:
 
 def _as_constants(c: Changed, rng: random.Random) -> None:
     """Some inputs become initializers, mostly not the first."""
-    import onnx
 
     names = list(c.inputs)
     for i, name in enumerate(names):
@@ -423,9 +425,8 @@ def _of_ort(v: Any) -> np.ndarray:
 
 
 def by_reference(data: bytes, inputs: dict[str, np.ndarray]) -> Any:
-    from onnx.reference import ReferenceEvaluator
-
     import onnx
+    from onnx.reference import ReferenceEvaluator
 
     try:
         model = onnx.ModelProto.FromString(data)

@@ -21,7 +21,7 @@ from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
 from ovjit.rewrite.integer_weights import whole_steps
 from ovjit_ops.convolution.cpu_transposed import phases, tap_sets
-from tests.support.run import run
+from tests.support.run import run as run_graph
 
 X = np.array([[-1, 2, -3]], np.float32)
 
@@ -811,6 +811,6 @@ def test_the_left_operand_of_pdpd_is_not_broadcast(shapes: Any, opened: bool) ->
     b = Builder()
     inputs = [_parameter(b, [ANY] * x.ndim if opened else list(x.shape)) for x in arrays]
     with pytest.raises(OvjitError, match="broadcast"):
-        run(b.finish(b.add("Add", inputs, {"auto_broadcast": "pdpd"}).outputs), arrays)
+        run_graph(b.finish(b.add("Add", inputs, {"auto_broadcast": "pdpd"}).outputs), arrays)
     with pytest.raises(OvjitError, match="broadcast"):
         find_op("Add").evaluate(arrays, {"auto_broadcast": "pdpd"})

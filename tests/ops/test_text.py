@@ -347,7 +347,7 @@ def test_rows_of_strings_without_a_byte(native):
         find_op("RegexSplit"), [*rows, skips, sample_text(r"\s")], {"behaviour": "isolate"}, native
     )
     assert begins.tolist() == ends.tolist() == [0, 0, 0]
-    assert unpack(*strings) == ["".encode()] * 3 and marks.tolist() == skips.tolist()
+    assert unpack(*strings) == [b""] * 3 and marks.tolist() == skips.tolist()
 
 
 def test_a_vocabulary_outside_of_its_bytes():
