@@ -178,7 +178,7 @@ class BlockConvolution(TensorConvolution):
             for axis in (0, *range(2, len(view.shape))):
                 part = part.slice(axis, 0, 1)
         copy = planner.allocate(part.shape, part.itemsize, channels_last(len(part.shape)))
-        planner.copy_step(part, copy)
+        planner.copy_step(part, copy, "pixels begin at multiples of 16 bytes")
         pixels = self._pixels_of(copy.expand(y.shape))
         assert pixels is not None
         return pixels

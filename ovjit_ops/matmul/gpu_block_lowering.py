@@ -110,7 +110,7 @@ class BlockProduct(TensorProduct):
         # graphs have the address, and the caller's memory changes
         if matrix is None or matrix.strides[0] % 16 or view.buffer.base >= FIRST_IO:
             copy = planner.allocate(view.shape, view.itemsize)
-            planner.copy_step(view, copy)
+            planner.copy_step(view, copy, "rows begin at multiples of 16 bytes")
             matrix = copy.reshape((rows, view.shape[-1]))
             assert matrix is not None
         return matrix
@@ -127,7 +127,7 @@ class BlockProduct(TensorProduct):
             for axis in range(len(shape) - 1):
                 view = view.slice(axis, 0, 1)
         copy = planner.allocate(view.shape, view.itemsize)
-        planner.copy_step(view, copy)
+        planner.copy_step(view, copy, "rows begin at multiples of 16 bytes")
         matrix = copy.expand(shape).reshape(rows)
         assert matrix is not None
         return matrix

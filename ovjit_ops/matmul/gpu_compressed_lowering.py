@@ -126,7 +126,7 @@ class CompressedOnGpu(BlockProduct):
         matrix = x.reshape((rows, x.shape[-1]))
         if matrix is None:
             copy = planner.allocate(x.shape, x.itemsize)
-            planner.copy_step(x, copy)
+            planner.copy_step(x, copy, "rows of the kernel are contiguous")
             matrix = copy.reshape((rows, x.shape[-1]))
             assert matrix is not None
         operands = [self._operand(planner, v, y.shape, result.shape) for v in self.operands]
