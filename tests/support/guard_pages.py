@@ -119,7 +119,9 @@ def install(side: str) -> None:
         return self.at(offset)
 
     def placed(self: Any, _memory: np.ndarray | None = None) -> np.ndarray:
-        out = materialize(self)
+        out = planning.aligned_bytes(self.size)
+        out[:] = 0  # what lies between the pieces, which plans are compared with
+        materialize(self, out)
         if "_layout" in self.__dict__:
             layouts[id(out)] = self._layout
             protected[id(out)] = (out, out)  # an id is good while its object lives
