@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,7 +119,7 @@ def page() -> str:
         parts += [format_result(result, data) for result in data["results"][:count]]
         further = data["results"][count:]
         if further:
-            titles = "; ".join(result["title"] for result in further)
+            titles = "; ".join(re.split("[:,]", result["title"])[0] for result in further)
             parts.append(f"Further tables in `bench/results/{name}.json`: {titles}.\n")
     return "\n".join(parts)
 
