@@ -36,10 +36,14 @@ def opened(record: Op, inputs: Sequence[np.ndarray], attrs: dict[str, Any], ever
     return b.finish(b.add(record, values, attrs).outputs[:1])
 
 
+#: Internal operation -> why it does not stand on values of unknown rank.
+OF_KNOWN_RANK = {"WeightedSums": "a rule makes it of a Resize of known rank"}
+
+
 def test_passes_take_samples_of_every_operation() -> None:
     """No pass takes a shape that is not there for one without dimensions."""
     taken, wrong = 0, []
-    for record in (op for op in all_ops() if op.samples is not None):
+    for record in (op for op in all_ops() if op.samples is not None and op.name not in OF_KNOWN_RANK):
         dtype = "f32" if "f32" in record.types else record.types[0]
         assert record.samples is not None
         every_sample = record.samples(np.random.default_rng(SEED), dtype)

@@ -18,6 +18,7 @@ from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.codegen.kernel_printing import printed_routine
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.parts import routine
+from ovjit.codegen.tensor_blocks import COLUMNS
 from ovjit.codegen.trace import Recorder, maximum
 from ovjit.codegen.words import (
     VL,
@@ -662,7 +663,8 @@ def test_every_word_has_a_meaning_in_numpy():
     for name in words.__all__:
         word = getattr(words, name)
         if isinstance(word, Word) and not name.startswith("tile_"):  # a target's own: codegen/cpu/amx.py
-            forms = (word.printed, *(f"{word.printed}_{dtype}" for dtype in words.SIZE))
+            names = word.printed, *(f"{word.printed}_{n}" for n in COLUMNS)
+            forms = (word.printed, *(f"{each}_{dtype}" for each in names for dtype in words.SIZE))
             if not any(_has(known, form) for form in forms):
                 without.add(name)
     assert without == PRINTED

@@ -89,7 +89,7 @@ def _halo(low: Lowering, planner: Planner) -> None:
 
 
 def _unequal(low: Lowering, planner: Planner) -> None:
-    planner.copy_step(_source(low, planner), planner.output(low.group.last.output))
+    planner.copy_step(_source(low, planner), planner.output(low.group.last.output), "")
 
 
 def _wider(low: Lowering, planner: Planner) -> None:

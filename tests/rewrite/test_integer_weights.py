@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ovjit.graph.op import find_op
 from ovjit.rewrite.integer_weights import Weights
 
-NODE = SimpleNamespace(op=SimpleNamespace(name="Convolution"))
+NODE = SimpleNamespace(op=find_op("Convolution"))
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 2, 2), (1, 1, 1, 1), (2, 33_000, 2, 1)])

@@ -90,7 +90,8 @@ def test_all_locks_are_declared() -> None:
         for path in sorted((ROOT / package).rglob("*.py"))
         if pattern.search(path.read_text())
     ]
-    assert makers == ["ovjit/locks.py"]
+    # warps of the interpreter take turns by semaphores that live as long as a kernel's run
+    assert makers == ["ovjit/codegen/tensor_blocks.py", "ovjit/locks.py"]
 
 
 def at_once(work, threads: int = 8) -> list:

@@ -78,7 +78,7 @@ class LiteDraft(Draft):
         constant = scope.stored[index]
         value = output_of(n, constant)
         if isinstance(value.node, Constant):
-            self._name(value, scope.graph.tensors[index])
+            self.name_value(value, scope.graph.tensors[index])
         scope.values[index] = value
         return value
 
@@ -98,7 +98,7 @@ class LiteDraft(Draft):
         n.reader, n.base = self, base
         return n
 
-    def _name(self, value: Output, row: TensorRow) -> None:
+    def name_value(self, value: Output, row: TensorRow) -> None:
         if row.name and row.name not in self.taken and not names_of(value):
             set_names(value, {row.name})
             self.taken.add(row.name)

@@ -128,7 +128,7 @@ class Reader(LiteDraft):
             raise UnsupportedError(f"the input {row.name[:200]!r} has the unsupported type {row.dtype}")
         parameter = build.make_parameter(row.dtype, row.shape, row.name)
         value = parameter.output(0)
-        self._name(value, row)
+        self.name_value(value, row)
         if is_quantized(row):
             value = dequantize(self._builder(row.name), value, row)
         scope.values[index] = value
@@ -188,7 +188,7 @@ class Reader(LiteDraft):
         node = value.node
         if not isinstance(node, (Parameter, Constant)):
             node.set_friendly_name(n.base)
-        self._name(value, row)
+        self.name_value(value, row)
         if is_quantized(row) and n.is_real(value):
             exact, value = value, fake_quantized(self.layouts, n, value, row)
             self.exact[value.node, value.index] = exact
