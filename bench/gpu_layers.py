@@ -102,8 +102,8 @@ def make_compressed(rows: int, ins: int, outs: int, bits: int) -> Layer:
     packed = ov.op.Constant(ov.Type.u4, ov.Shape(codes.shape), codes.reshape(-1)) if bits == 4 else codes
     scale = (rng.random((ins // group, 1, outs)) / ins).astype(np.float32)
     middle = np.float32((1 << bits) // 2)
-    wide = op.multiply(op.subtract(op.convert(packed, np.float32), middle), scale)
-    y = op.matmul(x, op.reshape(wide, [ins, outs], False), False, False)
+    weights = op.multiply(op.subtract(op.convert(packed, np.float32), middle), scale)
+    y = op.matmul(x, op.reshape(weights, [ins, outs], False), False, False)
     moved = ins * outs * bits / 8
     array = rng.standard_normal((rows, ins)).astype(np.float32)
     return Layer(

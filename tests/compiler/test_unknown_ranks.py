@@ -37,7 +37,7 @@ def opened(record: Op, inputs: Sequence[np.ndarray], attrs: dict[str, Any], ever
 
 
 #: Internal operation -> why it does not stand on values of unknown rank.
-OF_KNOWN_RANK = {"WeightedSums": "a rule makes it of a Resize of known rank"}
+OF_KNOWN_RANK = {"WeightedSums": "a rule makes it where the rank of the data is known"}
 
 
 def test_passes_take_samples_of_every_operation() -> None:

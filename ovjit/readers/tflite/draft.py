@@ -32,7 +32,7 @@ class LiteDraft(Draft):
         #: Operators of subgraphs that have been read.
         self.operators = 0
         #: Names of tensors that a value has already.
-        self.taken: set[str] = set()
+        self.used_names: set[str] = set()
 
     @abstractmethod
     def _read(self, scope: Scope) -> None:
@@ -99,6 +99,6 @@ class LiteDraft(Draft):
         return n
 
     def name_value(self, value: Output, row: TensorRow) -> None:
-        if row.name and row.name not in self.taken and not names_of(value):
+        if row.name and row.name not in self.used_names and not names_of(value):
             set_names(value, {row.name})
-            self.taken.add(row.name)
+            self.used_names.add(row.name)
