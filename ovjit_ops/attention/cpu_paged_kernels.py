@@ -55,10 +55,6 @@ class PagedMode(NamedTuple):
     summed: bool = False
     sparse: bool = False
 
-    def __str__(self) -> str:
-        """The part of a kernel's name: fields that are True appear by their names."""
-        return "_".join(k if v is True else str(v) for k, v in zip(self._fields, self, strict=True) if v)
-
 
 #: Keys, or vectors of values, that are processed at a time, by the number of rows: enough sums to hide the
 #: latency of FMA in 16 registers.

@@ -12,7 +12,7 @@ from typing import Any
 
 from ovjit.codegen.cpu.formats import F32, tile_heights
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.function import inline, kernel, name_of
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.transpose import transpose, transpose_words
@@ -217,7 +217,8 @@ def tiles_kernel(isa: Target, mode: PagedMode, ragged: bool) -> Kernel:
     def intrinsics(target: Target) -> dict[str, Any]:
         return {**tile_words(target, epilogue, F32), **transpose_words(target)}
 
+    name = name_of(f"paged_tiles_{isa.name}", {"ragged": ragged, "": mode})
     return paged_tiles.kernel(
-        f"paged_tiles_{isa.name}{'_ragged' * ragged}_{mode}", intrinsics, f"paged {epilogue.text()}",
+        name, intrinsics, f"paged {epilogue.text()}",
         mode=mode, ragged=ragged, heights=tile_heights(isa, F32), width=tile_width(isa),
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 from ovjit.codegen.cpu.amx import ROW_BYTES, ROWS, intrinsics
 from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.function import inline, kernel, name_of
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.transpose import transpose_words
@@ -182,6 +182,6 @@ def unit_kernel(isa: Target, unit: Format, mode: PagedMode) -> Kernel:
         return {**intrinsics(unit.name.removeprefix("amx_")), **transpose_words(target)}
 
     return paged_blocks.kernel(
-        f"paged_{unit.name}_{isa.name}_{mode}", words, unit.name, unit.name, mode=mode,
+        name_of(f"paged_{unit.name}_{isa.name}", mode._asdict()), words, unit.name, unit.name, mode=mode,
         width=tile_width(isa), lanes=isa.lanes,
     )  # fmt: skip
