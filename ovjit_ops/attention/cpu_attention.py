@@ -33,8 +33,7 @@ from ovjit.graph.graph import Value
 from ovjit.graph.shapes import bounds
 from ovjit.graph.symbolic import sym_min
 from ovjit.planning.copies import copy_kernel, fill_kernel, plan_elementwise, plan_fill
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering, place_constants
+from ovjit.planning.lower import Lowering, launch, place_constants
 from ovjit.planning.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div, element_size
 from ovjit.planning.views import Buffer, Layout, View, product
 from ovjit_ops.attention.cpu_attention_few import HEIGHTS, RowMemory, few_kernel

@@ -12,11 +12,8 @@ from typing import Any
 
 from ovjit.codegen.cpu.formats import F32, tile_heights
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.function import inline, kernel, name_of
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw
+from ovjit.codegen.language import *
 from ovjit.codegen.transpose import transpose, transpose_words
-from ovjit.codegen.words import *
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import (
     TABLE_BYTES,

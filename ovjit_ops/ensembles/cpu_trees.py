@@ -11,11 +11,8 @@ of threads or rows.
 
 from __future__ import annotations
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import *
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Constants, NotNative, Planner
+from ovjit.codegen.language import *
+from ovjit.planning.lower import Constants, Lowering, NotNative, Planner, launch
 from ovjit_ops.ensembles.packed_forest import (
     EQUAL,
     FLAG_BITS,

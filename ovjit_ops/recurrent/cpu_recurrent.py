@@ -27,12 +27,9 @@ import numpy as np
 from ovjit.codegen.cpu.formats import BF16, F32, WORD, Format, find_format
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.language import *
 from ovjit.codegen.trace import Recorder, Tracer
-from ovjit.codegen.words import *
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
+from ovjit.planning.lower import Lowering, launch
 from ovjit.planning.plan import Constants, Filling, NotNative, Planner, ceil_div
 from ovjit.planning.views import View, plain
 from ovjit.records import NamedTuple

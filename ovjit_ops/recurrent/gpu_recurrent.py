@@ -13,12 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import *
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering, place_constants
-from ovjit.planning.plan import Constants, NotNative, Planner
+from ovjit.codegen.language import *
+from ovjit.planning.lower import Constants, Lowering, NotNative, Planner, launch, place_constants
 from ovjit.planning.views import View, plain
 from ovjit_ops.recurrent.cpu_recurrent import Phase, clear, keep, phases_of
 from ovjit_ops.recurrent.step import KINDS, Step, directions, make_step
