@@ -29,6 +29,7 @@ from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.language import *
 from ovjit.codegen.trace import Recorder, Tracer
+from ovjit.graph.graph import Value
 from ovjit.planning.lower import Lowering, launch
 from ovjit.planning.plan import Constants, Filling, NotNative, Planner, ceil_div
 from ovjit.planning.views import View, plain
@@ -350,8 +351,11 @@ def steps_kernel(step: Step, ragged: bool, isa: Target, tiles: Tiles, form: Form
     )  # fmt: skip
 
 
-class RecurrentSteps(Lowering):
-    """All steps of a layer. Recurrent weights that are no constants are packed by steps before it."""
+class LayerLowering(Lowering):
+    """A recurrent layer: its inputs by role, and outputs in new memory with adjacent elements."""
+
+    #: Roles of inputs that plans do not read by rows.
+    packed = ""
 
     def set_up(self) -> None:
         attrs = self.node.attrs
@@ -359,6 +363,35 @@ class RecurrentSteps(Lowering):
         self.turns = directions(attrs["direction"])
         self.named = dict(zip(attrs["roles"], self.node.inputs, strict=True))
         self.hidden = int(attrs["hidden_size"])
+
+    def plan(self, planner: Planner) -> None:
+        read = {role: value for role, value in self.named.items() if role not in self.packed}
+        views = {role: self._rows(planner, value) for role, value in read.items()}
+        outs = [planner.allocate(s, 4, plain(len(s))) for s in map(planner.shape, self.node.outputs)]
+        if views["x"].shape[0]:
+            self.plan_steps(planner, views, outs)
+        for value, out in zip(self.node.outputs, outs, strict=True):
+            if value.index in self.group.used:
+                planner.alias_or_copy(value, out)
+
+    def plan_steps(self, planner: Planner, views: dict[str, View], outs: list[View]) -> None:
+        """Add the steps of a batch that is not empty."""
+        raise NotImplementedError
+
+    def _rows(self, planner: Planner, value: Value) -> View:
+        """A view of `value` whose last dimension is adjacent, by a copy if necessary."""
+        view = planner.view(value)
+        is_adjacent = view.shape[-1] <= 1 or view.strides[-1] == view.itemsize
+        return view if is_adjacent else planner.contiguous(value)
+
+
+class RecurrentSteps(LayerLowering):
+    """All steps of a layer. Recurrent weights that are no constants are packed by steps before it."""
+
+    packed = "rb"
+
+    def set_up(self) -> None:
+        super().set_up()
         self.phases = phases_of(self.step)
         lengths = self.named.get("l")
         fits = lengths is None or lengths.dtype == "i64"
@@ -427,19 +460,8 @@ class RecurrentSteps(Lowering):
         zeros = planner.data.view(np.zeros(1, np.float32), "f32")
         planner.copy_step(zeros.expand(target.shape), target, PACKED)
 
-    def plan(self, planner: Planner) -> None:
-        view = {role: self._rows(planner, value) for role, value in self.named.items() if role not in "rb"}
-        x = view["x"]
-        outs = [self._output(planner, i) for i in range(len(self.node.outputs))]
-        if x.shape[0]:
-            self._plan_steps(planner, view, outs)
-        for value, out in zip(self.node.outputs, outs, strict=True):
-            if value.index in self.group.used:
-                planner.alias_or_copy(value, out)
-
-    def _plan_steps(self, planner: Planner, view: dict[str, View], outs: list[View]) -> None:
-        """Add the step of a batch that is not empty."""
-        x, hidden = view["x"], self.hidden
+    def plan_steps(self, planner: Planner, views: dict[str, View], outs: list[View]) -> None:
+        x, hidden = views["x"], self.hidden
         batch, steps, _ = x.shape
         turns, gates, width = len(self.turns), KINDS[self.step.kind].gates, self.width
         block, _ = blocks_of(batch, turns, self.target.shapes.recurrent[0])
@@ -450,7 +472,7 @@ class RecurrentSteps(Lowering):
         strides = (*x.strides[:2], gates * hidden * 4, 4)
         x = View(x.buffer, (batch, steps, turns, gates * hidden), strides, 4, x.offset)
         named = {"h": "h0", "c": "c0", "a": "att", "l": "lengths"}
-        tensors = {"x": x} | {named[role]: v for role, v in view.items() if role != "x"}
+        tensors = {"x": x} | {named[role]: v for role, v in views.items() if role != "x"}
         tensors |= zip(("y", "ho", "co"), outs, strict=False)
         values: dict[str, Any] = {"block": block, "memory": memory}
         values["reverse"] = sum(back << d for d, back in enumerate(self.turns))
@@ -470,15 +492,3 @@ class RecurrentSteps(Lowering):
         flops = 2.0 * batch * steps * turns * gates * hidden * hidden
         writes = ("y", "ho", "co")[: len(outs)]
         launch(planner, self.kernel, tensors, writes, work=inf, flops=flops, **values)  # a chunk for each
-
-    def _output(self, planner: Planner, index: int) -> View:
-        """New memory for an output, with adjacent elements."""
-        value = self.node.outputs[index]
-        shape = planner.shape(value)
-        return planner.allocate(shape, 4, plain(len(shape)))
-
-    def _rows(self, planner: Planner, value: Any) -> View:
-        """A view of `value` whose last dimension is adjacent, by a copy if necessary."""
-        view = planner.view(value)
-        adjacent = view.shape[-1] <= 1 or view.strides[-1] == view.itemsize
-        return view if adjacent else planner.contiguous(value)

@@ -6,7 +6,7 @@ the operation. A compiled model keeps it, so vocabularies are read once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -193,6 +193,15 @@ _BPE = ("a", "b", "c", "ab", "abc", " ", "<unk>", "<0x64>", "bc", "cc", "x</w>",
 _MERGES = (("a", "b"), ("ab", "c"), ("b", "c"), ("c", "c"))
 
 
+def _infer_tokens(inputs: Any, name: str, types: Iterable[str], what: str) -> tuple[TensorType, ...]:
+    """The type of ids of ragged strings, for a vocabulary with a number of each word, `what`."""
+    packed.check_count(inputs, (9,), name)
+    packed.check_ragged_strings(inputs[:5])
+    packed.check_strings(inputs[5:8], "the vocabulary")
+    check_type(inputs[8], types, what)
+    return packed.ragged_type(inputs[0].shape)
+
+
 @op("BPETokenizer", plugin="extension", host=".cpu_words:prepare_byte_pairs")
 class BPETokenizer:
     """Byte pair encoding of ragged strings."""
@@ -270,11 +279,7 @@ class WordpieceTokenizer:
     """The longest words of a vocabulary in each string; words inside of a string have a mark in front."""
 
     def infer(*inputs, suffix_indicator: Str = "##", max_bytes_per_word: Int = 100):
-        packed.check_count(inputs, (9,), "WordpieceTokenizer")
-        packed.check_ragged_strings(inputs[:5])
-        packed.check_strings(inputs[5:8], "the vocabulary")
-        check_type(inputs[8], INDEX_TYPES, "the id of unknown words")
-        return packed.ragged_type(inputs[0].shape)
+        return _infer_tokens(inputs, "WordpieceTokenizer", INDEX_TYPES, "the id of unknown words")
 
     ref = packed.by_host(prepare_word_pieces)
 
@@ -349,11 +354,7 @@ class UnigramTokenizer:
         *inputs, byte_fallback: Bool = False, unk_token_id: Int = 0, fuse_unk: Bool = False,
         min_score: Float = float("inf"),
     ):  # fmt: skip
-        packed.check_count(inputs, (9,), "UnigramTokenizer")
-        packed.check_ragged_strings(inputs[:5])
-        packed.check_strings(inputs[5:8], "the vocabulary")
-        check_type(inputs[8], ("f32",), "the scores")
-        return packed.ragged_type(inputs[0].shape)
+        return _infer_tokens(inputs, "UnigramTokenizer", ("f32",), "the scores")
 
     ref = packed.by_host(prepare_unigram)
 
@@ -393,11 +394,7 @@ class TrieTokenizer:
     """The longest words of a vocabulary, one after another."""
 
     def infer(*inputs):
-        packed.check_count(inputs, (9,), "TrieTokenizer")
-        packed.check_ragged_strings(inputs[:5])
-        packed.check_strings(inputs[5:8], "the vocabulary")
-        check_type(inputs[8], ("i32",), "the ids")
-        return packed.ragged_type(inputs[0].shape)
+        return _infer_tokens(inputs, "TrieTokenizer", ("i32",), "the ids")
 
     ref = packed.by_host(prepare_trie)
 
