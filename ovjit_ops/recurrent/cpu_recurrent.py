@@ -240,6 +240,17 @@ class Memory(NamedTuple):
     factors: int
 
 
+class LayerKind(NamedTuple):
+    """Constants of `all_steps`: whether there are cell states, and sequences of different lengths; heights of
+    tiles, and their columns; the type in which states are multiplied."""
+
+    has_c: bool
+    ragged: bool
+    heights: tuple[int, ...]
+    width: int
+    A: str
+
+
 @inline
 def find_row(p, x, ho, co, memory, source, state, cell, row, t, first, hidden, has_c):
     """Set p to a sequence's addresses: input products of step t, sums, intermediate row, states."""
@@ -267,12 +278,10 @@ def refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden, has_c)
 )  # fmt: skip
 def all_steps(
     x: Tensor, h0: Tensor, y: Tensor, ho: Tensor, c0: Tensor, co: Tensor, att: Tensor, lengths: Tensor, block,
-    reverse, memory, w=PANELS, b=PANELS, panels=EACH, outs=EACH, first_sum=EACH, *, phases, has_c, ragged,
-    heights, width, A,
+    reverse, memory, w=PANELS, b=PANELS, panels=EACH, outs=EACH, first_sum=EACH, *, phases, layer,
 ):  # fmt: skip
     """All steps of a block of sequences in one direction. `reverse`: a bit per direction, 1 for reverse. For
-    each phase: weights, bias, the numbers of panels and of sums, and the offset of its sums. `A`: the type in
-    which states are multiplied."""
+    each phase: weights, bias, the numbers of panels and of sums, and the offset of its sums."""
     p, weights_at, bias_at = registers()
     steps = x.size.t
     hidden = h0.size.k
@@ -282,7 +291,7 @@ def all_steps(
         source = x.at(d=d)
         target = y.at(d=d)
         state = ho.at(d=d)
-        if has_c:
+        if layer.has_c:
             cell = co.at(d=d)
         for i in static_range(len(phases)):
             weights_at[i] = w[i] + d * w[i, "d"]
@@ -290,46 +299,48 @@ def all_steps(
         longest = 0
         for row in range(first, stop):
             count = steps
-            if ragged:
+            if layer.ragged:
                 count = ld[i64](lengths.at(b=row))
                 if back == 1 and (count < 0 or count > steps):
                     return 1
                 count = max(count, 0)
             longest = max(longest, min(count, steps))
             clear(y.at(target, b=row), y.stride.t, count, steps, hidden)
-            if has_c:
+            if layer.has_c:
                 keep(c0.at(b=row, d=d), co.at(cell, b=row), count, hidden)
             rounded = scratch + memory.middle + (row - first) * memory.factors
-            begin_state(h0.at(b=row, d=d), ho.at(state, b=row), rounded, count, hidden, A)
+            begin_state(h0.at(b=row, d=d), ho.at(state, b=row), rounded, count, hidden, layer.A)
         for n in range(longest):
             for i, phase in enumerate(phases):
                 # the sums: fill the address tables of all rows, then multiply the tiles panel by panel
                 sums_of = scratch + memory.sums + first_sum[i]
-                if A != "f32" or (i and ("m", 0) in phases[i - 1].outputs):
+                if layer.A != "f32" or (i and ("m", 0) in phases[i - 1].outputs):
                     between = scratch + memory.middle
-                    fill_tables(between, memory.factors, sums_of, memory.row, stop - first, heights[0])
+                    fill_tables(between, memory.factors, sums_of, memory.row, stop - first, layer.heights[0])
                 else:
                     states = ho.at(state, b=first)
-                    fill_tables(states, ho.stride.b, sums_of, memory.row, stop - first, heights[0])
+                    fill_tables(states, ho.stride.b, sums_of, memory.row, stop - first, layer.heights[0])
                 for panel in range(panels[i]):
                     weights = weights_at[i] + panel * w[i, "p"]
                     bias = bias_at[i] + panel * b[i, "p"]
                     words = memory.factors // 4
-                    multiply(weights, bias, words, panel * width, outs[i], first, stop, heights)
+                    multiply(weights, bias, words, panel * layer.width, outs[i], first, stop, layer.heights)
                 # the gates, for each sequence that has this step
                 for row in range(first, stop):
                     count = steps
-                    if ragged:
+                    if layer.ragged:
                         count = ld[i64](lengths.at(b=row))
                     if n < count:
                         t = n
                         if back == 1:
                             t = count - 1 - n
-                        find_row(p, x, ho, co, memory, source, state, cell, row, t, first, hidden, has_c)
+                        find_row(
+                            p, x, ho, co, memory, source, state, cell, row, t, first, hidden, layer.has_c
+                        )
                         py = y.at(target, b=row, t=t)
-                        apply_gates(phase, p, py, att.at(b=row, t=t), hidden, A)
-        if ragged:
-            refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden, has_c)
+                        apply_gates(phase, p, py, att.at(b=row, t=t), hidden, layer.A)
+        if layer.ragged:
+            refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden, layer.has_c)
 
 
 @functools.lru_cache(64)
@@ -344,11 +355,10 @@ def steps_kernel(step: Step, ragged: bool, isa: Target, tiles: Tiles, form: Form
         return {f"tile_{r}": make_tile(target, r, vectors, Epilogue(None), form) for r in heights}
 
     low = "" if form is F32 else f"_{form.name}"
-    return all_steps.kernel(
-        f"{step.kind.lower()}_steps_{isa.name}{'_ragged' if ragged else ''}{low}", intrinsics,
-        f"tiles {heights} x {vectors}{low}", phases=phases_of(step), has_c=has_c, ragged=ragged,
-        heights=heights, width=vectors * isa.lanes, A=form.a,
-    )  # fmt: skip
+    layer = LayerKind(has_c, ragged, heights, vectors * isa.lanes, form.a)
+    name = f"{step.kind.lower()}_steps_{isa.name}{'_ragged' if ragged else ''}{low}"
+    key = f"tiles {heights} x {vectors}{low}"
+    return all_steps.kernel(name, intrinsics, key, phases=phases_of(step), layer=layer)
 
 
 class LayerLowering(Lowering):

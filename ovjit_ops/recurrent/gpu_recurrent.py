@@ -110,7 +110,7 @@ def store_state(there, state, width, is_too_long):
 )  # fmt: skip
 def one_phase(
     x: Tensor, h0: Tensor, y: Tensor, ho: Tensor, co: Tensor, r: Tensor, bias: Tensor, att: Tensor,
-    lengths: Tensor, middle: Tensor, update: Tensor, n, reverse, *, phase, gates, has_c, ragged, biased,
+    lengths: Tensor, middle: Tensor, update: Tensor, n, reverse, *, phase, gates, ragged, biased,
     from_middle, rows, units,
 ):  # fmt: skip
     """Phase `phase` of step n. `middle`: rows that the next phase multiplies; `update`: its first gate.
@@ -165,7 +165,7 @@ def phase_kernels(step: Step, ragged: bool, biased: bool) -> tuple[Kernel, tuple
     for i, phase in enumerate(phases):
         name = f"{step.kind.lower()}_phase{i}{'_ragged' if ragged else ''}{'_biased' if biased else ''}"
         one = one_phase.kernel(
-            name, phase=phase, gates=phase.stop - phase.first, has_c=has_c, ragged=ragged, biased=biased,
+            name, phase=phase, gates=phase.stop - phase.first, ragged=ragged, biased=biased,
             from_middle=from_middle, rows=ROWS, units=UNITS,
         )  # fmt: skip
         kernels.append((phase, one))
