@@ -3,11 +3,7 @@
 It has the words, the decorators of kernels and of functions that are inlined, and what declares arguments.
 """
 
-from ovjit.codegen import words
-from ovjit.codegen.function import inline, kernel, name_of, spaced
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw
+from ovjit.codegen.function import inline, kernel, name_of, spaced  # noqa: F401
+from ovjit.codegen.kernel import Kernel  # noqa: F401
+from ovjit.codegen.tensors import Raw  # noqa: F401
 from ovjit.codegen.words import *  # noqa: F403
-
-__all__ = ["Kernel", "Raw", "inline", "kernel", "name_of", "spaced"]
-__all__ += words.__all__

@@ -21,12 +21,9 @@ from ovjit.errors import ModelError
 from ovjit.forks import made_once
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
-from ovjit.planning.copies import SHORTEST_ROW
-from ovjit.planning.copies import plan_copy as plan_copy
-from ovjit.planning.copies import plan_elementwise as plan_elementwise
+from ovjit.planning.copies import SHORTEST_ROW, plan_copy, plan_elementwise  # noqa: F401
 from ovjit.planning.fuse import Group, is_number, is_undecided
-from ovjit.planning.launch import launch as launch
-from ovjit.planning.launch import try_launch as try_launch
+from ovjit.planning.launch import launch, try_launch  # noqa: F401
 from ovjit.planning.plan import Constants, NotNative, Planner, in_place_candidates
 from ovjit.planning.views import Layout, View, channels_last, product
 

@@ -253,17 +253,7 @@ def forest_of_rows(
                 while v + VECTORS <= vectors:
                     column = columns + v * VL * SIZE[T]
                     find_leaves(
-                        live,
-                        there,
-                        leaf,
-                        words,
-                        length,
-                        starts,
-                        entries,
-                        leaves,
-                        column,
-                        step,
-                        VECTORS,
+                        live, there, leaf, words, length, starts, entries, leaves, column, step, VECTORS
                     )
                     add_leaves(leaf, weights, total + v * VL * SIZE[T], targets, step, VECTORS)
                     v += VECTORS
