@@ -87,6 +87,13 @@ def give_lasts(lasts, n, job, record, outer, done):
         k += 1
 
 
+@inline
+def put_done(args, outer, done):
+    """Store the number of iterations, if an output wants it."""
+    if ld(args, R_DONE) >= 0:
+        st[i64](ld(outer, ld(args, R_DONE)) + ld(args, R_DONE_AT), done)
+
+
 @routine
 def repeat(job, args, pool, step):
     """Run a body repeatedly. `args`: R_RECORD and the following."""
@@ -146,8 +153,7 @@ def repeat(job, args, pool, step):
         next_parts(inputs, n_inputs, outputs, n_outputs, bases, outer)
         if again >= 0:
             go = int(ld[u8](ld(record, 1 + again)))
-    if ld(args, R_DONE) >= 0:
-        st[i64](ld(outer, ld(args, R_DONE)) + ld(args, R_DONE_AT), done)
+    put_done(args, outer, done)
     give_lasts(lasts, n_lasts, job, record, outer, done)
     return 0
 

@@ -252,23 +252,23 @@ class LayerKind(NamedTuple):
 
 
 @inline
-def find_row(p, x, ho, co, memory, source, state, cell, row, t, first, hidden, has_c):
+def find_row(p, x, ho, co, memory, source, state, cell, row, t, first, hidden, *, layer):
     """Set p to a sequence's addresses: input products of step t, sums, intermediate row, states."""
     p["x"] = x.at(source, b=row, t=t)
     p["s"] = scratch + memory.sums + (row - first) * memory.row
     p["m"] = scratch + memory.middle + (row - first) * memory.factors
     p["h"] = ho.at(state, b=row)
-    if has_c:
+    if layer.has_c:
         p["c"] = co.at(cell, b=row)
 
 
 @inline
-def refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden, has_c):
+def refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden, *, layer):
     """Set the last states of sequences that are longer than the data to 0."""
     for row in range(first, stop):
         if ld[i64](lengths.at(b=row)) > steps:
             keep(ho.at(state, b=row), ho.at(state, b=row), 0, hidden)
-            if has_c:
+            if layer.has_c:
                 keep(co.at(cell, b=row), co.at(cell, b=row), 0, hidden)
 
 
@@ -334,13 +334,11 @@ def all_steps(
                         t = n
                         if back == 1:
                             t = count - 1 - n
-                        find_row(
-                            p, x, ho, co, memory, source, state, cell, row, t, first, hidden, layer.has_c
-                        )
+                        find_row(p, x, ho, co, memory, source, state, cell, row, t, first, hidden)
                         py = y.at(target, b=row, t=t)
                         apply_gates(phase, p, py, att.at(b=row, t=t), hidden, layer.A)
         if layer.ragged:
-            refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden, layer.has_c)
+            refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden)
 
 
 @functools.lru_cache(64)
