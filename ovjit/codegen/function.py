@@ -66,6 +66,17 @@ def spaced(address, step, v, count, T):
         scatter[T](address, step, v, count)
 
 
+def name_of(stem: str, constants: Mapping[str, Any]) -> str:
+    """The name of a kernel: a constant that is True appears by its name, others by their value, records by
+    their fields. None, False and "" are left out."""
+    for name, value in constants.items():
+        if isinstance(value, tuple) and hasattr(value, "_asdict"):
+            stem = name_of(stem, value._asdict())
+        elif value is not None and value is not False and value != "":
+            stem += f"_{name if value is True else value}"
+    return stem
+
+
 class FunctionKernel:
     """A function decorated with `@kernel`. Calling it with constants makes a `Kernel`."""
 
@@ -113,18 +124,10 @@ class FunctionKernel:
         key = tuple(constants.items())
         kernel = self._made.get(key)
         if kernel is None:
-            kernel = self._made.setdefault(key, self.kernel(self._name(constants), **constants))
+            in_order = {name: constants[name] for name in self.constants if name in constants}
+            name = name_of(self.function.__name__, in_order)
+            kernel = self._made.setdefault(key, self.kernel(name, **constants))
         return kernel
-
-    def _name(self, constants: Mapping[str, Any]) -> str:
-        """The name of a kernel: a constant that is True appears by its name, others by their value. None,
-        False and "" are left out."""
-        words = [self.function.__name__]
-        for name in self.constants:
-            value = constants.get(name)
-            if value is not None and value is not False and value != "":
-                words.append(name if value is True else str(value))
-        return "_".join(words)
 
     def kernel(
         self,

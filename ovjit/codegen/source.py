@@ -1,4 +1,4 @@
-"""A function's definition in its file as a syntax tree, and its parameters.
+"""A function's definition in its file as a syntax tree, its parameters, and functions of printed texts.
 
 `inspect` gives both but takes longer. It tokenises the remainder of the file to find a function's end, and
 makes objects for every possible part of a signature.
@@ -7,12 +7,14 @@ makes objects for every possible part of a signature.
 from __future__ import annotations
 
 import ast
+import builtins
 import inspect
 import linecache
+import math
 import os
 import textwrap
 import tokenize
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ovjit.codegen.module_texts import advice, has_own_file, is_registered, lines_of
@@ -95,3 +97,25 @@ def _block(lines: Sequence[str], first: int) -> Sequence[str]:
             return lines[first:at]
         inside = text.startswith("def ")
     return lines[first:]
+
+
+def define_functions(
+    text: str, file: str, lanes: int, words: Mapping[str, Any], extra: Mapping[str, Any] | None = None,
+    word: Callable[[Any], Any] = lambda one: one,
+    njit: Callable[..., Any] = lambda **_: lambda function: function,
+) -> dict[str, Callable[..., Any]]:  # fmt: skip
+    """name -> function of the text that ovjit's printers made of a kernel. Its global names are `word` of
+    those in `extra`, else in `words`. The text is registered under the name `file`, so that errors show the
+    line. `njit` is the functions' decorator."""
+    extra = extra or {}
+    linecache.cache[file] = (len(text), None, text.splitlines(True), file)
+    names: dict[str, Any] = {"njit": njit, "float_nan": math.nan, "float_inf": math.inf, "VL": lanes}
+    predefined = {*names, "__builtins__"}
+    exec(compile(text, file, "exec"), names)
+    defined = {name: getattr(f, "py_func", f) for name, f in names.items() if name not in predefined}
+    for name in {name for f in defined.values() for name in f.__code__.co_names}:
+        if name in extra:
+            names[name] = word(extra[name])
+        elif name not in names and not hasattr(builtins, name):
+            names[name] = word(words[name])
+    return defined

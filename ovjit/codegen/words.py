@@ -16,7 +16,8 @@ word's name in that text. `load_T` is `load[f32](p)` in a kernel and `load_f32(p
 f16 and bf16 are f32 in registers; boolean is a mask (i1). The LLVM code of each word is in
 `ovjit.codegen.cpu.vector.BODIES` under the declared name: this module is imported where llvmlite is not.
 
-Words are a language, which files of kernels import as a whole: `from ovjit.codegen.words import *`.
+Words are a language, which files of kernels import as a whole, with its decorators:
+`from ovjit.codegen.language import *`.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from ovjit.execution import runner
 from ovjit.execution.blocks import Arena
 from ovjit.execution.job import Job
 from ovjit.execution.numpy_words import Memory, OutOfBounds, Words, program
+from ovjit.execution.table import Table
 from ovjit.planning.plan import Step
 from ovjit.planning.views import ARENA, CONSTANTS, PLAN_DATA
 
@@ -27,13 +28,8 @@ class PythonJob(Job):
 
     __slots__ = ()
 
-    def _run_segments(self, arena: Arena) -> None:
-        words, table = self.words, self._table
-        assert table is not None
-        if table.composite is not None:
-            self._run_composite(table.composite)
-            return
-        steps = table.plan.steps
+    def _run_plan(self, table: Table, arena: Arena) -> None:
+        words, steps = self.words, table.plan.steps
         self._bases[0] = arena.address
         words[runner.STARTED] = runner.clock()
         try:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i32, i64, ld, st, u8
 from ovjit.execution.layout import *
-from ovjit.execution.runner_parts import copy_bytes, lead_body, put_addresses
+from ovjit.execution.runner_parts import begin_run, copy_bytes, lead_body, put_addresses, put_count, stop_job
 from ovjit.execution.runner_words import *
 
 #: Arguments of `repeat`. COUNT: base, offset and size of the number of iterations (size 0: the offset is the
@@ -87,6 +87,13 @@ def give_lasts(lasts, n, job, record, outer, done):
         k += 1
 
 
+@inline
+def put_done(args, outer, done):
+    """Store the number of iterations, if an output wants it."""
+    if ld(args, R_DONE) >= 0:
+        st[i64](ld(outer, ld(args, R_DONE)) + ld(args, R_DONE_AT), done)
+
+
 @routine
 def repeat(job, args, pool, step):
     """Run a body repeatedly. `args`: R_RECORD and the following."""
@@ -123,23 +130,17 @@ def repeat(job, args, pool, step):
     put_addresses(inputs, n_inputs, INPUT_WORDS, bases, outer)
     put_addresses(carried, n_carried, CARRIED_WORDS, bases, outer)
     put_addresses(outputs, n_outputs, OUTPUT_WORDS, bases, outer)
-    astore(body + ERROR * 8, 0)
-    astore(body + ABORT * 8, 0)
+    begin_run(body)
     done = 0
     while go != 0 and (count < 0 or done < count):
         if limit >= 0 and done >= limit:
             if ld(args, R_STRICT) != 0:
-                astore(job + ERROR * 8, PAST_END | (step << 32))
-                astore(job + ABORT * 8, 1)
+                stop_job(job, PAST_END, step)
             break
         if aload(root + ABORT * 8) != 0:
             astore(job + ABORT * 8, 1)
             break
-        if counter != 0:
-            if counter_size == 4:
-                st[i32](counter, done)
-            else:
-                st[i64](counter, done)
+        put_count(counter, counter_size, done)
         good = lead_body(job, body, pool, arena, step)
         if good == 0:
             break
@@ -152,8 +153,7 @@ def repeat(job, args, pool, step):
         next_parts(inputs, n_inputs, outputs, n_outputs, bases, outer)
         if again >= 0:
             go = int(ld[u8](ld(record, 1 + again)))
-    if ld(args, R_DONE) >= 0:
-        st[i64](ld(outer, ld(args, R_DONE)) + ld(args, R_DONE_AT), done)
+    put_done(args, outer, done)
     give_lasts(lasts, n_lasts, job, record, outer, done)
     return 0
 
@@ -173,8 +173,7 @@ def branch(job, args, pool, step):
         n = ld(args, B_ELSE)
     bases = ld(body, BASES)
     put_addresses(rows, n, BRANCH_WORDS, bases, outer)
-    astore(body + ERROR * 8, 0)
-    astore(body + ABORT * 8, 0)
+    begin_run(body)
     if aload(ld(job, ROOT) + ABORT * 8) != 0:
         astore(job + ABORT * 8, 1)
         return 0

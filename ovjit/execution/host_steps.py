@@ -26,13 +26,16 @@ class HostSteps(JobMemory):
     __slots__ = ()
 
     def _run_segments(self, arena: blocks.Arena) -> None:
-        """Run ranges of native steps, and the host steps between them."""
-        words, table = self.words, self._table
+        table = self._table
         assert table is not None
         if table.composite is not None:
             self._run_composite(table.composite)
-            return
-        steps = len(table.plan.steps)
+        else:
+            self._run_plan(table, arena)
+
+    def _run_plan(self, table: Table, arena: blocks.Arena) -> None:
+        """Run ranges of native steps, and the host steps between them."""
+        words, steps = self.words, len(table.plan.steps)
         self._bases[0] = arena.address
         first, start = 0, 0
         try:

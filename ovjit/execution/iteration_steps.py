@@ -9,7 +9,7 @@ from __future__ import annotations
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i32, i64, ld, st, u8
 from ovjit.execution.layout import *
-from ovjit.execution.runner_parts import copy_bytes
+from ovjit.execution.runner_parts import begin_run, copy_bytes, put_count
 from ovjit.execution.runner_words import *
 
 #: Return values: the loop is over; Python must run the next iteration; time is up; the job is cancelled; a
@@ -268,11 +268,7 @@ def iterate(state, pool, arena, deadline):
             return CANCELLED
         if now() > deadline:
             return TIME_UP
-        if counter != 0:
-            if ld(state, T_COUNTER_SIZE) == 4:
-                st[i32](counter, done)
-            else:
-                st[i64](counter, done)
+        put_count(counter, ld(state, T_COUNTER_SIZE), done)
         part = ld(state, T_PARTS_AT)
         last = part + ld(state, T_PARTS) * PART_WORDS * 8
         while part < last:
@@ -295,8 +291,7 @@ def iterate(state, pool, arena, deadline):
                     return PYTHON_NEXT
                 take_plan(part, trace, job, bases, leaves, n)
             place_outputs(part, slots, bases, turn)
-            astore(job + ERROR * 8, 0)
-            astore(job + ABORT * 8, 0)
+            begin_run(job)
             call4(ld(pool, LEAD_AT), job, pool, arena, 0)
             if aload(job + ABORT * 8) != 0:
                 return PYTHON_NEXT

@@ -11,18 +11,7 @@ from ovjit.execution.control_steps import branch as branch
 from ovjit.execution.control_steps import repeat as repeat
 from ovjit.execution.iteration_steps import iterate as iterate
 from ovjit.execution.layout import *
-from ovjit.execution.runner_parts import (
-    add_time,
-    call_worker,
-    claim_queued,
-    give_up_lead,
-    is_calm,
-    is_over,
-    lock,
-    notice_gap,
-    take_finished,
-    tell_over,
-)  # fmt: skip
+from ovjit.execution.runner_parts import *
 from ovjit.execution.runner_words import *
 
 

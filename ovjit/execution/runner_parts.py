@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ovjit.codegen.parts import inline
-from ovjit.codegen.words import i64, ld, st, u8
+from ovjit.codegen.words import i32, i64, ld, st, u8
 from ovjit.execution.layout import *
 from ovjit.execution.runner_words import *
 
@@ -137,6 +137,30 @@ def put_addresses(rows, n, words, bases, outer):
     for k in range(n):
         row = rows + k * words * 8
         st[i64](bases + ld(row, 0) * 8, ld(outer, ld(row, 1)) + ld(row, 2))
+
+
+@inline
+def begin_run(job):
+    """Clear what ended a job's last run."""
+    astore(job + ERROR * 8, 0)
+    astore(job + ABORT * 8, 0)
+
+
+@inline
+def stop_job(job, error, step):
+    """End a job's run at a step, with this error."""
+    astore(job + ERROR * 8, error | (step << 32))
+    astore(job + ABORT * 8, 1)
+
+
+@inline
+def put_count(counter, size, done):
+    """Store the number of an iteration, in `size` bytes, for a body that reads it."""
+    if counter != 0:
+        if size == 4:
+            st[i32](counter, done)
+        else:
+            st[i64](counter, done)
 
 
 @inline

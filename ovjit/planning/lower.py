@@ -2,7 +2,8 @@
 
 `lower(group)` of an operation's record returns a `Lowering`. It is created once per compilation, declares
 its kernels and packs its weights. Its `plan(planner)` is called for every new set of shapes. This module
-lowers elementwise groups. A node without a native lowering becomes a host step.
+lowers elementwise groups. A node without a native lowering becomes a host step. Operations import from here
+what their lowerings need: the planner, views, and `launch`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ from ovjit.errors import ModelError
 from ovjit.forks import made_once
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
-from ovjit.planning.copies import SHORTEST_ROW
-from ovjit.planning.copies import plan_copy as plan_copy
-from ovjit.planning.copies import plan_elementwise as plan_elementwise
+from ovjit.planning.copies import SHORTEST_ROW, plan_copy, plan_elementwise  # noqa: F401
 from ovjit.planning.fuse import Group, is_number, is_undecided
+from ovjit.planning.launch import launch, try_launch  # noqa: F401
 from ovjit.planning.plan import Constants, NotNative, Planner, in_place_candidates
 from ovjit.planning.views import Layout, View, channels_last, product
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ovjit.planning.fuse import Group
-from ovjit.planning.lower import Lowering
+from ovjit.planning.lower import Group, Lowering
 
 
 def lower_attention(group: Group) -> Lowering | None:

@@ -33,13 +33,13 @@ from ovjit.graph.graph import Value
 from ovjit.graph.shapes import bounds
 from ovjit.graph.symbolic import sym_min
 from ovjit.planning.copies import copy_kernel, fill_kernel, plan_elementwise, plan_fill
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering, place_constants
+from ovjit.planning.lower import Lowering, launch, place_constants
 from ovjit.planning.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div, element_size
 from ovjit.planning.views import Buffer, Layout, View, product
 from ovjit_ops.attention.cpu_attention_few import HEIGHTS, RowMemory, few_kernel
 from ovjit_ops.attention.cpu_attention_kernels import (
     TABLE_BYTES,
+    AttentionMode,
     Memory,
     Numbers,
     RowNumbers,
@@ -72,7 +72,7 @@ class AttentionOfTensors(Lowering):
     takes = (*[("f32", "bf16", "f16")] * 3, ("f32",))
     ranks = (range(DIMS + 3),)
 
-    def name_inputs(self) -> dict[str, Any]:
+    def name_inputs(self) -> AttentionMode:
         """Set the inputs by name. Returns the constants that all kernels have."""
         self.causal = bool(self.node.attrs["causal"])
         self.cap = self.node.attrs.get("cap")
@@ -82,11 +82,10 @@ class AttentionOfTensors(Lowering):
         self.named = named
         #: "k" or "v" -> the form of its rows of bytes, if it has one
         self.rows = {n: ByteRows(**v.node.attrs) for n, v in named.items() if n in "kv" and _is_of_bytes(v)}
-        ways = {
-            "out": self.out.dtype, "causal": self.causal, "sinks": "sink" in named,
-            "capped": self.cap is not None,
-        }  # fmt: skip
-        return ways
+        keys, values = (f"u{self.rows[n].bits}" if n in self.rows else named[n].dtype for n in "kv")
+        return AttentionMode(
+            named["q"].dtype, keys, values, self.out.dtype, self.causal, "sink" in named, self.cap is not None
+        )
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs)
@@ -132,9 +131,9 @@ class Attention(AttentionOfTensors):
     optional f32 mask is added. bf16 needs a CPU that multiplies it."""
 
     def set_up(self) -> None:
-        ways = self.name_inputs()
+        mode = self.name_inputs()
         named, elem, out = self.named, self.named["q"].dtype, self.out.dtype
-        self.row_kernel = _rows_kernel(self.target, named, self.rows, ways)
+        self.row_kernel = _rows_kernel(self.target, named, self.rows, mode)
         form = find_format(elem, elem, self.target)
         if form is None:
             raise NotNative
@@ -145,9 +144,9 @@ class Attention(AttentionOfTensors):
             from ovjit_ops.attention import cpu_attention_unit as on_unit  # few CPUs have a matrix unit
 
             self.tall, self.columns = on_unit.ROWS, on_unit.COLUMNS
-            self.tiles = on_unit.unit_attention_kernel(self.target, form, **ways)
+            self.tiles = on_unit.unit_attention_kernel(self.target, form, mode)
         else:
-            self.tiles = attention_kernel(self.target, form, **ways)
+            self.tiles = attention_kernel(self.target, form, mode)
         low, high = bounds(named["q"].shape[-2])
         self.open = low != high
         kernels = [self.row_kernel] if low < FEW_ROWS else []
@@ -284,15 +283,14 @@ class Attention(AttentionOfTensors):
 
 
 def _rows_kernel(
-    isa: Target, named: dict[str, Value], rows: dict[str, ByteRows], ways: dict[str, Any]
+    isa: Target, named: dict[str, Value], rows: dict[str, ByteRows], mode: AttentionMode
 ) -> Kernel:
     """The kernel of few rows."""
-    types = {n: f"u{rows[n].bits}" if n in rows else named[n].dtype for n in "kv"}
     values, size = rows.get("v"), named["v"].shape[-1]
     width = size if isinstance(size, int) else 0
     if values is not None:
         width = (values.group or width) * values.bits // 8
-    return few_kernel(isa, width, T=named["q"].dtype, keys=types["k"], values=types["v"], **ways)
+    return few_kernel(isa, width, mode)
 
 
 def rows_of_groups(tensors: dict[str, View], causal: bool) -> dict[str, View]:

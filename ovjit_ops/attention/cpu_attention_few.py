@@ -13,20 +13,18 @@ sum of q (scale number + zero) is scale (sum of q number) + zero (sum of q), and
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.byte_rows import HEAD
 from ovjit.records import NamedTuple
 from ovjit_ops.attention.cpu_attention_kernels import (
     EXP,
     PACKED,
     TANH,
+    AttentionMode,
     RowNumbers,
     finite,
     weigh,
@@ -51,14 +49,14 @@ class RowMemory(NamedTuple):
 
 
 @inline
-def copy_queries(pq, height, size, *, q, memory, T, keys):
+def copy_queries(pq, height, size, *, q, memory, mode):
     """Store the queries of a tile as f32. For keys as bytes, also store the sums in each lane of groups of
     `size` elements."""
     for i in static_range(height):
         to = scratch + memory.q_at + i * memory.q_row
         for j in range(0, q.size.d, VL):
-            store[f32](to + j * 4, loadm[T](pq + i * q.stride.m + j * SIZE[T], q.size.d - j))
-        if keys in PACKED:
+            store[f32](to + j * 4, loadm[mode.T](pq + i * q.stride.m + j * SIZE[mode.T], q.size.d - j))
+        if mode.keys in PACKED:
             for g in range(0, q.size.d, size):
                 total = const[f32](0.0)
                 for j in range(0, size, VL):
@@ -67,10 +65,10 @@ def copy_queries(pq, height, size, *, q, memory, T, keys):
 
 
 @inline
-def add_products(acc, queries, at, size, height, ahead, *, memory, keys):
+def add_products(acc, queries, at, size, height, ahead, *, memory, mode):
     """Add the products in each lane of the queries and `size` elements of `ahead` keys."""
     key = registers()
-    if keys == "u4":
+    if mode.keys == "u4":
         half = udiv(size, 2)
         for j in range(0, half, VL):
             for a in static_range(ahead):
@@ -86,8 +84,8 @@ def add_products(acc, queries, at, size, height, ahead, *, memory, keys):
         j = 0
         while j + VL <= size:
             for a in static_range(ahead):
-                elements = load[keys](at[a] + j * SIZE[keys])
-                key[a] = cast[f32](elements) if keys == "u8" else elements
+                elements = load[mode.keys](at[a] + j * SIZE[mode.keys])
+                key[a] = cast[f32](elements) if mode.keys == "u8" else elements
             for i in static_range(height):
                 query = load[f32](queries + i * memory.q_row + j * 4)
                 for a in static_range(ahead):
@@ -95,8 +93,8 @@ def add_products(acc, queries, at, size, height, ahead, *, memory, keys):
             j += VL
         if j < size:
             for a in static_range(ahead):
-                elements = loadm[keys](at[a] + j * SIZE[keys], size - j)
-                key[a] = cast[f32](elements) if keys == "u8" else elements
+                elements = loadm[mode.keys](at[a] + j * SIZE[mode.keys], size - j)
+                key[a] = cast[f32](elements) if mode.keys == "u8" else elements
             for i in static_range(height):
                 query = loadm[f32](queries + i * memory.q_row + j * 4, size - j)
                 for a in static_range(ahead):
@@ -104,13 +102,13 @@ def add_products(acc, queries, at, size, height, ahead, *, memory, keys):
 
 
 @inline
-def multiply_keys(acc, at, height, size, ahead, *, q, memory, keys):
+def multiply_keys(acc, at, height, size, ahead, *, q, memory, mode):
     """The products in each lane of a tile's queries and `ahead` keys at at[0], at[1] ..."""
     part, begin = registers()
     queries = scratch + memory.q_at
     for i, a in np.ndindex(height, ahead):
         acc[i, a] = const[f32](0.0)
-    if keys in PACKED:
+    if mode.keys in PACKED:
         head = 0
         for a in static_range(ahead):
             begin[a] = at[a] + udiv(q.size.d, size) * HEAD
@@ -125,7 +123,7 @@ def multiply_keys(acc, at, height, size, ahead, *, q, memory, keys):
                     acc[i, a] = fma(total, splat[f32](at[a] + head + 4), acc[i, a])
             head += HEAD
             for a in static_range(ahead):
-                begin[a] += udiv(size, 2) if keys == "u4" else size
+                begin[a] += udiv(size, 2) if mode.keys == "u4" else size
     else:
         add_products(acc, queries, at, q.size.d, height, ahead)
 
@@ -146,10 +144,10 @@ def sum_lanes(sums, *, lanes):
 
 
 @inline
-def score_keys(pk, end, height, size, *, q, k, memory, keys, lanes):
+def score_keys(pk, end, height, size, *, q, k, memory, mode, lanes):
     """Store the products of a tile's queries with `end` keys as scores, up to whole vectors."""
     acc, at, sums = registers()
-    if height == 1 and keys not in PACKED:  # bound by loads: products that are stored would be slower
+    if height == 1 and mode.keys not in PACKED:  # bound by loads: products that are stored would be slower
         for s in range(end):
             at[0] = pk + s * k.stride.c
             multiply_keys(acc, at, 1, size, 1)
@@ -170,17 +168,17 @@ def score_keys(pk, end, height, size, *, q, k, memory, keys, lanes):
 
 
 @inline
-def change_score(product, factor, most, *, capped):
+def change_score(product, factor, most, *, mode):
     """Returns the scaled and capped scores of products."""
     score = product * factor
-    if capped:
+    if mode.capped:
         bent = applied(TANH, score)
         score = bent * most
     return score
 
 
 @inline
-def mask_scores(t, pm, step, end, factor, most, *, capped):
+def mask_scores(t, pm, step, end, factor, most, *, mode):
     """Scale and cap the scores at t, and add the mask at pm, if `step` is not 0. Returns the maximum."""
     top = const[f32](-inf)
     j = 0
@@ -201,63 +199,63 @@ def mask_scores(t, pm, step, end, factor, most, *, capped):
 
 
 @inline
-def add_values(acc, base, pv, end, head, first, j, width, height, *, v, memory, values, vectors, ragged):
+def add_values(acc, base, pv, end, head, first, j, width, height, *, v, memory, mode, vectors, ragged):
     """Add the weighted values of `end` rows: `vectors` vectors from element j of a group on."""
     value = registers()
-    step = SIZE[values] if values in SIZE else 1
+    step = SIZE[mode.values] if mode.values in SIZE else 1
     for s in range(end):
         row = pv + s * v.stride.c
-        if values in PACKED:
+        if mode.values in PACKED:
             scale = splat[f32](row + head)
             zero = splat[f32](row + head + 4)
         t = row + first + j * step
         for n in static_range(vectors[height - 1]):
-            if values == "u4":
+            if mode.values == "u4":
                 at = t + n * VL
                 both = cast[i32](loadm[u8](at, width - j - n * VL) if ragged else load[u8](at))
                 value[n] = cast[f32](both & const[i32](15))
                 value[vectors[height - 1] + n] = cast[f32](both >> const[i32](4))
             else:
                 at = t + n * VL * step
-                elements = loadm[values](at, width - j - n * VL) if ragged else load[values](at)
-                value[n] = cast[f32](elements) if values == "u8" else elements
+                elements = loadm[mode.values](at, width - j - n * VL) if ragged else load[mode.values](at)
+                value[n] = cast[f32](elements) if mode.values == "u8" else elements
         for i in static_range(height):
             weight = splat[f32](scratch + memory.s_at + i * memory.s_row + s * 4)
-            if values in PACKED:
+            if mode.values in PACKED:
                 base[i] = fma(weight, zero, base[i])
                 weight = weight * scale
-            for n in static_range(vectors[height - 1] * (2 if values == "u4" else 1)):
+            for n in static_range(vectors[height - 1] * (2 if mode.values == "u4" else 1)):
                 acc[i, n] = fma(weight, value[n], acc[i, n])
 
 
 @inline
-def sum_values(py, pv, end, height, size, total, unseen, *, y, v, memory, values, out, vectors, ragged):
+def sum_values(py, pv, end, height, size, total, unseen, *, y, v, memory, mode, vectors, ragged):
     """y = the weighted sums of values / the sums of weights, total[i]; if that is 0 or NaN, the numbers at
     `unseen`. With 4 bits, the low nibbles have the first half of a group."""
     acc, base = registers()
-    width = udiv(size, 2) if values == "u4" else size
+    width = udiv(size, 2) if mode.values == "u4" else size
     head = 0
-    first = udiv(y.size.w, size) * HEAD if values in PACKED else 0
+    first = udiv(y.size.w, size) * HEAD if mode.values in PACKED else 0
     for g in range(0, y.size.w, size):
         for j in range(0, width, vectors[height - 1] * VL):
             for i in static_range(height):
                 base[i] = const[f32](0.0)
-                for n in static_range(vectors[height - 1] * (2 if values == "u4" else 1)):
+                for n in static_range(vectors[height - 1] * (2 if mode.values == "u4" else 1)):
                     acc[i, n] = const[f32](0.0)
             add_values(acc, base, pv, end, head, first, j, width, height)
             for i in static_range(height):
                 otherwise = without_weights(total[i], unseen)
                 has_weights = total[i] > const[f32](0.0)
                 scaled = const[f32](1.0) / total[i]
-                for r in static_range(2 if values == "u4" else 1):
+                for r in static_range(2 if mode.values == "u4" else 1):
                     for n in static_range(vectors[height - 1]):
                         weighted = acc[i, r * vectors[height - 1] + n]
-                        if values in PACKED:
+                        if mode.values in PACKED:
                             weighted = weighted + base[i]
                         result = select(has_weights, weighted * scaled, otherwise)
                         at = j + n * VL
-                        storem[out](
-                            py + i * y.stride.m + (g + r * width + at) * SIZE[out], result, width - at
+                        storem[mode.out](
+                            py + i * y.stride.m + (g + r * width + at) * SIZE[mode.out], result, width - at
                         )
         head += HEAD
         first += width
@@ -265,27 +263,27 @@ def sum_values(py, pv, end, height, size, total, unseen, *, y, v, memory, values
 
 @inline
 def attend(
-    pq, pk, pv, py, pm, ps, end, height, k_size, v_size, *, q, k, v, y, mask, sink, numbers, memory, T, keys,
-    values, out, sinks, capped, vectors, ragged, lanes,
+    pq, pk, pv, py, pm, ps, end, height, k_size, v_size, *, q, k, v, y, mask, sink, numbers, memory, mode,
+    vectors, ragged, lanes,
 ):  # fmt: skip
     """Attention of the rows of a tile to `end` keys."""
     total = registers()
     factor = splat[f32](numbers.scale)
     most = factor
-    if capped:
+    if mode.capped:
         most = splat[f32](numbers.cap)
     copy_queries(pq, height, k_size)
     score_keys(pk, end, height, k_size)
     for i in static_range(height):
         t = scratch + memory.s_at + i * memory.s_row
         top = mask_scores(t, pm + i * mask.stride.m, mask.stride.c, end, factor, most)
-        if sinks:
+        if mode.sinks:
             old = splat[f32](ps + i * sink.stride.m)
             top = maximum(top, old)
         top = finite(top)
         weights = weigh(t, top, end, "f32")
         total[i] = spread[f32](hadd[f32](weights))
-        if sinks:
+        if mode.sinks:
             score = old - top
             weight = applied(EXP, score)
             total[i] = total[i] + weight
@@ -298,16 +296,16 @@ def attend(
 )  # fmt: skip
 def attention_few(
     q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, numbers, memory, block, k_size,
-    v_size, *, T, keys, values, out, causal, sinks, capped, vectors, ragged, lanes,
+    v_size, *, mode, vectors, ragged, lanes,
 ):  # fmt: skip
     """Attention of rows that share keys and values, `block` in a tile. `T`, `keys`, `values`, `out`: element
     types of q, k, v and y. `causal`: row m attends to the first m + 1 keys, and tiles have one row. `sinks`:
     each row has one more score, without a value. `capped`: scores are cap tanh(...). `vectors`: those of
     values that are summed at a time, by the height of a tile; `ragged`: they do not divide groups."""
-    for first, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if sinks else mask):
+    for first, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if mode.sinks else mask):
         count = min(block, y.size.m - first)
         end = mask.size.c
-        if causal:
+        if mode.causal:
             end = min(mask.size.c, first + 1)
             attend(pq, pk, pv, py, pm, ps, end, 1, k_size, v_size)
         else:
@@ -331,12 +329,10 @@ def vectors_of_values(target: Target, width: int, bits: int) -> tuple[int, ...]:
 
 
 @functools.cache
-def few_kernel(target: Target, width: int, **ways: Any) -> Kernel:
+def few_kernel(target: Target, width: int, mode: AttentionMode) -> Kernel:
     """The kernel of `attention_few`. `width`: elements of a group of values that are stored side by side, 0
     if their number is unknown."""
-    vectors = vectors_of_values(target, width, 4 if ways["values"] == "u4" else 8)
+    vectors = vectors_of_values(target, width, 4 if mode.values == "u4" else 8)
     ragged = not width or any(width % (n * target.lanes) for n in vectors)
-    types = "_".join(ways[name] for name in ("T", "keys", "values", "out"))
-    suffix = "".join(f"_{name}" for name in ("causal", "sinks", "capped") if ways[name])
-    name = f"attention_few_{types}_{vectors[0]}{suffix}{'_ragged' if ragged else ''}"
-    return attention_few.kernel(name, vectors=vectors, ragged=ragged, lanes=target.lanes, **ways)
+    name = name_of("attention_few", {"": mode, "vectors": vectors[0], "ragged": ragged})
+    return attention_few.kernel(name, mode=mode, vectors=vectors, ragged=ragged, lanes=target.lanes)

@@ -16,9 +16,7 @@ from ovjit.codegen import approx
 from ovjit.codegen.cpu.formats import F32, Format, tile_heights
 from ovjit.codegen.cpu.ir import Epilogue, body_of
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.byte_rows import HEAD
 from ovjit.records import NamedTuple
 from ovjit.tiles.pack import tile_width
@@ -255,6 +253,29 @@ def divide_by_weights(o, o_row, weights, y, y_r, count, value_size, unseen, out)
             storem[out](y + r * y_r + j * SIZE[out], result, value_size - j)
 
 
+class AttentionMode(NamedTuple):
+    """Constants of the kernels: element types of q and y, and of k and v as they are stored; whether row m
+    attends to the first m + 1 keys; whether there are sinks, a cap of scores, a mask, and parts of keys."""
+
+    T: str
+    keys: str
+    values: str
+    out: str
+    causal: bool
+    sinks: bool
+    capped: bool
+    masked: bool = False
+    split: bool = False
+
+    def of_tiles(self, form: Format) -> AttentionMode:
+        """The constants of tiles of a format, to which keys and values are converted."""
+        return self._replace(T=form.a, keys="", values="")
+
+    def name_tiles(self, form: Format, isa: Target) -> str:
+        named = self.of_tiles(form)._replace(T="", out="" if self.out == form.a else self.out)
+        return name_of(f"attention_{form.name}_{isa.name}", named._asdict())
+
+
 class Numbers(NamedTuple):
     """Addresses of numbers: the scale of scores, the results of rows without weights, zeros, ones, the
     cap."""
@@ -282,12 +303,12 @@ class Memory(NamedTuple):
 
 
 @inline
-def begin_rows(sink, ps, count, value_size, *, memory, sinks):
+def begin_rows(sink, ps, count, value_size, *, memory, mode):
     """Initialise the sums, maxima and weights of all rows."""
     for r in range(count):
         clear(scratch + memory.o_at + r * memory.o_row, 0, value_size, "f32")
         begin_softmax(
-            scratch + memory.m_at + r * 4, scratch + memory.l_at + r * 4, ps + r * sink.stride.r, sinks
+            scratch + memory.m_at + r * 4, scratch + memory.l_at + r * 4, ps + r * sink.stride.r, mode.sinks
         )  # fmt: skip
 
 
@@ -301,13 +322,13 @@ def count_visible(r, at, n, first, causal):
 
 
 @inline
-def soften_rows(pm, at, n, first, count, value_size, cap, *, mask, memory, T, group, causal, capped):
+def soften_rows(pm, at, n, first, count, value_size, cap, *, mask, memory, mode, group):
     """Replace the scores of n columns from `at` on by weights, and rescale the sums of earlier columns. All
     rows' maxima come first, to hide the latency of reductions over lanes."""
     for r in range(count):
         t = scratch + memory.s_at + r * memory.s_row
-        live = count_visible(r, at, n, first, causal)
-        if capped:
+        live = count_visible(r, at, n, first, mode.causal)
+        if mode.capped:
             bend(t, pm + r * mask.stride.r + at * mask.stride.c, live, cap)
         shrink = raise_peak(t, scratch + memory.m_at + r * 4, live)
         storem[f32](scratch + memory.f_at + r * 4, shrink, 1)
@@ -315,23 +336,23 @@ def soften_rows(pm, at, n, first, count, value_size, cap, *, mask, memory, T, gr
 
 
 @inline
-def weigh_rows(at, n, padded, first, count, value_size, *, memory, T, causal):
+def weigh_rows(at, n, padded, first, count, value_size, *, memory, mode):
     """Replace the scores of n columns from `at` on by weights, with zeros up to `padded` columns, and rescale
     the sums of earlier columns."""
     for r in range(count):
         t = scratch + memory.s_at + r * memory.s_row
-        live = count_visible(r, at, n, first, causal)
+        live = count_visible(r, at, n, first, mode.causal)
         shrink = splat[f32](scratch + memory.f_at + r * 4)
-        add_weights(t, scratch + memory.m_at + r * 4, shrink, scratch + memory.l_at + r * 4, live, T)
-        if causal or T != "f32":  # what is masked, and what fills the last word
-            clear(t, live, padded, T)
+        add_weights(t, scratch + memory.m_at + r * 4, shrink, scratch + memory.l_at + r * 4, live, mode.T)
+        if mode.causal or mode.T != "f32":  # what is masked, and what fills the last word
+            clear(t, live, padded, mode.T)
         if at > 0:
             o = scratch + memory.o_at + r * memory.o_row
             scale_row(o, o, value_size, shrink)
 
 
 @inline
-def add_values(pv, at, n, count, value_size, *, v_panel, numbers, memory, T, group, heights, width, lanes):
+def add_values(pv, at, n, count, value_size, *, v_panel, numbers, memory, mode, group, heights, width, lanes):
     """Add the weighted values of n columns from `at` on to the sums."""
     o = scratch + memory.o_at
     fill_tables(scratch + memory.s_at, memory.s_row, o, memory.o_row, o, memory.o_row, count, heights[0])
@@ -343,7 +364,7 @@ def add_values(pv, at, n, count, value_size, *, v_panel, numbers, memory, T, gro
         multiply(
             pv + c * v_panel + at // group * step, (n + group - 1) // group, c * width,
             value_size - c * width, value_size - c * width, False, numbers.zeros, numbers.ones,
-            T != "f32", count,
+            mode.T != "f32", count,
         )  # fmt: skip
         c += 1
 
@@ -358,7 +379,7 @@ IN_PANELS: Any = {
 @kernel(**IN_PANELS)
 def attention_tiles(
     q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, k_panel, v_panel, block, numbers,
-    memory, *, T, out, group, heights, width, lanes, causal, sinks, capped,
+    memory, *, mode, group, heights, width, lanes,
 ):  # fmt: skip
     """Rows of a head by tiles, `block` at a time. k and v are panels of words of `group` elements, with
     `k_panel` and `v_panel` bytes. `out`: the element type of y. `sinks`: each row has one more score, without
@@ -367,38 +388,38 @@ def attention_tiles(
     In scratch memory: tables, scaled rows of q, scores, sums o; and for each row the maximum m, the factor f
     of earlier sums, and the sum l of weights.
     """
-    for first, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if sinks else mask):
+    for first, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if mode.sinks else mask):
         count = min(block, y.size.r - first)
         queries = pq
         query_r = q.stride.r
-        if T == "f32":
+        if mode.T == "f32":
             factor = splat[f32](numbers.scale)
             queries = scratch + memory.q_at
             query_r = memory.q_row
             for r in range(count):
                 scale_row(pq + r * q.stride.r, queries + r * query_r, q.size.d, factor)
         begin_rows(sink, ps, count, y.size.w)
-        if causal:
+        if mode.causal:
             end = min(mask.size.c, first + count)
         else:
             end = count_shown(pm, count, mask.size.c)
         for at in range(0, end, memory.columns_per):
             n = min(memory.columns_per, end - at)
             scores = scratch + memory.s_at
-            if capped:
+            if mode.capped:
                 fill_tables(queries, query_r, scores, memory.s_row, numbers.zeros, 0, count, heights[0])
             else:
                 added = pm + at * mask.stride.c
                 fill_tables(queries, query_r, scores, memory.s_row, added, mask.stride.r, count, heights[0])
             multiply_panels(
                 pk, k_panel, (q.size.d + group - 1) // group, at, n, mask.size.c, False, numbers.zeros,
-                numbers.scale, T != "f32", count,
+                numbers.scale, mode.T != "f32", count,
             )  # fmt: skip
             soften_rows(pm, at, n, first, count, y.size.w, numbers.cap)
             add_values(pv, at, n, count, y.size.w)
         divide_by_weights(
             scratch + memory.o_at, memory.o_row, scratch + memory.l_at, py, y.stride.r, count, y.size.w,
-            numbers.unseen, out,
+            numbers.unseen, mode.out,
         )  # fmt: skip
 
 
@@ -414,19 +435,17 @@ def tile_words(target: Target, epilogue: Epilogue, form: Format) -> dict[str, An
 
 
 @functools.cache
-def attention_kernel(isa: Target, form: Format, **ways: Any) -> Kernel:
+def attention_kernel(isa: Target, form: Format, mode: AttentionMode) -> Kernel:
     """The kernel of `attention_tiles` for a format and an instruction set."""
     epilogue = adding() if form is F32 else _scaling()
 
     def intrinsics(target: Target) -> dict[str, Any]:
         return tile_words(target, epilogue, form)
 
-    out = "" if ways["out"] == form.a else f"_{ways['out']}"
-    suffix = "".join(f"_{name}" for name in ("causal", "sinks", "capped") if ways[name])
-    name, key = f"attention_{form.name}{out}_{isa.name}{suffix}", f"{form.name} {epilogue.text()}"
     return attention_tiles.kernel(
-        name, intrinsics, key, form.name, T=form.a, group=form.group, heights=tile_heights(isa, form),
-        width=tile_width(isa), lanes=isa.lanes, **ways,
+        mode.name_tiles(form, isa), intrinsics, f"{form.name} {epilogue.text()}", form.name,
+        mode=mode.of_tiles(form), group=form.group, heights=tile_heights(isa, form), width=tile_width(isa),
+        lanes=isa.lanes,
     )  # fmt: skip
 
 
@@ -457,7 +476,7 @@ def add_products(acc, p, t, size, T, cached):
 
 
 @inline
-def score_keys(p, k, k_s, end, depth, size, sums_at, cached, *, T, cut):
+def score_keys(p, k, k_s, end, depth, size, sums_at, cached, *, mode, cut):
     """Store the products of a row of q with all keys to scratch memory. Keys as bytes are in groups of `size`
     numbers; `cut`: a row has several groups."""
     acc, part = registers()
@@ -465,7 +484,7 @@ def score_keys(p, k, k_s, end, depth, size, sums_at, cached, *, T, cut):
         for g in range(0, depth, size):
             query_sum = const[f32](0.0)
             for j in range(0, size, VL):
-                query_sum = query_sum + loadm[T](p + (g + j) * SIZE[T], size - j)
+                query_sum = query_sum + loadm[mode.T](p + (g + j) * SIZE[mode.T], size - j)
             query_sum = spread[f32](hadd[f32](query_sum))
             storem[f32](scratch + sums_at + g // size * 4, query_sum, 1)
     for s in range(end):
@@ -479,14 +498,14 @@ def score_keys(p, k, k_s, end, depth, size, sums_at, cached, *, T, cut):
             for g in range(0, depth, size):
                 part[0] = const[f32](0.0)
                 part[1] = const[f32](0.0)
-                add_products(part, p + g * SIZE[T], t, size, T, cached)
+                add_products(part, p + g * SIZE[mode.T], t, size, mode.T, cached)
                 acc[0] = fma(part[0] + part[1] if cached == "u4" else part[0], splat[f32](head), acc[0])
                 base = fma(splat[f32](scratch + sums_at + g // size * 4), splat[f32](head + 4), base)
                 head += HEAD
                 t += size // (2 if cached == "u4" else 1)
             score = spread[f32](hadd[f32](acc[0])) + base
         else:
-            add_products(acc, p, t + HEAD if cached in PACKED else t, depth, T, cached)
+            add_products(acc, p, t + HEAD if cached in PACKED else t, depth, mode.T, cached)
             score = spread[f32](hadd[f32](acc[0] + acc[1] if cached == "u4" else acc[0]))
             if cached in PACKED:
                 score = fma(query_sum, splat[f32](t + 4), score * splat[f32](t))
@@ -523,7 +542,7 @@ def weigh_scores(top, end):
 
 
 @inline
-def sum_values(p, v, v_s, end, value_size, size, total, unseen, cached, *, out, vectors):
+def sum_values(p, v, v_s, end, value_size, size, total, unseen, cached, *, mode, vectors):
     """p = the weighted sum of values / the sum of weights; if that sum is 0 or NaN, the numbers at `unseen`.
     Values as bytes are in groups of `size` numbers; with 4 bits, the low nibbles have the first half of a
     group."""
@@ -561,7 +580,7 @@ def sum_values(p, v, v_s, end, value_size, size, total, unseen, cached, *, out, 
                     weighted = acc[r * vectors + i] + base if cached in PACKED else acc[r * vectors + i]
                     result = select(has_weights, weighted * scaled, otherwise)
                     at = j + i * VL
-                    storem[out](p + (g + r * width + at) * SIZE[out], result, width - at)
+                    storem[mode.out](p + (g + r * width + at) * SIZE[mode.out], result, width - at)
         head += HEAD
         first += width
 
@@ -580,7 +599,7 @@ class RowNumbers(NamedTuple):
 )  # fmt: skip
 def attention_rows(
     q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, numbers, k_size, v_size, sums_at,
-    *, T, keys, values, out, causal, sinks, capped, vectors, cut,
+    *, mode, vectors, cut,
 ):  # fmt: skip
     """Rows of a head one by one: dot products with all keys, then the weighted sum of values. `T`, `keys`,
     `values`, `out`: element types of q, k, v and y. `sinks`: each row has one more score, without a value.
@@ -592,21 +611,21 @@ def attention_rows(
     and w (scale number + zero) is (w scale) number, with w zero added once per group.
     """
     factor = splat[f32](numbers.scale)
-    if capped:
+    if mode.capped:
         most = splat[f32](numbers.cap)
-    for row, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if sinks else mask):
+    for row, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if mode.sinks else mask):
         end = mask.size.c
-        if causal:
+        if mode.causal:
             end = min(mask.size.c, row + 1)
-        score_keys(pq, pk, k.stride.c, end, q.size.d, k_size, sums_at, keys)
-        top = mask_scores(pm, mask.stride.c, end, factor, most, capped)
-        if sinks:
+        score_keys(pq, pk, k.stride.c, end, q.size.d, k_size, sums_at, mode.keys)
+        top = mask_scores(pm, mask.stride.c, end, factor, most, mode.capped)
+        if mode.sinks:
             old = splat[f32](ps)
             top = maximum(top, old)
         top = finite(top)
         total = weigh_scores(top, end)
-        if sinks:
+        if mode.sinks:
             score = old - top
             weight = applied(EXP, score)
             total = total + weight
-        sum_values(py, pv, v.stride.c, end, y.size.w, v_size, total, numbers.unseen, values)
+        sum_values(py, pv, v.stride.c, end, y.size.w, v_size, total, numbers.unseen, mode.values)

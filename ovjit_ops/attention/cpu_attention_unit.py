@@ -13,14 +13,13 @@ from typing import Any
 from ovjit.codegen.cpu.amx import ROW_BYTES, ROWS, intrinsics
 from ovjit.codegen.cpu.formats import Format
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import (
     CHAINS,
     IN_PANELS,
     TANH,
+    AttentionMode,
     begin_rows,
     count_visible,
     divide_by_weights,
@@ -157,18 +156,18 @@ def finish_scores(t, p, count, factor, most, capped):
 
 
 @inline
-def soften_sums(pm, at, n, first, count, value_size, *, mask, numbers, memory, T, causal, capped):
+def soften_sums(pm, at, n, first, count, value_size, *, mask, numbers, memory, mode):
     """Replace the sums of n columns from `at` on by weights, and rescale the sums of earlier columns. See
     `soften_rows`."""
     factor = splat[f32](numbers.scale)
     most = factor
-    if capped:
+    if mode.capped:
         most = splat[f32](numbers.cap)
     for r in range(count):
-        live = count_visible(r, at, n, first, causal)
+        live = count_visible(r, at, n, first, mode.causal)
         top = finish_scores(
             scratch + memory.s_at + r * memory.s_row, pm + r * mask.stride.r + at * mask.stride.c, live,
-            factor, most, capped,
+            factor, most, mode.capped,
         )  # fmt: skip
         shrink = shrink_by(top, scratch + memory.m_at + r * 4)
         storem[f32](scratch + memory.f_at + r * 4, shrink, 1)
@@ -178,17 +177,17 @@ def soften_sums(pm, at, n, first, count, value_size, *, mask, numbers, memory, T
 @kernel(**IN_PANELS)
 def attention_blocks(
     q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, k_panel, v_panel, block, numbers,
-    memory, *, T, out, width, lanes, causal, sinks, capped,
+    memory, *, mode, width, lanes,
 ):  # fmt: skip
     """Attention of a head's rows, `block` at a time: 32, or 16 if there are fewer. See `attention_tiles`.
     Panels have whole lines of words."""
     tile_begin(ROWS)
-    for first, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if sinks else mask):
+    for first, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if mode.sinks else mask):
         count = min(block, y.size.r - first)
         copy_rows(q, pq, scratch + memory.q_at, memory.q_row, count, block)
         begin_rows(sink, ps, count, y.size.w)
         end = mask.size.c
-        if causal:
+        if mode.causal:
             end = min(mask.size.c, first + count)
         for at in range(0, end, memory.columns_per):
             n = min(memory.columns_per, end - at)
@@ -210,21 +209,19 @@ def attention_blocks(
                 c += 1
         divide_by_weights(
             scratch + memory.o_at, memory.o_row, scratch + memory.l_at, py, y.stride.r, count, y.size.w,
-            numbers.unseen, out,
+            numbers.unseen, mode.out,
         )  # fmt: skip
     tile_end()
 
 
 @functools.cache
-def unit_attention_kernel(isa: Target, form: Format, **ways: Any) -> Kernel:
+def unit_attention_kernel(isa: Target, form: Format, mode: AttentionMode) -> Kernel:
     """The kernel of `attention_blocks` for the format of a matrix unit."""
 
     def words(target: Target) -> dict[str, Any]:
         return intrinsics(form.name.removeprefix("amx_"))
 
-    out = "" if ways["out"] == form.a else f"_{ways['out']}"
-    suffix = "".join(f"_{name}" for name in ("causal", "sinks", "capped") if ways[name])
     return attention_blocks.kernel(
-        f"attention_{form.name}{out}_{isa.name}{suffix}", words, form.name, form.name, T=form.a,
-        width=tile_width(isa), lanes=isa.lanes, **ways,
+        mode.name_tiles(form, isa), words, form.name, form.name, mode=mode.of_tiles(form),
+        width=tile_width(isa), lanes=isa.lanes,
     )  # fmt: skip

@@ -20,7 +20,7 @@ from ovjit.planning.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_d
 from ovjit.planning.views import Layout, View, product
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import TABLE_BYTES
-from ovjit_ops.attention.cpu_paged_kernels import AHEAD, paged_merge, paged_rows, paged_scores
+from ovjit_ops.attention.cpu_paged_kernels import AHEAD, PagedMode, paged_merge, paged_rows, paged_scores
 from ovjit_ops.attention.cpu_paged_plan import sizes
 from ovjit_ops.attention.cpu_paged_sparse import HEADER, LEAST_BLOCK, paged_sparse
 from ovjit_ops.attention.cpu_paged_tiles import TILE_COLUMNS, tiles_kernel
@@ -51,45 +51,32 @@ class PagedAttention(Lowering):
             raise NotNative
         if self.target.is_gpu and any(map(self.has, ("rotated_block_indices", "qq_bias"))):
             raise NotNative  # a CUDA graph goes on behind a guard that has found invalid indices
-        kinds = {"kind": self.keys.kind, "vkind": self.values.kind}
-        ways: dict[str, Any] = {
-            "sloped": self.has("alibi_slopes"), "paired": self.has("qq_bias"),
-            "typed": self.has("token_type_ids"), "sparse": self.has("xattention_threshold"),
-        }  # fmt: skip
-        out, summed = self.node.outputs[0].dtype, bool(attrs["scores"])
+        mode = PagedMode(
+            dtype, self.node.outputs[0].dtype, self.keys.kind, self.values.kind, self.has("alibi_slopes"),
+            self.has("sinks"), self.has("qq_bias"), self.has("token_type_ids"), bool(attrs["scores"]),
+            self.has("xattention_threshold"),
+        )  # fmt: skip
         width = self.named["query"].shape[1]
         group = width // (self.keys.heads * self.keys.size) if isinstance(width, int) else 1
         tall = next(n for n in (4, 2, 1) if group % n == 0 or n < group)  # queries per load of a key
-        self.rows = paged_rows(
-            T=dtype,
-            out=out,
-            **kinds,
-            **ways,
-            sinking=self.has("sinks"),
-            summed=summed,
-            tall=tall,
-            grouped=self.values.group > 0,
-            ragged=self.keys.size % self.lanes > 0 or self.values.size % (self.lanes * AHEAD[tall]) > 0,
-        )
+        ragged = self.keys.size % self.lanes > 0 or self.values.size % (self.lanes * AHEAD[tall]) > 0
+        self.rows = paged_rows(mode=mode, tall=tall, grouped=self.values.group > 0, ragged=ragged)
         self.tiles = None
         unit = unit_format(attrs["precision"], self.target)
         self.on_unit = unit is not None
         tiled = not self.keys.tokens % self.lanes and not self.target.is_gpu  # which has no tiles
-        scoring = {"T": dtype, "kind": self.keys.kind, **ways, "rounded": tiled and self.on_unit}
-        self.scores = paged_scores(**scoring) if summed else None
-        if tiled:
-            ways |= {"T": dtype, "out": out, "sinking": self.has("sinks"), "summed": summed, **kinds}
-            if unit is None:
-                ragged = self.values.size % self.width > 0
-                self.tiles = tiles_kernel(self.target, ragged=ragged, **ways)
-            else:
-                from ovjit_ops.attention.cpu_paged_unit import unit_kernel  # few CPUs have a matrix unit
+        scoring = mode._replace(out="", vkind="", sinking=False, summed=False)
+        self.scores = paged_scores(mode=scoring, rounded=tiled and self.on_unit) if mode.summed else None
+        if tiled and unit is not None:
+            from ovjit_ops.attention.cpu_paged_unit import unit_kernel  # few CPUs have a matrix unit
 
-                self.tiles = unit_kernel(self.target, unit, **ways)
-        self.merge = paged_merge(out=out, summed=summed)
-        self.write = paged_write(T=dtype, **kinds) if attrs["writing"] else None
-        self.rotate = paged_rotate(kind=self.keys.kind) if self.has("rotated_block_indices") else None
-        self.sparse = paged_sparse(T=dtype) if self.has("xattention_threshold") else None
+            self.tiles = unit_kernel(self.target, unit, mode)
+        elif tiled:
+            self.tiles = tiles_kernel(self.target, mode, self.values.size % self.width > 0)
+        self.merge = paged_merge(mode=PagedMode(out=mode.out, summed=mode.summed))
+        self.write = paged_write(T=dtype, kind=mode.kind, vkind=mode.vkind) if attrs["writing"] else None
+        self.rotate = paged_rotate(kind=mode.kind) if self.has("rotated_block_indices") else None
+        self.sparse = paged_sparse(T=dtype) if mode.sparse else None
         optional = (self.sparse, self.tiles, self.write, self.scores, self.rotate)
         self.kernels = (self.rows, self.merge, *(k for k in optional if k is not None))
 

@@ -12,14 +12,10 @@ in scratch memory. A sequence with many blocks is split into parts, whose sums `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ovjit.codegen.cpu.targets import CACHE_LINE
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.tensors import Raw
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.paged_caches import TOP
+from ovjit.records import NamedTuple
 from ovjit_ops.attention.cpu_attention_kernels import EXP, begin_softmax, finite, scale_row, soften
 from ovjit_ops.attention.cpu_paged_numbers import fill, unpack_block, widen
 
@@ -41,9 +37,21 @@ ROW_MEMORY = Raw("q_step s_step o_step u_step s_at o_at m_at l_at u_at c_at less
 SCORE_MEMORY = Raw("q_step u_step u_at s_at")
 
 
-def name_of(kernel: str, ways: Mapping[str, Any]) -> str:
-    """The name of a kernel with these constants: those that are True appear by their names."""
-    return kernel + "".join(f"_{k if v is True else v}" for k, v in ways.items() if v)
+class PagedMode(NamedTuple):
+    """Constants of the kernels: element types of q and y, storage of keys and values; inputs that there may
+    be, as ALiBi's slopes, sinks, masks of pairs, types of tokens, and XAttention's blocks; `summed`: sums of
+    queries are stored for scores."""
+
+    T: str = ""
+    out: str = ""
+    kind: str = ""
+    vkind: str = ""
+    sloped: bool = False
+    sinking: bool = False
+    paired: bool = False
+    typed: bool = False
+    summed: bool = False
+    sparse: bool = False
 
 
 #: Keys, or vectors of values, that are processed at a time, by the number of rows: enough sums to hide the
@@ -195,7 +203,7 @@ def find_sequence(row, *, it, scoring):
 
 
 @inline
-def find_item(item, *, it, tensors, scoring, items, shape, typed):
+def find_item(item, *, it, tensors, scoring, items, shape, mode):
     """Load an item of the table, and its sequence, into `it`: the first query, the number of
     queries, and that times the heads of a group; the range of blocks, the slot of the result; the first
     token; the end of the keys that a row attends to."""
@@ -212,19 +220,19 @@ def find_item(item, *, it, tensors, scoring, items, shape, typed):
     it["token"] = it["begin"] + it["first"]
     it["count"] = it["rows"] * shape.group
     it["behind"] = it["past"] + it["first"] + it["rows"]
-    if typed:
+    if mode.typed:
         it["behind"] = it["past"] + it["new"]
 
 
 @inline
-def hide(line, base, columns, position, head, *, it, hidden, paired, typed, sparse):
+def hide(line, base, columns, position, head, *, it, hidden, mode):
     """Mask scores with -inf, for a query at position `position` and keys from position `base` on. Masked are
     later keys, except tokens of the same image (`kinds` not 0); keys before the window; keys that `pairs`
     masks; and blocks that XAttention does not keep."""
     past = it["past"]
     new = it["new"]
     begin = it["begin"]
-    if sparse:
+    if mode.sparse:
         each = ld[i64](hidden.selected)
         if each > 0:
             for b in range(base // each, (base + columns - 1) // each + 1):
@@ -235,7 +243,7 @@ def hide(line, base, columns, position, head, *, it, hidden, paired, typed, spar
                     fill(line, b * each - base, min((b + 1) * each - base, columns), -inf)
     last = position
     start = position
-    if typed:
+    if mode.typed:
         if ld[i32](hidden.kinds + (begin + position - past) * 4) != 0:
             last += 1
             while (
@@ -249,7 +257,7 @@ def hide(line, base, columns, position, head, *, it, hidden, paired, typed, spar
     if it["seen"] > 0:
         fill(line, 0, min(min(position + 1 - it["seen"], start) - base, columns), -inf)
     fill(line, last + 1 - base, columns, -inf)
-    if paired:
+    if mode.paired:
         at = ld[i32](hidden.pairs_at + it["sequence"] * 4) + 0
         if ld[i32](hidden.pairs_at + it["sequence"] * 4 + 4) > at:
             for j in range(max(past - base, 0), min(columns, last + 1 - base)):
@@ -258,12 +266,10 @@ def hide(line, base, columns, position, head, *, it, hidden, paired, typed, spar
 
 
 @inline
-def bias_scores(
-    line, b, columns, position, query, *, it, scoring, hidden, shape, sloped, paired, typed, sparse
-):
+def bias_scores(line, b, columns, position, query, *, it, scoring, hidden, shape, mode):
     """Add ALiBi to the scores of a query at position `position` of head `query`, with keys from block b on,
     and mask them."""
-    if sloped:
+    if mode.sloped:
         slope = splat[f32](scoring.slopes + query * 4)
         incline(line, scoring.ramp, slope, b * shape.block - position, columns)
     hide(line, b * shape.block, columns, position, query)
@@ -296,24 +302,24 @@ def hide_absent(line, b, blocks, columns, *, it, tensors, shape):
 
 
 @inline
-def score_block(k, to, count, live, coming, coming_size, *, shape, caches, memory, kind, tall, ragged):
+def score_block(k, to, count, live, coming, coming_size, *, shape, caches, memory, mode, tall, ragged):
     """Compute the scores of `count` queries in scratch memory with the first `live` keys of a block."""
     queries = scratch
     keys = k
     row = caches.k_row
-    if kind == "u8":
+    if mode.kind == "u8":
         queries = scratch + memory.c_at
         by_channels(scratch, memory.q_step, k, queries, scratch + memory.less_at, count, shape.key_size)
         keys = k + shape.key_size * 8
-    if kind == "u4":
+    if mode.kind == "u4":
         keys = scratch + memory.u_at
         row = memory.u_step
-        unpack_block(k, caches.k_row, keys, row, 0, live, shape.key_size, 0, kind, True)
+        unpack_block(k, caches.k_row, keys, row, 0, live, shape.key_size, 0, mode.kind, True)
     dots(
         queries, memory.q_step, keys, row, to, memory.s_step, count, live, shape.key_size,
-        "f32" if kind == "u4" else kind, tall, AHEAD[tall], ragged, coming, coming_size,
+        "f32" if mode.kind == "u4" else mode.kind, tall, AHEAD[tall], ragged, coming, coming_size,
     )  # fmt: skip
-    if kind == "u8":
+    if mode.kind == "u8":
         take_less(to, memory.s_step, scratch + memory.less_at, count, live)
 
 
@@ -323,17 +329,19 @@ def added_type(vkind: str, grouped: bool) -> str:
 
 
 @inline
-def add_block(w, v, count, live, coming, coming_size, *, shape, caches, memory, vkind, grouped, tall, ragged):
+def add_block(w, v, count, live, coming, coming_size, *, shape, caches, memory, mode, grouped, tall, ragged):
     """Add the first `live` values of a block, weighted by w, to the sums of `count` queries."""
     values = v
     row = caches.v_row
-    if added_type(vkind, grouped) != vkind:
+    if added_type(mode.vkind, grouped) != mode.vkind:
         values = scratch + memory.u_at
         row = memory.u_step
-        unpack_block(v, caches.v_row, values, row, 0, live, shape.value_size, caches.v_group, vkind, False)
+        unpack_block(
+            v, caches.v_row, values, row, 0, live, shape.value_size, caches.v_group, mode.vkind, False
+        )
     add_values(
         w, memory.s_step, values, row, scratch + memory.o_at, memory.o_step, count, live, shape.value_size,
-        added_type(vkind, grouped), AHEAD[tall], coming, coming_size,
+        added_type(mode.vkind, grouped), AHEAD[tall], coming, coming_size,
     )  # fmt: skip
 
 
@@ -352,35 +360,33 @@ def keep_sums(token, query, top, scaled, *, tensors, shape):
 
 
 @inline
-def finish_row(head, m, *, tensors, steps, it, shape, memory, out, summed):
+def finish_row(head, m, *, tensors, steps, it, shape, memory, mode):
     """Store row m of an item to y: its sums divided by the sum of weights. If `summed`, also store the
     maximum score and the reciprocal of the sum of weights to `sums`."""
     token = it["token"] + m // shape.group
     query = head * shape.group + m % shape.group
     scaled = inverse(splat[f32](scratch + memory.l_at + m * 4))
-    result = tensors.y + token * steps.y_row + query * shape.value_size * SIZE[out]
+    result = tensors.y + token * steps.y_row + query * shape.value_size * SIZE[mode.out]
     for j in range(0, shape.value_size, VL):
         values = loadm[f32](scratch + memory.o_at + m * memory.o_step + j * 4, shape.value_size - j) * scaled
-        storem[out](result + j * SIZE[out], values, shape.value_size - j)
-    if summed:
+        storem[mode.out](result + j * SIZE[mode.out], values, shape.value_size - j)
+    if mode.summed:
         top = splat[f32](scratch + memory.m_at + m * 4)
         keep_sums(token, query, finite(top), scaled)
 
 
 @inline
-def begin_row(m, sink, *, memory, sinking):
+def begin_row(m, sink, *, memory, mode):
     """Initialise row m: maximum -inf and sum of weights 0; with `sinking`, those of the sink at the address
     `sink`, unless that is 0."""
     begin_softmax(scratch + memory.m_at + m * 4, scratch + memory.l_at + m * 4, 0, False)
-    if sinking:
+    if mode.sinking:
         if sink != 0:
             begin_softmax(scratch + memory.m_at + m * 4, scratch + memory.l_at + m * 4, sink, True)
 
 
 @inline
-def weigh_row(
-    line, m, b, columns, head, kind, *, it, scoring, hidden, shape, memory, sloped, paired, typed, sparse
-):
+def weigh_row(line, m, b, columns, head, kind, *, it, scoring, hidden, shape, memory, mode):
     """Replace the scores of row m, with keys from block b on, by weights of type `kind`: ALiBi, masks, and
     the online softmax. The sums of earlier blocks are rescaled to the new maximum."""
     position = it["past"] + it["first"] + m // shape.group
@@ -393,7 +399,7 @@ def weigh_row(
 
 
 @inline
-def begin_rows(head, *, it, scoring, shape, memory, tall, sinking):
+def begin_rows(head, *, it, scoring, shape, memory, tall, mode):
     """Initialise the sums, maxima and weights of all rows. If a sequence is split, only its first part counts
     the sink."""
     for m in range((it["count"] + tall - 1) // tall * tall):
@@ -407,7 +413,7 @@ def begin_rows(head, *, it, scoring, shape, memory, tall, sinking):
 
 
 @inline
-def score_blocks(t, b, blocks, columns, head, *, it, tensors, shape, caches, memory, kind, tall, ragged):
+def score_blocks(t, b, blocks, columns, head, *, it, tensors, shape, caches, memory, mode, tall, ragged):
     """Store the scores of an item's queries with `blocks` blocks from block b on to t; -inf for absent
     blocks."""
     for i in range(blocks):
@@ -440,7 +446,7 @@ def following_keys(b, head, *, it, tensors, shape, caches):
 
 @inline
 def add_blocks(
-    t, b, blocks, columns, head, *, it, tensors, shape, caches, memory, vkind, grouped, tall, ragged
+    t, b, blocks, columns, head, *, it, tensors, shape, caches, memory, mode, grouped, tall, ragged
 ):
     """Add the values of `blocks` blocks from block b on, weighted by t, to the sums."""
     for i in range(blocks):
@@ -479,8 +485,7 @@ ROW_STEPS = Raw("part q_row y_row slot_size")
     caches=CACHE_STEPS, memory=ROW_MEMORY, steps=ROW_STEPS,
 )  # fmt: skip
 def paged_rows(
-    tensors, scoring, hidden, items, shape, caches, memory, steps, *, T, out, kind, vkind, sloped, sinking,
-    paired, typed, summed, sparse, tall, grouped, ragged,
+    tensors, scoring, hidden, items, shape, caches, memory, steps, *, mode, tall, grouped, ragged,
 ):  # fmt: skip
     """Attention of an item's queries to its blocks. Stores y, or for a part of a sequence its sums, with
     `slot_size` bytes per slot and head. `ragged`: loads of keys and values are masked, as their sizes are not
@@ -498,8 +503,8 @@ def paged_rows(
     find_item(item)
     factor = splat[f32](scoring.scale)
     scaled_rows(
-        tensors.q + it["token"] * steps.q_row + head * shape.group * shape.key_size * SIZE[T], scratch,
-        memory.q_step, it["rows"], shape.group, shape.key_size, steps.q_row, factor, T,
+        tensors.q + it["token"] * steps.q_row + head * shape.group * shape.key_size * SIZE[mode.T], scratch,
+        memory.q_step, it["rows"], shape.group, shape.key_size, steps.q_row, factor, mode.T,
     )  # fmt: skip
     begin_rows(head)
     for b in range(it["start"], it["stop"], steps.part):
@@ -526,7 +531,7 @@ MERGED_STEPS = Raw("y_row o_step slot_size")
 
 
 @kernel(tensors=MERGED_TENSORS, shape=MERGED_SHAPE, steps=MERGED_STEPS)
-def paged_merge(tensors, shape, steps, *, out, summed):
+def paged_merge(tensors, shape, steps, *, mode):
     """y of sequences that are split into parts: o = sum of o_i exp(m_i - m), and l likewise."""
     row = tensors.table + (8 + chunk // shape.heads * 8) * 8
     head = chunk % shape.heads
@@ -548,16 +553,20 @@ def paged_merge(tensors, shape, steps, *, out, summed):
                 total = fma(weight, splat[f32](p + i * step + steps.o_step + 4), total)
             scaled = inverse(total)
             query = head * shape.group + m % shape.group
-            if summed:
+            if mode.summed:
                 keep_sums(token + m // shape.group, query, top, scaled)
-            to = tensors.y + (token + m // shape.group) * steps.y_row + query * shape.value_size * SIZE[out]
+            to = (
+                tensors.y
+                + (token + m // shape.group) * steps.y_row
+                + query * shape.value_size * SIZE[mode.out]
+            )
             for j in range(0, shape.value_size, VL):
                 acc = const[f32](0.0)
                 for i in range(parts):
                     less = splat[f32](p + i * step + steps.o_step) - top
                     weight = applied(EXP, less)
                     acc = fma(weight, loadm[f32](p + i * step + j * 4, shape.value_size - j), acc)
-                storem[out](to + j * SIZE[out], acc * scaled, shape.value_size - j)
+                storem[mode.out](to + j * SIZE[mode.out], acc * scaled, shape.value_size - j)
 
 
 @inline
@@ -604,7 +613,7 @@ def round_to_bf16(p, row, count, size):
     caches=CACHE_STEPS, memory=SCORE_MEMORY, counts=SCORE_COUNTS,
 )  # fmt: skip
 def paged_scores(
-    tensors, scoring, hidden, shape, caches, memory, counts, *, T, kind, sloped, paired, typed, sparse,
+    tensors, scoring, hidden, shape, caches, memory, counts, *, mode,
     rounded,
 ):  # fmt: skip
     """The sum of a block's weights over all heads and the last queries of its sequence: `recent` queries, all
@@ -644,10 +653,10 @@ def paged_scores(
         k = keys_of(index, head)
         lines = k
         row_of = caches.k_row
-        if kind in TOP or rounded:
+        if mode.kind in TOP or rounded:
             lines = scratch + memory.u_at
             row_of = memory.u_step
-            widen(k, caches.k_row, lines, row_of, live, shape.key_size, 0, kind, True)
+            widen(k, caches.k_row, lines, row_of, live, shape.key_size, 0, mode.kind, True)
             if rounded:
                 if it["new"] > counts.few:
                     round_to_bf16(lines, row_of, live, shape.key_size)
@@ -656,10 +665,10 @@ def paged_scores(
             for g in range(shape.group):
                 line = scratch + memory.s_at
                 query = head * shape.group + g
-                p = tensors.q + token * counts.q_row + query * shape.key_size * SIZE[T]
+                p = tensors.q + token * counts.q_row + query * shape.key_size * SIZE[mode.T]
                 scaled_rows(
                     p, scratch, memory.q_step, 1, 1, shape.key_size, counts.q_row,
-                    const[f32](1.0) if rounded else factor, T,
+                    const[f32](1.0) if rounded else factor, mode.T,
                 )  # fmt: skip
                 if rounded:
                     if it["new"] > counts.few:
@@ -667,7 +676,7 @@ def paged_scores(
                     scale_row(scratch, scratch, shape.key_size, factor)
                 dots(
                     scratch, memory.q_step, lines, row_of, line, 0, 1, live, shape.key_size,
-                    "f32" if kind in TOP or rounded else kind, 1, 4, True, k, 0,
+                    "f32" if mode.kind in TOP or rounded else mode.kind, 1, 4, True, k, 0,
                 )  # fmt: skip
                 bias_scores(line, b, live, it["past"] + r, query)
                 p = tensors.sums + (token * shape.heads * shape.group + query) * 8

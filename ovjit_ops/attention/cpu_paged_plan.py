@@ -18,12 +18,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.tensors import Raw
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.symbolic import sym_min
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Planner
+from ovjit.planning.lower import Lowering, Planner
 
 #: Counters at the start of the table: items of the three lists, and slots.
 LISTED = ("writes", "tokens", "prompts", "slots")

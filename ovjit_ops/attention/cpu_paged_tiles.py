@@ -12,11 +12,8 @@ from typing import Any
 
 from ovjit.codegen.cpu.formats import F32, tile_heights
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw
+from ovjit.codegen.language import *
 from ovjit.codegen.transpose import transpose, transpose_words
-from ovjit.codegen.words import *
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import (
     TABLE_BYTES,
@@ -31,13 +28,13 @@ from ovjit_ops.attention.cpu_paged_kernels import (
     HIDDEN,
     ITEMS,
     SCORING,
+    PagedMode,
     begin_row,
     block_of,
     find_item,
     finish_row,
     hide_absent,
     keys_of,
-    name_of,
     scaled_rows,
     values_of,
     weigh_row,
@@ -76,26 +73,26 @@ def pack_values(p, row, panels, panel, at, count, size, *, width, ragged):
 
 
 @inline
-def pack_block(k, v, at, live, *, shape, caches, memory, kind, vkind, width, ragged):
+def pack_block(k, v, at, live, *, shape, caches, memory, mode, width, ragged):
     """Pack the first `live` tokens of a block into the panels in scratch memory, from token `at` on."""
     x = k
     x_row = caches.k_row
-    if kind != "f32":
+    if mode.kind != "f32":
         x = scratch + memory.u_at
         x_row = memory.u_step
-        widen(k, caches.k_row, x, x_row, live, shape.key_size, 0, kind, True)
+        widen(k, caches.k_row, x, x_row, live, shape.key_size, 0, mode.kind, True)
     pack_keys(x, x_row, scratch + memory.kp_at, at, live, shape.key_size, width)
     x = v
     x_row = caches.v_row
-    if vkind != "f32":
+    if mode.vkind != "f32":
         x = scratch + memory.u_at
         x_row = memory.u_step
-        widen(v, caches.v_row, x, x_row, live, shape.value_size, caches.v_group, vkind, False)
+        widen(v, caches.v_row, x, x_row, live, shape.value_size, caches.v_group, mode.vkind, False)
     pack_values(x, x_row, scratch + memory.vp_at, memory.vp_step, at, live, shape.value_size)
 
 
 @inline
-def pack_blocks(b, blocks, columns, head, *, it, tensors, shape, caches, memory, kind, vkind, width, ragged):
+def pack_blocks(b, blocks, columns, head, *, it, tensors, shape, caches, memory, mode, width, ragged):
     """Pack `blocks` blocks from block b on into panels in scratch memory. Values of absent blocks are
     zeros."""
     for i in range(blocks):
@@ -112,23 +109,23 @@ def pack_blocks(b, blocks, columns, head, *, it, tensors, shape, caches, memory,
 
 
 @inline
-def count_visible_keys(r, b, columns, tall, *, it, shape, typed):
+def count_visible_keys(r, b, columns, tall, *, it, shape, mode):
     """Returns the number of keys, of `columns` from block b on, that the `tall` rows from r on may attend to;
     0 or less: none. A row attends to no key behind its own, unless tokens are of images."""
     visible = columns
-    if not typed:
+    if not mode.typed:
         last = min(r + tall, it["count"]) - 1
         visible = min(columns, it["past"] + it["first"] + last // shape.group + 1 - b * shape.block)
     return visible
 
 
 @inline
-def multiply_keys(b, columns, zeros, *, it, shape, memory, typed, heights, width):
+def multiply_keys(b, columns, zeros, *, it, shape, memory, mode, heights, width):
     """Compute the scores of `columns` keys from block b on. A tile leaves scores of a panel as they are if
     all its keys are behind all its rows."""
     for c in range(0, columns, width):
         first = 0
-        if not typed:
+        if not mode.typed:
             first = max(b * shape.block + c - it["past"] - it["first"], 0) * shape.group
         panel = scratch + memory.kp_at + c * shape.key_size * 4
         for r in range(first // heights[0] * heights[0], it["count"], heights[0]):
@@ -139,7 +136,7 @@ def multiply_keys(b, columns, zeros, *, it, shape, memory, typed, heights, width
 
 
 @inline
-def multiply_values(b, columns, zeros, *, it, shape, memory, typed, heights, width):
+def multiply_values(b, columns, zeros, *, it, shape, memory, mode, heights, width):
     """Add the weighted values of the keys from block b on that the rows of a tile attend to."""
     for c in range(0, shape.value_size, width):
         panel = scratch + memory.vp_at + c // width * memory.vp_step
@@ -167,8 +164,7 @@ TILE_STEPS = Raw("some q_row y_row")
     shape=HEAD_SHAPE, caches=CACHE_STEPS, memory=TILE_MEMORY, steps=TILE_STEPS,
 )  # fmt: skip
 def paged_tiles(
-    tensors, scoring, hidden, items, shape, caches, memory, steps, *, T, out, kind, vkind, sloped, sinking,
-    paired, typed, summed, sparse, ragged, heights, width,
+    tensors, scoring, hidden, items, shape, caches, memory, steps, *, mode, ragged, heights, width,
 ):  # fmt: skip
     """Attention of an item's queries to its blocks, several blocks at a time. Stores y."""
     it = registers()
@@ -179,8 +175,9 @@ def paged_tiles(
     find_item(item)
     factor = splat[f32](scoring.scale)
     scaled_rows(
-        tensors.q + it["token"] * steps.q_row + head * shape.group * shape.key_size * SIZE[T],
-        scratch + memory.q_at, memory.q_step, it["rows"], shape.group, shape.key_size, steps.q_row, factor, T,
+        tensors.q + it["token"] * steps.q_row + head * shape.group * shape.key_size * SIZE[mode.T],
+        scratch + memory.q_at, memory.q_step, it["rows"], shape.group, shape.key_size, steps.q_row, factor,
+        mode.T,
     )  # fmt: skip
     for m in range(it["count"]):
         fill(scratch + memory.o_at + m * memory.o_step, 0, shape.value_size, 0.0)
@@ -210,14 +207,15 @@ def paged_tiles(
 
 
 @functools.cache
-def tiles_kernel(isa: Target, **ways: Any) -> Kernel:
+def tiles_kernel(isa: Target, mode: PagedMode, ragged: bool) -> Kernel:
     """The kernel of `paged_tiles` for an instruction set."""
     epilogue = adding()
 
     def intrinsics(target: Target) -> dict[str, Any]:
         return {**tile_words(target, epilogue, F32), **transpose_words(target)}
 
+    name = name_of(f"paged_tiles_{isa.name}", {"ragged": ragged, "": mode})
     return paged_tiles.kernel(
-        name_of(f"paged_tiles_{isa.name}", ways), intrinsics, f"paged {epilogue.text()}",
-        heights=tile_heights(isa, F32), width=tile_width(isa), **ways,
+        name, intrinsics, f"paged {epilogue.text()}",
+        mode=mode, ragged=ragged, heights=tile_heights(isa, F32), width=tile_width(isa),
     )  # fmt: skip

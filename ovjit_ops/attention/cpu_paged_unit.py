@@ -12,11 +12,8 @@ from typing import Any
 from ovjit.codegen.cpu.amx import ROW_BYTES, ROWS, intrinsics
 from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw
+from ovjit.codegen.language import *
 from ovjit.codegen.transpose import transpose_words
-from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import clear, scale_row
@@ -27,13 +24,13 @@ from ovjit_ops.attention.cpu_paged_kernels import (
     HIDDEN,
     ITEMS,
     SCORING,
+    PagedMode,
     begin_row,
     block_of,
     find_item,
     finish_row,
     hide_absent,
     keys_of,
-    name_of,
     values_of,
     weigh_row,
 )
@@ -89,7 +86,7 @@ def clear_values(panels, panel, first, stop, size, width):
 
 
 @inline
-def pair_blocks(b, blocks, columns, head, *, it, tensors, shape, caches, memory, kind, vkind, width):
+def pair_blocks(b, blocks, columns, head, *, it, tensors, shape, caches, memory, mode, width):
     """Pack `blocks` blocks from block b on into panels in scratch memory. Values of absent blocks, and
     values behind the last token, are zeros."""
     for i in range(blocks):
@@ -99,12 +96,12 @@ def pair_blocks(b, blocks, columns, head, *, it, tensors, shape, caches, memory,
         if index >= 0:
             k = keys_of(index, head)
             v = values_of(index, head)
-            narrow_block(k, caches.k_row, live, shape.key_size, 0, memory, kind, True)
+            narrow_block(k, caches.k_row, live, shape.key_size, 0, memory, mode.kind, True)
             pack_keys(
                 scratch + memory.n_at, memory.n_step, scratch + memory.kp_at, at, live,
                 lines_of(shape.key_size) * LINE, width,
             )  # fmt: skip
-            narrow_block(v, caches.v_row, live, shape.value_size, caches.v_group, memory, vkind, False)
+            narrow_block(v, caches.v_row, live, shape.value_size, caches.v_group, memory, mode.vkind, False)
             pair_values(
                 scratch + memory.n_at, memory.n_step, scratch + memory.vp_at, memory.vp_step, at, live,
                 shape.value_size, width,
@@ -129,8 +126,7 @@ UNIT_MEMORY = Raw("q_at q_step s_step o_step u_step n_step s_at o_at m_at l_at u
     shape=HEAD_SHAPE, caches=CACHE_STEPS, memory=UNIT_MEMORY, steps=TILE_STEPS,
 )  # fmt: skip
 def paged_blocks(
-    tensors, scoring, hidden, items, shape, caches, memory, steps, *, T, out, kind, vkind, sloped, sinking,
-    paired, typed, summed, sparse, width, lanes,
+    tensors, scoring, hidden, items, shape, caches, memory, steps, *, mode, width, lanes,
 ):  # fmt: skip
     """Attention of an item's queries to its blocks, several blocks at a time. Stores y."""
     it = registers()
@@ -140,10 +136,10 @@ def paged_blocks(
         return 0
     find_item(item)
     factor = splat[f32](scoring.scale)
-    first = tensors.q + it["token"] * steps.q_row + head * shape.group * shape.key_size * SIZE[T]
+    first = tensors.q + it["token"] * steps.q_row + head * shape.group * shape.key_size * SIZE[mode.T]
     for m in range(it["count"]):
-        p = first + m // shape.group * steps.q_row + m % shape.group * shape.key_size * SIZE[T]
-        narrow(p, 0, scratch + memory.q_at + m * memory.q_step, 0, 1, shape.key_size, T)
+        p = first + m // shape.group * steps.q_row + m % shape.group * shape.key_size * SIZE[mode.T]
+        narrow(p, 0, scratch + memory.q_at + m * memory.q_step, 0, 1, shape.key_size, mode.T)
         fill(scratch + memory.o_at + m * memory.o_step, 0, shape.value_size, 0.0)
         begin_row(m, scoring.sinks + (head * shape.group + m % shape.group) * 4)
     tile_begin(ROWS)
@@ -176,13 +172,13 @@ def paged_blocks(
 
 
 @functools.cache
-def unit_kernel(isa: Target, form: Format, **ways: Any) -> Kernel:
+def unit_kernel(isa: Target, unit: Format, mode: PagedMode) -> Kernel:
     """The kernel of `paged_blocks` for the format of a matrix unit."""
 
     def words(target: Target) -> dict[str, Any]:
-        return {**intrinsics(form.name.removeprefix("amx_")), **transpose_words(target)}
+        return {**intrinsics(unit.name.removeprefix("amx_")), **transpose_words(target)}
 
     return paged_blocks.kernel(
-        name_of(f"paged_{form.name}_{isa.name}", ways), words, form.name, form.name, width=tile_width(isa),
-        lanes=isa.lanes, **ways,
+        name_of(f"paged_{unit.name}_{isa.name}", mode._asdict()), words, unit.name, unit.name, mode=mode,
+        width=tile_width(isa), lanes=isa.lanes,
     )  # fmt: skip

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from ovjit.codegen.template import rows
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FULL
-from ovjit.planning.fuse import Group
-from ovjit.planning.lower import Lowering
+from ovjit.planning.lower import Group, Lowering
 from ovjit.planning.row_kernels import RowLowering
 
 

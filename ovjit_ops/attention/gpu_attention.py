@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ovjit.codegen.function import name_of
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensor_cores import MOST_SHARED
 from ovjit.graph.dtypes import FLOATS, HALVES
@@ -18,7 +19,7 @@ from ovjit.planning.launch import launch
 from ovjit.planning.plan import ALIGNMENT, Planner, ceil_div, element_size
 from ovjit.planning.views import Layout, View, product
 from ovjit_ops.attention.cpu_attention import ONE_BY_ONE, AttentionOfTensors, rows_of_groups
-from ovjit_ops.attention.cpu_attention_kernels import RowNumbers, attention_rows
+from ovjit_ops.attention.cpu_attention_kernels import AttentionMode, RowNumbers, attention_rows
 from ovjit_ops.attention.gpu_attention_kernels import combine_parts, shared_bytes, tensor_attention
 from ovjit_ops.matmul.gpu_products import LANES, PIECE, STEP
 
@@ -35,20 +36,20 @@ class GpuAttention(AttentionOfTensors):
     """Attention of f16, bf16 or f32 tensors, with keys and values of these types, or rows of bytes."""
 
     def set_up(self) -> None:
-        ways = self.name_inputs()
-        self.row_kernel = _row_kernel(self, ways)
-        self.tensor_kernel = self._make_tensor_kernel(ways)
+        mode = self.name_inputs()
+        self.row_kernel = _row_kernel(self, mode)
+        self.tensor_kernel = self._make_tensor_kernel(mode)
         kernel = self.row_kernel if self.tensor_kernel is None else self.tensor_kernel
         self.kernels = (kernel, fill_kernel(element_size(self.out.dtype)))
         #: The kernel for a part of the keys; None where rows see other keys each.
         self.part_kernel = None
         if self.tensor_kernel is not None and not self.causal and "sink" not in self.named:
-            self.part_kernel = self._make_tensor_kernel(self.name_inputs(), split=True)
+            self.part_kernel = self._make_tensor_kernel(mode._replace(split=True))
             self.combine_kernel = combine_parts(out=self.out.dtype)
             assert self.part_kernel is not None
             self.kernels += (self.part_kernel, self.combine_kernel)
 
-    def _make_tensor_kernel(self, ways: dict[str, Any], split: bool = False) -> Kernel | None:
+    def _make_tensor_kernel(self, mode: AttentionMode) -> Kernel | None:
         """The kernel for tensor cores; None if types or sizes do not fit it."""
         q, k, v = (self.named[n] for n in "qkv")
         sizes = q.shape[-1], v.shape[-1]
@@ -60,13 +61,12 @@ class GpuAttention(AttentionOfTensors):
         keys = 2 * PIECE if 2 * max(sizes) <= WIDE_ROW else PIECE
         size = shared_bytes(keys, depth_steps, value_steps)
         assert size <= MOST_SHARED
-        ways = ways | {"masked": "mask" in self.named and not self.causal}
-        ways |= {"split": split, "out": "f32" if split else self.out.dtype}
-        names = [name for name, is_on in ways.items() if is_on is True]
+        mode = mode._replace(keys="", values="", masked="mask" in self.named and not self.causal)
         return tensor_attention.kernel(
-            "_".join(["tensor_attention", q.dtype, self.out.dtype, *map(str, sizes), *names]),
-            T=q.dtype, rows=PIECE, keys=keys, depth_steps=depth_steps,
-            value_steps=value_steps, columns=ceil_div(value_steps * PIECE, LANES) * LANES, size=size, **ways,
+            name_of("tensor_attention", {"": mode, "depth": sizes[0], "width": sizes[1]}),
+            mode=mode._replace(out="f32") if mode.split else mode, rows=PIECE, keys=keys,
+            depth_steps=depth_steps, value_steps=value_steps,
+            columns=ceil_div(value_steps * PIECE, LANES) * LANES, size=size,
         )  # fmt: skip
 
     def plan(self, planner: Planner) -> None:
@@ -165,16 +165,12 @@ def with_parts(view: View, parts: int) -> View:
     return View(view.buffer, (*batch, parts, rows, width), strides, view.itemsize, view.offset)
 
 
-def _row_kernel(op: AttentionOfTensors, ways: dict[str, Any]) -> Kernel:
+def _row_kernel(op: AttentionOfTensors, mode: AttentionMode) -> Kernel:
     """The kernel of rows one by one. For values in groups, or with 4 bits, the vectors that are summed at a
     time are limited to those of a group."""
-    named, rows = op.named, op.rows
-    types = {n: f"u{rows[n].bits}" if n in rows else named[n].dtype for n in "kv"}
+    rows = op.rows
     values = rows.get("v")
     vectors = 4 if values is None or values.bits == 8 else 2
     if values is not None and values.group:
         vectors = min(vectors, max(1, ceil_div(values.group * values.bits // 8, op.target.lanes)))
-    return attention_rows(
-        T=named["q"].dtype, keys=types["k"], values=types["v"], vectors=vectors,
-        cut="k" in rows and rows["k"].group > 0, **ways,
-    )  # fmt: skip
+    return attention_rows(mode=mode, vectors=vectors, cut="k" in rows and rows["k"].group > 0)

@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit_ops.attention.cpu_attention_kernels import EXP, TANH, RowNumbers, finite, without_weights
 from ovjit_ops.matmul.gpu_products import GAP, LANES, PIECE, STEP, find_addresses
 
@@ -50,28 +49,28 @@ def fetch_rows(p, stride, first, end, size, into, at, lines, steps):
 
 
 @inline
-def multiply_keys(c, f, keys_at, at, *, T, keys, depth_steps):
+def multiply_keys(c, f, keys_at, at, *, mode, keys, depth_steps):
     """Set c[i, h] to the products of the queries with eight keys."""
     for i in static_range(keys // PIECE):
-        c[i, 0] = zero_sums[T]()
-        c[i, 1] = zero_sums[T]()
+        c[i, 0] = zero_sums[mode.T]()
+        c[i, 1] = zero_sums[mode.T]()
         for j in static_range(depth_steps):
             f["k"] = read_tiles(keys_at + (i * depth_steps + j) * PIECE * STEP, at["column"])
-            c[i, 0] = mma[T](f[j], f["k"], 0, c[i, 0])
-            c[i, 1] = mma[T](f[j], f["k"], 1, c[i, 1])
+            c[i, 0] = mma[mode.T](f[j], f["k"], 0, c[i, 0])
+            c[i, 1] = mma[mode.T](f[j], f["k"], 1, c[i, 1])
 
 
 @inline
-def score(x, c, s, at, first, pm, mask_step, columns, factor, most, *, keys, masked, capped):
+def score(x, c, s, at, first, pm, mask_step, columns, factor, most, *, keys, mode):
     """Set s[i, h, e] to scaled and masked scores: -inf for keys that a row does not see. `x`: rows in the
     mask and limits of columns. `mask_step`: elements between rows of the mask."""
     for i, h, e in np.ndindex(keys // PIECE, 2, 4):
         column = at["pair"] + spread[i32](first + i * PIECE + h * 8 + e % 2)
         total = part_of_sums[f32](c[i, h], e) * factor
-        if capped:
+        if mode.capped:
             bent = applied(TANH, total)
             total = bent * most
-        if masked:
+        if mode.masked:
             there = x["row", e // 2] * spread[i32](mask_step) + minimum(column, spread[i32](columns - 1))
             total = total + take[f32](pm, there)
         s[i, h, e] = select(column < x["limit", e // 2], total, const[f32](-inf))
@@ -119,10 +118,10 @@ def scale_rows(sums, low, high):
 
 
 @inline
-def add_values(o, s, x, f, values_at, at, *, T, keys, value_steps):
+def add_values(o, s, x, f, values_at, at, *, mode, keys, value_steps):
     """o' = o shrink + weights values."""
     for i in static_range(keys // PIECE):
-        f["p", i] = pack_sums[T](
+        f["p", i] = pack_sums[mode.T](
             join_sums[f32](s[i, 0, 0], s[i, 0, 1], s[i, 0, 2], s[i, 0, 3]),
             join_sums[f32](s[i, 1, 0], s[i, 1, 1], s[i, 1, 2], s[i, 1, 3]),
         )
@@ -130,8 +129,8 @@ def add_values(o, s, x, f, values_at, at, *, T, keys, value_steps):
         o[j, h] = scale_rows(o[j, h], x["shrink", 0], x["shrink", 1])
     for i, j in np.ndindex(keys // PIECE, value_steps):
         f["v"] = read_turned(values_at + (i * value_steps + j) * PIECE * STEP, at["row"])
-        o[j, 0] = mma[T](f["p", i], f["v"], 0, o[j, 0])
-        o[j, 1] = mma[T](f["p", i], f["v"], 1, o[j, 1])
+        o[j, 0] = mma[mode.T](f["p", i], f["v"], 0, o[j, 0])
+        o[j, 1] = mma[mode.T](f["p", i], f["v"], 1, o[j, 1])
 
 
 @inline
@@ -190,8 +189,8 @@ def store_rows(p, step, low, high, count):
     sink="... r one", stat="... s r two", numbers=RowNumbers,
 )  # fmt: skip
 def tensor_attention(
-    q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, stat: Tensor, numbers, part, *, T,
-    out, rows, keys, depth_steps, value_steps, columns, size, masked, causal, sinks, capped, split,
+    q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, stat: Tensor, numbers, part, *,
+    mode, rows, keys, depth_steps, value_steps, columns, size,
 ):  # fmt: skip
     """16 rows of a head. `T`, `out`: element types of q, k and v, and of y. Rows of q, k and v are
     multiples of 16 bytes, in `depth_steps` and `value_steps` steps of 32. `keys`: those of a block.
@@ -204,24 +203,24 @@ def tensor_attention(
     find_lanes(at, columns)
     factor = splat[f32](numbers.scale)
     most = factor
-    if capped:
+    if mode.capped:
         most = splat[f32](numbers.cap)
     for which, row, pq, pk, pv, py, pm, ps, pt in items(
-        q, k, v, y, mask, sink if sinks else mask, stat if split else y
+        q, k, v, y, mask, sink if mode.sinks else mask, stat if mode.split else y
     ):
         last = y.size.r - 1 - row
         begin = 0
         end = k.size.c
-        if split:
+        if mode.split:
             begin = which * part
             end = min(k.size.c, begin + part)
-        if causal:
+        if mode.causal:
             end = min(k.size.c, row + rows)
         for r in static_range(2):
             line = (lane_numbers[i32]() >> const[i32](2)) + const[i32](8 * r)
             x["row", r] = minimum(line, spread[i32](last))
             x["limit", r] = spread[i32](k.size.c)
-            if causal:
+            if mode.causal:
                 x["limit", r] = minimum(x["limit", r], line + spread[i32](row + 1))
         fetch_rows(pq, q.stride.r, 0, last + 1, q.size.d * 2, shared, at, PIECE, depth_steps)
         await_copies(0)
@@ -229,9 +228,9 @@ def tensor_attention(
         for j in static_range(depth_steps):
             f[j] = read_tiles(shared + j * PIECE * STEP, at["row"])
         warp_barrier()
-        begin_rows(x, at, ps, sink.stride.r // 4, sinks)
+        begin_rows(x, at, ps, sink.stride.r // 4, mode.sinks)
         for j, h in np.ndindex(value_steps, 2):
-            o[j, h] = zero_sums[T]()
+            o[j, h] = zero_sums[mode.T]()
         fetch_rows(pk, k.stride.c, begin, end, q.size.d * 2, shared, at, keys, depth_steps)
         fetch_rows(pv, v.stride.c, begin, end, y.size.w * 2, values_at, at, keys, value_steps)
         for first in range(begin, end, keys):
@@ -250,7 +249,7 @@ def tensor_attention(
         await_copies(0)
         warp_barrier()
         share_results(o, x, at, shared, numbers.unseen, columns, value_steps)
-        if split:
+        if mode.split:
             store_rows(pt, stat.stride.r, x["m", 0], x["m", 1], last + 1)
             low = across_columns(x["l", 0], at, False)
             high = across_columns(x["l", 1], at, False)
@@ -260,7 +259,7 @@ def tensor_attention(
             for j in static_range(columns // LANES):
                 total = read_shared[f32](shared + r * (columns * 4 + GAP) + j * LANES * 4)
                 there = y.at(py, r=r, w=j * LANES)
-                spaced(there, y.stride.w, total, y.size.w - j * LANES, out)
+                spaced(there, y.stride.w, total, y.size.w - j * LANES, mode.out)
         warp_barrier()
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.codegen.function import inline
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 
 #: Bytes of the counters of `sorted_pairs`.
 COUNTS = 256 * 8

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.tensors import Raw
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import NotNative, Planner
 from ovjit.records import NamedTuple

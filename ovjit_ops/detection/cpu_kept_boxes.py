@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from ovjit.codegen.function import kernel
-from ovjit.codegen.words import *
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Planner
+from ovjit.codegen.language import *
+from ovjit.planning.lower import Lowering, Planner
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.detection.cpu_candidates import (
     COUNTS,

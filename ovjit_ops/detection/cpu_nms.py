@@ -10,13 +10,8 @@ from collections.abc import Sequence
 
 from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.ir import body_of
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import *
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Planner
-from ovjit.planning.views import View
+from ovjit.codegen.language import *
+from ovjit.planning.lower import Lowering, Planner, View, launch
 from ovjit.records import NamedTuple
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.detection.cpu_candidates import (

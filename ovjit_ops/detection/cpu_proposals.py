@@ -9,12 +9,9 @@ from math import nan
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.forks import made_once
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.lower import Lowering, NotNative, Planner, launch
 from ovjit.planning.views import View, product
 from ovjit_ops.detection.cpu_candidates import COUNTS, candidates
 

@@ -7,12 +7,9 @@ import math
 
 import numpy as np
 
-from ovjit.codegen.function import kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.graph import Value
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering, Shapes
-from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.lower import Lowering, NotNative, Planner, Shapes, launch
 from ovjit.planning.views import Layout, View, channels_last
 from ovjit_ops.detection.cpu_roi_align import roi_align
 from ovjit_ops.detection.cpu_roi_pooling import numbers

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import *
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Planner
+from ovjit.codegen.language import *
+from ovjit.planning.lower import Lowering, Planner, launch
 from ovjit_ops.detection.cpu_candidates import COUNTS, key_of, sorted_pairs
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import Planner
 from ovjit_ops.detection.cpu_roi_pooling import Regions, numbers

@@ -10,14 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.graph import Value
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import ChannelsLast
+from ovjit.planning.lower import ChannelsLast, View, launch
 from ovjit.planning.plan import NotNative, Planner, ceil_div
 from ovjit.planning.views import Ptr as Place
-from ovjit.planning.views import View
 from ovjit.records import NamedTuple
 
 #: Bound of rounded corners, which may be infinite.

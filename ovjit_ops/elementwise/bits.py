@@ -11,8 +11,7 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 from ovjit.graph.op import DType, TensorType, op
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Planner
+from ovjit.planning.lower import Lowering, Planner
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.elementwise.arithmetic import INTS, NUMBERS, random_array
 

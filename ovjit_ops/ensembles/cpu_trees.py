@@ -11,11 +11,11 @@ of threads or rows.
 
 from __future__ import annotations
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import *
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Constants, NotNative, Planner
+from typing import Any
+
+from ovjit.codegen.language import *
+from ovjit.planning.lower import Constants, Lowering, NotNative, Planner, launch
+from ovjit.records import NamedTuple
 from ovjit_ops.ensembles.packed_forest import (
     EQUAL,
     FLAG_BITS,
@@ -45,6 +45,18 @@ ONE_ROW = ("records", "trees", "weights", "leaf_at")
 ENTRY = {"f32": 12, "f64": 16}
 
 
+class ForestKind(NamedTuple):
+    """Constants of the kernels: records of 16 bytes; NaN among thresholds; trees of one target each; how
+    leaves are combined; the lanes of tables of leaves, 0 without; kinds of tests that masks make."""
+
+    wide_records: bool
+    nans: bool
+    single: bool
+    reduction: str
+    tabled: int = 0
+    kinds: tuple[Any, ...] = ()
+
+
 @inline
 def combine(total, more, reduction, T):
     """The result of a target after one more tree."""
@@ -70,43 +82,43 @@ def is_refused(value, threshold, kind):
 
 @inline
 def find_leaves(live, there, leaf, words, length, starts, entries, leaves, columns, step, count, *, T,
-                kinds, single, tabled):  # fmt: skip
+                model):  # fmt: skip
     """Store the leaves of `count` vectors of rows in one tree: weights, or indices of first weights.
     `columns`: the features of the rows, `step` bytes apart. `tabled`: lanes of a vector if permutations look
     the weights up, else 0."""
     for u in static_range(count):
         there[u] = const[i32](0)
-        if single:
+        if model.single:
             leaf[u] = const[T](0)
         else:
             leaf[u] = const[i32](0)
     for w in range(length):
-        row = starts + (words + w) * (len(kinds) + 1) * 8
+        row = starts + (words + w) * (len(model.kinds) + 1) * 8
         for u in static_range(count):
             live[u] = const[i32](-1)
-        for c in static_range(len(kinds)):
+        for c in static_range(len(model.kinds)):
             p = entries + ld(row, c) * ENTRY[T]
             for _ in range(ld(row, c + 1) - ld(row, c)):
                 threshold = splat[T](p)
                 column = columns + ld[i32](p + SIZE[T]) * step
                 mask = splat[i32](p + SIZE[T] + 4)
                 for u in static_range(count):
-                    refused = is_refused(load[T](column + u * VL * SIZE[T]), threshold, kinds[c])
+                    refused = is_refused(load[T](column + u * VL * SIZE[T]), threshold, model.kinds[c])
                     live[u] = select(refused, live[u] & mask, live[u])
                 p += ENTRY[T]
-        table = leaves + (words + w) * (WORD * SIZE[T] if single else WORD * 4)
+        table = leaves + (words + w) * (WORD * SIZE[T] if model.single else WORD * 4)
         for u in static_range(count):
             lowest = live[u] & -live[u]
             number = ((bits[i32](cast[f32](lowest)) >> const[i32](23)) & const[i32](255)) - const[i32](127)
             number = maximum(number, const[i32](0))
             new = (live[u] != const[i32](0)) & (there[u] == const[i32](0))
-            if single:
-                if tabled:
+            if model.single:
+                if model.tabled:
                     value = permute[T](load[T](table), number)
-                    for part in static_range(1, WORD // tabled):
+                    for part in static_range(1, WORD // model.tabled):
                         value = select(
-                            number >= const[i32](part * tabled),
-                            permute[T](load[T](table + part * tabled * SIZE[T]), number), value,
+                            number >= const[i32](part * model.tabled),
+                            permute[T](load[T](table + part * model.tabled * SIZE[T]), number), value,
                         )  # fmt: skip
                 else:
                     value = take[T](table, number)
@@ -140,18 +152,18 @@ def find_nan(p, count, T):
 
 
 @inline
-def go_down(at, row, width, *, T, wide_records, accepted):
+def go_down(at, row, width, *, T, model, accepted):
     """Move GROUP addresses of records, each for a row of features, from roots to leaves. `width`: the bits
     of features."""
     low = (1 << width) - 1
     while True:
         ends = -1
         for i in static_range(GROUP):
-            link = ld[i32](at[i] + (8 if wide_records else 4)) + 0
+            link = ld[i32](at[i] + (8 if model.wide_records else 4)) + 0
             ends = ends & link
             value = ld[T](row[i] + (link & low) * SIZE[T])
             step = refuses(value, ld[T](at[i]), link >> width, accepted)
-            if wide_records:
+            if model.wide_records:
                 at[i] = at[i] + (ld[i32](at[i] + 12) + step) * 16
             else:
                 at[i] = at[i] + ((link >> (width + FLAG_BITS)) + step) * 8
@@ -160,17 +172,19 @@ def go_down(at, row, width, *, T, wide_records, accepted):
 
 
 @inline
-def add_leaves(leaf, weights, total, targets, step, count, *, T, single, reduction):
+def add_leaves(leaf, weights, total, targets, step, count, *, T, model):
     """Combine the weights of leaves with the results of the tree's targets, `step` bytes apart."""
-    if single:
+    if model.single:
         for u in static_range(count):
             at = total + u * VL * SIZE[T]
-            store[T](at, combine(load[T](at), leaf[u], reduction, T))
+            store[T](at, combine(load[T](at), leaf[u], model.reduction, T))
     else:
         for u in static_range(count):
             for j in range(targets):
                 at = total + j * step + u * VL * SIZE[T]
-                store[T](at, combine(load[T](at), take[T](weights + j * SIZE[T], leaf[u]), reduction, T))
+                store[T](
+                    at, combine(load[T](at), take[T](weights + j * SIZE[T], leaf[u]), model.reduction, T)
+                )
 
 
 @inline
@@ -185,7 +199,7 @@ def transpose_features(columns, p, features, rows, vectors, step, x, *, T):
 
 @inline
 def send_down(at, row, target, root, records, leaf_at, p, rows, vectors, width, has_nan, x, *, T,
-              wide_records, single, accepted):  # fmt: skip
+              model, accepted):  # fmt: skip
     """Store what the rows of an item find in one tree to `target`, GROUP rows at a time."""
     for r in range(0, vectors * VL, GROUP):
         for i in static_range(GROUP):
@@ -196,8 +210,8 @@ def send_down(at, row, target, root, records, leaf_at, p, rows, vectors, width, 
         else:
             go_down(at, row, width)
         for i in static_range(GROUP):
-            number = (at[i] - records) // (16 if wide_records else 8)
-            if single:
+            number = (at[i] - records) // (16 if model.wide_records else 8)
+            if model.single:
                 st[T](target + (r + i) * SIZE[T], ld[T](leaf_at + number * SIZE[T]))
             else:
                 st[i32](target + (r + i) * 4, ld[i32](leaf_at + number * 4))
@@ -209,8 +223,8 @@ def send_down(at, row, target, root, records, leaf_at, p, rows, vectors, width, 
 )  # fmt: skip
 def forest_of_rows(
     x: Tensor, y: Tensor, records: Tensor, trees: Tensor, weights: Tensor, starts: Tensor, entries: Tensor,
-    leaves: Tensor, features: Tensor, leaf_at: Tensor, each, width, masks, *, T, wide_records,
-    accepted, nans, kinds, single, reduction, tabled,
+    leaves: Tensor, features: Tensor, leaf_at: Tensor, each, width, masks, *, T, model,
+    accepted,
 ):  # fmt: skip
     """`masks`: the number of trees with masks. Scratch has the results of each target for `each` rows, what
     trees without masks find, and the features that masks read, transposed."""
@@ -222,12 +236,12 @@ def forest_of_rows(
         rows = min(x.size.rows - first, each)
         vectors = (rows + VL - 1) // VL
         has_nan = 0
-        if nans and masks < trees.size.k:
+        if model.nans and masks < trees.size.k:
             has_nan = find_nan(p, rows * x.size.f, T)
         transpose_features(columns, p, features, rows, vectors, step, x)
         for j in range(y.size.t):
             for v in range(vectors):
-                store[T](scratch + j * step + v * VL * SIZE[T], const[T](NONE[reduction]))
+                store[T](scratch + j * step + v * VL * SIZE[T], const[T](NONE[model.reduction]))
         for k in range(trees.size.k):
             here = trees.at(k=k)
             total = scratch + ld(here, 1) * step
@@ -239,17 +253,7 @@ def forest_of_rows(
                 while v + VECTORS <= vectors:
                     column = columns + v * VL * SIZE[T]
                     find_leaves(
-                        live,
-                        there,
-                        leaf,
-                        words,
-                        length,
-                        starts,
-                        entries,
-                        leaves,
-                        column,
-                        step,
-                        VECTORS,
+                        live, there, leaf, words, length, starts, entries, leaves, column, step, VECTORS
                     )
                     add_leaves(leaf, weights, total + v * VL * SIZE[T], targets, step, VECTORS)
                     v += VECTORS
@@ -259,10 +263,10 @@ def forest_of_rows(
                     add_leaves(leaf, weights, total + v * VL * SIZE[T], targets, step, 1)
                     v += 1
             else:
-                root = records + ld(here, 0) * (16 if wide_records else 8)
+                root = records + ld(here, 0) * (16 if model.wide_records else 8)
                 send_down(at, row, target, root, records, leaf_at, p, rows, vectors, width, has_nan, x)
                 for v in range(vectors):
-                    if single:
+                    if model.single:
                         leaf[0] = load[T](target + v * VL * SIZE[T])
                     else:
                         leaf[0] = load[i32](target + v * VL * 4)
@@ -274,18 +278,18 @@ def forest_of_rows(
 
 
 @inline
-def add_one_leaf(weights, start, total, targets, *, T, reduction):
+def add_one_leaf(weights, start, total, targets, *, T, model):
     """Combine the weights of one leaf with the results of the tree's targets."""
     for j in range(0, targets, VL):
         at = total + j * SIZE[T]
         more = loadm[T](weights + (start + j) * SIZE[T], targets - j)
-        storem[T](at, combine(loadm[T](at, targets - j), more, reduction, T), targets - j)
+        storem[T](at, combine(loadm[T](at, targets - j), more, model.reduction, T), targets - j)
 
 
 @kernel(over="rows", x="rows f:1", y="rows t", records="r:1", trees="k five:1", weights="w:1", leaf_at="r2:1")
 def forest_of_trees(
     x: Tensor, y: Tensor, records: Tensor, trees: Tensor, weights: Tensor, leaf_at: Tensor, width, *, T,
-    wide_records, accepted, nans, single, reduction,
+    model, accepted,
 ):  # fmt: skip
     """One row goes down all trees. Scratch has what each tree finds, and then the results."""
     at, row = registers()
@@ -293,37 +297,37 @@ def forest_of_trees(
     totals = scratch + (count + GROUP) * 8
     for _, p, q in items(x, y):
         has_nan = 0
-        if nans:
+        if model.nans:
             has_nan = find_nan(p, x.size.f, T)
         for k in range(0, count, GROUP):
             for i in static_range(GROUP):
-                at[i] = records + ld(trees.at(k=min(k + i, count - 1)), 0) * (16 if wide_records else 8)
+                at[i] = records + ld(trees.at(k=min(k + i, count - 1)), 0) * (16 if model.wide_records else 8)
                 row[i] = p
             if has_nan:
                 go_down(at, row, width, accepted=MIXED)
             else:
                 go_down(at, row, width)
             for i in static_range(GROUP):
-                number = (at[i] - records) // (16 if wide_records else 8)
-                if single:
+                number = (at[i] - records) // (16 if model.wide_records else 8)
+                if model.single:
                     st[T](scratch + (k + i) * SIZE[T], ld[T](leaf_at + number * SIZE[T]))
                 else:
                     st[i32](scratch + (k + i) * SIZE[T], ld[i32](leaf_at + number * 4))
         targets = y.size.t
-        if single and targets == 1:
-            total = const[T](NONE[reduction])
+        if model.single and targets == 1:
+            total = const[T](NONE[model.reduction])
             for k in range(count):
-                total = combine(total, splat[T](scratch + k * SIZE[T]), reduction, T)
+                total = combine(total, splat[T](scratch + k * SIZE[T]), model.reduction, T)
             storem[T](q, total, 1)
         else:
             for j in range(0, targets, VL):
-                store[T](totals + j * SIZE[T], const[T](NONE[reduction]))
+                store[T](totals + j * SIZE[T], const[T](NONE[model.reduction]))
             for k in range(count):
                 total = totals + ld(trees.at(k=k), 1) * SIZE[T]
-                if single:
+                if model.single:
                     storem[T](
                         total,
-                        combine(splat[T](total), splat[T](scratch + k * SIZE[T]), reduction, T),
+                        combine(splat[T](total), splat[T](scratch + k * SIZE[T]), model.reduction, T),
                         1,
                     )
                 else:
@@ -347,13 +351,11 @@ class Forest(Lowering):
         )
         if len(forest.records) > MOST_RECORDS or attrs["features"] > MOST_FEATURES:
             raise NotNative
-        constants = {
-            "T": self.out.dtype, "wide_records": forest.wide_records, "accepted": forest.accepted,
-            "nans": forest.has_nan, "single": forest.single, "reduction": attrs["reduction"],
-        }  # fmt: skip
-        tabled = lanes if self.out.dtype == "f32" and lanes >= 8 else 0
-        self.of_rows = forest_of_rows(**constants, kinds=forest.kinds, tabled=tabled)
-        self.of_trees = forest_of_trees(**constants)
+        model = ForestKind(forest.wide_records, forest.has_nan, forest.single, attrs["reduction"])
+        constants = {"T": self.out.dtype, "accepted": forest.accepted}
+        self.of_trees = forest_of_trees(**constants, model=model)
+        model = model._replace(tabled=lanes if self.out.dtype == "f32" and lanes >= 8 else 0)
+        self.of_rows = forest_of_rows(**constants, model=model._replace(kinds=forest.kinds))
         self.kernels = (self.of_rows, self.of_trees)
         self.arrays = {
             "records": (forest.records.reshape(-1), "i32"), "trees": (forest.trees, "i64"),

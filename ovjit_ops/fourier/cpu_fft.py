@@ -23,13 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.planning.fuse import Group
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.lower import Group, Lowering, NotNative, Planner, launch
 from ovjit.planning.views import View, product
 from ovjit.records import NamedTuple
 from ovjit_ops.fourier.axes import checked_frames, transform_axes

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovjit.codegen.elementwise import NATIVE_TYPES
-from ovjit.codegen.function import kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.errors import check
 from ovjit.forks import made_once
 from ovjit.graph.windows import full_attribute
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Planner
+from ovjit.planning.lower import Lowering, Planner, launch
 from ovjit.planning.views import View, product
 from ovjit.records import NamedTuple
 

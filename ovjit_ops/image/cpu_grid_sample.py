@@ -6,12 +6,9 @@ ignored one, and its weight. All channels then use them. If channels are adjacen
 
 from __future__ import annotations
 
-from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.graph import Value
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering, Shapes
-from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.lower import Lowering, NotNative, Planner, Shapes, launch
 from ovjit.planning.views import Layout, channels_last
 
 _A = -0.75

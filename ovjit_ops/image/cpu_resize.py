@@ -16,16 +16,11 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.errors import InferenceError, ModelError
 from ovjit.graph.shapes import is_static
 from ovjit.planning.copies import MOVED
-from ovjit.planning.fuse import Group
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import AsInput, Lowering
-from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.lower import AsInput, Group, Lowering, NotNative, Planner, launch
 from ovjit.planning.views import Layout, View, product
 from ovjit.records import NamedTuple
 from ovjit_ops.image.cpu_resize_tables import HEAD, Tables, filter_table, nearest_table, spread_table

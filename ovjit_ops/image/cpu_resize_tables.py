@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.symbolic import sym_max
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import Planner, ceil_div

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.dtypes import FULL
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Planner
+from ovjit.planning.lower import Lowering, Planner, launch
 from ovjit.planning.views import product
 from ovjit_ops.indexing.cpu_gather import index_at
 

@@ -13,17 +13,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import normalize_axis
 from ovjit.planning.constants import PackedRows
 from ovjit.planning.copies import MOVED
-from ovjit.planning.fuse import Group
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering, place_constants, plan_copy
+from ovjit.planning.lower import Group, Lowering, launch, place_constants, plan_copy
 from ovjit.planning.plan import Constants, NotNative, Planner
 from ovjit.planning.views import CONSTANTS, Buffer, View, merge_dims, product
 from ovjit.records import NamedTuple

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.codegen.function import kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.symbolic import sym_max
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
+from ovjit.planning.lower import Lowering, launch
 from ovjit.planning.plan import Planner, ceil_div, split
 from ovjit.planning.views import product
 

@@ -9,14 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ovjit.codegen.cpu.ir import body_of
-from ovjit.codegen.function import inline, kernel, spaced
+from ovjit.codegen.language import *
 from ovjit.codegen.transpose import transpose, transpose_words
-from ovjit.codegen.words import *
 from ovjit.planning.by_kernel import launch_or_copy
-from ovjit.planning.fuse import Group
-from ovjit.planning.launch import try_launch
-from ovjit.planning.lower import AsInput, Lowering
-from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.lower import AsInput, Group, Lowering, NotNative, Planner, try_launch
 from ovjit.planning.views import View, product
 from ovjit_ops.indexing.cpu_gather import known_axis
 

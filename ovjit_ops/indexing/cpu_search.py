@@ -7,11 +7,8 @@ A search in a list of 100 numbers takes 7 unpredictable branches, 40 ns. Compari
 
 from __future__ import annotations
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import *
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import NotNative, Planner
+from ovjit.codegen.language import *
+from ovjit.planning.lower import Lowering, NotNative, Planner, launch
 
 #: Maximum length of a list whose numbers are all compared.
 COUNTED = 256

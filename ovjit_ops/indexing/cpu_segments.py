@@ -10,13 +10,9 @@ import functools
 
 import numpy as np
 
-from ovjit.codegen.function import kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.dtypes import FLOATS, numpy_dtype
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Planner
+from ovjit.planning.lower import Lowering, Planner, launch
 from ovjit.planning.views import product
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.indexing.cpu_embedding import first_of

@@ -8,14 +8,10 @@ Chunks are ranges of rows.
 
 from __future__ import annotations
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.shapes import bounds, normalize_axis
 from ovjit.planning.copies import MOVED
-from ovjit.planning.launch import try_launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.lower import Lowering, NotNative, Planner, try_launch
 from ovjit.planning.views import View, plain
 
 #: Bytes of a heap entry: key and index.

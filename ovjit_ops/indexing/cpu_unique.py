@@ -7,12 +7,9 @@ NaN are equal, rows with NaN are not.
 
 from __future__ import annotations
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.planning.copies import MOVED
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.lower import Lowering, NotNative, Planner, launch
 from ovjit_ops.detection.cpu_candidates import COUNTS, sorted_pairs
 from ovjit_ops.indexing.cpu_topk import INFINITY, MOST, key_of
 

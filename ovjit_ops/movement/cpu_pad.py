@@ -15,9 +15,7 @@ from ovjit.codegen.elementwise import SIZE, elementwise_kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.graph import Value
 from ovjit.planning.copies import MOVED
-from ovjit.planning.lower import AsInput, plan_copy, plan_elementwise
-from ovjit.planning.plan import Constants, Planner
-from ovjit.planning.views import View
+from ovjit.planning.lower import AsInput, Constants, Planner, View, plan_copy, plan_elementwise
 
 #: The default pad value, 0 in each element type.
 ZERO = np.zeros(1, np.int64)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.function import kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.symbolic import sym_int
 from ovjit.graph.traced import is_traced
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.lower import Lowering, NotNative, Planner, launch
 
 #: Element types with a kernel. Other types run by the reference.
 TYPES = ("i32", "i64", "f32", "f64")

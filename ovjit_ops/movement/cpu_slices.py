@@ -14,10 +14,7 @@ import numpy as np
 from ovjit.graph.graph import Node
 from ovjit.graph.shapes import normalize_axis
 from ovjit.graph.traced import is_traced
-from ovjit.planning.fuse import Group
-from ovjit.planning.lower import AsInput, Lowering
-from ovjit.planning.plan import NotNative, Planner
-from ovjit.planning.views import View
+from ovjit.planning.lower import AsInput, Group, Lowering, NotNative, Planner, View
 from ovjit_ops.common import slices
 
 #: known(i): the value of input i; None if it does not exist. Raises NotNative if it is unknown.

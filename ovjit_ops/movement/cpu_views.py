@@ -9,10 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ovjit.graph.graph import Value
-from ovjit.planning.fuse import Group
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Planner
-from ovjit.planning.views import Layout, View
+from ovjit.planning.lower import Group, Layout, Lowering, Planner, View
 
 
 class Reshaped(Lowering):

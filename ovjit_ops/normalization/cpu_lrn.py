@@ -16,17 +16,13 @@ import numpy as np
 
 from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.ir import body_of
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import bounds, is_static, normalize_axes
 from ovjit.graph.symbolic import sym_min
 from ovjit.graph.windows import LARGEST
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.lower import Lowering, NotNative, Planner, launch
 from ovjit.planning.views import Layout, plain, product
 from ovjit.rewrite.writer import Writer
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 from ovjit.codegen.template import rows
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FULL
-from ovjit.planning.fuse import Group
-from ovjit.planning.lower import Lowering
+from ovjit.planning.lower import Group, Lowering
 from ovjit.planning.row_kernels import RowLowering
 from ovjit_ops.normalization.expand_norm import mvn_axes
 

@@ -13,15 +13,12 @@ import numpy as np
 from ovjit.codegen import approx
 from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.ir import body_of
-from ovjit.codegen.function import DIMS, inline, kernel
-from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.function import DIMS
+from ovjit.codegen.language import *
 from ovjit.codegen.template import Template, rows
-from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.shapes import is_static
-from ovjit.planning.fuse import Group
-from ovjit.planning.launch import try_launch
-from ovjit.planning.lower import Lowering
+from ovjit.planning.lower import Group, Lowering, try_launch
 from ovjit.planning.plan import Planner, in_place_candidates
 from ovjit.planning.row_kernels import RowLowering
 from ovjit.planning.views import Layout, View, merge_axes, product

@@ -6,12 +6,10 @@ rows. Windows are clipped to the input. There are up to three spatial dimensions
 
 from __future__ import annotations
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.dtypes import FLOATS
 from ovjit.graph.shapes import normalize_axis
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import ChannelsLast
+from ovjit.planning.lower import ChannelsLast, launch
 from ovjit.planning.plan import NotNative, Planner, ceil_div
 from ovjit.planning.views import View, product
 from ovjit.records import NamedTuple

@@ -11,17 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Value
 from ovjit.graph.symbolic import sym_max, sym_min
 from ovjit.graph.windows import pool_window
-from ovjit.planning.fuse import Group
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Planner
+from ovjit.planning.lower import Group, Lowering, Planner, launch
 from ovjit.planning.views import Layout, View, channels_last, plain
 from ovjit.records import NamedTuple
 from ovjit_ops.pooling.cpu_windows import (

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from ovjit.codegen.function import kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.byte_rows import HEAD, LEAST, ByteRows
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Planner
+from ovjit.planning.lower import Lowering, Planner, launch
 from ovjit.planning.views import View, plain
 
 _BYTE = "u8"

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.dtypes import HALVES
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import NotNative, Planner
-from ovjit.planning.views import View
+from ovjit.planning.lower import Lowering, NotNative, Planner, View, launch
 
 #: Numbers of a stream that are drawn at once; Philox yields four per counter.
 BLOCK = 256

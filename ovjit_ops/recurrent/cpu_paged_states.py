@@ -13,9 +13,7 @@ import numpy as np
 
 from ovjit.codegen import approx
 from ovjit.codegen.cpu.ir import body_of
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.tensors import Raw
-from ovjit.codegen.words import *
+from ovjit.codegen.language import *
 from ovjit.graph.symbolic import sym_min
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import ALIGNMENT, NotNative, Planner, ceil_div

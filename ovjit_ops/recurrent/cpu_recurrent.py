@@ -27,12 +27,10 @@ import numpy as np
 from ovjit.codegen.cpu.formats import BF16, F32, WORD, Format, find_format
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.language import *
 from ovjit.codegen.trace import Recorder, Tracer
-from ovjit.codegen.words import *
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
+from ovjit.graph.graph import Value
+from ovjit.planning.lower import Lowering, launch
 from ovjit.planning.plan import Constants, Filling, NotNative, Planner, ceil_div
 from ovjit.planning.views import View, plain
 from ovjit.records import NamedTuple
@@ -242,24 +240,35 @@ class Memory(NamedTuple):
     factors: int
 
 
+class LayerKind(NamedTuple):
+    """Constants of `all_steps`: whether there are cell states, and sequences of different lengths; heights of
+    tiles, and their columns; the type in which states are multiplied."""
+
+    has_c: bool
+    ragged: bool
+    heights: tuple[int, ...]
+    width: int
+    A: str
+
+
 @inline
-def find_row(p, x, ho, co, memory, source, state, cell, row, t, first, hidden, has_c):
+def find_row(p, x, ho, co, memory, source, state, cell, row, t, first, hidden, *, layer):
     """Set p to a sequence's addresses: input products of step t, sums, intermediate row, states."""
     p["x"] = x.at(source, b=row, t=t)
     p["s"] = scratch + memory.sums + (row - first) * memory.row
     p["m"] = scratch + memory.middle + (row - first) * memory.factors
     p["h"] = ho.at(state, b=row)
-    if has_c:
+    if layer.has_c:
         p["c"] = co.at(cell, b=row)
 
 
 @inline
-def refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden, has_c):
+def refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden, *, layer):
     """Set the last states of sequences that are longer than the data to 0."""
     for row in range(first, stop):
         if ld[i64](lengths.at(b=row)) > steps:
             keep(ho.at(state, b=row), ho.at(state, b=row), 0, hidden)
-            if has_c:
+            if layer.has_c:
                 keep(co.at(cell, b=row), co.at(cell, b=row), 0, hidden)
 
 
@@ -269,12 +278,10 @@ def refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden, has_c)
 )  # fmt: skip
 def all_steps(
     x: Tensor, h0: Tensor, y: Tensor, ho: Tensor, c0: Tensor, co: Tensor, att: Tensor, lengths: Tensor, block,
-    reverse, memory, w=PANELS, b=PANELS, panels=EACH, outs=EACH, first_sum=EACH, *, phases, has_c, ragged,
-    heights, width, A,
+    reverse, memory, w=PANELS, b=PANELS, panels=EACH, outs=EACH, first_sum=EACH, *, phases, layer,
 ):  # fmt: skip
     """All steps of a block of sequences in one direction. `reverse`: a bit per direction, 1 for reverse. For
-    each phase: weights, bias, the numbers of panels and of sums, and the offset of its sums. `A`: the type in
-    which states are multiplied."""
+    each phase: weights, bias, the numbers of panels and of sums, and the offset of its sums."""
     p, weights_at, bias_at = registers()
     steps = x.size.t
     hidden = h0.size.k
@@ -284,7 +291,7 @@ def all_steps(
         source = x.at(d=d)
         target = y.at(d=d)
         state = ho.at(d=d)
-        if has_c:
+        if layer.has_c:
             cell = co.at(d=d)
         for i in static_range(len(phases)):
             weights_at[i] = w[i] + d * w[i, "d"]
@@ -292,46 +299,46 @@ def all_steps(
         longest = 0
         for row in range(first, stop):
             count = steps
-            if ragged:
+            if layer.ragged:
                 count = ld[i64](lengths.at(b=row))
                 if back == 1 and (count < 0 or count > steps):
                     return 1
                 count = max(count, 0)
             longest = max(longest, min(count, steps))
             clear(y.at(target, b=row), y.stride.t, count, steps, hidden)
-            if has_c:
+            if layer.has_c:
                 keep(c0.at(b=row, d=d), co.at(cell, b=row), count, hidden)
             rounded = scratch + memory.middle + (row - first) * memory.factors
-            begin_state(h0.at(b=row, d=d), ho.at(state, b=row), rounded, count, hidden, A)
+            begin_state(h0.at(b=row, d=d), ho.at(state, b=row), rounded, count, hidden, layer.A)
         for n in range(longest):
             for i, phase in enumerate(phases):
                 # the sums: fill the address tables of all rows, then multiply the tiles panel by panel
                 sums_of = scratch + memory.sums + first_sum[i]
-                if A != "f32" or (i and ("m", 0) in phases[i - 1].outputs):
+                if layer.A != "f32" or (i and ("m", 0) in phases[i - 1].outputs):
                     between = scratch + memory.middle
-                    fill_tables(between, memory.factors, sums_of, memory.row, stop - first, heights[0])
+                    fill_tables(between, memory.factors, sums_of, memory.row, stop - first, layer.heights[0])
                 else:
                     states = ho.at(state, b=first)
-                    fill_tables(states, ho.stride.b, sums_of, memory.row, stop - first, heights[0])
+                    fill_tables(states, ho.stride.b, sums_of, memory.row, stop - first, layer.heights[0])
                 for panel in range(panels[i]):
                     weights = weights_at[i] + panel * w[i, "p"]
                     bias = bias_at[i] + panel * b[i, "p"]
                     words = memory.factors // 4
-                    multiply(weights, bias, words, panel * width, outs[i], first, stop, heights)
+                    multiply(weights, bias, words, panel * layer.width, outs[i], first, stop, layer.heights)
                 # the gates, for each sequence that has this step
                 for row in range(first, stop):
                     count = steps
-                    if ragged:
+                    if layer.ragged:
                         count = ld[i64](lengths.at(b=row))
                     if n < count:
                         t = n
                         if back == 1:
                             t = count - 1 - n
-                        find_row(p, x, ho, co, memory, source, state, cell, row, t, first, hidden, has_c)
+                        find_row(p, x, ho, co, memory, source, state, cell, row, t, first, hidden)
                         py = y.at(target, b=row, t=t)
-                        apply_gates(phase, p, py, att.at(b=row, t=t), hidden, A)
-        if ragged:
-            refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden, has_c)
+                        apply_gates(phase, p, py, att.at(b=row, t=t), hidden, layer.A)
+        if layer.ragged:
+            refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden)
 
 
 @functools.lru_cache(64)
@@ -346,15 +353,17 @@ def steps_kernel(step: Step, ragged: bool, isa: Target, tiles: Tiles, form: Form
         return {f"tile_{r}": make_tile(target, r, vectors, Epilogue(None), form) for r in heights}
 
     low = "" if form is F32 else f"_{form.name}"
-    return all_steps.kernel(
-        f"{step.kind.lower()}_steps_{isa.name}{'_ragged' if ragged else ''}{low}", intrinsics,
-        f"tiles {heights} x {vectors}{low}", phases=phases_of(step), has_c=has_c, ragged=ragged,
-        heights=heights, width=vectors * isa.lanes, A=form.a,
-    )  # fmt: skip
+    layer = LayerKind(has_c, ragged, heights, vectors * isa.lanes, form.a)
+    name = f"{step.kind.lower()}_steps_{isa.name}{'_ragged' if ragged else ''}{low}"
+    key = f"tiles {heights} x {vectors}{low}"
+    return all_steps.kernel(name, intrinsics, key, phases=phases_of(step), layer=layer)
 
 
-class RecurrentSteps(Lowering):
-    """All steps of a layer. Recurrent weights that are no constants are packed by steps before it."""
+class LayerLowering(Lowering):
+    """A recurrent layer: its inputs by role, and outputs in new memory with adjacent elements."""
+
+    #: Roles of inputs that plans do not read by rows.
+    packed = ""
 
     def set_up(self) -> None:
         attrs = self.node.attrs
@@ -362,6 +371,35 @@ class RecurrentSteps(Lowering):
         self.turns = directions(attrs["direction"])
         self.named = dict(zip(attrs["roles"], self.node.inputs, strict=True))
         self.hidden = int(attrs["hidden_size"])
+
+    def plan(self, planner: Planner) -> None:
+        read = {role: value for role, value in self.named.items() if role not in self.packed}
+        views = {role: self._rows(planner, value) for role, value in read.items()}
+        outs = [planner.allocate(s, 4, plain(len(s))) for s in map(planner.shape, self.node.outputs)]
+        if views["x"].shape[0]:
+            self.plan_steps(planner, views, outs)
+        for value, out in zip(self.node.outputs, outs, strict=True):
+            if value.index in self.group.used:
+                planner.alias_or_copy(value, out)
+
+    def plan_steps(self, planner: Planner, views: dict[str, View], outs: list[View]) -> None:
+        """Add the steps of a batch that is not empty."""
+        raise NotImplementedError
+
+    def _rows(self, planner: Planner, value: Value) -> View:
+        """A view of `value` whose last dimension is adjacent, by a copy if necessary."""
+        view = planner.view(value)
+        is_adjacent = view.shape[-1] <= 1 or view.strides[-1] == view.itemsize
+        return view if is_adjacent else planner.contiguous(value)
+
+
+class RecurrentSteps(LayerLowering):
+    """All steps of a layer. Recurrent weights that are no constants are packed by steps before it."""
+
+    packed = "rb"
+
+    def set_up(self) -> None:
+        super().set_up()
         self.phases = phases_of(self.step)
         lengths = self.named.get("l")
         fits = lengths is None or lengths.dtype == "i64"
@@ -430,19 +468,8 @@ class RecurrentSteps(Lowering):
         zeros = planner.data.view(np.zeros(1, np.float32), "f32")
         planner.copy_step(zeros.expand(target.shape), target, PACKED)
 
-    def plan(self, planner: Planner) -> None:
-        view = {role: self._rows(planner, value) for role, value in self.named.items() if role not in "rb"}
-        x = view["x"]
-        outs = [self._output(planner, i) for i in range(len(self.node.outputs))]
-        if x.shape[0]:
-            self._plan_steps(planner, view, outs)
-        for value, out in zip(self.node.outputs, outs, strict=True):
-            if value.index in self.group.used:
-                planner.alias_or_copy(value, out)
-
-    def _plan_steps(self, planner: Planner, view: dict[str, View], outs: list[View]) -> None:
-        """Add the step of a batch that is not empty."""
-        x, hidden = view["x"], self.hidden
+    def plan_steps(self, planner: Planner, views: dict[str, View], outs: list[View]) -> None:
+        x, hidden = views["x"], self.hidden
         batch, steps, _ = x.shape
         turns, gates, width = len(self.turns), KINDS[self.step.kind].gates, self.width
         block, _ = blocks_of(batch, turns, self.target.shapes.recurrent[0])
@@ -453,7 +480,7 @@ class RecurrentSteps(Lowering):
         strides = (*x.strides[:2], gates * hidden * 4, 4)
         x = View(x.buffer, (batch, steps, turns, gates * hidden), strides, 4, x.offset)
         named = {"h": "h0", "c": "c0", "a": "att", "l": "lengths"}
-        tensors = {"x": x} | {named[role]: v for role, v in view.items() if role != "x"}
+        tensors = {"x": x} | {named[role]: v for role, v in views.items() if role != "x"}
         tensors |= zip(("y", "ho", "co"), outs, strict=False)
         values: dict[str, Any] = {"block": block, "memory": memory}
         values["reverse"] = sum(back << d for d, back in enumerate(self.turns))
@@ -473,15 +500,3 @@ class RecurrentSteps(Lowering):
         flops = 2.0 * batch * steps * turns * gates * hidden * hidden
         writes = ("y", "ho", "co")[: len(outs)]
         launch(planner, self.kernel, tensors, writes, work=inf, flops=flops, **values)  # a chunk for each
-
-    def _output(self, planner: Planner, index: int) -> View:
-        """New memory for an output, with adjacent elements."""
-        value = self.node.outputs[index]
-        shape = planner.shape(value)
-        return planner.allocate(shape, 4, plain(len(shape)))
-
-    def _rows(self, planner: Planner, value: Any) -> View:
-        """A view of `value` whose last dimension is adjacent, by a copy if necessary."""
-        view = planner.view(value)
-        adjacent = view.shape[-1] <= 1 or view.strides[-1] == view.itemsize
-        return view if adjacent else planner.contiguous(value)

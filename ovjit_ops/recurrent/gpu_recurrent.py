@@ -9,19 +9,14 @@ warp overwrites what another one still reads. Lengths mean what they do on CPUs 
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import *
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering, place_constants
-from ovjit.planning.plan import Constants, NotNative, Planner
+from ovjit.codegen.language import *
+from ovjit.planning.lower import Constants, NotNative, Planner, launch, place_constants
 from ovjit.planning.views import View, plain
-from ovjit_ops.recurrent.cpu_recurrent import Phase, clear, keep, phases_of
-from ovjit_ops.recurrent.step import KINDS, Step, directions, make_step
+from ovjit_ops.recurrent.cpu_recurrent import LayerLowering, Phase, clear, keep, phases_of
+from ovjit_ops.recurrent.step import KINDS, Step
 
 #: Hidden units and sequences of an item: a row of weights is read once for all its sequences.
 UNITS, ROWS = 4, 2
@@ -115,7 +110,7 @@ def store_state(there, state, width, is_too_long):
 )  # fmt: skip
 def one_phase(
     x: Tensor, h0: Tensor, y: Tensor, ho: Tensor, co: Tensor, r: Tensor, bias: Tensor, att: Tensor,
-    lengths: Tensor, middle: Tensor, update: Tensor, n, reverse, *, phase, gates, has_c, ragged, biased,
+    lengths: Tensor, middle: Tensor, update: Tensor, n, reverse, *, phase, gates, ragged, biased,
     from_middle, rows, units,
 ):  # fmt: skip
     """Phase `phase` of step n. `middle`: rows that the next phase multiplies; `update`: its first gate.
@@ -170,7 +165,7 @@ def phase_kernels(step: Step, ragged: bool, biased: bool) -> tuple[Kernel, tuple
     for i, phase in enumerate(phases):
         name = f"{step.kind.lower()}_phase{i}{'_ragged' if ragged else ''}{'_biased' if biased else ''}"
         one = one_phase.kernel(
-            name, phase=phase, gates=phase.stop - phase.first, has_c=has_c, ragged=ragged, biased=biased,
+            name, phase=phase, gates=phase.stop - phase.first, ragged=ragged, biased=biased,
             from_middle=from_middle, rows=ROWS, units=UNITS,
         )  # fmt: skip
         kernels.append((phase, one))
@@ -178,40 +173,23 @@ def phase_kernels(step: Step, ragged: bool, biased: bool) -> tuple[Kernel, tuple
     return begin_layer(has_c=has_c, ragged=ragged), tuple(kernels)
 
 
-class GpuRecurrentSteps(Lowering):
+class GpuRecurrentSteps(LayerLowering):
     """All steps of a layer in f32."""
 
     takes = (("f32", "i64"),)
 
     def set_up(self) -> None:
-        attrs = self.node.attrs
-        self.step = make_step(attrs["kind"], attrs)
-        self.turns = directions(attrs["direction"])
-        self.named = dict(zip(attrs["roles"], self.node.inputs, strict=True))
-        lengths = self.named.get("l")
+        super().set_up()
         if any((v.dtype == "i64") != (role == "l") for role, v in self.named.items()):
             raise NotNative
-        self.begin, self.phases = phase_kernels(self.step, lengths is not None, "b" in self.named)
+        self.begin, self.phases = phase_kernels(self.step, "l" in self.named, "b" in self.named)
         self.kernels = (self.begin, *(one for _, one in self.phases))
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs)
 
-    def plan(self, planner: Planner) -> None:
-        views = {role: self._rows(planner, value) for role, value in self.named.items()}
-        outs = []
-        for value in self.node.outputs:
-            shape = planner.shape(value)
-            outs.append(planner.allocate(shape, 4, plain(len(shape))))
-        if outs[1].count:
-            self._plan_steps(planner, views, outs)
-        for value, out in zip(self.node.outputs, outs, strict=True):
-            if value.index in self.group.used:
-                planner.alias_or_copy(value, out)
-
-    def _plan_steps(self, planner: Planner, views: dict[str, View], outs: list[View]) -> None:
-        """Add the steps of a batch that is not empty."""
-        x, hidden = views["x"], int(self.node.attrs["hidden_size"])
+    def plan_steps(self, planner: Planner, views: dict[str, View], outs: list[View]) -> None:
+        x, hidden = views["x"], self.hidden
         batch, steps, _ = x.shape
         gates, turns = KINDS[self.step.kind].gates, len(self.turns)
         x = View(
@@ -244,9 +222,3 @@ class GpuRecurrentSteps(Lowering):
                     planner, one, tensors, ("y", *written), work=hidden * each * UNITS * ROWS, apart=False,
                     flops=flops * each, n=n, rows=ROWS, units=UNITS, **ways,
                 )  # fmt: skip
-
-    def _rows(self, planner: Planner, value: Any) -> View:
-        """A view of `value` whose last dimension is adjacent, by a copy if necessary."""
-        view = planner.view(value)
-        is_adjacent = view.shape[-1] <= 1 or view.strides[-1] == view.itemsize
-        return view if is_adjacent else planner.contiguous(value)

@@ -23,11 +23,10 @@ import numpy as np
 
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.elementwise import Operand
-from ovjit.codegen.function import DIMS, inline, kernel, spaced
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import SHARE, Raw
+from ovjit.codegen.function import DIMS
+from ovjit.codegen.language import *
+from ovjit.codegen.tensors import SHARE
 from ovjit.codegen.trace import WIDENED
-from ovjit.codegen.words import *
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static

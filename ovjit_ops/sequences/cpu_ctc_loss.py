@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from ovjit.codegen import trace
 from ovjit.codegen.cpu.ir import body_of
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import *
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import NotNative, Planner
+from ovjit.codegen.language import *
+from ovjit.planning.lower import Lowering, NotNative, Planner, launch
 from ovjit_ops.common.values import INDEX_TYPES
 
 #: The logarithm of 0: finite, so that differences are not NaN, but infinite as f32.

@@ -11,21 +11,7 @@ import numpy as np
 from ovjit.errors import InferenceError
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.text.packed import (
-    check_count,
-    check_ragged_strings,
-    check_ranges,
-    check_skips,
-    check_strings,
-    map_strings,
-    pack,
-    ragged_strings_type,
-    rows_of,
-    sample_rows,
-    sample_strings,
-    strings_type,
-    unpack,
-)
+from ovjit_ops.text import packed
 
 REPLACEMENT = b"\xef\xbf\xbd"
 #: Number of bytes of a character -> the least code point that needs them.
@@ -80,11 +66,11 @@ class UTF8Validate:
     """Drops bytes that are not UTF-8, or replaces them by U+FFFD."""
 
     def infer(begins, ends, chars, *, replace_mode: Bool = False):
-        check_strings((begins, ends, chars))
-        return strings_type(begins.shape)
+        packed.check_strings((begins, ends, chars))
+        return packed.strings_type(begins.shape)
 
     def ref(begins, ends, chars, *, replace_mode=False):
-        return map_strings(lambda text: validate(text, replace_mode), begins, ends, chars)
+        return packed.map_strings(lambda text: validate(text, replace_mode), begins, ends, chars)
 
     def samples(rng, dtype="i32"):
         hard = (
@@ -98,9 +84,9 @@ class UTF8Validate:
             b"\xe2\x28\xa1",
         )
         for mode in (False, True):
-            yield [*sample_strings(*hard)], {"replace_mode": mode}
+            yield [*packed.sample_strings(*hard)], {"replace_mode": mode}
             noise = bytes(rng.integers(120, 256, 200, np.uint8))
-            yield [*sample_strings(noise, noise[:33])], {"replace_mode": mode}
+            yield [*packed.sample_strings(noise, noise[:33])], {"replace_mode": mode}
 
 
 _BYTE = re.compile(rb"<0x([0-9A-F]{2})>")
@@ -120,14 +106,14 @@ class ByteFallback:
     """Replaces tokens such as <0x41> by their byte."""
 
     def infer(begins, ends, chars):
-        check_strings((begins, ends, chars))
-        return strings_type(begins.shape)
+        packed.check_strings((begins, ends, chars))
+        return packed.strings_type(begins.shape)
 
     def ref(begins, ends, chars):
-        return map_strings(byte_of, begins, ends, chars)
+        return packed.map_strings(byte_of, begins, ends, chars)
 
     def samples(rng, dtype="i32"):
-        yield [*sample_strings("<0x41>", "a", "", "<0xE2>", "<0x4>", "<0x0g>", "<s>", "<abcd>")], {}
+        yield [*packed.sample_strings("<0x41>", "a", "", "<0xE2>", "<0x4>", "<0x0g>", "<s>", "<abcd>")], {}
 
 
 @functools.cache
@@ -149,9 +135,9 @@ class BytesToChars:
     """Writes each byte as a printed character, as the vocabulary of GPT-2 does."""
 
     def infer(*inputs):
-        check_count(inputs, (5, 6), "BytesToChars")
-        check_ragged_strings(inputs[:5])
-        types = ragged_strings_type(inputs[0].shape)
+        packed.check_count(inputs, (5, 6), "BytesToChars")
+        packed.check_ragged_strings(inputs[:5])
+        types = packed.ragged_strings_type(inputs[0].shape)
         types = (*types[:2], *(TensorType("i32", x.shape) for x in inputs[2:4]), types[4])
         if len(inputs) == 6:
             check_type(inputs[5], ("boolean",), "the marks")
@@ -160,19 +146,19 @@ class BytesToChars:
 
     def ref(*inputs):
         begins, ends, *strings = inputs[:5]
-        texts = unpack(*strings)
+        texts = packed.unpack(*strings)
         skips = inputs[5] if len(inputs) == 6 else np.zeros(len(texts), bool)
-        check_skips(skips, len(texts))
+        packed.check_skips(skips, len(texts))
         chars = chars_of_bytes()
-        check_ranges(begins, ends, len(texts), "a row")
+        packed.check_ranges(begins, ends, len(texts), "a row")
         results = [
             text if skip else b"".join([chars[b] for b in text])
             for text, skip in zip(texts, skips, strict=True)
         ]
-        return (begins, ends, *pack(results, strings[0].shape), *inputs[5:])
+        return (begins, ends, *packed.pack(results, strings[0].shape), *inputs[5:])
 
     def samples(rng, dtype="i32"):
-        rows = sample_rows(["hello wörld", ""], ["\n\x00~"])
+        rows = packed.sample_rows(["hello wörld", ""], ["\n\x00~"])
         yield [*rows], {}
         yield [*rows, np.array([False, True, True])], {}
 
@@ -182,16 +168,16 @@ class CharsToBytes:
     """The bytes that BytesToChars has written, the strings of each row joined."""
 
     def infer(begins, ends, starts, stops, chars):
-        check_ragged_strings((begins, ends, starts, stops, chars))
-        return strings_type(begins.shape)
+        packed.check_ragged_strings((begins, ends, starts, stops, chars))
+        return packed.strings_type(begins.shape)
 
     def ref(begins, ends, starts, stops, chars):
-        texts = unpack(starts, stops, chars)
-        rows = rows_of(begins, ends, len(texts))
-        return pack([b"".join([_bytes_of(texts[i]) for i in row]) for row in rows], begins.shape)
+        texts = packed.unpack(starts, stops, chars)
+        rows = packed.rows_of(begins, ends, len(texts))
+        return packed.pack([b"".join([_bytes_of(texts[i]) for i in row]) for row in rows], begins.shape)
 
     def samples(rng, dtype="i32"):
-        yield [*sample_rows(["Ġhello", "ĠwÃ¶rld"], [], ["Ċ", "~ł"])], {}
+        yield [*packed.sample_rows(["Ġhello", "ĠwÃ¶rld"], [], ["Ċ", "~ł"])], {}
 
 
 def _bytes_of(text: bytes) -> bytes:

@@ -14,30 +14,23 @@ from ovjit_ops.text.cpu_native import (
     OTHER,
     Slices,
     address,
-    as_bytes,
     as_i32,
+    marks_at,
     native,
     ranges_of,
     refuse,
     strings_of,
 )
-from ovjit_ops.text.packed import check_ranges, check_skips, text_of
+from ovjit_ops.text.packed import check_ranges, text_of
 from ovjit_ops.text.ragged import combined_shape, dense, join_strings
 
-
-def _steps() -> Any:
-    from ovjit_ops.text import cpu_byte_steps
-
-    return cpu_byte_steps
-
-
-_validate = native(_steps, "validate_strings")
-_put_byte_tokens = native(_steps, "put_byte_tokens")
-_decode_words = native(_steps, "decode_words")
-_as_chars = native(_steps, "write_bytes_as_chars")
-_as_bytes = native(_steps, "write_chars_as_bytes")
-_pad_rows = native(_steps, "pad_rows")
-_join_rows = native(_steps, "join_rows")
+_validate = native("cpu_byte_steps", "validate_strings")
+_put_byte_tokens = native("cpu_byte_steps", "put_byte_tokens")
+_decode_words = native("cpu_byte_steps", "decode_words")
+_as_chars = native("cpu_byte_steps", "write_bytes_as_chars")
+_as_bytes = native("cpu_byte_steps", "write_chars_as_bytes")
+_pad_rows = native("cpu_byte_steps", "pad_rows")
+_join_rows = native("cpu_byte_steps", "join_rows")
 
 
 def _like(begins: np.ndarray, room: int) -> tuple[list[np.ndarray], list[int]]:
@@ -128,11 +121,7 @@ def prepare_bytes_to_chars(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> A
         row_begins, row_ends, begins, ends, chars = arrays[:5]
         check_ranges(row_begins, row_ends, begins.size, "a row")
         buffers, at = strings_of(begins, ends, chars)
-        marks = 0
-        if len(arrays) == 6:
-            check_skips(arrays[5], begins.size)
-            buffers.append(as_bytes(arrays[5].view(np.uint8)))
-            marks = address(buffers[-1])
+        marks = marks_at(arrays[5] if len(arrays) == 6 else None, buffers)
         results, results_at = _like(begins, 2 * _total(buffers) + 1)
         count = _as_chars(*at, *results_at, address(table), marks)
         refuse(count, "BytesToChars")

@@ -181,6 +181,14 @@ def take_step(w, text, size, at, kind, t, plain):
             w["count"] = 1
 
 
+@inline
+def put_lower_block(out, at):
+    """Store U+2581, which stands for a blank."""
+    st[u8](out + at, 0xE2)
+    st[u8](out + at + 1, 0x96)
+    st[u8](out + at + 2, 0x81)
+
+
 @routine
 def normalize_strings(a, unused, unused2, unused3):
     """begins, ends, bytes, number, size of strings; which are kept (u8) or 0; the kind of the table, the
@@ -229,9 +237,7 @@ def normalize_strings(a, unused, unused2, unused3):
                         at += w["count"]
             if at < size and dummy != 0:
                 if escape != 0:
-                    st[u8](out + out_size, 0xE2)
-                    st[u8](out + out_size + 1, 0x96)
-                    st[u8](out + out_size + 2, 0x81)
+                    put_lower_block(out, out_size)
                     out_size += 3
                 else:
                     st[u8](out + out_size, 32)
@@ -252,9 +258,7 @@ def normalize_strings(a, unused, unused2, unused3):
                 while j < w["size"]:
                     byte = ld[u8](w["from"] + j) + 0
                     if byte == 32 and escape != 0:
-                        st[u8](out + out_size, 0xE2)
-                        st[u8](out + out_size + 1, 0x96)
-                        st[u8](out + out_size + 2, 0x81)
+                        put_lower_block(out, out_size)
                         out_size += 3
                     else:
                         st[u8](out + out_size, byte)

@@ -10,18 +10,11 @@ import numpy as np
 
 from ovjit_ops.text.character_maps import CompiledTable, form_of, sequences_of_form
 from ovjit_ops.text.cpu_character_steps import DOUBLE_ARRAY, FORM, NO_TABLE
-from ovjit_ops.text.cpu_native import FULL, address, as_bytes, as_i32, native, refuse, strings_of
-from ovjit_ops.text.packed import check_skips, pack, text_of
+from ovjit_ops.text.cpu_native import FULL, address, as_i32, marks_at, native, refuse, strings_of
+from ovjit_ops.text.packed import pack, text_of
 
-
-def _steps() -> Any:
-    from ovjit_ops.text import cpu_character_steps
-
-    return cpu_character_steps
-
-
-_build_tree = native(_steps, "build_tree")
-_normalize_strings = native(_steps, "normalize_strings")
+_build_tree = native("cpu_character_steps", "build_tree")
+_normalize_strings = native("cpu_character_steps", "normalize_strings")
 
 _POINTS = 0x110000
 
@@ -92,11 +85,7 @@ def _evaluating(table: _Table, name: str, dummy: bool, remove: bool, escape: boo
     def evaluate(*arrays: np.ndarray) -> Any:
         begins, ends, chars = arrays[:3]
         buffers, at = strings_of(begins, ends, chars)
-        marks = 0
-        if skips:
-            check_skips(arrays[3], buffers[0].size)
-            buffers.append(as_bytes(arrays[3].view(np.uint8)))
-            marks = address(buffers[-1])
+        marks = marks_at(arrays[3] if skips else None, buffers)
         first, last = np.empty(begins.shape, np.int32), np.empty(begins.shape, np.int32)
         room = (
             2 * int((buffers[1].astype(np.int64) - buffers[0]).clip(0, buffers[2].size).sum())

@@ -10,15 +10,8 @@ import numpy as np
 from ovjit_ops.text.cpu_native import Scratch, address, as_i32, native
 from ovjit_ops.text.cpu_words import NativeTrie
 
-
-def _steps() -> Any:
-    from ovjit_ops.text import cpu_gram_steps
-
-    return cpu_gram_steps
-
-
-_build_grams = native(_steps, "build_grams")
-_count_grams = native(_steps, "count_grams")
+_build_grams = native("cpu_gram_steps", "build_grams")
+_count_grams = native("cpu_gram_steps", "count_grams")
 
 
 class NativeGrams:

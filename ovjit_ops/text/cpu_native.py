@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -9,48 +10,47 @@ import numpy as np
 
 from ovjit.errors import InferenceError
 from ovjit.forks import ForkLock
-from ovjit_ops.text.packed import check_shapes
+from ovjit_ops.text.packed import check_shapes, check_skips
 
 if TYPE_CHECKING:
     from ovjit.codegen.kernel import Kernel
 
 
-#: Routine -> what imports its module.
-_modules: dict[str, Callable[[], Any]] = {}
+#: Routine -> its module.
+_modules: dict[str, str] = {}
 
 
-def native(module: Callable[[], Any], name: str) -> Callable[..., int]:
-    """The routine `name` of a module, which `module` imports where it is compiled: at its first use. It takes
-    addresses and integers, and returns an integer."""
+def native(module: str, name: str) -> Callable[..., int]:
+    """The routine `name` of a module of this folder, which is imported where the routine is compiled: at its
+    first use. It takes addresses and integers, and returns an integer."""
     loaded: list[Callable[[int, int, int, int], int]] = []
     _modules[name] = module
 
     def call(*values: int) -> int:
         if not loaded:
-            loaded.append(_load(module, name))
+            loaded.append(_load(name))
         block = np.array(values, np.int64)
         return loaded[0](block.__array_interface__["data"][0], 0, 0, 0)
 
     return call
 
 
-def _load(module: Callable[[], Any], name: str) -> Callable[[int, int, int, int], int]:
+def _load(name: str) -> Callable[[int, int, int, int], int]:
     from ovjit.codegen.cpu.objects import function
     from ovjit.codegen.routines import load
 
-    return function(load(name, (name,), lambda: _kernel(module, name))[name], 4)
+    return function(load(name, (name,), lambda: _kernel(name))[name], 4)
 
 
-def _kernel(module: Callable[[], Any], name: str) -> Kernel:
+def _kernel(name: str) -> Kernel:
     from ovjit.codegen.routines import routines
 
-    return routines(name, (name,), module)
+    return routines(name, (name,), lambda: importlib.import_module(f"ovjit_ops.text.{_modules[name]}"))
 
 
 def kernels() -> Iterator[Kernel]:
     """The kernels of the routines that imported modules name."""
-    for name, module in _modules.items():
-        yield _kernel(module, name)
+    yield from map(_kernel, _modules)
 
 
 def address(array: np.ndarray) -> int:
@@ -78,6 +78,16 @@ def strings_of(begins: Any, ends: Any, chars: Any) -> tuple[list[np.ndarray], li
     """(arrays that must stay alive, their addresses and sizes) of packed strings."""
     arrays = [*ranges_of(begins, ends), as_bytes(chars)]
     return arrays, [*map(address, arrays), arrays[0].size, arrays[2].size]
+
+
+def marks_at(skips: np.ndarray | None, arrays: list[np.ndarray]) -> int:
+    """The address of the marks (u8) of strings that are kept; 0 without `skips`. `arrays`: the strings
+    (`strings_of`), to which the marks are added."""
+    if skips is None:
+        return 0
+    check_skips(skips, arrays[0].size)
+    arrays.append(as_bytes(skips.view(np.uint8)))
+    return address(arrays[-1])
 
 
 def refuse(code: int, name: str) -> None:

@@ -17,24 +17,18 @@ from ovjit_ops.text.cpu_native import (
     Slices,
     address,
     as_bytes,
+    marks_at,
     native,
     ranges_of,
     refuse,
     strings_of,
 )
-from ovjit_ops.text.packed import check_skips, text_of
+from ovjit_ops.text.packed import text_of
 from ovjit_ops.text.splits import BEHAVIOURS, empty_rows, split_pattern
 
-
-def _steps() -> Any:
-    from ovjit_ops.text import cpu_split_steps
-
-    return cpu_split_steps
-
-
-_split_strings = native(_steps, "split_strings")
-_mark_matches = native(_steps, "mark_matches")
-_replace_matches = native(_steps, "replace_matches")
+_split_strings = native("cpu_split_steps", "split_strings")
+_mark_matches = native("cpu_split_steps", "mark_matches")
+_replace_matches = native("cpu_split_steps", "replace_matches")
 
 
 def _table_args(pattern: Automaton) -> list[int]:
@@ -50,11 +44,7 @@ class _Pieces:
         self.rows = ranges_of(begins, ends)
         self.shape = begins.shape
         self.buffers, self.strings_at = strings_of(*strings)
-        marks = 0
-        if skips is not None:
-            check_skips(skips, self.strings_at[3])
-            self.buffers.append(as_bytes(skips.view(np.uint8)))
-            marks = address(self.buffers[-1])
+        marks = marks_at(skips, self.buffers)
         self.rows_at = [address(self.rows[0]), address(self.rows[1]), self.rows[0].size, marks]
         # most strings have fewer pieces
         self.room = self.strings_at[4] // 2 + 2 * self.strings_at[3] + 16
@@ -151,11 +141,7 @@ def prepare_replacement(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     def evaluate(*arrays: np.ndarray) -> Any:
         begins, ends, chars = arrays[:3]
         buffers, strings_at = strings_of(begins, ends, chars)
-        marks = 0
-        if len(arrays) == 6:
-            check_skips(arrays[3], buffers[0].size)
-            buffers.append(as_bytes(arrays[3].view(np.uint8)))
-            marks = address(buffers[-1])
+        marks = marks_at(arrays[3] if len(arrays) == 6 else None, buffers)
         count, room = buffers[0].size, 2 * strings_at[4] + 64
         while True:
             slices, text = Slices(count, count), np.empty(room, np.uint8)

@@ -138,6 +138,14 @@ def next_match(text, size, start, classes, table, columns, first, other):
     return span
 
 
+@inline
+def put_piece(begins, ends, marks, pieces, begin, end, mark):
+    """Store a piece behind the first `pieces` ones."""
+    st[i32](begins + pieces * 4, begin)
+    st[i32](ends + pieces * 4, end)
+    st[u8](marks + pieces, mark)
+
+
 @routine
 def split_strings(a, unused, unused2, unused3):
     """Cut ragged strings. Returns the number of pieces, or an error.
@@ -182,9 +190,7 @@ def split_strings(a, unused, unused2, unused3):
             if skips != 0:
                 mark = ld[u8](skips + k) + 0
             if mark != 0:
-                st[i32](to_begins + pieces * 4, start)
-                st[i32](to_ends + pieces * 4, stop)
-                st[u8](marks + pieces, 1)
+                put_piece(to_begins, to_ends, marks, pieces, start, stop, 1)
                 pieces += 1
             else:
                 before = pieces
@@ -243,9 +249,15 @@ def split_strings(a, unused, unused2, unused3):
                             if emit == 1:
                                 if pieces - before == most:
                                     end = size
-                                st[i32](to_begins + pieces * 4, start + max(begin, 0))
-                                st[i32](to_ends + pieces * 4, start + min(end, size))
-                                st[u8](marks + pieces, 0)
+                                put_piece(
+                                    to_begins,
+                                    to_ends,
+                                    marks,
+                                    pieces,
+                                    start + max(begin, 0),
+                                    start + min(end, size),
+                                    0,
+                                )
                                 pieces += 1
                     at = match_end
                     if span < 0:
@@ -289,9 +301,7 @@ def mark_matches(a, unused, unused2, unused3):
             if skips != 0:
                 mark = ld[u8](skips + k) + 0
             if mark != 0:
-                st[i32](to_begins + pieces * 4, start)
-                st[i32](to_ends + pieces * 4, stop)
-                st[u8](marks + pieces, 1)
+                put_piece(to_begins, to_ends, marks, pieces, start, stop, 1)
                 pieces += 1
             else:
                 at = 0
@@ -306,19 +316,13 @@ def mark_matches(a, unused, unused2, unused3):
                         begin = span >> 32
                         end = span & 0xFFFFFFFF
                         if at < begin:
-                            st[i32](to_begins + pieces * 4, start + at)
-                            st[i32](to_ends + pieces * 4, start + begin)
-                            st[u8](marks + pieces, 0)
+                            put_piece(to_begins, to_ends, marks, pieces, start + at, start + begin, 0)
                             pieces += 1
-                        st[i32](to_begins + pieces * 4, start + begin)
-                        st[i32](to_ends + pieces * 4, start + end)
-                        st[u8](marks + pieces, 1)
+                        put_piece(to_begins, to_ends, marks, pieces, start + begin, start + end, 1)
                         pieces += 1
                         at = end
                 if at < size:
-                    st[i32](to_begins + pieces * 4, start + at)
-                    st[i32](to_ends + pieces * 4, stop)
-                    st[u8](marks + pieces, 0)
+                    put_piece(to_begins, to_ends, marks, pieces, start + at, stop, 0)
                     pieces += 1
         st[i32](ld(a, 15) + row * 4, pieces)
     return pieces

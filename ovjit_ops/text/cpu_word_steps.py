@@ -120,18 +120,21 @@ def build_pairs(a, unused, unused2, unused3):
 
 
 @inline
+def put_entry(queue, at, key, symbols, merged):
+    st[i64](queue + at * ENTRY, key)
+    st[i64](queue + at * ENTRY + 8, symbols)
+    st[i64](queue + at * ENTRY + 16, merged)
+
+
+@inline
 def rise(queue, start, key, symbols, merged):
     """Put an entry where `start` is free, below entries that come earlier."""
     hole = start
     while hole > 0 and ld(queue, 3 * ((hole - 1) >> 1)) > key:
         above = (hole - 1) >> 1
-        st[i64](queue + hole * ENTRY, ld(queue, 3 * above))
-        st[i64](queue + hole * ENTRY + 8, ld(queue, 3 * above + 1))
-        st[i64](queue + hole * ENTRY + 16, ld(queue, 3 * above + 2))
+        put_entry(queue, hole, ld(queue, 3 * above), ld(queue, 3 * above + 1), ld(queue, 3 * above + 2))
         hole = above
-    st[i64](queue + hole * ENTRY, key)
-    st[i64](queue + hole * ENTRY + 8, symbols)
-    st[i64](queue + hole * ENTRY + 16, merged)
+    put_entry(queue, hole, key, symbols, merged)
 
 
 @inline
@@ -166,15 +169,11 @@ def take_first(queue, count):
         child = 2 * (child + 1)
         if ld(queue, 3 * child) > ld(queue, 3 * (child - 1)):
             child -= 1
-        st[i64](queue + hole * ENTRY, ld(queue, 3 * child))
-        st[i64](queue + hole * ENTRY + 8, ld(queue, 3 * child + 1))
-        st[i64](queue + hole * ENTRY + 16, ld(queue, 3 * child + 2))
+        put_entry(queue, hole, ld(queue, 3 * child), ld(queue, 3 * child + 1), ld(queue, 3 * child + 2))
         hole = child
     if last > 1 and last & 1 == 0 and child == (last - 2) >> 1:
         child = 2 * child + 1
-        st[i64](queue + hole * ENTRY, ld(queue, 3 * child))
-        st[i64](queue + hole * ENTRY + 8, ld(queue, 3 * child + 1))
-        st[i64](queue + hole * ENTRY + 16, ld(queue, 3 * child + 2))
+        put_entry(queue, hole, ld(queue, 3 * child), ld(queue, 3 * child + 1), ld(queue, 3 * child + 2))
         hole = child
     if last > 0:
         rise(queue, hole, key, symbols, merged)
@@ -475,6 +474,14 @@ def encode_longest(a, unused, unused2, unused3):
     return id_count
 
 
+@inline
+def put_path(best, sources, numbers, end, score, begin, number):
+    """Store the last word of the best path to `end`, and the path's score."""
+    st[f32](best + end * 4, score)
+    st[i32](sources + end * 4, begin)
+    st[i32](numbers + end * 4, number)
+
+
 @routine
 def encode_paths(a, unused, unused2, unused3):
     """Unigram: the words with the greatest sum of scores. Returns the number of ids, or an error.
@@ -524,9 +531,7 @@ def encode_paths(a, unused, unused2, unused3):
                 id_count += ld(w["known"], 4)
                 size = 0
             for j in range(size + 1):
-                st[f32](best + j * 4, 0.0)
-                st[i32](sources + j * 4, -1)
-                st[i32](numbers + j * 4, unknown)
+                put_path(best, sources, numbers, j, 0.0, -1, unknown)
             at = 0
             while at < size:
                 byte = ld[u8](text + at) + 0
@@ -555,9 +560,7 @@ def encode_paths(a, unused, unused2, unused3):
                             ld[i32](sources + position * 4) == -1
                             or total > ld[f32](best + position * 4) * 1.0
                         ):
-                            st[f32](best + position * 4, total)
-                            st[i32](sources + position * 4, at)
-                            st[i32](numbers + position * 4, number)
+                            put_path(best, sources, numbers, position, total, at, number)
                         if position - at == count:
                             covered = 1
                 if covered == 0:
@@ -565,9 +568,7 @@ def encode_paths(a, unused, unused2, unused3):
                     st[f32](best + (size + 1) * 4, penalty + score)
                     total = ld[f32](best + (size + 1) * 4) * 1.0
                     if ld[i32](sources + position * 4) == -1 or total > ld[f32](best + position * 4) * 1.0:
-                        st[f32](best + position * 4, total)
-                        st[i32](sources + position * 4, at)
-                        st[i32](numbers + position * 4, unknown)
+                        put_path(best, sources, numbers, position, total, at, unknown)
                 at += count
             start = id_count
             at = size

@@ -25,20 +25,13 @@ from ovjit_ops.text.cpu_native import (
 from ovjit_ops.text.packed import pack, unpack, with_known
 from ovjit_ops.text.vocabularies import Unigram, bpe_vocabulary, merge_pairs
 
-
-def _steps() -> Any:
-    from ovjit_ops.text import cpu_word_steps
-
-    return cpu_word_steps
-
-
-_build_trie = native(_steps, "build_trie")
-_build_pairs = native(_steps, "build_pairs")
-_encode_pairs = native(_steps, "encode_pairs")
-_encode_pieces = native(_steps, "encode_pieces")
-_encode_longest = native(_steps, "encode_longest")
-_encode_paths = native(_steps, "encode_paths")
-_look_up_words = native(_steps, "look_up_words")
+_build_trie = native("cpu_word_steps", "build_trie")
+_build_pairs = native("cpu_word_steps", "build_pairs")
+_encode_pairs = native("cpu_word_steps", "encode_pairs")
+_encode_pieces = native("cpu_word_steps", "encode_pieces")
+_encode_longest = native("cpu_word_steps", "encode_longest")
+_encode_paths = native("cpu_word_steps", "encode_paths")
+_look_up_words = native("cpu_word_steps", "look_up_words")
 
 #: Bytes and ids of the words that a tokenizer keeps at most.
 _CACHE_BYTES, _CACHE_IDS = 1 << 22, 1 << 21

@@ -10,23 +10,14 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.op import Bool, Str, TensorType, op
 from ovjit_ops.common.checks import check_type
+from ovjit_ops.text import packed
 from ovjit_ops.text.character_maps import FORMS, CompiledTable, normalizer, table_of_form
-from ovjit_ops.text.packed import (
-    check_bytes,
-    check_count,
-    check_strings,
-    map_strings,
-    sample_strings,
-    sample_text,
-    strings_type,
-    text_of,
-)
 from ovjit_ops.text.patterns import substitute
 
 
 def _types(inputs, skips):
-    check_strings(inputs[:3])
-    types = strings_type(inputs[0].shape)
+    packed.check_strings(inputs[:3])
+    types = packed.strings_type(inputs[0].shape)
     if not skips:
         return types
     check_type(inputs[3], ("boolean",), "the marks")
@@ -38,17 +29,17 @@ class RegexNormalization:
     r"""Replaces the matches of a pattern, all of them or the first. In the replacement \1 is a group."""
 
     def infer(*inputs, global_replace: Bool = True):
-        check_count(inputs, (5, 6), "RegexNormalization")
-        check_bytes(inputs[-2], "the pattern")
-        check_bytes(inputs[-1], "the replacement")
+        packed.check_count(inputs, (5, 6), "RegexNormalization")
+        packed.check_bytes(inputs[-2], "the pattern")
+        packed.check_bytes(inputs[-1], "the replacement")
         return _types(inputs, len(inputs) == 6)
 
     def ref(*inputs, global_replace=True):
-        replace = _replacing(text_of(inputs[-2]), text_of(inputs[-1]), global_replace)
-        return map_strings(replace, *inputs[:-2])
+        replace = _replacing(packed.text_of(inputs[-2]), packed.text_of(inputs[-1]), global_replace)
+        return packed.map_strings(replace, *inputs[:-2])
 
     def samples(rng, dtype="i32"):
-        strings = sample_strings("a  b", "", "héé  llo", "I don't .", "x$1")
+        strings = packed.sample_strings("a  b", "", "héé  llo", "I don't .", "x$1")
         for pattern, by in (
             (r"\s+", " "),
             (r"(\w)(\w)", r"\2\1"),
@@ -57,10 +48,10 @@ class RegexNormalization:
             ("l", "$$"),
         ):
             for everywhere in (True, False):
-                texts = sample_text(pattern), sample_text(by)
+                texts = packed.sample_text(pattern), packed.sample_text(by)
                 yield [*strings, *texts], {"global_replace": everywhere}
         skips = np.array([True, False, False, True, False])
-        yield [*strings, skips, sample_text(" "), sample_text("▁")], {}
+        yield [*strings, skips, packed.sample_text(" "), packed.sample_text("▁")], {}
 
 
 @functools.lru_cache(256)
@@ -82,7 +73,7 @@ class CharsMapNormalization:
         escape_whitespaces: Bool = False, normalization_form: Str = "", case_fold: Bool = False,
         nmt: Bool = False,
     ):  # fmt: skip
-        check_count(inputs, (3, 4, 5), "CharsMapNormalization")
+        packed.check_count(inputs, (3, 4, 5), "CharsMapNormalization")
         form = normalization_form.lower()
         check(
             not form or form in FORMS and (form != "identity" or case_fold),
@@ -100,12 +91,12 @@ class CharsMapNormalization:
     ):  # fmt: skip
         skips = _has_skips(len(inputs), normalization_form)
         form = normalization_form.lower()
-        table = table_of_form(form, case_fold) if form else _compiled_table(text_of(inputs[-1]))
+        table = table_of_form(form, case_fold) if form else _compiled_table(packed.text_of(inputs[-1]))
         normalize = normalizer(table, add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces)
-        return map_strings(normalize, *inputs[: 3 + skips])
+        return packed.map_strings(normalize, *inputs[: 3 + skips])
 
     def samples(rng, dtype="i32"):
-        strings = sample_strings("  a  é ﬁ ", "", "Ｈello\u0301", b"\xff a\xe2\x82", "가 ÅΩ")
+        strings = packed.sample_strings("  a  é ﬁ ", "", "Ｈello\u0301", b"\xff a\xe2\x82", "가 ÅΩ")
         for form in FORMS[1:]:
             yield [*strings], {"normalization_form": form, "remove_extra_whitespaces": False}
         yield [*strings], {"normalization_form": "identity", "case_fold": True}
@@ -124,7 +115,7 @@ class NormalizeUnicode:
     """A normalization form of Unicode, by SentencePiece's tables."""
 
     def infer(*inputs, normalization_form: Str = "NFD"):
-        check_count(inputs, (3, 4), "NormalizeUnicode")
+        packed.check_count(inputs, (3, 4), "NormalizeUnicode")
         check(
             normalization_form in ("NFC", "NFD", "NFKC", "NFKD"),
             f"NormalizeUnicode doesn't know normalization form {normalization_form}",
@@ -133,10 +124,10 @@ class NormalizeUnicode:
 
     def ref(*inputs, normalization_form="NFD"):
         table = table_of_form(normalization_form.lower(), False)
-        return map_strings(normalizer(table, False, False, False), *inputs)
+        return packed.map_strings(normalizer(table, False, False, False), *inputs)
 
     def samples(rng, dtype="i32"):
-        strings = sample_strings("  é ﬁ ", "", "e\u0301", "ÅΩ")
+        strings = packed.sample_strings("  é ﬁ ", "", "e\u0301", "ÅΩ")
         for form in ("NFC", "NFD", "NFKC", "NFKD"):
             yield [*strings], {"normalization_form": form}
         yield [*strings, np.array([True, False, True, False])], {}
@@ -147,7 +138,7 @@ class CaseFold:
     """Folds case: of ASCII letters, or of all with the encoding utf-8."""
 
     def infer(*inputs, encoding: Str = "utf-8", lower: Bool = True):
-        check_count(inputs, (3, 4), "CaseFold")
+        packed.check_count(inputs, (3, 4), "CaseFold")
         check(
             encoding in ("", "utf-8") and (encoding != "utf-8" or lower),
             'CaseFold operation `encoding` attribute must be either "" or "utf-8". When `encoding` is '
@@ -157,12 +148,14 @@ class CaseFold:
 
     def ref(*inputs, encoding="utf-8", lower=True):
         if encoding:
-            return map_strings(normalizer(table_of_form("identity", True), False, False, False), *inputs)
-        strings = map_strings(bytes.lower if lower else bytes.upper, *inputs[:3])
+            return packed.map_strings(
+                normalizer(table_of_form("identity", True), False, False, False), *inputs
+            )
+        strings = packed.map_strings(bytes.lower if lower else bytes.upper, *inputs[:3])
         return (*strings, *inputs[3:])  # letters of ASCII are folded in skipped strings, too
 
     def samples(rng, dtype="i32"):
-        strings = sample_strings("AbC É", "", "ΣΑΣ ẞ")
+        strings = packed.sample_strings("AbC É", "", "ΣΑΣ ẞ")
         for attrs in ({}, {"encoding": ""}, {"encoding": "", "lower": False}):
             yield [*strings], attrs
             yield [*strings, np.array([True, False, False])], attrs

@@ -8,17 +8,7 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, Int, TensorType, op
 from ovjit.graph.shapes import ANY
 from ovjit_ops.common.checks import check_rank, check_type
-from ovjit_ops.text.packed import (
-    check_bytes,
-    check_count,
-    check_ends,
-    check_ragged,
-    check_ranges,
-    ragged_ends,
-    ragged_type,
-    rows_of,
-    text_of,
-)
+from ovjit_ops.text import packed
 
 _ROWS = ([0, 3, 3], [3, 3, 7], [10, 11, 12, 20, 21, 22, 23])
 
@@ -33,7 +23,7 @@ def dense(begins, ends, data, length, fill, pad_right, keep_ends):
     size = int(length.reshape(-1)[0])
     if size < 0:
         raise InferenceError(f"RaggedToDense: the length {size} is negative")
-    rows = list(rows_of(begins, ends, len(data)))
+    rows = list(packed.rows_of(begins, ends, len(data)))
     out = np.full((len(rows), size, *data.shape[1:]), fill.reshape(-1)[0], data.dtype)
     mask = np.zeros(out.shape, bool)
     for i, row in enumerate(rows):
@@ -52,9 +42,9 @@ class RaggedToDense:
     """A dense tensor of the rows, cut or filled to one length, and the mask of what was not filled."""
 
     def infer(*inputs, pad_right: Bool = True, m_pad_max_length: Bool = False):
-        check_count(inputs, (5, 6), "RaggedToDense")
+        packed.check_count(inputs, (5, 6), "RaggedToDense")
         begins, _, data, length, fill = inputs[:5]
-        check_ragged(inputs[:3])
+        packed.check_ragged(inputs[:3])
         check(length.rank in (None, 0, 1), f"the length should be one integer, not {length}")
         check_rank(fill, 0, "the fill value")
         if begins.shape is None or data.shape is None:
@@ -85,7 +75,7 @@ class RaggedToSparse:
     """The row and column of each element."""
 
     def infer(begins, ends):
-        check_ends(begins, ends, "the rows")
+        packed.check_ends(begins, ends, "the rows")
         return TensorType("i32", (ANY, 2))
 
     def ref(begins, ends):
@@ -134,7 +124,7 @@ class RaggedTensorPack:
     """The elements of a ragged tensor."""
 
     def infer(begins, ends, data):
-        check_ends(begins, ends, "the rows")
+        packed.check_ends(begins, ends, "the rows")
         return TensorType(data.dtype, data.shape)
 
     def ref(begins, ends, data):
@@ -168,21 +158,25 @@ class Truncate:
     """Cuts the rows of one or two ragged tensors to a length, on a side, as a mode says."""
 
     def infer(*inputs, m_num_inputs: Int = 0):
-        check_count(inputs, (6, 9), "Truncate")
+        packed.check_count(inputs, (6, 9), "Truncate")
         count = len(inputs) // 3 - 1
         length, side, mode = inputs[-3:]
         check_type(length, ("i32",), "the length")
-        check_bytes(side, "the side")
-        check_bytes(mode, "the mode")
+        packed.check_bytes(side, "the side")
+        packed.check_bytes(mode, "the mode")
         types: tuple[TensorType, ...] = ()
         for i in range(count):
             ragged = inputs[3 * i : 3 * i + 3]
-            check_ragged(ragged)
+            packed.check_ragged(ragged)
             types += tuple(TensorType(x.dtype, x.shape) for x in ragged)
         return types
 
     def ref(*inputs, m_num_inputs=0):
-        most, side, mode = int(inputs[-3].reshape(-1)[0]), text_of(inputs[-2]), text_of(inputs[-1])
+        most, side, mode = (
+            int(inputs[-3].reshape(-1)[0]),
+            packed.text_of(inputs[-2]),
+            packed.text_of(inputs[-1]),
+        )
         check(side in SIDES, f"Unknown truncation side: {side!r}")
         check(mode in MODES, f"Unknown truncation mode: {mode!r}")
         out = [x.copy() for x in inputs[:-3]]
@@ -222,7 +216,7 @@ def combine(*inputs):
     if len(ids) != count:
         raise InferenceError(f"CombineSegments: {count} segments, but {len(ids)} ids")
     parts = [inputs[3 * i : 3 * i + 3] for i in range(count)]
-    ranges = [list(rows_of(begins, ends, len(data))) for begins, ends, data in parts]
+    ranges = [list(packed.rows_of(begins, ends, len(data))) for begins, ends, data in parts]
     size = max(map(len, ranges))
     if any(len(r) not in (1, size) for r in ranges):
         raise InferenceError("CombineSegments: the segments differ in their number of rows")
@@ -235,7 +229,7 @@ def combine(*inputs):
             numbers.append(np.full(len(span), ids[i], ids.dtype))
             at += len(span)
         rows.append((first, at))
-    begins, ends = ragged_ends(rows, combined_shape(inputs, size))
+    begins, ends = packed.ragged_ends(rows, combined_shape(inputs, size))
     joined = np.concatenate(pieces) if pieces else np.empty(0, inputs[2].dtype)
     marks = np.concatenate(numbers) if numbers else np.empty(0, ids.dtype)
     return begins, ends, joined, begins.copy(), ends.copy(), marks
@@ -255,7 +249,7 @@ class CombineSegments:
         unknown = False
         for i in range(0, len(inputs) - 1, 3):
             begins, _, data = inputs[i : i + 3]
-            check_ragged(inputs[i : i + 3])
+            packed.check_ragged(inputs[i : i + 3])
             check_rank(data, 1, "the elements of a segment")
             check(
                 "dynamic" in (data.dtype, dtype) or data.dtype == dtype,
@@ -266,7 +260,7 @@ class CombineSegments:
             if begins.rank:
                 shape = begins.shape if not shape or shape == (1,) else shape
         bounds_shape = None if unknown else shape
-        return (*ragged_type(bounds_shape, dtype), *ragged_type(bounds_shape, ids))
+        return (*packed.ragged_type(bounds_shape, dtype), *packed.ragged_type(bounds_shape, ids))
 
     def ref(*inputs):
         return combine(*inputs)
@@ -289,7 +283,7 @@ class CombineSegments:
 
 
 def join_strings(begins, ends, starts, stops):
-    check_ranges(begins, ends, starts.size, "a row")
+    packed.check_ranges(begins, ends, starts.size, "a row")
     first, ended = begins.reshape(-1), ends.reshape(-1)
     last = np.where(ended > first, ended - 1, ended)  # an empty row takes the string at its place
     if first.size and last.max() >= starts.size:
@@ -303,8 +297,8 @@ class FuzeRagged:
     """Joins neighbouring strings of each row, without a copy of their bytes."""
 
     def infer(begins, ends, starts, stops):
-        check_ends(begins, ends, "the rows")
-        check_ends(starts, stops, "the strings")
+        packed.check_ends(begins, ends, "the rows")
+        packed.check_ends(starts, stops, "the strings")
         return TensorType("i32", begins.shape), TensorType("i32", begins.shape)
 
     def ref(begins, ends, starts, stops):

@@ -12,19 +12,8 @@ from ovjit.errors import InferenceError, UnsupportedError, check
 from ovjit.graph.op import Bool, Float, Int, TensorType, op
 from ovjit.graph.shapes import ANY
 from ovjit_ops.common.checks import check_rank, check_type
+from ovjit_ops.text import packed
 from ovjit_ops.text.byte_forms import byte_of
-from ovjit_ops.text.packed import (
-    by_host,
-    check_bytes,
-    check_count,
-    check_strings,
-    pack,
-    sample_strings,
-    strings_type,
-    text_of,
-    unpack,
-    with_known,
-)
 from ovjit_ops.text.patterns import compile_pattern, matches
 
 
@@ -39,7 +28,7 @@ def processor(model: np.ndarray) -> Any:
         ) from error
     result = sentencepiece.SentencePieceProcessor()
     try:
-        result.LoadFromSerializedProto(text_of(model))
+        result.LoadFromSerializedProto(packed.text_of(model))
     except RuntimeError as error:
         raise InferenceError(f"the SentencePiece model cannot be read: {error}") from error
     return result
@@ -63,7 +52,7 @@ class _Encoder:
         self.numbers: dict[bytes, int] = {}
         self.pattern = None
         if self.special:
-            tokens = unpack(*inputs[-4:-1])
+            tokens = packed.unpack(*inputs[-4:-1])
             for token, number in zip(tokens, inputs[-1].reshape(-1).tolist(), strict=True):
                 self.numbers.setdefault(token, number)
             self.pattern = compile_pattern(token_pattern(tokens))
@@ -95,13 +84,13 @@ class _Encoder:
         return ids[::-1] if self.attrs["reverse"] else ids
 
 
-@with_known(0, 1)
+@packed.with_known(0, 1)
 def prepare_encoder(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     encoder = _Encoder(inputs, attrs)
 
     def evaluate(*arrays: np.ndarray) -> Any:
         if len(arrays) in (4, 8):
-            texts = unpack(*arrays[1:4])
+            texts = packed.unpack(*arrays[1:4])
         else:
             texts = [x if isinstance(x, bytes) else str(x).encode() for x in arrays[1].reshape(-1)]
         rows = [encoder.ids(text) for text in texts]
@@ -146,24 +135,27 @@ class SentencepieceTokenizer:
         *inputs, nbest_size: Int = 0, alpha: Float = 1.0, add_bos: Bool = False, add_eos: Bool = False,
         reverse: Bool = False,
     ):  # fmt: skip
-        check_count(inputs, (2, 4, 6, 8), "SentencepieceTokenizer")
-        check_bytes(inputs[0], "the SentencePiece model")
+        packed.check_count(inputs, (2, 4, 6, 8), "SentencepieceTokenizer")
+        packed.check_bytes(inputs[0], "the SentencePiece model")
         if len(inputs) in (4, 8):
-            check_strings(inputs[1:4])
+            packed.check_strings(inputs[1:4])
         else:
             check_type(inputs[1], ("string", "f32"), "the strings")
         if len(inputs) > 4:
-            check_strings(inputs[-4:-1], "the special tokens")
+            packed.check_strings(inputs[-4:-1], "the special tokens")
             check_type(inputs[-1], ("i32",), "the ids of special tokens")
         return TensorType("i64", (ANY, 2)), TensorType("i32", (ANY,)), TensorType("i64", (2,))
 
-    ref = by_host(prepare_encoder)
+    ref = packed.by_host(prepare_encoder)
 
     def samples(rng, dtype="i32"):
-        strings = sample_strings("hello hell", "", "oh <s> l")
+        strings = packed.sample_strings("hello hell", "", "oh <s> l")
         yield [_sample_model(), *strings], {}
         yield [_sample_model(), *strings], {"add_bos": True, "add_eos": True}
-        yield [_sample_model(), *strings, *sample_strings("<s>"), np.array([1], np.int32)], {"add_eos": True}
+        yield (
+            [_sample_model(), *strings, *packed.sample_strings("<s>"), np.array([1], np.int32)],
+            {"add_eos": True},
+        )
 
 
 class _Decoder:
@@ -177,32 +169,32 @@ class _Decoder:
         return [[i for i in row if i < self.size] for row in ids.tolist()]
 
 
-@with_known(0, 1)
+@packed.with_known(0, 1)
 def prepare_decoder(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     decoder = _Decoder(inputs[0])
 
     def evaluate(model: np.ndarray, ids: np.ndarray) -> Any:
-        return pack([decoder.model.decode(row).encode() if row else b"" for row in decoder.rows(ids)])
+        return packed.pack([decoder.model.decode(row).encode() if row else b"" for row in decoder.rows(ids)])
 
     return evaluate
 
 
-@with_known(0, 1)
+@packed.with_known(0, 1)
 def prepare_stream_decoder(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     decoder = _Decoder(inputs[0])
     pieces = [byte_of(decoder.model.IdToPiece(i).encode()) for i in range(decoder.size)]
 
     def evaluate(model: np.ndarray, ids: np.ndarray) -> Any:
-        return pack([b"".join([pieces[i] for i in row]) for row in decoder.rows(ids)])
+        return packed.pack([b"".join([pieces[i] for i in row]) for row in decoder.rows(ids)])
 
     return evaluate
 
 
 def _infer_decoder(model, ids):
-    check_bytes(model, "the SentencePiece model")
+    packed.check_bytes(model, "the SentencePiece model")
     check_rank(ids, 2, "the ids")
     check(ids.dtype in ("i32", "dynamic"), f"the ids should be i32, not {ids}")
-    return strings_type((ANY,) if ids.shape is None else ids.shape[:1])
+    return packed.strings_type((ANY,) if ids.shape is None else ids.shape[:1])
 
 
 @op("SentencepieceDetokenizer", plugin="extension", host=prepare_decoder)
@@ -212,7 +204,7 @@ class SentencepieceDetokenizer:
     def infer(model, ids):
         return _infer_decoder(model, ids)
 
-    ref = by_host(prepare_decoder)
+    ref = packed.by_host(prepare_decoder)
 
     def samples(rng, dtype="i32"):
         yield [_sample_model(), np.array([[3, 4, 5], [6, 99, 4]], np.int32)], {}
@@ -225,7 +217,7 @@ class SentencepieceStreamDetokenizer:
     def infer(model, ids):
         return _infer_decoder(model, ids)
 
-    ref = by_host(prepare_stream_decoder)
+    ref = packed.by_host(prepare_stream_decoder)
 
     def samples(rng, dtype="i32"):
         yield [_sample_model(), np.array([[3, 4, 5], [6, 99, 4]], np.int32)], {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,21 +10,7 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.op import Bool, Int, Str, TensorType, op
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.text.packed import (
-    check_bytes,
-    check_count,
-    check_ragged_strings,
-    check_skips,
-    check_strings,
-    ragged_ends,
-    ragged_strings_type,
-    rows_of,
-    sample_rows,
-    sample_strings,
-    sample_text,
-    text_of,
-    unpack,
-)
+from ovjit_ops.text import packed
 from ovjit_ops.text.patterns import Offsets, compile_pattern, decode_text, matches
 
 BEHAVIOURS = ("remove", "isolate", "contiguous", "mergedwithprevious", "mergedwithnext")
@@ -74,8 +60,29 @@ def cut(
     return pieces
 
 
-def _outputs(shape: Any, rows: Sequence[Any], pieces: Sequence[Any], chars: np.ndarray) -> list[np.ndarray]:
-    return [*ragged_ends(rows, shape), *ragged_ends(pieces, (len(pieces),)), chars]
+def _cut_rows(
+    inputs: Sequence[np.ndarray], cuts_of: Callable[[bytes], Iterable[tuple[int, int, bool]]]
+) -> tuple[np.ndarray, ...]:
+    """Ragged strings that are cut into pieces, and the marks of pieces. `cuts_of(text)`: begin, end and mark
+    of each piece. Strings to be skipped, if there is a seventh input, are one marked piece."""
+    begins, ends, *strings = inputs[:5]
+    skips = inputs[5] if len(inputs) == 7 else None
+    texts, at = packed.unpack(*strings), strings[0].tolist()
+    if skips is not None:
+        packed.check_skips(skips, len(texts))
+    rows: list[tuple[int, int]] = []
+    pieces: list[tuple[int, int]] = []
+    marks: list[bool] = []
+    for row in packed.rows_of(begins, ends, len(texts)):
+        first = len(pieces)
+        for i in row:
+            is_kept = skips is not None and skips[i]
+            for begin, end, mark in [(0, len(texts[i]), True)] if is_kept else cuts_of(texts[i]):
+                pieces.append((at[i] + begin, at[i] + end))
+                marks.append(mark)
+        rows.append((first, len(pieces)))
+    new_rows, strings[:2] = packed.ragged_ends(rows, begins.shape), packed.ragged_ends(pieces, (len(pieces),))
+    return (*new_rows, *strings, np.array(marks, bool))
 
 
 def empty_rows(begins: np.ndarray, strings: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
@@ -91,14 +98,14 @@ class RegexSplit:
     words = {"behaviour": " ".join(BEHAVIOURS)}
 
     def infer(*inputs, behaviour: Str = "remove", invert: Bool = False, max_splits: Int = -1):
-        check_count(inputs, (6, 7, 9), "RegexSplit")
-        check_ragged_strings(inputs[:5])
+        packed.check_count(inputs, (6, 7, 9), "RegexSplit")
+        packed.check_ragged_strings(inputs[:5])
         skips = len(inputs) == 7
-        check_bytes(inputs[5 + skips], "the pattern")
+        packed.check_bytes(inputs[5 + skips], "the pattern")
         if len(inputs) == 9:
-            check_strings(inputs[6:], "the skipped tokens")
+            packed.check_strings(inputs[6:], "the skipped tokens")
         check(max_splits == -1 or max_splits > 0, f"max_splits should be -1 or positive, not {max_splits}")
-        types = ragged_strings_type(inputs[0].shape)
+        types = packed.ragged_strings_type(inputs[0].shape)
         return (*types, TensorType("boolean", types[2].shape)) if skips else types
 
     def ref(*inputs, behaviour="remove", invert=False, max_splits=-1):
@@ -106,38 +113,30 @@ class RegexSplit:
         skips = inputs[5] if len(inputs) == 7 else None
         if not strings[2].size:
             return empty_rows(begins, strings if skips is None else [*strings, skips])
-        pattern = compile_pattern(split_pattern(text_of(inputs[6 if skips is not None else 5]), behaviour))
-        special_tokens = set(unpack(*inputs[6:])) if len(inputs) == 9 else set()
-        texts, at = unpack(*strings), strings[0].tolist()
-        if skips is not None:
-            check_skips(skips, len(texts))
-        rows: list[tuple[int, int]] = []
-        pieces: list[tuple[int, int]] = []
-        marks: list[bool] = []
-        for row in rows_of(begins, ends, len(texts)):
-            first = len(pieces)
-            for i in row:
-                text, skip = texts[i], skips is not None and bool(skips[i])
-                if skip or text in special_tokens:
-                    cuts = [(0, len(text))]
-                else:
-                    cuts = cut(len(text), matches(pattern, text), behaviour, invert, max_splits)
-                pieces += [(at[i] + begin, at[i] + end) for begin, end in cuts]
-                marks += [skip] * len(cuts)
-            rows.append((first, len(pieces)))
-        out = _outputs(begins.shape, rows, pieces, strings[2])
-        return (*out, np.array(marks, bool)) if skips is not None else tuple(out)
+        pattern = compile_pattern(
+            split_pattern(packed.text_of(inputs[6 if skips is not None else 5]), behaviour)
+        )
+        special_tokens = set(packed.unpack(*inputs[6:])) if len(inputs) == 9 else set()
+
+        def cuts_of(text: bytes) -> list[tuple[int, int, bool]]:
+            if text in special_tokens:
+                return [(0, len(text), False)]
+            spans = cut(len(text), matches(pattern, text), behaviour, invert, max_splits)
+            return [(*span, False) for span in spans]
+
+        out = _cut_rows(inputs, cuts_of)
+        return out if skips is not None else out[:-1]
 
     def samples(rng, dtype="i32"):
-        rows = sample_rows(["hello  world", "a"], [], ["don't stop", "x y z "])
+        rows = packed.sample_rows(["hello  world", "a"], [], ["don't stop", "x y z "])
         for behaviour in BEHAVIOURS:
             for invert in (False, True):
-                yield [*rows, sample_text(r"\s+")], {"behaviour": behaviour, "invert": invert}
+                yield [*rows, packed.sample_text(r"\s+")], {"behaviour": behaviour, "invert": invert}
         skips = np.array([False, True, False, False])
-        yield [*rows, skips, sample_text(r"\s")], {"behaviour": "isolate", "max_splits": 2}
-        tokens = sample_strings("a", "hello  world")
-        yield [*rows, sample_text(r"\p{L}"), *tokens], {"behaviour": "isolate"}
-        yield [*sample_rows(["é ü", "ß"]), sample_text(r"\s")], {"behaviour": "remove"}
+        yield [*rows, skips, packed.sample_text(r"\s")], {"behaviour": "isolate", "max_splits": 2}
+        tokens = packed.sample_strings("a", "hello  world")
+        yield [*rows, packed.sample_text(r"\p{L}"), *tokens], {"behaviour": "isolate"}
+        yield [*packed.sample_rows(["é ü", "ß"]), packed.sample_text(r"\s")], {"behaviour": "remove"}
 
 
 @op("SpecialTokensSplit", plugin="extension", host=".cpu_split:prepare_special")
@@ -146,39 +145,21 @@ class SpecialTokensSplit:
     token."""
 
     def infer(*inputs):
-        check_count(inputs, (6, 7), "SpecialTokensSplit")
-        check_ragged_strings(inputs[:5])
+        packed.check_count(inputs, (6, 7), "SpecialTokensSplit")
+        packed.check_ragged_strings(inputs[:5])
         if len(inputs) == 7:
             check_type(inputs[5], ("boolean",), "the marks")
-        check_bytes(inputs[-1], "the pattern")
-        types = ragged_strings_type(inputs[0].shape)
+        packed.check_bytes(inputs[-1], "the pattern")
+        types = packed.ragged_strings_type(inputs[0].shape)
         return (*types, TensorType("boolean", types[2].shape))
 
     def ref(*inputs):
-        begins, ends, *strings = inputs[:5]
-        skips = inputs[5] if len(inputs) == 7 else None
-        pattern = compile_pattern(text_of(inputs[-1]))
-        texts, at = unpack(*strings), strings[0].tolist()
-        if skips is not None:
-            check_skips(skips, len(texts))
-        rows: list[tuple[int, int]] = []
-        pieces: list[tuple[int, int]] = []
-        marks: list[bool] = []
-        for row in rows_of(begins, ends, len(texts)):
-            first = len(pieces)
-            for i in row:
-                if skips is not None and skips[i]:
-                    cuts = [(0, len(texts[i]), True)]
-                else:
-                    cuts = special_cuts(pattern, texts[i])
-                pieces += [(at[i] + begin, at[i] + end) for begin, end, _ in cuts]
-                marks += [mark for *_, mark in cuts]
-            rows.append((first, len(pieces)))
-        return (*_outputs(begins.shape, rows, pieces, strings[2]), np.array(marks, bool))
+        pattern = compile_pattern(packed.text_of(inputs[-1]))
+        return _cut_rows(inputs, lambda text: special_cuts(pattern, text))
 
     def samples(rng, dtype="i32"):
-        rows = sample_rows(["<s>hello  <pad> x</s>", "a"], [], ["</s>", "é<s>ü"])
-        pattern = sample_text(r"(<s>|</s>)|(?:\s*)(<pad>)(?:\s*)")
+        rows = packed.sample_rows(["<s>hello  <pad> x</s>", "a"], [], ["</s>", "é<s>ü"])
+        pattern = packed.sample_text(r"(<s>|</s>)|(?:\s*)(<pad>)(?:\s*)")
         yield [*rows, pattern], {}
         yield [*rows, np.array([False, False, True, False]), pattern], {}
 

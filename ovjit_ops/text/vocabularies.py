@@ -6,7 +6,7 @@ the operation. A compiled model keeps it, so vocabularies are read once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,20 +16,7 @@ from ovjit.graph.op import Bool, Float, Int, Ints, Str, TensorType, op
 from ovjit.graph.shapes import ANY
 from ovjit_ops.common.checks import check_rank, check_type
 from ovjit_ops.common.values import INDEX_TYPES
-from ovjit_ops.text.packed import (
-    by_host,
-    check_count,
-    check_ragged_strings,
-    check_strings,
-    ids_of_rows,
-    pack,
-    ragged_ends,
-    ragged_strings_type,
-    ragged_type,
-    sample_rows,
-    sample_strings,
-    unpack,
-)
+from ovjit_ops.text import packed
 
 
 class Trie:
@@ -184,26 +171,35 @@ class BytePairs:
 
 def bpe_vocabulary(inputs: Sequence[np.ndarray]) -> tuple[dict[bytes, int], list[tuple[bytes, bytes]]]:
     """(word -> number, pairs in order of rank) from the inputs of BPETokenizer behind its strings."""
-    vocabulary = {word: i for i, word in enumerate(unpack(*inputs[:3]))}
-    firsts, others = unpack(*inputs[3:6]), inputs[6:]
+    vocabulary = {word: i for i, word in enumerate(packed.unpack(*inputs[:3]))}
+    firsts, others = packed.unpack(*inputs[3:6]), inputs[6:]
     if len(others) in (3, 7):
-        pairs = list(zip(firsts, unpack(*others[:3]), strict=True))
+        pairs = list(zip(firsts, packed.unpack(*others[:3]), strict=True))
         others = others[3:]
     else:
         pairs = [(a, b if blank else a) for a, blank, b in (pair.partition(b" ") for pair in firsts)]
     if others:
-        for token, number in zip(unpack(*others[:3]), others[3].reshape(-1).tolist(), strict=True):
+        for token, number in zip(packed.unpack(*others[:3]), others[3].reshape(-1).tolist(), strict=True):
             vocabulary.setdefault(token, number)
     return vocabulary, pairs
 
 
 def prepare_byte_pairs(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     encoder = BytePairs(inputs[5:], attrs)
-    return lambda *arrays: ids_of_rows(encoder.ids, arrays[:5])
+    return lambda *arrays: packed.ids_of_rows(encoder.ids, arrays[:5])
 
 
 _BPE = ("a", "b", "c", "ab", "abc", " ", "<unk>", "<0x64>", "bc", "cc", "x</w>", "x", "</w>", "y")
 _MERGES = (("a", "b"), ("ab", "c"), ("b", "c"), ("c", "c"))
+
+
+def _infer_tokens(inputs: Any, name: str, types: Iterable[str], what: str) -> tuple[TensorType, ...]:
+    """The type of ids of ragged strings, for a vocabulary with a number of each word, `what`."""
+    packed.check_count(inputs, (9,), name)
+    packed.check_ragged_strings(inputs[:5])
+    packed.check_strings(inputs[5:8], "the vocabulary")
+    check_type(inputs[8], types, what)
+    return packed.ragged_type(inputs[0].shape)
 
 
 @op("BPETokenizer", plugin="extension", host=".cpu_words:prepare_byte_pairs")
@@ -214,28 +210,30 @@ class BPETokenizer:
         *inputs, unk_token: Str = "", fuse_unk: Bool = False, suffix_indicator: Str = "",
         end_suffix: Str = "", byte_fallback: Bool = False, cache_capacity: Int = 20000,
     ):  # fmt: skip
-        check_count(inputs, (11, 14, 15, 18), "BPETokenizer")
-        check_ragged_strings(inputs[:5])
+        packed.check_count(inputs, (11, 14, 15, 18), "BPETokenizer")
+        packed.check_ragged_strings(inputs[:5])
         for i in range(5, len(inputs) - 2, 3):
-            check_strings(inputs[i : i + 3], "the vocabulary" if i == 5 else "the merges or added tokens")
+            packed.check_strings(
+                inputs[i : i + 3], "the vocabulary" if i == 5 else "the merges or added tokens"
+            )
         if len(inputs) in (15, 18):
             check_type(inputs[-1], ("i32",), "the ids of added tokens")
-        return ragged_type(inputs[0].shape)
+        return packed.ragged_type(inputs[0].shape)
 
-    ref = by_host(prepare_byte_pairs)
+    ref = packed.by_host(prepare_byte_pairs)
 
     def samples(rng, dtype="i32"):
-        rows = sample_rows(["abcc", "", "d"], [], ["abab zz", "cc"])
-        vocabulary = sample_strings(*_BPE)
-        one = sample_strings(*(" ".join(m) for m in _MERGES))
-        two = sample_strings(*(m[0] for m in _MERGES)), sample_strings(*(m[1] for m in _MERGES))
+        rows = packed.sample_rows(["abcc", "", "d"], [], ["abab zz", "cc"])
+        vocabulary = packed.sample_strings(*_BPE)
+        one = packed.sample_strings(*(" ".join(m) for m in _MERGES))
+        two = packed.sample_strings(*(m[0] for m in _MERGES)), packed.sample_strings(*(m[1] for m in _MERGES))
         for merges in (one, (*two[0], *two[1])):
             yield [*rows, *vocabulary, *merges], {}
             unknown = {"unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True}
             yield [*rows, *vocabulary, *merges], unknown
-            added = *sample_strings("zz", "a"), np.array([77, 78], np.int32)
+            added = *packed.sample_strings("zz", "a"), np.array([77, 78], np.int32)
             yield [*rows, *vocabulary, *merges, *added], {"unk_token": "<unk>"}
-        yield [*sample_rows(["x", "yx"]), *vocabulary, *one], {"end_suffix": "</w>"}
+        yield [*packed.sample_rows(["x", "yx"]), *vocabulary, *one], {"end_suffix": "</w>"}
 
 
 # -- WordPiece
@@ -245,7 +243,7 @@ class WordPieces:
     def __init__(self, inputs: Sequence[np.ndarray], attrs: Mapping[str, Any]):
         """`inputs`: begins, ends and bytes of the vocabulary."""
         mark = attrs["suffix_indicator"].encode()
-        words = list(enumerate(unpack(*inputs)))
+        words = list(enumerate(packed.unpack(*inputs)))
         self.most = attrs["max_bytes_per_word"]
         self.heads = Trie({word: i for i, word in words if not word.startswith(mark)})
         self.tails = Trie({word[len(mark) :]: i for i, word in words if word.startswith(mark)})
@@ -271,7 +269,7 @@ def prepare_word_pieces(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
 
     def evaluate(*arrays: np.ndarray) -> Any:
         unknown = int(arrays[8].reshape(-1)[0])
-        return ids_of_rows(lambda word: encoder.ids(word, unknown), arrays[:5])
+        return packed.ids_of_rows(lambda word: encoder.ids(word, unknown), arrays[:5])
 
     return evaluate
 
@@ -281,17 +279,13 @@ class WordpieceTokenizer:
     """The longest words of a vocabulary in each string; words inside of a string have a mark in front."""
 
     def infer(*inputs, suffix_indicator: Str = "##", max_bytes_per_word: Int = 100):
-        check_count(inputs, (9,), "WordpieceTokenizer")
-        check_ragged_strings(inputs[:5])
-        check_strings(inputs[5:8], "the vocabulary")
-        check_type(inputs[8], INDEX_TYPES, "the id of unknown words")
-        return ragged_type(inputs[0].shape)
+        return _infer_tokens(inputs, "WordpieceTokenizer", INDEX_TYPES, "the id of unknown words")
 
-    ref = by_host(prepare_word_pieces)
+    ref = packed.by_host(prepare_word_pieces)
 
     def samples(rng, dtype="i32"):
-        rows = sample_rows(["hello", "he", "xello"], [], ["hellox", "hellohellohello"])
-        words = sample_strings("[UNK]", "he", "hel", "##lo", "##l", "##o", "##hel", "#")
+        rows = packed.sample_rows(["hello", "he", "xello"], [], ["hellox", "hellohellohello"])
+        words = packed.sample_strings("[UNK]", "he", "hel", "##lo", "##l", "##o", "##hel", "#")
         yield [*rows, *words, np.int32(0)], {}
         yield [*rows, *words, np.int32(9)], {"max_bytes_per_word": 8}
 
@@ -302,7 +296,7 @@ class WordpieceTokenizer:
 class Unigram:
     def __init__(self, inputs: Sequence[np.ndarray], attrs: Mapping[str, Any]):
         """`inputs`: begins, ends and bytes of the vocabulary, and scores."""
-        self.words = {word: i for i, word in enumerate(unpack(*inputs[:3]))}
+        self.words = {word: i for i, word in enumerate(packed.unpack(*inputs[:3]))}
         self.scores = np.asarray(inputs[3], np.float32).reshape(-1)
         if len(self.scores) < len(self.words):
             raise InferenceError("UnigramTokenizer: there are fewer scores than words")
@@ -349,7 +343,7 @@ def char_length(byte: int) -> int:
 
 def prepare_unigram(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     encoder = Unigram(inputs[5:9], attrs)
-    return lambda *arrays: ids_of_rows(encoder.ids, arrays[:5])
+    return lambda *arrays: packed.ids_of_rows(encoder.ids, arrays[:5])
 
 
 @op("UnigramTokenizer", plugin="extension", host=".cpu_words:prepare_unigram")
@@ -360,27 +354,23 @@ class UnigramTokenizer:
         *inputs, byte_fallback: Bool = False, unk_token_id: Int = 0, fuse_unk: Bool = False,
         min_score: Float = float("inf"),
     ):  # fmt: skip
-        check_count(inputs, (9,), "UnigramTokenizer")
-        check_ragged_strings(inputs[:5])
-        check_strings(inputs[5:8], "the vocabulary")
-        check_type(inputs[8], ("f32",), "the scores")
-        return ragged_type(inputs[0].shape)
+        return _infer_tokens(inputs, "UnigramTokenizer", ("f32",), "the scores")
 
-    ref = by_host(prepare_unigram)
+    ref = packed.by_host(prepare_unigram)
 
     def samples(rng, dtype="i32"):
-        rows = sample_rows(["▁hello", "xyzé"], [], ["", "hellohe"])
+        rows = packed.sample_rows(["▁hello", "xyzé"], [], ["", "hellohe"])
         words = ("<unk>", "▁", "h", "e", "l", "o", "he", "ll", "llo", "▁he", "hello", "é")
         scores = -rng.random(len(words)).astype(np.float32) * 10
-        yield [*rows, *sample_strings(*words), scores], {}
-        yield [*rows, *sample_strings(*words), scores], {"unk_token_id": 3}
+        yield [*rows, *packed.sample_strings(*words), scores], {}
+        yield [*rows, *packed.sample_strings(*words), scores], {"unk_token_id": 3}
 
 
 # -- tries and look-ups
 
 
 def prepare_trie(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
-    words, numbers = unpack(*inputs[5:8]), inputs[8].reshape(-1).tolist()
+    words, numbers = packed.unpack(*inputs[5:8]), inputs[8].reshape(-1).tolist()
     if len(words) != len(numbers):
         raise InferenceError("TrieTokenizer: Vocab size must be equal to Indices size")
     trie = Trie(dict(zip(words, numbers, strict=True)))
@@ -396,7 +386,7 @@ def prepare_trie(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
             at = end
         return out
 
-    return lambda *arrays: ids_of_rows(ids, arrays[:5])
+    return lambda *arrays: packed.ids_of_rows(ids, arrays[:5])
 
 
 @op("TrieTokenizer", plugin="extension", host=".cpu_words:prepare_trie")
@@ -404,29 +394,25 @@ class TrieTokenizer:
     """The longest words of a vocabulary, one after another."""
 
     def infer(*inputs):
-        check_count(inputs, (9,), "TrieTokenizer")
-        check_ragged_strings(inputs[:5])
-        check_strings(inputs[5:8], "the vocabulary")
-        check_type(inputs[8], ("i32",), "the ids")
-        return ragged_type(inputs[0].shape)
+        return _infer_tokens(inputs, "TrieTokenizer", ("i32",), "the ids")
 
-    ref = by_host(prepare_trie)
+    ref = packed.by_host(prepare_trie)
 
     def samples(rng, dtype="i32"):
         words = ("a", "b", "c", "ab", "abc", "cab", "é")
-        rows = sample_rows(["abcab", "é"], [], ["aabbcc", ""])
-        yield [*rows, *sample_strings(*words), np.arange(10, 17, dtype=np.int32)], {}
+        rows = packed.sample_rows(["abcab", "é"], [], ["aabbcc", ""])
+        yield [*rows, *packed.sample_strings(*words), np.arange(10, 17, dtype=np.int32)], {}
 
 
 def prepare_encoder(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     numbers: dict[bytes, int] = {}
-    for word, number in zip(unpack(*inputs[3:6]), inputs[6].reshape(-1).tolist(), strict=True):
+    for word, number in zip(packed.unpack(*inputs[3:6]), inputs[6].reshape(-1).tolist(), strict=True):
         numbers.setdefault(word, number)
     dtype = inputs[6].dtype
 
     def evaluate(*arrays: np.ndarray) -> np.ndarray:
         other = int(arrays[7].reshape(-1)[0])
-        return np.array([numbers.get(word, other) for word in unpack(*arrays[:3])], dtype)
+        return np.array([numbers.get(word, other) for word in packed.unpack(*arrays[:3])], dtype)
 
     return evaluate
 
@@ -436,19 +422,19 @@ class VocabEncoder:
     """The number of each string in a vocabulary, or a default."""
 
     def infer(*inputs):
-        check_count(inputs, (8,), "VocabEncoder")
-        check_strings(inputs[:3])
-        check_strings(inputs[3:6], "the vocabulary")
+        packed.check_count(inputs, (8,), "VocabEncoder")
+        packed.check_strings(inputs[:3])
+        packed.check_strings(inputs[3:6], "the vocabulary")
         check_type(inputs[6], INDEX_TYPES, "the ids")
         shape = None if inputs[0].shape is None else inputs[0].shape if inputs[0].rank == 1 else (ANY,)
         return TensorType(inputs[6].dtype, shape)
 
-    ref = by_host(prepare_encoder)
+    ref = packed.by_host(prepare_encoder)
 
     def samples(rng, dtype="i32"):
-        words = sample_strings("a", "bc", "a", "é")
+        words = packed.sample_strings("a", "bc", "a", "é")
         for kind in (np.int32, np.int64):
-            strings, numbers = sample_strings("bc", "x", "", "a", "é"), np.array([5, 6, 7, 8], kind)
+            strings, numbers = packed.sample_strings("bc", "x", "", "a", "é"), np.array([5, 6, 7, 8], kind)
             yield [*strings, *words, numbers, kind(-1)], {}
 
 
@@ -458,17 +444,17 @@ class VocabDecoder:
     or skipped give an empty string."""
 
     def infer(*inputs, skip_tokens: Ints = ()):
-        check_count(inputs, (4, 5), "VocabDecoder")
+        packed.check_count(inputs, (4, 5), "VocabDecoder")
         check_type(inputs[0], ("i32",), "the ids")
         check_rank(inputs[0], 2, "the ids")
-        check_strings(inputs[1:4], "the vocabulary")
+        packed.check_strings(inputs[1:4], "the vocabulary")
         if len(inputs) == 5:
             check_type(inputs[4], ("i32",), "the skipped ids")
         shape = (ANY,) if inputs[0].shape is None else inputs[0].shape[:1]
-        return ragged_strings_type(shape)
+        return packed.ragged_strings_type(shape)
 
     def ref(*inputs, skip_tokens=()):
-        ids, words = inputs[0], unpack(*inputs[1:4])
+        ids, words = inputs[0], packed.unpack(*inputs[1:4])
         skipped = set(inputs[4].reshape(-1).tolist() if len(inputs) == 5 else skip_tokens)
         batch, size = ids.shape
         texts = [
@@ -476,10 +462,10 @@ class VocabDecoder:
         ]
         each = max(size, 1)  # a row without numbers has one empty string
         rows = [(i * each, (i + 1) * each) for i in range(batch)]
-        return (*ragged_ends(rows, (batch,)), *pack(texts or [b""] * batch))
+        return (*packed.ragged_ends(rows, (batch,)), *packed.pack(texts or [b""] * batch))
 
     def samples(rng, dtype="i32"):
-        words = sample_strings("a", "bc", "", "é", "<s>")
+        words = packed.sample_strings("a", "bc", "", "é", "<s>")
         ids = np.array([[0, 1, 2], [4, 3, 9]], np.int32)
         yield [ids, *words], {"skip_tokens": [4]}
         yield [ids, *words, np.array([1], np.int32)], {}

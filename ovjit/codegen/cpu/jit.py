@@ -11,9 +11,6 @@ Numba's ordinary pipeline (`by_numba.py`).
 
 from __future__ import annotations
 
-import builtins
-import linecache
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -29,7 +26,8 @@ from ovjit.codegen.cpu.llvm_parts import parts_of
 from ovjit.codegen.cpu.objects import entry
 from ovjit.codegen.cpu.pipeline import lower_kernel
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.cpu.types import Intrinsic, Outside
+from ovjit.codegen.cpu.types import Outside
+from ovjit.codegen.source import define_functions
 
 #: Number of a kernel's arguments.
 _ARITY = 4
@@ -105,7 +103,7 @@ def _compile(
     from ovjit.codegen.cpu import by_numba
 
     def module(source: str, symbol: str, isa: Target, extra: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        functions = _define(source, symbol, isa, extra, by_numba.word, numba.njit)
+        functions = _define(source, symbol, isa, extra, word=by_numba.word, njit=numba.njit)
         return by_numba.module_of(functions, isa, _ARITY), functions
 
     with compiling.lock:
@@ -146,31 +144,11 @@ def _print(source: str, symbol: str, isa: Target, extra: Mapping[str, Any]) -> t
 
 
 def _define(
-    source: str,
-    symbol: str,
-    isa: Target,
-    extra: Mapping[str, Any],
-    word: Callable[[Intrinsic], Any] = lambda one: one,
-    njit: Callable[..., Any] = lambda **_: lambda function: function,
+    source: str, symbol: str, isa: Target, extra: Mapping[str, Any], **typing: Callable[..., Any]
 ) -> dict[str, Any]:
-    """symbol -> Python function to compile. The source is registered so that errors show the line. `word`
-    converts intrinsics to callables. `njit` is the functions' decorator: Numba's own only if it types the
-    functions, since its objects take longer to create than the source takes to compile."""
-    filename = f"<ovjit {symbol}>"
-    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    names: dict[str, Any] = {
-        "njit": njit,
-        "float_nan": math.nan,
-        "float_inf": math.inf,
-        "VL": isa.lanes,
-    }
-    predefined = {*names, "__builtins__"}
-    exec(compile(source, filename, "exec"), names)  # source printed by ovjit's own emitters
-    vocabulary = simd.namespace(isa.lanes)
-    defined = {name: getattr(f, "py_func", f) for name, f in names.items() if name not in predefined}
-    for name in {name for f in defined.values() for name in f.__code__.co_names}:
-        if name in extra:
-            names[name] = word(extra[name])
-        elif name not in names and not hasattr(builtins, name):
-            names[name] = word(vocabulary[name])
+    """symbol -> Python function to compile. `typing`: `word` and `njit` where Numba types the functions. Its
+    own decorator is for these only, since its objects take longer to create than a source takes to
+    compile."""
+    names = simd.namespace(isa.lanes)
+    defined = define_functions(source, f"<ovjit {symbol}>", isa.lanes, names, extra, **typing)
     return {entry(symbol, name): f for name, f in defined.items()}

@@ -17,13 +17,8 @@ more, with drivers from CUDA 12.0 on.
 
 from __future__ import annotations
 
-import builtins
 import functools
-import linecache
-import math
 import re
-from collections.abc import Callable
-from typing import Any
 
 import llvmlite.binding as llvm
 import llvmlite.ir as ir
@@ -38,6 +33,7 @@ from ovjit.codegen.gpu.interleave import interleave_loops
 from ovjit.codegen.gpu.library import namespace
 from ovjit.codegen.gpu.tensor_blocks import MAP
 from ovjit.codegen.gpu.words import WARP
+from ovjit.codegen.source import define_functions
 from ovjit.codegen.tensor_blocks import ATOM, LINE, Form, block_form
 
 TRIPLE = "nvptx64-nvidia-cuda"
@@ -107,7 +103,8 @@ def llvm_text(source: str, target: Target | None = None) -> str:
     int64s. Raises UnsupportedError for words that have no code for GPUs."""
     module = Module(target or TARGETS["cuda"])
     module.triple = TRIPLE
-    for name, function in _functions(interleave_loops(with_barriers(source))).items():
+    text = interleave_loops(with_barriers(source))
+    for name, function in define_functions(text, f"<ovjit gpu {hash(text)}>", WARP, namespace()).items():
         lowered = ir.Function(module, ir.FunctionType(ir.IntType(64), [ir.IntType(64)] * 4), f"ovjit_{name}")
         lowered.linkage = "internal"
         lowered.attributes.add("alwaysinline")
@@ -169,23 +166,3 @@ def _machine(cpu: str, version: str = PTX_VERSION) -> llvm.TargetMachine:
     emit.initialize_all()
     target = llvm.Target.from_triple(TRIPLE)
     return target.create_target_machine(cpu=cpu, features=f"+{version}", opt=3)
-
-
-def _functions(source: str) -> dict[str, Callable[..., Any]]:
-    """name -> function of a kernel's source, with the words of GPUs as its global names."""
-    file = f"<ovjit gpu {hash(source)}>"
-    linecache.cache[file] = (len(source), None, source.splitlines(True), file)
-    names: dict[str, Any] = {
-        "njit": lambda **_: lambda function: function,
-        "float_nan": math.nan,
-        "float_inf": math.inf,
-        "VL": WARP,
-    }
-    predefined = {*names, "__builtins__"}
-    exec(compile(source, file, "exec"), names)  # source printed by ovjit's own emitters
-    defined = {name: f for name, f in names.items() if name not in predefined}
-    words = namespace()
-    for name in {name for f in defined.values() for name in f.__code__.co_names}:
-        if name not in names and not hasattr(builtins, name):
-            names[name] = words[name]
-    return defined

@@ -203,10 +203,6 @@ def _rotate_pairs(b: ir.IRBuilder, kind: Lane, value: ir.Value) -> ir.Value:
 # --- arithmetic
 
 
-def _float_or_int(float_operation: str, int_operation: str) -> Callable[..., Any]:
-    return lambda b, kind, x, y: getattr(b, float_operation if kind.is_float else int_operation)(x, y)
-
-
 def _negate(b: ir.IRBuilder, kind: Lane, x: ir.Value) -> ir.Value:
     return b.fneg(x) if kind.is_float else b.sub(ir.Constant(kind.ir, 0), x)
 
@@ -243,15 +239,6 @@ def _extreme(name: str, sign: str) -> Callable[..., Any]:
     return body
 
 
-def _compare(sign: str) -> Callable[..., Any]:
-    def body(b: ir.IRBuilder, kind: Lane, x: ir.Value, y: ir.Value) -> ir.Value:
-        if kind.is_float:
-            return (b.fcmp_unordered if sign == "!=" else b.fcmp_ordered)(sign, x, y)
-        return (b.icmp_signed if kind.is_signed else b.icmp_unsigned)(sign, x, y)
-
-    return body
-
-
 def _absolute(b: ir.IRBuilder, kind: Lane, x: ir.Value) -> ir.Value:
     if kind.is_float:
         return _float_word("fabs")(b, kind, x)
@@ -261,21 +248,10 @@ def _absolute(b: ir.IRBuilder, kind: Lane, x: ir.Value) -> ir.Value:
 
 
 def _convert(b: ir.IRBuilder, source: Lane, x: ir.Value, to: Lane) -> ir.Value:
-    if source.elem == to.elem:
-        return x
-    if source.elem == "boolean":
-        return b.uitofp(x, to.ir) if to.is_float else b.zext(x, to.ir)
-    if source.is_float and to.is_float:
-        return (b.fpext if to.elem == "f64" else b.fptrunc)(x, to.ir)
-    if source.is_float:
-        name = f"llvm.fpto{'s' if to.is_signed else 'u'}i.sat.i{INTS[to.elem]}"
-        return call(b, f"{name}.{'f64' if x.type == _F64 else 'f32'}", to.ir, x)
-    if to.is_float:
-        return (b.sitofp if source.is_signed else b.uitofp)(x, to.ir)
-    have, need = INTS[source.elem], INTS[to.elem]
-    if have == need:
-        return x
-    return b.trunc(x, to.ir) if need < have else (b.sext if source.is_signed else b.zext)(x, to.ir)
+    if not source.is_float or to.is_float:
+        return simd.convert(b, source, x, to)
+    name = f"llvm.fpto{'s' if to.is_signed else 'u'}i.sat.i{INTS[to.elem]}"
+    return call(b, f"{name}.{'f64' if x.type == _F64 else 'f32'}", to.ir, x)
 
 
 def _round_to_int(b: ir.IRBuilder, source: Lane, x: ir.Value, to: Lane) -> ir.Value:
@@ -345,33 +321,29 @@ def _dot_bytes(signs: str) -> Callable[..., Any]:
     return lambda b, kind, total, x, w: call(b, f"llvm.nvvm.idp4a.{signs}", _I32, x, w, total)
 
 
+#: Words with the code of CPUs, which depends on the kind of a vector alone.
+_AS_ON_CPUS = (
+    "add sub mul and_ or_ xor shl shr lt le gt ge eq ne select trunc_int_T bits_T imin imax udiv urem"
+)
 #: Word -> its code generator, as `ovjit.codegen.cpu.vector.BODIES`, but that bodies for one element type are
 #: functions of that type alone.
 BODIES: dict[str, Any] = {
-    "add": _float_or_int("fadd", "add"), "sub": _float_or_int("fsub", "sub"),
-    "mul": _float_or_int("fmul", "mul"), "div": _divide, "neg": _negate,
-    "max_": _extreme("maximum", ">"), "min_": _extreme("minimum", "<"), "abs_": _absolute,
+    **{name: simd.BODIES[name] for name in _AS_ON_CPUS.split()},
+    "div": _divide, "neg": _negate, "abs_": _absolute,
+    "max_": _extreme("maximum", ">"), "min_": _extreme("minimum", "<"),
     "fma": lambda b, k, x, y, z: _float_word("fma")(b, k, x, y, z) if k.is_float else b.add(b.mul(x, y), z),
     "rcp": lambda b, k, x: b.fdiv(ir.Constant(k.ir, 1.0), x),
     **{name: _float_word(name) for name in ("sqrt", "floor", "ceil", "trunc", "rint")},
-    "and_": lambda b, k, x, y: b.and_(x, y), "or_": lambda b, k, x, y: b.or_(x, y),
-    "xor": lambda b, k, x, y: b.xor(x, y), "not_": lambda b, k, x: b.xor(x, ir.Constant(k.ir, -1)),
-    "shl": lambda b, k, x, y: b.shl(x, y),
-    "shr": lambda b, k, x, y: (b.ashr if k.is_signed else b.lshr)(x, y),
-    "lt": _compare("<"), "le": _compare("<="), "gt": _compare(">"), "ge": _compare(">="),
-    "eq": _compare("=="), "ne": _compare("!="),
-    "select": lambda b, k, c, x, y: b.select(c, x, y), "turned_pairs": _rotate_pairs,
+    "not_": lambda b, k, x: b.xor(x, ir.Constant(k.ir, -1)), "turned_pairs": _rotate_pairs,
     "dot_bytes": _dot_bytes("u.s"), "dot_signed": _dot_bytes("s.s"), "dot_halves": _dot_halves,
     "dot_pairs": _dot_pairs, "add_pairs": _add_pairs, "sum_pairs": _sum_pairs, "shr_halves": _shift_halves,
     # conversions
-    "cast_T": _convert, "trunc_int_T": lambda b, source, x, to: simd.truncate(b, x, to),
-    "trunc_or_min_T": _truncate_or_min, "round_int_T": _round_to_int, "held_T": _saturate_byte,
-    "bits_T": lambda b, source, x, to: b.bitcast(x, to.ir),
+    "cast_T": _convert, "trunc_or_min_T": _truncate_or_min, "round_int_T": _round_to_int,
+    "held_T": _saturate_byte,
     # numbers
     "ld": lambda b, p, i: b.load(_pointer(b, b.add(p, b.mul(i, _I64(8))), _I64), align=8),
     "whole": lambda b, x: call(b, "llvm.fptosi.sat.i64.f64", _I64, x),
     "prefetch": lambda b, p: None, "prefetch_l2": lambda b, p: None,
-    **{name: simd.BODIES[name] for name in ("imin", "imax", "udiv", "urem")},
     "now": lambda b: call(b, "llvm.nvvm.read.ptx.sreg.globaltimer", _I64),
     # for one element type
     "hadd_T": _across("add"), "hmul_T": _across("mul"), "hmax_T": _across("max_"),

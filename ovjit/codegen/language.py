@@ -1,0 +1,9 @@
+"""The language of kernels as files of kernels import it, whole: `from ovjit.codegen.language import *`.
+
+It has the words, the decorators of kernels and of functions that are inlined, and what declares arguments.
+"""
+
+from ovjit.codegen.function import inline, kernel, name_of, spaced  # noqa: F401
+from ovjit.codegen.kernel import Kernel  # noqa: F401
+from ovjit.codegen.tensors import Raw  # noqa: F401
+from ovjit.codegen.words import *  # noqa: F403
