@@ -17,7 +17,7 @@ f16 and bf16 are f32 in registers; boolean is a mask (i1). The LLVM code of each
 `ovjit.codegen.cpu.vector.BODIES` under the declared name: this module is imported where llvmlite is not.
 
 Words are a language, which files of kernels import as a whole, with its decorators:
-`from ovjit.codegen.language import *`.
+`from ovjit.codegen.kernel_language import *`.
 """
 
 from __future__ import annotations

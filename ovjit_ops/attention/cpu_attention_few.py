@@ -17,7 +17,7 @@ import functools
 import numpy as np
 
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.byte_rows import HEAD
 from ovjit.records import NamedTuple
 from ovjit_ops.attention.cpu_attention_kernels import (

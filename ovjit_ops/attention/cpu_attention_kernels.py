@@ -16,7 +16,7 @@ from ovjit.codegen import approx
 from ovjit.codegen.cpu.formats import F32, Format, tile_heights
 from ovjit.codegen.cpu.ir import Epilogue, body_of
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.byte_rows import HEAD
 from ovjit.records import NamedTuple
 from ovjit.tiles.pack import tile_width

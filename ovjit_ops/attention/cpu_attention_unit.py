@@ -13,7 +13,7 @@ from typing import Any
 from ovjit.codegen.cpu.amx import ROW_BYTES, ROWS, intrinsics
 from ovjit.codegen.cpu.formats import Format
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import (
     CHAINS,

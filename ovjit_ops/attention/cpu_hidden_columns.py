@@ -6,7 +6,7 @@ from the last column on.
 
 from __future__ import annotations
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 
 #: Masks that are not above this number hide a column: its weight is 0 unless scores differ by as much.
 HIDDEN = -60000.0

@@ -13,7 +13,7 @@ in scratch memory. A sequence with many blocks is split into parts, whose sums `
 from __future__ import annotations
 
 from ovjit.codegen.cpu.targets import CACHE_LINE
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.paged_caches import TOP
 from ovjit.records import NamedTuple
 from ovjit_ops.attention.cpu_attention_kernels import EXP, begin_softmax, finite, scale_row, soften

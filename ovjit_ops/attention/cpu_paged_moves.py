@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.paged_caches import TOP, kinds_of
 from ovjit.graph.symbolic import sym_min
 from ovjit.planning.lower import Lowering

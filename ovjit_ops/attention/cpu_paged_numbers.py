@@ -5,7 +5,7 @@ Blocks of u8 and u4 elements contain scales and zeros (`ovjit.graph.paged_caches
 
 from __future__ import annotations
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.paged_caches import FLAT, LEAST, TOP
 
 

@@ -9,7 +9,7 @@ always kept.
 
 from __future__ import annotations
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit_ops.attention.cpu_attention_kernels import soften
 from ovjit_ops.attention.cpu_paged_numbers import fill
 

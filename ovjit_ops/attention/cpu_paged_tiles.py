@@ -12,7 +12,7 @@ from typing import Any
 
 from ovjit.codegen.cpu.formats import F32, tile_heights
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.codegen.transpose import transpose, transpose_words
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import (

@@ -12,7 +12,7 @@ from typing import Any
 from ovjit.codegen.cpu.amx import ROW_BYTES, ROWS, intrinsics
 from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.codegen.transpose import transpose_words
 from ovjit.graph.paged_caches import TOP
 from ovjit.tiles.pack import tile_width

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.paged_caches import TOP
 from ovjit_ops.attention.cpu_paged_kernels import CACHE_STEPS, HEAD_SHAPE
 from ovjit_ops.attention.cpu_paged_numbers import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 
 #: Bytes of the counters of `sorted_pairs`.
 COUNTS = 256 * 8

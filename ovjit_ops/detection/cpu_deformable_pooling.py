@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import NotNative, Planner
 from ovjit.records import NamedTuple

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.planning.lower import Lowering, Planner
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.detection.cpu_candidates import (

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.ir import body_of
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.planning.lower import Lowering, Planner, View, launch
 from ovjit.records import NamedTuple
 from ovjit_ops.common.values import INDEX_TYPES

@@ -6,7 +6,7 @@ polygon is clipped in f64, one pair at a time. A box that is not finite, or has 
 
 from __future__ import annotations
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit_ops.detection.cpu_candidates import COUNTS, SELECTING, candidates, finish_class
 
 #: Maximum points after four cuts of four points. A cut at most doubles them, whatever the rounding.

@@ -9,7 +9,7 @@ from math import nan
 
 import numpy as np
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.forks import made_once
 from ovjit.planning.lower import Lowering, NotNative, Planner, launch
 from ovjit.planning.views import View, product

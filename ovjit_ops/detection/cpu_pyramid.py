@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.graph import Value
 from ovjit.planning.lower import Lowering, NotNative, Planner, Shapes, launch
 from ovjit.planning.views import Layout, View, channels_last

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.planning.lower import Lowering, Planner, launch
 from ovjit_ops.detection.cpu_candidates import COUNTS, key_of, sorted_pairs
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import Planner
 from ovjit_ops.detection.cpu_roi_pooling import Regions, numbers

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.graph import Value
 from ovjit.planning.lower import ChannelsLast, View, launch
 from ovjit.planning.plan import NotNative, Planner, ceil_div

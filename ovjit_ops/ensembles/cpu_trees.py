@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.planning.lower import Constants, Lowering, NotNative, Planner, launch
 from ovjit.records import NamedTuple
 from ovjit_ops.ensembles.packed_forest import (

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.planning.lower import Group, Lowering, NotNative, Planner, launch
 from ovjit.planning.views import View, product

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovjit.codegen.elementwise import NATIVE_TYPES
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.errors import check
 from ovjit.forks import made_once
 from ovjit.graph.windows import full_attribute

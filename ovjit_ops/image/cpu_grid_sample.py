@@ -6,7 +6,7 @@ ignored one, and its weight. All channels then use them. If channels are adjacen
 
 from __future__ import annotations
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.graph import Value
 from ovjit.planning.lower import Lowering, NotNative, Planner, Shapes, launch
 from ovjit.planning.views import Layout, channels_last

@@ -16,7 +16,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.errors import InferenceError, ModelError
 from ovjit.graph.shapes import is_static
 from ovjit.planning.copies import MOVED

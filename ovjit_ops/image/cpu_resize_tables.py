@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.symbolic import sym_max
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import Planner, ceil_div

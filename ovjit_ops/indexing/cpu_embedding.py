@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import FULL
 from ovjit.planning.lower import Lowering, Planner, launch
 from ovjit.planning.views import product

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import normalize_axis

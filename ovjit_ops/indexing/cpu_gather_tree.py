@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.forks import made_once
 from ovjit.planning.lower import Lowering, NotNative, Planner, launch
 

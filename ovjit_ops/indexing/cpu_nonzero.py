@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.symbolic import sym_max
 from ovjit.planning.lower import Lowering, launch
 from ovjit.planning.plan import Planner, ceil_div, split

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ovjit.codegen.cpu.ir import body_of
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.codegen.transpose import transpose, transpose_words
 from ovjit.planning.by_kernel import launch_or_copy
 from ovjit.planning.lower import AsInput, Group, Lowering, NotNative, Planner, try_launch

@@ -7,7 +7,7 @@ A search in a list of 100 numbers takes 7 unpredictable branches, 40 ns. Compari
 
 from __future__ import annotations
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.planning.lower import Lowering, NotNative, Planner, launch
 
 #: Maximum length of a list whose numbers are all compared.

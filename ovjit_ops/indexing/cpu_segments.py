@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import FLOATS, numpy_dtype
 from ovjit.planning.lower import Lowering, Planner, launch
 from ovjit.planning.views import product

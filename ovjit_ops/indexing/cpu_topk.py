@@ -8,7 +8,7 @@ Chunks are ranges of rows.
 
 from __future__ import annotations
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.shapes import bounds, normalize_axis
 from ovjit.planning.copies import MOVED
 from ovjit.planning.lower import Lowering, NotNative, Planner, try_launch

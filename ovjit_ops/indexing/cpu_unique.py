@@ -7,7 +7,7 @@ NaN are equal, rows with NaN are not.
 
 from __future__ import annotations
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.planning.copies import MOVED
 from ovjit.planning.lower import Lowering, NotNative, Planner, launch
 from ovjit_ops.detection.cpu_candidates import COUNTS, sorted_pairs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.symbolic import sym_int
 from ovjit.graph.traced import is_traced
 from ovjit.planning.lower import Lowering, NotNative, Planner, launch

@@ -16,7 +16,7 @@ import numpy as np
 
 from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.ir import body_of
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import bounds, is_static, normalize_axes

@@ -14,7 +14,7 @@ from ovjit.codegen import approx
 from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.function import DIMS
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.codegen.template import Template, rows
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.shapes import is_static

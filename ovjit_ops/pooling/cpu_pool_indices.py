@@ -6,7 +6,7 @@ rows. Windows are clipped to the input. There are up to three spatial dimensions
 
 from __future__ import annotations
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import FLOATS
 from ovjit.graph.shapes import normalize_axis
 from ovjit.planning.lower import ChannelsLast, launch

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Value
 from ovjit.graph.symbolic import sym_max, sym_min

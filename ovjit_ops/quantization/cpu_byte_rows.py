@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.byte_rows import HEAD, LEAST, ByteRows
 from ovjit.planning.lower import Lowering, Planner, launch
 from ovjit.planning.views import View, plain

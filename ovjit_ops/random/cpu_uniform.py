@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import HALVES
 from ovjit.planning.lower import Lowering, NotNative, Planner, View, launch
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ovjit.codegen import approx
 from ovjit.codegen.cpu.ir import body_of
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.symbolic import sym_min
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import ALIGNMENT, NotNative, Planner, ceil_div

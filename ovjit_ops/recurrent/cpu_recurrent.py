@@ -27,7 +27,7 @@ import numpy as np
 from ovjit.codegen.cpu.formats import BF16, F32, WORD, Format, find_format
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.codegen.trace import Recorder, Tracer
 from ovjit.graph.graph import Value
 from ovjit.planning.lower import Lowering, launch

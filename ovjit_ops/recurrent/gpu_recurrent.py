@@ -12,7 +12,7 @@ import functools
 
 import numpy as np
 
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.planning.lower import Constants, NotNative, Planner, launch, place_constants
 from ovjit.planning.views import View, plain
 from ovjit_ops.recurrent.cpu_recurrent import LayerLowering, Phase, clear, keep, phases_of

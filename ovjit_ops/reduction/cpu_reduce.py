@@ -24,7 +24,7 @@ import numpy as np
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.elementwise import Operand
 from ovjit.codegen.function import DIMS
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.codegen.tensors import SHARE
 from ovjit.codegen.trace import WIDENED
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype

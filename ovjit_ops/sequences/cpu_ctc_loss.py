@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ovjit.codegen import trace
 from ovjit.codegen.cpu.ir import body_of
-from ovjit.codegen.language import *
+from ovjit.codegen.kernel_language import *
 from ovjit.planning.lower import Lowering, NotNative, Planner, launch
 from ovjit_ops.common.values import INDEX_TYPES
 

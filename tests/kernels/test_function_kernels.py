@@ -10,7 +10,7 @@ import pytest
 
 import ovjit_ops
 from ovjit import tiles
-from ovjit.codegen import language, words
+from ovjit.codegen import kernel_language, words
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.function import inline, kernel, spaced
@@ -639,8 +639,8 @@ def test_files_of_kernels_take_the_words_as_they_are():
     meant = (words.Word, str, float)
     public = {name for name, value in vars(words).items() if isinstance(value, meant) and name[0] != "_"}
     assert public | {"SIZE", "Each", "Ptr", "Table", "Tensor", "Word"} == set(words.__all__)
-    language_names = {name for name in vars(language) if name[0] != "_"}
-    files, doors = 0, {words.__name__: set(words.__all__), language.__name__: language_names}
+    language_names = {name for name in vars(kernel_language) if name[0] != "_"}
+    files, doors = 0, {words.__name__: set(words.__all__), kernel_language.__name__: language_names}
     for package in (ovjit_ops, tiles):
         for file in sorted(Path(package.__path__[0]).rglob("*.py")):
             imports = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom)]

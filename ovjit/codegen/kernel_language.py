@@ -1,4 +1,4 @@
-"""The language of kernels as files of kernels import it, whole: `from ovjit.codegen.language import *`.
+"""The language of kernels. Their files import it whole: `from ovjit.codegen.kernel_language import *`.
 
 It has the words, the decorators of kernels and of functions that are inlined, and what declares arguments.
 """
