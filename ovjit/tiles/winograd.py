@@ -21,9 +21,7 @@ from ovjit.tiles import weave
 if TYPE_CHECKING:
     from ovjit.codegen.kernel import Kernel
 
-#: Of m = 1, which is an axis along which windows have one tap: each pixel is a tile.
 MATRICES: dict[int, dict[str, list[list[float]]]] = {
-    1: {"B": [[1]], "G": [[1]], "A": [[1]]},
     2: {
         "B": [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
         "G": [[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]],
@@ -63,11 +61,16 @@ WHOLE: dict[int, WholeMatrices] = {
 }
 
 
+def matrices_of(m: int) -> dict[str, list[list[float]]]:
+    """`MATRICES`, and those of m = 1: along an axis of one tap, each pixel is a tile."""
+    return MATRICES[m] if m > 1 else {"B": [[1]], "G": [[1]], "A": [[1]]}
+
+
 def plane_shape(m: int, kernel: Sequence[int]) -> tuple[tuple[int, int], tuple[int, int]]:
     """(rows and columns of a tile of outputs, rows and columns of its transformed inputs) of windows of 3x3,
     3x1 or 1x3 taps."""
     height, width = (m if taps > 1 else 1 for taps in kernel)
-    return (height, width), (len(MATRICES[height]["B"]), len(MATRICES[width]["B"]))
+    return (height, width), (len(matrices_of(height)["B"]), len(matrices_of(width)["B"]))
 
 
 #: (type of planes, type of filters) for which native code is used. Its f32 arithmetic is exact for int8.
@@ -117,7 +120,7 @@ def _fill_by_numpy(planes: np.ndarray, filters: np.ndarray, m: int, group: int, 
 
 
 def _filter_matrix(m: int, integers: bool) -> Sequence[Sequence[float]]:
-    return WHOLE[m].G if integers else MATRICES[m]["G"]
+    return WHOLE[m].G if integers else matrices_of(m)["G"]
 
 
 def _transform(filters: np.ndarray, planes: np.ndarray, width: int, m: int) -> None:

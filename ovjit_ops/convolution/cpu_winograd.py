@@ -63,7 +63,7 @@ from ovjit.tiles.narrow import WIDENED, word_time
 from ovjit.tiles.pack import pack_bias, panel_sizes, tile_width
 from ovjit.tiles.sharing import Weights
 from ovjit.tiles.sizes import TABLE, WAYS
-from ovjit.tiles.winograd import MATRICES, WHOLE, fill_planes, plane_shape
+from ovjit.tiles.winograd import WHOLE, fill_planes, matrices_of, plane_shape
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images
 
 #: Maximum bytes of the planes of a band, which should stay in a cache.
@@ -147,7 +147,7 @@ def tile_transform(tile: tuple[int, int], name: str, source: str = "f32", to: st
     integers in i32 modulo 2**32. Results of the matrix A of integers are divided by their divisor."""
     kind = "f32" if to == "f32" else "i32"
     recorder, divided = Recorder(), kind == "i32" and name == "A"
-    rows, columns = (WHOLE[m].A if divided else MATRICES[m][name] for m in tile)
+    rows, columns = (WHOLE[m].A if divided else matrices_of(m)[name] for m in tile)
     n, width = len(rows[0]), len(columns[0])
     grid = [
         [t.cast(recorder.input(f"x{i * width + j}", source), kind) for j in range(width)] for i in range(n)
