@@ -268,11 +268,11 @@ class Tiled(Summed):
             return  # a traced plan has the step, with 0 chunks for 0 rows
         width = sizes.width
         words = taps[0] * taps[2] * taps[4]
-        division = self._division(planner, weights, pixels, words)
+        division = self._division(planner, weights, pixels, words, plain)
 
         at = weights.at if isinstance(weights.at, Ptr) else planner.constants.at(weights.at)
         # computed weights have a dimension of groups, and so have the data that they are multiplied with
-        by_pixels = at is not weights.at and sizes.group * groups <= KEPT_WEIGHTS
+        by_pixels = plain or (at is not weights.at and sizes.group * groups <= KEPT_WEIGHTS)
         run = division.panel_chunks * groups if by_pixels else division.pixel_chunks
         values: dict[str, Any] = {
             "x": x.ptr + origin, "w": at,
@@ -299,11 +299,11 @@ class Tiled(Summed):
         planner.step(kernel, values, division.chunks(groups), reads, [y], flops, touches=touches)
         planner.steps[-1].bytes += sizes.group * groups if self.stored is None else self.stored
 
-    def _division(self, planner: Planner, weights: Weights, pixels: Any, words: Any) -> Division:
+    def _division(self, planner: Planner, weights: Weights, pixels: Any, words: Any, even: bool) -> Division:
         """The partition into chunks. Equal layers share the result."""
         numbers = identity((weights.groups, weights.outs, pixels, words, *weights.sizes))
-        key = ("tiles", self.target.name, self.form.group, self.form.rate, self.unpacks, numbers)
-        sharing = Sharing(self.target, self.form, self.tile_pixels, self.unpacks)
+        key = ("tiles", self.target.name, self.form.group, self.form.rate, self.unpacks, even, numbers)
+        sharing = Sharing(self.target, self.form, self.tile_pixels, self.unpacks, even)
         return planner.shared(key, lambda: sharing.division(weights, pixels, words))
 
     def _beside_tables(

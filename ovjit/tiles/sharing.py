@@ -26,6 +26,8 @@ UNPACKED_FOR = 128
 #: in bytes took 1.03 times as long at two threads. With 2, BERT took 1.13 times as long, as each range reads
 #: all weights.
 FULL_TILES = 3
+#: Tiles of pixels from which on a number of ranges of pixels is made even.
+EVEN_FROM = 4
 #: Pixels up to which weights are not prefetched.
 FEW_PIXELS = 4
 
@@ -76,12 +78,15 @@ class Division(NamedTuple):
 
 
 class Sharing(NamedTuple):
-    """The tiles of a product: `rows` pixels, a format, and whether each chunk unpacks its panels."""
+    """The tiles of a product: `rows` pixels, a format, and whether each chunk unpacks its panels. `even`:
+    whether the steps before and after have chunks of pixels. Then ranges of pixels are of an even number, so
+    that two threads find their own pixels in their caches."""
 
     target: Target
     form: Format
     rows: int
     unpacks: bool
+    even: bool = False
 
     def blocks(self, weights: Weights, pixels: int, panels: int, words: int) -> tuple[int, int, int, int]:
         """The partition into chunks: pixels per chunk and number of pixel ranges, panels per chunk and number
@@ -111,6 +116,8 @@ class Sharing(NamedTuple):
         pixel_chunks = sym_max(1, sym_min(ceil_div(pixels, rows), ceil_div(chunks, others)))
         if self.unpacks:
             pixel_chunks = sym_min(pixel_chunks, ceil_div(pixels, UNPACKED_FOR))
+        if self.even and not is_traced_number(pixels) and pixels >= EVEN_FROM * rows:
+            pixel_chunks += pixel_chunks % 2
         pixels_per_chunk = sym_max(1, ceil_div(ceil_div(pixels, rows), pixel_chunks)) * rows
         return pixels_per_chunk, ceil_div(pixels, pixels_per_chunk), panels_per_chunk, panel_chunks
 

@@ -60,6 +60,19 @@ WHOLE: dict[int, WholeMatrices] = {
     ),
 }
 
+
+def matrices_of(m: int) -> dict[str, list[list[float]]]:
+    """`MATRICES`, and those of m = 1: along an axis of one tap, each pixel is a tile."""
+    return MATRICES[m] if m > 1 else {"B": [[1]], "G": [[1]], "A": [[1]]}
+
+
+def plane_shape(m: int, kernel: Sequence[int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(rows and columns of a tile of outputs, rows and columns of its transformed inputs) of windows of 3x3,
+    3x1 or 1x3 taps."""
+    height, width = (m if taps > 1 else 1 for taps in kernel)
+    return (height, width), (len(matrices_of(height)["B"]), len(matrices_of(width)["B"]))
+
+
 #: (type of planes, type of filters) for which native code is used. Its f32 arithmetic is exact for int8.
 _NATIVE = (("f32", np.dtype(np.float32)), ("i16", np.dtype(np.int8)))
 #: Channels of filters that NumPy transforms at once, so that they stay in the second-level cache.
@@ -71,16 +84,17 @@ def fill_planes(
 ) -> None:
     """Write the transformed filters G w G' of each plane as panels of `width` outputs, the last of `last`.
 
-    Source [O, C, 3, 3], or [O, C, D, 3, 3] with D slices of each filter; panels have the channels of slice 0
-    first. Elements have the type `kind`, `group` of them in a word. Subnormals become zeros. Integers use
-    the G of `WHOLE`."""
-    planes = memory.view(numpy_dtype(kind)).reshape((m + 2) ** 2, -1)
+    Source [O, C, 3, 3], [O, C, 3, 1] or [O, C, 1, 3], or [O, C, D, 3, 3] with D slices of each filter; panels
+    have the channels of slice 0 first. Elements have the type `kind`, `group` of them in a word. Subnormals
+    become zeros. Integers use the G of `WHOLE`."""
+    kernel = source.shape[-2:]
+    planes = memory.view(numpy_dtype(kind)).reshape(math.prod(plane_shape(m, kernel)[1]), -1)
     outs, channels = len(source), math.prod(source.shape[1:-2])
     native = source.nbytes >= weave.WORTH and weave.weaves(WORD, width) and weave.weaves(WORD, last)
-    native = native and (kind, source.dtype) in _NATIVE
+    native = native and (kind, source.dtype) in _NATIVE and kernel == (3, 3)
     for first in range(0, outs, width):
         some = source[first : first + width]
-        some = np.moveaxis(some, 1, -3).reshape(-1, channels, 3, 3)
+        some = np.moveaxis(some, 1, -3).reshape(-1, channels, *kernel)
         panel_width = width if len(some) == width else last
         part = planes[:, channels * first :][:, : channels * panel_width]
         if not native:
@@ -92,21 +106,21 @@ def fill_planes(
 
 
 def _fill_by_numpy(planes: np.ndarray, filters: np.ndarray, m: int, group: int, width: int) -> None:
-    """Write one panel of each plane [(m + 2)^2, C * width], of any type."""
-    g = np.array(_filter_matrix(m, planes.dtype == np.int16), np.float64)
-    n = len(g)
+    """Write one panel of each plane [planes, C * width], of any type."""
+    kernel, integers = filters.shape[-2:], planes.dtype == np.int16
+    rows, columns = (np.array(_filter_matrix(t, integers), float) for t in plane_shape(m, kernel)[0])
     for c in range(0, filters.shape[1], _FILLED):
         part = filters[:, c : c + _FILLED]
         depth = part.shape[1]
-        panel = np.zeros((3, 3, depth, width))
+        panel = np.zeros((*kernel, depth, width))
         panel[..., : len(part)] = part.transpose(2, 3, 1, 0)
-        half = np.einsum("ij,jkx->ikx", g, panel.reshape(3, 3, -1))
-        transformed = np.einsum("ij,kjx->kix", g, half).reshape(n * n, depth // group, group, width)
-        planes[:, c * width : (c + depth) * width] = transformed.swapaxes(-1, -2).reshape(n * n, -1)
+        transformed = np.einsum("ij,jkx,lk->ilx", rows, panel.reshape(*kernel, -1), columns, optimize=True)
+        words = transformed.reshape(len(planes), depth // group, group, width)
+        planes[:, c * width : (c + depth) * width] = words.swapaxes(-1, -2).reshape(len(planes), -1)
 
 
 def _filter_matrix(m: int, integers: bool) -> Sequence[Sequence[float]]:
-    return WHOLE[m].G if integers else MATRICES[m]["G"]
+    return WHOLE[m].G if integers else matrices_of(m)["G"]
 
 
 def _transform(filters: np.ndarray, planes: np.ndarray, width: int, m: int) -> None:

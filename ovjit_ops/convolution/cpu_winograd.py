@@ -1,4 +1,4 @@
-"""3x3 convolutions of stride 1 by Winograd's minimal filtering, F(4x4) and F(2x2).
+"""Convolutions of 3x3, 3x1 and 1x3 taps and stride 1 by Winograd's minimal filtering, F(4) and F(2).
 
     y = A' [ (G w G') * (B' x B) ] A      for tiles of m x m outputs, n = m + 2, * elementwise
 
@@ -7,6 +7,10 @@ tile kernel; planes back into m x m pixels with bias and epilogue. Large images 
 rows, which reuse the memory of one band's planes. The slices of a volume are images, if the window is one
 slice deep. F(4x4) needs a quarter of the direct algorithm's multiplications, F(2x2) four ninths. Their
 weights are 4 and 1.8 times as large, so the fastest algorithm depends on the shape: `best_way` has the model.
+
+Windows of three taps along one axis have tiles of m outputs along it, in f32. A sequence is an image of one
+column. F(4) then needs half of the multiplications, and twice the weights. The pixels of a dilated window are
+an ordinary window among those that are `dilation` apart; all these interleaved images are in one step.
 
 Tensors of bf16 are read and written as bf16. If the number of channels is even, F(2x2) also has planes in
 bf16, for the dot instruction. Sums of four elements lose a bit: networks' errors are 0.8 - 1.2 times those of
@@ -46,13 +50,12 @@ from ovjit.graph.dtypes import all_finite, numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import Dim, Interval, is_static
 from ovjit.graph.symbolic import sym_max, sym_min
-from ovjit.graph.traced import is_traced_number
+from ovjit.planning.chunks import CHUNK_WORK
 from ovjit.planning.fuse import Group
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, Shapes, Versions
 from ovjit.planning.plan import Constants, Filling, Planner, ceil_div, element_size
 from ovjit.planning.views import Layout, View, row_major
-from ovjit.records import NamedTuple
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.epilogues import OPERANDS
 from ovjit.tiles.lowering import tile_format
@@ -60,7 +63,7 @@ from ovjit.tiles.narrow import WIDENED, word_time
 from ovjit.tiles.pack import pack_bias, panel_sizes, tile_width
 from ovjit.tiles.sharing import Weights
 from ovjit.tiles.sizes import TABLE, WAYS
-from ovjit.tiles.winograd import MATRICES, WHOLE, fill_planes
+from ovjit.tiles.winograd import WHOLE, fill_planes, matrices_of, plane_shape
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images
 
 #: Maximum bytes of the planes of a band, which should stay in a cache.
@@ -74,8 +77,8 @@ MOST_SUMS = {m: (2**31 - 1) // (form.divisor & -form.divisor) for m, form in WHO
 #: large in any case. Planes are in memory beside the weights of the direct algorithm. They have 1.8 (m = 2)
 #: or 4 times as many bytes.
 MOST_PLANES, LARGE = {2: 80_000_000, 4: 20_000_000}, 64
-#: Maximum images of interleaved pixels that a dilated convolution is computed in.
-MOST_PARTS = 16
+#: Maximum images of interleaved pixels that a dilated convolution of images, and of lines, is computed in.
+MOST_PARTS, MOST_LINE_PARTS = 16, 32
 #: Bytes of the tables in a thread's scratch. The line of zeros (or the dump) follows them.
 TABLE_BYTES = 2048
 
@@ -139,17 +142,20 @@ def combination(factors: Sequence[float], values: Sequence[Tracer]) -> Tracer:
 
 
 @functools.cache
-def square_transform(m: int, name: str, source: str = "f32", to: str = "f32") -> Body:
-    """matrix @ grid @ matrix.T of a grid of (m + 2) x (m + 2) numbers: floats in f32, integers in i32 modulo
-    2**32. Results of the matrix A of integers are divided by their divisor."""
-    n, kind = m + 2, "f32" if to == "f32" else "i32"
+def tile_transform(tile: tuple[int, int], name: str, source: str = "f32", to: str = "f32") -> Body:
+    """M @ grid @ N.T of the grid of a tile, with the matrices of its height and width: floats in f32,
+    integers in i32 modulo 2**32. Results of the matrix A of integers are divided by their divisor."""
+    kind = "f32" if to == "f32" else "i32"
     recorder, divided = Recorder(), kind == "i32" and name == "A"
-    matrix = WHOLE[m].A if divided else MATRICES[m][name]
-    grid = [[t.cast(recorder.input(f"x{i * n + j}", source), kind) for j in range(n)] for i in range(n)]
-    columns = [transform(matrix, [row[j] for row in grid]) for j in range(n)]
-    results = [v for i in range(len(matrix)) for v in transform(matrix, [column[i] for column in columns])]
-    results = [t.cast(divide_exactly(v, WHOLE[m].divisor) if divided else v, to) for v in results]
-    return Body([source] * n * n, [to] * len(results), recorder.lines, [v.name for v in results])
+    rows, columns = (WHOLE[m].A if divided else matrices_of(m)[name] for m in tile)
+    n, width = len(rows[0]), len(columns[0])
+    grid = [
+        [t.cast(recorder.input(f"x{i * width + j}", source), kind) for j in range(width)] for i in range(n)
+    ]
+    half = [transform(rows, [row[j] for row in grid]) for j in range(width)]
+    results = [v for i in range(len(rows)) for v in transform(columns, [column[i] for column in half])]
+    results = [t.cast(divide_exactly(v, WHOLE[tile[0]].divisor) if divided else v, to) for v in results]
+    return Body([source] * n * width, [to] * len(results), recorder.lines, [v.name for v in results])
 
 
 def divide_exactly(value: Any, divisor: int) -> Any:
@@ -162,58 +168,60 @@ def divide_exactly(value: Any, divisor: int) -> Any:
     return value >> power.bit_length() - 1
 
 
-@kernel(over="img th tw", x="img c:1 h w", v="p img th tw c:1")
-def into_planes(x: Tensor, v: Tensor, ph, pw, *, T, to, m, n, transform):
-    """Transform the tiles of x to n * n planes. The first tile begins `ph` rows and `pw` columns before x.
-    Pixels outside of the image are read from a line of zeros. T, to: the types of pixels and planes."""
+@kernel(over="img th rh tw rw", x="img c:1 h w", v="p img th rh tw rw c:1")
+def into_planes(x: Tensor, v: Tensor, ph, pw, dh, dw, *, T, to, tile, grid, transform):
+    """Transform the tiles of x to planes, one for each element of `grid`. The first tile begins `ph` rows and
+    `pw` columns before x. The rows of a tile are `dh` apart, and its columns `dw`: `rh` and `rw` count the
+    images of interleaved pixels. Pixels outside of the image are read from a line of zeros. T, to: the types
+    of pixels and planes."""
     pixel, results = registers()
     zeros = scratch + TABLE_BYTES
     for k in range(0, x.size.c, VL):
         store[f32](zeros + k * 4, const[f32](0.0))
-    for img, row, column, planes in items(v):
-        top = row * m - ph
-        left = column * m - pw
-        for i in range(n):
-            for j in range(n):
-                r = top + i
-                s = left + j
+    for img, row, first_row, column, first_column, planes in items(v):
+        top = row * tile[0] * dh + first_row - ph
+        left = column * tile[1] * dw + first_column - pw
+        for i in range(grid[0]):
+            for j in range(grid[1]):
+                r = top + i * dh
+                s = left + j * dw
                 address = zeros
                 if r >= 0 and r < x.size.h and s >= 0 and s < x.size.w:
                     address = x.at(img=img, h=r, w=s)
-                st[i64](scratch + (i * n + j) * 8, address)
+                st[i64](scratch + (i * grid[1] + j) * 8, address)
         for k in range(0, x.size.c, VL):
             valid = x.size.c - k
             offset = k * SIZE[T]
-            for at in static_range(n * n):
+            for at in static_range(grid[0] * grid[1]):
                 pixel[at] = loadm[T](ld(scratch, at) + offset, valid)
             results = applied(transform, *pixel)
             target = planes + k * SIZE[to]
-            for at in static_range(n * n):
+            for at in static_range(grid[0] * grid[1]):
                 storem[to](target, results[at], valid)
                 target += v.stride.p
 
 
-@kernel(over="img th tw", v="img th tw p c:1", y="img c:1 h w")
+@kernel(over="img th rh tw rw", v="img th rh tw rw p c:1", y="img c:1 h w")
 def into_pixels(
-    v: Tensor, b: Ptr, y: Tensor, e=OPERANDS, *, m, n, acc, transform, operands, body, out,
+    v: Tensor, b: Ptr, y: Tensor, dh, dw, e=OPERANDS, *, tile, grid, acc, transform, operands, body, out,
 ):  # fmt: skip
-    """Transform planes to m * m pixels of y for each tile. Pixels outside of the image are written to a dump.
+    """Transform planes to the pixels of y of each tile. Pixels outside of the image are written to a dump.
     Row 1 of the table has the addresses of pixels, the following rows those of operands."""
     total, results, o = registers()
     dump = scratch + TABLE_BYTES
-    for img, row, column, planes in items(v):
-        top = row * m
-        left = column * m
-        for i in range(m):
-            for j in range(m):
-                r = top + i
-                s = left + j
-                table = scratch + (i * m + j) * 8
+    for img, row, first_row, column, first_column, planes in items(v):
+        top = row * tile[0] * dh + first_row
+        left = column * tile[1] * dw + first_column
+        for i in range(tile[0]):
+            for j in range(tile[1]):
+                r = top + i * dh
+                s = left + j * dw
+                table = scratch + (i * tile[1] + j) * 8
                 if r < y.size.h and s < y.size.w:
                     st[i64](table + TABLE * 8, y.at(img=img, h=r, w=s))
                 else:
-                    r = top
-                    s = left
+                    r = 0
+                    s = 0
                     st[i64](table + TABLE * 8, dump)
                 for number, operand in enumerate(operands):
                     if not operand.shared:
@@ -222,7 +230,7 @@ def into_pixels(
         for k in range(0, y.size.c, VL):
             valid = y.size.c - k
             source = planes + k * 4
-            for at in static_range(n * n):
+            for at in static_range(grid[0] * grid[1]):
                 total[at] = loadm[acc](source, valid)
                 source += v.stride.p
             results = applied(transform, *total)
@@ -232,7 +240,7 @@ def into_pixels(
                     o[number] = splat[operand.dtype](e[number - 1])
                 elif operand.kind == "channel":
                     o[number] = loadm[operand.dtype](e[number - 1] + k * SIZE[operand.dtype], valid)
-            for pixel in static_range(m * m):
+            for pixel in static_range(tile[0] * tile[1]):
                 for number, operand in enumerate(operands, 1):
                     if operand.kind == "scalar":
                         o[number] = splat[operand.dtype](ld(scratch, operand.where * TABLE + pixel))
@@ -244,17 +252,20 @@ def into_pixels(
 
 
 @functools.cache
-def input_kernel(m: int, elem: str, to: str) -> Kernel:
-    name = f"winograd_input_{elem}_{to}_{m}x{m}"
+def input_kernel(tile: tuple[int, int], grid: tuple[int, int], elem: str, to: str) -> Kernel:
+    name = f"winograd_input_{elem}_{to}_{tile[0]}x{tile[1]}"
     types = (elem, to) if to == I16.a else ()
-    return into_planes.kernel(name, T=elem, to=to, m=m, n=m + 2, transform=square_transform(m, "B", *types))
+    forward = tile_transform(tile, "B", *types)
+    return into_planes.kernel(name, T=elem, to=to, tile=tile, grid=grid, transform=forward)
 
 
-def output_kernel(m: int, epilogue: Epilogue, names: str, acc: str) -> Kernel:
-    name = f"winograd_output_{epilogue.out}_{m}x{m}" + (f"_{names}" if names else "")
+def output_kernel(
+    tile: tuple[int, int], grid: tuple[int, int], epilogue: Epilogue, names: str, acc: str
+) -> Kernel:
+    name = f"winograd_output_{epilogue.out}_{tile[0]}x{tile[1]}" + (f"_{names}" if names else "")
     constants = epilogue.constants(acc)
-    back = square_transform(m, "A", acc, acc)
-    return into_pixels.kernel(name, m=m, n=m + 2, acc=acc, transform=back, **constants)
+    back = tile_transform(tile, "A", acc, acc)
+    return into_pixels.kernel(name, tile=tile, grid=grid, acc=acc, transform=back, **constants)
 
 
 def plane_form(m: int, form: Format, channels: int) -> Format:
@@ -284,19 +295,23 @@ _CYCLES = {"f32": 1 / 0.9, "bf16": 1.08 / 0.95, "f16": 2.1, "u8i8": 1.25, "i16":
 _BYTES = {"f32": 5.5, "bf16": 6.3, "f16": 6.3, "u8i8": 5.5}
 #: Cost of a last panel of one vector, relative to one of two.
 _NARROW = 0.55
-#: m -> cycles of both transforms, for each vector of a tile.
+#: m -> cycles of both transforms, for each vector of a tile of m x m outputs, and of m outputs.
 _TRANSFORMS = {2: 110.0, 4: 280.0}
+_LINE_TRANSFORMS = {2: 30.0, 4: 50.0}
 #: Bytes of planes that stay in a core's cache; bytes per cycle of the other planes; cycles of two more steps,
 #: and of the first access to planes.
 _KEPT, _MOVED, _STEPS = 1e6, 12.0, 10_000.0
+#: The same of one more image of interleaved pixels, for tiles of m x m outputs, and of m outputs.
+_PART, _LINE_PART = 10_000.0, 2_500.0
 
 
 def best_way(
     images: int, oh: int, ow: int, channels: int, outs: int, lanes: int, ways: Sequence[int],
     form: Format = F32, word: float = 1.0, slices: int = 1, dilations: Sequence[int] = (1, 1),
+    kernel: Sequence[int] = (3, 3),
 ) -> int:  # fmt: skip
     """0 for the direct algorithm in `form`, 2 or 4 for F(2x2) or F(4x4): the fastest one by the model.
-    `ways`: the m that are possible (`possible_ways`).
+    `ways`: the m that are possible (`possible_ways`). `kernel`: the taps along the height and the width.
     `word`: the time of a word in the direct algorithm, if that depends on the weights (`narrow.word_time`).
     `slices`: those of a filter, if the images are slices of volumes. `dilations`: those along the images.
 
@@ -322,71 +337,20 @@ def best_way(
         return max(compute, weights) + 0.3 * min(compute, weights)
 
     rate = _BYTES[form.name]
-    times = {0: products(images * oh * ow, 9 * slices * form.words(channels), 1, form, word)}
+    times = {0: products(images * oh * ow, math.prod(kernel) * slices * form.words(channels), 1, form, word)}
     for m in ways:
-        cycles = _TRANSFORMS[m]
-        tiles = images * math.prod(d * tiles_along(n, m, d) for n, d in zip((oh, ow), dilations, strict=True))
+        cycles, part = (_LINE_TRANSFORMS[m], _LINE_PART) if 1 in kernel else (_TRANSFORMS[m], _PART)
+        tile, grid = plane_shape(m, kernel)
+        matrices = math.prod(grid)
+        sizes = zip((oh, ow), tile, dilations, strict=True)
+        tiles = images * math.prod(d * tiles_along(n, each, d) for n, each, d in sizes)
         vectors = ceil_div(channels, lanes) + ceil_div(outs, lanes)
         planes = plane_form(m, form, channels)
         words = planes.words(channels)
-        size = tiles * (m + 2) ** 2 * (words + outs) * WORD
-        times[m] = products(tiles, slices * words, (m + 2) ** 2, planes) + tiles * vectors * cycles
-        times[m] += 2 * max(0.0, size - _KEPT) / _MOVED + _STEPS * math.prod(dilations)
+        size = tiles * matrices * (words + outs) * WORD
+        times[m] = products(tiles, slices * words, matrices, planes) + tiles * vectors * cycles
+        times[m] += 2 * max(0.0, size - _KEPT) / _MOVED + _STEPS + part * (math.prod(dilations) - 1)
     return min(times, key=lambda way: times[way])
-
-
-class Interleaved(NamedTuple):
-    """Every `step`-th output of one axis, from `first` on, and the inputs that these read."""
-
-    step: int
-    first: int
-    outs: int
-    start: int
-    extent: int
-    pad: int
-
-    @classmethod
-    def of(cls, extent: int, outs: int, dilation: int, pad: int, first: int) -> Interleaved:
-        if dilation == 1:
-            return cls(1, 0, outs, 0, extent, pad)
-        start = (first - pad) % dilation
-        count, read = ceil_div(outs - first, dilation), ceil_div(extent - start, dilation)
-        return cls(dilation, first, sym_max(0, count), start, sym_max(0, read), -((first - pad) // dilation))
-
-
-class _Part(NamedTuple):
-    """Tiles of a band: those of images with these rows and columns of pixels, from the row `top` on. `at`:
-    the number of tiles that precede them in the band."""
-
-    row: Interleaved
-    column: Interleaved
-    top: int
-    height: int
-    rows: int
-    columns: int
-    at: int
-
-    @property
-    def pad_h(self) -> int:
-        return self.row.pad - self.top
-
-    @property
-    def pad_w(self) -> int:
-        return self.column.pad
-
-    def of_tiles(self, tiles: View, axis: int) -> View:
-        part = tiles.slice(axis, self.at, self.rows * self.columns)
-        return part.split(axis, self.rows, self.columns)
-
-    def of_input(self, images: View) -> View:
-        row, column = self.row, self.column
-        rows = images.slice(2, row.start, row.extent, row.step)
-        return rows.slice(3, column.start, column.extent, column.step)
-
-    def of_output(self, images: View) -> View:
-        row, column = self.row, self.column
-        rows = images.slice(2, row.first + self.top * row.step, self.height, row.step)
-        return rows.slice(3, column.first, column.outs, column.step)
 
 
 def tiles_along(outs: int, m: int, dilation: int) -> int:
@@ -394,12 +358,28 @@ def tiles_along(outs: int, m: int, dilation: int) -> int:
     return ceil_div(ceil_div(outs, dilation), m)
 
 
+def _split_tiles(view: View, axis: int, th: int, dh: int, tw: int, dw: int) -> View:
+    """Split the axis of a band's tiles into rows and columns of tiles, and images of interleaved pixels."""
+    return view.split(axis, th * dh, tw * dw).split(axis, th, dh).split(axis + 2, tw, dw)
+
+
+def _work_of_tile(planes: View, first: int) -> int:
+    """The work of a transform for a tile of `planes`, whose tiles are the five dimensions from `first` on.
+    At least so much that there are two chunks, if not for more time: with a single one, or many short ones,
+    two threads would not find the pixels that they have written."""
+    tiles = math.prod(planes.shape[first : first + 5])
+    return sym_max(2 * (planes.count // sym_max(1, tiles)), 2 * CHUNK_WORK // sym_max(1, tiles))
+
+
 class Winograd(TiledConvolution):
-    """A 3x3 convolution by F(m x m), or one of volumes that is 3x3 in each slice of the filters. Slices of
-    volumes are transformed as images; a product adds those under the slices of a filter."""
+    """A convolution of 3x3, 3x1 or 1x3 taps by F(m), or one of volumes that is 3x3 in each slice of the
+    filters. Slices of volumes are transformed as images; a product adds those under the slices of a filter.
+    Sequences are images of one column."""
 
     def __init__(self, group: Group, m: int):
         self.m = m
+        self.taps = image_kernel(group.node)
+        self.tile, self.grid = plane_shape(m, self.taps)
         super().__init__(group)
 
     def choose_form(self) -> Format:
@@ -409,8 +389,8 @@ class Winograd(TiledConvolution):
         return False  # it is not chosen where there is a matrix unit
 
     def make_kernel(self, names: str) -> Kernel:
-        self.input_kernel = input_kernel(self.m, self.data.dtype, self.form.a)
-        self.output_kernel = output_kernel(self.m, self.epilogue, names, self.form.acc)
+        self.input_kernel = input_kernel(self.tile, self.grid, self.data.dtype, self.form.a)
+        self.output_kernel = output_kernel(self.tile, self.grid, self.epilogue, names, self.form.acc)
         rows, width = self.tile_pixels, tile_width(self.target)
         name = f"conv_{self.form.name}_{rows}x{width}_{self.target.name}"
         return tile_kernel(name, Epilogue(None, [], self.form.acc), self.target, self.form)
@@ -432,8 +412,8 @@ class Winograd(TiledConvolution):
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
-        planes = (self.m + 2) ** 2
-        filters = self.filters.reshape(self.outs, self.channels, -1, 3, 3)
+        planes = math.prod(self.grid)
+        filters = self.filters.reshape(self.outs, self.channels, -1, *self.taps)
         sizes = panel_sizes(filters.shape[2] * self.form.words(self.channels), self.outs, self.target)
         filling = Filling.by(
             planes * sizes.group, filters, fill_planes, m=self.m,
@@ -448,83 +428,72 @@ class Winograd(TiledConvolution):
         self.bias_at = constants.place(pack_bias(bias, 1, self.target), (self, "bias")).offset
 
     def plan(self, planner: Planner) -> None:
-        m, planes = self.m, (self.m + 2) ** 2
+        planes = math.prod(self.grid)
         shape, out = planner.shape(self.data), planner.shape(self.out)
         halo = self.halo(shape[2:], out[2:])
+        if len(shape) == 3:
+            shape, out = (*shape, 1), (*out, 1)
         x = planner.with_halo(self.data, halo)
         # a step per volume: the stride between slices may differ from that between volumes
         volumes = range(shape[0]) if len(shape) == 5 else (None,)
-        c, (spread_h, spread_w) = shape[1], self.window(shape[2:])[1][-2:]
+        c, size, (dh, dw) = shape[1], element_size(self.form.a), _dilations(self.node)
         before, n, out_slices = self._slices(halo, shape, out)
-        th, tw = (tiles_along(size, m, d) for size, d in zip(out[-2:], (spread_h, spread_w), strict=True))
-        least = ceil_div(out[-2] // spread_h, m)  # tiles of a column of interleaved pixels
-        size = element_size(self.form.a)
-        bands = self.bands(n, least, spread_h * spread_w * tw, planes * (c * size + self.outs * 4))
+        th, tw = (tiles_along(*each) for each in zip(out[-2:], self.tile, (dh, dw), strict=True))
+        bands = self.bands(n, th, dh * dw * tw, planes * (c * size + self.outs * 4))
         # y may not overwrite an operand that later bands read
         y = planner.channels_last_output(self.out, over=self.over(planner, *[x] * (bands > 1)))
         if not y.count:
             return
         # where planes are an odd number of lines apart, a tile's elements do not share a set of the cache
-        most = spread_h * ceil_div(th, bands) * spread_w * tw
+        most = dh * ceil_div(th, bands) * dw * tw
         plane_bytes = CACHE_LINE * (2 * ceil_div(n * most * c * size, 2 * CACHE_LINE) + 1)
         space = planner.allocate((planes, plane_bytes), 1)
         room = planner.allocate((out_slices, most, planes, self.outs), 4)
         lanes = self.target.lanes
         planner.need_scratch(TABLE_BYTES + ceil_div(max(c, self.outs), lanes) * lanes * 4)
         planner.need_scratch(self.epilogue.table_rows * TABLE * 8)
-        divided = [self._parts(shape[2:], out[2:], index, bands) for index in range(bands)]
-        for volume, parts in itertools.product(volumes, divided):
-            tiles = sum(part.rows * part.columns for part in parts)
+        for volume, band in itertools.product(volumes, range(bands)):
+            first = th * band // bands
+            count = th * (band + 1) // bands - first
+            tiles = dh * count * dw * tw
             dims = (planes, n, tiles, c)
             v = View(space.buffer, dims, (plane_bytes, *row_major(dims, size)[1:]), size)
             dims = (out_slices, tiles, planes, self.outs)
             products = View(room.buffer, dims, row_major(dims, 4), 4)
+            split = (count, dh, tw, dw)
             images = as_images(x, volume).slice(0, -before, n)
-            for part in parts:
-                here = part.of_tiles(v, 2)
-                tensors = {"x": part.of_input(images), "v": here}
-                launch(
-                    planner, self.input_kernel, tensors, ("v",), work=c * planes * 2, flops=8.0 * here.count,
-                    ph=part.pad_h, pw=part.pad_w,
-                )  # fmt: skip
+            self._plan_input(planner, images, _split_tiles(v, 2, *split), first, shape[2:])
             self.multiply(planner, v, products, shape[2:], out[2:], before)
-            for part in parts:
-                self._plan_output(planner, part, volume, products, y)
+            self._plan_output(planner, volume, _split_tiles(products, 1, *split), first, y)
 
-    def _plan_output(
-        self, planner: Planner, part: _Part, volume: int | None, products: View, y: View
+    def _plan_input(
+        self, planner: Planner, images: View, planes: View, first: int, extents: Sequence[int]
     ) -> None:
-        """The step that transforms a part of the products and writes its pixels of y."""
-
-        def pixels(view: View) -> View:
-            return part.of_output(as_images(view, volume))
-
-        here = part.of_tiles(products, 1)
-        planes, outs = here.shape[-2:]
-        operands, read = self.operand_values(planner, (0, 2, 3), pixels)
+        """The step that transforms the tiles of a band, from the row `first` of tiles on."""
+        pads = self.window(extents[: len(self.kernel_size)])[2]
+        pad_h, pad_w = pads[-2:] if len(pads) > 1 else (*pads, 0)
+        dh, dw = _dilations(self.node)
         launch(
-            planner, self.output_kernel, {"v": here, "y": pixels(y)}, ("y",), reads=read, apart=False,
-            work=outs * planes * 2, flops=8.0 * here.count, b=planner.constants.at(self.bias_at), **operands,
+            planner, self.input_kernel, {"x": images, "v": planes}, ("v",),
+            work=_work_of_tile(planes, 1), flops=8.0 * planes.count, ph=pad_h - first * self.tile[0] * dh,
+            pw=pad_w, dh=dh, dw=dw,
         )  # fmt: skip
 
-    def _parts(self, extents: Sequence[int], outs: Sequence[int], index: int, bands: int) -> list[_Part]:
-        """The parts of a band of tiles. A dilated convolution has one for each image of pixels that are
-        `dilation` apart, as windows of such an image are not dilated. Others have a single part."""
-        m, at, parts = self.m, 0, list[_Part]()
-        _, dilations, pads, _ = self.window(extents)
-        rows, columns = (
-            [Interleaved.of(extents[i], outs[i], dilations[i], pads[i], d) for d in range(dilations[i])]
-            for i in (-2, -1)
-        )
-        for row, column in itertools.product(rows, columns):
-            th, tw = ceil_div(row.outs, m), ceil_div(column.outs, m)
-            first = th * index // bands
-            count = th * (index + 1) // bands - first
-            if is_traced_number(count * tw) or count * tw:
-                height = sym_min(count * m, row.outs - first * m)
-                parts.append(_Part(row, column, first * m, height, count, tw, at))
-                at += count * tw
-        return parts
+    def _plan_output(self, planner: Planner, volume: int | None, products: View, first: int, y: View) -> None:
+        """The step that transforms the products of a band and writes its rows of y."""
+        dh, dw = _dilations(self.node)
+        step = self.tile[0] * dh
+        rows = sym_min(products.shape[1] * step, as_images(y, volume).shape[2] - first * step)
+
+        def pixels(view: View) -> View:
+            return as_images(view, volume).slice(2, first * step, rows)
+
+        operands, read = self.operand_values(planner, (0, 2, 3), pixels)
+        launch(
+            planner, self.output_kernel, {"v": products, "y": pixels(y)}, ("y",), reads=read, apart=False,
+            work=_work_of_tile(products, 0), flops=8.0 * products.count,
+            b=planner.constants.at(self.bias_at), dh=dh, dw=dw, **operands,
+        )  # fmt: skip
 
     def _slices(
         self, halo: Sequence[tuple[int, int]], shape: Sequence[int], out: Sequence[int]
@@ -620,7 +589,7 @@ def winograd_way(group: Group) -> tuple[int, int]:
     forced = debug.flag("OVJIT_WINOGRAD")  # for measurements
     if forced:
         return int(forced) if int(forced) in ways else 0, 0
-    *slices, oh, ow = out.shape[2:]
+    *slices, oh, ow = (*out.shape[2:], 1) if len(out.shape) == 3 else out.shape[2:]
     n = (1 if isinstance(data.shape[0], Interval) else data.shape[0]) * math.prod(slices)
     return choose(n, oh, ow), 0
 
@@ -642,10 +611,14 @@ def _possible(group: Group) -> tuple[Format, tuple[int, ...]]:
     form = tile_format(data, filters, target)
     assert form is not None
     none: tuple[Format, tuple[int, ...]] = form, ()
-    outs, channels, *kernel = filters.shape
-    if node.op.name != "Convolution" or len(kernel) < 2 or kernel[-2:] != [3, 3]:
+    outs, channels, *spatial = filters.shape
+    kernel = image_kernel(node)
+    if node.op.name != "Convolution" or kernel not in ((3, 3), (3, 1), (1, 3)):
         return none
-    if set(node.attrs["strides"][-2:]) - {1} or math.prod(_dilations(node)) > MOST_PARTS:
+    if kernel != (3, 3) and (form is not F32 or len(spatial) > 2 or not is_static(data.shape)):
+        return none
+    most_parts = MOST_LINE_PARTS if 1 in kernel else MOST_PARTS
+    if set(node.attrs["strides"][-2:]) - {1} or math.prod(_dilations(node)) > most_parts:
         return none
     if min(outs, channels) < target.lanes or (options.exact and form in (F32, BF16)):
         return none
@@ -656,9 +629,19 @@ def _possible(group: Group) -> tuple[Format, tuple[int, ...]]:
     return form, possible_ways(form, channels, _largest_sum(filters) if _in_halves(form) else 0)
 
 
-def _dilations(node: Node) -> Sequence[int]:
-    """Those along the height and the width of images."""
-    return node.attrs["dilations"][-2:] or (1, 1)
+def _dilations(node: Node) -> tuple[int, int]:
+    """Those along the height and the width of images, 1 along an axis of a single tap."""
+    spread = [*(node.attrs["dilations"] or [1] * (len(node.output.shape) - 2)), 1]
+    spread = spread[:2] if len(node.output.shape) == 3 else spread[-3:-1]
+    height, width = (d if taps > 1 else 1 for d, taps in zip(spread, image_kernel(node), strict=True))
+    return height, width
+
+
+def image_kernel(node: Node) -> tuple[int, int]:
+    """The taps along the height and the width of images. A sequence is an image of one column."""
+    spatial = node.inputs[1].shape[2:]
+    height, width = spatial[-2:] if len(spatial) > 1 else (*spatial, 1)
+    return height, width
 
 
 def _largest_sum(filters: Value) -> int:
@@ -675,8 +658,8 @@ def _largest_sum(filters: Value) -> int:
 def _chooser(group: Group, form: Format, ways: Sequence[int]) -> Callable[[int, int, int], int]:
     """(images, height and width of the output) -> the algorithm."""
     filters, target = group.node.inputs[1], group.context.target
-    outs, channels, *kernel = filters.shape
-    slices, dilations = math.prod(kernel[:-2]), _dilations(group.node)
+    outs, channels, *spatial = filters.shape
+    slices, dilations = math.prod(spatial[:-2]), _dilations(group.node)
 
     @functools.cache
     def time() -> float:
@@ -687,8 +670,9 @@ def _chooser(group: Group, form: Format, ways: Sequence[int]) -> Callable[[int, 
     def choose(images: int, oh: int, ow: int) -> int:
         lanes = target.lanes
         best = functools.partial(
-            best_way, images, oh, ow, channels, outs, lanes, ways, form, slices=slices, dilations=dilations
-        )
+            best_way, images, oh, ow, channels, outs, lanes, ways, form, slices=slices, dilations=dilations,
+            kernel=image_kernel(group.node),
+        )  # fmt: skip
         if form.products == 1:
             return best()
         if not isinstance(filters.constant, np.ndarray):

@@ -277,6 +277,7 @@ def test_dilated_windows_are_transformed_among_interleaved_pixels(
     monkeypatch.setattr(cpu_winograd, "BAND", 100_000)
     monkeypatch.setattr(cpu_winograd, "MOST_PLANES", {2: 10**6, 4: 10**6 if way == 4 else 0})
     monkeypatch.setattr(cpu_winograd, "_STEPS", 0.0)
+    monkeypatch.setattr(cpu_winograd, "_PART", 0.0)
     for height, width, pads, dilations in DILATED if fixed else DILATED[::2]:
         rng = np.random.default_rng([SEED, way, height, width])
         b = Builder()
@@ -303,6 +304,68 @@ def test_dilated_windows_are_transformed_among_interleaved_pixels(
                 job.outputs[0], evaluate(graph, [x])[0], rtol=1e-4, atol=1e-4, err_msg=case
             )
         assert True in seen or height == 2, (height, width, dilations)
+
+
+#: (shape of the data, filters' taps, pads before, pads after, dilations) of windows of three taps in a line.
+LINES = [
+    ((2, 17, 43), (3,), (1,), (1,), (1,)), ((1, 16, 5), (3,), (2,), (0,), (1,)),
+    ((1, 24, 61), (3,), (8,), (0,), (4,)), ((3, 16, 50), (3,), (32,), (30,), (32,)),
+    ((1, 16, 3), (3,), (0,), (0,), (1,)),
+    ((2, 16, 21, 19), (1, 3), (0, 1), (0, 1), (1, 1)), ((1, 33, 21, 19), (3, 1), (1, 0), (1, 0), (1, 1)),
+    ((1, 16, 23, 8), (3, 1), (3, 1), (2, 0), (3, 2)), ((2, 16, 9, 40), (1, 3), (1, 0), (1, 10), (2, 5)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", [2, 4])
+def test_lines_of_taps_have_tiles_along_one_axis(monkeypatch: pytest.MonkeyPatch, way: int) -> None:
+    """Beside sums in float64: sequences are images of one column, and an axis of one tap has no tiles."""
+    monkeypatch.setenv("OVJIT_WINOGRAD", str(way))
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    for band in (4_000_000, 12_000):
+        monkeypatch.setattr(cpu_winograd, "BAND", band)
+        for shape, taps, begin, end, dilations in LINES:
+            rng = np.random.default_rng([SEED, way, *shape])
+            b = Builder()
+            data = b.add("Parameter", (), {"shape": shape, "element_type": "f32"}).output
+            y = b.add("Relu", [data]).output
+            weights = rng.standard_normal((shape[1], shape[1], *taps)).astype(np.float32) / 7
+            windows = {
+                "strides": (1,) * len(taps), "dilations": dilations, "pads_begin": begin, "pads_end": end,
+            }  # fmt: skip
+            products = b.add("Convolution", [y, b.constant(weights)], windows).output
+            bias = rng.standard_normal((1, shape[1], *(1,) * len(taps))).astype(np.float32)
+            results = [b.add("Add", [products, b.constant(bias)]).output]
+            if results[0].shape == tuple(shape):  # a residual, whose memory the result may take
+                results = [b.add("Relu", [b.add("Add", [results[0], y]).output]).output]
+            executable = compile_graph(b.finish(results), {"threads": 2})
+            x = rng.standard_normal(shape).astype(np.float32)
+            job = executable.new_job()
+            job.set_input(0, x)
+            job.run()
+            names = [step.kernel.name for step in executable.table((shape,)).plan.steps]
+            tile = "x".join(str(way if t > 1 else 1) for t in (*taps, 1)[:2])
+            case = f"{shape}, {taps}, {dilations}, band {band}, seed {SEED}"
+            assert any(f"winograd_input_f32_f32_{tile}" in name for name in names), (names, case)
+            rows = np.maximum(x, 0).astype(np.float64)
+            expected = (
+                convolve(rows, weights[None].astype(np.float64), {**windows, "auto_pad": "explicit"}) + bias
+            )
+            if expected.shape == tuple(shape):
+                expected = np.maximum(expected + rows, 0)
+            np.testing.assert_allclose(job.outputs[0], expected, rtol=1e-5, atol=1e-5, err_msg=case)
+
+
+def test_lines_that_gain_nothing_are_direct() -> None:
+    """Those of few channels; and those that planes cannot serve, as strides and dynamic lengths."""
+    for shape, channels, stride, way in (
+        ((1, 64, 1000), 64, 1, 4), ((1, 512, 100), 512, 1, 4), ((1, 16, 4000), 16, 1, 0),
+        ((1, 64, 1000), 64, 2, 0), ((1, 64, ANY), 64, 1, 0), ((1, 8, 1000), 64, 1, 0),
+    ):  # fmt: skip
+        b = Builder()
+        x = b.add("Parameter", (), {"shape": shape, "element_type": "f32"}).output
+        windows = {"strides": (stride,), "dilations": (1,), "pads_begin": (1,), "pads_end": (1,)}
+        node = b.add("Convolution", [x, b.constant(np.ones((channels, shape[1], 3), np.float32))], windows)
+        assert cpu_winograd.winograd_way(Group(Context(TARGETS["avx512"]), node)) == (way, 0), (shape, stride)
 
 
 @pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])
