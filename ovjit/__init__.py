@@ -45,10 +45,9 @@ _NAMES = {
 _MODULES = {"errors", "tools", *(name[6:] for name in _COMPAT if name.count(".") == 1)}
 _install_names(_COMPAT)
 _injected.inject(
-    model_bytes=lambda: __getattr__("_model_bytes"),
-    model_of=lambda: __getattr__("_model_of"),
+    model_bytes=lambda: __getattr__("_model_bytes"), model_of=lambda: __getattr__("_model_of"),
     compiled_of=lambda: __getattr__("_unpickle"),
-)
+)  # fmt: skip
 _PLACES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = sorted((*(name for name in _PLACES if name[0] != "_"), "get_version"))

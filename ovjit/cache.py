@@ -13,10 +13,9 @@ __all__ = ["Entry", "entries", "folder", "prune"]
 
 
 def prune(
-    max_bytes: int | None = None,
-    max_age: float | timedelta | None = None,
+    max_bytes: int | None = None, max_age: float | timedelta | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
-) -> int:
+) -> int:  # fmt: skip
     """Remove entries unused for `max_age` (seconds, or a timedelta), then the least recently used until
     `max_bytes` remain. Returns the bytes freed.
 

@@ -96,9 +96,8 @@ _HOLDING = {"logging": "_lock", "concurrent.futures.thread": "_global_shutdown_l
 #: Locks of other packages that come after ours, in this order: (module, path to the lock). Finalizers call
 #: LLVM from any thread.
 _FOREIGN = (
-    ("numba.core.compiler_lock", "global_compiler_lock._lock"),
-    ("llvmlite.binding.ffi", "lib._lock._lock"),
-)
+    ("numba.core.compiler_lock", "global_compiler_lock._lock"), ("llvmlite.binding.ffi", "lib._lock._lock"),
+)  # fmt: skip
 
 #: How often a fork begins anew because imports begin while it waits.
 _ATTEMPTS = 100
@@ -201,10 +200,9 @@ def _is_taken(name: str) -> bool:
 def _going_on(mine: set[str]) -> list[str]:
     """Modules that other threads are importing."""
     return [
-        name
-        for name, module in sys.modules.copy().items()
+        name for name, module in sys.modules.copy().items()
         if (name.partition(".")[0] in _OURS or name in _HOLDING) and _is_coming(module) and name not in mine
-    ]
+    ]  # fmt: skip
 
 
 def _is_coming(module: Any) -> bool:

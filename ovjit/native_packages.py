@@ -101,6 +101,5 @@ def _missing(module: str, path: str, error: ImportError) -> NativeLibraryMissing
     return NativeLibraryMissing(
         f"{module} is linked to OpenVINO's native library, but openvino is ovjit here, which has no "
         f"native library: {package} needs the real openvino, in a separate environment ({error})",
-        name=module,
-        path=path,
-    )
+        name=module, path=path,
+    )  # fmt: skip

@@ -19,11 +19,9 @@ FOREVER = 1e8
 
 
 def start(
-    function: Callable[..., object],
-    arguments: tuple[Any, ...],
-    name: str,
+    function: Callable[..., object], arguments: tuple[Any, ...], name: str,
     record: Callable[[Any], object] = lambda thread: None,
-) -> None:
+) -> None:  # fmt: skip
     """Start a daemon thread that runs `function`. RuntimeError where the process may have no more threads.
 
     `record` is called with the thread, which has a method `join(timeout)`. An exception of a signal's handler

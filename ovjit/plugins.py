@@ -14,16 +14,24 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ovjit.errors import OvjitError
+
 
 def load_others(group: str, package: str) -> list[Any]:
     """Import what installed distributions register for `group`, except `package` and modules in it.
-    Returns the modules or objects that the entry points name."""
+    Returns the modules or objects that the entry points name. OvjitError if one cannot be imported."""
     if not announces_other(group, package):
         return []
     from importlib.metadata import entry_points
 
-    entries = entry_points(group=group)
-    return [entry.load() for entry in entries if not _is_within(entry.value, package)]
+    others = []
+    for entry in entry_points(group=group):
+        try:
+            others += [] if _is_within(entry.value, package) else [entry.load()]
+        except (Exception, SystemExit) as error:
+            what = f"{entry.value} ({group}) cannot be imported ({type(error).__name__}: {error}"[:600]
+            raise OvjitError(f"the plug-in {what}): update or uninstall its package") from error
+    return others
 
 
 def _is_within(value: str, package: str) -> bool:

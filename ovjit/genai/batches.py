@@ -109,14 +109,11 @@ def paged_options(
     evicts = config.use_cache_eviction
     mode = config.sparse_attention_config.mode if config.use_sparse_attention else None
     return Options(
-        kv_cache=choose_cache_precision(properties),
-        properties=properties,
-        scores=evicts,
+        kv_cache=choose_cache_precision(properties), properties=properties, scores=evicts,
         rotation=evicts and config.cache_eviction_config.apply_rotation,
-        xattention=mode is SparseAttentionMode.XATTENTION,
-        inputs=() if inputs is None else inputs.names,
+        xattention=mode is SparseAttentionMode.XATTENTION, inputs=() if inputs is None else inputs.names,
         defers=True,
-    )
+    )  # fmt: skip
 
 
 class Batches:
@@ -184,7 +181,13 @@ class Batches:
                         self._eviction.evict(row)
         requests, batch = len(self.running), self._schedule()
         if batch:
-            self._compute(batch)
+            try:
+                self._compute(batch)
+            except BaseException:
+                for request, row, _ in batch:  # rows that wait for a choice that does not come
+                    if request in self.running and not row.remaining:
+                        self._preempt(request, [])
+                raise
         self._measure(requests, len({id(request) for request, _, _ in batch}))
         for request in list(self.running):
             if request.handle._status is not GenerationStatus.RUNNING or request.answers is not None:

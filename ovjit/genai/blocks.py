@@ -132,12 +132,9 @@ class BlockPool:
         return True
 
     def compute(
-        self,
-        rows: Sequence[Row],
-        counts: Sequence[int],
-        skipped: Mapping[int, range] = NONE,
+        self, rows: Sequence[Row], counts: Sequence[int], skipped: Mapping[int, range] = NONE,
         more: Mapping[str, np.ndarray] = NO_INPUTS,
-    ) -> np.ndarray:
+    ) -> np.ndarray:  # fmt: skip
         """Compute the next `counts` tokens of rows that have blocks for them. Returns the hidden states
         [tokens, width], valid until the next call. `skipped`: index of a row -> indices of its blocks that
         these tokens do not attend to. `more`: further inputs of the decoder."""

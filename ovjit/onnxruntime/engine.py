@@ -21,13 +21,15 @@ from ovjit.onnxruntime.failures import (
     refuse,
     refuse_pickle,
 )
-from ovjit.onnxruntime.feeds import InputCheck
+from ovjit.onnxruntime.feeds import InputCheck, SequenceCheck
 from ovjit.onnxruntime.graph_info import add_known_dimensions, read_metadata
 from ovjit.onnxruntime.loading import LoadedModel
 from ovjit.onnxruntime.options import RunOptions, SessionOptions
 from ovjit.onnxruntime.values import OrtValue
 from ovjit.onnxruntime.variants import Variant, Variants
 
+#: The beginnings of the types of inputs.
+_TAKEN = ("tensor(", "optional(tensor(", "seq(tensor(")
 #: The beginning of ovjit's message about a node that cannot compute.
 _NODE = re.compile(r"node '([^']*)' \((\w+)\): ")
 
@@ -41,7 +43,7 @@ class Engine:
         self.metadata = read_metadata(loaded.opened.proto)
         self.inputs, self.outputs, self.overridable = loaded.inputs, loaded.outputs, loaded.overridable
         for arg in (*self.inputs, *self.overridable):
-            if not number_of_text(arg.type) or not arg.type.startswith(("tensor(", "optional(tensor(")):
+            if not number_of_text(arg.type) or not arg.type.startswith(_TAKEN):
                 refuse(f"inputs of type {arg.type} ({arg.name})", "change the model to take tensors")
         self._output_rows = [TYPES.get(number_of_text(arg.type)) for arg in self.outputs]
         #: True if an output has an element type that NumPy does not have.
@@ -52,14 +54,14 @@ class Engine:
         self._start = time.monotonic_ns()
         self._profile = self._profile_path() if options.enable_profiling else ""
         self._variants = variants = Variants(loaded, options)
-        dtypes: dict[str, Any] = {}
+        ports: dict[str, Any] = {}
         if variants.plain is not None:
             for port in variants.plain.compiled.inputs:
-                dtypes.update(dict.fromkeys(port.get_names(), port.get_element_type().to_dtype()))
+                ports.update(dict.fromkeys(port.get_names(), port))
             add_known_dimensions(self.outputs, variants.plain.output_shapes())
         self._checks = {
-            arg.name: InputCheck(
-                arg, number_of_text(arg.type), arg.name not in loaded.rankless, dtypes.get(arg.name)
+            arg.name: (SequenceCheck if arg.type.startswith("seq(") else InputCheck)(
+                arg, arg.name not in loaded.rankless, ports.get(arg.name)
             )
             for arg in (*self.inputs, *self.overridable)
         }

@@ -88,6 +88,12 @@ def type_text(info: Any) -> str:
     return ""
 
 
+def innermost(info: Any) -> Any:
+    """The TypeProto of the tensors of a sequence or of an optional; any other as it is."""
+    kind = info.WhichOneof("value")
+    return innermost(getattr(info, kind).elem_type) if kind in ("sequence_type", "optional_type") else info
+
+
 def has_shape(info: Any) -> bool:
     """True if a TypeProto is of a tensor of known rank."""
     kind = info.WhichOneof("value")

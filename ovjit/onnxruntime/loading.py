@@ -19,7 +19,7 @@ from ovjit.onnxruntime.failures import (
     failure_of,
     refuse,
 )
-from ovjit.onnxruntime.graph_info import NodeArg, has_shape, read_node_arg
+from ovjit.onnxruntime.graph_info import NodeArg, has_shape, innermost, read_node_arg
 from ovjit.onnxruntime.options import SessionOptions
 from ovjit.readers.onnx.reader import Opened, opened, read_opened
 from ovjit.readers.onnx.standard import find_schema, messages
@@ -55,7 +55,9 @@ class LoadedModel:
         self.inputs = [read_node_arg(info) for info in graph.input if info.name not in initializers]
         self.overridable = [read_node_arg(info) for info in graph.input if info.name in initializers]
         #: Inputs of unknown rank, of which a call's arrays have the rank.
-        self.rankless = [i.name for i in graph.input if i.name not in initializers and not has_shape(i.type)]
+        self.rankless = [
+            i.name for i in graph.input if i.name not in initializers and not has_shape(innermost(i.type))
+        ]
         self.outputs = self._read_outputs()
 
     def _open(self, source: str | bytes, options: SessionOptions) -> Opened:
@@ -147,10 +149,10 @@ def _apply_change(graph: Any, change: Change) -> None:
             kind = info.type.tensor_type.elem_type
             tensors.append(messages().TensorProto(name=info.name, data_type=kind, raw_data=values[info.name]))
         if info.name in shapes:
-            shape = info.type.tensor_type.shape
+            shape = innermost(info.type).tensor_type.shape
             shape.SetInParent()
             del shape.dim[:]
-            for size in shapes[info.name]:
+            for size in shapes[info.name][info.type.HasField("sequence_type") :]:
                 dim = shape.dim.add()
                 if size >= 0:
                     dim.dim_value = size

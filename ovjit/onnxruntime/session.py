@@ -122,13 +122,9 @@ class Session:
         return self._sess.run(output_names or self._output_names, input_feed, run_options)
 
     def run_async(
-        self,
-        output_names: Sequence[str] | None,
-        input_feed: Mapping[str, Any],
-        callback: Callable[[list[Any], Any, str], Any],
-        user_data: Any,
-        run_options: Any = None,
-    ) -> None:
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any],
+        callback: Callable[[list[Any], Any, str], Any], user_data: Any, run_options: Any = None,
+    ) -> None:  # fmt: skip
         """Start a run and return. `callback(results, user_data, error)` is called by another thread; `error`
         is "" or the error's text, with results []."""
         self._validate_input(input_feed.keys())
@@ -149,11 +145,9 @@ class Session:
         _pool(os.getpid()).submit(compute)
 
     def run_with_ort_values(
-        self,
-        output_names: Sequence[str] | None,
-        input_dict_ort_values: Mapping[str, OrtValue],
+        self, output_names: Sequence[str] | None, input_dict_ort_values: Mapping[str, OrtValue],
         run_options: Any = None,
-    ) -> list[OrtValue]:
+    ) -> list[OrtValue]:  # fmt: skip
         """Run the model on OrtValues. Returns OrtValues."""
         self._validate_input(input_dict_ort_values.keys())
         feeds = {name: value._get_c_value() for name, value in input_dict_ort_values.items()}
@@ -187,13 +181,9 @@ class Session:
         iobinding._run(run_options)
 
     def create_ortvalue_from_shape_and_type(
-        self,
-        shape: Sequence[int],
-        element_type: Any,
-        device_type: str,
-        device_id: int = 0,
+        self, shape: Sequence[int], element_type: Any, device_type: str, device_id: int = 0,
         vendor_id: int = -1,
-    ) -> OrtValue:
+    ) -> OrtValue:  # fmt: skip
         """A value of zeros."""
         return OrtValue.ortvalue_from_shape_and_type(shape, element_type, device_type, device_id, vendor_id)
 
@@ -218,13 +208,9 @@ class InferenceSession(Session):
     several threads at once are safe."""
 
     def __init__(
-        self,
-        path_or_bytes: str | bytes | os.PathLike[str],
-        sess_options: SessionOptions | None = None,
-        providers: Any = None,
-        provider_options: Any = None,
-        **kwargs: Any,
-    ) -> None:
+        self, path_or_bytes: str | bytes | os.PathLike[str], sess_options: SessionOptions | None = None,
+        providers: Any = None, provider_options: Any = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(enable_fallback=int(kwargs.get("enable_fallback", 1)) == 1)
         self._model_path: str | None = None
         self._model_bytes: bytes | None = None

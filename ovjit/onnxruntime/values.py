@@ -218,14 +218,9 @@ class OrtValue:
 
     @classmethod
     def ortvalue_from_shape_and_type(
-        cls,
-        shape: Sequence[int],
-        element_type: Any,
-        device_type: str = "cpu",
-        device_id: int = 0,
-        vendor_id: int = -1,
-        memory_info: OrtMemoryInfo | None = None,
-    ) -> OrtValue:
+        cls, shape: Sequence[int], element_type: Any, device_type: str = "cpu", device_id: int = 0,
+        vendor_id: int = -1, memory_info: OrtMemoryInfo | None = None,
+    ) -> OrtValue:  # fmt: skip
         """A value of zeros; `element_type` is NumPy's or ONNX's number of a type."""
         if memory_info is not None and (device_type, device_id, vendor_id) != ("cpu", 0, -1):
             warnings.warn(

@@ -172,7 +172,7 @@ def _config_of(options: SessionOptions) -> dict[str, Any]:
 
 
 def _pick_rows(position: int, arrays: tuple[np.ndarray, ...]) -> list[np.ndarray]:
-    return list(arrays[position])
+    return [np.asarray(row) for row in arrays[position]]
 
 
 def _pick_slice(begin: int, end: int, arrays: tuple[np.ndarray, ...]) -> list[np.ndarray]:

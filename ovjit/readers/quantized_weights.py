@@ -58,7 +58,6 @@ def small_quantized(w: ModelWriter, node: ModelNode) -> ModelValue | None:
         bottom = -(1 << (bits - 1)) if signed else 0
         if moved.min(initial=0) >= bottom and moved.max(initial=0) < bottom + (1 << bits):
             integers, zero = moved, np.zeros_like(zero)
-    assert levels <= 1 << bits
     return _write_scaled(w, node, integers, f"{'i' if signed else 'u'}{bits}", zero, scale)
 
 
@@ -82,11 +81,7 @@ def _write_scaled(
     """(Convert(values) - zero point) * scale, in the type of `node`."""
     real = node.output.dtype
     small = values.astype(np.int32) if values.dtype.kind == "f" else values
-    out = w("Convert", _constant(small, dtype), destination_type=real)
+    out = w("Convert", ModelValue(constant_node(small, dtype).output(0)), destination_type=real)
     if np.abs(zero).max(initial=0) >= _NEAR:
-        out = w("Subtract", out, _constant(zero, real))
-    return w("Multiply", out, _constant(scale, real))
-
-
-def _constant(values: np.ndarray, dtype: str) -> ModelValue:
-    return ModelValue(constant_node(values, dtype).output(0))
+        out = w("Subtract", out, ModelValue(constant_node(zero, real).output(0)))
+    return w("Multiply", out, ModelValue(constant_node(scale, real).output(0)))

@@ -19,6 +19,7 @@ from ovjit.errors import ModelError, OvjitError, UnsupportedError, no_path, unre
 from ovjit.forks import made_once
 from ovjit.out_of_memory import as_memory_errors
 from ovjit.plugins import load_others
+from ovjit.readers.files import name_errors
 from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
@@ -28,15 +29,11 @@ GROUP, ROOMS = "ovjit.readers", "ovjit.readers"
 #: The readers of ovjit, by the names of their front ends, as in pyproject.toml: ovjit may lie on the path
 #: without metadata.
 BUILT_IN = {
-    "ir": "ovjit.readers.ir:READER",
-    "onnx": "ovjit.readers.onnx:READER",
-    "tflite": "ovjit.readers.tflite:READER",
-    "gguf": "ovjit.readers.gguf:READER",
-    "tf": "ovjit.readers.frameworks:TENSORFLOW",
-    "paddle": "ovjit.readers.frameworks:PADDLE",
-    "pytorch": "ovjit.readers.torch:READER",
-    "jax": "ovjit.readers.jax:READER",
-}
+    "ir": "ovjit.readers.ir:READER", "onnx": "ovjit.readers.onnx:READER",
+    "tflite": "ovjit.readers.tflite:READER", "gguf": "ovjit.readers.gguf:READER",
+    "tf": "ovjit.readers.frameworks:TENSORFLOW", "paddle": "ovjit.readers.frameworks:PADDLE",
+    "pytorch": "ovjit.readers.torch:READER", "jax": "ovjit.readers.jax:READER",
+}  # fmt: skip
 #: Endings of files, and full names of protobuf messages in memory, that alone name the built-in reader.
 SUFFIXES = {".xml": "ir", ".onnx": "onnx", ".tflite": "tflite", ".gguf": "gguf"}
 MESSAGES = {"onnx.ModelProto": "onnx"}
@@ -74,9 +71,7 @@ class Source:
     @made_once
     def head(self) -> bytes:
         """The first bytes of the file or the contents, at most HEAD; b"" for folders and objects."""
-        if self.path is not None:
-            if not self.is_file:
-                return b""
+        if self.path is not None and self.is_file:
             with open(self.path, "rb") as file:
                 return file.read(HEAD)
         return bytes(memoryview(self.model)[:HEAD]) if isinstance(self.model, CONTENTS) else b""
@@ -105,6 +100,20 @@ class Conversion(NamedTuple):
     converters: Mapping[str, Any] = _NONE
 
 
+def name_reader(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method of a plug-in's reader with errors that name it. A test is a bool, and a model a Model."""
+
+    @functools.wraps(method)
+    def call(self: Reader, *args: Any) -> Any:
+        with name_errors(f"the reader {self.name!r} of {type(self).__module__}", Exception):
+            result = method(self, *args)
+            if method.__name__.startswith(("read", "convert")) and not hasattr(result, "get_ops"):
+                raise ModelError(f"`{method.__name__}` returns {type(result).__name__}, not a Model")
+            return bool(result) if method.__name__ in ("sniff", "claims") else result
+
+    return call
+
+
 class Reader:
     """Base class of readers. One needs a `name`, and `read` with `suffixes` or `sniff`, or `convert` with
     `sniff`."""
@@ -125,6 +134,11 @@ class Reader:
     edits_apart = False
     #: "module:class" of the front end's InputModel; "" for the usual one.
     input_model = ""
+
+    def __init_subclass__(cls) -> None:
+        for name in [] if cls.__module__.startswith(f"{ROOMS}.") else [*vars(cls)]:
+            if name[0] != "_" and callable(getattr(Reader, name, None)):
+                setattr(cls, name, name_reader(vars(cls)[name]))
 
     def sniff(self, source: Source) -> bool:
         """True if a file or contents are of this format, or if `convert` takes the object."""
@@ -183,10 +197,8 @@ def name_missing_room(what: str) -> Iterator[None]:
 
 def _absence(*rooms: str) -> str:
     """The part of an error message about rooms that are not installed."""
-    return (
-        f"this installation of ovjit is without {' and '.join(rooms)}. Install ovjit again: "
-        "pip install --force-reinstall --no-deps ovjit"
-    )
+    what = f"this installation of ovjit is without {' and '.join(rooms)}"
+    return f"{what}. Install ovjit again: pip install --force-reinstall --no-deps ovjit"
 
 
 def absence_note() -> str:
@@ -197,16 +209,14 @@ def absence_note() -> str:
 
 def formats_note() -> str:
     """The part of an error message about a file of an unknown format: the formats there are."""
-    titles = [reader.title for reader in find_readers() if reader.title]
-    listed = f"{', '.join(titles[:-1])} and {titles[-1]}"
-    return f"The format is unknown; supported formats are {listed}.{absence_note()}"
+    *others, last = [reader.title for reader in find_readers() if reader.title]
+    return f"The format is unknown; supported formats are {', '.join(others)} and {last}.{absence_note()}"
 
 
 def conversion_note(path: str) -> str:
     """An error message for a file whose model `convert_model` alone takes, by its ending; "" for others."""
-    ending = Source(path).suffix
-    frameworks = [reader.convert_only[ending] for reader in find_readers() if ending in reader.convert_only]
-    return f"Use convert_model to read files of {frameworks[0]}." if frameworks else ""
+    frameworks = (reader.convert_only.get(Source(path).suffix) for reader in find_readers())
+    return next((f"Use convert_model to read files of {name}." for name in frameworks if name), "")
 
 
 @functools.cache
@@ -245,8 +255,8 @@ def find_readers() -> list[Reader]:
     second reader of one name."""
     readers = dict(_built_in())
     for reader in (*load_others(GROUP, ROOMS), *_ADDED):
-        if not isinstance(reader, Reader) or not reader.name:
-            raise ModelError(f"an entry point of {GROUP} gives {reader!r}, which is no Reader with a name")
+        if not isinstance(reader, Reader) or not reader.name or not isinstance(reader.suffixes, tuple):
+            raise ModelError(f"{GROUP}: {reader!r} is no Reader with a name and a tuple of suffixes")
         if readers.setdefault(reader.name, reader) is not reader:
             raise ModelError(f"two readers in {GROUP} have the name {reader.name!r}: uninstall one of them")
     return list(readers.values())

@@ -56,8 +56,7 @@ class RuleTable:
 @cache
 def load_contributed(reader: str) -> None:
     """Import the rules that the folder `CONTRIBUTED`, if it is there, has for a reader."""
-    room = import_contributed(CONTRIBUTED)
-    for module in () if room is None else room.RULES.get(reader, ()):
+    for module in getattr(import_contributed(CONTRIBUTED), "RULES", {}).get(reader, ()):
         importlib.import_module(f"ovjit.readers.{CONTRIBUTED}.{module}")
 
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.errors import check
 from ovjit.graph.graph import Replacement, Value
 from ovjit.graph.op import Int, TensorType, op
 from ovjit.rewrite import pattern
 from ovjit.rewrite.pattern import constant, value
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.writer import Writer
-from ovjit_ops.common.checks import check_rank, check_type
+from ovjit_ops.common.checks import check_rank, check_type, dims
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.image.resampling import Table, adjacent, resample
 
@@ -44,10 +45,10 @@ def recognize_weighted_sums(
     table_shape = (*terms.shape, *[1] * (rank - along - 2))
     if not isinstance(extent, int) or _only(axes) not in (along + 1, along + 1 - rank):
         return None
-    if terms.min() < 0 or terms.max() >= extent or factors.shape != table_shape:
+    # with a weight of 0, a NaN counts in the Model unless it is replaced
+    complete = factors.all() if zero is None or filling is None else _leaves_out(zero, filling, factors)
+    if terms.min() < 0 or terms.max() >= extent or factors.shape != table_shape or not complete:
         return None
-    if not (factors.all() if zero is None or filling is None else _leaves_out(zero, filling, factors)):
-        return None  # a NaN counts there, with a weight of 0
     table = adjacent(terms.astype(np.int64), factors.reshape(terms.shape).astype(np.float64), extent)
     if table.taps > _MORE * terms.shape[1] + _FEW:
         return None
@@ -78,11 +79,10 @@ class WeightedSums:
 
     def infer(x, starts, weights, *, axis: Int):
         check_type(x, ("f32", "f64"))  # f64: of the reference
-        check_rank(starts, 1, "the starts")
+        sums = dims(starts, 1, "the starts")
         check_rank(weights, 2, "the weights")
-        shape = list(x.shape)
-        shape[axis] = starts.shape[0]
-        return TensorType(x.dtype, shape)
+        check(x.shape is None or axis < len(x.shape), f"axis {axis} is out of range for {x}")
+        return TensorType(x.dtype, x.shape and (*x.shape[:axis], *sums, *x.shape[axis + 1 :]))
 
     def ref(x, starts, weights, *, axis):
         return resample(x, axis, Table(starts.astype(np.int64), weights))

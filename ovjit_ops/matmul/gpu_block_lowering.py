@@ -13,7 +13,7 @@ from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
 from ovjit.planning.views import FIRST_IO, View, product
 from ovjit_ops.matmul.gpu_block_products import FEATURE, PROCESSORS, TILES, BlockTile, arrange, block_product
-from ovjit_ops.matmul.gpu_products import OPERANDS, SUMS, TensorProduct, no_operand
+from ovjit_ops.matmul.gpu_products import OPERANDS, SUMS, ProductOnTensorCores, TensorProduct, no_operand
 
 #: Work of a tile: more than that of a chunk, so that a chunk has the tiles that planning wants.
 LARGE = 1 << 30
@@ -28,34 +28,21 @@ def is_loaded_by_eight(dtype: str) -> bool:
     return dtype in _STORED
 
 
-class BlockProduct(TensorProduct):
-    """MatMul with constant weights [k, n], with an epilogue, n a multiple of 8."""
+class ProductOfBlocks(ProductOnTensorCores):
+    """A product with arranged weights [k, n], with an epilogue, n a multiple of 8: kernels and steps.
+    Subclasses set up `operands`, `n` and `depth`."""
 
-    def set_up(self) -> None:
-        super().set_up()
-        weights = self.node.inputs[1]
-        n = self.n
-        if FEATURE not in self.target.extras or weights.constant is None or weights.constant.ndim != 2:
-            raise NotNative
-        if self.node.attrs["transpose_a"] or not isinstance(n, int) or n % 8:
-            raise NotNative
-        if not all(is_loaded_by_eight(v.dtype) for v in (self.out, *self.operands)):
-            raise NotNative
-        depths = weights.constant.shape[1 if self.node.attrs["transpose_b"] else 0]
-        self.depth = depths * weights.constant.itemsize
-        self.kernels = self.make_block_kernels()
+    n: Any
+    #: Bytes of a row of the data.
+    depth: int
 
     def make_block_kernels(self) -> tuple[Kernel, ...]:
         """The kernels for the tiles among which plans choose."""
-        dtype = self.node.inputs[0].dtype
-        types = [v.dtype for v in self.operands] + [""] * OPERANDS
-        how: dict[str, Any] = dict(zip(("first", "second", "third"), types, strict=False))
-        how |= {"T": dtype, "sums": SUMS[dtype], "out": self.out.dtype, "body": self.group.make_body(0)}
-        names = "_".join(node.op.name.lower() for node in self.group.body[:4])
+        dtype, out = self.node.inputs[0].dtype, self.out.dtype
         self.by_block = {
-            tile: block_product.kernel(
-                "_".join(map(str, filter(None, ("block_product", dtype, self.out.dtype, *tile, names)))),
-                rows=tile.rows, columns=tile.columns, stages=tile.stages, **how,
+            tile: self.make_kernel(
+                block_product, "block_product", dtype, out, *tile, sums=SUMS[dtype], rows=tile.rows,
+                columns=tile.columns, stages=tile.stages,
             )
             for tile in self._block_tiles()
         }  # fmt: skip
@@ -70,17 +57,6 @@ class BlockProduct(TensorProduct):
             m = product(rows)
             return [min(tiles, key=lambda tile: tile.cost(m, self.n, self.depth))]
         return tiles
-
-    def pack(self, constants: Constants) -> None:
-        Lowering.pack(self, constants)
-        weights = self.node.inputs[1].constant
-        assert weights is not None
-        self.matrices: dict[Value, Any] = {}
-        self.image = arrange(weights if self.node.attrs["transpose_b"] else weights.swapaxes(0, 1))
-        constants.view(self.image, "u8")
-
-    def plan(self, planner: Planner) -> None:
-        self.plan_blocks(planner, planner.constants.view(self.image, "u8"))
 
     def plan_blocks(self, planner: Planner, b: View) -> None:
         """Plan the product with weights b, which are arranged."""
@@ -131,6 +107,35 @@ class BlockProduct(TensorProduct):
         matrix = copy.expand(shape).reshape(rows)
         assert matrix is not None
         return matrix
+
+
+class BlockProduct(ProductOfBlocks, TensorProduct):
+    """MatMul with constant weights [k, n], with an epilogue, n a multiple of 8."""
+
+    def set_up(self) -> None:
+        super().set_up()
+        weights = self.node.inputs[1]
+        n = self.n
+        if FEATURE not in self.target.extras or weights.constant is None or weights.constant.ndim != 2:
+            raise NotNative
+        if self.node.attrs["transpose_a"] or not isinstance(n, int) or n % 8:
+            raise NotNative
+        if not all(is_loaded_by_eight(v.dtype) for v in (self.out, *self.operands)):
+            raise NotNative
+        depths = weights.constant.shape[1 if self.node.attrs["transpose_b"] else 0]
+        self.depth = depths * weights.constant.itemsize
+        self.kernels = self.make_block_kernels()
+
+    def pack(self, constants: Constants) -> None:
+        Lowering.pack(self, constants)
+        weights = self.node.inputs[1].constant
+        assert weights is not None
+        self.matrices = {}
+        self.image = arrange(weights if self.node.attrs["transpose_b"] else weights.swapaxes(0, 1))
+        constants.view(self.image, "u8")
+
+    def plan(self, planner: Planner) -> None:
+        self.plan_blocks(planner, planner.constants.view(self.image, "u8"))
 
 
 def _as_rows(view: View) -> View | None:

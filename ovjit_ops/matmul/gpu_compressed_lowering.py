@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ovjit.codegen.tensor_blocks import LINE, QUADS, STRIP
@@ -12,16 +10,16 @@ from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
 from ovjit.planning.views import View, product
-from ovjit_ops.matmul.gpu_block_lowering import BlockProduct, is_loaded_by_eight
+from ovjit_ops.matmul.gpu_block_lowering import ProductOfBlocks, is_loaded_by_eight
 from ovjit_ops.matmul.gpu_block_products import FEATURE
 from ovjit_ops.matmul.gpu_compressed import COLUMNS, DEEP, ROWS, UNIT, compressed_rows, unpack_weights
-from ovjit_ops.matmul.gpu_products import LANES, OPERANDS, SUMS, TILES, no_operand, tensor_product
+from ovjit_ops.matmul.gpu_products import LANES, OPERANDS, TILES, no_operand
 
 #: Rows up to which the codes are read for each four rows: unpacking reads and writes all weights.
 MOST_ROWS = 2 * ROWS
 
 
-class CompressedOnGpu(BlockProduct):
+class CompressedOnGpu(ProductOfBlocks):
     """CompressedMatMul of a matrix of 8 or 4 bits."""
 
     takes = (FLOATS, None)
@@ -50,20 +48,15 @@ class CompressedOnGpu(BlockProduct):
         if self.zeros is None:
             raise NotNative
         self.dtype = x.dtype
-        types = [v.dtype for v in self.operands] + [""] * OPERANDS
-        how: dict[str, Any] = dict(zip(("first", "second", "third"), types, strict=False))
-        how |= {"T": x.dtype, "out": self.out.dtype, "body": self.group.make_body(0)}
-        names = "_".join(node.op.name.lower() for node in self.group.body[:4])
-        self.rows_kernel = compressed_rows.kernel(
-            "_".join(filter(None, (f"compressed_rows_{self.bits}_{x.dtype}_{self.out.dtype}", names))),
-            width=self.bits, rows=ROWS, columns=COLUMNS, **how,
-        )  # fmt: skip
+        words = f"compressed_rows_{self.bits}", x.dtype, self.out.dtype
+        self.rows_kernel = self.make_kernel(
+            compressed_rows, *words, width=self.bits, rows=ROWS, columns=COLUMNS
+        )
         self.kernels = (self.rows_kernel,)
         self.unpack_kernel = None
         rows = [*self.out.shape[:-1]]
         if x.dtype not in HALVES or all(isinstance(d, int) for d in rows) and product(rows) <= MOST_ROWS:
             return
-        #: Bytes of a row.
         self.depth = k * 2
         self.by_blocks = FEATURE in self.target.extras and self.n % 8 == 0
         self.by_blocks &= all(is_loaded_by_eight(v.dtype) for v in (self.out, *self.operands))
@@ -71,19 +64,11 @@ class CompressedOnGpu(BlockProduct):
         if self.by_blocks:
             self.kernels += (self.unpack_kernel, *self.make_block_kernels())
             return
-        self.by_tile = {
-            tile: tensor_product.kernel(
-                "_".join(map(str, filter(None, ("tensor_product", x.dtype, self.out.dtype, *tile, names)))),
-                sums=SUMS[x.dtype], **how, **tile._asdict(),
-            )
-            for tile in TILES
-        }  # fmt: skip
-        self.row_kernel = None
+        self.by_tile = self.make_tile_kernels(TILES)
         self.kernels += (self.unpack_kernel, *self.by_tile.values())
 
     def pack(self, constants: Constants) -> None:
         Lowering.pack(self, constants)
-        self.matrices: dict[Any, Any] = {}
         codes, scale = self.node.inputs[1].constant, self.node.inputs[2].constant
         assert codes is not None and scale is not None and self.zeros is not None
         zeros = self.zeros.astype(np.float32)

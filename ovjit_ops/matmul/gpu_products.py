@@ -15,14 +15,16 @@ they have at the end. `half_product` takes what these do not: any strides and de
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel, spaced
+from ovjit.codegen.function import FunctionKernel, inline, kernel, spaced
+from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensor_cores import MOST_SHARED
 from ovjit.codegen.words import *
+from ovjit.forks import made_once
 from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import bounds
@@ -256,76 +258,36 @@ def half_product(a: Tensor, b: Tensor, y: Tensor, *, T, out, width, rows):
             py += y.stride.m
 
 
-class TensorProduct(Lowering):
-    """MatMul on tensor cores, of matrices whose rows are multiples of 16 bytes, with an epilogue."""
+class ProductOnTensorCores(Lowering):
+    """A product on tensor cores with an epilogue: kernels and steps. Subclasses set up `operands`."""
 
-    takes: Sequence[Collection[str] | None] = (SUMS.keys(),)
-    ranks: Sequence[Collection[int]] = (range(2, 9), range(2, 9))
     permutes = True
+    #: The operands of the epilogue.
+    operands: Sequence[Value]
+    by_tile: Mapping[Tile, Kernel]
+    row_kernel: Kernel | None = None
+    #: Constant operands as [..., rows, k].
+    matrices: Mapping[Value, Any] = {}
+    #: The traced epilogue.
+    body: Any = made_once(lambda self: self.group.make_body(0))
 
-    def set_up(self) -> None:
-        a, b = self.node.inputs
-        dtype, out = a.dtype, self.out.dtype
-        transposed = self.node.attrs["transpose_a"], self.node.attrs["transpose_b"]
-        depths = a.shape[-2 if transposed[0] else -1], b.shape[-1 if transposed[1] else -2]
-        depth = next((d for d in depths if isinstance(d, int)), 0)
-        self.operands = self.group.operands
-        if b.dtype != ("i8" if dtype == "u8" else dtype) or (
-            dtype == "f32" and not self.group.context.options.tf32
-        ):
-            raise NotNative
-        if (
-            out not in (*FLOATS, "i32")
-            or not depth
-            or depth * SIZE[dtype] % 16
-            or len(self.operands) > OPERANDS
-        ):
-            raise NotNative
-        self.m, self.n = a.shape[-1 if transposed[0] else -2], b.shape[-2 if transposed[1] else -1]
+    def make_kernel(self, source: FunctionKernel, *words: Any, **constants: Any) -> Kernel:
+        """The kernel with the epilogue, whose name begins with `words`."""
         types = [v.dtype for v in self.operands] + [""] * OPERANDS
-        how: dict[str, Any] = dict(zip(("first", "second", "third"), types, strict=False))
-        how |= {"T": dtype, "out": out, "body": self.group.make_body(0)}
-        names = "_".join(n.op.name.lower() for n in self.group.body[:4])
-        self.by_tile = {
-            tile: tensor_product.kernel(
-                "_".join(map(str, filter(None, ("tensor_product", dtype, out, *tile, names)))),
-                sums=SUMS[dtype], **how, **tile._asdict(),
+        constants |= dict(zip(("first", "second", "third"), types, strict=False))
+        name = "_".join(map(str, (*words, *(n.op.name.lower() for n in self.group.body[:4]))))
+        dtype, out = self.node.inputs[0].dtype, self.out.dtype
+        return source.kernel(name, T=dtype, out=out, body=self.body, **constants)
+
+    def make_tile_kernels(self, tiles: Sequence[Tile]) -> dict[Tile, Kernel]:
+        """`tensor_product` for each of the tiles."""
+        types = dtype, _ = self.node.inputs[0].dtype, self.out.dtype
+        return {
+            tile: self.make_kernel(
+                tensor_product, "tensor_product", *types, *tile, sums=SUMS[dtype], **tile._asdict()
             )
-            for tile in self._tiles()
-        }  # fmt: skip
-        self.row_kernel = None
-        if dtype in FLOATS:
-            name = "_".join(filter(None, ("row_product", dtype, out, names)))
-            self.row_kernel = row_product.kernel(name, rows=MOST_ROWS, columns=COLUMNS, **how)
-        low, high = bounds(self.m)
-        self.kernels = [self.row_kernel] if self.row_kernel is not None and low <= MOST_ROWS else []
-        if self.row_kernel is None or high is None or high > MOST_ROWS:
-            self.kernels += self.by_tile.values()
-
-    def _tiles(self) -> Sequence[Tile]:
-        """The tiles among which plans choose."""
-        if isinstance(self.m, int) and isinstance(self.n, int):
-            return [min(TILES, key=lambda tile: tile.cost(self.m, self.n))]
-        return TILES
-
-    def pack(self, constants: Constants) -> None:
-        super().pack(constants)
-        turns = zip(self.node.inputs, self._turns(), strict=True)
-        #: Constant operands as [..., rows, k].
-        self.matrices = {v: _transpose(v.constant, turn) for v, turn in turns if v.constant is not None}
-        for value, matrix in self.matrices.items():
-            constants.view(matrix, value.dtype)
-
-    def _turns(self) -> tuple[bool, bool]:
-        """Whether the operands' matrices have to be transposed to [..., rows, k]."""
-        return bool(self.node.attrs["transpose_a"]), not self.node.attrs["transpose_b"]
-
-    def plan(self, planner: Planner) -> None:
-        a, b = (
-            self._matrix(planner, value, turn)
-            for value, turn in zip(self.node.inputs, self._turns(), strict=True)
-        )
-        self.plan_product(planner, a, b)
+            for tile in tiles
+        }
 
     def plan_product(self, planner: Planner, a: View, b: View) -> None:
         """Plan the product of a [..., m, k] and b [..., n, k]."""
@@ -368,6 +330,66 @@ class TensorProduct(Lowering):
         if not aligned:
             view = planner.copy(value, Layout(order))
         return view.permute(order)
+
+
+class TensorProduct(ProductOnTensorCores):
+    """MatMul on tensor cores, of matrices whose rows are multiples of 16 bytes, with an epilogue."""
+
+    takes: Sequence[Collection[str] | None] = (SUMS.keys(),)
+    ranks: Sequence[Collection[int]] = (range(2, 9), range(2, 9))
+
+    def set_up(self) -> None:
+        a, b = self.node.inputs
+        dtype, out = a.dtype, self.out.dtype
+        transposed = self.node.attrs["transpose_a"], self.node.attrs["transpose_b"]
+        depths = a.shape[-2 if transposed[0] else -1], b.shape[-1 if transposed[1] else -2]
+        depth = next((d for d in depths if isinstance(d, int)), 0)
+        self.operands = self.group.operands
+        if b.dtype != ("i8" if dtype == "u8" else dtype) or (
+            dtype == "f32" and not self.group.context.options.tf32
+        ):
+            raise NotNative
+        if (
+            out not in (*FLOATS, "i32")
+            or not depth
+            or depth * SIZE[dtype] % 16
+            or len(self.operands) > OPERANDS
+        ):
+            raise NotNative
+        self.m, self.n = a.shape[-1 if transposed[0] else -2], b.shape[-2 if transposed[1] else -1]
+        self.by_tile = self.make_tile_kernels(self._tiles())
+        if dtype in FLOATS:
+            self.row_kernel = self.make_kernel(
+                row_product, "row_product", dtype, out, rows=MOST_ROWS, columns=COLUMNS
+            )
+        low, high = bounds(self.m)
+        self.kernels = [self.row_kernel] if self.row_kernel is not None and low <= MOST_ROWS else []
+        if self.row_kernel is None or high is None or high > MOST_ROWS:
+            self.kernels += self.by_tile.values()
+
+    def _tiles(self) -> Sequence[Tile]:
+        """The tiles among which plans choose."""
+        if isinstance(self.m, int) and isinstance(self.n, int):
+            return [min(TILES, key=lambda tile: tile.cost(self.m, self.n))]
+        return TILES
+
+    def pack(self, constants: Constants) -> None:
+        super().pack(constants)
+        turns = zip(self.node.inputs, self._turns(), strict=True)
+        self.matrices = {v: _transpose(v.constant, turn) for v, turn in turns if v.constant is not None}
+        for value, matrix in self.matrices.items():
+            constants.view(matrix, value.dtype)
+
+    def _turns(self) -> tuple[bool, bool]:
+        """Whether the operands' matrices have to be transposed to [..., rows, k]."""
+        return bool(self.node.attrs["transpose_a"]), not self.node.attrs["transpose_b"]
+
+    def plan(self, planner: Planner) -> None:
+        a, b = (
+            self._matrix(planner, value, turn)
+            for value, turn in zip(self.node.inputs, self._turns(), strict=True)
+        )
+        self.plan_product(planner, a, b)
 
 
 class HalfProduct(Lowering):

@@ -47,6 +47,7 @@ OF_THE_SAME_KIND = {
     "OF((-2,), np.float32)": "a place in the sources",
     'setattr(S("add").get_inputs()[0], "name", "q")': "Python's own message",
     'S("add").get_provider_graph_assignment_info()': "the end of the message",
+    'run("taken", s=(np.ones((3, 2), f4),))': "the message",
     "ort.OrtValue.ortvalue_from_numpy_with_onnx_type(np.zeros(2, np.uint8), 16)": "a place in the sources",
 }  # fmt: skip
 

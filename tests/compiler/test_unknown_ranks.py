@@ -36,14 +36,10 @@ def opened(record: Op, inputs: Sequence[np.ndarray], attrs: dict[str, Any], ever
     return b.finish(b.add(record, values, attrs).outputs[:1])
 
 
-#: Internal operation -> why it does not stand on values of unknown rank.
-OF_KNOWN_RANK = {"WeightedSums": "a rule makes it where the rank of the data is known"}
-
-
 def test_passes_take_samples_of_every_operation() -> None:
     """No pass takes a shape that is not there for one without dimensions."""
     taken, wrong = 0, []
-    for record in (op for op in all_ops() if op.samples is not None and op.name not in OF_KNOWN_RANK):
+    for record in (op for op in all_ops() if op.samples is not None):
         dtype = "f32" if "f32" in record.types else record.types[0]
         assert record.samples is not None
         every_sample = record.samples(np.random.default_rng(SEED), dtype)
@@ -70,12 +66,15 @@ def of_unknown_rank(b: Builder, array: np.ndarray) -> tuple[Value, list[np.ndarr
     return made, [array.ravel(), np.array(array.shape, np.int64)]
 
 
-@pytest.mark.parametrize("what", ["convolution of few outputs", "largest of all"])
+@pytest.mark.parametrize("what", ["convolution of few outputs", "largest of all", "weighted sums"])
 def test_what_passes_cannot_judge_is_computed(what: str) -> None:
     rng, b = np.random.default_rng(SEED), Builder()
     x, given = of_unknown_rank(b, rng.standard_normal((2, 8, 7, 9)).astype(np.float32))
     if what == "largest of all":
         node = b.add("AdaptiveMaxPool", [x, b.constant(np.array([1, 1]))])
+    elif what == "weighted sums":
+        starts, weights = np.array([0, 2, 5, 4], np.int32), rng.standard_normal((4, 3)).astype(np.float32)
+        node = b.add("WeightedSums", [x, b.constant(starts), b.constant(weights)], {"axis": 3})
     else:
         filters = rng.standard_normal((2, 8, 3, 3)).astype(np.float32)
         node = b.add("Convolution", [x, b.constant(filters)], WINDOW)

@@ -220,6 +220,45 @@ def test_an_error_of_a_request_leaves_the_others(folder: Path, monkeypatch: pyte
     check_pool(pipeline)
 
 
+@pytest.mark.parametrize("place", ["hidden", "logits"])
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_an_error_between_two_choices_is_computed_again(
+    folder: Path, place: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a step that ends before the choice of tokens: no request waits for ever, and none loses tokens."""
+    prompts = [tensor_of([1, 260, 270, 20]), tensor_of([5, 6, 7])]
+    configs = [
+        genai.GenerationConfig(max_new_tokens=6, ignore_eos=True),
+        genai.GenerationConfig(max_new_tokens=6, num_beams=3),
+    ]
+    pairs = list(zip(prompts, configs, strict=True))
+    expected = [load(folder).generate([p], [c])[0].m_generation_ids[0] for p, c in pairs]
+    for broken in range(1, 8):
+        pipeline = load(folder)
+        handles = [pipeline.add_request(i, prompts[i], configs[i]) for i in range(2)]
+        compute, calls = getattr(pipeline._batches._decoder, place), iter(range(1, 1000))
+
+        def fail(*arguments: Any, compute: Any = compute, calls: Any = calls, broken: int = broken) -> Any:
+            if next(calls) == broken:
+                raise error
+            return compute(*arguments)
+
+        monkeypatch.setattr(pipeline._batches._decoder, place, fail)
+        errors = steps = 0
+        while pipeline.has_non_finished_requests() and steps < 50:
+            steps += 1
+            try:
+                pipeline.step()
+            except error:
+                errors += 1
+        assert [handle.get_status().name for handle in handles] == ["FINISHED"] * 2
+        assert errors == (broken <= steps)
+        for handle, tokens in zip(handles, expected, strict=True):
+            best = max(handle.read_all(), key=lambda output: output.score)
+            assert best.generated_ids == tokens
+        check_pool(pipeline)
+
+
 def test_proposed_tokens_are_no_prefix(folder: Path) -> None:
     """Their blocks are written again if other tokens are chosen."""
     pool = load(folder, enable_prefix_caching=True)._batches._pool

@@ -1,4 +1,5 @@
-"""Sequences and optionals that branches and loops return, and that models return: beside ONNX Runtime."""
+"""Sequences and optionals that branches and loops return, and that models take and return: beside ONNX
+Runtime."""
 
 from __future__ import annotations
 
@@ -222,4 +223,77 @@ def test_tensors_of_other_ranks_in_a_sequence_of_open_length_are_refused() -> No
     ]  # fmt: skip
     proto = model(nodes, [info("y", F32, None)], [info("c", BOOL, [])])
     with pytest.raises(RuntimeError, match="need tensors of one rank"):
+        ov.Core().read_model(proto)
+
+
+ADDED = graph(
+    [node("Add", ["element", "element"], ["twice"])],
+    "b",
+    [info("element", F32, None)],
+    [info("twice", F32, None)],
+)
+#: What a model makes of the sequence "s" and the place "k" that are its inputs: its nodes and outputs.
+OF_INPUTS = {
+    "joined": ([node("ConcatFromSequence", ["s"], ["y"], axis=1)], [info("y", F32, None)]),
+    "stacked": ([node("ConcatFromSequence", ["s"], ["y"], axis=-1, new_axis=1)], [info("y", F32, None)]),
+    "itself and its length": (
+        [node("Identity", ["s"], ["t"]), node("SequenceLength", ["s"], ["n"])],
+        [sequence("t"), info("n", I64, [])],
+    ),
+    "an element": ([node("SequenceAt", ["s", "k"], ["y"])], [info("y", F32, None)]),
+    "the last element": ([constant("e", -1), node("SequenceAt", ["s", "e"], ["y"])], [info("y", F32, None)]),
+    "longer": (
+        [node("SequenceAt", ["s", "k"], ["e"]), node("SequenceInsert", ["s", "e", "k"], ["t"])],
+        [sequence("t")],
+    ),
+    "shorter": ([node("SequenceErase", ["s", "k"], ["t"])], [sequence("t")]),
+    "mapped": ([node("SequenceMap", ["s"], ["t"], body=ADDED)], [sequence("t")]),
+    "in a branch": (
+        [
+            constant("two", 2), node("SequenceLength", ["s"], ["n"]), node("Greater", ["n", "two"], ["c"]),
+            node("If", ["c"], ["t"], then_branch=branch("a", [node("SequenceErase", ["s"], ["a"])]),
+                 else_branch=branch("b", [node("SequenceMap", ["s"], ["b"], body=ADDED)])),
+        ],
+        [sequence("t")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [[2, 3], ["rows", 3]])
+@pytest.mark.parametrize("what", list(OF_INPUTS))
+def test_sequences_as_inputs_of_models(what: str, shape: list[Any]) -> None:
+    """One tensor whose rows are the sequence's tensors, of open length, and of a length that is set."""
+    nodes, outputs = OF_INPUTS[what]
+    inputs = [helper.make_tensor_sequence_value_info("s", F32, shape), info("k", I64, [])]
+    made = helper.make_model(
+        graph(nodes, "g", inputs, outputs), opset_imports=[helper.make_opsetid("", 18)], ir_version=9
+    )
+    proto = made.SerializeToString()
+    for count in (2, 3, 5):
+        tensors = [X + i for i in range(count)]
+        theirs = by_onnxruntime(proto, {"s": tensors, "k": np.array(1)})
+        given = {"s": np.stack(tensors), "k": np.array(1)}
+        ours = [by_ovjit(proto, given, native) for native in (False, True)]
+        fixed = ov.Core().read_model(proto)
+        fixed.reshape({"s": [count, 2, 3]})
+        compiled = ov.compile_model(fixed, "CPU")
+        known = {name for port in compiled.inputs for name in port.get_names()}
+        ours.append([*compiled({k: v for k, v in given.items() if k in known}).to_tuple()])
+        for values in ours:
+            assert len(values) == len(theirs)
+            for a, b in zip(values, theirs, strict=True):
+                assert np.shape(a) == np.shape(b)
+                np.testing.assert_array_equal(a, np.array(b))
+
+
+def test_sequences_as_inputs_need_the_rank_of_their_tensors() -> None:
+    node_, outputs = node("SequenceLength", ["s"], ["n"]), [info("n", I64, [])]
+    proto = model([node_], outputs, [sequence("s")])
+    with pytest.raises(RuntimeError, match=r"the input 's': .* needs their rank: give their type a shape"):
+        ov.Core().read_model(proto)
+    nested = helper.make_sequence_type_proto(
+        helper.make_sequence_type_proto(helper.make_tensor_type_proto(F32, [2]))
+    )
+    proto = model([node_], outputs, [helper.make_value_info("s", nested)])
+    with pytest.raises(RuntimeError, match="the input 's': a tensor is expected, not sequence"):
         ov.Core().read_model(proto)

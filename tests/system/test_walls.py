@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import tomllib
 from ovjit.readers import registry
 from ovjit.readers.frameworks import exported
 from tests.support import ROOT
-from tests.support.run import printed
+from tests.support.run import printed, python
+from tests.support.sweeps import in_turn
 
 #: Imports of all that users reach, an IR, a model by builders, and then a model of the missing format.
 PROGRAM = """
@@ -301,7 +303,7 @@ def test_a_package_adds_a_reader(entry: str, tmp_path: Path) -> None:
         (tmp_path / f"model{suffix}").symlink_to(ROOT / "ovjit" / "data" / f"digits{suffix}")
     places = f"{tmp_path}:{ROOT}"
     if entry == "its_reader":
-        with pytest.raises(AssertionError, match="gives <module 'its_reader'.* which is no Reader"):
+        with pytest.raises(AssertionError, match="<module 'its_reader'.* is no Reader with a name"):
             printed("-c", USE, tmp_path, PYTHONPATH=places)
         return
     said = printed("-c", USE, tmp_path, PYTHONPATH=places).splitlines()
@@ -310,3 +312,60 @@ def test_a_package_adds_a_reader(entry: str, tmp_path: Path) -> None:
     assert said[7].endswith("bad.twice does not begin with 'twice '")
     assert "The format is unknown; supported formats are OpenVINO IR (.xml)" in said[8]
     assert "Paddle (.pdmodel, .json) and Doubling (.twice)" in said[8]
+
+
+#: Bodies of a module with a reader that is wrong -> what the error says for each of the inputs of FAULTS.
+BROKEN = {
+    "raise ValueError('no start')": r"its:READER \(ovjit.readers\) cannot be imported \(ValueError: no",
+    "import no_such_module": r"its:READER .* cannot be imported \(ModuleNotFoundError: No module",
+    "raise SystemExit(3)": r"its:READER .* cannot be imported \(SystemExit: 3\)",
+    "OTHER = 1": r"its:READER .* cannot be imported \(AttributeError: .*'READER'",
+    "suffixes = '.mine'": "is no Reader with a name and a tuple of suffixes",
+    "def sniff(self, source): raise KeyError('head')": r"the reader 'mine' of its.*KeyError: 'head'",
+    "def sniff(self, source): return np.zeros(2)": r"the reader 'mine' of its.*ValueError: The truth value",
+    "def claims(self, source): raise KeyError('name')": r"the reader 'mine' of its.*KeyError: 'name'",
+    "def read(self, source, request): raise LookupError('line 3')": r"the reader 'mine' of its.*line 3",
+    "def read(self, source, request): return None": r"'mine' of its: `read` returns NoneType, not a Model",
+    "def convert(self, model, conversion): return 'x'": r"'mine' of its: `convert` returns str, not a Model",
+}
+FAULTS = """
+import ovjit as ov
+from ovjit.compat.frontend import FrontEndManager
+
+for use in (
+    lambda: ov.Core().read_model("m.mine"), lambda: ov.compile_model("m.mine", "CPU"),
+    lambda: ov.Core().read_model("m.other"), lambda: ov.Core().read_model(b"text"),
+    lambda: ov.convert_model("m.mine"), lambda: ov.convert_model(object()),
+    lambda: FrontEndManager().load_by_framework("mine").load("m.mine"),
+):
+    try:
+        use()
+        print("no error")
+    except RuntimeError as error:
+        print(str(error).replace(chr(10), " "))
+print(ov.Core().read_model("model.xml").outputs[0].get_names() is not None)
+"""
+
+
+@pytest.mark.parametrize("body", in_turn(list(BROKEN), 3))
+def test_a_reader_of_a_package_that_is_wrong(body: str, tmp_path: Path) -> None:
+    """The error names the plug-in, whatever is wrong with it; models of other endings need no plug-in."""
+    (tmp_path / "its-1.0.dist-info").mkdir()
+    (tmp_path / "its-1.0.dist-info" / "entry_points.txt").write_text("[ovjit.readers]\nits = its:READER\n")
+    head = (
+        "import numpy as np\nfrom ovjit.readers.registry import Reader\nclass R(Reader):\n    name = 'mine'\n"
+    )
+    head += "    title, suffixes = 'Mine (.mine)', ('.mine',)\n"
+    if "convert" in body:
+        head += "    def sniff(self, source): return source.is_object\n"
+    is_method = body.startswith(("def", "suffixes"))
+    (tmp_path / "its.py").write_text(f"{head}    {body}\nREADER = R()\n" if is_method else body)
+    for name in ("m.mine", "m.other"):
+        (tmp_path / name).write_text("text")
+    for suffix in (".xml", ".bin"):
+        (tmp_path / f"model{suffix}").symlink_to(ROOT / "ovjit" / "data" / f"digits{suffix}")
+    done = python("-c", FAULTS, folder=tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert done.returncode == 0, done.stderr
+    *said, other = done.stdout.splitlines()
+    assert other == "True" and len(said) == 7
+    assert any(re.search(BROKEN[body], line) for line in said), said

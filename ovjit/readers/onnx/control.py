@@ -205,13 +205,9 @@ def _add_loop(
 
 
 def loop_while(
-    n: OnnxNode,
-    once: Callable[[dict[str, Output], Output, Scope], tuple[dict[str, Output], Output]],
-    trips: Output,
-    go_on: Output,
-    state: dict[str, Output],
-    collected: Sequence[str] = (),
-) -> dict[str, Output]:
+    n: OnnxNode, once: Callable[[dict[str, Output], Output, Scope], tuple[dict[str, Output], Output]],
+    trips: Output, go_on: Output, state: dict[str, Output], collected: Sequence[str] = (),
+) -> dict[str, Output]:  # fmt: skip
     """A loop that an operator needs: `once(state, iteration number, scope)` returns the next state and the
     condition. It gets outer values from the scope (`Scope.capture`).
 
@@ -242,13 +238,9 @@ def loop_while(
 
 
 def _loop(
-    n: OnnxNode,
-    results: Sequence[Output],
-    inner: Scope,
-    parameters: Sequence[Parameter],
-    sources: Sequence[Output],
-    name: str,
-) -> list[Output]:
+    n: OnnxNode, results: Sequence[Output], inner: Scope, parameters: Sequence[Parameter],
+    sources: Sequence[Output], name: str,
+) -> list[Output]:  # fmt: skip
     """The Loop of a body with the parameters (iteration number, condition, state) and the results (state,
     condition, collected values). `sources` are (number of iterations, condition, state)."""
     model = _body(results, inner, name, parameters)
@@ -258,12 +250,9 @@ def _loop(
 
 
 def loop_over(
-    n: OnnxNode,
-    once: Callable[[Output, dict[str, Output]], tuple[Output, Output]],
-    state: Output,
-    pieces: dict[str, Output],
-    fixed: dict[str, Output] | None = None,
-) -> tuple[Output, Output]:
+    n: OnnxNode, once: Callable[[Output, dict[str, Output]], tuple[Output, Output]], state: Output,
+    pieces: dict[str, Output], fixed: dict[str, Output] | None = None,
+) -> tuple[Output, Output]:  # fmt: skip
     """A loop that an operator needs over the first dimension of `pieces`: `once(state, one iteration's pieces
     and `fixed` values)` returns the next state and collected values. Returns the last state, and [iterations,
     ...]."""

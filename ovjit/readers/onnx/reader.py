@@ -45,7 +45,7 @@ from ovjit.readers.onnx.registry import (
     function_body,
     prepare_nodes,
 )
-from ovjit.readers.onnx.rows import stack_rows
+from ovjit.readers.onnx.rows import of_rows, stack_rows
 from ovjit.readers.onnx.scope import (
     MISSING,
     Frame,
@@ -72,12 +72,9 @@ READS_NUMBERS = frozenset(("Cast", "DequantizeLinear"))
 
 
 def read_onnx(
-    model: Any,
-    weights: Any = None,
-    use_mmap: bool = True,
-    converters: Mapping[str, Rule] | None = None,
+    model: Any, weights: Any = None, use_mmap: bool = True, converters: Mapping[str, Rule] | None = None,
     all_inputs: bool = False,
-) -> Model:
+) -> Model:  # fmt: skip
     """The Model of an ONNX file.
 
     `model` is a path, the file's bytes, or a ModelProto. `weights` may be a dict with the contents of files
@@ -178,11 +175,12 @@ class Reader(OnnxDraft):
         if info.name in scope.values:
             return None  # an initializer of the same name is what the input holds
         try:
-            element_type, shape = tensors.tensor_type(info.type)
+            element_type, shape, is_sequence = tensors.input_type(info.type)
         except (ModelError, UnsupportedError) as error:
             raise type(error)(f"the input {info.name[:200]!r}: {error}") from error
         parameter = build.make_parameter(element_type, shape, info.name, {info.name})
-        self._define(scope, info.name, parameter.output(0))
+        value = parameter.output(0)
+        self._define(scope, info.name, of_rows(value) if is_sequence else value)
         return parameter
 
     def _results(self, name: str, scope: Scope) -> list[Result]:

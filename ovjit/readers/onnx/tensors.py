@@ -127,12 +127,26 @@ def fits(shape: tuple[int, ...]) -> bool:
     return math.prod(d for d in shape if d) < 1 << 59
 
 
-def tensor_type(info: Any) -> tuple[str, tuple[Dim, ...] | None]:
-    """(element type, shape) of a TypeProto; an optional tensor counts as one that is there,
-    a sparse one as dense."""
+def input_type(info: Any) -> tuple[str, tuple[Dim, ...] | None, bool]:
+    """(element type, shape, True for a sequence) of the TypeProto of a model's input. An optional one counts
+    as one that is there. The tensors of a sequence are the rows of one, so that their rank must be known."""
     kind = info.WhichOneof("value")
     if kind == "optional_type":
-        return tensor_type(info.optional_type.elem_type)
+        return input_type(info.optional_type.elem_type)
+    if kind != "sequence_type":
+        return *tensor_type(info), False
+    name, shape = tensor_type(info.sequence_type.elem_type)
+    if shape is None:
+        raise UnsupportedError(
+            "a sequence is read as one tensor with its tensors as rows, which needs their rank: give their "
+            "type a shape, whose dimensions may be dynamic"
+        )
+    return name, (ANY, *shape), True
+
+
+def tensor_type(info: Any) -> tuple[str, tuple[Dim, ...] | None]:
+    """(element type, shape) of a TypeProto; a sparse tensor counts as dense."""
+    kind = info.WhichOneof("value")
     if kind not in ("tensor_type", "sparse_tensor_type"):
         what = (kind or "nothing").removesuffix("_type")
         raise UnsupportedError(f"a tensor is expected, not {what}: OpenVINO's models have no such values")

@@ -83,6 +83,15 @@ def write_models(folder: str) -> None:
     save("pair", [node("SequenceConstruct", ["x", "y"], ["s"]), node("Neg", ["x"], ["z"])],
          [value("x", T.FLOAT, ["n"]), value("y", T.FLOAT, ["m"])],
          [h.make_tensor_sequence_value_info("s", T.FLOAT, None), value("z", T.FLOAT, ["n"])])  # fmt: skip
+    taken = [node("SequenceMap", ["s"], ["t"], body=h.make_graph(
+        [node("Neg", ["e"], ["r"])], "b", [value("e", T.FLOAT, None)], [value("r", T.FLOAT, None)]
+    )), node("SequenceLength", ["s"], ["n"])]  # fmt: skip
+    for name, shape in (("taken", ["a", 2]), ("taken_of_any_rank", None)):
+        save(name, taken, [h.make_tensor_sequence_value_info("s", T.FLOAT, shape)],
+             [h.make_tensor_sequence_value_info("t", T.FLOAT, shape), value("n", T.INT64, [])])  # fmt: skip
+    kind = h.make_optional_type_proto(h.make_tensor_type_proto(T.FLOAT, None))
+    save("optional", [node("OptionalHasElement", ["x"], ["y"])], [h.make_value_info("x", kind)],
+         [value("y", T.BOOL, None)])  # fmt: skip
     save(
         "zip",
         [node("ZipMap", ["x"], ["m"], domain="ai.onnx.ml", classlabels_int64s=[5, 7])],
@@ -466,6 +475,25 @@ run("same_bf16", x=np.zeros(2, np.uint16))
 value_fields(S("same_bf16").run_with_ort_values(None, {"x": ort.OrtValue.ortvalue_from_numpy_with_onnx_type(np.array([0x3F80, 0x4000], np.uint16), 16)})[0])
 run("scalar", x=X)
 run("sequence", x=np.arange(6, dtype=f4).reshape(3, 2))
+args("taken")
+args("optional")
+run("optional", x=np.ones(2, f4))
+run("taken", s=[np.ones((3, 2), f4), np.zeros((3, 2), f4)])
+run("taken", s=[np.ones((4, 2), f4)])
+run("taken", s=[])
+run("taken", s=S("sequence").run_with_ort_values(None, {"x": OV(np.ones((2, 2), f4))})[0])
+[run("taken", s=s) for s in ([np.ones((2, 2), f4)], [np.ones((3, 2), f4)] * 3, [])]
+run("taken", s=np.ones((2, 3, 2), f4))
+run("taken", s=OV(np.ones((2, 3, 2), f4)))
+run("taken", s=(np.ones((3, 2), f4),))
+run("taken", s=[[1.0, 2.0]])
+run("taken", s=[np.ones((3, 2), f4), "x"])
+run("taken", s=[np.ones((3, 2))])
+run("taken", s="x")
+run("taken", s=3.0)
+run("taken_of_any_rank", s=[np.float32(2) * np.ones((), f4)])
+run("taken_of_any_rank", s=[np.ones(3, f4), np.ones(3, f4)])
+run("taken_of_any_rank", s=[])
 run("pair", x=np.ones(2, f4), y=np.ones(3, f4))
 run("pair", ["z"], x=np.ones(2, f4), y=np.ones(3, f4))
 run("zip", x=np.ones((2, 2), f4))

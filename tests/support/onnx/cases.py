@@ -96,6 +96,13 @@ def as_arrays(value: Any) -> Any:
     return np.asarray(value)
 
 
+def as_rows(values: list[Any]) -> np.ndarray:
+    """The tensors of a sequence as the rows of one. RuntimeError for several shapes."""
+    if len({array.shape for array in values}) != 1:
+        raise RuntimeError("the tensors of a sequence that is an input need one shape")
+    return np.stack(values)
+
+
 def difference(got: Any, wanted: Any, rtol: float, atol: float) -> str:
     """What is wrong with an answer, "" if nothing."""
     wanted = as_arrays(wanted)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.support.onnx.cases import KINDS, Case, as_arrays, difference, input_names, load_cases
+from tests.support.onnx.cases import KINDS, Case, as_arrays, as_rows, difference, input_names, load_cases
 
 #: Seconds that one test may take.
 PATIENCE = 120
@@ -104,8 +104,10 @@ def _openvino(ov: Any, case: Case) -> list[list[Any]]:
                 port = compiled.input(names.index(name))  # an input that goes by another name
             if port is None:
                 continue  # an input that nothing needs
-            if value is None or isinstance(value, list):
-                raise RuntimeError("a sequence or an empty optional cannot be an input")
+            if value is None:
+                raise RuntimeError("an empty optional cannot be an input")
+            if isinstance(value, list):
+                value = as_rows(value)
             request.set_tensor(port, _tensor(ov, value, port.get_element_type()))
         request.infer()
         outputs.append([_array(request.get_output_tensor(i)) for i in range(len(compiled.outputs))])
@@ -166,6 +168,12 @@ def _array(tensor: Any) -> np.ndarray:
     return np.array(tensor.data)
 
 
+def _are_rows(answer: Any, wanted: Any) -> bool:
+    """Whether an answer has the tensors of a sequence as its rows."""
+    is_list = isinstance(wanted, list) and not isinstance(answer, list)
+    return is_list and bool(wanted) and answer.ndim == np.ndim(as_arrays(wanted[0])) + 1
+
+
 def judge(run: Callable[[Case], list[list[Any]]], case: Case) -> tuple[str, str]:
     """(status, what was said) of one test."""
     try:
@@ -173,6 +181,8 @@ def judge(run: Callable[[Case], list[list[Any]]], case: Case) -> tuple[str, str]
     except Exception as error:
         return "refused", f"{type(error).__name__}: {error}"[:2000]
     for answers, (_, wanted) in zip(got, case.runs, strict=True):
+        if len(answers) == len(wanted):
+            answers = [list(a) if _are_rows(a, w) else a for a, w in zip(answers, wanted, strict=True)]
         if not any(isinstance(answer, list) for answer in answers):  # a sequence is several outputs here
             lists = [right if isinstance(right, list) else [right] for right in wanted]
             wanted = [right for each in lists for right in each]
