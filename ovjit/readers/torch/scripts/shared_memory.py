@@ -42,7 +42,6 @@ class SharedMemory:
 
     def __init__(self) -> None:
         self._sets = Sets()
-        self._values: dict[str, Any] = {}
 
     def names_beside(self, name: str) -> set[str]:
         """All values that may share memory with this one, itself included."""
@@ -50,9 +49,7 @@ class SharedMemory:
 
     def join(self, a: Any, b: Any) -> None:
         """Record that two values, and all that share memory with either, may share memory."""
-        names = [a.debugName(), b.debugName()]
-        self._values.update(zip(names, (a, b), strict=True))
-        self._sets.join(*names)
+        self._sets.join(a.debugName(), b.debugName())
 
     def join_aliases(self, node: Any, schema: Any) -> None:
         """Join outputs with the inputs that the schema says them to share memory with, as themselves or as
@@ -72,11 +69,6 @@ class SharedMemory:
         if any(str(v.type()) == "List[Tensor]" for v in values):
             for other in values[1:]:
                 self.join(other, values[0])
-
-    def is_read_behind(self, node: Any, name: str) -> bool:
-        """Whether the value has a reader behind the node, or before it in the next iteration of a loop."""
-        value = self._values.get(name)
-        return value is not None and is_read_behind(value, node)
 
 
 def is_read_behind(value: Any, node: Any) -> bool:
@@ -103,22 +95,6 @@ def written_by(node: Any, schema: Any) -> Any:
             if node.kind().endswith("_") or any(a.is_out for a in schema.arguments):
                 return value
     return None
-
-
-#: Operators whose writes to views PyTorch's exporter to ONNX puts into the tensors that these are parts of.
-_FOLLOWED = ("aten::copy_", "aten::index_put_")
-
-
-def loses_writes(graph: Any) -> bool:
-    """Whether a graph writes to a tensor whose memory is read later under another name.
-
-    ONNX has no tensors that share memory, and the exporter follows few of the operators that write.
-    """
-    return any(
-        (node.kind() not in _FOLLOWED or node.owningBlock().owningNode() is not None)
-        and any(shared.is_read_behind(node, other) for other in shared.names_beside(name) - {name})
-        for node, name, shared in _writes(graph)
-    )
 
 
 def writes_to_constants(graph: Any) -> bool:
