@@ -44,7 +44,7 @@ declare_choices("com.microsoft", {
             "decoder_output_cross_qk do_rotary early_stopping exclude_outside input_forget interleaved "
             "inverse is_inner_broadcast is_packed_batching keepdims mark mrope_layout "
             "normalize_routing_weights onesided output_qk past_present_share_buffer "
-            "rotary_interleaved sliding_window_cache storage_order training_mode transA transB transBatchA "
+            "rotary_interleaved sliding_window_cache training_mode transA transB transBatchA "
             "transBatchB unidirectional upper use_sparse_mixer"
         ),
     },

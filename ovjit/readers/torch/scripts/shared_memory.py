@@ -1,4 +1,4 @@
-"""What scripts write to, and values that are read after a node."""
+"""The values that scripts write to, and those that are read after a node."""
 
 from __future__ import annotations
 
