@@ -21,7 +21,6 @@ from ovjit.tools.ovc.error import Error
 from ovjit.tools.ovc.main import main
 
 import ovjit
-from ovjit.readers.torch.exporter import promote_integers
 from tests.support.run import printed
 
 
@@ -247,18 +246,6 @@ def test_a_file_has_the_options_of_the_command(forked, tmp_path, monkeypatch, ar
         told = package.Core().read_model(out).get_rt_info(["conversion_parameters"])
         found.append({key: str(value) for key, value in told.astype(dict).items()})
     assert found[0] == found[1] and found[1]["output_model"]
-
-
-def test_functions_of_integers_are_of_reals_in_pytorch():
-    o = ovjit.opset13
-    x = o.parameter([3], np.int32)
-    model = ovjit.Model([o.floor(o.exp(o.sigmoid(o.abs(x)))), o.abs(o.negative(x))], [x])
-    promote_integers(model)
-    assert [port.element_type for port in model.outputs] == [ovjit.Type.f32, ovjit.Type.i32]
-    given = np.array([-2, 0, 3], np.int32)
-    found = ovjit.compile_model(model, "CPU")(given)
-    np.testing.assert_array_equal(found[0], np.floor(np.exp(1 / (1 + np.exp(-np.abs(given.astype(float)))))))
-    np.testing.assert_array_equal(found[1], np.abs(given))
 
 
 def of_both(name: str) -> list[Any]:

@@ -100,44 +100,6 @@ def test_labels_of_nodes_of_pytorch(scope, kind, label):
     assert naming.label(scope, kind) == label
 
 
-def test_names_of_nodes_of_pytorch():
-    """By labels that the exporter's nodes have; beside OpenVINO's in `programs/torch_modules.py`."""
-    from ovjit.readers.torch.exporter import Exported, name_nodes
-
-    silu, add = "__module.a_1.act/aten::silu", "__module.a_1/aten::add_"
-
-    def named(node, name):
-        node.set_friendly_name(name)
-        return node
-
-    x = ov.opset13.parameter([2], np.float32, name="x")
-    weight = named(ov.opset13.constant(np.ones(2, np.float32)), "a_1.weight")
-    gate = named(ov.opset13.sigmoid(x), silu)
-    gated = named(ov.opset13.multiply(gate, x), f"{silu}_1")
-    gated.output(0).set_names({"gated"})
-    kept = named(ov.opset13.multiply(ov.opset13.sigmoid(gated), gated), f"{add}_12/Multiply_3")
-    summed = named(ov.opset13.add(kept, weight), add)
-    again = named(ov.opset13.add(summed, weight), f"{add}_1")
-    last = named(ov.opset13.add(again, weight), "y")
-    other = named(ov.opset13.relu(last), "/not/known_1")
-    result = named(ov.opset13.result(other), "value/sink_port_0")
-    model = ov.Model([result], [x], "m")
-    weights = {"a_1.weight": "self.a_1.weight"}
-    name_nodes(model, Exported(None, [], [], frozenset({silu, add}), {"y": add}, weights))
-    told = [(op.get_type_name(), op.get_friendly_name()) for op in model.get_ordered_ops()]
-    assert sorted(name for kind, name in told if kind not in ("Sigmoid", "Result")) == sorted([
-        "x", "self.a_1.weight", f"{silu}/Swish", f"{add}/Multiply", f"{add}/Add", f"{add}/Add_1",
-        f"{add}/Add_2", "/not/known_1",
-    ])  # fmt: skip
-    assert [kind for kind, _ in told].count("Sigmoid") == 1
-    assert kept.input_value(1).get_names() == {"gated"}
-    assert weight.output(0).get_names() == {"self.a_1.weight"}
-    given = np.array([-1, 2], np.float32)
-    swish = given / (1 + np.exp(-given))
-    expected = np.maximum(swish / (1 + np.exp(-swish)) + 3, 0)
-    np.testing.assert_allclose(ov.compile_model(model, "CPU")(given)[0], expected, rtol=1e-5)
-
-
 @pytest.mark.parametrize(("name", "framework"), [("m.pb", "TensorFlow"), ("m.PDMODEL", "Paddle"),
                                                  ("saved", "TensorFlow")])  # fmt: skip
 def test_packages_that_read_a_framework_are_named(tmp_path, name, framework, monkeypatch):

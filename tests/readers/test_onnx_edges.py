@@ -768,12 +768,6 @@ def test_bits_of_computed_numbers(real: str, rng: np.random.Generator) -> None:
                     assert np.isnan(got.astype(np.float64)[~number]).all(), where
 
 
-@pytest.mark.parametrize("kind", ["float32", "float64"])
-def test_hashes_of_real_numbers(kind: str, rng: np.random.Generator) -> None:
-    x = (rng.standard_normal((3, 4)) * 10.0 ** rng.integers(-30, 30, (3, 4))).astype(kind)
-    same(one_node("MurmurHash3", {"x": x}, {}, domain="com.microsoft", seed=7), {"x": x})
-
-
 def test_texts_are_none_of_the_numbers_that_are_encoded() -> None:
     x = np.array([["a", "1"]], dtype=object)
     model = one_node("OneHotEncoder", {"x": x}, {}, domain="ai.onnx.ml", ir=8, cats_int64s=[1, 2, 5], zeros=1)

@@ -457,25 +457,6 @@ for _rule, _heads, _past, _wide in (
         "LinearAttention", _given, 2, (), {"q_num_heads": _heads, "kv_num_heads": 2, "update_rule": _rule},
         1e-4,
     )  # fmt: skip
-for _shape, _more in (((2, 3, 4, 5), {}), ((2, 3, 20), {"num_branches": 4})):
-    for _scale in (None, r(20), r(4, 5), r(5)):
-        CASES[f"BranchwiseRMSNorm {_shape} {None if _scale is None else _scale.shape}"] = (
-            "BranchwiseRMSNorm", [r(*_shape), _scale], 1, (), _more, 1e-5,
-        )  # fmt: skip
-    for _gates in (r(2, 3, 4), r(2, 3, 4, 1), r(2, 3, 4, 5)):
-        CASES[f"HyperConnectionPreMix {_shape} {_gates.shape}"] = (
-            "HyperConnectionPreMix", [r(*_shape), _gates], 1, (), {"reduction_scale": 0.5, **_more}, 1e-5,
-        )  # fmt: skip
-        CASES[f"HyperConnectionPostMix {_shape} {_gates.shape}"] = (
-            "HyperConnectionPostMix",
-            [r(*_shape), r(2, 3, 5), _gates, r(2, 3, 4, 4) if _more or _gates.ndim == 3 else None],
-            1, (), _more, 1e-5,
-        )  # fmt: skip
-CASES["EngramGate"] = (
-    "EngramGate", [r(2, 3, 4, 5), r(2, 3, 4, 5) * 0.3 + 1, r(2, 3, 5), r(4, 5), r(4, 5) + 1, r(4, 5) - 1],
-    2, (), {}, 1e-4,
-)  # fmt: skip
-CASES["EngramGate alone"] = ("EngramGate", CASES["EngramGate"][1][:5], 1, (), {}, 1e-4)
 
 # caches in buffers that are longer than what is valid in them, which beams share or do not
 _token: list[np.ndarray | None] = [r(4, 1, 64), r(4, 1, 64) * 0.7, r(4, 1, 64) + 1]

@@ -326,7 +326,6 @@ class Repeated(torch.nn.Module):
 
 
 def test_scripts_with_lists_of_open_lengths_are_not_taken_for_others() -> None:
-    """PyTorch's ONNX exporter takes such a list for one of one item."""
     with pytest.raises(OvjitError, match="known when the model is read"):
         ov.convert_model(torch.jit.script(Repeated()), example_input=torch.rand(10, 8))
 

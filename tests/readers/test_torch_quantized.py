@@ -93,7 +93,7 @@ class Wide(torch.nn.Module):
 
 @pytest.mark.parametrize("form", ["module", "script"])
 def test_integers_of_32_bits(form):
-    """OpenVINO, and PyTorch's exporter to ONNX, bound them as bytes."""
+    """OpenVINO bounds them as bytes."""
     torch.manual_seed(SEED)
     x, more = torch.randn(2, 3, 4) * 20, torch.randn(2, 3, 4) * 5000
     made = Wide() if form == "module" else torch.jit.script(Wide())

@@ -73,7 +73,7 @@ def _log1p(n: OnnxNode, x: Output) -> Output:
 def _normal_quantile(n: OnnxNode, x: Output) -> Output:
     """sqrt(2) erfinv(2 x - 1)"""
     twice = n("Subtract", n("Multiply", x, n.like(x, 2)), n.like(x, 1))
-    return n("Multiply", special.erf_inverse(n, twice), n.like(x, 2**0.5))
+    return n("Multiply", n("ErfInv", twice), n.like(x, 2**0.5))
 
 
 def _l2_loss(n: OnnxNode) -> Output:
@@ -365,7 +365,7 @@ TENSORFLOW: dict[str, Rule] = {
     "Erfc": special.in_f64(special.erfc),
     "Lgamma": special.in_f64(special.log_gamma),
     "Digamma": special.in_f64(special.digamma),
-    "Erfinv": special.in_f64(special.erf_inverse),
+    "Erfinv": lambda n: n("ErfInv", n[0]),
     "Ndtri": special.in_f64(_normal_quantile),
     "BesselI0": special.in_f64(lambda n, x: special.bessel_i(n, x, 0, False)),
     "BesselI1": special.in_f64(lambda n, x: special.bessel_i(n, x, 1, False)),

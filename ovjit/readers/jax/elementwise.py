@@ -21,9 +21,10 @@ from ovjit.readers.rows import Rule
 #: Primitive -> operation of one operand with the same meaning.
 UNARY = {
     "abs": "Abs", "acos": "Acos", "acosh": "Acosh", "asin": "Asin", "asinh": "Asinh", "atan": "Atan",
-    "atanh": "Atanh", "ceil": "Ceiling", "cos": "Cos", "cosh": "Cosh", "erf": "Erf", "exp": "Exp",
-    "floor": "Floor", "is_finite": "IsFinite", "log": "Log", "logistic": "Sigmoid", "neg": "Negative",
-    "sign": "Sign", "sin": "Sin", "sinh": "Sinh", "sqrt": "Sqrt", "tan": "Tan", "tanh": "Tanh",
+    "atanh": "Atanh", "ceil": "Ceiling", "cos": "Cos", "cosh": "Cosh", "erf": "Erf", "erf_inv": "ErfInv",
+    "exp": "Exp", "floor": "Floor", "is_finite": "IsFinite", "log": "Log", "logistic": "Sigmoid",
+    "neg": "Negative", "sign": "Sign", "sin": "Sin", "sinh": "Sinh", "sqrt": "Sqrt", "tan": "Tan",
+    "tanh": "Tanh",
 }  # fmt: skip
 #: ... of two operands.
 BINARY = {
@@ -211,7 +212,6 @@ def read_in_f64(name: str, function: Callable[..., Any]) -> None:
 
 read_in_f64("lgamma", special.log_gamma)
 read_in_f64("digamma", special.digamma)
-read_in_f64("erf_inv", special.erf_inverse)
 read_in_f64("bessel_i0e", lambda n, x: special.bessel_i(n, x, 0, True))
 read_in_f64("bessel_i1e", lambda n, x: special.bessel_i(n, x, 1, True))
 

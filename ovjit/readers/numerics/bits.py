@@ -1,8 +1,4 @@
-"""The bits of real numbers as integers and back.
-
-`recast` keeps all bits, by an operation that OpenVINO does not have. The others use arithmetic: sign,
-exponent and fraction are found exactly, those of subnormal numbers too. NaN is the quiet one.
-"""
+"""The bits of real numbers as integers and back, by BitCast, an operation that OpenVINO does not have."""
 
 from __future__ import annotations
 
@@ -19,75 +15,18 @@ class _Format(NamedTuple):
     fraction: int  # bits of it
     bias: int
 
-    @property
-    def highest(self) -> int:
-        """The exponent's field of what is no finite number."""
-        return 2 * self.bias + 1
-
-    def power(self, n: Builder, field: Output) -> Output:
-        """2 to the exponent that a field (1 ... highest - 1) says, exactly"""
-        powers = np.ldexp(1.0, np.arange(1, self.highest) - self.bias)
-        return n("Gather", n.const(powers, "f64"), n("Subtract", field, 1), 0, opset=8)
-
 
 FORMATS = {"f16": _Format(10, 15), "bf16": _Format(7, 127), "f32": _Format(23, 127), "f64": _Format(52, 1023)}
 
 
-def _f64(n: Builder, value: float) -> Output:
-    return n.const(value, "f64")
-
-
-def _sign(width: int) -> int:
-    """The bit of the sign, as i64."""
-    return -(1 << 63) if width == 64 else 1 << (width - 1)
-
-
 def bits_of(n: Builder, x: Output) -> Output:
-    """The bits of real numbers, as i64."""
-    kind = n.dtype(x)
-    form, width = FORMATS[kind], ELEMENT_TYPES[kind].bits
-    x = n.convert(x, "f64")
-    size = n("Abs", x)
-    finite = n("Less", size, _f64(n, np.inf))  # and no NaN
-    size = n("Select", finite, size, _f64(n, 1.0))
-    least = _f64(n, float(np.ldexp(1.0, 1 - form.bias)))
-    guess = n("Floor", n("Divide", n("Log", n("Maximum", size, least)), _f64(n, float(np.log(2)))))
-    field = n("Add", n.convert(guess, "i64"), form.bias)
-    field = n("Maximum", n("Minimum", field, form.highest - 1), 1)
-    # the logarithm may be one beside
-    field = n("Subtract", field, n.convert(n("Greater", form.power(n, field), size), "i64"))
-    field = n("Maximum", field, 1)
-    scaled = n("Divide", size, form.power(n, field))
-    over = n("GreaterEqual", scaled, _f64(n, 2.0))
-    field = n("Add", field, n.convert(over, "i64"))
-    scaled = n("Select", over, n("Multiply", scaled, _f64(n, 0.5)), scaled)
-    normal = n("GreaterEqual", scaled, _f64(n, 1.0))
-    fraction = n("Subtract", scaled, n("Select", normal, _f64(n, 1.0), _f64(n, 0.0)))
-    fraction = n.convert(n("Multiply", fraction, _f64(n, float(2**form.fraction))), "i64")
-    bits = n("Add", n("Multiply", n("Select", normal, field, 0), 1 << form.fraction), fraction)
-    beyond = n("Select", n("Equal", x, x), form.highest << form.fraction,
-               (2 * form.highest + 1) << (form.fraction - 1))  # fmt: skip
-    bits = n("Select", finite, bits, beyond)
-    below = (n("Less", v, _f64(n, 0.0)) for v in (x, n("Divide", _f64(n, 1.0), x)))  # the one of -0, too
-    negative = n("LogicalOr", *below)
-    return n("Select", negative, n("Add", bits, _sign(width)), bits)
+    """The bits of real numbers that are not below 0, as i64."""
+    return n.convert(recast(n, x, f"i{ELEMENT_TYPES[n.dtype(x)].bits}"), "i64")
 
 
 def real_of(n: Builder, bits: Output, kind: str) -> Output:
-    """The real numbers that have these bits, which are integers of as many bits as the numbers."""
-    form, width = FORMATS[kind], ELEMENT_TYPES[kind].bits
-    bits = n.convert(bits, "i64")
-    negative = n("NotEqual", n("BitwiseAnd", bits, _sign(width)), 0)
-    bits = n("BitwiseAnd", bits, (1 << (width - 1)) - 1)
-    field = n("Divide", bits, 1 << form.fraction)
-    fraction = n("BitwiseAnd", bits, (1 << form.fraction) - 1)
-    part = n("Multiply", n.convert(fraction, "f64"), _f64(n, 2.0**-form.fraction))
-    leading = n("Select", n("Greater", field, 0), _f64(n, 1.0), _f64(n, 0.0))
-    power = form.power(n, n("Maximum", n("Minimum", field, form.highest - 1), 1))
-    value = n("Multiply", n("Add", leading, part), power)
-    beyond = n("Select", n("Equal", fraction, 0), _f64(n, np.inf), _f64(n, np.nan))
-    value = n("Select", n("Equal", field, form.highest), beyond, value)
-    return n.convert(n("Select", negative, n("Negative", value), value), kind)
+    """The real numbers that have these bits, which are i64."""
+    return recast(n, n.convert(bits, f"i{ELEMENT_TYPES[kind].bits}"), kind)
 
 
 def next_after(n: Builder, x: Output, y: Output) -> Output:

@@ -29,12 +29,6 @@ ABOVE = {
     1: (0.39894228, -0.03988024, -0.00362018, 0.00163801, -0.01031555, 0.02282967, -0.02895312, 0.01787654,
         -0.00420059),
 }  # fmt: skip
-#: The inverse of erf divided by its argument, by powers of w - 2.5 and of sqrt(w) - 3 for larger w, where
-#: w = -log(1 - x^2): Giles, Approximating the erfinv function.
-CENTRAL = (1.50140941, 0.246640727, -0.00417768164, -0.00125372503, 0.00021858087, -4.39150654e-06,
-           -3.5233877e-06, 3.43273939e-07, 2.81022636e-08)  # fmt: skip
-TAIL = (2.83297682, 1.00167406, 0.00943887047, -0.0076224613, 0.00573950773, -0.00367342844, 0.00134934322,
-        0.000100950558, -0.000200214257)  # fmt: skip
 #: exp(x^2) erfc(x) / t by powers of t = 2 / (2 + x), where x >= FAR: fits by Chebyshev polynomials. That of
 #: f32 is within 2e-8, that of f64 within 4e-14.
 SCALED_ERFC = {
@@ -109,17 +103,6 @@ def digamma(n: Builder, x: Output) -> Output:
     result = n("Select", n("LogicalAnd", pole, mask), n.like(result, math.nan), result)
     zero = n("Equal", x, n.like(x, 0))  # -1 / x tells its sign
     return n("Select", zero, n("Divide", n.like(x, -1), x), result)
-
-
-def erf_inverse(n: Builder, x: Output) -> Output:
-    """The number whose erf is the argument."""
-    one = n.like(x, 1)
-    w = n("Negative", n("Log", n("Multiply", n("Subtract", one, x), n("Add", one, x))))
-    central = polynomial(n, n("Subtract", w, n.like(w, 2.5)), CENTRAL)
-    tail = polynomial(n, n("Subtract", n("Sqrt", n("Maximum", w, n.like(w, 0))), n.like(w, 3)), TAIL)
-    out = n("Multiply", x, n("Select", n("Less", w, n.like(w, 5)), central, tail))
-    end = n("Equal", n("Abs", x), one)
-    return n("Select", end, n("Multiply", x, n.like(x, math.inf)), out)
 
 
 def erfc(n: Builder, x: Output) -> Output:

@@ -43,8 +43,8 @@ declare_choices("com.microsoft", {
             "align_corners antialias causal ceil_mode channels_last count_include_pad custom "
             "decoder_output_cross_qk do_rotary early_stopping exclude_outside input_forget interleaved "
             "inverse is_inner_broadcast is_packed_batching keepdims mark mrope_layout "
-            "normalize_routing_weights onesided output_qk past_present_share_buffer positive reset_on_eos "
-            "rotary_interleaved sliding_window_cache storage_order training_mode transA transB transBatchA "
+            "normalize_routing_weights onesided output_qk past_present_share_buffer "
+            "rotary_interleaved sliding_window_cache training_mode transA transB transBatchA "
             "transBatchB unidirectional upper use_sparse_mixer"
         ),
     },

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -12,24 +10,10 @@ from ovjit.build import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.activations import activation
 from ovjit.readers.onnx.image import crop_and_resize_places
-from ovjit.readers.onnx.nn import Window, conv_transpose, rms_norm
+from ovjit.readers.onnx.nn import conv_transpose, rms_norm
 from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.tensor import unique
 from ovjit.readers.onnx_contrib.attention import ms
 from ovjit.readers.onnx_contrib.blocks import unpack_bits
-
-
-@ms("ExpandDims")
-def expand_dims(n: OnnxNode) -> Any:
-    return n("Unsqueeze", n[0], n.reshape(n.convert(n[1], "i64"), [1]))
-
-
-@ms("Unique")
-def unique_values(n: OnnxNode) -> Any:
-    """(values as they first come, where each element of the input went, how often each is there)"""
-    n.attributes = {"sorted": 0}
-    values, _, back, counts = unique(n)
-    return [values, back, counts]
 
 
 @ms("Inverse")
@@ -175,34 +159,6 @@ def gated_rms_norm(n: OnnxNode) -> Any:
     return n("Multiply", out, _gate(n, n.attr("activation", "silu"), n[2]))
 
 
-@ms("MatMulInteger16")
-def matmul_integer_16(n: OnnxNode) -> Any:
-    return n("MatMul", *(n.convert(n[i], "i32") for i in range(2)))
-
-
-@ms("NGramRepeatBlock")
-def ngram_repeat_block(n: OnnxNode) -> Any:
-    """Scores of words that would repeat a sequence of `ngram_size` words become -inf."""
-    ids, scores, size = n.convert(n[0], "i64"), n[1], n.required("ngram_size")
-    if size < 1:
-        raise ModelError(f"ngram_size {size} should be positive")
-    last = n("Subtract", n.squeeze(n.dim_of(ids, 1), [0]), size - 1)
-    begins = n.upto(n("Maximum", last, 0))
-    next_words = n("Gather", ids, n("Add", begins, size - 1), 1, opset=8)  # [batch, windows]
-    same: Output | None = None
-    for i in range(size - 1):
-        one = n("Gather", ids, n("Add", begins, i), 1, opset=8)
-        tail = n.slice(ids, 1, -(size - 1) + i, (-(size - 2) + i) or None)
-        equal = n("Equal", one, tail)
-        same = equal if same is None else n("LogicalAnd", same, equal)
-    words = n.upto(n.dim_of(scores, 1))
-    hit = n("Equal", n.unsqueeze(next_words, [2]), words)  # [batch, windows, words]
-    if same is not None:
-        hit = n("LogicalAnd", hit, n.unsqueeze(same, [2]))
-    banned = n("ReduceLogicalOr", hit, [1], keep_dims=False)
-    return n("Select", banned, n.like(scores, -np.inf), scores)
-
-
 @ms("MoE")
 def mixture_of_experts(n: OnnxNode) -> Any:
     """(x, scores of the experts, weights and bias of two or three layers)
@@ -318,41 +274,3 @@ def _swiglu(n: OnnxNode, x: Output, fusion: int) -> Output:
     alpha, beta = n.attr("activation_alpha", 1.0), n.attr("activation_beta", 0.0)
     gate = n("Multiply", gate, n("Sigmoid", n("Multiply", gate, n.like(gate, alpha))))
     return n("Multiply", gate, n("Add", linear, n.like(linear, beta)))
-
-
-@ms("MaxpoolWithMask")
-def max_pool_with_mask(n: OnnxNode) -> Any:
-    """(x, mask [1, 1, ...]): of each line of a window what lies before its first place of mask 0"""
-    x, mask = n[0], n[1]
-    rank = n.rank(x)
-    window = Window(n, None, rank - 2)
-    images, channels = (n.shape(mask) or ())[:2]
-    if not isinstance(images, int) or not isinstance(channels, int):
-        raise UnsupportedError("the number of masks is not known when the model is read")
-    if images * channels != 1:
-        raise UnsupportedError("a mask per image or channel is not supported")
-    if window.auto_pad != "explicit":
-        raise UnsupportedError("auto_pad of a pool with a mask is not supported")
-    lowest, last = n.like(x, np.finfo(np.float32).min), rank - 1
-    open_to = n("NotEqual", mask, n.like(mask, 0))
-    if rank > 3:  # the very first place is not asked there
-        first = np.zeros((1, rank), np.int64)
-        open_to = n("ScatterNDUpdate", open_to, first, np.ones(1, np.bool_), opset=3)
-    pads = [[0, 0, *side] for side in (window.begin, window.end)]
-    x = n("Pad", x, *pads, lowest, pad_mode="constant", opset=12)
-    open_to = n("Greater", n("Pad", n.convert(open_to, "i32"), *pads, n.const(1, "i32"), pad_mode="constant",
-                             opset=12), n.const(0, "i32"))  # fmt: skip
-    width, step = window.kernel[-1], window.strides[-1]
-
-    def part(value: Output, i: int) -> Output:
-        """The elements that have the place i in their windows."""
-        return n.slice(value, last, i, i + 1 - width or None, step)
-
-    visible_so_far = accumulate((part(open_to, i) for i in range(width)), partial(n, "LogicalAnd"))
-    best = n.chain("Maximum", (n("Select", s, part(x, i), lowest) for i, s in enumerate(visible_so_far)))
-    if rank == 3:
-        return best
-    none = [0] * (rank - 2)
-    return n("MaxPool", best, strides=[*window.strides[:-1], 1], kernel=[*window.kernel[:-1], 1],
-             dilations=[1] * (rank - 2), pads_begin=none, pads_end=none, index_element_type="i64", axis=0,
-             opset=8)  # fmt: skip

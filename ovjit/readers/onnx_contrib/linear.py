@@ -1,4 +1,4 @@
-"""Linear attention, sparse attention and hyper-connections of com.microsoft."""
+"""Linear attention and sparse attention of com.microsoft."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from ovjit.build import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.control import loop_over
-from ovjit.readers.onnx.nn import rms_norm
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx_contrib.attention import bias_of, ms
 from ovjit.readers.onnx_contrib.decoders import group_query_attention
@@ -79,89 +78,6 @@ def linear_attention(n: OnnxNode) -> Any:
 def _by_token(n: OnnxNode, x: Output, heads: int) -> Output:
     """[batch, length, heads * size] -> [length, batch, heads, size]"""
     return n.transpose(n("Reshape", x, [0, 0, heads, -1], special_zero=True), [1, 0, 2, 3])
-
-
-def _streams(n: OnnxNode) -> tuple[Output, int]:
-    """(streams [..., branches, width] in f32, the number of branches)"""
-    x, branches = n.convert(n[0], "f32"), n.attr("num_branches", 0)
-    rank = n.rank(x)
-    if not branches:
-        if rank < 2 or not isinstance(n.shape(x)[-2], int):  # type: ignore[index]
-            raise UnsupportedError("the number of branches is not known")
-        return x, n.shape(x)[-2]  # type: ignore[index, return-value]
-    return _split_branches(n, x, branches), branches
-
-
-def _split_branches(n: OnnxNode, x: Output, branches: int) -> Output:
-    """[..., branches * width] -> [..., branches, width]"""
-    width = n.last_dim(x)
-    if branches < 1 or width % branches:
-        raise ModelError(f"{width} channels are not divisible by {branches} branches")
-    return n("Reshape", x, [*[0] * (n.rank(x) - 1), branches, width // branches], special_zero=True)
-
-
-def _gates(n: OnnxNode, x: Output, streams: Output, branches: int) -> Output:
-    """Gates of branches, [..., branches], or with a last dimension of 1 or of the channels"""
-    x, rank = n.convert(x, "f32"), n.rank(streams)
-    if n.rank(x) == rank:
-        return x
-    return n.unsqueeze(x, [rank - 1]) if n.last_dim(x) == branches else _split_branches(n, x, branches)
-
-
-def _like_input(n: OnnxNode, out: Output) -> Output:
-    """[..., branches, width] in the shape and type of the first input"""
-    if n.attr("num_branches", 0):
-        rank, width = n.rank(n[0]), n.last_dim(n[0])
-        out = n("Reshape", out, [*[0] * (rank - 1), width], special_zero=True)
-    return n.convert(out, n.dtype(n[0]))
-
-
-@ms("BranchwiseRMSNorm")
-def branchwise_rms_norm(n: OnnxNode) -> Any:
-    x, branches = _streams(n)
-    out = rms_norm(n, x, None, -1, n.attr("epsilon", 1e-5))
-    if n.has(1):
-        scale, width = n.convert(n[1], "f32"), n.last_dim(x)
-        one = n.rank(scale) == 1 and n.last_dim(scale) == width
-        out = n("Multiply", out, scale if one else n.reshape(scale, [branches, width]))
-    return _like_input(n, out)
-
-
-@ms("HyperConnectionPreMix")
-def hyper_connection_pre_mix(n: OnnxNode) -> Any:
-    """The sum of gated streams."""
-    x, branches = _streams(n)
-    total = n("ReduceSum", n("Multiply", x, _gates(n, n[1], x, branches)), [-2], keep_dims=False)
-    return n.convert(n("Multiply", total, float(n.attr("reduction_scale", 1.0))), n.dtype(n[0]))
-
-
-@ms("HyperConnectionPostMix")
-def hyper_connection_post_mix(n: OnnxNode) -> Any:
-    """Streams, mixed by a matrix if there is one, and the gated output of a block added to each."""
-    x, branches = _streams(n)
-    block = n.unsqueeze(n.convert(n[1], "f32"), [n.rank(x) - 2])
-    added = n("Multiply", _gates(n, n[2], x, branches), block)
-    mixed = n("MatMul", n.convert(n[3], "f32"), x, transpose_a=True) if n.has(3) else x
-    return _like_input(n, n("Add", mixed, added))
-
-
-@ms("EngramGate")
-def engram_gate(n: OnnxNode) -> Any:
-    """Values, gated by how alike keys and queries of each branch are, and the same normalised."""
-    kind, epsilon = n.dtype(n[0]), n.attr("epsilon", 1e-5)
-    inputs_f32 = [n.convert(n[i], "f32") for i in range(5)]
-    width = n.last_dim(inputs_f32[0])
-    key, query = (rms_norm(n, inputs_f32[i], inputs_f32[i + 3], -1, epsilon) for i in (0, 1))
-    alike = n("ReduceSum", n("Multiply", key, query), [-1], keep_dims=True)
-    alike = n("Multiply", alike, 1 / math.sqrt(width))
-    root = n("Sqrt", n("Maximum", n("Abs", alike), np.float32(1e-6)))
-    gated = n(
-        "Multiply", n("Sigmoid", n("Multiply", n("Sign", alike), root)), n.unsqueeze(inputs_f32[2], [2])
-    )
-    out = [n.convert(gated, kind)]
-    if n.wants(1):
-        out.append(n.convert(rms_norm(n, gated, n.convert(n[5], "f32"), -1, epsilon), kind))
-    return out
 
 
 @ms("SparseAttention")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ovjit.readers.registry import Conversion, Reader, Request, Source, load_built_in
+from ovjit.readers.registry import Conversion, Reader, Source
 
 if TYPE_CHECKING:
     from ovjit.build import Model
@@ -34,9 +34,6 @@ class TorchReader(Reader):
         from ovjit.readers.torch.convert import convert
         from ovjit.readers.torch.extensions import converters_of, modules_of
 
-        def read_onnx(path: Any) -> Model:
-            return load_built_in("onnx").read(Source(path), Request(converters=conversion.converters))
-
         rows = [
             (
                 one.name,
@@ -46,7 +43,7 @@ class TorchReader(Reader):
             for one in conversion.inputs
         ]
         converters, modules = converters_of(conversion.extensions), modules_of(conversion.extensions)
-        return convert(model, conversion.example, rows, read_onnx, converters, modules, conversion.dynamo)
+        return convert(model, conversion.example, rows, converters, modules, conversion.dynamo)
 
     def needs_example(self, model: Any) -> bool:
         from ovjit.readers.torch.tracing.trace import is_plain_module

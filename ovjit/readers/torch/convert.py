@@ -2,21 +2,19 @@
 
 The ways, each where the one before it cannot: `torch.jit.trace`, whose graph has PyTorch's operators with all
 dimensions open and the names of modules, as OpenVINO's models have them; `torch.export`, which takes what
-`torch.jit` cannot trace and makes writes to views functional; PyTorch's exporter to ONNX.
+`torch.jit` cannot trace and makes writes to views functional.
 """
 
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from ovjit import logs
 from ovjit.build import Model
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
-from ovjit.readers.torch import exporter
 from ovjit.readers.torch.decoders import TorchFXPythonDecoder, TorchScriptPythonDecoder
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.packed import packed_layers
@@ -24,14 +22,13 @@ from ovjit.readers.torch.programs.graph_modules import is_graph, read_graph_modu
 from ovjit.readers.torch.programs.guards import warn_of_guards
 from ovjit.readers.torch.programs.reader import read_program
 from ovjit.readers.torch.recordings import recordings
-from ovjit.readers.torch.scripts.by_strides import finds_by_strides
 from ovjit.readers.torch.scripts.script import ScriptReader, one_or_all
 from ovjit.readers.torch.scripts.script_inputs import check_lists, input_of, inputs_of
-from ovjit.readers.torch.scripts.shared_memory import loses_writes, writes_to_constants
+from ovjit.readers.torch.scripts.shared_memory import writes_to_constants
 from ovjit.readers.torch.scripts.without_example import without_example
 from ovjit.readers.torch.tracing.exported import check_open, warn_of_other_sizes
 from ovjit.readers.torch.tracing.modules import replace_modules
-from ovjit.readers.torch.tracing.plain import BY_VMAP, trace_plainly
+from ovjit.readers.torch.tracing.plain import BY_VMAP
 from ovjit.readers.torch.tracing.recorder import alone
 from ovjit.readers.torch.tracing.state import call_unchanged, restore_module
 from ovjit.readers.torch.tracing.trace import (
@@ -47,14 +44,12 @@ from ovjit.readers.torch.tracing.trace import (
 )
 from ovjit.readers.torch.values import inline_calls
 
-#: Turns the bytes or the path of an ONNX file into a Model.
-ReadOnnx = Callable[[Any], Model]
 #: A way to a Model: of a module with its example, a list for what PyTorch warns of, and converters.
 Way = Callable[[Prepared, list[Any], Mapping[str, Any] | None], Model]
 
 
 def convert(
-    source: Any, example: Any, described: Sequence[tuple[Any, Any, Any]], read_onnx: ReadOnnx,
+    source: Any, example: Any, described: Sequence[tuple[Any, Any, Any]],
     converters: Mapping[str, Any] | None = None, modules: Mapping[Any, Any] | None = None,
     dynamo: bool = False,
 ) -> Model:  # fmt: skip
@@ -67,11 +62,11 @@ def convert(
     wait, and see nothing of it.
     """
     with alone():
-        return _convert(source, example, described, read_onnx, converters, modules, dynamo)
+        return _convert(source, example, described, converters, modules, dynamo)
 
 
 def _convert(
-    source: Any, example: Any, described: Sequence[tuple[Any, Any, Any]], read_onnx: ReadOnnx,
+    source: Any, example: Any, described: Sequence[tuple[Any, Any, Any]],
     converters: Mapping[str, Any] | None, modules: Mapping[Any, Any] | None, dynamo: bool,
 ) -> Model:  # fmt: skip
     import torch
@@ -87,7 +82,7 @@ def _convert(
                 return read_graph_module(module, converters, source.argument_names, source.dynamic_shapes)
         source = source.pt_module
     if isinstance(source, torch.export.ExportedProgram):
-        return _program(source, example, read_onnx, converters)
+        return _program(source, example, converters)
     if example is None and is_script(source):
         check_lists(source, described)
     ready = prepare(source, example, described)
@@ -100,7 +95,7 @@ def _convert(
         ways: tuple[Way, ...] = (_by_trace,) if extended or is_script(source) else (_by_trace, _by_program)
         if example is None and len(ways) > 1:
             ways = _by_script, *ways  # zeros of the described shapes do not tell which branches are taken
-        return _by_any_way(ready, read_onnx, all_converters, extended, ways)
+        return _by_any_way(ready, all_converters, extended, ways)
 
 
 def _by_module(extensions: Any) -> Mapping[Any, Any]:
@@ -110,7 +105,7 @@ def _by_module(extensions: Any) -> Mapping[Any, Any]:
     return {extension.module: extension for extension in extensions or ()}
 
 
-def _program(program: Any, example: Any, read_onnx: ReadOnnx, converters: Mapping[str, Any] | None) -> Model:
+def _program(program: Any, example: Any, converters: Mapping[str, Any] | None) -> Model:
     records: list[Any] = []
     try:
         with quietly(records):
@@ -119,15 +114,14 @@ def _program(program: Any, example: Any, read_onnx: ReadOnnx, converters: Mappin
     except ConverterError:
         raise
     except (Refused, ModelError, UnsupportedError) as error:
-        return _by_onnx(prepare(program, example, ()), read_onnx, error)
+        _raise_first(prepare(program, example, ()), error)
     warn_again(records)
     return model
 
 
 def _by_any_way(
-    ready: Prepared, read_onnx: ReadOnnx, converters: Mapping[str, Any] | None, extended: bool,
-    ways: Sequence[Way],
-) -> Model:  # fmt: skip
+    ready: Prepared, converters: Mapping[str, Any] | None, extended: bool, ways: Sequence[Way]
+) -> Model:
     """`extended`: operators stand for modules, which only a trace has. Exporters take their example's results
     for constants."""
     first: Exception | None = None
@@ -152,7 +146,7 @@ def _by_any_way(
     assert first is not None
     if extended or ready.assumed is not None:
         raise first if isinstance(first, OvjitError) else OvjitError(f"{NOT_TRACED}{first}") from first
-    return _by_onnx(ready, read_onnx, first)
+    _raise_first(ready, first)
 
 
 def _by_trace(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
@@ -310,39 +304,16 @@ _WAYS: dict[Way, str] = {
 }
 
 
-def _by_onnx(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> Model:
-    """Convert by PyTorch's ONNX exporter. `first` is the error of the other ways."""
+def _raise_first(ready: Prepared | None, first: Exception) -> NoReturn:
+    """Raise the error of the first way, or what the module says of its example where it does not run."""
     import torch
 
-    if ready is None:
-        raise first
-    records: list[Any] = []
     try:
-        with quietly(), torch.no_grad():
-            expected = call_unchanged(ready.module, ready.module, ready.leaves)
+        if ready is not None:
+            with quietly(), torch.no_grad():
+                call_unchanged(ready.module, ready.module, ready.leaves)
     except Exception as error:
         raise OvjitError(
             f"{NOT_TRACED}{error}\nPlease check correctness of provided 'example_input'."
         ) from error
-    if isinstance(first, Refused) and "::" in first.operator and not exporter.takes(first.operator):
-        raise first
-    graph = inline_calls(ready.source if is_script(ready.source) else trace_plainly(ready, []))
-    if loses_writes(graph) or finds_by_strides(graph):
-        raise first
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            result = exporter.export(ready, folder, records)
-            model = exporter.with_all_inputs(read_onnx(result.file), ready)
-    except Exception as error:
-        raise UnsupportedError(
-            f"{first}" if isinstance(first, OvjitError) else f"{NOT_TRACED}{first}"
-        ) from error
-    if len(model.outputs) != len(result.outputs) or not exporter.gives(model, ready, expected):
-        raise first
-    logs.warning("a module is read through PyTorch's ONNX exporter, because the other ways failed: %s", first)
-    exporter.name_nodes(model, result)
-    exporter.promote_integers(model)
-    for port, name in zip(model.outputs, result.outputs, strict=True):
-        port.get_tensor().set_names(set() if name is None else {name})
-    warn_again(records)
-    return model
+    raise first if isinstance(first, OvjitError) else UnsupportedError(f"{NOT_TRACED}{first}") from first

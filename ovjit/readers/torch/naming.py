@@ -32,14 +32,6 @@ def naming(kind: str, users: Sequence[Any]) -> str:
     return UNPACK if kind in _OF_PARTS and [user.kind() for user in users] == [UNPACK] else kind
 
 
-def known_label(name: str, labels: frozenset[str]) -> str | None:
-    """The label that a name is made of: itself, with a number, or with what is said of an inner node."""
-    while name and name not in labels:
-        cut = max(name.rfind("/"), name.rfind("_"))
-        name = name[:cut] if cut > 0 else ""
-    return name or None
-
-
 def where(node: Any) -> str:
     """The line that called the operator."""
     try:

@@ -229,12 +229,13 @@ def complex_type(kind: str) -> Any:
 
 
 def inline_calls(script: Any) -> Any:
-    """A copy of the script's graph, calls of other scripts in their places."""
+    """A copy of the script's graph, calls of other scripts in their places. A task runs where it starts."""
     import torch
 
     graph = script.graph.copy() if hasattr(script.graph, "copy") else script.graph
     torch._C._jit_pass_inline(graph)
-    while _typed_as_are(graph, script):
+    while _typed_as_are(graph, script) or graph.findNode("prim::fork") is not None:
+        torch._C._jit_pass_inline_fork_wait(graph)
         torch._C._jit_pass_inline(graph)
     return graph
 

@@ -28,7 +28,6 @@ def ms_elementwise(rng: Rng) -> Sample:
         "BiasGelu",
         "QuickGelu",
         "Trilu",
-        "ExpandDims",
         "Pad",
         "Inverse",
         "CDist",
@@ -46,13 +45,6 @@ def ms_elementwise(rng: Rng) -> Sample:
         x = values(rng, dims(rng, 2, zeros=False))
         return _ms(
             op, [x, np.array(int(rng.integers(-2, 3)), np.int64)], some(rng, upper=int(flip(rng))), free=(1,)
-        )
-    if op == "ExpandDims":
-        return _ms(
-            op,
-            [x, np.array(int(rng.integers(-len(shape) - 1, len(shape) + 1)), np.int32)],
-            {},
-            constants=(1,),
         )
     if op == "Pad":
         mode = pick(rng, "constant", "edge", "reflect")
@@ -263,7 +255,6 @@ def ms_quantised(rng: Rng) -> Sample:
         "QuantizeLinear",
         "DequantizeLinear",
         "QLinearConv",
-        "MatMulInteger16",
     )
     kind: Any = pick(rng, np.uint8, np.int8)
     shape = dims(rng, 1, zeros=False)
@@ -401,8 +392,6 @@ def ms_quantised(rng: Rng) -> Sample:
             steps=1,
             free=(1, 2),
         )
-    if op == "MatMulInteger16":
-        return _ms(op, [q(m, k, of=np.int16), q(k, n, of=np.int16)], {})
     kernel = [int(v) for v in rng.integers(1, 4, 2)]
     group = pick(rng, 1, 2)
     w = q(3 * group, 2, *kernel, of=pick(rng, kind, np.int8))
@@ -700,9 +689,7 @@ def ms_layers(rng: Rng) -> Sample:
         "GridSample",
         "GatherND",
         "Range",
-        "Unique",
         "MoE",
-        "NGramRepeatBlock",
         "CausalConvWithState",
         "DynamicQuantizeLSTM",
     )
@@ -773,8 +760,6 @@ def ms_layers(rng: Rng) -> Sample:
         return _ms(op, [values(rng, (3, 4, 2)), rng.integers(0, 3, (2, 3, 2)).astype(np.int64)], {})
     if op == "Range":
         return _ms(op, [np.array(v, np.int64) for v in pick(rng, (0, 7, 2), (5, -4, -2))], {}, free=(0, 1, 2))
-    if op == "Unique":
-        return _ms(op, [values(rng, (7,), np.int64).astype(F) % 3], {}, 3)
     if op == "MoE":
         rows, h, inter, experts = int(rng.integers(1, 5)), 4, 6, 3
         a = {
@@ -791,8 +776,6 @@ def ms_layers(rng: Rng) -> Sample:
             values(rng, (experts, h)) if flip(rng) else None,
         ]
         return _ms(op, inputs, a, tolerance=1e-3)
-    if op == "NGramRepeatBlock":
-        return _ms(op, [rng.integers(0, 4, (2, 6)).astype(np.int64), values(rng, (2, 4))], {"ngram_size": 2})
     c, k = 3, int(rng.integers(2, 5))
     inputs = [
         values(rng, (2, c, 5)),
@@ -806,72 +789,12 @@ def ms_layers(rng: Rng) -> Sample:
 def ms_tokens(rng: Rng) -> Sample:
     op = pick(
         rng,
-        "MurmurHash3",
-        "NGramHashMapping",
-        "WordConvEmbedding",
         "DynamicTimeWarping",
-        "BifurcationDetector",
-        "MaxpoolWithMask",
         "SampleOp",
     )
-    if op == "MurmurHash3":
-        shape = dims(rng, 0, 3)
-        kind = pick(rng, np.int32, np.uint32, np.int64, np.uint64, object)
-        if kind is object:
-            count = int(np.prod(shape))
-            texts = ["".join(rng.choice(list("abcé 0"), int(rng.integers(0, 14)))) for _ in range(count)]
-            x = np.array(texts, object).reshape(shape)
-        else:
-            x = rng.integers(0, 2**63, shape).astype(kind)
-        return _ms(op, [x], some(rng, seed=int(rng.integers(0, 2**32)), positive=int(flip(rng))))
-    if op == "NGramHashMapping":
-        kind, most, heads = pick(rng, np.int32, np.int64), int(rng.integers(2, 5)), int(rng.integers(1, 3))
-        batch, length = int(rng.integers(1, 3)), int(rng.integers(1, 8))
-        large = pick(rng, 1000, 2**31 - 1)
-        inputs = [
-            rng.integers(0, 6, (batch, length)).astype(kind),
-            rng.integers(1, large, most).astype(kind),
-            rng.integers(2, 50, (most - 1) * heads).astype(kind),
-            rng.integers(0, 6, (batch, most - 1)).astype(kind) if flip(rng) else None,
-            rng.integers(0, 90, (most - 1) * heads).astype(kind) if flip(rng) else None,
-            np.array(3, kind) if flip(rng) else None,
-            rng.integers(0, 2, (batch, length)).astype(np.int32) if flip(rng) else None,
-        ]
-        attributes = {"pad_id": 1, "n_head_per_ngram": heads, "max_ngram_size": most}
-        attributes |= some(rng, reset_on_eos=int(flip(rng)))
-        return _ms(op, inputs, attributes, pick(rng, 1, 2), free=(1, 2, 4, 5))
-    if op == "WordConvEmbedding":
-        words, letters, window = int(rng.integers(1, 5)), int(rng.integers(3, 7)), int(rng.integers(1, 4))
-        lengths = rng.integers(1, letters + 1, words)  # of words without letters nothing is defined
-        ids = np.where(np.arange(letters) < lengths[:, None], rng.integers(1, 9, (words, letters)), 0)
-        table, filters = values(rng, (9, 4)), values(rng, (5, 1, window, 4), scale=0.4)
-        return _ms(op, [ids.astype(np.int32), filters, values(rng, (5,)), table], {}, free=(1, 2, 3))
     if op == "DynamicTimeWarping":
         shape = tuple(int(v) for v in rng.integers(1, 7, 2))
         return _ms(op, [values(rng, (1, *shape) if flip(rng) else shape)], {})
-    if op == "BifurcationDetector":
-        length, begin = int(rng.integers(1, 9)), 0
-        source = rng.integers(0, 4, length).astype(np.int64)
-        begin = int(rng.integers(0, length + 1))
-        guess = np.append(source[begin:], 2)
-        wrong = int(rng.integers(0, guess.size))
-        guess[wrong:] = rng.integers(0, 4, guess.size - wrong)
-        now = rng.integers(0, 4, int(rng.integers(1, 5))).astype(np.int64)
-        sizes = {"min_ngram_size": int(rng.integers(1, 3)), "max_ngram_size": int(rng.integers(2, 5))}
-        inputs = [source, now, np.array([begin], np.int64), guess if flip(rng, 0.8) else None]
-        return _ms(op, inputs, sizes, 2)
-    if op == "MaxpoolWithMask":
-        rank = int(rng.integers(1, 4))
-        shape = tuple(int(v) for v in rng.integers(3, 7, rank))
-        kernel = [int(v) for v in rng.integers(1, 4, rank)]
-        attributes = {"kernel_shape": kernel}
-        attributes |= some(
-            rng,
-            strides=[int(v) for v in rng.integers(1, 3, rank)],
-            pads=[int(rng.integers(0, k)) for k in kernel * 2],
-        )
-        mask = (rng.random((1, 1, *shape)) < 0.8).astype(np.int32)
-        return _ms(op, [values(rng, (2, 3, *shape)), mask], attributes)
     return _ms(op, [values(rng, dims(rng))], {})
 
 

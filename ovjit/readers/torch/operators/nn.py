@@ -444,6 +444,9 @@ aten_rows({
     "relu6": lambda n, x: n.also("clamp", x, 0, 6),
     "softsign": lambda n, x: n("SoftSign", x),
     "tanhshrink": lambda n, x: n("Subtract", x, n("Tanh", x)),
+    # [length, batch, channels], filters [size, in, out]
+    "conv_tbc": lambda n, x, weight, bias, pad=0: n.transpose(
+        n.also("conv1d", n.transpose(x, [1, 2, 0]), n.transpose(weight, [2, 1, 0]), bias, 1, pad), [2, 0, 1]),
     "gelu": lambda n, x, approximate="none":
         n("Gelu", x, approximation_mode="TANH" if approximate == "tanh" else "ERF"),
     "threshold": lambda n, x, threshold, value:

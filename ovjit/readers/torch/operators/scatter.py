@@ -150,33 +150,9 @@ def masked_scatter(n: Call, x: Output, mask: Output, source: Output) -> Output:
 def slice_scatter(
     n: Call, x: Output, src: Output, dim: int = 0, start: Any = None, end: Any = None, step: Any = 1
 ) -> Output:
-    axis = n.axis(dim, n.rank(x))
-    size = n.size(x, axis)
-    first, last = (
-        _inside(n, 0 if start is None else start, size),
-        _inside(n, LAST if end is None else end, size),
-    )
-    index = n.arange(last, first, n.known_int(step, "the step"))
-    return n("ScatterUpdate", x, index, n.to_type(src, n.dtype(x)), n.const(axis))
-
-
-def _inside(n: Call, bound: Any, size: Any) -> Any:
-    constant = n.known_number(bound)
-    if constant is None:
-        value, length = n.index(bound), n.index(size)
-        positive_bound = n("Select", n("Less", value, n.const(0)), n("Add", value, length), value)
-        return (
-            type(bound)(n("Minimum", n("Maximum", positive_bound, n.const(0)), length))
-            if not isinstance(bound, Output)
-            else n("Minimum", n("Maximum", positive_bound, n.const(0)), length)
-        )
-    if constant == 0:
-        return 0
-    if constant >= LAST:
-        return size
-    if constant < 0:
-        return n.compute("Maximum", n.compute("Add", size, constant), 0)
-    return n.compute("Minimum", constant, size)
+    first, last = 0 if start is None else start, LAST if end is None else end
+    source, step = n.to_type(src, n.dtype(x)), n.known_int(step, "the step")
+    return n("SliceScatter", x, source, n.ints([first]), n.ints([last]), [step], [n.axis(dim, n.rank(x))])
 
 
 @aten("select_scatter")

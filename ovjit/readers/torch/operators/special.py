@@ -8,7 +8,7 @@ from typing import Any
 
 from ovjit.build import Output
 from ovjit.build.builder import Builder
-from ovjit.readers.numerics.special import bessel_i, digamma, erf_inverse, erfc, log1p, log_gamma, scaled_erfc
+from ovjit.readers.numerics.special import bessel_i, digamma, erfc, log1p, log_gamma, scaled_erfc
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten, aten_rows
 
@@ -39,7 +39,7 @@ def _log_normal(n: Builder, x: Output) -> Output:
 aten_rows({
     "lgamma special_gammaln": lambda n, x: in_f64(n, x, log_gamma),
     "digamma special_digamma special_psi": lambda n, x: in_f64(n, x, digamma),
-    "erfinv special_erfinv": lambda n, x: in_f64(n, x, erf_inverse),
+    "erfinv special_erfinv": lambda n, x: n("ErfInv", n.real(x)),
     "erfc special_erfc": lambda n, x: in_f64(n, x, erfc),
     "special_erfcx": lambda n, x: in_f64(n, x, scaled_erfc),
     "special_ndtr": lambda n, x: in_f64(n, x, _normal),

@@ -12,7 +12,7 @@ from typing import Any
 
 from ovjit.readers.torch.operators.numbers import python_number
 from ovjit.readers.torch.registry import find_rule
-from ovjit.readers.torch.scripts.shared_memory import RESHAPES, Sets
+from ovjit.readers.torch.scripts.shared_memory import RESHAPES
 
 #: Higher-order operators that run a graph as it is: how many arguments stand before the graph.
 INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4, "hints_wrapper": 0,
@@ -30,6 +30,24 @@ _MAKES_NEW = frozenset(
         "upsample_nearest2d", "upsample_trilinear3d",
     )
 )  # fmt: skip
+
+
+class Sets:
+    """Disjoint sets. What was never joined is alone."""
+
+    def __init__(self) -> None:
+        self._sets: dict[Any, set[Any]] = {}
+
+    def of(self, item: Any) -> set[Any]:
+        """The set of an item, itself included."""
+        return self._sets.setdefault(item, {item})
+
+    def join(self, a: Any, b: Any) -> None:
+        """Two items, and those of their sets, are of one set."""
+        one, other = self.of(a), self.of(b)
+        if one is not other:
+            one |= other
+            self._sets.update(dict.fromkeys(other, one))
 
 
 def in_place(target: Any) -> str | None:

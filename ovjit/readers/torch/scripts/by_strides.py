@@ -12,14 +12,8 @@ from ovjit.readers.torch.naming import label, where
 from ovjit.readers.torch.scripts.block_reader import BlockReader
 from ovjit.readers.torch.scripts.layouts import IN_ORDER
 from ovjit.readers.torch.scripts.memory import Piece
-from ovjit.readers.torch.scripts.shared_memory import nodes_of
 from ovjit.readers.torch.scripts.views import View, as_own_tensor, begins_first
-from ovjit.readers.torch.tracing.strides import BY_STRIDES, in_memory
-
-
-def finds_by_strides(graph: Any) -> bool:
-    """Whether a graph has such operators. PyTorch's exporter to ONNX takes each tensor to lie in order."""
-    return any(node.kind().removesuffix("_") in BY_STRIDES for node in nodes_of(graph))
+from ovjit.readers.torch.tracing.strides import in_memory
 
 
 def as_in_memory(reader: BlockReader, node: Any, inputs: list[Any]) -> list[Any]:

@@ -194,25 +194,6 @@ class ScriptReader(AttributesReader):
         for output, value in zip(node.outputs(), result, strict=False):
             self.env[output.debugName()] = value
 
-    def _fork(self, node: Any) -> None:
-        """Evaluate a forked task immediately, where it is started."""
-        import torch
-
-        graph = node.g("Subgraph")
-        torch._C._jit_pass_inline(graph)
-        outer = self.env, self._paths, self.named, self.holders
-        pairs = list(zip(node.inputs(), graph.inputs(), strict=True))
-        self.named, self.holders = values_of(graph), [*self.holders, self.env]
-        self.env = {inner.debugName(): self.env.get(value.debugName()) for value, inner in pairs}
-        names = ((value.debugName(), inner.debugName()) for value, inner in pairs)
-        self._paths = {inner: self._paths[value] for value, inner in names if value in self._paths}
-        try:
-            self.read_block(graph)
-            result = [self.look_up(v) for v in graph.outputs()]
-        finally:
-            self.env, self._paths, self.named, self.holders = outer
-        self.set_value(node, result[0])
-
     # -- memory that is shared -------------------------------------------------------------------------------
 
     def _overwrite(self, node: Any, written: Any, new: Any) -> Any:
@@ -451,7 +432,6 @@ _SPECIAL = {
     "prim::RaiseException": _raise,
     "prim::Print": _none,
     "aten::warn": _none,
-    "prim::fork": ScriptReader._fork,
     "prim::Enter": _context,
     "prim::Exit": _context,
     "prim::max": _extreme,

@@ -177,15 +177,6 @@ def argument_names(script: Any) -> list[str]:
     return names
 
 
-def weights_of(source: Any) -> list[Any]:
-    return [*source.parameters(), *source.buffers()] if hasattr(source, "parameters") else []
-
-
-def weight_names(source: Any) -> list[str]:
-    named = [*source.named_parameters(), *source.named_buffers()] if hasattr(source, "named_buffers") else []
-    return [name for name, _ in named]
-
-
 def example_of(source: Any, described: Sequence[tuple[Any, Any, Any]]) -> Any:
     """An example of zeros, by what is said of the inputs; keywords where they are named."""
     import torch
