@@ -149,11 +149,6 @@ def _reports(add: Callable[..., None]) -> None:
     add("--seed", "of random inputs", type=int, default=1)
     add("--json", "write all numbers there", type=Path)
     add("--csv", "write the table there", type=Path)
-    add(
-        "--html",
-        "write one page with histograms there (needs matplotlib: pip install 'ovjit[cli]')",
-        type=Path,
-    )
 
 
 def positive(text: str) -> int:
