@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ovjit.api.arguments import expect
 from ovjit.api.model.node import ConstOutput
 from ovjit.errors import InferenceError, checked_index, no_such_form
 from ovjit.graph.ports import PortInfo
@@ -81,7 +80,8 @@ def _port(ports: tuple[ConstOutput, ...], key: tuple[Any, ...], what: str) -> Co
         raise InferenceError(
             f"{what.capitalize()} for tensor name {name!r} is not found. Available names: {names or 'none'}"
         )
-    expect(name, (int, np.integer), f"an {what} is selected by index or name")
+    if not isinstance(name, (int, np.integer)):
+        raise no_such_form(f"an {what} is selected by index or name, not by {type(name).__name__}")
 
     def beyond(i: int) -> Exception:
         return InferenceError(f"Cannot get {what} for index: {i} {what}s size is {len(ports)}")

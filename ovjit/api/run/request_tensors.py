@@ -110,7 +110,8 @@ class RequestTensors(RequestGuard):
                 f"Port for tensor name {port} was not found. Check the name: the model has "
                 f"{self._all_names()}"
             )
-        expect(port, _Port, "a tensor is selected by name (str) or port")
+        if not isinstance(port, _Port):
+            raise no_such_form(f"a tensor is selected by name (str) or port, not by {type(port).__name__}")
         i = port_index(self._compiled._output_ports, port)
         if i is not None and port in self._compiled._output_ports:
             return self._outputs[i]
@@ -275,7 +276,8 @@ def _by_index(tensors: dict[Any, Any], what: str) -> Iterator[tuple[int, Any]]:
     """The items of a dict from index to Tensor. TypeError for other keys, InferenceError for other values and
     for negative indices, which OpenVINO finds when it reads the dict."""
     for index, tensor in tensors.items():
-        expect(index, int, f"{what} tensors are selected by index")
+        if not isinstance(index, int):
+            raise no_such_form(f"{what} tensors are selected by index, not by {type(index).__name__}")
         _check_key(index, what)
         if not isinstance(tensor, (Tensor, RemoteTensor)):
             raise InferenceError(f"Unable to cast {type(tensor)} to a Tensor: pass Tensor(array)")
