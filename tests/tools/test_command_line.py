@@ -156,12 +156,6 @@ def test_a_rate_is_kept(capsys, tmp_path):
     assert code == 0 and row["seconds"] >= 19 / 200
 
 
-def test_benchmark_draws_how_latencies_are_spread(capsys):
-    _, said, _ = cli(capsys, "benchmark", "-m", MODEL, "-niter", 30, "-infer_precision", "f32", "bf16")
-    drawn = re.findall(r"^(f32 |bf16) \|(.{50})\|$", said, re.M)
-    assert [name.strip() for name, _ in drawn] == ["f32", "bf16"] and "latency, ms" in said
-
-
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -348,17 +342,6 @@ def test_inspect_lists_nodes(capsys, tmp_path):
     assert cli(capsys, "inspect", tmp_path / "static.xml", "--json", tmp_path / "s.json")[0] == 0
     found = json.loads((tmp_path / "s.json").read_text())
     assert sum(row[4] or 0 for row in found["nodes"]) == pytest.approx(found["flops"])
-
-
-def test_nodes_by_numpy_are_marked(capsys, tmp_path):
-    from ovjit.tools.inspect import picture
-
-    model = ov.Core().read_model(MODEL)
-    name = next(n.get_friendly_name() for n in model.get_ops() if n.get_type_name() == "Softmax")
-    marked, plain = picture(model, {name}), picture(model)
-    assert f"{name}, by NumPy" in marked and "by NumPy" not in plain
-    assert len(re.findall(r'<path d="M\d+ \d+C', plain)) == 1, "the residual passes beside the nodes"
-    assert ElementTree.fromstring(marked) is not None
 
 
 @pytest.mark.parametrize("command", ["inspect", "convert", "compile", "compare", "profile"])
