@@ -23,7 +23,7 @@ class Alias:
     def __init__(self, names: Mapping[str, str], itself: bool):
         self.names = names  # name -> the package or module that it stands for
         self.itself = itself  # the names themselves are aliases, not only what is below them
-        self._own: dict[str, Any] = {}
+        self._real_specs: dict[str, Any] = {}
 
     def real(self, fullname: str) -> str:
         """The name that `fullname` is an alias for, "" if it is none."""
@@ -49,14 +49,14 @@ class Alias:
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module itself, imported under its own name."""
         module = importlib.import_module(self.real(spec.name))
-        self._own[spec.name] = module.__spec__
+        self._real_specs[spec.name] = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
         """Nothing is left to run: the module gets back its own spec, which has just been replaced."""
         alias = module.__spec__
         if alias is not None:
-            module.__spec__ = self._own.pop(alias.name)
+            module.__spec__ = self._real_specs.pop(alias.name)
 
     def _loader(self, fullname: str) -> Any:
         real = self.real(fullname)

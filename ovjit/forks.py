@@ -46,7 +46,7 @@ class ForkLock:
 
         self._name = name
         self.lock = locks.rlock(name)
-        _kept.setdefault("locks", weakref.WeakSet()).add(self)
+        _registry.setdefault("locks", weakref.WeakSet()).add(self)
 
     def _renew(self) -> None:
         from ovjit import locks
@@ -80,10 +80,10 @@ def members(weak_set: Any) -> list[Any]:
 
 
 #: "locks": a WeakSet of all locks, once the first exists.
-_kept: dict[str, Any] = {}
+_registry: dict[str, Any] = {}
 
 #: Thread -> the locks that its fork has taken. Written before they are taken: Ctrl-C may come between.
-_taken: dict[int, list[Any]] = {}
+_locks_by_thread: dict[int, list[Any]] = {}
 
 #: Whose imports a fork waits for. A user's own may wait for a lock that is held over the fork.
 _OURS = ("ovjit", "ovjit_ops", "numba", "llvmlite", "numpy", "ml_dtypes", "onnx")
@@ -118,7 +118,7 @@ def _before_fork() -> None:
         for _ in range(max(depth, 1) if logging is not None else 0):
             logging.acquire()
         notified.add("logging")
-    locks = _taken[_thread.get_ident()] = []
+    locks = _locks_by_thread[_thread.get_ident()] = []
     lent = 0
     try:
         lent = _lend(logging)
@@ -177,13 +177,13 @@ def _find_lock(path: tuple[str, str]) -> Any:
 def _after_fork() -> None:
     import _thread
 
-    _let_go(_taken.pop(_thread.get_ident(), []))
+    _let_go(_locks_by_thread.pop(_thread.get_ident(), []))
 
 
 def _after_fork_in_child() -> None:
     _after_fork()
-    _taken.clear()
-    for holder in list(_kept.get("locks", ())):
+    _locks_by_thread.clear()
+    for holder in list(_registry.get("locks", ())):
         holder._renew()
     _forget_imports()
 

@@ -8,24 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-_given: dict[str, Callable[[], Any]] = {}
+_functions: dict[str, Callable[[], Any]] = {}
 
 
 def inject(**functions: Callable[[], Any]) -> None:
     """Called by the package, once: the functions of this module answer with what these give."""
-    _given.update(functions)
+    _functions.update(functions)
 
 
 def model_bytes(model: Any) -> tuple[bytes, bytes]:
     """A Model as IR: the text of its .xml, and its weights."""
-    return _given["model_bytes"]()(model)
+    return _functions["model_bytes"]()(model)
 
 
 def model_of(xml: bytes, weights: bytes) -> Any:
     """The Model that `model_bytes` made these of."""
-    return _given["model_of"]()(xml, weights)
+    return _functions["model_of"]()(xml, weights)
 
 
 def compiled_of() -> Callable[[bytes, str], Any]:
     """Returns the function (exported bytes, device name) -> CompiledModel."""
-    return _given["compiled_of"]()
+    return _functions["compiled_of"]()

@@ -68,7 +68,7 @@ ORDER = (
     Rank("blocks", "memory of jobs, which finalizers give back under any lock"),
 )
 
-_PLACES = {rank.name: place for place, rank in enumerate(ORDER)}
+_POSITIONS = {rank.name: position for position, rank in enumerate(ORDER)}
 
 #: The locks that are held over a fork, by name, as far as their modules are imported.
 over_forks: dict[str, Any] = {}
@@ -86,18 +86,18 @@ def rlock(name: str) -> Any:
     import threading
 
     result = _make(name, threading.RLock())
-    if ORDER[_PLACES[name]].forks:
+    if ORDER[_POSITIONS[name]].forks:
         over_forks[name] = result
     return result
 
 
 def in_order() -> list[Any]:
     """The locks that a fork holds, in their order."""
-    return [over_forks[name] for name in sorted(over_forks, key=_PLACES.__getitem__)]
+    return [over_forks[name] for name in sorted(over_forks, key=_POSITIONS.__getitem__)]
 
 
 def _make(name: str, plain: Any) -> Any:
-    rank = ORDER[_PLACES[name]]
+    rank = ORDER[_POSITIONS[name]]
     if not debug.is_on("OVJIT_CHECK") or rank.handed:
         return plain
     _watch_imports()
@@ -110,18 +110,18 @@ def _make(name: str, plain: Any) -> Any:
 class Checked:
     """A lock that checks the order. It is for tests: Ctrl-C between its functions may leave it locked."""
 
-    __slots__ = ("__weakref__", "_plain", "place", "rank")
+    __slots__ = ("__weakref__", "_plain", "index", "rank")
 
     def __init__(self, plain: Any, rank: Rank):
         self._plain = plain
         self.rank = rank
-        self.place = _PLACES[rank.name]
+        self.index = _POSITIONS[rank.name]
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         locks = _held_locks()
         if blocking and all(other is not self for other in locks):
             for other in locks:
-                if other.place > self.place or (other.place == self.place and not self.rank.nests):
+                if other.index > self.index or (other.index == self.index and not self.rank.nests):
                     raise LockOrder(
                         f"the lock {self.rank.name!r} ({self.rank.guards}) is taken under "
                         f"{other.rank.name!r} ({other.rank.guards}), which comes later in ovjit.locks.ORDER: "
@@ -155,24 +155,24 @@ class Checked:
         return owned
 
 
-_kept: dict[str, Any] = {}
+_registry: dict[str, Any] = {}
 
 
 def _held_locks() -> list[Checked]:
     """The checked locks that this thread holds, in the order in which it took them."""
-    local = _kept["local"]
-    locks: list[Checked] | None = getattr(local, "held", None)
+    local = _registry["local"]
+    locks: list[Checked] | None = getattr(local, "locks", None)
     if locks is None:
-        locks = local.held = []
+        locks = local.locks = []
     return locks
 
 
 def _watch_imports() -> None:
     """Once: watch imports of modules that are not loaded yet. An audit hook cannot be removed."""
-    if "local" not in _kept:
+    if "local" not in _registry:
         import threading
 
-        _kept["local"] = threading.local()
+        _registry["local"] = threading.local()
         sys.addaudithook(_on_event)
 
 

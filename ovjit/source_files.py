@@ -32,7 +32,7 @@ def source_files(package: str) -> State | None:
     spec = find_spec(package)
     if spec is None or not spec.origin:
         return None
-    archive = _whole(spec)
+    archive = _single_file(spec)
     if archive:
         try:
             status = os.stat(archive)
@@ -42,7 +42,7 @@ def source_files(package: str) -> State | None:
     return _in_folder(os.path.dirname(spec.origin)) if os.path.isfile(spec.origin) else None
 
 
-def _whole(spec: Any) -> str | None:
+def _single_file(spec: Any) -> str | None:
     """The one file that all modules of a package are in: the zip archive, or the program; None where each
     has its own."""
     archive = getattr(spec.loader, "archive", None)
@@ -104,7 +104,7 @@ def package_state(*packages: str) -> str | None:
     state = [source_files(package) for package in packages]
     for package, files in zip(packages, state, strict=True):
         spec = find_spec(package)
-        if files is not None and spec is not None and spec.origin and not _whole(spec):
+        if files is not None and spec is not None and spec.origin and not _single_file(spec):
             _whole_packages[os.path.dirname(spec.origin)] = files
     return None if None in state else sha256(repr(state).encode()).hexdigest()
 
@@ -201,7 +201,7 @@ for _flag in ("O_CLOEXEC", "O_BINARY"):
 def place_beside(package: str, name: str) -> str | None:
     """The file of this name beside the package's bytecode; None for an archive and a program."""
     spec = find_spec(package)
-    if spec is None or not spec.origin or _whole(spec) or not os.path.isfile(spec.origin):
+    if spec is None or not spec.origin or _single_file(spec) or not os.path.isfile(spec.origin):
         return None
     try:
         return cache_from_source(os.path.join(os.path.dirname(spec.origin), f"{name}.py"))

@@ -25,7 +25,7 @@ class KeptImporter(zipimport.zipimporter):
 
     def __init__(self, path: str):
         super().__init__(path)
-        self._found: dict[str, tuple[str, CodeType]] = {}  # what is about to be imported
+        self._codes: dict[str, tuple[str, CodeType]] = {}  # what is about to be imported
 
     def get_filename(self, fullname: str) -> str:
         """Returns the module's path, for which Python's own importer would compile the module."""
@@ -34,13 +34,13 @@ class KeptImporter(zipimport.zipimporter):
     def get_code(self, fullname: str) -> CodeType:
         """The bytecode of the module."""
         code = self._module(fullname)[1]
-        self._found.pop(fullname, None)
+        self._codes.pop(fullname, None)
         return code
 
     def _module(self, fullname: str) -> tuple[str, CodeType]:
-        code = self._found.get(fullname)
+        code = self._codes.get(fullname)
         if code is None:
-            code = self._found[fullname] = self._keep(fullname)
+            code = self._codes[fullname] = self._keep(fullname)
         return code
 
     def _keep(self, fullname: str) -> tuple[str, CodeType]:

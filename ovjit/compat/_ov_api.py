@@ -7,11 +7,9 @@ from ovjit.api.run.queue import AsyncInferQueue
 from ovjit.api.run.request import InferRequest
 from ovjit.api.run.results import OVDict
 from ovjit.api.tensors.tensor import Tensor
-from ovjit.compat.utils.data_helpers.data_dispatcher import _data_dispatch
 from ovjit.compat.utils.data_helpers.wrappers import _InferRequestWrapper, tensor_from_file
 
 __all__ = [
     "AsyncInferQueue", "CompiledModel", "Core", "InferRequest", "Model", "OVDict", "Tensor",
-    "_InferRequestWrapper",
-    "_data_dispatch", "compile_model", "tensor_from_file",
+    "_InferRequestWrapper", "compile_model", "tensor_from_file",
 ]  # fmt: skip

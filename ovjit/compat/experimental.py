@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.arguments import expect
 from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, Output
 from ovjit.api.model.value_bounds import value_bounds
 from ovjit.api.tensors.convert import dims_of, element_name, partial_shape_of
@@ -33,8 +34,7 @@ def evaluate_both_bounds(output: Output) -> tuple[Tensor, Tensor]:
 
 def evaluate_as_partial_shape(output: Output, partial_shape: PartialShape) -> bool:
     """Read the values of an integer vector as a shape, into `partial_shape`. False where nothing is known."""
-    if not isinstance(partial_shape, PartialShape):
-        raise TypeError(f"a PartialShape is expected, not {type(partial_shape).__name__}")
+    expect(partial_shape, PartialShape, "a PartialShape is expected", TypeError)
     bounds = value_bounds(_output(output))
     if bounds is None or bounds[0].ndim > 1:
         return False

@@ -215,7 +215,7 @@ def _each_string(part: Any, depth: int) -> Iterator[bytes]:
             yield from _each_string(inner, depth + 1)
 
 
-def plain(array: np.ndarray) -> list[Any]:
+def to_list(array: np.ndarray) -> list[Any]:
     """The elements, row by row, for JSON and Python. Strings are text, or bytes if they are not valid
     UTF-8."""
     flat = array.reshape(-1)

@@ -74,7 +74,7 @@ def loads(content: bytes, limits: Limits) -> Any:
     try:
         if len(content) <= limits.inline_bytes and not _may_have_longer(content, limits.digits):
             return _decode(content.decode())
-        return _Reader(content, limits).whole()
+        return _Reader(content, limits).document()
     except InvalidRequest:
         raise
     except RecursionError:
@@ -99,7 +99,7 @@ class _Reader:
         self.content, self.limits, self.at, self.nodes = content, limits, 0, 0
         self.number, self.run, _ = _patterns(limits.digits)
 
-    def whole(self) -> Any:
+    def document(self) -> Any:
         value = self.value(0)
         if self.peek():
             self.fail("data follow its end")

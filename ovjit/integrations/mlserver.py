@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ovjit.errors import OvjitError
-from ovjit.integrations.elements import array_of, datatype_of, plain
+from ovjit.integrations.elements import array_of, datatype_of, to_list
 from ovjit.integrations.json_pieces import PIECE
 from ovjit.integrations.limits import InvalidRequest, Limits, Overloaded, show
 from ovjit.integrations.mlserver_metrics import INFERENCE, WAITED
@@ -49,7 +49,7 @@ class OvjitRuntime(mlserver.MLModel):
 
     def __init__(self, settings: Any):
         super().__init__(settings)
-        self._rest: RestModel | None = None
+        self._rest_model: RestModel | None = None
         # MLServer's own routes convert tensors to lists and do not support raw ones. These routes do.
         # MLServer asks for their addresses before it loads the model.
         ends = [("GET", ""), ("GET", "/ready"), ("POST", "/infer")]
@@ -59,9 +59,9 @@ class OvjitRuntime(mlserver.MLModel):
 
     def _add_handler(self, method: str, path: str) -> None:
         async def handler(request: Request) -> Response:
-            if self._rest is None:
+            if self._rest_model is None:
                 return Response(b'{"error": "the model is being loaded"}', 503)
-            status, content, headers = await self._rest.reply_to(request)
+            status, content, headers = await self._rest_model.reply_to(request)
             return Response(content, status, headers)
 
         handler.__name__ = f"_{method}_{path}"
@@ -91,7 +91,7 @@ class OvjitRuntime(mlserver.MLModel):
                 raise OvjitError("the answers of a model with state cannot be cached: disable cache_enabled")
         except (RuntimeError, TypeError, ValueError, OSError) as error:
             raise MLServerError(f"model {self.name!r}: {error}", 422) from error
-        self._rest = RestModel(self._served, self.name, self.version, self._observe, self._limits)
+        self._rest_model = RestModel(self._served, self.name, self.version, self._observe, self._limits)
         self.inputs = [_metadata(port) for port in self._served.inputs]
         self.outputs = [_metadata(port) for port in self._served.outputs]
         self.settings.platform = self.platform
@@ -197,7 +197,7 @@ def _data(tensor: Any) -> Any:
 def _outputs(arrays: dict[str, np.ndarray]) -> list[ResponseOutput]:
     return [
         ResponseOutput(
-            name=name, datatype=datatype_of(array.dtype), shape=list(array.shape), data=plain(array)
+            name=name, datatype=datatype_of(array.dtype), shape=list(array.shape), data=to_list(array)
         )
         for name, array in arrays.items()
     ]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import UnsupportedError
-from ovjit.integrations.elements import DATATYPES, array_of, datatype_of, plain, raw_bytes, unpack_strings
+from ovjit.integrations.elements import DATATYPES, array_of, datatype_of, raw_bytes, to_list, unpack_strings
 from ovjit.integrations.json_pieces import dumps_list, let_go, loads
 from ovjit.integrations.limits import DEFAULT, InvalidRequest, Limits, TooLarge, show
 from ovjit.integrations.sessions import Session, sequence_of
@@ -136,7 +136,7 @@ class Request(NamedTuple):
     bytes: those named in `raw`, or all others too (`raw_unless_named`); and the session, if it names one."""
 
     arrays: dict[str, np.ndarray]
-    wanted: list[str] | None
+    output_names: list[str] | None
     identity: str | None
     raw: Mapping[str, bool]
     raw_unless_named: bool
@@ -282,7 +282,7 @@ def _about(key: str, array: np.ndarray) -> dict[str, Any]:
 
 
 def _data(key: str, array: np.ndarray) -> list[Any]:
-    data = plain(array)
+    data = to_list(array)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         data = [x if isfinite(x) else None for x in data]
     if array.dtype.kind in "OSU" and any(isinstance(x, bytes) for x in data):

@@ -47,7 +47,7 @@ class ModelDeployment:
             model, config, jobs, version=version, state=state, sessions=sessions,
             session_seconds=session_seconds,
         )  # fmt: skip
-        self._rest = RestModel(self._served, name, version, limits=bounds)
+        self._rest_model = RestModel(self._served, name, version, limits=bounds)
 
     async def infer(
         self,
@@ -63,7 +63,7 @@ class ModelDeployment:
         """Answer an HTTP request of Starlette."""
         from starlette.responses import Response
 
-        status, content, headers = await self._rest.reply_to(request)
+        status, content, headers = await self._rest_model.reply_to(request)
         return Response(content, status, headers)
 
 

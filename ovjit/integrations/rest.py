@@ -106,7 +106,7 @@ class RestModel:
         try:
             if len(body) <= self.limits.inline_bytes:
                 request = read_body(body, header_length, self.limits)
-                answer = await self.served.infer(request.arrays, request.wanted, request.session)
+                answer = await self.served.infer(request.arrays, request.output_names, request.session)
             else:
                 request, future = await off_loop(self._read_and_start, body, header_length)
                 answer = await asyncio.wrap_future(future)
@@ -118,7 +118,7 @@ class RestModel:
 
     def _read_and_start(self, body: bytes, header_length: str | None) -> tuple[Request, Future[Answer]]:
         request = read_body(body, header_length, self.limits)
-        return request, self.served.submit(request.arrays, request.wanted, request.session)
+        return request, self.served.submit(request.arrays, request.output_names, request.session)
 
     def _wrong(self, error: Exception) -> tuple[int, dict[str, Any]]:
         if isinstance(error, MemoryError):

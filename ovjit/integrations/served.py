@@ -45,10 +45,10 @@ class Answer(NamedTuple):
     ran: float
 
 
-def find_model(place: str | Path, version: str | None = None) -> Path:
+def find_model(location: str | Path, version: str | None = None) -> Path:
     """The model file at `place`: this file, or the one in this folder or in its folder `version` (by default
     the highest number). Raises ModelError, with the folder's content, if there is not exactly one."""
-    path = Path(place)
+    path = Path(location)
     if path.is_file():
         return path
     if not path.is_dir():
@@ -94,7 +94,7 @@ class _Item:
         self.over = True
 
 
-def _put(
+def _settle_future(
     answer: Future[Answer] | asyncio.Future[Answer], result: Answer | None, error: BaseException | None
 ) -> None:
     """Complete a future of either kind with its answer or the error."""
@@ -178,10 +178,10 @@ class ServedModel:
     def submit(
         self,
         arrays: Mapping[str, np.ndarray],
-        wanted: Sequence[str] | None = None,
+        output_names: Sequence[str] | None = None,
         session: Session | None = None,
     ) -> Future[Answer]:
-        """Run the model on inputs by name. Returns a future of the outputs in `wanted`; all if it is empty.
+        """Run the model on inputs by name. Returns a future of the outputs in `output_names`, all by default.
         `session`: that of a model with state. Raises InvalidRequest at once if the inputs do not fit.
         The arrays are not copied, so they must not be changed until the future is done."""
         answer: Future[Answer] = Future()
@@ -191,9 +191,9 @@ class ServedModel:
                 return
             if answer.running() or answer.set_running_or_notify_cancel():
                 with contextlib.suppress(InvalidStateError):
-                    _put(answer, result, error)
+                    _settle_future(answer, result, error)
 
-        self._enter(_Item(*self.check(arrays, wanted, session), settle), session)
+        self._enter(_Item(*self.check(arrays, output_names, session), settle), session)
         return answer
 
     def _enter(self, item: _Item, session: Session | None) -> None:
@@ -225,19 +225,19 @@ class ServedModel:
     def check(
         self,
         arrays: Mapping[str, np.ndarray],
-        wanted: Sequence[str] | None = None,
+        output_names: Sequence[str] | None = None,
         session: Session | None = None,
     ) -> tuple[list[np.ndarray], list[int]]:
         """The inputs in the model's order, and the indices of the wanted outputs. Raises InvalidRequest as
         `submit` does."""
         if self.state is not None:
             check_session(self.state, session)
-        return check_inputs(arrays, self.inputs), output_indices(wanted, self.outputs)
+        return check_inputs(arrays, self.inputs), output_indices(output_names, self.outputs)
 
     async def infer(
         self,
         arrays: Mapping[str, np.ndarray],
-        wanted: Sequence[str] | None = None,
+        output_names: Sequence[str] | None = None,
         session: Session | None = None,
     ) -> Answer:
         """`submit` for an event loop."""
@@ -246,23 +246,23 @@ class ServedModel:
 
         def deliver(result: Answer | None, error: BaseException | None) -> None:
             if not answer.done():  # it may have been cancelled
-                _put(answer, result, error)
+                _settle_future(answer, result, error)
 
         def settle(result: Answer | None, error: BaseException | None) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed, so no caller is waiting
                 loop.call_soon_threadsafe(deliver, result, error)
 
-        self._enter(_Item(*self.check(arrays, wanted, session), settle), session)
+        self._enter(_Item(*self.check(arrays, output_names, session), settle), session)
         return await answer
 
     def __call__(
         self,
         arrays: Mapping[str, np.ndarray],
-        wanted: Sequence[str] | None = None,
+        output_names: Sequence[str] | None = None,
         session: Session | None = None,
     ) -> dict[str, np.ndarray]:
         """Run the model and wait."""
-        return self.submit(arrays, wanted, session).result().outputs
+        return self.submit(arrays, output_names, session).result().outputs
 
     def close(self) -> None:
         """Finish the submitted requests, then end. Later submissions raise OvjitError."""

@@ -37,20 +37,20 @@ class Shipped:
 
     def __init__(self, source: Callable[[], Any], digest: str, device: str = "CPU"):
         self.source, self.digest, self.device = source, digest, device
-        self._own: Any = None  # the model, in the process that has shipped it
+        self._own_model: Any = None  # the model, in the process that has shipped it
 
     @classmethod
     def of(cls, compiled: Any, store: Callable[[bytes], Callable[[], Any]]) -> Shipped:
         """A handle for the model's blob in `store`. This process uses the model itself."""
         blob = compiled.export_model().getvalue()
         shipped = cls(store(blob), hashlib.sha256(blob).hexdigest())
-        shipped._own = compiled
+        shipped._own_model = compiled
         with _lock.lock:
             _loaded[shipped._key()] = compiled
         return shipped
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_own": None}
+        return {**vars(self), "_own_model": None}
 
     def _key(self) -> tuple[str, str]:
         return self.digest, self.device
@@ -58,8 +58,8 @@ class Shipped:
     def __call__(self) -> Any:
         """The compiled model in this process. Raises ModelError if the blob no longer exists, or is another
         one than the one that was shipped."""
-        if self._own is not None:
-            return self._own
+        if self._own_model is not None:
+            return self._own_model
         key = self._key()
         compiled = _loaded.get(key)
         if compiled is None or next(reversed(_recent), None) != key:

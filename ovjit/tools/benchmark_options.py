@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,146 +13,6 @@ HINTS = {
     "latency": "LATENCY", "throughput": "THROUGHPUT", "tput": "THROUGHPUT", "none": None,
     "cumulative_throughput": "CUMULATIVE_THROUGHPUT", "ctput": "CUMULATIVE_THROUGHPUT",
 }  # fmt: skip
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="ovjit benchmark",
-        usage="ovjit benchmark -m MODEL [MODEL ...] [options]   (ovjit benchmark -h lists them)",
-        description="Latency and throughput of models, compared in interleaved rounds.",
-        allow_abbrev=False,
-    )
-
-    def add(names: str, text: str, **how: Any) -> None:
-        p.add_argument(*names.split(), help=text, **how)
-
-    for options in (_add_model_options, _subjects, _reports):
-        options(add)
-    return p
-
-
-def _add_model_options(add: Callable[..., None]) -> None:
-    """Models and their inputs, and how long they run."""
-    add("-m --path_to_model", "IR, ONNX or blob files", nargs="+", required=True, metavar="MODEL")
-    add(
-        "-i --paths_to_input",
-        "an .npy or .bin file for each input, in order",
-        nargs="*",
-        default=[],
-        metavar="FILE",
-    )
-    add("-niter --number_iterations", "inferences of each subject, in place of a time", type=positive)
-    add(
-        "-t --time",
-        f"time for all subjects together; default {SECONDS:.0f} each",
-        type=_seconds,
-        metavar="SECONDS",
-    )
-    add("-b --batch_size", "the first dimension of all inputs", type=positive)
-    add("-shape", '"input[1,3,224,224],mask[1,128]" or "[1,3,224,224]"', default="")
-    add(
-        "-data_shape",
-        'shapes of the data where those of the model are open; several in turn: "x[1,8][1,16]"',
-        default="",
-    )
-    add("-layout", '"input[NCHW],other[NC]" or "[NCHW]": where -b finds the batch', default="")
-    add("-ip --input_precision", "element type of all inputs", metavar="TYPE")
-    add("-op --output_precision", "element type of all outputs", metavar="TYPE")
-    add("-iop --input_output_precision", '"input:f16,output:u8"', default="")
-    add("--mean_values", "subtracted from inputs: [..] or name[..]", default="", metavar="[R,G,B]")
-    add("--scale_values", "inputs are divided by these", default="", metavar="[R,G,B]")
-    add(
-        "-inference_only --inference_only",
-        "False: give the inputs to every inference; default: True with one set of data",
-        **_SWITCH | {"default": None},
-    )
-    add("-no_warmup", "count the first inferences as well", action="store_true")
-    add("-lfile --load_from_file", "compile the file without reading it first", action="store_true")
-    add(
-        "-max_irate --maximum_inference_rate",
-        "start no more inferences in a second",
-        type=float,
-        default=0,
-        metavar="FPS",
-    )
-
-
-def _subjects(add: Callable[..., None]) -> None:
-    """Options of the subjects to compare: devices, hints, ways of calling, properties."""
-    add("-d --target_device", "CPU, GPU, or AUTO, which is the CPU", default="CPU")
-    add(
-        "-hint --perf_hint",
-        "latency (default), throughput or tput, cumulative_throughput or ctput, none",
-        nargs="+",
-        default=["latency"],
-        choices=sorted(HINTS),
-        metavar="HINT",
-    )
-    add("-api --api_type", "default: sync for latency, else async", choices=("sync", "async"))
-    add("-pin --infer_threads_pinning", "ENABLE_CPU_PINNING", choices=("YES", "NO"))
-    add("-nireq --number_infer_requests", "requests of the asynchronous way", type=positive)
-    add("-nstreams --number_streams", "numbers of streams to compare", nargs="+", default=[None])
-    add(
-        "-nthreads --number_threads",
-        "numbers of threads to compare",
-        nargs="+",
-        type=positive,
-        default=[None],
-    )
-    add(
-        "-infer_precision", "f32, bf16, f16: precisions to compare", nargs="+", default=[None], metavar="TYPE"
-    )
-    add("-cdir --cache_dir -cache_dir", "CACHE_DIR of the compilations")
-    add(
-        "-extensions --extensions",
-        "Python files, separated by commas, with operations derived from ovjit.Op",
-        default="",
-        metavar="FILES",
-    )
-    add("-c --path_to_cldnn_config", "kernels of Intel's GPUs: without effect", metavar="FILE")
-    add("-load_config", "a JSON file {device: {property: value}}", type=Path)
-    add("-dump_config", "write the properties that are in force there", type=Path)
-
-
-def _reports(add: Callable[..., None]) -> None:
-    """Options of reports: their content and their files."""
-    add("-pc --perf_counts", "print the times of all steps of each subject", **_SWITCH)
-    add("-pcseq --pcseq", "latencies for each shape of -data_shape", **_SWITCH)
-    add(
-        "-pcsort --perf_counts_sort",
-        "the slowest first; simple_sort: only what was executed",
-        choices=("no_sort", "sort", "simple_sort"),
-        default="no_sort",
-    )
-    add(
-        "-report_type --report_type",
-        "write benchmark_report.csv, and the times of steps",
-        choices=("no_counters", "average_counters", "detailed_counters"),
-    )
-    add("-report_folder --report_folder", "where reports are written", type=Path, default=Path())
-    add("-json_stats --json_stats", "reports as JSON and not as CSV", **_SWITCH)
-    add(
-        "-lp -latency_percentile --latency_percentile",
-        "a percentile of latencies for the table; default 50",
-        type=int,
-        default=50,
-        choices=range(1, 101),
-        metavar="1..100",
-    )
-    add(
-        "-exec_graph_path --exec_graph_path",
-        "write the runtime model of the first subject there (IR)",
-        type=Path,
-    )
-    add("--rounds", "every subject is measured so many times, in turn", type=positive, default=ROUNDS)
-    add("--seed", "of random inputs", type=int, default=1)
-    add("--json", "write all numbers there", type=Path)
-    add("--csv", "write the table there", type=Path)
-    add(
-        "--html",
-        "write one page with histograms there (needs matplotlib: pip install 'ovjit[cli]')",
-        type=Path,
-    )
 
 
 def positive(text: str) -> int:
@@ -179,5 +38,94 @@ def yes(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"{text}: True or False")
 
 
-#: An option whose value may be left out.
-_SWITCH: dict[str, Any] = {"type": yes, "nargs": "?", "const": True, "default": False}
+#: The kinds of options: what argparse is told of them.
+_KINDS: dict[str, dict[str, Any]] = {
+    "models": {"nargs": "+", "required": True, "metavar": "MODEL"},
+    "files": {"nargs": "*", "default": [], "metavar": "FILE"},
+    "file": {"metavar": "FILE"},
+    "path": {"type": Path},
+    "folder": {"type": Path, "default": Path()},
+    "names": {"default": "", "metavar": "FILES"},
+    "text": {"default": ""},
+    "word": {},
+    "colour": {"default": "", "metavar": "[R,G,B]"},
+    "type": {"metavar": "TYPE"},
+    "types": {"nargs": "+", "default": [None], "metavar": "TYPE"},
+    "flag": {"action": "store_true"},
+    "switch": {"type": yes, "nargs": "?", "const": True, "default": False},
+    "unless": {"type": yes, "nargs": "?", "const": True, "default": None},
+    "count": {"type": positive},
+    "counts": {"type": positive, "nargs": "+", "default": [None]},
+    "words": {"nargs": "+", "default": [None]},
+    "seconds": {"type": _seconds, "metavar": "SECONDS"},
+    "rate": {"type": float, "default": 0, "metavar": "FPS"},
+    "percent": {"type": int, "default": 50, "choices": range(1, 101), "metavar": "1..100"},
+    "rounds": {"type": positive, "default": ROUNDS},
+    "seed": {"type": int, "default": 1},
+    "device": {"default": "CPU"},
+    "hints": {"nargs": "+", "default": ["latency"], "choices": sorted(HINTS), "metavar": "HINT"},
+    "api": {"choices": ("sync", "async")},
+    "yes or no": {"choices": ("YES", "NO")},
+    "order": {"choices": ("no_sort", "sort", "simple_sort"), "default": "no_sort"},
+    "report": {"choices": ("no_counters", "average_counters", "detailed_counters")},
+}
+
+#: Names | kind | help: models and their inputs, and how long they run; the subjects to compare, which are
+#: devices, hints, ways of calling and properties; reports.
+_OPTIONS = f"""
+-m --path_to_model | models | IR, ONNX or blob files
+-i --paths_to_input | files | an .npy or .bin file for each input, in order
+-niter --number_iterations | count | inferences of each subject, in place of a time
+-t --time | seconds | time for all subjects together; default {SECONDS:.0f} each
+-b --batch_size | count | the first dimension of all inputs
+-shape | text | "input[1,3,224,224],mask[1,128]" or "[1,3,224,224]"
+-data_shape | text | shapes of the data where those of the model are open; several in turn: "x[1,8][1,16]"
+-layout | text | "input[NCHW],other[NC]" or "[NCHW]": where -b finds the batch
+-ip --input_precision | type | element type of all inputs
+-op --output_precision | type | element type of all outputs
+-iop --input_output_precision | text | "input:f16,output:u8"
+--mean_values | colour | subtracted from inputs: [..] or name[..]
+--scale_values | colour | inputs are divided by these
+-inference_only --inference_only | unless | False: give inputs each time; default: True with one set of data
+-no_warmup | flag | count the first inferences as well
+-lfile --load_from_file | flag | compile the file without reading it first
+-max_irate --maximum_inference_rate | rate | start no more inferences in a second
+-d --target_device | device | CPU, GPU, or AUTO, which is the CPU
+-hint --perf_hint | hints | latency (default), throughput or tput, cumulative_throughput or ctput, none
+-api --api_type | api | default: sync for latency, else async
+-pin --infer_threads_pinning | yes or no | ENABLE_CPU_PINNING
+-nireq --number_infer_requests | count | requests of the asynchronous way
+-nstreams --number_streams | words | numbers of streams to compare
+-nthreads --number_threads | counts | numbers of threads to compare
+-infer_precision | types | f32, bf16, f16: precisions to compare
+-cdir --cache_dir -cache_dir | word | CACHE_DIR of the compilations
+-extensions --extensions | names | Python files, separated by commas, with operations derived from ovjit.Op
+-c --path_to_cldnn_config | file | kernels of Intel's GPUs: without effect
+-load_config | path | a JSON file {{device: {{property: value}}}}
+-dump_config | path | write the properties that are in force there
+-pc --perf_counts | switch | print the times of all steps of each subject
+-pcseq --pcseq | switch | latencies for each shape of -data_shape
+-pcsort --perf_counts_sort | order | the slowest first; simple_sort: only what was executed
+-report_type --report_type | report | write benchmark_report.csv, and the times of steps
+-report_folder --report_folder | folder | where reports are written
+-json_stats --json_stats | switch | reports as JSON and not as CSV
+-lp -latency_percentile --latency_percentile | percent | a percentile of latencies for the table; default 50
+-exec_graph_path --exec_graph_path | path | write the runtime model of the first subject there (IR)
+--rounds | rounds | every subject is measured so many times, in turn
+--seed | seed | of random inputs
+--json | path | write all numbers there
+--csv | path | write the table there
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="ovjit benchmark",
+        usage="ovjit benchmark -m MODEL [MODEL ...] [options]   (ovjit benchmark -h lists them)",
+        description="Latency and throughput of models, compared in interleaved rounds.",
+        allow_abbrev=False,
+    )
+    for row in _OPTIONS.strip().splitlines():
+        names, kind, text = row.split(" | ")
+        p.add_argument(*names.split(), help=text, **_KINDS[kind])
+    return p

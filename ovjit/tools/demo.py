@@ -167,11 +167,11 @@ def print_layers(compiled: Any, images: np.ndarray) -> None:
     print(f"  {'name':36s} {'type':18s} {'executed as':28s} {'us':>8s} {'share':>6s}")
     for (name, kind, executed), seconds in layers.items():
         share = seconds / total if total else 0.0
-        print(f"  {shorten(name, 36):36s} {shorten(kind, 18):18s} {shorten(executed, 28):28s}"
+        print(f"  {truncate(name, 36):36s} {truncate(kind, 18):18s} {truncate(executed, 28):28s}"
               f" {1e6 * seconds:8.1f} {share:6.1%}")  # fmt: skip
     print(f"  {'sum':36s} {'':18s} {'':28s} {1e6 * total:8.1f}")
 
 
-def shorten(text: str, width: int) -> str:
+def truncate(text: str, width: int) -> str:
     """The end of `text`, at most `width` characters: layer names differ at their end."""
     return text if len(text) <= width else "..." + text[3 - width :]

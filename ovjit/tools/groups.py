@@ -93,7 +93,7 @@ def in_type(graph: Graph, old: str, new: str) -> Graph:
     """The graph with tensors and constants of type `new` in place of `old`."""
     builder, result = Builder(), dict[Value, Value]()
 
-    def changed(value: Any) -> Any:
+    def retype(value: Any) -> Any:
         if isinstance(value, Unmade) and value.dtype == dtypes.numpy_dtype(old):
             value = value.array()
         if isinstance(value, np.ndarray) and value.dtype == dtypes.numpy_dtype(old):
@@ -101,8 +101,8 @@ def in_type(graph: Graph, old: str, new: str) -> Graph:
         return new if isinstance(value, str) and value == old else value
 
     for node in graph.nodes:
-        types = [TensorType(changed(v.dtype), v.shape) for v in node.outputs] if node.lowered else None
-        attrs = {name: changed(value) for name, value in node.attrs.items()}
+        types = [TensorType(retype(v.dtype), v.shape) for v in node.outputs] if node.lowered else None
+        attrs = {name: retype(value) for name, value in node.attrs.items()}
         inputs = [result[value] for value in node.inputs]
         copy = builder.add(node.op, inputs, attrs, types=types, lowered=node.lowered)
         result.update(zip(node.outputs, copy.outputs, strict=True))
@@ -273,7 +273,7 @@ class Found:
         self.uses: Uses = {}
         self.lines: dict[str, str] = {}
         self.models = Counter[str]()
-        self.left: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
 
     def add_model(self, graph: Graph) -> None:
         """Add the groups of a model that need kernels which neither the package nor earlier models have."""
@@ -323,7 +323,7 @@ class Found:
                 self.lines[key] = line
                 return
             why = f"alone it has {[k.name for k in again][:2]}"
-        self.left[f"{name}: {why}"[:150]] += 1
+        self.failures[f"{name}: {why}"[:150]] += 1
 
     def _windows(self, number: int) -> Iterator[Sequence[int]]:
         """Yield candidates: the group alone, with the groups that it reads, with those that these read, and
@@ -353,13 +353,13 @@ def search(paths: Sequence[str], groups: Found) -> None:
     import ovjit as ov
 
     for path in paths:
-        before = len(groups.lines), groups.left.total()
+        before = len(groups.lines), groups.failures.total()
         try:
             groups.add_model(ov.Core().read_model(path)._graph())
         except Exception as error:
             print(f"{path}: {type(error).__name__}: {error}")
             continue
-        print(Path(path).stem, len(groups.lines) - before[0], groups.left.total() - before[1], flush=True)
+        print(Path(path).stem, len(groups.lines) - before[0], groups.failures.total() - before[1], flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -380,7 +380,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     order = list(dict.fromkeys((FREQUENT, CUTS, *kinds.values())))
     lines = sorted(kinds, key=lambda line: order.index(kinds[line]))
     write_lines(lines, options.into)
-    for what, count in groups.left.most_common(40):
+    for what, count in groups.failures.most_common(40):
         print(count, what)
     print(f"{len(groups.lines)} kernels; {len(lines)} graphs, {len(set(lines) - set(stored))} of them new")
     return 0

@@ -1,16 +1,15 @@
 """`ovjit inspect`: the contents of a model, and how ovjit would run it.
 
 In: a model file. Out: inputs and outputs, operations by type with the number of native ones, sizes,
-arithmetic; with --svg a picture of the graph.
+arithmetic.
 """
 
 from __future__ import annotations
 
 import argparse
-import html
 import json
-from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,55 +107,6 @@ def _plan_sizes(executable: Any) -> tuple[float | None, int | None, int | None, 
     return sum(plan.work_of(i)[0] for i in range(len(plan.steps))), plan.arena_size, len(plan.steps), by_node
 
 
-def picture(model: Any, host: Collection[str] = ()) -> str:
-    """The graph without constants, as SVG. The row of a node is its distance from the inputs. Nodes in `host`
-    run in NumPy and are marked."""
-    nodes = [n for n in model.get_ordered_ops() if n.get_type_name() != "Constant"]
-    depth: dict[Any, int] = {}
-    rows: defaultdict[int, list[Any]] = defaultdict(list)
-    for node in nodes:
-        sources = [v.get_node() for v in node.input_values()]
-        depth[node] = 1 + max((depth[s] for s in sources if s in depth), default=-1)
-        rows[depth[node]].append(node)
-    box_width, high, gap = 150, 30, 24
-    width = max(map(len, rows.values())) * (box_width + gap) + gap + box_width
-    position = {
-        node: (int(width / 2 + (i - (len(row) - 1) / 2) * (box_width + gap)), gap + d * (high + gap))
-        for d, row in rows.items()
-        for i, node in enumerate(row)
-    }
-    out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {len(rows) * (high + gap) + gap}" '
-        f'font-family="sans-serif" font-size="11" text-anchor="middle">'
-    ]
-    for node in nodes:
-        x, y = position[node]
-        for value in node.input_values():
-            if value.get_node() in position:
-                a, b = position[value.get_node()]
-                skipped = depth[node] - depth[value.get_node()] - 1
-                line = f"M{a} {b + high}L{x} {y}"
-                if skipped:  # around the nodes between, not behind them
-                    side, out_by = box_width // 2, 20 + 8 * min(skipped, 10)
-                    a, b, c, d = a + side, b + high // 2, x + side, y + high // 2
-                    line = f"M{a} {b}C{a + out_by} {b} {c + out_by} {d} {c} {d}"
-                out.append(f'<path d="{line}" fill="none" stroke="#9aa5b1"/>')
-    for node in nodes:
-        x, y = position[node]
-        kind, name = html.escape(node.get_type_name()), html.escape(node.get_friendly_name())
-        fill = {"Parameter": "#d5e8d4", "Result": "#f8cecc"}.get(kind, "#e3ecf6")
-        if node.get_friendly_name() in host:
-            fill, name = "#ffe08a", f"{name}, by NumPy"
-        shape = html.escape(str(node.get_output_partial_shape(0))) if node.get_output_size() else ""
-        box = f'x="{x - box_width // 2}" y="{y}" width="{box_width}" height="{high}" rx="4" fill="{fill}"'
-        below = f'<text x="{x}" y="{y + 25}" fill="#52606d">{shape[:24]}</text>'
-        out.append(
-            f'<g><title>{name} {shape}</title><rect {box} stroke="#52606d"/>'
-            f'<text x="{x}" y="{y + 13}">{kind}</text>{below}</g>'
-        )
-    return "\n".join([*out, "</svg>"])
-
-
 @terminal.reporting(*terminal.FAULTS)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `ovjit inspect` with these arguments. Returns the exit code."""
@@ -166,15 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("model", help="an IR or ONNX file")
     parser.add_argument("--precision", help="INFERENCE_PRECISION_HINT to look at it with")
     parser.add_argument("--nodes", action="store_true", help="a row for each node")
-    parser.add_argument("--svg", type=Path, help="write a picture of the graph there")
     parser.add_argument("--json", type=Path, help="write what is found there")
     options = parser.parse_args(argv)
     report = inspect(graph_file(options.model), options.precision)
-    if options.svg:
-        import ovjit as ov
-
-        host = {text.rpartition(" (")[0] for text in report.host}
-        options.svg.write_text(picture(ov.Core().read_model(options.model), host), "utf-8")
     if options.json:
         options.json.write_text(json.dumps(report._asdict(), indent=1))
     for title, ports in (("inputs", report.inputs), ("outputs", report.outputs)):

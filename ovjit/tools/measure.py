@@ -2,10 +2,10 @@
 
 In: one or more model files (IR, ONNX or a blob), and lists of precisions, hints or numbers of streams to
 compare. Every combination is a subject. Subjects are measured in interleaved rounds, so other load of the
-machine affects all alike. Out: a table; with --json, --csv or --html files.
+machine affects all alike. Out: a table; with --json or --csv files.
 
     ovjit benchmark -m model.xml -hint latency
-    ovjit benchmark -m model.xml other.onnx -infer_precision f32 bf16 -t 20 --html report.html
+    ovjit benchmark -m model.xml other.onnx -infer_precision f32 bf16 -t 20 --json report.json
 """
 
 from __future__ import annotations
@@ -110,7 +110,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                "p90_ms", "p99_ms", "throughput_fps", "compile_ms", "first_ms"]  # fmt: skip
     columns = list(dict.fromkeys(columns + (["ratio"] if len(rows) > 1 else [])))
     terminal.show_table(columns, [[row[c] for c in columns] for row in rows])
-    terminal.show_histogram([(r.subject.name, r.latencies) for r in results], "latency, ms")
     if options.pcseq:
         for row in rows:
             table = row["shapes"]
@@ -163,14 +162,10 @@ def _steps(subject: Subject, order: str = "no_sort") -> list[tuple[Any, ...]]:
 def _check_targets(options: argparse.Namespace) -> None:
     """Raise errors before the measurement that would otherwise follow it: files that cannot be written, and
     pages that cannot be drawn."""
-    for path in (options.json, options.csv, options.html, options.dump_config, options.exec_graph_path):
+    for path in (options.json, options.csv, options.dump_config, options.exec_graph_path):
         if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
             what = "is not a writable folder" if path.parent.exists() else "does not exist"
             raise ValueError(f"{str(path)!r} cannot be written: {str(path.parent)!r} {what}")
-    if options.html:
-        from ovjit.tools.report import needs_pictures
-
-        needs_pictures()
 
 
 def _write(options: argparse.Namespace, results: Sequence[Result], rows: Sequence[dict[str, Any]]) -> None:
@@ -181,10 +176,6 @@ def _write(options: argparse.Namespace, results: Sequence[Result], rows: Sequenc
         _write_csv(options.csv, _flat(rows))
     if options.report_type:
         _report(options, results, rows)
-    if options.html:
-        from ovjit.tools.report import benchmark_page
-
-        options.html.write_text(benchmark_page(results, rows), "utf-8")
     if options.dump_config:
         names = (
             "PERFORMANCE_HINT NUM_STREAMS INFERENCE_NUM_THREADS INFERENCE_PRECISION_HINT EXECUTION_MODE_HINT"

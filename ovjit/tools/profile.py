@@ -260,17 +260,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--runs", type=positive, default=RUNS, help=f"the median of so many is shown; default {RUNS}"
     )
     parser.add_argument("--shape", action="append", type=_shape, help="1,3,224,224: of each input, in order")
-    parser.add_argument("--html", type=Path, help="write the table as a page there")
     parser.add_argument(
         "--trace", type=Path, help="write one inference as a Chrome trace (chrome://tracing, Perfetto)"
     )
     options = parser.parse_args(argv)
     file = graph_file(options.model)
     measured = profile(file, options.threads, options.runs, options.shape, device=options.device)
-    if options.html:
-        from ovjit.tools.report import profile_page
-
-        options.html.write_text(profile_page(Path(options.model).name, measured), "utf-8")
     if options.trace:
         options.trace.write_text(json.dumps(chrome_trace(measured, Path(options.model).name)))
     print(table(measured))

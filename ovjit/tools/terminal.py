@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-#: Columns of a histogram.
-WIDTH = 50
 #: The exceptions for invalid models, files, options and values of a command.
 FAULTS = (RuntimeError, ValueError, OSError)
 #: A command: a function of the arguments after its name, which returns the exit code.
@@ -79,29 +77,6 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str
         cells = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, is_numeric, strict=True))
         lines.append("  ".join(cells).rstrip())
     print("\n".join(lines))
-
-
-def show_histogram(series: Sequence[tuple[str, Sequence[float]]], title: str) -> None:
-    """Print histograms: a line of blocks for each series. All have one axis, which ends at the 99th
-    percentile of all values."""
-    import numpy as np
-
-    everything = np.concatenate([np.asarray(values) for _, values in series])
-    low, high = float(everything.min()), float(np.percentile(everything, 99))
-    if not low < high:
-        return
-    blocks = " \u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
-    try:
-        blocks.encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        blocks = " .:-=+*#@"
-    names = max(len(name) for name, _ in series)
-    for name, values in series:
-        counts, _ = np.histogram(np.clip(values, low, high), WIDTH, (low, high))
-        heights = np.ceil(counts / counts.max() * (len(blocks) - 1)).astype(int)
-        print(f"{name.ljust(names)} |{''.join(blocks[h] for h in heights)}|")
-    start, end = f"{low:.4g}", f"{high:.4g}"
-    print(" " * names, f" {start}{title.center(WIDTH - len(start) - len(end))}{end}")
 
 
 def _text(cell: Any) -> str:

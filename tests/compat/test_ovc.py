@@ -5,10 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import socket
 import sys
-import threading
-import types
 from pathlib import Path
 from typing import Any
 
@@ -248,60 +245,3 @@ def test_a_file_has_the_options_of_the_command(forked, tmp_path, monkeypatch, ar
     assert found[0] == found[1] and found[1]["output_model"]
 
 
-def of_both(name: str) -> list[Any]:
-    return [importlib.import_module(f"{package}.tools.ovc.{name}") for package in ("openvino", "ovjit")]
-
-
-def test_what_is_told_of_the_environment(monkeypatch):
-    real, own = of_both("environment_setup_utils")
-    fake = types.ModuleType("tensorflow")
-    for version in (None, (2, 1), "2.1"):
-        fake.__dict__["VERSION"] = version
-        monkeypatch.setitem(sys.modules, "tensorflow", fake)
-        for framework in ("tf", "onnx"):
-            assert own.get_environment_setup(framework) == real.get_environment_setup(framework), version
-    assert own.get_environment_setup("tf")["tensorflow"] == own.get_imported_module_version(fake) == "2.1"
-    with pytest.raises(AttributeError, match="doesn't have version attribute"):
-        own.get_imported_module_version(types)
-
-
-def test_telemetry_tells_nobody(monkeypatch):
-    """Its functions are there and open no connection; those that only compute do as OpenVINO's."""
-    real, own = of_both("telemetry_utils")
-    for value in (5, 0.5, "a", True, None, [1], {}):
-        assert own.arg_to_str(value) == real.arg_to_str(value)
-    for name, given in (("Shape", [1, 2]), ("PartialShape", [-1, 2]), ("Layout", "NC"), ("Type", np.float32)):
-        assert own.arg_to_str(getattr(ovjit, name)(given)) == real.arg_to_str(getattr(openvino, name)(given))
-    assert own.get_params_with_paths_list() == real.get_params_with_paths_list()
-
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("a connection is made")
-
-    monkeypatch.setattr(socket, "socket", refuse)
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    for telemetry in (own.init_ovc_telemetry("name", "1"), ovjit.tools.ovc.telemetry):
-        telemetry.start_session("ovc")
-        telemetry.send_event("ovc", "import", "x", 1)
-        telemetry.send_error("ovc", "x")
-        telemetry.send_stack_trace("ovc", "x")
-        telemetry.end_session("ovc")
-        telemetry.force_shutdown(1.0)
-    own.send_framework_info("onnx")
-    own.send_params_info({"input_model": "secret.onnx"})
-    own.send_conversion_result("success", need_shutdown=True)
-    assert own.get_tid() == ""
-
-
-@pytest.mark.parametrize(("file", "asks"), [
-    ("optimum/intel/a.py", "is_optimum"), ("optimum/exporters/openvino/a.py", "is_optimum"),
-    ("keras/src/backend/openvino/a.py", "is_keras3"),
-    ("torch/_dynamo/backends/registry.py", "is_torch_compile"),
-    ("a/b.py", ""),
-])  # fmt: skip
-def test_who_is_calling(file, asks):
-    path = os.path.join("site-packages", *file.split("/"))
-    scope: dict[str, Any] = {}
-    exec(compile("def call(function): return function()", path, "exec"), scope)
-    questions = ("is_optimum", "is_keras3", "is_torch_compile")
-    for module in of_both("telemetry_utils"):
-        assert [q for q in questions if scope["call"](getattr(module, q))] == [asks] * bool(asks)

@@ -117,8 +117,6 @@ for page in doc_pages.PAGES:
 def test_command(words: tuple[str, ...], pages: list[str], folder: Path) -> None:
     assert words[0] == "python", f"{pages}: neither ours nor in ELSEWHERE"
     done = python(*words[1:], folder=folder, seconds=110)
-    if "pip install 'ovjit[cli]'" in done.stderr:
-        pytest.skip("pictures need matplotlib, of the extra `cli`")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

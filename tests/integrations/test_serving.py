@@ -32,13 +32,13 @@ from ovjit.integrations.protocol import (
     array_of,
     check_inputs,
     datatype_of,
-    plain,
     ports,
     raw_bytes,
     read_body,
     read_request,
     response,
     response_body,
+    to_list,
 )
 from ovjit.integrations.rest import RestModel
 from ovjit.integrations.served import ServedModel, find_model
@@ -95,7 +95,7 @@ def test_numbers_come_back_as_they_were_sent(kind) -> None:
     x = (100 * rng.random((2, 3, 4))).astype(dtype) if kind != "BOOL" else rng.random((2, 3, 4)) < 0.5
     if kind.startswith(("INT", "UINT")):
         x[0, 0, :2] = np.iinfo(dtype).min, np.iinfo(dtype).max
-    for data in (x.tolist(), plain(x), x.tobytes(), json.loads(json.dumps(x.tolist()))):
+    for data in (x.tolist(), to_list(x), x.tobytes(), json.loads(json.dumps(x.tolist()))):
         found = array_of("x", kind, [2, 3, 4], data)
         assert found.dtype == x.dtype and np.array_equal(found, x)
     assert datatype_of(x.dtype) == kind
@@ -112,7 +112,7 @@ def test_null_is_nan_and_nan_is_null() -> None:
 def test_strings() -> None:
     found = array_of("s", "BYTES", [2, 2], [["a", "\u00e9"], [b"\xff\0", ""]])
     assert found.dtype == object and found.tolist() == [[b"a", "\u00e9".encode()], [b"\xff\0", b""]]
-    assert plain(found) == ["a", "\u00e9", b"\xff\0", ""]
+    assert to_list(found) == ["a", "\u00e9", b"\xff\0", ""]
     with pytest.raises(InvalidRequest, match="UTF-8"):
         response("m", None, None, {"s": found})
 
@@ -416,7 +416,7 @@ def test_strings_go_through_models(serve, tmp_path) -> None:
     served = serve(tmp_path / "s.xml")
     assert served.inputs[0].datatype == "BYTES"
     out = served({"s": array_of("s", "BYTES", [3], ["a", "\u00e9t\u00e9", ""])})["t"]
-    assert plain(out) == ["a", "\u00e9t\u00e9", ""]
+    assert to_list(out) == ["a", "\u00e9t\u00e9", ""]
 
 
 # --- the protocol's REST

@@ -208,7 +208,7 @@ def test_memory_and_threads_that_are_missing_are_a_503(rest, monkeypatch) -> Non
     class Served:
         inputs, outputs = rest.served.inputs, rest.served.outputs
 
-        async def infer(self, arrays, wanted, session):
+        async def infer(self, arrays, output_names, session):
             raise MemoryError("an arena")
 
     reply = asyncio.run(RestModel(Served(), "digits").reply("POST", INFER, good()))

@@ -57,7 +57,6 @@ CLI_ARGUMENTS = {
     "is_single_input": (None, "a", "ab", "a,b", [], (), {}, 5, ("a",), ["a"], [2], [None], ("a", [1]),
                         ("a", "b"), ("a", [1], np.float32), ("a", [1], np.float32, 1), ([1], [2]), np.float32,
                         int),
-    "readable_dirs_or_files_or_empty": ("/", "/,/", "/,", "", "/nope", ["/"], ["/", "/"], ("/",), None),
     "input_to_input_cut_info": ([], (), {}, None, ["a"], ("a",)),
 }  # fmt: skip
 

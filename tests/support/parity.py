@@ -63,7 +63,8 @@ GAPS = {
     "_pyopenvino.passes.Matcher()": "`output=` is the second form's name of the first argument",
     "passes.Matcher()": "`output=` is the second form's name of the first argument",
     "*Model.reshape()": "`partial_shapes=` is the second form's name of the first argument",
-    "utils.data_helpers.data_dispatcher.*":
+    "_ov_api._data_dispatch": "a step inside of OpenVINO's inference, which ovjit does otherwise",
+    "utils.data_helpers.data_dispatcher*":
         "a step inside of OpenVINO's inference, which ovjit does otherwise",
     "utils.node_factory.NodeFactory._*": "private to the real class",
     "opset4.ops.range()":

@@ -51,7 +51,7 @@ def test_groups_of_a_model(make, tmp_path, monkeypatch: pytest.MonkeyPatch) -> N
     graph = make()._graph()
     program = groups.programs_of(graph, host_target())["f32"][0]
     found.add(program, "f32")
-    assert not found.left
+    assert not found.failures
     whole = groups.Found(host_target(), kind="small")
     whole.add_model(graph)
     for each, kind in ((found, "cuts"), (whole, "small")):

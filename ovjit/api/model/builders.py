@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from ovjit.api.arguments import expect
 from ovjit.api.exceptions import UserInputError
 from ovjit.api.model.boundary import Constant, Parameter, Result, as_output, constant_node
 from ovjit.api.model.node import Node, Output
@@ -256,8 +257,7 @@ def _attributes_of(attributes: Any, record: Op, name: str) -> dict[str, Any]:
     """The attributes in the dict that a builder was given; keys that the operation does not have are left
     unused, as in OpenVINO. Raises TypeError for what is no dict, UserInputError for one that lacks an
     attribute or has one of another kind."""
-    if not isinstance(attributes, dict):
-        raise TypeError(f"{name}() takes its attributes as a dict, not as {type(attributes).__name__}")
+    expect(attributes, dict, f"{name}() takes its attributes as a dict", TypeError)
     for key, attribute in record.attributes.items():
         if attribute.default is REQUIRED and attributes.get(key) is None:
             raise UserInputError(

@@ -512,10 +512,10 @@ def _elements(tensor: Any) -> Any:
     return tensor._strings() if tensor.element_type._name == "string" else tensor.data
 
 
-def _arithmetic(op_name: str, left: Any, right: Any) -> Node:
+def _arithmetic(op_name: str, first: Any, second: Any) -> Node:
     """Node arithmetic: a number becomes an i64 or f64 constant, an array one of its own type."""
     sides = []
-    for side in (left, right):
+    for side in (first, second):
         if isinstance(side, Node):
             sides.append(side.output(0))
         elif isinstance(side, (bool, int, float, np.ndarray, np.generic)):

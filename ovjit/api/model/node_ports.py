@@ -15,7 +15,7 @@ from ovjit.api.accessors import accessor
 from ovjit.api.arguments import expect
 from ovjit.api.model.rt_info import FixedRTMap, RTMap
 from ovjit.api.tensors.convert import partial_shape_of, shape_of, type_of
-from ovjit.errors import ModelError, no_such_form
+from ovjit.errors import ModelError
 from ovjit.graph import shapes
 from ovjit.graph.op import TensorType
 
@@ -395,8 +395,7 @@ def target_inputs(node: Node, index: int) -> list[Input]:
 
 
 def _checked_names(names: Set[str]) -> set[str]:
-    if not isinstance(names, Set):
-        raise no_such_form(f"names are a set of str, not a {type(names).__name__}")
+    expect(names, Set, "names are a set of str")
     checked = set(names)
     for name in checked:
         expect(name, str, "names are str")

@@ -15,7 +15,6 @@ from ovjit.api.run import property_values as values
 from ovjit.api.run.properties_table import PropertyError, Row
 from ovjit.api.tensors.types import Type
 from ovjit.cores import usable_cores
-from ovjit.errors import no_such_form
 
 if TYPE_CHECKING:
     from ovjit.api.run.compiled_record import CompiledRecord
@@ -89,8 +88,7 @@ _OF_MODELS = (
 def find_row(name: Any) -> Row:
     """The row of a property that can be set. TypeError unless the name is a str; PropertyError if the device
     has none of that name, or one that can only be read."""
-    if not isinstance(name, str):
-        raise no_such_form("the name of a property is a str")
+    expect(name, str, "the name of a property is a str")
     row = ROWS.get(name) or (table.ROWS[name] if name in _OF_CORE else None)
     if row is None or row.read is None:
         only = "" if row is None else " It can only be read"
@@ -102,8 +100,7 @@ def find_row(name: Any) -> Row:
 def read_config(config: Any) -> dict[str, Any]:
     """The values to keep for properties given as a dict of names. TypeError for anything else, PropertyError
     for unknown names and wrong values. Those of DEVICE_PROPERTIES for "GPU" are among them."""
-    if not isinstance(config, Mapping):
-        raise no_such_form(f"properties are given as a dict, not as {type(config).__name__}")
+    expect(config, Mapping, "properties are given as a dict")
     out = {str(name): table.checked_value(find_row(name), value) for name, value in config.items()}
     inner = out.pop("DEVICE_PROPERTIES", None) or {}
     return {**out, **read_config(inner.get("GPU", {}))} if "GPU" in inner else out

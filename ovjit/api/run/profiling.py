@@ -12,9 +12,7 @@ from ovjit.api.run.property_values import _Choice
 class Status(_Choice):
     """Whether a layer ran."""
 
-    NOT_RUN = 0
-    OPTIMIZED_OUT = 1
-    EXECUTED = 2
+    NOT_RUN, OPTIMIZED_OUT, EXECUTED = range(3)
 
 
 class ProfilingInfo:

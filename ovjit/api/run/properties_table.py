@@ -22,7 +22,7 @@ from ovjit.codegen.cpu.formats import emulates_bf16, float_types
 from ovjit.codegen.cpu.host import has_f16, host_target
 from ovjit.compiler.options import CACHES, caches_of
 from ovjit.cores import usable_cores
-from ovjit.errors import OvjitError, no_such_form
+from ovjit.errors import OvjitError
 from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
@@ -368,8 +368,7 @@ def checked_value(row: Row, value: Any) -> Any:
 def read_config(config: Any, device: str, compiling: bool = True) -> dict[str, Any]:
     """The values to keep for properties given as a dict of names. TypeError for anything else. `compiling`:
     devices over the CPU hand it what they do not know, where they are not told of themselves alone."""
-    if not isinstance(config, Mapping):
-        raise no_such_form(f"properties are given as a dict, not as {type(config).__name__}")
+    expect(config, Mapping, "properties are given as a dict")
     letters = _find_settable(device) if compiling or device in ("", "CPU") else _LETTERS[device]
     lenient = compiling and device in ("AUTO", "MULTI", "HETERO")
     out: dict[str, Any] = {}

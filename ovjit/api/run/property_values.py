@@ -54,77 +54,55 @@ class _Choice(enum.Enum, metaclass=_Kind):
 class PerformanceMode(_Choice):
     """LATENCY: one stream on all cores; THROUGHPUT: several streams."""
 
-    LATENCY = 1
-    THROUGHPUT = 2
-    CUMULATIVE_THROUGHPUT = 3
+    LATENCY, THROUGHPUT, CUMULATIVE_THROUGHPUT = 1, 2, 3
 
 
 class ExecutionMode(_Choice):
     """PERFORMANCE: lower precision where that is faster; ACCURACY: the model's own."""
 
-    PERFORMANCE = 1
-    ACCURACY = 2
+    PERFORMANCE, ACCURACY = 1, 2
 
 
 class Priority(_Choice):
-    LOW = 0
-    MEDIUM = 1
-    HIGH = 2
-    DEFAULT = 1
+    LOW, MEDIUM, HIGH, DEFAULT = 0, 1, 2, 1
 
 
 class SchedulingCoreType(_Choice):
-    ANY_CORE = 0
-    PCORE_ONLY = 1
-    ECORE_ONLY = 2
+    ANY_CORE, PCORE_ONLY, ECORE_ONLY = range(3)
 
 
 class ModelDistributionPolicy(_Choice):
-    TENSOR_PARALLEL = 0
-    PIPELINE_PARALLEL = 1
+    TENSOR_PARALLEL, PIPELINE_PARALLEL = range(2)
 
 
 class CacheMode(_Choice):
-    OPTIMIZE_SIZE = 0
-    OPTIMIZE_SPEED = 1
+    OPTIMIZE_SIZE, OPTIMIZE_SPEED = range(2)
 
 
 class CompatibilityCheck(_Choice):
-    NOT_APPLICABLE = 0
-    SUPPORTED = 1
-    UNSUPPORTED = 2
+    NOT_APPLICABLE, SUPPORTED, UNSUPPORTED = range(3)
 
 
 class WorkloadType(_Choice):
-    DEFAULT = 0
-    EFFICIENT = 1
+    DEFAULT, EFFICIENT = range(2)
 
 
 class SchedulePolicy(_Choice):
-    ROUND_ROBIN = 0
-    DEVICE_PRIORITY = 1
-    DEFAULT = 1
+    ROUND_ROBIN, DEVICE_PRIORITY, DEFAULT = 0, 1, 1
 
 
 class TbbPartitioner(_Choice):
-    STATIC = 1
-    AUTO = 2
+    STATIC, AUTO = 1, 2
 
 
 class Level(_Choice):
     """Log levels; as strings LOG_NONE, LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG, LOG_TRACE."""
 
-    NO = -1
-    ERR = 0
-    WARNING = 1
-    INFO = 2
-    DEBUG = 3
-    TRACE = 4
+    NO, ERR, WARNING, INFO, DEBUG, TRACE = range(-1, 5)
 
 
 class DeviceType(_Choice):
-    INTEGRATED = 0
-    DISCRETE = 1
+    INTEGRATED, DISCRETE = range(2)
 
 
 DeviceType.__name__ = DeviceType.__qualname__ = "Type"

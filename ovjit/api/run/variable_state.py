@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ovjit.api.arguments import expect
 from ovjit.api.run.inputs import native_of
 from ovjit.api.run.slots import BITS, PACKED, pack, relation
 from ovjit.api.tensors.tensor import Tensor, lend_array
 from ovjit.api.tensors.types import TYPES
-from ovjit.errors import InferenceError, no_such_form
+from ovjit.errors import InferenceError
 from ovjit.graph import dtypes
 
 if TYPE_CHECKING:
@@ -47,8 +48,7 @@ class VariableState:
     @state.setter
     def state(self, tensor: Tensor) -> None:
         """TypeError for what is no Tensor, RuntimeError for one that does not fit."""
-        if not isinstance(tensor, Tensor):
-            raise no_such_form(f"a state is set from a Tensor, not from {type(tensor).__name__}")
+        expect(tensor, Tensor, "a state is set from a Tensor")
         self._request._check_idle()
         variable = self._states.variables[self._index]
         value, expected = native_of(tensor), dtypes.numpy_dtype(variable.dtype)

@@ -9,14 +9,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ovjit.api.arguments import explain_calls
+from ovjit.api.arguments import expect, explain_calls
 from ovjit.api.model.custom import Extension
 from ovjit.api.model.model import Model, check_model
 from ovjit.api.run.core import Core
 from ovjit.compat.frontend.extensions import WatchingExtension
 from ovjit.compat.frontend.failures import GeneralFailure, InitializationFailure, Unreadable, as_failures
 from ovjit.compat.frontend.input_model import InputModel, Place
-from ovjit.errors import ModelError, no_such_constructor, no_such_form
+from ovjit.errors import ModelError, no_such_constructor
 from ovjit.native_packages import is_tokenizers
 from ovjit.readers.registry import (
     Conversion,
@@ -157,8 +157,7 @@ class FrontEndManager:
 
     def load_by_framework(self, framework: str) -> FrontEnd:
         """The front end of a format. InitializationFailure if there is none."""
-        if not isinstance(framework, str):
-            raise no_such_form(f"a framework's name is a str, not {framework!r}")
+        expect(framework, str, "a framework's name is a str")
         return FrontEnd(framework)
 
     def load_by_model(self, model: Any) -> FrontEnd | None:
@@ -184,8 +183,7 @@ class FrontEndManager:
 
 
 def _existing(model: Any, name: str) -> Path:
-    if not isinstance(model, (str, os.PathLike)):
-        raise TypeError(f"a path of a file is expected, not {type(model).__name__}")
+    expect(model, (str, os.PathLike), "a path of a file is expected", TypeError)
     path = Path(os.fspath(model))
     if not os.fspath(model) or not path.exists():
         raise GeneralFailure(f'{name}: Could not open the file: "{os.fsdecode(model)}"')

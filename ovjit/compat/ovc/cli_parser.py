@@ -6,21 +6,14 @@ import argparse
 import os
 import re
 from collections import namedtuple
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.compat.ovc.error import Error
-from ovjit.compat.ovc.help import (
-    FUNCTION_ONLY,
-    PARAMETERS,
-    ParamDescription,
-    get_convert_model_help_specifics,
-)
+from ovjit.compat.ovc.help import PARAMETERS
 from ovjit.compat.ovc.moc_frontend.shape_utils import is_shape_type, to_partial_shape
 from ovjit.compat.ovc.moc_frontend.type_utils import is_type, to_ov_type
-from ovjit.compat.ovc.utils import get_mo_root_dir as get_mo_root_dir
 from ovjit.version import openvino_version
 
 #: What one input is to be; a field is None where nothing is said of it.
@@ -106,9 +99,9 @@ def split_inputs(input_str: str) -> list[str]:
     if len(parts) > 1 and not parts[-1]:
         parts[-2:] = [parts[-2] + ","]
     if not all(map(_INPUT.fullmatch, parts)):
-        form = PARAMETERS["Optional parameters:"]["input"].cli_tool_description
         raise Error(
-            f"input value '{input_str}' is incorrect. Input should be in the following format: {form}"
+            f"input value '{input_str}' is incorrect. Input should be in the following format: "
+            f"{PARAMETERS['input']}"
         )
     return parts
 
@@ -130,9 +123,6 @@ def get_shape_from_input_value(input_value: str) -> PartialShape | None:
 def remove_shape_from_input_value(input_value: str) -> str:
     """The text without the shape."""
     return re.sub(r"\[[^\[\]]*\]", "", input_value)
-
-
-get_node_name_with_port_from_input_value = remove_shape_from_input_value
 
 
 def parse_input_value(input_value: str) -> tuple[str | None, PartialShape | None]:
@@ -170,25 +160,13 @@ def readable_file_or_dir_or_object(path: Any) -> Any:
     return path
 
 
-def readable_dirs_or_files_or_empty(paths: Any) -> Any:
-    """A list of paths, for a text those between its commas; else the one there is, or several. Error for one
-    that is not there."""
-    text = isinstance(paths, str) and bool(paths)
-    listed = paths.split(",") if text else list(paths) if isinstance(paths, (list, tuple)) else [paths]
-    for path in listed:
-        readable_file_or_dir_or_object(path)
-    return listed[0] if len(listed) == 1 and not text else listed
-
-
-def canonicalize_and_check_paths(
-    values: Any, param_name: str, try_mo_root: bool = False, check_existence: bool = True
-) -> Any:
+def canonicalize_and_check_paths(values: Any, param_name: str) -> Any:
     """Paths from the root, of a list or of a text with commas. Error for one that is not there; what is no
     path stays as it is."""
     if values is None or not isinstance(values, (str, list)):
         return values
     listed = [v for v in values.split(",") if v] if isinstance(values, str) else values
-    for value in listed if check_existence else ():
+    for value in listed:
         if not os.path.exists(value):
             raise _not_there(param_name, value)
     return [get_absolute_path(value) for value in listed]
@@ -198,11 +176,6 @@ def _not_there(name: str, path: Any) -> Error:
     return Error(
         f'The value for parameter "{name}" must be existing file/directory, but "{path}" does not exist.'
     )
-
-
-def get_params_with_paths_list() -> list[str]:
-    """The parameters that are paths."""
-    return ["input_model", "output_model", "extension"]
 
 
 def get_model_name(path_input_model: str) -> str:
@@ -237,15 +210,10 @@ def check_bool(value: Any) -> bool:
 
 def depersonalize(value: Any, key: str) -> Any:
     """A path without its folders, for notes that go with the model; other values as they are."""
-    if not isinstance(value, str) or key not in get_params_with_paths_list():
+    if not isinstance(value, str) or key not in ("input_model", "output_model", "extension"):
         return value
     parts = [os.path.join("DIR", os.path.basename(v)) if os.path.exists(v) else v for v in value.split(",")]
     return ",".join(parts)
-
-
-def get_mo_convert_params() -> dict[str, dict[str, ParamDescription]]:
-    """The arguments of `convert_model`, by group."""
-    return {group: dict(params) for group, params in PARAMETERS.items()}
 
 
 class CanonicalizePathCheckExistenceAction(argparse.Action):
@@ -253,6 +221,9 @@ class CanonicalizePathCheckExistenceAction(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         setattr(namespace, self.dest, canonicalize_and_check_paths(values, option_string or self.dest))
+
+
+_SWITCHES = ("verbose", "dynamo")
 
 
 def get_common_cli_parser(parser: argparse.ArgumentParser | None = None) -> argparse.ArgumentParser:
@@ -263,16 +234,10 @@ def get_common_cli_parser(parser: argparse.ArgumentParser | None = None) -> argp
                         metavar="True | False", help="whether weights are kept as f16")  # fmt: skip
     parser.add_argument("--version", action="version",
                         version=f"OpenVINO Model Converter (ovc) {openvino_version()}")  # fmt: skip
-    special: dict[str, dict[str, Any]] = {
-        **get_convert_model_help_specifics(),
-        "extension": {"action": CanonicalizePathCheckExistenceAction},
-    }
-    for params in PARAMETERS.values():
-        for name, described in params.items():
-            if name in FUNCTION_ONLY:
-                continue
-            text = described.cli_tool_description or described.description
-            parser.add_argument(f"--{name}", help=text, **special.get(name, {}))
+    actions = {"extension": CanonicalizePathCheckExistenceAction} | dict.fromkeys(_SWITCHES, "store_true")
+    for name, text in PARAMETERS.items():
+        if text is not None:
+            parser.add_argument(f"--{name}", help=text, action=actions.get(name, "store"))
     return parser
 
 
@@ -290,15 +255,10 @@ def get_all_cli_parser() -> argparse.ArgumentParser:
     return get_common_cli_parser(parser)
 
 
-def pack_params_to_args_namespace(
-    args: dict[str, Any], cli_parser: argparse.ArgumentParser, python_api_used: bool
-) -> argparse.Namespace:
+def pack_params_to_args_namespace(args: dict[str, Any]) -> argparse.Namespace:
     """The arguments of a call as those of the command. Error for an unknown one, or a missing file."""
-    if not python_api_used:
-        return cli_parser.parse_args()
-    parameters: Sequence[str] = [name for params in PARAMETERS.values() for name in params]
     for name, value in args.items():
-        if name not in parameters:
+        if name not in PARAMETERS:
             raise Error(f"Unrecognized argument: {name}")
         path = value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
         if name == "input_model" and isinstance(path, (str, Path)) and path and not os.path.exists(path):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.api.model.model import Model
-from ovjit.compat.ovc.cli_parser import get_all_cli_parser
-from ovjit.compat.ovc.convert_impl import _convert
+from ovjit.compat.ovc.convert_impl import convert
 
 
 def convert_model(
@@ -28,4 +27,4 @@ def convert_model(
     `ovjit.tools.ovc.error.Error`, a RuntimeError, for names that are not there and for models of other
     frameworks.
     """
-    return _convert(get_all_cli_parser(), dict(locals()), True)[0]
+    return convert(dict(locals()), is_command=False)[0]

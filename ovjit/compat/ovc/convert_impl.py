@@ -29,9 +29,7 @@ from ovjit.compat.ovc.cli_parser import (
     parse_outputs,
 )
 from ovjit.compat.ovc.error import Error, Unrecognized
-from ovjit.compat.ovc.get_ov_update_message import get_compression_message
 from ovjit.compat.ovc.help import PARAMETERS
-from ovjit.compat.ovc.utils import check_values_equal as check_values_equal
 from ovjit.errors import ConverterError, ModelError, OvjitError, no_path
 from ovjit.readers.registry import (
     Conversion,
@@ -44,18 +42,13 @@ from ovjit.readers.registry import (
     find_readers,
 )
 
+#: Printed by `ovc`, which writes the model next.
+_COMPRESSION = (
+    "[ INFO ] Weights of f32 are written as FP16, rounded. Where that costs accuracy, keep them as they are "
+    "by compress_to_fp16=False."
+)
 #: What need not be said of a conversion.
 _DEFAULTS = {"share_weights": True, "verbose": False, "dynamo": False, "compress_to_fp16": True}
-
-
-def args_to_argv(**kwargs: Any) -> argparse.Namespace:
-    """Return the arguments as a Namespace."""
-    return argparse.Namespace(**kwargs)
-
-
-def is_verbose(argv: argparse.Namespace | None, args: dict[str, Any] | None = None) -> bool:
-    """True if `verbose` is set in `argv` or `args`."""
-    return bool(getattr(argv, "verbose", False) or (args or {}).get("verbose", False))
 
 
 def input_model_is_object(input_model: Any) -> bool:
@@ -64,28 +57,26 @@ def input_model_is_object(input_model: Any) -> bool:
     return not isinstance(source, (str, os.PathLike))
 
 
-def _convert(
-    cli_parser: argparse.ArgumentParser, args: dict[str, Any], python_api_used: bool
-) -> tuple[Model, argparse.Namespace]:
-    """The model, and the arguments as they were understood."""
+def convert(args: dict[str, Any], is_command: bool) -> tuple[Model, argparse.Namespace]:
+    """The model, and the arguments as they were understood. `args` are those of `ovc` if `is_command`, else
+    those of `convert_model`."""
     started = time.perf_counter()
-    if python_api_used:
-        argv = pack_params_to_args_namespace(args, cli_parser, True)
-        described, extensions = input_to_input_cut_info(argv.input), argv.extension
-        of_paddle = _framework_of(argv.input_model) == "paddle"  # whose outputs may be its own tensors
-        outputs = argv.output if of_paddle else _listed_outputs(argv.output)
-    else:
+    if is_command:
         argv = argparse.Namespace(**args)
         described = [_InputCutInfo(name, shape) for name, shape in parse_inputs(argv.input or "")]
         outputs = None if argv.output is None else parse_outputs(argv.output)
-        extensions = argv.extension
-    if is_verbose(argv):
+    else:
+        argv = pack_params_to_args_namespace(args)
+        described = input_to_input_cut_info(argv.input)
+        of_paddle = _framework_of(argv.input_model) == "paddle"  # whose outputs may be its own tensors
+        outputs = argv.output if of_paddle else _listed_outputs(argv.output)
+    if argv.verbose:
         print_argv(argv)
-    model = _driver(argv, described, outputs, extensions)
+    model = _driver(argv, described, outputs, argv.extension)
     _note(model, argv)
-    if getattr(argv, "compress_to_fp16", False):  # the command's, which writes the model next
-        print(get_compression_message())
-    if is_verbose(argv):
+    if is_command and argv.compress_to_fp16:
+        print(_COMPRESSION)
+    if argv.verbose:
         print(f"[ SUCCESS ] Total execution time: {time.perf_counter() - started:.2f} seconds. ")
     return model, argv
 
@@ -357,7 +348,7 @@ def _note(model: Model, argv: argparse.Namespace) -> None:
     """Record the version, parameters and framework of a conversion in the model's runtime information."""
     if not model.has_rt_info("Runtime_version"):
         model.set_rt_info(ovjit.get_version(), "Runtime_version")
-    arguments, described = vars(argv), {name for params in PARAMETERS.values() for name in params}
+    arguments, described = vars(argv), {*PARAMETERS}
     if hasattr(argv, "output_model"):  # the command's, which tells no model as OpenVINO's does not
         described = described - {"input_model"} | {"output_model", "compress_to_fp16"}
     for name in sorted(described & arguments.keys()):

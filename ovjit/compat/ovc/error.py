@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
 from ovjit.errors import ModelError, OvjitError
 
 
@@ -21,17 +18,3 @@ class Error(BasicError):
 
 class Unrecognized(Error, ModelError):
     """A file that no front end takes."""
-
-
-class FrameworkError(BasicError):
-    """The framework of the model fails."""
-
-
-class InternalError(BasicError):
-    """The converter is at fault."""
-
-
-def classify_error_type(e: Any) -> str:
-    """The part of an ImportError's text with the missing module or name; "undefined" for other errors."""
-    match = re.search(r"No module named '(\w|\.)+'|cannot import name '\w+'", str(e))
-    return match[0] if match else "undefined"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ovjit.compat.ovc.cli_parser import get_all_cli_parser, get_model_name_from_args
-from ovjit.compat.ovc.convert_impl import _convert
+from ovjit.compat.ovc.convert_impl import convert
 from ovjit.readers.ir.writer import save_model
 
 
@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = get_all_cli_parser()
     try:
         options = parser.parse_args(argv)
-        model, _ = _convert(parser, vars(options), False)
+        model, _ = convert(vars(options), is_command=True)
         target = Path(get_model_name_from_args(options))
         save_model(model, target, options.compress_to_fp16)
     except (AssertionError, RuntimeError, OSError) as error:

@@ -141,10 +141,10 @@ class _Rewriting(Inputs):
         lengths: list[Output], chosen: list[Choice], products: list[tuple[Node, int]],
     ) -> None:  # fmt: skip
         model = self.model
-        self._flatten(("input_ids", "inputs_embeds"), 1)
+        self._join_batch(("input_ids", "inputs_embeds"), 1)
         has_positions = bool(inputs_named(model, "position_ids"))
         if has_positions:
-            self._flatten(("position_ids",), -1)
+            self._join_batch(("position_ids",), -1)
         for name in ("max_context_len", "past_lens", "subsequence_begins", "block_indices_begins"):
             self.input(name, "i32", () if name == "max_context_len" else (ANY,))
         if not self.options.use_block_indices_inputs:
@@ -173,7 +173,7 @@ class _Rewriting(Inputs):
         model.add_parameters(self.new_parameters)
         model.validate_nodes_and_infer_types()
 
-    def _flatten(self, names: tuple[str, ...], axis: int) -> None:
+    def _join_batch(self, names: tuple[str, ...], axis: int) -> None:
         """An input without its batch: each token is a sequence of one."""
         model = self.model
         for old in inputs_named(model, *names):

@@ -23,9 +23,7 @@ from ovjit.readers.ir import writer
 class Version(_Choice):
     """Versions of IR files."""
 
-    UNSPECIFIED = 0
-    IR_V10 = 10
-    IR_V11 = 11
+    UNSPECIFIED, IR_V10, IR_V11 = 0, 10, 11
 
 
 class ConstantFolding(ModelPass):

@@ -15,34 +15,22 @@ from ovjit.records import NamedTuple
 class ColorFormat(_Choice):
     """Colour formats, with the arrangement of pixels in one or more tensors."""
 
-    UNDEFINED = 0
-    NV12_SINGLE_PLANE = 1
-    NV12_TWO_PLANES = 2
-    I420_SINGLE_PLANE = 3
-    I420_THREE_PLANES = 4
-    RGB = 5
-    BGR = 6
-    GRAY = 7
-    RGBX = 8
-    BGRX = 9
+    (
+        UNDEFINED, NV12_SINGLE_PLANE, NV12_TWO_PLANES, I420_SINGLE_PLANE,
+        I420_THREE_PLANES, RGB, BGR, GRAY, RGBX, BGRX,
+    ) = range(10)  # fmt: skip
 
 
 class PaddingMode(_Choice):
     """The values that padding adds around an image."""
 
-    CONSTANT = 0
-    REFLECT = 2
-    SYMMETRIC = 3
+    CONSTANT, REFLECT, SYMMETRIC = 0, 2, 3
 
 
 class ResizeAlgorithm(_Choice):
     """Methods of interpolation for resizing."""
 
-    RESIZE_LINEAR = 0
-    RESIZE_CUBIC = 1
-    RESIZE_NEAREST = 2
-    RESIZE_BILINEAR_PILLOW = 3
-    RESIZE_BICUBIC_PILLOW = 4
+    RESIZE_LINEAR, RESIZE_CUBIC, RESIZE_NEAREST, RESIZE_BILINEAR_PILLOW, RESIZE_BICUBIC_PILLOW = range(5)
 
 
 #: Of an image [n, h, w, c], one plane's shape.

@@ -43,9 +43,9 @@ def binary_op(node_factory_function: Callable) -> Callable:
     """As `nameable_op`; the first two arguments may also be numbers or arrays."""
 
     @wraps(node_factory_function)
-    def wrapper(left: Any, right: Any, *args: Any, **kwargs: Any) -> Node:
+    def wrapper(first: Any, second: Any, *args: Any, **kwargs: Any) -> Node:
         name = kwargs.get("name")
-        return _named(node_factory_function(*as_nodes(left, right, name=name), *args, **kwargs), name)
+        return _named(node_factory_function(*as_nodes(first, second, name=name), *args, **kwargs), name)
 
     return wrapper
 

@@ -2,7 +2,5 @@
 
 from __future__ import annotations
 
-from ovjit.onnxruntime.capi import onnxruntime_pybind11_state
 from ovjit.onnxruntime.capi.onnxruntime_pybind11_state import *  # noqa: F403
-
-__all__ = list(onnxruntime_pybind11_state.__all__)
+from ovjit.onnxruntime.capi.onnxruntime_pybind11_state import __all__ as __all__

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from ovjit.onnxruntime.binding import IOBinding
-from ovjit.onnxruntime.session import InferenceSession, Session
-from ovjit.onnxruntime.values import OrtDevice, OrtDeviceVendorId, OrtValue, copy_tensors
+from ovjit.onnxruntime.surface import PYTHON, import_names
 
-__all__ = [
-    "IOBinding", "InferenceSession", "OrtDevice", "OrtDeviceVendorId", "OrtValue", "Session", "copy_tensors",
-]  # fmt: skip
+_NAMES = import_names(PYTHON)
+globals().update(_NAMES)
+__all__ = sorted(_NAMES)

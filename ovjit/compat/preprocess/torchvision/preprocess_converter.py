@@ -132,13 +132,6 @@ class _Image:
         """The index of the axis "C", "H" or "W"."""
         return self.layout.index(name)
 
-    def sides(self, left: int, top: int, right: int, bottom: int) -> tuple[list[int], list[int]]:
-        """Numbers for the sides of the image as numbers before and behind every axis."""
-        begin, end = [0] * 4, [0] * 4
-        begin[self.axis("H")], end[self.axis("H")] = top, bottom
-        begin[self.axis("W")], end[self.axis("W")] = left, right
-        return begin, end
-
     def step(self, function: Callable[[Output], Output]) -> None:
         """Add a step of its own."""
         self.info.preprocess().custom(function)
@@ -149,18 +142,18 @@ class _Image:
             self.info.preprocess().convert_element_type(type_named(dtype))
             self.dtype = dtype
 
-    def pad(self, left: int, top: int, right: int, bottom: int, mode: str, fill: float) -> None:
-        """Add borders; negative ones crop."""
-        begin, end = self.sides(left, top, right, bottom)
-        value = constant(fill, self.dtype)
+    def pad(self, borders: Sequence[int], mode: str, fill: float) -> None:
+        """Add borders at the left, top, right and bottom; negative ones crop."""
+        begin, end, value = [0] * 4, [0] * 4, constant(fill, self.dtype)
+        for i, name in enumerate("WH"):
+            begin[self.axis(name)], end[self.axis(name)] = borders[i], borders[2 + i]
+            self.size[name] += borders[i] + borders[2 + i]
         self.step(
             lambda x: make(
                 "Pad", x, constant(begin), constant(end), value, opset=12, pad_mode=mode
             )
         )  # fmt: skip
         self.is_sized = True
-        self.size["H"] += top + bottom
-        self.size["W"] += left + right
 
 
 def _numpy(dtype: str) -> np.dtype:
@@ -281,8 +274,8 @@ def _pad(transform: Any, image: _Image) -> None:
         padding = (padding,)
     if len(padding) not in (1, 2, 4):
         raise ValueError(f"Padding is one number, two or four, not {padding!r}")
-    left, top, right, bottom = tuple(padding) * (4 // len(padding))
-    image.pad(left, top, right, bottom, mode, fill if mode == "constant" and fill is not None else 0)
+    borders = tuple(padding) * (4 // len(padding))
+    image.pad(borders, mode, fill if mode == "constant" and fill is not None else 0)
 
 
 def _center_crop(transform: Any, image: _Image) -> None:
@@ -290,10 +283,7 @@ def _center_crop(transform: Any, image: _Image) -> None:
     target_size = dict(zip("HW", _pair(transform.size, "CenterCrop"), strict=True))
     missing = {name: max(length - image.size[name], 0) for name, length in target_size.items()}
     if any(missing.values()):
-        image.pad(
-            missing["W"] // 2, missing["H"] // 2, (missing["W"] + 1) // 2, (missing["H"] + 1) // 2,
-            "constant", 0,
-        )  # fmt: skip
+        image.pad([(missing[name] + rounding) // 2 for rounding in (0, 1) for name in "WH"], "constant", 0)
     begin, end = [0] * 4, [np.iinfo(np.int32).max] * 4
     for name, length in target_size.items():
         begin[image.axis(name)] = first = round((image.size[name] - length) / 2.0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ovjit.api.run.property_values import Capability, DeviceType, ListProperty, Property, instance_of
+from ovjit.compat.properties.declare import declare
 
 Type = DeviceType
 
@@ -41,20 +43,12 @@ def _per_device(values: Any) -> dict[str, Any]:
     return merged
 
 
-architecture = Property("DEVICE_ARCHITECTURE")
-capabilities = Property("OPTIMIZATION_CAPABILITIES")
-full_name = Property("FULL_DEVICE_NAME")
-gops = Property("DEVICE_GOPS")
-id = Property("DEVICE_ID", instance_of(str))
-luid = Property("DEVICE_LUID")
-pci_info = Property("DEVICE_PCI_INFO")
+__all__ = ["Capability", "PCIInfo", "Priorities", "Type", "priorities", "properties"]
+
 priorities = ListProperty("MULTI_DEVICE_PRIORITIES", _join)
 properties = ListProperty("DEVICE_PROPERTIES", _per_device)
-thermal = Property("DEVICE_THERMAL")
-type = Property("DEVICE_TYPE")
-uuid = Property("DEVICE_UUID")
-
-__all__ = [
-    "Capability", "PCIInfo", "Priorities", "Type", "architecture", "capabilities", "full_name", "gops", "id",
-    "luid", "pci_info", "priorities", "properties", "thermal", "type", "uuid",
-]  # fmt: skip
+__getattr__: Callable[[str], Property] = declare(__name__, "DEVICE_", {
+    None: "architecture capabilities=OPTIMIZATION_CAPABILITIES full_name=FULL_DEVICE_NAME gops luid pci_info "
+    "thermal type uuid",
+    instance_of(str): "id",
+})  # fmt: skip

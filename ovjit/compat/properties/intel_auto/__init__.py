@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ovjit.api.run.property_values import Property, SchedulePolicy, instance_of
+from ovjit.compat.properties.declare import declare
 
-device_bind_buffer = Property("DEVICE_BIND_BUFFER", instance_of(bool))
-devices_utilization_threshold = Property("DEVICES_UTILIZATION_THRESHOLD", instance_of(dict))
-enable_runtime_fallback = Property("ENABLE_RUNTIME_FALLBACK", instance_of(bool))
-enable_startup_fallback = Property("ENABLE_STARTUP_FALLBACK", instance_of(bool))
-low_power_device = Property("LOW_POWER_DEVICE", instance_of(str))
-perf_curve_table = Property("PERF_CURVE_TABLE", instance_of(dict, str))
-schedule_policy = Property("SCHEDULE_POLICY", instance_of(SchedulePolicy))
+__all__ = ["SchedulePolicy"]
 
-__all__ = [
-    "SchedulePolicy", "device_bind_buffer", "devices_utilization_threshold", "enable_runtime_fallback",
-    "enable_startup_fallback", "low_power_device", "perf_curve_table", "schedule_policy",
-]  # fmt: skip
+__getattr__: Callable[[str], Property] = declare(__name__, "", {
+    instance_of(bool): "device_bind_buffer enable_runtime_fallback enable_startup_fallback",
+    instance_of(dict): "devices_utilization_threshold",
+    instance_of(str): "low_power_device",
+    instance_of(dict, str): "perf_curve_table",
+    instance_of(SchedulePolicy): "schedule_policy",
+})  # fmt: skip

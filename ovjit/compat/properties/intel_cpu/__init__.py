@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ovjit.api.run.property_values import Property, TbbPartitioner, instance_of, number
+from ovjit.compat.properties.declare import declare
 
-denormals_optimization = Property("CPU_DENORMALS_OPTIMIZATION", instance_of(bool))
-sparse_weights_decompression_rate = Property("CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE", number)
-tbb_partitioner = Property("TBB_PARTITIONER", instance_of(TbbPartitioner))
+__all__ = ["TbbPartitioner"]
 
-__all__ = ["TbbPartitioner", "denormals_optimization", "sparse_weights_decompression_rate", "tbb_partitioner"]
+__getattr__: Callable[[str], Property] = declare(__name__, "CPU_", {
+    instance_of(bool): "denormals_optimization",
+    number: "sparse_weights_decompression_rate",
+    instance_of(TbbPartitioner): "tbb_partitioner=TBB_PARTITIONER",
+})  # fmt: skip

@@ -1,3 +1,0 @@
-"""Parameters of telemetry: an empty ID, as nothing is sent."""
-
-telemetry_params = {"TID": ""}
