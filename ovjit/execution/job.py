@@ -169,7 +169,7 @@ class Job(HostSteps):
         words = self.words
         state = words[runner.STATE]
         if state == QUEUED or state == RUNNING or not LOADS_IN_ORDER:
-            if not self._wait(timeout_ms):
+            if not (timeout_ms is None and self.run_silent(_MOMENT)) and not self._wait(timeout_ms):
                 return False
         if words[runner.STATE] != IDLE:
             with self.lock:
@@ -182,21 +182,8 @@ class Job(HostSteps):
         return True
 
     def _wait(self, timeout_ms: int | None) -> bool:
-        """Wait for the job's end without the GIL. The job is run here if it is short and no thread has begun
-        it: waking a worker takes longer. False after a timeout."""
-        words, pool, wait = self.words, self._pool, self._native.wait
-        if (
-            timeout_ms is None
-            and words[runner.STATE] == QUEUED
-            and words[runner.NOTIFY] == runner.SILENT
-            and 0 < words[runner.ENDED] - words[runner.STARTED] < SHORT_JOB
-        ):
-            arena = self._free_arena()
-            if arena is not None:
-                over = wait(self.address, _MOMENT, pool.address, arena.address)
-                blocks.free_arenas.append(arena)
-                if over:
-                    return True
+        """Wait for the job's end without the GIL. False after a timeout."""
+        pool, wait = self._pool, self._native.wait
         # signals are handled between slices
         slice_ns = _SLICE if pool.workers else _MOMENT
         if timeout_ms is None:
@@ -240,6 +227,20 @@ class Job(HostSteps):
             pool.complete_taken(self)
             raise
         return True
+
+    def run_silent(self, ns: int = 0) -> bool:
+        """Run a queued job without a callback on this thread, if it is known to be short: waking a worker
+        takes longer. If a worker has just begun it, wait for `ns`. True if it is over. Its end is left to
+        `settle`: this takes one native call, `run_queued` two."""
+        words = self.words
+        if words[runner.STATE] != QUEUED or words[runner.NOTIFY] != runner.SILENT:
+            return False
+        arena = self._free_arena() if 0 < words[runner.ENDED] - words[runner.STARTED] < SHORT_JOB else None
+        if arena is None:
+            return False
+        over = self._native.wait(self.address, ns, self._pool.address, arena.address)
+        blocks.free_arenas.append(arena)
+        return bool(over)
 
     def _free_arena(self) -> blocks.Arena | None:
         """An arena for native code. None if Python leads the job, or without memory."""

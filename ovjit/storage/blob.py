@@ -76,7 +76,7 @@ def save_blob(
     if stored is not None:
         header, program = (parse(stored[kind], kind) for kind in ("header", "program"))
         # it only has the code that one start needs
-        if is_kept(header["source"]) or "file" in program:
+        if header["source"].startswith(KEPT) or "file" in program:
             from ovjit.engine import compile_graph
 
             stored, executable = None, compile_graph(executable.graph, executable.config)
@@ -100,11 +100,6 @@ def sections_of(
         return _encode(executable, elsewhere, once, loaded)
     except TypeError as error:
         raise BlobError(f"the model cannot be exported: {error}") from error
-
-
-def is_kept(source: str) -> bool:
-    """True if `source` in a header is that of a kept model, and not the digest of a graph."""
-    return source.startswith(KEPT)
 
 
 def _encode(

@@ -101,7 +101,7 @@ def _write(blob: str, code: bytes, key: bytes, programs: list[Any]) -> None:
 
 def _table(program: Any, arrays: Arrays) -> dict[str, Any]:
     """The table of one program's traces."""
-    symbols = Symbols(program)
+    symbols = Symbols(program, evaluating_kernel())
     number: dict[tuple[str, str], int] = {}
 
     def number_of(kernel: Any) -> int:

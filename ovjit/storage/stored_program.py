@@ -72,9 +72,7 @@ class Symbols(dict[Any, str]):
     kernels of this process that run any program, which are compiled for this machine."""
 
     def __init__(self, program: Any, *of_process: Kernel):
-        from ovjit.planning.parametric import evaluating_kernel
-
-        super().__init__((kernel, kernel.symbol()) for kernel in (*of_process, evaluating_kernel()))
+        super().__init__((kernel, kernel.symbol()) for kernel in of_process)
         self.target = program.context.target
         self._symbols: dict[Kernel, str] = {}
 
@@ -136,7 +134,8 @@ def encode_program(
     if installed is not None:
         flags = debug.program_flags()
         runners = tuple(kernel for kernel in runners if not _is_shipped(kernel, installed, flags))
-    symbols = Symbols(executable.program, *runners, *hashing)
+    evaluating = _evaluating_kernels(executable)
+    symbols = Symbols(executable.program, *runners, *hashing, *evaluating)
     if loaded:
         if executable.static and plan is None:
             raise TypeError("its plan cannot be stored in a blob")
@@ -148,19 +147,13 @@ def encode_program(
         traces = [t for t in traces if all(symbols.is_loaded(s.kernel) for s in t.steps)]
     used = [*used, *(step.kernel for trace in traces for step in trace.steps), *runners, *hashing]
     code = _Code(used, symbols)
-    runner_rows = [code.number(k) for k in runners]
-    tables: dict[str, Any] = {"kernels": code.rows, "runner": runner_rows, "plan": None}
+    tables: dict[str, Any] = {"kernels": code.rows, "runner": list(map(code.number, runners)), "plan": None}
     tables["hashing"] = [code.number(k) for k in hashing]
     tables["files"] = package_state("ovjit", "ovjit_ops") if loaded else None
-    if memory is None:
-        tables["steering"] = executable.program.constants.steering
-    else:
-        tables["memory"] = memory
+    tables |= {"steering": executable.program.constants.steering} if memory is None else {"memory": memory}
     if traces:
-        from ovjit.planning.parametric import evaluating_kernel
-
         rows = [encode_trace(trace, code.number) for trace in traces]
-        tables["traces"] = [code.number(evaluating_kernel()), encode(rows, data)]
+        tables["traces"] = [code.number(evaluating[0]), encode(rows, data)]
     if origin is not None:
         tables["file"] = [origin.path, *origin.state]
     if variables is not None:
@@ -175,6 +168,15 @@ def encode_program(
         "data": data.content(),
         "code": b"".join(code.parts),
     }
+
+
+def _evaluating_kernels(executable: Any) -> tuple[Kernel, ...]:
+    """The kernel that evaluates traces, of a program that may have some."""
+    if executable.program.traced_ahead or not executable.static:
+        from ovjit.planning.parametric import evaluating_kernel
+
+        return (evaluating_kernel(),)
+    return ()
 
 
 @functools.cache

@@ -245,9 +245,9 @@ def digests_content() -> bytes:
     from ovjit import source_digests
     from ovjit.codegen.versions import PRINTING_PACKAGES
 
-    return source_digests.table_content(
-        source for package in PRINTING_PACKAGES for _, source in source_digests.source_modules(package)
-    )
+    # `storage/tags.py` defines intrinsics: without an entry, each first export parsed it
+    packages = map(source_digests.source_modules, (*PRINTING_PACKAGES, "ovjit.storage"))
+    return source_digests.table_content(source for modules in packages for _, source in modules)
 
 
 def schemas_content() -> bytes:

@@ -101,6 +101,28 @@ def test_a_queue_without_a_callback_waits_for_free_jobs():
     assert sorted(queue._pool.idle) == [0, 1, 2]
 
 
+def test_a_waiting_caller_runs_the_oldest_job_with_one_native_call(monkeypatch):
+    """No worker begins a job here. The end of a job without a callback takes no native call of its own."""
+    queue = ovjit.AsyncInferQueue(cases.adder(ovjit, INFERENCE_NUM_THREADS=3), 2)
+    workers, native = queue._pool.workers, queue._pool.workers._native
+    for request in queue:
+        request.infer({0: X, 1: X})  # now known to be short
+    calls = []
+    monkeypatch.setattr(workers, "ensure_workers", lambda *_: None)
+    monkeypatch.setattr(workers, "workers", [None] * workers._most_workers)
+    for name in ("wait", "steal", "finish"):
+        function = getattr(native, name)
+        counted = lambda *a, name=name, function=function: calls.append(name) or function(*a)  # noqa: E731
+        monkeypatch.setattr(native, name, counted)
+    for i in range(6):
+        queue.start_async({0: X * i, 1: X})
+    assert calls == ["wait"] * 4
+    queue.wait_all()
+    monkeypatch.undo()
+    results = [request.get_output_tensor().data.copy() for request in queue]
+    assert {r.tobytes() for r in results} == {(X * i + X).tobytes() for i in (4, 5)}
+
+
 def test_shared_arrays_live_until_the_callback_has_ended():
     queue = ovjit.AsyncInferQueue(cases.heavy(ovjit, 64, 20), 2)
     alive = []

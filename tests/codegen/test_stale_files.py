@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ovjit import source_digests
+from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.versions import PRINTING_PACKAGES
 from ovjit.tools import ship
 from tests.support import ROOT
@@ -90,6 +91,17 @@ def test_code_makes_kernels_and_index_stale(tmp_path: Path) -> None:
         assert source_digests.modules_digest(modules.items()) != digests[package]
         modules[f"{file}2"] = modules.pop(file)
         assert source_digests.modules_digest(modules.items()) != digests[package]
+
+
+def test_the_table_has_the_files_of_all_intrinsics() -> None:
+    """Otherwise each first compilation or export would parse the file."""
+    table = ship.digests_content()
+    size = source_digests.SIZE
+    sources = {table[i : i + size] for i in range(0, len(table), 2 * size)}
+    kernels = list(ship._always(TARGETS["avx512"]))
+    files = {k._intrinsics.__code__.co_filename for k in kernels if k._intrinsics is not None}
+    assert any(file.endswith("tags.py") for file in files)
+    assert not [file for file in files if source_digests._hash(Path(file).read_bytes()) not in sources]
 
 
 def test_stale_files_are_listed_with_what_writes_them(

@@ -172,6 +172,31 @@ def test_no_section_can_be_changed_without_the_key(kind: str, how: str, sealed) 
         assert model(X)[0].tobytes() == right
 
 
+@pytest.mark.parametrize("size", [0, 1, 8191, 8192, 8193, 3 * 8192, 130 * 8192 + 77])
+def test_the_checksum_is_what_its_page_says(size: int) -> None:
+    content = np.random.default_rng([SEED, size]).integers(0, 256, size, dtype=np.uint8).tobytes()
+    end = size // 8192 * 8192
+    words = np.frombuffer(content[:end], "<u8").reshape(-1, 1024)
+    rows, columns = (words.sum(axis, dtype=np.uint64).astype("<u8").tobytes() for axis in (1, 0))
+    digests = [
+        hashlib.sha256(struct.pack("<Q", size) + rows + some + content[end:]).digest()[:16]
+        for some in (columns if end else b"", columns)
+    ]
+    assert [checksum(content), checksum(content, 4)] == digests, SEED
+
+
+def test_the_fourth_format_is_compiled_from_its_graph(sealed, caplog) -> None:
+    content, right = sealed
+    other = forged.fourth_format(content)
+    with caplog.at_level(logging.WARNING, "ovjit"):
+        model = ovjit.Core().import_model(other, "CPU")
+    assert not model.get_property("LOADED_FROM_CACHE") and "format 4" in caplog.text
+    assert model(X)[0].tobytes() == right
+    offset, _ = forged.place_of(other, "graph")
+    with pytest.raises(BlobError, match="checksum"):
+        ovjit.Core().import_model(other[:offset] + bytes([other[offset] ^ 1]) + other[offset + 1 :], "CPU")
+
+
 def test_the_first_format_is_compiled_from_its_graph(sealed, tmp_path: Path, caplog) -> None:
     content, right = sealed
     with caplog.at_level(logging.WARNING, "ovjit"):

@@ -62,6 +62,18 @@ def resum(content: bytearray) -> bytes:
     return bytes(content)
 
 
+def fourth_format(content: bytes) -> bytes:
+    """The blob in format 4: checksums of small sections cover sums of columns, which are zeros."""
+    out = bytearray(content)
+    struct.pack_into("<I", out, 8, 4)
+    for i, kind in enumerate(SECTIONS):
+        offset, size = place_of(content, kind)
+        row = _TABLE + i * _ENTRY.size
+        out[row + 24 : row + 40] = checksum(content[offset : offset + size], 4)
+    out[_BODY - 16 : _BODY] = checksum(bytes(out[: _BODY - 16]), 4)
+    return bytes(out)
+
+
 def first_format(content: bytes) -> bytes:
     """The blob in format 1: without tags and compression, and sections where they lay then."""
     sections = Container(memoryview(content)).sections
@@ -71,14 +83,17 @@ def first_format(content: bytes) -> bytes:
     for kind in SECTIONS:
         out += bytes(-len(out) % 64)
         part = bytes(sections[kind])
-        entries.append(entry.pack(kind.encode(), len(out), len(part), checksum(part)))
+        entries.append(entry.pack(kind.encode(), len(out), len(part), checksum(part, 1)))
         out += part
     out[:_TABLE] = content[:_TABLE]
     struct.pack_into("<I", out, 8, 1)
     struct.pack_into("<Q", out, 16, len(out))
     out[_TABLE : body - 16] = b"".join(entries)
-    out[body - 16 : body] = checksum(bytes(out[: body - 16]))
+    out[body - 16 : body] = checksum(bytes(out[: body - 16]), 1)
     return bytes(out)
 
 
-__all__ = ["AUTHENTICATED", "KINDS", "SECTIONS", "first_format", "forge", "keep_sums", "place_of", "resum"]
+__all__ = [
+    "AUTHENTICATED", "KINDS", "SECTIONS", "first_format", "forge", "fourth_format", "keep_sums", "place_of",
+    "resum",
+]  # fmt: skip

@@ -33,13 +33,14 @@ from ovjit.api.run.request import InferRequest
 from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, copy_error, wait_quietly
 from ovjit.errors import Busy, checked_index, no_such_constructor, no_such_form
 from ovjit.execution.job import LOADS_IN_ORDER
-from ovjit.execution.layout import COUNT, DONE, DONE_HEAD, IDLE, STATE
+from ovjit.execution.layout import COUNT, DONE, DONE_HEAD, IDLE, QUEUED, RUNNING, STATE
 from ovjit.execution.streams import CompletionQueue, is_interrupt
 from ovjit.forks import members
 
 _get_ident = threading.get_ident
 _clock = time.perf_counter_ns
 
+_UNFINISHED = (QUEUED, RUNNING)
 #: ms after which a wait for the oldest job looks at the others too
 _LOOK_AROUND = 1
 #: A thread that waits at a queue runs callbacks when so many in a row took less than so many ns each.
@@ -273,14 +274,13 @@ class _Pool:
             return
         silent = list(self.silent)
         for i in silent:
-            if not self.requests[i]._job.busy:
+            if self.requests[i]._job.words[STATE] not in _UNFINISHED:
                 self.reap(i)
         if self.idle:
             return
         for i in silent:  # rather than wait for a worker to wake up
-            job = self.requests[i]._job
-            if job.is_queued and job.run_queued():
-                self.reap(i)
+            if self.requests[i]._job.run_silent():
+                self.free_finished()  # usually this one: the oldest
                 return
         if silent:
             self.wait_silent(silent[0], None if len(silent) == 1 else _LOOK_AROUND)
