@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.build import make_constant, make_node
+
 #: For each input of an operation: the axis of the rows, None if the input has no such axis.
 _Axes = Sequence[int | None]
 _REDUCTIONS = frozenset("ReduceMax ReduceMean ReduceMin ReduceSum".split())
@@ -18,11 +20,9 @@ _REDUCTIONS = frozenset("ReduceMax ReduceMean ReduceMin ReduceSum".split())
 
 def slice_rows(value: Any, axis: int, begin: int, end: int) -> Any:
     """The rows from `begin` to `end` of a value."""
-    from ovjit.api.model.builders import builders
-
-    ops = builders(13)
-    bounds = (ops["constant"](np.array([n], np.int64)) for n in (begin, end, 1, axis))
-    return ops["slice"](value, *bounds).output(0)
+    # an opset's builders would import all operations
+    bounds = (make_constant(np.array([n], np.int64), "i64") for n in (begin, end, 1, axis))
+    return make_node("Slice", [value, *bounds], {}).output(0)
 
 
 def take_rows(taker: Any, axis: int, begin: int, end: int) -> None:
@@ -128,15 +128,8 @@ def _first(node: Any, axis: int) -> _Axes:
 
 
 def _reduce(node: Any, axis: int, rank: int) -> _Axes | None:
-    axes = _constant(node.input_value(1))
-    if axes is None or not node.get_attributes().get("keep_dims") or axis in [a % rank for a in axes]:
-        return None
-    return _first(node, axis)
-
-
-def _normalize(node: Any, axis: int, rank: int) -> _Axes | None:
-    axes = _constant(node.input_value(1))
-    return None if axes is None or axis in [a % rank for a in axes] else _first(node, axis)
+    axes, keeps = _constant(node.input_value(1)), node.get_attributes().get("keep_dims", True)
+    return None if axes is None or not keeps or axis in [a % rank for a in axes] else _first(node, axis)
 
 
 def _multiply_matrices(node: Any, axis: int, rank: int) -> _Axes | None:
@@ -202,7 +195,7 @@ def _attend(node: Any, axis: int, rank: int) -> _Axes | None:
 
 _RULES: dict[str, Callable[[Any, int, int], _Axes | None]] = {
     "Concat": _concat,
-    "MVN": _normalize,
+    "MVN": _reduce,
     "MatMul": _multiply_matrices,
     "Reshape": _reshape,
     "ScaledDotProductAttention": _attend,
