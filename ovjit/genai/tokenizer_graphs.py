@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.model import Model
-from ovjit.build import make_constant, make_node, make_parameter, make_result
-from ovjit.graph.dtypes import from_numpy
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.api.tensors.types import Type
+from ovjit.compat.op import Constant, Parameter, Result
+from ovjit.compat.utils.node_factory import NodeFactory
 
 #: Inputs that are added -> their values when nothing is set. None: the model's own.
 FLAGS: dict[str, Any] = {
@@ -33,8 +35,8 @@ def _constant(node: Any) -> np.ndarray:
 
 def _make(kind: str, *inputs: Any, **attributes: Any) -> Any:
     """The output of a node; an array is a constant. An opset's builders would import all operations."""
-    sources = [make_constant(x, from_numpy(x.dtype)) if isinstance(x, np.ndarray) else x for x in inputs]
-    return make_node(kind, sources, attributes).output(0)
+    sources = [Constant(x) if isinstance(x, np.ndarray) else x for x in inputs]
+    return NodeFactory().create(kind, sources, attributes).output(0)
 
 
 def _variable(node: Any) -> str:
@@ -49,9 +51,9 @@ class Flags:
         self.defaults: dict[str, np.ndarray] = {}
 
     def add(self, name: str, dtype: Any, shape: list[int], default: Any) -> Any:
-        self.parameters[name] = parameter = make_parameter(
-            from_numpy(np.dtype(dtype)), tuple(shape), name, {name}
-        )
+        self.parameters[name] = parameter = Parameter(Type(dtype), PartialShape(shape))
+        parameter.set_friendly_name(name)
+        parameter.output(0).get_tensor().set_names({name})
         self.defaults[name] = np.full(shape, default, dtype)
         return parameter.output(0)
 
@@ -152,11 +154,12 @@ def _add_padding(model: Any, most: Any, flags: Flags) -> None:
         return
     padded = flags.add("pad_to_max_length", np.bool_, [1], False)
     side = flags.add("pad_right", np.bool_, [], sides.pop())
-    least = _make("Select", padded, most, np.zeros([], np.int32))
+    least, factory = _make("Select", padded, most, np.zeros([], np.int32)), NodeFactory()
+    factory.add_extension("openvino_tokenizers")
     for node in dense:
         inputs = [node.input_value(i) for i in range(node.get_input_size())]
         inputs[3] = _make("Maximum", inputs[3], least)
-        new = make_node("RaggedToDense", [*inputs[:5], side], node._attrs)
+        new = factory.create("RaggedToDense", [*inputs[:5], side], node.get_attributes())
         for i, output in enumerate(node.outputs()):
             for target in list(output.get_target_inputs()):
                 target.replace_source_output(new.output(i))
@@ -169,7 +172,7 @@ def unpack_texts(model: Any) -> Any:
     pack = _source(result, 0)
     if pack.get_type_name() != "StringTensorPack":
         return model
-    results = [make_result(pack.input_value(i)) for i in range(3)]
+    results = [Result(pack.input_value(i)) for i in range(3)]
     return Model(results, model.get_sinks(), model.get_parameters(), model.get_friendly_name())
 
 
@@ -189,7 +192,7 @@ def add_skip(model: Any) -> tuple[Any, dict[str, np.ndarray]]:
         skipped.input(2).replace_source_output(stop)
     else:
         begin, step = (np.array([n], np.int32) for n in (0, 1))
-        decoder.input(4).replace_source_output(_make("Slice", skipped.output(0), begin, stop, step))
+        decoder.input(4).replace_source_output(_make("Slice", skipped, begin, stop, step))
     parameters = [*model.get_parameters(), *flags.parameters.values()]
     changed = Model(model.get_results(), model.get_sinks(), parameters, model.get_friendly_name())
     return changed, flags.defaults

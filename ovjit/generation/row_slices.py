@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.build import make_constant, make_node
+from ovjit.compat.op import Constant
+from ovjit.compat.utils.node_factory import NodeFactory
 
 #: For each input of an operation: the axis of the rows, None if the input has no such axis.
 _Axes = Sequence[int | None]
@@ -21,8 +22,8 @@ _REDUCTIONS = frozenset("ReduceMax ReduceMean ReduceMin ReduceSum".split())
 def slice_rows(value: Any, axis: int, begin: int, end: int) -> Any:
     """The rows from `begin` to `end` of a value."""
     # an opset's builders would import all operations
-    bounds = (make_constant(np.array([n], np.int64), "i64") for n in (begin, end, 1, axis))
-    return make_node("Slice", [value, *bounds], {}).output(0)
+    bounds = (Constant(np.array([n], np.int64)) for n in (begin, end, 1, axis))
+    return NodeFactory().create("Slice", [value, *bounds]).output(0)
 
 
 def take_rows(taker: Any, axis: int, begin: int, end: int) -> None:
