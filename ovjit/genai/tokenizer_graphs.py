@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.model import Model
-from ovjit.compat import opset13 as ops
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.api.tensors.types import Type
+from ovjit.compat.op import Constant, Parameter, Result
 from ovjit.compat.utils.node_factory import NodeFactory
 
 #: Inputs that are added -> their values when nothing is set. None: the model's own.
@@ -31,6 +33,12 @@ def _constant(node: Any) -> np.ndarray:
     return np.array(node.data).reshape(-1)
 
 
+def _make(kind: str, *inputs: Any, **attributes: Any) -> Any:
+    """The output of a node; an array is a constant. An opset's builders would import all operations."""
+    sources = [Constant(x) if isinstance(x, np.ndarray) else x for x in inputs]
+    return NodeFactory().create(kind, sources, attributes).output(0)
+
+
 def _variable(node: Any) -> str:
     return str(node.get_attributes().get("variable_id", ""))
 
@@ -43,10 +51,9 @@ class Flags:
         self.defaults: dict[str, np.ndarray] = {}
 
     def add(self, name: str, dtype: Any, shape: list[int], default: Any) -> Any:
-
-        parameter = ops.parameter(shape, dtype, name=name)
+        self.parameters[name] = parameter = Parameter(Type(dtype), PartialShape(shape))
+        parameter.set_friendly_name(name)
         parameter.output(0).get_tensor().set_names({name})
-        self.parameters[name] = parameter
         self.defaults[name] = np.full(shape, default, dtype)
         return parameter.output(0)
 
@@ -88,8 +95,7 @@ def _add_special(combined: Any, flags: Flags) -> None:
     flag = flags.add("add_special_tokens", np.bool_, [], True)
     for end in ends:
         source = end.get_source_output()
-        zero = ops.constant(np.zeros([], np.int32))
-        end.replace_source_output(ops.select(flag, source, zero).output(0))
+        end.replace_source_output(_make("Select", flag, source, np.zeros([], np.int32)))
 
 
 def _length_of(combined: Any) -> tuple[Any, Any]:
@@ -125,20 +131,19 @@ def _add_lengths(model: Any, combined: Any, flags: Flags) -> None:
     shape = list(length.get_output_shape(0))
     targets = list(length.output(0).get_target_inputs())
     most = flags.add("max_length", np.int32, shape, int(_constant(length)[0]) + added)
-    special: Any = ops.constant(np.full(shape, added, np.int32))
+    special: Any = np.full(shape, added, np.int32)
     if "add_special_tokens" in flags.parameters:
         flag = flags.parameters["add_special_tokens"].output(0)
-        special = ops.select(flag, special, ops.constant(np.zeros([], np.int32)))
-    alone = ops.subtract(most, special)
+        special = _make("Select", flag, special, np.zeros([], np.int32))
+    alone = _make("Subtract", most, special)
     truncation = flags.add("truncation", np.bool_, [], False)
     if switch is None:
-        long = ops.constant(np.full([], _LONG, np.int32))
-        alone = ops.select(truncation, alone, long)
+        alone = _make("Select", truncation, alone, np.full([], _LONG, np.int32))
     else:
         for target in list(switch.output(0).get_target_inputs()):
             target.replace_source_output(truncation)
     for target in targets:
-        target.replace_source_output(alone.output(0))
+        target.replace_source_output(alone)
     _add_padding(model, most, flags)
 
 
@@ -149,12 +154,11 @@ def _add_padding(model: Any, most: Any, flags: Flags) -> None:
         return
     padded = flags.add("pad_to_max_length", np.bool_, [1], False)
     side = flags.add("pad_right", np.bool_, [], sides.pop())
-    least = ops.select(padded, most, ops.constant(np.zeros([], np.int32)))
-    factory = NodeFactory()
+    least, factory = _make("Select", padded, most, np.zeros([], np.int32)), NodeFactory()
     factory.add_extension("openvino_tokenizers")
     for node in dense:
         inputs = [node.input_value(i) for i in range(node.get_input_size())]
-        inputs[3] = ops.maximum(inputs[3], least).output(0)
+        inputs[3] = _make("Maximum", inputs[3], least)
         new = factory.create("RaggedToDense", [*inputs[:5], side], node.get_attributes())
         for i, output in enumerate(node.outputs()):
             for target in list(output.get_target_inputs()):
@@ -168,7 +172,7 @@ def unpack_texts(model: Any) -> Any:
     pack = _source(result, 0)
     if pack.get_type_name() != "StringTensorPack":
         return model
-    results = [ops.result(pack.input_value(i)) for i in range(3)]
+    results = [Result(pack.input_value(i)) for i in range(3)]
     return Model(results, model.get_sinks(), model.get_parameters(), model.get_friendly_name())
 
 
@@ -183,12 +187,12 @@ def add_skip(model: Any) -> tuple[Any, dict[str, np.ndarray]]:
         return model, {}
     flags = Flags()
     flag = flags.add("skip_special_tokens", np.int32, [1], 1)
-    stop = ops.multiply(flag, ops.constant(np.array([2**31 - 1], np.int32)))
+    stop = _make("Multiply", flag, np.array([2**31 - 1], np.int32))
     if skipped.get_type_name() == "Slice":
-        skipped.input(2).replace_source_output(stop.output(0))
+        skipped.input(2).replace_source_output(stop)
     else:
-        begin, step = (ops.constant(np.array([n], np.int32)) for n in (0, 1))
-        decoder.input(4).replace_source_output(ops.slice(skipped, begin, stop, step).output(0))
+        begin, step = (np.array([n], np.int32) for n in (0, 1))
+        decoder.input(4).replace_source_output(_make("Slice", skipped, begin, stop, step))
     parameters = [*model.get_parameters(), *flags.parameters.values()]
     changed = Model(model.get_results(), model.get_sinks(), parameters, model.get_friendly_name())
     return changed, flags.defaults

@@ -52,22 +52,26 @@ class Decoder:
 
     @classmethod
     def load(
-        cls,
-        path: str | Path,
-        device: str = "CPU",
-        config: Mapping[str, Any] | None = None,
-        change: Callable[[Any], Collection[str]] | None = None,
-        rows: int = CHECKED,
-    ) -> Decoder:
+        cls, path: str | Path, device: str = "CPU", config: Mapping[str, Any] | None = None,
+        change: Callable[[Any], Collection[str]] | None = None, rows: int = CHECKED,
+    ) -> Decoder:  # fmt: skip
         """The decoder of a file, or of a folder with one. `change` edits its Model, and returns the names of
         constant inputs that it adds. `rows`: the last tokens whose logits are computed."""
-        from ovjit.api.run.core import Core
+        from ovjit.generation.editing_core import EditingCore
 
-        file = model_file(path)
-        model = Core().read_model(str(file))
-        keep_last(model, rows)
-        names = () if change is None else change(model)
-        return cls(Core().compile_model(model, device, dict(config or {})), _turn(model, file), names)
+        file, names = model_file(path), list[str]()
+        turn = _turn(None, file)
+
+        def edit(model: Any) -> bool:
+            nonlocal turn
+            keep_last(model, rows)
+            names.extend(() if change is None else change(model))
+            expected, turn = turn, _turn(model, file)
+            return change is None and turn == expected
+
+        name = f"last {rows}" if change is None else "changed"
+        compiled = EditingCore(edit, name).compile_model(str(file), device, dict(config or {}))
+        return cls(compiled, turn, names)
 
     def reset(self) -> None:
         """Begin a new sequence."""
@@ -173,9 +177,9 @@ class _Mark(NamedTuple):
 
 
 def _turn(model: Any, file: Path) -> int:
-    """The model's original context length, by its metadata or the config.json beside it; else 0."""
+    """The original context length, by the metadata of a model or the config.json beside its file; else 0."""
     key = "rope.scaling.original_context_length"
-    if model.has_rt_info(["gguf", "general.architecture"]):
+    if model is not None and model.has_rt_info(["gguf", "general.architecture"]):
         name = ["gguf", f"{model.get_rt_info(['gguf', 'general.architecture']).value}.{key}"]
         length = model.get_rt_info(name).value if model.has_rt_info(name) else 0
     else:

@@ -164,12 +164,9 @@ class PagedDecoder:
     """
 
     def __init__(
-        self,
-        model: Model,
-        options: Options = DEFAULTS,
-        longest: int = 0,
+        self, model: Model, options: Options = DEFAULTS, longest: int = 0,
         change: Callable[[Model, Model], Collection[str]] | None = None,
-    ):
+    ):  # fmt: skip
         kinds = {node.get_type_name() for node in model.get_ops()}
         if "ReadValue" in kinds and "ScaledDotProductAttention" not in kinds:
             raise UnsupportedError(
@@ -214,13 +211,9 @@ class PagedDecoder:
 
     @classmethod
     def load(
-        cls,
-        folder: str | Path,
-        options: Options = DEFAULTS,
-        longest: int = 0,
-        overrides: Mapping[str, Any] = NONE,
-        change: Callable[[Model, Model], Collection[str]] | None = None,
-    ) -> PagedDecoder:
+        cls, folder: str | Path, options: Options = DEFAULTS, longest: int = 0,
+        overrides: Mapping[str, Any] = NONE, change: Callable[[Model, Model], Collection[str]] | None = None,
+    ) -> PagedDecoder:  # fmt: skip
         """The decoder of a folder, see `read_folder`."""
         return cls(read_folder(Path(folder), overrides), options, longest, change)
 
@@ -254,12 +247,9 @@ class PagedDecoder:
             rows[targets] = rows[sources]
 
     def hidden(
-        self,
-        tokens: np.ndarray,
-        positions: np.ndarray,
-        tables: Tables,
+        self, tokens: np.ndarray, positions: np.ndarray, tables: Tables,
         more: Mapping[str, np.ndarray] = NONE,
-    ) -> np.ndarray:
+    ) -> np.ndarray:  # fmt: skip
         """Hidden states [tokens, width] of the new tokens of all sequences, in f32, valid until the next
         call; their keys and values are in the caches then. `more`: inputs that `Options` has added. Raises
         ValueError for tables that would read or write blocks of other sequences, see `check_tables`."""
@@ -269,12 +259,9 @@ class PagedDecoder:
         return self._hidden(tokens, positions, tables, more)
 
     def _hidden(
-        self,
-        tokens: np.ndarray,
-        positions: np.ndarray,
-        tables: Tables,
+        self, tokens: np.ndarray, positions: np.ndarray, tables: Tables,
         more: Mapping[str, np.ndarray] = NONE,
-    ) -> np.ndarray:
+    ) -> np.ndarray:  # fmt: skip
         inputs = {
             "input_ids": tokens.astype(np.int64, copy=False),
             "position_ids": positions.astype(np.int64, copy=False),

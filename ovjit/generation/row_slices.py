@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.compat.op import Constant
+from ovjit.compat.utils.node_factory import NodeFactory
+
 #: For each input of an operation: the axis of the rows, None if the input has no such axis.
 _Axes = Sequence[int | None]
 _REDUCTIONS = frozenset("ReduceMax ReduceMean ReduceMin ReduceSum".split())
@@ -18,11 +21,9 @@ _REDUCTIONS = frozenset("ReduceMax ReduceMean ReduceMin ReduceSum".split())
 
 def slice_rows(value: Any, axis: int, begin: int, end: int) -> Any:
     """The rows from `begin` to `end` of a value."""
-    from ovjit.api.model.builders import builders
-
-    ops = builders(13)
-    bounds = (ops["constant"](np.array([n], np.int64)) for n in (begin, end, 1, axis))
-    return ops["slice"](value, *bounds).output(0)
+    # an opset's builders would import all operations
+    bounds = (Constant(np.array([n], np.int64)) for n in (begin, end, 1, axis))
+    return NodeFactory().create("Slice", [value, *bounds]).output(0)
 
 
 def take_rows(taker: Any, axis: int, begin: int, end: int) -> None:
@@ -128,15 +129,8 @@ def _first(node: Any, axis: int) -> _Axes:
 
 
 def _reduce(node: Any, axis: int, rank: int) -> _Axes | None:
-    axes = _constant(node.input_value(1))
-    if axes is None or not node.get_attributes().get("keep_dims") or axis in [a % rank for a in axes]:
-        return None
-    return _first(node, axis)
-
-
-def _normalize(node: Any, axis: int, rank: int) -> _Axes | None:
-    axes = _constant(node.input_value(1))
-    return None if axes is None or axis in [a % rank for a in axes] else _first(node, axis)
+    axes, keeps = _constant(node.input_value(1)), node.get_attributes().get("keep_dims", True)
+    return None if axes is None or not keeps or axis in [a % rank for a in axes] else _first(node, axis)
 
 
 def _multiply_matrices(node: Any, axis: int, rank: int) -> _Axes | None:
@@ -202,7 +196,7 @@ def _attend(node: Any, axis: int, rank: int) -> _Axes | None:
 
 _RULES: dict[str, Callable[[Any, int, int], _Axes | None]] = {
     "Concat": _concat,
-    "MVN": _normalize,
+    "MVN": _reduce,
     "MatMul": _multiply_matrices,
     "Reshape": _reshape,
     "ScaledDotProductAttention": _attend,

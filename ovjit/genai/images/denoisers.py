@@ -1,4 +1,4 @@
-"""Denoisers: UNet2DConditionModel, SD3Transformer2DModel and FluxTransformer2DModel."""
+"""Denoisers: UNet2DConditionModel and the transformers."""
 
 from __future__ import annotations
 
@@ -47,10 +47,11 @@ class Denoiser(SingleNetwork):
         """The sizes of the axes of inputs, for latents of `height` and `width`."""
         raise NotImplementedError
 
-    def _reshape(self, count: int, height: int, width: int, length: int) -> None:
-        model = self._network.check_model()
-        sizes = self._list_sizes(count, height // self._scale_factor, width // self._scale_factor, length)
-        sizes["timestep"] = {0: 1}
+    def reshape(self, batch_size: int, height: int, width: int, tokenizer_model_max_length: int) -> Denoiser:
+        """Fix the number of latents, the pixels of pictures, and the number of tokens."""
+        model, factor = self._network.check_model(), self._scale_factor
+        latents = self._list_sizes(batch_size, height // factor, width // factor, tokenizer_model_max_length)
+        sizes = {"timestep": {0: 1}, **latents}
         shapes = {}
         for port in model.inputs:
             shape = port.get_partial_shape()
@@ -58,6 +59,7 @@ class Denoiser(SingleNetwork):
                 shape[axis] = size
             shapes[port] = shape
         model.reshape(shapes)
+        return self
 
     def set_hidden_states(self, tensor_name: str, encoder_hidden_states: Tensor) -> None:
         """Set an input for all `infer` that follow. RuntimeError for an unknown name."""
@@ -88,13 +90,6 @@ class UNet2DConditionModel(Denoiser):
         latents, text = {0: count, 2: height, 3: width}, {0: count, 1: length}
         return {"sample": latents, "encoder_hidden_states": text, **conditions}
 
-    def reshape(
-        self, batch_size: int, height: int, width: int, tokenizer_model_max_length: int
-    ) -> UNet2DConditionModel:
-        """Fix the number of latents, the pixels of pictures, and the number of tokens."""
-        self._reshape(batch_size, height, width, tokenizer_model_max_length)
-        return self
-
     def do_classifier_free_guidance(self, guidance_scale: float) -> bool:
         """True if a latent is denoised with and without the prompt."""
         return bool(guidance_scale > 1 and self._config.time_cond_proj_dim < 0)
@@ -118,13 +113,6 @@ class SD3Transformer2DModel(Denoiser):
         latents, text = {0: count, 2: height, 3: width}, {0: count, 1: length}
         return {"hidden_states": latents, "encoder_hidden_states": text, "pooled_projections": {0: count}}
 
-    def reshape(
-        self, batch_size: int, height: int, width: int, tokenizer_model_max_length: int
-    ) -> SD3Transformer2DModel:
-        """Fix the number of latents, the pixels of pictures, and the number of tokens."""
-        self._reshape(batch_size, height, width, tokenizer_model_max_length)
-        return self
-
 
 class FluxTransformer2DModel(Denoiser):
     """The denoiser of Flux: latents are tokens [n, height * width / 4, 4 * channels]."""
@@ -143,9 +131,19 @@ class FluxTransformer2DModel(Denoiser):
         return {"hidden_states": latents, "encoder_hidden_states": text, **single,
                 "img_ids": {0: tokens}, "txt_ids": {0: length}}  # fmt: skip
 
-    def reshape(
-        self, batch_size: int, height: int, width: int, tokenizer_model_max_length: int
-    ) -> FluxTransformer2DModel:
-        """Fix the number of latents, the pixels of pictures, and the number of tokens."""
-        self._reshape(batch_size, height, width, tokenizer_model_max_length)
-        return self
+
+class Flux2Transformer2DModel(FluxTransformer2DModel):
+    """The denoiser of Flux 2: times, and positions [n, tokens, 4], have a row for each picture."""
+
+    class Config(NetworkConfig):
+        """config.json of the transformer; openvino_genai does not read `default_sample_size`."""
+
+        _defaults = {"default_sample_size": 128, "guidance_embeds": False, "in_channels": 128}
+        _constants = frozenset(("default_sample_size",))
+
+    _title = "the Flux 2 transformer"
+
+    def _list_sizes(self, count: int, height: int, width: int, length: int) -> dict[str, dict[int, int]]:
+        sizes, rows = super()._list_sizes(count, height, width, length), {0: count}
+        tokens = {"img_ids": {**rows, 1: height * width // 4}, "txt_ids": {**rows, 1: length}}
+        return {**sizes, **tokens, "timestep": rows}

@@ -52,6 +52,8 @@ class Diffusion:
     title = ""
     #: The folder and the class of each network, with its name in model_index.json. The denoiser is the last.
     _networks: ClassVar[dict[str, Any]] = {}
+    #: Other names of classes in model_index.json -> those of ours.
+    _aliases: ClassVar[dict[str, str]] = {}
     #: Networks that a folder may lack.
     _optional: ClassVar[tuple[str, ...]] = ()
     #: The list of the denoiser's durations in the raw metrics.
@@ -60,8 +62,10 @@ class Diffusion:
     _adapts_text = True
     #: False if a negative size is that of the model, whatever the first picture has.
     _follows_picture = True
-    #: The axis of the channels of latents.
-    _channels_axis = 1
+    #: The axis of latents that a condition extends.
+    _condition_axis = 1
+    #: True if the denoiser runs once for each prompt, not once with rows for all.
+    _runs_apart = False
 
     def __init__(self, task: Task, scheduler: Scheduler, vae: AutoencoderKL, **networks: Any):
         self.task, self.vae, self.load_time = task, vae, 0.0
@@ -82,6 +86,7 @@ class Diffusion:
         blobs = properties.pop("blob_path", None)
         for name, kind in {**cls._networks, "vae": AutoencoderKL}.items():
             class_name = (index.get(name) or [None, None])[1]
+            class_name = cls._aliases.get(class_name, class_name)
             if class_name is None and name in cls._optional:
                 continue
             if class_name != kind.__name__:
@@ -142,6 +147,10 @@ class Diffusion:
         """The tokens of a prompt that the denoiser reads."""
         raise NotImplementedError
 
+    def _denoiser_height(self, height: int) -> int:
+        """The height of all pictures that the denoiser reads at once, one below the other."""
+        return height
+
     def _reshape_encoders(self, rows: int) -> None:
         for network in self.networks.values():
             if network is not self.denoiser:
@@ -177,7 +186,8 @@ class Diffusion:
         check_divisible(height, width, self._size_factor())
         rows = self._count_rows(guidance_scale)
         self._reshape_encoders(rows)
-        self.denoiser.reshape(count * rows, height, width, self._count_tokens())
+        count_at_once = count if self._runs_apart else count * rows
+        self.denoiser.reshape(count_at_once, self._denoiser_height(height), width, self._count_tokens())
         self.vae.reshape(count, height, width)
 
     def compile(self, devices: Sequence[str], properties: Mapping[str, Any]) -> None:
@@ -330,7 +340,7 @@ class Diffusion:
         """The denoiser's output for each row of each picture."""
         sample = self.scheduler.scale_model_input(np.concatenate([latents.values] * rows), index)
         if latents.condition is not None:
-            sample = np.concatenate((sample, latents.condition), self._channels_axis)
+            sample = np.concatenate((sample, latents.condition), self._condition_axis)
         time, sample = Tensor(np.ascontiguousarray(self._time_of(index))), np.ascontiguousarray(sample)
         with measure(getattr(self.metrics.raw_metrics, self._durations)):
             output: np.ndarray = self.denoiser.infer(Tensor(sample), time).data

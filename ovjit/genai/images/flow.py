@@ -14,7 +14,12 @@ from ovjit.genai.images.diffusion import Diffusion, Latents, Task
 from ovjit.genai.images.metrics import measure_part
 from ovjit.genai.images.schedulers import FlowMatchEuler
 from ovjit.genai.images.taylor import TaylorSeer, TaylorSeerCacheConfig
-from ovjit.genai.images.text_encoders import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
+from ovjit.genai.images.text_encoders import (
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    Qwen3TextEncoder,
+    T5EncoderModel,
+)
 
 #: The most tokens of a T5 encoder.
 _MOST_TOKENS = 512
@@ -43,7 +48,7 @@ class FlowDiffusion(Diffusion):
 
     def _reshape_encoders(self, rows: int) -> None:
         for network in self.networks.values():
-            if isinstance(network, T5EncoderModel):
+            if isinstance(network, (T5EncoderModel, Qwen3TextEncoder)):
                 network.reshape(rows, self.config.max_sequence_length)
             elif network is not self.denoiser:
                 network.reshape(rows)
@@ -138,7 +143,7 @@ class Flux(FlowDiffusion):
         "transformer": FluxTransformer2DModel,
     }  # fmt: skip
     _follows_picture = False
-    _channels_axis = 2
+    _condition_axis = 2
     #: Height and width of the latents of the last call.
     _sizes = (0, 0)
 

@@ -50,9 +50,12 @@ class NetworkConfig:
     """The fields of a network's config.json: Config(path). Attributes are those of `_defaults`."""
 
     _defaults: dict[str, Any] = {}
+    #: Fields that files do not change.
+    _constants: frozenset[str] = frozenset()
 
     def __init__(self, config_path: Any):
-        vars(self).update(read_fields(config_path, self._defaults))
+        fields = read_fields(config_path, self._defaults)
+        vars(self).update(fields | {name: self._defaults[name] for name in self._constants})
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"Config has no attribute {name!r}: it has {', '.join(self._defaults)}")

@@ -19,6 +19,7 @@ from ovjit.genai.images.denoisers import (
 )
 from ovjit.genai.images.diffusion import Diffusion, Task
 from ovjit.genai.images.flow import Flux, FluxFill, StableDiffusion3
+from ovjit.genai.images.flux2 import Flux2
 from ovjit.genai.images.metrics import ImageGenerationPerfMetrics
 from ovjit.genai.images.networks import PATH, add_devices, choose_overload
 from ovjit.genai.images.pixels import check_picture
@@ -40,7 +41,7 @@ class _ImagePipeline:
     """The methods that all pipelines of pictures have."""
 
     _task: ClassVar[Task]
-    _kinds: ClassVar[dict[str, type[Diffusion]]] = _KINDS
+    _kinds: ClassVar[dict[str, type[Diffusion]]] = {**_KINDS, "Flux2KleinPipeline": Flux2}
     #: The classes of pipelines that it can be made of.
     _sources: ClassVar[tuple[str, ...]] = ()
 

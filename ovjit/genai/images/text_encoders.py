@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -142,3 +143,57 @@ class T5EncoderModel(TextEncoder):
         are those of `Tokenizer.encode`."""
         prompts = pos_prompt, neg_prompt
         return self._infer(prompts, do_classifier_free_guidance, max_sequence_length, **kwargs)
+
+
+class Qwen3TextEncoder(TextEncoder):
+    """A language model whose hidden states of some layers are those of a prompt."""
+
+    class Config(NetworkConfig):
+        """config.json of the encoder: the layers whose states are joined."""
+
+        _defaults = {"hidden_size": 0, "hidden_states_layers": [9, 18, 27], "num_hidden_layers": 0}
+
+    adapter_prefix = "text_encoder"
+    _tokenizer_name = "tokenizer"
+
+    def reshape(self, batch_size: int, max_sequence_length: int) -> Qwen3TextEncoder:
+        """Fix the number of prompts, 2 with guidance, and of tokens."""
+        if not 1 <= batch_size <= 2:
+            raise OvjitError(f"Qwen3TextEncoder supports batch_size 1 or 2, not {batch_size}")
+        model = self._network.check_model()
+        names = ("input_ids", "attention_mask")
+        model.reshape({name: [batch_size, max_sequence_length] for name in names})
+        return self
+
+    def infer(
+        self, pos_prompt: str, neg_prompt: str, do_classifier_free_guidance: bool, max_sequence_length: int
+    ) -> Tensor:
+        """The states [rows, tokens, layers * size] of the negative prompt and the prompt; without guidance of
+        the prompt alone."""
+        layers = self._config.hidden_states_layers
+        return Tensor(self.infer_layers((pos_prompt, neg_prompt), do_classifier_free_guidance,
+                                        max_sequence_length, layers))  # fmt: skip
+
+    def infer_layers(
+        self, prompts: tuple[str, str], is_guided: bool, length: int, layers: Sequence[int]
+    ) -> np.ndarray:
+        """As `infer`, with the states of these layers."""
+        compiled = self._network.check_request().get_compiled_model()
+        texts = prompts[::-1] if is_guided else prompts[:1]
+        dtype = compiled.input("input_ids").get_element_type().to_dtype()
+        ids = np.full((len(texts), length), self._tokenizer.get_pad_token_id(), dtype)
+        mask = np.zeros_like(ids)
+        for i, prompt in enumerate(texts):
+            chat, options = [{"role": "user", "content": prompt}], {"enable_thinking": False}
+            text = self._tokenizer.apply_chat_template(chat, True, extra_context=options)
+            tokens = self._tokenizer.encode(text)
+            for row, values in ((ids[i], tokens.input_ids.data), (mask[i], tokens.attention_mask.data)):
+                row[: values.shape[1]] = values[0, : len(row)]
+        outputs = self._network.run({"input_ids": ids, "attention_mask": mask})
+        ports = zip(outputs, compiled.outputs, strict=True)
+        by_name = {name: output for output, port in ports for name in port.get_names()}
+        names = [f"hidden_states.{layer}" for layer in layers]
+        for name in names:
+            if name not in by_name:
+                raise OvjitError(f"the text encoder has no output {name!r}: export it for Flux 2")
+        return np.concatenate([by_name[name] for name in names], -1)
