@@ -66,7 +66,8 @@ def read_metadata(proto: Any) -> ModelMetadata:
     metadata: ModelMetadata = object.__new__(ModelMetadata)
     metadata.producer_name, metadata.domain = proto.producer_name, proto.domain
     metadata.graph_name, metadata.graph_description = proto.graph.name, proto.graph.doc_string
-    metadata.description, metadata.version = proto.doc_string, proto.model_version
+    metadata.description = proto.doc_string
+    metadata.version = proto.model_version if proto.HasField("model_version") else (1 << 63) - 1
     metadata.custom_metadata_map = {entry.key: entry.value for entry in proto.metadata_props}
     return metadata
 

@@ -164,9 +164,11 @@ def _apply_change(graph: Any, change: Change) -> None:
 
 
 def _is_contributed(name: str) -> bool:
-    """True for operators that exporters write in the default domain, but ONNX Runtime alone has."""
-    return name in ("Affine", "Crop", "GivenTensorFill", "ImageScaler", "ParametricSoftplus", "Scale",
-                    "ScaledTanh", "ThresholdedRelu", "Upsample", "ATen")  # fmt: skip
+    """True for operators that exporters and ONNX Runtime's optimizer write in the default domain, at versions
+    where ONNX Runtime alone has them."""
+    return name in ("Affine", "Crop", "GivenTensorFill", "ImageScaler", "LayerNormalization",
+                    "ParametricSoftplus", "Scale", "ScaledTanh", "SimplifiedLayerNormalization",
+                    "ThresholdedRelu", "Upsample", "ATen")  # fmt: skip
 
 
 def _infer_outputs(proto: Any) -> list[Any]:

@@ -20,6 +20,7 @@ from ovjit.api.model.model_forms import (
 )
 from ovjit.api.model.model_parts import ModelParts
 from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output
+from ovjit.api.model.relax_patterns import relax_patterns
 from ovjit.api.model.variables import Variable
 from ovjit.api.tensors.convert import dims_with_symbols
 from ovjit.api.tensors.shapes import PartialShape
@@ -224,6 +225,8 @@ class ModelEdits(ModelParts):
             changed: list[tuple[Node, str, Any]] = [(p, "shape", shape) for p, shape in shapes.items()]
             changed += [(node, "variable_shape", shape) for node, shape in variables.items()]
             before = {node: node._attrs for node, _, _ in changed}
+            is_new = any(node._attrs[name] != shape for node, name, shape in changed)
+            relaxed = relax_patterns(self._walk()) if is_new else []
             for node, name, new_shape in changed:
                 node._attrs = {**node._attrs, name: new_shape}
             try:
@@ -231,6 +234,8 @@ class ModelEdits(ModelParts):
             except BaseException:
                 for node, attrs in before.items():
                     node._attrs = attrs
+                for reshape, pattern in reversed(relaxed):
+                    reshape._connect(1, pattern)
                 raise
             self._settle(types)
             for variable in self.get_variables() if variables else ():

@@ -9,6 +9,7 @@ import numpy as np
 
 from ovjit.build import Output
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.shapes import ANY
 from ovjit.readers.numerics.grid_sampling import sample
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
@@ -48,6 +49,35 @@ def grid_sample(n: OnnxNode) -> Any:
         n.check_count(1 << rank - 2, "samples of volumes", MOST_NODES)
         return sample(n, n[0], n[1], mode == "nearest", padding, aligned)
     return n("GridSample", n[0], n[1], align_corners=aligned, mode=modes[mode], padding_mode=padding)
+
+
+@onnx_op("AffineGrid", 20)
+def affine_grid(n: OnnxNode) -> Any:
+    """(x, y, 1) theta^T for the coordinates of all pixels, in [-1, 1]: [N, H, W, 2]; [N, D, H, W, 3] of
+    (x, y, z, 1) for volumes. The standard's function is wrong for one image."""
+    theta, size, kind = n[0], n.convert(n[1], "i64"), n.dtype(n[0])
+    lengths = n.shape(theta) or (ANY, ANY), n.shape(size) or (ANY,)
+    sides = lengths[0][1] if type(lengths[0][1]) is int else lengths[1][0] - 2
+    if not isinstance(sides, int) or sides not in (2, 3):
+        raise UnsupportedError("the number of rows of theta is unknown, or neither 2 nor 3")
+    extents = [n("Gather", size, [2 + i], 0) for i in range(sides)]
+    columns = []
+    for i, extent in enumerate(extents):
+        count, steps = n.convert(extent, kind), n.convert(n.upto(extent), kind)
+        one, two = n.like(steps, 1), n.like(steps, 2)
+        if n.attr("align_corners"):  # of a single pixel the last corner, as in ONNX Runtime
+            last = n("Subtract", count, one)
+            before = n("Divide", n("Multiply", n("Subtract", last, steps), two), n("Maximum", last, one))
+            value = n("Subtract", one, before)
+        else:
+            value = n("Subtract", n("Divide", n("Add", n("Multiply", steps, two), one), count), one)
+        columns.append(n.reshape(value, [1] * i + [-1] + [1] * (sides - i)))
+    pixels = n.concat(extents, 0)
+    shape = n.concat([pixels, n.const([1])], 0)
+    parts = [n.broadcast(v, shape) for v in (*columns[::-1], n.like(theta, 1))]
+    rows = n.reshape(n.concat(parts, sides), [-1, sides + 1])
+    products = n("MatMul", rows, theta, transpose_a=False, transpose_b=True)
+    return n.reshape(products, n.concat([n.dim_of(theta, 0), pixels, n.const([sides])], 0))
 
 
 @onnx_op("RoiAlign", 10)

@@ -15,7 +15,7 @@ from ovjit.readers.onnx.standard import Schema as Schema
 #: model imports those that it uses.
 FAMILIES = {
     "control": "If Loop Scan",
-    "image": "Crop GridSample ImageScaler MaxRoiPool NonMaxSuppression RoiAlign",
+    "image": "AffineGrid Crop GridSample ImageScaler MaxRoiPool NonMaxSuppression RoiAlign",
     "math": (
         "Abs Acos Acosh Add Affine And Asin Asinh Atan Atanh BitCast BitShift BitwiseAnd BitwiseNot "
         "BitwiseOr BitwiseXor Ceil Celu Clip Cos Cosh Det Div Einsum Elu Equal Erf Exp Floor Gelu Gemm "

@@ -1,0 +1,73 @@
+"""Models through `ovjit.onnxruntime` and through the real onnxruntime: the same facts and values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ovjit.onnxruntime as ours
+
+onnx = pytest.importorskip("onnx")
+real = pytest.importorskip("onnxruntime")
+RNG = np.random.default_rng(3)
+X, GAMMA, BETA = (RNG.standard_normal(s).astype(np.float32) for s in ((3, 4), 4, 4))
+
+
+def model(node: Any, version: int, shape: Any = ("n", 4), **inits: np.ndarray) -> Any:
+    kind, helper = onnx.TensorProto.FLOAT, onnx.helper
+    graph = helper.make_graph(
+        [node], "g", [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info("y", kind, None)],
+        [onnx.numpy_helper.from_array(value, name) for name, value in inits.items()],
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)])
+    made.ir_version = 8
+    return made
+
+
+@pytest.mark.parametrize("version", [11, 14, 16, 17])
+@pytest.mark.parametrize("op", ["LayerNormalization", "SimplifiedLayerNormalization"])
+def test_normalisations_of_the_optimizer_in_the_default_domain(op: str, version: int) -> None:
+    """ONNX Runtime's transformer optimizer and onnxruntime-genai write these without a domain."""
+    names = ["x", "gamma", "beta"][: 3 if op == "LayerNormalization" else 2]
+    inits = {"gamma": GAMMA, "beta": BETA} if len(names) == 3 else {"gamma": GAMMA}
+    data = model(onnx.helper.make_node(op, names, ["y"], epsilon=1e-3), version, **inits).SerializeToString()
+    results = [package.InferenceSession(data).run(None, {"x": X})[0] for package in (real, ours)]
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-5, atol=1e-5)
+
+
+def test_an_operator_that_nobody_has_is_refused() -> None:
+    data = model(onnx.helper.make_node("BiasGelu", ["x", "b"], ["y"]), 14, b=BETA).SerializeToString()
+    for package in (real, ours):
+        with pytest.raises(Exception, match="No Op registered for BiasGelu") as caught:
+            package.InferenceSession(data)
+        assert type(caught.value).__name__ == "InvalidGraph"
+
+
+def test_the_version_of_a_model() -> None:
+    made = model(onnx.helper.make_node("Relu", ["x"], ["y"]), 14)
+    for version in (None, 0, 7):
+        if version is not None:
+            made.model_version = version
+        told = [p.InferenceSession(made.SerializeToString()).get_modelmeta().version for p in (real, ours)]
+        assert told[1] == told[0]
+
+
+@pytest.mark.parametrize("aligned", [0, 1])
+@pytest.mark.parametrize("open_batch", [False, True])
+@pytest.mark.parametrize(
+    "size",
+    [[1, 3, 4, 5], [1, 2, 1, 3], [1, 1, 1, 1], [2, 1, 3, 4], [1, 1, 1, 2, 1], [2, 1, 2, 3, 4]],
+    ids=str,
+)
+def test_affine_grids(size: list[int], open_batch: bool, aligned: int) -> None:
+    """Of one image, too, for which the body of the standard's function is wrong."""
+    sides = len(size) - 2
+    theta = RNG.standard_normal((size[0], sides, sides + 1)).astype(np.float32)
+    node = onnx.helper.make_node("AffineGrid", ["x", "size"], ["y"], align_corners=aligned)
+    shape = ["n", *theta.shape[1:]] if open_batch else list(theta.shape)
+    data = model(node, 20, shape, size=np.array(size)).SerializeToString()
+    results = [package.InferenceSession(data).run(None, {"x": theta})[0] for package in (real, ours)]
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-4, atol=1e-5)
