@@ -243,5 +243,3 @@ def test_a_file_has_the_options_of_the_command(forked, tmp_path, monkeypatch, ar
         told = package.Core().read_model(out).get_rt_info(["conversion_parameters"])
         found.append({key: str(value) for key, value in told.astype(dict).items()})
     assert found[0] == found[1] and found[1]["output_model"]
-
-
