@@ -24,4 +24,4 @@ class EditingCore(Core):
     def _config_for(self, device: str, config: Any) -> dict[str, Any]:
         settings = super()._config_for(device, config)
         # names of kept models and cached files derive from the properties that the user has set
-        return {**settings, "given": {**settings["given"], "OVJIT_EDIT": self._name}}
+        return {**settings, "given": {**settings["given"], "EDITED_BY": self._name}}
