@@ -111,7 +111,7 @@ def qlinear_concat(n: OnnxNode) -> Any:
     if (len(n) - 2) % 3 or len(n) < 5:
         raise ModelError(f"the node has {len(n)} inputs; expected are two, and three for each part")
     parts = [_real(n, i) for i in range(2, len(n), 3)]
-    return quantize(n, n("Concat", *parts, axis=n.required("axis")), n[0], n.optional(1), n.dtype(n[2]))
+    return quantize(n, n("Concat", *parts, axis=n.require("axis")), n[0], n.optional(1), n.dtype(n[2]))
 
 
 @ms("QLinearWhere")
