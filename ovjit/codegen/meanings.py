@@ -362,6 +362,7 @@ def round_int(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
 
 
 def held(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
+    """Saturating conversion of integers to a narrower type."""
     info = np.iinfo(register_type(dtype))
     return np.clip(v, info.min, info.max).astype(info.dtype)
 

@@ -389,7 +389,7 @@ class Traces:
 
     @property
     def useful(self) -> bool:
-        """Whether another trace should be made: see USELESS_TRACES."""
+        """False if tracing no longer pays: traces were reused less often than made (USELESS_TRACES)."""
         return not self.refused and (self.total < USELESS_TRACES or self.hits >= self.total)
 
     def add(self, trace: Parametric) -> None:

@@ -545,11 +545,11 @@ class Reduce(Lowering):
         self.sources, self.operands = group.sources, group.operands
         self.front = group.make_prologue() or as_it_is(dtype, dtype)
         self.body = group.make_body() or as_it_is(out, out)
-        if self._lanes_lost() * len(self.front.lines) > MOST_LOST:
+        if self._unused_lanes_per_element() * len(self.front.lines) > MOST_LOST:
             raise NotNative
         self.static = is_static(self.data.shape)
 
-    def _lanes_lost(self) -> float:
+    def _unused_lanes_per_element(self) -> float:
         """Unused lanes per element of a row, if the row is statically contiguous; else 0."""
         run = 1
         for axis in reversed(range(len(self.data.shape))):

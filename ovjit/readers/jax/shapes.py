@@ -157,7 +157,7 @@ def approx_top_k(n: JaxNode) -> Any:
 
 @primitive("sort")
 def sort(n: JaxNode) -> Any:
-    """By the first operands; the others are brought into their order. The last key is sorted by first."""
+    """Sorts all operands by the first `num_keys` of them: a stable sort by each key, the last key first."""
     axis, values = int(n.params["dimension"]), list(n.inputs)
     for key in reversed(range(int(n.params["num_keys"]))):
         result, order = _sorted(n, values[key], axis, n.dims(n[key])[axis])
@@ -168,7 +168,7 @@ def sort(n: JaxNode) -> Any:
 
 
 def _sorted(n: JaxNode, x: Output, axis: int, length: Any) -> list[Output]:
-    """The elements in their order, and their indices before."""
+    """[sorted elements, their indices in x]."""
     count = length if is_number(length) else n.length(length)
     operand = n.convert(x, "u8") if n.is_bool(x) else x
     result, order = n.top_k(operand, count, axis, "min")

@@ -45,7 +45,8 @@ class Sizes:
         return n.concat([self.value(n, dim) for dim in dims], 0)
 
     def value(self, n: Builder, dim: Any) -> Output:
-        """A dimension as an i64 tensor of one element. UnsupportedError for one that no input tells."""
+        """A dimension as an i64 tensor of one element. Raises UnsupportedError if it follows from no input's
+        shape."""
         if is_number(dim):
             return n.const(np.array([int(dim)], np.int64))
         text = str(dim)

@@ -130,10 +130,10 @@ def _resize(leaves: Sequence[Any]) -> Iterator[list[Any]]:
 
 
 def _changes(shapes: Sequence[Sequence[int]]) -> Iterator[tuple[Mapping[int, int], int | None]]:
-    """Other lengths by those of the example, each for all axes or for one. All dimensions of one length have
-    another: one more or less, twice as many, or that of other dimensions. Where a tensor has a length twice,
-    one axis has another alone: images may be square in the example alone, and a sequence may be as long as
-    its vectors. The number of samples has another, too, if it is 1."""
+    """Yields (new length by the example's length, axis or None for all axes): the sizes to try, likely ones
+    first. By default all dimensions of one length change together: by one, to twice the length, or to the
+    length of other dimensions. If a shape has a length twice, as a square image has, one of its axes also
+    changes alone. Axis 0, the number of samples, also changes if it is 1."""
     lengths = sorted({d for shape in shapes for d in shape if d > 1}, reverse=True)
     axes = {(a, d) for shape in shapes for a, d in enumerate(shape) if d > 1 and shape.count(d) > 1}
     alone = [({d: d + 1}, a) for a, d in sorted(axes, reverse=True)]
