@@ -284,7 +284,7 @@ class Product(Tiled):
         ]
         order, grouped = self._walk(batch, [v.strides[: len(batch)] for v in views])
         a, b, lead = order_batch(a), order_batch(b), [batch[i] for i in order]
-        for index in _indices(lead[: len(lead) - grouped]):
+        for index in np.ndindex(*lead[: len(lead) - grouped]):
 
             def pick(view: View, index: Sequence[int] = index) -> View:
                 """The matrices at this index of the outer dimensions, as [groups, rows, columns]."""
@@ -376,10 +376,6 @@ def _last_group(batch: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
             break
         count += 1
     return count
-
-
-def _indices(extents: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    return iter(np.ndindex(*extents))
 
 
 def lower_product(group: Group) -> Lowering | None:
