@@ -351,7 +351,7 @@ class OnnxInputModel(InputModel):
         return self._current
 
     def _finish(self, model: Model) -> None:
-        """Names and shapes that ONNX's files cannot hold."""
+        """Set the edited shapes of inputs and the further tensor names, which an ONNX file cannot hold."""
         shaped = False
         for parameter in model.get_parameters():
             tensor = self._graph.named(parameter.get_friendly_name())

@@ -77,7 +77,7 @@ def _gru_cell(n: OnnxNode) -> list[Output]:
 
 
 def _normalize(n: OnnxNode) -> list[Output | None]:
-    """By mean and variance of the operand, which are results, too."""
+    """Batch normalization by the batch's own statistics: [y, mean, variance, ...]."""
     x, scale, offset, *old = n.tensors()
     first = n.attr("data_format", "NHWC")[1] == "C"
     upcast = n.upcast(x)

@@ -59,7 +59,7 @@ def linear_attention(n: OnnxNode) -> Any:
         state = n.broadcast(0.0, shape)
 
     def once(state: Output, now: dict[str, Output]) -> tuple[Output, Output]:
-        """(the state, what is read from it) after one more token; parts are [batch, heads, size]"""
+        """One token's step: (new state, q @ state). Values of `now` are [batch, heads, size]."""
         if "decay" in now:
             state = n("Multiply", state, n.unsqueeze(now["decay"], [3]))
         new = now["v"]

@@ -260,7 +260,7 @@ def _iteration(
     inside, (more, *values) = iterate([Number(first), *(built(part, remaining) for part in form)])
     result: list[Output] = []
     after = [form_of(call, value, result) for value in values]
-    if not _continues(form, after):
+    if not _is_same_form(form, after):
         raise UnsupportedError(
             f"a loop-carried value changes its kind: initially {form}, after an iteration {after}"
         )
@@ -268,12 +268,13 @@ def _iteration(
     return nodes, inside, result, after
 
 
-def _continues(form: Any, after: Any) -> bool:
-    """Whether two forms are equal, but for element types that are unknown in the first."""
+def _is_same_form(form: Any, after: Any) -> bool:
+    """True if loop-carried values have the same form before and after an iteration. An unknown element type
+    before it fits any."""
     if isinstance(form, dict) and isinstance(after, dict):
-        return form["keys"] == after["keys"] and _continues(form["values"], after["values"])
+        return form["keys"] == after["keys"] and _is_same_form(form["values"], after["values"])
     if isinstance(form, list) and isinstance(after, list):
-        return len(form) == len(after) and all(map(_continues, form, after))
+        return len(form) == len(after) and all(map(_is_same_form, form, after))
     if isinstance(form, tuple) and isinstance(after, tuple):
         return form[0] == after[0] and form[1] in ("dynamic", after[1])
     return form == after

@@ -144,7 +144,7 @@ class WritingReader(BlockReader):
         self.memory.forget(piece.family, self._read_behind(node, piece) | {id(old)})
         call = self._copying(node)
         new: dict[int, Any] = {id(piece): value}
-        self._write_above(call, piece, value, new)
+        self._write_to_bases(call, piece, value, new)
         lost = {id(p): p for p in piece.family if self._update_alias(call, piece, p, new) is None}
         changes = [(other, other.value, new[id(other)]) for other in piece.family if id(other) not in lost]
         self._replace_tensors({id(old): (old, after) for _, old, after in changes if old is not after})
@@ -157,8 +157,8 @@ class WritingReader(BlockReader):
             other.is_written = True
             other.stale = f"{node.kind()} writes to a view{where(node)}"
 
-    def _write_above(self, call: Call, piece: Piece, value: Any, new: dict[int, Any]) -> None:
-        """Put a part's new value into what it is a part of, that into what this is a part of, and so on."""
+    def _write_to_bases(self, call: Call, piece: Piece, value: Any, new: dict[int, Any]) -> None:
+        """Write a view's new value into its base, that into the base's base ...: adds them to `new`, by id."""
         while piece.base is not None and piece.view is not None:
             value = piece.view.back(self, call, piece.base.value, value)
             if value is None:
