@@ -97,55 +97,10 @@ def write_plan(use, values):
         part += 40
 
 
-@inline
-def compute_row(row, values):
-    """Compute the result of a row (operation, index of the result, of a, of b), or check it if it is a guard.
-    Returns 0 if a guard fails or a result may not fit into 64 bits, else 1."""
-    what = ld(row, 0)
-    a = ld(values, ld(row, 2))
-    b = ld(values, ld(row, 3))
-    out = 0
-    good = 1
-    if what == traced.ADD:
-        out = a + b
-    elif what == traced.MULTIPLY:
-        out = a * b
-        if max(max(a, -a), max(b, -b)) >= HALF and a != 0:
-            if out // a != b:
-                good = 0
-    elif what == traced.DIVIDE or what == traced.REMAINDER:
-        if b <= 0:
-            good = 0
-        elif what == traced.DIVIDE:
-            out = a // b
-        else:
-            out = a % b
-    elif what == traced.LEAST:
-        out = min(a, b)
-    elif what == traced.MOST:
-        out = max(a, b)
-    elif what == traced.EQUAL:
-        if a != b:
-            good = 0
-    elif what == traced.UNEQUAL:
-        if a == b:
-            good = 0
-    elif what == traced.LESS:
-        if a >= b:
-            good = 0
-    elif a < b:
-        good = 0
-    if good == 1 and what < traced.EQUAL:
-        if out > LARGEST or out < -LARGEST:
-            good = 0
-        else:
-            st[i64](values + ld(row, 1) * 8, out)
-    return good
-
-
 @routine
 def evaluate(rows, count, values, use):
-    """Compute the rows. Returns 1 + the index of the first row that fails (`compute_row`), or 0.
+    """Compute the rows. Returns 1 + the index of the first row whose guard fails, or 0. A result that may not
+    fit into 64 bits is a failed guard.
 
     `use` is 0, or the address of a `Memory`'s numbers (`Parametric._numbers_of`). With it, constants are
     written behind the leaves first, and the plan is written behind all values. Returns -1 if the memory plan
@@ -173,9 +128,50 @@ def evaluate(rows, count, values, use):
             st[i64](values + i * 8, ld(constants, i))
             i += 1
     for i in range(count):
-        good = compute_row(rows + i * 32, values)
-        if good == 0:
-            return i + 1
+        row = rows + i * 32
+        what = ld(row, 0)
+        a = ld(values, ld(row, 2))
+        b = ld(values, ld(row, 3))
+        out = 0
+        if what == traced.ADD:
+            out = a + b
+        elif what == traced.MULTIPLY:
+            out = a * b
+            big = max(max(a, -a), max(b, -b))
+            if big >= HALF:
+                if a != 0:
+                    if out // a != b:
+                        return i + 1
+        elif what == traced.DIVIDE:
+            if b <= 0:
+                return i + 1
+            out = a // b
+        elif what == traced.REMAINDER:
+            if b <= 0:
+                return i + 1
+            out = a % b
+        elif what == traced.LEAST:
+            out = min(a, b)
+        elif what == traced.MOST:
+            out = max(a, b)
+        elif what == traced.EQUAL:
+            if a != b:
+                return i + 1
+        elif what == traced.UNEQUAL:
+            if a == b:
+                return i + 1
+        elif what == traced.LESS:
+            if a >= b:
+                return i + 1
+        else:
+            if a < b:
+                return i + 1
+        if what < traced.EQUAL:
+            if out > LARGEST:
+                return i + 1
+            if out < -LARGEST:
+                return i + 1
+            st[i64](values + ld(row, 1) * 8, out)
     if recipe != 0:
         total = size_of_all(recipe, values)
         if total < before:

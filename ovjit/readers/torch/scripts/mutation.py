@@ -158,7 +158,7 @@ class WritingReader(BlockReader):
             other.stale = f"{node.kind()} writes to a view{where(node)}"
 
     def _write_to_bases(self, call: Call, piece: Piece, value: Any, new: dict[int, Any]) -> None:
-        """Write a view's new value into its base, that into the base's base ...: adds them to `new`, by id."""
+        """Write a view's new value into its base, that into the base's own base ...; put into `new` by id."""
         while piece.base is not None and piece.view is not None:
             value = piece.view.back(self, call, piece.base.value, value)
             if value is None:
