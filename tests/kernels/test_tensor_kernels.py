@@ -125,8 +125,8 @@ def test_items_that_go_on_from_one_another_are_one_chunk():
     x, y, other = view(p, (4, 3, 5)), view(p, (2, 3, 5)), view(p, (7,))
     for one_chunk in (False, True):
         launch(
-            p, by_names(T="f32"), {"x": x, "y": y}, ("y",), work=1e9, factor=2, one_chunk=one_chunk, reads=[other],
-            type="Reorder",
+            p, by_names(T="f32"), {"x": x, "y": y}, ("y",), work=1e9, factor=2, one_chunk=one_chunk,
+            reads=[other], type="Reorder",
         )  # fmt: skip
     assert [step.chunks for step in p.steps] == [6, 1]
     assert {step.type for step in p.steps} == {"Reorder"}
