@@ -132,8 +132,8 @@ def _by_row(w: Weights, rows: Output, best: Output, picks: Output, names: list[s
 
 
 def _by_expert(w: Weights, rows: Output, best: Output, picks: Output, names: list[str]) -> Output:
-    """All rows times all experts, which have weights of 0 where a row does not choose them: a table of reals
-    is never gathered, which would copy it."""
+    """Every row times every expert; experts that a row does not choose get the weight 0. For float weights: a
+    Gather of the chosen experts would copy them."""
     s = w.settings
     gate, up, down = _tables(w, names)
     none = w("Broadcast", 0.0, w.concat([w.dim_of(rows, 0), w.const([s.experts])], 0))

@@ -149,7 +149,7 @@ def top_k(n: JaxNode) -> Any:
 
 @primitive("approx_top_k")
 def approx_top_k(n: JaxNode) -> Any:
-    """Exactly, as JAX computes it on a CPU."""
+    """An exact top_k: JAX computes no approximation on a CPU either."""
     axis = n.axis(int(n.params["reduction_dimension"]), n.rank(n[0]))
     mode = "max" if n.params["is_max_k"] else "min"
     return n.top_k(n[0], int(n.params["k"]), axis, mode, n.out(1).dtype)

@@ -49,7 +49,7 @@ class _Axis:
         self.last = r("Subtract", extent, 1.0)
 
     def check(self) -> bool:
-        """Whether the axis is known to stay as it is. UnsupportedError where known lengths are too large."""
+        """True if the axis provably stays as it is. UnsupportedError if a static length is too large."""
         extent, length, scale = (self.r.n.value(v) for v in (self.extent, self.length, self.scale))
         if extent is None or length is None:
             return False

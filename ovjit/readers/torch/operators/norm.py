@@ -20,7 +20,7 @@ def batch_norm(
     n: Call, x: Output, weight: Any = None, bias: Any = None, running_mean: Any = None,
     running_var: Any = None, training: bool = False, eps: float = 1e-5, momentum: float = 0.1,
 ) -> Any:  # fmt: skip
-    """(x - mean) / sqrt(var + eps) * weight + bias, by the batch's numbers where there are no others."""
+    """(x - mean) / sqrt(var + eps) * weight + bias, by the batch's own statistics if none are given."""
     plain = n.op == "aten::batch_norm"
     if training or running_mean is None:
         axes = [i for i in range(n.rank(x)) if i != 1]

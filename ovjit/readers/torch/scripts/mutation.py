@@ -296,9 +296,9 @@ class WritingReader(BlockReader):
     def end_iterations(
         self, node: Any, inside: Inside, carried: Sequence[Any], after: Sequence[Any], used: Sequence[bool]
     ) -> list[int]:
-        """Raise Refused where an iteration may read what another one has written, by another name. Returns
-        the places of tensors that stay in their memory and are written: what the loop gives for them is what
-        that memory holds."""
+        """Return the indices of the carried tensors that the body writes in place: the loop's results are the
+        content of their memory. Other tensors in that memory become unreadable. Raises Refused if an
+        iteration may read, through another tensor, what an earlier one has written."""
         added = [self.memory.piece(v).family for v in tensors_of(list(inside.added.values()))]
         if any(p.is_written and p.family is family for _, mine in carried for p in mine for family in added):
             raise Refused(node.kind(), f"a loop writes to what it has added to a list{where(node)}")

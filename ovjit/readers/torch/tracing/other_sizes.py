@@ -47,15 +47,15 @@ class OtherSizes:
         """Yield for each example whether the recording's results agree with the module's; None for errors."""
         import torch
 
-        for leaves, expected in self._first() if self._examples is None else self._examples:
+        for leaves, expected in self._try_sizes() if self._examples is None else self._examples:
             try:
                 with quietly(), torch.no_grad(), torch.jit.optimized_execution(False):
                     yield agrees(expected, call_unchanged(recorded, self._ready.module, leaves))
             except Exception:  # which the model would raise, too
                 yield None
 
-    def _first(self) -> Iterator[tuple[list[Any], Any]]:
-        """Yield examples and the module's outputs. Each one is compared before the next one is searched."""
+    def _try_sizes(self) -> Iterator[tuple[list[Any], Any]]:
+        """Yield (tensors of other sizes, the module's outputs for them), and keep them for later calls."""
         self._examples = []
         names = list(self._ready.module.names)
         begin = time.perf_counter()
