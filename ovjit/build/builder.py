@@ -187,7 +187,7 @@ class Builder:
         constant = self.value(value)
         return value if constant is None else self.const(constant, self.dtype(value))
 
-    def wide(self, value: Output) -> Output:
+    def upcast(self, value: Output) -> Output:
         """f16 and bf16 as f32, in which frameworks compute them."""
         return self.convert(value, "f32") if self.dtype(value) in ("f16", "bf16") else value
 
@@ -367,7 +367,7 @@ class NodeBuilder(Builder):
     def __getitem__(self, index: int) -> Output:
         raise NotImplementedError
 
-    def known(self, index: int, what: str) -> np.ndarray:
+    def static(self, index: int, what: str) -> np.ndarray:
         """The value of an input that must follow from constants. Raises UnsupportedError otherwise."""
         value = self.value(self[index])
         if value is None:
@@ -377,4 +377,4 @@ class NodeBuilder(Builder):
         return value
 
     def known_ints(self, index: int, what: str) -> list[int]:
-        return [int(v) for v in self.known(index, what).reshape(-1)]
+        return [int(v) for v in self.static(index, what).reshape(-1)]

@@ -59,7 +59,7 @@ class Expressions:
         if function.__closure__:
             cells = zip(function.__code__.co_freevars, function.__closure__, strict=True)
             self.names = {**self.names, **{name: cell.cell_contents for name, cell in cells}}
-        self.known: dict[str, Any] = dict(constants)
+        self.constants: dict[str, Any] = dict(constants)
         self.variables = _GIVEN | set(arguments) | source.stored
         self.renamed: dict[str, tuple[str, int]] = {}  # inlined name -> (source, precedence)
         self.fixed: dict[str, bool] = {}
@@ -70,15 +70,15 @@ class Expressions:
         """The value of an expression; RUN_TIME if it is not constant."""
         if isinstance(e, ast.Constant):
             return e.value
-        if isinstance(e, ast.Name) and e.id in self.known:
-            return self.known[e.id]
+        if isinstance(e, ast.Name) and e.id in self.constants:
+            return self.constants[e.id]
         for name in self.source.names[e]:
-            if name not in self.known and not self._is_fixed(name):
+            if name not in self.constants and not self._is_fixed(name):
                 return RUN_TIME
         code = self.source.code.get(e)
         if code is None:
             code = self.source.code[e] = compile(ast.Expression(e), self.name, "eval")
-        return eval(code, self.names, self.known)
+        return eval(code, self.names, self.constants)
 
     def _is_fixed(self, name: str) -> bool:
         """Whether a name is a global or a builtin that is not an intrinsic or an inline function."""
@@ -102,8 +102,8 @@ class Expressions:
         if not isinstance(e, ast.Call) or not isinstance(e.func, ast.Name):
             return None
         name = e.func.id
-        if name in self.known or name in self.variables:
-            return self.known.get(name)
+        if name in self.constants or name in self.variables:
+            return self.constants.get(name)
         return self.names.get(name, getattr(builtins, name, None))
 
     def part(self, e: ast.expr) -> Inline | None:
@@ -287,11 +287,11 @@ class Expressions:
         values = self.constant(over)
         if values is RUN_TIME:
             raise self.make_error(over)
-        outer = self.known
+        outer = self.constants
         for value in values:
-            self.known = {**outer, **dict(bound_names(target, value))}
+            self.constants = {**outer, **dict(bound_names(target, value))}
             yield self.text(each.elt)
-        self.known = outer
+        self.constants = outer
 
     def make_error(self, node: ast.AST, why: str = "") -> KernelSourceError:
         """The error of an expression or statement: the kernel, the place in its file, and the reason."""

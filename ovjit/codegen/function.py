@@ -90,7 +90,7 @@ class FunctionKernel:
         if declared:
             names = [p.name for p in self.arguments]
             self.signature = Signature(function.__name__, over, declared, names)
-        self._made: dict[tuple[Any, ...], Kernel] = {}
+        self._kernels: dict[tuple[Any, ...], Kernel] = {}
 
     @made_once
     def source(self) -> Source:
@@ -122,11 +122,11 @@ class FunctionKernel:
     def __call__(self, **constants: Any) -> Kernel:
         """The kernel for these constants, cached. Its name has the function's name and the constants."""
         key = tuple(constants.items())
-        kernel = self._made.get(key)
+        kernel = self._kernels.get(key)
         if kernel is None:
             in_order = {name: constants[name] for name in self.constants if name in constants}
             name = name_of(self.function.__name__, in_order)
-            kernel = self._made.setdefault(key, self.kernel(name, **constants))
+            kernel = self._kernels.setdefault(key, self.kernel(name, **constants))
         return kernel
 
     def kernel(

@@ -114,7 +114,7 @@ class ItemLoops(Expressions):
         """The source of the factor from an item's index along an axis to an element's index."""
         assert self.signature is not None
         split = self.signature.splits.get(axis)
-        return "" if split is None else f" * {split.text(self.known)}"
+        return "" if split is None else f" * {split.text(self.constants)}"
 
     def _say_indices(self, signature: Signature, where: Mapping[str, str]) -> None:
         """Print the assignments of the index of `item` along each axis of `over`."""

@@ -130,7 +130,7 @@ class Printer(ItemLoops):
             if constant is not RUN_TIME and type(constant) not in NUMBERS:
                 if not isinstance(target, ast.Name):
                     raise self.make_error(s)
-                self.known[target.id] = constant
+                self.constants[target.id] = constant
                 return
             value = self.text(s.value)
         self.say(f"{self.text(target)} = {value}")
@@ -212,7 +212,7 @@ class Printer(ItemLoops):
         names: dict[str, Any] = {}
         for value in values:
             names |= dict(bound_names(s.target, value))
-            self.known |= names
+            self.constants |= names
             if not leaves:
                 self.block(body)
                 continue
@@ -231,7 +231,7 @@ class Printer(ItemLoops):
             self.say("pass")
         self.indent = outer
         for name in names:
-            self.known.pop(name, None)
+            self.constants.pop(name, None)
 
     def say_placed(self, target: ast.expr, call: ast.Call) -> None:
         """Print `p, q = placed(row, x, y)`: the row's index along DIMS dimensions, and its addresses."""
@@ -277,7 +277,7 @@ class Printer(ItemLoops):
         arguments = dict(zip(part.parameters, call.args, strict=True))
         named = {k.arg: k.value for k in call.keywords}
         for name in part.inherited:
-            if name not in named and name not in self.known and name not in self.variables:
+            if name not in named and name not in self.constants and name not in self.variables:
                 raise self.make_error(call, f"it needs {name!r}, which {self.name} does not have")
             arguments[name] = named.pop(name) if name in named else self.source.name(name)
         if named:
@@ -295,7 +295,7 @@ class Printer(ItemLoops):
             if value is RUN_TIME:
                 inner.renamed[name] = self.expression(argument)
             else:
-                inner.known[name] = value
+                inner.constants[name] = value
             if isinstance(argument, ast.Name) and argument.id in self.several:
                 inner.several.add(name)
         inner.renamed |= {n: (f"{part.function.__name__}_{n}", ATOM) for n in source.stored}

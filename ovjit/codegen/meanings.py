@@ -17,7 +17,7 @@ import numpy as np
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.tracer import WIDENED
 from ovjit.errors import InferenceError
-from ovjit.graph.dtypes import numpy_dtype, truncated
+from ovjit.graph.dtypes import numpy_dtype, truncate_to
 
 
 class OutOfBounds(InferenceError):
@@ -136,14 +136,14 @@ dot_halves = functools.partial(_dot, np.int16, np.int16)
 
 def dot_pairs(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     products = x.view(np.uint8).astype(np.int32) * w.view(np.int8)
-    return _halves(products.reshape(-1, 2).sum(axis=1), x.dtype)
+    return _to_i16(products.reshape(-1, 2).sum(axis=1), x.dtype)
 
 
 def add_pairs(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return _halves(x.view(np.int16).astype(np.int32) + y.view(np.int16), x.dtype)
+    return _to_i16(x.view(np.int16).astype(np.int32) + y.view(np.int16), x.dtype)
 
 
-def _halves(sums: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def _to_i16(sums: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if sums.min() < -(2**15) or sums.max() >= 2**15:
         raise OutOfBounds(f"the sums {sums.tolist()} do not fit 16 bits")
     return sums.astype(np.int16).view(dtype)
@@ -353,7 +353,7 @@ def trunc_int(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
 
 
 def trunc_or_min(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
-    return truncated(v, register_type(dtype))
+    return truncate_to(v, register_type(dtype))
 
 
 def round_int(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
@@ -362,6 +362,7 @@ def round_int(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
 
 
 def held(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
+    """Saturating conversion of integers to a narrower type."""
     info = np.iinfo(register_type(dtype))
     return np.clip(v, info.min, info.max).astype(info.dtype)
 

@@ -116,7 +116,7 @@ def filters(reach: int) -> list[dict[str, Any]]:
     return [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": max(reach, 1 << 12), "lc": 4, "pb": 0}]
 
 
-def plain(body: bytes) -> bytes:
+def store_uncompressed(body: bytes) -> bytes:
     """The beginning of an LZMA2 stream that has these bytes uncompressed."""
     parts = []
     for at in range(0, len(body), _PLAIN):
@@ -145,7 +145,7 @@ class Archive:
             raise EOFError("the file ends within a kernel")
         self._pieces = STAMP + HEAD.size
         self._keys = self._pieces + pieces * PIECE.size
-        self._places = self._keys + self._count * KEY
+        self._index = self._keys + self._count * KEY
         self._unpacked: dict[int, bytes] = {}
         #: The Python version that wrote the file. Code of Numba's ordinary pipeline may depend on it.
         self.python = ".".join(map(str, python))
@@ -155,7 +155,7 @@ class Archive:
         return self._content[at : at + KEY]
 
     def _at(self, i: int) -> bytes:
-        piece, begin, size = PLACE.unpack_from(self._content, self._places + i * PLACE.size)
+        piece, begin, size = PLACE.unpack_from(self._content, self._index + i * PLACE.size)
         return self._body(piece)[begin : begin + size]
 
     def _body(self, piece: int) -> bytes:
@@ -177,7 +177,7 @@ class Archive:
             else:
                 begin = self._body(base)
                 reader = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters(len(begin) + length))
-                reader.decompress(plain(begin))
+                reader.decompress(store_uncompressed(begin))
                 body = reader.decompress(stream)
         except (zlib.error, lzma.LZMAError, EOFError) as error:
             raise Damaged(str(error)) from None

@@ -361,7 +361,7 @@ def _factor(m: Any, address: int, rows: int) -> tuple[slice, np.ndarray]:
 
 
 def _elements(lines: np.ndarray, dtype: str) -> np.ndarray:
-    """Rows of bytes as rows of numbers that NumPy multiplies exactly."""
+    """Rows of bytes, read as elements of `dtype`, in a wider type in which NumPy's products are exact."""
     return elements_of(np.ascontiguousarray(lines).view(np.uint32), dtype)
 
 

@@ -136,11 +136,11 @@ class Signature:
                 self.structures[parameter] = dict(_arguments(parameter, what))
         all_axes = {axis for axes in self.axes.values() for axis in axes}
         #: Names in `over` that are arguments and not axes of a tensor.
-        self.counted = {name for name in self.over if name not in all_axes}
+        self.extent_arguments = {name for name in self.over if name not in all_axes}
         if (
             REST in self.over[1:]
             or (REST in all_axes) != (REST in self.over)
-            or not self.counted.issubset(set(parameters) - {*declared})
+            or not self.extent_arguments.issubset(set(parameters) - {*declared})
         ):
             raise TypeError(f"{name}: items cannot iterate over {over!r}")
 
@@ -182,7 +182,7 @@ class Signature:
         """The name of the argument with the extent of the item space along a name of `over`."""
         if axis in self.splits:
             return self.blocks_of(axis)
-        return axis if axis in self.counted else extent_of(axis)
+        return axis if axis in self.extent_arguments else extent_of(axis)
 
     def fields(self) -> Iterator[str]:
         """The names of all integer arguments that derive from the tensors."""

@@ -304,7 +304,7 @@ def to_int(x: Any, to: str) -> Any:
 def trunc_or_min(x: Any, to: str) -> Any:
     """x truncated to the signed integer type `to`; its minimum for NaN and for values that do not fit."""
     if not isinstance(x, Tracer):
-        return dtypes.truncated(x, dtypes.numpy_dtype(to))
+        return dtypes.truncate_to(x, dtypes.numpy_dtype(to))
     return x.recorder.emit("trunc_or_min", (x.name,), to)
 
 

@@ -44,7 +44,7 @@ def transpose_rows(b: Any, rows: list[Any]) -> list[Any]:
     """
     import llvmlite.ir as ir
 
-    from ovjit.codegen.cpu.vector_types import places
+    from ovjit.codegen.cpu.vector_types import lane_indices
 
     n, kind = len(rows), rows[0].type.element
     bits = kind.width if isinstance(kind, ir.IntType) else 32
@@ -53,7 +53,7 @@ def transpose_rows(b: Any, rows: list[Any]) -> list[Any]:
     both = [*pieces, *(range(n + piece.start, n + piece.stop) for piece in pieces)]
 
     def shuffle(x: Any, y: Any, lanes: list[int]) -> Any:
-        return b.shuffle_vector(x, y, places(*lanes))
+        return b.shuffle_vector(x, y, lane_indices(*lanes))
 
     half = size // 2
     interleaved = [
@@ -83,7 +83,7 @@ def transpose_bytes(b: Any, x: Any, x_b: Any, y: Any, y_a: Any) -> None:
     widens vectors of 4 bytes to 16 bits and narrows them again, in 16 instructions."""
     import llvmlite.ir as ir
 
-    from ovjit.codegen.cpu.vector_types import places, pointer
+    from ovjit.codegen.cpu.vector_types import lane_indices, pointer
 
     side, word = 4, ir.IntType(32)
     words, register = ir.VectorType(word, side), ir.VectorType(ir.IntType(8), side**2)
@@ -92,7 +92,7 @@ def transpose_bytes(b: Any, x: Any, x_b: Any, y: Any, y_a: Any) -> None:
         row = b.load(pointer(b, b.add(x, b.mul(x_b, x_b.type(i))), word), align=1)
         low = b.insert_element(ir.Constant(words, ir.Undefined), row, word(0))
         rows.append(b.bitcast(low, register))
-    interleaved = places(*(lane for j in range(side * 2) for lane in (j, side**2 + j)))
+    interleaved = lane_indices(*(lane for j in range(side * 2) for lane in (j, side**2 + j)))
     even, odd = (b.shuffle_vector(rows[i], rows[i + 2], interleaved) for i in range(2))
     block = b.bitcast(b.shuffle_vector(even, odd, interleaved), words)
     for j in range(side):
@@ -213,13 +213,13 @@ def make_interleave(isa: Target, elem: str, rows: int, back: bool) -> Any:
     from ovjit.codegen.cpu import vector as simd
     from ovjit.codegen.cpu.intrinsics import make
     from ovjit.codegen.cpu.types import signature
-    from ovjit.codegen.cpu.vector_types import places
+    from ovjit.codegen.cpu.vector_types import lane_indices
 
     lanes = isa.lanes
     i64 = ir.IntType(64)
 
     def shuffle(b: Any, one: Any, other: Any, lanes: list[int]) -> Any:
-        return b.shuffle_vector(one, other, places(*lanes))
+        return b.shuffle_vector(one, other, lane_indices(*lanes))
 
     def concatenate(b: Any, vectors: list[Any]) -> Any:
         """Concatenate vectors."""

@@ -183,6 +183,7 @@ def _open_claims(folder: str) -> int:
 
 @contextlib.contextmanager
 def _release(descriptor: int, byte: int) -> Iterator[None]:
+    """Unlock a byte of the file at the end of the block."""
     import fcntl
 
     try:

@@ -23,12 +23,12 @@ class Slot(NamedTuple):
 
 class Extent(NamedTuple):
     """A run-time extent of a part: the slot with the number, the index of the element, and the slot whose
-    dimension gets the number. For a valid prefix of `whole`: the axis of that dimension."""
+    dimension gets the number. For a valid prefix of `full_slot`: the axis of that dimension."""
 
     numbers: Slot
     element: int
     slot: Slot
-    whole: Slot | None = None
+    full_slot: Slot | None = None
     axis: int = 0
 
 

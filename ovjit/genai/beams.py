@@ -80,7 +80,7 @@ class _Group:
         return children
 
     def _end(self, beam: Beam, is_best: bool) -> bool:
-        """Whether a candidate ends with its last token. It is kept only if it is among the best."""
+        """True if a candidate ends, by a stop token or string. It becomes an answer only if it `is_best`."""
         length = len(beam.tokens)
         if not self.stops.is_stop_token(beam.tokens[-1]):
             extra = self.stops.count_behind(beam.tokens)

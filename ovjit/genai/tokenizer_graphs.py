@@ -29,10 +29,6 @@ def _source(node: Any, index: int) -> Any:
     return node.input_value(index).get_node()
 
 
-def _constant(node: Any) -> np.ndarray:
-    return np.array(node.data).reshape(-1)
-
-
 def _make(kind: str, *inputs: Any, **attributes: Any) -> Any:
     """The output of a node; an array is a constant. An opset's builders would import all operations."""
     sources = [Constant(x) if isinstance(x, np.ndarray) else x for x in inputs]
@@ -130,7 +126,7 @@ def _add_lengths(model: Any, combined: Any, flags: Flags) -> None:
     added = _segments(combined) - texts
     shape = list(length.get_output_shape(0))
     targets = list(length.output(0).get_target_inputs())
-    most = flags.add("max_length", np.int32, shape, int(_constant(length)[0]) + added)
+    most = flags.add("max_length", np.int32, shape, int(np.array(length.data).reshape(-1)[0]) + added)
     special: Any = np.full(shape, added, np.int32)
     if "add_special_tokens" in flags.parameters:
         flag = flags.parameters["add_special_tokens"].output(0)

@@ -494,14 +494,14 @@ class DeviceJob(Job):
         functions = self._functions(card, table, first, stop)
         events = [card.create_event() for _ in range(stop - first + 1)]
         try:
-            began = runner.clock()
+            start = runner.clock()
             card.record(events[0], stream)
             for i in range(first, stop):
                 self._launch(state, replay, table, i, functions[i - first])
                 card.record(events[i - first + 1], stream)
             card.synchronize(stream)
             for i in range(first, stop):
-                ends = [began + card.elapsed_ns(events[0], events[j]) for j in (i - first, i - first + 1)]
+                ends = [start + card.elapsed_ns(events[0], events[j]) for j in (i - first, i - first + 1)]
                 self._perf[2 * i], self._perf[2 * i + 1] = ends  # type: ignore[index]
         finally:
             for event in events:

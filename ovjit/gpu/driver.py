@@ -138,7 +138,7 @@ class Library:
 
 _lock = ForkLock("cards")
 #: (process, library or None, facts of usable cards, reason why there is none), once it was looked for.
-_found: tuple[int, Library | None, list[CardFacts], str] | None = None
+_driver_state: tuple[int, Library | None, list[CardFacts], str] | None = None
 _open: dict[int, Card] = {}
 
 
@@ -159,18 +159,18 @@ def _look() -> tuple[int, Library | None, list[CardFacts], str]:
 
 
 def _state() -> tuple[int, Library | None, list[CardFacts], str]:
-    global _found
+    global _driver_state
     with _lock.lock:
-        if _found is None:
-            _found = _look()
-        return _found
+        if _driver_state is None:
+            _driver_state = _look()
+        return _driver_state
 
 
 def forget() -> None:
     """Look for the driver and its cards anew. Cards that are open stay as they are."""
-    global _found
+    global _driver_state
     with _lock.lock:
-        _found = None
+        _driver_state = None
         _open.clear()
 
 
@@ -199,21 +199,21 @@ def why_no_card() -> str:
 def open_card(number: int) -> Card:
     """The card of this index in `cards`. Raises UnsupportedError if there is none, CardError if it cannot
     be used."""
-    pid, library, found, reason = _state()
+    pid, library, facts, reason = _state()
     if pid != os.getpid():
         raise UnsupportedError(
             "[GPU] this process was forked from one that used the CUDA driver, which does not work in it: "
             "start processes by 'spawn' or 'forkserver', or compile for the CPU"
         )
-    if library is None or not 0 <= number < len(found):
+    if library is None or not 0 <= number < len(facts):
         raise UnsupportedError(
             f"[GPU] Context was not initialized for {number} device: "
-            f"{reason or f'there are {len(found)} cards'}"
+            f"{reason or f'there are {len(facts)} cards'}"
         )
     with _lock.lock:
         card = _open.get(number)
         if card is None:
-            card = _open[number] = Card(library, found[number])
+            card = _open[number] = Card(library, facts[number])
         return card
 
 

@@ -208,7 +208,7 @@ def unpack_low_first(data: np.ndarray, bits: int, shape: tuple[int, ...], dtype:
     return raw.reshape(-1)[: math.prod(shape)].view(dtype).reshape(shape)
 
 
-def truncated(x: np.ndarray, to: np.dtype | type) -> np.ndarray:
+def truncate_to(x: np.ndarray, to: np.dtype | type) -> np.ndarray:
     """Reals truncated to a signed integer type; its minimum for NaN and for values that do not fit."""
     info, integral = np.iinfo(to), np.trunc(x)
     fits = (integral >= float(info.min)) & (integral < -float(info.min))

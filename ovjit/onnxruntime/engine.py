@@ -206,7 +206,7 @@ class Engine:
     def _write_model(self, path: str) -> None:
         """Write the model as it was read: ovjit's rewrites have no form in ONNX."""
         loaded = self._loaded
-        if loaded.opened.external.used:
+        if loaded.opened.external.has_files:
             refuse("optimized_model_filepath for models with external data", "leave the option out")
         if loaded.path is not None and not loaded.is_changed:
             with open(loaded.path, "rb") as file:

@@ -21,7 +21,7 @@ from ovjit.onnxruntime.failures import (
 )
 from ovjit.onnxruntime.graph_info import NodeArg, has_shape, innermost, read_node_arg
 from ovjit.onnxruntime.options import SessionOptions
-from ovjit.readers.onnx.reader import Opened, opened, read_opened
+from ovjit.readers.onnx.reader import Opened, open_model, read_opened
 from ovjit.readers.onnx.standard import find_schema, messages
 from ovjit.records import NamedTuple
 
@@ -74,7 +74,7 @@ class LoadedModel:
         if in_ort_format or head[4:] == _ORT_FORMAT:
             refuse("ONNX Runtime's own file format", "load the .onnx file that the .ort file was made of")
         try:
-            return opened(source, options._files or None)
+            return open_model(source, options._files or None)
         except ModelError as error:
             if not head or "has no graph" in str(error):
                 raise failure_of(

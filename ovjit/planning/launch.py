@@ -88,10 +88,10 @@ def try_launch(
     flops: float = 0,
     axes: Mapping[str, int] | None = None,
     reads: Sequence[View] = (),
-    apart: bool = True,
+    disjoint: bool = True,
     ordered: str = "",
     some: bool = False,
-    whole: bool = False,
+    one_chunk: bool = False,
     single: bool = False,
     unit: int | None = None,
     type: str | None = None,
@@ -101,10 +101,10 @@ def try_launch(
     of one item, or a function of its lanes and of each tensor's stride along them. `scalars`: the kernel's
     other arguments; a view passes its address. A kernel without `over` has one chunk.
 
-    `reads`: further views that the kernel reads, by addresses among the scalars. `apart`: False if data
+    `reads`: further views that the kernel reads, by addresses among the scalars. `disjoint`: False if data
     decide what an item writes, or axes cannot express it; then chunks are not checked for races. `ordered`:
     the tensor of indices by which several items may write one element; those items run in order, in one
-    chunk. `some`: at least one chunk, even without items. `whole`: exactly one chunk, since each item
+    chunk. `some`: at least one chunk, even without items. `one_chunk`: exactly one chunk, since each item
     continues the previous one. `single`: items have one element, so that lanes need not be adjacent.
     `unit`: a chunk has a multiple of this many items. `type`: the step's type in the profile.
 
@@ -118,7 +118,7 @@ def try_launch(
     dims = _items(signature, operands, writes, single, bool(ordered))
     if dims is None or not all(map(_is_adjacent, repeat(signature), operands, operands.values())):
         return False
-    extents |= {LANES: dims.lanes} | {name: scalars[name] for name in signature.counted}
+    extents |= {LANES: dims.lanes} | {name: scalars[name] for name in signature.extent_arguments}
     count = _count(signature, extents, dims.extents, planner.target.lanes, scalars)
     along = count.items
     items = product(along)
@@ -134,9 +134,9 @@ def try_launch(
     if callable(work):
         work = work(sym_min(dims.lanes, *count.sizes[-1:]), dims.lane_strides)
     proof = None
-    if apart and not ordered:
+    if disjoint and not ordered:
         proof = partial(_rows_of_chunks, signature, operands, writes, extents, dims, count)
-    if ordered or whole:
+    if ordered or one_chunk:
         unit = _in_order(dims, ordered, writes[-1], items) if ordered else items
     planner.share_step(kernel, values, items, work, views, written, flops, proof, type, some, unit)
     return True

@@ -246,12 +246,9 @@ class Elementwise(Lowering):
         """Make the kernel for the chosen layouts."""
         layout = layouts.get(self.out)
         self.order = layout.order if layout else tuple(range(self.rank))
-        self.modes = "".join(self._mode(v) for v in self.inputs)
+        self.modes = "".join(operand_mode(v, self.out.shape, self.order) for v in self.inputs)
         outer = dimensions_of_rows(self.rank + (MOST_REPEATED if self.repeat else 0))
         self.kernel = elementwise_kernel(self.name, self.body, self.modes, outer, self.target.is_gpu)
-
-    def _mode(self, value: Value) -> str:
-        return operand_mode(value, self.out.shape, self.order)
 
     def plan(self, planner: Planner) -> None:
         shape = planner.shape(self.out)

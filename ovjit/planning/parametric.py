@@ -230,9 +230,6 @@ class Parametric(TraceFacts):
         patches += [(words + i, int(memory.words[i]), node) for i, node in self.patches.T.tolist()]
         return Recipe(free, rows, sizes, [patch for patch in patches if changed[patch[2]]])
 
-    def _roomy(self, sizes: np.ndarray) -> np.ndarray:
-        return np.where(self.grows, sizes + np.maximum(sizes * SPARE // 8, LEAST_SPARE), sizes)
-
     @made_once
     def _sizes(self) -> tuple[int, int, int]:
         """(address of the rows, number of rows, number of int64s in a plan)."""
@@ -288,7 +285,7 @@ class Parametric(TraceFacts):
 
     def _lay_out(self, sizes: np.ndarray) -> Memory:
         """A new memory plan for these sizes, with spare capacity."""
-        room = self._roomy(sizes)
+        room = np.where(self.grows, sizes + np.maximum(sizes * SPARE // 8, LEAST_SPARE), sizes)
         buffers = []
         for (first, last), size in zip(self.buffers, room.tolist(), strict=True):
             buffer = Buffer(size)
@@ -389,7 +386,7 @@ class Traces:
 
     @property
     def useful(self) -> bool:
-        """Whether another trace should be made: see USELESS_TRACES."""
+        """False if tracing no longer pays: traces were reused less often than made (USELESS_TRACES)."""
         return not self.refused and (self.total < USELESS_TRACES or self.hits >= self.total)
 
     def add(self, trace: Parametric) -> None:

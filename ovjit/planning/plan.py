@@ -41,9 +41,9 @@ from ovjit.planning.views import (
     Layout,
     Ptr,
     View,
-    plain,
     product,
     row_major,
+    row_major_layout,
 )
 
 NO_STRIDES = Strides({}, {})
@@ -122,7 +122,7 @@ class Planner(ValueViews):
             self.clear_halo(placed.buffer)
             self.views[value] = placed
             return placed
-        layout = layout or self.layouts.get(value) or plain(len(shape))
+        layout = layout or self.layouts.get(value) or row_major_layout(len(shape))
         there = self._output_view(value) if value in self._output_of else self.offered.get(value)
         if there is not None and (self.is_read_later(there.buffer, value) or not _is_plain(layout, shape)):
             there = None
@@ -249,7 +249,7 @@ class Planner(ValueViews):
         placed = self.placed.get(value)
         if placed is not None:
             return placed
-        layout = self.layouts.get(value) or plain(len(shape))
+        layout = self.layouts.get(value) or row_major_layout(len(shape))
         if value in self._output_of and _is_plain(layout, shape):
             return self._output_view(value)
         view = self._new_tensor(shape, itemsize, layout)
@@ -265,7 +265,7 @@ class Planner(ValueViews):
 
     def row_major_output(self, value: Value) -> View:
         """A row-major view, without gaps, to which `value` is written."""
-        view = self.output(value, plain(len(value.shape)))
+        view = self.output(value, row_major_layout(len(value.shape)))
         return self.instead(view) if value in self.placed else view
 
     def row_major_outputs(self, node: Node) -> list[View]:

@@ -49,9 +49,9 @@ class TraceFacts:
             new, capacity = self._new, tape.leaves - 1
             lengths: list[Any] = [planner.shape(planner.outputs[p.output])[p.axis] for p in room.growing_axes]
             nodes = {new.get(n.node) for n in lengths if is_traced_number(n)}
-            for i, (what, _, left, right) in enumerate(self.rows.tolist()):
-                if what == LESS and left in nodes and right == capacity:
-                    self.fits.append((i, left))
+            for i, (what, _, lhs, rhs) in enumerate(self.rows.tolist()):
+                if what == LESS and lhs in nodes and rhs == capacity:
+                    self.fits.append((i, lhs))
         del self._new
 
     def facts(self) -> dict[str, Any] | None:

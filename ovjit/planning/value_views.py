@@ -14,7 +14,7 @@ from ovjit.graph.traced import is_traced
 from ovjit.planning.constants import Constants, is_native
 from ovjit.planning.copies import plan_copy, plan_halo
 from ovjit.planning.step_list import StepList
-from ovjit.planning.views import PLAN_DATA, Buffer, Layout, View, channels_last, plain
+from ovjit.planning.views import PLAN_DATA, Buffer, Layout, View, channels_last, row_major_layout
 
 
 class Views(dict):
@@ -135,7 +135,7 @@ class ValueViews(StepList):
     def contiguous(self, value: Value) -> View:
         """A row-major view without gaps."""
         view = self.view(value)
-        return view if view.is_contiguous else self.copy(value, plain(len(view.shape)))
+        return view if view.is_contiguous else self.copy(value, row_major_layout(len(view.shape)))
 
     def copy(self, value: Value, layout: Layout, axis: int = -1, extent: int = 1) -> View:
         """A copy of `value` in `layout`, made once and shared. If `axis` is given, its single element is
@@ -154,7 +154,7 @@ class ValueViews(StepList):
 
     def allocate(self, shape: Sequence[int], itemsize: int, layout: Layout | None = None) -> View:
         """A new tensor in the arena. A separate step clears its halo."""
-        layout = layout or plain(len(shape))
+        layout = layout or row_major_layout(len(shape))
         view = self._new_tensor(shape, itemsize, layout)
         if has_halo(view):
             self.halo_step(view, layout)

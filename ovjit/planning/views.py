@@ -248,7 +248,7 @@ def in_words(order: Sequence[int]) -> str:
     return "row-major order" if is_plain else f"the memory order {', '.join(map(str, order))}"
 
 
-def plain(rank: int) -> Layout:
+def row_major_layout(rank: int) -> Layout:
     """Row-major, no halo."""
     return Layout(range(rank))
 

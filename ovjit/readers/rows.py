@@ -40,11 +40,6 @@ class RuleTable:
         self._load()
         return self._rules.get(name)
 
-    def known(self) -> Sequence[str]:
-        """The names of all operators that have a row."""
-        self._load()
-        return sorted(self._rules)
-
     def _load(self) -> None:
         if not self._loaded:
             for family in self._families:

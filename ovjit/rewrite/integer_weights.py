@@ -229,7 +229,7 @@ def _from_fake_quantize(maker: Node) -> Steps | None:
     levels = maker.attrs["levels"]
     if x is None or low is None or high is None or out_low is None or out_high is None or levels > 256:
         return None
-    quantized = whole_steps(low, high, out_low, out_high, levels)
+    quantized = integer_range_steps(low, high, out_low, out_high, levels)
     if quantized is None:
         return None
     # FakeQuantize itself counts the steps: ties between two of them are rounded as in its own type
@@ -240,10 +240,10 @@ def _from_fake_quantize(maker: Node) -> Steps | None:
     return _spread((np.rint(counts).astype(np.float64) - zero, scale), maker)
 
 
-def whole_steps(
+def integer_range_steps(
     low: np.ndarray, high: np.ndarray, out_low: np.ndarray, out_high: np.ndarray, levels: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """`range_steps` with an integer zero point. None for others, too."""
+    """`range_steps`, or None as well if the zero point is not an integer."""
     steps = range_steps(low, high, out_low, out_high, levels)
     return None if steps is None or np.any(steps[1] != np.rint(steps[1])) else steps
 

@@ -92,7 +92,8 @@ class States:
         return tuple(layer.inputs[at : at + 5])
 
     def _guard(self, lists: Sequence[Value], first: Node) -> Value:
-        """The guard of these lists, for all tables that are indexed by them."""
+        """A PagedStatesGuard, which checks the indices in `lists` against the state tables of all layers that
+        read these lists."""
         alike = [n for n in self.layers if self._lists(n) == tuple(lists)]
         tables = dict.fromkeys(self.new[n.inputs[KINDS[n.op.name].table]] for n in alike)
         tokens = self.new[first.inputs[KINDS[first.op.name].tokens]]

@@ -48,7 +48,7 @@ _SHIFTED = op["Subtract Multiply Add"](_X, _NUMBER)
 def find_unrounded(graph: Graph) -> frozenset[Node]:
     """The FakeQuantizes of the graph that clamp to their range, and do not round."""
     residuals = _Residuals(graph)
-    clamping = (residuals.of(node) for node in graph.nodes if _SUM.fits(node.op))
+    clamping = (residuals.find_clamp(node) for node in graph.nodes if _SUM.fits(node.op))
     return frozenset(node for node in clamping if node is not None)
 
 
@@ -59,8 +59,8 @@ class _Residuals:
         self.uses = graph.uses_of_elements()
         self.order = {node: i for i, node in enumerate(graph.nodes)}
 
-    def of(self, add: Node) -> Node | None:
-        """The FakeQuantize of a sum that does not round."""
+    def find_clamp(self, add: Node) -> Node | None:
+        """The FakeQuantize before a residual sum that only clamps, as the sum is rounded later; or None."""
         one, other = add.inputs
         if one is other or one.shape is None or one.shape != other.shape:
             return None

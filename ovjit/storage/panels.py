@@ -69,7 +69,7 @@ def panel_bytes(row: Any, itemsize: int, count: int) -> int:
 
 
 def _widths(widths: Any) -> Any:
-    """(width, last width, group) of a row."""
+    """(width of a panel, width of the last one, adjacent elements of depth) of a row of the table."""
     return widths if len(widths) == 3 else (*widths, 1)
 
 

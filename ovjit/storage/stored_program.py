@@ -515,17 +515,17 @@ class StoredProgram:
         if self._plan is not None:
             return ()
         traced = next((trace.growing_axes for trace in self.traces if trace.growing_axes is not None), None)
-        return self.compiled().growing(pairs) if traced is None else traced
+        return self.compiler_program().growing(pairs) if traced is None else traced
 
     def plan(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan:
         """The stored plan if it is for these input shapes, else one from the compiler."""
-        return self._find_plan(shapes, room) or self.compiled().plan(shapes, room=room)  # which checks them
+        return self._find_plan(shapes, room) or self.compiler_program().plan(shapes, room=room)
 
     def loaded_plan(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan:
         """See `Program.loaded_plan`."""
         plan = self._find_plan(shapes, room)
         if plan is None:
-            return self.compiled().loaded_plan(shapes, room)
+            return self.compiler_program().loaded_plan(shapes, room)
         plan.addresses = self.addresses
         return plan
 
@@ -545,18 +545,18 @@ class StoredProgram:
     @property
     def graph(self) -> Graph:
         """The graph after all passes."""
-        return self.compiled().graph
+        return self.compiler_program().graph
 
     @property
     def layouts(self) -> Mapping[Any, Any]:
         """The layouts of the values of `graph` that are not row-major."""
-        return self.compiled().layouts
+        return self.compiler_program().layouts
 
     def host_nodes(self) -> list[str]:
         """The nodes without a native lowering, see `Program.host_nodes`."""
-        return self.compiled().host_nodes()
+        return self.compiler_program().host_nodes()
 
-    def compiled(self) -> Any:
+    def compiler_program(self) -> Any:
         """The compiler's program, compiled from the graph at the first call, with the kernels' code of the
         blob."""
         with self._lock.lock:

@@ -110,7 +110,7 @@ class Unpack(NamedTuple):
         return stored + zero + {"f32": "", "f16": "h"}.get(self.scale, "s" + self.scale)
 
     @property
-    def mixed(self) -> bool:
+    def is_mixed(self) -> bool:
         """Whether the integers' bits are split over several words."""
         return not self.kind and self.bits in (2, 3, 5, 6)
 
@@ -154,19 +154,19 @@ class Unpack(NamedTuple):
         return self.bits < 8 and not self.kind
 
     @property
-    def paired(self) -> bool:
+    def is_paired(self) -> bool:
         """Whether two elements of depth are adjacent: a vector has the pairs of all outputs."""
         return self.kind in SHIFTED
 
     @property
     def bias(self) -> float:
         """The factor that corrects the exponent bias after conversion to f32."""
-        return SHIFTED[self.kind][2] if self.paired else 1.0
+        return SHIFTED[self.kind][2] if self.is_paired else 1.0
 
     @property
     def load_type(self) -> str:
         """The type of a load: bytes, words of several integers or of two pairs, or f16."""
-        if self.paired or self.mixed:
+        if self.is_paired or self.is_mixed:
             return "i32"
         return {4: "i32", 8: "i8" if self.signed else "u8", 16: "f16"}[self.bits]
 
@@ -178,7 +178,7 @@ class Unpack(NamedTuple):
     @property
     def stored_rows(self) -> int:
         """The number of loads per lane for a step of depth."""
-        return 1 if self.bits == 4 or self.paired else self.step
+        return 1 if self.bits == 4 or self.is_paired else self.step
 
     @property
     def looked_up(self) -> bool:
@@ -398,9 +398,9 @@ def fetch_group(at, n, scale, zero, *, width, panels):
 @inline
 def load_step(b, at, count, *, width, lanes, unpack):
     """Load `count` vectors of a step of depth: in stored form, except that pairs are decoded."""
-    if unpack.paired:
+    if unpack.is_paired:
         decode_pair(b, load[i32](at["q", 0]), count, unpack)
-    elif unpack.mixed:
+    elif unpack.is_mixed:
         word = registers()
         for v in static_range(count):
             load_words(word, at["q", 0], v, width)
@@ -420,11 +420,11 @@ def store_word(at, b, d, first, scale, shift, count, *, levels, lv, lanes, group
         for i in static_range(first, first + group):
             if unpack.by_bytes(lanes):
                 real = d[i, v]
-            elif unpack.mixed:
+            elif unpack.is_mixed:
                 real = cast[f32]((b[i // 4, v] >> const[i32](8 * (i % 4))) & const[i32](255))
             elif unpack.bits == 4:
                 real = in_place(b[0, v], i)
-            elif unpack.paired:
+            elif unpack.is_paired:
                 real = b[i, v] * const[f32](unpack.bias) if unpack.bias != 1 else b[i, v]
             else:
                 real = decode_codes(b[i, v])
@@ -456,7 +456,7 @@ def unpack_group(at, stop, scale, shift, levels, lv, count, width, *, lanes, gro
             store_word(at, b, d, i, scale, shift, count)
         at["q", 0] += unpack.stride(width)
         at["e"] += unpack.step
-    if at["e"] < stop and not unpack.mixed:
+    if at["e"] < stop and not unpack.is_mixed:
         load_step(b, at, count)
         if unpack.by_bytes(lanes):
             for i in static_range(0, unpack.step, group):
@@ -553,7 +553,7 @@ def multiply_step(at, total, *, levels, lv, height, panels, vectors, lanes, unpa
     word, w, d = registers()
     for n in static_range(panels):
         fetch(at["q", n], unpack.stride(vectors * lanes), panels)
-    if unpack.paired:
+    if unpack.is_paired:
         for n in static_range(panels):
             decode_pair(d, load[i32](at["q", n]), vectors, unpack)
             for i, r in np.ndindex(2, height):
@@ -567,7 +567,7 @@ def multiply_step(at, total, *, levels, lv, height, panels, vectors, lanes, unpa
             for i, r in np.ndindex(4, height):
                 data = splat[f32](at["x", r] + (16 * half + 4 * i))
                 total[r, n, v, i % SEVERAL] = fma(d[4 * half + i, 0], data, total[r, n, v, i % SEVERAL])
-    elif unpack.mixed:
+    elif unpack.is_mixed:
         for n, v in np.ndindex(panels, vectors):
             load_words(word, at["q", n], v, vectors * lanes)
             for m, j in np.ndindex(4, 4):
@@ -860,11 +860,11 @@ def how_unpacked(
 def _find_weaving(unpack: Unpack, integers: np.ndarray | Unmade, filled: int, isa: Target) -> Woven | None:
     """The parameters for packing by native code; None if groups are padded, or integers are split over
     words."""
-    if filled != integers.shape[0] or unpack.mixed:
+    if filled != integers.shape[0] or unpack.is_mixed:
         return None
     if unpack.by_bytes(isa.lanes):
         return Woven(4, 4, weave.PAIRS if unpack.short else weave.BYTES)
-    if unpack.paired:
+    if unpack.is_paired:
         return Woven(2, 8)
     if unpack.bits == 4:
         return Woven(4, 4, mask=find_sign_mask(integers, 4))
@@ -896,9 +896,9 @@ def pack_compressed(
             order = (2, 0, 1, 5, 6, 3, 7, 4) if unpack.short else (2, 0, 1, 5, 6, 3, 4, 7)
             pieces = split.transpose(order)
             return (pieces[0] | pieces[1] << 4).astype(np.uint8)
-        if unpack.paired:
+        if unpack.is_paired:
             return by_panel.reshape(panels, filled // 2, 2, width).transpose(0, 1, 3, 2)
-        if unpack.mixed:
+        if unpack.is_mixed:
             return mixed_steps(by_panel.reshape(panels, filled // 16, 4, 4, width), unpack.bits, isa.lanes)
         if unpack.bits == 4:
             eights = by_panel.reshape(panels, filled // 8, 8, width).astype(np.uint32)
@@ -930,6 +930,6 @@ def lowering_factors(isa: Target, unpack: Unpack) -> np.ndarray:
 
     1 / 16**i for number i of a word of 4-bit integers, 1 for the last; 1 / 256**i for byte i of a word."""
     index_in_word = np.arange(max(8, isa.lanes)) % 8
-    if unpack.mixed:
+    if unpack.is_mixed:
         return (1 / 256.0 ** (index_in_word % 4)).astype(np.float32)
     return np.where(index_in_word < 7, 1 / 16.0**index_in_word, 1).astype(np.float32)

@@ -469,7 +469,7 @@ def dynamic_product(
                     multiply_any(row, row, q, of_groups, panel, 1, ABREAST)
                 elif mixed and sizes.rows > FEW_ROWS:
                     done = multiply_rows(
-                        row, stop_row, q, of_groups, panel, unpacked_heights, stored.unpacked, None
+                        row, stop_row, q, of_groups, panel, unpacked_heights, stored.as_bytes, None
                     )
                 else:
                     done = multiply_rows(row, stop_row, q, of_groups, panel, heights, stored, blocks)
@@ -514,7 +514,7 @@ def product_kernel(
 
 def unpacks(stored: Stored, blocks: Unpack | None) -> bool:
     """Whether parts of panels are unpacked for more than FEW_ROWS rows. Zeros of groups are not unpacked."""
-    in_words = blocks is not None and (blocks.mixed or blocks.has_nested_scales)
+    in_words = blocks is not None and (blocks.is_mixed or blocks.has_nested_scales)
     return stored.levels > 0 or in_words or (stored.sums > 0 and stored.bits == 4 and stored.zero is not None)
 
 
@@ -572,7 +572,7 @@ def pack_dynamic(
         panels = ceil_div(outs, width)
         padded = np.zeros((rows, panels * width), np.uint8)
         padded[:depth, :outs] = integers.view(np.uint8) ^ np.uint8(128 * flips_sign)
-        if blocks and blocks.mixed:
+        if blocks and blocks.is_mixed:
             steps = padded.reshape(rows // 16, 4, 4, panels, width).transpose(3, 0, 1, 2, 4)
             return mixed_steps(steps, stored.bits, isa.lanes)
         fours: np.ndarray = padded.reshape(rows // 4, 4, panels, width)

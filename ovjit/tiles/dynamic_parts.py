@@ -67,7 +67,7 @@ def quantize_part(source, target, first, size, depth, scale, T):
 def load_four(w, first, at, n, word, *, vectors, lanes, stored, blocks):
     """Load w[first :, n, v]: words of four bytes, from word `word` of a step on, as many as are stored
     together."""
-    if blocks and blocks.mixed:
+    if blocks and blocks.is_mixed:
         four = registers()
         for v in static_range(vectors):
             load_words(four, at["q", n], v, vectors * lanes, unpack=blocks)

@@ -32,7 +32,7 @@ def run_tile(
     if form.listed:
         _add_sorted_words(acc, form, words, pixels, weights, *more[:2])
     elif form.paired:
-        _add_pairs(acc, form, words, pixels[0], weights, form.whole(n1 * n2 * k) // 2)
+        _add_pairs(acc, form, words, pixels[0], weights, form.padded_words(n1 * n2 * k) // 2)
     else:
         _add_products(acc, form, blocked, words, pixels, weights, (n1, s1, n2, s2, k))
     sums = acc.astype(numpy_dtype(form.acc))

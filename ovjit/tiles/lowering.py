@@ -331,7 +331,7 @@ class Tiled(Summed):
             values |= {"lines": lines[0], "line_step": lines[1], "line": self.gathered, "packed": packed}
             scratch += self.tile_pixels * packed
         if self.form.paired:
-            scratch += self.tile_pixels * self.form.whole(words) * WORD
+            scratch += self.tile_pixels * self.form.padded_words(words) * WORD
         planner.need_scratch(scratch)
         return values
 

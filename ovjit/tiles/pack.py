@@ -60,7 +60,7 @@ def pack_panels(
     copied before. `converted`: the conversion to the format's type, which is applied part by part.
     """
     groups, *runs, depth, outs = weights.shape
-    words = form.whole(math.prod(runs) * form.words(depth))
+    words = form.padded_words(math.prod(runs) * form.words(depth))
     sizes = panel_sizes(words, outs, isa)
 
     order: dict[str, Any] = {"width": sizes.width, "last": sizes.last, "group": form.group}

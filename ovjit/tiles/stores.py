@@ -23,7 +23,7 @@ SHORT, LONG = 12, 40
 def joined_body(isa: Target, epilogue: Epilogue) -> tuple[Body, str] | None:
     """(the epilogue's body before the final conversion to bytes, the conversion), if `JOINED` vectors are
     narrowed at once; else None."""
-    return epilogue.narrowed if isa.name in JOINING else None
+    return epilogue.narrowing if isa.name in JOINING else None
 
 
 def made_type(isa: Target, epilogue: Epilogue) -> str:

@@ -58,7 +58,7 @@ _END = (1 << 64) - 1
 
 def compress(body: bytes, dictionary: bytes) -> bytes:
     """The LZMA2 stream of `body`, as the continuation of a stream with the dictionary's bytes
-    (`shipped.plain`)."""
+    (`shipped.store_uncompressed`)."""
     import _lzma
 
     library = ctypes.CDLL(_lzma.__file__)

@@ -72,7 +72,8 @@ def one_tile(size, table, weights, words, channel, valid, zeros, factor, scaled)
 
 @inline
 def tile_of_rows(vectors, table, rows, weights, words, channel, valid, zeros, factor, scaled, heights):
-    """Multiply the tile of rows with this table by `vectors` of a panel. `rows`: the remaining rows."""
+    """Multiply one tile of rows by `vectors` vectors of a panel's columns. `table`: addresses of the tile's
+    rows. `rows`: the number of rows from the tile's first row to the last row of all tiles."""
     for k, height in enumerate(heights):
         if height == heights[-1] or rows > heights[k + 1]:
             one_tile(f"{height}_{vectors}", table, weights, words, channel, valid, zeros, factor, scaled)

@@ -8,7 +8,7 @@ from ovjit.graph.bodies import body_types
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
 from ovjit.planning.plan import NotNative, Planner, Strides
-from ovjit.planning.views import FIRST_IO, View, plain
+from ovjit.planning.views import FIRST_IO, View, row_major_layout
 from ovjit_ops.control.conditions import branch_inputs, branch_of, known_condition
 from ovjit_ops.control.cpu_bodies import LoweredControl, given_view, plan_body, strides_of, work_of
 
@@ -37,7 +37,7 @@ class LoweredIf(LoweredControl):
         placed = {i: planner.placed[v] for i, v in enumerate(self.node.outputs) if v in planner.placed}
         strides = {i: s for i, view in placed.items() if (s := strides_of(view)) is not None}
         plans = [self._plan(side, program, views, strides) for side, program in sides]
-        outs = [planner.output(v, plain(len(planner.shape(v)))) for v in self.node.outputs]
+        outs = [planner.output(v, row_major_layout(len(planner.shape(v)))) for v in self.node.outputs]
         args: list[Any] = [condition.ptr]
         blocks: list[Any] = []
         for side, _ in sides:

@@ -490,7 +490,7 @@ class Winograd(TiledConvolution):
 
         operands, read = self.operand_values(planner, (0, 2, 3), pixels)
         launch(
-            planner, self.output_kernel, {"v": products, "y": pixels(y)}, ("y",), reads=read, apart=False,
+            planner, self.output_kernel, {"v": products, "y": pixels(y)}, ("y",), reads=read, disjoint=False,
             work=_work_of_tile(products, 0), flops=8.0 * products.count,
             b=planner.constants.at(self.bias_at), dh=dh, dw=dw, **operands,
         )  # fmt: skip

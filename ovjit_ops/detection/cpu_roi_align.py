@@ -102,7 +102,7 @@ def find_rotated(to, rois, roi, scale, clamp):
 
 @inline
 def find_upright(to, rois, roi, scale, shift, after, clamp):
-    """The same for a region without an angle."""
+    """Store the geometry of an axis-aligned region to `to`, with the keys of `find_rotated`."""
     to["x1"] = (ld[f32](roi) + shift) * scale + after
     to["y1"] = (ld[f32](rois.at(roi, k=1)) + shift) * scale + after
     to["w"] = (ld[f32](rois.at(roi, k=2)) + shift) * scale + after - to["x1"]

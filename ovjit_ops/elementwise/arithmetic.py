@@ -413,13 +413,9 @@ def _infer_clamp(data: TensorType, *, min: Float, max: Float) -> TensorType:
 
 def _clamp(x: np.ndarray, *, min: float, max: float) -> np.ndarray:
     if x.dtype.kind != "f":
-        low, high = integer_bounds(_name(x), min, max)
+        low, high = integer_bounds(f"{x.dtype.kind}{8 * x.dtype.itemsize}", min, max)
         return np.clip(x, x.dtype.type(low), x.dtype.type(high))
     return np.clip(x, x.dtype.type(min), x.dtype.type(max))
-
-
-def _name(x: np.ndarray) -> str:
-    return f"{x.dtype.kind}{8 * x.dtype.itemsize}"
 
 
 def _clamp_body(x: Any, *, min: float, max: float) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ovjit.codegen import trace as t
 from ovjit.errors import ModelError, UnsupportedError, check
-from ovjit.graph.dtypes import ELEMENT_TYPES, decode, from_numpy, numpy_dtype, truncated
+from ovjit.graph.dtypes import ELEMENT_TYPES, decode, from_numpy, numpy_dtype, truncate_to
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import bounds, broadcast, compatible_shapes
 from ovjit_ops.common.checks import check_same_type, check_type
@@ -45,13 +45,13 @@ def convert(x: np.ndarray, to: str) -> np.ndarray:
         floats = source.astype(np.float64)
         if to == "u64":
             high = (floats >= 2.0**63) & (floats < 2.0**64)
-            low = truncated(np.where(high, floats - 2.0**63, floats), np.int64).astype(np.uint64)
+            low = truncate_to(np.where(high, floats - 2.0**63, floats), np.int64).astype(np.uint64)
             return np.where(high, low + np.uint64(2**63), low)
-        return truncated(floats, np.int64 if to in WIDE else np.int32).astype(target)
+        return truncate_to(floats, np.int64 if to in WIDE else np.int32).astype(target)
     if to in SMALL_FLOATS:
         return source if source.dtype == target else SMALL_FLOATS[to](source)
     if ELEMENT_TYPES[to].bits < 8 and source.dtype.kind in "f":
-        return truncated(source.astype(np.float64), np.int32).astype(np.int8).astype(target)
+        return truncate_to(source.astype(np.float64), np.int32).astype(np.int8).astype(target)
     return source.astype(target)
 
 

@@ -348,9 +348,9 @@ class Fourier(Lowering):
             if self.kind == "IRDFT" and i == len(passes) - 1:
                 loading, real_out = HALF, True
             view = self._transform(planner, view, axis, n, n_out, loading, real_out)
-        self._deliver(planner, view)
+        self._copy_to_output(planner, view)
 
-    def _deliver(self, planner: Planner, view: View) -> None:
+    def _copy_to_output(self, planner: Planner, view: View) -> None:
         planner.copy_step(view, planner.output(self.out), "")
 
     def _transform(
@@ -397,7 +397,7 @@ class Fourier(Lowering):
         size = self.size
         per = size if loading == REAL else 2 * size
         lanes, outer = (product([view.shape[a] for a in part]) for part in (inner, before))
-        if lanes < self.target.lanes or not _one_run(view, inner) or not _one_run(view, before):
+        if lanes < self.target.lanes or not _are_contiguous(view, inner) or not _are_contiguous(view, before):
             return None
         if view.strides[inner[-1]] != per or (loading != REAL and view.strides[-1] != size):
             return None
@@ -504,7 +504,7 @@ class Frames(Fourier):
         result = memory.permute((0, 1, 3, 2) if transposed else (0, 3, 1, 2))
         if len(signal.shape) == 1:
             result = View(result.buffer, result.shape[1:], result.strides[1:], size, result.offset)
-        self._deliver(planner, result)
+        self._copy_to_output(planner, result)
 
 
 def _columns(signals: View, n1: int, n2: int) -> View:
@@ -514,8 +514,8 @@ def _columns(signals: View, n1: int, n2: int) -> View:
     return View(signals.buffer, shape, (lane, each * n2, part, each), signals.itemsize, signals.offset)
 
 
-def _one_run(view: View, axes: Sequence[int]) -> bool:
-    """Whether these dimensions can be merged into one."""
+def _are_contiguous(view: View, axes: Sequence[int]) -> bool:
+    """True if these dimensions, slowest first, can be merged into one: none has a gap after it."""
     pairs = zip(axes, axes[1:], strict=False)
     return all(view.strides[a] == view.strides[b] * view.shape[b] for a, b in pairs)
 

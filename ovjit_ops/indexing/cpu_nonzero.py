@@ -91,7 +91,7 @@ class Positions(Lowering):
         work = 2 * n if n < BLOCK else 2 * BLOCK
         items = rows.shape[0] * ceil_div(n, BLOCK)
         counts = planner.allocate((sym_max(ceil_div(items, split(items, work)), 1),), 8)
-        how: dict[str, Any] = {"work": work, "flops": x.count, "apart": False, "some": True}
+        how: dict[str, Any] = {"work": work, "flops": x.count, "disjoint": False, "some": True}
         launch(planner, self.count, {"x": rows, "counts": counts}, ("counts",), **how)
         planner.need_scratch(BLOCK * 8)
         tensors = {"x": rows, "counts": counts, "positions": positions, "number": number}

@@ -12,7 +12,7 @@ from ovjit.codegen.kernel_language import *
 from ovjit.graph.shapes import bounds, normalize_axis
 from ovjit.planning.copies import MOVED
 from ovjit.planning.lower import Lowering, NotNative, Planner, try_launch
-from ovjit.planning.views import View, plain
+from ovjit.planning.views import View, row_major_layout
 
 #: Bytes of a heap entry: key and index.
 ENTRY = 16
@@ -392,7 +392,7 @@ class TopK(Lowering):
         planner.shape_value(node.inputs[1])  # k: the extent of the outputs
         x = planner.view(node.inputs[0])
         rank = len(x.shape)
-        y, z = (planner.output(v, plain(rank)) for v in node.outputs)
+        y, z = (planner.output(v, row_major_layout(rank)) for v in node.outputs)
         if y.count and not self._plan(planner, x, y, z):
             self._plan(planner, planner.contiguous(node.inputs[0]), planner.instead(y), planner.instead(z))
 

@@ -12,7 +12,7 @@ from ovjit.graph.stored_floats import levels_of
 from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import Constants, Planner, ceil_div, split
-from ovjit.planning.views import View, plain, product
+from ovjit.planning.views import View, product, row_major_layout
 from ovjit.tiles.compressed import (
     PART,
     heights,
@@ -81,13 +81,13 @@ class CompressedProduct(StoredWeights):
             "q": packed.integers, "s": packed.scales, "z": packed.zeros, "lv": levels,
         }  # fmt: skip
         self.place_arrays(constants, arrays, self.unpack, self.size)
-        if self.unpack.bits >= 8 and not self.unpack.paired:
+        if self.unpack.bits >= 8 and not self.unpack.is_paired:
             if self.size >= self.depth or self.size % self.unpack.step == 0:
                 self.note_rows(constants, self.offsets["q"], packed.integer_panel, self.unpack.bits // 8)
         self.lower_at = None
         if self.unpack.shifts_data:
             factors = lowering_factors(self.target, self.unpack)
-            self.lower_at = constants.place(factors, ("place of bits", self.unpack.mixed)).offset
+            self.lower_at = constants.place(factors, ("place of bits", self.unpack.is_mixed)).offset
         if self.by_digits:
             self.turned_at = constants.place(TURNED, "order of digits").offset
         self.sizes = {
@@ -131,7 +131,7 @@ class CompressedProduct(StoredWeights):
             if self.lower_at is not None:
                 values["lower"] = planner.constants.at(self.lower_at)
             planner.need_scratch(rows * (self.filled + parts) * 4)
-        y = planner.output(self.out, plain(len(self.out.shape)))
+        y = planner.output(self.out, row_major_layout(len(self.out.shape)))
         if y.strides[-1] != y.itemsize:  # a view of a concatenation's output
             y = planner.instead(y)
         panels = ceil_div(self.outs, self.weights.sizes.width)
@@ -192,7 +192,7 @@ class ChosenProduct(CompressedProduct):
         return row_kernel(name, self.epilogue, self.target, self.data.dtype, self.unpack, chosen=True)
 
     def plan(self, planner: Planner) -> None:
-        y = planner.output(self.out, plain(2))
+        y = planner.output(self.out, row_major_layout(2))
         rows = y.shape[0]
         if not y.count:
             return

@@ -14,7 +14,7 @@ from ovjit.graph.symbolic import sym_min
 from ovjit.planning.fuse import Group
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import Constants, Planner, ceil_div, split
-from ovjit.planning.views import Layout, View, plain, product
+from ovjit.planning.views import Layout, View, product, row_major_layout
 from ovjit.tiles.compressed import Unpack, how_unpacked
 from ovjit.tiles.dynamic import (
     HEIGHTS,
@@ -132,7 +132,7 @@ class DynamicProduct(StoredWeights):
 
     def plan(self, planner: Planner) -> None:
         rows = product(planner.shape(self.data)[:-1])
-        y = planner.output(self.out, plain(len(self.out.shape)))
+        y = planner.output(self.out, row_major_layout(len(self.out.shape)))
         if not rows:
             return
         q, p = self.quantize_rows(planner)

@@ -176,7 +176,7 @@ def plan_few(lowering: Tiled, kernel: Kernel, planner: Planner, a: View, b: View
     operands, reads = lowering.operand_rows(planner)
     planner.need_scratch((2 if b_n == size else 1) * m * block * size)
     launch(
-        planner, kernel, tensors, ("y",), reads=reads, apart=False, work=m * k * block,
+        planner, kernel, tensors, ("y",), reads=reads, disjoint=False, work=m * k * block,
         flops=2.0 * product(extents) * m * n * k, y_w=y_w, block=block, **operands,
     )  # fmt: skip
     return True

@@ -90,6 +90,6 @@ class GroupedProduct(Lowering):
         tensors = {"a": planner.view(rows), "b": b, "ends": planner.contiguous(offsets), "y": y}
         launch(
             planner, self.kernel, tensors, ("y",), work=k * self.tall * width, flops=2.0 * m * n * k,
-            apart=False, width=width, tiles=ceil_div(m, self.tall) + groups,
+            disjoint=False, width=width, tiles=ceil_div(m, self.tall) + groups,
             panel=width * y.itemsize if self.panels is None else k * b.strides[1],
         )  # fmt: skip

@@ -27,7 +27,7 @@ from ovjit.graph.symbolic import sym_max
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import Constants, Filling, NotNative, Planner, ceil_div, split
-from ovjit.planning.views import CONSTANTS, Buffer, Layout, View, plain, product, row_major
+from ovjit.planning.views import CONSTANTS, Buffer, Layout, View, product, row_major, row_major_layout
 from ovjit.records import NamedTuple
 
 TYPES = frozenset("f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
@@ -362,8 +362,8 @@ class PlainProduct(Lowering):
         *batch, outer, k = x.shape
         y = planner.allocate((*batch, k, ceil_div(outer, size) * size), x.itemsize)
         launch(
-            planner, kernel, {"x": x, "y": y}, ("y",), work=k * size, reads=read, apart=False, bounds=bounds,
-            block=size,
+            planner, kernel, {"x": x, "y": y}, ("y",), work=k * size, reads=read, disjoint=False,
+            bounds=bounds, block=size,
         )  # fmt: skip
         return y
 
@@ -394,5 +394,5 @@ class PlainProduct(Lowering):
         columns = rank - 2 if swapped else rank - 1
         if view.shape[columns] > 1 and view.strides[columns] != view.itemsize:
             order = (*range(rank - 2), rank - 1, rank - 2)
-            view = planner.copy(value, Layout(order) if swapped else plain(rank))
+            view = planner.copy(value, Layout(order) if swapped else row_major_layout(rank))
         return view.permute((*range(rank - 2), rank - 1, rank - 2)) if swapped else view

@@ -160,12 +160,12 @@ def plan_panels(planner: Planner, x: View, form: Format, depth: Dim | None = Non
     their panels. `depth`: the model's K, if it may be a dynamic dimension."""
     *batch, k, n = x.shape
     words = form.words(k)
-    sizes = panel_sizes(form.whole(words), n, planner.target)
+    sizes = panel_sizes(form.padded_words(words), n, planner.target)
     sizes = sizes._replace(group=ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT)
     packed = planner.allocate((*batch, sizes.group // WORD), WORD)
     if isinstance(depth, Interval) and form.on_unit:
         plan_fill(planner, packed)  # to fill only the last words would specialise the plan to K
-    elif (padded := form.whole(words)) != words:
+    elif (padded := form.padded_words(words)) != words:
         for ends in [packed] if planner.open else _ends(packed, words, padded, n, sizes):
             plan_fill(planner, ends)
     if n == 1:  # the stride of a single column is arbitrary: that of adjacent columns has a faster kernel
@@ -174,7 +174,7 @@ def plan_panels(planner: Planner, x: View, form: Format, depth: Dim | None = Non
     by_columns = x.strides[-2] == x.itemsize != x.strides[-1] and (form.group == 1 or k % form.group == 0)
     launch(
         planner, turner if by_columns else packer, {"x": x, "y": packed}, ("y",), work=k * sizes.width,
-        width=sizes.width, panel=sizes.panel, depth=words, apart=False,
+        width=sizes.width, panel=sizes.panel, depth=words, disjoint=False,
     )  # fmt: skip
     return packed, sizes
 
@@ -284,7 +284,7 @@ class Product(Tiled):
         ]
         order, grouped = self._walk(batch, [v.strides[: len(batch)] for v in views])
         a, b, lead = order_batch(a), order_batch(b), [batch[i] for i in order]
-        for index in _indices(lead[: len(lead) - grouped]):
+        for index in np.ndindex(*lead[: len(lead) - grouped]):
 
             def pick(view: View, index: Sequence[int] = index) -> View:
                 """The matrices at this index of the outer dimensions, as [groups, rows, columns]."""
@@ -376,10 +376,6 @@ def _last_group(batch: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
             break
         count += 1
     return count
-
-
-def _indices(extents: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    return iter(np.ndindex(*extents))
 
 
 def lower_product(group: Group) -> Lowering | None:

@@ -136,7 +136,7 @@ class CompressedOnGpu(ProductOfBlocks):
             weights = planner.allocate((self.n, self.units * UNIT), 2)
             filled, step = self.units, self.depth
         launch(
-            planner, self.unpack_kernel, {**self._weights(planner), "y": weights}, ("y",), apart=False,
+            planner, self.unpack_kernel, {**self._weights(planner), "y": weights}, ("y",), disjoint=False,
             work=LANES * UNIT * DEEP, units=self.units, shift=self.shift, step=step, filled=filled,
         )  # fmt: skip
         return weights

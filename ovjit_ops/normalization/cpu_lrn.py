@@ -23,7 +23,7 @@ from ovjit.graph.shapes import bounds, is_static, normalize_axes
 from ovjit.graph.symbolic import sym_min
 from ovjit.graph.windows import LARGEST
 from ovjit.planning.lower import Lowering, NotNative, Planner, launch
-from ovjit.planning.views import Layout, plain, product
+from ovjit.planning.views import Layout, product, row_major_layout
 from ovjit.rewrite.writer import Writer
 
 #: Columns of a block: all planes are computed for it before the next block.
@@ -127,7 +127,7 @@ class LocalResponse(Lowering):
 
     def _adjacent(self, layouts: dict[Value, Layout]) -> bool:
         have = layouts.get(self.data)
-        return (plain(len(self.data.shape)) if have is None else have).order == self.layout.order
+        return (row_major_layout(len(self.data.shape)) if have is None else have).order == self.layout.order
 
     def finalize(self, layouts: dict[Value, Layout]) -> None:
         self.is_adjacent = self._adjacent(layouts)
@@ -137,7 +137,7 @@ class LocalResponse(Lowering):
         self.kernel = lrn_kernel(half, scale, attrs["bias"], attrs["beta"], not self.is_adjacent)
 
     def plan(self, planner: Planner) -> None:
-        order = self.layout if self.is_adjacent else plain(len(self.data.shape))
+        order = self.layout if self.is_adjacent else row_major_layout(len(self.data.shape))
         x = planner.with_layout(self.data, order)
         y = planner.channels_last_output(self.out, order.order[-1])
         if not y.count:

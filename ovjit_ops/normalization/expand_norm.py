@@ -33,7 +33,8 @@ def known_axes(data: Value, axes: Value) -> tuple[int, ...] | None:
 
 
 def mvn_axes(node: Node, inputs: Sequence[Value]) -> tuple[int, ...] | None:
-    """The axes if the kernel supports them, else None: all but leading ones, and not only space."""
+    """The normalized axes if the kernel supports them, else None. It supports trailing axes, but not the
+    spatial axes alone of images [N, C, H, W] and more."""
     shape = inputs[0].shape
     if shape is None or inputs[0].dtype not in FULL:
         return None

@@ -17,7 +17,7 @@ from ovjit.graph.graph import Value
 from ovjit.graph.symbolic import sym_max, sym_min
 from ovjit.graph.windows import pool_window
 from ovjit.planning.lower import Group, Lowering, Planner, launch
-from ovjit.planning.views import Layout, View, channels_last, plain
+from ovjit.planning.views import Layout, View, channels_last, row_major_layout
 from ovjit.records import NamedTuple
 from ovjit_ops.pooling.cpu_windows import (
     Window,
@@ -271,7 +271,7 @@ class Pooling(Lowering):
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)
         rank = len(shape)
-        order = channels_last(rank) if self.is_adjacent else plain(rank)
+        order = channels_last(rank) if self.is_adjacent else row_major_layout(rank)
         inner = order.order[-1]
         x = planner.with_layout(self.data, order)
         y = planner.channels_last_output(self.out, inner)

@@ -7,7 +7,7 @@ import functools
 from ovjit.codegen.kernel_language import *
 from ovjit.graph.byte_rows import HEAD, LEAST, ByteRows
 from ovjit.planning.lower import Lowering, Planner, launch
-from ovjit.planning.views import View, plain
+from ovjit.planning.views import View, row_major_layout
 
 _BYTE = "u8"
 
@@ -100,7 +100,7 @@ class QuantizedRows(Lowering):
             self._convert_rows(planner)
 
     def _convert_rows(self, planner: Planner) -> View:
-        order = plain(len(planner.shape(self.out)))
+        order = row_major_layout(len(planner.shape(self.out)))
         y = planner.output(self.out, order)
         for fresh in self.fresh:
             if planner.shape(fresh) == planner.shape(self.out):

@@ -291,7 +291,7 @@ class Drawn(Lowering):
         planner.need_scratch(256 + (BLOCK + STATE) * 4)
         launch(
             planner, self.kernel, {"seeds": seeds, "low": low, "high": high, "y": out.as_shape((out.count,))},
-            ("y",), each=block_of(out.itemsize), work=20 * BLOCK, flops=20 * out.count, whole=self.torch,
+            ("y",), each=block_of(out.itemsize), work=20 * BLOCK, flops=20 * out.count, one_chunk=self.torch,
         )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ from ovjit.codegen.trace import Recorder, Tracer
 from ovjit.graph.graph import Value
 from ovjit.planning.lower import Lowering, launch
 from ovjit.planning.plan import Constants, Filling, NotNative, Planner, ceil_div
-from ovjit.planning.views import View, plain
+from ovjit.planning.views import View
 from ovjit.records import NamedTuple
 from ovjit.tiles.pack import fill_panels
 from ovjit.tiles.sizes import TABLE
@@ -375,7 +375,7 @@ class LayerLowering(Lowering):
     def plan(self, planner: Planner) -> None:
         read = {role: value for role, value in self.named.items() if role not in self.packed}
         views = {role: self._rows(planner, value) for role, value in read.items()}
-        outs = [planner.allocate(s, 4, plain(len(s))) for s in map(planner.shape, self.node.outputs)]
+        outs = [planner.allocate(planner.shape(v), 4) for v in self.node.outputs]
         if views["x"].shape[0]:
             self.plan_steps(planner, views, outs)
         for value, out in zip(self.node.outputs, outs, strict=True):

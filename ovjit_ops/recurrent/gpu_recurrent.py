@@ -14,7 +14,7 @@ import numpy as np
 
 from ovjit.codegen.kernel_language import *
 from ovjit.planning.lower import Constants, NotNative, Planner, launch, place_constants
-from ovjit.planning.views import View, plain
+from ovjit.planning.views import View
 from ovjit_ops.recurrent.cpu_recurrent import LayerLowering, Phase, clear, keep, phases_of
 from ovjit_ops.recurrent.step import KINDS, Step
 
@@ -203,7 +203,7 @@ class GpuRecurrentSteps(LayerLowering):
         ways = {"reverse": sum(back << d for d, back in enumerate(self.turns))}
         written: tuple[str, ...] = ("ho", "co") if "c" in views else ("ho",)
         tensors = {**states, "y": y, "lengths": lengths}
-        launch(planner, self.begin, tensors, ("y", *written), work=inf, apart=False, **ways)
+        launch(planner, self.begin, tensors, ("y", *written), work=inf, disjoint=False, **ways)
         further = {
             "x": x, "r": views["r"],
             "bias": views.get("b", View(x.buffer, (turns, hidden), (0, 4), 4, x.offset)),
@@ -211,7 +211,7 @@ class GpuRecurrentSteps(LayerLowering):
             "middle": unused, "update": unused,
         }  # fmt: skip
         if len(self.phases) > 1:
-            further |= {n: planner.allocate(ho.shape, 4, plain(3)) for n in ("middle", "update")}
+            further |= {n: planner.allocate(ho.shape, 4) for n in ("middle", "update")}
             written += ("middle", "update")
         tensors = {n: v for n, v in (tensors | further).items() if n != "c0"}
         flops = 2.0 * batch * turns * hidden * hidden
@@ -219,6 +219,6 @@ class GpuRecurrentSteps(LayerLowering):
             for phase, one in self.phases:
                 each = phase.stop - phase.first
                 launch(
-                    planner, one, tensors, ("y", *written), work=hidden * each * UNITS * ROWS, apart=False,
+                    planner, one, tensors, ("y", *written), work=hidden * each * UNITS * ROWS, disjoint=False,
                     flops=flops * each, n=n, rows=ROWS, units=UNITS, **ways,
                 )  # fmt: skip

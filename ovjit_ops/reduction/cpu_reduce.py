@@ -35,7 +35,7 @@ from ovjit.planning.fuse import is_number
 from ovjit.planning.lower import Lowering, innermost_axis, layout_of_largest, operand_mode
 from ovjit.planning.plan import NotNative, Planner, ceil_div
 from ovjit.planning.touches import Piece, Rows
-from ovjit.planning.views import Layout, View, merge_dims, placed_values, plain, product, row_major
+from ovjit.planning.views import Layout, View, merge_dims, placed_values, product, row_major, row_major_layout
 from ovjit.records import NamedTuple
 
 
@@ -545,11 +545,11 @@ class Reduce(Lowering):
         self.sources, self.operands = group.sources, group.operands
         self.front = group.make_prologue() or as_it_is(dtype, dtype)
         self.body = group.make_body() or as_it_is(out, out)
-        if self._lanes_lost() * len(self.front.lines) > MOST_LOST:
+        if self._unused_lanes_per_element() * len(self.front.lines) > MOST_LOST:
             raise NotNative
         self.static = is_static(self.data.shape)
 
-    def _lanes_lost(self) -> float:
+    def _unused_lanes_per_element(self) -> float:
         """Unused lanes per element of a row, if the row is statically contiguous; else 0."""
         run = 1
         for axis in reversed(range(len(self.data.shape))):
@@ -656,7 +656,7 @@ class Reduce(Lowering):
 
     def plan(self, planner: Planner) -> None:
         shape = planner.shape(self.out)
-        y = planner.output(self.out, plain(len(shape)))
+        y = planner.output(self.out, row_major_layout(len(shape)))
         if not y.count:
             return
         views, more = self._views(planner), [planner.view(v).expand(shape) for v in self.operands]
@@ -666,7 +666,7 @@ class Reduce(Lowering):
             # contiguous only because a dynamic dimension is 1: merging does not use that
             steps = row_major(views[0].shape, views[0].itemsize)
             if not all(map(statically_known_equal, views[0].strides, steps)):
-                views = [planner.copy(self.data, plain(len(steps)))]
+                views = [planner.copy(self.data, row_major_layout(len(steps)))]
             walk = self._walk(views, [v.strides for v in (y, *more)])
         if walk is None:
             y = planner.instead(y)

@@ -77,8 +77,8 @@ def overlap(ranges: Ranges, others: Ranges) -> bool:
 
 @functools.lru_cache(2)
 def _everything(is_short: bool) -> tuple[str, Any]:
-    """(characters, for each one the first of those that it stands for). In the short form, one stands for all
-    of a plane in which nothing but its last two is assigned in any way."""
+    """(representative characters, their code points and the end). A representative stands for all code points
+    up to the next one. The short form has three for a plane without assigned characters."""
     firsts = np.arange(LAST_POINT + 1, dtype="<u4")
     if is_short:
         is_empty = np.isin(firsts >> 16, _EMPTY_PLANES)

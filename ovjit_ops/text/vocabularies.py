@@ -71,7 +71,7 @@ class Queue:
     def push(self, row: tuple[int, int, int, int, int]) -> None:
         """`row` begins with its rank and its order; the least ones are taken first."""
         self._rows.append(row)
-        self._rise(len(self._rows) - 1, row)
+        self._sift_up(len(self._rows) - 1, row)
 
     def pop(self) -> tuple[int, int, int, int, int]:
         rows = self._rows
@@ -86,10 +86,11 @@ class Queue:
             child = 2 * child + 1
             rows[hole], hole = rows[child], child
         if count:
-            self._rise(hole, last)
+            self._sift_up(hole, last)
         return first
 
-    def _rise(self, hole: int, row: tuple[int, int, int, int, int]) -> None:
+    def _sift_up(self, hole: int, row: tuple[int, int, int, int, int]) -> None:
+        """Insert a row into the binary heap, from the free position `hole` towards the root."""
         rows = self._rows
         while hole > 0 and rows[(hole - 1) // 2][:2] > row[:2]:
             rows[hole], hole = rows[(hole - 1) // 2], (hole - 1) // 2

@@ -19,7 +19,7 @@ from ovjit.graph.graph import Builder, rebuild
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
-from ovjit.rewrite.integer_weights import whole_steps
+from ovjit.rewrite.integer_weights import integer_range_steps
 from ovjit_ops.convolution.cpu_transposed import phases, tap_sets
 from tests.support.run import run as run_graph
 
@@ -798,9 +798,9 @@ def test_a_transposed_convolution_with_huge_strides() -> None:
 def test_quantisation_with_an_endless_range_has_no_steps(end: float, which: int) -> None:
     """A TensorFlow Lite file had an infinite scale: the zero point was NaN, which became -2**63."""
     ends = [np.float32(v) for v in (-1, 1, -1, 1)]
-    assert whole_steps(*map(np.asarray, (0, 255, 0, 255)), 256) is not None
+    assert integer_range_steps(*map(np.asarray, (0, 255, 0, 255)), 256) is not None
     ends[which] = np.float32(end if which % 2 else -end)
-    assert whole_steps(*map(np.asarray, ends), 256) is None
+    assert integer_range_steps(*map(np.asarray, ends), 256) is None
 
 
 @pytest.mark.parametrize("opened", [False, True])

@@ -123,10 +123,10 @@ def test_a_split_by_an_argument(adjacent):
 def test_items_that_go_on_from_one_another_are_one_chunk():
     p = planner()
     x, y, other = view(p, (4, 3, 5)), view(p, (2, 3, 5)), view(p, (7,))
-    for whole in (False, True):
+    for one_chunk in (False, True):
         launch(
-            p, by_names(T="f32"), {"x": x, "y": y}, ("y",), work=1e9, factor=2, whole=whole, reads=[other],
-            type="Reorder",
+            p, by_names(T="f32"), {"x": x, "y": y}, ("y",), work=1e9, factor=2, one_chunk=one_chunk,
+            reads=[other], type="Reorder",
         )  # fmt: skip
     assert [step.chunks for step in p.steps] == [6, 1]
     assert {step.type for step in p.steps} == {"Reorder"}
@@ -309,7 +309,7 @@ def test_several_axes_are_split_by_constants_and_arguments():
 def test_items_count_through_an_argument():
     p = planner()
     made = by_number(T="f32")
-    launch(p, made, {"x": view(p, (4,)), "y": view(p, (4,))}, ("y",), work=1e9, apart=False, times=3)
+    launch(p, made, {"x": view(p, (4,)), "y": view(p, (4,))}, ("y",), work=1e9, disjoint=False, times=3)
     (step,) = p.steps
     values = dict(zip(frame(made), step.args, strict=True))
     assert (values["item_count"], values["times"]) == (12, 3)

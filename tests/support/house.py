@@ -41,13 +41,16 @@ PARTICIPLE = re.compile(r"_?[a-z]+(ed|en|wn|ept|old|eld|ound|ade|ought|orn|lain)
 NO_PARTICIPLES = frozenset(
     "seed feed speed need shed embed bed token open even seven ten then when screen children hidden "
     "golden broken threshold fold scaffold hold old cold bold gold field world unfold background round "
-    "bound sound ground named typed indexed packed batched fused sorted shared".split()
+    "bound sound ground named typed indexed packed batched fused sorted shared "
+    "widen soften flatten unflatten exceed aten searchsorted".split()
 )  # fmt: skip
-#: Names that OpenVINO's API or Python's locks dictate, by room.
+#: Names that the APIs of OpenVINO, PyTorch and Numba or Python's locks dictate, by room.
 DICTATED = {
     "ovjit": {"locked"},
     "ovjit/api": {"shutdown"},
+    "ovjit/codegen": {"codegen"},
     "ovjit/compat": {"deprecated", "place", "supported"},
+    "ovjit/readers/torch": {"left"},
 }
 #: Docstrings that are riddles: they begin with a question's word, or are in the project's old dialect.
 RIDDLE = re.compile(

@@ -60,7 +60,7 @@ class _Symbol(NamedTuple):
     size: int
 
 
-_kept: list[mmap.mmap] = []  # code is never unmapped: a plan, or a late worker, may still call it
+_mapped_code: list[mmap.mmap] = []  # code is never unmapped: a plan, or a late worker, may still call it
 
 
 def load_object(code: bytes) -> dict[str, int]:
@@ -129,7 +129,7 @@ def _executable(size: int, fill: Callable[[Memory, int], None]) -> int:
         protect(base, size, mmap.PROT_READ | mmap.PROT_EXEC)
     except OSError:
         return _executable_file(size, fill)
-    _kept.append(memory)
+    _mapped_code.append(memory)
     return base
 
 

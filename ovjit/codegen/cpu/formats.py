@@ -80,7 +80,7 @@ class Format(NamedTuple):
     step: int = 1
     paired: bool = False
 
-    def whole(self, words: Any) -> Any:
+    def padded_words(self, words: Any) -> Any:
         """`words`, rounded up to a multiple of `step`."""
         return -(-words // self.step) * self.step
 
@@ -301,7 +301,7 @@ class Stored(NamedTuple):
         return self.bits == 4 and not self.sums and not self.levels
 
     @property
-    def unpacked(self) -> Stored:
+    def as_bytes(self) -> Stored:
         """The storage after unpacking to bytes, with scales in f32."""
         if self.keeps_integers:
             return self._replace(scale="f32")

@@ -188,7 +188,7 @@ class Epilogue:
         return {"operands": tuple(self.operands), "body": body, "out": self.out}
 
     @made_once
-    def narrowed(self) -> tuple[Body, str] | None:
+    def narrowing(self) -> tuple[Body, str] | None:
         """For a body that ends with a conversion of 32 bits to bytes: (the body before it, the conversion).
         Else None."""
         if self.body is None or self.out not in ("u8", "i8"):

@@ -92,15 +92,15 @@ class _Walk:
         self.shared = shared - self.settled
         self.function = function
         self.entry = self.function.append_basic_block("entry")
-        self.places = {at: self.function.append_basic_block(f"B{at}") for at in sorted(self.order)}
+        self.basic_blocks = {at: self.function.append_basic_block(f"B{at}") for at in sorted(self.order)}
         self.b = Builder(self.entry)
-        self.b.before = self.places
+        self.b.before = self.basic_blocks
         self.changed = _find_changes(source, self.order)
         self.unchanged: dict[tuple[str, Any, int], ir.Value] = {}  # loads hoisted out of a loop
         self.types: dict[str, Any] = {}
         self.slots: dict[tuple[str, Any], ir.Value] = {}
         self.values: dict[str, ir.Value] = {}  # of this block
-        self.known: dict[str, ir.Value] = {}  # of variables with one dominating definition
+        self.dominating: dict[str, ir.Value] = {}  # of variables with one dominating definition
         self.objects: dict[str, Any] = {}  # variables that are functions
         self.ranges: dict[int, _Range] = {}
         self.items: dict[int, ir.Value] = {}
@@ -110,7 +110,7 @@ class _Walk:
 
     def run(self) -> None:
         for at in self.order:
-            self.b.position_at_end(self.places[at])
+            self.b.position_at_end(self.basic_blocks[at])
             self.b.nest = self.source.nests[at]
             self.values = {}
             for name in self.varying:
@@ -125,14 +125,14 @@ class _Walk:
                     self.assign(step.target, self.expression(step.value))
             self.end(block.last)
         self.b.position_at_end(self.entry)
-        self.b.branch(self.places[self.order[0]])
+        self.b.branch(self.basic_blocks[self.order[0]])
 
     # --- statements
 
     def end(self, last: Any) -> None:
         if isinstance(last, reading.Jump):
             self.arrive(last.target)
-            self.b.branch(self.places[last.target])
+            self.b.branch(self.basic_blocks[last.target])
         elif isinstance(last, reading.Branch):
             self.branch(self.truth(last.test), last.then, last.other)
         elif isinstance(last, reading.Next):
@@ -147,7 +147,7 @@ class _Walk:
     def branch(self, condition: ir.Value, then: int, other: int) -> None:
         self.arrive(then)
         self.arrive(other)
-        self.b.cbranch(condition, self.places[then], self.places[other])
+        self.b.cbranch(condition, self.basic_blocks[then], self.basic_blocks[other])
 
     def assign(self, name: str | None, result: Any) -> None:
         if name is None:
@@ -167,7 +167,7 @@ class _Walk:
         self.types[name] = kind
         self.values[name] = value
         if name in self.settled:
-            self.known[name] = value
+            self.dominating[name] = value
         elif name in self.shared:
             slot = self.slots.get((name, kind))
             if slot is None:
@@ -200,7 +200,7 @@ class _Walk:
         kind = self.types.get(name)
         if kind is None:
             raise Outside(f"{name} has no value, or more than one type")
-        value = self.known.get(name) or self.values.get(name)
+        value = self.dominating.get(name) or self.values.get(name)
         if value is None:
             slot = self.slots.get((name, kind))
             if slot is None:
@@ -391,14 +391,14 @@ def _number(value: Any) -> Any:
     if type(value) is int:
         if not -(1 << 63) <= value < 1 << 64:
             raise Outside(f"the number {value}")
-        return (types.int64 if value < 1 << 63 else types.uint64), _whole(value)
+        return (types.int64 if value < 1 << 63 else types.uint64), _i64_constant(value)
     if type(value) is float:
         return types.float64, F64(value)
     return value
 
 
 #: LLVM constants of int64, cached: kernels repeat few of them.
-_whole = functools.lru_cache(1024)(I64)
+_i64_constant = functools.lru_cache(1024)(I64)
 
 
 def _order(blocks: Mapping[int, Block]) -> list[int]:

@@ -149,7 +149,7 @@ class _Reader:
         self.labels = 0
         self.ranges = 0
         self.here: Block | None = None
-        self.place(self.label())
+        self.begin_block(self.label())
 
     # --- blocks
 
@@ -157,7 +157,7 @@ class _Reader:
         self.labels += 1
         return self.labels
 
-    def place(self, label: int) -> None:
+    def begin_block(self, label: int) -> None:
         """Begin the block `label`. If the current block has no terminator, it jumps there."""
         self.end(Jump(label))
         self.here = self.blocks[label] = Block()
@@ -166,13 +166,13 @@ class _Reader:
     def enter(self) -> None:
         """Begin a loop: add its preheader. `leave` ends it."""
         before = self.label()
-        self.place(before)
+        self.begin_block(before)
         self.nest = (*self.nest, before)
 
     def leave(self, after: int) -> None:
         """End a loop, and begin the block `after`."""
         self.nest = self.nest[:-1]
-        self.place(after)
+        self.begin_block(after)
 
     def end(self, last: Branch | Next | Jump | Return) -> None:
         if self.here is not None:
@@ -186,7 +186,7 @@ class _Reader:
             for part in test.values[:-1]:
                 following = self.label()
                 self.branch(part, *((following, other) if both else (then, following)))
-                self.place(following)
+                self.begin_block(following)
             self.branch(test.values[-1], then, other)
         elif isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
             self.branch(test.operand, other, then)
@@ -247,9 +247,9 @@ class _Reader:
         """A rotated `while` loop: the condition is tested before the loop and at its end."""
         self.enter()
         before, body, after = self.label(), self.label(), self.label()
-        self.place(before)
+        self.begin_block(before)
         self.branch(s.test, body, after)
-        self.place(body)
+        self.begin_block(body)
         self.loops.append((before, after))
         self.inner(s.body)
         self.loops.pop()
@@ -268,9 +268,9 @@ class _Reader:
         self.append(Begin(loop, over.args, tuple(n for a in over.args for n in self.reads(a))))
         self.enter()
         head, body, after = self.label(), self.label(), self.label()
-        self.place(head)
+        self.begin_block(head)
         self.end(Next(loop, body, after))
-        self.place(body)
+        self.begin_block(body)
         self.loops.append((head, after))
         self.depth += 1
         self.assign(s.target.id, Item(loop), ())
@@ -284,13 +284,13 @@ class _Reader:
         then, after = self.label(), self.label()
         other = self.label() if s.orelse else after
         self.branch(s.test, then, other)
-        self.place(then)
+        self.begin_block(then)
         self.inner(s.body)
         if s.orelse:
             self.end(Jump(after))
-            self.place(other)
+            self.begin_block(other)
             self.inner(s.orelse)
-        self.place(after)
+        self.begin_block(after)
 
     # --- expressions
 

@@ -69,24 +69,24 @@ def _aarch64(kind: int, memory: Memory, at: int, pc: int, target: int) -> None:
     elif kind == _ABS32:
         struct.pack_into("<I", memory, at, target)
     elif kind in (_CALL26, _JUMP26):
-        _put(memory, at, _signed_field(target - pc, 26, 2), 0x03FFFFFF)
+        _set_field(memory, at, _signed_field(target - pc, 26, 2), 0x03FFFFFF)
     elif kind in _SCALES:
         offset, scale = target & 0xFFF, _SCALES[kind]
         if offset & ((1 << scale) - 1):
             raise Refused(f"an address that is not a multiple of {1 << scale}")
-        _put(memory, at, offset >> scale << 10, 0xFFF << 10)
+        _set_field(memory, at, offset >> scale << 10, 0xFFF << 10)
     else:  # ADR and ADRP: two low bits in 29 and 30, the others from bit 5
         page, is_page = target & -0x1000, kind == _ADR_PREL_PG_HI21
         if is_page and pc & 0xFFF >= 0xFF8 and -_ADR_REACH <= page - pc < _ADR_REACH:
             # After an ADRP in a page's last two words, some Cortex-A53 load from a wrong address (erratum
             # 843419). ADR gives the same address.
-            _put(memory, at, 0, 1 << 31)
+            _set_field(memory, at, 0, 1 << 31)
             value = _signed_field(page - pc, 21, 0)
         elif is_page:
             value = _signed_field(page - (pc & -0x1000), 21, 12)
         else:
             value = _signed_field(target - pc, 21, 0)
-        _put(memory, at, (value & 3) << 29 | value >> 2 << 5, 3 << 29 | 0x7FFFF << 5)
+        _set_field(memory, at, (value & 3) << 29 | value >> 2 << 5, 3 << 29 | 0x7FFFF << 5)
 
 
 def _signed_field(value: int, bits: int, scale: int) -> int:
@@ -96,7 +96,7 @@ def _signed_field(value: int, bits: int, scale: int) -> int:
     return value >> scale & (1 << bits) - 1
 
 
-def _put(memory: Memory, at: int, field: int, mask: int) -> None:
+def _set_field(memory: Memory, at: int, field: int, mask: int) -> None:
     """Replace the bits of an instruction that are set in `mask` by `field`."""
     (word,) = struct.unpack_from("<I", memory, at)
     struct.pack_into("<I", memory, at, word & ~mask | field)

@@ -46,7 +46,7 @@ from ovjit.codegen.cpu.vector_types import (
     broadcast,
     call_intrinsic,
     iota_mask,
-    places,
+    lane_indices,
     pointer,
     scalar_ir,
     suffix,
@@ -132,9 +132,9 @@ def _beyond(b: ir.IRBuilder, which: str, x: ir.Value, y: ir.Value) -> ir.Value:
     (count, element), width = (x.type.count, str(x.type.element)), isa_of(b).lanes * 32
     bits = count * {"float": 32, "double": 64}[element]
     if bits > width:
-        halves = [places(*range(i, i + count // 2)) for i in (0, count // 2)]
-        low, high = (_beyond(b, which, *(b.shuffle_vector(v, v, half) for v in (x, y))) for half in halves)
-        return b.shuffle_vector(low, high, places(*range(count)))
+        parts = [lane_indices(*range(i, i + count // 2)) for i in (0, count // 2)]
+        low, high = (_beyond(b, which, *(b.shuffle_vector(v, v, part) for v in (x, y))) for part in parts)
+        return b.shuffle_vector(low, high, lane_indices(*range(count)))
     if bits < 128:
         return b.select(b.fcmp_ordered(">" if which == "max" else "<", x, y), x, y)
     kind = {"float": "ps", "double": "pd"}[element]
@@ -280,7 +280,7 @@ def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.V
     vector takes two instructions or more. Four vectors take four, which saturate: i32 to i16, then i16 to
     bytes."""
     lanes = vectors[0].type.count
-    words, halves = (ir.VectorType(kind, n) for kind, n in ((_I32, lanes), (_I16, 2 * lanes)))
+    words, half_words = (ir.VectorType(kind, n) for kind, n in ((_I32, lanes), (_I16, 2 * lanes)))
     bytes_, end = ir.VectorType(ir.IntType(8), 4 * lanes), "avx512.%s.512" if lanes == 16 else "avx2.%s"
     quarters = []
     for x in vectors:
@@ -292,7 +292,7 @@ def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.V
         quarters.append(x)
     names = ("packssdw", "packuswb" if elem == "u8" else "packsswb")
     first, second = (f"llvm.x86.{end % name}" for name in names)
-    pairs = [call_intrinsic(b, first, halves, quarters[i : i + 2]) for i in (0, 2)]
+    pairs = [call_intrinsic(b, first, half_words, quarters[i : i + 2]) for i in (0, 2)]
     joined = b.bitcast(call_intrinsic(b, second, bytes_, pairs), words)
     parts = lanes // 4  # of 128 bits: narrowing instructions do not cross them
     order = ir.Constant(words, [4 * (i % parts) + i // parts for i in range(lanes)])
@@ -384,8 +384,8 @@ def _horizontal(combine: Any, kind: Vec) -> Any:
             n //= 2
             half = Vec(kind.elem, n)
             undefined = ir.Constant(v.type, ir.Undefined)
-            low = b.shuffle_vector(v, undefined, places(*range(n)))
-            high = b.shuffle_vector(v, undefined, places(*range(n, 2 * n)))
+            low = b.shuffle_vector(v, undefined, lane_indices(*range(n)))
+            high = b.shuffle_vector(v, undefined, lane_indices(*range(n, 2 * n)))
             v = combine(b, half, low, high)
         return b.extract_element(v, _I32(0))
 
@@ -513,7 +513,7 @@ def _half_of_halves(b: ir.IRBuilder, x: ir.Value, part: int) -> ir.Value:
     """The first or second half (part 0 or 1) of the f16 in a vector, as f32."""
     count = x.type.count
     pairs = b.bitcast(x, ir.VectorType(ir.HalfType(), 2 * count))
-    some = places(*range(part * count, (part + 1) * count))
+    some = lane_indices(*range(part * count, (part + 1) * count))
     return from_memory(b, b.shuffle_vector(pairs, ir.Constant(pairs.type, ir.Undefined), some), "f16")
 
 
@@ -531,7 +531,7 @@ def _zip(size: int, last: bool) -> Any:
             for i in range(block // 2)
             for source in (0, 1)
         ]
-        both = b.shuffle_vector(b.bitcast(x, items), b.bitcast(y, items), places(*order))
+        both = b.shuffle_vector(b.bitcast(x, items), b.bitcast(y, items), lane_indices(*order))
         return b.bitcast(both, x.type)
 
     return body
@@ -549,7 +549,7 @@ def _fold(n: int) -> Any:
         def select_halves(half: int) -> ir.Value:
             groups = range(half * n, kind.lanes, 2 * n)
             lanes = [from_y + g + i for g in groups for from_y in (0, kind.lanes) for i in range(n)]
-            return b.shuffle_vector(x, y, places(*lanes))
+            return b.shuffle_vector(x, y, lane_indices(*lanes))
 
         return BODIES["add"](b, kind, select_halves(0), select_halves(1))
 

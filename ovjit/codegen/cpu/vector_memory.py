@@ -19,7 +19,7 @@ from ovjit.codegen.cpu.vector_types import (
     broadcast,
     call_intrinsic,
     iota_mask,
-    places,
+    lane_indices,
     pointer,
     scalar_ir,
     suffix,
@@ -145,18 +145,18 @@ def load_vector(
     vt = ir.VectorType(memory_ir(elem), lanes)
     p = pointer(builder, address, vt)
 
-    def masked() -> ir.Value:
+    def load_masked() -> ir.Value:
         return masked_load(builder, p, vt, SIZE[elem], iota_mask(builder, n, lanes))
 
-    def whole() -> ir.Value:
+    def load_full() -> ir.Value:
         return builder.load(p, align=SIZE[elem])
 
     if n is None:
-        v = whole()
+        v = load_full()
     elif lanes >= _MASKED_LANES or SIZE[elem] >= 4:
-        v = masked()
+        v = load_masked()
     else:
-        v = _if_whole(builder, n, lanes, whole, masked)
+        v = _if_whole(builder, n, lanes, load_full, load_masked)
     return from_memory(builder, v, elem)
 
 
@@ -223,23 +223,23 @@ def store_vector(
     vt = v.type
     p = pointer(builder, address, vt)
 
-    def whole() -> None:
+    def store_full() -> None:
         builder.store(v, p, align=SIZE[elem])
 
-    def masked() -> None:
+    def store_masked() -> None:
         # LLVM merges narrowing and store. If it knows that n is 1, it drops the narrowing and writes the wide
         # lane: 4 bytes for one bf16. So n is hidden for types that may be narrowed.
-        known = part or elem in _NOT_NARROWED
-        mask = iota_mask(builder, n if known else hidden(builder, n), vt.count)
+        keeps_width = part or elem in _NOT_NARROWED
+        mask = iota_mask(builder, n if keeps_width else hidden(builder, n), vt.count)
         arguments = [v, p, _I32(SIZE[elem]), mask]
         call_intrinsic(builder, f"llvm.masked.store.{suffix(vt)}.p0", ir.VoidType(), arguments)
 
     if n is None:
-        whole()
+        store_full()
     elif part or vt.count >= _MASKED_LANES:
-        masked()
+        store_masked()
     else:
-        _if_whole(builder, n, vt.count, whole, masked)
+        _if_whole(builder, n, vt.count, store_full, store_masked)
 
 
 def load_scalar(b: ir.IRBuilder, p: ir.Value, elem: str) -> ir.Value:
@@ -322,7 +322,7 @@ def _every(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int, k: int) -> ir.Va
     t = memory_ir(elem)
     run = ir.VectorType(t, (lanes - 1) * k + 1)
     block = b.load(pointer(b, p, run), align=SIZE[elem])
-    chosen = places(*range(0, k * lanes, k))
+    chosen = lane_indices(*range(0, k * lanes, k))
     return from_memory(b, b.shuffle_vector(block, ir.Constant(run, ir.Undefined), chosen), elem)
 
 
@@ -331,7 +331,7 @@ def evens(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int) -> ir.Value:
     t = ir.VectorType(memory_ir(elem), lanes)
     low = pointer(b, p, t)
     parts = [b.load(at, align=SIZE[elem]) for at in (low, b.gep(low, [_I32(1)], source_etype=t))]
-    chosen = places(*range(0, 2 * lanes, 2))
+    chosen = lane_indices(*range(0, 2 * lanes, 2))
     return from_memory(b, b.shuffle_vector(*parts, chosen), elem)
 
 
@@ -343,9 +343,9 @@ def thirds(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int) -> ir.Value:
         b.load(at, align=SIZE[elem]) for at in (low, *(b.gep(low, [_I32(n)], source_etype=t) for n in (1, 2)))
     )
     before = len(range(0, 2 * lanes, 3))  # elements of the first two vectors
-    joined = b.shuffle_vector(first, second, places(*range(0, 2 * lanes, 3), *range(lanes - before)))
+    joined = b.shuffle_vector(first, second, lane_indices(*range(0, 2 * lanes, 3), *range(lanes - before)))
     others = range(3 * before - lanes, 2 * lanes, 3)  # of `joined` and the third vector
-    return from_memory(b, b.shuffle_vector(joined, third, places(*range(before), *others)), elem)
+    return from_memory(b, b.shuffle_vector(joined, third, lane_indices(*range(before), *others)), elem)
 
 
 def strided_store(elem: str, lanes: int) -> Any:

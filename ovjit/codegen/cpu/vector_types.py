@@ -97,11 +97,11 @@ def iota_mask(builder: ir.IRBuilder, n: ir.Value, lanes: int) -> ir.Value:
 def _iota_mask(builder: ir.IRBuilder, n: ir.Value, lanes: int) -> ir.Value:
     if n.type == _I64:  # a row may have more than 2**31 elements
         n = builder.trunc(builder.select(builder.icmp_signed("<", n, _I64(lanes)), n, _I64(lanes)), _I32)
-    return builder.icmp_signed("<", places(*range(lanes)), broadcast(builder, n, lanes))
+    return builder.icmp_signed("<", lane_indices(*range(lanes)), broadcast(builder, n, lanes))
 
 
 @functools.lru_cache(1024)
-def places(*numbers: int) -> ir.Constant:
+def lane_indices(*numbers: int) -> ir.Constant:
     """<n x i32> of these numbers, cached, as llvmlite creates an object for each."""
     return ir.Constant(ir.VectorType(_I32, len(numbers)), numbers)
 
@@ -109,7 +109,7 @@ def places(*numbers: int) -> ir.Constant:
 def broadcast(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
     vt = ir.VectorType(value.type, lanes)
     one = builder.insert_element(ir.Constant(vt, ir.Undefined), value, _I32(0))
-    return builder.shuffle_vector(one, ir.Constant(vt, ir.Undefined), places(*[0] * lanes))
+    return builder.shuffle_vector(one, ir.Constant(vt, ir.Undefined), lane_indices(*[0] * lanes))
 
 
 def pointer(builder: ir.IRBuilder, address: ir.Value, to: ir.Type) -> ir.Value:

@@ -174,9 +174,9 @@ def filter_planes(isa: Target, matrix: Sequence[Sequence[float]], pairs: bool = 
 
         def body(at: Any) -> None:
             source, to = b.add(start, at), b.add(target, at)
-            halves = [half_transformed(b.add(source, b.mul(line, _I64(9 * c)))) for c in range(channels)]
+            transforms = [half_transformed(b.add(source, b.mul(line, _I64(9 * c)))) for c in range(channels)]
             for k, row in itertools.product(range(len(matrix)), matrix):
-                transformed = [_dot_row(b, row, [column[k] for column in columns]) for columns in halves]
+                transformed = [_dot_row(b, row, [column[k] for column in columns]) for columns in transforms]
                 b.store(word_of(b, lanes, *transformed), pointer(b, to, bits), align=4)
                 to = b.add(to, plane)
 

@@ -162,7 +162,8 @@ class NodeContext:
 
 
 def _cast(value: Any, kind: Any) -> Any:
-    """An attribute as `kind`: a Python type, or Type for the number of an element type."""
+    """Convert an attribute, or each item of a list, to `kind`: a Python type, or Type, for ONNX's number of
+    an element type."""
     if kind is None:
         return value
     if isinstance(value, (list, tuple)):

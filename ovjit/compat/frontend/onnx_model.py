@@ -20,7 +20,7 @@ from ovjit.compat.frontend.failures import (
 from ovjit.compat.frontend.input_model import InputModel, Place, data_of, of_several
 from ovjit.compat.frontend.onnx_graph import Graph, Operation, Tensor
 from ovjit.errors import ModelError, OvjitError
-from ovjit.readers.onnx.reader import opened, read_opened
+from ovjit.readers.onnx.reader import open_model, read_opened
 from ovjit.readers.onnx.standard import messages
 from ovjit.readers.onnx.tensors import element_code
 from ovjit.readers.registry import Reader, Request, Source
@@ -98,7 +98,7 @@ class OnnxInputModel(InputModel):
         is_proto = hasattr(model, "SerializeToString")
         if not is_proto and not isinstance(model, (str, os.PathLike, bytes, bytearray)):
             return InputModel._load(reader, model, request, extensions)
-        parsed_file = as_failures(lambda: opened(model, None, request.use_mmap))
+        parsed_file = as_failures(lambda: open_model(model, None, request.use_mmap))
 
         def read(proto: Any) -> Model:
             one = parsed_file if proto is None else parsed_file._replace(proto=proto)
@@ -351,7 +351,7 @@ class OnnxInputModel(InputModel):
         return self._current
 
     def _finish(self, model: Model) -> None:
-        """Names and shapes that ONNX's files cannot hold."""
+        """Set the edited shapes of inputs and the further tensor names, which an ONNX file cannot hold."""
         shaped = False
         for parameter in model.get_parameters():
             tensor = self._graph.named(parameter.get_friendly_name())

@@ -149,7 +149,7 @@ class _Rewriting(Inputs):
             self.input(name, "i32", () if name == "max_context_len" else (ANY,))
         if not self.options.use_block_indices_inputs:
             self.input("block_indices", "i32", (ANY,))
-        self._count_outside(positions, has_positions)
+        self._feed_positions(positions, has_positions)
         owners: dict[tuple[int, ...], int] = {}
         for number, (layer, mask) in enumerate(zip(layers, masks, strict=True)):
             self._replace(number, owners.setdefault(layer.caches(), number), layer, mask)
@@ -190,9 +190,9 @@ class _Rewriting(Inputs):
             model.remove_parameter(old)
             self._insert_parameter(new, index)
 
-    def _count_outside(self, positions: list[Output], has_positions: bool) -> None:
-        """The places of new tokens that the model counted, as an input. If the model has none yet, it gets
-        the names of those places."""
+    def _feed_positions(self, positions: list[Output], has_positions: bool) -> None:
+        """Replace positions of new tokens that the model computes by the input "position_ids". A new input
+        also gets the tensor names of those positions."""
         if has_positions:
             row_input = inputs_named(self.model, "position_ids")[0].output(0)
             if len(row_input._tensor._type.shape or ()) != 1 and positions:

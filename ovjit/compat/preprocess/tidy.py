@@ -170,7 +170,7 @@ def _find_reorders(users: ModelUses, node: Node, axis: int, length: int) -> list
         for target in targets:
             user, name, index = target._node, target._node._op.name, target._index
             if name == "Convolution" and index == 0 and axis == 1:
-                absorbers = _in_weights(user, 1, 1, length)
+                absorbers = _in_constants(user, 1, 1, length)
                 convolutions += 1
             else:
                 output_axis, absorbers = _find_output_axis(user, name, index, axis), []
@@ -201,20 +201,20 @@ def _find_output_axis(user: Node, name: str, index: int, axis: int) -> int | Non
 
 
 def _in_operands(user: Node, index: int, axis: int, length: int) -> list[_Reorder] | None:
-    """The constants that an elementwise operation combines with its input `index`, as in `_in_weights`."""
+    """The constants that an elementwise operation combines with its input `index`, as in `_in_constants`."""
     rank = len(user._tensors[0]._type.shape or ())
     reorders: list[_Reorder] = []
     for i in range(len(user._inputs)):
-        absorbers = [] if i == index else _in_weights(user, i, axis - rank, length)
+        absorbers = [] if i == index else _in_constants(user, i, axis - rank, length)
         if absorbers is None:
             return None
         reorders += absorbers
     return reorders
 
 
-def _in_weights(node: Node, index: int, axis: int, length: int) -> list[_Reorder] | None:
-    """The constants behind an input that an order along an axis, which may count from the end, goes into.
-    None where something else is there."""
+def _in_constants(node: Node, index: int, axis: int, length: int) -> list[_Reorder] | None:
+    """The constants whose reordering along `axis` (negative: from the end) has the effect of reordering the
+    input. [] if no element moves; None if something other than constants and elementwise nodes feeds it."""
     source = node._inputs[index]
     shape = source._tensor._type.shape
     if shape is None:
@@ -230,7 +230,7 @@ def _in_weights(node: Node, index: int, axis: int, length: int) -> list[_Reorder
         return None
     reorders: list[_Reorder] = []
     for i in range(len(producer._inputs)):
-        more = _in_weights(producer, i, axis if axis < 0 else axis - len(shape), length)
+        more = _in_constants(producer, i, axis if axis < 0 else axis - len(shape), length)
         if more is None:
             return None
         reorders += more

@@ -128,8 +128,8 @@ _INITIAL = {"exclude_pad": True}
 
 
 def _create_unconnected(record: Op) -> Node:
-    """A node without inputs and outputs, which it gets when it has its arguments and is validated. Attributes
-    without a default are zero, empty, or the first of their choices, whatever limits they have."""
+    """A node without inputs and outputs. It gets them later, by `set_arguments` and `validate`. Attributes
+    without a default are zero, empty, or their first choice, even if the record's limits exclude that."""
     kind = CLASSES.get(record.name)
     if kind is not None:
         return kind()  # it has bodies

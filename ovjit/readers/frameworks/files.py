@@ -115,7 +115,7 @@ def of_onnx(
     row = FRAMEWORKS[framework]
     with name_missing_room(f"Models of {row.title}"):
         from ovjit.readers.frameworks.operators import check_pairs, known_operators
-        from ovjit.readers.onnx.reader import opened, read_opened
+        from ovjit.readers.onnx.reader import open_model, read_opened
     try:
         proto = exported()
     except OvjitError:
@@ -128,7 +128,7 @@ def of_onnx(
             check_pairs(proto.graph)
         caller_rules = {f"{MARKED}.{name}": rule for name, rule in (converters or {}).items()}
         rules = {**known_operators(framework), **caller_rules}
-        parsed_file = opened(proto)
+        parsed_file = open_model(proto)
         model = read_opened(parsed_file, rules, all_inputs=framework == "tf")
     except UnsupportedError as error:
         raise UnsupportedError(f"{where}, as {row.packages[1]} converts it: {error}") from error

@@ -77,10 +77,10 @@ def _gru_cell(n: OnnxNode) -> list[Output]:
 
 
 def _normalize(n: OnnxNode) -> list[Output | None]:
-    """By mean and variance of the operand, which are results, too."""
+    """Batch normalization by the batch's own statistics: [y, mean, variance, ...]."""
     x, scale, offset, *old = n.tensors()
     first = n.attr("data_format", "NHWC")[1] == "C"
-    upcast = n.wide(x)
+    upcast = n.upcast(x)
     rank = n.rank(x)
     axes = [i for i in range(rank) if i != (1 if first else rank - 1)]
     mean = n("ReduceMean", upcast, axes, keep_dims=True)
@@ -112,7 +112,7 @@ def _spatial(values: Any, first: bool) -> list[int]:
 
 
 def _explicit(n: OnnxNode, first: bool) -> tuple[list[int], list[int]]:
-    pads = [int(v) for v in n.required("explicit_paddings")]
+    pads = [int(v) for v in n.require("explicit_paddings")]
     return [_spatial(pads[i::2], first) for i in (0, 1)]  # type: ignore[return-value]
 
 
@@ -230,8 +230,8 @@ def _blocks(n: OnnxNode, op: str) -> Output:
 
 def _patches(n: OnnxNode) -> Output:
     """Parts of images, with the pixels of each as channels."""
-    sizes, strides, rates = (list(n.required(name))[1:3] for name in ("ksizes", "strides", "rates"))
-    padding = {"SAME": "same_upper", "VALID": "valid"}[n.required("padding")]
+    sizes, strides, rates = (list(n.require(name))[1:3] for name in ("ksizes", "strides", "rates"))
+    padding = {"SAME": "same_upper", "VALID": "valid"}[n.require("padding")]
     result = n(
         "ExtractImagePatches", n("Transpose", n[0], [0, 3, 1, 2]),
         sizes=sizes, strides=strides, rates=rates, auto_pad=padding, opset=3,

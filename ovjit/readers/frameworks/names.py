@@ -24,34 +24,34 @@ def with_own_names(graph: Any) -> Any:
     """The GraphDef with a function for each use of one. No two of its nodes or arguments have one name."""
     if not graph.library.function:
         return graph
-    return _Copies(graph).made
+    return _Copies(graph).graph
 
 
 class _Copies:
     def __init__(self, graph: Any) -> None:
-        self.known = {function.signature.name: function for function in graph.library.function}
+        self.functions_by_name = {function.signature.name: function for function in graph.library.function}
         #: How often a name is used, of nodes and of functions.
         self.used = Counter(node.name for node in graph.node)
         self.functions: Counter[str] = Counter()
         self.active: list[str] = []
         self.nodes = 0
-        self.made = type(graph)()
-        self.made.CopyFrom(graph)
-        self.made.ClearField("library")
-        for node in self.made.node:
+        self.graph = type(graph)()
+        self.graph.CopyFrom(graph)
+        self.graph.ClearField("library")
+        for node in self.graph.node:
             self._follow(node)
 
     def _follow(self, node: Any) -> None:
         """Give a node functions of its own. A function that calls itself is called as before."""
-        if node.op in self.known and node.op not in self.active:
+        if node.op in self.functions_by_name and node.op not in self.active:
             node.op = self._copy(node.op)
         for function in _functions(node):
-            if function.name in self.known and function.name not in self.active:
+            if function.name in self.functions_by_name and function.name not in self.active:
                 function.name = self._copy(function.name)
 
     def _copy(self, name: str) -> str:
-        function = self.made.library.function.add()
-        function.CopyFrom(self.known[name])
+        function = self.graph.library.function.add()
+        function.CopyFrom(self.functions_by_name[name])
         self.nodes += len(function.node_def)
         if self.nodes > MOST_NODES:
             raise UnsupportedError("functions of the graph are used too often")

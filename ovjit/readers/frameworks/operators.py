@@ -67,7 +67,7 @@ def _unless_zero(function: Callable[[OnnxNode], Output]) -> Rule:
 
 
 def _log1p(n: OnnxNode, x: Output) -> Output:
-    return n.convert(special.log1p(n, n.wide(x)), n.dtype(x))
+    return n.convert(special.log1p(n, n.upcast(x)), n.dtype(x))
 
 
 def _normal_quantile(n: OnnxNode, x: Output) -> Output:
@@ -93,7 +93,7 @@ def _linspace(n: OnnxNode) -> Output:
 
 def _bucketize(n: OnnxNode) -> Output:
     """Bucket index of each element: the number of boundaries that are less than or equal to it."""
-    bounds = n.const(np.array(n.required("boundaries"), np.float32))
+    bounds = n.const(np.array(n.require("boundaries"), np.float32))
     x = n.convert(n[0], "f32")
     return n("Bucketize", x, bounds, output_type="i32", with_right_bound=False)
 
@@ -131,8 +131,8 @@ def _shapes(n: OnnxNode) -> list[Output]:
 def _running_log_sum(n: OnnxNode) -> Output:
     """log(sum(exp(x))) up to each element, or from it on; without itself where `exclusive` says so."""
     x, back = n[0], bool(n.attr("reverse", 0))
-    axis = int(n.known(1, "the axis").reshape(())) % n.rank(x)
-    result = n.convert(running(n, n.wide(x), axis, partial(special.log_add, n), back), n.dtype(x))
+    axis = int(n.static(1, "the axis").reshape(())) % n.rank(x)
+    result = n.convert(running(n, n.upcast(x), axis, partial(special.log_add, n), back), n.dtype(x))
     if not n.attr("exclusive", 0):
         return result
     first, last = n.slice(result, axis, 0, 1), n.slice(result, axis, -1)
@@ -143,7 +143,7 @@ def _running_log_sum(n: OnnxNode) -> Output:
 
 def _histogram(n: OnnxNode) -> Output:
     """Counts values in bins of equal width; values outside the range count in the first or last bin."""
-    x, count = n.reshape(n[0], [-1]), int(n.known(2, "the number of steps").reshape(()))
+    x, count = n.reshape(n[0], [-1]), int(n.static(2, "the number of steps").reshape(()))
     low, high = n.all("Split", n[1], n.const(0), num_splits=2)
     step = n("Divide", n.convert(n("Subtract", high, low), "f64"), n.const(float(count), "f64"))
     above = n.convert(n("Subtract", n("Maximum", x, low), low), "f64")
@@ -328,7 +328,7 @@ def _is_among_first(n: OnnxNode) -> Output:
 def _largest(n: OnnxNode) -> list[Output]:
     """The k largest or least numbers along an axis, and their places."""
     mode = "max" if n.attr("is_max_k", 1) else "min"
-    return n.top_k(n[0], n.required("k"), n.attr("reduction_dimension", -1), mode, "i32")
+    return n.top_k(n[0], n.require("k"), n.attr("reduction_dimension", -1), mode, "i32")
 
 
 def _slope(function: Callable[[OnnxNode, Output], Output]) -> Rule:
@@ -371,7 +371,7 @@ TENSORFLOW: dict[str, Rule] = {
     "BesselI1": special.in_f64(lambda n, x: special.bessel_i(n, x, 1, False)),
     "BesselI0e": special.in_f64(lambda n, x: special.bessel_i(n, x, 0, True)),
     "BesselI1e": special.in_f64(lambda n, x: special.bessel_i(n, x, 1, True)),
-    "Expm1": lambda n: n.convert(special.expm1(n, n.wide(n[0])), n.dtype(n[0])),
+    "Expm1": lambda n: n.convert(special.expm1(n, n.upcast(n[0])), n.dtype(n[0])),
     "Log1p": lambda n: _log1p(n, n[0]),
     "Xlogy": _unless_zero(lambda n: n("Multiply", n[0], n("Log", n[1]))),
     "Xlog1py": _unless_zero(lambda n: n("Multiply", n[0], _log1p(n, n[1]))),

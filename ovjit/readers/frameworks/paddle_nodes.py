@@ -24,8 +24,8 @@ def _of_lists(function: Callable[..., list[list[Output]]]) -> Rule:
 
     def rule(n: OnnxNode) -> list[Output]:
         inputs = iter(n.inputs)
-        operands = [[next(inputs) for _ in range(count)] for count in n.required("operands")]
-        result = zip(function(n, *operands), n.required("results"), strict=True)
+        operands = [[next(inputs) for _ in range(count)] for count in n.require("operands")]
+        result = zip(function(n, *operands), n.require("results"), strict=True)
         return [value for values, count in result for value in values[:count]]
 
     return rule
@@ -66,7 +66,7 @@ def _recurrent(
     n: OnnxNode, inputs: _List, states: _List, weights: _List, lengths: _List, _: Any
 ) -> list[list[Output]]:
     """Layers of recurrent cells, one after the other, in one direction or both."""
-    mode, layers = n.required("mode"), n.required("num_layers")
+    mode, layers = n.require("mode"), n.require("num_layers")
     directions = 2 if n.attr("is_bidirec", 0) else 1
     op, order, attributes = CELLS[mode]
     matrices, biases = weights[: len(weights) // 2], weights[len(weights) // 2 :]
@@ -82,11 +82,11 @@ def _recurrent(
         w, r = (_stack(n, [_in_order(n, matrices[2 * i + k], order) for i in cells]) for k in (0, 1))
         b = _stack(n, [_biases(n, biases[2 * i], biases[2 * i + 1], mode, order) for i in cells])
         y, *after = n.all(
-            op, x, *begin, counts, w, r, b, hidden_size=n.required("hidden_size"),
+            op, x, *begin, counts, w, r, b, hidden_size=n.require("hidden_size"),
             direction="bidirectional" if directions == 2 else "forward", **attributes, opset=5,
         )  # fmt: skip
         rows = n.transpose(y, [0, 2, 1, 3])
-        x = n("Reshape", rows, [0, 0, directions * n.required("hidden_size")], special_zero=True)
+        x = n("Reshape", rows, [0, 0, directions * n.require("hidden_size")], special_zero=True)
         for all_ends, end in zip(ends, after, strict=True):
             all_ends.append(n.transpose(end, [1, 0, 2]))
     unused = [n.const(0, "u8")]
@@ -114,8 +114,8 @@ def _generate_proposals(n: OnnxNode) -> list[Output]:
     spread = n.reshape(n.transpose(variances, [2, 3, 0, 1]), n.concat([n.const([1, -1]), height, width], 0))
     rois, probabilities, counts = n.all(
         "GenerateProposals", images, anchors, n("Multiply", deltas, spread), scores,
-        min_size=max(float(n.required("min_size")), 1.0), nms_threshold=n.required("nms_thresh"),
-        pre_nms_count=n.required("pre_nms_top_n"), post_nms_count=n.required("post_nms_top_n"),
+        min_size=max(float(n.require("min_size")), 1.0), nms_threshold=n.require("nms_thresh"),
+        pre_nms_count=n.require("pre_nms_top_n"), post_nms_count=n.require("post_nms_top_n"),
         normalized=not n.attr("pixel_offset", 1), nms_eta=n.attr("eta", 1.0), roi_num_type="i32", opset=9,
     )  # fmt: skip
     return [rois, n.unsqueeze(probabilities, [1]), counts]
@@ -126,7 +126,7 @@ def _nms(n: OnnxNode) -> Output:
     boxes = n.unsqueeze(n[0], [0])
     count = n.dim_of(n[0], 0)
     scores = n.reshape(n.convert(n("Negative", n.upto(count)), n.dtype(boxes)), [1, 1, -1])
-    threshold = float(n.required("threshold"))
+    threshold = float(n.require("threshold"))
     selection = n(
         "NonMaxSuppression", boxes, scores, n.scalar(count), threshold, float(-np.inf),
         sort_result_descending=True, output_type="i64", opset=9,
@@ -142,11 +142,11 @@ def _unique(n: OnnxNode) -> list[Output]:
 
 
 def _deformable(n: OnnxNode) -> Output:
-    strides, pads, dilations = (n.required(name) for name in ("strides", "paddings", "dilations"))
+    strides, pads, dilations = (n.require(name) for name in ("strides", "paddings", "dilations"))
     return n(
         "DeformableConvolution", n[0], n[1], n[2], *n.inputs[3:], strides=strides, dilations=dilations,
-        pads_begin=pads[:2], pads_end=pads[-2:], group=n.required("groups"),
-        deformable_group=n.required("deformable_groups"), bilinear_interpolation_pad=True, opset=8,
+        pads_begin=pads[:2], pads_end=pads[-2:], group=n.require("groups"),
+        deformable_group=n.require("deformable_groups"), bilinear_interpolation_pad=True, opset=8,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import paddle  # type: ignore[import-not-found]
 import paddle2onnx  # type: ignore[import-not-found]
-from paddle_operators.left import LEFT, ONLY_LEFT, Left, left, put_back  # type: ignore[import-not-found]
+from paddle_operators.left import LEFT, ONLY_LEFT, Left, leave_operator, put_back  # type: ignore[import-not-found]
 from paddle_operators.rules import RULES  # type: ignore[import-not-found]
 
 
@@ -37,14 +37,14 @@ def _replaced_in(block: Any, rows: list[Left] | None) -> bool:
             changed |= _replaced_in(inner, None)
         if op.name() == "pd_op.while":
             pir.set_insertion_point(op)
-            changed |= _apart(op)
+            changed |= _copy_initial_values(op)
         name = op.name().removeprefix("pd_op.")
         stays, rule = name in LEFT and LEFT[name](op), RULES.get(name)
         stays &= rows is not None or name in ONLY_LEFT
         if not stays and rule is None:
             continue
         pir.set_insertion_point(op)
-        result = _left(op, rows) if stays else rule(op)
+        result = _leave_operator(op, rows) if stays else rule(op)
         if result is not None:
             _put_for(op, result if isinstance(result, list) else [result])
             block.remove_op(op)
@@ -52,15 +52,15 @@ def _replaced_in(block: Any, rows: list[Left] | None) -> bool:
     return changed
 
 
-def _left(op: Any, rows: list[Left] | None) -> list[Any]:
+def _leave_operator(op: Any, rows: list[Left] | None) -> list[Any]:
     if rows is None:
         raise NotImplementedError(f"{op.name()} in a branch or a loop")
-    row, result = left(op, len(rows))
+    row, result = leave_operator(op, len(rows))
     rows.append(row)
     return result
 
 
-def _apart(loop: Any) -> bool:
+def _copy_initial_values(loop: Any) -> bool:
     """Have copies of the first values of a loop that something else reads, too. Whether there are any: the
     exporter gives what a loop carries the names of its first values, which the loop may read."""
     copied = False

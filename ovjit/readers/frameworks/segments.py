@@ -94,7 +94,7 @@ def _unsorted_rule(how: str) -> Rule:
 
 
 def _sparse_segments(how: str) -> Rule:
-    """Rule that reduces segments of gathered rows."""
+    """Rule for x[indices] reduced by sorted segment ids. `how`: "sum", "mean", "root" (sum / sqrt(count))."""
 
     def rule(n: OnnxNode) -> Output:
         x, ids = n("Gather", n[0], n[1], n.const(0)), n[2]

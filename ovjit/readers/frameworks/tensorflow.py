@@ -54,7 +54,7 @@ def object_to_onnx(
         if hasattr(model, "as_graph_def"):
             model = model.as_graph_def()
         if hasattr(model, "node") and hasattr(model, "versions"):
-            return _of_graph("the given graph", _whole("the given graph", model), more)
+            return _of_graph("the given graph", _freeze("the given graph", model), more)
         return _concrete(*_trace_function(model, example, described), more)
 
 
@@ -229,10 +229,10 @@ def _read_frozen(path: str, text: bool, more: Collection[str]) -> Any:
     else:
         graph.ParseFromString(content)
     with quiet():
-        return _of_graph(path, _whole(path, graph), more)
+        return _of_graph(path, _freeze(path, graph), more)
 
 
-def _whole(where: str, graph: Any) -> Frozen:
+def _freeze(where: str, graph: Any) -> Frozen:
     """A GraphDef whose outputs are what no node reads."""
     if not graph.node:
         raise ModelError(f"{where}: the graph of TensorFlow has no nodes")

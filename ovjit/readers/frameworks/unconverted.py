@@ -103,7 +103,7 @@ def handlers(
     """
     unhandled = {name for name in rules if name not in exporter_handlers} | {*more}
     result: dict[str, Any] = dict.fromkeys(LEFT, (_left_or_mapped, []))
-    return result | dict.fromkeys(unhandled, (_left, []))
+    return result | dict.fromkeys(unhandled, (_leave, []))
 
 
 def mark(graph: Any) -> None:
@@ -120,7 +120,7 @@ def mark(graph: Any) -> None:
                 mark(attribute.g)
 
 
-def _left(context: Any, node: Any, name: str, args: Any) -> Any:
+def _leave(context: Any, node: Any, name: str, args: Any) -> Any:
     # the exporter may copy it, which loses a domain
     node.type = f"{MARKED}.{node.type}"
     return node
@@ -131,7 +131,7 @@ def _left_or_mapped(context: Any, node: Any, name: str, args: Any) -> Any:
     from tf2onnx.handler import tf_op
 
     if LEFT[node.type](context, node):
-        return _left(context, node, name, args)
+        return _leave(context, node, name, args)
     function, options = tf_op.create_mapping(context.opset, {})[node.type]
     if options.get("onnx_op"):
         options = {**options, "tf_op": node.type}

@@ -24,10 +24,10 @@ class Inputs:
             parameter("input_ids", "i64", 2), parameter("attention_mask", "i64", 2),
             parameter("position_ids", "i64", 2), parameter("beam_idx", "i32", 1),
         ]  # fmt: skip
-        self.ids, self.given, self.places, self.beams = (p.output(0) for p in self.parameters)
+        self.ids, self.attention_mask, self.positions, self.beams = (p.output(0) for p in self.parameters)
         self.batch = w.dim_of(self.ids, 0)
 
-    def wanted(self, x: Output) -> Output:
+    def select_positions(self, x: Output) -> Output:
         """The positions of x [B, L, wide] of which there are logits: all."""
         return x
 
@@ -37,7 +37,7 @@ class Attention:
 
     def __init__(self, w: Weights, inputs: Inputs):
         self.w, self.inputs, self.sinks = w, inputs, list[Node]()
-        self.turns = Turns(w, inputs.places)
+        self.turns = Turns(w, inputs.positions)
         self._masks: dict[int, Output] = {}
 
     def __call__(self, x: Output, layer: int) -> Output:
@@ -54,7 +54,7 @@ class Attention:
         sinks = [w.array(f"{name}.attn_sinks.weight", s.heads).reshape(1, -1, 1, 1)] if s.kind.sinks else []
         z = self._attend(q, self._repeat_heads(k), self._repeat_heads(v), self._mask(window), *sinks)
         z = w("Reshape", w.transpose(z, [0, 2, 1, 3]), [0, 0, s.heads * s.value_size], special_zero=True)
-        return w.linear(z, f"{name}.attn_output", s.wide)
+        return w.linear(z, f"{name}.attn_output", s.hidden_size)
 
     def _project(self, x: Output, name: str) -> list[Output]:
         w, s = self.w, self.w.settings
@@ -112,14 +112,14 @@ class Attention:
         if window in self._masks:
             return self._masks[window]
         w, one = self.w, self.w.const(1)
-        new, total = (w.scalar(w.dim_of(v, 1)) for v in (self.inputs.ids, self.inputs.given))
+        new, total = (w.scalar(w.dim_of(v, 1)) for v in (self.inputs.ids, self.inputs.attention_mask))
         columns = w.unsqueeze(w("Range", 0, total, one, output_type="i64"), [0])
         rows = w("Range", w("Subtract", total, new), total, one, output_type="i64")
         rows = w.unsqueeze(rows, [1])
         visible = w("LessEqual", columns, rows)
         if window:
             visible = w("LogicalAnd", visible, w("Greater", columns, w("Subtract", rows, window)))
-        shown = w.unsqueeze(w.convert(self.inputs.given, "boolean"), [1, 2])
+        shown = w.unsqueeze(w.convert(self.inputs.attention_mask, "boolean"), [1, 2])
         both = w("LogicalAnd", w.unsqueeze(visible, [0, 1]), shown)
         self._masks[window] = w("Select", both, 0.0, HIDDEN)
         return self._masks[window]

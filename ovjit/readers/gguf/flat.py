@@ -27,7 +27,7 @@ class FlatInputs(Inputs):
             for kind, size in (("k", s.size), ("v", s.value_size)):
                 self._add(f"cache_{kind}_l{layer}", "f16", (1, ANY, s.shared, size))
         self.parameters = [self.nodes[name] for name in sorted(self.nodes)]
-        self.ids, self.places = (self.squeeze_input(name, [0, 1]) for name in ("inp_tokens", "inp_pos"))
+        self.ids, self.positions = (self.squeeze_input(name, [0, 1]) for name in ("inp_tokens", "inp_pos"))
         self.rows, self.outs = (self.squeeze_input(name, [0, 1, 2]) for name in ("inp_kv_idx", "inp_out_ids"))
         self.batch = w.const([1])
 
@@ -38,7 +38,7 @@ class FlatInputs(Inputs):
     def squeeze_input(self, name: str, axes: list[int]) -> Output:
         return self.w("Squeeze", self.by_name[name], axes)
 
-    def wanted(self, x: Output) -> Output:
+    def select_positions(self, x: Output) -> Output:
         return self.w("Gather", x, self.outs, 1)
 
 

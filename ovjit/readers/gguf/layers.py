@@ -17,8 +17,8 @@ def norm(w: Weights, x: Output, name: str) -> Output:
     if w.settings.arch != "gpt2":
         return rms_norm(w, x, name)
     y = w.standardize(x, [-1], w.settings.eps)
-    y = w("Multiply", y, w.array(f"{name}.weight", w.settings.wide))
-    return w("Add", y, w.array(f"{name}.bias", w.settings.wide))
+    y = w("Multiply", y, w.array(f"{name}.weight", w.settings.hidden_size))
+    return w("Add", y, w.array(f"{name}.bias", w.settings.hidden_size))
 
 
 def activate(w: Weights, x: Output) -> Output:
@@ -62,13 +62,13 @@ def _dense(w: Weights, x: Output, name: str, suffix: str = "") -> Output:
         up = activate(w, up)
     else:
         w.tensor(f"{name}.ffn_gate{suffix}.weight")  # says that it is missing
-    return w.linear(up, f"{name}.ffn_down{suffix}", w.settings.wide)
+    return w.linear(up, f"{name}.ffn_down{suffix}", w.settings.hidden_size)
 
 
 def experts(w: Weights, x: Output, name: str) -> Output:
     """Each row's best experts, weighted by their chances, and perhaps one that all rows share."""
     s = w.settings
-    rows = w.reshape(x, [-1, s.wide])
+    rows = w.reshape(x, [-1, s.hidden_size])
     chances = w("Softmax", w.linear(rows, f"{name}.ffn_gate_inp", s.experts), axis=1)
     best, picks = w.all(
         "TopK", chances, s.chosen, axis=1, mode="max", sort="value", index_element_type="i64", opset=11
@@ -78,9 +78,9 @@ def experts(w: Weights, x: Output, name: str) -> Output:
     names = [f"{name}.ffn_{part}_exps.weight" for part in ("gate", "up", "down")]
     result = (_by_row if all(map(w.is_multiplied_by_row, names)) else _by_expert)(w, rows, best, picks, names)
     if s.kind.shared_expert:
-        gate = w.array(f"{name}.ffn_gate_inp_shexp.weight", s.wide).reshape(1, -1)
+        gate = w.array(f"{name}.ffn_gate_inp_shexp.weight", s.hidden_size).reshape(1, -1)
         shown = w("Sigmoid", w("MatMul", rows, gate, transpose_a=False, transpose_b=True))
-        shared = w.reshape(_dense(w, x, name, "_shexp"), [-1, s.wide])
+        shared = w.reshape(_dense(w, x, name, "_shexp"), [-1, s.hidden_size])
         result = w("Add", result, w("Multiply", shared, shown))
     return w("Reshape", result, w("ShapeOf", x, output_type="i64"), special_zero=False)
 
@@ -97,7 +97,7 @@ class _Table(NamedTuple):
 def _tables(w: Weights, names: list[str]) -> list[_Table]:
     """gate and up [experts, inner, wide], down [experts, wide, inner]"""
     s, inner = w.settings, _rows(w, names[0])
-    shapes = [(s.experts, inner, s.wide)] * 2 + [(s.experts, s.wide, inner)]
+    shapes = [(s.experts, inner, s.hidden_size)] * 2 + [(s.experts, s.hidden_size, inner)]
     tables = []
     for name, shape in zip(names, shapes, strict=True):
         scales, biases, stem = None, None, name.removesuffix(".weight")
@@ -120,20 +120,20 @@ def _by_row(w: Weights, rows: Output, best: Output, picks: Output, names: list[s
     s = w.settings
     gate, up, down = _tables(w, names)
     flat = w.reshape(picks, [-1])
-    each = w.reshape(w("Tile", w.unsqueeze(rows, [1]), [1, s.chosen, 1]), [-1, 1, s.wide])
+    each = w.reshape(w("Tile", w.unsqueeze(rows, [1]), [1, s.chosen, 1]), [-1, 1, s.hidden_size])
 
     def times(x: Output, table: _Table) -> Output:
         matrices, *factors = (None if part is None else w("Gather", part, flat, 0) for part in table)
         return _scale_and_shift(w, w("MatMul", x, matrices, transpose_a=False, transpose_b=True), *factors)
 
     result = times(apply_gate(w, times(each, gate), times(each, up)), down)
-    result = w("Multiply", w.reshape(result, [-1, s.chosen, s.wide]), w.unsqueeze(best, [2]))
+    result = w("Multiply", w.reshape(result, [-1, s.chosen, s.hidden_size]), w.unsqueeze(best, [2]))
     return w("ReduceSum", result, [1], keep_dims=False)
 
 
 def _by_expert(w: Weights, rows: Output, best: Output, picks: Output, names: list[str]) -> Output:
-    """All rows times all experts, which have weights of 0 where a row does not choose them: a table of reals
-    is never gathered, which would copy it."""
+    """Every row times every expert; experts that a row does not choose get the weight 0. For float weights: a
+    Gather of the chosen experts would copy them."""
     s = w.settings
     gate, up, down = _tables(w, names)
     none = w("Broadcast", 0.0, w.concat([w.dim_of(rows, 0), w.const([s.experts])], 0))

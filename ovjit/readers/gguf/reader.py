@@ -42,19 +42,19 @@ def decoder(w: Weights, flat: bool = False) -> Model:
     """The decoder of these tensors and settings, with state or `flat`."""
     s = w.settings
     inputs = FlatInputs(w) if flat else Inputs(w)
-    words = w.matrix("token_embd.weight", -1, s.wide)
+    words = w.matrix("token_embd.weight", -1, s.hidden_size)
     x = w("Gather", words, inputs.ids, 0)
     if s.kind.root:
-        x = w("Multiply", x, math.sqrt(s.wide))
+        x = w("Multiply", x, math.sqrt(s.hidden_size))
     if s.arch == "gpt2":
-        positions = w.matrix("position_embd.weight", -1, s.wide)
-        x = w("Add", x, w("Gather", positions, inputs.places, 0))
+        positions = w.matrix("position_embd.weight", -1, s.hidden_size)
+        x = w("Add", x, w("Gather", positions, inputs.positions, 0))
     attention = FlatAttention(w, inputs) if isinstance(inputs, FlatInputs) else Attention(w, inputs)
     for layer in range(s.layers):
         w.base = f"blk.{layer}"
         y = attention(norm(w, x, f"{w.base}.attn_norm"), layer)
         if layer == s.layers - 1:
-            x, y = inputs.wanted(x), inputs.wanted(y)
+            x, y = inputs.select_positions(x), inputs.select_positions(y)
         x = w("Add", x, _part(w, y, "post_attention_norm"))
         y = feed_forward(w, norm(w, x, f"{w.base}.{s.kind.second_norm}"), layer)
         x = w("Add", x, _part(w, y, "post_ffw_norm"))

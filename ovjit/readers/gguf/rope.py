@@ -22,8 +22,8 @@ class Turns:
     """Cosines and sines [B, 1, L, rotated], which layers of one base share."""
 
     def __init__(self, w: Weights, positions: Output):
-        self.w, self.places = w, positions
-        self._made: dict[tuple[float, bool], tuple[Output, Output]] = {}
+        self.w, self.positions = w, positions
+        self._tables: dict[tuple[float, bool], tuple[Output, Output]] = {}
 
     def rotate(self, x: Output, windowed: bool) -> Output:
         """x [B, heads, L, size] with the first `rotated` elements of heads rotated by their positions."""
@@ -41,9 +41,9 @@ class Turns:
         base, scaled = settings.real("rope.freq_base", 10000.0, BASE), True
         if windowed and settings.arch == "gemma3":  # those layers were never stretched
             base, scaled = settings.real("rope.freq_base_swa", 10000.0, BASE), False
-        if (base, scaled) not in self._made:
-            self._made[base, scaled] = self._angles(base, scaled)
-        return self._made[base, scaled]
+        if (base, scaled) not in self._tables:
+            self._tables[base, scaled] = self._angles(base, scaled)
+        return self._tables[base, scaled]
 
     def _angles(self, base: float, scaled: bool) -> tuple[Output, Output]:
         w, size = self.w, self.w.settings.rotated
@@ -51,7 +51,7 @@ class Turns:
         if scaled:
             speeds, longer = self._stretch(speeds, base)
         turns = self._divide_by_factors(speeds)
-        positions = w.unsqueeze(w.convert(self.places, "f32"), [1])
+        positions = w.unsqueeze(w.convert(self.positions, "f32"), [1])
         angles = w.transpose(w("MatMul", turns, positions, transpose_a=False, transpose_b=False), [0, 2, 1])
         angles = w.unsqueeze(w.concat([angles, angles], -1), [1])
         both = [w("Cos", angles), w("Sin", angles)]
@@ -68,8 +68,8 @@ class Turns:
             return (speeds / w.array(name, count)).astype(np.float32).reshape(1, -1, 1)
 
         if w.has("rope_factors_long.weight"):
-            original = w.settings.whole("rope.scaling.original_context_length")
-            last = w("ReduceMax", w.convert(self.places, "i64"), [0, 1], keep_dims=False)
+            original = w.settings.integer("rope.scaling.original_context_length")
+            last = w("ReduceMax", w.convert(self.positions, "i64"), [0, 1], keep_dims=False)
             beyond = w("GreaterEqual", last, original)
             far, near = (shape_row(f"rope_factors_{name}.weight") for name in ("long", "short"))
             return w("Select", beyond, far, near)
@@ -94,7 +94,7 @@ class Turns:
             return speeds / factor, more
         fast = settings.real("rope.scaling.yarn_beta_fast", FAST)
         slow = settings.real("rope.scaling.yarn_beta_slow", SLOW)
-        context = settings.whole("rope.scaling.original_context_length", settings.whole("context_length"))
+        context = settings.integer("rope.scaling.original_context_length", settings.integer("context_length"))
         size = settings.rotated
 
         def pair(turns: float) -> float:

@@ -94,30 +94,30 @@ class Settings:
                     f"the metadata {self.key(name)!r} is {metadata[self.key(name)]!r:.80}, which is not "
                     "supported"
                 )
-        self.layers = self.whole("block_count", most=LAYERS)
-        self.wide = self.whole("embedding_length")
-        self.heads = self.whole("attention.head_count")
-        self.shared = self.whole("attention.head_count_kv", self.heads)
+        self.layers = self.integer("block_count", most=LAYERS)
+        self.hidden_size = self.integer("embedding_length")
+        self.heads = self.integer("attention.head_count")
+        self.shared = self.integer("attention.head_count_kv", self.heads)
         if self.heads % self.shared:
             raise ModelError(
                 f"{self.heads} heads of queries are not a multiple of {self.shared} heads of keys"
             )
-        self.size = self.whole("attention.key_length", self.wide // self.heads or None)
-        self.value_size = self.whole("attention.value_length", self.wide // self.heads or None)
+        self.size = self.integer("attention.key_length", self.hidden_size // self.heads or None)
+        self.value_size = self.integer("attention.value_length", self.hidden_size // self.heads or None)
         if self.heads * max(self.size, self.value_size) > LARGEST:
             raise ModelError(
                 f"{self.heads} heads of {self.size} elements exceed the maximum of {LARGEST} elements"
             )
         norm = "attention.layer_norm_epsilon" if arch == "gpt2" else "attention.layer_norm_rms_epsilon"
         self.eps = self.real(norm, least=0.0)
-        self.rotated = self.whole("rope.dimension_count", self.size)
+        self.rotated = self.integer("rope.dimension_count", self.size)
         if self.rotated > self.size or self.rotated % 2:
             raise ModelError(f"rope.dimension_count is {self.rotated}, but heads have {self.size} elements")
         self.scale = self.real("attention.scale", 0.0) or 1 / math.sqrt(
-            self.wide / self.heads if _WIDE_SCALE.get(arch) == self.layers else self.size
+            self.hidden_size / self.heads if _WIDE_SCALE.get(arch) == self.layers else self.size
         )
-        self.experts = self.whole("expert_count", 0, least=0)
-        self.chosen = self.whole("expert_used_count") if self.experts else 0
+        self.experts = self.integer("expert_count", 0, least=0)
+        self.chosen = self.integer("expert_used_count") if self.experts else 0
         if self.chosen > self.experts:
             raise ModelError(f"{self.chosen} experts per token of {self.experts} experts is not valid")
         self.normed_experts = bool(metadata.get(self.key("expert_weights_norm"), self.kind.normed_experts))
@@ -141,7 +141,7 @@ class Settings:
             raise ModelError(f"the metadata {self.key(name)!r} is {value!r:.80}, which is not a number")
         return value
 
-    def whole(self, name: str, default: int | None = None, least: int = 1, most: int = LARGEST) -> int:
+    def integer(self, name: str, default: int | None = None, least: int = 1, most: int = LARGEST) -> int:
         value = self._number(name, default)
         if value != int(value) or not least <= value <= most:
             raise ModelError(f"the metadata {self.key(name)!r} is {value}; it should be {least} to {most}")
@@ -161,7 +161,7 @@ class Settings:
 
     def _windows(self) -> list[int]:
         """The sliding window of each layer: 0 where it sees all."""
-        window = self.whole("attention.sliding_window", self.kind.window, least=0)
+        window = self.integer("attention.sliding_window", self.kind.window, least=0)
         pattern = self.metadata.get(self.key("attention.sliding_window_pattern"), self.kind.every)
         if isinstance(pattern, list):
             if len(pattern) != self.layers:
@@ -169,7 +169,7 @@ class Settings:
                     f"the sliding-window pattern has {len(pattern)} layers, but the model has {self.layers}"
                 )
             return [window if has else 0 for has in pattern]
-        every = self.whole("attention.sliding_window_pattern", self.kind.every, least=0)
+        every = self.integer("attention.sliding_window_pattern", self.kind.every, least=0)
         if not every:
             return [window] * self.layers
         return [window if i % every < every - 1 else 0 for i in range(self.layers)]

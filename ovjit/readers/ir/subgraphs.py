@@ -53,9 +53,9 @@ class _Ends:
 
     def __init__(self, layer: Layer, net: Net, tag: str):
         self.rows = layer.port_maps.get(tag, [])
-        self.outer = {"input": _places(layer.inputs), "output": _places(layer.outputs)}
-        self.parameters = _places([inner for inner in net.layers if inner.type == "Parameter"])
-        self.results = _places([inner for inner in net.layers if inner.type == "Result"])
+        self.outer = {"input": _index_by_id(layer.inputs), "output": _index_by_id(layer.outputs)}
+        self.parameters = _index_by_id([inner for inner in net.layers if inner.type == "Parameter"])
+        self.results = _index_by_id([inner for inner in net.layers if inner.type == "Result"])
         self.back: dict[int, int] = {}
         for _, row in layer.port_maps.get("back_edges", []):
             target = self._inner(row, "to-layer", self.parameters, "Parameter")
@@ -119,7 +119,7 @@ class _Ends:
         return indices[number]
 
 
-def _places(items: Sequence[Layer | XmlPort]) -> dict[int, int]:
+def _index_by_id(items: Sequence[Layer | XmlPort]) -> dict[int, int]:
     return {item.id: i for i, item in enumerate(items)}
 
 

@@ -260,8 +260,8 @@ class _Writer:
             self.offsets[key] = self.size
             self.size += len(content)
             self.data.write(content)
-        place = {"offset": self.offsets[key], "size": len(content)}
-        attrs = {"element_type": type.dtype, "shape": tuple(type.shape), **place}
+        slice_of_file = {"offset": self.offsets[key], "size": len(content)}
+        attrs = {"element_type": type.dtype, "shape": tuple(type.shape), **slice_of_file}
         return self.layer("Constant", "opset1", name, attrs, [], [(type, names, "")], "", info)
 
     def layer(

@@ -49,7 +49,7 @@ def _size(n: JaxNode, a: Any) -> Output:
 
 
 def _angle(n: JaxNode, a: Any) -> Output:
-    return n.convert(special.atan2(n, n.wide(a[1]), n.wide(a[0])), n.dtype(a[0]))
+    return n.convert(special.atan2(n, n.upcast(a[1]), n.upcast(a[0])), n.dtype(a[0]))
 
 
 def _exp(n: JaxNode, a: Any) -> Parts:

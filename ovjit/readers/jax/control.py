@@ -24,7 +24,7 @@ def _counts(n: JaxNode, *names: str) -> list[int]:
     return counts
 
 
-def _kept(n: JaxNode, truth: Output, new: Output, old: Output) -> Output:
+def _select_rows(n: JaxNode, truth: Output, new: Output, old: Output) -> Output:
     """`new` in the rows where a condition holds, whose dimensions are the first ones."""
     shape = n.dims(truth)
     return n("Select", n.reshape_to(truth, [*shape, *[1] * (n.rank(new) - len(shape))]), new, old)
@@ -44,7 +44,7 @@ def while_(n: JaxNode) -> Any:
     going = cond.jaxpr.outvars[0].aval.shape
     if going:  # a loop for each row of a batch, of which some have ended
         on = n.run(cond, [*fixed[:cond_consts], *values])[0]
-        result = [_kept(n, on, new, old) for new, old in zip(result, values, strict=True)]
+        result = [_select_rows(n, on, new, old) for new, old in zip(result, values, strict=True)]
     more = n.any_of(n.run(cond, [*fixed[:cond_consts], *result])[0])
     model = body_of(n, [*result, more], [*turning, *nodes], n.base)
     return loop_of(model, n.const(-1, "i32"), first, carried, [*for_cond, *for_body], n.base, leading=0)

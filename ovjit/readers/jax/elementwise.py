@@ -67,7 +67,7 @@ def same(n: JaxNode) -> Any:
 @primitive("erfc")
 def erfc(n: JaxNode) -> Any:
     """In f32, or in f64. The argument is remembered, as Gelu is written with this function."""
-    result = n.convert(special.erfc(n, n.wide(n[0])), n.dtype(n[0]))
+    result = n.convert(special.erfc(n, n.upcast(n[0])), n.dtype(n[0]))
     n.reader.of_erfc[result.node] = n[0]
     return result
 
@@ -160,18 +160,18 @@ def count_bits(n: JaxNode) -> Any:
     """Counts bits that are 1 (population_count), or zeros before the first 1 (clz), by bit-parallel sums."""
     kind = n.dtype(n[0])
     if ELEMENT_TYPES[kind].bits <= 32:
-        return _counted(n, n[0])
+        return _count_bits_of_word(n, n[0])
     # of 64 bits, by the high and the low word
     x = recast(n, n[0], "u64")
     low = n.convert(n("BitwiseAnd", x, n.like(x, 0xFFFFFFFF)), "u32")
     high = n.convert(n("BitwiseRightShift", x, n.like(x, 32)), "u32")
-    of_high, of_low = _counted(n, high), _counted(n, low)
+    of_high, of_low = _count_bits_of_word(n, high), _count_bits_of_word(n, low)
     if n.op_type == "clz":
         of_low = n("Select", n("Equal", high, n.like(high, 0)), of_low, n.like(of_low, 0))
     return n.convert(n("Add", of_high, of_low), kind)
 
 
-def _counted(n: JaxNode, value: Any) -> Any:
+def _count_bits_of_word(n: JaxNode, value: Any) -> Any:
     kind = n.dtype(value)
     width = ELEMENT_TYPES[kind].bits
     modulus = n.const(1 << width)
@@ -267,11 +267,11 @@ primitives({
     "square": lambda n: n("Multiply", n[0], n[0]),
     "rsqrt": lambda n: n("Power", n[0], n.like(n[0], -0.5)),
     "exp2": lambda n: n("Power", n.like(n[0], 2), n[0]),
-    "log1p": lambda n: n.convert(special.log1p(n, n.wide(n[0])), n.dtype(n[0])),
-    "expm1": lambda n: n.convert(special.expm1(n, n.wide(n[0])), n.dtype(n[0])),
+    "log1p": lambda n: n.convert(special.log1p(n, n.upcast(n[0])), n.dtype(n[0])),
+    "expm1": lambda n: n.convert(special.expm1(n, n.upcast(n[0])), n.dtype(n[0])),
     "add_n": lambda n: reduce(lambda a, b: n("Add", a, b), n.inputs),
     # quotients of integers are cut off towards zero
     "div": lambda n: n("Divide", n[0], n[1], m_pythondiv=n.is_real(n[0])),
     "cbrt": lambda n: n("Multiply", n("Sign", n[0]), n("Power", n("Abs", n[0]), n.like(n[0], 1 / 3))),
-    "atan2": lambda n: n.convert(special.atan2(n, n.wide(n[0]), n.wide(n[1])), n.dtype(n[0])),
+    "atan2": lambda n: n.convert(special.atan2(n, n.upcast(n[0]), n.upcast(n[1])), n.dtype(n[0])),
 })  # fmt: skip

@@ -31,7 +31,7 @@ class Plan(NamedTuple):
     dropped: list[int]  # dimensions of the slice that are not in the result
     batches: list[int]  # dimensions that go along with one of the index tensor's
     index_batches: list[int]
-    offsets: list[int]  # places of the slice's dimensions in the result
+    offsets: list[int]  # positions of the slice's dimensions in the result
     result: tuple[Any, ...]
 
 
@@ -86,7 +86,7 @@ def _coordinates(n: JaxNode, p: Plan) -> tuple[list[Output], Output | None]:
 
 def _line(n: JaxNode, size: Any, axis: int, rank: int) -> Output:
     shape = [-1 if i == axis else 1 for i in range(rank)]
-    return n.const(np.arange(size).reshape(shape)) if is_number(size) else n.reshape(n.counted(size), shape)
+    return n.const(np.arange(size).reshape(shape)) if is_number(size) else n.reshape(n.arange(size), shape)
 
 
 def _stack_indices(n: JaxNode, coordinates: Sequence[Output], shape: Sequence[Any]) -> Output:
@@ -106,7 +106,7 @@ def gather(n: JaxNode) -> Any:
         list(numbers.collapsed_slice_dims), list(numbers.operand_batching_dims),
         list(numbers.start_indices_batching_dims), list(numbers.offset_dims), n.out_dims(),
     )  # fmt: skip
-    values = _taken(n, p)
+    values = _take_slices(n, p)
     coordinates, inside = _coordinates(n, p)
     if values is None:
         values = n("GatherND", operand, _stack_indices(n, coordinates, p.result), batch_dims=0)
@@ -125,7 +125,7 @@ def _extreme(kind: str) -> float:
     return low or high
 
 
-def _taken(n: JaxNode, p: Plan) -> Output | None:
+def _take_slices(n: JaxNode, p: Plan) -> Output | None:
     """Whole slices along one dimension, as `jnp.take` asks for them; None where it is another form."""
     if len(p.starts) != 1 or p.dropped != p.starts or p.batches:
         return None

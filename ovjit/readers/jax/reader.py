@@ -58,7 +58,7 @@ def closed_of(value: Any) -> Any:
 
 
 def needed_equations(jaxpr: Any) -> list[tuple[int, Any]]:
-    """The equations whose results are used, with their places."""
+    """The equations whose results are used, with their positions."""
     used, equations_used = {var for var in jaxpr.outvars if not hasattr(var, "val")}, []
     for i, eqn in reversed([*enumerate(jaxpr.eqns)]):
         if not used.isdisjoint(eqn.outvars):
@@ -217,7 +217,7 @@ class JaxNode(Builder):
         """A dimension as a tensor without dimensions."""
         return self.const(int(dim)) if is_number(dim) else self.scalar(self.sizes.value(self, dim))
 
-    def counted(self, dim: Any) -> Output:
+    def arange(self, dim: Any) -> Output:
         """The numbers from 0 to a dimension less 1."""
         if is_number(dim):
             return self.const(np.arange(dim))
@@ -293,7 +293,7 @@ class Reader(Draft):
         return [self._value(n, var, value_by_var) for var in jaxpr.outvars]
 
     def _array(self, value: Any) -> np.ndarray:
-        """The numbers of a constant, once for all places that use it."""
+        """The numbers of a constant, once for all equations that use it."""
         entry = self.constants.get(id(value))
         if entry is None:
             entry = self.constants[id(value)] = value, np.asarray(value)
@@ -340,7 +340,7 @@ class Reader(Draft):
         name = eqn.primitive.name
         if name in BY_OPERAND:
             counts = [len(v.parts) if isinstance(v, Parts) else 1 for v in inputs]
-            node = JaxNode(self, eqn, flat(inputs), base, sizes, _counted(eqn.params, counts))
+            node = JaxNode(self, eqn, flat(inputs), base, sizes, _count_operands(eqn.params, counts))
             return group_by_variable(_as_list(rule(node)), eqn.outvars)
         if name in BY_PART:
             count = max([*widths(eqn.invars), *widths(eqn.outvars)])
@@ -369,7 +369,7 @@ def _as_list(outputs: Any) -> list[Any]:
     return outputs if isinstance(outputs, list) else [outputs]
 
 
-def _counted(params: Mapping[str, Any], counts: Sequence[int]) -> dict[str, Any]:
+def _count_operands(params: Mapping[str, Any], counts: Sequence[int]) -> dict[str, Any]:
     """Parameters of a loop, whose counts of operands are those of tensors."""
     out, at = dict(params), 0
     for name in _COUNTS:

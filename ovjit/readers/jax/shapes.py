@@ -87,14 +87,14 @@ def pad(n: JaxNode) -> Any:
     for axis, (_, _, between) in enumerate(rows):
         if between:
             x = dilate(n, x, axis, int(between), fill, shape)
-            shape[axis] = _apart(shape[axis], between)
+            shape[axis] = _dilated_length(shape[axis], between)
     low, high = [row[0] for row in rows], [row[1] for row in rows]
     if all(is_number(d) and not d for d in (*low, *high)):
         return x
     return n("Pad", x, n.lengths(low), n.lengths(high), fill, pad_mode="constant")
 
 
-def _apart(length: Any, between: int) -> Any:
+def _dilated_length(length: Any, between: int) -> Any:
     """The length of an axis with elements between its own ones."""
     return length if is_number(length) and length < 2 else length * (between + 1) - between
 
@@ -149,7 +149,7 @@ def top_k(n: JaxNode) -> Any:
 
 @primitive("approx_top_k")
 def approx_top_k(n: JaxNode) -> Any:
-    """Exactly, as JAX computes it on a CPU."""
+    """An exact top_k: JAX computes no approximation on a CPU either."""
     axis = n.axis(int(n.params["reduction_dimension"]), n.rank(n[0]))
     mode = "max" if n.params["is_max_k"] else "min"
     return n.top_k(n[0], int(n.params["k"]), axis, mode, n.out(1).dtype)
@@ -157,7 +157,7 @@ def approx_top_k(n: JaxNode) -> Any:
 
 @primitive("sort")
 def sort(n: JaxNode) -> Any:
-    """By the first operands; the others are brought into their order. The last key is sorted by first."""
+    """Sorts all operands by the first `num_keys` of them: a stable sort by each key, the last key first."""
     axis, values = int(n.params["dimension"]), list(n.inputs)
     for key in reversed(range(int(n.params["num_keys"]))):
         result, order = _sorted(n, values[key], axis, n.dims(n[key])[axis])
@@ -168,7 +168,7 @@ def sort(n: JaxNode) -> Any:
 
 
 def _sorted(n: JaxNode, x: Output, axis: int, length: Any) -> list[Output]:
-    """The elements in their order, and their places before."""
+    """[sorted elements, their indices in x]."""
     count = length if is_number(length) else n.length(length)
     operand = n.convert(x, "u8") if n.is_bool(x) else x
     result, order = n.top_k(operand, count, axis, "min")
@@ -183,7 +183,7 @@ RUNNING = {"cumprod": "Multiply", "cummax": "Maximum", "cummin": "Minimum"}
 def running_reduction(n: JaxNode) -> Any:
     axis, back = int(n.params["axis"]), bool(n.params["reverse"])
     if n.op_type == "cumlogsumexp":
-        return n.convert(running(n, n.wide(n[0]), axis, partial(log_add, n), back), n.dtype(n[0]))
+        return n.convert(running(n, n.upcast(n[0]), axis, partial(log_add, n), back), n.dtype(n[0]))
     return running(n, n[0], axis, partial(n, RUNNING[n.op_type]), back)
 
 
@@ -253,7 +253,7 @@ def cumsum(n: JaxNode) -> Any:
 def iota(n: JaxNode) -> Any:
     shape, axis = n.out_dims(), int(n.params["dimension"])
     if not all(map(is_number, shape)):
-        indices = n.convert(n.counted(shape[axis]), n.out().dtype)
+        indices = n.convert(n.arange(shape[axis]), n.out().dtype)
         return n.spread(n.reshape(indices, [-1 if i == axis else 1 for i in range(len(shape))]), shape)
     n.check_count(int(np.prod(shape)), "elements of iota")
     line = np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))])
@@ -267,7 +267,7 @@ def dynamic_slice(n: JaxNode) -> Any:
     sizes = plain_dims(n.params["slice_sizes"])
     for axis, (start, size) in enumerate(zip(n.inputs[1:], sizes, strict=False)):
         if size != shape[axis]:
-            x = n("Gather", x, places(n, start, size, shape[axis]), axis)
+            x = n("Gather", x, slice_indices(n, start, size, shape[axis]), axis)
     return x
 
 
@@ -275,12 +275,13 @@ def dynamic_slice(n: JaxNode) -> Any:
 def dynamic_update_slice(n: JaxNode) -> Any:
     x, update, starts = n[0], n[1], n.inputs[2:]
     shape, sizes = n.dims(x), n.dims(update)
-    rows = [(a, places(n, starts[a], sizes[a], shape[a])) for a in range(len(shape)) if sizes[a] != shape[a]]
+    cut = [a for a in range(len(shape)) if sizes[a] != shape[a]]
+    rows = [(a, slice_indices(n, starts[a], sizes[a], shape[a])) for a in cut]
     return _update(n, x, update, rows)
 
 
 def _update(n: JaxNode, x: Output, update: Output, rows: list[tuple[int, Output]]) -> Output:
-    """Along each axis of `rows`, the elements at its places are replaced."""
+    """Along each axis of `rows`, the elements at its indices are replaced."""
     if not rows:
         return n.same(update)
     axis, index = rows[0]
@@ -288,13 +289,13 @@ def _update(n: JaxNode, x: Output, update: Output, rows: list[tuple[int, Output]
     return n("ScatterUpdate", x, index, part, axis)
 
 
-def places(n: JaxNode, start: Output, size: Any, dim: Any) -> Output:
+def slice_indices(n: JaxNode, start: Output, size: Any, dim: Any) -> Output:
     """`size` indices from `start` on, within a dimension; negative starts count from the front."""
     start = n.convert(start, "i64")
     clamped = n("Minimum", n("Maximum", start, n.const(0)), n.length(dim - size))
     if is_number(size):
         n.check_count(size, "a slice")
-    return n("Add", n.reshape_to(clamped, [1]), n.counted(size))
+    return n("Add", n.reshape_to(clamped, [1]), n.arange(size))
 
 
 #: Operators that are one expression.

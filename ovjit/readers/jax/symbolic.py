@@ -34,9 +34,9 @@ class Sizes:
     """
 
     def __init__(self, inputs: Sequence[tuple[Sequence[Any], Output]], outer: Sizes | None = None):
-        self._places = dict(_places(inputs))
+        self._dimensions = dict(_find_dimensions(inputs))
         self._outer = outer
-        self._made: dict[str, Output] = {}
+        self._values: dict[str, Output] = {}
 
     def tensor(self, n: Builder, dims: Sequence[Any]) -> Any:
         """Dimensions as one tensor; an array if all are numbers."""
@@ -45,13 +45,14 @@ class Sizes:
         return n.concat([self.value(n, dim) for dim in dims], 0)
 
     def value(self, n: Builder, dim: Any) -> Output:
-        """A dimension as an i64 tensor of one element. UnsupportedError for one that no input tells."""
+        """A dimension as an i64 tensor of one element. Raises UnsupportedError if it follows from no input's
+        shape."""
         if is_number(dim):
             return n.const(np.array([int(dim)], np.int64))
         text = str(dim)
-        if text not in self._made:
-            self._made[text] = self._compute(n, ast.parse(text.replace("^", "**"), mode="eval").body)
-        return self._made[text]
+        if text not in self._values:
+            self._values[text] = self._compute(n, ast.parse(text.replace("^", "**"), mode="eval").body)
+        return self._values[text]
 
     def _compute(self, n: Builder, part: ast.expr) -> Output:
         if isinstance(part, ast.Constant) and isinstance(part.value, int):
@@ -69,7 +70,7 @@ class Sizes:
         raise UnsupportedError(f"the symbolic dimension {ast.unparse(part)} is not supported")
 
     def _variable(self, n: Builder, name: str) -> Output:
-        source = self._places.get(name)
+        source = self._dimensions.get(name)
         if source is not None:
             value, axis, factor, term = source
             size = n.dim_of(value, axis)
@@ -85,7 +86,7 @@ class Sizes:
 _LINEAR = re.compile(r"(?:(\d+)\*)?([A-Za-z_]\w*)(?: ([+-]) (\d+))?")
 
 
-def _places(
+def _find_dimensions(
     inputs: Sequence[tuple[Sequence[Any], Output]],
 ) -> Iterator[tuple[str, tuple[Output, int, int, int]]]:
     """Names of dimensions, and the input and the axis where each one is, with a factor and a term. Axes

@@ -90,7 +90,7 @@ def select_and_scatter_add(n: JaxNode) -> Any:
     op, start = _SELECTED[n.params["select_prim"].name](n.dtype(x))
     shape = n.out_dims()
     count = math.prod(shape)
-    numbers = n.reshape_to(n.counted(count), shape)
+    numbers = n.reshape_to(n.arange(count), shape)
     none = n.convert(n.length(count), "i64")
 
     def join(a: Sequence[Output], b: Sequence[Output]) -> list[Output]:

@@ -48,7 +48,7 @@ def if_(n: OnnxNode) -> Any:
     if constant is not None:
         if constant.size != 1:
             raise ModelError(f"the condition should have one element; its shape is {list(constant.shape)}")
-        branch = n.required("then_branch" if bool(constant.reshape(())) else "else_branch")
+        branch = n.require("then_branch" if bool(constant.reshape(())) else "else_branch")
         values, inner = n.reader.subgraph(branch, n.scope, {}, captures=False)
         names = [info.name for info in branch.output]
         # a value from around the branch is given another name only behind a node of its own
@@ -56,7 +56,7 @@ def if_(n: OnnxNode) -> Any:
             n.same(v) if isinstance(v, Output) and name not in inner.values else v
             for name, v in zip(names, values, strict=True)
         ]
-    branches = [n.required(f"{which}_branch") for which in ("then", "else")]
+    branches = [n.require(f"{which}_branch") for which in ("then", "else")]
     read = [n.reader.subgraph(branch, n.scope, {}, captures=True) for branch in branches]
     if len(read[0][0]) != len(read[1][0]):
         raise ModelError(f"the branches return {len(read[0][0])} and {len(read[1][0])} values")
@@ -103,7 +103,7 @@ def _settle(names: Sequence[str], kinds: list[TensorType], read: Any) -> tuple[A
 
 @onnx_op("Loop")
 def loop(n: OnnxNode) -> Any:
-    graph = n.required("body")
+    graph = n.require("body")
     names = [info.name for info in graph.input]
     carried = n.inputs[2:]
     if len(names) != 2 + len(carried):
@@ -445,7 +445,7 @@ def _scan(
     input_directions: Sequence[int] | None, output_axes: Sequence[int] | None,
     output_directions: Sequence[int] | None,
 ) -> list[Output]:  # fmt: skip
-    graph, count = n.required("body"), n.required("num_scan_inputs")
+    graph, count = n.require("body"), n.require("num_scan_inputs")
     names = [info.name for info in graph.input]
     states = len(values) - count
     if states < 0 or len(names) != len(values) or len(graph.output) < states or not 0 < count:

@@ -36,7 +36,7 @@ class Expansion:
         self._converters = converters
         self._sizes: dict[Key, int] = {}
         self.nodes = self.of(graph)
-        self.read = self.made = 0
+        self.read = self.created = 0
         self._most_read = min(most, _READ_AGAIN * self.nodes + _READ_ALWAYS)
         self._repeats = 1
 
@@ -111,10 +111,10 @@ class Expansion:
 
     def count_made(self) -> None:
         """One more node is made of those that are read."""
-        self.made += 1
-        if self.made > _MADE_OF_EACH * self.read + _MADE_ALWAYS:
+        self.created += 1
+        if self.created > _MADE_OF_EACH * self.read + _MADE_ALWAYS:
             raise ModelError(
-                f"more than {self.made - 1} nodes would be created from the {self.read} nodes that are read"
+                f"more than {self.created - 1} nodes would be created from the {self.read} nodes read"
             )
 
     @contextlib.contextmanager

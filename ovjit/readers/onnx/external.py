@@ -35,7 +35,7 @@ class ExternalData:
         self.cut: dict[bytes, np.ndarray] = {}  # as `tensors.Outside` says
 
     @property
-    def used(self) -> bool:
+    def has_files(self) -> bool:
         """True when data of other files have been read."""
         return bool(self._files)
 

@@ -22,7 +22,7 @@ _END = (1 << 63) - 1
 def image_scaler(n: OnnxNode) -> Any:
     """An operator of the first versions: x * scale, and a number added to each channel."""
     x = n[0]
-    bias = np.asarray(n.required("bias"), np.float32).reshape(1, -1, 1, 1)
+    bias = np.asarray(n.require("bias"), np.float32).reshape(1, -1, 1, 1)
     return n("Add", n("Multiply", x, n.like(x, n.attr("scale", 1.0))), n.like(x, bias))
 
 
@@ -30,7 +30,7 @@ def image_scaler(n: OnnxNode) -> Any:
 def crop(n: OnnxNode) -> Any:
     """An operator of the first versions: without the borders (left, top, right, bottom), or what of `scale`
     (height, width) lies behind the first two."""
-    x, border, size = n[0], n.required("border"), n.attr("scale")
+    x, border, size = n[0], n.require("border"), n.attr("scale")
     if len(border) != 4 or min(border) < 0 or (size and len(size) != 2):
         raise ModelError(f"the border {border[:8]} or the scale {(size or [])[:8]} of a crop is not valid")
     x_begin, y_begin, x_border, y_border = border
@@ -95,7 +95,7 @@ def roi_align(n: OnnxNode) -> Any:
 def _largest_weighted(n: OnnxNode, half: bool) -> Output:
     """RoiAlign with mode "max": of a bin's samples the largest pixel times its bilinear weight. OpenVINO's
     ROIAlign has the largest of the interpolated samples instead."""
-    kind, x, rois = n.dtype(n[0]), n.wide(n[0]), n.wide(n[1])
+    kind, x, rois = n.dtype(n[0]), n.upcast(n[0]), n.upcast(n[1])
     height, width = (n.dim_of(x, i) for i in (2, 3))
     sizes = [int(n.attr(name)) for name in ("output_height", "output_width")]
     rows, columns = (_bin_samples(n, rois, i, side, sizes[i], half) for i, side in enumerate((height, width)))
@@ -185,7 +185,7 @@ def crop_and_resize_places(
 
 @onnx_op("MaxRoiPool")
 def max_roi_pool(n: OnnxNode) -> Any:
-    size = list(n.required("pooled_shape"))
+    size = list(n.require("pooled_shape"))
     return n("ROIPooling", n[0], n[1], output_size=size, method="max", **n.attrs("spatial_scale"))
 
 

@@ -168,7 +168,7 @@ def shrink(n: OnnxNode) -> Any:
 
 @onnx_op("BitShift")
 def bit_shift(n: OnnxNode) -> Any:
-    return n("BitwiseLeftShift" if n.required("direction") == "LEFT" else "BitwiseRightShift", n[0], n[1])
+    return n("BitwiseLeftShift" if n.require("direction") == "LEFT" else "BitwiseRightShift", n[0], n[1])
 
 
 @onnx_op("BitCast")
@@ -240,5 +240,5 @@ onnx_ops({
     "Scale": lambda n: n("Multiply", n[0], n.like(n[0], n.attr("scale", 1.0))),
     "MatMul": lambda n: n("MatMul", n[0], n[1]),
     "ParametricSoftplus": lambda n: rescale("SoftPlus")(n, n[0], n.attr("alpha", 1.0), n.attr("beta", 1.0)),
-    "Einsum-12": lambda n: n("Einsum", *n.tensors(), equation=n.required("equation").replace(" ", "")),
+    "Einsum-12": lambda n: n("Einsum", *n.tensors(), equation=n.require("equation").replace(" ", "")),
 })  # fmt: skip

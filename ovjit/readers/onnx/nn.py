@@ -355,7 +355,7 @@ def instance_normalization(n: OnnxNode) -> Any:
 @onnx_op("GroupNormalization", 18)
 def group_normalization_18(n: OnnxNode) -> Any:
     """Scale and bias for each group."""
-    x, groups = n[0], n.required("num_groups")
+    x, groups = n[0], n.require("num_groups")
     shape = n.shape_of(x)
     parts = n("Reshape", x, [0, groups, -1], special_zero=True)
     out = n.standardize(parts, [2], n.attr("epsilon"))
@@ -366,7 +366,7 @@ def group_normalization_18(n: OnnxNode) -> Any:
 @onnx_op("GroupNormalization", 21)
 def group_normalization(n: OnnxNode) -> Any:
     """Scale and bias for each channel."""
-    groups = n.required("num_groups")
+    groups = n.require("num_groups")
     return n("GroupNormalization", n[0], n[1], n[2], num_groups=groups, **n.attrs("epsilon"))
 
 
@@ -384,7 +384,7 @@ def layer_norm(
         out = n("Add", out, n.convert(bias, kind))
     if not any(n.wants(i) for i in (1, 2)):
         return [out]
-    upcast = n.wide(x)
+    upcast = n.upcast(x)
     mean = n("ReduceMean", upcast, axes, keep_dims=True)
     centred = n("Subtract", upcast, mean)
     variance = n("ReduceMean", n("Multiply", centred, centred), axes, keep_dims=True)
@@ -401,7 +401,7 @@ def layer_normalization(n: OnnxNode) -> Any:
 def rms_norm(n: OnnxNode, x: Output, scale: Output | None, axis: int, epsilon: float) -> Output:
     """x / sqrt(mean(x^2) + epsilon) * scale, computed in f32 for 16-bit floats"""
     kind, rank = n.dtype(x), n.rank(x)
-    upcast = n.wide(x)
+    upcast = n.upcast(x)
     mean = n(
         "ReduceMean", n("Multiply", upcast, upcast), list(range(n.axis(axis, rank), rank)), keep_dims=True
     )
@@ -434,7 +434,7 @@ def lp_normalization(n: OnnxNode) -> Any:
 
 @onnx_op("LRN")
 def lrn(n: OnnxNode) -> Any:
-    return n("LRN", n[0], [1], **n.attrs("alpha", "beta", "bias"), size=n.required("size"))
+    return n("LRN", n[0], [1], **n.attrs("alpha", "beta", "bias"), size=n.require("size"))
 
 
 # -- softmax and relatives -----------------------------------------------------------------------------------

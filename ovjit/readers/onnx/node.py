@@ -91,7 +91,7 @@ class OnnxNode(NodeBuilder):
         """Attributes for a node of the Model: those of the `same` names, and others as ours="theirs"."""
         return {ours: self.attr(name) for ours, name in (*zip(same, same, strict=True), *renamed.items())}
 
-    def required(self, name: str) -> Any:
+    def require(self, name: str) -> Any:
         value = self.attr(name)
         if value is None:
             raise ModelError(f"the attribute {name!r} is missing")

@@ -8,7 +8,7 @@ except anchors and word borders. A state decides these when it reads the followi
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -451,6 +451,29 @@ def _kind_of(byte: int) -> int:
     return _WORD if any(low <= byte <= high for low, high in _WORDS) else _OTHER
 
 
+def _moves_by_side(
+    steps: _Steps, kind: np.ndarray, sides: Sequence[int]
+) -> Iterator[tuple[list[tuple[int, int]], ...]]:
+    """Yields for each step, by the side of a byte: (kind of the byte, the step that it leads to)."""
+    for ranges in steps.ranges:
+        moves: tuple[list[tuple[int, int]], ...] = ([], [], [], [])
+        for low, high, to in ranges:
+            for i in range(kind[low], kind[high] + 1):
+                moves[sides[i]].append((i, to))
+        yield moves
+
+
+def _reach(steps: _Steps, steps_of_state: Iterable[int], before: int, after: int) -> set[int]:
+    """The steps that are reached without a byte, between these sides."""
+    reachable_steps, pending = set(steps_of_state), list(steps_of_state)
+    while pending:
+        for condition, to in steps.free[pending.pop()]:
+            if to not in reachable_steps and _holds(condition, before, after):
+                reachable_steps.add(to)
+                pending.append(to)
+    return reachable_steps
+
+
 def _determinize(steps: _Steps, start: int, end: int, anywhere: bool) -> Table:
     """The table of a graph from `start` to `end`."""
     borders = {0, 10, 11, *(b for low, high in _WORDS for b in (low, high + 1))}
@@ -459,22 +482,7 @@ def _determinize(steps: _Steps, start: int, end: int, anywhere: bool) -> Table:
     kind = np.searchsorted(firsts, np.arange(256), side="right") - 1
     sides = [_kind_of(byte) for byte in firsts]
 
-    def reach(steps_of_state: Iterable[int], before: int, after: int) -> set[int]:
-        reachable_steps, pending = set(steps_of_state), list(steps_of_state)
-        while pending:
-            for condition, to in steps.free[pending.pop()]:
-                if to not in reachable_steps and _holds(condition, before, after):
-                    reachable_steps.add(to)
-                    pending.append(to)
-        return reachable_steps
-
-    moves: list[list[list[tuple[int, int]]]] = []  # [step][side]: kinds of bytes and where they lead
-    for ranges in steps.ranges:
-        mine: list[list[tuple[int, int]]] = [[], [], [], []]
-        for low, high, to in ranges:
-            for i in range(kind[low], kind[high] + 1):
-                mine[sides[i]].append((i, to))
-        moves.append(mine)
+    moves = [*_moves_by_side(steps, kind, sides)]
     looks_round = any(condition for row in steps.free for condition, _ in row)
     nothing = (frozenset[int](), _OTHER)
     states = {(frozenset([start]), EDGE): 0, nothing: 1}
@@ -486,14 +494,11 @@ def _determinize(steps: _Steps, start: int, end: int, anywhere: bool) -> Table:
     accepts = []
     for state in pending:  # which grows meanwhile
         steps_of_state, before = state
-        now = (
-            {side: reach(steps_of_state, before, side) for side in range(4)}
-            if looks_round and steps_of_state
-            else {}
-        )
-        if steps_of_state and not looks_round:
-            now = dict.fromkeys(range(4), reach(steps_of_state, EDGE, EDGE))
-        accepts.append([bool(steps_of_state) and end in now[side] for side in range(4)])
+        if looks_round:
+            now = {side: _reach(steps, steps_of_state, before, side) for side in range(4)}
+        else:
+            now = dict.fromkeys(range(4), _reach(steps, steps_of_state, EDGE, EDGE))
+        accepts.append([end in now[side] for side in range(4)])
         result: list[list[int]] = [[] for _ in firsts]
         for side, reachable in now.items():
             for step in reachable:

@@ -31,7 +31,7 @@ def _kind(n: OnnxNode, like: Output | None) -> str:
 
 
 def _shape(n: OnnxNode, like: Output | None) -> Output:
-    return n.const(np.array(n.required("shape"), np.int64)) if like is None else n.shape_of(like)
+    return n.const(np.array(n.require("shape"), np.int64)) if like is None else n.shape_of(like)
 
 
 def _uniform(n: OnnxNode, shape: Output, kind: str, low: float, high: float, seed: int) -> Output:

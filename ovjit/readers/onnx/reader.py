@@ -84,7 +84,7 @@ def read_onnx(
     the node for an invalid model. UnsupportedError, a RuntimeError too, lists all operators that cannot be
     read.
     """
-    return read_opened(opened(model, weights, use_mmap), converters, all_inputs)
+    return read_opened(open_model(model, weights, use_mmap), converters, all_inputs)
 
 
 class Opened(NamedTuple):
@@ -95,7 +95,7 @@ class Opened(NamedTuple):
     where: str
 
 
-def opened(model: Any, weights: Any = None, use_mmap: bool = True) -> Opened:
+def open_model(model: Any, weights: Any = None, use_mmap: bool = True) -> Opened:
     """Parse a model, of which `read_onnx` says what it may be."""
     where, path = "the given model", None
     if isinstance(model, (str, os.PathLike)):
@@ -117,7 +117,7 @@ def read_opened(
     """The Model of what was parsed, by `read_onnx`'s options."""
     with name_errors(parsed_file.where, TypeError, ValueError, AttributeError):
         model = Reader(parsed_file.proto, parsed_file.external, converters).read(all_inputs)
-        if parsed_file.external.used:
+        if parsed_file.external.has_files:
             build.note_further_files(model)
         return model
 

@@ -70,7 +70,7 @@ def _log_sum(n: OnnxNode, x: Output, reduce: Reduce) -> Output:
 def _log_sum_exp(n: OnnxNode, x: Output, reduce: Reduce) -> Output:
     """m + log(sum(exp(x - m))), m = max(x) where it is finite, so that nothing overflows"""
     kind = n.dtype(x)
-    upcast = n.wide(x) if ELEMENT_TYPES[kind].is_real else n.convert(x, "f64")
+    upcast = n.upcast(x) if ELEMENT_TYPES[kind].is_real else n.convert(x, "f64")
     top = n("ReduceMax", upcast, _axes_of(n, x), keep_dims=True) if _nonempty(n, x) else None
     if top is None:
         return n.convert(n("Log", reduce("ReduceSum", n("Exp", upcast))), kind)

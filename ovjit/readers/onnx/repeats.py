@@ -62,11 +62,11 @@ class _Body:
     def __init__(self, n: OnnxNode, graph: Any):
         self.n = n
         self.graph = graph
-        self.made = {name: node for node in graph.node for name in node.output}
+        self.producers = {name: node for node in graph.node for name in node.output}
         self.guarded = False
 
     def node(self, name: str | None, op: str) -> Any:
-        node = self.made.get(name or "")
+        node = self.producers.get(name or "")
         return node if node is not None and node.op_type == op and not node.domain else None
 
     def value(self, name: str) -> np.ndarray | None:
@@ -77,7 +77,7 @@ class _Body:
             if attribute.HasField("t"):
                 return self.elements(attribute.t)
             return np.array(attribute.i if attribute.name == "value_int" else attribute.ints).reshape(-1)
-        outer_value = None if name in self.made else self.n.scope.find(name)
+        outer_value = None if name in self.producers else self.n.scope.find(name)
         value = self.n.value(outer_value) if isinstance(outer_value, Output) else None
         return None if value is None else value.reshape(-1)
 
@@ -106,7 +106,7 @@ class _Body:
     def item(self, name: str) -> LoopSequence | None:
         """The sequence of which `name` is this iteration's item."""
         at = self.node(name, "SequenceAt")
-        if at is None or at.input[1] != self.graph.input[0].name or at.input[0] in self.made:
+        if at is None or at.input[1] != self.graph.input[0].name or at.input[0] in self.producers:
             return None
         sequence = self.n.scope.find(at.input[0])
         return sequence if isinstance(sequence, LoopSequence) else None

@@ -25,7 +25,7 @@ _COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "tf_half_pixel
 
 @onnx_op("Upsample")
 def upsample(n: OnnxNode) -> Any:
-    scales = n[1] if n.has(1) else n.const(np.array(n.required("scales"), np.float32))
+    scales = n[1] if n.has(1) else n.const(np.array(n.require("scales"), np.float32))
     return interpolate(n, n.attr("mode", "nearest"), "asymmetric", "floor", scales=scales)
 
 
@@ -37,11 +37,11 @@ def resize_10(n: OnnxNode) -> Any:
 
 @onnx_op("Resize", 11)
 def resize(n: OnnxNode) -> Any:
-    def given(index: int) -> Output | None:
+    def input_unless_empty(index: int) -> Output | None:
         value = n.optional(index)
         return None if value is None or 0 in (n.shape(value) or ()) else value
 
-    scales, sizes = given(2), given(3)
+    scales, sizes = input_unless_empty(2), input_unless_empty(3)
     if scales is not None and sizes is not None and not is_static(n.shape(scales)):
         scales = None  # empty, when the model runs
     if (scales is None) == (sizes is None):

@@ -49,7 +49,7 @@ class _Axis:
         self.last = r("Subtract", extent, 1.0)
 
     def check(self) -> bool:
-        """Whether the axis is known to stay as it is. UnsupportedError where known lengths are too large."""
+        """True if the axis provably stays as it is. UnsupportedError if a static length is too large."""
         extent, length, scale = (self.r.n.value(v) for v in (self.extent, self.length, self.scale))
         if extent is None or length is None:
             return False
@@ -60,7 +60,7 @@ class _Axis:
             )
         return bool(extent == length and scale == 1)
 
-    def places(self, coordinates: str, region: tuple[Output, Output] | None) -> Output:
+    def input_coordinates(self, coordinates: str, region: tuple[Output, Output] | None) -> Output:
         """Input coordinate of each output element, as the standard defines it."""
         r, extent, length, scale, last = self.r, self.extent, self.length, self.scale, self.last
         x = r.count(0.0, length)
@@ -169,14 +169,14 @@ def by_weights(n: OnnxNode, x: Output, how: Sampling) -> Output:
     if crop and (roi is None or is_static(shape) and shape != (2 * axis_count,)):
         raise ModelError(f"the region of interest should have {2 * axis_count} numbers")
     is_real = ELEMENT_TYPES[kind].is_real
-    data = x if how.mode == "nearest" else n.wide(x) if is_real else n.convert(x, "f32")
+    data = x if how.mode == "nearest" else n.upcast(x) if is_real else n.convert(x, "f32")
     outside: list[Output] = []
     for i, (axis, row) in enumerate(zip(how.axes, _axes(n, x, how), strict=True)):
         if row.check() and not crop:
             continue
         r = row.r
         region = (r.element(roi, i), r.element(roi, axis_count + i)) if crop and roi is not None else None
-        coordinates = row.places(how.coordinates, region)
+        coordinates = row.input_coordinates(how.coordinates, region)
         if crop:
             mask = r("LogicalOr", r("Less", coordinates, 0.0), r("Greater", coordinates, row.last))
             outside.append(n.reshape(mask, [-1 if d == axis else 1 for d in range(n.rank(x))]))

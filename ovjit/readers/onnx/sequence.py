@@ -118,7 +118,7 @@ def length(n: OnnxNode) -> Any:
 
 @onnx_op("ConcatFromSequence")
 def concat(n: OnnxNode) -> Any:
-    axis = n.required("axis")
+    axis = n.require("axis")
     items = _sequence_of(n)
     if isinstance(items, LoopSequence):
         return _join(n, items, axis)
@@ -167,7 +167,7 @@ def split(n: OnnxNode) -> Any:
     if not n.has(1):
         lengths = [1] * n.check_count(size, "parts of a sequence", MOST_NODES)
     else:
-        value = n.known(1, "the lengths")
+        value = n.static(1, "the lengths")
         if value.ndim == 0:
             each = int(value)
             if each < 1:
@@ -226,7 +226,7 @@ def get_element(n: OnnxNode) -> Any:
 @onnx_op("SequenceMap")
 def map_(n: OnnxNode) -> Any:
     """The body for each item; sequences beside the first are gone through with it, tensors stay the same."""
-    graph = n.required("body")
+    graph = n.require("body")
     names = [info.name for info in graph.input]
     if any(isinstance(value, LoopSequence) for value in n.inputs):
         return _map_rows(n, graph, names)

@@ -193,7 +193,7 @@ def size(n: OnnxNode) -> Any:
 
 @onnx_op("Reshape")
 def reshape(n: OnnxNode) -> Any:
-    pattern = n[1] if n.has(1) else n.const(np.array(n.required("shape"), np.int64))
+    pattern = n[1] if n.has(1) else n.const(np.array(n.require("shape"), np.int64))
     return n("Reshape", n[0], pattern, special_zero=not n.attr("allowzero", 0))
 
 
@@ -286,7 +286,7 @@ def split(n: OnnxNode) -> Any:
 
 @onnx_op("Slice")
 def slice_attributes(n: OnnxNode) -> Any:
-    starts, ends = list(n.required("starts")), list(n.required("ends"))
+    starts, ends = list(n.require("starts")), list(n.require("ends"))
     axes = n.attr("axes")
     axes = list(range(len(starts))) if axes is None else list(axes)
     if not len(starts) == len(ends) == len(axes):
@@ -598,13 +598,13 @@ _BLOCKS = {"DCR": "blocks_first", "CRD": "depth_first"}
 @onnx_op("DepthToSpace")
 def depth_to_space(n: OnnxNode) -> Any:
     mode = _BLOCKS[n.attr("mode", "DCR")]
-    return n("DepthToSpace", n[0], block_size=n.required("blocksize"), mode=mode)
+    return n("DepthToSpace", n[0], block_size=n.require("blocksize"), mode=mode)
 
 
 @onnx_op("SpaceToDepth")
 def space_to_depth(n: OnnxNode) -> Any:
     mode = _BLOCKS[n.attr("mode", "DCR")]
-    return n("SpaceToDepth", n[0], block_size=n.required("blocksize"), mode=mode)
+    return n("SpaceToDepth", n[0], block_size=n.require("blocksize"), mode=mode)
 
 
 @onnx_op("Col2Im", 18)

@@ -116,7 +116,7 @@ class TextRows:
         self._last = n("Subtract", n.dim_of(self._letters, 0), 1)
 
     @made_once
-    def places(self) -> Output:
+    def positions(self) -> Output:
         """[1, width]: 0, 1 ..."""
         return self.n("Unsqueeze", self.n.upto(self.width), [0])
 
@@ -136,12 +136,12 @@ def place_of(n: OnnxNode, same: Output) -> tuple[Output, Output]:
 @onnx_op("RegexFullMatch", 20)
 def regex_full_match(n: OnnxNode) -> Any:
     """Whether all of a text is matched: a table's state goes over its bytes, those of all texts at once."""
-    table = table_of(n.required("pattern"))
+    table = table_of(n.require("pattern"))
     begins, ends, letters = n.all("StringTensorUnpack", n[0])
     rows = TextRows(n, begins, ends, letters, "i32")
     kinds = table.following.shape[1]
-    kind = n("Gather", table.kind, rows.letters(rows.places), 0, opset=8)
-    kind = n("Select", n("Less", rows.places, rows.lengths), kind, n.const(kinds, "i32"))
+    kind = n("Gather", table.kind, rows.letters(rows.positions), 0, opset=8)
+    kind = n("Select", n("Less", rows.positions, rows.lengths), kind, n.const(kinds, "i32"))
     count = len(table.following)
     # behind a text's end it stays
     next_of = np.concatenate([table.following, np.arange(count, dtype=np.int32)[:, None]], 1).reshape(-1)
@@ -160,7 +160,7 @@ def tf_idf_vectorizer(n: OnnxNode) -> Any:
     """Counts each n-gram of the pool, of words with up to `max_skip_count` others between them."""
     x, flat, pool = n[0], n.rank(n[0]) == 1, n.attr("pool_int64s")
     if pool is None:
-        texts = n.required("pool_strings")
+        texts = n.require("pool_strings")
         fused = _text_n_grams(n, texts)
         if fused is not None:
             return fused
@@ -168,7 +168,7 @@ def tf_idf_vectorizer(n: OnnxNode) -> Any:
         number = {word: i for i, word in enumerate(words)}
         x, pool = n("StringLookup", x, words=json.dumps(words)), [number[text] for text in texts]
     x = n.unsqueeze(n.convert(x, "i64"), [0] if flat else [])
-    columns, weights = np.asarray(n.required("ngram_indexes"), np.int64), n.attr("weights")
+    columns, weights = np.asarray(n.require("ngram_indexes"), np.int64), n.attr("weights")
     width = n.check_count(int(columns.max(initial=-1)) + 1, "numbers of n-grams")
     if columns.min(initial=0) < 0 or len(set(columns.tolist())) != columns.size:
         raise UnsupportedError("n-grams that share an output index are not supported")
@@ -176,7 +176,7 @@ def tf_idf_vectorizer(n: OnnxNode) -> Any:
     if sum(n.last_dim(v) for v in counts) != columns.size:
         raise ModelError(f"{columns.size} output indices are given for the n-grams of {len(pool)} words")
     out = n.convert(n("Concat", *counts, _none(n, x, 1), axis=1), "f32")
-    mode = n.required("mode")
+    mode = n.require("mode")
     if mode == "IDF":
         out = n("Minimum", out, 1.0)
     if mode != "TF" and weights:
@@ -230,17 +230,17 @@ def _text_n_grams(n: OnnxNode, pool: Sequence[str]) -> Output | None:
         source = texts.node.input_value(0)
         shape = n.shape(source)
         texts = source if shape is not None and len(shape) == 2 and shape[1] == 1 else texts
-    columns, weights = list(n.required("ngram_indexes")), list(n.attr("weights") or [])
-    mode = n.required("mode")
+    columns, weights = list(n.require("ngram_indexes")), list(n.attr("weights") or [])
+    mode = n.require("mode")
     if mode not in ("TF", "IDF", "TFIDF"):
         return None
     try:
         return n(
             "TextNGrams", texts, case=case, token=tokens.token, shortest=tokens.shortest,
-            pool=json.dumps(list(pool)), starts=list(n.required("ngram_counts")), columns=columns,
+            pool=json.dumps(list(pool)), starts=list(n.require("ngram_counts")), columns=columns,
             width=n.check_count(max(columns, default=-1) + 1, "numbers of n-grams"),
-            least=n.required("min_gram_length"), most=n.required("max_gram_length"),
-            skips=n.check_count(n.required("max_skip_count"), "skips", MOST_NODES), binary=int(mode == "IDF"),
+            least=n.require("min_gram_length"), most=n.require("max_gram_length"),
+            skips=n.check_count(n.require("max_skip_count"), "skips", MOST_NODES), binary=int(mode == "IDF"),
             scaled=weights if mode != "TF" else [],
         )  # fmt: skip
     except ModelError:
@@ -254,16 +254,16 @@ def _none(n: OnnxNode, x: Output, count: int) -> Output:
 
 def _counts(n: OnnxNode, x: Output, pool: Sequence[int]) -> list[Output]:
     """Counts of the pool's n-grams in each row, [rows, n-grams], one tensor for each length of n-grams."""
-    starts = [*n.required("ngram_counts"), len(pool)]
+    starts = [*n.require("ngram_counts"), len(pool)]
     out = []
     for size, (start, end) in enumerate(zip(starts, starts[1:], strict=False), 1):
         if not 0 <= start <= end <= len(pool) or (end - start) % size:
             raise ModelError(f"ngram_counts {starts[:8]} is not valid for {len(pool)} words")
         grams = np.asarray(pool[start:end], np.int64).reshape(-1, size)
         total = _none(n, x, len(grams))
-        is_counted = n.required("min_gram_length") <= size <= n.required("max_gram_length")
+        is_counted = n.require("min_gram_length") <= size <= n.require("max_gram_length")
         # words that are farther apart make no other n-grams of one word
-        steps = (n.check_count(n.required("max_skip_count"), "skips", MOST_NODES) if size > 1 else 0) + 1
+        steps = (n.check_count(n.require("max_skip_count"), "skips", MOST_NODES) if size > 1 else 0) + 1
         for step in range(1, steps + 1 if is_counted and len(grams) else 1):
             hits = []
             for i in range(size):
@@ -413,7 +413,7 @@ def string_split(n: OnnxNode) -> Any:
     x = n.reshape(n[0], [-1])
     begins, ends, letters = n.all("StringTensorUnpack", x)
     rows = TextRows(n, begins, ends, letters)
-    lengths, width, positions = rows.lengths, rows.width, rows.places
+    lengths, width, positions = rows.lengths, rows.width, rows.positions
     beyond = n("Add", width, n.const(len(mark)))
 
     def letter(by: int) -> Output:

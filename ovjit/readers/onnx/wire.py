@@ -53,7 +53,7 @@ class _Cut:
         self._bytes = content.data
         self._data = data
         self._random = os.urandom(_RANDOM)
-        self._left = _MOST_FIELDS
+        self._remaining_fields = _MOST_FIELDS
 
     def message(self, at: int, end: int, fields: _Fields, depth: int) -> list[Any] | None:
         """The pieces that make up the message at `at`, None if nothing is cut out of it."""
@@ -64,8 +64,8 @@ class _Cut:
         while at < end:
             tag, after = self._number(at, end)
             kind = tag & 7
-            self._left -= 1
-            if tag >> 3 == 0 or self._left < 0:
+            self._remaining_fields -= 1
+            if tag >> 3 == 0 or self._remaining_fields < 0:
                 raise _OddError
             if kind == 2:
                 size, begin = self._number(after, end)

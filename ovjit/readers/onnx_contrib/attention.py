@@ -283,7 +283,7 @@ def projected_attention(
     length: Output | None = None,
 ) -> list[Output]:  # fmt: skip
     """Attention of q, k and v side by side, [batch, length, 3 * heads * size]."""
-    heads = n.required("num_heads")
+    heads = n.require("num_heads")
     if n.attr("do_rotary", 0):
         raise UnsupportedError("do_rotary is not supported")
     widths = n.attr("qkv_hidden_sizes")

@@ -19,9 +19,9 @@ _FP4 = np.array([0, 1 / 192, 2 / 3, 1, 1 / 3, 1 / 2, 1 / 6, 1 / 4], np.float32)
 @ms("MatMulNBits")
 def matmul_nbits(n: OnnxNode) -> Any:
     """a @ dequantised(b).T: b is [N, blocks, bytes] of `bits` each, the first value in the low bits."""
-    a, packed, scales = n[0], n.known(1, "the packed weights"), n[2]
-    rows, depth, bits = n.required("N"), n.required("K"), n.attr("bits", 4)
-    block = n.required("block_size")
+    a, packed, scales = n[0], n.static(1, "the packed weights"), n[2]
+    rows, depth, bits = n.require("N"), n.require("K"), n.attr("bits", 4)
+    block = n.require("block_size")
     if block < 1 or rows < 1 or depth < 1:
         raise ModelError(f"{rows} by {depth} weights in blocks of {block} are not valid")
     blocks = -(-depth // block)
@@ -29,7 +29,7 @@ def matmul_nbits(n: OnnxNode) -> Any:
     values = unpack_bits(packed.reshape(rows, -1), bits, rows, blocks * block)
     real = n.dtype(a)
     if n.has(3) and n.dtype(n[3]) == "u8":
-        zeros = unpack_bits(n.known(3, "the zero points").reshape(rows, -1), bits, rows, blocks)
+        zeros = unpack_bits(n.static(3, "the zero points").reshape(rows, -1), bits, rows, blocks)
         zero = n.convert(n.const(zeros.reshape(rows, blocks, 1), kind), real)
     elif n.has(3):
         zero = n.convert(n.reshape(n[3], [rows, blocks, 1]), real)
@@ -37,7 +37,7 @@ def matmul_nbits(n: OnnxNode) -> Any:
         zero = n.const(np.array([[[1 << (bits - 1)]]]), real)
     scale = n.convert(n.reshape(scales, [rows, blocks, 1]), real)
     if n.has(4):  # the block of each column
-        columns = n.known(4, "g_idx").reshape(-1).astype(np.int64)[:depth]
+        columns = n.static(4, "g_idx").reshape(-1).astype(np.int64)[:depth]
         if columns.size != depth or columns.min() < 0 or columns.max() >= blocks:
             raise ModelError(
                 f"g_idx should contain an index of one of {blocks} blocks for each of {depth} columns"
@@ -63,9 +63,9 @@ def matmul_nbits(n: OnnxNode) -> Any:
 @ms("MatMulBnb4")
 def matmul_bnb4(n: OnnxNode) -> Any:
     """a @ b.T: b is [N, K] flat, two values in a byte, high bits first, times their block's largest."""
-    a, packed, largest = n[0], n.known(1, "the packed weights").reshape(-1), n.known(2, "absmax").reshape(-1)
-    rows, depth, block = n.required("N"), n.required("K"), n.required("block_size")
-    kind = n.required("quant_type")
+    packed, largest = n.static(1, "the packed weights").reshape(-1), n.static(2, "absmax").reshape(-1)
+    rows, depth, block = n.require("N"), n.require("K"), n.require("block_size")
+    kind = n.require("quant_type")
     if min(rows, depth, block) < 1 or not n.attr("transB", 1):
         raise UnsupportedError(f"blocks of {block}, or weights that are not transposed, are not supported")
     count = n.check_count(rows * depth, "weights", 1 << 30)
@@ -77,7 +77,7 @@ def matmul_bnb4(n: OnnxNode) -> Any:
     table = NF4_LEVELS if kind else np.concatenate([_FP4, -_FP4])
     values = table[np.stack([raw >> 4, raw & 15], 1).reshape(-1)[:count]]
     values = values * np.repeat(largest.astype(np.float32), block)[:count]
-    return n("MatMul", a, n.like(a, values.reshape(rows, depth)), transpose_b=True)
+    return n("MatMul", n[0], n.like(n[0], values.reshape(rows, depth)), transpose_b=True)
 
 
 @ms("GatherBlockQuantized")

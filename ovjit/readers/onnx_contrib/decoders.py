@@ -59,7 +59,7 @@ def group_query_attention(n: OnnxNode) -> Any:
     Valid keys and values of the past come first in its buffers. The present has them and the new ones, and
     keeps the content of a longer buffer behind them.
     """
-    heads, groups = n.required("num_heads"), n.required("kv_num_heads")
+    heads, groups = n.require("num_heads"), n.require("kv_num_heads")
     if groups < 1 or heads % groups:
         raise ModelError(f"{heads} heads are not divisible by {groups} groups")
     if n.attr("sliding_window_cache", 0):
@@ -80,7 +80,7 @@ def group_query_attention(n: OnnxNode) -> Any:
     if n.attr("do_rotary", 0):
         q, k = _rotate_queries_and_keys(n, q, k, prompt, positions)
     caches = [_Cache(n, which, groups, n.last_dim(x)) for which, x in (("k", k), ("v", v))]
-    present = [cache.stored(x) for cache, x in zip(caches, (k, v), strict=True)]
+    present = [cache.quantize(x) for cache, x in zip(caches, (k, v), strict=True)]
     if n.has(3):
         done = n("Subtract", total, length)
         past = [_write_cache(n, n[3 + i], new, done, total, positions) for i, new in enumerate(present)]
@@ -126,7 +126,7 @@ class _Cache:
         scale = n.convert(n[12 if which == "k" else 13], "f32")
         self.scale = n.reshape(scale, [1, groups, 1, size] if kind == "PER_CHANNEL" else [1])
 
-    def stored(self, x: Output) -> Output:
+    def quantize(self, x: Output) -> Output:
         """Converts keys or values [batch, heads, length, size] to the format of the cache."""
         n = self.n
         if self.scale is None:
@@ -228,7 +228,7 @@ def multimodal_rotary_embedding(n: OnnxNode) -> Any:
     other positions. Parts are consecutive, or with mrope_layout=1 interleaved."""
     ids, cos, sin = (n[i] for i in range(1, 4))
     x, rotated, flat = _rotated_heads(n, cos)
-    sections = [int(v) for v in n.required("mrope_section")]
+    sections = [int(v) for v in n.require("mrope_section")]
     half = n.last_dim(cos)
     if len(sections) != 3 or sum(sections) != half:
         raise ModelError(f"mrope_section {sections} does not divide {half} into three sections")
@@ -239,12 +239,12 @@ def multimodal_rotary_embedding(n: OnnxNode) -> Any:
             which[i : 3 * sections[i] : 3] = i
     scale = n.attr("scale", 1.0)
 
-    def chosen(table: Output) -> Output:
+    def rows_of(table: Output) -> Output:
         rows = n("Gather", table, ids, 0, opset=8)  # [3, batch, length, half]
         out = n("Gather", rows, 0, 0, opset=8)
         for i in (1, 2):
             out = n("Select", which == i, n("Gather", rows, i, 0, opset=8), out)
         return n.unsqueeze(out if scale == 1 else n("Multiply", out, n.like(out, scale)), [1])
 
-    out = rotate(n, x, chosen(cos), chosen(sin), bool(n.attr("interleaved", 0)), n.last_dim(x), rotated)
+    out = rotate(n, x, rows_of(cos), rows_of(sin), bool(n.attr("interleaved", 0)), n.last_dim(x), rotated)
     return from_heads(n, out) if flat else out

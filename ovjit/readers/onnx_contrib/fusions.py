@@ -255,8 +255,8 @@ def _normalised_groups(n: OnnxNode, x: Output) -> Output:
     last = bool(n.attr("channels_last", 1))
     x = n.channels_first(x) if last else x
     out = n("GroupNormalization", x, n.convert(n[1], n.dtype(x)), n.convert(n[2], n.dtype(x)),
-            num_groups=n.required("groups"), epsilon=n.attr("epsilon", 1e-5))  # fmt: skip
-    if n.required("activation"):
+            num_groups=n.require("groups"), epsilon=n.attr("epsilon", 1e-5))  # fmt: skip
+    if n.require("activation"):
         out = n("Swish", out)
     return n.channels_last(out) if last else out
 

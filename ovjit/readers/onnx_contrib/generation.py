@@ -90,7 +90,7 @@ def _call(n: OnnxNode, graph: Any, inputs: list[Output], scope: Scope) -> list[O
 def decoder_only(n: OnnxNode, ids: Output, mask: Output | None, pad: int, beams: int) -> Form:
     """(tokens, positions, mask, past of each layer) -> (scores, present of each layer). Positions count the
     tokens that are no filling."""
-    decoder, begin = n.required("decoder"), n.attr("init_decoder")
+    decoder, begin = n.require("decoder"), n.attr("init_decoder")
     kinds = _types(decoder)
     if len(kinds) != len(decoder.output) + 2 or len(kinds) < 4:
         raise UnsupportedError(
@@ -143,7 +143,7 @@ def encoder_and_decoder(
 ) -> Form:
     """Reads input 0 by the encoder, once. The encoder returns either scores and the past after the tokens
     `start_tokens` too, or only the keys and values of its input, which the decoder takes in each step."""
-    encoder, decoder = n.required("encoder"), n.required("decoder")
+    encoder, decoder = n.require("encoder"), n.require("decoder")
     layers, odd = divmod(len(decoder.output) - 1, 2)
     names = [info.name for info in decoder.input]
     first = 1 if form == WHISPER else 2

@@ -32,7 +32,7 @@ def cdist(n: OnnxNode) -> Any:
 @ms("UnfoldTensor")
 def unfold_tensor(n: OnnxNode) -> Any:
     """Windows along `dim`, as another last dimension."""
-    x, size, step = n[0], n.required("size"), n.attr("step", 1)
+    x, size, step = n[0], n.require("size"), n.attr("step", 1)
     rank = n.rank(x)
     axis = n.axis(n.attr("dim", -1), rank, "dim")
     if size < 1 or step < 1:
@@ -189,7 +189,7 @@ def quantised_mixture_of_experts(n: OnnxNode) -> Any:
 def _expert_weights(n: OnnxNode, layer: int, weights: int, scales: int, zeros: int) -> Output:
     """Weights [experts, out, in], of bytes in which the first value has the low bits."""
     bits = n.attr(f"fc{layer}_expert_weight_bits") or n.attr("expert_weight_bits", 4)
-    packed, real = n.known(weights, "the packed weights"), n.dtype(n[0])
+    packed, real = n.static(weights, "the packed weights"), n.dtype(n[0])
     if bits not in (2, 4, 8) or packed.ndim != 3:
         raise UnsupportedError(f"experts with weights of {bits} bits are not supported")
     count, rows, width = packed.shape
@@ -201,7 +201,7 @@ def _expert_weights(n: OnnxNode, layer: int, weights: int, scales: int, zeros: i
     values = unpack_bits(packed.reshape(count * rows, width), bits, count * rows, depth)
     quantized = n.convert(n.const(values.reshape(count, rows, blocks, depth // blocks), kind), real)
     if n.has(zeros):
-        packed_zeros = n.known(zeros, "the zero points")
+        packed_zeros = n.static(zeros, "the zero points")
         per = blocks if packed_zeros.ndim == 3 else rows
         lines = packed_zeros.size * (8 // bits) // max(-(-per * bits // 8) * (8 // bits), 1)
         zero = unpack_bits(packed_zeros.reshape(lines, -1), bits, lines, per).reshape(count, rows, blocks, 1)

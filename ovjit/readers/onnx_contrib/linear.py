@@ -31,7 +31,7 @@ def linear_attention(n: OnnxNode) -> Any:
     A token after the other changes the state: S = exp(decay) S + k (v - S' k) beta, of which `update_rule`
     leaves parts out, and reads q' S from it.
     """
-    heads, groups = n.required("q_num_heads"), n.required("kv_num_heads")
+    heads, groups = n.require("q_num_heads"), n.require("kv_num_heads")
     rule = n.attr("update_rule", "gated_delta")
     if n.attr("state_window", 0):
         raise UnsupportedError("a window of states is not supported")
@@ -59,7 +59,7 @@ def linear_attention(n: OnnxNode) -> Any:
         state = n.broadcast(0.0, shape)
 
     def once(state: Output, now: dict[str, Output]) -> tuple[Output, Output]:
-        """(the state, what is read from it) after one more token; parts are [batch, heads, size]"""
+        """One token's step: (new state, q @ state). Values of `now` are [batch, heads, size]."""
         if "decay" in now:
             state = n("Multiply", state, n.unsqueeze(now["decay"], [3]))
         new = now["v"]
@@ -84,8 +84,8 @@ def _by_token(n: OnnxNode, x: Output, heads: int) -> Output:
 def sparse_attention(n: OnnxNode) -> Any:
     """(query, key, value, past key, past value, rows and columns of the blocks that are seen in CSR form,
     total length, lengths of the items, cos, sin): GroupQueryAttention that sees some blocks only"""
-    heads, block = n.required("num_heads"), n.required("sparse_block_size")
-    rows, columns = n.known(5, "block_row_indices"), n.known(6, "block_col_indices")
+    heads, block = n.require("num_heads"), n.require("sparse_block_size")
+    rows, columns = n.static(5, "block_row_indices"), n.static(6, "block_col_indices")
     layouts, blocks = rows.shape[0], rows.shape[1] - 1
     if block < 1 or blocks < 1 or heads % layouts or (np.diff(rows) < 0).any() or rows.min() < 0:
         raise ModelError(f"{blocks} blocks of {block} in {layouts} layouts do not match {heads} heads")

@@ -39,7 +39,7 @@ def _of_two(n: OnnxNode, one: Output, labels: np.ndarray, positive: bool) -> lis
 
 def _linear(n: OnnxNode, x: Output, count: int) -> Output:
     """x W^T + b with `count` rows of coefficients, in the type of x"""
-    weights = np.asarray(n.required("coefficients"), np.float32)
+    weights = np.asarray(n.require("coefficients"), np.float32)
     if count < 1 or weights.size % count:
         raise ModelError(f"{weights.size} coefficients are given for {count} rows")
     out = n("MatMul", x, n.like(x, weights.reshape(count, -1)), transpose_b=True)
@@ -68,14 +68,14 @@ def linear_classifier(n: OnnxNode) -> Any:
 def svm_regressor(n: OnnxNode) -> Any:
     """Kernels of a row and each support vector, weighted; without vectors a linear model."""
     x = read_rows(n)
-    weights, rho = (np.asarray(n.required(name), np.float32) for name in ("coefficients", "rho"))
+    weights, rho = (np.asarray(n.require(name), np.float32) for name in ("coefficients", "rho"))
     count = n.attr("n_supports") or 0
     if not rho.size or not weights.size:
         raise ModelError(
             f"{weights.size} coefficients and {rho.size} offsets are given; at least one of each is needed"
         )
     if count:
-        vectors = np.asarray(n.required("support_vectors"), np.float32)
+        vectors = np.asarray(n.require("support_vectors"), np.float32)
         if weights.size != count or not vectors.size or vectors.size % count:
             raise ModelError(
                 f"{weights.size} coefficients and {vectors.size} elements do not match {count} vectors"
@@ -105,7 +105,7 @@ def svm_classifier(n: OnnxNode) -> Any:
         return _linear_machine(n, labels)
     classes, count = len(each), sum(each)
     vectors, weights, rho = (
-        np.asarray(n.required(name), np.float32) for name in ("support_vectors", "coefficients", "rho")
+        np.asarray(n.require(name), np.float32) for name in ("support_vectors", "coefficients", "rho")
     )
     fits = labels.size == classes > 1 and min(each) >= 0 < count <= vectors.size and vectors.size % count == 0
     if not fits or weights.size != (classes - 1) * count or rho.size != classes * (classes - 1) // 2:
@@ -143,7 +143,7 @@ def svm_classifier(n: OnnxNode) -> Any:
 def _linear_machine(n: OnnxNode, labels: np.ndarray) -> Any:
     """A support vector machine without vectors: a sum for each class, of which the highest is the right one.
     The second of two classes is it for ONNX Runtime wherever any sum is above a limit."""
-    weights, rho = (np.asarray(n.required(name), np.float32) for name in ("coefficients", "rho"))
+    weights, rho = (np.asarray(n.require(name), np.float32) for name in ("coefficients", "rho"))
     if not rho.size or n.attr("prob_a"):
         raise UnsupportedError(
             f"{rho.size} offsets of a machine without vectors, or its probabilities, are not supported"

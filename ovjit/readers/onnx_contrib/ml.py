@@ -90,13 +90,13 @@ def label_encoder(n: OnnxNode) -> Any:
 @ml("LabelEncoder")
 def label_encoder_1(n: OnnxNode) -> Any:
     """Texts by their places in a list."""
-    texts = n.required("classes_strings")
+    texts = n.require("classes_strings")
     return _map_labels(n, texts, np.arange(len(texts)))
 
 
 @ml("CategoryMapper")
 def category_mapper(n: OnnxNode) -> Any:
-    return _map_labels(n, n.required("cats_strings"), np.asarray(n.required("cats_int64s"), np.int64))
+    return _map_labels(n, n.require("cats_strings"), np.asarray(n.require("cats_int64s"), np.int64))
 
 
 def _map_labels(n: OnnxNode, texts: list[str], numbers: np.ndarray) -> Output:
@@ -122,11 +122,11 @@ def feature_vectorizer(n: OnnxNode) -> Any:
 @ml("OneHotEncoder")
 def one_hot_encoder(n: OnnxNode) -> Any:
     if n.dtype(n[0]) == "string" and not n.attr("cats_strings") and n.attr("zeros", 1):
-        shape = [n.shape_of(n[0]), n.const(np.array([len(n.required("cats_int64s"))]))]  # no text is a number
+        shape = [n.shape_of(n[0]), n.const(np.array([len(n.require("cats_int64s"))]))]  # no text is a number
         return n.broadcast(0.0, n.concat(shape, 0))
     if n.dtype(n[0]) == "string":
-        return n.convert(same_text(n, n[0], n.required("cats_strings")), "f32")
-    kinds = np.asarray(n.required("cats_int64s"), np.int64)
+        return n.convert(same_text(n, n[0], n.require("cats_strings")), "f32")
+    kinds = np.asarray(n.require("cats_int64s"), np.int64)
     return n.convert(n("Equal", n.unsqueeze(n.convert(n[0], "i64"), [n.rank(n[0])]), kinds), "f32")
 
 

@@ -105,7 +105,7 @@ def reorder_input(n: OnnxNode) -> Any:
 
 @_op("ReorderOutput")
 def reorder_output(n: OnnxNode) -> Any:
-    x, channels = n[0], n.required("channels")
+    x, channels = n[0], n.require("channels")
     there = (n.shape(x) or (None, None))[1]
     if channels < 1 or (isinstance(there, int) and channels > there):
         raise ModelError(f"{channels} channels are given, the input has {there}")
@@ -134,7 +134,7 @@ def plain_filters(filters: np.ndarray, block: int) -> np.ndarray:
 @_op("Conv")
 def conv(n: OnnxNode) -> Any:
     """(x, filters, bias, what is added before the activation); x of few channels has no blocks"""
-    filters = n.known(1, "the filters")
+    filters = n.static(1, "the filters")
     if filters.ndim < 3:
         raise ModelError(f"filters of {filters.ndim} dimensions are not valid")
     return convolution_of(n, n.like(n[0], plain_filters(filters, block_of(n))))
@@ -142,6 +142,6 @@ def conv(n: OnnxNode) -> Any:
 
 @_op("Upsample")
 def upsample(n: OnnxNode) -> Any:
-    scales = n.const(np.array(n.required("scales"), np.float32))
+    scales = n.const(np.array(n.require("scales"), np.float32))
     coordinates = n.attr("coordinate_transformation_mode", "asymmetric")
     return interpolate(n, n.attr("mode", "nearest"), coordinates, "floor", scales=scales)

@@ -27,20 +27,20 @@ ms("DequantizeLinear")(dequantize_linear)
 ms("QLinearConv")(qlinear_conv)
 
 
-def _real(n: OnnxNode, first: int) -> Output:
-    """The number of (x, scale, zero), inputs from `first` on."""
+def _as_real(n: OnnxNode, first: int) -> Output:
+    """The dequantized input `first`; the next two inputs are its scale and zero point."""
     return dequantize(n, n[first], n[first + 1], n.optional(first + 2))
 
 
 def _through_f32(n: OnnxNode, function: Any) -> Output:
     """(x, scale, zero, y scale, y zero): function(dequantised input), quantised again."""
-    return quantize(n, function(_real(n, 0)), n[3], n.optional(4), n.dtype(n[0]))
+    return quantize(n, function(_as_real(n, 0)), n[3], n.optional(4), n.dtype(n[0]))
 
 
 def _two(op: str):
     def rule(n: OnnxNode) -> Any:
         """(a, scale, zero, b, scale, zero, y scale, y zero)"""
-        return quantize(n, n(op, _real(n, 0), _real(n, 3)), n[6], n.optional(7), n.dtype(n[0]))
+        return quantize(n, n(op, _as_real(n, 0), _as_real(n, 3)), n[6], n.optional(7), n.dtype(n[0]))
 
     return rule
 
@@ -110,14 +110,14 @@ def qlinear_concat(n: OnnxNode) -> Any:
     """(y scale, y zero, then x, scale, zero of each part)"""
     if (len(n) - 2) % 3 or len(n) < 5:
         raise ModelError(f"the node has {len(n)} inputs; expected are two, and three for each part")
-    parts = [_real(n, i) for i in range(2, len(n), 3)]
-    return quantize(n, n("Concat", *parts, axis=n.required("axis")), n[0], n.optional(1), n.dtype(n[2]))
+    parts = [_as_real(n, i) for i in range(2, len(n), 3)]
+    return quantize(n, n("Concat", *parts, axis=n.require("axis")), n[0], n.optional(1), n.dtype(n[2]))
 
 
 @ms("QLinearWhere")
 def qlinear_where(n: OnnxNode) -> Any:
     """(condition, x, scale, zero, y, scale, zero, z scale, z zero)"""
-    chosen = n("Select", n[0], _real(n, 1), _real(n, 4))
+    chosen = n("Select", n[0], _as_real(n, 1), _as_real(n, 4))
     return quantize(n, chosen, n[7], n.optional(8), n.dtype(n[1]))
 
 

@@ -179,7 +179,7 @@ class _Beams(NamedTuple):
         length = n.convert(n.dim_of(history, 1), "f32")
         return n("Maximum", n("Divide", sums, n("Power", length, inside(n, self.penalty, scope))), _NEVER)
 
-    def kept(
+    def merge_answers(
         self, state: dict[str, Output], scores: Output, history: Output, longest: Output
     ) -> dict[str, Output]:
         """The best of what has been kept and of new answers [batch, beams], said [batch, beams, length]"""
@@ -206,7 +206,7 @@ class _Beams(NamedTuple):
         early_ends = n("LogicalAnd", n.slice(ends, 1, 0, beams), n("LogicalNot", done))
         history = n("Gather", state["said"], n.slice(row, 1, 0, beams), 0, opset=8)
         worth = n("Select", early_ends, self.rate(n.slice(best, 1, 0, beams), state["said"], scope), -np.inf)
-        beside = self.kept(state, worth, history, inside(n, self.settings.longest, scope))
+        beside = self.merge_answers(state, worth, history, inside(n, self.settings.longest, scope))
         # the first that do not end go on
         order = n("Add", n.const(np.arange(2 * beams)), n("Multiply", n.convert(ends, "i64"), 2 * beams))
         chosen = n.all("TopK", order, beams, axis=1, mode="min", sort="value", index_element_type="i32",
@@ -268,7 +268,7 @@ def beam_search(n: OnnxNode) -> Any:
     split = n.concat([batch, per_item, n.const(np.array([-1]))], 0)
     open_ends = search.rate(n.reshape(out["sums"], n.concat([batch, per_item], 0)), out["said"], n.scope)
     open_ends = n("Select", out["done"], -np.inf, open_ends)
-    best = search.kept(out, open_ends, n.reshape(out["said"], split), settings.longest)
+    best = search.merge_answers(out, open_ends, n.reshape(out["said"], split), settings.longest)
     outputs = [n.slice(best[name], 1, 0, answers) for name in ("kept", "kept_scores")]
     if collected:
         trips = n("Subtract", settings.longest, n.dim_of(settings.begun, 1))
@@ -289,7 +289,7 @@ def _settings(n: OnnxNode, beams: int, input_indices: list[int], default: int = 
         raise ModelError("the maximum length is missing")
     shortest, repetition = _number(n, input_indices[1], "i64"), _number(n, input_indices[2], "f32")
     masks = [n[i] if n.has(i) else None for i in input_indices[3:]]
-    pad = n.required("pad_token_id")
+    pad = n.require("pad_token_id")
     start_tokens = n.convert(n[0], "i32") if form == GPT else _begun(n, form)
     if n.rank(start_tokens) != 2 or n.rank(n[0]) != (3 if form == WHISPER else 2):
         raise ModelError(f"the tokens have {n.rank(start_tokens)} dimensions, input 0 has {n.rank(n[0])}")
@@ -300,7 +300,7 @@ def _settings(n: OnnxNode, beams: int, input_indices: list[int], default: int = 
         model = decoder_only(n, start_tokens, masks[2], pad, beams)
     else:
         model = encoder_and_decoder(n, form, start_tokens, masks[2], pad, beams)
-    return _Settings(model, start_tokens, longest, beams, pad, n.required("eos_token_id"), shortest,
+    return _Settings(model, start_tokens, longest, beams, pad, n.require("eos_token_id"), shortest,
                      repetition, masks[0], masks[1], n.attr("no_repeat_ngram_size", 0))  # fmt: skip
 
 
@@ -308,7 +308,7 @@ def _begun(n: OnnxNode, form: int) -> Output:
     """The tokens that a decoder begins with, behind an encoder: given, or for each item the one told"""
     if n.has(10) and form == WHISPER:
         return n.convert(n[10], "i32")
-    start = n.required("decoder_start_token_id")
+    start = n.require("decoder_start_token_id")
     return fill(n, n.const(start, "i32"), n.dim_of(n[0], 0), n.const(np.array([1])))
 
 
@@ -435,7 +435,7 @@ def _restrict_timestamps(n: OnnxNode, scores: Output, history: Output) -> Output
     and do not decrease, and the first is not late. A time is forced if all times together are likelier than
     any text.
     """
-    begin, latest = n.required("beginning_timestamp_token_id"), 50
+    begin, latest = n.require("beginning_timestamp_token_id"), 50
     column = n.unsqueeze(n.upto(n.dim_of(scores, 1)), [0])
     history = n.convert(history, "i64")
     length = n.dim_of(history, 1)
@@ -459,14 +459,14 @@ def _restrict_timestamps(n: OnnxNode, scores: Output, history: Output) -> Output
     opened = both(last, n("LogicalNot", paired))
     least = n("Add", newest, n("Select", opened, 0, 1))
     time = n("GreaterEqual", column, begin)
-    never = [n("Equal", column, n.required(f"{name}_token_id")) for name in ("no_timestamps", "start_of_lm")]
-    again = [n("Equal", column, n.required(f"{name}_token_id"))
+    never = [n("Equal", column, n.require(f"{name}_token_id")) for name in ("no_timestamps", "start_of_lm")]
+    again = [n("Equal", column, n.require(f"{name}_token_id"))
              for name in ("decoder_start", "translate", "transcribe")]  # fmt: skip
     scores = n("Select", either(
         *never,
         both(later, either(*again)),
         both(both(last, paired), time),
-        both(opened, n("Less", column, n.required("eos_token_id"))),
+        both(opened, n("Less", column, n.require("eos_token_id"))),
         both(n("GreaterEqual", at, 0), both(time, n("Less", column, least))),
         both(n("Equal", length, first), n("Greater", column, begin + latest)),
     ), _NEVER, scores)  # fmt: skip

@@ -39,8 +39,8 @@ class _Parts(NamedTuple):
 @ms("Tokenizer")
 def tokenizer(n: OnnxNode) -> Any:
     """The parts between separators, or those that an expression matches: [..., most parts], filled up"""
-    separators, shortest = n.attr("separators") or [], n.required("mincharnum")
-    expression, fill = n.attr("tokenexp") or "", n.required("pad_value").encode()
+    separators, shortest = n.attr("separators") or [], n.require("mincharnum")
+    expression, fill = n.attr("tokenexp") or "", n.require("pad_value").encode()
     if shortest < 1 or not (separators or expression):
         raise ModelError("separators or a tokenexp are needed, and a mincharnum of at least 1")
     begins, ends, letters = n.all("StringTensorUnpack", n.reshape(n[0], [-1]))
@@ -55,10 +55,10 @@ def tokenizer(n: OnnxNode) -> Any:
     else:
         for pattern in separators or [expression]:
             parts = _cut(n, parts, letters, pattern, bool(separators), shortest)
-    out = _filled_up(n, parts, texts, letters, fill, bool(n.required("mark")))
+    out = _filled_up(n, parts, texts, letters, fill, bool(n.require("mark")))
     if separators == [""]:
         separators, expression = [], ANY_CHARACTER
-    if not separators and _is_column(n.shape(n[0])) and not n.required("mark"):
+    if not separators and _is_column(n.shape(n[0])) and not n.require("mark"):
         tokens = n.reader.memo.setdefault("tokens", {})
         tokens[out.node] = Tokens(n[0], expression, shortest, fill.decode())
     return out
@@ -73,7 +73,7 @@ def _cut(n: OnnxNode, parts: _Parts, letters: Output, pattern: str, between: boo
     """Cuts parts into matches of `pattern`, or the text `between` them, of at least `shortest` letters."""
     table = table_of(pattern, anywhere=True)
     rows = TextRows(n, parts.begin, parts.end, letters)
-    lengths, positions = rows.lengths, rows.places  # the end is a place, too
+    lengths, positions = rows.lengths, rows.positions  # the end is a place, too
     byte = rows.letters(positions)  # [parts, width]
     within = n("Less", positions, lengths)
     kinds = table.following.shape[1]

@@ -189,7 +189,7 @@ def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[
     """The forest of a TreeEnsembleRegressor or TreeEnsembleClassifier."""
     trees, ids = _read_column(n, "nodes_treeids", np.int64), _read_column(n, "nodes_nodeids", np.int64)
     count = n.check_count(len(trees), "nodes of trees", 1 << 24)
-    modes = _number_modes(n, n.required("nodes_modes"))
+    modes = _number_modes(n, n.require("nodes_modes"))
     features = _read_column(n, "nodes_featureids", np.int64)
     values = _read_column(n, "nodes_values", np.float32)
     sides = [_read_column(n, f"nodes_{side}nodeids", np.int64) for side in ("true", "false")]
@@ -424,12 +424,12 @@ def tree_ensemble(n: OnnxNode) -> Any:
 
 def _read_by_places(n: OnnxNode, targets: int, reduction: str) -> Forest:
     """The forest of a TreeEnsemble: leaves are a list of their own behind the nodes."""
-    features = np.asarray(n.required("nodes_featureids"), np.int64)
+    features = np.asarray(n.require("nodes_featureids"), np.int64)
     inner = n.check_count(features.size, "nodes of trees", 1 << 24)
-    weights = _read_array(n, n.required("leaf_weights"))
-    target = np.asarray(n.required("leaf_targetids"), np.int64)
+    weights = _read_array(n, n.require("leaf_weights"))
+    target = np.asarray(n.require("leaf_targetids"), np.int64)
     leaves = n.check_count(weights.size, "leaves of trees", 1 << 24)
-    kinds, values = _read_array(n, n.required("nodes_modes")), _read_array(n, n.required("nodes_splits"))
+    kinds, values = _read_array(n, n.require("nodes_modes")), _read_array(n, n.require("nodes_splits"))
     if (kinds >= len(MODES)).any() or target.size != leaves:
         raise ModelError("the modes of tree nodes are unknown, or leaves differ in number from their targets")
     if ((target < 0) | (target >= targets)).any():
@@ -438,14 +438,14 @@ def _read_by_places(n: OnnxNode, targets: int, reduction: str) -> Forest:
     _check_lengths(inner, kinds, values, missing)
     children = np.zeros((inner, 2), np.int64)
     for s, side in enumerate(("true", "false")):
-        indices = np.asarray(n.required(f"nodes_{side}nodeids"), np.int64)
-        is_leaf = np.asarray(n.required(f"nodes_{side}leafs"), np.int64) != 0
+        indices = np.asarray(n.require(f"nodes_{side}nodeids"), np.int64)
+        is_leaf = np.asarray(n.require(f"nodes_{side}leafs"), np.int64) != 0
         if indices.size != inner or is_leaf.size != inner or (indices < 0).any():
             raise ModelError(f"{indices.size} children are given for {inner} tree nodes")
         if (indices >= np.where(is_leaf, leaves, inner)).any():
             raise ModelError("a tree node has a child that does not exist")
         children[:, s] = indices + np.where(is_leaf, inner, 0)
-    roots = np.asarray(n.required("tree_roots"), np.int64)
+    roots = np.asarray(n.require("tree_roots"), np.int64)
     if not roots.size or ((roots < 0) | (roots >= inner)).any():
         raise ModelError("the root of a tree does not exist")
     doubles = np.float64 if np.float64 in (values.dtype, weights.dtype) else np.float32
@@ -455,7 +455,7 @@ def _read_by_places(n: OnnxNode, targets: int, reduction: str) -> Forest:
     children = np.concatenate([children, np.zeros((leaves, 2), np.int64)])
     missing = np.concatenate([missing, np.zeros(leaves, bool)])
     if (kinds == _MEMBER).any():
-        members = _read_array(n, n.required("membership_values")).astype(doubles)
+        members = _read_array(n, n.require("membership_values")).astype(doubles)
         modes, features, thresholds, children, missing = _search_members(
             n, members, modes, features, thresholds, children, missing
         )

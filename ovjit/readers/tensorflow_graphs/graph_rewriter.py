@@ -339,17 +339,17 @@ class Rebuilder:
         predicate = self.predicates[key]
         order = sorted(live_indices, key=lambda i: sides[i][key])
 
-        def chosen(candidates: list[int]) -> list[Value]:
+        def choose(candidates: list[int]) -> list[Value]:
             first = [inputs[candidates[0]], tf.constant(candidates[0], tf.int32)]
             if len(candidates) == 1:
                 return first
             number = tf.cast(tf.reshape(predicate, []), tf.int32)
             values: list[Value] = self.choice(
-                tf.equal(number, sides[candidates[0]][key]), lambda: first, lambda: chosen(candidates[1:])
+                tf.equal(number, sides[candidates[0]][key]), lambda: first, lambda: choose(candidates[1:])
             )
             return values
 
-        return chosen(order), {k: v for k, v in sides[live_indices[0]].items() if k != key}
+        return choose(order), {k: v for k, v in sides[live_indices[0]].items() if k != key}
 
 
 def _source_of(tensor: Any) -> Any:
@@ -455,14 +455,14 @@ def _case(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
     """One of several functions; a number that none has means the last one."""
     functions = [builder.function(op, branch.name) for branch in op.get_attr("branches")]
 
-    def chosen(index: int) -> list[Value]:
+    def call_branch(index: int) -> list[Value]:
         if index == len(functions) - 1:
             return builder.call(functions[index], inputs[1:])
         result: list[Value] = builder.choice(
             tf.equal(tf.reshape(inputs[0], []), index),
             lambda: builder.call(functions[index], inputs[1:]),
-            lambda: chosen(index + 1),
+            lambda: call_branch(index + 1),
         )
         return result
 
-    return chosen(0)
+    return call_branch(0)

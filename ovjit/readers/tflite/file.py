@@ -183,15 +183,15 @@ class _Parser:
     def __init__(self, tflite: Any, content: np.ndarray):
         self.tflite = tflite
         self.content = content
-        self._left = MOST_SHARED * content.size + ALLOWANCE
+        self._remaining_bytes = MOST_SHARED * content.size + ALLOWANCE
         self.model = tflite.Model.GetRootAs(content.data, 0)
 
     def _read(self, count: int, size: int) -> None:
         """Count what is about to be read: entries of `size` bytes. ModelError for far more than there are."""
         if not 0 <= count <= self.content.size // size:
             raise ModelError(f"the file states {count} entries of a list, more than it can hold")
-        self._left -= count * size
-        if self._left < 0:
+        self._remaining_bytes -= count * size
+        if self._remaining_bytes < 0:
             raise ModelError(
                 f"the tables of the file share what they refer to: to read all of it would take more than "
                 f"{MOST_SHARED} times its {self.content.size} bytes"
@@ -212,7 +212,7 @@ class _Parser:
         if count > MOST:
             raise ModelError(f"the file states {count} entries of a list, more than it can hold")
         self._read(count, 4)
-        self._left -= _OF_TABLES * count
+        self._remaining_bytes -= _OF_TABLES * count
         return [get(i) for i in range(count)]
 
     def _text(self, data: bytes) -> str:

@@ -195,7 +195,7 @@ class Reader(LiteDraft):
         scope.values[index] = value
 
     def _name_forms(self, model: Model) -> None:
-        """Name the operations that only a form with channels first is left of.
+        """Name the operations of which only the version with channels first remains.
 
         Their tensors have no name: a name stands for what the file says, channels last.
         """

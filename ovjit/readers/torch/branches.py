@@ -294,7 +294,7 @@ def read_body(
             outputs = [v.debugName() for i, v in enumerate(block.outputs()) if i not in left_out]
             values = [reader.env.get(name) for name in outputs]
             values += [reader.env[name] for name in carried]
-            _compute(values)
+            _materialize_numbers(values)
             listed = {*(inputs or ()), *carried}
             added = {k: v for k, v in outer_values.items() if k not in listed}
             _note_changes(inside, block, added, before, reader.env)
@@ -393,20 +393,20 @@ def inner_graph(reader: TorchReader, graph: Any, values: Sequence[Any]) -> list[
     """Evaluate a graph module for values of the body that is being read; return the list of its outputs."""
     with reader.in_body(Shared()):
         result = reader.run(graph, values)
-        _compute(result)
+        _materialize_numbers(result)
     return result if isinstance(result, list) else [result]
 
 
-def _compute(value: Any) -> None:
-    """Make the nodes of all numbers of a body while it is read: later they would be those of the graph around
-    it."""
+def _materialize_numbers(value: Any) -> None:
+    """Create the nodes of the lazy Numbers among a body's results now, so that they are part of the body.
+    Later they would be created in the outer graph."""
     if isinstance(value, Number):
         _ = value.value
     elif isinstance(value, (list, tuple)):
         for part in value:
-            _compute(part)
+            _materialize_numbers(part)
     elif isinstance(value, dict):
-        _compute(list(value.values()))
+        _materialize_numbers(list(value.values()))
 
 
 def _names(block: Any) -> Iterator[str]:

@@ -249,7 +249,7 @@ _OF_LISTS = ("aten::extend", "aten::add_")
 _DICTS: dict[str, Callable[..., Any]] = {
     "aten::_set_item": lambda n, x, key, item: x.__setitem__(key, item),
     "aten::Delete": lambda n, x, key: x.__delitem__(key),
-    "aten::pop": lambda n, x, *rest: x.pop(*rest),
+    "aten::pop": lambda n, x, *default: x.pop(*default),
     "aten::popitem": lambda n, x: list(x.popitem()),
     "aten::setdefault": lambda n, x, key, item: x.setdefault(key, item),
     "aten::update": lambda n, x, other: x.update(other),

@@ -207,7 +207,8 @@ def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) ->
 
 
 def _output_names(ready: Prepared, graph: Any) -> list[str | None]:
-    """Keys of a dict, and for other outputs the variables that a trace has found them in, as in OpenVINO."""
+    """The names of the outputs, as in OpenVINO: keys if the module returns a dict, else names of variables in
+    the traced graph; None without one."""
     values = list(graph.outputs())
     if len(values) == 1 and values[0].node().kind() == "prim::TupleConstruct":
         values = list(values[0].node().inputs())

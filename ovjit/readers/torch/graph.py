@@ -79,7 +79,7 @@ class TorchReader(TorchDraft):
 
     @contextlib.contextmanager
     def in_body(self, shared: Shared) -> Iterator[None]:
-        """Nodes are those of a body meanwhile, which shares none with the graph around it."""
+        """Context: new nodes belong to a body, with a cache of shared nodes other than the outer graph's."""
         outer, self.shared = self.shared, shared
         try:
             yield

@@ -104,9 +104,24 @@ def read_loop(reader: BlockReader, node: Any) -> list[Any]:
             break
         except Writes as writes:
             written += writes.names
-    count = len(carried)
-    inside, marks, after = last
-    used = [bool(value.uses()) for i, value in enumerate(block.inputs()) if i and i - 1 not in extended]
+    _write_back(reader, node, carried, written, result, last, extended)
+    for (name, of_numbers), value in zip(grown, result[len(carried) + len(written) :], strict=True):
+        _append_rows(reader, call, name, Stacked(value.rows, of_numbers))
+        reader.note_outputs([reader.env[name]], [[last[0].added[name]]])
+    result = result[: len(carried)]
+    for i in extended:
+        result.insert(i, reader.env[list(block.inputs())[1 + i].debugName()])
+    return result
+
+
+def _write_back(
+    reader: BlockReader, node: Any, carried: Sequence[Any], written: Sequence[str], result: list[Any],
+    last: Sequence[Any], extended: Sequence[int],
+) -> None:  # fmt: skip
+    """Give the values around a loop what it has written: `result` are its final values, of `carried` ones and
+    then of `written` names. `last`: the last reading of the body; `extended`: carried lists left out."""
+    count, (inside, marks, after) = len(carried), last
+    used = [bool(v.uses()) for i, v in enumerate(next(node.blocks()).inputs()) if i and i - 1 not in extended]
     ends = [v for i, v in enumerate(after) if i < count or not isinstance(v, (Output, Complex))]
     ended = reader.end_iterations(node, inside, marks, ends, [*used, *([True] * (len(ends) - count))])
     for i in ended:
@@ -119,13 +134,6 @@ def read_loop(reader: BlockReader, node: Any) -> list[Any]:
     for value, value_after in zip(result[count:], after[count:], strict=False):
         if not isinstance(value, (Output, Complex)):
             reader.note_outputs([value], [[value_after]])
-    for (name, of_numbers), value in zip(grown, result[count + len(written) :], strict=True):
-        _append_rows(reader, call, name, Stacked(value.rows, of_numbers))
-        reader.note_outputs([reader.env[name]], [[inside.added[name]]])
-    result = result[:count]
-    for i in extended:
-        result.insert(i, reader.env[list(block.inputs())[1 + i].debugName()])
-    return result
 
 
 def _fit(reader: BlockReader, call: Call, carried: list[Any], outer: Any, start: Any, after: Any) -> bool:
@@ -260,7 +268,7 @@ def _iteration(
     inside, (more, *values) = iterate([Number(first), *(built(part, remaining) for part in form)])
     result: list[Output] = []
     after = [form_of(call, value, result) for value in values]
-    if not _continues(form, after):
+    if not _is_same_form(form, after):
         raise UnsupportedError(
             f"a loop-carried value changes its kind: initially {form}, after an iteration {after}"
         )
@@ -268,12 +276,13 @@ def _iteration(
     return nodes, inside, result, after
 
 
-def _continues(form: Any, after: Any) -> bool:
-    """Whether two forms are equal, but for element types that are unknown in the first."""
+def _is_same_form(form: Any, after: Any) -> bool:
+    """True if loop-carried values have the same form before and after an iteration. An unknown element type
+    before it fits any."""
     if isinstance(form, dict) and isinstance(after, dict):
-        return form["keys"] == after["keys"] and _continues(form["values"], after["values"])
+        return form["keys"] == after["keys"] and _is_same_form(form["values"], after["values"])
     if isinstance(form, list) and isinstance(after, list):
-        return len(form) == len(after) and all(map(_continues, form, after))
+        return len(form) == len(after) and all(map(_is_same_form, form, after))
     if isinstance(form, tuple) and isinstance(after, tuple):
         return form[0] == after[0] and form[1] in ("dynamic", after[1])
     return form == after

@@ -218,7 +218,7 @@ def as_f32(stored: Output) -> Output:
 
 
 def number_of(kind: str, of_complex: bool = False) -> int:
-    """The number that scripts have for an element type, or for complex numbers with parts of this type."""
+    """TorchScript's integer for an element type, or with `of_complex` for complex numbers with such parts."""
     dtype = complex_type(kind) if of_complex else torch_types()[kind]
     return next(number for number, candidate in _by_number().items() if candidate is dtype)
 

@@ -9,7 +9,7 @@ import llvmlite.ir as ir
 
 from ovjit.codegen.cpu.printing import isa_of
 from ovjit.codegen.cpu.targets import has_features
-from ovjit.codegen.cpu.vector_types import INTS, Vec, bf16_vector, call_intrinsic, places, suffix, vec
+from ovjit.codegen.cpu.vector_types import INTS, Vec, bf16_vector, call_intrinsic, lane_indices, suffix, vec
 
 _I8, _I16, _I32 = (ir.IntType(n) for n in (8, 16, 32))
 _BYTES, _HALVES, _WORDS = (ir.VectorType(t, 128 // t.width) for t in (_I8, _I16, _I32))
@@ -72,20 +72,20 @@ def dot_signed(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Val
 def dot_by_pairs(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
     """`dot_bytes` without an instruction that multiplies and adds bytes: 16-bit products, added in pairs."""
     x, w = b.bitcast(x, _BYTES), b.bitcast(w, _BYTES)
-    halves = []
+    pair_sums = []
     for part in (0, 8):
-        some = places(*range(part, part + 8))
+        some = lane_indices(*range(part, part + 8))
         low, high = (b.shuffle_vector(v, ir.Constant(_BYTES, ir.Undefined), some) for v in (x, w))
         pair = b.zext(low, _HALVES), b.sext(high, _HALVES)
-        halves.append(_pairs(b, *pair))
-    return b.add(acc, _added_pairs(b, *halves))
+        pair_sums.append(_pairs(b, *pair))
+    return b.add(acc, _added_pairs(b, *pair_sums))
 
 
 def _pairs(b: ir.IRBuilder, x: ir.Value, w: ir.Value) -> ir.Value:
     """[i32 x 4]: the sums of two products of i16."""
     parts = []
     for part in (0, 4):
-        some = places(*range(part, part + 4))
+        some = lane_indices(*range(part, part + 4))
         low, high = (b.shuffle_vector(v, ir.Constant(_HALVES, ir.Undefined), some) for v in (x, w))
         parts.append(call_intrinsic(b, "llvm.aarch64.neon.smull.v4i32", _WORDS, [low, high]))
     return _added_pairs(b, *parts)
@@ -192,10 +192,10 @@ def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.V
     narrowing = "uqxtn" if how == "round_int" and elem == "u8" else "sqxtn"
     last = {"uqxtn": "uqxtn", "sqxtn": "sqxtun" if elem == "u8" else "sqxtn"}[narrowing]
     narrow = [call_intrinsic(b, f"llvm.aarch64.neon.{narrowing}.v4i16", _FOUR_HALVES, [x]) for x in integers]
-    eight = places(*range(8))
-    halves = [b.shuffle_vector(x, y, eight) for x, y in (narrow[:2], narrow[2:])]
-    parts = [call_intrinsic(b, f"llvm.aarch64.neon.{last}.v8i8", _EIGHT_BYTES, [x]) for x in halves]
-    return b.shuffle_vector(*parts, places(*range(16)))
+    eight = lane_indices(*range(8))
+    eights = [b.shuffle_vector(x, y, eight) for x, y in (narrow[:2], narrow[2:])]
+    parts = [call_intrinsic(b, f"llvm.aarch64.neon.{last}.v8i8", _EIGHT_BYTES, [x]) for x in eights]
+    return b.shuffle_vector(*parts, lane_indices(*range(16)))
 
 
 def rounds_bf16(b: ir.IRBuilder) -> bool:

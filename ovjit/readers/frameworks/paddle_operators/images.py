@@ -169,7 +169,7 @@ def _deform(op: Any) -> Any:
 
 def _lp_pool(op: Any) -> Any:
     x, attrs = op.operand_source(0), op.attrs()
-    window, order = _window(op), attrs["norm_type"]
+    window, order = op.attrs().get("kernel_size") or constant_of(op.operand_source(1)), attrs["norm_type"]
     if attrs["ceil_mode"] or attrs["adaptive"] or window is None or attrs["padding_algorithm"] != "EXPLICIT":
         return None
     if attrs["data_format"][-1] == "C" or math.isinf(order):
@@ -177,10 +177,6 @@ def _lp_pool(op: Any) -> Any:
     powers = x * x if order == 2 else paddle.pow(x, order)
     means = functional.avg_pool2d(powers, window, attrs["strides"], attrs["paddings"], exclusive=False)
     return paddle.pow(means * float(np.prod(window)), 1 / order)
-
-
-def _window(op: Any) -> list[Any] | None:
-    return op.attrs().get("kernel_size") or constant_of(op.operand_source(1))
 
 
 def _unshuffle(op: Any) -> Any:

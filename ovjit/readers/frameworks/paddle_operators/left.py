@@ -61,7 +61,7 @@ LEFT: dict[str, Callable[[Any], bool]] = {
 ONLY_LEFT = {"rnn", "matrix_nms", "generate_proposals"}
 
 
-def left(op: Any, row_index: int) -> tuple[Left, list[Any]]:
+def leave_operator(op: Any, row_index: int) -> tuple[Left, list[Any]]:
     """The table's entry for an operator, and the stand-ins of its results: values, and lists of them."""
     groups = [_tensors(value) for value in op.operands_source()]
     names: list[str] = []
@@ -78,7 +78,7 @@ def left(op: Any, row_index: int) -> tuple[Left, list[Any]]:
         one = result.is_dense_tensor_type()
         out.append(standing(result) if one else [standing(part) for part in _take_apart(result)])
         counts.append(len(names) - first)
-    attributes = {key: _plain(value) for key, value in op.attrs().items()}
+    attributes = {key: _to_attribute(value) for key, value in op.attrs().items()}
     attributes = {key: value for key, value in attributes.items() if value is not None}
     attributes |= {"operands": [len(group) for group in groups], "results": counts}
     operands = [paddle.assign(value) for group in groups for value in group]
@@ -105,7 +105,7 @@ def _take_apart(result: Any) -> list[Any]:
     ]
 
 
-def _plain(value: Any) -> Any:
+def _to_attribute(value: Any) -> Any:
     """An attribute as ONNX can have it, types by their names; else None."""
     if isinstance(value, paddle.dtype):
         return str(value).rpartition(".")[2]

@@ -136,8 +136,8 @@ def complex_einsum(n: Call, x: str, tensors: Sequence[Any] = ()) -> Complex:
     return n.complex_of(*sums)
 
 
-def _either(name: str, of_complex: Any) -> None:
-    """The rule of an operator of reals, and what it is of complex numbers."""
+def _extend_to_complex(name: str, of_complex: Any) -> None:
+    """Register a rule for an operator: `of_complex` for complex operands, the present rule for real ones."""
     row = loaded_row(f"aten::{name}")
 
     def rule(n: Call, x: Any, other: Any = None, alpha: Any = 1, rounding_mode: Any = None) -> Any:
@@ -186,7 +186,7 @@ def _compare(op: str, joined: str) -> Any:
 for _name, _rule in (("add", _sum("Add")), ("sub", _sum("Subtract")), ("mul", _product), ("div", _quotient),
                      ("eq", _compare("Equal", "ReduceLogicalAnd")),
                      ("ne", _compare("NotEqual", "ReduceLogicalOr"))):  # fmt: skip
-    _either(_name, _rule)
+    _extend_to_complex(_name, _rule)
 
 
 def _of_one(name: str, of_complex: Any) -> None:

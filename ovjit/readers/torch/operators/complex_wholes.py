@@ -40,8 +40,8 @@ def _product(n: Call, rule: Rule, x: Complex, dtype: Any = None, **named: Any) -
     return Complex(n.convert(result.pair, n.dtype(x.pair)))
 
 
-def _spread(n: Call, rule: Rule, x: Complex, **named: Any) -> Any:
-    """The variance is that of the real parts and that of the imaginary ones; its root is the deviation."""
+def _variance(n: Call, rule: Rule, x: Complex, **named: Any) -> Any:
+    """Variance, or standard deviation, of complex numbers: var(x) = var(real x) + var(imaginary x)."""
     both = [n.also("var_mean", n.part(x, i), **named) for i in (0, 1)]
     result = n("Add", both[0][0], both[1][0])
     result = n("Sqrt", result) if "std" in n.op else result
@@ -99,7 +99,7 @@ def _solve(n: Call, rule: Rule, x: Any, B: Any, left: bool = True) -> Any:
 
 
 _RULES: dict[str, Callable[..., Any]] = {
-    "prod cumprod": _product, "var std var_mean std_mean": _spread, "kron": _bilinear, "meshgrid": _mesh,
+    "prod cumprod": _product, "var std var_mean std_mean": _variance, "kron": _bilinear, "meshgrid": _mesh,
     "linalg_multi_dot chain_matmul": _chain, "inverse linalg_inv linalg_inv_ex": _invert,
     "linalg_solve linalg_solve_ex _linalg_solve_ex": _solve,
 }  # fmt: skip

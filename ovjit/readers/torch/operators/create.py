@@ -124,7 +124,7 @@ _COSINES = {"hann_window": (0.5, -0.5, 0.0), "blackman_window": (0.42, -0.5, 0.0
 
 
 def _window(n: Call, name: str, length: Any, periodic: bool, alpha: float, beta: Any) -> Output:
-    """A window of a length that is computed: t goes once around from its first place to behind its last."""
+    """A window function of dynamic length, evaluated at phases from 0 to 1."""
     if name == "kaiser_window":
         raise UnsupportedError("the length of this window should be known when the model is read")
     most = n.compute("Maximum", n.compute("Subtract", length, 0 if periodic else 1), 1)

@@ -121,8 +121,8 @@ def div(n: Call, x: Any, other: Any, rounding_mode: str | None = None) -> Any:
     a, b = n.same_kind([x, other])
     if mode == "floor" and n.is_real(a):
         kind = n.dtype(a)  # a number is not rounded to f16
-        b = n.wide(b) if isinstance(other, Output) else n.tensor(other, n.dtype(n.wide(a)))
-        return n.convert(floor_divide_floats(n, n.wide(a), b), kind)
+        b = n.upcast(b) if isinstance(other, Output) else n.tensor(other, n.dtype(n.upcast(a)))
+        return n.convert(floor_divide_floats(n, n.upcast(a), b), kind)
     if mode is None:
         if not n.is_real(a):
             a, b = n.convert(a, "f32"), n.convert(b, "f32")
@@ -160,7 +160,7 @@ def round_decimals(n: Call, x: Output, decimals: int = 0) -> Output:
         return x
     if not decimals:
         return n("Round", x, mode="half_to_even")
-    kind, x = n.dtype(x), n.wide(x)
+    kind, x = n.dtype(x), n.upcast(x)
     power = n.like(x, 10.0 ** abs(decimals))
     there, back = ("Multiply", "Divide") if decimals > 0 else ("Divide", "Multiply")
     return n.convert(n(back, n("Round", n(there, x, power), mode="half_to_even"), power), kind)
@@ -333,7 +333,7 @@ def addcmul(n: Call, x: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Outp
     if value == 1:
         return n("Add", a, n(op, b, c))
     kind = n.dtype(a)
-    a, b, c = (n.wide(v) for v in (a, b, c))
+    a, b, c = (n.upcast(v) for v in (a, b, c))
     return n.convert(n("Add", a, n(op, scale(n, b, value), c)), kind)
 
 
@@ -341,7 +341,7 @@ def addcmul(n: Call, x: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Outp
 def lerp(n: Call, x: Output, end: Output, weight: Any) -> Output:
     """x + weight (end - x); from the nearer end, so that the ends are exact and may be infinite"""
     constant, kind = n.known_number(weight), n.dtype(x)
-    x, end = n.wide(x), n.wide(end)
+    x, end = n.upcast(x), n.upcast(end)
     weight, gap = n.tensor(weight, n.dtype(x)), n("Subtract", end, x)
     near = n("Add", x, n("Multiply", weight, gap))
     if constant is not None and abs(constant) < 0.5:
@@ -356,7 +356,7 @@ def lerp(n: Call, x: Output, end: Output, weight: Any) -> Output:
 def other_bases(n: Call, x: Any) -> Output:
     """log1p and expm1 keep small numbers."""
     x = n.real(x)
-    kind, upcast = n.dtype(x), n.wide(x)
+    kind, upcast = n.dtype(x), n.upcast(x)
     name = n.op.removeprefix("aten::").removeprefix("special_")
     if name in ("log2", "log10"):
         out = n("Multiply", n("Log", upcast), n.like(upcast, 1 / math.log(2 if name == "log2" else 10)))
@@ -371,7 +371,7 @@ def other_bases(n: Call, x: Any) -> Output:
 @aten("atan2", "arctan2")
 def atan2(n: Call, x: Any, other: Any) -> Output:
     y, x = (n.real(v) for v in n.same_kind([x, other]))
-    return n.convert(special.atan2(n, n.wide(y), n.wide(x)), n.dtype(y))
+    return n.convert(special.atan2(n, n.upcast(y), n.upcast(x)), n.dtype(y))
 
 
 @aten("hypot")
@@ -398,7 +398,7 @@ def copysign(n: Call, x: Any, other: Any) -> Output:
 def logaddexp(n: Call, x: Any, other: Any) -> Output:
     a, b = n.same_kind([x, other])
     unit = math.log(2) if n.op.endswith("2") else 1.0
-    return n.convert(special.log_add(n, n.wide(a), n.wide(b), unit), n.dtype(a))
+    return n.convert(special.log_add(n, n.upcast(a), n.upcast(b), unit), n.dtype(a))
 
 
 @aten("xlogy", "special_xlogy", "special_xlog1py")
@@ -419,7 +419,7 @@ def logit(n: Call, x: Any, eps: float | None = None) -> Output:
 
 @aten("sinc", "special_sinc")
 def sinc(n: Call, x: Any) -> Output:
-    kind, x = n.dtype(n.real(x)), n.wide(n.real(x))
+    kind, x = n.dtype(n.real(x)), n.upcast(n.real(x))
     zero = n("Equal", x, n.like(x, 0))
     angle = n("Multiply", n("Select", zero, n.like(x, 1), x), n.like(x, math.pi))
     return n.convert(n("Select", zero, n.like(x, 1), n("Divide", n("Sin", angle), angle)), kind)

@@ -49,18 +49,18 @@ def _unpack(n: Call, x: Output, elimination: Eliminated) -> list[Output]:
     """P, L and U"""
     return [
         _permutation(n, x, elimination.order, indices(n, elimination.packed, 1)),
-        *_triangles(n, x, elimination.packed),
+        *_unpack_triangles(n, x, elimination.packed),
     ]
 
 
 def _permutation(n: Call, like: Output, order: Output, rows: Output) -> Output:
-    """P, by the row at each place and the places of rows."""
+    """The permutation matrix P: 1 where `rows` (0, 1 ...) equals the pivoted row `order`."""
     moved = n("Equal", n.unsqueeze(rows, [1]), n.unsqueeze(order, [1]))
     return unstack(n, n.convert(moved, n.dtype(like)), like, 2)
 
 
-def _triangles(n: Call, like: Output, packed: Output) -> list[Output]:
-    """L and U of both in one matrix."""
+def _unpack_triangles(n: Call, like: Output, packed: Output) -> list[Output]:
+    """L (with its unit diagonal) and U of an LU decomposition that stores both in one matrix."""
     least = _least(n, like)
     lower = n.also("tril", _first(n, packed, 2, least), -1)
     unit = identity(n, indices(n, lower, 1), indices(n, lower, 2), n.dtype(like))
@@ -68,8 +68,9 @@ def _triangles(n: Call, like: Output, packed: Output) -> list[Output]:
     return [unstack(n, v, like, 2) for v in (n("Add", lower, unit), upper)]
 
 
-def _order(n: Call, pivots: Output, rows: Output) -> Output:
-    """The row at each place after the exchanges: from i32 [count, steps] and the places of rows."""
+def _order_of_pivots(n: Call, pivots: Output, rows: Output) -> Output:
+    """The permutation of rows that pivots make. `pivots` [count, steps]: i32, row k was swapped with row
+    pivots[k] - 1. `rows`: 0, 1 ..."""
 
     def step(k: Output, state: list[Output], others: list[Output]) -> list[Output]:
         order, (swaps, rows) = state[0], others
@@ -92,11 +93,11 @@ def lu_unpack(
 ) -> Any:
     packed = stack_matrices(n, x)
     nothing = n.const([], n.dtype(x))
-    parts = _triangles(n, x, packed) if unpack_data else [nothing, nothing]
+    parts = _unpack_triangles(n, x, packed) if unpack_data else [nothing, nothing]
     if not unpack_pivots:
         return [nothing, *parts]
     rows = indices(n, packed, 1)
-    order = _order(n, _pivots(n, LU_pivots), rows)
+    order = _order_of_pivots(n, _pivots(n, LU_pivots), rows)
     return [_permutation(n, x, order, rows), *parts]
 
 

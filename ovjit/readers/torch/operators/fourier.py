@@ -58,7 +58,7 @@ def _lengths(n: Call, value: Output, axes: list[int], sizes: Any) -> list[Any]:
 def transform(
     n: Call, op: str, pair: Output, axes: list[int], sizes: list[Any], norm: Any, inverse: bool
 ) -> Output:
-    kind, upcast = n.dtype(pair), n.wide(pair)
+    kind, upcast = n.dtype(pair), n.upcast(pair)
     result = n(op, upcast, n.const(axes), n.ints(sizes))
     return n.convert(_scale_by_norm(n, result, sizes, norm, inverse), kind)
 

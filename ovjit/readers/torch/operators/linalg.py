@@ -16,7 +16,7 @@ from ovjit.readers.torch.registry import aten, aten_rows
 
 
 def _info(n: Call, x: Output, index: int) -> Output | None:
-    """The output `index`: the first step of the elimination without a pivot, counted from 1, 0 for none."""
+    """Output `index`, LAPACK's `info`: the first step of elimination, from 1 on, without a pivot; else 0."""
     if not n.is_used(index):
         return None
     return unstack(n, n.convert(eliminate(n, stack_matrices(n, x)).failed, "i32"), x, 0)
@@ -98,7 +98,8 @@ def chain(n: Call, x: Any) -> Output:
 
 @aten("tensordot")
 def tensordot(n: Call, x: Any, other: Any, dims_self: Any, dims_other: Any) -> Any:
-    """The sum of products over pairs of axes: a matrix product of what is laid together."""
+    """The sum of products over pairs of axes: a matrix product, with the free and the contracted axes of each
+    operand merged into one axis each."""
     parts = []
     for value, dims, contracted_first in ((x, dims_self, False), (other, dims_other, True)):
         elements, rank, wrap = n.unwrap(value)

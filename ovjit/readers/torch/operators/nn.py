@@ -340,7 +340,7 @@ def _length(n: Call, gap: Output, p: Any, keepdim: bool) -> Output:
     """The p-norms of rows. That of 2 is written as in OpenVINO's models."""
     if p != 2 or not n.is_real(gap):
         return n.also("norm", gap, p, None, [-1], keepdim)
-    upcast = n.wide(gap)
+    upcast = n.upcast(gap)
     squares = n("ReduceSum", n("Power", upcast, n.like(upcast, 2)), [-1], keep_dims=bool(keepdim))
     return n.convert(n("Power", squares, n.like(upcast, 0.5)), n.dtype(gap))
 

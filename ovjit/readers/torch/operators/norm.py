@@ -20,7 +20,7 @@ def batch_norm(
     n: Call, x: Output, weight: Any = None, bias: Any = None, running_mean: Any = None,
     running_var: Any = None, training: bool = False, eps: float = 1e-5, momentum: float = 0.1,
 ) -> Any:  # fmt: skip
-    """(x - mean) / sqrt(var + eps) * weight + bias, by the batch's numbers where there are no others."""
+    """(x - mean) / sqrt(var + eps) * weight + bias, by the batch's own statistics if none are given."""
     plain = n.op == "aten::batch_norm"
     if training or running_mean is None:
         axes = [i for i in range(n.rank(x)) if i != 1]
@@ -50,7 +50,7 @@ def _of_batch(
             "BatchNorm in training mode is not supported, because it writes its "
             "running mean: call eval() first"
         )
-    spread, middle = n.also("var_mean", n.wide(x), axes, None, 0, False)
+    spread, middle = n.also("var_mean", n.upcast(x), axes, None, 0, False)
     kind = _kind_of_statistics(n, x, weight, running_mean)
     result = [n.convert(v, kind) for v in (middle, n.also("rsqrt", n("Add", spread, n.like(spread, eps))))]
     if n.op == "aten::_batch_norm_with_update":
@@ -96,7 +96,7 @@ def _read_statistics(n: Call, x: Output, axes: list[int], eps: float, keepdim: b
     """The mean and 1 / sqrt(var + eps) of a normalisation; None where its outputs 1 and 2 are not read."""
     if not n.is_used(1) and not n.is_used(2):
         return [None, None]
-    upcast = n.wide(x)
+    upcast = n.upcast(x)
     spread, middle = n.also("var_mean", upcast, axes, None, 0, keepdim)
     return [n.convert(v, kind) for v in (middle, n.also("rsqrt", n("Add", spread, n.like(upcast, eps))))]
 
@@ -156,7 +156,7 @@ def rms_norm(n: Call, x: Output, normalized_shape: Any, weight: Any = None, eps:
 
     from ovjit.readers.torch.values import torch_types
 
-    kind, upcast = n.dtype(x), n.wide(x)
+    kind, upcast = n.dtype(x), n.upcast(x)
     if eps is None:
         eps = torch.finfo(torch_types()[n.dtype(upcast) if kind in ("f16", "bf16") else kind]).eps
     axes = [-i for i in range(len(normalized_shape), 0, -1)]

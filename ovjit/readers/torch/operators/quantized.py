@@ -180,7 +180,7 @@ def arithmetic(n: Call, x: Output, qb: Output, scale: Any, zero_point: Any) -> O
 
 @aten("quantized::cat", "quantized::cat_relu")
 def cat(n: Call, x: Any, dim: int, scale: Any = None, zero_point: Any = None) -> Output:
-    """On the grid of the first one where none is given."""
+    """Concat, requantized to (scale, zero_point); by default to those of the first tensor."""
     if scale is None and isinstance(x[0], OnGrid) and x[0].grid:
         scale, zero_point = x[0].grid.scale, x[0].grid.zero
     return _finish(n, x[0], n("Concat", *x, axis=n.axis(dim, n.rank(x[0]))), scale, zero_point)

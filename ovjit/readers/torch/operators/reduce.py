@@ -132,7 +132,7 @@ def deviation(
     n: Call, x: Output, dim: Any, correction: Any, keepdim: Any, root: bool = False
 ) -> list[Output]:
     """Variance, or its root, and mean: sum((x - mean)^2) / (count - correction)"""
-    kind, upcast = n.dtype(x), n.wide(n.real(x))
+    kind, upcast = n.dtype(x), n.upcast(n.real(x))
     axes = n.all_axes(upcast, dim)
     center = n("ReduceMean", upcast, axes, keep_dims=True) if n.rank(x) else upcast
     gap = n("Subtract", upcast, center)
@@ -162,7 +162,7 @@ def logsumexp(n: Call, x: Any, dim: Any, keepdim: bool = False) -> Output:
     x = n.real(x)
     if n.rank(x) == 0:
         return x
-    kind, upcast = n.dtype(x), n.wide(x)
+    kind, upcast = n.dtype(x), n.upcast(x)
     axes = n.all_axes(x, dim)
     top = n("ReduceMax", upcast, axes, keep_dims=True)
     top = n("Select", n("IsFinite", top), top, n.like(top, 0))
@@ -198,7 +198,7 @@ def norm(n: Call, x: Any, p: Any = 2, ord: Any = None, dim: Any = None, keepdim:
     if p == 0:
         is_nonzero = n.convert(n("NotEqual", x, n.like(x, 0)), n.dtype(x))
         return reduce_axes(n, "ReduceSum", is_nonzero, dim, keepdim)
-    upcast = n.wide(size)  # powers may be out of the range of f16
+    upcast = n.upcast(size)  # powers may be out of the range of f16
     powers = reduce_axes(n, "ReduceSum", n("Power", upcast, n.like(upcast, p)), dim, keepdim)
     return n.convert(n("Power", powers, n.like(upcast, 1.0 / p)), n.dtype(x))
 
@@ -226,7 +226,7 @@ def cumprod(n: Call, x: Output, dim: int, dtype: Any = None) -> Output:
     x = _cast_summands(n, x, dtype)
     if n.rank(x) == 0:
         return x
-    upcast = n.convert(x, "f64") if n.dtype(x) == "f32" else n.wide(x)  # as PyTorch multiplies
+    upcast = n.convert(x, "f64") if n.dtype(x) == "f32" else n.upcast(x)  # as PyTorch multiplies
     result = running(n, upcast, n.pick_axis(x, dim), partial(n, "Multiply"))
     return n.convert(result, n.dtype(x))
 

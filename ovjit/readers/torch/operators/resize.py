@@ -59,7 +59,7 @@ def resize(
         for axis, factor in zip(axes, factors, strict=True):
             x = n("Gather", x, _nearest(n, n.size(x, axis), factor, exact), axis)
         return x
-    kind, upcast = n.dtype(x), n.wide(x) if n.is_real(x) else n.convert(x, "f32")
+    kind, upcast = n.dtype(x), n.upcast(x) if n.is_real(x) else n.convert(x, "f32")
     if kind != "u8" or attrs["mode"] == "nearest":
         return n.convert(_interpolate(n, upcast, output_size, factors, axes, attrs), kind)
     for i in reversed(range(dims)):
@@ -143,7 +143,7 @@ def _pillow(
     if factors is None and not align_corners:
         attrs = {"mode": f"{mode}_pillow", "antialias": True, "cube_coeff": -0.5}
         return resize(n, x, output_size, None, 2, attrs)
-    kind, upcast = n.dtype(x), n.wide(x) if n.is_real(x) else n.convert(x, "f32")
+    kind, upcast = n.dtype(x), n.upcast(x) if n.is_real(x) else n.convert(x, "f32")
     weights, one = [], n.const(1.0, "f64")
     for i in range(2):
         size = n.size(x, 2 + i)

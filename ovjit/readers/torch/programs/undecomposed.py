@@ -94,7 +94,7 @@ def written_beside(module: Any) -> set[Any]:
     order_by_node = {node: i for i, node in enumerate(module.graph.nodes)}
     for node in _functions(module):
         if in_place(node.target) is not None:
-            beside = set().union(*map(memory.of, _written_nodes(node)))
+            beside = set().union(*map(memory.of, _aliased_arguments(node, lambda alias: alias.is_write)))
             if any(
                 n.op != "call_function" or any(order_by_node[u] > order_by_node[node] for u in n.users)
                 for n in beside
@@ -103,11 +103,6 @@ def written_beside(module: Any) -> set[Any]:
         for other in _sources(node):
             memory.join(node, other)
     return shared_nodes
-
-
-def _written_nodes(node: Any) -> list[Any]:
-    """The nodes whose tensors an operator writes to."""
-    return _aliased_arguments(node, lambda alias: alias.is_write)
 
 
 def _aliased_arguments(node: Any, is_meant: Callable[[Any], bool]) -> list[Any]:

@@ -144,7 +144,7 @@ class WritingReader(BlockReader):
         self.memory.forget(piece.family, self._read_behind(node, piece) | {id(old)})
         call = self._copying(node)
         new: dict[int, Any] = {id(piece): value}
-        self._write_above(call, piece, value, new)
+        self._write_to_bases(call, piece, value, new)
         lost = {id(p): p for p in piece.family if self._update_alias(call, piece, p, new) is None}
         changes = [(other, other.value, new[id(other)]) for other in piece.family if id(other) not in lost]
         self._replace_tensors({id(old): (old, after) for _, old, after in changes if old is not after})
@@ -157,8 +157,8 @@ class WritingReader(BlockReader):
             other.is_written = True
             other.stale = f"{node.kind()} writes to a view{where(node)}"
 
-    def _write_above(self, call: Call, piece: Piece, value: Any, new: dict[int, Any]) -> None:
-        """Put a part's new value into what it is a part of, that into what this is a part of, and so on."""
+    def _write_to_bases(self, call: Call, piece: Piece, value: Any, new: dict[int, Any]) -> None:
+        """Write a view's new value into its base, that into the base's own base ...; put into `new` by id."""
         while piece.base is not None and piece.view is not None:
             value = piece.view.back(self, call, piece.base.value, value)
             if value is None:
@@ -296,9 +296,9 @@ class WritingReader(BlockReader):
     def end_iterations(
         self, node: Any, inside: Inside, carried: Sequence[Any], after: Sequence[Any], used: Sequence[bool]
     ) -> list[int]:
-        """Raise Refused where an iteration may read what another one has written, by another name. Returns
-        the places of tensors that stay in their memory and are written: what the loop gives for them is what
-        that memory holds."""
+        """Return the indices of the carried tensors that the body writes in place: the loop's results are the
+        content of their memory. Other tensors in that memory become unreadable. Raises Refused if an
+        iteration may read, through another tensor, what an earlier one has written."""
         added = [self.memory.piece(v).family for v in tensors_of(list(inside.added.values()))]
         if any(p.is_written and p.family is family for _, mine in carried for p in mine for family in added):
             raise Refused(node.kind(), f"a loop writes to what it has added to a list{where(node)}")

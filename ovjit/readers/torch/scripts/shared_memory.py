@@ -18,7 +18,7 @@ def is_read_behind(value: Any, node: Any) -> bool:
     users = [use.user for use in value.uses()]
     outer = [loop for loop in _loops(node) if not _is_in(loop, _loops(value.node()))]
     again = any(_is_in(loop, _loops(user)) for user in users for loop in outer)
-    return again or any(_is_after(user, node) for user in users)
+    return again or any(user.isAfter(node) for user in users)
 
 
 def values_of(graph: Any) -> dict[str, Any]:
@@ -52,11 +52,6 @@ def nodes_of(block: Any) -> Iterator[Any]:
         yield node
         for inner in node.blocks():
             yield from nodes_of(inner)
-
-
-def _is_after(other: Any, node: Any) -> bool:
-    """Whether a node runs behind another one of its block, or inside of a node that does."""
-    return bool(other.isAfter(node))
 
 
 def _loops(node: Any) -> list[Any]:

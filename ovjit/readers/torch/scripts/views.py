@@ -44,14 +44,6 @@ def _narrow_back(call: Call, base: Output, part: Output, how: Mapping[str, Any])
     )
 
 
-def _real_back(call: Call, base: Any, part: Output, how: Mapping[str, Any]) -> Any:
-    return call.complex_of(part, call.part(base, 1)) if isinstance(base, Complex) else part
-
-
-def _imag_back(call: Call, base: Complex, part: Output, how: Mapping[str, Any]) -> Complex:
-    return call.complex_of(call.part(base, 0), part)
-
-
 #: Operators that give a view, some with their overload.
 _BACK: dict[str, Put] = {
     "slice.Tensor": _scatter_back("slice_scatter", "dim", "start", "end", "step"),
@@ -69,7 +61,10 @@ _BACK: dict[str, Put] = {
     "mT": _undo_by_itself("mT"), "permute": _in_old_order,
     "expand": _reshape_back, "expand_as": _reshape_back,  # writes to what is repeated are errors
     "as_strided": _scatter_back("as_strided_scatter", "size", "stride", "storage_offset"),
-    "real": _real_back, "imag": _imag_back,
+    "real": lambda call, base, part, how: (
+        call.complex_of(part, call.part(base, 1)) if isinstance(base, Complex) else part
+    ),
+    "imag": lambda call, base, part, how: call.complex_of(call.part(base, 0), part),
     "view_as_real": lambda call, base, part, how: Complex(part),
     "view_as_complex": lambda call, base, part, how: part.pair,
 }  # fmt: skip

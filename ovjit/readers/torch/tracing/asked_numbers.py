@@ -46,6 +46,21 @@ def warn_of_number(called: str) -> None:
     tell(message, torch.jit.TracerWarning, frame.f_code.co_filename, frame.f_lineno)
 
 
+def _split_with_count(original: Callable[..., Any], number: Callable[..., Any]) -> Callable[..., Any]:
+    """A function like `original`, which splits a tensor. While tracing, it returns `Parts`, whose length is
+    `number` of the same arguments."""
+    import torch
+
+    def call_recorded(*args: Any, **named: Any) -> Any:
+        result = original(*args, **named)
+        if isinstance(result, Parts):
+            return result
+        count = number(*args, **named) if torch.jit.is_tracing() else None
+        return result if count is None else Parts(result, count, functools.partial(warn_of_number, "len"))
+
+    return call_recorded
+
+
 @contextlib.contextmanager
 def rounding() -> Iterator[None]:
     """`round(h)`, `len(x)`, `torch.tensor([h, w])` and `np.sqrt(h)` make numbers as `int(h)` does.
@@ -68,16 +83,6 @@ def rounding() -> Iterator[None]:
         warn_of_number("trunc")
         return math.trunc(self.item())
 
-    def split_with_count(original: Callable[..., Any], number: Callable[..., Any]) -> Callable[..., Any]:
-        def call_recorded(*args: Any, **named: Any) -> Any:
-            result = original(*args, **named)
-            if isinstance(result, Parts):
-                return result
-            count = number(*args, **named) if torch.jit.is_tracing() else None
-            return result if count is None else Parts(result, count, functools.partial(warn_of_number, "len"))
-
-        return call_recorded
-
     def text(self: Any, **named: Any) -> str:
         if not is_of_sizes(self):
             return str(as_text(self, **named))
@@ -97,8 +102,8 @@ def rounding() -> Iterator[None]:
         (tensor, "__array__", as_numpy),
         (tensor, "__len__", count_rows),
         (tensor, "__repr__", text),
-        *((owner, "chunk", split_with_count(owner.chunk, _chunks)) for owner in (torch, tensor)),
-        *((owner, "split", split_with_count(owner.split, _splits)) for owner in (torch, tensor)),
+        *((owner, "chunk", _split_with_count(owner.chunk, _chunks)) for owner in (torch, tensor)),
+        *((owner, "split", _split_with_count(owner.split, _splits)) for owner in (torch, tensor)),
         *((owner, "tensor_split", _cut_apart(owner.tensor_split)) for owner in (torch, tensor)),
     ]
     others = {"__round__": round_number, "__trunc__": truncate, "is_integer": _is_whole, "bit_length": _bits}

@@ -47,15 +47,15 @@ class OtherSizes:
         """Yield for each example whether the recording's results agree with the module's; None for errors."""
         import torch
 
-        for leaves, expected in self._first() if self._examples is None else self._examples:
+        for leaves, expected in self._try_sizes() if self._examples is None else self._examples:
             try:
                 with quietly(), torch.no_grad(), torch.jit.optimized_execution(False):
                     yield agrees(expected, call_unchanged(recorded, self._ready.module, leaves))
             except Exception:  # which the model would raise, too
                 yield None
 
-    def _first(self) -> Iterator[tuple[list[Any], Any]]:
-        """Yield examples and the module's outputs. Each one is compared before the next one is searched."""
+    def _try_sizes(self) -> Iterator[tuple[list[Any], Any]]:
+        """Yield (tensors of other sizes, the module's outputs for them), and keep them for later calls."""
         self._examples = []
         names = list(self._ready.module.names)
         begin = time.perf_counter()
@@ -130,10 +130,10 @@ def _resize(leaves: Sequence[Any]) -> Iterator[list[Any]]:
 
 
 def _changes(shapes: Sequence[Sequence[int]]) -> Iterator[tuple[Mapping[int, int], int | None]]:
-    """Other lengths by those of the example, each for all axes or for one. All dimensions of one length have
-    another: one more or less, twice as many, or that of other dimensions. Where a tensor has a length twice,
-    one axis has another alone: images may be square in the example alone, and a sequence may be as long as
-    its vectors. The number of samples has another, too, if it is 1."""
+    """Yields (new length by the example's length, axis or None for all axes): the sizes to try, likely ones
+    first. By default all dimensions of one length change together: by one, to twice the length, or to the
+    length of other dimensions. If a shape has a length twice, as a square image has, one of its axes also
+    changes alone. Axis 0, the number of samples, also changes if it is 1."""
     lengths = sorted({d for shape in shapes for d in shape if d > 1}, reverse=True)
     axes = {(a, d) for shape in shapes for a, d in enumerate(shape) if d > 1 and shape.count(d) > 1}
     alone = [({d: d + 1}, a) for a, d in sorted(axes, reverse=True)]

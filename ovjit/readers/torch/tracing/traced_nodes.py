@@ -12,7 +12,7 @@ def is_traced(value: Any) -> bool:
 
 
 def is_open(number: Any) -> bool:
-    """Whether this is a traced number that inputs tell. Weights and their sizes tell none."""
+    """True for a traced number that depends on the inputs, and not on weights and constants alone."""
     import torch
 
     if not is_traced(number):

@@ -33,7 +33,7 @@ def why_unsupported(node: Any, options: Options, refused: Mapping[str, str]) -> 
         reason = "it is one of disabled_ops"
     if reason is None and _draws(node.target):
         reason = "its numbers come from PyTorch's generator, as torch.manual_seed sets it"
-    if reason is None and name in OF_SOMETHING and _is_empty(node.args[0]):
+    if reason is None and name in OF_SOMETHING and 0 in node.args[0].meta["val"].shape:
         reason = "PyTorch refuses tensors without elements"
     if reason is None and name in ANTIALIASED and _is_of_bytes(node.args[0]):
         reason = "PyTorch resizes bytes with rounded weights"
@@ -44,10 +44,6 @@ def _is_of_bytes(node: Any) -> bool:
     import torch
 
     return node.meta["val"].dtype is torch.uint8
-
-
-def _is_empty(node: Any) -> bool:
-    return 0 in node.meta["val"].shape
 
 
 def _draws(target: Any) -> bool:
