@@ -77,6 +77,23 @@ def test_kinds_of_errors_of_invalid_models(case: str) -> None:
     assert kinds[1] == kinds[0]
 
 
+@pytest.mark.parametrize("length", [1, 3])
+def test_texts_in_sequences_are_objects(length: int) -> None:
+    texts = onnx.helper.make_sequence_type_proto(
+        onnx.helper.make_tensor_type_proto(onnx.TensorProto.STRING, [2])
+    )
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("SequenceErase", ["s"], ["y"])], "g",
+        [onnx.helper.make_value_info("s", texts)], [onnx.helper.make_value_info("y", texts)],
+    )  # fmt: skip
+    data = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
+    feeds = {"s": [np.array(["a", f"é{i}"], dtype=object) for i in range(length)]}
+    want, got = (package.InferenceSession(data).run(None, feeds)[0] for package in (real, ours))
+    assert [(a.dtype, a.tolist()) for a in got] == [(a.dtype, a.tolist()) for a in want]
+
+
 def test_the_version_of_a_model() -> None:
     made = model(onnx.helper.make_node("Relu", ["x"], ["y"]), 14)
     for version in (None, 0, 7):
