@@ -10,6 +10,7 @@ import numpy as np
 from ovjit.api.model.model import Model
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.onnxruntime.failures import (
+    Fail,
     InvalidArgument,
     InvalidGraph,
     InvalidProtobuf,
@@ -21,6 +22,7 @@ from ovjit.onnxruntime.failures import (
 )
 from ovjit.onnxruntime.graph_info import NodeArg, has_shape, innermost, read_node_arg
 from ovjit.onnxruntime.options import SessionOptions
+from ovjit.readers.onnx.checks import SchemaError
 from ovjit.readers.onnx.reader import Opened, open_model, read_opened
 from ovjit.readers.onnx.standard import find_schema, messages
 from ovjit.records import NamedTuple
@@ -135,7 +137,8 @@ class LoadedModel:
 
     def failure(self, error: OvjitError) -> Exception:
         """ONNX Runtime's exception for one of reading or compiling."""
-        kind = NotImplemented if isinstance(error, UnsupportedError) else InvalidGraph
+        kind = InvalidGraph if isinstance(error, SchemaError) else Fail
+        kind = NotImplemented if isinstance(error, UnsupportedError) else kind
         return failure_of(kind, f"{self._begin}{error}")
 
 

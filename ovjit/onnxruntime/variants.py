@@ -172,15 +172,20 @@ def _config_of(options: SessionOptions) -> dict[str, Any]:
 
 
 def _pick_rows(position: int, arrays: tuple[np.ndarray, ...]) -> list[np.ndarray]:
-    return [np.asarray(row) for row in arrays[position]]
+    return [_as_objects(np.asarray(row)) for row in arrays[position]]
 
 
 def _pick_slice(begin: int, end: int, arrays: tuple[np.ndarray, ...]) -> list[np.ndarray]:
-    return list(arrays[begin:end])
+    return [_as_objects(array) for array in arrays[begin:end]]
 
 
 def _pick_texts(position: int, arrays: tuple[np.ndarray, ...]) -> np.ndarray:
-    return arrays[position].astype(object)
+    return _as_objects(arrays[position])
+
+
+def _as_objects(array: np.ndarray) -> np.ndarray:
+    """An array of texts as ONNX Runtime has it, of objects; others as they are."""
+    return array.astype(object) if array.dtype.kind in "US" else array
 
 
 def _pick_maps(position: int, labels: list[Any], arrays: tuple[np.ndarray, ...]) -> list[dict[Any, Any]]:

@@ -369,10 +369,7 @@ class TiledConvolution(Tiled):
 
 
 def as_images(view: View, volume: int | None) -> View:
-    """The slices of a volume as images. `volume` None: `view` has images already, or sequences, which are
-    images of one column."""
-    if len(view.shape) == 3:
-        return view.split(2, view.shape[2], 1)
+    """The slices of a volume as images. `volume` None: `view` has images or sequences already."""
     return view if volume is None else view.slice(0, volume, 1).permute((2, 1, 3, 4))
 
 

@@ -371,6 +371,11 @@ def _work_of_tile(planes: View, first: int) -> int:
     return sym_max(2 * (planes.count // sym_max(1, tiles)), 2 * CHUNK_WORK // sym_max(1, tiles))
 
 
+def as_planes(view: View, volume: int | None) -> View:
+    """As `as_images`, and sequences as images of one column."""
+    return view.split(2, view.shape[2], 1) if len(view.shape) == 3 else as_images(view, volume)
+
+
 class Winograd(TiledConvolution):
     """A convolution of 3x3, 3x1 or 1x3 taps by F(m), or one of volumes that is 3x3 in each slice of the
     filters. Slices of volumes are transformed as images; a product adds those under the slices of a filter.
@@ -461,7 +466,7 @@ class Winograd(TiledConvolution):
             dims = (out_slices, tiles, planes, self.outs)
             products = View(room.buffer, dims, row_major(dims, 4), 4)
             split = (count, dh, tw, dw)
-            images = as_images(x, volume).slice(0, -before, n)
+            images = as_planes(x, volume).slice(0, -before, n)
             self._plan_input(planner, images, _split_tiles(v, 2, *split), first, shape[2:])
             self.multiply(planner, v, products, shape[2:], out[2:], before)
             self._plan_output(planner, volume, _split_tiles(products, 1, *split), first, y)
@@ -483,10 +488,10 @@ class Winograd(TiledConvolution):
         """The step that transforms the products of a band and writes its rows of y."""
         dh, dw = _dilations(self.node)
         step = self.tile[0] * dh
-        rows = sym_min(products.shape[1] * step, as_images(y, volume).shape[2] - first * step)
+        rows = sym_min(products.shape[1] * step, as_planes(y, volume).shape[2] - first * step)
 
         def pixels(view: View) -> View:
-            return as_images(view, volume).slice(2, first * step, rows)
+            return as_planes(view, volume).slice(2, first * step, rows)
 
         operands, read = self.operand_values(planner, (0, 2, 3), pixels)
         launch(

@@ -43,13 +43,14 @@ def checked_indices(indices: np.ndarray, extent: int) -> np.ndarray:
 
 
 def gather(data: np.ndarray, indices: np.ndarray, axis: int, batch_dims: int = 0) -> np.ndarray:
-    """data[..., indices, ...] along `axis`; zeros for indices out of range."""
+    """data[..., indices, ...] along `axis`; zeros, or empty texts, for indices out of range."""
     extent = data.shape[axis]
+    empty = np.full((), b"", object) if data.dtype.kind == "O" else np.zeros((), data.dtype)
     positions = indices.astype(np.int64)
     valid = (positions >= -extent) & (positions < extent)
     shape = (*data.shape[:axis], *indices.shape[batch_dims:], *data.shape[axis + 1 :])
     if extent == 0 or not math.prod(shape):
-        return np.zeros(shape, dtype=data.dtype)
+        return np.full(shape, empty, data.dtype)
     rows = np.where(valid, np.where(positions < 0, positions + extent, positions), 0)
     batch = data.shape[:batch_dims]
     flat_data = data.reshape(math.prod(batch), *data.shape[batch_dims:])
@@ -60,7 +61,7 @@ def gather(data: np.ndarray, indices: np.ndarray, axis: int, batch_dims: int = 0
     if not valid.all():
         tail = data.ndim - axis - 1
         lead = (*batch, *(1,) * (axis - batch_dims), *indices.shape[batch_dims:], *(1,) * tail)
-        out = np.where(valid.reshape(lead), out, np.zeros((), dtype=data.dtype))
+        out = np.where(valid.reshape(lead), out, empty)
     return out
 
 

@@ -110,6 +110,11 @@ def configs(ov):
         {"SUPPORTED_PROPERTIES": 1}, {"NETWORK_NAME": "x"}, {"FULL_DEVICE_NAME": "x"},
         {"MODEL_PRIORITY": "HIGH"},
         {"CACHE_MODE": "OPTIMIZE_SIZE"}, {"DEVICE_PROPERTIES": {"CPU": {"NUM_STREAMS": 2}}},
+        {"DEVICE_PROPERTIES": "{CPU:{NUM_STREAMS:2}}"}, {"DEVICE_PROPERTIES": "CPU:{NUM_STREAMS:2}"},
+        {"DEVICE_PROPERTIES": "{CPU:{NUM_STREAMS:2,PERF_COUNT:YES},GPU:{NUM_STREAMS:3}}"},
+        {"DEVICE_PROPERTIES": ""}, {"DEVICE_PROPERTIES": "{CPU:}"}, {"DEVICE_PROPERTIES": "{CPU:{NOPE:1}}"},
+        {"DEVICE_PROPERTIES": {"CPU": "{NUM_STREAMS:2}"}}, {"DEVICE_PROPERTIES": "{CPU:{NUM_STREAMS:x}}"},
+        {"DEVICE_PROPERTIES": "{CPU:{PERFORMANCE_HINT:THROUGHPUT}}"},
         {"CPU": {"NUM_STREAMS": 2}}, [("NUM_STREAMS", 2)], "x", {"ALLOW_AUTO_BATCHING": True},
         {"COMPILATION_NUM_THREADS": 2}, {"MULTI_DEVICE_PRIORITIES": "CPU"},
         {"CPU_RUNTIME_CACHE_CAPACITY": 10},
@@ -175,6 +180,7 @@ def test_what_a_core_tells_of_streams(steps):
         {"NOPE": 1}, {"GPU_ENABLE_LOOP_UNROLLING": "NO"}, {"EXCLUSIVE_ASYNC_REQUESTS": "YES"},
         {"EXCLUSIVE_ASYNC_REQUESTS": "often"}, {"FULL_DEVICE_NAME": "x"}, {"": 1}, {"NUM_STREAMS": "abc"},
         {"PERF_COUNT": "x"}, {"MODEL_PRIORITY": "HIGH"}, {"DEVICE_PROPERTIES": {"CPU": {"NOPE": 2}}},
+        {"DEVICE_PROPERTIES": "{CPU:{NUM_STREAMS:2}}"}, {"DEVICE_PROPERTIES": "{CPU:{NUM_STREAMS:x}}"},
         {"DEVICE_PROPERTIES": {"GPU": {"NOPE": 2}}}, {"DEVICE_PROPERTIES": {"CPU": {"NUM_STREAMS": "abc"}}},
         {"CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 2.0}, {"INFERENCE_NUM_THREADS": -1},
     ],
@@ -182,6 +188,24 @@ def test_what_a_core_tells_of_streams(steps):
 )  # fmt: skip
 def test_devices_over_the_cpu_pass_by_what_nobody_knows(device, config):
     cases.check_alike(lambda ov: bool(ov.Core().compile_model(model(ov), device, config)), (device, config))
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "{CPU:{}}", '{"CPU": {"NUM_STREAMS": "2"}}', "{CPU : {NUM_STREAMS : 2}}"]
+)
+def test_texts_of_properties_that_openvino_misreads(text):
+    """It does not end with empty braces, and passes by names with quotes or spaces."""
+    compiled = ovjit.Core().compile_model(model(ovjit), "CPU", {"DEVICE_PROPERTIES": text})
+    assert compiled.get_property("NUM_STREAMS") == (2 if "2" in text else 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["{CPU:{NUM_STREAMS:2}", "{CPU:{NUM_STREAMS:2,}}", "{CPU:{}}}", "{CPU}", "}{", "{"]
+)
+def test_texts_of_properties_that_are_cut(text):
+    """OpenVINO reads some of them, and does not end with others."""
+    with pytest.raises(RuntimeError, match="such as {CPU:{NUM_STREAMS:2}}"):
+        ovjit.Core().compile_model(model(ovjit), "CPU", {"DEVICE_PROPERTIES": text})
 
 
 @pytest.mark.parametrize("device", ["AUTO", "HETERO:CPU"])

@@ -46,6 +46,54 @@ def test_an_operator_that_nobody_has_is_refused() -> None:
         assert type(caught.value).__name__ == "InvalidGraph"
 
 
+REFUSED = {
+    "product": (onnx.helper.make_node("MatMul", ["x", "b"], ["y"]), {"b": np.ones((9, 9), np.float32)}),
+    "sum": (onnx.helper.make_node("Add", ["x", "b"], ["y"]), {"b": np.ones((2, 2), np.float32)}),
+    "axis": (onnx.helper.make_node("Softmax", ["x"], ["y"], axis=4), {}),
+    "permutation": (onnx.helper.make_node("Transpose", ["x"], ["y"], perm=[0, 9, 1]), {}),
+    "two types": (onnx.helper.make_node("Add", ["x", "b"], ["y"]), {"b": np.ones(1, np.int64)}),
+    "element type": (onnx.helper.make_node("Cast", ["x"], ["y"], to=99), {}),
+    "unknown attribute": (onnx.helper.make_node("Relu", ["x"], ["y"], speed=1), {}),
+    "missing attribute": (onnx.helper.make_node("MaxPool", ["x"], ["y"]), {}),
+    "kind of attribute": (onnx.helper.make_node("Softmax", ["x"], ["y"], axis="x"), {}),
+    "inputs": (onnx.helper.make_node("Relu", ["x", "x"], ["y"]), {}),
+    "a name that nobody computes": (onnx.helper.make_node("Relu", ["nobody"], ["y"]), {}),
+    "an output that nobody computes": (onnx.helper.make_node("Relu", ["x"], ["z"]), {}),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_kinds_of_errors_of_invalid_models(case: str) -> None:
+    """Sizes that do not fit are Fail; attributes and inputs that an operator does not have InvalidGraph."""
+    node, inits = REFUSED[case]
+    data = model(node, 14, **inits).SerializeToString()
+    kinds = []
+    for package in (real, ours):
+        options = package.SessionOptions()
+        options.log_severity_level = 4
+        with pytest.raises(Exception, match="ONNXRuntimeError") as caught:
+            package.InferenceSession(data, options)
+        kinds.append(type(caught.value).__name__)
+    assert kinds[1] == kinds[0]
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_texts_in_sequences_are_objects(length: int) -> None:
+    texts = onnx.helper.make_sequence_type_proto(
+        onnx.helper.make_tensor_type_proto(onnx.TensorProto.STRING, [2])
+    )
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("SequenceErase", ["s"], ["y"])], "g",
+        [onnx.helper.make_value_info("s", texts)], [onnx.helper.make_value_info("y", texts)],
+    )  # fmt: skip
+    data = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
+    feeds = {"s": [np.array(["a", f"é{i}"], dtype=object) for i in range(length)]}
+    want, got = (package.InferenceSession(data).run(None, feeds)[0] for package in (real, ours))
+    assert [(a.dtype, a.tolist()) for a in got] == [(a.dtype, a.tolist()) for a in want]
+
+
 def test_the_version_of_a_model() -> None:
     made = model(onnx.helper.make_node("Relu", ["x"], ["y"]), 14)
     for version in (None, 0, 7):

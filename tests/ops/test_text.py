@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import ovjit as ov
+from ovjit import opset13 as ops
 from ovjit.errors import InferenceError, ModelError, OvjitError
 from ovjit.graph.dtypes import from_numpy
 from ovjit.graph.graph import Builder
@@ -357,3 +359,12 @@ def test_a_vocabulary_outside_of_its_bytes():
     for native in (False, True):
         with pytest.raises(InferenceError, match="outside of the 2 elements"):
             evaluate(find_op("VocabDecoder"), inputs, {"skip_tokens": []}, native)
+
+
+def test_texts_outside_of_a_tensor_are_empty() -> None:
+    """As in OpenVINO: Gather of an index out of range is "" as it is 0 for numbers."""
+    texts, index = ops.parameter([-1, 2], ov.Type.string), ops.parameter([-1], np.int64)
+    compiled = ov.compile_model(ov.Model([ops.gather(texts, index, ops.constant(0))], [texts, index]), "CPU")
+    rows = np.array([["a", "b"], ["c", "d"]])
+    assert compiled([rows, np.array([1, 5, -3])])[0].tolist() == [["c", "d"], ["", ""], ["", ""]]
+    assert compiled([rows[:0], np.array([0])])[0].tolist() == [["", ""]]

@@ -774,6 +774,14 @@ def test_texts_are_none_of_the_numbers_that_are_encoded() -> None:
     same(model, {"x": x})
 
 
+def test_numbers_are_none_of_the_texts_that_are_encoded() -> None:
+    x = np.array([[1, 2]])
+    model = one_node(
+        "OneHotEncoder", {"x": x}, {}, domain="ai.onnx.ml", ir=8, cats_strings=["a", "1"], zeros=1
+    )
+    same(model, {"x": x})
+
+
 @pytest.mark.parametrize("kind", ["FLOAT8E4M3FN", "FLOAT8E5M2", "FLOAT4E2M1"])
 @pytest.mark.parametrize("wide", [np.float32, np.float64])
 def test_numbers_next_to_ties_between_small_floats(kind: str, wide: Any) -> None:

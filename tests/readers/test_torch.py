@@ -1148,7 +1148,8 @@ class Generating(Exported):
 def test_exported_methods_are_not_compiled(caplog) -> None:
     caplog.set_level("INFO", "ovjit")
     compare(Generating().eval(), rand(2, 3))
-    assert not caplog.messages  # of ways that failed before
+    # of ways that failed before; a compilation of kernels is logged, too, if the cache has none of them
+    assert not [message for message in caplog.messages if not message.startswith("compiled ")]
 
 
 @pytest.mark.parametrize("names", [("x", "y"), ("y", "x"), None])

@@ -235,3 +235,20 @@ def test_graphs_of_failed_exports_are_not_printed(capfd) -> None:
     with pytest.raises(OvjitError, match="airy_ai"):
         ov.convert_model(Of(with_axes_of_data), example_input=torch.rand(2, 3, 4))
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: x, lambda m, x: (x, x), lambda m, x: (x, x + 1), lambda m, x: x.detach(),
+        lambda m, x: ((x,), x * 2), lambda m, x: {"twice": x * 2, "same": x},
+    ],
+)  # fmt: skip
+def test_an_input_that_is_an_output_keeps_its_names(function):
+    openvino = pytest.importorskip("openvino")
+    program = torch.export.export(Of(function), (torch.ones(2, 4),))
+    names = []
+    for package in (openvino, ov):
+        model = package.convert_model(program)
+        names.append([sorted(port.get_names()) for port in (*model.inputs, *model.outputs)])
+    assert names[1] == names[0]

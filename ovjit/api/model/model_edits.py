@@ -10,6 +10,7 @@ import numpy as np
 
 from ovjit.api.arguments import expect, explain_calls, public_name
 from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.broadcast_states import broadcast_states
 from ovjit.api.model.model_forms import (
     ONLY,
     checked_sink,
@@ -226,7 +227,7 @@ class ModelEdits(ModelParts):
             changed += [(node, "variable_shape", shape) for node, shape in variables.items()]
             before = {node: node._attrs for node, _, _ in changed}
             is_new = any(node._attrs[name] != shape for node, name, shape in changed)
-            relaxed = relax_patterns(self._walk()) if is_new else []
+            relaxed = [*relax_patterns(self._walk()), *broadcast_states(self._walk())] if is_new else []
             for node, name, new_shape in changed:
                 node._attrs = {**node._attrs, name: new_shape}
             try:
@@ -234,8 +235,8 @@ class ModelEdits(ModelParts):
             except BaseException:
                 for node, attrs in before.items():
                     node._attrs = attrs
-                for reshape, pattern in reversed(relaxed):
-                    reshape._connect(1, pattern)
+                for node, index, source in reversed(relaxed):
+                    node._connect(index, source)
                 raise
             self._settle(types)
             for variable in self.get_variables() if variables else ():

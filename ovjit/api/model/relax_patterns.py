@@ -25,18 +25,21 @@ from ovjit.graph.op import find_op
 from ovjit.graph.shapes import Shape
 from ovjit.rewrite.pattern import op
 
+#: A node whose input was replaced: the node, the index of the input, the value that it was before.
+Change = tuple[Node, int, Output]
+
 _MATMUL, _RESHAPE = op.MatMul(...), op.Reshape(...)
 
 
-def relax_patterns(nodes: Iterable[Node]) -> list[tuple[Node, Output]]:
+def relax_patterns(nodes: Iterable[Node]) -> list[Change]:
     """Gives Reshapes among `nodes` patterns that fit other batches; results for the sizes that the model has
-    stay. Returns (Reshape, its pattern before) of each change."""
+    stay. Returns the changes."""
     changes = []
     for node in nodes:
         for reshape, pattern, source in _find_relaxed(node):
             if source is not None or _pattern(reshape) != pattern:
-                changes.append((reshape, reshape._inputs[1]))
-                reshape._connect(1, _make_pattern(pattern, source))
+                changes.append((reshape, 1, reshape._inputs[1]))
+                reshape._connect(1, make_sizes(source, [0, 1] if source is not None else [], pattern))
     return changes
 
 
@@ -58,17 +61,24 @@ def _find_relaxed(node: Node) -> Iterator[tuple[Node, list[int], Output | None]]
                 yield node, pattern[2:], source
 
 
-def _make_pattern(pattern: list[int], source: Output | None) -> Output:
-    """The constant `pattern`, behind the first two sizes of `source`."""
-    constant = Constant._of(np.array(pattern, np.int64), "i64").output(0)
+def make_sizes(source: Output | None, axes: list[int], sizes: list[int]) -> Output:
+    """The sizes of `source` along `axes`, then the constants `sizes`, as i64. No source: `axes` is empty."""
+    constant = make_constant(sizes)
     if source is None:
         return constant
-    axes, axis = (Constant._of(np.array(v, np.int64), "i64").output(0) for v in ([0, 1], 0))
-    sizes = _new("Gather", _new("ShapeOf", source, output_type="i64"), axes, axis)
-    return _new("Concat", sizes, constant, axis=0)
+    leading = make_node(
+        "Gather", make_node("ShapeOf", source, output_type="i64"), make_constant(axes), make_constant(0)
+    )
+    return make_node("Concat", leading, constant, axis=0) if sizes else leading
 
 
-def _new(name: str, *inputs: Output, **attributes: Any) -> Output:
+def make_constant(values: Any) -> Output:
+    """A constant of i64."""
+    return Constant._of(np.array(values, np.int64), "i64").output(0)
+
+
+def make_node(name: str, *inputs: Output, **attributes: Any) -> Output:
+    """The output of a new node."""
     record = find_op(name)
     return Node._new(record, inputs, record.check_attributes(attributes), None).output(0)
 

@@ -16,6 +16,7 @@ from ovjit import debug
 from ovjit.api.arguments import expect
 from ovjit.api.model.rt_info import OVAny
 from ovjit.api.run import property_values as values
+from ovjit.api.run.properties_text import read_dict
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.formats import emulates_bf16, float_types
@@ -197,6 +198,15 @@ def _mapping(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+def _per_device(value: Any) -> dict[str, Any]:
+    """The properties of each device; each dict may be a text, see `read_dict`."""
+    try:
+        found = read_dict(value) if isinstance(value, str) else _mapping(value)
+        return {key: read_dict(inner) if isinstance(inner, str) else inner for key, inner in found.items()}
+    except ValueError:
+        raise ValueError("a dict, or a text such as {CPU:{NUM_STREAMS:2}}") from None
+
+
 def _policies(value: Any) -> set[values.ModelDistributionPolicy]:
     if value == "":
         return set()
@@ -286,7 +296,7 @@ ROWS = {
         Row("FORCE_TBB_TERMINATE", False, _bool, "CAMHBG", "", False),
         Row("AUTO_BATCH_TIMEOUT", 1000, _count, "CAMHBG", "B", "B"),
         Row("ALLOW_AUTO_BATCHING", True, _bool, "CAMHBG", "", False),
-        Row("DEVICE_PROPERTIES", {}, _mapping, "CAMHB", "AMH", False),
+        Row("DEVICE_PROPERTIES", {}, _per_device, "CAMHB", "AMH", False),
         Row("MULTI_DEVICE_PRIORITIES", "", _text, "AMHB", "AMH"),
         Row("MODEL_PRIORITY", values.Priority.MEDIUM, _choice(values.Priority), "AM", "AM"),
         Row("ENABLE_STARTUP_FALLBACK", True, _bool, "A"),

@@ -21,13 +21,14 @@ def _some(names: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def name_errors(where: str, *damage: type[Exception]) -> Iterator[None]:
-    """Errors of reading `where` become UnsupportedError and ModelError that begin with its name. `damage`:
+    """Errors of reading `where` begin with its name; other errors than UnsupportedError and ModelError
+    become ModelError. `damage`:
     what an invalid model leads to beside ArithmeticError and LookupError."""
     invalid: tuple[type[Exception], ...] = (ArithmeticError, LookupError, *damage)
     try:
         yield
-    except UnsupportedError as error:
-        raise UnsupportedError(f"{where}: {error}") from error
+    except (UnsupportedError, ModelError) as error:
+        raise type(error)(f"{where}: {error}") from error
     except OvjitError as error:
         raise ModelError(f"{where}: {error}") from error
     except RecursionError:

@@ -17,6 +17,10 @@ from ovjit.readers.onnx.scope import opsets_of
 from ovjit.readers.onnx.standard import newest_opset
 
 
+class SchemaError(ModelError):
+    """A node has not the inputs, outputs and attributes that its operator's schema has."""
+
+
 def check_text(text: Any, what: str) -> None:
     """Raise ModelError for what is no UTF-8: protobuf gives such fields as bytes."""
     if not isinstance(text, str):
@@ -116,29 +120,30 @@ def in_order(nodes: Sequence[Any]) -> Sequence[Any]:
 
 
 def check_schema(schema: Schema, proto: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> None:
+    """Raises SchemaError for a node (`proto`) that does not fit the schema."""
     if len(inputs) > schema.max_inputs or len(proto.input) < schema.min_inputs:  # "": left out
         expected = _range(schema.min_inputs, schema.max_inputs)
-        raise ModelError(f"the node has {len(inputs)} inputs; expected {expected}")
+        raise SchemaError(f"the node has {len(inputs)} inputs; expected {expected}")
     outputs = len(proto.output)
     if not schema.min_outputs <= outputs <= schema.max_outputs:
-        raise ModelError(
+        raise SchemaError(
             f"the node has {outputs} outputs; expected {_range(schema.min_outputs, schema.max_outputs)}"
         )
     for name, attribute in attributes.items():
         row = schema.attributes.get(name)
         if row is None:
             names = ", ".join(schema.attributes) or "none"
-            raise ModelError(
+            raise SchemaError(
                 f"the attribute {name[:80]!r} is not part of version {schema.since} of the operator ({names})"
             )
         if attribute.type != row[0]:
-            raise ModelError(
+            raise SchemaError(
                 f"the attribute {name!r} has the type {kind_name(attribute.type)}; "
                 f"expected {kind_name(row[0])}"
             )
     for name, (_, required, _default) in schema.attributes.items():
         if required and name not in attributes:
-            raise ModelError(f"the attribute {name!r} is missing")
+            raise SchemaError(f"the attribute {name!r} is missing")
 
 
 def _range(low: int, high: int) -> str:

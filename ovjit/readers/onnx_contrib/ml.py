@@ -121,9 +121,11 @@ def feature_vectorizer(n: OnnxNode) -> Any:
 
 @ml("OneHotEncoder")
 def one_hot_encoder(n: OnnxNode) -> Any:
-    if n.dtype(n[0]) == "string" and not n.attr("cats_strings") and n.attr("zeros", 1):
-        shape = [n.shape_of(n[0]), n.const(np.array([len(n.require("cats_int64s"))]))]  # no text is a number
-        return n.broadcast(0.0, n.concat(shape, 0))
+    own, other = "cats_int64s", "cats_strings"
+    if n.dtype(n[0]) == "string":
+        own, other = other, own
+    if not n.attr(own) and n.attr("zeros", 1):  # no text is a number
+        return n.broadcast(0.0, n.concat([n.shape_of(n[0]), n.const(np.array([len(n.require(other))]))], 0))
     if n.dtype(n[0]) == "string":
         return n.convert(same_text(n, n[0], n.require("cats_strings")), "f32")
     kinds = np.asarray(n.require("cats_int64s"), np.int64)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ovjit.build import Model, Output
+from ovjit.build import Model, Output, Parameter
 from ovjit.readers.torch.branches import build_if, read_graph
 from ovjit.readers.torch.call import Call, OutputUses
 from ovjit.readers.torch.graph import Refused, TorchReader, bound
@@ -308,9 +308,15 @@ def read_exported(
     outputs = []
     for value, node, spec in zip(result, nodes, signature.output_specs, strict=True):
         if spec.kind == OutputKind.USER_OUTPUT and value is not None:
-            outputs.append((f"{node.name}:0" if hasattr(node, "name") else "", value))
-    results = [reader.result(value, [] if scopes or not name else [name]) for name, value in outputs]
+            outputs.append((value, [] if scopes else result_names(node, value)))
+    results = [reader.result(value, names) for value, names in outputs]
     return reader.model(results, "Model0")
+
+
+def result_names(node: Any, value: Any) -> list[str]:
+    """The names of the output `value` of `node`. An input that is an output keeps its own."""
+    is_input = isinstance(value, Output) and isinstance(value.node, Parameter)
+    return [f"{node.name}:0"] if hasattr(node, "name") and not is_input else []
 
 
 def input_of(reader: TorchReader, node: Any, name: str, length: Callable[[Any], int | None]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from ovjit.build import Model
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.graph import leaves_of
-from ovjit.readers.torch.programs.fx import FxReader, input_of
+from ovjit.readers.torch.programs.fx import FxReader, input_of, result_names
 
 
 def is_graph(module: Any) -> bool:
@@ -52,7 +52,7 @@ def read_graph_module(
     result = leaves_of(reader.run(module, values))
     nodes = leaves_of(module.graph.output_node().args[0])
     results = [
-        reader.result(value, [f"{node.name}:0"] if hasattr(node, "name") else [])
+        reader.result(value, result_names(node, value))
         for (_, value), (_, node) in zip(result, nodes, strict=True)
         if value is not None
     ]

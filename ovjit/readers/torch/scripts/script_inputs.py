@@ -45,7 +45,7 @@ def inputs_of(
             return {key: read_input(part) for key, part in value.items()}
         return [read_input(part) for part in value] if isinstance(value, (list, tuple)) else value
 
-    own_names = argument_names(ready.source)
+    own_names = argument_names(schema)
     tensor_names = dict(zip(own_names, names, strict=True))
     kinds = {name: argument.type for name, argument in zip(own_names, schema, strict=True)}
     values = {

@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -166,9 +166,9 @@ def arguments_of(script: Any) -> list[Any]:
     return [] if schema is None else list(schema.arguments)[skipped:]
 
 
-def argument_names(script: Any) -> list[str]:
-    """The names of a script's arguments, each once: traces of `forward(*tensors)` may give one to several."""
-    names = [argument.name for argument in arguments_of(script)]
+def argument_names(arguments: Iterable[Any]) -> list[str]:
+    """The names of arguments, each once: traces of `forward(*tensors)` may give one to several."""
+    names = [argument.name for argument in arguments]
     counts: dict[str, int] = {}
     for i, name in enumerate(names):
         counts[name] = counts.get(name, -1) + 1
@@ -260,7 +260,7 @@ def flatten_example(
         if signature is not None:
             bound = signature.bind(*arguments, **keywords).arguments
         else:
-            bound = {**dict(zip(argument_names(source), arguments, strict=False)), **keywords}
+            bound = {**dict(zip(argument_names(arguments_of(source)), arguments, strict=False)), **keywords}
     except TypeError as error:
         raise OvjitError(f"{NOT_TRACED}{error}") from error
     ordered = _in_order(bound, keywords)
