@@ -47,8 +47,8 @@ __all__ = [
     "lane_numbers", "ld", "leave_registers", "libm_cos", "libm_exp", "libm_log", "libm_sin", "load",
     "load_eight", "loadm", "log", "look_up", "maximum", "meet_block", "minimum", "mma", "multiply_group",
     "not_below", "now", "pack_sums", "part_of_eight", "part_of_group", "part_of_sums", "permute", "placed",
-    "prefetch", "prefetch_l2", "read_shared", "read_tiles", "read_turned", "registers", "rint", "scatter",
-    "scratch", "select", "share", "share_sums", "shared_memory", "shr_halves", "sigmoid", "splat", "spread",
+    "prefetch", "prefetch_l2", "read_elements", "read_shared", "read_tiles", "read_turned", "registers", "rint", "scatter",
+    "scratch", "select", "share", "share_elements", "share_sums", "shared_memory", "shr_halves", "sigmoid", "splat", "spread",
     "sqrt", "st", "start_followers", "static_range", "store", "store_eight", "storem", "strided",
     "strided_store", "sum_pairs", "take", "take_registers", "tanh", "thirds", "tile_begin", "tile_end",
     "tile_load", "tile_multiply", "tile_store", "trunc", "trunc_int", "turned_pairs", "u16", "u32", "u8",
@@ -334,6 +334,8 @@ mma = word("mma_T(W, W, n, A) -> A", tensor_cores.mma)
 zero_sums = word("zero_sums_T() -> A", tensor_cores.zero_sums)
 share_sums = word("share_sums_T(p, I, A, n)", tensor_cores.share_sums)
 read_shared = word("read_shared_T(p) -> V", tensor_cores.read_shared)
+share_elements = word("share_elements_T(p, I, V)", tensor_cores.share_elements)
+read_elements = word("read_elements_T(p, I) -> V", tensor_cores.read_elements)
 # one register of sums; sums of four registers; two fragments of sums as rows of the next product; a fragment
 # of columns from tiles whose rows lie along the depth
 part_of_sums = word("part_of_sums_T(A, n) -> V", tensor_cores.part_of_sums)
