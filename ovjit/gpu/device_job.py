@@ -169,7 +169,7 @@ class DeviceState:
             remote = job.remote.get(i)
             if i in late or remote is not None and remote.address % ALIGNMENT:
                 remote = None
-            grows = i - len(job.inputs) in job.kept
+            grows = i - len(job.inputs) in job.resident
             there = self._tensor(i + FIRST_IO, array.nbytes, grows) if remote is None else remote
             self.addresses[i + FIRST_IO] = there.address
         if not np.array_equal(self.addresses, self._uploaded):
@@ -279,7 +279,7 @@ def constants_of(executable: Any, card: Card, memory: np.ndarray, stream: Any) -
 class DeviceJob(Job):
     """A job whose kernels run on a card."""
 
-    __slots__ = ("_device", "kept", "remote")
+    __slots__ = ("_device", "remote", "resident")
     leads_in_python = True
 
     def __init__(self, executable: Executable):
@@ -287,8 +287,8 @@ class DeviceJob(Job):
         self._device: DeviceState | None = None
         #: Number of an input or, behind those, of an output -> its tensor in the card's memory.
         self.remote: dict[int, DeviceTensor] = {}
-        #: Numbers of outputs that stay on the card, see `take_kept`. A composite gives arrays for them.
-        self.kept: Collection[int] = ()
+        #: Numbers of outputs that stay on the card, see `take_resident`. A composite gives arrays for them.
+        self.resident: Collection[int] = ()
 
     def set_input(self, i: int, array: np.ndarray, address: int | None = None) -> None:
         super().set_input(i, array, address)
@@ -312,7 +312,7 @@ class DeviceJob(Job):
         self.remote[len(self.inputs) + i] = tensor
 
     def _shape_output(self, i: int, shape: tuple[int, ...]) -> None:
-        if i in self.kept:
+        if i in self.resident:
             assert self._table is not None
             dtype = self.executable.outputs[i].dtype
             if self._table.composite is None:
@@ -322,7 +322,7 @@ class DeviceJob(Job):
                 self.outputs[i] = np.empty(shape, dtypes.numpy_dtype(dtype))
         super()._shape_output(i, shape)
 
-    def take_kept(self, i: int, spare: DeviceMemory | None) -> DeviceTensor | None:
+    def take_resident(self, i: int, spare: DeviceMemory | None) -> DeviceTensor | None:
         """Output i of the last run, whose memory is the caller's from now on; None if it is an array of the
         host. The next run writes to `spare` if it is large enough."""
         if self.outputs[i].flags.writeable:
@@ -470,7 +470,7 @@ class DeviceJob(Job):
         for i, array in enumerate(self.outputs):
             at = len(self.inputs) + i
             address = int(state.addresses[FIRST_IO + at])
-            if i in self.kept:
+            if i in self.resident:
                 continue
             if at in self.remote:
                 if at in state.late_outputs:

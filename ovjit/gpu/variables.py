@@ -76,7 +76,7 @@ class CardProgram(StatefulProgram):
         states, inner = self.states_of(job), job.part_job(self.main)
         assert isinstance(job, DeviceJob) and isinstance(inner, DeviceJob)
         states.inner = inner
-        inner.kept = range(self.public_outputs, len(inner.outputs))
+        inner.resident = range(self.public_outputs, len(inner.outputs))
         self._pass_tensors(job, inner)
         self._run_on_card(job, inner, states)
 
@@ -156,7 +156,7 @@ class CardProgram(StatefulProgram):
             self.check_assigned(k, inner.outputs[i].shape)
         for i, k in enumerate(assigned, self.public_outputs):
             before: Any = values[k][1]
-            tensor = inner.take_kept(i, None if before is None else before.owner)
+            tensor = inner.take_resident(i, None if before is None else before.owner)
             if tensor is None:
                 cells[k] = inner.release_output(i), None
             else:

@@ -25,6 +25,7 @@ from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
 from ovjit.planning.views import FIRST_IO, Layout, View, channels_last, product
 from ovjit_ops.convolution.cpu_direct import Moves
+from ovjit_ops.matmul.gpu_product_lowerings import no_operand
 from ovjit_ops.matmul.gpu_products import (
     OPERANDS,
     PIECE,
@@ -33,7 +34,6 @@ from ovjit_ops.matmul.gpu_products import (
     Tile,
     find_addresses,
     multiply,
-    no_operand,
     store_tile,
 )
 

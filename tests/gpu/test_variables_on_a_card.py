@@ -210,4 +210,6 @@ def test_blobs_keep_their_variables(cuda: Counting) -> None:
     assert isinstance(loaded._executable.program, CardProgram)
     request = loaded.create_infer_request()
     for i in (1, 2):
-        np.testing.assert_array_equal(request.infer([np.ones((4, 64), np.float32)])[0], np.full((4, 64), 2 * i))
+        np.testing.assert_array_equal(
+            request.infer([np.ones((4, 64), np.float32)])[0], np.full((4, 64), 2 * i)
+        )

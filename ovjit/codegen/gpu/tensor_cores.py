@@ -145,9 +145,7 @@ def _share_elements(elem: str) -> Callable[..., None]:
 
 def _read_elements(elem: str) -> Callable[..., ir.Value]:
     kind = scalar_ir(elem)
-    return lambda b, p, at: b.load(
-        _shared_pointer(b, _offset(b, p, at), kind), align=SIZE[elem], typ=kind
-    )
+    return lambda b, p, at: b.load(_shared_pointer(b, _offset(b, p, at), kind), align=SIZE[elem], typ=kind)
 
 
 def _no_arguments(name: str) -> Callable[..., None]:
