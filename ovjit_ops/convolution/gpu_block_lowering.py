@@ -53,6 +53,8 @@ def find_box(space: Sequence[int], rows: int, strides: Sequence[int]) -> Box:
 class BlockConvolution(TensorConvolution):
     """Convolution of f16 or bf16 with constant weights and static shapes, with an epilogue."""
 
+    names = ("Convolution",)
+
     def set_up(self) -> None:
         super().set_up()
         weights = self.node.inputs[1].constant
@@ -96,7 +98,7 @@ class BlockConvolution(TensorConvolution):
         )  # fmt: skip
         self.kernels = (self.kernel,)
 
-    def _tiles(self, outs: int) -> Sequence[Any]:
+    def _tiles(self, groups: int, outs: int) -> Sequence[Any]:
         return ()  # those of kernels for warps
 
     def _strides(self) -> tuple[int, int]:
