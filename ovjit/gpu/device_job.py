@@ -322,17 +322,19 @@ class DeviceJob(Job):
                 self.outputs[i] = np.empty(shape, dtypes.numpy_dtype(dtype))
         super()._shape_output(i, shape)
 
-    def take_resident(self, i: int, spare: DeviceMemory | None) -> DeviceTensor | None:
+    def take_resident(self, i: int) -> DeviceTensor | None:
         """Output i of the last run, whose memory is the caller's from now on; None if it is an array of the
-        host. The next run writes to `spare` if it is large enough."""
+        host."""
         if self.outputs[i].flags.writeable:
             return None
-        array, at = self.outputs[i], FIRST_IO + len(self.inputs) + i
-        memory = self.device.tensors.pop(at)
-        if spare is not None:
-            self.device.tensors[at] = spare
+        array = self.outputs[i]
+        memory = self.device.tensors.pop(FIRST_IO + len(self.inputs) + i)
         strides = row_strides(array.shape, array.itemsize)
         return DeviceTensor(memory.card, memory.address, array.shape, strides, array.itemsize, memory)
+
+    def give_spare(self, i: int, memory: DeviceMemory) -> None:
+        """Let the next run write output i to this memory if it is large enough."""
+        self.device.tensors[FIRST_IO + len(self.inputs) + i] = memory
 
     def _check_remote(self, tensor: DeviceTensor) -> None:
         if tensor.card is not self.device.card:

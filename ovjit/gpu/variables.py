@@ -7,6 +7,7 @@ host when the caller reads it. Rows are reordered by beams on the card.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -18,7 +19,7 @@ from ovjit.execution.states import Cell, States, in_order
 from ovjit.execution.variables import StatefulProgram
 from ovjit.gpu import memory as device_memory
 from ovjit.gpu.device_job import DeviceJob, stand_in
-from ovjit.gpu.driver import Card
+from ovjit.gpu.driver import Card, CardError
 from ovjit.gpu.memory import DeviceMemory, DeviceTensor, row_strides
 from ovjit.graph import dtypes
 
@@ -106,7 +107,8 @@ class CardProgram(StatefulProgram):
                 ]
                 self._run_main(job, inner)
             except BaseException:
-                inner.device.card.synchronize(inner.device.stream)  # rows may be on their way
+                with contextlib.suppress(CardError):  # rows may be on their way
+                    inner.device.card.synchronize(inner.device.stream)
                 raise
         self._store(inner, states, values)
 
@@ -148,20 +150,22 @@ class CardProgram(StatefulProgram):
                 job.give_output(i, inner.outputs[i])
 
     def _store(self, inner: DeviceJob, states: CardStates, values: list[Cell]) -> None:
-        """Store the values after the run. The memory of those before is written next, unless the caller has
-        it."""
+        """Store the values after the run. The memory of those before is written next."""
         cells = list(values)
         assigned = [k for k, variable in enumerate(self.variables) if variable.assigned]
         for i, k in enumerate(assigned, self.public_outputs):
             self.check_assigned(k, inner.outputs[i].shape)
         for i, k in enumerate(assigned, self.public_outputs):
-            before: Any = values[k][1]
-            tensor = inner.take_resident(i, None if before is None else before.owner)
+            tensor = inner.take_resident(i)
             if tensor is None:
                 cells[k] = inner.release_output(i), None
             else:
                 cells[k] = _cell(tensor, self.variables[k].storage.dtype)
         states.store(cells)
+        for i, k in enumerate(assigned, self.public_outputs):  # not before: a signal may stop this anywhere
+            before: Any = values[k][1]
+            if before is not None:
+                inner.give_spare(i, before.owner)
 
 
 def _cell(tensor: DeviceTensor, dtype: str) -> Cell:

@@ -62,9 +62,7 @@ def test_names_are_listed_without_a_card(monkeypatch: pytest.MonkeyPatch) -> Non
         lambda: core.create_context("GPU", {}),
         lambda: core.query_model(model(), "GPU"),
     ):
-        with pytest.raises(
-            RuntimeError, match="no CUDA-capable device is detected: the driver finds no"
-        ):
+        with pytest.raises(RuntimeError, match="no CUDA-capable device is detected: the driver finds no"):
             run()
     install(monkeypatch, FakeCuda())
     with pytest.raises(RuntimeError, match="the driver has GPU, and no GPU.3"):

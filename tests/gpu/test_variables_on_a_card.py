@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.execution.states import States
 from ovjit.gpu import driver
 from ovjit.gpu.variables import CardProgram
 from tests.support.decoders import HEADS, SIZE, decoder
@@ -162,6 +163,28 @@ def test_a_run_that_fails_keeps_the_values(cuda: Counting) -> None:
     del cuda.fail["cuGraphLaunch"]
     np.testing.assert_array_equal(request.infer([x])[0], np.full((4, 64), 6))
     assert not any(cuda.streams.values())
+
+
+def test_an_interrupt_keeps_the_values(cuda: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the run, and before its values are stored: the next run does not write to what it reads."""
+    x = op.parameter([64], np.float32, name="x")
+    before = op.read_value(op.constant(np.zeros(64, np.float32)), "reversed")
+    after = op.add(op.gather(before, np.arange(63, -1, -1), 0), x)
+    model = ov.Model([after], [x])
+    model.add_sinks([op.assign(after, "reversed")])
+    request = ov.Core().compile_model(model, "GPU", EXACT).create_infer_request()
+    array, want = np.arange(64, dtype=np.float32), np.zeros(64, np.float32)
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    for step in range(6):
+        if step in (2, 4):
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(States, "store", interrupt)
+                request.infer([array])
+        want = want[::-1] + array
+        np.testing.assert_array_equal(request.infer([array])[0], want)
 
 
 def test_requests_have_values_of_their_own_and_free_them(cuda: Counting) -> None:
