@@ -116,10 +116,10 @@ PRECISIONS: dict[str, tuple[dict[str, str], float]] = {
     "f16": ({"INFERENCE_PRECISION_HINT": "f16"}, 2.0**-11),
     "bf16": ({"INFERENCE_PRECISION_HINT": "bf16"}, 2.0**-8),
 }
-#: Rows, columns and depth of products: whole tiles of each size, and tails.
+#: Rows, columns and depth of products: few tiles and a long depth, whole tiles of each size, and tails.
 PRODUCTS = (
-    (1, 40, 96), (3, 768, 768), (5, 7, 16), (17, 33, 48), (70, 65, 80), (128, 768, 768), (33, 64, 17),
-    (640, 2048, 512), (2048, 2048, 256), (129, 264, 1032), (40, 4096, 2056),
+    (1, 40, 96), (24, 64, 8192), (2, 96, 16384), (3, 768, 768), (5, 7, 16), (17, 33, 48), (70, 65, 80),
+    (128, 768, 768), (33, 64, 17), (640, 2048, 512), (2048, 2048, 256), (129, 264, 1032), (40, 4096, 2056),
 )  # fmt: skip
 #: Features of cards that can be hidden (OVJIT_HIDE), so that a fault is known to be theirs.
 HIDDEN = ("sm_90a", "sm_90,sm_90a")
@@ -153,8 +153,8 @@ def check_products(count: int, names: Sequence[str] = ()) -> Iterator[tuple[str,
 
 
 def check_features() -> Iterator[tuple[str, bool]]:
-    """Yield (product in f16 without features of the card, whether it is right): with the checks of products,
-    they tell whether blocks of warps, or early starts, are at fault."""
+    """Yield (product in f16 without features of the card, whether it is right), of the first sizes: with the
+    checks of products, they tell whether blocks of warps, or early starts, are at fault."""
     before = os.environ.get("OVJIT_HIDE")
     for hidden in HIDDEN:
         os.environ["OVJIT_HIDE"] = hidden
@@ -240,6 +240,25 @@ def check_layers() -> Iterator[tuple[str, bool]]:
         yield layer.name, gpu_layers.is_right(result, want)
 
 
+def check_variables(steps: int = 4) -> Iterator[tuple[str, bool]]:
+    """Yield (step of a decoder, whether the card's results are the CPU's): keys and values stay on the card
+    between requests, and beams change their order."""
+    model, rng = gpu_layers.make_decoder(), np.random.default_rng(10)
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
+    jobs = []
+    for config in (exact, {**exact, "card": 0}):
+        jobs.append(compile_graph(model._graph(), config).new_job())
+    for step in range(steps):
+        x = rng.standard_normal((2, 5 if step == 0 else 1, gpu_layers.WIDTH)).astype(np.float32)
+        inputs = [x, np.array([1, 0] if step == 2 else [0, 1], np.int32)]
+        try:
+            want, result = (run_job(job, inputs)[0] for job in jobs)
+        except RuntimeError as error:
+            yield f"decoder: {error}", False
+            return
+        yield f"decoder, step {step}", bool(np.allclose(result, want, rtol=1e-3, atol=1e-4))
+
+
 # --- measurements
 
 
@@ -254,13 +273,38 @@ def time_of(run: Callable[[], Any], seconds: float) -> float:
     return statistics.median(times)
 
 
-def kernel_time(job: Any, arrays: Sequence[np.ndarray], times: int = 20, skipped: str = "") -> float:
-    """Seconds of the steps of a job by the card's events, the least of several runs. `skipped`: operations
-    that are not counted."""
-    best = float("inf")
-    for _ in range(times):
-        run_job(job, arrays)
-        best = min(best, sum(row.real_ns for row in job.profile() if row.node_type != skipped) * 1e-9)
+#: Repetitions of the steps in a graph whose time is measured.
+REPEATED = 10
+
+
+def kernel_time(job: Any, arrays: Sequence[np.ndarray], times: int = 5, skipped: str = "") -> float:
+    """Seconds of the steps of a job, without copies: the least of several replays of a CUDA graph with ten
+    repetitions. `skipped`: operations that are not counted. Steps of the host are left out."""
+    run_job(job, arrays)
+    state, table, best = job.device, job._table, float("inf")
+    card, stream = state.card, state.stream
+    steps = [i for i, step in enumerate(table.plan.steps) if i not in table.host and step.type != skipped]
+    functions = {i: job._functions(card, table, i, i + 1)[0] for i in steps}
+
+    def launch() -> None:
+        for i in steps * REPEATED:
+            job._launch(state, replay, table, i, functions[i])
+
+    with card:
+        replay = state.prepare(job, table)
+        graph = card.capture(stream, launch)
+        begin, end = card.create_event(), card.create_event()
+        try:
+            for _ in range(times + 1):
+                card.record(begin, stream)
+                card.run_graph(graph, stream)
+                card.record(end, stream)
+                card.synchronize(stream)
+                best = min(best, card.elapsed_ns(begin, end) * 1e-9 / REPEATED)
+        finally:
+            card.destroy_graph(graph)
+            for event in (begin, end):
+                card.destroy_event(event)
     return best
 
 
@@ -299,7 +343,7 @@ def measure_digits(seconds: float) -> Iterator[dict[str, Any]]:
 def measure(seconds: float) -> Iterator[dict[str, Any]]:
     x = np.random.default_rng(2).standard_normal((8192, 1024)).astype(np.float32)
     for name, model, moved in memory_bound():
-        job = compile_graph(model._graph(), {"card": 0, "PERF_COUNT": True}).new_job()
+        job = compile_graph(model._graph(), {"card": 0}).new_job()
         yield {"what": name, "GB/s": round(moved / kernel_time(job, [x]) / 1e9, 1)}
     yield from measure_products()
     yield from measure_layers()
@@ -313,7 +357,7 @@ def measure(seconds: float) -> Iterator[dict[str, Any]]:
 def measure_layers() -> Iterator[dict[str, Any]]:
     """The time of layers by the card's events, and their rates."""
     for layer in gpu_layers.layers():
-        job = compile_graph(layer.model._graph(), {**gpu_layers.IN_F16, "PERF_COUNT": True}).new_job()
+        job = compile_graph(layer.model._graph(), gpu_layers.IN_F16).new_job()
         spent = kernel_time(job, layer.inputs, 5, skipped="Convert")
         row: dict[str, Any] = {"what": layer.name, "us": round(spent * 1e6, 1)}
         if layer.flops:
@@ -334,8 +378,8 @@ def measure_products() -> Iterator[dict[str, Any]]:
         for name, (properties, _) in PRECISIONS.items():
             if name == "f32" and m * n * k > 1 << 31:
                 continue  # tens of milliseconds
-            job = compile_graph(model._graph(), {"card": 0, "PERF_COUNT": True, **properties}).new_job()
-            spent = kernel_time(job, [np.ones((m, k), np.float32)], 10, skipped="Convert")
+            job = compile_graph(model._graph(), {"card": 0, **properties}).new_job()
+            spent = kernel_time(job, [np.ones((m, k), np.float32)], skipped="Convert")
             row[f"TFLOP/s {name}"] = round(2 * m * n * k / spent / 1e12, 2)
             if m <= 16:
                 row[f"GB/s {name}"] = round(n * k * (2 if "16" in name else 4) / spent / 1e9, 1)
@@ -478,10 +522,11 @@ def fill_results(results: dict[str, Any], card: driver.Card, options: argparse.N
     for title, checks in (
         ("words", check_words(card, 4 if options.quick else 1)),
         ("operations", check_operations(48)),
-        ("products", check_products(5 if options.quick else len(PRODUCTS))),
+        ("products", check_products(7 if options.quick else len(PRODUCTS))),
         ("features", check_features()),
         ("networks", check_networks()),
         ("layers", check_layers()),
+        ("variables", check_variables()),
     ):
         right, failed = 0, list[str]()
         for name, good in checks:

@@ -30,10 +30,11 @@ ATTENTIONS = (
     (1, 32, 8, 1024, 1024, 128, True), (2, 8, 8, 1024, 1024, 40, False), (1, 32, 8, 1, 4096, 128, False),
     (16, 32, 8, 1, 2048, 128, False),
 )  # fmt: skip
-#: Images, channels, side, output channels, side of the window, stride, whether it is depthwise.
+#: Images, channels, side, output channels, side of the window, stride, groups.
 CONVOLUTIONS = (
-    (1, 64, 56, 64, 3, 1, False), (32, 64, 56, 64, 3, 1, False), (1, 3, 224, 64, 7, 2, False),
-    (1, 1024, 14, 256, 1, 1, False), (2, 320, 64, 320, 3, 1, False), (1, 96, 112, 96, 3, 2, True),
+    (1, 64, 56, 64, 3, 1, 1), (32, 64, 56, 64, 3, 1, 1), (1, 3, 224, 64, 7, 2, 1),
+    (1, 1024, 14, 256, 1, 1, 1), (2, 320, 64, 320, 3, 1, 1), (1, 96, 112, 96, 3, 2, 96),
+    (1, 256, 28, 256, 3, 1, 32),
 )  # fmt: skip
 #: Kind, batch, steps, inputs, hidden units.
 RECURRENT = (("lstm", 1, 100, 128, 256), ("lstm", 16, 50, 256, 512), ("gru", 1, 100, 128, 256))
@@ -62,26 +63,28 @@ def make_attention(
     return Layer(name, ov.Model([y], [q, k, v]), arrays, 4 * pairs * size, moved)
 
 
-def name_convolution(batch: int, ins: int, side: int, outs: int, taps: int, depthwise: bool) -> str:
-    kind = "depthwise convolution" if depthwise else "convolution"
+def name_convolution(batch: int, ins: int, side: int, outs: int, taps: int, groups: int) -> str:
+    kinds = {1: "convolution", ins: "depthwise convolution"}
+    kind = kinds.get(groups, f"convolution in {groups} groups")
     return f"{kind} {batch}x{ins}x{side}x{side} to {outs} by {taps}x{taps}"
 
 
 def make_convolution(
-    batch: int, ins: int, side: int, outs: int, taps: int, stride: int, depthwise: bool
+    batch: int, ins: int, side: int, outs: int, taps: int, stride: int, groups: int
 ) -> Layer:
     """relu(convolution + bias), of data that are converted to f16 with channels last."""
     rng = np.random.default_rng(8)
-    shape = (ins, 1, 1, taps, taps) if depthwise else (outs, ins, taps, taps)
-    weights = (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+    shape = (outs // groups, ins // groups, taps, taps)
+    shape = shape if groups == 1 else (groups, *shape)
+    weights = (rng.standard_normal(shape) / np.sqrt(np.prod(shape[-3:]))).astype(np.float32)
     x = op.parameter([batch, ins, side, side], np.float32, name="x")
-    pads, build = [taps // 2] * 2, op.group_convolution if depthwise else op.convolution
+    pads, build = [taps // 2] * 2, op.convolution if groups == 1 else op.group_convolution
     y = build(x, weights, [stride] * 2, pads, pads, [1, 1])
     y = op.relu(op.add(y, rng.standard_normal((1, outs, 1, 1)).astype(np.float32)))
     array = rng.standard_normal((batch, ins, side, side)).astype(np.float32)
     pixels = batch * (-(-side // stride)) ** 2
-    name = name_convolution(batch, ins, side, outs, taps, depthwise)
-    flops = 2.0 * pixels * outs * taps * taps * (1 if depthwise else ins)
+    name = name_convolution(batch, ins, side, outs, taps, groups)
+    flops = 2.0 * pixels * outs * taps * taps * (ins // groups)
     return Layer(name, ov.Model([y], [x]), [array], flops)
 
 
@@ -140,6 +143,28 @@ def make_angles() -> Layer:
     return Layer("angles and powers", ov.Model([op.concat(parts, 1)], [x]), [array], moved=4 * array.nbytes)
 
 
+#: Heads of the decoder, and elements of a token.
+HEADS, WIDTH = 4, 64
+
+
+def make_decoder() -> ov.Model:
+    """Attention to all tokens so far, of any number of sequences [batch, new tokens, WIDTH], with keys and
+    values in variables, whose rows an input orders."""
+    x = op.parameter(ov.PartialShape([-1, -1, WIDTH]), np.float32, name="x")
+    beams, zero = op.parameter(ov.PartialShape([-1]), np.int32, name="beam_idx"), np.int64(0)
+    heads = op.transpose(op.reshape(x, np.array([0, 0, HEADS, WIDTH // HEADS]), True), [0, 2, 1, 3])
+    batch = op.gather(op.shape_of(x, "i64"), np.array([0]), zero)
+    sizes = op.concat([batch, np.array([HEADS, 0, WIDTH // HEADS])], 0)
+    start, sinks, values = op.broadcast(np.float32(0), sizes), [], []
+    for name, factor in (("keys", 0.5), ("values", 2.0)):
+        shape = ov.PartialShape([-1, HEADS, -1, WIDTH // HEADS])
+        before = op.gather(op.read_value(start, name, np.float32, shape), beams, zero)
+        values.append(op.concat([before, op.multiply(op.tanh(heads), np.float32(factor))], 2))
+        sinks.append(op.assign(values[-1], name))
+    y = op.scaled_dot_product_attention(heads, *values)
+    return ov.Model([op.result(y)], sinks, [x, beams], "decoder")
+
+
 def layers() -> Iterator[Layer]:
     yield from (make_attention(*sizes) for sizes in ATTENTIONS)
     yield from (make_convolution(*sizes) for sizes in CONVOLUTIONS)
@@ -154,8 +179,9 @@ def small_layers() -> Iterator[Layer]:
                   (1, 8, 2, 1, 700, 80, False)):  # fmt: skip
         yield make_attention(*sizes)
     for sizes in (
-        (2, 24, 9, 40, 3, 1, False), (1, 3, 11, 16, 5, 2, False), (1, 40, 9, 40, 3, 2, True),
-        (2, 64, 9, 40, 3, 1, False), (1, 128, 11, 72, 1, 1, False), (3, 64, 14, 128, 3, 2, False),
+        (2, 24, 9, 40, 3, 1, 1), (1, 3, 11, 16, 5, 2, 1), (1, 40, 9, 40, 3, 2, 40), (2, 64, 9, 40, 3, 1, 1),
+        (1, 128, 11, 72, 1, 1, 1), (3, 64, 14, 128, 3, 2, 1), (2, 32, 9, 48, 3, 1, 8),
+        (1, 48, 7, 96, 3, 2, 2),
     ):  # fmt: skip
         yield make_convolution(*sizes)
     for sizes in ((3, 1024, 72, 4), (5, 1024, 64, 8), (37, 1024, 72, 4)):
@@ -173,19 +199,19 @@ def is_right(result: np.ndarray, want: np.ndarray) -> bool:
 def measure_torch_layers(torch: Any) -> Iterator[dict[str, Any]]:
     """PyTorch's times of attention and convolutions in f16, in CUDA graphs."""
     functional = torch.nn.functional
-    for batch, ins, side, outs, taps, stride, depthwise in CONVOLUTIONS:
+    for batch, ins, side, outs, taps, stride, groups in CONVOLUTIONS:
         x, w = (
             torch.randn(*shape, device="cuda", dtype=torch.float16).to(memory_format=torch.channels_last)
-            for shape in ((batch, ins, side, side), (outs, 1 if depthwise else ins, taps, taps))
+            for shape in ((batch, ins, side, side), (outs, ins // groups, taps, taps))
         )
-        bias, groups = torch.randn(outs, device="cuda", dtype=torch.float16), ins if depthwise else 1
+        bias = torch.randn(outs, device="cuda", dtype=torch.float16)
 
         def convolve(
             data: Any = (x, w, bias), stride: int = stride, pad: int = taps // 2, groups: int = groups
         ) -> Any:
             return torch.relu(functional.conv2d(*data, stride, pad, groups=groups))
 
-        name = name_convolution(batch, ins, side, outs, taps, depthwise)
+        name = name_convolution(batch, ins, side, outs, taps, groups)
         yield {"what": name, "torch us": round(time_in_graph(torch, convolve), 1)}
     for batch, heads, key_heads, rows, columns, size, causal in ATTENTIONS:
         shapes = [(batch, heads, rows, size), *[(batch, key_heads, columns, size)] * 2]

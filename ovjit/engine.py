@@ -24,6 +24,7 @@ from ovjit.graph.graph import Graph
 from ovjit.graph.shapes import guess_input_shape
 
 if TYPE_CHECKING:
+    from ovjit.execution.variables import StatefulProgram
     from ovjit.rewrite.model_variables import Lifted
 
 
@@ -114,7 +115,7 @@ def _stateful(graph: Graph, context: Context, config: Mapping[str, Any], memory:
     that compute initial values of variables."""
     from ovjit.compiler.checks import check_graph
     from ovjit.execution.states_ahead import Init
-    from ovjit.execution.variables import StatefulProgram, inner_config
+    from ovjit.execution.variables import inner_config
     from ovjit.rewrite.model_variables import Start
 
     check_graph(graph)
@@ -127,7 +128,18 @@ def _stateful(graph: Graph, context: Context, config: Mapping[str, Any], memory:
         Init(built[id(start.graph)], start.inputs, start.output) if isinstance(start, Start) else start
         for start in lifted.inits
     ]
-    return StatefulProgram(main, lifted.variables, lambda: graph, lambda: inits)
+    return stateful_type(config)(main, lifted.variables, lambda: graph, lambda: inits)
+
+
+def stateful_type(config: Mapping[str, Any]) -> type[StatefulProgram]:
+    """The class of programs with variables: on a card, values stay in its memory."""
+    if config.get("card") is None:
+        from ovjit.execution.variables import StatefulProgram
+
+        return StatefulProgram
+    from ovjit.gpu.variables import CardProgram
+
+    return CardProgram
 
 
 def lifted_for(graph: Graph, context: Context) -> Lifted:

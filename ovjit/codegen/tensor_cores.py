@@ -195,6 +195,19 @@ def share_sums(m: Any, dtype: str, p: int, at: np.ndarray, sums: np.ndarray, ste
             m.shared.write(lane, p + offset + row * step, pair)
 
 
+def share_elements(m: Any, dtype: str, p: int, at: np.ndarray, elements: np.ndarray) -> None:
+    """Lane i writes its element, of 4 or 8 bytes, to p + at[i]."""
+    for lane, offset in enumerate(at.tolist()):
+        m.shared.write(lane, p + offset, elements[lane : lane + 1])
+
+
+def read_elements(m: Any, dtype: str, p: int, at: np.ndarray) -> np.ndarray:
+    """Lane i reads the element, of 4 or 8 bytes, at p + at[i]."""
+    size = numpy_dtype(dtype).itemsize
+    parts = [m.shared.read(lane, p + offset, size) for lane, offset in enumerate(at.tolist())]
+    return np.concatenate(parts).view(numpy_dtype(dtype))
+
+
 def read_shared(m: Any, dtype: str, p: int) -> np.ndarray:
     """Elements of 4 bytes of the shared memory, one for each lane."""
     parts: Sequence[np.ndarray] = [m.shared.read(lane, p + 4 * lane, 4) for lane in range(m.lanes)]

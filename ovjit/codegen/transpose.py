@@ -194,7 +194,7 @@ def transpose_blocks(x: Tensor, y: Tensor, side, *, elem):
 
 
 @functools.cache
-def transpose_kernel(size: int) -> Kernel:
+def transpose_blocks_kernel(size: int) -> Kernel:
     """The transposing kernel for elements of `size` bytes."""
     elem = ELEMENTS[size]
 

@@ -41,18 +41,19 @@ __all__ = [
     "await_copies", "await_group", "await_leaders", "await_phase", "await_space", "begin_barrier", "bits",
     "blend", "block_memory", "boolean", "cast", "ceil", "chunk", "commit_copies", "const", "copy_async",
     "copy_box", "copy_pixels", "copy_strips", "count_of", "dot_bytes", "dot_halves", "dot_pairs",
-    "dot_signed", "erf", "evens", "exp", "exp_below_zero", "expect_copies", "f32", "f64", "finish", "floor",
-    "fma", "fold_1", "fold_2", "fold_4", "fold_8", "gather", "hadd", "halves_high", "halves_low", "hand",
-    "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf", "items", "join_eight", "join_sums", "lane",
-    "lane_numbers", "ld", "leave_registers", "libm_cos", "libm_exp", "libm_log", "libm_sin", "load",
-    "load_eight", "loadm", "log", "look_up", "maximum", "meet_block", "minimum", "mma", "multiply_group",
-    "not_below", "now", "pack_sums", "part_of_eight", "part_of_group", "part_of_sums", "permute", "placed",
-    "prefetch", "prefetch_l2", "read_shared", "read_tiles", "read_turned", "registers", "rint", "scatter",
-    "scratch", "select", "share", "share_sums", "shared_memory", "shr_halves", "sigmoid", "splat", "spread",
-    "sqrt", "st", "start_followers", "static_range", "store", "store_eight", "storem", "strided",
-    "strided_store", "sum_pairs", "take", "take_registers", "tanh", "thirds", "tile_begin", "tile_end",
-    "tile_load", "tile_multiply", "tile_store", "trunc", "trunc_int", "turned_pairs", "u16", "u32", "u8",
-    "udiv", "urem", "vectors", "warp_barrier", "warp_number", "whole", "zero_group", "zero_sums",
+    "dot_signed", "erf", "evens", "exp", "exp_below_zero", "expect_copies", "f32", "f64", "finish",
+    "floor", "fma", "fold_1", "fold_2", "fold_4", "fold_8", "gather", "hadd", "halves_high", "halves_low",
+    "hand", "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf", "items", "join_eight", "join_sums",
+    "lane", "lane_numbers", "ld", "leave_registers", "libm_cos", "libm_exp", "libm_log", "libm_sin",
+    "load", "load_eight", "loadm", "log", "look_up", "maximum", "meet_block", "minimum", "mma",
+    "multiply_group", "not_below", "now", "pack_sums", "part_of_eight", "part_of_group", "part_of_sums",
+    "permute", "placed", "prefetch", "prefetch_l2", "read_elements", "read_shared", "read_tiles",
+    "read_turned", "registers", "rint", "scatter", "scratch", "select", "share", "share_elements",
+    "share_sums", "shared_memory", "shr_halves", "sigmoid", "splat", "spread", "sqrt", "st",
+    "start_followers", "static_range", "store", "store_eight", "storem", "strided", "strided_store",
+    "sum_pairs", "take", "take_registers", "tanh", "thirds", "tile_begin", "tile_end", "tile_load",
+    "tile_multiply", "tile_store", "trunc", "trunc_int", "turned_pairs", "u16", "u32", "u8", "udiv",
+    "urem", "vectors", "warp_barrier", "warp_number", "whole", "zero_group", "zero_sums",
     "zip_bytes_high", "zip_bytes_low", "zip_halves_high", "zip_halves_low",
 ]  # fmt: skip
 
@@ -334,6 +335,8 @@ mma = word("mma_T(W, W, n, A) -> A", tensor_cores.mma)
 zero_sums = word("zero_sums_T() -> A", tensor_cores.zero_sums)
 share_sums = word("share_sums_T(p, I, A, n)", tensor_cores.share_sums)
 read_shared = word("read_shared_T(p) -> V", tensor_cores.read_shared)
+share_elements = word("share_elements_T(p, I, V)", tensor_cores.share_elements)
+read_elements = word("read_elements_T(p, I) -> V", tensor_cores.read_elements)
 # one register of sums; sums of four registers; two fragments of sums as rows of the next product; a fragment
 # of columns from tiles whose rows lie along the depth
 part_of_sums = word("part_of_sums_T(A, n) -> V", tensor_cores.part_of_sums)

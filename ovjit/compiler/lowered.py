@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from ovjit import debug
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.transpose import ELEMENTS, transpose_kernel
+from ovjit.codegen.transpose import ELEMENTS
 from ovjit.compiler.options import Context, Memory
 from ovjit.graph.graph import Graph, Value
-from ovjit.planning.copies import copy_kernel, halo_kernels
+from ovjit.planning.copies import copy_kernel, halo_kernels, transpose_kernel
 from ovjit.planning.fuse import fuse
 from ovjit.planning.growing import GrowingAxis, find_growing_axes
 from ovjit.planning.lower import Lowering, ReferenceStep, Shapes, lower_groups
@@ -71,9 +71,8 @@ class LoweredGraph:
         deep = {element_size(v.dtype) for v in used if len(v.shape or ()) > 2}
         deep |= {element_size(low.node.inputs[0].dtype) for low in self.lowerings if low.permutes}
         deep |= {4} if deep and 4 in sizes else set()
-        # blocks are transposed in vectors of CPUs
-        self.transposed = [] if self.context.target.is_gpu else [size for size in ELEMENTS if size in deep]
-        needed += map(transpose_kernel, self.transposed)
+        self.transposed = [size for size in ELEMENTS if size in deep]
+        needed += (transpose_kernel(size, self.context.target) for size in self.transposed)
         self._by_strides = by_strides.union(needed) - surely
         return list(dict.fromkeys(needed))
 

@@ -134,11 +134,7 @@ class StatefulProgram(StatesAhead):
         begun: dict[Executable, Job] = {}  # jobs that have computed initial values in this run
         for k, variable in enumerate(self.variables):
             stored, memory = states.cells[k]
-            value = stored
-            if value is None:
-                value = self._initial(job, inner, k, begun)
-            if value.dtype != self._stored[k][0]:
-                value = as_stored(value, variable)
+            value = self._stored_value(job, inner, states, k, begun)
             if variable.order >= 0:
                 order = inner.inputs[variable.order]
                 assert order is not None
@@ -160,6 +156,15 @@ class StatefulProgram(StatesAhead):
         self._take(inner, states, current, grown)
         if len(grown) == len(self.variables) and inner.moves:
             states.steady = [grown[k][1] for k in range(len(grown))]
+
+    def _stored_value(
+        self, job: Job, inner: Job, states: States, k: int, begun: dict[Executable, Job]
+    ) -> np.ndarray:
+        """The value of variable `k` before this run, or its initial value, in the stored type."""
+        value = states.cells[k][0]
+        if value is None:
+            value = self._initial(job, inner, k, begun)
+        return value if value.dtype == self._stored[k][0] else as_stored(value, self.variables[k])
 
     def _run_inner(self, job: Job, inner: Job) -> None:
         inner.write_for(job, self.public_outputs)
@@ -304,12 +309,7 @@ class StatefulProgram(StatesAhead):
                     cells[k] = current[k], None
                 continue
             else:
-                stored_shape, new = self._stored[k][1], inner.outputs[i]
-                if not fits(new.shape, stored_shape):
-                    raise InferenceError(
-                        f"the variable {variable.name!r} has the shape {shapes.text(stored_shape)}, but the "
-                        f"assigned tensor has {list(new.shape)}"
-                    )
+                self.check_assigned(k, inner.outputs[i].shape)
                 updates.append((k, i))
             i += 1
         if not updates:
@@ -329,6 +329,15 @@ class StatefulProgram(StatesAhead):
                 pairs.append((i, input_index))
         states.store(cells)
         inner.exchange_outputs(pairs, bound)
+
+    def check_assigned(self, k: int, shape: tuple[int, ...]) -> None:
+        """Raise InferenceError if variable `k` cannot have a value of this shape."""
+        stored_shape = self._stored[k][1]
+        if not fits(shape, stored_shape):
+            raise InferenceError(
+                f"the variable {self.variables[k].name!r} has the shape {shapes.text(stored_shape)}, but the "
+                f"assigned tensor has {list(shape)}"
+            )
 
     def rows(self, job: Job) -> list[Row]:
         inner = job.parts.get(self.main) or self.main.new_job()

@@ -27,7 +27,7 @@ from ovjit.forks import ForkLock
 from ovjit.gpu import blocks as card_blocks
 from ovjit.gpu import memory as device_memory
 from ovjit.gpu.driver import Card, CardError, open_card
-from ovjit.gpu.memory import DeviceMemory, DeviceTensor, PinnedMemory
+from ovjit.gpu.memory import DeviceMemory, DeviceTensor, PinnedMemory, row_strides
 from ovjit.graph import dtypes
 from ovjit.planning.views import FIRST_IO, View
 
@@ -169,7 +169,8 @@ class DeviceState:
             remote = job.remote.get(i)
             if i in late or remote is not None and remote.address % ALIGNMENT:
                 remote = None
-            there = self._tensor(i + FIRST_IO, array.nbytes) if remote is None else remote
+            grows = i - len(job.inputs) in job.resident
+            there = self._tensor(i + FIRST_IO, array.nbytes, grows) if remote is None else remote
             self.addresses[i + FIRST_IO] = there.address
         if not np.array_equal(self.addresses, self._uploaded):
             card.upload(self.bases.address, self.addresses, self.stream)
@@ -188,11 +189,12 @@ class DeviceState:
         for replay in self.replays.values():
             replay.outdated.update(replay.graphs)
 
-    def _tensor(self, i: int, size: int) -> DeviceMemory:
+    def _tensor(self, i: int, size: int, grows: bool = False) -> DeviceMemory:
+        """Memory for a tensor. `grows`: it has room for the larger tensors of further runs."""
         memory = self.tensors.get(i)
         if memory is None or memory.size < size:
             self.tensors.pop(i, None)
-            memory = self.tensors[i] = DeviceMemory(self.card, size)
+            memory = self.tensors[i] = DeviceMemory(self.card, size + size // 4 if grows else size)
         return memory
 
     def _replay(self, table: Table) -> Replay:
@@ -277,7 +279,7 @@ def constants_of(executable: Any, card: Card, memory: np.ndarray, stream: Any) -
 class DeviceJob(Job):
     """A job whose kernels run on a card."""
 
-    __slots__ = ("_device", "remote")
+    __slots__ = ("_device", "remote", "resident")
     leads_in_python = True
 
     def __init__(self, executable: Executable):
@@ -285,6 +287,8 @@ class DeviceJob(Job):
         self._device: DeviceState | None = None
         #: Number of an input or, behind those, of an output -> its tensor in the card's memory.
         self.remote: dict[int, DeviceTensor] = {}
+        #: Numbers of outputs that stay on the card, see `take_resident`. A composite gives arrays for them.
+        self.resident: Collection[int] = ()
 
     def set_input(self, i: int, array: np.ndarray, address: int | None = None) -> None:
         super().set_input(i, array, address)
@@ -306,6 +310,31 @@ class DeviceJob(Job):
         self._check_remote(tensor)
         self.set_output(i, stand_in(tensor.shape, self.executable.outputs[i].dtype))
         self.remote[len(self.inputs) + i] = tensor
+
+    def _shape_output(self, i: int, shape: tuple[int, ...]) -> None:
+        if i in self.resident:
+            assert self._table is not None
+            dtype = self.executable.outputs[i].dtype
+            if self._table.composite is None:
+                self.outputs[i] = stand_in(shape, dtype)
+                return
+            if not self.outputs[i].flags.writeable:
+                self.outputs[i] = np.empty(shape, dtypes.numpy_dtype(dtype))
+        super()._shape_output(i, shape)
+
+    def take_resident(self, i: int) -> DeviceTensor | None:
+        """Output i of the last run, whose memory is the caller's from now on; None if it is an array of the
+        host."""
+        if self.outputs[i].flags.writeable:
+            return None
+        array = self.outputs[i]
+        memory = self.device.tensors.pop(FIRST_IO + len(self.inputs) + i)
+        strides = row_strides(array.shape, array.itemsize)
+        return DeviceTensor(memory.card, memory.address, array.shape, strides, array.itemsize, memory)
+
+    def give_spare(self, i: int, memory: DeviceMemory) -> None:
+        """Let the next run write output i to this memory if it is large enough."""
+        self.device.tensors[FIRST_IO + len(self.inputs) + i] = memory
 
     def _check_remote(self, tensor: DeviceTensor) -> None:
         if tensor.card is not self.device.card:
@@ -345,7 +374,10 @@ class DeviceJob(Job):
         words, table = self.words, self._table
         assert table is not None
         if table.composite is not None:
-            self._run_on_host(table.composite)
+            if getattr(table.composite, "takes_remote", False):
+                self._run_composite(table.composite)
+            else:
+                self._run_on_host(table.composite)
             return
         words[runner.STARTED] = runner.clock()
         try:
@@ -440,6 +472,8 @@ class DeviceJob(Job):
         for i, array in enumerate(self.outputs):
             at = len(self.inputs) + i
             address = int(state.addresses[FIRST_IO + at])
+            if i in self.resident:
+                continue
             if at in self.remote:
                 if at in state.late_outputs:
                     state.card.copy(self.remote[at].address, address, array.nbytes, state.stream)

@@ -12,7 +12,7 @@ from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.halos import clear_gaps
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import DIMS
-from ovjit.codegen.transpose import interleave_kernel, interleave_sizes, transpose_kernel
+from ovjit.codegen.transpose import interleave_kernel, interleave_sizes, transpose_blocks_kernel
 from ovjit.graph.symbolic import statically_known_equal, sym_min
 from ovjit.graph.traced import identity, is_traced_number
 from ovjit.planning.chunks import CHUNK_WORK, ceil_div, split_for
@@ -272,8 +272,27 @@ def plan_copy(planner: StepList, source: View, target: View) -> None:
 #: Maximum number of rows that are interleaved, or de-interleaved, in registers.
 MOST_WOVEN = 8
 
-#: Dimensions shorter than this are not worth transposing in blocks.
+#: Dimensions shorter than this are not worth transposing in blocks of CPUs.
 SHORTEST_TRANSPOSED = 3
+#: Bytes that a card reads at once. It gathers rows that are shorter as fast.
+SECTOR = 32
+
+
+def transpose_kernel(size: int, isa: Target) -> Kernel:
+    """The transposing kernel of a target for elements of `size` bytes."""
+    if isa.is_gpu:
+        from ovjit.codegen.transpose_on_cards import transpose_squares_kernel
+
+        return transpose_squares_kernel(size)
+    return transpose_blocks_kernel(size)
+
+
+def shortest_transposed(size: int, isa: Target) -> int:
+    """The shortest dimensions that are worth transposing, for elements of `size` bytes. Parts of vectors of
+    1 and 2 bytes take a branch for each element where CPUs have no masks for them."""
+    if isa.is_gpu:
+        return SECTOR // size
+    return SHORTEST_TRANSPOSED if size in (*interleave_sizes(isa), 8) else isa.lanes
 
 
 def _plan_transpose(planner: StepList, source: View, target: View) -> bool:
@@ -288,23 +307,21 @@ def _plan_transpose(planner: StepList, source: View, target: View) -> bool:
     extents, (xs, ys) = merge_axes(order, (source, target), DIMS + 2)
     if not extents or ys[-1] != size or size not in xs[:-1] or len(extents) > DIMS + 2:
         return False
-    a, b = xs.index(size), len(extents) - 1
-    # parts of vectors of 1- and 2-byte elements take a branch for each where there are no masks for them
-    shortest = SHORTEST_TRANSPOSED
-    if size not in (*interleave_sizes(planner.target), 8):
-        shortest = planner.target.lanes
+    a, b, isa = xs.index(size), len(extents) - 1, planner.target
+    shortest = shortest_transposed(size, isa)
     # separate comparisons: the minimum of two traced numbers would add a guard
     if extents[a] < shortest or extents[b] < shortest or xs[b] == 0:
         return False
-    side, missing = max(planner.target.lanes, CACHE_LINE // size), DIMS + 2 - len(extents)
+    side = isa.lanes if isa.is_gpu else max(isa.lanes, CACHE_LINE // size)
+    missing = DIMS + 2 - len(extents)
     shape, none = ([1] * missing + extents), [0] * missing
     views = {
         "x": View(source.buffer, shape, none + xs, size, source.offset),
         "y": View(target.buffer, shape, none + ys, size, target.offset),
     }
     launch(
-        planner, transpose_kernel(size), views, ("y",), axes={"a": missing + a, "b": missing + b}, side=side,
-        work=extents[b] * side * 8, type="Reorder",
+        planner, transpose_kernel(size, isa), views, ("y",), axes={"a": missing + a, "b": missing + b},
+        side=side, work=(side if isa.is_gpu else extents[b]) * side * 8, type="Reorder",
     )  # fmt: skip
     return True
 

@@ -35,7 +35,7 @@ from ovjit import debug
 from ovjit.codegen import loading, routines
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.kernel import Kernel
-from ovjit.engine import context_of, executable_of, lifted_for, make_program
+from ovjit.engine import context_of, executable_of, lifted_for, make_program, stateful_type
 from ovjit.execution import runner
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph.graph import Graph
@@ -577,7 +577,7 @@ class StoredProgram:
 
 def stored_with_variables(stored: Stored) -> Any:
     """As `StoredProgram`, for a model with state: the program around the stored one."""
-    from ovjit.execution.variables import StatefulProgram, inner_config
+    from ovjit.execution.variables import inner_config
     from ovjit.rewrite.model_variables import Variable
 
     with refuse_invalid("the blob's variables are"):
@@ -596,7 +596,7 @@ def stored_with_variables(stored: Stored) -> Any:
     )
     main = executable_of(StoredProgram(inside), inner)
     starts = functools.partial(_read_starts, stored.tables, stored.sections, main, len(variables), inner)
-    program: Any = StatefulProgram(main, variables, read_graph, starts)
+    program: Any = stateful_type(inner)(main, variables, read_graph, starts)
     program.sections = stored.sections
     return program
 

@@ -15,7 +15,8 @@ from ovjit_ops.convolution.gpu_block_convolution import block_convolution, matri
 from ovjit_ops.convolution.gpu_convolution import TensorConvolution, find_moves
 from ovjit_ops.matmul.gpu_block_lowering import LARGE, MOST_COLUMNS, is_loaded_by_eight
 from ovjit_ops.matmul.gpu_block_products import FEATURE, PROCESSORS, TILES, BlockTile, arrange
-from ovjit_ops.matmul.gpu_products import OPERANDS, no_operand
+from ovjit_ops.matmul.gpu_product_lowerings import no_operand
+from ovjit_ops.matmul.gpu_products import OPERANDS
 
 #: Maximum elements of a box along a dimension for the driver, and its maximum stride.
 MOST_BOXED, MOST_STRIDE = 256, 8
@@ -51,6 +52,8 @@ def find_box(space: Sequence[int], rows: int, strides: Sequence[int]) -> Box:
 
 class BlockConvolution(TensorConvolution):
     """Convolution of f16 or bf16 with constant weights and static shapes, with an epilogue."""
+
+    names = ("Convolution",)
 
     def set_up(self) -> None:
         super().set_up()
@@ -95,7 +98,7 @@ class BlockConvolution(TensorConvolution):
         )  # fmt: skip
         self.kernels = (self.kernel,)
 
-    def _tiles(self, outs: int) -> Sequence[Any]:
+    def _tiles(self, groups: int, outs: int) -> Sequence[Any]:
         return ()  # those of kernels for warps
 
     def _strides(self) -> tuple[int, int]:

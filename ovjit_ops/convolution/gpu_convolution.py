@@ -5,12 +5,13 @@
 Row m of the product is an output pixel: that of the data under each tap, with channels last. A lane that
 copies a half of a row (`ovjit_ops.matmul.gpu_products`) finds the pixel's address itself, and zeros where the
 window leaves the data. A step along the depth is 32 bytes of one tap. Weights are arranged at compilation as
-[outs, taps, channels], with channels padded by zeros to whole steps.
+[outs, taps, channels], with channels padded by zeros to whole steps. Groups of channels are an outer
+dimension of items, and small ones are merged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
 from ovjit.planning.views import FIRST_IO, Layout, View, channels_last, product
 from ovjit_ops.convolution.cpu_direct import Moves
+from ovjit_ops.matmul.gpu_product_lowerings import no_operand
 from ovjit_ops.matmul.gpu_products import (
     OPERANDS,
     PIECE,
@@ -33,9 +35,11 @@ from ovjit_ops.matmul.gpu_products import (
     Tile,
     find_addresses,
     multiply,
-    no_operand,
     store_tile,
 )
+
+#: Maximum groups of a convolution that are merged to fill a tile: zeros are stored and multiplied, too.
+MOST_MERGED = 8
 
 
 @inline
@@ -54,7 +58,7 @@ def find_pixels(x, at, data, first, last, height, width, rows_of, columns_of, *,
 
 
 @inline
-def fetch_step(x, at, data, pb, into, s, steps, parts, depth, rows_of, columns_of, *, rows, columns):
+def fetch_step(x, at, data, pd, pb, into, s, steps, parts, depth, rows_of, columns_of, *, rows, columns):
     """Start the copies of step s: pixels under its tap, and weights. Steps from `steps` on are zeros.
     `parts`: steps of a tap; `depth`: bytes of a pixel."""
     tap = s // parts
@@ -71,11 +75,38 @@ def fetch_step(x, at, data, pb, into, s, steps, parts, depth, rows_of, columns_o
         offsets = offsets + cast[i64](column) * spread[i64](data.stride.w) + cast[i64](at["half"])
         offsets = select(inside, offsets, const[i64](0))
         there = select(inside, sizes, const[i32](0))
-        copy_async(into + i * PIECE * STEP, at["copy"], data.at() + part, offsets, there)
+        copy_async(into + i * PIECE * STEP, at["copy"], pd + part, offsets, there)
     whole_steps = const[i32](16) * spread[i32](min(max(steps - s, 0), 1))
     for j in static_range(columns // PIECE):
-        copy_async(into + (rows + j * PIECE) * STEP, at["copy"], pb + s * STEP, x["outs", j], whole_steps)
+        copy_async(
+            into + (rows + j * PIECE) * STEP, at["copy"], pb + s * STEP, cast[i64](x["outs", j]), whole_steps
+        )
     commit_copies()
+
+
+@inline
+def add_pixels(
+    c, f, x, at, data, pd, b, pb, row, column, m, n, shared, steps, height, width, parts, depth, rows_of,
+    columns_of, *, T, rows, columns, stages,
+):  # fmt: skip
+    """Set the sums of the tile at this row and column, of m x n results. pd, pb: the data, and the weights of
+    its columns."""
+    find_pixels(x, at, data, row, m - 1 - row, height, width, rows_of, columns_of)
+    for j in static_range(columns // PIECE):
+        line = minimum(at["line"] + const[i32](j * PIECE), spread[i32](n - 1 - column))
+        x["outs", j] = line * spread[i32](b.stride.n) + at["half"]
+    for i, j, h in np.ndindex(rows // PIECE, columns // PIECE, 2):
+        c[i, j, h] = zero_sums[T]()
+    for s in static_range(stages - 1):
+        into = shared + s * (rows + columns) * STEP
+        fetch_step(x, at, data, pd, pb, into, s, steps, parts, depth, rows_of, columns_of)
+    for s in range(steps):
+        await_copies(stages - 2)
+        warp_barrier()
+        multiply(c, f, shared + s % stages * ((rows + columns) * STEP), at)
+        ahead = s + stages - 1
+        into = shared + ahead % stages * ((rows + columns) * STEP)
+        fetch_step(x, at, data, pd, pb, into, ahead, steps, parts, depth, rows_of, columns_of)
 
 
 @kernel(
@@ -94,62 +125,81 @@ def tensor_convolution(
     find_addresses(at)
     steps = rows_of.taps * columns_of.taps * parts
     for row, column, pb, py, pp, pq, pr in items(b, y, p, q, r):
-        find_pixels(x, at, data, row, y.size.m - 1 - row, height, width, rows_of, columns_of)
-        for j in static_range(columns // PIECE):
-            line = cast[i64](at["line"]) + const[i64](j * PIECE)
-            x["outs", j] = minimum(line, spread[i64](y.size.n - 1 - column)) * spread[i64](b.stride.n)
-            x["outs", j] = x["outs", j] + cast[i64](at["half"])
-        for i, j, h in np.ndindex(rows // PIECE, columns // PIECE, 2):
-            c[i, j, h] = zero_sums[T]()
-        for s in static_range(stages - 1):
-            into = shared + s * (rows + columns) * STEP
-            fetch_step(x, at, data, pb, into, s, steps, parts, depth, rows_of, columns_of)
-        for s in range(steps):
-            await_copies(stages - 2)
-            warp_barrier()
-            multiply(c, f, shared + s % stages * ((rows + columns) * STEP), at)
-            ahead = s + stages - 1
-            into = shared + ahead % stages * ((rows + columns) * STEP)
-            fetch_step(x, at, data, pb, into, ahead, steps, parts, depth, rows_of, columns_of)
+        add_pixels(
+            c, f, x, at, data, data.at(), b, pb, row, column, y.size.m, y.size.n, shared, steps, height,
+            width, parts, depth, rows_of, columns_of,
+        )  # fmt: skip
+        store_tile(c, o, at, shared, y, p, q, r, row, column, py, pp, pq, pr)
+
+
+@kernel(
+    over="g m/rows n/columns", data="g i h w c:1", b="g n kb", y="g m n", p="g m n", q="g m n", r="g m n",
+    rows_of=Moves, columns_of=Moves,
+)  # fmt: skip
+def grouped_convolution(
+    data: Tensor, b: Tensor, y: Tensor, p: Tensor, q: Tensor, r: Tensor, rows_of, columns_of, height, width,
+    parts, depth, *, T, sums, out, rows, columns, stages, body, first, second, third,
+):  # fmt: skip
+    """As `tensor_convolution`, in groups of channels of the data and of y."""
+    c, f, x, o, at = registers()
+    shared = shared_memory(stages * (rows + columns) * STEP)
+    find_addresses(at)
+    steps = rows_of.taps * columns_of.taps * parts
+    for _, row, column, pd, pb, py, pp, pq, pr in items(data, b, y, p, q, r):
+        add_pixels(
+            c, f, x, at, data, pd, b, pb, row, column, y.size.m, y.size.n, shared, steps, height, width,
+            parts, depth, rows_of, columns_of,
+        )  # fmt: skip
         store_tile(c, o, at, shared, y, p, q, r, row, column, py, pp, pq, pr)
 
 
 class TensorConvolution(Lowering):
-    """Convolution of f16 or bf16 in one or two dimensions with constant weights, with an epilogue."""
+    """Convolution of f16 or bf16 in one or two dimensions with constant weights, with an epilogue; also in
+    groups of two or more channels."""
 
     takes = (HALVES,)
-    ranks = ((3, 4), (3, 4))
+    ranks = ((3, 4), (3, 4, 5))
+    #: The operations that it takes.
+    names: Collection[str] = ("Convolution", "GroupConvolution")
 
     def set_up(self) -> None:
         self.data, filters = self.node.inputs
         dtype, out, weights = self.data.dtype, self.out.dtype, filters.constant
         self.operands = self.group.operands
-        if self.node.op.name != "Convolution" or weights is None or not weights.size:
+        if self.node.op.name not in self.names or weights is None or not weights.size:
             raise NotNative
         if filters.dtype != dtype or out not in FLOATS or len(self.operands) > OPERANDS:
             raise NotNative
-        #: Bytes of a pixel of the data, padded to a multiple of 16, and its steps.
-        self.padded = ceil_div(weights.shape[1] * 2, 16) * 8
+        #: The weights as [groups, channels of a group's output, of its data, taps].
+        self.weights = weights[None] if self.node.op.name == "Convolution" else merge_groups(weights)
+        groups, outs, ins, *_ = self.weights.shape
+        if groups > 1 and ins * 2 % 16:
+            raise NotNative
+        #: Elements of a pixel of a group, padded to a multiple of 16 bytes, and its steps.
+        self.padded = ceil_div(ins * 2, 16) * 8
         self.parts = ceil_div(self.padded * 2, STEP)
         types = [v.dtype for v in self.operands] + [""] * OPERANDS
         how: dict[str, Any] = dict(zip(("first", "second", "third"), types, strict=False))
         how |= {"T": dtype, "sums": "f32", "out": out, "body": self.group.make_body(0)}
         names = "_".join(n.op.name.lower() for n in self.group.body[:4])
+        source, kind = (grouped_convolution, "grouped") if groups > 1 else (tensor_convolution, "tensor")
         self.by_tile = {
-            tile: tensor_convolution.kernel(
-                "_".join(map(str, filter(None, ("tensor_convolution", dtype, out, *tile, names)))),
+            tile: source.kernel(
+                "_".join(map(str, filter(None, (f"{kind}_convolution", dtype, out, *tile, names)))),
                 **how, **tile._asdict(),
             )
-            for tile in self._tiles(weights.shape[0])
+            for tile in self._tiles(groups, outs)
         }  # fmt: skip
         self.kernels = tuple(self.by_tile.values())
 
-    def _tiles(self, outs: int) -> Sequence[Tile]:
-        """The tiles among which plans choose."""
+    def _tiles(self, groups: int, outs: int) -> Sequence[Tile]:
+        """The tiles among which plans choose. An outer dimension of groups and the sums of the largest tile
+        do not fit the registers of a thread."""
         pixels = [self.out.shape[0], *self.out.shape[2:]]
+        tiles = TILES if groups == 1 else TILES[1:]
         if all(isinstance(d, int) for d in pixels):
-            return [min(TILES, key=lambda tile: tile.cost(product(pixels), outs))]
-        return TILES
+            return [min(tiles, key=lambda tile: tile.cost(product(pixels), outs, groups))]
+        return tiles
 
     def input_layouts(self, shape: Any) -> list[tuple[Value, Layout]]:
         return [(self.data, channels_last(len(shape(self.data))))]
@@ -163,12 +213,10 @@ class TensorConvolution(Lowering):
 
     def pack(self, constants: Constants) -> None:
         self.pack_operands(constants)
-        weights = self.node.inputs[1].constant
-        assert weights is not None
-        outs, ins, *taps = weights.shape
-        matrix = np.zeros((outs, product(taps), self.parts * STEP // 2), weights.dtype)
-        matrix[..., :ins] = weights.reshape(outs, ins, -1).swapaxes(1, 2)
-        self.matrix = matrix.reshape(outs, -1)
+        groups, outs, ins, *taps = self.weights.shape
+        matrix = np.zeros((groups, outs, product(taps), self.parts * STEP // 2), self.weights.dtype)
+        matrix[..., :ins] = self.weights.reshape(groups, outs, ins, -1).swapaxes(2, 3)
+        self.matrix = matrix.reshape(groups, outs, -1)
         constants.view(self.matrix, self.data.dtype)
 
     def plan(self, planner: Planner) -> None:
@@ -182,16 +230,20 @@ class TensorConvolution(Lowering):
             assert rows is not None
         x = self._pixels(planner)
         b = planner.constants.view(self.matrix, self.data.dtype)
-        operands = [self._operand(planner, v, y) for v in self.operands]
-        operands += [no_operand(b, rows.shape)] * (OPERANDS - len(operands))
-        moves = find_moves(planner, self.node, self.node.inputs[1].shape[2:])
-        tensors = {"data": x, "b": b, **dict(zip(("y", "p", "q", "r"), (rows, *operands), strict=True))}
-        m, n, depth = *rows.shape, b.shape[1]
-        tile = min(self.by_tile, key=lambda tile: tile.cost(m, n))
-        width = y.shape[-1]
+        groups, n, depth = b.shape
+        views = [rows, *(self._operand(planner, v, y) for v in self.operands)]
+        if groups > 1:
+            x, *views = (_by_group(view, groups) for view in (x, *views))
+        else:
+            b = View(b.buffer, b.shape[1:], b.strides[1:], b.itemsize, b.offset)
+        views += [no_operand(b, views[0].shape)] * (1 + OPERANDS - len(views))
+        moves = find_moves(planner, self.node, self.weights.shape[3:])
+        tensors = {"data": x, "b": b, **dict(zip("ypqr", views, strict=True))}
+        m, width = rows.shape[0], y.shape[-1]
+        tile = min(self.by_tile, key=lambda tile: tile.cost(m, n, groups))
         launch(
             planner, self.by_tile[tile], tensors, ("y",), work=depth * tile.rows * tile.columns,
-            flops=2.0 * m * n * depth, rows=tile.rows, columns=tile.columns, rows_of=moves[0],
+            flops=2.0 * groups * m * n * depth, rows=tile.rows, columns=tile.columns, rows_of=moves[0],
             columns_of=moves[1], height=y.shape[2] if len(y.shape) == 4 else 1, width=width,
             parts=self.parts, depth=self.padded * 2,
         )  # fmt: skip
@@ -200,12 +252,12 @@ class TensorConvolution(Lowering):
         """The data as [images, rows, columns, channels], whose pixels begin at multiples of 16 bytes: a copy
         with zeros behind the channels if necessary."""
         view, rank = planner.view(self.data), len(self.data.shape)
-        ins = view.shape[1]
+        ins, padded = view.shape[1], self.padded * len(self.weights)
         steps = (*view.strides[:1], *view.strides[2:], view.offset)
         adjacent = view.strides[1] == view.itemsize and all(step % 16 == 0 for step in steps)
         # graphs have the address of boxes, and the caller's memory changes
-        if not adjacent or ins != self.padded or view.buffer.base >= FIRST_IO:
-            halo = [(0, self.padded - ins if axis == 1 else 0) for axis in range(rank)]
+        if not adjacent or ins != padded or view.buffer.base >= FIRST_IO:
+            halo = [(0, padded - ins if axis == 1 else 0) for axis in range(rank)]
             view = planner.copy(self.data, channels_last(rank, halo))
         view = view.permute((0, *range(2, rank), 1))
         if rank == 4:
@@ -236,6 +288,36 @@ def find_moves(planner: Planner, node: Node, taps: Sequence[Any]) -> list[Moves]
     )  # fmt: skip
     moves = [Moves(*each) for each in zip(taps, strides, begin, dilations, strict=True)]
     return [*[Moves()] * (2 - len(moves)), *moves]
+
+
+def merge_groups(weights: np.ndarray) -> np.ndarray:
+    """Weights [groups, outs, ins, ...] with so few groups that each has a multiple of 16 bytes of channels,
+    and those of a tile if possible: zeros multiply the channels of the other groups that a group is merged
+    with. Raises NotNative for one channel per group, and for groups that cannot be merged so."""
+    groups, outs, ins, *taps = weights.shape
+    if ins == 1 and groups > 1:
+        raise NotNative
+    count = 1
+    if groups == 1:
+        return weights
+    while count * ins % 8:
+        count *= 2
+    if groups % count:
+        raise NotNative
+    while count * outs < PIECE and count < MOST_MERGED and groups % (2 * count) == 0:
+        count *= 2
+    merged = np.zeros((groups // count, count, outs, count, ins, *taps), weights.dtype)
+    for i in range(count):
+        merged[:, i, :, i] = weights[i::count]
+    return merged.reshape(groups // count, count * outs, count * ins, *taps)
+
+
+def _by_group(view: View, groups: int) -> View:
+    """[..., channels] as [groups, ..., channels of a group]."""
+    *shape, channels = view.shape
+    each, step = channels // groups, view.strides[-1]
+    strides = (each * step, *view.strides)
+    return View(view.buffer, (groups, *shape, each), strides, view.itemsize, view.offset)
 
 
 def _rows_of_pixels(view: View) -> View | None:

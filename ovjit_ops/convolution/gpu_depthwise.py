@@ -22,7 +22,8 @@ from ovjit.planning.plan import Constants, NotNative, Planner
 from ovjit.planning.views import Layout, View, channels_last, product
 from ovjit_ops.convolution.cpu_direct import Moves
 from ovjit_ops.convolution.gpu_convolution import find_moves
-from ovjit_ops.matmul.gpu_products import LANES, OPERANDS, load_operands, no_operand
+from ovjit_ops.matmul.gpu_product_lowerings import no_operand
+from ovjit_ops.matmul.gpu_products import LANES, OPERANDS, load_operands
 
 #: Element types of data, weights and results.
 TYPES = ("f32", *HALVES)

@@ -13,7 +13,8 @@ from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
 from ovjit.planning.views import FIRST_IO, View, product
 from ovjit_ops.matmul.gpu_block_products import FEATURE, PROCESSORS, TILES, BlockTile, arrange, block_product
-from ovjit_ops.matmul.gpu_products import OPERANDS, SUMS, ProductOnTensorCores, TensorProduct, no_operand
+from ovjit_ops.matmul.gpu_product_lowerings import ProductOnTensorCores, TensorProduct, no_operand
+from ovjit_ops.matmul.gpu_products import OPERANDS, SUMS
 
 #: Work of a tile: more than that of a chunk, so that a chunk has the tiles that planning wants.
 LARGE = 1 << 30

@@ -9,7 +9,7 @@ from ovjit.planning.plan import NotNative
 from ovjit_ops.matmul.cpu_plain import PlainProduct
 from ovjit_ops.matmul.gpu_block_lowering import BlockProduct
 from ovjit_ops.matmul.gpu_compressed_lowering import CompressedOnGpu
-from ovjit_ops.matmul.gpu_products import HalfProduct, TensorProduct
+from ovjit_ops.matmul.gpu_product_lowerings import HalfProduct, TensorProduct
 
 
 def lower_on_gpu(group: Group) -> Lowering | None:

@@ -10,28 +10,17 @@ steps are on their way at a time. Sums pass through the shared memory, so that a
 result, and operands of the epilogue are read as by any kernel.
 
 `row_product` is for few rows, whose time is that of reading b: lanes have elements along k, and add up what
-they have at the end. `half_product` takes what these do not: any strides and depths. A lane has a column.
+they have at the end. A lane reads 16 bytes at once of elements of 2 bytes. `half_product` takes what these do
+not: any strides and depths. A lane has a column. `add_parts` adds up products of parts of the depth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
-
 import numpy as np
 
-from ovjit.codegen.function import FunctionKernel, inline, kernel, spaced
-from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.kernel_language import *
 from ovjit.codegen.tensor_cores import MOST_SHARED
-from ovjit.codegen.words import *
-from ovjit.forks import made_once
-from ovjit.graph.dtypes import FLOATS, HALVES
-from ovjit.graph.graph import Value
-from ovjit.graph.shapes import bounds
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering, place_constants
-from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
-from ovjit.planning.views import Layout, View, product
+from ovjit.planning.chunks import ceil_div
 from ovjit.records import NamedTuple
 
 #: Lanes of a vector on GPUs.
@@ -44,6 +33,8 @@ GAP = 32
 ITEM_ROWS = 8
 #: Maximum rows of `row_product`, columns of its items, and vectors of each column that are read together.
 MOST_ROWS, COLUMNS, DEEP = 4, 4, 4
+#: Elements of 2 bytes that a lane reads at once, and such units of each column that are read together.
+UNIT, DEEP_UNITS = 8, 2
 #: Element type of a -> that of sums.
 SUMS = {"f16": "f32", "bf16": "f32", "f32": "f32", "i8": "i32", "u8": "i32"}
 #: Maximum operands of an epilogue.
@@ -61,9 +52,14 @@ class Tile(NamedTuple):
     columns: int
     stages: int
 
-    def cost(self, m: int, n: int) -> int:
-        """The estimated time of a product, relative to that with other tiles."""
-        rounds = ceil_div(ceil_div(m, self.rows) * ceil_div(n, self.columns), AT_ONCE)
+    def tiles_of(self, m: int, n: int) -> int:
+        """The number of tiles of a product."""
+        return ceil_div(m, self.rows) * ceil_div(n, self.columns)
+
+    def cost(self, m: int, n: int, count: int = 1) -> int:
+        """The estimated time of `count` products for an element of the depth, relative to that with other
+        tiles."""
+        rounds = ceil_div(count * self.tiles_of(m, n), AT_ONCE)
         return rounds * (self.rows * self.columns + READ * (self.rows + self.columns))
 
 
@@ -197,6 +193,40 @@ def tensor_product(
         store_tile(c, o, at, shared, y, p, q, r, row, column, py, pp, pq, pr)
 
 
+@inline
+def add_vectors(c, w, at, a, pa, depth, m, *, T, rows, columns):
+    """Add the products of rows of a and of columns at at[j] to c[i, j], element by element."""
+    for h in range(0, depth, DEEP * VL):
+        for d in static_range(DEEP):
+            for j in static_range(columns):
+                w[d, j] = loadm[T](at[j] + (h + d * VL) * SIZE[T], depth - h - d * VL)
+        for i in static_range(rows):
+            for d in static_range(DEEP):
+                v = loadm[T](a.at(pa, m=min(i, m - 1)) + (h + d * VL) * SIZE[T], depth - h - d * VL)
+                for j in static_range(columns):
+                    c[i, j] = fma(v, w[d, j], c[i, j])
+
+
+@inline
+def add_units(c, w, at, a, pa, depth, m, *, T, rows, columns):
+    """As `add_vectors`, by units of eight elements of a lane."""
+    first = lane_numbers[i64]() * const[i64](UNIT)
+    for h in range(0, depth, DEEP_UNITS * UNIT * VL):
+        for d in static_range(DEEP_UNITS):
+            index = first + spread[i64](h + d * UNIT * VL)
+            for j in static_range(columns):
+                w[d, j] = load_eight[T](at[j], index * const[i64](SIZE[T]), index < spread[i64](depth))
+        for i in static_range(rows):
+            for d in static_range(DEEP_UNITS):
+                index = first + spread[i64](h + d * UNIT * VL)
+                row = a.at(pa, m=min(i, m - 1))
+                v = load_eight[T](row, index * const[i64](SIZE[T]), index < spread[i64](depth))
+                for e in static_range(UNIT):
+                    part = part_of_eight[T](v, e)
+                    for j in static_range(columns):
+                        c[i, j] = fma(part, part_of_eight[T](w[d, j], e), c[i, j])
+
+
 @kernel(
     over="... n/columns", a="... m ka", b="... n kb", y="... m n", p="... m n", q="... m n", r="... m n",
 )  # fmt: skip
@@ -204,7 +234,7 @@ def row_product(
     a: Tensor, b: Tensor, y: Tensor, p: Tensor, q: Tensor, r: Tensor, depth, *, T, out, rows, columns, body,
     first, second, third,
 ):  # fmt: skip
-    """As `tensor_product`, for up to `rows` rows. `depth`: elements of a row."""
+    """As `tensor_product`, for up to `rows` rows. `depth`: elements of a row, a multiple of 16 bytes."""
     c, w, o, at = registers()
     lane = lane_numbers[i32]()
     for column, pa, pb, py, pp, pq, pr in items(a, b, y, p, q, r):
@@ -212,17 +242,10 @@ def row_product(
             c[i, j] = const[f32](0)
         for j in static_range(columns):  # columns and rows that are not there repeat the last one
             at[j] = b.at(pb, n=min(j, y.size.n - 1 - column))
-        for h in range(0, depth, DEEP * VL):
-            for d in static_range(DEEP):
-                for j in static_range(columns):
-                    w[d, j] = loadm[T](at[j] + (h + d * VL) * SIZE[T], depth - h - d * VL)
-            for i in static_range(rows):
-                for d in static_range(DEEP):
-                    v = loadm[T](
-                        a.at(pa, m=min(i, y.size.m - 1)) + (h + d * VL) * SIZE[T], depth - h - d * VL
-                    )
-                    for j in static_range(columns):
-                        c[i, j] = fma(v, w[d, j], c[i, j])
+        if SIZE[T] == 2:
+            add_units(c, w, at, a, pa, depth, y.size.m)
+        else:
+            add_vectors(c, w, at, a, pa, depth, y.size.m)
         count = min(y.size.n - column, columns)
         for i in static_range(rows):
             if i < y.size.m:
@@ -235,6 +258,23 @@ def row_product(
                 if body:
                     total = applied(body, total, *o)
                 spaced(y.at(py, m=i), y.stride.n, total, count, out)
+
+
+@kernel(over="... m n/width", part="... m s n", y="... m n", p="... m n", q="... m n", r="... m n")
+def add_parts(
+    part: Tensor, y: Tensor, p: Tensor, q: Tensor, r: Tensor, width, *, sums, out, body, first, second, third
+):
+    """The sum of products of parts of the depth, with the epilogue applied."""
+    o = registers()
+    for _, column, ps, py, pp, pq, pr in items(part, y, p, q, r):
+        count = y.size.n - column
+        load_operands(o, pp, pq, pr, p.stride.n, q.stride.n, r.stride.n, count)
+        total = const[sums](0)
+        for i in range(part.size.s):
+            total = total + gather[sums](part.at(ps, s=i), part.stride.n, count)
+        if body:
+            total = applied(body, total, *o)
+        spaced(py, y.stride.n, total, count, out)
 
 
 @kernel(over="... n/width m/rows", a="... m k", b="... k n", y="... m n")
@@ -256,189 +296,6 @@ def half_product(a: Tensor, b: Tensor, y: Tensor, *, T, out, width, rows):
             if i + r < y.size.m:
                 spaced(py, y.stride.n, c[r], count, out)
             py += y.stride.m
-
-
-class ProductOnTensorCores(Lowering):
-    """A product on tensor cores with an epilogue: kernels and steps. Subclasses set up `operands`."""
-
-    permutes = True
-    #: The operands of the epilogue.
-    operands: Sequence[Value]
-    by_tile: Mapping[Tile, Kernel]
-    row_kernel: Kernel | None = None
-    #: Constant operands as [..., rows, k].
-    matrices: Mapping[Value, Any] = {}
-    #: The traced epilogue.
-    body: Any = made_once(lambda self: self.group.make_body(0))
-
-    def make_kernel(self, source: FunctionKernel, *words: Any, **constants: Any) -> Kernel:
-        """The kernel with the epilogue, whose name begins with `words`."""
-        types = [v.dtype for v in self.operands] + [""] * OPERANDS
-        constants |= dict(zip(("first", "second", "third"), types, strict=False))
-        name = "_".join(map(str, (*words, *(n.op.name.lower() for n in self.group.body[:4]))))
-        dtype, out = self.node.inputs[0].dtype, self.out.dtype
-        return source.kernel(name, T=dtype, out=out, body=self.body, **constants)
-
-    def make_tile_kernels(self, tiles: Sequence[Tile]) -> dict[Tile, Kernel]:
-        """`tensor_product` for each of the tiles."""
-        types = dtype, _ = self.node.inputs[0].dtype, self.out.dtype
-        return {
-            tile: self.make_kernel(
-                tensor_product, "tensor_product", *types, *tile, sums=SUMS[dtype], **tile._asdict()
-            )
-            for tile in tiles
-        }
-
-    def plan_product(self, planner: Planner, a: View, b: View) -> None:
-        """Plan the product of a [..., m, k] and b [..., n, k]."""
-        y = planner.row_major_output(self.out)
-        if not y.count:
-            return
-        (m, k), n = a.shape[-2:], b.shape[-2]
-        batch, size = y.shape[:-2], a.itemsize
-        operands = [planner.view(v).expand(y.shape) for v in self.operands]
-        operands += [no_operand(b, y.shape)] * (OPERANDS - len(operands))
-        tensors = {name: view.expand((*batch, *view.shape[-2:])) for name, view in (("a", a), ("b", b))}
-        tensors |= dict(zip(("y", "p", "q", "r"), (y, *operands), strict=True))
-        flops = 2.0 * product(batch) * m * n * k
-        if self.row_kernel is not None and m <= MOST_ROWS:
-            launch(
-                planner,
-                self.row_kernel,
-                tensors,
-                ("y",),
-                work=k * m * COLUMNS,
-                flops=flops,
-                columns=COLUMNS,
-                depth=k,
-            )
-            return
-        tile = min(self.by_tile, key=lambda tile: tile.cost(m, n))
-        launch(
-            planner, self.by_tile[tile], tensors, ("y",), work=k * tile.rows * tile.columns, flops=flops,
-            rows=tile.rows, columns=tile.columns, depth=k * size,
-        )  # fmt: skip
-
-    def _matrix(self, planner: Planner, value: Value, turn: bool) -> View:
-        """An operand as [..., rows, k] whose rows begin at multiples of 16 bytes, by a copy if necessary."""
-        if value in self.matrices:
-            return planner.constants.view(self.matrices[value], value.dtype)
-        view, rank = planner.view(value), len(value.shape)
-        order = (*range(rank - 2), rank - 1, rank - 2) if turn else (*range(rank),)
-        steps = (*view.permute(order).strides[:-1], view.offset)
-        aligned = view.permute(order).strides[-1] == view.itemsize and all(step % 16 == 0 for step in steps)
-        if not aligned:
-            view = planner.copy(value, Layout(order))
-        return view.permute(order)
-
-
-class TensorProduct(ProductOnTensorCores):
-    """MatMul on tensor cores, of matrices whose rows are multiples of 16 bytes, with an epilogue."""
-
-    takes: Sequence[Collection[str] | None] = (SUMS.keys(),)
-    ranks: Sequence[Collection[int]] = (range(2, 9), range(2, 9))
-
-    def set_up(self) -> None:
-        a, b = self.node.inputs
-        dtype, out = a.dtype, self.out.dtype
-        transposed = self.node.attrs["transpose_a"], self.node.attrs["transpose_b"]
-        depths = a.shape[-2 if transposed[0] else -1], b.shape[-1 if transposed[1] else -2]
-        depth = next((d for d in depths if isinstance(d, int)), 0)
-        self.operands = self.group.operands
-        if b.dtype != ("i8" if dtype == "u8" else dtype) or (
-            dtype == "f32" and not self.group.context.options.tf32
-        ):
-            raise NotNative
-        if (
-            out not in (*FLOATS, "i32")
-            or not depth
-            or depth * SIZE[dtype] % 16
-            or len(self.operands) > OPERANDS
-        ):
-            raise NotNative
-        self.m, self.n = a.shape[-1 if transposed[0] else -2], b.shape[-2 if transposed[1] else -1]
-        self.by_tile = self.make_tile_kernels(self._tiles())
-        if dtype in FLOATS:
-            self.row_kernel = self.make_kernel(
-                row_product, "row_product", dtype, out, rows=MOST_ROWS, columns=COLUMNS
-            )
-        low, high = bounds(self.m)
-        self.kernels = [self.row_kernel] if self.row_kernel is not None and low <= MOST_ROWS else []
-        if self.row_kernel is None or high is None or high > MOST_ROWS:
-            self.kernels += self.by_tile.values()
-
-    def _tiles(self) -> Sequence[Tile]:
-        """The tiles among which plans choose."""
-        if isinstance(self.m, int) and isinstance(self.n, int):
-            return [min(TILES, key=lambda tile: tile.cost(self.m, self.n))]
-        return TILES
-
-    def pack(self, constants: Constants) -> None:
-        super().pack(constants)
-        turns = zip(self.node.inputs, self._turns(), strict=True)
-        self.matrices = {v: _transpose(v.constant, turn) for v, turn in turns if v.constant is not None}
-        for value, matrix in self.matrices.items():
-            constants.view(matrix, value.dtype)
-
-    def _turns(self) -> tuple[bool, bool]:
-        """Whether the operands' matrices have to be transposed to [..., rows, k]."""
-        return bool(self.node.attrs["transpose_a"]), not self.node.attrs["transpose_b"]
-
-    def plan(self, planner: Planner) -> None:
-        a, b = (
-            self._matrix(planner, value, turn)
-            for value, turn in zip(self.node.inputs, self._turns(), strict=True)
-        )
-        self.plan_product(planner, a, b)
-
-
-class HalfProduct(Lowering):
-    """MatMul of f16 or bf16 with any number of batch dimensions. Nothing is fused into it."""
-
-    takes = (HALVES,)
-
-    def set_up(self) -> None:
-        a, b = self.node.inputs
-        if self.group.body or a.dtype != b.dtype or self.out.dtype not in (a.dtype, "f32"):
-            raise NotNative
-        self.kernel = half_product(T=a.dtype, out=self.out.dtype, width=self.target.lanes, rows=ITEM_ROWS)
-
-    def pack(self, constants: Constants) -> None:
-        place_constants(constants, self.node.inputs)
-
-    def plan(self, planner: Planner) -> None:
-        x, w = self.node.inputs
-        a = _matrix(planner.view(x), bool(self.node.attrs["transpose_a"]), 0)
-        b = _matrix(planner.view(w), bool(self.node.attrs["transpose_b"]), 1)
-        y = planner.row_major_output(self.out)
-        if not y.count:
-            return
-        (m, k), n, lanes = a.shape[-2:], b.shape[-1], self.target.lanes
-        batch = y.shape[: len(y.shape) - (len(x.shape) > 1) - (len(w.shape) > 1)]
-        tensors = {name: view.expand((*batch, *view.shape[-2:])) for name, view in (("a", a), ("b", b))}
-        launch(
-            planner, self.kernel, {**tensors, "y": y.as_shape((*batch, m, n))}, ("y",),
-            work=k * ITEM_ROWS * lanes, flops=2.0 * product(batch) * m * n * k, width=lanes, rows=ITEM_ROWS,
-        )  # fmt: skip
-
-
-def no_operand(view: View, shape: Sequence[int]) -> View:
-    """A view of this shape for an operand that a kernel does not have: an element that it reads anyway."""
-    return View(view.buffer, tuple(shape), (0,) * len(shape), view.itemsize, view.offset)
-
-
-def _transpose(array: np.ndarray, turn: bool) -> np.ndarray:
-    return np.ascontiguousarray(array.swapaxes(-1, -2)) if turn else array
-
-
-def _matrix(view: View, transposed: bool, axis: int) -> View:
-    """An operand as [..., rows, columns]. A vector gets a dimension of 1 at `axis`."""
-    rank = len(view.shape)
-    if rank == 1:
-        shape, strides = [1, view.shape[0]], [0, view.strides[0]]
-        turn = slice(None, None, -1 if axis else 1)
-        return View(view.buffer, tuple(shape[turn]), tuple(strides[turn]), view.itemsize, view.offset)
-    return view.permute((*range(rank - 2), rank - 1, rank - 2)) if transposed else view
 
 
 assert all(MOST_SHARED >= tile.stages * (tile.rows + tile.columns) * STEP for tile in TILES)

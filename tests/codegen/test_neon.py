@@ -25,7 +25,7 @@ from ovjit.codegen.cpu.formats import (
 from ovjit.codegen.cpu.ir import Epilogue, body_of
 from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.cpu.targets import Target, target_of
-from ovjit.codegen.transpose import transpose_kernel
+from ovjit.codegen.transpose import transpose_blocks_kernel
 from ovjit.execution.runner import native_kernels
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.tile import make_tile
@@ -239,7 +239,7 @@ def test_words_are_neons_instructions(what: str) -> None:
 
 def test_blocks_of_bytes_are_interleaved_in_one_register() -> None:
     """Four rows of four bytes: nothing is widened to 16 bits, but in parts of blocks."""
-    text = transpose_kernel(1).assembly(FIRST)
+    text = transpose_blocks_kernel(1).assembly(FIRST)
     blocks = re.split(r"^(?=\.LBB)", text, flags=re.M)
     (block,) = (block for block in blocks if re.search(r"zip1\tv\d+\.16b", block))
     found = instructions(block)

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_products_are_checked_without_features(cuda: FakeCuda, monkeypatch: pyte
 def test_layers_are_checked_and_measured(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     make = gpu_layers.make_attention
     small = [make(1, 2, 1, 5, 6, 16, True), gpu_layers.make_recurrent("lstm", 1, 2, 4, 5)]
-    small.append(gpu_layers.make_convolution(1, 8, 4, 16, 3, 1, False))
+    small.append(gpu_layers.make_convolution(1, 8, 4, 16, 3, 1, 2))
     monkeypatch.setattr(gpu_layers, "small_layers", lambda: iter(small))
     monkeypatch.setattr(gpu_layers, "layers", lambda: iter(small))
     rows = dict(bench.check_layers())
@@ -131,6 +132,31 @@ def test_layers_are_checked_and_measured(cuda: FakeCuda, monkeypatch: pytest.Mon
     run_job = bench.run_job
     monkeypatch.setattr(bench, "run_job", lambda *a: [result + 0.1 for result in run_job(*a)])
     assert not any(dict(bench.check_layers()).values())
+
+
+def test_variables_are_checked(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = dict(bench.check_variables())
+    assert len(rows) == 4 and all(rows.values()), rows
+    monkeypatch.setattr("ovjit.gpu.variables.take_rows", lambda tensor, *_: tensor)  # beams are ignored
+    rows = dict(bench.check_variables())
+    assert not rows["decoder, step 2"]
+
+
+def test_times_are_of_repeated_graphs(cuda: FakeCuda) -> None:
+    """The stand-in counts 0.25 ms for a launch."""
+    x = bench.op.parameter([4, 64], np.float32, name="x")
+    y = bench.op.softmax(bench.op.convert(bench.op.relu(x), np.float16), 1)
+    job = bench.compile_graph(ov.Model([y], [x])._graph(), {"card": 0}).new_job()
+    steps = [step.type for step in bench_steps(job, np.ones((4, 64), np.float32))]
+    assert bench.kernel_time(job, [np.ones((4, 64), np.float32)]) == pytest.approx(len(steps) * 250e-6)
+    skipped = bench.kernel_time(job, [np.ones((4, 64), np.float32)], skipped=steps[0])
+    assert skipped == pytest.approx((len(steps) - 1) * 250e-6) and not cuda.events
+    assert len(cuda.graphs) == 1  # that of the job
+
+
+def bench_steps(job: Any, x: np.ndarray) -> Any:
+    bench.run_job(job, [x])
+    return job._table.plan.steps
 
 
 def test_products_are_measured(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,6 +188,7 @@ def test_results_become_a_page(
     monkeypatch.setattr(bench, "check_products", lambda *_: iter([("1 x 40 x 96 in f16", True)]))
     monkeypatch.setattr(bench, "check_networks", lambda: iter([("digits", True)]))
     monkeypatch.setattr(bench, "check_layers", lambda: iter([("attention", True)]))
+    monkeypatch.setattr(bench, "check_variables", lambda: iter([("decoder", True)]))
     monkeypatch.setattr(bench, "time_of", lambda run, _: 1e-5 + 0 * np.size(run()))
     results, page = tmp_path / "gpu.json", tmp_path / "gpu.md"
     assert bench.main(["--quick", "--json", str(results)]) == 1

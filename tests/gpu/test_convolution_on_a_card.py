@@ -18,6 +18,8 @@ from ovjit.compiler.options import Options
 from ovjit.execution.numpy_words import Memory, Words, program
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
+from ovjit.planning.plan import NotNative
+from ovjit_ops.convolution.gpu_convolution import grouped_convolution, merge_groups, tensor_convolution
 from ovjit_ops.matmul.gpu_products import TILES
 from tests.support.assembler import find_ptxas
 from tests.support.plan_memory import PlanMemory
@@ -102,6 +104,58 @@ def test_convolutions_beside_float64(case: Any, fused: bool) -> None:
     assert np.all(np.abs(result - want) <= room), f"seed {SEED}"
 
 
+#: As CASES, for groups: some are merged to have 8 channels of the data and 16 of the output.
+GROUPED: list[Any] = [
+    ((1, 48, 6, 7), (3, 20, 16, 3, 3), (1, 1), (1, 1), (1, 1), (1, 1)),
+    ((2, 32, 5, 5), (8, 4, 4, 3, 3), (2, 2), (1, 1), (1, 1), (1, 1)),
+    ((1, 16, 9, 4), (8, 5, 2, 2, 1), (1, 1), (0, 0), (1, 0), (2, 1)),
+    ((2, 64, 11), (2, 33, 32, 3), (1,), (1,), (1,), (1,)),
+    ((1, 9, 5, 5), (1, 8, 9, 3, 3), (1, 1), (1, 1), (1, 1), (1, 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("case", GROUPED, ids=str)
+@pytest.mark.parametrize("kind", some(DTYPES, 1))
+def test_grouped_convolutions_beside_float64(kind: str, case: Any, fused: bool) -> None:
+    b, (x, w) = Builder(), arrays_of(case, kind)
+    data = b.add("Parameter", (), {"shape": x.shape, "element_type": kind}).output
+    y = b.add("GroupConvolution", [b.add("Abs", [data]).output, b.constant(w, kind)], attrs_of(case)).output
+    outs = case[1][0] * case[1][1]
+    numbers = numbers_of((case[0], (outs,)))
+    if fused:
+        y = b.add("Convert", [y], {"destination_type": "f32"}).output
+        y = b.add("Relu", [b.add("Add", [y, b.constant(numbers[0])]).output]).output
+        y = b.add("Multiply", [y, b.constant(numbers[1])]).output
+    plan = compile_graph(b.finish([y]), TARGETS["cuda"], Options(precision=kind)).plan([x.shape])
+    kernel = "grouped_convolution" if case[1][0] > 1 else "tensor_convolution"
+    assert sum(step.kernel.name.startswith(kernel) for step in plan.steps) == 1
+    result = run(plan, x, "f32" if fused else kind)
+    record = find_op("GroupConvolution")
+    attrs = record.check_attributes(attrs_of(case))
+    wide = [np.abs(x.astype(np.float64)), w.astype(np.float64)]
+    want, size = record.evaluate(wide, attrs)[0], record.evaluate([wide[0], np.abs(wide[1])], attrs)[0]
+    unit = 2.0**-11 if kind == "f16" else 2.0**-8
+    room = np.abs(want) * unit + size * 1e-6
+    if fused:
+        want = np.maximum(want + numbers[0], 0) * numbers[1]
+        room = (room + np.abs(want) * unit) * np.abs(numbers[1]) + 1e-6
+    assert np.all(np.abs(result - want) <= room), f"seed {SEED}"
+
+
+def test_groups_are_merged_to_whole_units() -> None:
+    weights = np.arange(1, 4 * 3 * 2 + 1, dtype=np.float32).reshape(4, 3, 2, 1)
+    merged = merge_groups(weights)
+    assert merge_groups(np.zeros((64, 3, 4, 1))).shape == (8, 24, 32, 1)
+    assert merge_groups(np.zeros((6, 3, 8, 1))).shape == (3, 6, 16, 1)
+    assert merged.shape == (1, 12, 8, 1) and np.count_nonzero(merged) == weights.size
+    for i in range(4):
+        np.testing.assert_array_equal(merged[0, 3 * i : 3 * i + 3, 2 * i : 2 * i + 2], weights[i])
+    for shape in ((12, 1, 1, 3), (3, 4, 4, 1), (12, 4, 3, 1)):  # depthwise; no multiples
+        with pytest.raises(NotNative):
+            merge_groups(np.zeros(shape, np.float32))
+
+
 def test_code_on_threads_has_the_bits_of_the_meaning() -> None:
     program_ = program_of(CASES[1], "f16", False)
     plan = program_.plan([v.shape for v in program_.graph.inputs])
@@ -119,18 +173,17 @@ def test_code_on_threads_has_the_bits_of_the_meaning() -> None:
 
 @pytest.mark.skipif(find_ptxas() is None, reason="the CUDA toolkit's assembler is not installed")
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
-@pytest.mark.parametrize("tile", some(TILES, 1), ids=lambda tile: f"{tile.rows}x{tile.columns}")
+@pytest.mark.parametrize("tile", some(TILES, 2), ids=lambda tile: f"{tile.rows}x{tile.columns}")
 def test_convolutions_are_assembled_without_spills(tile: Any, arch: str) -> None:
-    from ovjit_ops.convolution.gpu_convolution import tensor_convolution
-
-    kernel = tensor_convolution(
-        T="f16", sums="f32", out="f16", body=None, first="", second="", third="", **tile._asdict()
-    )
-    command = [str(find_ptxas()), f"-arch={arch}", "-v", "-o", "/dev/null", "/dev/stdin"]
-    ptx = compile_ptx(kernel.source, "entry")
-    done = subprocess.run(command, input=ptx, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert " 0 bytes spill stores" in done.stderr, done.stderr
+    for source in (tensor_convolution, grouped_convolution)[: 1 + (tile != TILES[0])]:
+        kernel = source(
+            T="f16", sums="f32", out="f16", body=None, first="", second="", third="", **tile._asdict()
+        )
+        command = [str(find_ptxas()), f"-arch={arch}", "-v", "-o", "/dev/null", "/dev/stdin"]
+        ptx = compile_ptx(kernel.source, "entry")
+        done = subprocess.run(command, input=ptx, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert " 0 bytes spill stores" in done.stderr, done.stderr
 
 
 #: As CASES, for one channel per group.

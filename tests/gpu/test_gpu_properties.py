@@ -50,6 +50,26 @@ def test_names_and_mutability_are_openvinos(cuda: FakeCuda) -> None:
     assert listed == expected
 
 
+def test_names_are_listed_without_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason is in the errors of all else."""
+    install(monkeypatch, FakeCuda(cards=0))
+    core = ov.Core()
+    assert list(core.get_property("GPU", "SUPPORTED_PROPERTIES")) == NAMES
+    assert core.get_property("GPU", "AVAILABLE_DEVICES") == [] and core.get_property("GPU", "CACHE_DIR") == ""
+    for run in (
+        lambda: core.get_property("GPU", "FULL_DEVICE_NAME"),
+        lambda: core.compile_model(model(), "AUTO:GPU"),
+        lambda: core.create_context("GPU", {}),
+        lambda: core.query_model(model(), "GPU"),
+    ):
+        with pytest.raises(RuntimeError, match="no CUDA-capable device is detected: the driver finds no"):
+            run()
+    install(monkeypatch, FakeCuda())
+    with pytest.raises(RuntimeError, match="the driver has GPU, and no GPU.3"):
+        core.compile_model(model(), "GPU.3")
+    driver.forget()
+
+
 def test_all_that_are_listed_are_readable_but_write_only_ones(cuda: FakeCuda) -> None:
     core = ov.Core()
     for name in NAMES:

@@ -88,7 +88,7 @@ class FakeCuda:
     def __getattr__(self, name: str) -> Callable[..., int]:
         if not name.startswith("cu"):
             raise AttributeError(name)
-        method = type(self).__dict__.get("do_" + name.removesuffix("_v2"))
+        method = getattr(type(self), "do_" + name.removesuffix("_v2"), None)
         assert method is not None and name in SIGNATURES, f"the fake driver has no {name}"
 
         def call(*arguments: Any) -> int:

@@ -161,6 +161,8 @@ def _refuse(name: str, part: str) -> None:
             "all cores of the CPU are one device"
         )
     others = "" if kind in ABSENT else " (and AUTO, MULTI, HETERO, which choose among them)"
+    if kind == "GPU":
+        others = f" ({gpu_device.why_not(part)})"
     raise DeviceError(
         f'Device with "{part}" name is not registered in the OpenVINO Runtime{inside}: '
         f"available devices are {', '.join(AVAILABLE)}{others}"
@@ -415,6 +417,8 @@ class Core:
             shared = gpu_properties.known_to_cards(self._settings[""])
             return gpu_properties.property_of(name, index, {**shared, **self._settings["GPU"]}, arguments)
         if device.partition(".")[0] in ABSENT and name in _OF_ABSENT:
+            if device.startswith("GPU") and name == "SUPPORTED_PROPERTIES":
+                return gpu_properties.supported_properties()
             return copy.copy(_OF_ABSENT[name])
         head = _head(device) if device else ""
         self._used.add(head)

@@ -32,6 +32,13 @@ def index_of(name: str) -> int | None:
     return index if index < len(cards()) else None
 
 
+def why_not(name: str) -> str:
+    """The reason why there is no card of this name."""
+    from ovjit.gpu.driver import why_no_card
+
+    return why_no_card() or f"the driver has {', '.join(names())}, and no {name}"
+
+
 def new_context(index: int) -> RemoteContext:
     """A context of a card, with a stream of its own for copies."""
     from ovjit.gpu.driver import open_card

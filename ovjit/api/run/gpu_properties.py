@@ -174,10 +174,15 @@ def property_of(name: Any, index: int, config: Mapping[str, Any], arguments: Any
 
     facts = cards()[index]
     if name == "SUPPORTED_PROPERTIES":
-        return {row.name: row.mutability for row in ROWS.values()}
+        return supported_properties()
     if name == "AVAILABLE_DEVICES":
         return [str(i) for i in range(len(cards()))]
     return _fact(name, index, facts)
+
+
+def supported_properties() -> dict[str, str]:
+    """The names of all properties and their mutability; OpenVINO lists them without a card, too."""
+    return {row.name: row.mutability for row in ROWS.values()}
 
 
 def _fact(name: str, index: int, facts: Any) -> Any:

@@ -12,6 +12,7 @@ import llvmlite.ir as ir
 
 from ovjit.codegen.cpu.vector_types import scalar_ir
 from ovjit.codegen.gpu.calls import call, lane_number, to_bf16
+from ovjit.codegen.memory import SIZE
 from ovjit.codegen.tensor_cores import MOST_SHARED, WARPS
 
 _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (8, 16, 32, 64))
@@ -135,6 +136,18 @@ def _read_shared(elem: str) -> Callable[..., ir.Value]:
     )
 
 
+def _share_elements(elem: str) -> Callable[..., None]:
+    def body(b: ir.IRBuilder, p: ir.Value, at: ir.Value, element: ir.Value) -> None:
+        b.store(element, _shared_pointer(b, _offset(b, p, at), element.type), align=SIZE[elem])
+
+    return body
+
+
+def _read_elements(elem: str) -> Callable[..., ir.Value]:
+    kind = scalar_ir(elem)
+    return lambda b, p, at: b.load(_shared_pointer(b, _offset(b, p, at), kind), align=SIZE[elem], typ=kind)
+
+
 def _no_arguments(name: str) -> Callable[..., None]:
     def body(b: ir.IRBuilder) -> None:
         call(b, name, _VOID)
@@ -158,5 +171,5 @@ BODIES: dict[str, Any] = {
     "read_turned": _read_tiles(".trans"), "part_of_sums_T": lambda elem: _part_of_sums,
     "join_sums_T": lambda elem: lambda b, *parts: _vector(b, list(parts)), "pack_sums_T": _pack_sums,
     "mma_T": _mma, "zero_sums_T": _zero_sums, "share_sums_T": _share_sums, "read_shared_T": _read_shared,
-    "lane_numbers_T": _lane_numbers,
+    "share_elements_T": _share_elements, "read_elements_T": _read_elements, "lane_numbers_T": _lane_numbers,
 }  # fmt: skip
