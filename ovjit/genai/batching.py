@@ -300,6 +300,8 @@ class ContinuousBatchingPipeline:
         for result, request in zip(results, requests, strict=True):
             if drafts is not None:
                 result.extended_perf_metrics = figures = copy.copy(drafts)
+                figures.raw_metrics = copy.copy(drafts.raw_metrics)
+                figures._copy_call(result.perf_metrics)
                 figures._input_tokens = len(request.prompt)
         is_cancelled = getattr(results[0], "m_status", None) is GenerationStatus.CANCEL
         if not is_cancelled:
