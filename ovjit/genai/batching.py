@@ -254,7 +254,8 @@ class ContinuousBatchingPipeline:
                 or not all(isinstance(config, GenerationConfig) for config in configs)
                 or (lists and (not is_list or Tensor in kinds or not is_nested))):  # fmt: skip
             raise TypeError(_GENERATE)
-        if not items or (not lists and len(items) != len(configs)):
+        is_short = str in kinds and not lists and len(configs) < len(items)
+        if is_short or not (items or (configs and not lists)):
             raise IndexError(f"{len(items)} prompts have {len(configs)} configurations")
         if any(len(each) != len(items) for each in (configs, *lists)):
             raise OvjitError(
@@ -299,6 +300,8 @@ class ContinuousBatchingPipeline:
         for result, request in zip(results, requests, strict=True):
             if drafts is not None:
                 result.extended_perf_metrics = figures = copy.copy(drafts)
+                figures.raw_metrics = copy.copy(drafts.raw_metrics)
+                figures._copy_call(result.perf_metrics)
                 figures._input_tokens = len(request.prompt)
         is_cancelled = getattr(results[0], "m_status", None) is GenerationStatus.CANCEL
         if not is_cancelled:

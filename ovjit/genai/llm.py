@@ -335,4 +335,6 @@ class LLMPipeline:
         results.finish_reasons = [answer.finish for answer in answers]
         metrics.raw_metrics.generate_durations.append(now_us() - start_us)
         results.perf_metrics, results.extended_perf_metrics = metrics, self._extended
+        if self._extended is not None:
+            self._extended._copy_call(metrics)
         return results

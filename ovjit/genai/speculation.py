@@ -15,7 +15,7 @@ from ovjit.genai.adapters import DECODER, AdapterConfig, AdapterController, cont
 from ovjit.genai.answers import Answer, Writer, find_running
 from ovjit.genai.config import GenerationConfig
 from ovjit.genai.figures import Figures, now_us
-from ovjit.genai.results import ExtendedPerfMetrics, MeanStdPair
+from ovjit.genai.results import ExtendedPerfMetrics, MeanStdPair, PerfMetrics
 from ovjit.genai.sampler import Sampler
 from ovjit.genai.stops import Stops
 from ovjit.generation.decoder import Decoder
@@ -26,19 +26,69 @@ _PROPOSED = 5
 
 
 class SDPerfMetrics(ExtendedPerfMetrics):
-    """Figures of one of the models of speculative decoding."""
+    """Figures of one of the models of speculative decoding, from the durations of its steps."""
+
+    def __add__(self, metrics: Any) -> Any:
+        total = super().__add__(metrics)
+        total.raw_metrics.generate_durations = self._list_calls() + metrics._list_calls()
+        return total
+
+    __iadd__ = __add__
+
+    def _list_calls(self) -> list[float]:
+        """The duration of each call of `generate`."""
+        raw = self.raw_metrics
+        return raw.generate_durations or ([sum(raw.m_durations)] if raw.m_durations else [])
+
+    def _list_steps(self, first: int, last: int | None = None) -> list[tuple[float, int]]:
+        """(duration, number of tokens) of the steps of each call, from the `first` to before the `last`."""
+        raw, ends, steps = self.raw_metrics, self._list_calls(), list[tuple[float, int]]()
+        index, elapsed = 0, 0.0
+        for step in zip(raw.m_durations, raw.m_batch_sizes, strict=True):
+            if first <= index and (last is None or index < last):
+                steps.append(step)
+            index, elapsed = index + 1, elapsed + step[0]
+            if len(ends) > 1 and elapsed >= ends[0] - 1e-3:
+                index, elapsed, ends = 0, 0.0, ends[1:]
+        return steps
+
+    def _average(self, first: int, last: int | None = None) -> MeanStdPair:
+        return MeanStdPair.of([duration for duration, _ in self._list_steps(first, last)], 1000.0)
+
+    def get_generate_duration(self) -> MeanStdPair:
+        return MeanStdPair.of(self._list_calls(), 1000.0)
+
+    def get_ttft(self) -> MeanStdPair:
+        """Milliseconds of the first step."""
+        return self._average(0, 1)
 
     def get_ttst(self) -> MeanStdPair:
-        """Milliseconds to the second token."""
-        return MeanStdPair.of(self.raw_metrics.m_durations[:1], 1000.0)
+        """Milliseconds of the second step."""
+        return self._average(1, 2)
 
     def get_latency(self) -> MeanStdPair:
-        """Milliseconds of an inference, from the third on."""
-        return MeanStdPair.of(self.raw_metrics.token_infer_durations[2:], 1000.0)
+        """Milliseconds of a step, from the third on."""
+        return self._average(2)
+
+    def get_tpot(self) -> MeanStdPair:
+        """Milliseconds for each token, from the third step on."""
+        return MeanStdPair.of([duration / count for duration, count in self._list_steps(2) if count], 1000.0)
+
+    def get_ipot(self) -> MeanStdPair:
+        """0: it is not measured."""
+        return MeanStdPair(0.0, 0.0)
+
+
+#: The lists of a call's figures that are also those of its speculation.
+_COMMON = ("generate_durations", "inference_durations", "m_batch_sizes", "m_durations", "m_new_token_times",
+           "m_times_to_first_token", "token_infer_durations")  # fmt: skip
 
 
 class SDPerModelsPerfMetrics(SDPerfMetrics):
-    """Figures of speculative decoding, and those of both models."""
+    """Figures of speculative decoding, and those of both models. Its own ones are those of the call."""
+
+    get_generate_duration, get_ttft = PerfMetrics.get_generate_duration, PerfMetrics.get_ttft
+    get_tpot, get_ipot = PerfMetrics.get_tpot, PerfMetrics.get_ipot
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,10 +104,23 @@ class SDPerModelsPerfMetrics(SDPerfMetrics):
 
     __iadd__ = __add__
 
+    def _list_calls(self) -> list[float]:
+        return self.raw_metrics.generate_durations
+
+    def get_ttst(self) -> MeanStdPair:
+        """0: see the models."""
+        return MeanStdPair(0.0, 0.0)
+
+    get_latency = get_ttst
+
+    def _copy_call(self, metrics: PerfMetrics) -> None:
+        """Take the lists of a call's figures."""
+        for name in _COMMON:
+            setattr(self.raw_metrics, name, list(getattr(metrics.raw_metrics, name)))
+
     def _add_draft_inference(self, start_us: float, tokens: int, rows: int) -> None:
         raw = self.draft_model_metrics.raw_metrics
         raw.m_durations.append(now_us() - start_us)
-        raw.token_infer_durations.append(raw.m_durations[-1])
         raw.m_batch_sizes.append(tokens)
         self.draft_model_metrics._generated_tokens += rows
 
@@ -235,7 +298,9 @@ def answer_drafted(
 def sum_durations(metrics: SDPerModelsPerfMetrics) -> None:
     """Note the time of both models at the end of a generation."""
     for part in (metrics.main_model_metrics, metrics.draft_model_metrics):
-        part.raw_metrics.inference_durations.append(sum(part.raw_metrics.m_durations))
+        raw = part.raw_metrics
+        raw.inference_durations.append(sum(raw.m_durations))
+        raw.m_times_to_first_token += raw.m_durations[:1]
 
 
 def run_drafted(

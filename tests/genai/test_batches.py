@@ -326,3 +326,21 @@ def test_calls_of_several_threads_take_turns(folder: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
         calls = [pool.submit(pipeline.generate, ["hello"], [config]) for _ in range(6)]
     assert [call.result()[0].m_generation_ids for call in calls] == [expected] * 6
+
+
+@pytest.mark.parametrize("kind", ["text", "tensor", "chat"])
+def test_a_wrong_number_of_configurations(folder: Path, kind: str) -> None:
+    """The errors of the real package: IndexError for texts without a configuration, else RuntimeError."""
+    pipeline, config = load(folder), genai.GenerationConfig(max_new_tokens=1)
+    item = {
+        "text": "a",
+        "tensor": tensor_of([3, 4]),
+        "chat": genai.ChatHistory([{"role": "user", "content": "a"}]),
+    }
+    for prompts, configs in ((1, 0), (3, 2), (1, 2), (0, 1)):
+        error = IndexError if kind == "text" and configs < prompts else OvjitError
+        with pytest.raises(error, match=f"{prompts} prompts"):
+            pipeline.generate([item[kind]] * prompts, [config] * configs)
+    with pytest.raises(IndexError):
+        pipeline.generate([], [])
+    assert len(pipeline.generate([item[kind]] * 2, [config] * 2)) == 2

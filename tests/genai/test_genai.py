@@ -443,12 +443,36 @@ def test_the_name_of_the_real_package(folder: Path) -> None:
         "assert genai.__name__ == 'ovjit.genai', genai\n"
         "assert 'openvino_genai.py_openvino_genai' not in sys.modules\n"
         "print(genai.Tokenizer(sys.argv[1]).encode('hello').input_ids.data.tolist())\n"
-        "try:\n    from openvino_genai import Text2VideoPipeline\n"
+        "from openvino_genai.py_openvino_genai import GenerationHandle, LLMPipeline\n"
+        "assert LLMPipeline is genai.LLMPipeline and LLMPipeline.__module__.startswith('ovjit')\n"
+        "try:\n    from openvino_genai import OmniPipeline\n"
         "except ImportError:\n    print('ImportError')\n"
     )
     command = [sys.executable, "-c", program, str(folder)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.split("\n")[:2] == ["[[1, 259, 275, 81]]", "ImportError"]
+
+
+def check_steps(metrics: Any, calls: int) -> None:
+    """The figures of both models are those of their steps: the first, the second, and the others."""
+    for part in (metrics.main_model_metrics, metrics.draft_model_metrics):
+        durations = part.raw_metrics.m_durations
+        count = len(durations) // calls
+        groups = [durations[i * count : (i + 1) * count] for i in range(calls)]
+
+        def mean(values: list[float]) -> Any:
+            return pytest.approx(sum(values) / len(values) / 1000)
+
+        others = [value for group in groups for value in group[2:]]
+        sizes = part.raw_metrics.m_batch_sizes
+        shares = [duration / size for duration, size in zip(durations, sizes, strict=True)]
+        assert part.get_generate_duration().mean == mean([sum(group) for group in groups])
+        assert part.get_ttft().mean == mean([group[0] for group in groups])
+        assert part.get_ttst().mean == mean([group[1] for group in groups])
+        assert part.get_latency().mean == mean(others)
+        assert part.get_tpot().mean == mean([v for i, v in enumerate(shares) if i % count > 1])
+        assert part.get_throughput().mean == pytest.approx(1000 / part.get_tpot().mean)
+        assert (part.get_ipot().mean, part.raw_metrics.token_infer_durations) == (0, [])
 
 
 def test_figures_of_drafts(folder: Path) -> None:
@@ -466,6 +490,12 @@ def test_figures_of_drafts(folder: Path) -> None:
     assert metrics.get_draft_to_main_inference_duration_ratio() > 0
     two = pipeline.generate(["hello", "is it"], num_assistant_tokens=4, **options).extended_perf_metrics
     assert two.get_num_draft_tokens() == 24
+    check_steps(metrics, 1)
+    check_steps(two, 2)
+    assert metrics.raw_metrics.m_durations == results.perf_metrics.raw_metrics.m_durations
+    assert metrics.get_ttft().mean == results.perf_metrics.get_ttft().mean > 0
+    assert metrics.get_generate_duration().mean == results.perf_metrics.get_generate_duration().mean > 0
+    assert (metrics.get_ttst().mean, metrics.get_latency().mean) == (0, 0)
     # choices that a draft does not foresee are the model's own
     options |= {"do_sample": True, "rng_seed": 5, "logprobs": 1}
     sampled = pipeline.generate(tokens, num_assistant_tokens=4, **options)

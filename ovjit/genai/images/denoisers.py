@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +50,20 @@ class Denoiser(SingleNetwork):
 
     def reshape(self, batch_size: int, height: int, width: int, tokenizer_model_max_length: int) -> Denoiser:
         """Fix the number of latents, the pixels of pictures, and the number of tokens."""
-        model, factor = self._network.check_model(), self._scale_factor
+        factor = self._scale_factor
         latents = self._list_sizes(batch_size, height // factor, width // factor, tokenizer_model_max_length)
-        sizes = {"timestep": {0: 1}, **latents}
-        shapes = {}
+        self._fix_sizes({"timestep": {0: 1}, **latents})
+        return self
+
+    def _fix_sizes(self, sizes: Mapping[str, Mapping[int, int]]) -> None:
+        """Reshape the model to these sizes of the axes of its inputs."""
+        model, shapes = self._network.check_model(), {}
         for port in model.inputs:
             shape = port.get_partial_shape()
             for axis, size in sizes.get(port.get_any_name(), {}).items():
                 shape[axis] = size
             shapes[port] = shape
         model.reshape(shapes)
-        return self
 
     def set_hidden_states(self, tensor_name: str, encoder_hidden_states: Tensor) -> None:
         """Set an input for all `infer` that follow. RuntimeError for an unknown name."""

@@ -58,6 +58,9 @@ class Diffusion:
     _optional: ClassVar[tuple[str, ...]] = ()
     #: The list of the denoiser's durations in the raw metrics.
     _durations = "unet_inference_durations"
+    #: The class of the autoencoder, and that of the figures of a call.
+    _autoencoder: ClassVar[Any] = AutoencoderKL
+    _metrics: ClassVar[Any] = ImageGenerationPerfMetrics
     #: False if adapters change the denoiser alone.
     _adapts_text = True
     #: False if a negative size is that of the model, whatever the first picture has.
@@ -67,11 +70,11 @@ class Diffusion:
     #: True if the denoiser runs once for each prompt, not once with rows for all.
     _runs_apart = False
 
-    def __init__(self, task: Task, scheduler: Scheduler, vae: AutoencoderKL, **networks: Any):
+    def __init__(self, task: Task, scheduler: Scheduler, vae: Any, **networks: Any):
         self.task, self.vae, self.load_time = task, vae, 0.0
         self.set_scheduler(scheduler)
         self.networks, self.denoiser = networks, networks[list(self._networks)[-1]]
-        self.metrics = ImageGenerationPerfMetrics()
+        self.metrics = self._metrics()
         self.config = self._default_config()
 
     @classmethod
@@ -84,7 +87,7 @@ class Diffusion:
         named: dict[str, Any] = {"device": device} if device is not None else {}
         networks = {}
         blobs = properties.pop("blob_path", None)
-        for name, kind in {**cls._networks, "vae": AutoencoderKL}.items():
+        for name, kind in {**cls._networks, "vae": cls._autoencoder}.items():
             class_name = (index.get(name) or [None, None])[1]
             class_name = cls._aliases.get(class_name, class_name)
             if class_name is None and name in cls._optional:
@@ -134,6 +137,16 @@ class Diffusion:
         config = ImageGenerationConfig()
         config.height = config.width = self._default_size()
         return config
+
+    def _merge_config(self, keywords: dict[str, Any]) -> ImageGenerationConfig:
+        """The configuration of a call with these keywords."""
+        config = copy.copy(self.config)
+        config.update_generation_config(**keywords)
+        return config
+
+    def _count_results(self, config: ImageGenerationConfig) -> int:
+        """The pictures of a call."""
+        return int(config.num_images_per_prompt)
 
     def _unused_prompts(self) -> list[str]:
         """The fields of prompts that the family does not take."""
@@ -235,13 +248,12 @@ class Diffusion:
         self, prompt: str, image: np.ndarray | None, mask: np.ndarray | None, keywords: dict[str, Any]
     ) -> Tensor:
         """Pictures u8 [n, height, width, 3]; an empty Tensor if the callback stops."""
-        self.metrics = metrics = ImageGenerationPerfMetrics()
+        self.metrics = metrics = self._metrics()
         metrics._load_time = self.load_time
         callback = keywords.pop("callback", None)
         if callback is not None and not callable(callback):
             raise TypeError(f"callback should be a function, not {type(callback).__name__}")
-        config = copy.copy(self.config)
-        config.update_generation_config(**keywords)
+        config = self._merge_config(keywords)
         self._choose_sizes(config, image)
         self._check_config(config)
         start = time.perf_counter()
@@ -269,7 +281,7 @@ class Diffusion:
     def _set_states(self, config: ImageGenerationConfig, **states: np.ndarray) -> None:
         """Give the denoiser the states [rows, ...], each row for all pictures."""
         for name, values in states.items():
-            repeated = np.repeat(values, config.num_images_per_prompt, 0)
+            repeated = np.repeat(values, self._count_results(config), 0)
             self.denoiser.set_hidden_states(name, Tensor(np.ascontiguousarray(repeated)))
 
     def _prepare(

@@ -29,6 +29,8 @@ class FlowDiffusion(Diffusion):
     """The base of both families: times in f32, a T5 encoder, and outputs that are predicted."""
 
     _durations = "transformer_inference_durations"
+    #: The shift of the schedule, None for that of the scheduler's file.
+    _shift_type: str | None = None
 
     def _default_config(self) -> ImageGenerationConfig:
         config = super()._default_config()
@@ -40,6 +42,9 @@ class FlowDiffusion(Diffusion):
 
     def _check_config(self, config: ImageGenerationConfig) -> None:
         super()._check_config(config)
+        self._check_tokens(config)
+
+    def _check_tokens(self, config: ImageGenerationConfig) -> None:
         if not 0 < config.max_sequence_length <= _MOST_TOKENS:
             raise OvjitError(
                 f"T5's 'max_sequence_length' must be less or equal to {_MOST_TOKENS} and above 0, not "
@@ -58,8 +63,13 @@ class FlowDiffusion(Diffusion):
             raise OvjitError(f"Scheduler doesn't support float timesteps: {self.title} needs "
                              "FlowMatchEulerDiscreteScheduler")  # fmt: skip
         tokens = self._count_latent_tokens()
-        self.scheduler.set_timesteps(config.num_inference_steps, config.strength, tokens)
+        strength = self._strength_of(config)
+        self.scheduler.set_timesteps(config.num_inference_steps, strength, tokens, self._shift_type)
         self._taylor = TaylorSeer(config.taylorseer_config, len(self.scheduler.times))
+
+    def _strength_of(self, config: ImageGenerationConfig) -> float:
+        """The share of the steps that run."""
+        return float(config.strength)
 
     def _count_latent_tokens(self) -> int | None:
         """The tokens of a picture if the schedule depends on them."""

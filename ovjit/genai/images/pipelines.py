@@ -37,18 +37,22 @@ _KINDS = {
 }  # fmt: skip
 
 
-class _ImagePipeline:
-    """The methods that all pipelines of pictures have."""
+class DiffusionPipeline:
+    """A pipeline of pictures or of videos, whose networks are compiled at once or later."""
 
     _task: ClassVar[Task]
-    _kinds: ClassVar[dict[str, type[Diffusion]]] = {**_KINDS, "Flux2KleinPipeline": Flux2}
+    #: The class in model_index.json -> the pipeline's kind.
+    _kinds: ClassVar[dict[str, type[Diffusion]]]
     #: The classes of pipelines that it can be made of.
     _sources: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *arguments: Any, **kwargs: Any):
         start = time.perf_counter()
         name = type(self).__name__
-        overloads = [{"pipe": _ImagePipeline}, *add_devices({"models_path": PATH})]
+        overloads = [
+            *[{"pipe": DiffusionPipeline}][: len(self._sources)],
+            *add_devices({"models_path": PATH}),
+        ]
         values, properties = choose_overload(name, overloads, arguments, kwargs)
         pipe = values.get("pipe")
         if pipe is None:
@@ -60,13 +64,43 @@ class _ImagePipeline:
                     f"Unsupported pipeline {index.get('_class_name')!r} for {name}: it should be one of "
                     f"{list(self._kinds)}"
                 )
-            self._impl = kind.load(self._task, folder, index, values.get("device"), properties)
+            self._impl: Any = kind.load(self._task, folder, index, values.get("device"), properties)
         elif type(pipe).__name__ not in self._sources:
             raise TypeError(f"{name} cannot be made of a {type(pipe).__name__}")
         else:
             self._impl = pipe._impl.copy_for(self._task)
         self._turn = Turn()
         self._add_load_time(start)
+
+    def _add_load_time(self, start: float) -> None:
+        self._impl.load_time += (time.perf_counter() - start) * 1000
+
+    def compile(
+        self, device: str | None = None, denoise_device: str | None = None, vae_device: str | None = None,
+        text_encode_device: str | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        """compile(device, **properties), or compile(text_encode_device, denoise_device, vae_device,
+        **properties)."""
+        start = time.perf_counter()
+        devices = [text_encode_device or device, denoise_device, vae_device]
+        if devices[1:] == [None, None] and text_encode_device is None:
+            devices = [device] * 3
+        if not all(isinstance(each, str) for each in devices):
+            raise TypeError("compile takes a device, or text_encode_device, denoise_device and vae_device")
+        self._impl.compile([str(each) for each in devices], kwargs)
+        self._add_load_time(start)
+
+    def _generate(self, prompt: Any, image: Any, mask: Any, keywords: dict[str, Any]) -> Tensor:
+        if not isinstance(prompt, str):
+            raise TypeError(f"prompt should be a str, not {type(prompt).__name__}")
+        with self._turn:
+            return self._impl.generate(prompt, image, mask, keywords)
+
+
+class _ImagePipeline(DiffusionPipeline):
+    """The methods that all pipelines of pictures have."""
+
+    _kinds: ClassVar[dict[str, type[Diffusion]]] = {**_KINDS, "Flux2KleinPipeline": Flux2}
 
     @classmethod
     def _make(cls, kind: type[Diffusion], scheduler: Scheduler, parts: dict[str, Any]) -> Any:
@@ -136,9 +170,6 @@ class _ImagePipeline:
         names = ("text_encoder", "text_encoder_2", "transformer", "vae")
         return cls._make(kind, scheduler, dict(zip(names, parts, strict=True)))
 
-    def _add_load_time(self, start: float) -> None:
-        self._impl.load_time += (time.perf_counter() - start) * 1000
-
     def get_generation_config(self) -> ImageGenerationConfig:
         return copy.copy(self._impl.config)
 
@@ -161,21 +192,6 @@ class _ImagePipeline:
         config.validate()
         self._add_load_time(start)
 
-    def compile(
-        self, device: str | None = None, denoise_device: str | None = None, vae_device: str | None = None,
-        text_encode_device: str | None = None, **kwargs: Any,
-    ) -> None:  # fmt: skip
-        """compile(device, **properties), or compile(text_encode_device, denoise_device, vae_device,
-        **properties)."""
-        start = time.perf_counter()
-        devices = [text_encode_device or device, denoise_device, vae_device]
-        if devices[1:] == [None, None] and text_encode_device is None:
-            devices = [device] * 3
-        if not all(isinstance(each, str) for each in devices):
-            raise TypeError("compile takes a device, or text_encode_device, denoise_device and vae_device")
-        self._impl.compile([str(each) for each in devices], kwargs)
-        self._add_load_time(start)
-
     def decode(self, latent: Tensor) -> Tensor:
         """Latents to pictures."""
         return self._impl.decode(latent)
@@ -188,12 +204,6 @@ class _ImagePipeline:
         """The durations of the last `generate`."""
         self._impl.metrics._load_time = self._impl.load_time
         return copy.copy(self._impl.metrics)
-
-    def _generate(self, prompt: Any, image: Any, mask: Any, keywords: dict[str, Any]) -> Tensor:
-        if not isinstance(prompt, str):
-            raise TypeError(f"prompt should be a str, not {type(prompt).__name__}")
-        with self._turn:
-            return self._impl.generate(prompt, image, mask, keywords)
 
 
 class Text2ImagePipeline(_ImagePipeline):

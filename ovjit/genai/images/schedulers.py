@@ -341,11 +341,15 @@ class FlowMatchEuler(Scheduler):
                  "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096,
                  "shift_terminal": None, "time_shift_type": "linear"}  # fmt: skip
 
-    def set_timesteps(self, steps: int, strength: float, tokens: int | None = None) -> None:
-        """Choose `times` f32 of the steps. `tokens`: those of a picture, for schedules that depend on it."""
+    def set_timesteps(
+        self, steps: int, strength: float, tokens: int | None = None, shift_type: str | None = None
+    ) -> None:
+        """Choose `times` f32 of the steps. `tokens`: those of a picture, for schedules that depend on it.
+        `shift_type`: the `time_shift_type`, if that of the file does not count."""
         if steps < 1:
             raise OvjitError("`num_inference_steps` must be greater than 0")
         self._steps, limit = steps, self.config["num_train_timesteps"]
+        self._shift_type = shift_type or self.config["time_shift_type"]
         if tokens is None:
             refuse_flags(self.config, "use_dynamic_shifting")
             # the least of the shifted levels is shifted again, as in diffusers
@@ -382,7 +386,7 @@ class FlowMatchEuler(Scheduler):
     def _count_shift(self, tokens: int) -> float:
         """The logarithm of the shift for a picture of so many tokens."""
         config = self.config
-        if config["time_shift_type"] == "linear":
+        if self._shift_type == "linear":
             least, most = config["base_image_seq_len"], config["max_image_seq_len"]
             slope = (config["max_shift"] - config["base_shift"]) / (most - least)
             return float(config["base_shift"] + slope * (tokens - least))

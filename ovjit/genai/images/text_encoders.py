@@ -60,11 +60,12 @@ class TextEncoder(SingleNetwork):
         model = self._network.check_model()
         model.reshape({model.input(0): [count, length]})
 
-    def _encode(self, prompt: str, row: np.ndarray, options: dict[str, Any]) -> None:
-        """Write the tokens of a prompt to a row; too many are cut."""
-        ids = np.array(self._tokenizer.encode(prompt, **options).input_ids.data)[0, : len(row)]
-        row[:] = self._tokenizer.get_pad_token_id()
-        row[: len(ids)] = ids
+    def _encode(self, prompt: str, row: np.ndarray, mask: np.ndarray, options: dict[str, Any]) -> None:
+        """Write the tokens of a prompt and their mask to rows; too many are cut."""
+        tokens = self._tokenizer.encode(prompt, **options)
+        row[:], mask[:] = self._tokenizer.get_pad_token_id(), 0
+        for target, values in ((row, tokens.input_ids.data), (mask, tokens.attention_mask.data)):
+            target[: values.shape[1]] = values[0, : len(target)]
 
     def _infer(self, prompts: tuple[str, str], is_guided: bool, length: int, **options: Any) -> Tensor:
         """The first output for the negative prompt and the prompt; without guidance for the prompt alone."""
@@ -79,12 +80,15 @@ class TextEncoder(SingleNetwork):
                     f"{length}: reshape it for them"
                 )
         ids = np.empty(shape, port.get_element_type().to_dtype())
+        mask = np.empty_like(ids)
         prompt, negative = prompts
         if len(ids) == 2:
-            self._encode(negative, ids[0], options)
-        self._encode(prompt, ids[-1], options)
+            self._encode(negative, ids[0], mask[0], options)
+        self._encode(prompt, ids[-1], mask[-1], options)
         self._outputs = self._network.run([ids])
         self._is_second_row = len(ids) != rows
+        #: The mask of the prompts' tokens, in the type of the tokens.
+        self.prompt_mask = mask[-rows:]
         return self.get_output_tensor(0)
 
     def get_output_tensor(self, idx: int) -> Tensor:
