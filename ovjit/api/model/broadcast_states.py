@@ -36,7 +36,7 @@ def broadcast_states(nodes: Iterable[Node]) -> list[Change]:
     for node in nodes:
         for index, source, axis in _find_states(node):
             state = node._inputs[index]
-            sizes = make_sizes(source, [axis], list(state._node.value.shape[1:]))
+            sizes = make_sizes(source, [axis], list(state.get_shape()[1:]))
             node._connect(index, make_node("Broadcast", state, sizes, mode="numpy"))
             changes.append((node, index, state))
     return changes
