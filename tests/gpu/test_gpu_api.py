@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,6 +53,27 @@ def test_requests_and_queues_work_as_on_the_cpu(cuda: FakeCuda) -> None:
     queue.wait_all()
     assert sorted(results) == [0, 1, 2, 3, 4]
     np.testing.assert_allclose(results[3], np.maximum(3 * X @ W, 0), rtol=1e-5, atol=1e-4)
+
+
+def test_requests_are_awaited_and_cancelled(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = ov.Core().compile_model(model(), "GPU").create_infer_request()
+    request.infer(X)
+    goes_on, wait = threading.Event(), FakeCuda.do_cuStreamSynchronize
+
+    def wait_late(self: FakeCuda, stream: Any) -> int:
+        assert goes_on.wait(60)
+        return wait(self, stream)
+
+    monkeypatch.setattr(FakeCuda, "do_cuStreamSynchronize", wait_late)
+    request.start_async(-X)
+    assert not request.wait_for(20)
+    request.cancel()
+    goes_on.set()
+    with pytest.raises(RuntimeError, match="(?i)cancel"):
+        request.wait()
+    request.start_async(X)
+    assert request.wait_for(60_000)
+    np.testing.assert_allclose(request.get_output_tensor(0).data, np.maximum(X @ W, 0), rtol=1e-5, atol=1e-5)
 
 
 def test_several_cards_have_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -236,3 +237,21 @@ def test_blobs_keep_their_variables(cuda: Counting) -> None:
         np.testing.assert_array_equal(
             request.infer([np.ones((4, 64), np.float32)])[0], np.full((4, 64), 2 * i)
         )
+
+
+def test_generation_has_the_tokens_of_the_cpu(cuda: Counting, tmp_path: Path) -> None:
+    """A language model of one layer, whose caches stay on the card: drafts that are wrong are cut off."""
+    pytest.importorskip("gguf")
+    from ovjit.generation import Decoder, Lookup, Settings, generate
+    from tests.readers.gguf_decoders import Sizes, tensors, write
+
+    sizes = Sizes("llama", layers=1, words=120, wide=32, heads=2, shared=1, inner=32)
+    write(tmp_path / "model.gguf", sizes, tensors(sizes, "F32", np.random.default_rng(SEED)), None)
+    exact = EXACT | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "KV_CACHE_PRECISION": "f32"}
+    prompt, texts = [3, 5, 7, 3, 5, 7, 3, 5], []
+    for device in ("CPU", "GPU"):
+        decoder = Decoder.load(tmp_path / "model.gguf", device, exact)
+        settings = Settings(6, ends=frozenset())
+        texts.append(list(generate(decoder, prompt, settings)))
+        texts.append(list(generate(decoder, prompt, settings, Lookup())))
+    assert texts[0] == texts[1] == texts[2] == texts[3] and cuda.replays
