@@ -140,7 +140,7 @@ class Flux2(Flux):
         return np.float32(config.scaling_factor), np.float32(config.shift_factor)
 
     def _run_denoiser(self, latents: Latents, rows: int, index: int) -> np.ndarray:
-        noises = []
+        noises: list[np.ndarray] = []
         for states in reversed(self._states):
             self.denoiser.set_hidden_states("encoder_hidden_states", Tensor(states))
             noises.insert(0, super()._run_denoiser(latents, 1, index)[:, : latents.values.shape[1]])
