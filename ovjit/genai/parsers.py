@@ -81,7 +81,7 @@ class Llama3PythonicToolParser(Parser):
         if match is not None:
             name, _, arguments = match[1].partition("(")
             values = dict(_ARGUMENT.findall(arguments or name))
-            message["tool_calls"] = [{"name": name, "arguments": values}]
+            message["tool_calls"] = [{"arguments": values, "name": name}]
 
 
 class Llama3JsonToolParser(Parser):

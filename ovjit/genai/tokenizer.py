@@ -228,7 +228,7 @@ class Tokenizer:
         columns = [list(texts)] if others is None else [list(texts), list(others)]
         for column in columns:
             if not all(isinstance(text, str) for text in column):
-                raise TypeError("prompts should be a str or a list of str")
+                raise OvjitError("prompts should be a str or a list of str")
         if len(columns) == 2 and not self._takes_pairs:
             raise OvjitError("the tokenizer takes no pairs: convert it with number_of_inputs=2")
         if len(columns) == 2 and len(columns[0]) != len(columns[1]) and 1 not in map(len, columns):

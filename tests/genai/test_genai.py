@@ -363,8 +363,8 @@ def test_features_that_are_missing_are_errors(pipeline: Any) -> None:
         pipeline.generate("hello", max_new_tokens=4, assistant_confidence_threshold=0.4)
     with pytest.raises(UnsupportedError, match="tree_depth"):
         pipeline.generate("hello", max_new_tokens=4, tree_depth=2, num_assistant_tokens=3)
-    with pytest.raises(AttributeError, match=r"has no Text2VideoPipeline: .*docs/genai.md"):
-        _ = genai.Text2VideoPipeline
+    with pytest.raises(AttributeError, match=r"has no OmniPipeline: .*docs/genai.md"):
+        _ = genai.OmniPipeline
 
 
 def test_a_tokenizer_alone(folder: Path, tmp_path: Path) -> None:
@@ -567,3 +567,19 @@ def test_blocks_of_generation_are_rendered(folder: Path) -> None:
     )
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     assert genai.Tokenizer(folder).apply_chat_template(messages, False, template) == "a<b>!\n"
+
+
+def test_calls_of_tools_print_as_in_the_real_package() -> None:
+    """The order of keys is that of openvino_genai: programs print them."""
+    pythonic: dict[str, Any] = {"content": '[f(b="x", a="y")]'}
+    as_json: dict[str, Any] = {"content": '{"parameters": {"b": 1, "a": 2}, "name": "g"}'}
+    genai.Llama3PythonicToolParser().parse(pythonic)
+    genai.Llama3JsonToolParser().parse(as_json)
+    assert str(pythonic["tool_calls"]) == "[{'arguments': {'b': 'x', 'a': 'y'}, 'name': 'f'}]"
+    assert str(as_json["tool_calls"]) == "[{'parameters': {'b': 1, 'a': 2}, 'name': 'g'}]"
+
+
+@pytest.mark.parametrize("texts", [[("a", "b")], ["a", 3], [["a", 3]], [["a", "b"], "c"]])
+def test_lists_of_other_things_than_texts(folder: Path, texts: Any) -> None:
+    with pytest.raises(OvjitError):
+        genai.Tokenizer(folder).encode(texts)

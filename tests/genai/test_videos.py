@@ -73,6 +73,8 @@ def test_errors_of_users(folders: Path, tmp_path: Path) -> None:
     pipe = genai.Text2VideoPipeline(folders / "ltx", "CPU")
     with pytest.raises(OvjitError, match="height should be positive and divisible by 32, not 40"):
         pipe.generate("a", height=40)
+    with pytest.raises(OvjitError, match="num_videos_per_prompt should be at least 1"):
+        pipe.generate("a", num_videos_per_prompt=0)
     with pytest.raises(OvjitError, match="above 0, not 600"):
         pipe.generate("a", max_sequence_length=600)
     with pytest.raises(TypeError, match="a VideoGenerationConfig, not ImageGenerationConfig"):
@@ -110,5 +112,5 @@ def test_a_callback_stops(folders: Path) -> None:
     result = pipe.generate("a", **cases.SHORT, callback=stop_second)
     assert steps == [(0, 3), (1, 3)] and not list(result.video.shape)
     assert len(result.perf_metrics.raw_metrics.iteration_durations) == 2
-    with pytest.raises(TypeError, match="callback should be a function, not int"):
+    with pytest.raises(OvjitError, match="callback should be a function, not int"):
         pipe.generate("a", **cases.SHORT, callback=3)

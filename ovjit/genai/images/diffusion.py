@@ -252,7 +252,7 @@ class Diffusion:
         metrics._load_time = self.load_time
         callback = keywords.pop("callback", None)
         if callback is not None and not callable(callback):
-            raise TypeError(f"callback should be a function, not {type(callback).__name__}")
+            raise OvjitError(f"callback should be a function, not {type(callback).__name__}")
         config = self._merge_config(keywords)
         self._choose_sizes(config, image)
         self._check_config(config)

@@ -78,6 +78,8 @@ class LTXVideo(FlowDiffusion):
 
     def _check_config(self, config: Any) -> None:
         check_sizes(config.height, config.width)
+        if config.num_videos_per_prompt < 1:
+            raise OvjitError("num_videos_per_prompt should be at least 1")
         self._check_tokens(config)
         if self.vae.get_config().timestep_conditioning:
             raise UnsupportedError(
