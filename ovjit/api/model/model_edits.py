@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.arguments import expect, explain_calls, public_name
+from ovjit.api.arguments import ONLY, expect, explain_calls, public_name
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model_forms import (
-    ONLY,
     checked_sink,
     made_result,
     name_tensor,
