@@ -24,7 +24,7 @@ from typing import Any
 from ovjit import source_files
 from ovjit.source_files import SUM
 
-PACKAGES = ("ovjit", "ovjit_ops")
+PACKAGES = source_files.OWN
 NAME = "modules"
 #: A process that has imported so many modules from files of their own writes the file anew when it ends.
 MANY = 16
@@ -135,7 +135,7 @@ def _read(path: str) -> _Finder | None:
 def _write_if_many(path: str, finder: _Finder | None) -> None:
     """Write the file if many modules that this process has imported were not in it, and have bytecode, or if
     some of it was damaged."""
-    cached = {} if finder is None else {n: at for n, at in finder.entries.items() if finder.is_whole(n)}
+    cached = {} if finder is None else finder.entries
     is_damaged = finder is not None and finder.is_damaged
     parts: dict[tuple[str, str, bool], bytes | memoryview] = {}
     for name, module in list(sys.modules.items()):
@@ -150,7 +150,8 @@ def _write_if_many(path: str, finder: _Finder | None) -> None:
     if made_of is None:
         return
     if finder is not None:
-        parts |= {(name, *at[:2]): finder.content[at[2] : at[3]] for name, at in cached.items()}
+        intact = {name: at for name, at in cached.items() if finder.is_whole(name)}
+        parts |= {(name, *at[:2]): finder.content[at[2] : at[3]] for name, at in intact.items()}
     source_files.write(path, _packed(made_of, parts))
 
 

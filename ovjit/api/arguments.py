@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from ovjit.errors import arguments_error, no_such_form, why_of
 
+#: The key of a port where none is given. None is no key.
+ONLY: Any = object()
 Function = TypeVar("Function", bound=Callable[..., Any])
 Class = TypeVar("Class", bound=type)
 

@@ -6,16 +6,15 @@ import ctypes
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 
-def slow_address(array: NDArray[Any]) -> int:
+def slow_address(array: np.ndarray) -> int:
     """By NumPy's means."""
     return int(array.__array_interface__["data"][0])
 
 
 def field_address(
-    array: NDArray[Any], _at: Any = ctypes.c_size_t.from_address, _offset: int = object.__basicsize__
+    array: np.ndarray, _at: Any = ctypes.c_size_t.from_address, _offset: int = object.__basicsize__
 ) -> int:
     """By the first field of the object."""
     return int(_at(id(array) + _offset).value)

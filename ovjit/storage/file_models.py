@@ -19,7 +19,7 @@ from ovjit.codegen.versions import installed_version
 from ovjit.disk import store
 from ovjit.disk.folders import READ, private_folder
 from ovjit.disk.keys import find_key
-from ovjit.hashes import sha256, sha256_for
+from ovjit.hashes import content_hash, sha256
 from ovjit.records import NamedTuple
 from ovjit.source_files import package_state
 from ovjit.storage.blob import Imported, Merge, compiling, machine, portable
@@ -64,7 +64,7 @@ def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
                 size += status.st_size
                 if status.st_size < WORTH_BYTES:
                     content = os.read(descriptor, WORTH_BYTES)
-                    name.update(dump(["content", sha256_for(len(content))(content).hexdigest()]))
+                    name.update(dump(["content", content_hash(content)]))
                 else:
                     origin = Origin(real, file_state(status))
                     origins.append(origin)

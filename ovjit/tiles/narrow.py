@@ -97,8 +97,8 @@ def _order(weights: np.ndarray, isa: Target, form: Format) -> _Order:
     size = isa.lanes * WORD
     zeros = np.zeros(size, np.int8)
     full = outs // sizes.width
-    vectors = list(_vectors(packed.reshape(len(weights), -1), sizes, full, size, zeros.ctypes.data))
-    order_words = _function("order_words")
+    vectors = list(list_vectors(packed.reshape(len(weights), -1), sizes, full, size, zeros.ctypes.data))
+    order_words = native_function("order_words")
     orders = np.zeros((len(vectors), words + len(WAYS)), np.int64)
     numbers = np.array((words, size, 0, size + max(_BLOCK, size // 2)))
     room = np.zeros((words + 1) * int(numbers[3]) + words * 2 * 8, np.uint8)
@@ -115,7 +115,7 @@ def list_panels(weights: np.ndarray, isa: Target, form: Format) -> Listed:
     memory = np.zeros((len(parts), int(parts.sum(1).max(initial=0))), np.int8)
     bias = np.zeros((len(vectors), isa.lanes), np.int32)
     tables = np.zeros(2, np.int64)
-    write_words = _function("write_words")
+    write_words = native_function("write_words")
     targets = np.arange(len(parts))[:, None] * memory.shape[1] + np.cumsum(parts, 1) - parts
     shape, target, order, lacking, table = (a.ctypes.data for a in (numbers, memory, words, bias, tables))
     for n, ((first, numbers[2]), at) in enumerate(zip(vectors, targets.flat, strict=True)):
@@ -127,7 +127,7 @@ def list_panels(weights: np.ndarray, isa: Target, form: Format) -> Listed:
     return Listed(memory.reshape(-1), sizes, words, np.ascontiguousarray(steps), bias)
 
 
-def _vectors(
+def list_vectors(
     packed: np.ndarray, sizes: PanelSizes, full: int, size: int, zeros: int
 ) -> Iterator[tuple[int, int]]:
     """Yield (address of the first word, bytes between words) for each vector of `size` bytes of packed panels
@@ -165,5 +165,5 @@ def kernel(function: str) -> Kernel:
 
 
 @functools.cache
-def _function(name: str) -> Callable[[int, int, int, int], int]:
+def native_function(name: str) -> Callable[[int, int, int, int], int]:
     return weave.native(kernel(name))

@@ -107,3 +107,10 @@ def test_other_code_has_another_digest(one: str, other: str) -> None:
 
 def test_a_file_that_is_no_python_has_the_digest_of_its_bytes() -> None:
     assert source_digests.parse_digest(b"x = (") != source_digests.parse_digest(b"x = ((")
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 129, 100_000])
+def test_names_of_contents_are_those_of_blake2b(size: int) -> None:
+    content = np.random.default_rng(size).bytes(size)
+    expected = hashlib.blake2b(content, digest_size=32).hexdigest()
+    assert hashes.content_hash(content) == hashes.content_hash(memoryview(content)) == expected

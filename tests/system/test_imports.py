@@ -549,6 +549,27 @@ def test_a_network_of_floats_does_without_the_modules_of_others() -> None:
     assert printed("-c", PLAIN).strip() == "[]"
 
 
+FROM_BLOB = """
+import sys, numpy, ovjit
+ovjit.Core().import_model({path!r}, "CPU")(numpy.ones((1, 2), "f"))
+print(sorted({{"numpy.typing", "ovjit.api.model.custom", "ovjit.api.model.model_forms",
+               "ovjit.api.model.model", "ovjit.api.run.profiling", "ovjit.compiler.program",
+               "ovjit.planning.plan", "ovjit.planning.parametric"}} & set(sys.modules)))
+"""
+
+
+def test_a_start_from_a_blob_does_without_what_edits_and_compiles_models(tmp_path) -> None:
+    import numpy as np
+
+    import ovjit
+    from ovjit import opset13 as ops
+
+    x = ops.parameter([1, 2], np.float32, name="x")
+    compiled = ovjit.compile_model(ovjit.Model([ops.relu(x)], [x], "m"), "CPU")
+    (tmp_path / "m.blob").write_bytes(compiled.export_model().getvalue())
+    assert printed("-c", FROM_BLOB.format(path=str(tmp_path / "m.blob"))).strip() == "[]"
+
+
 ONNX = """
 import sys, ovjit
 before = set(sys.modules)

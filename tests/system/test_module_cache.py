@@ -186,6 +186,20 @@ def _flipped(content: bytes, place: int) -> bytes:
     return bytes(changed)
 
 
+def test_an_end_with_nothing_to_write_checks_no_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checksums of all modules take a twentieth of a second start."""
+    entries = dict.fromkeys(module_cache.sys.modules, ("", False, 0, 0))
+    finder = module_cache._Finder(memoryview(bytes(4)), entries)
+    checked, written = [], []
+    monkeypatch.setattr(finder, "is_whole", checked.append)
+    monkeypatch.setattr(source_files, "write", lambda path, content: written.append(path))
+    module_cache._write_if_many("modules.pyc", finder)
+    assert checked == written == []
+    finder.is_damaged = True
+    module_cache._write_if_many("modules.pyc", finder)
+    assert sorted(checked) == sorted(entries) and written == ["modules.pyc"]
+
+
 def test_drafts_of_two_processes_have_different_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +213,27 @@ def test_drafts_of_two_processes_have_different_names(
     monkeypatch.setattr(source_files.os, "replace", replace)
     assert source_files.write(str(place), b"1") and source_files.write(str(place), b"2")
     assert len(drafts) == 2 and os.listdir(place.parent) == ["one.pyc"] and place.read_bytes() == b"2"
+
+
+def test_the_state_of_a_package_is_that_of_each_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not depend on how objects of equal values are shared. All modules count, bytecode does not."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "counted" / "inner" / "__pycache__").mkdir(parents=True)
+    for name in ("__init__.py", "inner/__init__.py", "inner/one.py"):
+        (tmp_path / "counted" / name).write_text("x = 1\n")
+    state = source_files.package_state.__wrapped__
+    states = [state("counted")]
+    (tmp_path / "counted/inner/__pycache__/one.pyc").write_bytes(b"")
+    assert state("counted") == states[0]
+    monkeypatch.setattr(source_files, "_in_folder", lambda top, f=source_files._in_folder: eval(repr(f(top))))
+    assert state("counted") == states[0]
+    (tmp_path / "counted/inner/one.py").write_text("x = 12\n")
+    states.append(state("counted"))
+    os.utime(tmp_path / "counted/__init__.py", (0, 0))
+    states.append(state("counted"))
+    (tmp_path / "counted/two.py").write_text("")
+    states.append(state("counted"))
+    assert len(set(states)) == 4 and None not in states
 
 
 def test_damage_of_what_is_kept_of_a_package_is_a_miss(
@@ -215,6 +250,10 @@ def test_damage_of_what_is_kept_of_a_package_is_a_miss(
         place.write_bytes(_flipped(content, at))
         assert source_files.read_kept("ovjit.graph", "of this test") is None, at
     place.write_bytes(content)
+    with monkeypatch.context() as other:  # a file of any room has changed
+        other.setattr(source_files, "package_state", lambda *packages: "another state")
+        assert source_files.read_kept("ovjit.graph", "of this test") is None
+    assert source_files.read_kept("ovjit.graph", "of this test") == value
     place.chmod(0o666)
     if not os.stat(source_files.__file__).st_mode & 0o022:
         assert source_files.read_kept("ovjit.graph", "of this test") is None

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.arguments import expect, explain_calls, public_name
+from ovjit.api.arguments import ONLY, expect, explain_calls, public_name
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.broadcast_states import broadcast_states
 from ovjit.api.model.model_forms import (
-    ONLY,
     checked_sink,
     made_result,
     name_tensor,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.arguments import public_name
+from ovjit.api.arguments import ONLY, public_name
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.custom import Op
 from ovjit.api.model.node import DescriptorTensor, Node, Output
@@ -159,10 +159,6 @@ def name_tensor(node: Node) -> None:
     tensor = node._tensors[0]
     if not tensor._names:
         tensor._names = {node.get_friendly_name()}
-
-
-#: The key of a port where none is given. None is no key.
-ONLY: Any = object()
 
 
 def port_key(key: Any, named: dict[str, Any]) -> Any:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ovjit.api.accessors import accessor
-from ovjit.api.arguments import expect, explain_calls
+from ovjit.api.arguments import ONLY, expect, explain_calls
 from ovjit.api.model.boundary import Parameter, Result
-from ovjit.api.model.model_forms import ONLY, index_of, port_index, port_key
+from ovjit.api.model.model_forms import index_of, port_index, port_key
 from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, Node, Output
 from ovjit.api.model.variables import Variable, variable_of
 from ovjit.errors import ModelError

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ovjit.execution.layout import BASES
 from ovjit.forks import members
@@ -61,7 +60,7 @@ class AddressedJob:
         self.shapes = shapes
 
 
-def _nowhere(value: Any, shape: Shape) -> NDArray[Any]:
+def _nowhere(value: Any, shape: Shape) -> np.ndarray:
     """An array of a shape without memory of its own. It stands for what is known by its address."""
     return np.broadcast_to(np.zeros((), numpy_dtype(value.dtype)), shape)
 

@@ -6,8 +6,7 @@ import io
 from typing import TYPE_CHECKING, Any, overload
 
 from ovjit import injected
-from ovjit.api.arguments import takes
-from ovjit.api.model.model_forms import ONLY
+from ovjit.api.arguments import ONLY, takes
 from ovjit.api.model.ports import make_ports
 from ovjit.api.run import gpu_properties
 from ovjit.api.run import properties_table as table

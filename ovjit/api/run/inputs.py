@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.model.ports import port_index
@@ -25,7 +24,7 @@ from ovjit.graph import shapes
 if TYPE_CHECKING:
     from ovjit.api.run.request_tensors import RequestTensors
 
-Array = NDArray[Any]
+Array = np.ndarray
 
 #: (slot, Tensor to bind | array, whether the array may be lent as it is)
 Step = tuple[InputSlot, Any, bool]

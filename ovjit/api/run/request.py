@@ -12,13 +12,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ovjit.api.accessors import accessor
 from ovjit.api.arguments import expect, takes
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.run.inputs import assign_inputs
-from ovjit.api.run.profiling import ProfilingInfo, profiling_infos
 from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, wait_quietly
 from ovjit.api.run.request_tensors import RequestTensors
 from ovjit.api.run.results import OVDict
@@ -30,6 +28,7 @@ from ovjit.execution.layout import IDLE, STATE
 
 if TYPE_CHECKING:
     from ovjit.api.run.compiled import CompiledModel
+    from ovjit.api.run.profiling import ProfilingInfo
     from ovjit.api.run.variable_state import VariableState
 
 _ndarray = np.ndarray
@@ -43,7 +42,7 @@ class InferRequest(RequestTensors):
     """
 
     __slots__ = ("__dict__", "__weakref__", "_ports", "_set_input")
-    _set_input: Callable[[int, NDArray[Any], int], None]
+    _set_input: Callable[[int, np.ndarray, int], None]
     _ports: tuple[ConstOutput, ...]
     _compiled: CompiledModel
 
@@ -193,9 +192,9 @@ class InferRequest(RequestTensors):
             return OVDict(self._ports, [copy_results(arrays[0])])
         return OVDict(self._ports, [copy_results(a) for a in arrays])
 
-    def _convert_outputs(self, share: bool, decode_strings: bool) -> list[NDArray[Any]]:
+    def _convert_outputs(self, share: bool, decode_strings: bool) -> list[np.ndarray]:
         """The outputs as results show them, where that is not the job's own form."""
-        arrays: list[NDArray[Any]] = []
+        arrays: list[np.ndarray] = []
         for slot, array in zip(self._outputs, self._job.outputs, strict=True):
             remote = self._remote(slot)
             if remote is not None:
@@ -278,6 +277,8 @@ class InferRequest(RequestTensors):
 
     def get_profiling_info(self) -> list[ProfilingInfo]:
         """One entry per layer of the last inference; NOT_RUN and no times unless compiled with PERF_COUNT."""
+        from ovjit.api.run.profiling import profiling_infos
+
         self._check_idle()
         return profiling_infos(self._job.profile())
 

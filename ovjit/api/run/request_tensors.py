@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ovjit.api.arguments import expect
-from ovjit.api.model.model_forms import ONLY
+from ovjit.api.arguments import ONLY, expect
 from ovjit.api.model.node import _Port
 from ovjit.api.model.ports import port_index
 from ovjit.api.run.remote import RemoteTensor

@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ovjit.api.tensors.memory import NOWHERE
 from ovjit.api.tensors.packing import pack_low_first
@@ -21,7 +20,7 @@ from ovjit.errors import InferenceError
 from ovjit.graph import dtypes, shapes
 from ovjit.graph.ports import PortInfo
 
-Array = NDArray[Any]
+Array = np.ndarray
 
 #: How native and container arrays of an element type relate. RAW: the packed bytes are what is
 #: read and written.

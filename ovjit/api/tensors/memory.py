@@ -9,7 +9,6 @@ import weakref
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ovjit.api.tensors.types import Type, type_of_dtype
 from ovjit.errors import ModelError
@@ -31,7 +30,7 @@ class NOWHERE:
 class _SlowPlace:
     """The address of an array, looked up by NumPy's means each time."""
 
-    def __init__(self, array: NDArray[Any]):
+    def __init__(self, array: np.ndarray):
         self._array = weakref.ref(array)
 
     @property
@@ -41,7 +40,7 @@ class _SlowPlace:
 
 
 def _field_place(
-    array: NDArray[Any], _at: Any = ctypes.c_size_t.from_address, _offset: int = object.__basicsize__,
+    array: np.ndarray, _at: Any = ctypes.c_size_t.from_address, _offset: int = object.__basicsize__,
 ) -> Any:  # fmt: skip
     return _at(id(array) + _offset)
 
@@ -54,7 +53,7 @@ def shape_error(what: str, type_: Type, shape: tuple[int, ...]) -> RuntimeError:
     return RuntimeError(f"{what} for type: {type_._name} and shape: [{','.join(map(str, shape))}]")
 
 
-def new_array(type_: Type, shape: tuple[int, ...]) -> NDArray[Any]:
+def new_array(type_: Type, shape: tuple[int, ...]) -> np.ndarray:
     """Aligned memory for a tensor, not cleared (strings: empty). RuntimeError when there is not that much."""
     if type_._dtype is None:
         raise RuntimeError("a tensor of type dynamic can't have memory: give the element type")
@@ -74,13 +73,13 @@ def new_array(type_: Type, shape: tuple[int, ...]) -> NDArray[Any]:
         raise shape_error("Cannot allocate memory", type_, shape) from error
 
 
-def encode_texts(array: NDArray[Any]) -> NDArray[Any]:
+def encode_texts(array: np.ndarray) -> np.ndarray:
     """An array of str as an object array of UTF-8 bytes. Raises TypeError for other elements."""
     texts = array.ravel().tolist()
     return np.fromiter(map(str.encode, texts), object, len(texts)).reshape(array.shape)
 
 
-def encode_strings(array: NDArray[Any]) -> NDArray[Any]:
+def encode_strings(array: np.ndarray) -> np.ndarray:
     """An array of str or bytes as an object array of UTF-8 bytes."""
     if array.dtype.kind in "UO":
         with contextlib.suppress(TypeError):  # not all are str
@@ -96,7 +95,7 @@ def encode_strings(array: NDArray[Any]) -> NDArray[Any]:
 FEW_STRINGS = 16
 
 
-def decode_array(strings: NDArray[Any]) -> NDArray[Any]:
+def decode_array(strings: np.ndarray) -> np.ndarray:
     """An array of UTF-8 bytes as a NumPy array of str (`U`); what is no UTF-8 is replaced. Of many strings,
     equal ones are decoded once."""
     values = strings.ravel().tolist()
@@ -116,7 +115,7 @@ def decode_text(value: str | bytes) -> str | bytes:
         return value
 
 
-def check_texts(array: NDArray[Any]) -> None:
+def check_texts(array: np.ndarray) -> None:
     """Raise ModelError, with OpenVINO's words, for an object array with other elements than texts: str that
     has a form in UTF-8, or bytes."""
     for index, value in enumerate(array.reshape(-1).tolist() if array.dtype == object else ()):
@@ -132,7 +131,7 @@ def check_texts(array: NDArray[Any]) -> None:
                 raise ModelError(f"element {index} is not a text that UTF-8 has ({error})") from None
 
 
-def check_lendable(array: NDArray[Any]) -> Type:
+def check_lendable(array: np.ndarray) -> Type:
     """The Type of an array that is to be shared; RuntimeError when its memory can't be a tensor's."""
     type_ = type_of_dtype(array.dtype)
     if type_ is STRING:
@@ -142,6 +141,6 @@ def check_lendable(array: NDArray[Any]) -> Type:
     return type_
 
 
-def check_native(array: NDArray[Any]) -> None:
+def check_native(array: np.ndarray) -> None:
     if not array.dtype.isnative:
         raise RuntimeError(f"{_NOT_SHARED} The byte order of {array.dtype} is foreign.")
