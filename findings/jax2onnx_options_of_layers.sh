@@ -22,6 +22,7 @@
 #   RMSNorm, reduction_axes (1, 2, 3)   Flax (1, 7, 6, 4) [-0.137, -1.547]     ONNX (1, 7, 6, 4) [-0.392, -1.266]
 #   LinearGeneral, axis 0               Flax (6, 4, 5) [0.744, -1.188]         ONNX (6, 4, 5) [-0.032, 1.308]
 #   jnp.cumsum(x, 0) after all this: jnp.cumsum expects a single positional argument
+set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/environment"

@@ -23,6 +23,7 @@
 #   resize, nearest, 6 to 2              JAX [1.0, 4.0]                            ONNX [1.0, 4.0]
 #   abs of rfft                          JAX [1.0, 1.0, 1.0]                       ONNX [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]
 #   vmap of dot                          JAX [[1.0, 2.0]]                          ONNX [[[1.0], [2.0]]]
+set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/environment"

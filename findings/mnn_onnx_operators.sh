@@ -22,6 +22,7 @@
 #   ReduceLogSumExp of 100 and 101 ONNX Runtime [[101.313]]                                MNN [87.693]
 #   Softplus of 200                ONNX Runtime [[200.0]]                                  MNN [[87.0]]
 #   Round of halves                ONNX Runtime [[0.0, 2.0, 2.0]]                          MNN [[1.0, 2.0, 3.0]]
+set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/environment"

@@ -24,6 +24,7 @@
 #   regression, reg_sqrt=True          LightGBM [2.973]                  ONNX [1.724]
 #   regression, linear_tree=True       64 of 300 rows differ by more than 0.1
 #   regression, zero_as_missing=True   91 of 300 rows differ by more than 0.1
+set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/environment"

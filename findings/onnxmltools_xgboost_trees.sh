@@ -22,6 +22,7 @@
 #   regressor, reg:logistic                XGBoost [0.834]                ONNX [1.933]
 #   regressor, binary:hinge                XGBoost [1.0]                  ONNX [1.292]
 #   regressor, 2 values                    XGBoost [4.438, -4.438]        ONNX [3.565, 0.0]
+set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/environment"

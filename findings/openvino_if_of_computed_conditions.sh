@@ -15,6 +15,7 @@
 #   node, float32            inputs ['Parameter']              first numbers [1, 0.1, -0.1] become [-1.0, 0.1, -0.1]
 #   node.output(0), int32    inputs ['Greater', 'Parameter']   first numbers [1, 256, -1] become [1, 256, 1]
 #   node, int32              inputs ['Parameter']              first numbers [1, 256, -1] become [1, -256, -1]
+set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/environment"

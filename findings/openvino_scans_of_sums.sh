@@ -17,6 +17,7 @@
 #   Max(element, state)   ONNX Runtime [8.0, 4.0]       OpenVINO [8.0, 2.0]
 #   Min(element, state)   ONNX Runtime [0.0, 0.0]       OpenVINO [8.0, 2.0]
 #   tanh(x + h W)         ONNX Runtime [0.786, 0.515]   OpenVINO [0.809, 0.635]
+set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/environment"

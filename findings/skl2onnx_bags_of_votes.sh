@@ -17,6 +17,7 @@
 #   LinearSVC, operator set 18, 4 rows             scikit-learn (4, 2), last [1.0, 0.0]       ONNX (4, 2), last [0.75, 0.25]
 #   LinearSVC, operator set 18, 1 rows             scikit-learn (1, 2), last [0.0, 1.0]       ONNX (4, 2), last [0.0, 0.25]
 #   LogisticRegression: all the same
+set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/environment"

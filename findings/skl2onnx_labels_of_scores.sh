@@ -19,6 +19,7 @@
 #   OneVsRest, LinearSVC, 2 classes                 6   (200, 2)
 #   OneVsRest, LinearSVC, 2 labels at once         21   (200, 2)
 #   OneVsRest, LinearSVC, 2 classes, raw_scores   200   (200, 4)
+set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/environment"

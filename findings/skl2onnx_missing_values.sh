@@ -21,6 +21,7 @@
 #   ExtraTreesClassifier, NaN right      scikit-learn [0, 0, 1, 1, 1]              ONNX [0, 0, 1, 1, 1]
 #   SimpleImputer                        scikit-learn (3, 4), ONNX (3, 2)
 #   KNNImputer                           scikit-learn (3, 4), ONNX (3, 2)
+set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/environment"

@@ -15,6 +15,7 @@
 #   regressor, distance, manhattan   scikit-learn [2.5, 5.0, 70.0, 10.0]   ONNX [5.0, 5.0, 55.0, 5.0]
 #   classifier, uniform              scikit-learn [0, 0, 1, 0]             ONNX [0, 0, 1, 0]
 #   classifier, distance             scikit-learn [0, 0, 2, 1]             ONNX [0, 0, 1, 0]
+set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/environment"
