@@ -16,9 +16,9 @@ needs_package = pytest.mark.skipif(
 )
 #: Classes of other pipelines, which docs/genai.md names.
 ABSENT = frozenset((
-    "AutoencoderKLLTXVideo", "Flux2Transformer2DModel", "LTXVideoTransformer3DModel", "OmniDecodedResults",
+    "AutoencoderKLLTXVideo", "LTXVideoTransformer3DModel", "OmniDecodedResults",
     "OmniPipeline", "OmniSpeechStreamerBase", "OmniTalkerSpeechConfig", "Qwen2_5_VLForConditionalGeneration",
-    "Qwen3TextEncoder", "QwenImageTransformer2DModel", "Talker", "TalkerBase", "TalkerPerfMetrics",
+    "QwenImageTransformer2DModel", "Talker", "TalkerBase", "TalkerPerfMetrics",
     "TalkerResults", "Text2VideoPipeline", "VideoGenerationConfig", "VideoGenerationPerfMetrics",
     "VideoGenerationResult", "ZImageTransformer2DModel",
 ))  # fmt: skip
