@@ -19,7 +19,7 @@ from typing import Any
 
 from ovjit.api.model.boundary import Constant, Parameter
 from ovjit.api.model.node import Node, Output
-from ovjit.api.model.relax_patterns import Change, make_node, make_sizes, shape_of
+from ovjit.api.model.relax_patterns import Change, make_node, make_sizes
 from ovjit.graph.bodies import MERGED, SLICED
 from ovjit.graph.op import find_op
 from ovjit.rewrite.pattern import op
@@ -35,8 +35,8 @@ def broadcast_states(nodes: Iterable[Node]) -> list[Change]:
     changes = []
     for node in nodes:
         for index, source, axis in _find_states(node):
-            state = node._inputs[index]
-            sizes = make_sizes(source, [axis], [int(size) for size in shape_of(state)[1:]])
+            state: Any = node._inputs[index]
+            sizes = make_sizes(source, [axis], list(state._node.value.shape[1:]))
             node._connect(index, make_node("Broadcast", state, sizes, mode="numpy"))
             changes.append((node, index, state))
     return changes

@@ -50,14 +50,14 @@ def _find_relaxed(node: Node) -> Iterator[tuple[Node, list[int], Output | None]]
         for index in (0, 1):
             reshape, weights = node._inputs[index]._node, node._inputs[1 - index]
             if len(_pattern(reshape)) == 2 and _is_weights(weights):
-                depth = shape_of(weights)[0 if transposed[1 - index] == (index == 1) else 1]
+                depth = _shape(weights)[0 if transposed[1 - index] == (index == 1) else 1]
                 if type(depth) is int and depth > 0:
                     yield reshape, [-1, depth] if transposed[index] == (index == 1) else [depth, -1], None
     elif pattern := _pattern(node):
         if len(pattern) == 1:
             yield node, [-1], None
         elif len(pattern) == 3 and (source := _find_flat_source(node._inputs[0]._node)) is not None:
-            if list(shape_of(source))[:2] == pattern[:2]:
+            if list(_shape(source))[:2] == pattern[:2]:
                 yield node, pattern[2:], source
 
 
@@ -89,7 +89,7 @@ def _find_flat_source(product: Node) -> Output | None:
         return None
     reshape = product._inputs[0]._node
     source = reshape._inputs[0] if _pattern(reshape)[:1] == [-1] else None
-    return source if source is not None and len(shape_of(source)) == 3 else None
+    return source if source is not None and len(_shape(source)) == 3 else None
 
 
 def _pattern(node: Node) -> list[int]:
@@ -100,8 +100,7 @@ def _pattern(node: Node) -> list[int]:
     return list(constant.value.tolist()) if isinstance(constant, Constant) else []
 
 
-def shape_of(value: Output) -> Shape:
-    """The shape of a value; () if its rank is unknown."""
+def _shape(value: Output) -> Shape:
     return value._tensor._type.shape or ()
 
 
@@ -109,4 +108,4 @@ def _is_weights(value: Output) -> bool:
     """True for a matrix that no input and no state has a part in."""
     nodes = ModelParts._walk_from([value._node])
     varying = any(isinstance(node, Parameter) or node._op.role == "read" for node in nodes)
-    return len(shape_of(value)) == 2 and not varying
+    return len(_shape(value)) == 2 and not varying
