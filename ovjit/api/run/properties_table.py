@@ -201,8 +201,8 @@ def _mapping(value: Any) -> dict[str, Any]:
 def _per_device(value: Any) -> dict[str, Any]:
     """The properties of each device; each dict may be a text, see `read_dict`."""
     try:
-        found = read_dict(value) if isinstance(value, str) else _mapping(value)
-        return {key: read_dict(inner) if isinstance(inner, str) else inner for key, inner in found.items()}
+        devices = read_dict(value) if isinstance(value, str) else _mapping(value)
+        return {key: read_dict(inner) if isinstance(inner, str) else inner for key, inner in devices.items()}
     except ValueError:
         raise ValueError("a dict, or a text such as {CPU:{NUM_STREAMS:2}}") from None
 

@@ -16,14 +16,14 @@ def read_dict(text: str) -> dict[str, Any]:
         return {}
     if text[0] != "{" or text[-1] != "}":
         raise ValueError(f"{text!r} has no braces around it")
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     inside = text[1:-1]
     for item in _split_items(inside) if inside.strip() else ():
         name, colon, value = (part.strip() for part in item.partition(":"))
         if not colon:
             raise ValueError(f"{item!r} is not NAME:VALUE")
-        found[name.strip('"')] = read_dict(value) if value[:1] == "{" else value.strip('"')
-    return found
+        values[name.strip('"')] = read_dict(value) if value[:1] == "{" else value.strip('"')
+    return values
 
 
 def _split_items(text: str) -> list[str]:

@@ -121,12 +121,12 @@ def feature_vectorizer(n: OnnxNode) -> Any:
 
 @ml("OneHotEncoder")
 def one_hot_encoder(n: OnnxNode) -> Any:
-    own, other = "cats_int64s", "cats_strings"
-    if n.dtype(n[0]) == "string":
-        own, other = other, own
-    if not n.attr(own) and n.attr("zeros", 1):  # no text is a number
-        return n.broadcast(0.0, n.concat([n.shape_of(n[0]), n.const(np.array([len(n.require(other))]))], 0))
-    if n.dtype(n[0]) == "string":
+    is_text = n.dtype(n[0]) == "string"
+    names = ("cats_strings", "cats_int64s") if is_text else ("cats_int64s", "cats_strings")
+    if not n.attr(names[0]) and n.attr("zeros", 1):  # no text is a number
+        count = n.const(np.array([len(n.require(names[1]))]))
+        return n.broadcast(0.0, n.concat([n.shape_of(n[0]), count], 0))
+    if is_text:
         return n.convert(same_text(n, n[0], n.require("cats_strings")), "f32")
     kinds = np.asarray(n.require("cats_int64s"), np.int64)
     return n.convert(n("Equal", n.unsqueeze(n.convert(n[0], "i64"), [n.rank(n[0])]), kinds), "f32")
