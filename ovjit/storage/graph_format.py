@@ -271,10 +271,6 @@ class Reader:
                 f"the blob has an array of {size} bytes at {offset} of a section of {section.size}"
             )
         raw = section[offset : offset + size]
-        if panels is not None and len(panels) > 4:
-            from ovjit.storage.sorted_words import restore_order
-
-            raw, panels = restore_order(section, offset, panels), panels[:4]
         if element_type == "boolean" and size and int(raw.max()) > 1:
             raise BlobError("the blob has an array of booleans with values other than 0 and 1")
         values = raw.view(dtype)

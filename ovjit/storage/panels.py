@@ -9,8 +9,6 @@ multiple of it one more of `last width`, padded with zeros. The array is what
 `reshape(dimensions).transpose(order).reshape(G, depth, O)` rearranges, see `ovjit.planning.plan.Panels`.
 Blobs before format 3 have no `group`; it is 1.
 
-Panels whose words are sorted have a fifth part, see `sorted_words`.
-
 Bytes of compressed weights (`ovjit.tiles.pack.fill_woven`):
 
     [[rows, bytes], [width, size], [change, mask]]
@@ -46,7 +44,7 @@ def panel_bytes(row: Any, itemsize: int, count: int) -> int:
         raise BlobError("the blob is not valid: panels of weights with numbers out of range")
     if len(row) == 3:
         return _woven_bytes(row, itemsize, count)
-    matrix, widths, dims, order, *lists = row
+    matrix, widths, dims, order = row
     groups, depth, outs = matrix
     width, last_width, group = _widths(widths)
     if (
@@ -60,11 +58,6 @@ def panel_bytes(row: Any, itemsize: int, count: int) -> int:
         or groups * depth * outs != count
     ):
         raise BlobError("the blob is not valid: panels of weights do not match their shape")
-    if lists:
-        (_, panel, *_), panels = lists[0], math.ceil(outs / width)
-        if itemsize != 1 or group != 4 or panel < depth * width:
-            raise BlobError("the blob is not valid: sorted weights do not match their shape")
-        return groups * panels * panel
     return groups * depth * (outs // width * width + last_width) * itemsize
 
 

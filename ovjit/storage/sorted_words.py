@@ -1,65 +1,61 @@
-"""Weights of 8 bits that a blob holds once, with the words of each vector sorted (`ovjit.tiles.narrow`).
+"""Weights of 8 bits whose words are sorted in constant memory (`ovjit.tiles.narrow.Listed`).
 
-    [matrix, widths, dimensions, order, [lanes, bytes of a panel, runs, offset of positions, offset of steps]]
-
-The first four parts are those of `panels`, for words of four elements. All panels have the vectors of a full
-one, of `lanes` outputs each. `positions` [vectors, words], i64, are the words of a vector as they are sorted:
-the run in the upper half, the bytes before the word in its run in the lower half. `steps` [vectors, 4], i64,
-are the steps of each way. A step has one or two words of a vector. Turned words are |w|, and masks follow
-them, with the bit 128 where w >= 0.
+A blob has the weights as the graph has them. An import sorts their words again by `word_offsets` and `steps`,
+which are constants too. So the masks of turned words, a fourth of the bytes of a ResNet-50, are not stored.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
+from ovjit.planning.constants import Recipe
 from ovjit.storage.panels import panels_of
+from ovjit.tiles import narrow
+from ovjit.tiles.pack import PanelSizes, fill_panels
 from ovjit.tiles.sizes import RUN_BITS, WAYS
 
 _WORD = 4
-_SIGN = 128
 
 
-def find_sorted(lowerings: Iterable[Any]) -> Iterator[tuple[np.ndarray, int, list[Any]]]:
-    """Yield weights [G, runs..., depth, O] whose words are sorted and can be restored, their offset in
-    constant memory, and their row, with offsets there."""
+def find_sorted(lowerings: Iterable[Any]) -> Iterator[tuple[np.ndarray, int, Recipe]]:
+    """Yield weights i8 [G, runs..., depth, O] whose words are sorted, their offset in constant memory, and
+    their recipe."""
     for lowering in lowerings:
         weights: Any = getattr(lowering, "weights", None)
-        if getattr(weights, "lists", None) is None:
-            continue
-        source, sizes, (*tables, runs) = lowering.matrix(), weights.sizes, weights.lists
-        row = panels_of({"kind": "i8", "width": sizes.width, "last": sizes.last, "group": _WORD}, source)
-        if row is not None:
-            yield source, weights.at, [*row, [lowering.target.lanes, sizes.panel, runs, *tables]]
+        if getattr(weights, "lists", None) is not None:
+            source, sizes, target = lowering.matrix(), weights.sizes, lowering.target
+            how = {"kind": "i8", "width": sizes.width, "last": sizes.last, "group": _WORD}
+            if panels_of(how, source) is not None:
+                lists = {"lanes": target.lanes, "panel": sizes.panel, "lists": list(weights.lists)}
+                yield source, weights.at, Recipe(fill_sorted, {"panels": how, **lists})
 
 
-def restore_order(section: np.ndarray, offset: int, row: Any) -> np.ndarray:
-    """The panels as `panels.unpack` reads them, i8. `section`: its bytes; `offset`: of the sorted words.
-    Words that tables of another writer leave out are 0. May raise any exception for such tables."""
-    (groups, depth, outs), (width, last_width, _), _, _, (lanes, panel, runs, *tables) = row
-    words, full, panels, each = depth // _WORD, outs // width, -(-outs // width), width // lanes
-    positions, steps = (
-        section[at:][: groups * panels * each * columns * 8].view("<i8").reshape(-1, columns)
-        for at, columns in zip(tables, (words, len(WAYS)), strict=True)
+def fill_sorted(
+    memory: np.ndarray, source: np.ndarray, constants: np.ndarray, panels: Any, lanes: int, panel: int,
+    lists: Any,
+) -> None:  # fmt: skip
+    """Write `Listed.memory`, panels of `panel` bytes, from weights of `find_sorted`. `panels`: how they are
+    packed before. `lists`: offsets of the lists in the constants, and the number of runs."""
+    (words_at, steps_at, runs), (groups, *_, outs) = lists, source.shape
+    width, last, full = panels["width"], panels["last"], outs // panels["width"]
+    words, size = source.size // (groups * outs * _WORD), lanes * _WORD
+    packed = np.empty((groups, words * (full * width + last) * _WORD), np.int8)
+    fill_panels(packed, source, **panels)
+    sizes, zeros = PanelSizes(width, last, words * width * _WORD, 0), np.zeros(size, np.int8)
+    vectors = list(narrow.list_vectors(packed, sizes, full, size, zeros.ctypes.data))
+    order, steps = (
+        constants[at:][: len(vectors) * count * 8].view(np.int64).reshape(-1, count)
+        for at, count in ((words_at, words), (steps_at, len(WAYS)))
     )
-    order = (positions >> RUN_BITS) * (words // runs) + (positions & (1 << RUN_BITS) - 1) // _WORD
-    out = np.zeros((groups, panels, words, width, _WORD), np.int8)
-    at = 0
-    for n, (group, number, vector) in enumerate(itertools.product(range(groups), range(panels), range(each))):
-        at = at if vector else offset + n // each * panel
-        vectors = []
-        for way, count in zip(WAYS, steps[n].tolist(), strict=True):
-            size = count * way.parts * lanes * _WORD
-            stored = section[at : at + size].reshape(count, 1 + way.moves_signs, way.span, lanes, _WORD)
-            at += size
-            values = stored[:, 0].view(np.int8)
-            if way.moves_signs:
-                values = np.where(stored[:, 1] & _SIGN, values, -values)  # -128 is its own negative
-            vectors.append(values.reshape(-1, lanes, _WORD))
-        out[group, number, order[n], vector * lanes : (vector + 1) * lanes] = np.concatenate(vectors)
-    ends = out[:, :full], out[:, full:, :, :last_width]
-    return np.concatenate([end.reshape(groups, -1) for end in ends], 1).reshape(-1)
+    order = (order >> RUN_BITS) * (words // runs) + ((order & (1 << RUN_BITS) - 1) >> 2)
+    orders = np.concatenate((order, steps), 1)
+    parts = (steps @ [way.parts for way in WAYS]).reshape(-1, width // lanes) * size
+    targets = memory.ctypes.data + np.arange(len(parts))[:, None] * panel + np.cumsum(parts, 1) - parts
+    numbers, bias = np.array((words, size, 0, 0)), np.zeros(lanes, np.int32)
+    tables = np.arange(len(orders))[:, None] * [orders.strides[0], 0] + [orders.ctypes.data, bias.ctypes.data]
+    write, shape, table = narrow.native_function("write_words"), numbers.ctypes.data, tables.ctypes.data
+    for n, ((first, numbers[2]), target) in enumerate(zip(vectors, targets.flat, strict=True)):
+        write(first, int(target), shape, table + 16 * n)

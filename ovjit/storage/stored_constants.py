@@ -54,9 +54,11 @@ class StoredConstants:
         self._filled: dict[_Span, list[Any]] = {}
         arrays = {} if graph is None else dict(_arrays_in(graph))
         rows = self._divide(weights, set(arrays)) if self._constants.of_files and arrays else []
-        for source, offset, row in find_sorted(program.lowerings) if arrays else ():
-            if _span_of(source) not in self._filled:
-                self._packed.setdefault(_span_of(source), (offset, row))
+        for source, offset, recipe in find_sorted(program.lowerings) if arrays else ():
+            span = _span_of(source)
+            if span in arrays and span not in self._packed:
+                row = offset, self._constants.sizes[offset], span, source, recipe
+                rows.append(self._fill_again(weights, *row))
         table = memory_table("weights", program, rows)
         self.table = table if rows else None
         self._literal: list[list[int]] = table["literal"]
@@ -89,12 +91,15 @@ class StoredConstants:
         if sum(size for _, size, *_ in again) < WORTH:
             self._packed.update((one[2], (one[0], row)) for row, one in recorded if row is not None)
             return []
-        rows = []
-        for offset, size, span, source, recipe in again:
-            if span not in self._filled:
-                self._filled[span] = weights.store(raw_bytes(_in_memory_order(source)))
-            rows.append(encode_filling(offset, size, recipe, source, self._filled[span][1]))
-        return rows
+        return [self._fill_again(weights, *one) for one in again]
+
+    def _fill_again(
+        self, weights: Arrays, offset: int, size: int, span: _Span, source: np.ndarray, recipe: Any
+    ) -> list[Any]:
+        """Store the source as the graph has it. Returns the row of the constant that is packed again."""
+        if span not in self._filled:
+            self._filled[span] = weights.store(raw_bytes(_in_memory_order(source)))
+        return encode_filling(offset, size, recipe, source, self._filled[span][1])
 
     def _find_others(
         self, arrays: Mapping[_Span, np.ndarray], filled: Collection[int], target: Target
@@ -150,8 +155,6 @@ class StoredConstants:
             location = self._filled[span]
         elif span in self._packed:
             offset, row = self._packed[span]
-            if len(row) > 4:
-                row = [*row[:4], [*row[4][:3], *map(self._at, row[4][3:])]]
             location = "packed", self._at(offset), row
         else:
             location = self._place_of(array)

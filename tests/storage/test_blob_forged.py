@@ -310,9 +310,12 @@ def test_places_of_listed_weights_are_authenticated_and_pinned(tmp_path: Path, m
     x = np.random.default_rng(SEED).integers(0, 256, (1, 64, 9, 9)).astype(np.float32)
     model = ovjit.Core().compile_model(bytes_convolution(), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     right, content = model(x)[0].tobytes(), model.export_model().getvalue()
-    steering = parse(Container(memoryview(content)).sections["program"], "program")["steering"]
-    lists = [(at, size) for at, size in steering if size > 8192]
-    assert lists, "no weights are listed"
+    memory = parse(Container(memoryview(content)).sections["program"], "program")["memory"]
+    ((_, _, (name, arguments), _),) = memory["filled"]
+    assert name == "sorted", "no weights are listed"
+    places = arguments["lists"][0]
+    ((begin, _, at),) = (run for run in memory["literal"] if run[0] <= places < run[0] + run[1])
+    lists = [(at + places - begin, 128 // 8 * 16 * 9 * 8)]
     offset, _ = forged.place_of(content, "packed")
     words = np.frombuffer(content, np.uint8)[offset:].copy()
     first = -(-lists[0][0] // 8)
