@@ -242,29 +242,12 @@ class ContinuousBatchingPipeline:
         configurations."""
         options = bind_arguments(arguments, keywords, (list, tuple))
         inputs = next((value for value in (prompts, input_ids, prompt, histories) if value is not None), None)
-        is_list = isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes))
-        configs = options.get("generation_config")
-        configs = configs if is_list else [configs]
-        items: list[Any] = [*inputs] if inputs is not None and is_list else [inputs]
-        kinds = {kind for kind in (str, Tensor, ChatHistory) if any(isinstance(i, kind) for i in items)}
-        is_known = len(kinds) <= 1 and all(isinstance(i, (str, Tensor, ChatHistory)) for i in items)
-        lists = [options[name] for name in SHOWN if options.get(name) is not None]
-        is_nested = all(isinstance(each, (list, tuple)) for values in lists for each in values)
-        if (not is_known or not isinstance(configs, Sequence) or not (is_list or isinstance(inputs, str))
-                or not all(isinstance(config, GenerationConfig) for config in configs)
-                or (lists and (not is_list or Tensor in kinds or not is_nested))):  # fmt: skip
-            raise TypeError(_GENERATE)
-        is_short = str in kinds and not lists and len(configs) < len(items)
-        if is_short or not (items or (configs and not lists)):
-            raise IndexError(f"{len(items)} prompts have {len(configs)} configurations")
-        if any(len(each) != len(items) for each in (configs, *lists)):
-            raise OvjitError(
-                f"{len(items)} prompts need as many configurations, lists of pictures and lists of videos"
-            )
+        items, configs = _check_items(inputs, options)
         shown = [self._prompts.check_shown(options, i) for i in range(len(items))]
         with self._turn:
             stream = streamer_of(options.get("streamer"), self._tokenizer)
-            return self._generate(items, list(configs), shown, bool(lists), stream)
+            is_shown = any(options.get(name) is not None for name in SHOWN)
+            return self._generate(items, configs, shown, is_shown, stream)
 
     def _generate(
         self, items: list[Any], configs: list[GenerationConfig], shown: list[Shown], is_decoded: bool,
@@ -353,3 +336,27 @@ def _as_decoded(result: Any, request: Request) -> VLMDecodedResults:
     reasons = [answer.finish or GenerationFinishReason.NONE for answer in request.answers or ()]
     decoded.finish_reasons = reasons[: len(decoded.texts)]
     return decoded
+
+
+def _check_items(inputs: Any, options: dict[str, Any]) -> tuple[list[Any], list[GenerationConfig]]:
+    """The prompts and a configuration for each. Raises the real package's errors for inputs of other types
+    and for other numbers."""
+    is_list = isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes))
+    items: list[Any] = [*inputs] if inputs is not None and is_list else [inputs]
+    configs = options.get("generation_config") if is_list else [options.get("generation_config")]
+    kinds = {kind for kind in (str, Tensor, ChatHistory) if any(isinstance(i, kind) for i in items)}
+    is_known = len(kinds) <= 1 and all(isinstance(i, (str, Tensor, ChatHistory)) for i in items)
+    lists = [options[name] for name in SHOWN if options.get(name) is not None]
+    is_nested = all(isinstance(each, (list, tuple)) for values in lists for each in values)
+    if (not is_known or not isinstance(configs, Sequence) or not (is_list or isinstance(inputs, str))
+            or not all(isinstance(config, GenerationConfig) for config in configs)
+            or (lists and (not is_list or Tensor in kinds or not is_nested))):  # fmt: skip
+        raise TypeError(_GENERATE)
+    is_short = str in kinds and not lists and len(configs) < len(items)
+    if is_short or not (items or (configs and not lists)):
+        raise IndexError(f"{len(items)} prompts have {len(configs)} configurations")
+    if any(len(each) != len(items) for each in (configs, *lists)):
+        raise OvjitError(
+            f"{len(items)} prompts need as many configurations, lists of pictures and lists of videos"
+        )
+    return items, list(configs)

@@ -140,23 +140,11 @@ class TensorProduct(ProductOnTensorCores):
 
     def set_up(self) -> None:
         a, b = self.node.inputs
-        dtype, out = a.dtype, self.out.dtype
-        transposed = self.node.attrs["transpose_a"], self.node.attrs["transpose_b"]
-        depths = a.shape[-2 if transposed[0] else -1], b.shape[-1 if transposed[1] else -2]
-        depth = next((d for d in depths if isinstance(d, int)), 0)
+        turned_a, turned_b = self.node.attrs["transpose_a"], self.node.attrs["transpose_b"]
         self.operands = self.group.operands
-        if b.dtype != ("i8" if dtype == "u8" else dtype) or (
-            dtype == "f32" and not self.group.context.options.tf32
-        ):
-            raise NotNative
-        if (
-            out not in (*FLOATS, "i32")
-            or not depth
-            or depth * SIZE[dtype] % 16
-            or len(self.operands) > OPERANDS
-        ):
-            raise NotNative
-        self.m, self.n = a.shape[-1 if transposed[0] else -2], b.shape[-2 if transposed[1] else -1]
+        self.m, self.n = a.shape[-1 if turned_a else -2], b.shape[-2 if turned_b else -1]
+        row_bytes = self._check_rows(a.shape[-2 if turned_a else -1], b.shape[-1 if turned_b else -2])
+        dtype, out = a.dtype, self.out.dtype
         if dtype in FLOATS:
             self.row_kernel = self.make_kernel(
                 row_product, "row_product", dtype, out, rows=MOST_ROWS, columns=COLUMNS
@@ -164,7 +152,7 @@ class TensorProduct(ProductOnTensorCores):
         low, high = bounds(self.m)
         by_rows = self.row_kernel is not None and low <= MOST_ROWS
         by_tiles = self.row_kernel is None or high is None or high > MOST_ROWS
-        tiles, parts = self._choose(depth * SIZE[dtype], by_tiles)
+        tiles, parts = self._choose(row_bytes, by_tiles)
         self.by_tile = self.make_tile_kernels(tiles)
         self.kernels = []
         if parts > 1:
@@ -174,6 +162,19 @@ class TensorProduct(ProductOnTensorCores):
             return
         self.kernels += [self.row_kernel] if by_rows else []
         self.kernels += self.by_tile.values() if by_tiles else ()
+
+    def _check_rows(self, *depths: object) -> int:
+        """The bytes of a row of the operands, of which `depths` are the known and unknown lengths. NotNative
+        for types, rows and operands that the kernels do not take."""
+        dtype, other = (value.dtype for value in self.node.inputs)
+        if other != ("i8" if dtype == "u8" else dtype) or self.out.dtype not in (*FLOATS, "i32"):
+            raise NotNative
+        if dtype == "f32" and not self.group.context.options.tf32:
+            raise NotNative
+        row_bytes = next((d for d in depths if isinstance(d, int)), 0) * SIZE[dtype]
+        if not row_bytes or row_bytes % 16 or len(self.operands) > OPERANDS:
+            raise NotNative
+        return row_bytes
 
     def _choose(self, depth: int, by_tiles: bool) -> tuple[Sequence[Tile], int]:
         """The tiles among which plans choose, and the number of parts of `depth` bytes; EITHER if that is
