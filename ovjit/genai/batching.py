@@ -7,7 +7,7 @@ import operator
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
@@ -345,12 +345,11 @@ def _check_items(inputs: Any, options: dict[str, Any]) -> tuple[list[Any], list[
     items: list[Any] = [*inputs] if inputs is not None and is_list else [inputs]
     configs = options.get("generation_config") if is_list else [options.get("generation_config")]
     kinds = {kind for kind in (str, Tensor, ChatHistory) if any(isinstance(i, kind) for i in items)}
-    is_known = len(kinds) <= 1 and all(isinstance(i, (str, Tensor, ChatHistory)) for i in items)
     lists = [options[name] for name in SHOWN if options.get(name) is not None]
-    is_nested = all(isinstance(each, (list, tuple)) for values in lists for each in values)
-    if (not is_known or not isinstance(configs, Sequence) or not (is_list or isinstance(inputs, str))
-            or not all(isinstance(config, GenerationConfig) for config in configs)
-            or (lists and (not is_list or Tensor in kinds or not is_nested))):  # fmt: skip
+    is_known = len(kinds) <= 1 and all(isinstance(i, (str, Tensor, ChatHistory)) for i in items)
+    if not (is_known and (is_list or isinstance(inputs, str)) and _are_configs(configs)):
+        raise TypeError(_GENERATE)
+    if lists and (not is_list or Tensor in kinds or not _are_nested(lists)):
         raise TypeError(_GENERATE)
     is_short = str in kinds and not lists and len(configs) < len(items)
     if is_short or not (items or (configs and not lists)):
@@ -360,3 +359,11 @@ def _check_items(inputs: Any, options: dict[str, Any]) -> tuple[list[Any], list[
             f"{len(items)} prompts need as many configurations, lists of pictures and lists of videos"
         )
     return items, list(configs)
+
+
+def _are_configs(values: Any) -> TypeGuard[Sequence[GenerationConfig]]:
+    return isinstance(values, Sequence) and all(isinstance(value, GenerationConfig) for value in values)
+
+
+def _are_nested(lists: list[Any]) -> bool:
+    return all(isinstance(each, (list, tuple)) for values in lists for each in values)
