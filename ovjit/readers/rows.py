@@ -40,6 +40,11 @@ class RuleTable:
         self._load()
         return self._rules.get(name)
 
+    def list_names(self) -> Sequence[str]:
+        """Names of the operators that are read, sorted."""
+        self._load()
+        return sorted(self._rules)
+
     def _load(self) -> None:
         if not self._loaded:
             for family in self._families:

@@ -15,3 +15,4 @@ primitives = _ROWS.read
 find_rule = _ROWS.find
 of_parts = _OF_PARTS.reads
 find_rule_of_parts = _OF_PARTS.find
+known_primitives = _ROWS.list_names

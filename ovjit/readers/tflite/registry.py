@@ -14,3 +14,4 @@ _ROWS = RuleTable(
 tflite_op = _ROWS.reads
 tflite_ops = _ROWS.read
 find_rule = _ROWS.find
+known_operators = _ROWS.list_names
