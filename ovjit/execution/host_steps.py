@@ -3,6 +3,7 @@ segments) instead of steps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class HostSteps(JobMemory):
         self._bases[0] = arena.address
         first, start = 0, 0
         try:
-            for stop in (*table.host, len(table.plan.steps)):
+            for stop in self._stops(table):
                 if stop > first:
                     words[runner.FIRST], words[runner.STEPS] = first, stop
                     self._native.lead(self.address, self._pool.address, arena.address)
@@ -62,6 +63,10 @@ class HostSteps(JobMemory):
             composite.run(self)
         finally:
             words[runner.ENDED] = runner.clock()
+
+    def _stops(self, table: Table) -> Sequence[int]:
+        """The steps before which native code returns to Python, in order, and the number of steps."""
+        return (*table.host, len(table.plan.steps))
 
     def _observe(self, done: int) -> None:
         """Called when the first `done` steps have run."""

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from ovjit.readers.frameworks.operators import known_operators
 from ovjit.readers.onnx.choices import _TABLES, ANY
-from ovjit.readers.onnx.reader import opened, read_opened
+from ovjit.readers.onnx.reader import open_model, read_opened
 
 DOMAINS = {"tf": "tensorflow", "paddle": "paddle"}
 
@@ -21,7 +21,7 @@ def read(framework: str, operator: str, **attributes: Any) -> None:
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
     imports = [helper.make_opsetid("", 17), helper.make_opsetid(domain, 1)]
     model = helper.make_model(helper.make_graph([node], "g", x, [y]), opset_imports=imports, ir_version=8)
-    read_opened(opened(model), known_operators(framework))
+    read_opened(open_model(model), known_operators(framework))
 
 
 @pytest.mark.parametrize(("framework", "operator", "attribute"), [
