@@ -16,7 +16,6 @@ import openvino
 import pytest
 
 import ovjit
-from ovjit.execution import streams
 from ovjit.execution.layout import COUNT
 from ovjit.execution.streams import CompletionQueue
 from tests.support import api_cases as cases
@@ -104,9 +103,9 @@ def test_a_queue_without_a_callback_waits_for_free_jobs():
 
 def test_a_waiting_caller_runs_the_oldest_job_with_one_native_call(monkeypatch):
     """No worker begins a job here. The end of a job without a callback takes no native call of its own."""
-    monkeypatch.setattr(streams, "_pools", {})  # another test may have begun workers
-    queue = ovjit.AsyncInferQueue(cases.adder(ovjit, INFERENCE_NUM_THREADS=3), 2)
+    queue = ovjit.AsyncInferQueue(cases.adder(ovjit, INFERENCE_NUM_THREADS=9), 2)  # of this test alone
     workers, native = queue._pool.workers, queue._pool.workers._native
+    assert not workers.workers
     for request in queue:
         request.infer({0: X, 1: X})  # now known to be short
     calls = []
