@@ -103,7 +103,7 @@ def test_a_queue_without_a_callback_waits_for_free_jobs():
 
 def test_a_waiting_caller_runs_the_oldest_job_with_one_native_call(monkeypatch):
     """No worker begins a job here. The end of a job without a callback takes no native call of its own."""
-    queue = ovjit.AsyncInferQueue(cases.adder(ovjit, INFERENCE_NUM_THREADS=9), 2)  # of this test alone
+    queue = ovjit.AsyncInferQueue(cases.adder(ovjit, NUM_STREAMS=7), 2)  # a pool of this test alone
     workers, native = queue._pool.workers, queue._pool.workers._native
     assert not workers.workers
     for request in queue:
