@@ -152,6 +152,8 @@ class _Maker:
             return None
         shape = self.shapes[at] or ()
         channels, axes = shape[1], len(shape) - 2
+        if channels > 100:
+            return None
         outs = channels if self.rng.random() < 0.5 else self.number(1, 5, 16, 17, 33)
         sizes = [self.number(1, 3)] * axes
         if self.plan.random() < 0.3:
