@@ -97,9 +97,9 @@ class _Maker:
     def propose(self) -> dict[str, Any] | None:
         kind = self.plan.choice(list(MAKERS), p=WEIGHTS)
         made = MAKERS[kind](self)
-        if made is not None and made.get("in") and any(i is None for i in made["in"]):
-            return None
-        return made
+        read = made.get("in") or () if made is not None else ()
+        sizes = [np.prod(i.get("constant", ())) for i in read if isinstance(i, dict)]
+        return None if None in read or max(sizes, default=0) > 1 << 20 else made
 
     def follow(self) -> dict[str, Any] | None:
         """After a sum of products mostly what may become its epilogue: beside an input, or another value."""
@@ -152,8 +152,6 @@ class _Maker:
             return None
         shape = self.shapes[at] or ()
         channels, axes = shape[1], len(shape) - 2
-        if channels > 100:
-            return None
         outs = channels if self.rng.random() < 0.5 else self.number(1, 5, 16, 17, 33)
         sizes = [self.number(1, 3)] * axes
         if self.plan.random() < 0.3:
