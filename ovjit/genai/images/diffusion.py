@@ -345,7 +345,10 @@ class Diffusion:
         noise = self._run_denoiser(latents, rows, index)
         if rows == 1:
             return noise
-        without, guided = np.split(noise, 2)
+        return self._guide(config, *np.split(noise, 2))
+
+    def _guide(self, config: ImageGenerationConfig, without: np.ndarray, guided: np.ndarray) -> np.ndarray:
+        """The noise of a call, of those without the prompt and with it."""
         return without + np.float32(config.guidance_scale) * (guided - without)
 
     def _run_denoiser(self, latents: Latents, rows: int, index: int) -> np.ndarray:

@@ -147,14 +147,8 @@ class LTXVideo(FlowDiffusion):
         noise = pack(draw_noise(config.generator, shape))
         return Latents(noise, noise, None)
 
-    def _predict_noise(self, config: Any, latents: Latents, index: int) -> np.ndarray:
-        rows = self._count_rows(config.guidance_scale)
-        noise = self._run_denoiser(latents, rows, index)
-        if rows == 1:
-            return noise
-        without, guided = np.split(noise, 2)
-        mixed: np.ndarray = without + np.float32(config.guidance_scale) * (guided - without)
-        share = config.guidance_rescale
+    def _guide(self, config: Any, without: np.ndarray, guided: np.ndarray) -> np.ndarray:
+        mixed, share = super()._guide(config, without, guided), config.guidance_rescale
         return mixed if share <= 0 else rescale_guidance(mixed, guided, share)
 
     def decode(self, latent: Tensor) -> Tensor:
