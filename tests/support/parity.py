@@ -296,8 +296,8 @@ def table() -> str:
         "own version |",
         "| callbacks' threads, templates, batches | `openvino_genai` | [its page](genai.md#differences) |",
         "| texts of dicts | `compile_model` with `DEVICE_PROPERTIES` "
-        "| spaces and quotes around names are left out, and `{}` is empty; OpenVINO passes by such names, "
-        "and does not end with `{}`. Braces without a partner raise RuntimeError |",
+        "| spaces and quotes around names are left out, and `{}` is empty; OpenVINO passes by such names. "
+        "Braces without a partner raise RuntimeError |",
         "| requests of a batch | `BATCH:CPU(4)` and its OPTIMAL_NUMBER_OF_INFER_REQUESTS | one for each "
         "stream: the requests run one by one, and more of them gain nothing; OpenVINO gathers 4 |",
         "| files with tokenizers' operations | `Core.read_model` "
