@@ -151,9 +151,4 @@ class Direct(Lowering):
 
 def _grouped_volume(view: View, groups: int) -> View:
     """[N, G * C, ...] as [N, G, C, D, H, W]."""
-    n, channels, *space = view.shape
-    n_step, c_step, *steps = view.strides
-    missing, each = 5 - len(view.shape), channels // groups
-    shape = (n, groups, each, *[1] * missing, *space)
-    strides = (n_step, each * c_step, c_step, *[0] * missing, *steps)
-    return View(view.buffer, shape, strides, view.itemsize, view.offset)
+    return view.split(1, groups, view.shape[1] // groups).insert(3, 5 - len(view.shape))

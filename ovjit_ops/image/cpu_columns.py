@@ -11,7 +11,7 @@ from ovjit.errors import check
 from ovjit.forks import made_once
 from ovjit.graph.windows import full_attribute
 from ovjit.planning.lower import Lowering, Planner, launch
-from ovjit.planning.views import View, product
+from ovjit.planning.views import product
 from ovjit.records import NamedTuple
 
 
@@ -117,7 +117,7 @@ class Columns(Lowering):
         inner, outer = (taps, windows) if taps_inside else (windows, taps)
         shape = (*y.shape[:-2], kh, rows, outer[0], inner[0])
         steps = (*x.strides[:-2], s_r * (kh * kw), s_r * kw, s_c * columns, outer[1], inner[1])
-        source = View(x.buffer, shape, steps, x.itemsize, x.offset)
+        source = x.as_strided(shape, steps)
         along = (sw, dw) if taps_inside else (dw, sw)
         launch(
             planner, self.kernel, {"x": source, "y": y}, ("y",), steps=Steps(sh, dh, top, *along, left),
