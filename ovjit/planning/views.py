@@ -163,7 +163,8 @@ class View:
         return self.as_strided(shape, strides)
 
     def permute(self, order: Sequence[int]) -> View:
-        return self.as_strided(*([each[i] for i in order] for each in (self.shape, self.strides, self.halo)))
+        shape, strides = ([each[i] for i in order] for each in (self.shape, self.strides))
+        return self.as_strided(shape, strides, [self.halo[i] for i in order])
 
     def slice(self, axis: int, start: int, size: int, step: int = 1) -> View:
         """Elements start, start + step, ... along `axis`. The axis loses its halo."""

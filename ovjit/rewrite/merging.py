@@ -31,8 +31,9 @@ def merge_equal(graph: Graph) -> Graph:
         stored = value.stored
         if stored is None:
             return equal.get(value.node, value.node), value.index
-        small = isinstance(stored, np.ndarray) and stored.nbytes <= MOST_BYTES and not stored.dtype.hasobject
-        return value.dtype, (stored.shape, stored.tobytes()) if small else id(stored)
+        if isinstance(stored, np.ndarray) and stored.nbytes <= MOST_BYTES and not stored.dtype.hasobject:
+            return value.dtype, stored.shape, stored.tobytes()
+        return value.dtype, id(stored)
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         if node in equal and node.op.scalar is None:

@@ -27,8 +27,8 @@ class _Elements:
         return hash(flat[:: max(1, flat.size // SOME)].tobytes())
 
     def __eq__(self, other: object) -> bool:
-        arrays = self.array, other.array  # type: ignore[attr-defined]
-        return arrays[0] is arrays[1] or np.array_equal(*(a.reshape(-1).view(np.uint8) for a in arrays))
+        one, two = self.array, other.array  # type: ignore[attr-defined]
+        return one is two or np.array_equal(one.reshape(-1).view(np.uint8), two.reshape(-1).view(np.uint8))
 
 
 def merge_equal_nodes(model: Model) -> None:
