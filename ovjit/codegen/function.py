@@ -90,6 +90,8 @@ class FunctionKernel:
         if declared:
             names = [p.name for p in self.arguments]
             self.signature = Signature(function.__name__, over, declared, names)
+            self.signature.argument_names.update(self.constants)
+            self.signature.tables = {p.name for p in self.arguments if p.default is not None}
         self._kernels: dict[tuple[Any, ...], Kernel] = {}
 
     @made_once

@@ -12,6 +12,7 @@ source is cached. Their modules are only imported if it is not.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from ovjit.codegen import texts
@@ -24,18 +25,19 @@ from ovjit.codegen.loading import addresses
 def routines(
     name: str,
     functions: Sequence[str],
-    module: Callable[[], Any],
+    module: str,
     intrinsics: Callable[[Target], Mapping[str, Any]] | None = None,
     key: str = "",
 ) -> Kernel:
-    """A kernel with these functions of a module, which is imported on demand. The first function is its
-    `kernel`. `key`: identifies what `intrinsics` depends on besides the instruction set."""
+    """A kernel with these functions of the module of this name, which is imported to print them. The first
+    function is its `kernel`. `key`: identifies what `intrinsics` depends on besides the instruction set."""
 
     def make() -> texts.Printed:
         from ovjit.codegen.kernel_printing import printed_routine
 
-        named = zip(functions, ("kernel", *functions[1:]), strict=True)
-        return ("\n".join(printed_routine(getattr(module(), one).function, to) for one, to in named), [], {})
+        defined = [getattr(import_module(module), name).function for name in functions]
+        named = zip(defined, ("kernel", *functions[1:]), strict=True)
+        return ("\n".join(printed_routine(function, to) for function, to in named), [], {})
 
     text, *_ = texts.find_or_print(texts.place_of(name, functions), name, make)
     return Kernel(name, text, KernelArgs(), intrinsics, key)

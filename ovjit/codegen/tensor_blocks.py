@@ -425,12 +425,3 @@ def store_eight(m: Any, dtype: str, p: int, at: np.ndarray, values: np.ndarray, 
     size = 8 * numpy_dtype(dtype).itemsize
     for lane in np.flatnonzero(valid):
         m.memory.at(p + int(at[lane]), size, 16)[:] = to_memory(np.ascontiguousarray(values[:, lane]), dtype)
-
-
-def part_of_eight(m: Any, dtype: str, values: np.ndarray, index: int) -> np.ndarray:
-    part: np.ndarray = values[index]
-    return part
-
-
-def join_eight(m: Any, dtype: str, *parts: np.ndarray) -> np.ndarray:
-    return np.stack(parts)

@@ -121,12 +121,19 @@ class Signature:
     """
 
     def __init__(self, name: str, over: str, declared: Mapping[str, Any], parameters: Sequence[str]):
+        #: Parameters that have items, such as tables.
+        self.tables: Collection[str] = ()
         self.axes: dict[str, tuple[str, ...]] = {}
         self.adjacent: dict[str, str] = {}
         #: parameter -> field -> (argument, whether it is an address)
         self.structures: dict[str, dict[str, tuple[str, bool]]] = {}
         self.splits: dict[str, Split] = {}
         self.over = tuple(self._over(name, over))
+        #: The names that a launch may give values for: parameters, sizes of splits, constants, items.
+        self.argument_names = {
+            *parameters,
+            *(s.size for s in self.splits.values() if isinstance(s.size, str)),
+        }
         for parameter, what in declared.items():
             if parameter not in parameters:
                 raise TypeError(f"{name}: {parameter!r} is declared but is not a parameter")

@@ -46,12 +46,6 @@ ROUTINES = {
 _HOME = {function: kernel for kernel, functions in ROUTINES.items() for function in functions}
 
 
-def _functions() -> Any:
-    from ovjit.execution import runner_functions
-
-    return runner_functions
-
-
 def _intrinsics(isa: Any) -> dict[str, Any]:
     from ovjit.codegen.cpu import atomics
 
@@ -62,7 +56,7 @@ def _intrinsics(isa: Any) -> dict[str, Any]:
 def native_kernel(name: str = "runner") -> Kernel:
     """A kernel with several of the runner's functions, cached and loaded like all kernels. The first function
     is its `kernel`."""
-    return routines.routines(name, ROUTINES[name], _functions, _intrinsics)
+    return routines.routines(name, ROUTINES[name], "ovjit.execution.runner_functions", _intrinsics)
 
 
 def native_kernels(loaded: bool = False) -> tuple[Kernel, ...]:

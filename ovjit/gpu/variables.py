@@ -105,7 +105,7 @@ class CardProgram(StatefulProgram):
                 values = [
                     self._set_value(job, inner, states, k, begun, moved) for k in range(len(self.variables))
                 ]
-                self._run_main(job, inner)
+                self._run_inner(job, inner)
             except BaseException:
                 with contextlib.suppress(CardError):  # rows may be on their way
                     inner.device.card.synchronize(inner.device.stream)
@@ -141,13 +141,6 @@ class CardProgram(StatefulProgram):
         result = np.empty(array.shape, array.dtype)
         device_memory.download(inner.remote[i], result, inner.device.stream)
         return result
-
-    def _run_main(self, job: DeviceJob, inner: DeviceJob) -> None:
-        inner.write_for(job, self.public_outputs)
-        inner.run()
-        for i in range(self.public_outputs):
-            if len(job.inputs) + i not in job.remote and inner.outputs[i] is not job.outputs[i]:
-                job.give_output(i, inner.outputs[i])
 
     def _store(self, inner: DeviceJob, states: CardStates, values: list[Cell]) -> None:
         """Store the values after the run. The memory of those before is written next."""

@@ -41,6 +41,8 @@ def full_attribute(
     convolutions, or for pooling.
     """
     value = tuple(value) or (default,) * rank
+    if len(value) == rank and min(value, default=low) >= low:
+        return value
     if pool:
         whose = "kernel size" if name == "dilations" else "input size - 2"
         says = f"Expected {name} size to be equal to {whose}. Got: {len(value)}"
@@ -172,15 +174,8 @@ def pool_window(rank: int, attrs: dict[str, Any]) -> dict[str, Any]:
     check(len(kernel) == rank, f"kernel {list(kernel)} should have {rank} entries, one per spatial dimension")
     check(min(kernel, default=1) > 0, f"kernel {list(kernel)} should not be below 1")
     check(max(kernel, default=1) <= LARGEST, f"kernel {list(kernel)} should not be above {LARGEST}")
-    return {
-        "kernel": kernel,
-        "strides": full_attribute(attrs["strides"], rank, "strides", 1, 1, pool=True),
-        "dilations": full_attribute(attrs.get("dilations", ()), rank, "dilations", 1, 1, pool=True),
-        "pads_begin": full_attribute(attrs["pads_begin"], rank, "pads_begin", 0, 0, pool=True),
-        "pads_end": full_attribute(attrs["pads_end"], rank, "pads_end", 0, 0, pool=True),
-        "auto_pad": attrs["auto_pad"],
-        "rounding": attrs["rounding_type"],
-    }
+    window = window_attributes(rank, attrs, pool=True)
+    return {"kernel": kernel, **window, "rounding": attrs["rounding_type"]}
 
 
 def transposed_pads(
@@ -213,15 +208,21 @@ def transposed_pads(
     return tuple(begins), tuple(sizes)
 
 
-def window_attributes(rank: int, attrs: dict[str, Any]) -> dict[str, Any]:
-    """strides, dilations, pads_begin, pads_end and auto_pad, checked, one entry per spatial dimension."""
-    return {
-        "strides": full_attribute(attrs["strides"], rank, "strides", 1, 1),
-        "dilations": full_attribute(attrs["dilations"], rank, "dilations", 1, 1),
-        "pads_begin": full_attribute(attrs["pads_begin"], rank, "pads_begin", 0, 0),
-        "pads_end": full_attribute(attrs["pads_end"], rank, "pads_end", 0, 0),
-        "auto_pad": attrs["auto_pad"],
-    }
+def window_attributes(rank: int, attrs: Mapping[str, Any], pool: bool = False) -> dict[str, Any]:
+    """strides, dilations, pads_begin, pads_end, checked, one entry per spatial dimension; and auto_pad, if
+    the operation has it."""
+    rows = (("strides", 1), ("dilations", 1), ("pads_begin", 0), ("pads_end", 0))
+    window = {name: full_attribute(attrs.get(name, ()), rank, name, low, low, pool) for name, low in rows}
+    return window | ({"auto_pad": attrs["auto_pad"]} if "auto_pad" in attrs else {})
+
+
+def resolve_window(attrs: Mapping[str, Any], extents: Sequence[int], kernel: Sequence[int]) -> Any:
+    """(strides, dilations, padding before, padding after) of a node, whose attributes inference has checked;
+    one entry per spatial dimension each."""
+    ones, zeros = (1,) * len(kernel), (0,) * len(kernel)
+    steps = attrs["strides"] or ones, attrs["dilations"] or ones
+    pads = attrs["pads_begin"] or zeros, attrs["pads_end"] or zeros
+    return *steps, *resolve_pads(attrs["auto_pad"], extents, kernel, *steps, *pads)
 
 
 #: (first, count, taps) of a part of the output along a dimension: all of it reads data with the taps from the

@@ -12,6 +12,7 @@ By default, axes are declared in the order of the view's dimensions. `axes={"n":
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import repeat
@@ -29,6 +30,9 @@ from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.planning.step_list import StepList
+
+
+_DIGIT = re.compile(r"\d")
 
 
 class _Operand(NamedTuple):
@@ -109,7 +113,8 @@ def try_launch(
     `unit`: a chunk has a multiple of this many items. `type`: the step's type in the profile.
 
     Returns False without a step if strides do not fit: elements are not adjacent along an axis marked `:1`,
-    or the dimensions of `...` do not merge to at most WALKED. Raises OvjitError if shapes do not fit.
+    or the dimensions of `...` do not merge to at most WALKED. Raises OvjitError if shapes do not fit, and
+    TypeError for a keyword that neither the kernel nor this function has.
     """
     signature = kernel.signature
     assert signature is not None
@@ -124,7 +129,7 @@ def try_launch(
     items = product(along)
     values = _values(signature, operands, extents, dims) | {ITEMS: items}
     values |= zip(map(signature.bound_of, signature.named), along[len(dims.extents) :], strict=True)
-    values |= {name: getattr(v, "ptr", v) for name, v in given_fields(signature, scalars).items()}
+    values |= _scalar_values(kernel, signature, scalars)
     views = [o.view for name, o in operands.items() if name not in writes]
     views += [*reads, *(v for v in scalars.values() if isinstance(v, View))]
     written = [operands[name].view for name in writes]
@@ -140,6 +145,21 @@ def try_launch(
         unit = _in_order(dims, ordered, writes[-1], items) if ordered else items
     planner.share_step(kernel, values, items, work, views, written, flops, proof, type, some, unit)
     return True
+
+
+def _scalar_values(kernel: Kernel, signature: Signature, scalars: Mapping[str, Any]) -> Any:
+    """The arguments that a launch gives. Raises TypeError for those that the kernel does not have."""
+    names, tables = signature.argument_names, signature.tables
+    if not names.issuperset(scalars):
+        unknown = [n for n in scalars if n not in names and _DIGIT.split(n, 1)[0] not in tables]
+        if unknown:
+            options = (try_launch.__kwdefaults__ or {}).keys()
+            raise TypeError(
+                f"{kernel.name} has no argument {', '.join(map(repr, unknown))}; it has "
+                f"{', '.join(sorted(names.difference(signature.axes)))}; launches have {', '.join(options)}"
+            )
+        names.update(scalars)  # items are looked up once
+    return ((name, getattr(v, "ptr", v)) for name, v in given_fields(signature, scalars).items())
 
 
 def _in_order(dims: _Items, indices: str, target: str, items: Any) -> Any:
@@ -270,7 +290,7 @@ def _items(
         if len(shape) != len(order) or not all(map(alike, shape, [last.view.shape[d] for d in last.others])):
             raise _misfit(name, operand.view, "shares its other axes with tensors of another shape")
         strides = [operand.view.strides[d] for d in operand.others]
-        views.append(View(operand.view.buffer, shape, strides, operand.view.itemsize, operand.view.offset))
+        views.append(operand.view.as_strided(shape, strides))
     extents, steps = merge_axes(order, views, WALKED + (LANES in signature.over))
     strides_of = dict(zip(sharing, steps, strict=True))
     lanes, lane_strides = 1, {name: o.view.itemsize for name, o in sharing.items()}

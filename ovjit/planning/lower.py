@@ -345,7 +345,7 @@ class Elementwise(Lowering):
         part = next((n for n in range(most, 0, -1) if length % n == 0), 1)
         if width * part < SHORTEST_PART:
             return views, outs
-        split = [_cut(view, long, part) for view in (*views, *outs)]
+        split = [view.split(long, view.shape[long] // part, part) for view in (*views, *outs)]
         expanded = self._expand_views(planner, split[: len(views)], split[len(views)])
         return (expanded, split[len(views) :]) if expanded is not None else (views, outs)
 
@@ -392,14 +392,6 @@ def _fastest_first(view: View) -> list[int]:
     return sorted((a for a, d in enumerate(view.shape) if d != 1), key=lambda a: view.strides[a])
 
 
-def _cut(view: View, axis: int, part: int) -> View:
-    """The view with `axis` as two: parts, and the elements of one."""
-    shape, strides = list(view.shape), list(view.strides)
-    shape[axis : axis + 1] = [shape[axis] // part, part]
-    strides[axis : axis + 1] = [strides[axis] * part, strides[axis]]
-    return View(view.buffer, shape, strides, view.itemsize, view.offset)
-
-
 def _read_again(view: View, out: View, axes: Sequence[int]) -> Sequence[int]:
     """The axes along which `view` is copied so that the copy is read repeatedly along all others.
 
@@ -413,7 +405,7 @@ def _copy_expanded(planner: Planner, view: View, out: View, inner: Sequence[int]
     """A view of a copy of `view`, expanded along the axes `inner` (the fastest first), in their order."""
     slow = list(reversed(inner))
     result = planner.allocate([out.shape[a] for a in slow], view.itemsize)
-    narrow = View(view.buffer, result.shape, [view.strides[a] for a in slow], view.itemsize, view.offset)
+    narrow = view.as_strided(result.shape, [view.strides[a] for a in slow])
     planner.copy_step(narrow, result, "a small operand is expanded")
     steps = dict(zip(slow, result.strides, strict=True))
     strides = [steps.get(a, 0) for a in range(len(out.shape))]

@@ -49,15 +49,9 @@ LEAST_USED = 0.5
 MOST_RECIPES = 4
 
 
-def _functions() -> Any:
-    from ovjit.planning import evaluation
-
-    return evaluation
-
-
 @functools.cache
 def evaluating_kernel() -> Kernel:
-    return routines.routines("evaluate", ("evaluate",), _functions)
+    return routines.routines("evaluate", ("evaluate",), "ovjit.planning.evaluation")
 
 
 @functools.cache

@@ -239,10 +239,9 @@ class Planner(ValueViews):
 
         Repeated calls for a value return the same view.
         """
-        view = self._reserved.get(value)
-        if view is None:
-            view = self._reserved[value] = self._reserve(value)
-        return view
+        if value not in self._reserved:
+            self._reserved[value] = self._reserve(value)
+        return self._reserved[value]
 
     def _reserve(self, value: Value) -> View:
         shape, itemsize = self.shape(value), element_size(value.dtype)

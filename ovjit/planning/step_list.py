@@ -114,16 +114,9 @@ class StepList:
         )
 
     def control_step(
-        self,
-        function: str,
-        args: Sequence[Any],
-        bodies: Sequence[Plan],
-        reads: Sequence[View],
-        writes: Sequence[View],
-        room: int = 0,
-        flops: float = 0,
-        endless: bool = False,
-    ) -> None:
+        self, function: str, args: Sequence[Any], bodies: Sequence[Plan], reads: Sequence[View],
+        writes: Sequence[View], room: int = 0, flops: float = 0, endless: bool = False,
+    ) -> None:  # fmt: skip
         """Add a step that runs bodies. Its first argument is the index of its record."""
         self._uses(reads, writes)
         number = sum(step.control is not None for step in self.steps)

@@ -122,6 +122,18 @@ class View:
             return True
         return merge_dims(self.shape, [self.strides]) == merge_dims(self.shape, [plain])
 
+    def as_strided(
+        self, shape: Sequence[int], strides: Sequence[int], halo: Sequence[tuple[int, int]] | None = None
+    ) -> View:
+        """The same memory with other dimensions, from the same element on."""
+        return View(self.buffer, shape, strides, self.itemsize, self.offset, halo)
+
+    def insert(self, axis: int, count: int = 1, stride: int = 0) -> View:
+        """The view with `count` dimensions of 1 before `axis`, which may be the rank."""
+        shape, strides = list(self.shape), list(self.strides)
+        shape[axis:axis], strides[axis:axis] = [1] * count, [stride] * count
+        return self.as_strided(shape, strides)
+
     def expand(self, shape: Sequence[int]) -> View:
         """Broadcast to `shape` by NumPy's rules, with strides of 0. Raises OvjitError if it does not."""
         lead = len(shape) - len(self.shape)
@@ -134,31 +146,25 @@ class View:
             0 if not alike(d, s) and d == 1 and (is_traced_number(s) or s != 1) else st
             for d, s, st in zip(self.shape, shape[lead:], self.strides, strict=True)
         ]
-        return View(self.buffer, shape, strides, self.itemsize, self.offset)
+        return self.as_strided(shape, strides)
 
     def repeat(self, times: Mapping[int, int]) -> View:
         """Repeat each element `times[axis]` times: each axis becomes two, the second with a stride of 0."""
         pairs = [(d, times.get(a, 1)) for a, d in enumerate(self.shape)]
         strides = [s for stride in self.strides for s in (stride, 0)]
         shape = [d for pair in pairs for d in pair]
-        return View(self.buffer, shape, strides, self.itemsize, self.offset)
+        return self.as_strided(shape, strides)
 
     def split_axes(self, times: Mapping[int, int]) -> View:
         """Split each axis in two: groups of `times[axis]` elements (default 1), and the index in a group."""
         counts = [times.get(a, 1) for a in range(len(self.shape))]
         shape = [d for extent, n in zip(self.shape, counts, strict=True) for d in (extent // n, n)]
         strides = [s for stride, n in zip(self.strides, counts, strict=True) for s in (stride * n, stride)]
-        return View(self.buffer, shape, strides, self.itemsize, self.offset)
+        return self.as_strided(shape, strides)
 
     def permute(self, order: Sequence[int]) -> View:
-        return View(
-            self.buffer,
-            [self.shape[i] for i in order],
-            [self.strides[i] for i in order],
-            self.itemsize,
-            self.offset,
-            [self.halo[i] for i in order],
-        )
+        shape, strides = ([each[i] for i in order] for each in (self.shape, self.strides))
+        return self.as_strided(shape, strides, [self.halo[i] for i in order])
 
     def slice(self, axis: int, start: int, size: int, step: int = 1) -> View:
         """Elements start, start + step, ... along `axis`. The axis loses its halo."""
@@ -173,14 +179,14 @@ class View:
     def reshape(self, shape: Sequence[int]) -> View | None:
         """The same memory as another shape. None if no strides express it."""
         strides = reshape_strides(self.shape, self.strides, shape, self.itemsize)
-        return None if strides is None else View(self.buffer, shape, strides, self.itemsize, self.offset)
+        return None if strides is None else self.as_strided(shape, strides)
 
     def split(self, axis: int, outer: int, inner: int) -> View:
         """The same memory with `axis`, of outer * inner elements, as two dimensions."""
         shape, strides = list(self.shape), list(self.strides)
         shape[axis : axis + 1] = outer, inner
         strides[axis : axis + 1] = inner * strides[axis], strides[axis]
-        return View(self.buffer, shape, strides, self.itemsize, self.offset)
+        return self.as_strided(shape, strides)
 
     def as_shape(self, shape: Sequence[int]) -> View:
         """`reshape` for shapes that strides always express: dimensions are split, or have no gaps."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import is_static
-from ovjit.graph.windows import resolve_pads
+from ovjit.graph.windows import resolve_window
 from ovjit.records import NamedTuple
 from ovjit.rewrite.compression import INTEGERS, plain_constant, stored_integers
 from ovjit.rewrite.weight_scales import axes_of
@@ -87,14 +87,9 @@ class Windows(Matrices):
 
     def pads(self, node: Node) -> tuple[Sequence[int], Sequence[int]] | None:
         extents, kernel = node.inputs[0].shape[2:], node.inputs[1].shape[-len(node.inputs[0].shape) + 2 :]
-        rank, attrs = len(extents), node.attrs
-        ones, zeros = (1,) * rank, (0,) * rank
-        if attrs["auto_pad"] in ("same_upper", "same_lower") and not is_static(extents):
+        if node.attrs["auto_pad"] in ("same_upper", "same_lower") and not is_static(extents):
             return None
-        return resolve_pads(
-            attrs["auto_pad"], extents, kernel, attrs["strides"] or ones, attrs["dilations"] or ones,
-            attrs["pads_begin"] or zeros, attrs["pads_end"] or zeros,
-        )  # fmt: skip
+        return resolve_window(node.attrs, extents, kernel)[2:]
 
 
 class GroupedWindows(Windows):

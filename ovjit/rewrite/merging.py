@@ -1,15 +1,20 @@
-"""Equal nodes are one: the same operation of the same inputs, with the same attributes."""
+"""Equal nodes are one: the same operation of the same inputs, with the same attributes.
+
+`find_equal` finds them in Graphs and in Models, whose nodes and values have the same interface. A Graph
+compares large constants by identity, as each look at weights would read their file. A Model compares all
+elements (`ovjit.api.model.merge_equal_nodes`), as OpenVINO does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
 
-#: Larger constants are equal only if they are one array.
+#: Larger constants of a Graph are equal only if they are one array.
 MOST_BYTES = 64
 
 
@@ -19,47 +24,47 @@ def merge_equal(graph: Graph) -> Graph:
     Elementwise nodes stay, since each reader computes them in its own loop: merged, they would need a tensor.
     Their readers may be equal. Nodes with a state and nodes that run bodies stay.
     """
-    result: dict[Hashable, Sequence[Value]] = {}
-    equal: dict[Value, Value] = {}  # the result of an elementwise node -> that of an earlier equal one
-    numbers: dict[Hashable, int] = {}
+    equal: dict[Node, Node] = {}  # a node -> an earlier one
+    results: dict[Node, Sequence[Value]] = {}
 
-    def number(value: Value) -> int:
-        return numbers.setdefault(_constant(value) or equal.get(value, value), len(numbers))
+    def source(value: Value) -> Hashable:
+        stored = value.stored
+        if stored is None:
+            return equal.get(value.node, value.node), value.index
+        if isinstance(stored, np.ndarray) and stored.nbytes <= MOST_BYTES and not stored.dtype.hasobject:
+            return value.dtype, stored.shape, stored.tobytes()
+        return value.dtype, id(stored)
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
-        types = tuple((v.dtype, v.shape) for v in node.outputs)  # lowered nodes may differ in them alone
-        key = key_of(node, (node.lowered, types, *map(number, inputs)))
-        earlier = None if key is None else result.get(key)
-        if earlier is not None and node.op.scalar is None:
-            return earlier
-        outputs: Sequence[Value] | None = None
+        if node in equal and node.op.scalar is None:
+            return results[equal[node]]
+        outputs = None
         if inputs is not node.inputs or b.is_taken(node.name):
             outputs = copy_node(b, node, inputs).outputs
-        results = node.outputs if outputs is None else outputs
-        if earlier is not None:
-            equal.update(zip(results, earlier, strict=True))
-        elif key is not None:
-            result[key] = results
+        results[node] = node.outputs if outputs is None else outputs
         return outputs
 
-    return rebuild(graph, visit)
+    find_equal(graph.nodes, source, lambda earlier, node: equal.setdefault(node, earlier))
+    return rebuild(graph, visit) if equal else graph
 
 
-def key_of(node: Any, inputs: Hashable) -> Hashable:
-    """A key that equal nodes share, of a Graph or a Model, with a key of their inputs. None for nodes without
-    inputs or with a state, body or effect."""
-    if not (node.inputs and node.op.may_fold and node.op.role in ("", "shape")):
-        return None
-    attributes = frozenset((name, hashable(value)) for name, value in node.attrs.items())
-    return node.op, attributes, inputs
+def find_equal(
+    nodes: Iterable[Any], source: Callable[[Any], Hashable], merge: Callable[[Any, Any], Any]
+) -> None:
+    """Call `merge(earlier, node)` for each node that equals an earlier one; it returns the node with which
+    later ones are compared. `source`: a key of an input, which equal inputs share.
 
-
-def _constant(value: Value) -> Hashable:
-    """A key that equal constants share: contents, or the identity of large ones. None for other values."""
-    stored = value.stored
-    if isinstance(stored, np.ndarray) and stored.nbytes <= MOST_BYTES and not stored.dtype.hasobject:
-        return value.dtype, stored.shape, stored.tobytes()
-    return None if stored is None else (value.dtype, id(stored))
+    Nodes without inputs or with a state, body or effect are equal to no other."""
+    first: dict[Hashable, Any] = {}
+    for node in nodes:
+        if not (node.inputs and node.op.may_fold and node.op.role in ("", "shape")):
+            continue
+        attributes = frozenset((name, hashable(value)) for name, value in node.attrs.items())
+        types = tuple((v.dtype, v.shape) for v in node.outputs) if node.lowered else ()
+        key = node.op, attributes, types, tuple(map(source, node.inputs))
+        earlier = first.setdefault(key, node)
+        if earlier is not node:
+            first[key] = merge(earlier, node)
 
 
 def hashable(value: Any) -> Hashable:

@@ -51,11 +51,6 @@ def fill_sorted(
         for at, count in ((words_at, words), (steps_at, len(WAYS)))
     )
     order = (order >> RUN_BITS) * (words // runs) + ((order & (1 << RUN_BITS) - 1) >> 2)
-    orders = np.concatenate((order, steps), 1)
-    parts = (steps @ [way.parts for way in WAYS]).reshape(-1, width // lanes) * size
-    targets = memory.ctypes.data + np.arange(len(parts))[:, None] * panel + np.cumsum(parts, 1) - parts
-    numbers, bias = np.array((words, size, 0, 0)), np.zeros(lanes, np.int32)
-    tables = np.arange(len(orders))[:, None] * [orders.strides[0], 0] + [orders.ctypes.data, bias.ctypes.data]
-    write, shape, table = narrow.native_function("write_words"), numbers.ctypes.data, tables.ctypes.data
-    for n, ((first, numbers[2]), target) in enumerate(zip(vectors, targets.flat, strict=True)):
-        write(first, int(target), shape, table + 16 * n)
+    bias = np.broadcast_to(np.zeros(lanes, np.int32), (len(vectors), lanes))  # it is a constant of the blob
+    ordered = narrow.Order((packed, zeros), sizes, vectors, np.concatenate((order, steps), 1))
+    ordered.write(memory.ctypes.data, panel, bias)

@@ -94,12 +94,6 @@ def _keys(key: bytes, level: int) -> np.ndarray:
     return np.frombuffer(shake_256(seed).digest(KEY_BYTES), np.uint8)
 
 
-def _module() -> Any:
-    from ovjit.execution import hash_steps
-
-    return hash_steps
-
-
 def _intrinsics(isa: Any) -> Mapping[str, Any]:
     from ovjit.codegen.cpu import universal_hash
 
@@ -111,7 +105,7 @@ def kernel() -> Kernel:
     """The kernel that hashes blocks. Blobs bring its code, under their authentication code."""
     from ovjit.codegen.routines import routines
 
-    return routines("hash_blocks", ("hash_blocks",), _module, _intrinsics)
+    return routines("hash_blocks", ("hash_blocks",), "ovjit.execution.hash_steps", _intrinsics)
 
 
 _functions: dict[str, Callable[[int, int, int, int], int]] = {}

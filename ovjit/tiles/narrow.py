@@ -74,20 +74,38 @@ def word_time(weights: np.ndarray, isa: Target, form: Format) -> float:
     return float(steps @ np.array([way.time for way in WAYS]) / max(1, steps.sum()))
 
 
-class _Order(NamedTuple):
+class Order(NamedTuple):
     """The words of packed panels by way, before they are written. `vectors`: (address of the first word,
-    bytes between words) of each, in `memory`. `order` [vectors, words]: words sorted by way. `steps`: see
-    `Listed`. `numbers`: the argument `sizes` of the native functions, which is updated for each vector."""
+    bytes between words) of each, in `memory`. `order` [vectors, words + WAYS]: words sorted by way, then the
+    steps of each way."""
 
     memory: tuple[np.ndarray, ...]
     sizes: PanelSizes
     vectors: list[tuple[int, int]]
     order: np.ndarray
-    steps: np.ndarray
-    numbers: np.ndarray
+
+    @property
+    def steps(self) -> np.ndarray:
+        return self.order[:, -len(WAYS) :]
+
+    def vector_bytes(self, lanes: int) -> np.ndarray:
+        """The bytes that `write` writes for each vector, [panels, vectors]."""
+        return (self.steps @ [w.parts for w in WAYS]).reshape(-1, self.sizes.width // lanes) * lanes * WORD
+
+    def write(self, memory: int, panel: int, bias: np.ndarray) -> None:
+        """Write the words to the address `memory`, panels `panel` bytes apart. `bias`, i32 [vectors, lanes],
+        is added to: see `write_words`."""
+        order, sizes = self.order, self.vector_bytes(bias.shape[1])
+        numbers = np.array((order.shape[1] - len(WAYS), bias.shape[1] * WORD, 0, 0))
+        tables = np.arange(len(order))[:, None] * [order.strides[0], bias.strides[0]]
+        tables += [order.ctypes.data, bias.ctypes.data]
+        targets = memory + np.arange(len(sizes))[:, None] * panel + np.cumsum(sizes, 1) - sizes
+        write, shape, table = native_function("write_words"), numbers.ctypes.data, tables.ctypes.data
+        for n, ((first, numbers[2]), target) in enumerate(zip(self.vectors, targets.flat, strict=True)):
+            write(first, int(target), shape, table + n * tables.strides[0])
 
 
-def _order(weights: np.ndarray, isa: Target, form: Format) -> _Order:
+def _order(weights: np.ndarray, isa: Target, form: Format) -> Order:
     """Pack weights [G, runs..., depth, O], and choose the way of each word."""
     filling, sizes = pack_panels(weights, isa, form)
     packed = np.zeros(filling.nbytes, np.int8)
@@ -105,26 +123,20 @@ def _order(weights: np.ndarray, isa: Target, form: Format) -> _Order:
     shape, order, memory_at = (a.ctypes.data for a in (numbers, orders, room))
     for n, (first, numbers[2]) in enumerate(vectors):
         order_words(first, order + n * orders.strides[0], shape, memory_at)
-    return _Order((packed, zeros), sizes, vectors, orders[:, :words], orders[:, words:], numbers)
+    return Order((packed, zeros), sizes, vectors, orders)
 
 
 def list_panels(weights: np.ndarray, isa: Target, form: Format) -> Listed:
     """Pack weights [G, runs..., depth, O]."""
-    _panels, sizes, vectors, words, steps, numbers = _order(weights, isa, form)
-    parts = (steps @ [way.parts for way in WAYS]).reshape(-1, isa.tile_vectors) * isa.lanes * WORD
-    memory = np.zeros((len(parts), int(parts.sum(1).max(initial=0))), np.int8)
-    bias = np.zeros((len(vectors), isa.lanes), np.int32)
-    tables = np.zeros(2, np.int64)
-    write_words = native_function("write_words")
-    targets = np.arange(len(parts))[:, None] * memory.shape[1] + np.cumsum(parts, 1) - parts
-    shape, target, order, lacking, table = (a.ctypes.data for a in (numbers, memory, words, bias, tables))
-    for n, ((first, numbers[2]), at) in enumerate(zip(vectors, targets.flat, strict=True)):
-        tables[:] = order + n * words.strides[0], lacking + n * bias.strides[0]
-        write_words(first, target + int(at), shape, table)
-    sizes = sizes._replace(panel=memory.shape[1], group=len(parts) // len(weights) * memory.shape[1])
-    run, word = np.divmod(words, max(1, form.words(weights.shape[-2])))
-    words = (run << RUN_BITS) + word * WORD
-    return Listed(memory.reshape(-1), sizes, words, np.ascontiguousarray(steps), bias)
+    packed = _order(weights, isa, form)
+    sizes = packed.vector_bytes(isa.lanes)
+    memory = np.zeros((len(sizes), int(sizes.sum(1).max(initial=0))), np.int8)
+    bias = np.zeros((len(packed.vectors), isa.lanes), np.int32)
+    packed.write(memory.ctypes.data, memory.shape[1], bias)
+    panel, group = memory.shape[1], memory.size // len(weights)
+    run, word = np.divmod(packed.order[:, : -len(WAYS)], max(1, form.words(weights.shape[-2])))
+    words, steps = (run << RUN_BITS) + word * WORD, np.ascontiguousarray(packed.steps)
+    return Listed(memory.reshape(-1), packed.sizes._replace(panel=panel, group=group), words, steps, bias)
 
 
 def list_vectors(
@@ -142,8 +154,8 @@ def list_vectors(
             address += sizes.panel * width // sizes.width
 
 
-#: Names of the native functions in `ovjit.tiles.narrow_steps`.
-FUNCTIONS = ("order_words", "write_words")
+#: The module of the native functions, and their names.
+STEPS, FUNCTIONS = "ovjit.tiles.narrow_steps", ("order_words", "write_words")
 
 
 @functools.cache
@@ -151,17 +163,12 @@ def kernel(function: str) -> Kernel:
     """The kernel of a native function."""
     from ovjit.codegen.routines import routines
 
-    def module() -> Any:
-        from ovjit.tiles import narrow_steps
-
-        return narrow_steps
-
     def intrinsics(isa: Target) -> dict[str, Any]:
         from ovjit.codegen.cpu import weaving
 
         return weaving.ordering(isa)
 
-    return routines(function, (function,), module, intrinsics, function.replace("_", " "))
+    return routines(function, (function,), STEPS, intrinsics, function.replace("_", " "))
 
 
 @functools.cache

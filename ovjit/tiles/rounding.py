@@ -21,7 +21,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -149,12 +149,8 @@ def kernel() -> Kernel:
     """The kernel that chooses the numbers."""
     from ovjit.codegen.routines import routines
 
-    def module() -> Any:
-        from ovjit.tiles import rounding_steps
-
-        return rounding_steps
-
-    return routines("choose_starts", ("choose_starts",), module, key="choose starts")
+    steps = "ovjit.tiles.rounding_steps"
+    return routines("choose_starts", ("choose_starts",), steps, key="choose starts")
 
 
 @functools.cache

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Changes of words. Equal to the constants of `weave_steps`, which is only imported to print its kernels.
 AS_THEY_ARE, SPREAD, FLUSH, FLUSH_HALVES, BYTES, PAIRS = range(6)
+#: The module with the native functions.
+STEPS = "ovjit.tiles.weave_steps"
 #: Minimum bytes of panels for native code.
 WORTH = 1 << 18
 
@@ -81,13 +83,6 @@ def round_rows(rows: np.ndarray, target: np.ndarray) -> None:
         call(source + n * rows.strides[0], destination + 2 * n * length, length, rows.itemsize)
 
 
-def steps() -> Any:
-    """The module with the functions."""
-    from ovjit.tiles import weave_steps
-
-    return weave_steps
-
-
 @functools.cache
 def kernel(size: int) -> Kernel:
     """The kernel for words of `size` bytes."""
@@ -100,7 +95,7 @@ def kernel(size: int) -> Kernel:
 
         return weaving.intrinsics(isa) | transpose_words(isa, ELEMENTS[size])
 
-    return routines(f"weave_{size}", ("weave",), steps, intrinsics, f"weave {size}")
+    return routines(f"weave_{size}", ("weave",), STEPS, intrinsics, f"weave {size}")
 
 
 @functools.cache
@@ -113,7 +108,7 @@ def rounding_kernel() -> Kernel:
 
         return weaving.intrinsics(isa)
 
-    return routines("round_rows", ("round_rows",), steps, intrinsics, "round rows")
+    return routines("round_rows", ("round_rows",), STEPS, intrinsics, "round rows")
 
 
 def kernels(isa: Target) -> tuple[Kernel, ...]:

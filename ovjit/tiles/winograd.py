@@ -153,7 +153,7 @@ def filter_kernel(m: int, integers: bool = False) -> Kernel:
 
     name = f"filters_whole_{m}x{m}" if integers else f"filters_{m}x{m}"
     key = f"filters whole {m}" if integers else f"filters {m}"
-    return routines(name, ("transform_filters",), weave.steps, intrinsics, key)
+    return routines(name, ("transform_filters",), weave.STEPS, intrinsics, key)
 
 
 @functools.cache

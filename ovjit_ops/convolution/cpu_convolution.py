@@ -14,7 +14,7 @@ from ovjit.graph.dtypes import all_finite
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.symbolic import sym_int, sym_max
-from ovjit.graph.windows import Slab, resolve_pads, slabs_of_taps, taps_that_meet
+from ovjit.graph.windows import Slab, resolve_window, slabs_of_taps, taps_that_meet
 from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Shapes
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
@@ -154,14 +154,8 @@ class TiledConvolution(Tiled):
 
     def window(self, extents: Sequence[int]) -> tuple[list[int], list[int], list[int], list[int]]:
         """(strides, dilations, pads before, pads after) for these spatial extents."""
-        rank = len(self.kernel_size)
-        strides = list(self.attrs["strides"]) or [1] * rank
-        dilations = list(self.attrs["dilations"]) or [1] * rank
-        begin, end = resolve_pads(
-            self.attrs["auto_pad"], extents, self.kernel_size, strides, dilations,
-            self.attrs["pads_begin"] or (0,) * rank, self.attrs["pads_end"] or (0,) * rank,
-        )  # fmt: skip
-        return strides, dilations, list(begin), list(end)
+        strides, dilations, begin, end = map(list, resolve_window(self.attrs, extents, self.kernel_size))
+        return strides, dilations, begin, end
 
     @property
     def odd(self) -> int:

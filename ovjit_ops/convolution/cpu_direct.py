@@ -17,7 +17,7 @@ from ovjit.codegen.words import *
 from ovjit.graph.dtypes import HALVES
 from ovjit.graph.graph import Value
 from ovjit.graph.symbolic import sym_max
-from ovjit.graph.windows import resolve_pads
+from ovjit.graph.windows import resolve_window
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, NotNative, Planner
@@ -129,13 +129,7 @@ class Direct(Lowering):
             w = filter_matrix(planner, filters, self.grouped, dense=True)
         else:
             w = planner.constants.view(self.weights, self.data.dtype)
-        attrs = self.node.attrs
-        ones, none = (1,) * rank, (0,) * rank
-        strides, dilations = attrs["strides"] or ones, attrs["dilations"] or ones
-        begin, _ = resolve_pads(
-            attrs["auto_pad"], x.shape[2:], taps, strides, dilations,
-            attrs["pads_begin"] or none, attrs["pads_end"] or none,
-        )  # fmt: skip
+        strides, dilations, begin, _ = resolve_window(self.node.attrs, x.shape[2:], taps)
         moves = [Moves(*each) for each in zip(taps, strides, begin, dilations, strict=True)]
         depth, row, column = [*[Moves()] * (3 - rank), *moves]
         tensors = {
@@ -151,9 +145,4 @@ class Direct(Lowering):
 
 def _grouped_volume(view: View, groups: int) -> View:
     """[N, G * C, ...] as [N, G, C, D, H, W]."""
-    n, channels, *space = view.shape
-    n_step, c_step, *steps = view.strides
-    missing, each = 5 - len(view.shape), channels // groups
-    shape = (n, groups, each, *[1] * missing, *space)
-    strides = (n_step, each * c_step, c_step, *[0] * missing, *steps)
-    return View(view.buffer, shape, strides, view.itemsize, view.offset)
+    return view.split(1, groups, view.shape[1] // groups).insert(3, 5 - len(view.shape))

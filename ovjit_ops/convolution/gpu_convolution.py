@@ -20,7 +20,7 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Node, Value
-from ovjit.graph.windows import resolve_pads
+from ovjit.graph.windows import resolve_window
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
@@ -280,12 +280,7 @@ class TensorConvolution(Lowering):
 
 def find_moves(planner: Planner, node: Node, taps: Sequence[Any]) -> list[Moves]:
     """The windows of a convolution along rows and columns."""
-    attrs, ones, none = node.attrs, (1,) * len(taps), (0,) * len(taps)
-    strides, dilations = attrs["strides"] or ones, attrs["dilations"] or ones
-    begin, _ = resolve_pads(
-        attrs["auto_pad"], planner.shape(node.inputs[0])[2:], taps, strides, dilations,
-        attrs["pads_begin"] or none, attrs["pads_end"] or none,
-    )  # fmt: skip
+    strides, dilations, begin, _ = resolve_window(node.attrs, planner.shape(node.inputs[0])[2:], taps)
     moves = [Moves(*each) for each in zip(taps, strides, begin, dilations, strict=True)]
     return [*[Moves()] * (2 - len(moves)), *moves]
 

@@ -176,13 +176,13 @@ def collect(at, first, scores_at, stride, b, s, bar, *, boxes, scores, options):
 @kernel(**SELECTING)
 def nms_select_soft(
     boxes: Tensor, scores: Tensor, max_boxes: Tensor, iou_threshold: Tensor, score_threshold: Tensor,
-    chosen: Tensor, values: Tensor, counts: Tensor, *, options,
+    chosen: Tensor, values: Tensor, counts: Tensor, top, skip, *, options,
 ):  # fmt: skip
     """`nms_select` with soft suppression: each kept box multiplies the other scores by exp(-share^2 / (2
     sigma)).
 
     `iou_threshold` is the address of sigma. Candidates are seven rows: corners, areas, scores and indices.
-    The score of a removed candidate is -infinity.
+    The score of a removed candidate is -infinity. `top` and `skip` are not used: all boxes are candidates.
     """
     n = scores.size.i
     capacity = chosen.size.capacity
@@ -241,7 +241,7 @@ def select_step(
     planner: Planner, kernel: Kernel, inputs: Sequence[View], outputs: Sequence[View], capacity: int,
     top: int = -1, skip: int = -1, each: int = 24,
 ) -> None:  # fmt: skip
-    """Add the step of `nms_select`, or of a kernel with the same arguments.
+    """Add the step of `nms_select`, or of a kernel with the same parameters.
 
     inputs: boxes [B, N, 4] or [B, C or 1, N, 4], scores [B, C, N], and the limits. made: indices and f32s of
     the selected boxes, `capacity` for each class, and counts. `top`: maximum number of candidates, -1 for

@@ -511,7 +511,7 @@ def _columns(signals: View, n1: int, n2: int) -> View:
     """Signals [1, n1 n2, 2, lanes] as matrices [lanes, n1, 2, n2]."""
     _, each, part, lane = signals.strides
     shape = (signals.shape[3], n1, 2, n2)
-    return View(signals.buffer, shape, (lane, each * n2, part, each), signals.itemsize, signals.offset)
+    return signals.as_strided(shape, (lane, each * n2, part, each))
 
 
 def _are_contiguous(view: View, axes: Sequence[int]) -> bool:

@@ -9,9 +9,9 @@ from ovjit.codegen.elementwise import NATIVE_TYPES
 from ovjit.codegen.kernel_language import *
 from ovjit.errors import check
 from ovjit.forks import made_once
-from ovjit.graph.windows import full_attribute
+from ovjit.graph.windows import window_attributes
 from ovjit.planning.lower import Lowering, Planner, launch
-from ovjit.planning.views import View, product
+from ovjit.planning.views import product
 from ovjit.records import NamedTuple
 
 
@@ -25,12 +25,6 @@ def window_counts(size: Sequence[Any], kernel: Sequence[Any], attrs: dict[str, A
         check(room >= 0, f"the window of {window} is larger than the padded size {size[i]}")
         out.append(room // attrs["strides"][i] + 1)
     return out
-
-
-def full_settings(attrs: dict[str, Any]) -> dict[str, Any]:
-    """The attributes of Col2Im with an entry for each side."""
-    rows = (("strides", 1, 1), ("dilations", 1, 1), ("pads_begin", 0, 0), ("pads_end", 0, 0))
-    return {n: full_attribute(attrs[n], 2, n, default, low) for n, default, low in rows}
 
 
 class Steps(NamedTuple):
@@ -96,7 +90,7 @@ class Columns(Lowering):
     kernel = made_once(lambda self: add_columns(T=self.out.dtype))
 
     def plan(self, planner: Planner) -> None:
-        attrs = full_settings(self.node.attrs)
+        attrs = window_attributes(2, self.node.attrs)
         kh, kw = kernel_size = [int(v) for v in planner.shape_value(self.node.inputs[2]).reshape(-1)]
         (sh, sw), (dh, dw), (top, left) = (attrs[name] for name in ("strides", "dilations", "pads_begin"))
         x = planner.view(self.node.inputs[0])
@@ -117,7 +111,7 @@ class Columns(Lowering):
         inner, outer = (taps, windows) if taps_inside else (windows, taps)
         shape = (*y.shape[:-2], kh, rows, outer[0], inner[0])
         steps = (*x.strides[:-2], s_r * (kh * kw), s_r * kw, s_c * columns, outer[1], inner[1])
-        source = View(x.buffer, shape, steps, x.itemsize, x.offset)
+        source = x.as_strided(shape, steps)
         along = (sw, dw) if taps_inside else (dw, sw)
         launch(
             planner, self.kernel, {"x": source, "y": y}, ("y",), steps=Steps(sh, dh, top, *along, left),

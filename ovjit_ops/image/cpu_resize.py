@@ -205,7 +205,7 @@ def _lines(view: View, others: Sequence[int], row: int | None, run: int | None, 
     axes = [*others, row, run, inner]
     shape = [1 if a is None else view.shape[a] for a in axes]
     strides = [0 if a is None else view.strides[a] for a in axes]
-    return View(view.buffer, shape, strides, view.itemsize, view.offset)
+    return view.as_strided(shape, strides)
 
 
 def _joins(lines: View) -> bool:
@@ -218,7 +218,7 @@ def _merge_runs(lines: View) -> View:
     """The view with all runs merged into one; requires `_joins`."""
     *shape, runs, n = lines.shape
     steps = (*lines.strides[:-2], 0, lines.itemsize)
-    return View(lines.buffer, (*shape, 1, runs * n), steps, lines.itemsize, lines.offset)
+    return lines.as_strided((*shape, 1, runs * n), steps)
 
 
 def plan_resize(

@@ -12,13 +12,13 @@ from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Interval, compatible, is_static
 from ovjit.graph.symbolic import sym_int
-from ovjit.graph.windows import AUTO_PADS, output_extents, pad_spatial, resolve_pads, taps
+from ovjit.graph.windows import AUTO_PADS, output_extents, pad_spatial, resolve_pads, taps, window_attributes
 from ovjit.rewrite.writer import not_negative
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.dims import divide_dim
 from ovjit_ops.common.values import length, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, random_array
-from ovjit_ops.image.cpu_columns import full_settings, window_counts
+from ovjit_ops.image.cpu_columns import window_counts
 
 MOST_TAPS = 64  # taps of a patch that is written out as slices
 
@@ -102,7 +102,7 @@ class Col2Im:
         pads_begin: Ints = (0, 0), pads_end: Ints = (0, 0),
     ):  # fmt: skip
         check_type(data, NUMBERS)
-        attrs = full_settings(locals())
+        attrs = window_attributes(2, locals())
         size, kernel = (
             None if values is None else [sym_int(v) for v in values]  # numbers that do not overflow
             for values in (shape_value(output_size, "output_size"), shape_value(kernel_size, "kernel_size"))
@@ -127,7 +127,7 @@ class Col2Im:
         return TensorType(data.dtype, (*data.shape[:-2], channels, *spatial))
 
     def ref(data, output_size, kernel_size, **attrs):
-        attrs = full_settings(attrs)
+        attrs = window_attributes(2, attrs)
         size, kernel = [int(v) for v in output_size], [int(v) for v in kernel_size]
         columns = window_counts(size, kernel, attrs)
         lead, channels = data.shape[:-2], data.shape[-2] // math.prod(kernel)
@@ -150,7 +150,7 @@ class Col2Im:
             ((), 1, (8, 8), (3, 3), {"pads_begin": (1, 1), "pads_end": (1, 1)}),
             ((1,), 17, (9, 7), (2, 2), {"strides": (2, 1), "dilations": (2, 2), "pads_begin": (0, 1)}),
         ):
-            full = full_settings({"strides": (), "dilations": (), "pads_begin": (), "pads_end": (), **attrs})
+            full = window_attributes(2, attrs)
             columns = math.prod(window_counts(size, kernel, full))
             shape = (*batch, channels * math.prod(kernel), columns)
             yield [random_array(rng, shape, dtype), np.array(size), np.array(kernel)], full

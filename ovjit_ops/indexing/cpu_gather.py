@@ -248,11 +248,9 @@ def plan_indexed(planner: Planner, kernel: Kernel, source: View, target: View, a
         return n * (size * 2 + (16 if along["at"] else 0)) + 16
 
     tensors = {
-        "x": View(source.buffer, walk.extents, walk.source, source.itemsize, source.offset),
+        "x": source.as_strided(walk.extents, walk.source),
         "y": View(target.buffer, walk.extents, walk.target, size, target.offset),
-        "at": View(
-            at.buffer, (*walk.extents, len(walk.dims)), (*walk.indices, walk.at_k), at.itemsize, at.offset
-        ),
+        "at": at.as_strided((*walk.extents, len(walk.dims)), (*walk.indices, walk.at_k)),
     }
     dims = [*walk.dims, *walk.panels, *((0, 0),) * (_DEPTH - len(walk.dims) - len(walk.panels))]
     ends = {f"dims{2 * k + j}": v for k, dim in enumerate(dims) for j, v in enumerate(dim)}

@@ -156,7 +156,7 @@ def plan_few(lowering: Tiled, kernel: Kernel, planner: Planner, a: View, b: View
     Returns False, without a step, if the strides are not supported."""
     (m, k), n, size = a.shape[-2:], b.shape[-1], SIZE_F32
     b_k, b_n = b.strides[-2], size if n == 1 else b.strides[-1]
-    y = y if y.shape else View(y.buffer, (1,), (y.itemsize,), y.itemsize, y.offset)
+    y = y if y.shape else y.insert(0, stride=y.itemsize)
     y_w = row_step(y)
     if (a.strides[-1] != size and k > 1) or y_w is None or y.strides[-1] != y.itemsize:
         return False

@@ -152,10 +152,7 @@ class TiledMatMul(Tiled):
 
     def _full(self, view: View) -> View:
         """The view of the output or an operand as [..., rows, columns]."""
-        if len(self.data.shape) > 1:
-            return view
-        shape, strides = [*view.shape[:-1], 1, view.shape[-1]], [*view.strides[:-1], 0, view.strides[-1]]
-        return View(view.buffer, shape, strides, view.itemsize, view.offset)
+        return view if len(self.data.shape) > 1 else view.insert(len(view.shape) - 1)
 
     def _view_rows(self, x: View, lead: Sequence[int]) -> View:
         """The view of the left-hand side as [*lead, depth], in place."""
@@ -169,7 +166,7 @@ class TiledMatMul(Tiled):
         for axis, extent in enumerate(self._batch(lead)):
             if extent != 1 and shape[axis] == 1:
                 strides[axis] = 0
-        return View(x.buffer, (*lead, shape[-1]), strides, x.itemsize, x.offset)
+        return x.as_strided((*lead, shape[-1]), strides)
 
     def _batch(self, lead: Sequence[int]) -> tuple[Dim, ...]:
         """The batch dimensions of the right-hand side, padded with 1 to all of `lead` but the rows."""
@@ -179,7 +176,7 @@ class TiledMatMul(Tiled):
         """A view [*lead, 1] of the beginnings of the matrices' panels, or of their indices."""
         if self.picks is not None:
             named = planner.view(self.picks).expand(lead[:-1])
-            return View(named.buffer, (*lead, 1), (*named.strides, 0, 0), named.itemsize, named.offset)
+            return named.as_strided((*lead, 1), (*named.strides, 0, 0))
         at = planner.constants.at(self.weights.at) if isinstance(self.weights.at, int) else self.weights.at
         batch = [d for d in self._batch(lead) if isinstance(d, int)]
         steps = row_major(batch, self.weights.sizes.group)

@@ -325,7 +325,7 @@ class PlainProduct(Lowering):
         size = SIZE[self.out.dtype]
         a = planner.view(self.node.inputs[0])
         if ra == 1:
-            a = View(a.buffer, (1, a.shape[0]), (0, a.strides[0]), size, a.offset)
+            a = a.insert(0)
         elif self.node.attrs["transpose_a"]:
             a = a.permute((*range(ra - 2), ra - 1, ra - 2))
         b = self.panels if self.packed else self._right(planner, self.node.inputs[1], rb)
@@ -387,9 +387,7 @@ class PlainProduct(Lowering):
         """The right-hand side as [..., k, n] with adjacent columns, by a copy if necessary."""
         view = planner.view(value)
         if rank == 1:
-            return View(
-                view.buffer, (view.shape[0], 1), (view.strides[0], view.itemsize), view.itemsize, view.offset
-            )
+            return view.insert(1, stride=view.itemsize)
         swapped = self.node.attrs["transpose_b"]
         columns = rank - 2 if swapped else rank - 1
         if view.shape[columns] > 1 and view.strides[columns] != view.itemsize:

@@ -169,12 +169,13 @@ def plan_panels(planner: Planner, x: View, form: Format, depth: Dim | None = Non
         for ends in [packed] if planner.open else _ends(packed, words, padded, n, sizes):
             plan_fill(planner, ends)
     if n == 1:  # the stride of a single column is arbitrary: that of adjacent columns has a faster kernel
-        x = View(x.buffer, x.shape, (*x.strides[:-1], x.itemsize), x.itemsize, x.offset)
+        x = x.as_strided(x.shape, (*x.strides[:-1], x.itemsize))
     packer, turner, *_ = pack_kernels(planner.target, form)
     by_columns = x.strides[-2] == x.itemsize != x.strides[-1] and (form.group == 1 or k % form.group == 0)
+    packing, depths = (turner, {"depth": words}) if by_columns else (packer, {})
     launch(
-        planner, turner if by_columns else packer, {"x": x, "y": packed}, ("y",), work=k * sizes.width,
-        width=sizes.width, panel=sizes.panel, depth=words, disjoint=False,
+        planner, packing, {"x": x, "y": packed}, ("y",), work=k * sizes.width, width=sizes.width,
+        panel=sizes.panel, disjoint=False, **depths,
     )  # fmt: skip
     return packed, sizes
 
@@ -261,14 +262,11 @@ class Product(Tiled):
 
         def full(view: View) -> View:
             """y or an operand as [batch..., m, n], the batch in `order`."""
-            shape, strides = list(view.shape), list(view.strides)
             if -1 in missing:
-                shape.append(1)
-                strides.append(view.itemsize)
+                view = view.insert(len(view.shape), stride=view.itemsize)
             if -2 in missing:
-                shape.insert(len(shape) - 1, 1)
-                strides.insert(len(strides) - 1, 0)
-            return order_batch(View(view.buffer, shape, strides, view.itemsize, view.offset))
+                view = view.insert(len(view.shape) - 1)
+            return order_batch(view)
 
         def order_batch(view: View) -> View:
             return view.permute((*order, *range(len(order), len(view.shape))))
@@ -349,11 +347,7 @@ class Product(Tiled):
         rank = len(value.shape)
         if rank == 1:
             view = planner.with_layout(value, Layout((0,), [(0, self._odd(planner.shape(value)[0]))]))
-            size = view.itemsize
-            shape, strides = (
-                ((1, view.shape[0]), (0, size)) if vector_axis == 0 else ((view.shape[0], 1), (size, size))
-            )
-            return View(view.buffer, shape, strides, size, view.offset)
+            return view.insert(0) if vector_axis == 0 else view.insert(1, stride=view.itemsize)
         view = planner.view(value)
         if which == 0 and not self.is_vector_product:
             depth = rank - 2 if transpose else rank - 1

@@ -114,10 +114,7 @@ def max_pool_indices(
 
 def as_volume(view: View) -> View:
     """The view of [N, C, W] or [N, C, H, W] as [N, C, D, H, W]."""
-    missing = 5 - len(view.shape)
-    shape = (*view.shape[:2], *[1] * missing, *view.shape[2:])
-    strides = (*view.strides[:2], *[0] * missing, *view.strides[2:])
-    return View(view.buffer, shape, strides, view.itemsize, view.offset)
+    return view.insert(2, 5 - len(view.shape))
 
 
 class PoolIndices(ChannelsLast):

@@ -325,13 +325,13 @@ def _slices(view: View) -> View:
     """The view of a volume [1, C, D, H, W] as images [D, C, H, W]."""
     _, c, d, *picture = view.shape
     _, c_step, d_step, *steps = view.strides
-    return View(view.buffer, (d, c, *picture), (d_step, c_step, *steps), view.itemsize, view.offset)
+    return view.as_strided((d, c, *picture), (d_step, c_step, *steps))
 
 
 def _flat(view: View, count: int) -> View:
     """The view of [N, C, D, H, W] as images [N, C, D, many]."""
     steps = (*view.strides[:3], view.strides[4])
-    return View(view.buffer, (*view.shape[:3], count), steps, view.itemsize, view.offset)
+    return view.as_strided((*view.shape[:3], count), steps)
 
 
 def lower_pooling(group: Group) -> Lowering | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +44,7 @@ def _load(name: str) -> Callable[[int, int, int, int], int]:
 def _kernel(name: str) -> Kernel:
     from ovjit.codegen.routines import routines
 
-    return routines(name, (name,), lambda: importlib.import_module(f"ovjit_ops.text.{_modules[name]}"))
+    return routines(name, (name,), f"ovjit_ops.text.{_modules[name]}")
 
 
 def kernels() -> Iterator[Kernel]:

@@ -11,7 +11,7 @@ import ovjit as ov
 from ovjit import opset8 as op
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import SIZE, VL, Tensor, items, loadm, share, storem
+from ovjit.codegen.words import SIZE, VL, Table, Tensor, items, ld, loadm, share, storem
 from ovjit.errors import OvjitError
 from ovjit.planning.constants import Constants
 from ovjit.planning.launch import launch, try_launch
@@ -21,6 +21,7 @@ from ovjit.planning.views import View
 from tests.support.compiled import here
 
 SEED = 20261122
+STEPS = Table(2)
 
 
 @kernel(over="r h", x="n h c:1", y="r h c")
@@ -38,6 +39,12 @@ def by_lanes(x: Tensor, y: Tensor, *, T):
             storem[T](q, loadm[T](p, x.size.lanes - j), y.size.lanes - j)
             p += x.stride.n
             q += y.stride.n
+
+
+@kernel(over="r h", x="n h c:1", y="r h c")
+def by_table(x: Tensor, y: Tensor, steps=STEPS, *, T):
+    for _r, i, q in items(y):
+        storem[T](q, loadm[T](x.at(n=ld(steps, 1), h=i), x.size.c), y.size.c)
 
 
 def view(planner: Planner, shape: tuple[int, ...], order: tuple[int, ...] | None = None) -> View:
@@ -118,6 +125,20 @@ def test_a_split_by_an_argument(adjacent):
     values = dict(zip(frame(made), step.args, strict=True))
     names = ("size_lanes", "blocks", "item_count", "block", "per_chunk")
     assert [values[n] for n in names] == ([30, 8, 8, 4, 1] if adjacent else [1, 1, 30, 4, 1])
+
+
+def test_unknown_keywords_are_refused():
+    p = planner()
+    tensors = {"x": view(p, (4, 3, 5)), "y": view(p, (2, 3, 5))}
+    with pytest.raises(
+        TypeError, match=r"by_names_f32 has no argument 'wrok', 'fator'; it has T, factor; .*work"
+    ):
+        launch(p, by_names(T="f32"), tensors, ("y",), wrok=1e9, fator=2)
+    assert not p.steps
+    launch(p, by_table(T="f32"), tensors, ("y",), steps0=1, steps1=2)
+    with pytest.raises(TypeError, match="by_table_f32 has no argument 'stops0'"):
+        launch(p, by_table(T="f32"), tensors, ("y",), stops0=1)
+    assert len(p.steps) == 1
 
 
 def test_items_that_go_on_from_one_another_are_one_chunk():

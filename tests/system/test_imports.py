@@ -388,6 +388,7 @@ NO_REACH = {
     ("ovjit.forks", "sys.modules"): "what is being imported while a process forks",
     ("ovjit.hashes", "import_module"): "modules of Python's own",
     ("ovjit.codegen.versions", "import_module"): "packages of others, for their versions",
+    ("ovjit.codegen.routines", "import_module"): "modules that callers name by texts, checked there",
     ("ovjit.graph.op", "import_module"): "the plug-in hook",
     ("ovjit.alias", "import_module"): "aliases of OpenVINO's names",
     ("ovjit_ops.everything", "import_module"): "its own package's modules",

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant
 from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
-from ovjit.api.model.model_rules import ModelNode, ModelUses
-from ovjit.api.model.node import Node, Output
-from ovjit.rewrite.merging import key_of
+from ovjit.api.model.model_rules import ModelNode, ModelUses, ModelValue
+from ovjit.api.model.node import Output
+from ovjit.rewrite.merging import find_equal
 
-#: Larger constants are compared where all else is equal, and some of their elements are.
-MOST_BYTES = 256
-#: How many elements of a large constant are looked at first.
+#: How many elements of a constant are hashed. All are compared.
 SOME = 16
+
+
+class _Elements:
+    """An array as a key: equal to those of the same bytes."""
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+
+    def __hash__(self) -> int:
+        flat = self.array.reshape(-1)
+        return hash(flat[:: max(1, flat.size // SOME)].tobytes())
+
+    def __eq__(self, other: object) -> bool:
+        one, two = self.array, other.array  # type: ignore[attr-defined]
+        return one is two or np.array_equal(one.reshape(-1).view(np.uint8), two.reshape(-1).view(np.uint8))
 
 
 def merge_equal_nodes(model: Model) -> None:
@@ -25,50 +37,19 @@ def merge_equal_nodes(model: Model) -> None:
     Nodes with a state, a body or another effect stay. Of nodes that Results read, each keeps its name.
     """
     uses = ModelUses(model)
-    nodes_by_key: dict[Hashable, list[Node]] = {}
-    for node in uses.nodes:
-        key = None if isinstance(node, Op) else key_of(ModelNode(node), tuple(map(_source, node._inputs)))
-        if key is None:
-            continue
-        others = nodes_by_key.setdefault(key, [])
-        for i, other in enumerate(others):
-            if not _have_equal_constants(other, node):
-                continue
-            remaining, duplicate = (node, other) if uses.is_returned(node) else (other, node)
-            if uses.is_returned(duplicate):
-                continue  # both names are the user's
-            for index in range(len(remaining._tensors)):
-                Output._of(duplicate, index).replace(Output._of(remaining, index))
-            others[i] = remaining
-            break
-        else:
-            others.append(node)
 
+    def source(value: ModelValue) -> Hashable:
+        array = value.constant
+        if array is None or array.dtype.hasobject:
+            return value
+        return value.dtype, value.shape, _Elements(array)
 
-def _have_equal_constants(one: Node, other: Node) -> bool:
-    return all(
-        a is b or np.array_equal(a.value.reshape(-1).view(np.uint8), b.value.reshape(-1).view(np.uint8))
-        for a, b in zip(_large(one), _large(other), strict=True)
-    )
+    def merge(earlier: ModelNode, node: ModelNode) -> ModelNode:
+        remaining, duplicate = (node, earlier) if uses.is_returned(node.of) else (earlier, node)
+        if uses.is_returned(duplicate.of):
+            return earlier  # both names are the user's
+        for index in range(len(remaining.of._tensors)):
+            Output._of(duplicate.of, index).replace(Output._of(remaining.of, index))
+        return remaining
 
-
-def _large(node: Node) -> Iterator[Constant]:
-    """Constants whose key has a few of their elements."""
-    for value in node._inputs:
-        constant = value._node
-        if isinstance(constant, Constant) and constant.value.nbytes > MOST_BYTES:
-            yield constant
-
-
-def _source(value: Output) -> Hashable:
-    """A key of an input: its node and output index, or a constant's type, shape and elements.
-
-    Of large constants, the key has only some elements.
-    """
-    node = value._node
-    if not isinstance(node, Constant) or node.value.dtype.hasobject:
-        return node, value._index
-    elements = node.value
-    if elements.nbytes > MOST_BYTES:
-        elements = elements.reshape(-1)[:: max(1, elements.size // SOME)]
-    return value._tensor._type.dtype, value._tensor._type.shape, elements.tobytes()
+    find_equal((ModelNode(n) for n in uses.nodes if not isinstance(n, Op)), source, merge)

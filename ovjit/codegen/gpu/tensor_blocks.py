@@ -13,6 +13,7 @@ from typing import Any
 import llvmlite.ir as ir
 
 from ovjit.codegen.gpu.calls import call, lane_number
+from ovjit.codegen.gpu.tensor_cores import part_of_sums, sum_type, vector_of
 from ovjit.codegen.tensor_blocks import ATOM, COLUMNS, MOST_BLOCK, STRIP
 
 _I1, _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
@@ -145,10 +146,6 @@ def _copy_box(rank: int) -> Callable[..., None]:
     return body
 
 
-def sum_type(elem: str) -> ir.Type:
-    return _I32 if elem[0] in "iu" else _F32
-
-
 def _change_sums(
     b: ir.IRBuilder, text: str, sums: ir.Value, further: str = "", *arguments: ir.Value
 ) -> ir.Value:
@@ -246,7 +243,7 @@ def _load_eight(elem: str) -> Callable[..., ir.Value]:
             phi.add_incoming(ir.Constant(four, [0] * 4), before)
             vectors.append(phi)
         words = [b.extract_element(vector, _I32(i)) for vector in vectors for i in range(4)]
-        return _vector_of(b, [each for w in words for each in _unpack(b, elem, w)])
+        return vector_of(b, [each for w in words for each in _unpack(b, elem, w)])
 
     return body
 
@@ -262,13 +259,6 @@ def _unpack(b: ir.IRBuilder, elem: str, word: ir.Value) -> Sequence[ir.Value]:
     return [b.fpext(b.bitcast(b.trunc(part, _I16), _F16), _F32) for part in parts]
 
 
-def _vector_of(b: ir.IRBuilder, parts: Sequence[ir.Value]) -> ir.Value:
-    vector: ir.Value = ir.Constant(ir.VectorType(parts[0].type, len(parts)), ir.Undefined)
-    for i, part in enumerate(parts):
-        vector = b.insert_element(vector, part, _I32(i))
-    return vector
-
-
 def _store_eight(elem: str) -> Callable[..., None]:
     def body(b: ir.IRBuilder, p: ir.Value, at: ir.Value, values: ir.Value, valid: ir.Value) -> None:
         word, count = _memory_words(elem)
@@ -278,16 +268,12 @@ def _store_eight(elem: str) -> Callable[..., None]:
         else:
             words = [b.bitcast(part, _I32) for part in parts]
         four = ir.VectorType(word, 4)
-        vectors = [_vector_of(b, words[i : i + 4]) for i in range(0, count, 4)]
+        vectors = [vector_of(b, words[i : i + 4]) for i in range(0, count, 4)]
         with b.if_then(valid):
             for i, vector in enumerate(vectors):
                 b.store(vector, _address(b, b.add(p, _I64(16 * i)), at, four), align=16)
 
     return body
-
-
-def _part(b: ir.IRBuilder, values: ir.Value, index: ir.Value) -> ir.Value:
-    return b.extract_element(values, _I32(index.constant))
 
 
 def _no_arguments(text: str) -> Callable[[ir.IRBuilder], None]:
@@ -313,9 +299,9 @@ BODIES: dict[str, Any] = {
     "start_followers": _no_arguments("griddepcontrol.launch_dependents;"),
     "take_registers": _set_registers("inc"), "leave_registers": _set_registers("dec"),
     "await_leaders": _no_arguments("griddepcontrol.wait;"), "load_eight_T": _load_eight,
-    "store_eight_T": _store_eight, "part_of_eight_T": lambda elem: _part,
-    "join_eight_T": lambda elem: lambda b, *parts: _vector_of(b, parts),
+    "store_eight_T": _store_eight, "part_of_eight_T": lambda elem: part_of_sums,
+    "join_eight_T": lambda elem: lambda b, *parts: vector_of(b, parts),
 }  # fmt: skip
 for _n in COLUMNS:
     BODIES[f"zero_group_{_n}_T"], BODIES[f"multiply_group_{_n}_T"] = _zero_group(_n), _multiply_group(_n)
-    BODIES[f"await_group_{_n}_T"], BODIES[f"part_of_group_{_n}_T"] = _await_group, lambda elem: _part
+    BODIES[f"await_group_{_n}_T"], BODIES[f"part_of_group_{_n}_T"] = _await_group, lambda elem: part_of_sums

@@ -5,7 +5,7 @@ Shared memory is one array of a block, of which each warp has its own part. An a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import llvmlite.ir as ir
@@ -43,9 +43,9 @@ def _offset(b: ir.IRBuilder, base: ir.Value, lanes: ir.Value) -> ir.Value:
     return b.add(base, lanes if lanes.type == _I64 else b.zext(lanes, _I64))
 
 
-def _vector(b: ir.IRBuilder, parts: list[ir.Value]) -> ir.Value:
-    """Four registers as a vector."""
-    result: ir.Value = ir.Constant(ir.VectorType(parts[0].type, 4), ir.Undefined)
+def vector_of(b: ir.IRBuilder, parts: Sequence[ir.Value]) -> ir.Value:
+    """Registers as a vector."""
+    result: ir.Value = ir.Constant(ir.VectorType(parts[0].type, len(parts)), ir.Undefined)
     for i, part in enumerate(parts):
         result = b.insert_element(result, part, _I32(i))
     return result
@@ -53,7 +53,7 @@ def _vector(b: ir.IRBuilder, parts: list[ir.Value]) -> ir.Value:
 
 def _join(b: ir.IRBuilder, parts: ir.Value) -> ir.Value:
     """The four registers of a structure as a vector."""
-    return _vector(b, [b.extract_value(parts, i) for i in range(4)])
+    return vector_of(b, [b.extract_value(parts, i) for i in range(4)])
 
 
 def _parts(b: ir.IRBuilder, vector: ir.Value, first: int = 0, count: int = 4) -> list[ir.Value]:
@@ -113,7 +113,7 @@ def _share_sums(elem: str) -> Callable[..., None]:
     return body
 
 
-def _part_of_sums(b: ir.IRBuilder, sums: ir.Value, index: ir.Value) -> ir.Value:
+def part_of_sums(b: ir.IRBuilder, sums: ir.Value, index: ir.Value) -> ir.Value:
     return b.extract_element(sums, _I32(index.constant))
 
 
@@ -124,7 +124,7 @@ def _pack_sums(elem: str) -> Callable[..., ir.Value]:
     def body(b: ir.IRBuilder, first: ir.Value, second: ir.Value) -> ir.Value:
         elements = [b.zext(to_bits(b, part), _I32) for sums in (first, second) for part in _parts(b, sums)]
         pairs = zip(elements[0::2], elements[1::2], strict=True)
-        return _vector(b, [b.or_(low, b.shl(high, _I32(16))) for low, high in pairs])
+        return vector_of(b, [b.or_(low, b.shl(high, _I32(16))) for low, high in pairs])
 
     return body
 
@@ -168,8 +168,8 @@ def _lane_numbers(elem: str) -> Callable[..., ir.Value]:
 BODIES: dict[str, Any] = {
     "shared_memory": _shared_memory, "copy_async": _copy_async, "await_copies": _await_copies,
     "commit_copies": _no_arguments("llvm.nvvm.cp.async.commit.group"), "read_tiles": _read_tiles(""),
-    "read_turned": _read_tiles(".trans"), "part_of_sums_T": lambda elem: _part_of_sums,
-    "join_sums_T": lambda elem: lambda b, *parts: _vector(b, list(parts)), "pack_sums_T": _pack_sums,
+    "read_turned": _read_tiles(".trans"), "part_of_sums_T": lambda elem: part_of_sums,
+    "join_sums_T": lambda elem: lambda b, *parts: vector_of(b, parts), "pack_sums_T": _pack_sums,
     "mma_T": _mma, "zero_sums_T": _zero_sums, "share_sums_T": _share_sums, "read_shared_T": _read_shared,
     "share_elements_T": _share_elements, "read_elements_T": _read_elements, "lane_numbers_T": _lane_numbers,
 }  # fmt: skip

@@ -28,13 +28,7 @@ ROUTINES = ("resize_rows", "resize_columns")
 @functools.cache
 def kernel(name: str) -> Kernel:
     """The kernel of a routine."""
-
-    def module() -> Any:
-        from ovjit.genai.vision import resizing_steps
-
-        return resizing_steps
-
-    return routines(name, (name,), module)
+    return routines(name, (name,), "ovjit.genai.vision.resizing_steps")
 
 
 @functools.cache
