@@ -382,11 +382,11 @@ class Card:
         early: bool = False,
         more: Sequence[int] = (),
     ) -> None:
-        """Launch `blocks` blocks of `warps` warps, with int64 arguments and those at the addresses `more`.
+        """Launch `blocks` blocks of `warps` warps, with the arguments at the addresses `more`, and int64s.
         `shared`: bytes of dynamic shared memory. `early`: the kernel may start while the one before it
         runs, and awaits its end itself."""
         values = [ctypes.c_uint64(a & (2**64 - 1)) for a in arguments]
-        addresses = [*map(ctypes.addressof, values), *more]
+        addresses = [*more, *map(ctypes.addressof, values)]
         pointers = (ctypes.c_void_p * len(addresses))(*addresses)
         if not early:
             self.call("cuLaunchKernel", function, blocks, 1, 1, 32, warps, 1, shared, stream, pointers, None)

@@ -24,7 +24,7 @@ from ovjit.graph.windows import resolve_pads
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
-from ovjit.planning.views import FIRST_IO, Layout, View, channels_last, product
+from ovjit.planning.views import Layout, View, channels_last, product
 from ovjit_ops.convolution.cpu_direct import Moves
 from ovjit_ops.matmul.gpu_product_lowerings import no_operand
 from ovjit_ops.matmul.gpu_products import (
@@ -248,15 +248,14 @@ class TensorConvolution(Lowering):
             parts=self.parts, depth=self.padded * 2,
         )  # fmt: skip
 
-    def _pixels(self, planner: Planner) -> View:
+    def _pixels(self, planner: Planner, copies: bool = False) -> View:
         """The data as [images, rows, columns, channels], whose pixels begin at multiples of 16 bytes: a copy
-        with zeros behind the channels if necessary."""
+        with zeros behind the channels if necessary, or wanted."""
         view, rank = planner.view(self.data), len(self.data.shape)
         ins, padded = view.shape[1], self.padded * len(self.weights)
         steps = (*view.strides[:1], *view.strides[2:], view.offset)
         adjacent = view.strides[1] == view.itemsize and all(step % 16 == 0 for step in steps)
-        # graphs have the address of boxes, and the caller's memory changes
-        if not adjacent or ins != padded or view.buffer.base >= FIRST_IO:
+        if copies or not adjacent or ins != padded:
             halo = [(0, padded - ins if axis == 1 else 0) for axis in range(rank)]
             view = planner.copy(self.data, channels_last(rank, halo))
         view = view.permute((0, *range(2, rank), 1))

@@ -24,6 +24,22 @@ MOST_COLUMNS = max(tile.columns for tile in TILES)
 _STORED = (*HALVES, "f32", "i32")
 
 
+def describe_boxes(view: View | None) -> View | None:
+    """A view of adjacent elements for the driver's description of a tensor, with steps that it takes, also of
+    dimensions of 1. None for views that a copy has to replace: whose rows are not multiples of 16 bytes
+    apart, or repeated, overlapping or reversed; and for the caller's memory, as graphs have the address."""
+    if view is None or view.buffer.base >= FIRST_IO or view.offset % 16:
+        return None
+    size = least = view.shape[-1] * view.itemsize
+    steps: list[int] = [view.itemsize]
+    for count, step in zip(reversed(view.shape[:-1]), reversed(view.strides[:-1]), strict=True):
+        steps.append(size if count == 1 else step)
+        if steps[-1] % 16 or steps[-1] < least:
+            return None
+        least = 1
+    return View(view.buffer, view.shape, steps[::-1], view.itemsize, view.offset)
+
+
 def is_loaded_by_eight(dtype: str) -> bool:
     """True if lanes load and store eight adjacent elements of this type at a time."""
     return dtype in _STORED
@@ -37,13 +53,13 @@ class ProductOfBlocks(ProductOnTensorCores):
     #: Bytes of a row of the data.
     depth: int
 
-    def make_block_kernels(self) -> tuple[Kernel, ...]:
-        """The kernels for the tiles among which plans choose."""
+    def make_block_kernels(self, computed: bool = False) -> tuple[Kernel, ...]:
+        """The kernels for the tiles among which plans choose. `computed`: a step writes the weights."""
         dtype, out = self.node.inputs[0].dtype, self.out.dtype
         self.by_block = {
             tile: self.make_kernel(
                 block_product, "block_product", dtype, out, *tile, sums=SUMS[dtype], rows=tile.rows,
-                columns=tile.columns, stages=tile.stages,
+                columns=tile.columns, stages=tile.stages, computed=computed,
             )
             for tile in self._block_tiles()
         }  # fmt: skip
@@ -83,12 +99,11 @@ class ProductOfBlocks(ProductOnTensorCores):
     def _rows_of_data(self, planner: Planner, rows: int) -> View:
         """The data as [rows, k] in the arena, whose rows begin at multiples of 16 bytes."""
         view = self._matrix(planner, self.node.inputs[0], False)
-        matrix = view.reshape((rows, view.shape[-1]))
-        # graphs have the address, and the caller's memory changes
-        if matrix is None or matrix.strides[0] % 16 or view.buffer.base >= FIRST_IO:
+        matrix = describe_boxes(view.reshape((rows, view.shape[-1])))
+        if matrix is None:
             copy = planner.allocate(view.shape, view.itemsize)
-            planner.copy_step(view, copy, "rows begin at multiples of 16 bytes")
-            matrix = copy.reshape((rows, view.shape[-1]))
+            planner.copy_step(view, copy, "rows of boxes follow each other at multiples of 16 bytes")
+            matrix = describe_boxes(copy.reshape((rows, view.shape[-1])))
             assert matrix is not None
         return matrix
 

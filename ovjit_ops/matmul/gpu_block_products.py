@@ -3,14 +3,14 @@
     y[m, n] = epilogue(sum over k of a[m, k] b[n, k])
 
 A chunk is a block of warps. The first warp of the last group copies steps of 128 bytes along the depth to a
-ring of `stages` in the block's shared memory: boxes of rows of a, and tiles of b, which is constant and
-arranged as the memory's image. Its group has three idle warps, as registers are divided among groups. The
+ring of `stages` in the block's shared memory: boxes of rows of a, and tiles of b, which is arranged as the
+memory's image. Its group has three idle warps, as registers are divided among groups. The
 other one or two groups of four warps multiply 64 rows each. A stage has two barriers: its copies have
 arrived, its products are complete. A block has several tiles: while results are stored, the next steps are
 copied.
 
-The kernel starts while those before it still run. It copies what it can of b, and awaits them before it
-reads a and stores results.
+The kernel starts while those before it still run. It copies what it can of b if that is constant, and awaits
+them before it reads a and stores results.
 
 The columns of b are permuted within 32, so that a lane has eight adjacent columns of a row: operands are
 read, and results stored, 16 bytes at a time.
@@ -119,11 +119,10 @@ def store_sums(
 @kernel(over="m/rows n/columns", a="m k", b="n kb", y="m n", p="m n", q="m n", r="m n")
 def block_product(
     a: Tensor, b: Ptr, y: Tensor, p: Tensor, q: Tensor, r: Tensor, depth, *, T, sums, out, rows, columns,
-    stages,
-    body, first, second, third,
+    stages, computed, body, first, second, third,
 ):  # fmt: skip
     """T, sums, out: element types of a and b, of sums, and of y. `depth`: bytes of a row of a, a multiple
-    of 16. b: see `arrange`. p, q, r: operands of the epilogue, of the types `first`, `second` and `third`
+    of 16. b: see `arrange`; `computed`: kernels before this one write it, so it is not copied early. p, q, r: operands of the epilogue, of the types `first`, `second` and `third`
     ("": none)."""
     c, o, v = registers()
     start_followers()
@@ -172,6 +171,8 @@ def block_product(
                 pb = b + column // QUADS * (steps * STRIP)
                 last = (y.size.n - 1 - column) // QUADS
                 if early < 0:
+                    if computed:
+                        await_leaders()
                     early = min(steps, stages)
                     for s in range(early):
                         copy_weights(shared, full, pb, s, s, steps, last, rows)

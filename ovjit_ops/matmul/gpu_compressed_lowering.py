@@ -63,7 +63,7 @@ class CompressedOnGpu(ProductOfBlocks):
         self.by_blocks &= all(is_loaded_by_eight(v.dtype) for v in (self.out, *self.operands))
         self.unpack_kernel = unpack_weights(T=x.dtype, width=self.bits, image=self.by_blocks)
         if self.by_blocks:
-            self.kernels += (self.unpack_kernel, *self.make_block_kernels())
+            self.kernels += (self.unpack_kernel, *self.make_block_kernels(computed=True))
             return
         self.by_tile = self.make_tile_kernels(TILES)
         self.kernels += (self.unpack_kernel, *self.by_tile.values())

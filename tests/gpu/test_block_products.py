@@ -128,7 +128,7 @@ def test_blocks_have_several_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def source_of(tile: BlockTile, kind: str = "f16", out: str = "f16", **how: Any) -> str:
     sums = "i32" if kind == "u8" else "f32"
-    body = {"body": None, "first": "", "second": "", "third": "", **how}
+    body = {"body": None, "first": "", "second": "", "third": "", "computed": False, **how}
     return block_product(
         T=kind, sums=sums, out=out, rows=tile.rows, columns=tile.columns, stages=tile.stages, **body
     ).source

@@ -21,7 +21,7 @@ import numpy as np
 
 from ovjit.codegen.gpu import functions
 from ovjit.codegen.tensor_blocks import block_form
-from ovjit.execution.numpy_words import Memory, program
+from ovjit.execution.numpy_words import CONSTANTS, Memory, program
 from ovjit.gpu.blocks import block_launch, starts_early
 from ovjit.gpu.signatures import SIGNATURES, LaunchAttribute
 from tests.support.card_words import CardWords
@@ -290,10 +290,9 @@ class FakeCuda:
     def launch(self, function: Any, grid: Any, block: Any, shared: int, stream: Any, arguments: Any,
                extra: Any) -> int:  # fmt: skip
         text, source = self.texts[number(function)], self.modules[number(function)]
-        form, values = (
-            block_form(source),
-            [ctypes.cast(p, ctypes.POINTER(ctypes.c_int64))[0] for p in arguments[:7]],
-        )
+        form = block_form(source)
+        first = 0 if form is None else 1  # a tensor map comes first
+        values = [ctypes.cast(p, ctypes.POINTER(ctypes.c_int64))[0] for p in arguments[first : first + 7]]
         assert tuple(grid[1:]) == (1, 1) and 0 < grid[0] < 1 << 31 and extra is None
         assert (block[0], block[2]) == (32, 1) and 0 < block[1] <= 32
         bases, args, start, end, scratch, _, error = values
@@ -306,7 +305,7 @@ class FakeCuda:
         if shared > max(48 << 10, self.most_shared.get(number(function), 0)):
             return INVALID_VALUE
         assert shared >= form.size + 1024 and block[1] == form.warps and (start, end) == (0, grid[0])
-        described = tuple((ctypes.c_int64 * 16).from_address(arguments[7]))
+        described = tuple((ctypes.c_int64 * 16).from_address(arguments[0]))
         assert described[0] == MAP and len(arguments) == 8
 
         def run() -> None:
@@ -327,7 +326,7 @@ class FakeCuda:
                                   steps: Any,
                                   box: Any, ones: Any, *modes: int) -> int:  # fmt: skip
         """The map is what it was made from, as int64s."""
-        assert number(place) % 64 == 0 and kind == 0 and modes == (0, 3, 2, 0)
+        assert number(place) % 128 == 0 and kind == 0 and modes == (0, 3, 2, 0)
         lists = list(sizes), list(steps), list(box), list(ones)
         assert [*map(len, lists)] == [rank, rank - 1, rank, rank]
         if number(address) % 16 or any(step % 16 or not 0 < step < 1 << 40 for step in steps):
@@ -359,7 +358,13 @@ class FakeCuda:
             each: int, error: int) -> None:  # fmt: skip
         self.launches += 1
         assert warps >= end - start > warps - 32
-        memory = Memory([(begin, array.nbytes, "the card's memory") for begin, array in self.memory.items()])
+        constants = int(self.span(bases, 16).view(np.int64)[1])
+        memory = Memory(
+            [
+                (begin, array.nbytes, CONSTANTS if begin == constants else "the card's memory")
+                for begin, array in self.memory.items()
+            ]
+        )
         kernel = program(source, CardWords(32, memory))
         for i in range(end - start):
             with np.errstate(all="ignore"):
