@@ -23,7 +23,6 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.meanings import F32, OutOfBounds
 from ovjit.codegen.source import parse_source
 
-
 #: The name of pieces that no kernel writes.
 CONSTANTS = "constants"
 
@@ -50,7 +49,7 @@ class Memory:
         raise OutOfBounds(f"{size} bytes are accessed {self._where(address)}")
 
     def is_constant(self, address: int) -> bool:
-        """False for memory that kernels may write, where pieces are told apart."""
+        """True unless kernels may write this memory; always where no piece has the name of constants."""
         return not self._constants or any(start <= address < stop for start, stop in self._constants)
 
     def _where(self, address: int) -> str:

@@ -122,8 +122,8 @@ def block_product(
     stages, computed, body, first, second, third,
 ):  # fmt: skip
     """T, sums, out: element types of a and b, of sums, and of y. `depth`: bytes of a row of a, a multiple
-    of 16. b: see `arrange`; `computed`: kernels before this one write it, so it is not copied early. p, q, r: operands of the epilogue, of the types `first`, `second` and `third`
-    ("": none)."""
+    of 16. b: see `arrange`; `computed`: kernels before this one write it, so it is not copied early. p, q, r:
+    operands of the epilogue, of the types `first`, `second` and `third` ("": none)."""
     c, o, v = registers()
     start_followers()
     shared = block_memory(stages * ((rows + columns) * LINE + 16), rows // 16 + GROUP)

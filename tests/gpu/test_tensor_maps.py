@@ -54,7 +54,9 @@ CASES: dict[str, tuple[tuple[int, ...], Any, Callable[[Any], Any], Any]] = {
     "one dimension": ((1, 64, 12), convolution, lambda x: x, convolution),
     "reversed columns": ((1, 64, 3, 8), convolution, lambda x: reverse(x, 3), convolution),
     "reversed images": ((2, 64, 3, 8), convolution, lambda x: reverse(x, 0), convolution),
-    "repeated lines": ((1, 64, 1, 8), convolution, lambda x: op.broadcast(x, np.array([1, 64, 3, 8])), convolution),
+    "repeated lines": (
+        (1, 64, 1, 8), convolution, lambda x: op.broadcast(x, np.array([1, 64, 3, 8])), convolution
+    ),
     "a part as one line": (
         (1, 64, 4, 12), convolution, lambda x: part(x, 3, 1, 9, 1), lambda x: convolution(x, 1)
     ),
