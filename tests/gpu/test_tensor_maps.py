@@ -53,6 +53,9 @@ CASES: dict[str, tuple[tuple[int, ...], Any, Callable[[Any], Any], Any]] = {
     "columns from byte 8 on": ((20, 64), product, lambda x: part(x, 1, 4, 36, 1), product),
     "one dimension": ((1, 64, 12), convolution, lambda x: x, convolution),
     "reversed columns": ((1, 64, 3, 8), convolution, lambda x: reverse(x, 3), convolution),
+    "swapped lines and columns": (
+        (1, 64, 3, 8), convolution, lambda x: op.transpose(x, np.array([0, 1, 3, 2])), convolution
+    ),
     "reversed images": ((2, 64, 3, 8), convolution, lambda x: reverse(x, 0), convolution),
     "repeated lines": (
         (1, 64, 1, 8), convolution, lambda x: op.broadcast(x, np.array([1, 64, 3, 8])), convolution

@@ -333,6 +333,8 @@ class FakeCuda:
             return INVALID_VALUE
         if min(sizes) < 1 or max(sizes) > 1 << 32 or steps[0] < sizes[0] or box[0] != 128 or max(box) > 256:
             return INVALID_VALUE
+        if any(b < a * (n - 1) for a, b, n in zip(steps, steps[1:], sizes[1:], strict=False)):
+            return INVALID_VALUE  # the reference has the dimensions one in the other
         if min(box) < 1 or max(ones) > 8 or min(ones) < 1 or ones[0] != 1:
             return INVALID_VALUE
         last = sum((size - 1) * step for size, step in zip(sizes[1:], steps, strict=True))
