@@ -50,6 +50,8 @@ ADVICE = {
     803: "the driver's library and its kernel module have different versions: restart the computer",
     804: "the driver does not support this card",
 }
+#: The reason why there is no card, without a driver.
+NO_LIBRARY = "the NVIDIA driver's library libcuda.so.1 is not installed"
 #: CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE, CUDA_ERROR_NOT_SUPPORTED.
 _NOT_UPDATED = (910, 801)
 #: CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION.
@@ -149,7 +151,7 @@ def _look() -> tuple[int, Library | None, list[CardFacts], str]:
         library("cuDeviceGetCount", ctypes.byref(count))
         cards = [library.facts(number) for number in range(count.value)]
     except OSError:
-        return os.getpid(), None, [], "the NVIDIA driver's library libcuda.so.1 is not installed"
+        return os.getpid(), None, [], NO_LIBRARY
     except CardError as error:
         return os.getpid(), None, [], str(error)
     usable = [card for card in cards if card.capability >= LEAST_CAPABILITY]
