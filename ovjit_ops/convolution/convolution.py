@@ -320,7 +320,8 @@ class Convolution:
         elif data.dtype not in ("f32", "f16", "bf16"):
             return None  # other types are computed directly, in any rank
         stacks = _has_tensor_cores(context) and not grouped and not node.lowered
-        direct = is_depthwise(node, context.target) if grouped else window["dilations"][2] == 1 and not stacks
+        adjacent = window["dilations"][2] == 1 and not stacks
+        direct = is_depthwise(node, context.target) if grouped else adjacent
         if direct or 0 in (*data.shape, *shape, *filters.shape):
             return None
         begin, _ = windows.resolve_pads(extents=data.shape[2:], kernel=kernel, **window)
@@ -579,14 +580,15 @@ def _transposed_by_phases(w: Writer, node: Node, x: Value, filters: Value) -> Va
         return None
     strides = window["strides"]
     taps = [-(-k // s) for k, s in zip(kernel, strides, strict=True)]
-    whole = [t * s for t, s in zip(taps, strides, strict=True)]
+    all_taps = [t * s for t, s in zip(taps, strides, strict=True)]
     if (grouped and channels == 1) or set(strides) == {1} or not all_finite(array):
         return None  # infinity times zero is NaN
-    if math.prod(whole) > _MOST_ZEROS * math.prod(kernel):
+    if math.prod(all_taps) > _MOST_ZEROS * math.prod(kernel):
         return None
     cut, _ = windows.transposed_pads(extents, kernel, sizes if len(node.inputs) > 2 else None, node.attrs)
-    padded = np.pad(array, [(0, 0)] * 3 + [(0, t - k) for t, k in zip(whole, kernel, strict=True)])
-    split = padded.reshape(groups, channels, outs, *(n for pair in zip(taps, strides, strict=True) for n in pair))
+    padded = np.pad(array, [(0, 0)] * 3 + [(0, t - k) for t, k in zip(all_taps, kernel, strict=True)])
+    pairs = (n for pair in zip(taps, strides, strict=True) for n in pair)
+    split = padded.reshape(groups, channels, outs, *pairs)
     at_taps, at_phases = range(3, 3 + 2 * rank, 2), range(4, 4 + 2 * rank, 2)
     flipped = np.flip(split, tuple(at_taps)).transpose(0, *at_phases, 2, 1, *at_taps)
     stacked = flipped.reshape(groups, math.prod(strides) * outs, channels, *taps)
@@ -596,8 +598,8 @@ def _transposed_by_phases(w: Writer, node: Node, x: Value, filters: Value) -> Va
     y = w("GroupConvolution" if grouped else "Convolution", x, weights, auto_pad="explicit", **attrs)
     full = [e + t - 1 for e, t in zip(extents, taps, strict=True)]
     y = w("Reshape", y, (-1, groups, *strides, outs, *full), special_zero=False)
-    pairs = ((3 + rank + i, 2 + i) for i in range(rank))
-    y = w("Transpose", y, (0, 1, 2 + rank, *(axis for pair in pairs for axis in pair)))
+    axes = (axis for i in range(rank) for axis in (3 + rank + i, 2 + i))
+    y = w("Transpose", y, (0, 1, 2 + rank, *axes))
     lengths = [q * s for q, s in zip(full, strides, strict=True)]
     y = w("Reshape", y, (-1, groups * outs, *lengths), special_zero=False)
     after = [c + o - q for c, o, q in zip(cut, sizes, lengths, strict=True)]
@@ -715,7 +717,8 @@ def _summed_columns(
 
 @op(
     "ConvolutionBackpropData", opset=1, like=Convolution, expand=_as_columns,
-    rules=[_transposed_of_points, _transposed_by_ones, _transposed_by_phases], weight_axes=WeightAxes((0,), (1,)),
+    rules=[_transposed_of_points, _transposed_by_ones, _transposed_by_phases],
+    weight_axes=WeightAxes((0,), (1,)),
     rules_for=["ConvolutionBackpropData", "GroupConvolutionBackpropData"],
 )  # fmt: skip
 class ConvolutionBackpropData:

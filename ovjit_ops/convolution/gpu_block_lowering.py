@@ -15,7 +15,7 @@ from ovjit_ops.convolution.gpu_block_convolution import block_convolution, matri
 from ovjit_ops.convolution.gpu_convolution import TensorConvolution, find_moves
 from ovjit_ops.matmul.gpu_block_lowering import LARGE, MOST_COLUMNS, describe_boxes, is_loaded_by_eight
 from ovjit_ops.matmul.gpu_block_products import FEATURE, PROCESSORS, TILES, BlockTile, arrange
-from ovjit_ops.matmul.gpu_product_lowerings import no_operand
+from ovjit_ops.matmul.gpu_epilogues import no_operand
 from ovjit_ops.matmul.gpu_products import OPERANDS
 
 #: Maximum elements of a box along a dimension for the driver, and its maximum stride.
@@ -87,14 +87,9 @@ class BlockConvolution(TensorConvolution):
 
         self.tile = min(tiles, key=cost)
         self.box = find_box(space, self.tile.rows, strides)
-        types = [v.dtype for v in self.operands] + [""] * OPERANDS
-        how: dict[str, Any] = dict(zip(("first", "second", "third"), types, strict=False))
-        names = "_".join(n.op.name.lower() for n in self.group.body[:4])
-        dtype, out = self.data.dtype, self.out.dtype
-        self.kernel = block_convolution.kernel(
-            "_".join(map(str, filter(None, ("block_convolution", dtype, out, *self.tile, names)))),
-            T=dtype, sums="f32", out=out, body=self.group.make_body(0), rows=self.tile.rows,
-            columns=self.tile.columns, stages=self.tile.stages, **how,
+        self.kernel = self.make_kernel(
+            block_convolution, "block_convolution", self.data.dtype, self.out.dtype, *self.tile, sums="f32",
+            rows=self.tile.rows, columns=self.tile.columns, stages=self.tile.stages,
         )  # fmt: skip
         self.kernels = (self.kernel,)
 

@@ -13,7 +13,8 @@ from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
 from ovjit.planning.views import FIRST_IO, View, product
 from ovjit_ops.matmul.gpu_block_products import FEATURE, PROCESSORS, TILES, BlockTile, arrange, block_product
-from ovjit_ops.matmul.gpu_product_lowerings import ProductOnTensorCores, TensorProduct, no_operand
+from ovjit_ops.matmul.gpu_epilogues import no_operand
+from ovjit_ops.matmul.gpu_product_lowerings import ProductOnTensorCores, TensorProduct
 from ovjit_ops.matmul.gpu_products import OPERANDS, SUMS
 
 #: Work of a tile: more than that of a chunk, so that a chunk has the tiles that planning wants.
@@ -27,7 +28,7 @@ _STORED = (*HALVES, "f32", "i32")
 def describe_boxes(view: View | None) -> View | None:
     """A view of adjacent elements for the driver's description of a tensor, with steps that it takes, also of
     dimensions of 1. None for views that a copy has to replace: whose rows are not multiples of 16 bytes
-    apart, repeated, reversed, or in another order; and for the caller's memory, as graphs have the address."""
+    apart, repeated, reversed, or in another order; and for the caller's memory: graphs have the address."""
     if view is None or view.buffer.base >= FIRST_IO or view.offset % 16:
         return None
     size = view.shape[-1] * view.itemsize
