@@ -38,7 +38,7 @@ GAIN = 1.25
 #: Warps that read few rows' columns at the bandwidth of a card's memory.
 READERS = 1056
 #: The constants of a kernel without an epilogue.
-_PLAIN: dict[str, Any] = dict.fromkeys(("body", "first", "second", "third"), "")
+PLAIN: dict[str, Any] = dict.fromkeys(("body", "first", "second", "third"), "")
 
 
 def counts_of_parts(depth: int, least: int) -> Iterator[int]:
@@ -89,13 +89,13 @@ class DepthParts:
         self.by_tile = {
             tile: tensor_product.kernel(
                 "_".join(map(str, ("tensor_product_parts", dtype, *tile))), T=dtype, sums=sums, out=sums,
-                **tile._asdict(), **_PLAIN,
+                **tile._asdict(), **PLAIN,
             )
             for tile in tiles
         }  # fmt: skip
         self.row_kernel = (
             row_product.kernel(
-                f"row_product_parts_{dtype}", T=dtype, out=sums, rows=MOST_ROWS, columns=COLUMNS, **_PLAIN
+                f"row_product_parts_{dtype}", T=dtype, out=sums, rows=MOST_ROWS, columns=COLUMNS, **PLAIN
             )
             if has_rows
             else None

@@ -28,7 +28,8 @@ class WithEpilogue(Lowering):
         types = [v.dtype for v in self.operands] + [""] * OPERANDS
         usual = {"T": self.node.inputs[0].dtype, "out": self.out.dtype, "body": self.body}
         usual |= dict(zip(("first", "second", "third"), types, strict=False))
-        name = "_".join(map(str, (*words, *(n.op.name.lower() for n in self.group.body[:4]))))
+        fused = () if "body" in constants else self.group.body[:4]
+        name = "_".join(map(str, (*words, *(n.op.name.lower() for n in fused))))
         return source.kernel(name, **usual | constants)
 
 

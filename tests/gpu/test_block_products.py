@@ -115,13 +115,39 @@ def test_products_beside_float64(kind: str, tile: BlockTile, monkeypatch: pytest
         assert np.all(np.abs(result - want) <= size * 2e-6 + 1e-6), f"seed {SEED}"
 
 
+@pytest.mark.parametrize("kind", ["f16", "f32", "u8"])
+def test_parts_of_the_depth_are_added_up(kind: str) -> None:
+    """Few tiles of a long depth: each block has a part, and a further step has the epilogue."""
+    rng, integers = np.random.default_rng(SEED), kind == "u8"
+    if integers:
+        x, w = (rng.integers(-128, 128, shape).astype(np.int8) for shape in ((40, 4096), (4096, 40)))
+    else:
+        x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((40, 2048), (2048, 40)))
+    bias = None if integers else rng.standard_normal(40).astype(np.float32)
+    graph = graph_of(x.shape, w, bias, not integers, kind)
+    inputs = [x] if integers else [x, rng.standard_normal((40, 40)).astype(np.float32)]
+    options = Options(precision="f16" if kind == "f16" else "f32", tf32=True)
+    plan = compile_graph(graph, HOPPER, options).plan([v.shape for v in graph.inputs])
+    names = [step.kernel.name for step in plan.steps]
+    (number,) = (i for i, name in enumerate(names) if name.startswith("block_product_parts"))
+    assert names[number + 1].startswith("add_parts") and plan.chunks_of(number) % 4 == 0, names
+    result, want = run(plan, inputs, "i8" if integers else "f32"), rounded(x, kind) @ rounded(w, kind)
+    if integers:
+        np.testing.assert_array_equal(result, want.astype(result.dtype), err_msg=f"seed {SEED}")
+        return
+    size = np.abs(rounded(x, kind)) @ np.abs(rounded(w, kind))
+    want = np.maximum(want + bias, 0) + inputs[1]
+    assert np.all(np.abs(result - want) <= size * 2e-6 + 1e-6), f"seed {SEED}"
+
+
 def test_blocks_have_several_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_block_lowering, "PROCESSORS", 2)
     rng = np.random.default_rng(SEED)
     x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((150, 2064), (2064, 104)))
     graph = graph_of(x.shape, w, None, False, "f16")
     plan = compile_graph(graph, HOPPER, Options(precision="f16")).plan([x.shape])
-    assert plan.chunks_of(len(plan.steps) - 1) == 2
+    (number,) = (i for i, step in enumerate(plan.steps) if step.kernel.name.startswith("block_product"))
+    assert plan.chunks_of(number) == 2
     want = rounded(x, "f16") @ rounded(w, "f16")
     assert np.abs(run(plan, [x]) - want).max() < 1e-3
 
