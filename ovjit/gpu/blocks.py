@@ -93,5 +93,4 @@ class TensorMap:
 def map_of(card: Card, form: BlockLaunch, block: np.ndarray, addresses: np.ndarray) -> TensorMap:
     """The tensor map of a step. `block`: its argument block, of int64s; `addresses`: of the bases."""
     address = int(addresses[block[form.offset - 1]] + block[form.offset])
-    lists = (form.numbers(field, block) for field in ("sizes", "steps", "box", "strides"))
-    return TensorMap(card, address, *lists)
+    return TensorMap(card, address, *(form.numbers(name, block) for name in BlockLaunch._fields[3:]))

@@ -45,6 +45,7 @@ RECORDED = {
     "offsetof(CUlaunchConfig, gridDimX)": 0, "offsetof(CUlaunchConfig, blockDimX)": 12,
     "offsetof(CUlaunchConfig, sharedMemBytes)": 24, "offsetof(CUlaunchConfig, hStream)": 32,
     "offsetof(CUlaunchConfig, attrs)": 40, "offsetof(CUlaunchConfig, numAttrs)": 48,
+    "CU_FUNC_ATTRIBUTE_NUM_REGS": 4,
     "CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES": 8, "CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL": 9,
     "CU_JIT_ERROR_LOG_BUFFER": 5, "CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES": 6, "CU_STREAM_NON_BLOCKING": 1,
     "CU_STREAM_CAPTURE_MODE_RELAXED": 2, "sizeof(CUgraphExecUpdateResultInfo)": 24, "sizeof(CUuuid)": 16,
@@ -67,6 +68,7 @@ def test_numbers_are_those_of_the_headers() -> None:
     used = blocks._BYTES, blocks._NOT_INTERLEAVED, blocks._SWIZZLED, blocks._PROMOTED, blocks._ZEROS
     assert tuple(RECORDED[_MAP + mode] for mode in modes) == used
     assert blocks._MOST_SHARED == RECORDED["CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES"]
+    assert driver._REGISTERS == RECORDED["CU_FUNC_ATTRIBUTE_NUM_REGS"]
     assert driver._EARLY_START == RECORDED["CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION"]
 
 

@@ -75,6 +75,8 @@ class FakeCuda:
         self.modules: dict[int, str] = {}
         self.texts: dict[int, str] = {}
         self.most_shared: dict[int, int] = {}
+        #: Functions that the driver has loaded; it loads others at their launch, which no graph captures.
+        self.loaded: set[int] = set()
         #: Handle -> its work, each with the addresses of the memory that it uses.
         self.streams: dict[int, list[Work]] = {}
         self.capturing: dict[int, list[Work]] = {}
@@ -289,6 +291,7 @@ class FakeCuda:
 
     def launch(self, function: Any, grid: Any, block: Any, shared: int, stream: Any, arguments: Any,
                extra: Any) -> int:  # fmt: skip
+        assert number(function) in self.loaded or number(stream) not in self.capturing
         text, source = self.texts[number(function)], self.modules[number(function)]
         form = block_form(source)
         first = 0 if form is None else 1  # a tensor map comes first
@@ -314,6 +317,10 @@ class FakeCuda:
 
         self.enqueue(stream, run, bases, args, scratch, error, described[1])
         return SUCCESS
+
+    def do_cuFuncGetAttribute(self, value: Any, attribute: int, function: Any) -> None:
+        assert number(function) in self.modules and attribute == 4 and not self.capturing
+        self.loaded.add(number(function))
 
     def do_cuFuncSetAttribute(self, function: Any, attribute: int, value: int) -> int:
         assert number(function) in self.modules and attribute == 8

@@ -124,9 +124,8 @@ def compile_ptx(source: str, entry: str, target: Target | None = None) -> str:
         for register in _REGISTERS:
             if f'declare i32 @"llvm.nvvm.read.ptx.sreg.{register}"' not in text:
                 text += f"declare i32 @llvm.nvvm.read.ptx.sreg.{register}()\n"
-        machine = _machine(EARLY if early else chosen.cpu)
-        if form is not None:
-            machine = _machine(BLOCK_CPU, BLOCK_VERSION)
+        plain = _machine(EARLY if early else chosen.cpu)
+        machine = plain if form is None else _machine(BLOCK_CPU, BLOCK_VERSION)
         module = llvm.parse_assembly(text)
         module.data_layout = str(machine.target_data)
         options = llvm.create_pipeline_tuning_options(speed_level=2)
