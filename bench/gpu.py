@@ -44,7 +44,7 @@ op = ov.opset13
 
 def run_job(job: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     for i, array in enumerate(arrays):
-        job.set_input(i, np.ascontiguousarray(array))
+        job.set_input(i, np.asarray(array, order="C"))  # a single number stays one
     job.run()
     return [np.array(output) for output in job.outputs]
 

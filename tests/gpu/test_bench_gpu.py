@@ -194,6 +194,19 @@ def test_operations_are_checked(cuda: FakeCuda) -> None:
     assert len(rows) >= 3 and all(good in (True, None) for good in rows.values()) and any(rows.values())
 
 
+def test_single_numbers_are_inputs(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.support.op_samples import native_ops
+
+    monkeypatch.setattr(
+        "tests.support.op_samples.native_ops",
+        lambda: [r for r in native_ops() if r.name in ("PRelu", "Range")],
+    )
+    rows = outcomes(bench.check_operations(9))
+    assert any(name.startswith("PRelu") for name in rows) and all(r in (True, None) for r in rows.values()), (
+        rows
+    )
+
+
 def test_small_networks_have_the_results_of_the_cpu(
     cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, small_digits: None
 ) -> None:
