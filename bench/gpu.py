@@ -9,20 +9,21 @@ ten networks in f32 and f16, attention and recurrent layers beside the CPU's res
 time to the first result, memory-bound operations (GB/s), products (TFLOP/s), these layers, and networks (us
 from call to result, with tensors of the host and remote ones), and PyTorch's eager mode and `torch.compile`
 on the same card if torch is installed. `--quick` checks, and measures digits alone. It exits with 1 if a
-check fails, with 2 without a card, and with 3 after `--limit` seconds, whatever the card does. The file has
-what was found until then. `--page` writes the results of a file to the page docs/gpu.md.
+check fails, with 2 without a card, and with 3 after `--limit` seconds, whatever the card does. Checks and
+measurements run in a process of their own (`bench.gpu_worker`), which is replaced if it loses the card or
+hangs. The file is written after each. `--page` writes the results of a file to the page docs/gpu.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -31,6 +32,7 @@ import numpy as np
 
 import ovjit as ov
 from bench import gpu_layers
+from bench.gpu_worker import Item, Message, Section, Worker, follow_items, run_items, serve
 from ovjit.data import digits
 from ovjit.engine import compile_graph
 from ovjit.errors import ModelError
@@ -42,7 +44,7 @@ op = ov.opset13
 
 def run_job(job: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     for i, array in enumerate(arrays):
-        job.set_input(i, np.ascontiguousarray(array))
+        job.set_input(i, np.asarray(array, order="C"))  # a single number stays one
     job.run()
     return [np.array(output) for output in job.outputs]
 
@@ -50,28 +52,28 @@ def run_job(job: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 # --- checks
 
 
-def check_words(card: driver.Card, step: int = 1) -> Iterator[tuple[str, bool]]:
-    """Yield (word, whether its bits are NumPy's) of every `step`-th kernel. NaNs may have other payloads."""
+def check_words(card: driver.Card, step: int = 1) -> Iterator[Item]:
+    """Whether the bits of every `step`-th kernel of a word are NumPy's. NaNs may have other payloads."""
     from ovjit.codegen.gpu import ptx
     from ovjit.codegen.gpu.functions import ENTRY
-    from tests.support.word_kernels import OUTPUT, word_kernels
+    from tests.support.word_kernels import OUTPUT, WordKernel, word_kernels
 
     stream = card.create_stream()
     data, out, bases, error = (card.allocate(size) for size in (4096, OUTPUT, 64, 8))
-    for kernel in list(word_kernels())[::step]:
+
+    def check(kernel: WordKernel) -> bool:
         expected, result = kernel.expected(32), np.zeros(OUTPUT, np.uint8)
-        try:
-            function = card.function(ptx.compile_ptx(kernel.source, ENTRY), ENTRY)
-        except driver.CardError as error:
-            yield f"{kernel.name}: {error}", False
-            continue
+        function = card.function(ptx.compile_ptx(kernel.source, ENTRY), ENTRY)
         card.upload(data, kernel.data, stream)
         card.upload(bases, np.array([0, 0, 0, data, out], np.int64), stream)
         card.clear(out, OUTPUT, stream)
         card.launch(function, 1, 1, (bases, bases, 0, 1, error, 0, error), stream)
         card.download(result, out, stream)
         card.synchronize(stream)
-        yield kernel.name, has_same_bits(result, expected)
+        return has_same_bits(result, expected)
+
+    for kernel in list(word_kernels())[::step]:
+        yield Item(kernel.name, functools.partial(check, kernel))
 
 
 def has_same_bits(result: np.ndarray, expected: np.ndarray) -> bool:
@@ -83,30 +85,29 @@ def has_same_bits(result: np.ndarray, expected: np.ndarray) -> bool:
     return False
 
 
-def check_operations(count: int) -> Iterator[tuple[str, bool]]:
-    """Yield (operation, whether its results are those of the reference) for samples of operations."""
+def check_operations(count: int) -> Iterator[Item]:
+    """Whether the results of samples of operations are those of the reference."""
     from tests.support.op_samples import graph_of, native_ops, samples, tolerance
 
-    records = native_ops()
-    for record in records[:: max(1, len(records) // count)]:
+    def check(record: Any) -> bool | None:
+        outcomes = []
         for _, arrays, attrs in samples(record, "f32", 1):
             try:
                 graph, data = graph_of(record, arrays, attrs, "f32")
             except ModelError:
                 continue  # the operation does not take f32
-            try:
-                if graph.has_state or any(v.dtype != "f32" for v in graph.outputs):
-                    continue
-                results = run_job(compile_graph(graph, {"card": 0}).new_job(), data)
-            except RuntimeError as error:
-                yield f"{record.name}: {error}", False
+            if graph.has_state or any(v.dtype != "f32" for v in graph.outputs):
                 continue
-            good = True
+            results = run_job(compile_graph(graph, {"card": 0}).new_job(), data)
             for result, want in zip(results, evaluate(graph, data), strict=True):
                 allowed = 16 * tolerance(record, np.asarray(want, np.float64), "f32")
                 close = (np.abs(result - want) <= allowed) | (result == want)
-                good &= bool((close | (np.isnan(result) & np.isnan(want))).all())
-            yield f"{record.name}-{record.opset}", good
+                outcomes.append(bool((close | (np.isnan(result) & np.isnan(want))).all()))
+        return all(outcomes) if outcomes else None
+
+    records = native_ops()
+    for record in records[:: max(1, len(records) // count)]:
+        yield Item(f"{record.name}-{record.opset}", functools.partial(check, record))
 
 
 #: Precision -> the properties that select it, and the unit of its rounding of factors.
@@ -133,38 +134,41 @@ def product_model(m: int, n: int, k: int) -> tuple[ov.Model, np.ndarray, np.ndar
     return ov.Model([op.relu(op.add(op.matmul(x, w, False, False), bias))], [x]), w, bias
 
 
-def check_products(count: int, names: Sequence[str] = ()) -> Iterator[tuple[str, bool]]:
-    """Yield (product, whether its error is that of rounding its factors), of the first `count` sizes in these
-    precisions, or in all."""
+def check_product(m: int, n: int, k: int, name: str) -> bool:
+    """True if the error of a product in this precision is that of rounding its factors."""
+    model, w, bias = product_model(m, n, k)
+    properties, unit = PRECISIONS[name]
+    x = np.random.default_rng(4).standard_normal((m, k)).astype(np.float32)
+    want = np.maximum(x.astype(np.float64) @ w + bias, 0)
+    size = np.abs(x).astype(np.float64) @ np.abs(w) + np.abs(bias)
+    result = run_job(compile_graph(model._graph(), {"card": 0, **properties}).new_job(), [x])[0]
+    return bool((np.abs(result - want) <= size * (3 * unit + 1e-6)).all())
+
+
+def check_products(count: int) -> Iterator[Item]:
+    """Products of the first `count` sizes in all precisions."""
     for m, n, k in PRODUCTS[:count]:
-        model, w, bias = product_model(m, n, k)
-        x = np.random.default_rng(4).standard_normal((m, k)).astype(np.float32)
-        want = np.maximum(x.astype(np.float64) @ w + bias, 0)
-        size = np.abs(x).astype(np.float64) @ np.abs(w) + np.abs(bias)
-        for name in names or PRECISIONS:
-            properties, unit = PRECISIONS[name]
-            title = f"{m} x {n} x {k} in {name}"
-            try:
-                result = run_job(compile_graph(model._graph(), {"card": 0, **properties}).new_job(), [x])[0]
-            except RuntimeError as error:
-                yield f"{title}: {error}", False
-                continue
-            yield title, bool((np.abs(result - want) <= size * (3 * unit + 1e-6)).all())
+        for name in PRECISIONS:
+            yield Item(f"{m} x {n} x {k} in {name}", functools.partial(check_product, m, n, k, name))
 
 
-def check_features() -> Iterator[tuple[str, bool]]:
-    """Yield (product in f16 without features of the card, whether it is right), of the first sizes: with the
-    checks of products, they tell whether blocks of warps, or early starts, are at fault."""
-    before = os.environ.get("OVJIT_HIDE")
-    for hidden in HIDDEN:
+def check_features() -> Iterator[Item]:
+    """Products in f16 without features of the card, of the first sizes: with the checks of products, they
+    tell whether blocks of warps, or early starts, are at fault."""
+
+    def check(hidden: str, size: tuple[int, int, int]) -> bool:
+        before = os.environ.get("OVJIT_HIDE")
         os.environ["OVJIT_HIDE"] = hidden
         try:
-            rows = list(check_products(3, ("f16",)))
+            return check_product(*size, "f16")
         finally:
             os.environ.pop("OVJIT_HIDE")
             if before is not None:
                 os.environ["OVJIT_HIDE"] = before
-        yield from ((f"{title} without {hidden}", good) for title, good in rows)
+
+    for hidden, size in itertools.product(HIDDEN, PRODUCTS[:3]):
+        title = f"{' x '.join(map(str, size))} in f16 without {hidden}"
+        yield Item(title, functools.partial(check, hidden, size))
 
 
 def networks() -> Iterator[tuple[str, ov.Model]]:
@@ -208,55 +212,54 @@ def networks() -> Iterator[tuple[str, ov.Model]]:
         yield f"{layers} layers of attention, {width}", ov.Model([y], [x])
 
 
-def check_networks() -> Iterator[tuple[str, bool]]:
-    """Yield (network, whether the card's results are the CPU's)."""
-    for name, model in [("digits", ov.Core().read_model(digits()[0])), *networks()]:
+#: The CPU's properties for results to compare with.
+EXACT = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
+
+
+def check_networks() -> Iterator[Item]:
+    """Whether the card's results of networks are the CPU's, in f32 and in f16."""
+
+    def check(model: ov.Model, kind: str) -> bool:
         shape = [d if isinstance(d, int) else 1 for d in model.inputs[0].get_partial_shape().get_min_shape()]
         x = np.random.default_rng(0).random([max(d, 1) for d in shape]).astype(np.float32)
-        exact = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
-        want = ov.compile_model(model, "CPU", exact)(x)[0]
-        for kind, rtol, atol in (("f32", 1e-3, 1e-4), ("f16", 0, 5e-3 * float(np.abs(want).max()))):
-            try:
-                config = {"card": 0, "INFERENCE_PRECISION_HINT": kind}
-                result = run_job(compile_graph(model._graph(), config).new_job(), [x])[0]
-            except RuntimeError as error:
-                yield f"{name} in {kind}: {error}", False
-                continue
-            yield f"{name} in {kind}", bool(np.allclose(result, want, rtol=rtol, atol=atol))
+        want = ov.compile_model(model, "CPU", EXACT)(x)[0]
+        rtol, atol = (1e-3, 1e-4) if kind == "f32" else (0, 5e-3 * float(np.abs(want).max()))
+        config = {"card": 0, "INFERENCE_PRECISION_HINT": kind}
+        result = run_job(compile_graph(model._graph(), config).new_job(), [x])[0]
+        return bool(np.allclose(result, want, rtol=rtol, atol=atol))
+
+    for name, model in itertools.chain([("digits", ov.Core().read_model(digits()[0]))], networks()):
+        for kind in ("f32", "f16"):
+            yield Item(f"{name} in {kind}", functools.partial(check, model, kind))
 
 
-def check_layers() -> Iterator[tuple[str, bool]]:
-    """Yield (layer, whether the card's results in f16 are the CPU's in f32)."""
-    exact = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
+def check_layers() -> Iterator[Item]:
+    """Whether the card's results of layers in f16 are the CPU's in f32."""
+
+    def check(layer: gpu_layers.Layer) -> bool:
+        want = ov.compile_model(layer.model, "CPU", EXACT)(list(layer.inputs))[0]
+        job = compile_graph(layer.model._graph(), gpu_layers.IN_F16).new_job()
+        return gpu_layers.is_right(run_job(job, layer.inputs)[0], want)
+
     for layer in gpu_layers.small_layers():
-        want = ov.compile_model(layer.model, "CPU", exact)(list(layer.inputs))[0]
-        try:
-            result = run_job(compile_graph(layer.model._graph(), gpu_layers.IN_F16).new_job(), layer.inputs)[
-                0
-            ]
-        except RuntimeError as error:
-            yield f"{layer.name}: {error}", False
-            continue
-        yield layer.name, gpu_layers.is_right(result, want)
+        yield Item(layer.name, functools.partial(check, layer))
 
 
-def check_variables(steps: int = 4) -> Iterator[tuple[str, bool]]:
-    """Yield (step of a decoder, whether the card's results are the CPU's): keys and values stay on the card
-    between requests, and beams change their order."""
-    model, rng = gpu_layers.make_decoder(), np.random.default_rng(10)
-    exact = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
-    jobs = []
-    for config in (exact, {**exact, "card": 0}):
-        jobs.append(compile_graph(model._graph(), config).new_job())
-    for step in range(steps):
-        x = rng.standard_normal((2, 5 if step == 0 else 1, gpu_layers.WIDTH)).astype(np.float32)
-        inputs = [x, np.array([1, 0] if step == 2 else [0, 1], np.int32)]
-        try:
+def check_variables(steps: int = 4) -> Iterator[Item]:
+    """Whether the card's results of a decoder are the CPU's: keys and values stay on the card between
+    requests, and beams change their order."""
+
+    def check(count: int) -> bool:
+        model, rng = gpu_layers.make_decoder(), np.random.default_rng(10)
+        jobs = [compile_graph(model._graph(), config).new_job() for config in (EXACT, {**EXACT, "card": 0})]
+        for step in range(count):
+            x = rng.standard_normal((2, 5 if step == 0 else 1, gpu_layers.WIDTH)).astype(np.float32)
+            inputs = [x, np.array([1, 0] if step == 2 else [0, 1], np.int32)]
             want, result = (run_job(job, inputs)[0] for job in jobs)
-        except RuntimeError as error:
-            yield f"decoder: {error}", False
-            return
-        yield f"decoder, step {step}", bool(np.allclose(result, want, rtol=1e-3, atol=1e-4))
+        return bool(np.allclose(result, want, rtol=1e-3, atol=1e-4))
+
+    for count in range(1, steps + 1):
+        yield Item(f"decoder, {count} steps", functools.partial(check, count))
 
 
 # --- measurements
@@ -321,42 +324,60 @@ def memory_bound() -> Iterator[tuple[str, ov.Model, float]]:
     yield "transpose", ov.Model([op.transpose(rows, [1, 0])], [rows]), 2 * size
 
 
-def measure_digits(seconds: float) -> Iterator[dict[str, Any]]:
+def measure_digits(seconds: float) -> Iterator[Item]:
     """The time from a model to its first result, and of further ones, of the network of digits."""
-    xml, images, _ = digits()
-    start = time.perf_counter()
-    compiled = ov.Core().compile_model(xml, "GPU")
-    request, image = compiled.create_infer_request(), np.ascontiguousarray(images[:1], np.float32)
-    request.infer(image)
-    yield {"what": "digits, to the first result", "s": round(time.perf_counter() - start, 2)}
-    yield {"what": "digits", "us": round(1e6 * time_of(lambda: request.infer(image), seconds), 1)}
-    context = ov.Core().get_default_context("GPU")
-    port = compiled.outputs[0]
-    tensors = [context.create_tensor(ov.Type.f32, shape, {}) for shape in (image.shape, [1, 10])]
-    tensors[0].copy_from(ov.Tensor(image))
-    request.set_input_tensor(tensors[0])
-    request.set_tensor(port, tensors[1])
-    spent = time_of(request.infer, seconds)
-    yield {"what": "digits, remote tensors", "us": round(1e6 * spent, 1)}
+
+    def run() -> list[dict[str, Any]]:
+        xml, images, _ = digits()
+        start = time.perf_counter()
+        compiled = ov.Core().compile_model(xml, "GPU")
+        request, image = compiled.create_infer_request(), np.ascontiguousarray(images[:1], np.float32)
+        request.infer(image)
+        first = time.perf_counter() - start
+        spent = time_of(lambda: request.infer(image), seconds)
+        context, port = ov.Core().get_default_context("GPU"), compiled.outputs[0]
+        tensors = [context.create_tensor(ov.Type.f32, shape, {}) for shape in (image.shape, [1, 10])]
+        tensors[0].copy_from(ov.Tensor(image))
+        request.set_input_tensor(tensors[0])
+        request.set_tensor(port, tensors[1])
+        remote = time_of(request.infer, seconds)
+        return [
+            {"what": "digits, to the first result", "s": round(first, 2)},
+            {"what": "digits", "us": round(1e6 * spent, 1)},
+            {"what": "digits, remote tensors", "us": round(1e6 * remote, 1)},
+        ]
+
+    yield Item("digits", run)
 
 
-def measure(seconds: float) -> Iterator[dict[str, Any]]:
+def measure_rates() -> Iterator[Item]:
+    """The rates of memory-bound operations."""
     x = np.random.default_rng(2).standard_normal((8192, 1024)).astype(np.float32)
-    for name, model, moved in memory_bound():
+
+    def run(name: str, model: ov.Model, moved: float) -> list[dict[str, Any]]:
         job = compile_graph(model._graph(), {"card": 0}).new_job()
-        yield {"what": name, "GB/s": round(moved / kernel_time(job, [x]) / 1e9, 1)}
-    yield from measure_products()
-    yield from measure_layers()
-    for name, model in networks():
+        return [{"what": name, "GB/s": round(moved / kernel_time(job, [x]) / 1e9, 1)}]
+
+    for name, model, moved in memory_bound():
+        yield Item(name, functools.partial(run, name, model, moved))
+
+
+def measure_networks(seconds: float) -> Iterator[Item]:
+    """The time of networks from call to result."""
+
+    def run(name: str, model: ov.Model) -> list[dict[str, Any]]:
         graph = model._graph()
-        shape = list(graph.inputs[0].shape)
-        job, x = compile_graph(graph, {"card": 0}).new_job(), np.ones(shape, np.float32)
-        yield {"what": name, "us": round(time_of(lambda job=job, x=x: run_job(job, [x]), seconds) * 1e6, 1)}
+        job, x = compile_graph(graph, {"card": 0}).new_job(), np.ones(list(graph.inputs[0].shape), np.float32)
+        return [{"what": name, "us": round(time_of(lambda: run_job(job, [x]), seconds) * 1e6, 1)}]
+
+    for name, model in networks():
+        yield Item(name, functools.partial(run, name, model))
 
 
-def measure_layers() -> Iterator[dict[str, Any]]:
+def measure_layers() -> Iterator[Item]:
     """The time of layers by the card's events, and their rates."""
-    for layer in gpu_layers.layers():
+
+    def run(layer: gpu_layers.Layer) -> list[dict[str, Any]]:
         job = compile_graph(layer.model._graph(), gpu_layers.IN_F16).new_job()
         spent = kernel_time(job, layer.inputs, 5, skipped="Convert")
         row: dict[str, Any] = {"what": layer.name, "us": round(spent * 1e6, 1)}
@@ -364,16 +385,20 @@ def measure_layers() -> Iterator[dict[str, Any]]:
             row["TFLOP/s"] = round(layer.flops / spent / 1e12, 2)
         if layer.moved:
             row["GB/s"] = round(layer.moved / spent / 1e9, 1)
-        yield row
+        return [row]
+
+    for layer in gpu_layers.layers():
+        yield Item(layer.name, functools.partial(run, layer))
 
 
 #: Sizes of products that are measured.
 MEASURED = ((1, 768, 768), (16, 4096, 4096), (128, 768, 768), (512, 3072, 768), (2048, 4096, 4096))
 
 
-def measure_products() -> Iterator[dict[str, Any]]:
+def measure_products() -> Iterator[Item]:
     """The rates of products in each precision, without the conversion of the input."""
-    for m, n, k in MEASURED:
+
+    def run(m: int, n: int, k: int) -> list[dict[str, Any]]:
         model, row = product_model(m, n, k)[0], {"what": f"product {m} x {n} x {k}"}
         for name, (properties, _) in PRECISIONS.items():
             if name == "f32" and m * n * k > 1 << 31:
@@ -383,11 +408,14 @@ def measure_products() -> Iterator[dict[str, Any]]:
             row[f"TFLOP/s {name}"] = round(2 * m * n * k / spent / 1e12, 2)
             if m <= 16:
                 row[f"GB/s {name}"] = round(n * k * (2 if "16" in name else 4) / spent / 1e9, 1)
-        yield row
+        return [row]
+
+    for size in MEASURED:
+        yield Item(f"product {' x '.join(map(str, size))}", functools.partial(run, *size))
 
 
-def measure_torch() -> Iterator[dict[str, Any]]:
-    """PyTorch's rates for the memory-bound operations. Yields nothing without PyTorch for CUDA."""
+def measure_torch() -> Iterator[Item]:
+    """PyTorch's rates. Yields nothing without PyTorch for CUDA."""
     try:
         import torch
     except ImportError:
@@ -403,36 +431,39 @@ def measure_torch() -> Iterator[dict[str, Any]]:
         "sum of rows": (lambda a: a.sum(1, True), size), "sum of columns": (lambda a: a.sum(0, True), size),
         "transpose": (lambda a: a.t().contiguous(), 2 * size),
     }  # fmt: skip
-    for name, (run, moved) in ways.items():
-        rates = {}
-        for kind, way in (("torch GB/s", run), ("torch.compile GB/s", torch.compile(run))):
-            for _ in range(3):
-                way(x)
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            for _ in range(20):
-                way(x)
-            end.record()
-            end.synchronize()
-            rates[kind] = round(moved / (begin.elapsed_time(end) / 20e3) / 1e9, 1)
-        yield {"what": name, **rates}
-    yield from measure_torch_products(torch)
+
+    def run(name: str, kind: str, way: Callable[[], Any], moved: int) -> list[dict[str, Any]]:
+        way = torch.compile(way) if "compile" in kind else way
+        for _ in range(3):
+            way(x)
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        for _ in range(20):
+            way(x)
+        end.record()
+        end.synchronize()
+        return [{"what": name, kind: round(moved / (begin.elapsed_time(end) / 20e3) / 1e9, 1)}]
+
+    for kind in ("torch GB/s", "torch.compile GB/s"):
+        for name, (way, moved) in ways.items():
+            yield Item(f"{name}, {kind}", functools.partial(run, name, kind, way, moved))
+    for m, n, k in MEASURED:
+        yield Item(f"torch {m} x {n} x {k}", functools.partial(measure_torch_product, torch, m, n, k))
     yield from gpu_layers.measure_torch_layers(torch)
 
 
-def measure_torch_products(torch: Any) -> Iterator[dict[str, Any]]:
-    """The rates of PyTorch's linear layers with relu, in CUDA graphs."""
-    for m, n, k in MEASURED:
-        row: dict[str, Any] = {"what": f"product {m} x {n} x {k}"}
-        for name, dtype in (("f16", torch.float16), ("bf16", torch.bfloat16), ("tf32", torch.float32)):
-            torch.backends.cuda.matmul.allow_tf32 = True
-            x, w, bias = (torch.randn(*shape, device="cuda", dtype=dtype) for shape in ((m, k), (n, k), (n,)))
+def measure_torch_product(torch: Any, m: int, n: int, k: int) -> list[dict[str, Any]]:
+    """The rates of PyTorch's linear layer with relu, in CUDA graphs."""
+    row: dict[str, Any] = {"what": f"product {m} x {n} x {k}"}
+    for name, dtype in (("f16", torch.float16), ("bf16", torch.bfloat16), ("tf32", torch.float32)):
+        torch.backends.cuda.matmul.allow_tf32 = True
+        x, w, bias = (torch.randn(*shape, device="cuda", dtype=dtype) for shape in ((m, k), (n, k), (n,)))
 
-            def run(x: Any = x, w: Any = w, bias: Any = bias) -> Any:
-                return torch.relu(torch.nn.functional.linear(x, w, bias))
+        def run(x: Any = x, w: Any = w, bias: Any = bias) -> Any:
+            return torch.relu(torch.nn.functional.linear(x, w, bias))
 
-            row[f"torch TFLOP/s {name}"] = round(2e-6 * m * n * k / gpu_layers.time_in_graph(torch, run), 2)
-        yield row
+        row[f"torch TFLOP/s {name}"] = round(2e-6 * m * n * k / gpu_layers.time_in_graph(torch, run), 2)
+    return [row]
 
 
 #: What encloses the results in the page.
@@ -464,7 +495,42 @@ def write_page(results: str, page: str = "docs/gpu.md") -> None:
         file.write("\n".join([before + MARKS[0], part, MARKS[1] + after.split(MARKS[1])[1]]))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def sections(options: argparse.Namespace) -> list[Section]:
+    """All checks, and measurements, in their order."""
+    quick, seconds = options.quick, options.seconds
+    checks: list[Section] = [
+        ("words", lambda: check_words(driver.open_card(0), 4 if quick else 1)),
+        ("operations", lambda: check_operations(48)),
+        ("products", lambda: check_products(7 if quick else len(PRODUCTS))),
+        ("features", check_features),
+        ("networks", check_networks),
+        ("layers", check_layers),
+        ("variables", check_variables),
+    ]
+    measurements: list[Section] = [("", lambda: measure_digits(seconds))]
+    if not quick:
+        networks = functools.partial(measure_networks, seconds)
+        ways = measure_rates, measure_products, measure_layers, networks, measure_torch
+        measurements += [("", way) for way in ways]
+    return checks + measurements
+
+
+def work(options: argparse.Namespace, start: Sequence[int]) -> Iterator[Message]:
+    """The messages of a worker: of the card, and of all items from `start` on."""
+    if not driver.cards():
+        yield {"broken": f"no card: {driver.why_no_card()}"}
+        return
+    card = driver.open_card(0)
+    yield {
+        "card": card.facts.name, "capability": list(card.facts.capability), "driver": card.driver_version(),
+    }  # fmt: skip
+    yield from run_items(sections(options), start)
+
+
+def main(
+    argv: Sequence[str] | None = None, start_worker: Callable[[Sequence[int]], Any] | None = None
+) -> int:
+    """`start_worker`: starts a worker from an item on, if not as a process."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
         "--quick", action="store_true", help="checks of a part, and the time of digits: some 90 s"
@@ -473,40 +539,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=0.2, help="time for each network")
     parser.add_argument("--page", metavar="JSON", help="write the results of this file to docs/gpu.md")
     parser.add_argument("--limit", type=float, help="end after so many seconds: 480, with --quick 150")
-    options = parser.parse_args(argv)
+    parser.add_argument("--from", dest="start", help=argparse.SUPPRESS)  # of a worker: section,item
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = parser.parse_args(arguments)
     if options.page:
         write_page(options.page)
         return 0
-    if not driver.cards():
-        print(f"no card: {driver.why_no_card()}", file=sys.stderr)
-        return 2
-    card = driver.open_card(0)
-    found: dict[str, Any] = {
-        "card": card.facts.name, "capability": list(card.facts.capability), "commit": commit(),
-        "date": time.strftime("%Y-%m-%d"), "driver": card.driver_version(), "checks": {}, "failed": [],
-        "results": [],
-    }  # fmt: skip
-    print(f"{card.facts.name}, compute capability {'.'.join(map(str, card.facts.capability))}")
+    if options.start:
+        serve(work(options, [*map(int, options.start.split(","))]))
+        return 0
 
-    def write() -> None:
-        if options.json:
-            with open(options.json, "w", encoding="utf-8") as file:
-                json.dump(found, file, indent=1)
+    def start_process(start: Sequence[int]) -> Worker:
+        return Worker([sys.executable, "-m", "bench.gpu", *arguments, "--from", ",".join(map(str, start))])
 
-    def give_up() -> None:
-        print("the time is over: what is missing was not measured", file=sys.stderr, flush=True)
-        write()
-        os._exit(3)  # a call of the driver may never return
-
-    timer = threading.Timer(options.limit or (150 if options.quick else 480), give_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        fill_results(found, card, options)
-    finally:  # what was found before an error is kept
-        timer.cancel()
-        write()
-    return int(bool(found["failed"]))
+    limit = options.limit or (150 if options.quick else 480)
+    return fill_results(follow_items(start_worker or start_process, limit), options.json)
 
 
 def commit() -> str:
@@ -517,28 +564,51 @@ def commit() -> str:
         return "unknown"
 
 
-def fill_results(results: dict[str, Any], card: driver.Card, options: argparse.Namespace) -> None:
-    """Run all checks and measurements, and add their results to `results`."""
-    for title, checks in (
-        ("words", check_words(card, 4 if options.quick else 1)),
-        ("operations", check_operations(48)),
-        ("products", check_products(7 if options.quick else len(PRODUCTS))),
-        ("features", check_features()),
-        ("networks", check_networks()),
-        ("layers", check_layers()),
-        ("variables", check_variables()),
-    ):
-        right, failed = 0, list[str]()
-        for name, good in checks:
-            right += good
-            failed += [] if good else [name]
-            results["checks"][title] = right, right + len(failed)
-            results["failed"] += [] if good else [name]
-        print(f"{title}: {right} of {right + len(failed)} right", *failed[:5], flush=True)
-    further = () if options.quick else (measure(options.seconds), measure_torch())
-    for row in itertools.chain(measure_digits(options.seconds), *further):
-        results["results"].append(row)
-        print(*(f"{key}: {value}" for key, value in row.items()), flush=True)
+def fill_results(messages: Iterator[Message], path: str | None) -> int:
+    """Collect, print and write the results of messages. Returns the exit status."""
+    found: dict[str, Any] = {
+        "commit": commit(), "date": time.strftime("%Y-%m-%d"), "checks": {}, "failed": [], "results": [],
+    }  # fmt: skip
+    for message in messages:
+        if "card" in message:
+            found.update(message)
+        elif "broken" in message:
+            print(message["broken"], file=sys.stderr)
+            if "card" not in found:
+                return 2
+            found["failed"].append(message["broken"])
+        elif "over" in message:
+            found["over"] = True
+            print("the time is over: what is missing was not measured", file=sys.stderr, flush=True)
+        elif "name" in message:
+            add_result(found, message)
+        if path:
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(found, file, indent=1)
+    for title, (right, count) in found["checks"].items():
+        print(f"{title}: {right} of {count} right")
+    return 3 if found.get("over") else int(bool(found["failed"]))
+
+
+def add_result(found: dict[str, Any], message: Message) -> None:
+    """Add the result of one item to the results, and print it if it is a fault or a measurement."""
+    title, name = message["title"], message["name"]
+    if "error" in message:
+        name = f"{name}: {message['error']}"
+    elif not title:
+        found["results"] += message["result"]
+        for row in message["result"]:
+            print(*(f"{key}: {value}" for key, value in row.items()), flush=True)
+        return
+    elif message["result"] is None:
+        return
+    good = bool(message.get("result"))
+    if title:
+        right, count = found["checks"].get(title, (0, 0))
+        found["checks"][title] = right + good, count + 1
+    if not good:
+        found["failed"].append(name)
+        print(f"wrong: {title} {name}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import ovjit as ov
+from bench.gpu_worker import Item
 
 op = ov.opset13
 
@@ -196,33 +198,36 @@ def is_right(result: np.ndarray, want: np.ndarray) -> bool:
     return bool(np.all((np.abs(result - want) <= room) | (result == want)))
 
 
-def measure_torch_layers(torch: Any) -> Iterator[dict[str, Any]]:
+def measure_torch_layers(torch: Any) -> Iterator[Item]:
     """PyTorch's times of attention and convolutions in f16, in CUDA graphs."""
     functional = torch.nn.functional
-    for batch, ins, side, outs, taps, stride, groups in CONVOLUTIONS:
+
+    def convolve(batch: int, ins: int, side: int, outs: int, taps: int, stride: int, groups: int) -> Any:
         x, w = (
             torch.randn(*shape, device="cuda", dtype=torch.float16).to(memory_format=torch.channels_last)
             for shape in ((batch, ins, side, side), (outs, ins // groups, taps, taps))
         )
         bias = torch.randn(outs, device="cuda", dtype=torch.float16)
+        return lambda: torch.relu(functional.conv2d(x, w, bias, stride, taps // 2, groups=groups))
 
-        def convolve(
-            data: Any = (x, w, bias), stride: int = stride, pad: int = taps // 2, groups: int = groups
-        ) -> Any:
-            return torch.relu(functional.conv2d(*data, stride, pad, groups=groups))
-
-        name = name_convolution(batch, ins, side, outs, taps, groups)
-        yield {"what": name, "torch us": round(time_in_graph(torch, convolve), 1)}
-    for batch, heads, key_heads, rows, columns, size, causal in ATTENTIONS:
+    def attend(
+        batch: int, heads: int, key_heads: int, rows: int, columns: int, size: int, causal: bool
+    ) -> Any:
         shapes = [(batch, heads, rows, size), *[(batch, key_heads, columns, size)] * 2]
         q, k, v = (torch.randn(*shape, device="cuda", dtype=torch.float16) for shape in shapes)
+        product = functional.scaled_dot_product_attention
+        return lambda: product(q, k, v, is_causal=causal, enable_gqa=True)
 
-        def run(q: Any = q, k: Any = k, v: Any = v, causal: bool = causal) -> Any:
-            attend = functional.scaled_dot_product_attention
-            return attend(q, k, v, is_causal=causal, enable_gqa=True)
+    def run(name: str, make: Callable[..., Any], sizes: Sequence[int]) -> list[dict[str, Any]]:
+        return [{"what": name, "torch us": round(time_in_graph(torch, make(*sizes)), 1)}]
 
-        name = name_attention(batch, heads, key_heads, rows, columns, size, causal)
-        yield {"what": name, "torch us": round(time_in_graph(torch, run), 1)}
+    for sizes in CONVOLUTIONS:
+        batch, ins, side, outs, taps, _, groups = sizes
+        name = name_convolution(batch, ins, side, outs, taps, groups)
+        yield Item(f"torch {name}", partial(run, name, convolve, sizes))
+    for parts in ATTENTIONS:
+        name = name_attention(*parts)
+        yield Item(f"torch {name}", partial(run, name, attend, parts))
 
 
 def time_in_graph(torch: Any, run: Callable[[], Any]) -> float:

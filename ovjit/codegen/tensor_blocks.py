@@ -283,8 +283,10 @@ def await_phase(m: Any, p: int, parity: int) -> None:
 
 
 def copy_strips(m: Any, to: int, source: int, step: int, last: int, count: int, p: int) -> None:
-    """Start to copy `count` strips of STRIP bytes of the card's memory, which are constant: `step` bytes
-    apart, those behind number `last` repeat it. They arrive at the barrier p."""
+    """Start to copy `count` strips of STRIP bytes of the card's memory: `step` bytes apart, those behind
+    number `last` repeat it. They arrive at the barrier p. Constant ones need no `await_leaders` before."""
+    if not m.block.has_waited[m.warp] and not m.memory.is_constant(source):
+        raise NotArrived("a kernel reads computed weights before it has awaited the kernels before it")
     for i in range(count):
         data = m.memory.at(source + min(i, last) * step, STRIP, 16).copy()
         m.block.start_copy(m.warp, to + i * STRIP, data, p)

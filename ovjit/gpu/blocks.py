@@ -19,7 +19,7 @@ from ovjit.gpu.driver import Card
 from ovjit.records import NamedTuple
 
 #: Bytes of a tensor map, and of its alignment.
-MAP_SIZE, MAP_ALIGNMENT = 128, 64
+MAP_SIZE, MAP_ALIGNMENT = 128, 128
 #: CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES.
 _MOST_SHARED = 8
 #: CU_TENSOR_MAP_DATA_TYPE_UINT8, ..._INTERLEAVE_NONE, ..._SWIZZLE_128B, ..._L2_PROMOTION_L2_128B,
@@ -93,5 +93,4 @@ class TensorMap:
 def map_of(card: Card, form: BlockLaunch, block: np.ndarray, addresses: np.ndarray) -> TensorMap:
     """The tensor map of a step. `block`: its argument block, of int64s; `addresses`: of the bases."""
     address = int(addresses[block[form.offset - 1]] + block[form.offset])
-    lists = (form.numbers(field, block) for field in ("sizes", "steps", "box", "strides"))
-    return TensorMap(card, address, *lists)
+    return TensorMap(card, address, *(form.numbers(name, block) for name in BlockLaunch._fields[3:]))

@@ -50,10 +50,12 @@ ADVICE = {
     803: "the driver's library and its kernel module have different versions: restart the computer",
     804: "the driver does not support this card",
 }
+#: The reason why there is no card, without a driver.
+NO_LIBRARY = "the NVIDIA driver's library libcuda.so.1 is not installed"
 #: CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE, CUDA_ERROR_NOT_SUPPORTED.
 _NOT_UPDATED = (910, 801)
-#: CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION.
-_EARLY_START = 6
+#: CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, CU_FUNC_ATTRIBUTE_NUM_REGS.
+_EARLY_START, _REGISTERS = 6, 4
 #: Attributes of a card: numbers of CUdevice_attribute.
 ATTRIBUTES = {
     "MULTIPROCESSOR_COUNT": 16, "PCI_BUS_ID": 33, "PCI_DEVICE_ID": 34, "PCI_DOMAIN_ID": 50,
@@ -149,7 +151,7 @@ def _look() -> tuple[int, Library | None, list[CardFacts], str]:
         library("cuDeviceGetCount", ctypes.byref(count))
         cards = [library.facts(number) for number in range(count.value)]
     except OSError:
-        return os.getpid(), None, [], "the NVIDIA driver's library libcuda.so.1 is not installed"
+        return os.getpid(), None, [], NO_LIBRARY
     except CardError as error:
         return os.getpid(), None, [], str(error)
     usable = [card for card in cards if card.capability >= LEAST_CAPABILITY]
@@ -181,13 +183,13 @@ def cards() -> list[CardFacts]:
 
 def features_of(number: int) -> tuple[str, ...]:
     """The optional features of kernels for a card (`Target.extras`): early starts from compute capability
-    9.0 on, and PTX for `sm_90a`, which runs on cards of 9.0 alone. Both need a newer driver. OVJIT_HIDE
-    hides them."""
+    9.0 on, and PTX for `sm_90a`, which runs on cards of 9.0 alone. Both need a newer driver. There are
+    reports that cards of 12.0 do not capture early starts in graphs. OVJIT_HIDE hides features."""
     _, library, usable, _ = _state()
     if library is None or number >= len(usable) or library.driver_version() < BLOCK_DRIVER:
         return ()
     capability, hidden = usable[number].capability, debug.flag("OVJIT_HIDE").split(",")
-    features = CARD_FEATURES[: (capability >= (9, 0)) + (capability == (9, 0))]
+    features = CARD_FEATURES[: ((9, 0) <= capability < (12, 0)) + (capability == (9, 0))]
     return tuple(feature for feature in features if feature not in hidden)
 
 
@@ -367,6 +369,8 @@ class Card:
             words = log.value.decode(errors="replace").strip()[:400]
             raise CardError("cuModuleLoadDataEx", error.code, words) from None
         self.call("cuModuleGetFunction", ctypes.byref(function), module, entry.encode())
+        # drivers load functions when they are used: here, and not while a graph is captured
+        self.call("cuFuncGetAttribute", ctypes.byref(ctypes.c_int()), _REGISTERS, function)
         self._modules.append(module)
         return function
 
@@ -382,11 +386,11 @@ class Card:
         early: bool = False,
         more: Sequence[int] = (),
     ) -> None:
-        """Launch `blocks` blocks of `warps` warps, with int64 arguments and those at the addresses `more`.
+        """Launch `blocks` blocks of `warps` warps, with the arguments at the addresses `more`, and int64s.
         `shared`: bytes of dynamic shared memory. `early`: the kernel may start while the one before it
         runs, and awaits its end itself."""
         values = [ctypes.c_uint64(a & (2**64 - 1)) for a in arguments]
-        addresses = [*map(ctypes.addressof, values), *more]
+        addresses = [*more, *map(ctypes.addressof, values)]
         pointers = (ctypes.c_void_p * len(addresses))(*addresses)
         if not early:
             self.call("cuLaunchKernel", function, blocks, 1, 1, 32, warps, 1, shared, stream, pointers, None)

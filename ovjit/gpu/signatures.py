@@ -42,6 +42,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuPointerGetAttribute": (_POINTER, _INT, _WORD),
     "cuModuleLoadDataEx": (_POINTER, _POINTER, _UNSIGNED, _POINTER, _POINTER),
     "cuModuleGetFunction": (_POINTER, _POINTER, _TEXT),
+    "cuFuncGetAttribute": (_POINTER, _INT, _POINTER),
     "cuFuncSetAttribute": (_POINTER, _INT, _INT),
     "cuLaunchKernel": (_POINTER, *[_UNSIGNED] * 7, _POINTER, _POINTER, _POINTER),
     "cuLaunchKernelEx": (_POINTER, _POINTER, _POINTER, _POINTER),

@@ -294,7 +294,8 @@ class Convolution:
         GroupConvolution with one input and several outputs per group -> a depthwise one of repeated channels.
 
         The first is for 3-D convolutions that the tile does not support: groups, and dilation along the last
-        dimension. The second is for outputs that leave vector lanes empty, if those of several columns fit.
+        dimension. On tensor cores of GPUs it is one 2-D convolution of all slices, which are its channels.
+        The second is for outputs that leave vector lanes empty, if those of several columns fit.
         """
         from ovjit_ops.convolution.cpu_depthwise import is_depthwise
 
@@ -318,7 +319,9 @@ class Convolution:
             types = [TensorType("i32", (data.shape[0] * shape[2], shape[1], *shape[3:]))]
         elif data.dtype not in ("f32", "f16", "bf16"):
             return None  # other types are computed directly, in any rank
-        direct = is_depthwise(node, context.target) if grouped else window["dilations"][2] == 1
+        stacks = _has_tensor_cores(context) and not grouped and not node.lowered
+        adjacent = window["dilations"][2] == 1 and not stacks
+        direct = is_depthwise(node, context.target) if grouped else adjacent
         if direct or 0 in (*data.shape, *shape, *filters.shape):
             return None
         begin, _ = windows.resolve_pads(extents=data.shape[2:], kernel=kernel, **window)
@@ -331,11 +334,15 @@ class Convolution:
             x = w("Pad", x, (0, begin[0], 0, 0, 0), (0, missing, 0, 0, 0), pad_mode="constant")
         flat = {k: window[k][1:] for k in ("strides", "dilations", "pads_begin", "pads_end")}
         total: Value | None = None
+        parts = []
         for k in range(kernel[0]):
             first = k * spread
             part = w("Slice", x, (first,), (first + (shape[2] - 1) * stride + 1,), (stride,), (1,))
-            part = w("Reshape", part, (n * shape[2], c, height, width), special_zero=False)
-            plane = w("Squeeze", w.part(filters, k, k + 1, extra), (extra,))
+            parts.append(w("Reshape", part, (n * shape[2], c, height, width), special_zero=False))
+        planes = [w("Squeeze", w.part(filters, k, k + 1, extra), (extra,)) for k in range(kernel[0])]
+        if stacks and len(parts) > 1:
+            parts, planes = ([w("Concat", *values, axis=1)] for values in (parts, planes))
+        for k, (part, plane) in enumerate(zip(parts, planes, strict=True)):
             attrs = {"auto_pad": window["auto_pad"], **flat}
             options = {"name": f"{node.name}/{k}", "types": types, "lowered": types is not None}
             term = w.b.add(node.op, [part, plane], attrs, origins=node.origins, **options).output
@@ -345,6 +352,11 @@ class Convolution:
         return [w("Transpose", split, (0, 2, 1, 3, 4))]
 
     samples = cases(*_CASES, domain=(-2, 2))
+
+
+def _has_tensor_cores(context: Context) -> bool:
+    """Whether convolutions are products on tensor cores: of 16 bits, on GPUs."""
+    return context.target.is_gpu and context.options.precision != "f32"
 
 
 #: Products of a column from which on two thirds of the vectors are few enough to pay for adding the columns.
@@ -545,6 +557,56 @@ def _transposed_by_ones(b: Builder, node: Node) -> Sequence[Value] | None:
     return b.instead(node, arguments, attrs, op="GroupConvolution" if extra == 3 else "Convolution")
 
 
+#: Maximum taps of the phases of a transposed convolution, those of zeros included, as a ratio to the taps.
+_MOST_ZEROS = 2.5
+
+
+@rule(operation("ConvolutionBackpropData GroupConvolutionBackpropData")(value("x"), constant("filters"), ...))
+def _transposed_by_phases(w: Writer, node: Node, x: Value, filters: Value) -> Value | None:
+    """ConvolutionBackpropData(x, filters) -> Convolution(x, filters of all phases), its pixels interleaved
+
+    Output (i + t) s + r of a stride s reads input i by the tap t s + r: those of a phase r are a convolution
+    of stride 1. The phases are outputs of one, on tensor cores; taps behind the filter's end are zeros.
+    """
+    array: Any = filters.constant
+    grouped = node.op.name.startswith("Group")
+    array = array if grouped else array[None]
+    groups, channels, outs, *kernel = array.shape
+    rank, extents, sizes = len(kernel), (x.shape or ())[2:], node.output.shape[2:]
+    window = windows.window_attributes(rank, node.attrs)
+    if not _has_tensor_cores(w.b.context) or node.lowered or x.shape is None or not array.size:
+        return None
+    if not is_static((*extents, *sizes)) or 0 in (*extents, *sizes) or set(window["dilations"]) != {1}:
+        return None
+    strides = window["strides"]
+    taps = [-(-k // s) for k, s in zip(kernel, strides, strict=True)]
+    all_taps = [t * s for t, s in zip(taps, strides, strict=True)]
+    if (grouped and channels == 1) or set(strides) == {1} or not all_finite(array):
+        return None  # infinity times zero is NaN
+    if math.prod(all_taps) > _MOST_ZEROS * math.prod(kernel):
+        return None
+    cut, _ = windows.transposed_pads(extents, kernel, sizes if len(node.inputs) > 2 else None, node.attrs)
+    padded = np.pad(array, [(0, 0)] * 3 + [(0, t - k) for t, k in zip(all_taps, kernel, strict=True)])
+    pairs = (n for pair in zip(taps, strides, strict=True) for n in pair)
+    split = padded.reshape(groups, channels, outs, *pairs)
+    at_taps, at_phases = range(3, 3 + 2 * rank, 2), range(4, 4 + 2 * rank, 2)
+    flipped = np.flip(split, tuple(at_taps)).transpose(0, *at_phases, 2, 1, *at_taps)
+    stacked = flipped.reshape(groups, math.prod(strides) * outs, channels, *taps)
+    weights = w.b.constant(np.ascontiguousarray(stacked if grouped else stacked[0]), filters.dtype)
+    ends = [t - 1 for t in taps]
+    attrs = {"strides": (1,) * rank, "pads_begin": ends, "pads_end": ends, "dilations": (1,) * rank}
+    y = w("GroupConvolution" if grouped else "Convolution", x, weights, auto_pad="explicit", **attrs)
+    full = [e + t - 1 for e, t in zip(extents, taps, strict=True)]
+    y = w("Reshape", y, (-1, groups, *strides, outs, *full), special_zero=False)
+    axes = (axis for i in range(rank) for axis in (3 + rank + i, 2 + i))
+    y = w("Transpose", y, (0, 1, 2 + rank, *axes))
+    lengths = [q * s for q, s in zip(full, strides, strict=True)]
+    y = w("Reshape", y, (-1, groups * outs, *lengths), special_zero=False)
+    after = [c + o - q for c, o, q in zip(cut, sizes, lengths, strict=True)]
+    zero = np.zeros((), numpy_dtype(x.dtype))
+    return w("Pad", y, (0, 0, *(-c for c in cut)), (0, 0, *after), zero, pad_mode="constant")
+
+
 @rule(operation("ConvolutionBackpropData")(value("x"), constant("filters"), ...))
 def _transposed_of_points(w: Writer, node: Node, x: Value, filters: Value) -> Value | None:
     """ConvolutionBackpropData(x [N, C, 1, ...], filters) -> Reshape(MatMul(x, filters as [C, O * taps]))
@@ -655,7 +717,8 @@ def _summed_columns(
 
 @op(
     "ConvolutionBackpropData", opset=1, like=Convolution, expand=_as_columns,
-    rules=[_transposed_of_points, _transposed_by_ones], weight_axes=WeightAxes((0,), (1,)),
+    rules=[_transposed_of_points, _transposed_by_ones, _transposed_by_phases],
+    weight_axes=WeightAxes((0,), (1,)),
     rules_for=["ConvolutionBackpropData", "GroupConvolutionBackpropData"],
 )  # fmt: skip
 class ConvolutionBackpropData:

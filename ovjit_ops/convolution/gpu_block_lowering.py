@@ -13,9 +13,9 @@ from ovjit.planning.views import FIRST_IO, View, channels_last, product
 from ovjit.records import NamedTuple
 from ovjit_ops.convolution.gpu_block_convolution import block_convolution, matrix_of_filters
 from ovjit_ops.convolution.gpu_convolution import TensorConvolution, find_moves
-from ovjit_ops.matmul.gpu_block_lowering import LARGE, MOST_COLUMNS, is_loaded_by_eight
+from ovjit_ops.matmul.gpu_block_lowering import LARGE, MOST_COLUMNS, describe_boxes, is_loaded_by_eight
 from ovjit_ops.matmul.gpu_block_products import FEATURE, PROCESSORS, TILES, BlockTile, arrange
-from ovjit_ops.matmul.gpu_product_lowerings import no_operand
+from ovjit_ops.matmul.gpu_epilogues import no_operand
 from ovjit_ops.matmul.gpu_products import OPERANDS
 
 #: Maximum elements of a box along a dimension for the driver, and its maximum stride.
@@ -87,14 +87,9 @@ class BlockConvolution(TensorConvolution):
 
         self.tile = min(tiles, key=cost)
         self.box = find_box(space, self.tile.rows, strides)
-        types = [v.dtype for v in self.operands] + [""] * OPERANDS
-        how: dict[str, Any] = dict(zip(("first", "second", "third"), types, strict=False))
-        names = "_".join(n.op.name.lower() for n in self.group.body[:4])
-        dtype, out = self.data.dtype, self.out.dtype
-        self.kernel = block_convolution.kernel(
-            "_".join(map(str, filter(None, ("block_convolution", dtype, out, *self.tile, names)))),
-            T=dtype, sums="f32", out=out, body=self.group.make_body(0), rows=self.tile.rows,
-            columns=self.tile.columns, stages=self.tile.stages, **how,
+        self.kernel = self.make_kernel(
+            block_convolution, "block_convolution", self.data.dtype, self.out.dtype, *self.tile, sums="f32",
+            rows=self.tile.rows, columns=self.tile.columns, stages=self.tile.stages,
         )  # fmt: skip
         self.kernels = (self.kernel,)
 
@@ -140,11 +135,7 @@ class BlockConvolution(TensorConvolution):
         operands = [self._operand_pixels(planner, v, y) for v in self.operands]
         operands += [no_operand(b, result.shape)] * (OPERANDS - len(operands))
         moves = find_moves(planner, self.node, self.node.inputs[1].shape[2:])
-        x = self._pixels(planner)
-        if self._is_flat():
-            flat = x.reshape((1, 1, product(x.shape[:3]), x.shape[3]))
-            assert flat is not None
-            x = flat
+        x = self._boxes(planner)
         tiles = self.box.tiles(result.shape[:3]) * ceil_div(result.shape[3], self.tile.columns)
         depth = product(self.node.inputs[1].shape[1:])
         launch(
@@ -153,6 +144,16 @@ class BlockConvolution(TensorConvolution):
             columns=self.tile.columns, rows_of=moves[0], columns_of=moves[1], parts=self.parts,
             depth=self.padded * 2, boxed=product(self.box), **self.box._asdict(),
         )  # fmt: skip
+
+    def _boxes(self, planner: Planner) -> View:
+        """The data as [images, rows, columns, channels] for a tensor map, by a copy if necessary."""
+        for copies in (False, True):
+            x = self._pixels(planner, copies)
+            flat = (1, 1, product(x.shape[:3]), x.shape[3])
+            described = describe_boxes(x.reshape(flat) if self._is_flat() else x)
+            if described is not None:
+                return described
+        raise AssertionError("a copy has pixels that a tensor map describes")
 
     def _pixels_of(self, view: View) -> View | None:
         """[N, C, ...] as [images, rows, columns, C], as one line if pixels are those of the data. None if

@@ -22,11 +22,10 @@ from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.windows import resolve_window
 from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
-from ovjit.planning.views import FIRST_IO, Layout, View, channels_last, product
+from ovjit.planning.views import Layout, View, channels_last, product
 from ovjit_ops.convolution.cpu_direct import Moves
-from ovjit_ops.matmul.gpu_product_lowerings import no_operand
+from ovjit_ops.matmul.gpu_epilogues import WithEpilogue, no_operand
 from ovjit_ops.matmul.gpu_products import (
     OPERANDS,
     PIECE,
@@ -153,7 +152,7 @@ def grouped_convolution(
         store_tile(c, o, at, shared, y, p, q, r, row, column, py, pp, pq, pr)
 
 
-class TensorConvolution(Lowering):
+class TensorConvolution(WithEpilogue):
     """Convolution of f16 or bf16 in one or two dimensions with constant weights, with an epilogue; also in
     groups of two or more channels."""
 
@@ -178,18 +177,12 @@ class TensorConvolution(Lowering):
         #: Elements of a pixel of a group, padded to a multiple of 16 bytes, and its steps.
         self.padded = ceil_div(ins * 2, 16) * 8
         self.parts = ceil_div(self.padded * 2, STEP)
-        types = [v.dtype for v in self.operands] + [""] * OPERANDS
-        how: dict[str, Any] = dict(zip(("first", "second", "third"), types, strict=False))
-        how |= {"T": dtype, "sums": "f32", "out": out, "body": self.group.make_body(0)}
-        names = "_".join(n.op.name.lower() for n in self.group.body[:4])
         source, kind = (grouped_convolution, "grouped") if groups > 1 else (tensor_convolution, "tensor")
+        words = f"{kind}_convolution", dtype, out
         self.by_tile = {
-            tile: source.kernel(
-                "_".join(map(str, filter(None, (f"{kind}_convolution", dtype, out, *tile, names)))),
-                **how, **tile._asdict(),
-            )
+            tile: self.make_kernel(source, *words, *tile, sums="f32", **tile._asdict())
             for tile in self._tiles(groups, outs)
-        }  # fmt: skip
+        }
         self.kernels = tuple(self.by_tile.values())
 
     def _tiles(self, groups: int, outs: int) -> Sequence[Tile]:
@@ -248,15 +241,14 @@ class TensorConvolution(Lowering):
             parts=self.parts, depth=self.padded * 2,
         )  # fmt: skip
 
-    def _pixels(self, planner: Planner) -> View:
+    def _pixels(self, planner: Planner, copies: bool = False) -> View:
         """The data as [images, rows, columns, channels], whose pixels begin at multiples of 16 bytes: a copy
-        with zeros behind the channels if necessary."""
+        with zeros behind the channels if necessary, or wanted."""
         view, rank = planner.view(self.data), len(self.data.shape)
         ins, padded = view.shape[1], self.padded * len(self.weights)
         steps = (*view.strides[:1], *view.strides[2:], view.offset)
         adjacent = view.strides[1] == view.itemsize and all(step % 16 == 0 for step in steps)
-        # graphs have the address of boxes, and the caller's memory changes
-        if not adjacent or ins != padded or view.buffer.base >= FIRST_IO:
+        if copies or not adjacent or ins != padded:
             halo = [(0, padded - ins if axis == 1 else 0) for axis in range(rank)]
             view = planner.copy(self.data, channels_last(rank, halo))
         view = view.permute((0, *range(2, rank), 1))

@@ -17,12 +17,11 @@ from ovjit.codegen.words import *
 from ovjit.graph.dtypes import HALVES
 from ovjit.graph.graph import Value
 from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, NotNative, Planner
 from ovjit.planning.views import Layout, View, channels_last, product
 from ovjit_ops.convolution.cpu_direct import Moves
 from ovjit_ops.convolution.gpu_convolution import find_moves
-from ovjit_ops.matmul.gpu_product_lowerings import no_operand
+from ovjit_ops.matmul.gpu_epilogues import WithEpilogue, no_operand
 from ovjit_ops.matmul.gpu_products import LANES, OPERANDS, load_operands
 
 #: Element types of data, weights and results.
@@ -74,7 +73,7 @@ def depthwise_convolution(
                 spaced(y.at(py, j=k), y.stride.c, total, count, out)
 
 
-class GpuDepthwise(Lowering):
+class GpuDepthwise(WithEpilogue):
     """GroupConvolution of one channel per group in one or two dimensions with constant weights, with an
     epilogue."""
 
@@ -91,13 +90,9 @@ class GpuDepthwise(Lowering):
             raise NotNative
         if len(self.operands) > OPERANDS:
             raise NotNative
-        types = [v.dtype for v in self.operands] + [""] * OPERANDS
-        how: dict[str, Any] = dict(zip(("first", "second", "third"), types, strict=False))
-        names = "_".join(n.op.name.lower() for n in self.group.body[:4])
-        self.kernel = depthwise_convolution.kernel(
-            "_".join(filter(None, ("depthwise_convolution", dtype, out, names))), T=dtype, out=out,
-            pixels=PIXELS, width=LANES, body=self.group.make_body(0), **how,
-        )  # fmt: skip
+        self.kernel = self.make_kernel(
+            depthwise_convolution, "depthwise_convolution", dtype, out, pixels=PIXELS, width=LANES
+        )
 
     def input_layouts(self, shape: Any) -> list[tuple[Value, Layout]]:
         return [(self.data, channels_last(len(shape(self.data))))]

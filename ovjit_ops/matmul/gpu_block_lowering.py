@@ -6,15 +6,27 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensor_blocks import LINE
 from ovjit.graph.dtypes import HALVES
 from ovjit.graph.graph import Value
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
 from ovjit.planning.views import FIRST_IO, View, product
-from ovjit_ops.matmul.gpu_block_products import FEATURE, PROCESSORS, TILES, BlockTile, arrange, block_product
-from ovjit_ops.matmul.gpu_product_lowerings import ProductOnTensorCores, TensorProduct, no_operand
-from ovjit_ops.matmul.gpu_products import OPERANDS, SUMS
+from ovjit_ops.matmul.gpu_block_products import (
+    FEATURE,
+    LEAST_STEPS,
+    MOST_PARTS,
+    PROCESSORS,
+    TILES,
+    BlockTile,
+    arrange,
+    block_product,
+)  # fmt: skip
+from ovjit_ops.matmul.gpu_depth_parts import GAIN, PLAIN
+from ovjit_ops.matmul.gpu_epilogues import no_operand
+from ovjit_ops.matmul.gpu_product_lowerings import ProductOnTensorCores, TensorProduct
+from ovjit_ops.matmul.gpu_products import LANES, OPERANDS, SUMS, add_parts
 
 #: Work of a tile: more than that of a chunk, so that a chunk has the tiles that planning wants.
 LARGE = 1 << 30
@@ -22,6 +34,22 @@ LARGE = 1 << 30
 MOST_COLUMNS = max(tile.columns for tile in TILES)
 #: Element types of results and of operands that lanes load and store eight at a time.
 _STORED = (*HALVES, "f32", "i32")
+
+
+def describe_boxes(view: View | None) -> View | None:
+    """A view of adjacent elements for the driver's description of a tensor, with steps that it takes, also of
+    dimensions of 1. None for views that a copy has to replace: whose rows are not multiples of 16 bytes
+    apart, repeated, reversed, or in another order; and for the caller's memory: graphs have the address."""
+    if view is None or view.buffer.base >= FIRST_IO or view.offset % 16:
+        return None
+    size = view.shape[-1] * view.itemsize
+    steps: list[int] = [view.itemsize]
+    for count, step in zip(reversed(view.shape[:-1]), reversed(view.strides[:-1]), strict=True):
+        steps.append(size if count == 1 else step)
+        if steps[-1] % 16 or steps[-1] < size:
+            return None
+        size += (count - 1) * steps[-1]
+    return View(view.buffer, view.shape, steps[::-1], view.itemsize, view.offset)
 
 
 def is_loaded_by_eight(dtype: str) -> bool:
@@ -36,28 +64,47 @@ class ProductOfBlocks(ProductOnTensorCores):
     n: Any
     #: Bytes of a row of the data.
     depth: int
+    #: Parts of the depth, whose sums `sum_kernel` adds up.
+    block_parts = 1
+    sum_kernel: Kernel
 
-    def make_block_kernels(self) -> tuple[Kernel, ...]:
-        """The kernels for the tiles among which plans choose."""
+    def make_block_kernels(self, computed: bool = False) -> tuple[Kernel, ...]:
+        """The kernels for the tiles among which plans choose. `computed`: a step writes the weights."""
         dtype, out = self.node.inputs[0].dtype, self.out.dtype
+        tiles, self.block_parts = self._choose_blocks()
+        further: dict[str, Any] = {"computed": computed, "sums": SUMS[dtype]}
+        words = "block_product", dtype, out
+        if self.block_parts > 1:
+            self.sum_kernel = self.make_kernel(add_parts, "add_parts", out, T=SUMS[dtype])
+            words, further = ("block_product_parts", dtype), {**further, **PLAIN, "out": SUMS[dtype]}
         self.by_block = {
             tile: self.make_kernel(
-                block_product, "block_product", dtype, out, *tile, sums=SUMS[dtype], rows=tile.rows,
-                columns=tile.columns, stages=tile.stages,
+                block_product, *words, *tile, rows=tile.rows, columns=tile.columns, stages=tile.stages,
+                **further,
             )
-            for tile in self._block_tiles()
+            for tile in tiles
         }  # fmt: skip
-        return tuple(self.by_block.values())
+        return (*self.by_block.values(), *([self.sum_kernel] if self.block_parts > 1 else ()))
 
-    def _block_tiles(self) -> Sequence[BlockTile]:
-        """The tiles among which plans choose."""
+    def _choose_blocks(self) -> tuple[Sequence[BlockTile], int]:
+        """The tiles among which plans choose, and the number of parts of the depth: several for few tiles of
+        known sizes."""
         rows = [*self.out.shape[:-1]]
         # with three operands, the registers of a thread do not suffice for 128 sums
         tiles = [tile for tile in TILES if tile.columns < MOST_COLUMNS or len(self.operands) < OPERANDS]
-        if all(isinstance(d, int) for d in rows):
-            m = product(rows)
-            return [min(tiles, key=lambda tile: tile.cost(m, self.n, self.depth))]
-        return tiles
+        if not all(isinstance(d, int) for d in rows):
+            return tiles, 1
+        m, steps = product(rows), ceil_div(self.depth, LINE)
+        several = [p for p in range(2, MOST_PARTS + 1) if steps % p == 0 and steps // p >= LEAST_STEPS]
+
+        def time(choice: tuple[BlockTile, int]) -> int:
+            tile, parts = choice
+            return tile.cost(m, self.n, self.depth, parts)
+
+        direct = min(((tile, 1) for tile in tiles), key=time)
+        best = min(((tile, parts) for tile in tiles for parts in several), key=time, default=direct)
+        tile, parts = best if time(best) * GAIN < time(direct) else direct
+        return [tile], parts
 
     def plan_blocks(self, planner: Planner, b: View) -> None:
         """Plan the product with weights b, which are arranged."""
@@ -71,24 +118,32 @@ class ProductOfBlocks(ProductOnTensorCores):
         a = self._rows_of_data(planner, y.shape[0])
         operands = [self._operand(planner, v, result.shape, y.shape) for v in self.operands]
         operands += [no_operand(b, y.shape)] * (OPERANDS - len(operands))
-        m, n = y.shape
-        tile = min(self.by_block, key=lambda tile: tile.cost(m, n, self.depth))
-        tiles = ceil_div(m, tile.rows) * ceil_div(n, tile.columns)
+        (m, n), parts = y.shape, self.block_parts
+        tile = min(self.by_block, key=lambda tile: tile.cost(m, n, self.depth, parts))
+        tiles = parts * ceil_div(m, tile.rows) * ceil_div(n, tile.columns)
+        tensors = dict(zip("ypqr", (y, *operands), strict=True))
+        part = View(y.buffer, (1, m, n), (0, *y.strides), y.itemsize, y.offset)
+        if parts > 1:
+            sums = planner.allocate((m, parts, n), 4)
+            part = sums.permute((1, 0, 2))
         launch(
-            planner, self.by_block[tile], {"a": a, **dict(zip("ypqr", (y, *operands), strict=True))}, ("y",),
-            b=b, work=LARGE, unit=ceil_div(tiles, PROCESSORS), flops=2.0 * m * n * self.depth / a.itemsize,
-            depth=self.depth, rows=tile.rows, columns=tile.columns,
+            planner, self.by_block[tile], {**tensors, "a": a, "y": part}, ("y",), b=b, work=LARGE,
+            unit=ceil_div(tiles, PROCESSORS), flops=2.0 * m * n * self.depth / a.itemsize, depth=self.depth,
+            each=ceil_div(self.depth, LINE) // parts, rows=tile.rows, columns=tile.columns,
         )  # fmt: skip
+        if parts > 1:
+            launch(
+                planner, self.sum_kernel, {"part": sums, **tensors}, ("y",), work=parts * LANES, width=LANES
+            )
 
     def _rows_of_data(self, planner: Planner, rows: int) -> View:
         """The data as [rows, k] in the arena, whose rows begin at multiples of 16 bytes."""
         view = self._matrix(planner, self.node.inputs[0], False)
-        matrix = view.reshape((rows, view.shape[-1]))
-        # graphs have the address, and the caller's memory changes
-        if matrix is None or matrix.strides[0] % 16 or view.buffer.base >= FIRST_IO:
+        matrix = describe_boxes(view.reshape((rows, view.shape[-1])))
+        if matrix is None:
             copy = planner.allocate(view.shape, view.itemsize)
-            planner.copy_step(view, copy, "rows begin at multiples of 16 bytes")
-            matrix = copy.reshape((rows, view.shape[-1]))
+            planner.copy_step(view, copy, "rows of boxes follow each other at multiples of 16 bytes")
+            matrix = describe_boxes(copy.reshape((rows, view.shape[-1])))
             assert matrix is not None
         return matrix
 

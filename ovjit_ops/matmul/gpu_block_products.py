@@ -3,14 +3,14 @@
     y[m, n] = epilogue(sum over k of a[m, k] b[n, k])
 
 A chunk is a block of warps. The first warp of the last group copies steps of 128 bytes along the depth to a
-ring of `stages` in the block's shared memory: boxes of rows of a, and tiles of b, which is constant and
-arranged as the memory's image. Its group has three idle warps, as registers are divided among groups. The
+ring of `stages` in the block's shared memory: boxes of rows of a, and tiles of b, which is arranged as the
+memory's image. Its group has three idle warps, as registers are divided among groups. The
 other one or two groups of four warps multiply 64 rows each. A stage has two barriers: its copies have
 arrived, its products are complete. A block has several tiles: while results are stored, the next steps are
 copied.
 
-The kernel starts while those before it still run. It copies what it can of b, and awaits them before it
-reads a and stores results.
+The kernel starts while those before it still run. It copies what it can of b if that is constant, and awaits
+them before it reads a and stores results.
 
 The columns of b are permuted within 32, so that a lane has eight adjacent columns of a row: operands are
 read, and results stored, 16 bytes at a time.
@@ -29,6 +29,9 @@ from ovjit.records import NamedTuple
 #: Multiprocessors of the cards for which blocks are planned, and bytes in a cycle: that one of them reads
 #: while all do, and that all read from memory (an H200 at 1.7 GHz).
 PROCESSORS, ONE_RATE, MEMORY_RATE = 132, 53, 2600
+#: Bytes in a cycle that all read from the second-level cache. Steps of a part of the depth, at least, and the
+#: maximum number of parts.
+CACHE_RATE, LEAST_STEPS, MOST_PARTS = 5000, 4, 8
 #: Products of a multiprocessor in a cycle, in bytes of depth, and cycles of a kernel besides.
 MULTIPLY_RATE, FIXED = 3600, 2700
 #: Registers of a thread of two groups that multiply, and of the group that copies: 64 K in all.
@@ -53,13 +56,16 @@ class BlockTile(NamedTuple):
         """Bytes of shared memory: stages, and two barriers for each."""
         return self.stages * ((self.rows + self.columns) * LINE + 16)
 
-    def cost(self, m: int, n: int, depth: int) -> int:
-        """Estimated cycles of a product with a depth in bytes, fitted to an H200."""
-        tiles, steps = ceil_div(m, self.rows) * ceil_div(n, self.columns), ceil_div(depth, LINE)
+    def cost(self, m: int, n: int, depth: int, parts: int = 1) -> int:
+        """Estimated cycles of a product with a depth in bytes, fitted to an H200. Sums of several parts are
+        written, read and added up by a further kernel."""
+        tiles, steps = parts * ceil_div(m, self.rows) * ceil_div(n, self.columns), ceil_div(depth, LINE)
         multiplied = self.rows * self.columns * LINE // MULTIPLY_RATE
         step = max(multiplied, (self.rows + self.columns) * LINE // ONE_RATE)
         waves = ceil_div(tiles, PROCESSORS)
-        return FIXED + max(n * depth // MEMORY_RATE, waves * (steps * step + self.columns * 3))
+        added = 0 if parts == 1 else FIXED + (2 * parts + 1) * 4 * m * n // CACHE_RATE
+        time = waves * (steps // parts * step + self.columns * 3)
+        return FIXED + added + max(n * depth // MEMORY_RATE, time)
 
 
 TILES = (
@@ -88,7 +94,7 @@ def load_operand(o, p, at_row, at_column, step_row, step_column, valid, *, T, wh
 
 @inline
 def store_sums(
-    c, o, v, y, p, q, r, row, column, warp, *, T, sums, out, columns, body, first, second, third
+    c, o, v, y, py, p, q, r, row, column, warp, *, T, sums, out, columns, body, first, second, third
 ):  # fmt: skip
     """Store a tile of sums, with the epilogue applied."""
     lane = lane_numbers[i32]()
@@ -111,20 +117,20 @@ def store_sums(
                 total = applied(body, total, *v)
             o[0, i] = total
         store_eight[out](
-            y, line * spread[i64](y.stride.m) + lane_column * spread[i64](y.stride.n),
+            py, line * spread[i64](y.stride.m) + lane_column * spread[i64](y.stride.n),
             join_eight[out](*(o[0, i] for i in range(8))), valid,
         )  # fmt: skip
 
 
-@kernel(over="m/rows n/columns", a="m k", b="n kb", y="m n", p="m n", q="m n", r="m n")
+@kernel(over="s m/rows n/columns", a="m k", b="n kb", y="s m n", p="m n", q="m n", r="m n")
 def block_product(
-    a: Tensor, b: Ptr, y: Tensor, p: Tensor, q: Tensor, r: Tensor, depth, *, T, sums, out, rows, columns,
-    stages,
-    body, first, second, third,
+    a: Tensor, b: Ptr, y: Tensor, p: Tensor, q: Tensor, r: Tensor, depth, each, *, T, sums, out, rows,
+    columns, stages, computed, body, first, second, third,
 ):  # fmt: skip
     """T, sums, out: element types of a and b, of sums, and of y. `depth`: bytes of a row of a, a multiple
-    of 16. b: see `arrange`. p, q, r: operands of the epilogue, of the types `first`, `second` and `third`
-    ("": none)."""
+    of 16. `each`: steps of each part s of the depth. b: see `arrange`; `computed`: kernels before this one
+    write it, so it is not copied early. p, q, r: operands of the epilogue, of the types `first`, `second` and
+    `third` ("": none)."""
     c, o, v = registers()
     start_followers()
     shared = block_memory(stages * ((rows + columns) * LINE + 16), rows // 16 + GROUP)
@@ -143,10 +149,10 @@ def block_product(
         if rows > GROUP_ROWS:
             take_registers(MANY)
         await_leaders()
-        for row, column in items():
+        for part, row, column in items():
             c["sums"] = zero_group[columns, T]()
             before = free
-            for s in range(steps):
+            for s in range(each):
                 await_phase(full + slot * 8, phase)
                 into = shared + slot * ((rows + columns) * LINE)
                 c["sums"] = multiply_group[columns, T](
@@ -162,28 +168,31 @@ def block_product(
                     phase ^= 1
             c["sums"] = await_group[columns, T](c["sums"], 0)
             arrive(before)
-            store_sums(c, o, v, y, p, q, r, row, column, warp)
+            store_sums(c, o, v, y, y.at(s=part), p, q, r, row, column, warp)
     else:
         if rows > GROUP_ROWS:
             leave_registers(FEW)
         if warp == rows // 16:
             early = -1
-            for row, column in items():
-                pb = b + column // QUADS * (steps * STRIP)
+            for part, row, column in items():
+                pb = b + column // QUADS * (steps * STRIP) + part * each * STRIP
                 last = (y.size.n - 1 - column) // QUADS
                 if early < 0:
-                    early = min(steps, stages)
+                    if computed:
+                        await_leaders()
+                    early = min(each, stages)
                     for s in range(early):
                         copy_weights(shared, full, pb, s, s, steps, last, rows)
                     await_leaders()
-                for s in range(steps):
+                for s in range(each):
                     if early > 0:
                         early -= 1
                     else:
                         await_space(free + slot * 8, phase ^ 1)
                         copy_weights(shared, full, pb, s, slot, steps, last, rows)
                     into = shared + slot * ((rows + columns) * LINE)
-                    copy_box(into, a, a.stride.m, y.size.m, depth, s * LINE, row, rows, full + slot * 8)
+                    at = (part * each + s) * LINE
+                    copy_box(into, a, a.stride.m, y.size.m, depth, at, row, rows, full + slot * 8)
                     slot += 1
                     if slot == stages:
                         slot = 0

@@ -13,7 +13,7 @@ from ovjit.planning.views import View, product
 from ovjit_ops.matmul.gpu_block_lowering import ProductOfBlocks, is_loaded_by_eight
 from ovjit_ops.matmul.gpu_block_products import FEATURE
 from ovjit_ops.matmul.gpu_compressed import COLUMNS, DEEP, ROWS, UNIT, compressed_rows, unpack_weights
-from ovjit_ops.matmul.gpu_product_lowerings import no_operand
+from ovjit_ops.matmul.gpu_epilogues import no_operand
 from ovjit_ops.matmul.gpu_products import LANES, OPERANDS, TILES
 
 #: Rows up to which the codes are read for each four rows: unpacking reads and writes all weights.
@@ -63,7 +63,7 @@ class CompressedOnGpu(ProductOfBlocks):
         self.by_blocks &= all(is_loaded_by_eight(v.dtype) for v in (self.out, *self.operands))
         self.unpack_kernel = unpack_weights(T=x.dtype, width=self.bits, image=self.by_blocks)
         if self.by_blocks:
-            self.kernels += (self.unpack_kernel, *self.make_block_kernels())
+            self.kernels += (self.unpack_kernel, *self.make_block_kernels(computed=True))
             return
         self.by_tile = self.make_tile_kernels(TILES)
         self.kernels += (self.unpack_kernel, *self.by_tile.values())

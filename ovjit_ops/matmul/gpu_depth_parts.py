@@ -15,6 +15,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import Planner, ceil_div
 from ovjit.planning.views import View
+from ovjit_ops.matmul.gpu_epilogues import no_operand
 from ovjit_ops.matmul.gpu_products import (
     AT_ONCE,
     COLUMNS,
@@ -37,7 +38,7 @@ GAIN = 1.25
 #: Warps that read few rows' columns at the bandwidth of a card's memory.
 READERS = 1056
 #: The constants of a kernel without an epilogue.
-_PLAIN: dict[str, Any] = dict.fromkeys(("body", "first", "second", "third"), "")
+PLAIN: dict[str, Any] = dict.fromkeys(("body", "first", "second", "third"), "")
 
 
 def counts_of_parts(depth: int, least: int) -> Iterator[int]:
@@ -88,13 +89,13 @@ class DepthParts:
         self.by_tile = {
             tile: tensor_product.kernel(
                 "_".join(map(str, ("tensor_product_parts", dtype, *tile))), T=dtype, sums=sums, out=sums,
-                **tile._asdict(), **_PLAIN,
+                **tile._asdict(), **PLAIN,
             )
             for tile in tiles
         }  # fmt: skip
         self.row_kernel = (
             row_product.kernel(
-                f"row_product_parts_{dtype}", T=dtype, out=sums, rows=MOST_ROWS, columns=COLUMNS, **_PLAIN
+                f"row_product_parts_{dtype}", T=dtype, out=sums, rows=MOST_ROWS, columns=COLUMNS, **PLAIN
             )
             if has_rows
             else None
@@ -111,9 +112,8 @@ class DepthParts:
         part = planner.allocate((*batch, m, parts, n), 4)
         rank = len(batch)
         result = part.permute((*range(rank), rank + 1, rank, rank + 2))
-        nothing = View(b.buffer, result.shape, (0,) * len(result.shape), b.itemsize, b.offset)
         views = {"a": _cut(a, parts), "b": _cut(b, parts), "y": result}
-        views |= dict.fromkeys("pqr", nothing)
+        views |= dict.fromkeys("pqr", no_operand(b, result.shape))
         if tile is None:
             assert self.row_kernel is not None
             launch(

@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.function import FunctionKernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import SIZE
-from ovjit.forks import made_once
 from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import bounds, is_static
@@ -25,6 +23,7 @@ from ovjit_ops.matmul.gpu_depth_parts import (
     may_have_parts,
     parts_of_rows,
 )  # fmt: skip
+from ovjit_ops.matmul.gpu_epilogues import WithEpilogue, no_operand
 from ovjit_ops.matmul.gpu_products import (
     COLUMNS,
     ITEM_ROWS,
@@ -43,28 +42,16 @@ from ovjit_ops.matmul.gpu_products import (
 EITHER = MOST_PARTS + 1
 
 
-class ProductOnTensorCores(Lowering):
+class ProductOnTensorCores(WithEpilogue):
     """A product on tensor cores with an epilogue: kernels and steps. Subclasses set up `operands`."""
 
     permutes = True
-    #: The operands of the epilogue.
-    operands: Sequence[Value]
     by_tile: Mapping[Tile, Kernel]
     row_kernel: Kernel | None = None
     #: Products of parts of the depth, for few rows and columns.
     parts: DepthParts | None = None
     #: Constant operands as [..., rows, k].
     matrices: Mapping[Value, Any] = {}
-    #: The traced epilogue.
-    body: Any = made_once(lambda self: self.group.make_body(0))
-
-    def make_kernel(self, source: FunctionKernel, *words: Any, **constants: Any) -> Kernel:
-        """The kernel with the epilogue, whose name begins with `words`."""
-        types = [v.dtype for v in self.operands] + [""] * OPERANDS
-        constants |= dict(zip(("first", "second", "third"), types, strict=False))
-        name = "_".join(map(str, (*words, *(n.op.name.lower() for n in self.group.body[:4]))))
-        dtype, out = self.node.inputs[0].dtype, self.out.dtype
-        return source.kernel(name, T=dtype, out=out, body=self.body, **constants)
 
     def make_tile_kernels(self, tiles: Sequence[Tile]) -> dict[Tile, Kernel]:
         """`tensor_product` for each of the tiles."""
@@ -75,15 +62,6 @@ class ProductOnTensorCores(Lowering):
             )
             for tile in tiles
         }
-
-    def make_sum_kernel(self) -> Kernel:
-        """The kernel that adds up products of parts of the depth."""
-        types = [v.dtype for v in self.operands] + [""] * OPERANDS
-        constants: dict[str, Any] = dict(zip(("first", "second", "third"), types, strict=False))
-        names = (n.op.name.lower() for n in self.group.body[:4])
-        name = "_".join(("add_parts", self.out.dtype, *names))
-        sums = SUMS[self.node.inputs[0].dtype]
-        return add_parts.kernel(name, sums=sums, out=self.out.dtype, body=self.body, **constants)
 
     def plan_product(self, planner: Planner, a: View, b: View) -> None:
         """Plan the product of a [..., m, k] and b [..., n, k]."""
@@ -156,7 +134,8 @@ class TensorProduct(ProductOnTensorCores):
         self.by_tile = self.make_tile_kernels(tiles)
         self.kernels = []
         if parts > 1:
-            self.parts = DepthParts(tiles if by_tiles else (), by_rows, dtype, self.make_sum_kernel())
+            add = self.make_kernel(add_parts, "add_parts", out, T=SUMS[dtype])
+            self.parts = DepthParts(tiles if by_tiles else (), by_rows, dtype, add)
             self.kernels += self.parts.kernels
         if parts < EITHER and parts > 1:
             return
@@ -237,11 +216,6 @@ class HalfProduct(Lowering):
             planner, self.kernel, {**tensors, "y": y.as_shape((*batch, m, n))}, ("y",),
             work=k * ITEM_ROWS * lanes, flops=2.0 * product(batch) * m * n * k, width=lanes, rows=ITEM_ROWS,
         )  # fmt: skip
-
-
-def no_operand(view: View, shape: Sequence[int]) -> View:
-    """A view of this shape for an operand that a kernel does not have: an element that it reads anyway."""
-    return View(view.buffer, tuple(shape), (0,) * len(shape), view.itemsize, view.offset)
 
 
 def _transpose(array: np.ndarray, turn: bool) -> np.ndarray:

@@ -262,16 +262,16 @@ def row_product(
 
 @kernel(over="... m n/width", part="... m s n", y="... m n", p="... m n", q="... m n", r="... m n")
 def add_parts(
-    part: Tensor, y: Tensor, p: Tensor, q: Tensor, r: Tensor, width, *, sums, out, body, first, second, third
+    part: Tensor, y: Tensor, p: Tensor, q: Tensor, r: Tensor, width, *, T, out, body, first, second, third
 ):
-    """The sum of products of parts of the depth, with the epilogue applied."""
+    """The sum of products of parts of the depth, of type T, with the epilogue applied."""
     o = registers()
     for _, column, ps, py, pp, pq, pr in items(part, y, p, q, r):
         count = y.size.n - column
         load_operands(o, pp, pq, pr, p.stride.n, q.stride.n, r.stride.n, count)
-        total = const[sums](0)
+        total = const[T](0)
         for i in range(part.size.s):
-            total = total + gather[sums](part.at(ps, s=i), part.stride.n, count)
+            total = total + gather[T](part.at(ps, s=i), part.stride.n, count)
         if body:
             total = applied(body, total, *o)
         spaced(py, y.stride.n, total, count, out)

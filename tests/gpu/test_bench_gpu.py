@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import threading
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 import ovjit as ov
 from bench import gpu as bench
 from bench import gpu_layers
+from bench.gpu_worker import Item, Worker, follow_items, run_items
 from ovjit.gpu import driver
 from tests.support.fake_cuda import FakeCuda, install
 
@@ -37,13 +40,37 @@ def small_digits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(bench, "digits", lambda: (tmp_path / "digits.xml", images, None))
 
 
+def outcomes(items: Iterator[Item]) -> dict[str, Any]:
+    """The results of items by their names; the errors of those that raise one."""
+    messages = list(run_items([("", lambda: items)], (0, 0)))
+    return {m["name"]: m.get("result", m.get("error")) for m in messages if "begins" not in m and "name" in m}
+
+
+def constant_items(**results: Any) -> Callable[..., Iterator[Item]]:
+    return lambda *_: (Item(name, lambda result=result: result) for name, result in results.items())
+
+
+class InProcess:
+    """A worker in this process."""
+
+    def __init__(self, start: Sequence[int]):
+        self.process, self.options = self, argparse.Namespace(quick=True, seconds=0.01)
+        self.messages = bench.work(self.options, start)
+
+    def receive(self, seconds: float) -> Any:
+        return next(self.messages, None)
+
+    def end(self) -> str:
+        return "ended"
+
+
 def test_there_are_ten_networks() -> None:
     assert len(list(bench.networks())) + 1 == 10
 
 
 def test_words_are_checked(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     card = driver.open_card(0)
-    rows = dict(bench.check_words(card, 40))
+    rows = outcomes(bench.check_words(card, 40))
     assert len(rows) > 4 and all(rows.values())
     run = cuda.run
 
@@ -53,11 +80,11 @@ def test_words_are_checked(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> N
             array[:8] ^= 1
 
     monkeypatch.setattr(cuda, "run", wrong, raising=False)
-    assert not all(dict(bench.check_words(card, 40)).values())
+    assert not all(outcomes(bench.check_words(card, 40)).values())
     cuda.fail["cuModuleLoadDataEx"] = 218
     card._functions.clear()
-    rows = dict(bench.check_words(card, 40))
-    assert not any(rows.values()) and "cannot compile the kernel's PTX" in next(iter(rows))
+    rows = outcomes(bench.check_words(card, 40))
+    assert all("cannot compile the kernel's PTX" in error for error in rows.values())
 
 
 def test_zeros_of_other_signs_are_other_bits() -> None:
@@ -68,19 +95,116 @@ def test_zeros_of_other_signs_are_other_bits() -> None:
         assert bench.has_same_bits(one.view(np.uint8), two.view(np.uint8)) is same
 
 
-def test_an_error_keeps_the_results_before_it(
-    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_an_error_is_one_failed_check(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bench, "check_words", lambda *_: iter([("add", True)]))
-    monkeypatch.setattr(bench, "check_operations", lambda *_: (("Relu-1", 1 / 0) for _ in "1"))
-    with pytest.raises(ZeroDivisionError):
-        bench.main(["--json", str(tmp_path / "gpu.json")])
-    assert json.loads((tmp_path / "gpu.json").read_text())["checks"] == {"words": [1, 1]}
+    """The checks behind it run, also where no further items of its section can be made."""
+
+    def make_items(*_: object) -> Iterator[Item]:
+        yield Item("Relu-1", lambda: 1 / 0)
+        yield Item("Abs-1", lambda: True)
+        raise ValueError("no samples")
+
+    monkeypatch.setattr(bench, "check_words", constant_items(add=True))
+    monkeypatch.setattr(bench, "check_operations", make_items)
+    for name in ("products", "features", "networks", "layers", "variables"):
+        monkeypatch.setattr(bench, f"check_{name}", constant_items())
+    monkeypatch.setattr(bench, "measure_digits", constant_items(digits=[{"what": "digits", "us": 1}]))
+    assert bench.main(["--json", str(tmp_path / "gpu.json")], InProcess) == 1
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["checks"] == {"words": [1, 1], "operations": [1, 3]} and len(found["results"]) == 1
+    assert found["failed"] == [
+        "Relu-1: ZeroDivisionError: division by zero",
+        "item 2: ValueError: no samples",
+    ]
+    assert "operations: 1 of 3 right" in capsys.readouterr().out
+
+
+def test_a_lost_card_gets_a_new_process(cuda: FakeCuda) -> None:
+    """Behind an error after which no call succeeds, items would fail that are right."""
+
+    def lose() -> None:
+        cuda.fail = {"cuStreamSynchronize": 700, "cuStreamCreate": 700}
+        driver.open_card(0).create_stream()
+
+    starts: list[list[int]] = []
+
+    def start(position: Sequence[int]) -> InProcess:
+        starts.append(list(position))
+        cuda.fail.clear()
+        return InProcess(position)
+
+    sections = [("a", lambda: iter([Item("x", lambda: True), Item("y", lose), Item("z", lambda: True)]))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "sections", lambda options: sections)
+        messages = [m for m in follow_items(start, 60) if "result" in m or "error" in m]
+    assert starts == [[0, 0], [0, 2]] and [m["name"] for m in messages] == ["x", "y", "z"]
+    assert "accessed memory outside" in messages[1]["error"] and messages[2]["result"] is True
+
+
+#: A worker with three items: the second one ends the process, or never does.
+SCRIPT = """
+import os, sys, time
+from bench.gpu_worker import Item, run_items, serve
+items = [Item("x", lambda: True), Item("y", lambda: %s), Item("z", lambda: True)]
+print("a line of a library", flush=True)
+serve(run_items([("a", lambda: iter(items))], [*map(int, sys.argv[1].split(","))]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"), [("os.abort()", "ended with -6"), ("time.sleep(600)", "no answer in 4 s")]
+)
+def test_a_process_that_ends_or_hangs_is_replaced(fault: str, error: str) -> None:
+    workers: list[Worker] = []
+
+    def start(position: Sequence[int]) -> Worker:
+        argument = ",".join(map(str, position))
+        workers.append(Worker([sys.executable, "-c", SCRIPT % fault, argument]))
+        return workers[-1]
+
+    messages = [m for m in follow_items(start, 300, 4) if "result" in m or "error" in m]
+    assert [m.get("result") for m in messages] == [True, None, True] and error in messages[1]["error"]
+    assert len(workers) == 2 and all(worker.process.wait(10) is not None for worker in workers)
+
+
+def test_the_limit_ends_a_hanging_process() -> None:
+    worker = Worker([sys.executable, "-c", SCRIPT % "time.sleep(600)", "0,1"])
+    assert [m for m in follow_items(lambda _: worker, 3) if "begins" not in m] == [{"over": True}]
+    assert worker.process.wait(10) == -9
+
+
+def test_a_worker_that_does_not_start_is_no_endless_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    start = [sys.executable, "-c", "raise SystemExit(5)"]
+    assert list(follow_items(lambda _: Worker(start), 60)) == [{"broken": "the process ended with 5"}]
+    assert bench.fill_results(iter([{"broken": "no card: none"}]), None) == 2
+
+
+def test_the_script_is_a_worker_of_itself() -> None:
+    """Without a card a worker says so, and what began it ends with 2."""
+    if driver.cards():
+        pytest.skip("there is a card")
+    command = [sys.executable, "-m", "bench.gpu", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2 and "no card: " in done.stderr
 
 
 def test_operations_are_checked(cuda: FakeCuda) -> None:
-    rows = list(bench.check_operations(4))
-    assert len(rows) >= 3 and all(good for _, good in rows)
+    rows = outcomes(bench.check_operations(4))
+    assert len(rows) >= 3 and all(good in (True, None) for good in rows.values()) and any(rows.values())
+
+
+def test_single_numbers_are_inputs(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.support.op_samples import native_ops
+
+    monkeypatch.setattr(
+        "tests.support.op_samples.native_ops",
+        lambda: [r for r in native_ops() if r.name in ("PRelu", "Range")],
+    )
+    rows = outcomes(bench.check_operations(9))
+    assert any(name.startswith("PRelu") for name in rows) and all(r in (True, None) for r in rows.values()), (
+        rows
+    )
 
 
 def test_small_networks_have_the_results_of_the_cpu(
@@ -91,32 +215,27 @@ def test_small_networks_have_the_results_of_the_cpu(
     assert len(small) == len(wanted)
     monkeypatch.setattr(bench, "networks", lambda: iter(small))
     titles = (f"{name} in {kind}" for name in ("digits", *wanted) for kind in ("f32", "f16"))
-    assert dict(bench.check_networks()) == dict.fromkeys(titles, True)
+    assert outcomes(bench.check_networks()) == dict.fromkeys(titles, True)
 
 
 def test_products_are_checked(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = ((1, 40, 96), (5, 7, 16), (17, 33, 48), (3, 5, 17))
     monkeypatch.setattr(bench, "PRODUCTS", sizes)
-    rows = dict(bench.check_products(4))
+    rows = outcomes(bench.check_products(4))
     assert len(rows) == 16 and all(rows.values()), rows
     monkeypatch.setattr(bench, "PRECISIONS", {"bf16": (bench.PRECISIONS["bf16"][0], 2.0**-13)})
-    assert not all(dict(bench.check_products(4)).values())
+    assert not all(outcomes(bench.check_products(4)).values())
 
 
 def test_products_are_checked_without_features(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of blocks of warps, or of early starts, is known by what is right without them."""
     monkeypatch.setattr(bench, "PRODUCTS", ((7, 40, 96),))
     monkeypatch.setenv("OVJIT_HIDE", "dotprod")
-    features = []
-    monkeypatch.setattr(
-        bench,
-        "check_products",
-        lambda *_: [(str(driver.features_of(0)), features.append(driver.features_of(0)))],
-    )
-    rows = [title for title, _ in bench.check_features()]
-    assert features == [("sm_90",), ()] and os.environ["OVJIT_HIDE"] == "dotprod"
+    features: list[Any] = []
+    monkeypatch.setattr(bench, "check_product", lambda *_: features.append(driver.features_of(0)) is None)
+    rows = outcomes(bench.check_features())
+    assert features == [("sm_90",), ()] and os.environ["OVJIT_HIDE"] == "dotprod" and all(rows.values())
     assert [title.split(" without ")[1] for title in rows] == list(bench.HIDDEN)
-    monkeypatch.undo()
 
 
 def test_layers_are_checked_and_measured(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,21 +244,21 @@ def test_layers_are_checked_and_measured(cuda: FakeCuda, monkeypatch: pytest.Mon
     small.append(gpu_layers.make_convolution(1, 8, 4, 16, 3, 1, 2))
     monkeypatch.setattr(gpu_layers, "small_layers", lambda: iter(small))
     monkeypatch.setattr(gpu_layers, "layers", lambda: iter(small))
-    rows = dict(bench.check_layers())
+    rows = outcomes(bench.check_layers())
     assert len(rows) == 3 and all(rows.values()), rows
-    attention, recurrent, _ = bench.measure_layers()
+    attention, recurrent, _ = (row for rows in outcomes(bench.measure_layers()).values() for row in rows)
     assert attention.keys() == {"what", "us", "TFLOP/s", "GB/s"} and "GB/s" not in recurrent
     run_job = bench.run_job
     monkeypatch.setattr(bench, "run_job", lambda *a: [result + 0.1 for result in run_job(*a)])
-    assert not any(dict(bench.check_layers()).values())
+    assert not any(outcomes(bench.check_layers()).values())
 
 
 def test_variables_are_checked(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = dict(bench.check_variables())
+    rows = outcomes(bench.check_variables())
     assert len(rows) == 4 and all(rows.values()), rows
     monkeypatch.setattr("ovjit.gpu.variables.take_rows", lambda tensor, *_: tensor)  # beams are ignored
-    rows = dict(bench.check_variables())
-    assert not rows["decoder, step 2"]
+    rows = outcomes(bench.check_variables())
+    assert not rows["decoder, 3 steps"]
 
 
 def test_times_are_of_repeated_graphs(cuda: FakeCuda) -> None:
@@ -161,37 +280,20 @@ def bench_steps(job: Any, x: np.ndarray) -> Any:
 
 def test_products_are_measured(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "MEASURED", ((2, 8, 16), (17, 8, 16)))
-    few, many = bench.measure_products()
+    few, many = (row for rows in outcomes(bench.measure_products()).values() for row in rows)
     assert {f"TFLOP/s {name}" for name in bench.PRECISIONS} <= few.keys() & many.keys()
     assert "GB/s f16" in few and "GB/s f16" not in many
-
-
-def test_a_card_that_hangs_ends_the_script(
-    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    ended = threading.Event()
-    codes: list[int] = []
-    monkeypatch.setattr(bench.os, "_exit", lambda code: (codes.append(code), ended.set()))
-    monkeypatch.setattr(bench, "check_words", lambda *_: iter([("add", True)]))
-    monkeypatch.setattr(bench, "check_operations", lambda *_: (("Relu", ended.wait(60)) for _ in "1"))
-    monkeypatch.setattr(bench, "check_products", lambda *_: (("1 x 1 x 8", 1 / 0) for _ in "1"))
-    with pytest.raises(ZeroDivisionError):
-        bench.main(["--limit", "0.1", "--json", str(tmp_path / "gpu.json")])
-    assert codes == [3] and json.loads((tmp_path / "gpu.json").read_text())["checks"]["words"] == [1, 1]
 
 
 def test_results_become_a_page(
     cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small_digits: None
 ) -> None:
-    monkeypatch.setattr(bench, "check_words", lambda *_: iter([("add", True), ("exp", False)]))
-    monkeypatch.setattr(bench, "check_operations", lambda *_: iter([("Relu-1", True)]))
-    monkeypatch.setattr(bench, "check_products", lambda *_: iter([("1 x 40 x 96 in f16", True)]))
-    monkeypatch.setattr(bench, "check_networks", lambda: iter([("digits", True)]))
-    monkeypatch.setattr(bench, "check_layers", lambda: iter([("attention", True)]))
-    monkeypatch.setattr(bench, "check_variables", lambda: iter([("decoder", True)]))
+    monkeypatch.setattr(bench, "check_words", constant_items(add=True, exp=False))
+    for name in ("operations", "products", "features", "networks", "layers", "variables"):
+        monkeypatch.setattr(bench, f"check_{name}", constant_items(one=True, none=None))
     monkeypatch.setattr(bench, "time_of", lambda run, _: 1e-5 + 0 * np.size(run()))
     results, page = tmp_path / "gpu.json", tmp_path / "gpu.md"
-    assert bench.main(["--quick", "--json", str(results)]) == 1
+    assert bench.main(["--quick", "--json", str(results)], InProcess) == 1
     found = json.loads(results.read_text())
     assert found["failed"] == ["exp"] and found["driver"] == "12.4" and found["card"] == "NVIDIA Fake 100"
     assert [row["what"] for row in found["results"]] == [
@@ -204,9 +306,3 @@ def test_results_become_a_page(
     assert "1 of 2 words" in text and "Wrong: exp." in text and "| digits | 10.0 us |" in text
     real = Path("docs/gpu.md").read_text()
     assert real.count(bench.MARKS[0]) == real.count(bench.MARKS[1]) == 1
-
-
-def test_without_a_card_the_script_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    if driver.cards():
-        pytest.skip("there is a card")
-    assert bench.main([]) == 2 and "no card: " in capsys.readouterr().err

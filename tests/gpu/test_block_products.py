@@ -115,20 +115,46 @@ def test_products_beside_float64(kind: str, tile: BlockTile, monkeypatch: pytest
         assert np.all(np.abs(result - want) <= size * 2e-6 + 1e-6), f"seed {SEED}"
 
 
+@pytest.mark.parametrize("kind", ["f16", "f32", "u8"])
+def test_parts_of_the_depth_are_added_up(kind: str) -> None:
+    """Few tiles of a long depth: each block has a part, and a further step has the epilogue."""
+    rng, integers = np.random.default_rng(SEED), kind == "u8"
+    if integers:
+        x, w = (rng.integers(-128, 128, shape).astype(np.int8) for shape in ((40, 4096), (4096, 40)))
+    else:
+        x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((40, 2048), (2048, 40)))
+    bias = None if integers else rng.standard_normal(40).astype(np.float32)
+    graph = graph_of(x.shape, w, bias, not integers, kind)
+    inputs = [x] if integers else [x, rng.standard_normal((40, 40)).astype(np.float32)]
+    options = Options(precision="f16" if kind == "f16" else "f32", tf32=True)
+    plan = compile_graph(graph, HOPPER, options).plan([v.shape for v in graph.inputs])
+    names = [step.kernel.name for step in plan.steps]
+    (number,) = (i for i, name in enumerate(names) if name.startswith("block_product_parts"))
+    assert names[number + 1].startswith("add_parts") and plan.chunks_of(number) % 4 == 0, names
+    result, want = run(plan, inputs, "i8" if integers else "f32"), rounded(x, kind) @ rounded(w, kind)
+    if integers:
+        np.testing.assert_array_equal(result, want.astype(result.dtype), err_msg=f"seed {SEED}")
+        return
+    size = np.abs(rounded(x, kind)) @ np.abs(rounded(w, kind))
+    want = np.maximum(want + bias, 0) + inputs[1]
+    assert np.all(np.abs(result - want) <= size * 2e-6 + 1e-6), f"seed {SEED}"
+
+
 def test_blocks_have_several_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_block_lowering, "PROCESSORS", 2)
     rng = np.random.default_rng(SEED)
     x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((150, 2064), (2064, 104)))
     graph = graph_of(x.shape, w, None, False, "f16")
     plan = compile_graph(graph, HOPPER, Options(precision="f16")).plan([x.shape])
-    assert plan.chunks_of(len(plan.steps) - 1) == 2
+    (number,) = (i for i, step in enumerate(plan.steps) if step.kernel.name.startswith("block_product"))
+    assert plan.chunks_of(number) == 2
     want = rounded(x, "f16") @ rounded(w, "f16")
     assert np.abs(run(plan, [x]) - want).max() < 1e-3
 
 
 def source_of(tile: BlockTile, kind: str = "f16", out: str = "f16", **how: Any) -> str:
     sums = "i32" if kind == "u8" else "f32"
-    body = {"body": None, "first": "", "second": "", "third": "", **how}
+    body = {"body": None, "first": "", "second": "", "third": "", "computed": False, **how}
     return block_product(
         T=kind, sums=sums, out=out, rows=tile.rows, columns=tile.columns, stages=tile.stages, **body
     ).source
@@ -224,7 +250,7 @@ def test_a_card_of_capability_9_runs_blocks(cuda: FakeCuda) -> None:
 def test_other_cards_run_warps(monkeypatch: pytest.MonkeyPatch) -> None:
     for capability in ((8, 0), (8, 9), (10, 0), (12, 0)):  # sm_90a is for 9.0 alone
         install(monkeypatch, FakeCuda(capability=capability))
-        assert driver.features_of(0) == (("sm_90",) if capability > (9, 0) else ())
+        assert driver.features_of(0) == (("sm_90",) if capability == (10, 0) else ())
     for version, features in ((12030, ()), (12040, ("sm_90", "sm_90a"))):
         fake = install(monkeypatch, FakeCuda())
         fake.version = version

@@ -152,6 +152,25 @@ def test_without_a_card_the_errors_are_openvinos() -> None:
     assert core.available_devices == ["CPU"]
     with pytest.raises(RuntimeError, match=r"Device with \"GPU\" name is not registered .*: .* CPU \(.+\)"):
         core.compile_model(model(), "GPU")
+    with pytest.raises(RuntimeError, match=r"\[GPU\] Can't get NUM_STREAMS property as no supported devices"):
+        core.get_property("GPU.1", "NUM_STREAMS")
     np.testing.assert_allclose(
         core.compile_model(model(), "AUTO:GPU,CPU")(X)[0], np.maximum(X @ W, 0), rtol=1e-2, atol=1e-1
     )
+
+
+def test_versions_are_those_of_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO's Core has versions of GPU and NPU without such hardware, if their drivers are installed."""
+    fake = install(monkeypatch, FakeCuda(cards=0))
+    core = ov.Core()
+    assert not driver.cards() and list(core.get_versions("MULTI:GPU.1,CPU")) == ["CPU", "GPU", "MULTI"]
+    assert core.get_versions("NPU")["NPU"].description == "ovjit_npu" and "cuDeviceGet" not in fake.calls
+
+    def load() -> None:
+        raise OSError
+
+    monkeypatch.setattr(driver, "load_library", load)
+    driver.forget()
+    with pytest.raises(RuntimeError, match="libcuda.so.1 is not installed"):
+        core.get_versions("GPU")
+    driver.forget()

@@ -17,6 +17,9 @@ import numpy as np
 
 import ovjit as ov
 import ovjit.rewrite
+from ovjit.codegen.cpu.targets import TARGETS
+from ovjit.compiler import pass_pipeline
+from ovjit.compiler.options import Context, Options
 from ovjit.compiler.pass_pipeline import op_rules
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph, Value
@@ -125,6 +128,7 @@ def windows(net: Typed) -> list[Value]:
         net.conv(x, net.weights(4, 4, 15, 15), pads_begin=(7, 7), pads_end=(7, 7)),
         net.conv(x, net.weights(4, 4, 3, 3), "ConvolutionBackpropData"),
         net.conv(point, net.weights(4, 4, 3, 3), "ConvolutionBackpropData"),
+        net.conv(x, net.weights(4, 4, 2, 2), "ConvolutionBackpropData", strides=(2, 2)),
     ]
 
 
@@ -311,10 +315,11 @@ def graph_of(make: Callable[[Typed], list[Value]]) -> Graph:
 
 
 def fired(graph: Graph) -> set[str]:
-    """The rules that are applied to this graph, in f32 and in bf16."""
+    """The rules that are applied to this graph, in f32 and in bf16, and for a card."""
     before = applied.copy()
     run_passes(graph)
     run_passes(graph, precision="bf16")
+    pass_pipeline.run_passes(graph, Context(TARGETS["cuda"], Options(precision="f16")))
     return {repr(rule) for rule, count in applied.items() if count > before[rule]}
 
 

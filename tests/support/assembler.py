@@ -1,5 +1,5 @@
-"""NVIDIA's assembler of PTX, if it is installed: on the path, or by the packages nvidia-cuda-nvcc and
-nvidia-cuda-nvcc-cu12."""
+"""NVIDIA's assembler of PTX and the driver's header, if they are installed: with the toolkit, or by the
+packages nvidia-cuda-nvcc and nvidia-cuda-runtime of CUDA 12 and 13."""
 
 from __future__ import annotations
 
@@ -9,10 +9,22 @@ import shutil
 from pathlib import Path
 
 
+def _find_in_packages(*names: str) -> list[Path]:
+    """The files of these names in the folders of NVIDIA's packages."""
+    spec = importlib.util.find_spec("nvidia")
+    folders = (spec.submodule_search_locations or ()) if spec is not None else ()
+    return [path for folder in folders for name in names if (path := Path(folder, name)).is_file()]
+
+
 @functools.cache
 def find_ptxas() -> str | None:
     found = shutil.which("ptxas")
-    spec = None if found else importlib.util.find_spec("nvidia")
-    folders = (spec.submodule_search_locations or ()) if spec is not None else ()
-    inside = (Path(folder, part, "bin", "ptxas") for folder in folders for part in ("cuda_nvcc", "cu13"))
-    return found or next((str(path) for path in inside if path.is_file()), None)
+    return found or next(map(str, _find_in_packages("cuda_nvcc/bin/ptxas", "cu13/bin/ptxas")), None)
+
+
+@functools.cache
+def find_headers() -> list[Path]:
+    """The files cuda.h."""
+    toolkits = [*Path("/usr/local").glob("cuda*/include/cuda.h"), Path("/usr/include/cuda.h")]
+    packaged = _find_in_packages("cuda_runtime/include/cuda.h", "cu13/include/cuda.h")
+    return [path for path in (*toolkits, *packaged) if path.is_file()]

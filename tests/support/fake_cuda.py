@@ -21,7 +21,7 @@ import numpy as np
 
 from ovjit.codegen.gpu import functions
 from ovjit.codegen.tensor_blocks import block_form
-from ovjit.execution.numpy_words import Memory, program
+from ovjit.execution.numpy_words import CONSTANTS, Memory, program
 from ovjit.gpu.blocks import block_launch, starts_early
 from ovjit.gpu.signatures import SIGNATURES, LaunchAttribute
 from tests.support.card_words import CardWords
@@ -75,6 +75,8 @@ class FakeCuda:
         self.modules: dict[int, str] = {}
         self.texts: dict[int, str] = {}
         self.most_shared: dict[int, int] = {}
+        #: Functions that the driver has loaded; it loads others at their launch, which no graph captures.
+        self.loaded: set[int] = set()
         #: Handle -> its work, each with the addresses of the memory that it uses.
         self.streams: dict[int, list[Work]] = {}
         self.capturing: dict[int, list[Work]] = {}
@@ -289,11 +291,11 @@ class FakeCuda:
 
     def launch(self, function: Any, grid: Any, block: Any, shared: int, stream: Any, arguments: Any,
                extra: Any) -> int:  # fmt: skip
+        assert number(function) in self.loaded or number(stream) not in self.capturing
         text, source = self.texts[number(function)], self.modules[number(function)]
-        form, values = (
-            block_form(source),
-            [ctypes.cast(p, ctypes.POINTER(ctypes.c_int64))[0] for p in arguments[:7]],
-        )
+        form = block_form(source)
+        first = 0 if form is None else 1  # a tensor map comes first
+        values = [ctypes.cast(p, ctypes.POINTER(ctypes.c_int64))[0] for p in arguments[first : first + 7]]
         assert tuple(grid[1:]) == (1, 1) and 0 < grid[0] < 1 << 31 and extra is None
         assert (block[0], block[2]) == (32, 1) and 0 < block[1] <= 32
         bases, args, start, end, scratch, _, error = values
@@ -306,7 +308,7 @@ class FakeCuda:
         if shared > max(48 << 10, self.most_shared.get(number(function), 0)):
             return INVALID_VALUE
         assert shared >= form.size + 1024 and block[1] == form.warps and (start, end) == (0, grid[0])
-        described = tuple((ctypes.c_int64 * 16).from_address(arguments[7]))
+        described = tuple((ctypes.c_int64 * 16).from_address(arguments[0]))
         assert described[0] == MAP and len(arguments) == 8
 
         def run() -> None:
@@ -315,6 +317,10 @@ class FakeCuda:
 
         self.enqueue(stream, run, bases, args, scratch, error, described[1])
         return SUCCESS
+
+    def do_cuFuncGetAttribute(self, value: Any, attribute: int, function: Any) -> None:
+        assert number(function) in self.modules and attribute == 4 and not self.capturing
+        self.loaded.add(number(function))
 
     def do_cuFuncSetAttribute(self, function: Any, attribute: int, value: int) -> int:
         assert number(function) in self.modules and attribute == 8
@@ -327,13 +333,15 @@ class FakeCuda:
                                   steps: Any,
                                   box: Any, ones: Any, *modes: int) -> int:  # fmt: skip
         """The map is what it was made from, as int64s."""
-        assert number(place) % 64 == 0 and kind == 0 and modes == (0, 3, 2, 0)
+        assert number(place) % 128 == 0 and kind == 0 and modes == (0, 3, 2, 0)
         lists = list(sizes), list(steps), list(box), list(ones)
         assert [*map(len, lists)] == [rank, rank - 1, rank, rank]
         if number(address) % 16 or any(step % 16 or not 0 < step < 1 << 40 for step in steps):
             return INVALID_VALUE
         if min(sizes) < 1 or max(sizes) > 1 << 32 or steps[0] < sizes[0] or box[0] != 128 or max(box) > 256:
             return INVALID_VALUE
+        if any(b < a * (n - 1) for a, b, n in zip(steps, steps[1:], sizes[1:], strict=False)):
+            return INVALID_VALUE  # the reference has the dimensions one in the other
         if min(box) < 1 or max(ones) > 8 or min(ones) < 1 or ones[0] != 1:
             return INVALID_VALUE
         last = sum((size - 1) * step for size, step in zip(sizes[1:], steps, strict=True))
@@ -359,7 +367,13 @@ class FakeCuda:
             each: int, error: int) -> None:  # fmt: skip
         self.launches += 1
         assert warps >= end - start > warps - 32
-        memory = Memory([(begin, array.nbytes, "the card's memory") for begin, array in self.memory.items()])
+        constants = int(self.span(bases, 16).view(np.int64)[1])
+        memory = Memory(
+            [
+                (begin, array.nbytes, CONSTANTS if begin == constants else "the card's memory")
+                for begin, array in self.memory.items()
+            ]
+        )
         kernel = program(source, CardWords(32, memory))
         for i in range(end - start):
             with np.errstate(all="ignore"):

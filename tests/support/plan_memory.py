@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.gpu.words import WARP
-from ovjit.execution.numpy_words import Memory, program
+from ovjit.execution.numpy_words import CONSTANTS, Memory, program
 from ovjit.graph.dtypes import numpy_dtype
 from tests.support.card_words import CardWords
 
@@ -39,7 +39,9 @@ class PlanMemory:
             assert step.kernel is not None, f"{step.name} is not native"
             block = np.array(list(words) or [0], np.int64)
             named = [
-                (a.ctypes.data, a.nbytes, "memory") for a in (*self.pieces, self.bases, block) if a.nbytes
+                (a.ctypes.data, a.nbytes, CONSTANTS if a is self.pieces[1] else "memory")
+                for a in (*self.pieces, self.bases, block)
+                if a.nbytes
             ]
             for chunk in range(self.plan.chunks_of(i)):
                 assert run_chunk(step.kernel.source, Memory(named), block, chunk) == 0

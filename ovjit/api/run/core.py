@@ -212,22 +212,22 @@ class Core:
     available_devices = accessor(get_available_devices)
 
     def get_versions(self, device_name: str) -> dict[str, Version]:
-        """The versions of a device and of those that it stands over, in the order of their names; a name that
-        is none has no version. RuntimeError for one that is not there."""
+        """The versions of a device and of those that it stands over, in the order of their names, also
+        without their hardware; a name that is none has no version. RuntimeError for "GPU" without its driver.
+        """
         expect(device_name, str, "the name of a device is a str")
         head, _, devices = device_name.partition(":")
         names = {re.split(r"[.(]", part.lstrip("-"))[0] for part in (head, *devices.split(","))}
         for device in names & set(self._plugins):
             raise self._plugin_error(device)
-        for device in names & set(ABSENT):
-            if not is_available(device):
-                _refuse(device_name, device)
-        present = sorted(names & {*DEVICES, "GPU"})
+        if "GPU" in names and not gpu_device.has_driver():
+            _refuse(device_name, "GPU")
+        present = sorted(names & {*DEVICES, *ABSENT})
         self._used.update(present)
         version = get_version()  # OpenVINO's, for a program that knows the package under that name
         major, minor, patch = (int(part) for part in version.partition("-")[0].split(".")[:3])
         return {
-            device: Version(major, minor, patch, version, DEVICES.get(device, "ovjit_gpu"))
+            device: Version(major, minor, patch, version, DEVICES.get(device, f"ovjit_{device.lower()}"))
             for device in present
         }
 
@@ -420,6 +420,11 @@ class Core:
             if device.startswith("GPU") and name == "SUPPORTED_PROPERTIES":
                 return gpu_properties.supported_properties()
             return copy.copy(_OF_ABSENT[name])
+        if device.partition(".")[0] == "GPU":
+            raise DeviceError(
+                f"[GPU] Can't get {name} property as no supported devices found or an error happened during "
+                f"devices query: {gpu_device.why_not(device)}"
+            )
         head = _head(device) if device else ""
         self._used.add(head)
         row = table.find_row(name, table._LETTERS[head], head, reading=True)

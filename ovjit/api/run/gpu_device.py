@@ -32,6 +32,13 @@ def index_of(name: str) -> int | None:
     return index if index < len(cards()) else None
 
 
+def has_driver() -> bool:
+    """True if the driver's library is installed, be there a card or not."""
+    from ovjit.gpu.driver import NO_LIBRARY, why_no_card
+
+    return why_no_card() != NO_LIBRARY
+
+
 def why_not(name: str) -> str:
     """The reason why there is no card of this name."""
     from ovjit.gpu.driver import why_no_card

@@ -44,8 +44,6 @@ PTX_VERSION = "ptx80"
 BLOCK_CPU, BLOCK_VERSION = "sm_90a", "ptx84"
 #: The optional feature of targets for early starts, which is LLVM's name of the oldest cards that have them.
 EARLY = "sm_90"
-#: Version of the form of entry points, in the keys of cached PTX.
-ENTRY_VERSION = 1
 
 _ENTRY = """
 define ptx_kernel void @{entry}(
@@ -80,11 +78,12 @@ _WAIT = """  call void asm sideeffect "griddepcontrol.launch_dependents;", "~{me
   call void asm sideeffect "griddepcontrol.wait;", "~{memory}"() convergent
 """
 _EARLY = "// ovjit early\n"
-#: The entry point of a kernel for blocks: a chunk is a block.
+#: The entry point of a kernel for blocks: a chunk is a block. Its tensor map comes first, at a multiple of
+#: 128 bytes, as headers of CUDA 13 have it.
 _BLOCK_ENTRY = """
 define ptx_kernel void @{entry}(
-  i64 %bases, i64 %args, i64 %start, i64 %end, i64 %scratch, i64 %scratch_bytes, i64 %error,
-  ptr byval([128 x i8]) align 64 %{map}
+  ptr byval([128 x i8]) align 128 %{map},
+  i64 %bases, i64 %args, i64 %start, i64 %end, i64 %scratch, i64 %scratch_bytes, i64 %error
 ) "nvvm.maxntid"="32,{warps}" "nvvm.minctasm"="1" {{
   %block = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
   %number = zext i32 %block to i64
@@ -125,9 +124,8 @@ def compile_ptx(source: str, entry: str, target: Target | None = None) -> str:
         for register in _REGISTERS:
             if f'declare i32 @"llvm.nvvm.read.ptx.sreg.{register}"' not in text:
                 text += f"declare i32 @llvm.nvvm.read.ptx.sreg.{register}()\n"
-        machine = _machine(EARLY if early else chosen.cpu)
-        if form is not None:
-            machine = _machine(BLOCK_CPU, BLOCK_VERSION)
+        plain = _machine(EARLY if early else chosen.cpu)
+        machine = plain if form is None else _machine(BLOCK_CPU, BLOCK_VERSION)
         module = llvm.parse_assembly(text)
         module.data_layout = str(machine.target_data)
         options = llvm.create_pipeline_tuning_options(speed_level=2)
@@ -158,7 +156,7 @@ def _with_form(ptx: str, source: str, form: Form, entry: str) -> str:
     parts = (",".join(str(slots.get(name, name)) for name in each) for each in ([a], *lists))
     size = form.size + ATOM  # the memory is aligned within it
     head = f"// ovjit block {form.warps} {size} {' '.join(parts)}\n"
-    return head + ptx.replace(MAP, f"{entry}_param_7")
+    return head + ptx.replace(MAP, f"{entry}_param_0")
 
 
 @functools.cache

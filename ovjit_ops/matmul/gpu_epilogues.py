@@ -1,0 +1,38 @@
+"""Kernels of GPUs whose results pass an epilogue: elementwise operations with up to three operands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ovjit.codegen.function import FunctionKernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.forks import made_once
+from ovjit.graph.graph import Value
+from ovjit.planning.lower import Lowering
+from ovjit.planning.views import View
+from ovjit_ops.matmul.gpu_products import OPERANDS
+
+
+class WithEpilogue(Lowering):
+    """A lowering whose kernels have the epilogue of its group. Subclasses set up `operands`."""
+
+    #: The operands of the epilogue.
+    operands: Sequence[Value]
+    #: The traced epilogue.
+    body: Any = made_once(lambda self: self.group.make_body(0))
+
+    def make_kernel(self, source: FunctionKernel, *words: Any, **constants: Any) -> Kernel:
+        """The kernel with the epilogue, whose name begins with `words`. Its element types are those of the
+        first input and of the result, if `constants` has no others."""
+        types = [v.dtype for v in self.operands] + [""] * OPERANDS
+        usual = {"T": self.node.inputs[0].dtype, "out": self.out.dtype, "body": self.body}
+        usual |= dict(zip(("first", "second", "third"), types, strict=False))
+        fused = () if "body" in constants else self.group.body[:4]
+        name = "_".join(map(str, (*words, *(n.op.name.lower() for n in fused))))
+        return source.kernel(name, **usual | constants)
+
+
+def no_operand(view: View, shape: Sequence[int]) -> View:
+    """A view of this shape for an operand that a kernel does not have: an element that it reads anyway."""
+    return View(view.buffer, tuple(shape), (0,) * len(shape), view.itemsize, view.offset)
