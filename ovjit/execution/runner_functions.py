@@ -11,6 +11,7 @@ from ovjit.execution.control_steps import branch as branch
 from ovjit.execution.control_steps import repeat as repeat
 from ovjit.execution.iteration_steps import iterate as iterate
 from ovjit.execution.layout import *
+from ovjit.execution.python_calls import from_python as from_python
 from ovjit.execution.runner_parts import *
 from ovjit.execution.runner_words import *
 
@@ -182,9 +183,8 @@ def lead(job, pool, arena, unused):
                         break
             if slot < OPEN_SLOTS:
                 aadd(pool + WAKE * 8, 1)
-                if aload(pool + SLEEPERS * 8) > 0 and aload(pool + SPINNERS * 8) < threads - 1:
-                    astore(pool + WOKEN_AT * 8, now())
-                    wake_at(pool + WAKE * 8, threads - 1)
+                if aload(pool + SPINNERS * 8) < threads - 1:
+                    wake_workers(pool, threads - 1)
             call4(ld(pool, WALK_AT), job, generation, scratch, 0)
             if slot < OPEN_SLOTS:
                 astore(pool + (OPEN + slot) * 8, 0)
@@ -221,10 +221,9 @@ def take_queued(pool):
             aadd(pool + LEADERS * 8, 1)
         astore(pool + LOCK * 8, 0)
         if aload(pool + HEAD * 8) != 0 and aload(pool + SPINNERS * 8) == 0:
-            if aload(pool + SLEEPERS * 8) > 0 and aload(pool + LEADERS * 8) < ld(pool, STREAMS):
+            if aload(pool + LEADERS * 8) < ld(pool, STREAMS):
                 aadd(pool + WAKE * 8, 1)
-                astore(pool + WOKEN_AT * 8, now())
-                wake_at(pool + WAKE * 8, 1)
+                wake_workers(pool, 1)
     return job
 
 
@@ -329,11 +328,18 @@ def work(pool, arena, arena_size, resume):
                     if gap == 1:
                         spins = SPIN_BEFORE_SLEEP
             aadd(pool + SPINNERS * 8, -1)
+            if ld(pool, PATIENT) != 0 and aload(pool + WAKE * 8) != wakes:
+                at = now()
+                limit = at + PATIENCE
+                while at < limit:
+                    for _ in range(LOOK // 2):
+                        pause()
+                    at = now()
         if aload(pool + WAKE * 8) == wakes:
             aadd(pool + SLEEPERS * 8, 1)
             at = now()
             sleep_on(pool + WAKE * 8, wakes, 3600000000000)
-            aadd(pool + SLEEPERS * 8, -1)
+            count_awake(pool)
             since = aload(pool + WOKEN_AT * 8)
             if since >= at:  # else it was not put to sleep, or was not woken by this
                 at = now()
@@ -342,9 +348,11 @@ def work(pool, arena, arena_size, resume):
 
 
 @routine
-def submit(pool, job, unused, unused2):
+def submit(pool, job, notify, queue):
     """Put the job in the pool's queue. Wakes a worker unless the queue has another job: a worker was woken
     for that one, and wakes the next one or takes both. A thread that takes it instead wakes one later."""
+    st[i64](job + NOTIFY * 8, notify)
+    st[i64](job + COMPLETIONS * 8, queue)
     st[i64](job + ABORT * 8, 0)
     st[i64](job + ERROR * 8, 0)
     st[i64](job + LATENCY * 8, ld(job, ENDED) - ld(job, STARTED))
@@ -360,9 +368,14 @@ def submit(pool, job, unused, unused2):
         st[i64](tail + NEXT * 8, job)
     st[i64](pool + TAIL * 8, job)
     astore(pool + LOCK * 8, 0)
-    if tail == 0:
-        call_worker(pool)
+    patient = 0
+    latency = ld(job, LATENCY)
+    if notify == SILENT and queue == 0 and latency > 0 and latency < BRIEF_JOB:
+        patient = 1
+    st[i64](pool + PATIENT * 8, patient)
     aadd(pool + WAKE * 8, 1)  # spinning workers look at the queue again
+    if tail == 0 and aload(pool + SPINNERS * 8) == 0:
+        wake_workers(pool, 1)
     return 0
 
 

@@ -13,8 +13,8 @@ from ovjit_ops.text.cpu_words import NativeTrie
 
 _build_grams = native("cpu_gram_steps", "build_grams")
 _count_grams = routine_at("cpu_gram_steps", "count_grams")
-#: Places among its arguments of those that each call gives: texts, their size, memory for words, counts.
-_OF_CALL = 0, 1, 15, 16
+#: Places among its arguments of those that each call gives.
+_DATA, _SIZE, _WORDS, _COUNTS = 0, 1, 15, 16
 
 
 class NativeGrams:
@@ -44,33 +44,33 @@ class NativeGrams:
         _build_grams(*map(address, sources), len(grams), address(self._first), *table)
         arguments = [0, 0, address(self._kinds), int(alone), shortest, *self._trie.args, *table]
         arguments += [address(self._first), max(map(len, grams), default=0), skips, 0, 0, width, int(binary)]
-        #: The routine's arguments, and memory for the numbers of the words of texts: of one thread at a time.
-        self._block, self._words = np.array(arguments, np.int64), np.empty(0, np.int64)
+        #: The routine's arguments, memory for the numbers of words and its address: of one thread at a time.
+        self._block, self._memory = np.array(arguments, np.int64), (np.empty(0, np.int64), 0)
         self._block_at, self._lock = address(self._block), ForkLock("words")
 
     def count(self, joined: bytes, texts: int) -> np.ndarray:
         """The counts, f32 [texts, width]. `joined`: texts in ASCII with a null character between two."""
         data = np.frombuffer(joined, np.uint8)
         out = np.zeros((texts, self._width), np.float32)
-        lock = self._lock.lock
-        if not lock.acquire(blocking=False):
-            block, words = self._block.copy(), np.empty(data.size // 2 + 1, np.int64)
-            block[[*_OF_CALL]] = address(data), data.size, address(words), address(out)
-            _count_grams(address(block))
-            return out
+        alone = self._lock.lock.acquire(blocking=False)
         try:
-            if self._words.size <= data.size // 2:  # two of them in each int64
-                self._words = np.empty(data.size + 64, np.int64)
-                self._block[_OF_CALL[2]] = address(self._words)
-            block = self._block.data
-            block[_OF_CALL[0]], block[_OF_CALL[1]], block[_OF_CALL[3]] = (
+            block = self._block if alone else self._block.copy()
+            words, at = self._memory
+            if not alone or words.size <= data.size // 2:  # two of them in each int64
+                words = np.empty(data.size + 64, np.int64)
+                at = address(words)
+                self._memory = (words, at) if alone else self._memory
+            values = block.data
+            values[_DATA], values[_SIZE], values[_WORDS], values[_COUNTS] = (
                 address(data),
                 data.size,
+                at,
                 address(out),
             )
-            _count_grams(self._block_at)
+            _count_grams(self._block_at if alone else address(block))
         finally:
-            lock.release()
+            if alone:
+                self._lock.lock.release()
         return out
 
 
