@@ -182,6 +182,7 @@ def lead(job, pool, arena, unused):
                     if cas(pool + (OPEN + slot) * 8, 0, job) == 1:
                         break
             if slot < OPEN_SLOTS:
+                st[i64](pool + PATIENT * 8, 0)
                 aadd(pool + WAKE * 8, 1)
                 if aload(pool + SPINNERS * 8) < threads - 1:
                     wake_workers(pool, threads - 1)
@@ -264,9 +265,21 @@ def work(pool, arena, arena_size, resume):
     still held. Returns the address of a job that needs Python: its callback is due, or it needs a larger
     arena (then its state is QUEUED). Returns STOPPED at the end."""
     job = resume
+    woken = 0
+    eager = 0  # wake-ups until the next nap
     while True:
         if job == 0:
             wakes = aload(pool + WAKE * 8)
+            if woken == 1 and ld(pool, PATIENT) != 0:
+                if eager > 0:
+                    eager -= 1
+                elif now() < aload(pool + CALM_AT * 8):
+                    sleep_on(pool + NAP * 8, 0, NAP_TIME)
+                    before = wakes
+                    wakes = aload(pool + WAKE * 8)
+                    if wakes == before:  # its caller has done other things
+                        eager = EAGER_WAKES
+            woken = 0
             if aload(pool + STOP * 8) != 0:
                 return STOPPED
             job = take_queued(pool)
@@ -328,7 +341,7 @@ def work(pool, arena, arena_size, resume):
                     if gap == 1:
                         spins = SPIN_BEFORE_SLEEP
             aadd(pool + SPINNERS * 8, -1)
-            if ld(pool, PATIENT) != 0 and aload(pool + WAKE * 8) != wakes:
+            if ld(pool, PATIENT) == 1 and aload(pool + WAKE * 8) != wakes:
                 at = now()
                 limit = at + PATIENCE
                 while at < limit:
@@ -340,6 +353,7 @@ def work(pool, arena, arena_size, resume):
             at = now()
             sleep_on(pool + WAKE * 8, wakes, 3600000000000)
             count_awake(pool)
+            woken = 1
             since = aload(pool + WOKEN_AT * 8)
             if since >= at:  # else it was not put to sleep, or was not woken by this
                 at = now()
@@ -370,8 +384,10 @@ def submit(pool, job, notify, queue):
     astore(pool + LOCK * 8, 0)
     patient = 0
     latency = ld(job, LATENCY)
-    if notify == SILENT and queue == 0 and latency > 0 and latency < BRIEF_JOB:
+    if (notify == SILENT or notify == POST) and latency > 0 and latency < BRIEF_JOB:
         patient = 1
+        if queue != 0:
+            patient = 2
     st[i64](pool + PATIENT * 8, patient)
     aadd(pool + WAKE * 8, 1)  # spinning workers look at the queue again
     if tail == 0 and aload(pool + SPINNERS * 8) == 0:

@@ -455,14 +455,14 @@ def test_a_sleeping_worker_is_woken_once() -> None:
 
 
 def test_spinning_workers_leave_brief_jobs_to_their_callers() -> None:
-    """For a moment, if nothing else comes of the job than its end, and its caller has no others."""
+    """For a moment, if its caller has no others. Workers that sleep leave those of queues, too."""
     native = runner.native("runner", "runner_queues")
     memory = np.zeros(runner.POOL_WORDS + 8, np.int64)
     words = memory[-memory.ctypes.data % 64 // 8 :]
     job = np.zeros(runner.JOB_WORDS, np.int64)
     for took, how, queue, patient in (
-        (500, runner.SILENT, 0, 1), (500, runner.CALL_BACK, 0, 0), (500, runner.POST, 8, 0),
-        (500, runner.SILENT, 8, 0), (0, runner.SILENT, 0, 0), (runner.BRIEF_JOB, runner.SILENT, 0, 0),
+        (500, runner.SILENT, 0, 1), (500, runner.CALL_BACK, 0, 0), (500, runner.POST, 8, 2),
+        (500, runner.SILENT, 8, 2), (0, runner.SILENT, 0, 0), (runner.BRIEF_JOB, runner.SILENT, 0, 0),
     ):  # fmt: skip
         job[runner.STARTED], job[runner.ENDED] = 1000, 1000 + took
         native.submit(words.ctypes.data, job.ctypes.data, how, queue)
@@ -470,11 +470,15 @@ def test_spinning_workers_leave_brief_jobs_to_their_callers() -> None:
         assert job[runner.NOTIFY] == how and job[runner.COMPLETIONS] == queue
 
 
+@pytest.mark.parametrize("busy", [False, True])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_no_wake_up_is_lost(no_workers, threads: int) -> None:
-    """Workers fall asleep and are woken at all times. Only they can run these jobs: nobody waits at them."""
+def test_no_wake_up_is_lost(no_workers, threads: int, busy: bool) -> None:
+    """Workers fall asleep and are woken at all times. Only they can run these jobs: nobody waits at them. On
+    a `busy` machine they do not spin, and nap before they run what its caller may want to run."""
     compiled = cases.unary(ovjit, (1 << 12,), NUM_STREAMS=threads, INFERENCE_NUM_THREADS=threads)
     x, rng = np.linspace(-1, 1, 1 << 12, dtype=np.float32), np.random.default_rng(threads)
+    pool = compiled._executable.pool
+    pool.words[runner.CALM_AT] = runner.clock() + 3_600_000_000_000 if busy else 0
     pauses = rng.uniform(0, 4e-4, 600)
 
     def drive(seed: int) -> None:
@@ -485,11 +489,14 @@ def test_no_wake_up_is_lost(no_workers, threads: int) -> None:
             assert over.acquire(timeout=60), "no worker came"
             request.wait()
             time.sleep(pause)
-        for _ in range(200):  # and jobs without a callback, whose caller only looks at them
-            request.start_async([x])
-            assert over.acquire(timeout=60), "no worker came"
-            while not request.wait_for(0):
-                time.sleep(0)
+        silent = compiled.create_infer_request()
+        for i in range(300):  # and jobs without a callback, whose caller only looks at them, or comes back
+            silent.start_async([x])
+            deadline = time.monotonic() + 60
+            while i % 3 and not silent.wait_for(0):
+                assert time.monotonic() < deadline, "no worker came"
+                time.sleep(pauses[i])
+            silent.wait()
 
     drivers = [threading.Thread(target=drive, args=(100 * i,)) for i in range(3)]
     errors: list[object] = []
@@ -502,8 +509,8 @@ def test_no_wake_up_is_lost(no_workers, threads: int) -> None:
     finally:
         threading.excepthook = hook
     assert not errors
-    pool = compiled._executable.pool
     deadline = time.monotonic() + 60
     while pool.words[runner.SLEEPERS] != len(pool.workers):  # none is counted as awake that sleeps
         assert time.monotonic() < deadline, hex(pool.words[runner.SLEEPERS])
         time.sleep(0.001)
+    pool.words[runner.CALM_AT] = 0
