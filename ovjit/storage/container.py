@@ -54,7 +54,7 @@ _FIRST_SHORT_SUMS = 5
 _UNPACKED = struct.Struct("<Q8x")
 #: Sections of fewer bytes, or of more, are not compressed. The latter bounds the memory of a foreign blob.
 _SMALLEST, LARGEST_COMPRESSED = 256, 1 << 26
-#: Sections are compressed if they are a larger part of all. Without, the export of three layers (350 kB) takes
+#: Sections are compressed if they are a larger part of all. The export of three layers (350 kB) without takes
 #: 0.82 ms instead of 1.30, that of a decoder (8 MB) 23 instead of 26.
 _COMPRESSED_SHARE = 1 / 7
 #: zlib's level. On the code of ten kernels (86 kB) level 1 takes 1.8 ms and leaves 0.44, level 6 takes 5.1 ms
