@@ -85,8 +85,8 @@ STOPPED = 0
 
 PATIENCE = 2_000  # ns after which a spinning worker takes a brief job that is the only one of its caller
 #: On a busy machine a worker that is woken for a brief job naps for so many ns before it looks. Until then
-#: its caller runs this job and later ones, without a system call. If none came meanwhile, it does not nap
-#: at the next wake-ups, so many.
+#: its caller runs this job and later ones, without a system call. If the job is still there, and no other
+#: came, the worker does not nap at the next wake-ups, so many.
 NAP_TIME, EAGER_WAKES = 200_000, 16
 SPIN_BEFORE_SLEEP = 6_000  # pauses of an idle worker after work, about 100 us
 SPIN_IN_STEP = 4_000  # pauses at a step's end before the thread yields to other processes

@@ -277,7 +277,7 @@ def work(pool, arena, arena_size, resume):
                     sleep_on(pool + NAP * 8, 0, NAP_TIME)
                     before = wakes
                     wakes = aload(pool + WAKE * 8)
-                    if wakes == before:  # its caller has done other things
+                    if wakes == before and aload(pool + HEAD * 8) != 0:  # its caller does other things
                         eager = EAGER_WAKES
             woken = 0
             if aload(pool + STOP * 8) != 0:
@@ -369,7 +369,8 @@ def submit(pool, job, notify, queue):
     st[i64](job + COMPLETIONS * 8, queue)
     st[i64](job + ABORT * 8, 0)
     st[i64](job + ERROR * 8, 0)
-    st[i64](job + LATENCY * 8, ld(job, ENDED) - ld(job, STARTED))
+    latency = ld(job, ENDED) - ld(job, STARTED)
+    st[i64](job + LATENCY * 8, latency)
     st[i64](job + NEXT * 8, 0)
     st[i64](job + OWNER * 8, 0)
     st[i64](job + LEADS * 8, 0)
@@ -383,7 +384,6 @@ def submit(pool, job, notify, queue):
     st[i64](pool + TAIL * 8, job)
     astore(pool + LOCK * 8, 0)
     patient = 0
-    latency = ld(job, LATENCY)
     if (notify == SILENT or notify == POST) and latency > 0 and latency < BRIEF_JOB:
         patient = 1
         if queue != 0:
