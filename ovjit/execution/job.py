@@ -18,6 +18,7 @@ from ovjit.execution import blocks, runner, streams
 from ovjit.execution.body_jobs import error_text, step_rows
 from ovjit.execution.compiled_graph import CompiledGraph
 from ovjit.execution.host_steps import CANCELLED, HostSteps
+from ovjit.execution.layout import LATENCY, NOTIFY, SILENT, STATE
 from ovjit.execution.runner import ABORT, ARENA_SIZE, DONE, ERROR, FAILED, IDLE, QUEUED, RUNNING
 from ovjit.execution.table import Row
 
@@ -56,7 +57,7 @@ BRIEF_LOOP = 50_000_000
 #: ns between a waiting thread's checks for signals.
 _SLICE = 100_000_000
 #: ns between these checks if there may be no worker.
-_MOMENT = 1_000_000
+MOMENT = 1_000_000
 #: Whether a thread that reads a job's state sees all that was written before it, without a native call.
 LOADS_IN_ORDER = machine.is_x86()
 
@@ -140,16 +141,13 @@ class Job(HostSteps):
             self._clear_times()
         self.error = None
         self._callback_running = False
-        words = self.words
+        how = SILENT
         if self._table.in_python:  # type: ignore[union-attr]
-            words[runner.NOTIFY] = runner.IN_PYTHON
-        elif notify and queue:
-            words[runner.NOTIFY] = runner.POST
-            words[runner.COMPLETIONS] = queue
-        else:
-            words[runner.NOTIFY] = runner.CALL_BACK if notify else runner.SILENT
-        words[runner.STATE] = IDLE  # an interrupt before `submit` leaves an idle job
-        self._pool.submit(self)
+            how = runner.IN_PYTHON
+        elif notify:
+            how = runner.POST if queue else runner.CALL_BACK
+        self.words[STATE] = IDLE  # an interrupt before `submit` leaves an idle job
+        self._pool.submit(self, how, queue)
 
     def wait(self, timeout_ms: int | None = None) -> bool:
         """Wait until inference and callback are complete. False after a timeout. Raises the error, once."""
@@ -166,26 +164,32 @@ class Job(HostSteps):
     def settle(self, timeout_ms: int | None = None) -> bool:
         """Wait until inference and callback are complete. False after a timeout. The outcome is in `error`:
         all that this raises comes from elsewhere, such as a signal's handler, and the job may still run."""
-        words = self.words
-        state = words[runner.STATE]
+        state = self.words[STATE]
         if state == QUEUED or state == RUNNING or not LOADS_IN_ORDER:
-            if not (timeout_ms is None and self.run_silent(_MOMENT)) and not self._wait(timeout_ms):
+            if not (timeout_ms is None and self.run_silent(MOMENT)) and not self._wait(timeout_ms):
                 return False
-        if words[runner.STATE] != IDLE:
+        if self.words[STATE] != IDLE:
             with self.lock:
-                state = words[runner.STATE]
-                if state >= DONE:  # else another thread came first, and may have started the next run
-                    self._pool.running.pop(self.address, None)
-                    if state == FAILED:
-                        self._note_failure()
-                    words[runner.STATE] = IDLE  # last: after an interrupt, the next call repeats this
+                self.note_end()  # another thread may have come first, and may have started the next run
+        return True
+
+    def note_end(self) -> bool:
+        """With the lock held: take notice that the job has ended, if it has. Returns whether it is idle."""
+        state = self.words[STATE]
+        if state == QUEUED or state == RUNNING or not (LOADS_IN_ORDER or self._wait(0)):
+            return False
+        if state != IDLE:
+            self._pool.running.pop(self.address, None)
+            if state == FAILED:
+                self._note_failure()
+            self.words[STATE] = IDLE  # last: after an interrupt, the next call repeats this
         return True
 
     def _wait(self, timeout_ms: int | None) -> bool:
         """Wait for the job's end without the GIL. False after a timeout."""
         pool, wait = self._pool, self._native.wait
         # signals are handled between slices
-        slice_ns = _SLICE if pool.workers else _MOMENT
+        slice_ns = _SLICE if pool.workers else MOMENT
         if timeout_ms is None:
             while not wait(self.address, slice_ns, pool.address, 0):
                 self._help_out()
@@ -200,7 +204,7 @@ class Job(HostSteps):
 
     def _help_out(self) -> None:
         """Run the job here if there are no workers: the interpreter is exiting, or threads cannot start."""
-        if not self._pool.workers and self.words[runner.STATE] == QUEUED:
+        if not self._pool.workers and self.words[STATE] == QUEUED:
             self.run_queued(even_long=True)
 
     def run_queued(self, even_long: bool = False) -> bool:
@@ -209,7 +213,7 @@ class Job(HostSteps):
         if it is not known to be short, since a run on this thread cannot be interrupted."""
         words = self.words
         latency = words[runner.ENDED] - words[runner.STARTED]
-        if not even_long and (not 0 < latency < SHORT_JOB or words[runner.NOTIFY] == runner.IN_PYTHON):
+        if not even_long and (not 0 < latency < SHORT_JOB or words[NOTIFY] == runner.IN_PYTHON):
             return False
         pool = self._pool
         try:
@@ -233,14 +237,15 @@ class Job(HostSteps):
         takes longer. If a worker has just begun it, wait for `ns`. True if it is over. Its end is left to
         `settle`: this takes one native call, `run_queued` two."""
         words = self.words
-        if words[runner.STATE] != QUEUED or words[runner.NOTIFY] != runner.SILENT:
+        if words[STATE] != QUEUED or words[NOTIFY] != SILENT or not 0 < words[LATENCY] < SHORT_JOB:
             return False
-        arena = self._free_arena() if 0 < words[runner.ENDED] - words[runner.STARTED] < SHORT_JOB else None
-        if arena is None:
+        try:
+            arena = blocks.take_arena(words[ARENA_SIZE])
+        except MemoryError:
             return False
         over = self._native.wait(self.address, ns, self._pool.address, arena.address)
         blocks.free_arenas.append(arena)
-        return bool(over)
+        return over == 1
 
     def _free_arena(self) -> blocks.Arena | None:
         """An arena for native code. None if Python leads the job, or without memory."""
@@ -264,7 +269,7 @@ class Job(HostSteps):
 
     def cancel(self) -> None:
         """Stop between two steps. `wait` then raises Cancelled."""
-        if self.words[runner.STATE] < DONE:  # IDLE too: another thread may be in `run`
+        if self.words[STATE] < DONE:  # IDLE too: another thread may be in `run`
             self._abort()
 
     def _abort(self) -> None:
@@ -287,7 +292,7 @@ class Job(HostSteps):
     def run_on_worker(self, arena: blocks.Arena) -> None:
         """Run a job with host steps: a worker executes this in Python."""
         try:
-            self.words[runner.STATE] = RUNNING
+            self.words[STATE] = RUNNING
             arena.reserve(self.words[ARENA_SIZE])
             self._run_segments(arena)
         except BaseException as error:

@@ -56,8 +56,13 @@ JOB_WORDS = 32
 #: one word, as a second one may be read too early on CPUs other than x86-64.
 IDLE, QUEUED, RUNNING, DONE, FAILED = range(5)
 
-#: Fields of a pool. Idle workers sleep on WAKE.
-WAKE, SLEEPERS, STOP, LOCK, HEAD, TAIL, LEADERS, STREAMS, OPEN = range(9)
+#: Fields of a pool. SLEEPERS: in the low half the idle workers that sleep on WAKE, in the high half those
+#: that have been woken and are on their way, so that none is woken twice.
+SLEEPERS, STOP, LOCK, HEAD, TAIL, LEADERS, STREAMS, OPEN = range(1, 9)
+#: In a cache line of their own, as spinning workers read them all the time. PATIENT: whether the job that was
+#: queued last is brief, so that its caller probably comes back to run it: 1 if it is the only one of its
+#: caller, 2 for one of a queue's. Workers nap on NAP, where nothing wakes them.
+WAKE, PATIENT, NAP = 24, 25, 26
 LEAD_AT, WALK_AT = 60, 61  # addresses of the functions of these names
 #: WOKEN_AT: the time (ns of `now`) of the last wake-up of workers. CALM_AT: the time before which no thread
 #: spins, since other processes have kept a thread from a core. BUSY_FOR: how long that was ordered for last.
@@ -78,6 +83,11 @@ DONE_WORDS = 8
 #: Return value of `work` after STOP. Other values are addresses of jobs that need Python.
 STOPPED = 0
 
+PATIENCE = 2_000  # ns after which a spinning worker takes a brief job that is the only one of its caller
+#: On a busy machine a worker that is woken for a brief job naps for so many ns before it looks. Until then
+#: its caller runs this job and later ones, without a system call. If the job is still there, and no other
+#: came, the worker does not nap at the next wake-ups, so many.
+NAP_TIME, EAGER_WAKES = 200_000, 16
 SPIN_BEFORE_SLEEP = 6_000  # pauses of an idle worker after work, about 100 us
 SPIN_IN_STEP = 4_000  # pauses at a step's end before the thread yields to other processes
 SPIN_POST = 4_000  # pauses of a worker that has posted a job and waits for a taker

@@ -31,12 +31,13 @@ from typing import Any
 from ovjit.codegen import routines
 from ovjit.codegen.cpu.objects import function
 from ovjit.codegen.kernel import Kernel
+from ovjit.execution import python_calls
 from ovjit.execution.layout import *
 
 #: Kernel -> its functions: for every inference, for queues and threads, for control flow, for native loops. A
 #: process compiles or loads a kernel at first use.
 ROUTINES = {
-    "runner": ("walk", "lead"),
+    "runner": ("walk", "lead", "from_python"),
     "runner_queues": (
         "work", "submit", "wait", "finish", "wake", "publish", "release", "pop", "wake_all", "steal",
     ),
@@ -80,23 +81,32 @@ _native = Native()
 _addresses: dict[str, int] = {}
 #: Functions that may take long, and release the GIL. The others take less time than releasing it.
 _LONG = ("walk", "lead", "work", "wait", "pop", "steal", "iterate")
+#: Functions that an inference calls.
+_OFTEN = ("lead", "submit", "wait", "finish", "release", "pop", "steal")
 #: The number of arguments, if some of the four are unused: each takes time to convert.
-_ARGUMENTS = {"lead": 3, "submit": 2, "finish": 1, "wake": 2, "publish": 2, "release": 2, "wake_all": 1}
+_ARGUMENTS = {"lead": 3, "finish": 1, "wake": 2, "publish": 2, "release": 2, "wake_all": 1}
 
 
 def native(*needed: str) -> Native:
     """The runner, with the `needed` kernels loaded. This may compile them."""
     for name in needed:
         if next(iter(ROUTINES[name])) not in _addresses:
+            if name != "runner":
+                native("runner")  # has `from_python`
             addresses = routines.load(name, ROUTINES[name], functools.partial(native_kernel, name))
             # Compile all before any is called. A thread that takes a job must not be interrupted while it
             # looks up the function that finishes it.
-            functions = {
-                text: function(at, _ARGUMENTS.get(text, 4), text in _LONG) for text, at in addresses.items()
-            }
-            vars(_native).update(functions)
+            vars(_native).update((text, _callable(text, at, addresses)) for text, at in addresses.items())
             _addresses.update(addresses)  # last: after an interrupt above, the next call repeats this
     return _native
+
+
+def _callable(name: str, address: int, loaded: dict[str, int]) -> Callable[..., int]:
+    """A function of the runner for Python. `loaded`: name -> address of those that are loaded with it."""
+    entry = loaded.get("from_python") or _addresses["from_python"]
+    arity, is_long = _ARGUMENTS.get(name, 4), name in _LONG
+    built_in = python_calls.caller(name, address, arity, is_long, entry) if name in _OFTEN else None
+    return built_in or function(address, arity, is_long)
 
 
 def address_of(name: str) -> int:

@@ -11,6 +11,7 @@ from ovjit.execution.control_steps import branch as branch
 from ovjit.execution.control_steps import repeat as repeat
 from ovjit.execution.iteration_steps import iterate as iterate
 from ovjit.execution.layout import *
+from ovjit.execution.python_calls import from_python as from_python
 from ovjit.execution.runner_parts import *
 from ovjit.execution.runner_words import *
 
@@ -181,10 +182,10 @@ def lead(job, pool, arena, unused):
                     if cas(pool + (OPEN + slot) * 8, 0, job) == 1:
                         break
             if slot < OPEN_SLOTS:
+                st[i64](pool + PATIENT * 8, 0)
                 aadd(pool + WAKE * 8, 1)
-                if aload(pool + SLEEPERS * 8) > 0 and aload(pool + SPINNERS * 8) < threads - 1:
-                    astore(pool + WOKEN_AT * 8, now())
-                    wake_at(pool + WAKE * 8, threads - 1)
+                if aload(pool + SPINNERS * 8) < threads - 1:
+                    wake_workers(pool, threads - 1)
             call4(ld(pool, WALK_AT), job, generation, scratch, 0)
             if slot < OPEN_SLOTS:
                 astore(pool + (OPEN + slot) * 8, 0)
@@ -221,10 +222,9 @@ def take_queued(pool):
             aadd(pool + LEADERS * 8, 1)
         astore(pool + LOCK * 8, 0)
         if aload(pool + HEAD * 8) != 0 and aload(pool + SPINNERS * 8) == 0:
-            if aload(pool + SLEEPERS * 8) > 0 and aload(pool + LEADERS * 8) < ld(pool, STREAMS):
+            if aload(pool + LEADERS * 8) < ld(pool, STREAMS):
                 aadd(pool + WAKE * 8, 1)
-                astore(pool + WOKEN_AT * 8, now())
-                wake_at(pool + WAKE * 8, 1)
+                wake_workers(pool, 1)
     return job
 
 
@@ -265,9 +265,21 @@ def work(pool, arena, arena_size, resume):
     still held. Returns the address of a job that needs Python: its callback is due, or it needs a larger
     arena (then its state is QUEUED). Returns STOPPED at the end."""
     job = resume
+    woken = 0
+    eager = 0  # wake-ups until the next nap
     while True:
         if job == 0:
             wakes = aload(pool + WAKE * 8)
+            if woken == 1 and ld(pool, PATIENT) != 0:
+                if eager > 0:
+                    eager -= 1
+                elif now() < aload(pool + CALM_AT * 8):
+                    sleep_on(pool + NAP * 8, 0, NAP_TIME)
+                    before = wakes
+                    wakes = aload(pool + WAKE * 8)
+                    if wakes == before and aload(pool + HEAD * 8) != 0:  # its caller does other things
+                        eager = EAGER_WAKES
+            woken = 0
             if aload(pool + STOP * 8) != 0:
                 return STOPPED
             job = take_queued(pool)
@@ -329,11 +341,19 @@ def work(pool, arena, arena_size, resume):
                     if gap == 1:
                         spins = SPIN_BEFORE_SLEEP
             aadd(pool + SPINNERS * 8, -1)
+            if ld(pool, PATIENT) == 1 and aload(pool + WAKE * 8) != wakes:
+                at = now()
+                limit = at + PATIENCE
+                while at < limit:
+                    for _ in range(LOOK // 2):
+                        pause()
+                    at = now()
         if aload(pool + WAKE * 8) == wakes:
             aadd(pool + SLEEPERS * 8, 1)
             at = now()
             sleep_on(pool + WAKE * 8, wakes, 3600000000000)
-            aadd(pool + SLEEPERS * 8, -1)
+            count_awake(pool)
+            woken = 1
             since = aload(pool + WOKEN_AT * 8)
             if since >= at:  # else it was not put to sleep, or was not woken by this
                 at = now()
@@ -342,12 +362,15 @@ def work(pool, arena, arena_size, resume):
 
 
 @routine
-def submit(pool, job, unused, unused2):
+def submit(pool, job, notify, queue):
     """Put the job in the pool's queue. Wakes a worker unless the queue has another job: a worker was woken
     for that one, and wakes the next one or takes both. A thread that takes it instead wakes one later."""
+    st[i64](job + NOTIFY * 8, notify)
+    st[i64](job + COMPLETIONS * 8, queue)
     st[i64](job + ABORT * 8, 0)
     st[i64](job + ERROR * 8, 0)
-    st[i64](job + LATENCY * 8, ld(job, ENDED) - ld(job, STARTED))
+    latency = ld(job, ENDED) - ld(job, STARTED)
+    st[i64](job + LATENCY * 8, latency)
     st[i64](job + NEXT * 8, 0)
     st[i64](job + OWNER * 8, 0)
     st[i64](job + LEADS * 8, 0)
@@ -360,9 +383,15 @@ def submit(pool, job, unused, unused2):
         st[i64](tail + NEXT * 8, job)
     st[i64](pool + TAIL * 8, job)
     astore(pool + LOCK * 8, 0)
-    if tail == 0:
-        call_worker(pool)
+    patient = 0
+    if (notify == SILENT or notify == POST) and latency > 0 and latency < BRIEF_JOB:
+        patient = 1
+        if queue != 0:
+            patient = 2
+    st[i64](pool + PATIENT * 8, patient)
     aadd(pool + WAKE * 8, 1)  # spinning workers look at the queue again
+    if tail == 0 and aload(pool + SPINNERS * 8) == 0:
+        wake_workers(pool, 1)
     return 0
 
 

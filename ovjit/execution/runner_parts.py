@@ -16,12 +16,37 @@ def lock(word):
 
 
 @inline
+def wake_workers(pool, most):
+    """Wake up to `most` workers that sleep and were not woken by another thread."""
+    while True:
+        word = aload(pool + SLEEPERS * 8)
+        woken = min(word & 0xFFFFFFFF, most)
+        if woken == 0:
+            break
+        if cas(pool + SLEEPERS * 8, word, word - woken + (woken << 32)) == 1:
+            astore(pool + WOKEN_AT * 8, now())
+            wake_at(pool + WAKE * 8, woken)
+            break
+
+
+@inline
+def count_awake(pool):
+    """After a worker's sleep: it is no sleeper, and none that has been woken."""
+    while True:
+        word = aload(pool + SLEEPERS * 8)
+        fewer = word - 1
+        if word >> 32 != 0:
+            fewer = word - (1 << 32)
+        if cas(pool + SLEEPERS * 8, word, fewer) == 1:
+            break
+
+
+@inline
 def call_worker(pool):
     """Announce new work: wakes a worker unless one is spinning."""
     aadd(pool + WAKE * 8, 1)
-    if aload(pool + SLEEPERS * 8) > 0 and aload(pool + SPINNERS * 8) == 0:
-        astore(pool + WOKEN_AT * 8, now())
-        wake_at(pool + WAKE * 8, 1)
+    if aload(pool + SPINNERS * 8) == 0:
+        wake_workers(pool, 1)
 
 
 @inline

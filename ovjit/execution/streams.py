@@ -74,8 +74,9 @@ class Pool:
                         logs.warning("inferences run on %d of %d requested threads: %s", i, count, error)
                     return
 
-    def submit(self, job: QueuedJob) -> None:
-        """Queue a job for the workers. Without workers, this thread runs it at once."""
+    def submit(self, job: QueuedJob, notify: int, queue: int = 0) -> None:
+        """Queue a job for the workers. Without workers, this thread runs it. `notify`: what happens at
+        its end, `queue`: the address of its completion queue, for POST."""
         if len(self.workers) < self._most_workers:
             self.ensure_workers()
         if len(self.running) > self._sweep_at:
@@ -83,7 +84,7 @@ class Pool:
             self._sweep_at = 2 * len(self.running) + _FEW
         try:
             self.running[job.address] = job
-            self._native.submit(self.address, job.address)
+            self._native.submit(self.address, job.address, notify, queue)
         except BaseException:
             if job.words[STATE] == runner.IDLE:  # interrupted before it was queued
                 self.running.pop(job.address, None)

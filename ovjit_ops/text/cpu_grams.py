@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ovjit_ops.text.cpu_native import Scratch, address, as_i32, native
+from ovjit.forks import ForkLock
+from ovjit_ops.text.cpu_native import address, as_i32, native, routine_at
 from ovjit_ops.text.cpu_words import NativeTrie
 
 _build_grams = native("cpu_gram_steps", "build_grams")
-_count_grams = native("cpu_gram_steps", "count_grams")
+_count_grams = routine_at("cpu_gram_steps", "count_grams")
+#: Places among its arguments of those that each call gives.
+_DATA, _SIZE, _WORDS, _COUNTS = 0, 1, 15, 16
 
 
 class NativeGrams:
@@ -39,25 +42,35 @@ class NativeGrams:
         ]  # fmt: skip
         table = [address(self._table), slots - 1, address(self._columns)]
         _build_grams(*map(address, sources), len(grams), address(self._first), *table)
-        self._before = [address(self._kinds), int(alone), shortest, *self._trie.args, *table]
-        self._before += [address(self._first), max(map(len, grams), default=0), skips]
-        self._binary = int(binary)
-        self._scratch = Scratch()
+        arguments = [0, 0, address(self._kinds), int(alone), shortest, *self._trie.args, *table]
+        arguments += [address(self._first), max(map(len, grams), default=0), skips, 0, 0, width, int(binary)]
+        #: The routine's arguments, memory for the numbers of words and its address: of one thread at a time.
+        self._block, self._memory = np.array(arguments, np.int64), (np.empty(0, np.int64), 0)
+        self._block_at, self._lock = address(self._block), ForkLock("words")
 
     def count(self, joined: bytes, texts: int) -> np.ndarray:
         """The counts, f32 [texts, width]. `joined`: texts in ASCII with a null character between two."""
         data = np.frombuffer(joined, np.uint8)
         out = np.zeros((texts, self._width), np.float32)
-        lock = self._scratch.lock.lock
-        alone = lock.acquire(blocking=False)
+        alone = self._lock.lock.acquire(blocking=False)
         try:
-            scratch = self._scratch if alone else Scratch()
-            words = scratch.of(data.size // 2 + 1)  # two of them in each int64
-            last = (address(words), address(out), self._width, self._binary)
-            _count_grams(address(data), data.size, *self._before, *last)
+            block = self._block if alone else self._block.copy()
+            words, at = self._memory
+            if not alone or words.size <= data.size // 2:  # two of them in each int64
+                words = np.empty(data.size + 64, np.int64)
+                at = address(words)
+                self._memory = (words, at) if alone else self._memory
+            values = block.data
+            values[_DATA], values[_SIZE], values[_WORDS], values[_COUNTS] = (
+                address(data),
+                data.size,
+                at,
+                address(out),
+            )
+            _count_grams(self._block_at if alone else address(block))
         finally:
             if alone:
-                lock.release()
+                self._lock.lock.release()
         return out
 
 

@@ -22,23 +22,32 @@ _modules: dict[str, str] = {}
 def native(module: str, name: str) -> Callable[..., int]:
     """The routine `name` of a module of this folder, which is imported where the routine is compiled: at its
     first use. It takes addresses and integers, and returns an integer."""
-    loaded: list[Callable[[int, int, int, int], int]] = []
-    _modules[name] = module
+    routine = routine_at(module, name)
 
     def call(*values: int) -> int:
-        if not loaded:
-            loaded.append(_load(name))
-        block = np.array(values, np.int64)
-        return loaded[0](block.__array_interface__["data"][0], 0, 0, 0)
+        return routine(address(np.array(values, np.int64)))
 
     return call
 
 
-def _load(name: str) -> Callable[[int, int, int, int], int]:
+def routine_at(module: str, name: str) -> Callable[[int], int]:
+    """As `native`, for the address of a block of the routine's arguments."""
+    loaded: list[Callable[[int], int]] = []
+    _modules[name] = module
+
+    def call(block: int) -> int:
+        if not loaded:
+            loaded.append(_load(name))
+        return loaded[0](block)
+
+    return call
+
+
+def _load(name: str) -> Callable[[int], int]:
     from ovjit.codegen.cpu.objects import function
     from ovjit.codegen.routines import load
 
-    return function(load(name, (name,), lambda: _kernel(name))[name], 4)
+    return function(load(name, (name,), lambda: _kernel(name))[name], 1)  # the others are not read
 
 
 def _kernel(name: str) -> Kernel:

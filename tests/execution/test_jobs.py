@@ -435,3 +435,82 @@ def test_a_late_wake_up_ends_spinning(no_workers) -> None:
         native.wake(pool.address + runner.WAKE * 8, 1)
         within_a_minute(lambda: words[runner.CALM_AT] > woken)  # noqa: B023
         assert words[runner.BUSY_FOR] == length
+
+
+def test_a_sleeping_worker_is_woken_once() -> None:
+    """Until it is awake: on one core it may take as long as the next hundred calls. What is queued meanwhile
+    needs no further wake-up, and a second sleeper is woken for a second call."""
+    native = runner.native("runner", "runner_queues")
+    memory = np.zeros(runner.POOL_WORDS + 8, np.int64)
+    words = memory[-memory.ctypes.data % 64 // 8 :]
+    pool = words.ctypes.data
+    words[runner.STREAMS], words[runner.SLEEPERS] = 1, 2  # no thread sleeps here
+    job = np.zeros(runner.JOB_WORDS, np.int64)
+    for woken in (1, 2, 2, 2):
+        native.submit(pool, job.ctypes.data, runner.SILENT, 0)
+        assert divmod(int(words[runner.SLEEPERS]), 1 << 32) == (woken, 2 - woken)
+        assert words[runner.HEAD] == words[runner.TAIL] == job.ctypes.data
+        words[runner.HEAD] = words[runner.TAIL] = 0  # a caller takes it back
+    assert words[runner.WAKE] == 4
+
+
+def test_spinning_workers_leave_brief_jobs_to_their_callers() -> None:
+    """For a moment, if its caller has no others. Workers that sleep leave those of queues, too."""
+    native = runner.native("runner", "runner_queues")
+    memory = np.zeros(runner.POOL_WORDS + 8, np.int64)
+    words = memory[-memory.ctypes.data % 64 // 8 :]
+    job = np.zeros(runner.JOB_WORDS, np.int64)
+    for took, how, queue, patient in (
+        (500, runner.SILENT, 0, 1), (500, runner.CALL_BACK, 0, 0), (500, runner.POST, 8, 2),
+        (500, runner.SILENT, 8, 2), (0, runner.SILENT, 0, 0), (runner.BRIEF_JOB, runner.SILENT, 0, 0),
+    ):  # fmt: skip
+        job[runner.STARTED], job[runner.ENDED] = 1000, 1000 + took
+        native.submit(words.ctypes.data, job.ctypes.data, how, queue)
+        assert words[runner.PATIENT] == patient, (took, how, queue)
+        assert job[runner.NOTIFY] == how and job[runner.COMPLETIONS] == queue
+
+
+@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_wake_up_is_lost(no_workers, threads: int, busy: bool) -> None:
+    """Workers fall asleep and are woken at all times. Only they can run these jobs: nobody waits at them. On
+    a `busy` machine they do not spin, and nap before they run what its caller may want to run."""
+    compiled = cases.unary(ovjit, (1 << 12,), NUM_STREAMS=threads, INFERENCE_NUM_THREADS=threads)
+    x, rng = np.linspace(-1, 1, 1 << 12, dtype=np.float32), np.random.default_rng(threads)
+    pool = compiled._executable.pool
+    pool.words[runner.CALM_AT] = runner.clock() + 3_600_000_000_000 if busy else 0
+    pauses = rng.uniform(0, 4e-4, 600)
+
+    def drive(seed: int) -> None:
+        request, over = compiled.create_infer_request(), threading.Semaphore(0)
+        request.set_callback(lambda userdata: over.release(), None)
+        for pause in np.roll(pauses, seed):
+            request.start_async([x])
+            assert over.acquire(timeout=60), "no worker came"
+            request.wait()
+            time.sleep(pause)
+        silent = compiled.create_infer_request()
+        for i in range(300):  # and jobs without a callback, whose caller only looks at them, or comes back
+            silent.start_async([x])
+            deadline = time.monotonic() + 60
+            while i % 3 and not silent.wait_for(0):
+                assert time.monotonic() < deadline, "no worker came"
+                time.sleep(pauses[i])
+            silent.wait()
+
+    drivers = [threading.Thread(target=drive, args=(100 * i,)) for i in range(3)]
+    errors: list[object] = []
+    hook, threading.excepthook = threading.excepthook, errors.append
+    try:
+        for driver in drivers:
+            driver.start()
+        for driver in drivers:
+            driver.join()
+    finally:
+        threading.excepthook = hook
+    assert not errors
+    deadline = time.monotonic() + 60
+    while pool.words[runner.SLEEPERS] != len(pool.workers):  # none is counted as awake that sleeps
+        assert time.monotonic() < deadline, hex(pool.words[runner.SLEEPERS])
+        time.sleep(0.001)
+    pool.words[runner.CALM_AT] = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -191,3 +193,34 @@ def test_words_that_are_no_longer_rows(view: int | list[int], shape: list[Any]) 
     assert fused == (shape in ([None], [None, 1]) and view in (1, [0, -1]))
     right = _session(model).run(None, {"x": x.astype(object)})[0]
     np.testing.assert_array_equal(ov.compile_model(read, "CPU")(x)[0], right)
+
+
+def test_threads_that_count_at_once_do_not_mix_their_texts() -> None:
+    more = {"mode": "TF", "max_gram_length": 2, "min_gram_length": 1, "max_skip_count": 0,
+            "ngram_counts": [0, 3],
+            "ngram_indexes": [0, 1, 2, 3], "pool_strings": ["ab", "cd", "ef", "ab", "cd"]}  # fmt: skip
+    model = _vectorizer([None, 1], "\\w+", 1, "NONE", more).SerializeToString()
+    compiled = ov.Core().compile_model(ov.Core().read_model(model), "CPU")
+    wrong: list[Any] = []
+
+    def drive(seed: int) -> None:
+        rng, request = np.random.default_rng(seed), compiled.create_infer_request()
+        for _ in range(300):
+            words = rng.choice(["ab", "cd", "ef", "no"], int(rng.integers(1, 400))).tolist()
+            pairs = sum(pair == ("ab", "cd") for pair in zip(words, words[1:], strict=False))
+            expected = [words.count("ab"), words.count("cd"), words.count("ef"), pairs]
+            got = request.infer([np.array([[" ".join(words)]], object)])[0].tolist()
+            if got != [expected]:
+                wrong.append((seed, got, expected))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=drive, args=(i,)) for i in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong

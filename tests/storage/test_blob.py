@@ -522,6 +522,27 @@ def test_compressed_sections_are_bounded(small) -> None:
         container._decompress("graph", bomb, LARGEST_COMPRESSED)
 
 
+def lengths_of(content: bytes) -> list[int]:
+    """The lengths of the contents of the compressed sections."""
+    rows = [_ENTRY.unpack_from(content, _TABLE + _ENTRY.size * i) for i in range(len(SECTIONS))]
+    lengths = [
+        struct.unpack("<Q8x", tag)[0] for kind, *_, tag in rows if kind.strip(b"\0").decode() in AUTHENTICATED
+    ]
+    return list(filter(None, lengths))
+
+
+def test_what_is_small_beside_the_weights_is_not_compressed() -> None:
+    x = opset8.parameter([1, 512], np.float32)
+    weights = np.random.default_rng(3).standard_normal((512, 1024), np.float32)
+    model = ovjit.Model([opset8.matmul(x, weights, False, False)], [x])
+    before = ovjit.compile_model(model, "CPU")
+    content, values = blob_of(before), np.ones((1, 512), np.float32)
+    assert not lengths_of(content) and len(content) < 1.1 * weights.nbytes
+    assert bits(load(content), values) == bits(before, values)
+    few = ovjit.Model([opset8.matmul(x, weights[:, :8], False, False)], [x])
+    assert len(lengths_of(blob_of(ovjit.compile_model(few, "CPU")))) >= 3
+
+
 def test_swapped_sections_are_refused(small) -> None:
     content, answer = small
     sections = Container(memoryview(content)).sections

@@ -116,6 +116,8 @@ def _near(request: RequestTensors, key: str) -> str:
 def _is_one_value(values: list[Any], slot: InputSlot) -> bool:
     """Whether a list is the value of a single input, and not a list of inputs. OpenVINO takes lists of plain
     values for one, and lists of those; deeper ones are here if they have the input's rank."""
+    if len(values) == 1 and type(values[0]) is np.ndarray:
+        return False
     depth, part = 0, values
     while isinstance(part, list):
         depth, part = depth + 1, part[0] if part else None  # type: ignore[assignment]

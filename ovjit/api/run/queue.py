@@ -97,7 +97,7 @@ class _Pool:
                 if self.callback is None:
                     request._starting = starting = True
                     request._pending = SILENT
-                    job.start(False)
+                    job.start(False, self.completions.address)
                     request._starting = False
                     self.silent.append(i)
                     if self.sleeping:
@@ -274,13 +274,12 @@ class _Pool:
             return
         silent = list(self.silent)
         for i in silent:
-            if self.requests[i]._job.words[STATE] not in _UNFINISHED:
+            job = self.requests[i]._job
+            if job.words[STATE] not in _UNFINISHED:
                 self.reap(i)
-        if self.idle:
-            return
-        for i in silent:  # rather than wait for a worker to wake up
-            if self.requests[i]._job.run_silent():
+            elif job.run_silent():  # rather than wait for a worker to wake up
                 self.free_finished()  # usually this one: the oldest
+            if self.idle:
                 return
         if silent:
             self.wait_silent(silent[0], None if len(silent) == 1 else _LOOK_AROUND)

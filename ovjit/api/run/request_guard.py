@@ -27,6 +27,7 @@ from ovjit import locks
 from ovjit.api.arguments import takes
 from ovjit.api.run.slots import OutputSlot
 from ovjit.errors import Busy, Cancelled, InferenceError, no_such_form
+from ovjit.execution.job import MOMENT
 from ovjit.execution.layout import DONE, IDLE, STATE
 from ovjit.execution.streams import is_interrupt
 
@@ -131,7 +132,7 @@ class RequestGuard:
         """Settle an inference that has ended without a callback; False if another thread did."""
         job = self._job
         with job.lock:
-            if self._pending != SILENT or self._starting or not (job.words[STATE] == IDLE or job.settle(0)):
+            if self._pending != SILENT or self._starting or not job.note_end():
                 return False  # another thread collected it, and may have started the next
             error, job.error = job.error, None
             if error is None and not self._shown:  # as `_settle` does, with fewer calls
@@ -232,7 +233,9 @@ class RequestGuard:
 
     def _wait(self, timeout: int | None) -> bool:
         if self._started and not (self._calling and self._calling == _get_ident()):
-            if not self._job.settle(timeout):
+            job = self._job
+            quick = timeout is None and self._pending == SILENT and job.run_silent(MOMENT)
+            if not quick and not job.settle(timeout):
                 return False
             if self._pending == SILENT:
                 self._collect()

@@ -127,7 +127,7 @@ class InputSlot:
 
     __slots__ = (
         "address", "batch", "current", "dtype", "index", "info", "native", "own_shape", "holder", "shape",
-        "target", "view", "way",
+        "fitting", "target", "view", "way",
     )  # fmt: skip
 
     def __init__(self, index: int, info: PortInfo):
@@ -144,6 +144,7 @@ class InputSlot:
         self.native: Array | None = None  # native view of `target`, where copies go
         self.own_shape: tuple[int, ...] | None = None
         self.shape: tuple[int, ...] | None = None
+        self.fitting: tuple[int, ...] | None = None  # the last one that fitted
         self.target: Tensor | None = None  # the tensor that is set, when it is not a lent array
         self.view: Array | None = None  # target._array when `native` was taken from it
         self.batch: list[Tensor] = []  # the user's tensors, whose elements `target` takes before every run
@@ -162,7 +163,7 @@ class InputSlot:
         """Raises InferenceError, one sentence with a hint, unless the port takes `shape`."""
         expected = self.info.shape
         assert expected is not None
-        if not shapes.fits(shape, expected):
+        if shape != self.fitting and not shapes.fits(shape, expected):
             raise InferenceError(
                 f"Can't set the input tensor with index: {self.index}, because the model input "
                 f"(shape={shapes.text(expected)}) and the tensor "
@@ -171,6 +172,7 @@ class InputSlot:
                 f"{shapes.text(expected)}, {self.describe()} of type: {self.info.dtype}"
                 f"{shape_hint(shape, expected)}"
             )
+        self.fitting = shape
 
     def check_tensor(self, tensor: Any) -> None:
         """Raises InferenceError unless the tensor has the port's type and a fitting shape."""
