@@ -145,15 +145,15 @@ class Bodies:
     def _hosted_of(self, node: Any, between: bool) -> Callable[..., Any] | None:
         """Returns the cached function that evaluates a node without type checks; None for other nodes.
 
-        It is the operation's `host`, which has vocabularies and tables, or for integer nodes `between` such
-        nodes the operation's reference.
+        It is the operation's `host`, which has vocabularies and tables, or for elementwise integer nodes
+        `between` such nodes the operation's reference: NumPy refuses what does not broadcast.
         """
         with self._lock.lock:
             if node not in self._hosted:
                 run = None
                 if not self._interprets:
                     run = _by_host(node)
-                    if run is None and between and node.op.ref is not None and not node.op.in_real:
+                    if run is None and between and _broadcasts_like_numpy(node):
                         run = _reference(node)
                 self._hosted[node] = run
         run_on_host: Callable[..., Any] | None = self._hosted[node]
@@ -166,8 +166,14 @@ def _by_host(node: Any) -> Callable[..., Any] | None:
     return None if make is None else make(constants, node.attrs)
 
 
+def _broadcasts_like_numpy(node: Any) -> bool:
+    """Whether an elementwise node accepts the shapes that its reference accepts."""
+    is_plain = node.op.ref is not None and not node.op.in_real and node.op.scalar is not None
+    return is_plain and node.attrs.get("auto_broadcast") == "numpy"
+
+
 def _reference(node: Any) -> Callable[..., Any]:
-    """The reference of a node of integers. Callers turn NumPy's warnings off."""
+    """The reference of an elementwise node of integers. Callers turn NumPy's warnings off."""
     ref, attrs = node.op.ref, node.attrs
 
     def run(*arrays: np.ndarray) -> Any:
