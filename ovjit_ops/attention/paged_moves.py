@@ -22,6 +22,12 @@ def move_tokens(
         raise InferenceError(
             "PaKVReorder: block_update_indices_begins should have the length of block_indices_begins"
         )
+    for name, begins, most in (
+        ("block_indices_begins", ends, len(entries)),
+        ("block_update_indices_begins", moves_at[: len(ends)], len(moves) // 2),
+    ):
+        if begins[0] or (begins[1:] < begins[:-1]).any() or begins[-1] > most:
+            raise InferenceError(f"PaKVReorder: {name} should increase from 0, and within their indices")
     for s in range(len(ends) - 1):
         table = entries[int(ends[s]) : int(ends[s + 1])].tolist()
         rows = moves[2 * int(moves_at[s]) : 2 * int(moves_at[s + 1])].reshape(-1, 2).tolist()

@@ -45,6 +45,7 @@ def check_states(
     """Raise InferenceError for indices of tokens or blocks that are out of range, and for sequences with
     fewer than two blocks. `all_kept`: also for fewer blocks than states to keep."""
     table_blocks = min(len(x) for x in tables)
+    begins, ends, past, interval = (x.astype(np.int64) for x in (begins, ends, past, interval))
     rising = begins[0] == 0 and ends[0] == 0 and (np.diff(begins) >= 0).all() and (np.diff(ends) >= 0).all()
     if not rising or begins[-1] != len(tokens) or ends[-1] > len(entries):
         raise InferenceError(f"paged states: {FAULTS[14]}")
