@@ -281,7 +281,16 @@ def split(n: OnnxNode) -> Any:
         each = -(-size // count)
         lengths = [max(0, min(each, size - i * each)) for i in range(count)]
         return n.split(x, axis, lengths)
+    if dims is not None and not isinstance(size, int) and n.version >= 18:
+        return n.all("VariadicSplit", x, axis, _even_lengths(n, n.dim_of(x, axis), count))
     return n.all("Split", x, axis, num_splits=count)
+
+
+def _even_lengths(n: OnnxNode, size: Output, count: int) -> Output:
+    """`count` lengths of a dynamic dimension `size`, equal but for the last ones, which may be shorter."""
+    each = n("Divide", n("Add", size, count - 1), count)
+    rest = n("Subtract", size, n("Multiply", each, np.arange(count)))
+    return n("Minimum", n("Maximum", rest, 0), each)
 
 
 @onnx_op("Slice")
