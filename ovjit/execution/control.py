@@ -49,7 +49,8 @@ class Bodies:
         self._executables: dict[Any, Any] = {}
         self._by_shapes: dict[Any, Any] = {}  # exact shapes -> executable
         self._ends: dict[int, tuple[Any, Any]] = {}
-        self._hosted: dict[Any, Any] = {}  # node -> its native evaluation, None without one
+        #: Node -> its native evaluation, None without one.
+        self._hosted: dict[Any, Callable[..., Any] | None] = {}
         self._checked: dict[Any, _CheckedTypes] = {}
         self._branches: dict[Any, Any] = {}  # (node of an If, condition) -> its branch
         self._interprets = debug.is_on("OVJIT_INTERP")
@@ -153,23 +154,16 @@ class Bodies:
                 run = None
                 if not self._interprets:
                     run = _by_host(node)
-                    if run is None and between and _broadcasts_like_numpy(node):
+                    if run is None and between and node.attrs.get("auto_broadcast") == "numpy":
                         run = _reference(node)
                 self._hosted[node] = run
-        run_on_host: Callable[..., Any] | None = self._hosted[node]
-        return run_on_host
+        return self._hosted[node]
 
 
 def _by_host(node: Any) -> Callable[..., Any] | None:
     make = node.op.hosting()
     constants = [value.constant for value in node.inputs]
     return None if make is None else make(constants, node.attrs)
-
-
-def _broadcasts_like_numpy(node: Any) -> bool:
-    """Whether an elementwise node accepts the shapes that its reference accepts."""
-    is_plain = node.op.ref is not None and not node.op.in_real and node.op.scalar is not None
-    return is_plain and node.attrs.get("auto_broadcast") == "numpy"
 
 
 def _reference(node: Any) -> Callable[..., Any]:

@@ -180,8 +180,7 @@ class Truncate:
         check(side in SIDES, f"Unknown truncation side: {side!r}")
         check(mode in MODES, f"Unknown truncation mode: {mode!r}")
         out = [x.copy() for x in inputs[:-3]]
-        pairs_of_ends = zip(out[::3], out[1::3], strict=True)
-        lengths = [np.subtract(e, b, dtype=np.int64).reshape(-1) for b, e in pairs_of_ends]
+        lengths = [(out[i + 1] - out[i].astype(np.int64)).reshape(-1) for i in range(0, len(out), 3)]
         if len(lengths) == 1:
             new_lengths = [np.minimum(lengths[0], most)]
         else:
