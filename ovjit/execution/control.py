@@ -49,7 +49,8 @@ class Bodies:
         self._executables: dict[Any, Any] = {}
         self._by_shapes: dict[Any, Any] = {}  # exact shapes -> executable
         self._ends: dict[int, tuple[Any, Any]] = {}
-        self._hosted: dict[Any, Any] = {}  # node -> its native evaluation, None without one
+        #: Node -> its native evaluation, None without one.
+        self._hosted: dict[Any, Callable[..., Any] | None] = {}
         self._checked: dict[Any, _CheckedTypes] = {}
         self._branches: dict[Any, Any] = {}  # (node of an If, condition) -> its branch
         self._interprets = debug.is_on("OVJIT_INTERP")
@@ -145,19 +146,18 @@ class Bodies:
     def _hosted_of(self, node: Any, between: bool) -> Callable[..., Any] | None:
         """Returns the cached function that evaluates a node without type checks; None for other nodes.
 
-        It is the operation's `host`, which has vocabularies and tables, or for integer nodes `between` such
-        nodes the operation's reference.
+        It is the operation's `host`, which has vocabularies and tables, or for elementwise integer nodes
+        `between` such nodes the operation's reference: NumPy refuses what does not broadcast.
         """
         with self._lock.lock:
             if node not in self._hosted:
                 run = None
                 if not self._interprets:
                     run = _by_host(node)
-                    if run is None and between and node.op.ref is not None and not node.op.in_real:
+                    if run is None and between and node.attrs.get("auto_broadcast") == "numpy":
                         run = _reference(node)
                 self._hosted[node] = run
-        run_on_host: Callable[..., Any] | None = self._hosted[node]
-        return run_on_host
+        return self._hosted[node]
 
 
 def _by_host(node: Any) -> Callable[..., Any] | None:
@@ -167,7 +167,7 @@ def _by_host(node: Any) -> Callable[..., Any] | None:
 
 
 def _reference(node: Any) -> Callable[..., Any]:
-    """The reference of a node of integers. Callers turn NumPy's warnings off."""
+    """The reference of an elementwise node of integers. Callers turn NumPy's warnings off."""
     ref, attrs = node.op.ref, node.attrs
 
     def run(*arrays: np.ndarray) -> Any:

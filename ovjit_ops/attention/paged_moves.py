@@ -18,10 +18,10 @@ def move_tokens(
 ) -> np.ndarray:  # fmt: skip
     """Move the tokens in place. Raises InferenceError before any is moved if an index is out of range."""
     block, copies, cache_blocks = kinds[0].tokens, [], min(len(keys), len(values))
-    if not 0 < len(ends) <= len(moves_at):
-        raise InferenceError(
-            "PaKVReorder: block_update_indices_begins should have the length of block_indices_begins"
-        )
+    lists = (ends, len(entries)), (moves_at[: len(ends)], len(moves) // 2)
+    rising = all(x.size and not x[0] and (x[1:] >= x[:-1]).all() and x[-1] <= most for x, most in lists)
+    if not rising or len(moves_at) < len(ends):
+        raise InferenceError("PaKVReorder: begins should increase from 0, one more than sequences")
     for s in range(len(ends) - 1):
         table = entries[int(ends[s]) : int(ends[s + 1])].tolist()
         rows = moves[2 * int(moves_at[s]) : 2 * int(moves_at[s + 1])].reshape(-1, 2).tolist()

@@ -266,7 +266,7 @@ class EmbeddingBagPacked:
 def checked_segments(segment_ids: np.ndarray, segments: int | None) -> tuple[np.ndarray, int]:
     """(segment ids, number of segments). Raises InferenceError for ids that are negative or decrease."""
     ids = segment_ids.astype(np.int64).reshape(-1)
-    if ids.size and (ids[0] < 0 or (np.diff(ids) < 0).any()):
+    if ids.size and (ids[0] < 0 or (ids[1:] < ids[:-1]).any()):  # a difference may overflow
         raise InferenceError("segment_ids should not be negative and not decrease")
     count = (int(ids[-1]) + 1 if ids.size else 0) if segments is None else segments
     if count < 0:

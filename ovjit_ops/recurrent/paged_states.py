@@ -45,10 +45,10 @@ def check_states(
     """Raise InferenceError for indices of tokens or blocks that are out of range, and for sequences with
     fewer than two blocks. `all_kept`: also for fewer blocks than states to keep."""
     table_blocks = min(len(x) for x in tables)
-    rising = begins[0] == 0 and ends[0] == 0 and (np.diff(begins) >= 0).all() and (np.diff(ends) >= 0).all()
+    rising = begins[0] == ends[0] == 0 and all((x[1:] >= x[:-1]).all() for x in (begins, ends))
     if not rising or begins[-1] != len(tokens) or ends[-1] > len(entries):
         raise InferenceError(f"paged states: {FAULTS[14]}")
-    every, new = np.maximum(interval, 1), np.diff(begins)
+    every, new = np.maximum(interval, 1).astype(np.int64), np.diff(begins)
     states = np.where(all_kept & (interval > 0), -(-(past % every + new) // every), 1)
     short = (new > 0) & (np.diff(ends) <= states)
     if short.any() or (past < 0).any() or (entries < 0).any() or (entries >= table_blocks).any():

@@ -29,10 +29,11 @@ def unpack_strings(data: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def pack_strings(begins: np.ndarray, ends: np.ndarray, symbols: np.ndarray) -> np.ndarray:
-    """Strings as an array of bytes objects. Raises InferenceError if one is outside of the symbols."""
+    """Strings as an array of bytes objects. Raises InferenceError if begins and ends differ in shape, or a
+    string is outside of the symbols."""
     b, e, data = begins.reshape(-1).tolist(), ends.reshape(-1).tolist(), symbols.tobytes()
-    if b and (min(b) < 0 or max(e) > len(data)) or any(map(int.__gt__, b, e)):
-        raise InferenceError(f"a string is outside of the {symbols.size} symbols")
+    if begins.shape != ends.shape or b and (min(b) < 0 or max(e) > len(data)) or any(map(int.__gt__, b, e)):
+        raise InferenceError(f"begins and ends differ in shape, or exceed the {symbols.size} symbols")
     out = np.empty(len(b), object)
     out[:] = [data[i:j] for i, j in zip(b, e, strict=True)]
     return out.reshape(begins.shape)

@@ -21,7 +21,7 @@ from ovjit_ops.text.cpu_native import (
     refuse,
     strings_of,
 )
-from ovjit_ops.text.packed import check_ranges, text_of
+from ovjit_ops.text.packed import check_ranges, check_shapes, text_of
 from ovjit_ops.text.ragged import combined_shape, dense, join_strings
 
 _validate = native("cpu_byte_steps", "validate_strings")
@@ -211,23 +211,19 @@ def prepare_segments(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
 
 
 def prepare_truncation(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
-    from ovjit_ops.text.ragged import MODES, SIDES
+    from ovjit_ops.text.ragged import MODES, SIDES, Truncate
 
-    if inputs[-2] is None or inputs[-1] is None or len(inputs) != 6:
-        return None
-    side, mode = text_of(inputs[-2]), text_of(inputs[-1])
-    if side not in SIDES or mode not in MODES:
+    words = [None if x is None else text_of(x) for x in inputs[-2:]]
+    if len(inputs) != 6 or words[0] not in SIDES or words[1] not in MODES:
         return None  # the reference has the error
-    right = side == b"right"
+    by_reference: Any = Truncate.ref
 
     def evaluate(*arrays: np.ndarray) -> Any:
         begins, ends, data = arrays[:3]
-        most = arrays[3].item()
-        if most >= data.size:
-            return begins, ends, data
-        if right:
-            return begins, np.minimum(ends, begins + np.int32(most)), data
-        return np.maximum(begins, ends - np.int32(most)), ends, data
+        check_shapes(begins, ends)
+        if begins.size == 1 and ends.item() - begins.item() <= arrays[3].item():
+            return begins, ends, data  # a short text, without the calls of NumPy
+        return by_reference(*arrays)
 
     return evaluate
 

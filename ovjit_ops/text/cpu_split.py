@@ -79,7 +79,7 @@ def prepare_split(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     def evaluate(*arrays: np.ndarray) -> Any:
         chars = arrays[4]
         if not chars.size:
-            return empty_rows(arrays[0], arrays[2 : 6 if skips else 5])
+            return empty_rows(arrays[: 6 if skips else 5])
         pieces = _Pieces(arrays, arrays[5] if skips else None)
         *ranges, marks = pieces.run(_split_strings, table, options, "RegexSplit")
         return (*ranges, chars, marks) if skips else (*ranges, chars)

@@ -180,7 +180,7 @@ class Truncate:
         check(side in SIDES, f"Unknown truncation side: {side!r}")
         check(mode in MODES, f"Unknown truncation mode: {mode!r}")
         out = [x.copy() for x in inputs[:-3]]
-        lengths = [(out[i + 1] - out[i]).astype(np.int64).reshape(-1) for i in range(0, len(out), 3)]
+        lengths = [(out[i + 1] - out[i].astype(np.int64)).reshape(-1) for i in range(0, len(out), 3)]
         if len(lengths) == 1:
             new_lengths = [np.minimum(lengths[0], most)]
         else:
@@ -283,6 +283,7 @@ class CombineSegments:
 
 
 def join_strings(begins, ends, starts, stops):
+    packed.check_shapes(starts, stops)
     packed.check_ranges(begins, ends, starts.size, "a row")
     first, ended = begins.reshape(-1), ends.reshape(-1)
     last = np.where(ended > first, ended - 1, ended)  # an empty row takes the string at its place

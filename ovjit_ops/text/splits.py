@@ -85,10 +85,12 @@ def _cut_rows(
     return (*new_rows, *strings, np.array(marks, bool))
 
 
-def empty_rows(begins: np.ndarray, strings: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Rows without pieces, if no string has a byte, and the strings as they are. OpenVINO returns one row."""
-    zeros = np.zeros(begins.shape, np.int32)
-    return (zeros, zeros.copy(), *strings)
+def empty_rows(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Rows without pieces, if no string has a byte, and the strings as they are. OpenVINO returns one row.
+    Raises InferenceError if begins and ends differ in shape."""
+    packed.check_shapes(*arrays[:2])
+    packed.check_shapes(*arrays[2:4])
+    return (*(np.zeros(arrays[0].shape, np.int32) for _ in range(2)), *arrays[2:])
 
 
 @op("RegexSplit", plugin="extension", host=".cpu_split:prepare_split")
@@ -112,7 +114,7 @@ class RegexSplit:
         begins, ends, *strings = inputs[:5]
         skips = inputs[5] if len(inputs) == 7 else None
         if not strings[2].size:
-            return empty_rows(begins, strings if skips is None else [*strings, skips])
+            return empty_rows(inputs[: 5 if skips is None else 6])
         pattern = compile_pattern(
             split_pattern(packed.text_of(inputs[6 if skips is not None else 5]), behaviour)
         )

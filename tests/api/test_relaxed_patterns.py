@@ -86,6 +86,13 @@ def test_rows_between_two_reshapes_keep_both_sizes() -> None:
     np.testing.assert_allclose(ov.compile_model(model, "CPU", F32)(data)[0], want, rtol=1e-4, atol=1e-4)
 
 
+def test_what_is_left_between_two_reshapes_stays_left() -> None:
+    """A pattern that counts the last axis holds for other batches as it is."""
+    x = images()
+    y = flat(ops.matmul(flat(x, -1, 4), weights(4, 5), False, False), 2, 3, -1)
+    assert reshaped(y, x, [4, 3, 4], [6, 3, 4], [2, 3, 4]) == ["[2,3,10]", "[2,3,15]", "[2,3,5]"]
+
+
 def test_a_product_over_nothing() -> None:
     x = ops.parameter([2, 0, 4], np.float32)
     y = ops.matmul(ops.reshape(x, ops.constant([2, 0]), False), weights(0, 5), False, False)

@@ -33,7 +33,6 @@ LIFE = 4000
 #: Passes without which a graph runs as it is.
 UNOPTIMISED, SELDOM = "fold,batch_norm,ops,weights,clean,fuse", 7
 REDUCE = "ReduceSum ReduceMean ReduceMax ReduceMin ReduceL2".split()
-CONV = {"dilations": [1, 1], "pads_begin": [1, 1], "pads_end": [1, 1], "strides": [1, 1]}
 POOL = {"kernel": [2, 2], "strides": [1, 1], "pads_begin": [0, 0], "pads_end": [0, 0]}
 
 
@@ -54,12 +53,12 @@ class _Maker:
         usual = self.plan.random() < USUAL
         self.unary_names = USUAL_UNARY if usual else UNARY
         self.binary_names = USUAL_BINARY if usual else BINARY
-        rank = int(self.plan.choice([1, 2, 3, 4, 4]))
+        rank = int(self.plan.choice([1, 2, 3, 3, 4, 4, 4, 5]))
         sizes = [int(self.rng.choice([1, 2, 3, 5, 16, 17])) for _ in range(rank)]
         for _ in range(int(self.plan.integers(1, 4))):
             own = rank if self.plan.random() < 0.8 else int(self.plan.integers(0, rank + 1))
             dims = [1 if self.rng.random() < 0.2 else d for d in sizes[rank - own :]]
-            likely = [0.2 if own == 4 and axis == 1 else 0.7 for axis in range(own)]  # channels seldom
+            likely = [0.2 if own > 2 and axis == 1 else 0.7 for axis in range(own)]  # channels seldom
             opened = [bool(self.rng.random() < p) for p in likely]
             self.inputs.append({"shape": dims, "open": opened})
             self.note(tuple(dims), "f32")
@@ -98,9 +97,9 @@ class _Maker:
     def propose(self) -> dict[str, Any] | None:
         kind = self.plan.choice(list(MAKERS), p=WEIGHTS)
         made = MAKERS[kind](self)
-        if made is not None and made.get("in") and any(i is None for i in made["in"]):
-            return None
-        return made
+        read = made.get("in") or () if made is not None else ()
+        sizes = [np.prod(i.get("constant", ())) for i in read if isinstance(i, dict)]
+        return None if None in read or max(sizes, default=0) > 1 << 20 else made
 
     def follow(self) -> dict[str, Any] | None:
         """After a sum of products mostly what may become its epilogue: beside an input, or another value."""
@@ -147,18 +146,30 @@ class _Maker:
         return {"op": "Select", "in": [condition, self.pick(), {"numbers": [-1.1]}]}
 
     def conv(self) -> dict[str, Any] | None:
-        at = self.pick(4)
+        """Of sequences, images or volumes, in groups or not, with strides and dilations."""
+        at = self.pick(3, 4, 5)
         if at is None:
             return None
-        channels = (self.shapes[at] or ())[1]
+        shape = self.shapes[at] or ()
+        channels, axes = shape[1], len(shape) - 2
         outs = channels if self.rng.random() < 0.5 else self.number(1, 5, 16, 17, 33)
-        size = self.number(1, 3)
-        pads = [size // 2] * 2
-        attrs = {**CONV, "pads_begin": pads, "pads_end": pads, "strides": [self.number(1, 1, 2)] * 2}
+        sizes = [self.number(1, 3)] * axes
         if self.plan.random() < 0.3:
-            return {"op": "GroupConvolution", "attrs": attrs,
-                    "in": [at, self.constant(channels, 1, 1, size, size)]}  # fmt: skip
-        return {"op": "Convolution", "in": [at, self.constant(outs, channels, size, size)], "attrs": attrs}
+            sizes = [self.planned(1, 2, 3, 5) for _ in range(axes)]
+        steps = self.number(1, 1, 2)
+        dilation = 2 if self.plan.random() < 0.15 else 1
+        pads = [size // 2 * dilation for size in sizes]
+        attrs = {
+            "dilations": [dilation] * axes,
+            "pads_begin": pads,
+            "pads_end": pads,
+            "strides": [steps] * axes,
+        }
+        if channels and self.plan.random() < 0.3:
+            groups = 2 if channels % 2 == 0 and self.plan.random() < 0.3 else channels
+            filters = self.constant(groups, self.planned(1, 1, 2), channels // groups, *sizes)
+            return {"op": "GroupConvolution", "attrs": attrs, "in": [at, filters]}
+        return {"op": "Convolution", "in": [at, self.constant(outs, channels, *sizes)], "attrs": attrs}
 
     def matmul(self) -> dict[str, Any] | None:
         at = self.pick(2, 3, 4)

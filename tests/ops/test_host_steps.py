@@ -14,6 +14,7 @@ from ovjit.graph import dtypes, interp
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import Op, all_ops, find_op
 from ovjit.graph.shapes import ANY
+from ovjit_ops.text.packed import sample_rows, sample_text
 from tests.support.sweeps import some
 
 
@@ -131,3 +132,34 @@ def test_operands_that_are_inputs(
     (want,) = record.evaluate(arrays, attrs)
     np.testing.assert_allclose(job.outputs[0], want, rtol=1e-4, atol=1e-4)
     assert not any(step.host for step in executable.program.plan(shapes).steps)
+
+
+def test_integers_between_texts_are_checked() -> None:
+    """What runs between operations on the host refuses shapes that its reference would compute with."""
+    b = Builder()
+    strings = sample_rows(["a,b"], ["c"])
+    values = [
+        b.add("Parameter", (), {"shape": (ANY,), "element_type": dtypes.from_numpy(x.dtype)}).output
+        for x in strings
+    ]
+    table = b.add("Parameter", (), {"shape": (ANY, ANY), "element_type": "i32"}).output
+    first = b.constant(np.array([0]))
+    rows = b.add("RegexSplit", [*values, b.constant(sample_text(","), "u8")], {"behaviour": "remove"}).outputs
+    zeros = b.add("Subtract", [rows[0], rows[0]], {"auto_broadcast": "numpy"}).output
+    zeros = b.add("Unsqueeze", [zeros, first], {}).output
+    picked = b.add("GatherElements", [table, zeros], {"axis": 1}).output
+    picked = b.add("ReduceMax", [picked, first], {"keep_dims": False}).output
+    graph = b.finish(b.add("FuzeRagged", [picked, picked, *rows[2:4]], {}).outputs)
+    executable = compile_graph(graph, {})
+    job = executable.new_job()
+    for x in (np.array([[0, 1]], np.int32), np.array([[0, 1], [1, 0]], np.int32)):
+        arrays = [*strings, x]
+        for i, array in enumerate(arrays):
+            job.set_input(i, array)
+        if len(x) == 2:
+            with pytest.raises(OvjitError, match="GatherElements"):
+                job.run()
+            break
+        job.run()
+        for made, want in zip(job.outputs, interp.evaluate(graph, arrays), strict=True):
+            np.testing.assert_array_equal(made, want)

@@ -273,3 +273,27 @@ def test_classes_that_detections_do_not_have(scores: int) -> None:
         for i, array in enumerate(given):
             job.set_input(i, array)
         job.run()
+
+
+LOWEST = np.iinfo(np.int64).min
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "wrong"),
+    [
+        ("EmbeddingSegmentsSum", 2, [0, 2, LOWEST]),
+        ("PagedSelectiveSSM", 8, [0, 3, -(2**31)]),
+        ("PaKVReorder", 3, [0, 3, -(2**31)]),
+        ("PaKVReorder", 5, [0, -2, 3]),
+    ],
+)
+def test_begins_whose_differences_overflow(name: str, number: int, wrong: list[int]) -> None:
+    """References refuse begins and ids that fall, however far."""
+    record = find_op(name)
+    inputs, attrs = next(iter(record.samples(np.random.default_rng(3), "f32")))
+    arrays = [np.array(x) for x in inputs]
+    if name == "EmbeddingSegmentsSum":
+        arrays = [arrays[0], np.zeros(3, np.int64), np.zeros(3, np.int64), np.array(3)]
+    arrays[number] = np.array(wrong, arrays[number].dtype)
+    with pytest.raises(OvjitError):
+        record.evaluate(arrays, record.check_attributes(attrs))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from ovjit import opset13 as ops
 from ovjit.errors import InferenceError, ModelError, OvjitError
 from ovjit.graph.dtypes import from_numpy
 from ovjit.graph.graph import Builder
-from ovjit.graph.op import all_ops, find_op
+from ovjit.graph.op import REFUSED, all_ops, find_op
 from ovjit.graph.shapes import ANY
 from ovjit_ops.text import automata, patterns
 from ovjit_ops.text.character_maps import CompiledTable, normalizer
@@ -324,6 +326,65 @@ def test_begins_and_ends_of_different_shapes(name, opened):
                     record.evaluate(arrays, record.check_attributes(attrs))
                 with pytest.raises(OvjitError, match="shape|dimension"):
                     run_graph(record, arrays, attrs, opened)
+
+
+def shapes_of(array):
+    """The array in other shapes of its rank."""
+    if array.ndim > 1:
+        yield np.ascontiguousarray(array.T)
+        yield array.reshape((1,) * (array.ndim - 1) + (-1,))
+    if array.ndim and len(array):
+        yield from (array[:-1].copy(), array[:0].copy(), np.concatenate([array, array[-1:]]))
+
+
+def outcome(function, *args):
+    """The outputs, or that they were refused."""
+    try:
+        return function(*args)
+    except REFUSED + (OvjitError,):  # what users get as an InferenceError
+        return "refused"
+
+
+@pytest.mark.parametrize("name", sorted(r.name for r in all_ops() if r.hosting() is not None))
+@pytest.mark.parametrize("known", [False, True], ids=["inputs", "constants"])
+def test_other_shapes_are_refused_as_references_refuse_them(name, known):
+    """One or two inputs of another shape, the others being constants or not."""
+    record = find_op(name)
+    for inputs, attrs in record.samples(np.random.default_rng(SEED), record.types[0] if record.types else ""):
+        arrays, attrs = [np.asarray(x) for x in inputs], record.check_attributes(attrs)
+        one = [{i: x} for i, array in enumerate(arrays) for x in shapes_of(array)]
+        two = [a | b for a, b in itertools.combinations(one, 2) if a.keys() != b.keys()]
+        for changed in one + two[::5]:
+            given = [changed.get(i, x) for i, x in enumerate(arrays)]
+            constants = [x if known and i not in changed else None for i, x in enumerate(arrays)]
+            try:
+                run = record.hosting()(constants, attrs)
+            except OvjitError:
+                run = None
+            if run is None:
+                continue  # the reference is what runs
+            want = outcome(record.evaluate, given, attrs)
+            made = outcome(run, *given)
+            made = made if isinstance(made, (tuple, str)) else (made,)
+            where = f"{name} of {[x.shape for x in given]}"
+            assert (made == "refused") == (want == "refused"), where
+            if want != "refused":
+                for a, b in zip(want, made, strict=True):
+                    np.testing.assert_array_equal(a, b, err_msg=where)
+                    assert a.shape == b.shape and a.dtype == b.dtype, where
+
+
+def test_computed_special_tokens():
+    """A SentencePiece model with special tokens that are no constants, by the reference."""
+    record = find_op("SentencepieceTokenizer")
+    *_, (inputs, attrs) = record.samples(np.random.default_rng(SEED))
+    b = Builder()
+    kinds = [from_numpy(x.dtype) for x in inputs[1:]]
+    values = [b.add("Parameter", (), {"shape": [ANY], "element_type": kind}).output for kind in kinds]
+    values = [b.constant(inputs[0]), *values]
+    made = run(b.finish(b.add(record, values, attrs).outputs), inputs[1:])
+    for x, y in zip(made, record.evaluate(inputs, record.check_attributes(attrs)), strict=True):
+        np.testing.assert_array_equal(x, y)
 
 
 def run_graph(record, arrays, attrs, opened):

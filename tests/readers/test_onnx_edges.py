@@ -162,6 +162,17 @@ def test_samples_of_volumes_of_open_size(
     same(model, given, by_evaluator, rtol=1e-4)
 
 
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("outputs", [2, 3])
+def test_splits_of_a_dynamic_axis_into_parts_of_which_the_last_is_shorter(
+    axis: int, outputs: int, rng: np.random.Generator
+) -> None:
+    for size in (5, 6, 8):
+        x = {"x": rng.standard_normal((size, 2) if axis == 0 else (2, size)).astype(np.float32)}
+        shapes = {"x": (None, 2) if axis == 0 else (2, None)}
+        same(one_node("Split", x, shapes, outputs, 18, axis=axis, num_outputs=outputs), x)
+
+
 def test_products_of_integers_by_a_half(rng: np.random.Generator) -> None:
     """The factor is not cut off to 0."""
     given = {k: rng.integers(-9, 9, (3, 3)).astype(np.int32) for k in "abc"}

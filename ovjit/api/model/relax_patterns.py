@@ -57,7 +57,7 @@ def _find_relaxed(node: Node) -> Iterator[tuple[Node, list[int], Output | None]]
         if len(pattern) == 1:
             yield node, [-1], None
         elif len(pattern) == 3 and (source := _find_flat_source(node._inputs[0]._node)) is not None:
-            if list(_shape(source))[:2] == pattern[:2]:
+            if list(_shape(source))[:2] == pattern[:2] and pattern[2] > 0:
                 yield node, pattern[2:], source
 
 

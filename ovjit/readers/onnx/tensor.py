@@ -275,13 +275,12 @@ def split(n: OnnxNode) -> Any:
         raise ModelError(f"num_outputs is {n.attr('num_outputs')}, but the node has {count} outputs")
     dims = n.shape(x)
     size = None if dims is None else dims[n.axis(axis, len(dims))]
-    if isinstance(size, int) and size % count:
-        if n.version < 18:
-            raise ModelError(f"the dimension {size} is not divisible into {count} outputs")
-        each = -(-size // count)
-        lengths = [max(0, min(each, size - i * each)) for i in range(count)]
-        return n.split(x, axis, lengths)
-    return n.all("Split", x, axis, num_splits=count)
+    if n.version < 18 or dims is None or (isinstance(size, int) and size % count == 0):
+        return n.all("Split", x, axis, num_splits=count)
+    length = n.dim_of(x, axis)
+    each = n("Divide", n("Add", length, count - 1), count)  # the last parts may be shorter
+    lengths = n("Subtract", length, n("Multiply", each, np.arange(count)))
+    return n.all("VariadicSplit", x, axis, n("Minimum", n("Maximum", lengths, 0), each))
 
 
 @onnx_op("Slice")
