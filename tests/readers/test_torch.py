@@ -365,27 +365,6 @@ OPERATORS = {
         [torch.tensor([[12], [-18], [0], [2**40]]), torch.tensor([18, 0, 12, 2**20 * 3])],
         [],
     ),
-    "gamma": (
-        lambda x, y: (torch.igamma(x, y), torch.igammac(x, y)),
-        [
-            torch.tensor([0.5, 2.0, 10.0, 100.0, 0.0, 1.0, 0.0, -1.0, np.inf, 2.0, np.nan]),
-            torch.tensor([0.3, 5.0, 9.0, 120.0, 1.0, 0.0, 0.0, 1.0, 1.0, np.inf, 1.0]),
-        ],
-        [],
-    ),
-    "polygamma": (
-        lambda x: (*(torch.polygamma(k, x) for k in range(4)), torch.special.zeta(x, 2.5)),
-        [torch.linspace(-6.3, 9.1, 40)],
-        [],
-    ),
-    "zeta": (
-        lambda x, y: torch.special.zeta(x, y),
-        [
-            torch.tensor([0, -5, -2, 0, 1, 3, 2, 4], dtype=torch.int64),
-            torch.tensor([-4, -1, -6, 2, -3, -1, 0, 2]),
-        ],
-        [],
-    ),
     "nextafter": (
         lambda x, y: (torch.nextafter(x, y) - x) * 2**23,
         [torch.tensor([1.0, 1.0, -1.0, 2.0, 3.0, np.nan]), torch.tensor([2.0, 0.0, 0.0, 2.0, np.inf, 0.0])],

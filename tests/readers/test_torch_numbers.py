@@ -305,10 +305,6 @@ def test_singular_matrices_are_told() -> None:
     assert "Loop" not in [node.get_type_name() for node in plain.get_ops()]
 
 
-def test_sums_over_no_elements_of_hurwitz() -> None:
-    compare(torch.special.zeta, torch.ones(0, 1, 3), torch.ones(0, 4, 3))
-
-
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32])
 def test_types_of_statistics_are_those_of_weights(kind) -> None:
     x, w = torch.randn(2, 6, 3).to(kind), torch.ones(6, dtype=kind)

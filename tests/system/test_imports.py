@@ -149,19 +149,18 @@ FORMATS = tuple(
 #: room of a reader -> rooms that stand on it: they import it, and are of no use without it.
 STANDS_ON = {
     "ovjit.readers.checkpoint": (),
-    "ovjit.readers.frameworks": ("ovjit.readers.numerics_contrib.tensorflow_functions",),
+    "ovjit.readers.frameworks": (),
     "ovjit.readers.gguf": ("ovjit.readers.checkpoint",),
     "ovjit.readers.jax": ("ovjit.compat.frontend.jax", "ovjit.readers.numerics_contrib.jax_functions"),
     "ovjit.readers.onnx": (
         "ovjit.as_onnxruntime", "ovjit.compat.frontend.onnx_graph", "ovjit.compat.frontend.onnx_model",
-        "ovjit.onnxruntime", "ovjit.readers.frameworks",
-        "ovjit.readers.numerics_contrib.tensorflow_functions", "ovjit.readers.onnx_contrib",
+        "ovjit.onnxruntime", "ovjit.readers.frameworks", "ovjit.readers.onnx_contrib",
     ),
     "ovjit.readers.onnx_contrib": (),
     "ovjit.readers.tflite": (),
     "ovjit.readers.torch": (
         "ovjit.compat.frontend.pytorch", "ovjit.compat.torch",
-        "ovjit.readers.numerics_contrib.torch_functions", "ovjit.readers.numerics_contrib.torch_spectra",
+        "ovjit.readers.numerics_contrib.torch_spectra",
     ),
 }  # fmt: skip
 #: folder -> folders of which it knows nothing.
