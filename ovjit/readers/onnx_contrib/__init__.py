@@ -15,7 +15,5 @@ from ovjit.readers.onnx_contrib import machines as machines
 from ovjit.readers.onnx_contrib import ml as ml
 from ovjit.readers.onnx_contrib import nchwc as nchwc
 from ovjit.readers.onnx_contrib import quantization as quantization
-from ovjit.readers.onnx_contrib import search as search
-from ovjit.readers.onnx_contrib import time_warping as time_warping
 from ovjit.readers.onnx_contrib import tokenizer as tokenizer
 from ovjit.readers.onnx_contrib import trees as trees

@@ -12,7 +12,6 @@ from ovjit.readers.onnx.nn import convolve, layer_norm, max_pool, rms_norm
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.quant import dequantize, integer_matmul
 from ovjit.readers.onnx.registry import find_rule, find_schema, onnx_op, onnx_ops
-from ovjit.readers.onnx.tensor import identity
 from ovjit.readers.onnx_contrib.attention import MICROSOFT, ms, projected_attention
 
 #: Operators that com.microsoft has as ai.onnx has them, with the version that says so.
@@ -38,7 +37,6 @@ def standard(n: OnnxNode, name: str, version: int) -> Any:
 
 for _name, _version in SAME.items():
     as_standard(_name, _version)
-ms("SampleOp")(identity)
 
 
 @ms("FastGelu")
