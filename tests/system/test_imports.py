@@ -246,8 +246,6 @@ READERS_REACH = {
     ("ovjit.readers.ir.writer", "ovjit.disk.folders"): "files are replaced as a whole",
     ("ovjit.readers.onnx.checks", "ovjit.disk.notice"): "a warning appears once",
     ("ovjit.readers.onnx.scope", "ovjit.disk.notice"): "a warning appears once",
-    ("ovjit.readers.onnx_contrib.nchwc", "ovjit.codegen.cpu.host"): "blocks are those of this CPU",
-    ("ovjit.readers.onnx_contrib.nchwc", "ovjit.codegen.cpu.machine"): "blocks are those of this CPU",
     ("ovjit.readers.torch.fusions.activations", "ovjit_ops.normalization.recognize"): "one rule for both",
 }
 
@@ -510,8 +508,7 @@ sys.modules.get("numpy")
 #: Who asks what this machine is: what compiles or loads for it, and what tells users of it.
 KNOW_THE_HOST = (
     "ovjit.api.run.properties_table", "ovjit.codegen.kernel", "ovjit.codegen.loading", "ovjit.codegen.texts",
-    "ovjit.engine",
-    "ovjit.readers.onnx_contrib.nchwc", "ovjit.storage.blob", "ovjit.tiles.weave",
+    "ovjit.engine", "ovjit.storage.blob", "ovjit.tiles.weave",
 )  # fmt: skip
 
 

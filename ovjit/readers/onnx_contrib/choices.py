@@ -11,7 +11,6 @@ from ovjit.readers.onnx.choices import (
     ACTIVATIONS,
     ANY,
     AUTO_PAD,
-    COORDINATES,
     DIRECTION,
     PRECISION,
     declare_choices,
@@ -91,12 +90,4 @@ declare_choices("com.microsoft", {
     },
     "SkipGroupNorm": _GROUP_NORM,
     "Tokenizer": texts("pad_value separators tokenexp"),
-})  # fmt: skip
-declare_choices("com.microsoft.nchwc", {
-    ANY: {"auto_pad": AUTO_PAD, **flags("ceil_mode channels_last count_include_pad storage_order")},
-    "Conv": _FUSED,
-    "Upsample": {
-        "coordinate_transformation_mode": COORDINATES,
-        "mode": one_of("nearest linear bilinear cubic"),
-    },
 })  # fmt: skip

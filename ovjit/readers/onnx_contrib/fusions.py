@@ -20,11 +20,11 @@ SAME = {
 }  # fmt: skip
 
 
-def as_standard(name: str, version: int, domain: str = MICROSOFT) -> None:
-    """Have an operator of another domain read as ai.onnx has it in a version."""
+def as_standard(name: str, version: int) -> None:
+    """Have an operator of com.microsoft read as ai.onnx has it in a version."""
 
-    onnx_op(name, domain=domain)(lambda n: standard(n, name, version))
-    declare_choices(domain, {name: choices_of("", name)})
+    ms(name)(lambda n: standard(n, name, version))
+    declare_choices(MICROSOFT, {name: choices_of("", name)})
 
 
 def standard(n: OnnxNode, name: str, version: int) -> Any:
