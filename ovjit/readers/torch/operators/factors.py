@@ -84,7 +84,7 @@ def _product(n: Call, packed: Output, factors: Output, columns: Any, steps: Outp
     rows = indices(n, packed, 1)
     one = identity(n, rows, n.arange(columns), n.dtype(packed))
     target_shape = n("Concat", n.dim_of(packed, 0), n("ShapeOf", one, output_type="i64"), axis=0)
-    return apply_reflections(n, packed, factors, n("Broadcast", one, target_shape), steps, False)
+    return apply_reflections(n, packed, factors, n("Broadcast", one, target_shape), steps)
 
 
 @aten("cholesky", "linalg_cholesky", "linalg_cholesky_ex")
