@@ -61,16 +61,6 @@ def test_special_functions(name) -> None:
     compare(*SPECIAL[name])
 
 
-def test_mantissas_and_exponents() -> None:
-    x = torch.tensor([0.0, 1.0, -1.0, 0.5, 3.99999, -1e-40, 3e38, 7e-30, 8.0])
-    model = ov.convert_model(Of(torch.frexp), example_input=x)
-    got = ov.compile_model(model, "CPU", EXACT)([x.numpy()])
-    mantissa, exponent = torch.frexp(x.double())
-    normal = np.abs(x.numpy()) > 1e-37  # subnormal numbers count as 0
-    np.testing.assert_array_equal(got[0][normal], mantissa.numpy()[normal])
-    np.testing.assert_array_equal(got[1][normal], exponent.numpy()[normal])
-
-
 CLASSES = torch.tensor([2, 0, -100, 1])
 WEIGHTS = torch.tensor([0.5, 2.0, 1.5])
 LOSSES = {
@@ -79,7 +69,6 @@ LOSSES = {
     "none": lambda x, t: F.cross_entropy(x, t, reduction="none", label_smoothing=0.2),
     "nll": lambda x, t: F.nll_loss(x, t, WEIGHTS.to(x), reduction="sum"),
     "margin": lambda x, t: F.multi_margin_loss(x, t.clamp(min=0), p=2, margin=0.5),
-    "labels": lambda x, t: F.multilabel_margin_loss(x, torch.stack([t % 3, -1 - 0 * t, t % 2], 1)),
 }
 
 
@@ -92,44 +81,6 @@ def test_losses_of_images_and_of_probabilities() -> None:
     compare(F.cross_entropy, torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5)))
     compare(F.cross_entropy, torch.randn(4, 3), torch.rand(4, 3))
     compare(F.nll_loss, torch.randn(3), torch.tensor(1))
-
-
-def connectionist(reduction, blank=0, zero=False):
-    def function(x, targets, steps, lengths):
-        logs = x.log_softmax(-1)
-        return F.ctc_loss(logs, targets, steps, lengths, blank, reduction, zero)
-
-    return function
-
-
-PADDED = torch.tensor([[1, 1, 3, 2], [4, 2, -1, -1], [2, 2, 2, 2]])
-IN_A_ROW = torch.tensor([1, 1, 3, 2, 2, 3])
-
-
-@pytest.mark.parametrize(("loss", "given"), [
-    (connectionist("none"), (PADDED, [9, 7, 9], [4, 2, 0])),
-    (connectionist("mean"), (PADDED, [9, 8, 7], [3, 0, 4])),
-    (connectionist("sum", zero=True), (PADDED, [9, 7, 5], [4, 2, 4])),  # four equal labels need 7 steps
-    (connectionist("none", blank=4), (IN_A_ROW, [9, 0, 6], [3, 0, 3])),
-])  # fmt: skip
-def test_losses_of_sequences(loss, given) -> None:
-    targets, steps, lengths = given
-    x = torch.randn(9, 3, 5)
-    model = compare(loss, x, targets, torch.tensor(steps), torch.tensor(lengths))
-    assert [p.partial_shape.is_dynamic for p in model.inputs] == [True] * 4
-    x, steps = torch.randn(12, 3, 5), torch.tensor([12, 9, 10])
-    got = ov.compile_model(model, "CPU", EXACT)(
-        [v.numpy() for v in (x, targets, steps, torch.tensor(lengths))]
-    )
-    wanted = loss(x.double(), targets, steps, torch.tensor(lengths))
-    np.testing.assert_allclose(got[0], wanted.numpy(), 2e-5, 2e-5, err_msg=f"seed {SEED}")
-
-
-def test_the_loss_of_one_sequence() -> None:
-    def function(x, targets):
-        return F.ctc_loss(x.log_softmax(-1), targets, (9,), (3,), reduction="none")
-
-    compare(function, torch.randn(9, 5), torch.tensor([2, 2, 4]))
 
 
 def test_a_factor_has_the_type_of_the_sum() -> None:
@@ -202,7 +153,6 @@ ALGEBRA = {
     ),
     "cholesky_solve": (lambda b, a: torch.cholesky_solve(b, a), (torch.randn(4, 2), symmetric(4))),
     "cholesky_inverse": (torch.cholesky_inverse, (symmetric(3),)),
-    "tensorinv": (lambda x: torch.linalg.tensorinv(x.reshape(2, 3, 6), 2), (symmetric(6),)),
     "tensorsolve": (
         lambda x, b: torch.linalg.tensorsolve(x.reshape(2, 3, 6), b),
         (symmetric(6), torch.randn(2, 3)),
@@ -303,10 +253,6 @@ def test_singular_matrices_are_told() -> None:
             np.testing.assert_array_equal(result[i], want.numpy())
     plain = ov.convert_model(Of(lambda x: torch.linalg.inv_ex(x)[0]), example_input=(x,))
     assert "Loop" not in [node.get_type_name() for node in plain.get_ops()]
-
-
-def test_sums_over_no_elements_of_hurwitz() -> None:
-    compare(torch.special.zeta, torch.ones(0, 1, 3), torch.ones(0, 4, 3))
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32])

@@ -119,25 +119,6 @@ def test_operators_are_found_in_the_code_that_calls_them(monkeypatch) -> None:
     assert len(asked) == 5 and not any(asked)
 
 
-class Shorter(torch.nn.Module):
-    """A module that orders sizes, of which a script is tried."""
-
-    def forward(self, x):
-        if x.shape[1] > x.shape[2]:
-            return x[:, : x.shape[2]] * 2
-        return x[:, :, : x.shape[1]] * 3
-
-
-def test_a_module_that_is_tried_as_a_script_has_the_attributes_of_before() -> None:
-    module, x = Shorter().eval(), torch.rand(2, 3, 5)
-    before = dict(vars(module))
-    compiled = ov.compile_model(ov.convert_model(module, example_input=x), "CPU", EXACT)
-    assert vars(module) == before
-    for shape in ((2, 3, 5), (1, 7, 4)):
-        y = torch.rand(*shape)
-        np.testing.assert_allclose(compiled([y.numpy()])[0], module(y), rtol=1e-5)
-
-
 class Upsampling(torch.nn.Module):
     """As in diffusers: `contiguous` gives the tensor itself, which a submodule has made."""
 

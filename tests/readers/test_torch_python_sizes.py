@@ -58,6 +58,11 @@ def in_arrays(x):
     return torch.zeros(int(half[0]), int(half[1])) + whole, smaller, torch.tensor(sizes) * 2
 
 
+def by_types(x):
+    boxes = x[..., :4] * torch.Tensor([x.shape[-1], x.shape[-2], 1, 2])
+    return boxes + torch.FloatTensor((x.shape[0], 1.5, 2, 3)) - torch.LongTensor([x.shape[1], 1, 2, 3])
+
+
 def counted_parts(x):
     return (
         x * len(x.chunk(5, 3))
@@ -73,7 +78,7 @@ def any_or_all(x):
 
 @pytest.mark.parametrize(
     "function",
-    [ordered, extremes, in_math, whole_in_math, in_arrays],
+    [ordered, extremes, in_math, whole_in_math],
     ids=lambda function: function.__name__,
 )
 def test_numbers_of_sizes(function) -> None:
@@ -297,6 +302,7 @@ def averaged_rows(x):
 OF_THE_EXAMPLE = (
     counted, any_or_all, counted_parts, odd_rows, remainder, returning, of_one_length, combined, within_loops,
     from_numbers, by_its_number, left_early, left_out, lists_of_some, shorter_by_five, looked_up, averaged,
+    in_arrays, by_types,
 )  # fmt: skip
 
 

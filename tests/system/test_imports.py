@@ -149,19 +149,18 @@ FORMATS = tuple(
 #: room of a reader -> rooms that stand on it: they import it, and are of no use without it.
 STANDS_ON = {
     "ovjit.readers.checkpoint": (),
-    "ovjit.readers.frameworks": ("ovjit.readers.numerics_contrib.tensorflow_functions",),
+    "ovjit.readers.frameworks": (),
     "ovjit.readers.gguf": ("ovjit.readers.checkpoint",),
     "ovjit.readers.jax": ("ovjit.compat.frontend.jax", "ovjit.readers.numerics_contrib.jax_functions"),
     "ovjit.readers.onnx": (
         "ovjit.as_onnxruntime", "ovjit.compat.frontend.onnx_graph", "ovjit.compat.frontend.onnx_model",
-        "ovjit.onnxruntime", "ovjit.readers.frameworks",
-        "ovjit.readers.numerics_contrib.tensorflow_functions", "ovjit.readers.onnx_contrib",
+        "ovjit.onnxruntime", "ovjit.readers.frameworks", "ovjit.readers.onnx_contrib",
     ),
     "ovjit.readers.onnx_contrib": (),
     "ovjit.readers.tflite": (),
     "ovjit.readers.torch": (
         "ovjit.compat.frontend.pytorch", "ovjit.compat.torch",
-        "ovjit.readers.numerics_contrib.torch_functions", "ovjit.readers.numerics_contrib.torch_spectra",
+        "ovjit.readers.numerics_contrib.torch_spectra",
     ),
 }  # fmt: skip
 #: folder -> folders of which it knows nothing.
@@ -247,8 +246,6 @@ READERS_REACH = {
     ("ovjit.readers.ir.writer", "ovjit.disk.folders"): "files are replaced as a whole",
     ("ovjit.readers.onnx.checks", "ovjit.disk.notice"): "a warning appears once",
     ("ovjit.readers.onnx.scope", "ovjit.disk.notice"): "a warning appears once",
-    ("ovjit.readers.onnx_contrib.nchwc", "ovjit.codegen.cpu.host"): "blocks are those of this CPU",
-    ("ovjit.readers.onnx_contrib.nchwc", "ovjit.codegen.cpu.machine"): "blocks are those of this CPU",
     ("ovjit.readers.torch.fusions.activations", "ovjit_ops.normalization.recognize"): "one rule for both",
 }
 
@@ -512,8 +509,7 @@ sys.modules.get("numpy")
 #: Who asks what this machine is: what compiles or loads for it, and what tells users of it.
 KNOW_THE_HOST = (
     "ovjit.api.run.properties_table", "ovjit.codegen.kernel", "ovjit.codegen.loading", "ovjit.codegen.texts",
-    "ovjit.engine",
-    "ovjit.readers.onnx_contrib.nchwc", "ovjit.storage.blob", "ovjit.tiles.weave",
+    "ovjit.engine", "ovjit.storage.blob", "ovjit.tiles.weave",
 )  # fmt: skip
 
 

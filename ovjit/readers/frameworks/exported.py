@@ -90,9 +90,9 @@ def _export(
     from tf2onnx import convert
     from tf2onnx.handler import tf_op
 
-    from ovjit.readers.frameworks.operators import tensorflow_rules
+    from ovjit.readers.frameworks.operators import TENSORFLOW
 
-    custom_handlers = handlers(tensorflow_rules(), more, tf_op.create_mapping(OPSET, {}))
+    custom_handlers = handlers(TENSORFLOW, more, tf_op.create_mapping(OPSET, {}))
     graph = with_own_names(graph)
     with _diagonals_kept():
         proto = convert.from_graph_def(

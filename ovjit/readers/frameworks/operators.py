@@ -25,7 +25,7 @@ from ovjit.readers.numerics.bits import recast
 from ovjit.readers.numerics.cumulative import running
 from ovjit.readers.onnx.choices import ANY, check_choices, declare_choices
 from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.rows import Rule, load_contributed
+from ovjit.readers.rows import Rule
 
 #: The number of i32 in attributes, which the exporter writes as ONNX's.
 _INT32 = 6
@@ -33,7 +33,7 @@ _INT32 = 6
 
 def known_operators(framework: str) -> Mapping[str, Rule]:
     """The rules for operators that an exporter leaves, by their names in a domain of their own."""
-    domain, rules = {"tf": (MARKED, tensorflow_rules()), "paddle": (DOMAIN, LEFT)}[framework]
+    domain, rules = {"tf": (MARKED, TENSORFLOW), "paddle": (DOMAIN, LEFT)}[framework]
     return {f"{domain}.{name}": _check_first(domain, rule) for name, rule in rules.items()}
 
 
@@ -406,9 +406,3 @@ TENSORFLOW: dict[str, Rule] = {
     "LowerBound": lambda n: n("SearchSorted", n[0], n[1], right_mode=False, output_type="i32"),
     "UpperBound": lambda n: n("SearchSorted", n[0], n[1], right_mode=True, output_type="i32"),
 }
-
-
-def tensorflow_rules() -> Mapping[str, Rule]:
-    """The rules for TensorFlow's operators, those of `numerics_contrib` among them."""
-    load_contributed("frameworks")
-    return TENSORFLOW

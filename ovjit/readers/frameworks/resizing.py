@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ovjit.build import Output
-from ovjit.readers.numerics.interpolation import elements_around, weighted_sums
+from ovjit.readers.numerics.interpolation import elements_around, nearness, weighted_sums
 from ovjit.readers.numerics.interpolation import inside as within
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.rows import Rule
@@ -113,19 +113,6 @@ def _by_weights(n: OnnxNode) -> Output:
     return result
 
 
-def _polynomials(n: OnnxNode, x: Output, near: list[float], far: list[float]) -> Output:
-    """By their coefficients, the highest power first: below 1, and from there to 2."""
-
-    def value(coefficients: list[float]) -> Output:
-        result = n.like(x, coefficients[0])
-        for coefficient in coefficients[1:]:
-            result = n("Add", n("Multiply", result, x), n.like(x, coefficient))
-        return result
-
-    result = n("Select", n("Less", x, n.like(x, 1)), value(near), value(far))
-    return n("Select", n("Less", x, n.like(x, 2)), result, n.like(x, 0))
-
-
 def _lanczos(lobes: int) -> Callable[[OnnxNode, Output], Output]:
     def weights(n: OnnxNode, x: Output) -> Output:
         turn = n("Multiply", x, n.like(x, math.pi))
@@ -137,29 +124,10 @@ def _lanczos(lobes: int) -> Callable[[OnnxNode, Output], Output]:
     return weights
 
 
-def _triangle(n: OnnxNode, x: Output) -> Output:
-    return n("Maximum", n("Subtract", n.like(x, 1), x), n.like(x, 0))
-
-
-def _box(n: OnnxNode, x: Output) -> Output:
-    half = n.like(x, 0.5)
-    edge = n("Select", n("Equal", x, half), half, n.like(x, 0))
-    return n("Select", n("Less", x, half), n.like(x, 1), edge)
-
-
-def _gaussian(n: OnnxNode, x: Output) -> Output:
-    result = n("Exp", n("Multiply", n("Multiply", x, x), n.like(x, -2)))
-    return n("Select", n("Less", x, n.like(x, 1.5)), result, n.like(x, 0))
-
-
 #: Weights of pixels by their distance, and the distance from which on they are 0.
 KERNELS: dict[str, tuple[float, Callable[[OnnxNode, Output], Output]]] = {
-    "lanczos1": (1, _lanczos(1)), "lanczos3": (3, _lanczos(3)), "lanczos5": (5, _lanczos(5)),
-    "gaussian": (1.5, _gaussian), "box": (0.5, _box), "triangle": (1, _triangle),
-    "keyscubic": (2, lambda n, x: _polynomials(n, x, [1.5, -2.5, 0, 1], [-0.5, 2.5, -4, 2])),
-    "mitchellcubic": (2, lambda n, x: _polynomials(
-        n, x, [7 / 6, -2, 0, 8 / 9], [-7 / 18, 2, -10 / 3, 16 / 9]
-    )),
+    "lanczos3": (3, _lanczos(3)), "lanczos5": (5, _lanczos(5)),
+    "triangle": (1, lambda n, x: nearness(n, x, None)), "keyscubic": (2, lambda n, x: nearness(n, x, -0.5)),
 }  # fmt: skip
 
 

@@ -143,5 +143,5 @@ def qr(n: JaxNode) -> Any:
     above = n.const(np.arange(rows)[:, None] <= np.arange(columns))
     upper = n.slice(n("Select", above, packed, n.like(packed, 0)), 1, 0, row_count)
     one = n.spread(n.like(packed, np.eye(rows, row_count)), [n.dims(packed)[0], rows, row_count])
-    q = factorization.apply_reflections(n, packed, factors, one, n.const(least), False)
+    q = factorization.apply_reflections(n, packed, factors, one, n.const(least))
     return [factorization.unstack(n, value, n[0], 2) for value in (q, upper)]

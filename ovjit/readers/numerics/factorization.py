@@ -163,15 +163,12 @@ def _reflect(n: Builder) -> Step:
     return step
 
 
-def apply_reflections(
-    n: Builder, packed: Output, factors: Output, other: Output, count: Output, forward: bool
-) -> Output:
-    """The reflections of `packed` one after another on the rows of other matrices: Q^T other forward, Q other
-    backward."""
+def apply_reflections(n: Builder, packed: Output, factors: Output, other: Output, count: Output) -> Output:
+    """Q other: the reflections of `packed` on the rows of other matrices, the last one first."""
 
     def step(k: Output, state: list[Output], others: list[Output]) -> list[Output]:
         value, (vectors, scales, steps) = state[0], others
-        k = k if forward else n("Subtract", n("Subtract", steps, n.const(1)), k)
+        k = n("Subtract", n("Subtract", steps, n.const(1)), k)
         rows = indices(n, vectors, 1)
         column = n("Gather", vectors, k, 2)
         head = n("Select", n("Equal", rows, k), n.like(value, 1), n.like(value, 0))

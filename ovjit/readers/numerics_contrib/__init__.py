@@ -1,5 +1,5 @@
-"""Numerics that few models need, and rules of readers that use them: singular values, eigenvalues, functions
-of Bessel, incomplete gamma and beta functions, zeta. OpenVINO refuses most of them.
+"""Numerics that few models need, and rules of readers that use them: singular values and eigenvalues.
+OpenVINO refuses most of them.
 
 Nothing imports this folder: `ovjit.readers.rows.load_contributed` finds it by its name. Without it, readers
 refuse these operators as they refuse unknown ones.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 #: reader -> the modules with rules for it
 RULES = {
-    "torch": ("torch_functions", "torch_spectra"),
+    "torch": ("torch_spectra",),
     "jax": ("jax_functions",),
-    "frameworks": ("tensorflow_functions",),
 }

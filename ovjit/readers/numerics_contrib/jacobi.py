@@ -212,7 +212,7 @@ def _of_tall(n: Builder, x: Output, rows: Size, columns: Size, full: bool) -> tu
     head = n.slice(n.shape_of(x), 0, 0, 1)
     start = n("Broadcast", _eye(n, rows, size_u), _shape(n, head, rows, size_u))
     count = columns if isinstance(columns, Output) else n.const(columns)
-    u = apply_reflections(n, packed, factors, start, count, False)
+    u = apply_reflections(n, packed, factors, start, count)
     diagonal = n("Multiply", _cut(n, packed, 1, 0, columns), _eye(n, columns, columns))
     ends = n("ReduceSum", diagonal, [1], keep_dims=False)
     sign = n("Select", n("Less", ends, n.like(ends, 0)), n.like(ends, -1), n.like(ends, 1))

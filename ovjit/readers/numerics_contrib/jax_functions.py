@@ -1,4 +1,4 @@
-"""JAX's singular values and eigenvalues, incomplete gamma and beta functions, zeta and polygamma."""
+"""JAX's singular values and eigenvalues."""
 
 from __future__ import annotations
 
@@ -8,17 +8,10 @@ import numpy as np
 
 from ovjit.build import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers.jax.elementwise import read_in_f64
 from ovjit.readers.jax.reader import JaxNode
 from ovjit.readers.jax.registry import primitive
 from ovjit.readers.numerics import factorization
-from ovjit.readers.numerics_contrib import gamma_beta, jacobi
-
-read_in_f64("zeta", gamma_beta.zeta)
-read_in_f64("polygamma", gamma_beta.polygamma)
-read_in_f64("igamma", lambda n, a, x: gamma_beta.gamma_parts(n, a, x)[0])
-read_in_f64("igammac", lambda n, a, x: gamma_beta.gamma_parts(n, a, x)[1])
-read_in_f64("regularized_incomplete_beta", gamma_beta.beta_part)
+from ovjit.readers.numerics_contrib import jacobi
 
 
 def _stack_f64(n: JaxNode) -> Output:

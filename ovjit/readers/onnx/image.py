@@ -168,21 +168,6 @@ def _bin_samples(n: OnnxNode, rois: Output, side: int, extent: Output, bins: int
     return _BinSamples(taps, every, most)
 
 
-def crop_and_resize_places(
-    n: OnnxNode, regions: Output, side: int, extent: Output, length: int, like: Output
-) -> Output:
-    """Coordinates of the rows (side 0) or columns (1) of crops in the image: [regions, length]"""
-    kind = n.dtype(like)
-    begin, end = (n.unsqueeze(n("Gather", regions, i, 1, opset=8), [1]) for i in (side, side + 2))
-    reach = n.convert(n("Subtract", extent, 1), kind)
-    if length == 1:
-        middle = n("Multiply", n("Add", begin, end), n.like(like, 0.5))
-        return n("Multiply", middle, reach)
-    step = n("Divide", n("Multiply", n("Subtract", end, begin), reach), n.like(like, length - 1))
-    indices = n.like(like, np.arange(length)[None, :])
-    return n("Add", n("Multiply", begin, reach), n("Multiply", step, indices))
-
-
 @onnx_op("MaxRoiPool")
 def max_roi_pool(n: OnnxNode) -> Any:
     size = list(n.require("pooled_shape"))

@@ -1,4 +1,4 @@
-"""Operators of ONNX domains beside the standard's: com.microsoft, com.microsoft.nchwc, ai.onnx.ml.
+"""Operators of ONNX domains beside the standard's: com.microsoft, ai.onnx.ml.
 
 They are imported when a model has such a domain (`ovjit.readers.onnx.registry`). Another
 package adds operators the same way: it registers them by `onnx_op`, and has an entry point in `ovjit.onnx`.
@@ -13,9 +13,6 @@ from ovjit.readers.onnx_contrib import layers as layers
 from ovjit.readers.onnx_contrib import linear as linear
 from ovjit.readers.onnx_contrib import machines as machines
 from ovjit.readers.onnx_contrib import ml as ml
-from ovjit.readers.onnx_contrib import nchwc as nchwc
 from ovjit.readers.onnx_contrib import quantization as quantization
-from ovjit.readers.onnx_contrib import search as search
-from ovjit.readers.onnx_contrib import time_warping as time_warping
 from ovjit.readers.onnx_contrib import tokenizer as tokenizer
 from ovjit.readers.onnx_contrib import trees as trees

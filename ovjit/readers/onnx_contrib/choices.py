@@ -11,7 +11,6 @@ from ovjit.readers.onnx.choices import (
     ACTIVATIONS,
     ANY,
     AUTO_PAD,
-    COORDINATES,
     DIRECTION,
     PRECISION,
     declare_choices,
@@ -40,8 +39,8 @@ declare_choices("com.microsoft", {
         "auto_pad": AUTO_PAD,
         "stash_type": PRECISION,
         **flags(
-            "align_corners antialias causal ceil_mode channels_last count_include_pad custom "
-            "decoder_output_cross_qk do_rotary early_stopping exclude_outside input_forget interleaved "
+            "align_corners antialias causal ceil_mode channels_last count_include_pad "
+            "do_rotary exclude_outside input_forget interleaved "
             "inverse is_inner_broadcast is_packed_batching keepdims mark mrope_layout "
             "normalize_routing_weights onesided output_qk past_present_share_buffer "
             "rotary_interleaved sliding_window_cache training_mode transA transB transBatchA "
@@ -58,7 +57,6 @@ declare_choices("com.microsoft", {
         "state_length": one_of((0,)),
         "state_update_capacity": one_of((0,)),
     },
-    "CropAndResize": {"mode": one_of("bilinear nearest")},
     "DynamicQuantizeLSTM": {"direction": DIRECTION, "activations": ACTIVATIONS},
     "EmbedLayerNormalization": flags("mask_index_type"),
     "FusedConv": _FUSED,
@@ -92,12 +90,4 @@ declare_choices("com.microsoft", {
     },
     "SkipGroupNorm": _GROUP_NORM,
     "Tokenizer": texts("pad_value separators tokenexp"),
-})  # fmt: skip
-declare_choices("com.microsoft.nchwc", {
-    ANY: {"auto_pad": AUTO_PAD, **flags("ceil_mode channels_last count_include_pad storage_order")},
-    "Conv": _FUSED,
-    "Upsample": {
-        "coordinate_transformation_mode": COORDINATES,
-        "mode": one_of("nearest linear bilinear cubic"),
-    },
 })  # fmt: skip

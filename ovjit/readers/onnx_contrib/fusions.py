@@ -12,7 +12,6 @@ from ovjit.readers.onnx.nn import convolve, layer_norm, max_pool, rms_norm
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.quant import dequantize, integer_matmul
 from ovjit.readers.onnx.registry import find_rule, find_schema, onnx_op, onnx_ops
-from ovjit.readers.onnx.tensor import identity
 from ovjit.readers.onnx_contrib.attention import MICROSOFT, ms, projected_attention
 
 #: Operators that com.microsoft has as ai.onnx has them, with the version that says so.
@@ -21,11 +20,11 @@ SAME = {
 }  # fmt: skip
 
 
-def as_standard(name: str, version: int, domain: str = MICROSOFT) -> None:
-    """Have an operator of another domain read as ai.onnx has it in a version."""
+def as_standard(name: str, version: int) -> None:
+    """Have an operator of com.microsoft read as ai.onnx has it in a version."""
 
-    onnx_op(name, domain=domain)(lambda n: standard(n, name, version))
-    declare_choices(domain, {name: choices_of("", name)})
+    ms(name)(lambda n: standard(n, name, version))
+    declare_choices(MICROSOFT, {name: choices_of("", name)})
 
 
 def standard(n: OnnxNode, name: str, version: int) -> Any:
@@ -38,7 +37,6 @@ def standard(n: OnnxNode, name: str, version: int) -> Any:
 
 for _name, _version in SAME.items():
     as_standard(_name, _version)
-ms("SampleOp")(identity)
 
 
 @ms("FastGelu")

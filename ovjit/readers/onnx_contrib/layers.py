@@ -1,4 +1,4 @@
-"""Layers of com.microsoft that are no fusions of the standard's: crops, mixtures of experts, gates ..."""
+"""Layers of com.microsoft that are no fusions of the standard's: mixtures of experts, gates ..."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from ovjit.build import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.activations import activation
-from ovjit.readers.onnx.image import crop_and_resize_places
 from ovjit.readers.onnx.nn import conv_transpose, rms_norm
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx_contrib.attention import ms
@@ -27,66 +26,6 @@ def cdist(n: OnnxNode) -> Any:
     gaps = n("Subtract", n.unsqueeze(n[0], [1]), n.unsqueeze(n[1], [0]))
     squares = n("ReduceSum", n("Multiply", gaps, gaps), [2], keep_dims=False)
     return squares if n.attr("metric", "sqeuclidean") == "sqeuclidean" else n("Sqrt", squares)
-
-
-@ms("UnfoldTensor")
-def unfold_tensor(n: OnnxNode) -> Any:
-    """Windows along `dim`, as another last dimension."""
-    x, size, step = n[0], n.require("size"), n.attr("step", 1)
-    rank = n.rank(x)
-    axis = n.axis(n.attr("dim", -1), rank, "dim")
-    if size < 1 or step < 1:
-        raise ModelError(f"windows of {size} with step {step} are not valid")
-    last = n("Subtract", n.squeeze(n.dim_of(x, axis), [0]), size - 1)
-    begins = n("Range", 0, last, step, output_type="i64", opset=4)
-    indices = n("Add", n.unsqueeze(begins, [1]), np.arange(size)[None, :])
-    out = n("Gather", x, indices, axis, opset=8)
-    order = [i for i in range(rank + 1) if i != axis + 1] + [axis + 1]
-    return n.transpose(out, order)
-
-
-@ms("CropAndResize")
-def crop_and_resize(n: OnnxNode) -> Any:
-    """(images, regions [y1, x1, y2, x2] of 0 to 1, which image, size of the crops)"""
-    images, regions, which = n[0], n[1], n[2]
-    height, width = n.known_ints(3, "crop_size")
-    mode = n.attr("mode", "bilinear")
-    if height < 1 or width < 1:
-        raise ModelError(f"crops of {height} by {width} are not valid")
-    ends = n.shape_of(images)
-    extents = [n("Gather", ends, i, 0, opset=8) for i in (2, 3)]
-    sides = [
-        crop_and_resize_places(n, regions, i, extent, length, images)
-        for i, (extent, length) in enumerate(zip(extents, (height, width), strict=True))
-    ]
-    crops = n("Gather", images, which, 0, opset=8)  # [regions, channels, height, width]
-    inside: list[Output] = []
-    for axis, (positions, extent) in zip((2, 3), zip(sides, extents, strict=True), strict=True):
-        top = n.convert(n("Subtract", extent, 1), n.dtype(images))
-        fits = n(
-            "LogicalAnd", n("GreaterEqual", positions, n.like(positions, 0)), n("LessEqual", positions, top)
-        )
-        inside.append(n.unsqueeze(fits, [1, 5 - axis]))
-        safe = n("Minimum", n("Maximum", positions, n.like(positions, 0)), top)
-        low = n("Floor", safe) if mode == "bilinear" else n("Round", safe, mode="half_away_from_zero")
-        picked = _lines(n, crops, low, axis)
-        if mode == "bilinear":
-            far = _lines(n, crops, n("Ceiling", safe), axis)
-            share = n.unsqueeze(n("Subtract", safe, low), [1, 5 - axis])
-            picked = n("Add", picked, n("Multiply", n("Subtract", far, picked), share))
-        crops = picked
-    keep = n("LogicalAnd", *inside)
-    return n("Select", keep, crops, n.like(crops, n.attr("extrapolation_value", 0.0)))
-
-
-def _lines(n: OnnxNode, x: Output, positions: Output, axis: int) -> Output:
-    """Rows (axis 2) or columns (3) at places [regions, length] of images [regions, channels, h, w]."""
-    index = n.unsqueeze(n.convert(positions, "i64"), [1, 5 - axis])
-    sizes = n.shape_of(x)
-    other_size = n("Gather", sizes, [3] if axis == 2 else [2], 0, opset=8)
-    length = n.dim_of(positions, 1)
-    shape = [n.slice(sizes, 0, 0, 2), *((length, other_size) if axis == 2 else (other_size, length))]
-    return n("GatherElements", x, n.broadcast(index, n.concat(shape, 0)), axis=axis)
 
 
 @ms("ConvTransposeWithDynamicPads")

@@ -54,7 +54,6 @@ CHOICES: dict[str, dict[str, Choice]] = {
     "scatter": {"reduce": one_of("add multiply")},
     "scatter_reduce": {"reduce": one_of("sum prod mean amax amin")},
     "searchsorted": {"side": one_of("left right")},
-    "segment_reduce": {"reduce": one_of("sum mean max min prod")},
     "stft": {"pad_mode": _PAD_MODE},
 }  # fmt: skip
 

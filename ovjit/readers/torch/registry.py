@@ -13,7 +13,7 @@ from ovjit.readers.torch.choices import check_choices
 
 #: The modules with the rows, one for each family of operators.
 FAMILIES = (
-    "attention", "complex", "complex_parts", "complex_wholes", "create", "ctc", "elementwise",
+    "attention", "complex", "complex_parts", "complex_wholes", "create", "elementwise",
     "factors", "fourier", "gradients", "indexing", "iterated", "linalg", "lists", "losses", "nn",
     "norm", "numbers", "pooling", "quant", "quantized", "random", "recurrent", "reduce", "resize",
     "scatter", "sequences", "shapes", "sorting", "special", "vision",

@@ -90,10 +90,6 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         ),
         (IMAGE, K),
     ),
-    "derivatives of digamma": (
-        lambda m, x: lax.polygamma(m, x),
-        (np.float32([0, 1, 3, 1.5, -1]), np.float32([1.5, 2, 2.5, 3, 3])),
-    ),
     "layer": (lambda x, w: jax.nn.softmax(jax.nn.gelu(x @ w)), (X, W)),
     "activations": (
         lambda x: [
@@ -358,18 +354,6 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
             jax.scipy.linalg.expm(x / 8),
         ),
         (np.stack([m @ m.T + 2 * np.eye(4, dtype=np.float32) for m in real(2, 4, 4)]),),
-    ),
-    "incomplete functions": (
-        lambda a, x: (
-            lax.igamma(a, x),
-            lax.igammac(a, x),
-            lax.zeta(a + 1, x),
-            lax.polygamma(jnp.floor(a), x + 0.5),
-            lax.betainc(a, x, jnp.tanh(x)),
-            jax.scipy.stats.gamma.cdf(x, 2.0),
-            lax.igamma(jnp.float32([0, 1, 2, 1, -1]), jnp.float32([2, 0, jnp.inf, -1, 2])),
-        ),
-        (np.abs(real(20)) * 3 + 0.1, np.abs(real(20)) * 3 + 0.1),
     ),
     "values of matrices": (
         lambda x, s: (

@@ -31,7 +31,6 @@ def ms_elementwise(rng: Rng) -> Sample:
         "Pad",
         "Inverse",
         "CDist",
-        "UnfoldTensor",
     )
     shape = dims(rng, 1, zeros=False)
     x = values(rng, shape)
@@ -70,13 +69,6 @@ def ms_elementwise(rng: Rng) -> Sample:
             [values(rng, (3, k)), values(rng, (4, k))],
             {"metric": pick(rng, "sqeuclidean", "euclidean")},
             tolerance=2e-4,
-        )
-    if op == "UnfoldTensor":
-        axis = int(rng.integers(0, len(shape)))
-        return _ms(
-            op,
-            [x],
-            {"size": int(rng.integers(1, shape[axis] + 1)), "dim": axis, "step": int(rng.integers(1, 3))},
         )
     return _ms(op, [x, values(rng, shape), values(rng, shape)], {})
     return _ms(op, [x], {})
@@ -684,7 +676,6 @@ def ms_decoders(rng: Rng) -> Sample:
 def ms_layers(rng: Rng) -> Sample:
     op = pick(
         rng,
-        "CropAndResize",
         "ConvTransposeWithDynamicPads",
         "GridSample",
         "GatherND",
@@ -721,15 +712,6 @@ def ms_layers(rng: Rng) -> Sample:
             3,
             constants=(1, 2, 3, 8, 9, 10, 11),
             tolerance=0.05,
-        )
-    if op == "CropAndResize":
-        corner = rng.uniform(-0.1, 0.5, (3, 2))
-        rois = np.concatenate([corner, corner + rng.uniform(0.1, 0.7, (3, 2))], 1).astype(F)
-        return _ms(
-            op,
-            [values(rng, (2, 2, 5, 6)), rois, np.array([0, 1, 1], np.int32), np.array([3, 4], np.int32)],
-            some(rng, mode=pick(rng, "bilinear", "nearest"), extrapolation_value=1.5),
-            constants=(3,),
         )
     if op == "ConvTransposeWithDynamicPads":
         return _ms(
@@ -786,18 +768,6 @@ def ms_layers(rng: Rng) -> Sample:
     return _ms(op, inputs, some(rng, activation=pick(rng, "silu", "none")), 2, free=(1, 2), tolerance=1e-4)
 
 
-def ms_tokens(rng: Rng) -> Sample:
-    op = pick(
-        rng,
-        "DynamicTimeWarping",
-        "SampleOp",
-    )
-    if op == "DynamicTimeWarping":
-        shape = tuple(int(v) for v in rng.integers(1, 7, 2))
-        return _ms(op, [values(rng, (1, *shape) if flip(rng) else shape)], {})
-    return _ms(op, [values(rng, dims(rng))], {})
-
-
 FAMILIES: dict[str, Callable[[Rng], Sample]] = {
     f.__name__: f
     for f in (
@@ -809,6 +779,5 @@ FAMILIES: dict[str, Callable[[Rng], Sample]] = {
         ms_attention,
         ms_decoders,
         ms_layers,
-        ms_tokens,
     )
 }

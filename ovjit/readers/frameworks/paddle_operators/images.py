@@ -167,18 +167,6 @@ def _deform(op: Any) -> Any:
     )  # fmt: skip
 
 
-def _lp_pool(op: Any) -> Any:
-    x, attrs = op.operand_source(0), op.attrs()
-    window, order = op.attrs().get("kernel_size") or constant_of(op.operand_source(1)), attrs["norm_type"]
-    if attrs["ceil_mode"] or attrs["adaptive"] or window is None or attrs["padding_algorithm"] != "EXPLICIT":
-        return None
-    if attrs["data_format"][-1] == "C" or math.isinf(order):
-        return None
-    powers = x * x if order == 2 else paddle.pow(x, order)
-    means = functional.avg_pool2d(powers, window, attrs["strides"], attrs["paddings"], exclusive=False)
-    return paddle.pow(means * float(np.prod(window)), 1 / order)
-
-
 def _unshuffle(op: Any) -> Any:
     x, attrs = op.operand_source(0), op.attrs()
     last, by = attrs["data_format"][-1] == "C", attrs["downscale_factor"]
@@ -244,7 +232,6 @@ RULES: dict[str, Rule] = {
     "pool3d": _pool,
     "max_pool2d_with_index": _adaptive,
     "max_pool3d_with_index": _adaptive,
-    "lp_pool2d": _lp_pool,
     "conv2d_transpose": _transpose_convolution,
     "conv2d": _channels_first,
     "depthwise_conv2d": _channels_first,

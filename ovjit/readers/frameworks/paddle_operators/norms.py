@@ -7,7 +7,7 @@ from typing import Any
 
 import paddle  # type: ignore[import-not-found]
 
-from .parts import Rule, of_one_axis, sizes_of
+from .parts import Rule, sizes_of
 
 
 def _group_norm(op: Any) -> Any:
@@ -83,14 +83,6 @@ def _norm_along(x: Any, order: float, axis: int) -> Any:
     return paddle.sqrt(total) if order == 2 else paddle.pow(total, 1 / order)
 
 
-def _distance(op: Any) -> Any:
-    """The exporter gives it a dimension."""
-    x, y = op.operands_source()
-    return of_one_axis(
-        lambda flat, axis, keepdim: _norm_along(flat, op.attrs()["p"], axis[0]), paddle.reshape(x - y, [-1])
-    )
-
-
 def _layer_norm(op: Any) -> Any:
     """The exporter refuses open sizes where more than the last dimension is normalized."""
     x, weight, bias = op.operands_source()
@@ -127,5 +119,4 @@ RULES: dict[str, Rule] = {
     "p_norm": _norm,
     "layer_norm": _layer_norm,
     "instance_norm": _instance_norm,
-    "dist": _distance,
 }

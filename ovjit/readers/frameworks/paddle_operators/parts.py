@@ -43,26 +43,6 @@ def of_one_axis(function: Callable[..., Any], x: Any) -> Any:
     return paddle.squeeze(function(x, axis=[0], keepdim=True), axis=[0])
 
 
-def scan(x: Any, axis: int, first: float, join: Callable[..., Any]) -> Any:
-    """Inclusive scan by `join` along an axis, in log2(size) steps; None for a dynamic size."""
-    size, step = x.shape[axis], 1
-    if size < 0:
-        return None
-    while step < size:
-        shape = [step if i == axis % len(x.shape) else n for i, n in enumerate(sizes_of(x))]
-        before = paddle.concat(
-            [paddle.full(shape, first, x.dtype), paddle.slice(x, [axis], [0], [size - step])], axis=axis
-        )
-        x, step = join(x, before), step * 2
-    return x
-
-
-def same_everywhere(x: Any, y: Any, equal: Any) -> Any:
-    if x.shape != y.shape or min([*x.shape, 0]) < 0:
-        return None
-    return of_one_axis(paddle.all, paddle.reshape(equal, [-1])) if len(x.shape) else equal
-
-
 def along(function: Callable[..., Any]) -> Callable[..., Any]:
     """A reduction along axes, or to a number."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import paddle  # type: ignore[import-not-found]
 
 from .parts import Rule, constant_of, numbers_below, parts_of, sizes_of
@@ -70,90 +69,6 @@ def _broadcast(op: Any) -> Any:
     return [[value + nothing for value in values]]
 
 
-def _kron(op: Any) -> Any:
-    x, y = op.operands_source()
-    rank = max(len(x.shape), len(y.shape))
-    x, y = (paddle.unsqueeze(v, [*range(rank - len(v.shape))]) if len(v.shape) < rank else v for v in (x, y))
-    shape = [a * b for a, b in zip(sizes_of(x), sizes_of(y), strict=True)]
-    x = paddle.unsqueeze(x, [*range(1, 2 * rank, 2)])
-    return paddle.reshape(x * paddle.unsqueeze(y, [*range(0, 2 * rank, 2)]), shape)
-
-
-def _cross(op: Any) -> Any:
-    x, y = op.operands_source()
-    axis = op.attrs()["axis"]
-    if axis == 9:  # it is not stated
-        axis = next((i for i, size in enumerate(x.shape) if size == 3), None)
-        if axis is None:
-            return None
-    rolled = [[paddle.roll(v, by, axis) for by in (-1, -2)] for v in (x, y)]
-    return rolled[0][0] * rolled[1][1] - rolled[0][1] * rolled[1][0]
-
-
-def _on_diagonal(rows: Any, columns: Any, offset: int) -> Any:
-    """Mask [rows, columns] of the diagonal with this offset."""
-    return paddle.unsqueeze(numbers_below(rows), 1) + offset == paddle.unsqueeze(numbers_below(columns), 0)
-
-
-def _trace(op: Any) -> Any:
-    x, attrs = op.operand_source(0), op.attrs()
-    axes = [attrs["axis1"] % len(x.shape), attrs["axis2"] % len(x.shape)]
-    x = paddle.transpose(x, [*(i for i in range(len(x.shape)) if i not in axes), *axes])
-    rows, columns = sizes_of(x)[-2:]
-    inside = paddle.cast(_on_diagonal(rows, columns, attrs["offset"]), x.dtype)
-    result = paddle.sum(paddle.sum(x * inside, axis=[-1]), axis=[-1], keepdim=True)
-    return paddle.squeeze(result, axis=[-1])
-
-
-def _diag_embed(op: Any) -> Any:
-    x, attrs = op.operand_source(0), op.attrs()
-    rank = len(x.shape) + 1
-    axes = [attrs["dim1"] % rank, attrs["dim2"] % rank]
-    result = _as_diagonal(x, attrs["offset"], 0)
-    order = [i for i in range(rank) if i not in axes] + axes
-    return paddle.transpose(result, [order.index(i) for i in range(rank)])
-
-
-def _diag(op: Any) -> Any:
-    x, attrs = op.operand_source(0), op.attrs()
-    if len(x.shape) == 1:
-        return _as_diagonal(x, attrs["offset"], attrs["padding_value"])
-    offset, (rows, columns) = attrs["offset"], x.shape
-    if min(x.shape) < 0:
-        return None
-    first = np.arange(max(0, min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns)))
-    coordinates = np.stack([first - min(offset, 0), first + max(offset, 0)], -1)
-    return paddle.gather_nd(x, paddle.assign(coordinates.astype(np.int64)))
-
-
-def _as_diagonal(x: Any, offset: int, fill: float) -> Any:
-    """Matrices that have the last dimension on their diagonal."""
-    size = sizes_of(x)[-1] + abs(offset)
-    more = paddle.zeros([*sizes_of(x)[:-1], abs(offset)], x.dtype) if offset else None
-    padded = x if more is None else paddle.concat([more, x] if offset > 0 else [x, more], axis=-1)
-    row = paddle.unsqueeze(padded, -2)
-    return paddle.where(_on_diagonal(size, size, offset), row, paddle.full([1], fill, x.dtype))
-
-
-def _multiplex(op: Any) -> Any:
-    result, *values = parts_of(op.operand_source(0))
-    index = paddle.reshape(op.operand_source(1), [-1, *[1] * (len(result.shape) - 1)])
-    for number, value in enumerate(values, 1):
-        result = paddle.where(index == number, value, result)
-    return result
-
-
-def _index_add(op: Any) -> Any:
-    x, index, value = op.operands_source()
-    axis = op.attrs()["axis"] % len(x.shape)
-    order = [axis, *(i for i in range(len(x.shape)) if i != axis)]
-    back = [order.index(i) for i in range(len(order))]
-    result = paddle.scatter_nd_add(
-        paddle.transpose(x, order), paddle.unsqueeze(index, 1), paddle.transpose(value, order)
-    )
-    return paddle.transpose(result, back)
-
-
 def _crop(op: Any) -> Any:
     x, shape, offsets = (
         op.operand_source(0),
@@ -193,14 +108,6 @@ RULES: dict[str, Rule] = {
     "split_with_num": _split,
     "repeat_interleave": _repeat,
     "broadcast_tensors": _broadcast,
-    "kron": _kron,
-    "cross": _cross,
-    "trace": _trace,
-    "diag": _diag,
-    "diag_embed": _diag_embed,
-    "multiplex": _multiplex,
-    "index_add": _index_add,
-    "index_add_": _index_add,
     "crop": _crop,
     "masked_select": lambda op: paddle.gather_nd(op.operand_source(0), paddle.nonzero(op.operand_source(1))),
     "roll": _roll,

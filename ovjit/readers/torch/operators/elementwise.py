@@ -454,28 +454,6 @@ def isreal(n: Call, x: Any) -> Output:
     return n.alike(x, True, "boolean")
 
 
-@aten("frexp")
-def frexp(n: Call, x: Output) -> list[Output]:
-    """Mantissas from 1/2 to 1 and exponents; 0 and what is not finite stay, with an exponent of 0."""
-    mantissa = n.convert(x, "f64")
-    plain = n("LogicalAnd", n("IsFinite", mantissa), n("NotEqual", mantissa, n.like(mantissa, 0)))
-    power = _binary_order(n, n("Select", plain, n("Abs", mantissa), n.like(mantissa, 1)))
-    power = n("Select", plain, n("Add", power, n.like(mantissa, 1)), n.like(mantissa, 0))
-    # in two steps, as 2^power may be out of range
-    half = n("Floor", n("Divide", power, n.like(mantissa, 2)))
-    for part in (half, n("Subtract", power, half)):
-        mantissa = n("Divide", mantissa, n("Power", n.like(mantissa, 2), part))
-    return [n.convert(mantissa, n.dtype(x)), n.convert(power, "i32")]
-
-
-def _binary_order(n: Call, size: Output) -> Output:
-    """floor(log2(x)) of positive numbers in f64"""
-    power = n("Floor", n("Divide", n("Log", size), n.like(size, math.log(2))))
-    share = n("Divide", size, n("Power", n.like(size, 2), power))  # 1 to 2, but for rounding of the logarithm
-    power = n("Add", power, n.convert(n("GreaterEqual", share, n.like(size, 2)), "f64"))
-    return n("Subtract", power, n.convert(n("Less", share, n.like(size, 1)), "f64"))
-
-
 #: Operators that are one expression.
 aten_rows({
     "sub subtract": lambda n, x, other, alpha=1: difference(n, *with_scaled(n, x, other, alpha)),

@@ -6,13 +6,11 @@ from typing import Any
 
 from ovjit.build import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers.numerics.counted_loops import repeat_steps
 from ovjit.readers.numerics.factorization import (
     Eliminated,
     apply_reflections,
     cholesky,
     eliminate,
-    exchange_rows,
     identity,
     indices,
     reflect,
@@ -68,59 +66,6 @@ def _unpack_triangles(n: Call, like: Output, packed: Output) -> list[Output]:
     return [unstack(n, v, like, 2) for v in (n("Add", lower, unit), upper)]
 
 
-def _order_of_pivots(n: Call, pivots: Output, rows: Output) -> Output:
-    """The permutation of rows that pivots make. `pivots` [count, steps]: i32, row k was swapped with row
-    pivots[k] - 1. `rows`: 0, 1 ..."""
-
-    def step(k: Output, state: list[Output], others: list[Output]) -> list[Output]:
-        order, (swaps, rows) = state[0], others
-        best = n("Gather", swaps, n.unsqueeze(k, [0]), 1)
-        return [n("Gather", order, exchange_rows(n, rows, k, best), 1, batch_dims=1)]
-
-    swaps = n("Subtract", n.convert(pivots, "i64"), n.const(1))
-    start = n("Broadcast", n.unsqueeze(rows, [0]), n("Concat", n.dim_of(swaps, 0), n.dim_of(rows, 0), axis=0))
-    return repeat_steps(n, n.index(n.size(swaps, 1)), [start], step, [swaps, start])[0]
-
-
-def _pivots(n: Call, pivots: Output) -> Output:
-    """[count, steps]"""
-    return n.to_shape(pivots, [n.product(n.sizes(pivots)[:-1]), n.size(pivots, -1)])
-
-
-@aten("lu_unpack")
-def lu_unpack(
-    n: Call, x: Output, LU_pivots: Any, unpack_data: bool = True, unpack_pivots: bool = True
-) -> Any:
-    packed = stack_matrices(n, x)
-    nothing = n.const([], n.dtype(x))
-    parts = _unpack_triangles(n, x, packed) if unpack_data else [nothing, nothing]
-    if not unpack_pivots:
-        return [nothing, *parts]
-    rows = indices(n, packed, 1)
-    order = _order_of_pivots(n, _pivots(n, LU_pivots), rows)
-    return [_permutation(n, x, order, rows), *parts]
-
-
-@aten("lu_solve", "linalg_lu_solve")
-def lu_solve(
-    n: Call, x: Output, LU_data: Any = None, LU_pivots: Any = None, pivots: Any = None, B: Any = None,
-    left: bool = True, adjoint: bool = False,
-) -> Output:  # fmt: skip
-    """A^-1 B of A = P L U"""
-    packed, swaps, b = (x, pivots, B) if LU_data is None else (LU_data, LU_pivots, x)
-    result = lu_unpack(n, packed, swaps)
-    product = n("MatMul", n("MatMul", result[0], result[1]), result[2])
-    inverse = n("Inverse", product, adjoint=False)
-    inverse = n.swap_rows_and_columns(inverse) if adjoint else inverse
-    return n("MatMul", inverse, b) if left else n("MatMul", b, inverse)
-
-
-@aten("geqrf")
-def geqrf(n: Call, x: Output) -> list[Output]:
-    packed, factors = reflect(n, stack_matrices(n, x))
-    return [unstack(n, packed, x, 2), unstack(n, _first(n, factors, 1, _least(n, x)), x, 1)]
-
-
 @aten("linalg_qr", "qr")
 def qr(n: Call, x: Output, mode: str = "reduced", some: bool = True) -> list[Output]:
     mode = "complete" if not some else mode
@@ -139,27 +84,7 @@ def _product(n: Call, packed: Output, factors: Output, columns: Any, steps: Outp
     rows = indices(n, packed, 1)
     one = identity(n, rows, n.arange(columns), n.dtype(packed))
     target_shape = n("Concat", n.dim_of(packed, 0), n("ShapeOf", one, output_type="i64"), axis=0)
-    return apply_reflections(n, packed, factors, n("Broadcast", one, target_shape), steps, False)
-
-
-@aten("linalg_householder_product", "orgqr")
-def householder_product(n: Call, x: Output, tau: Any = None, input2: Any = None) -> Output:
-    factors = _pivots(n, input2 if tau is None else tau)
-    steps = n.index(n.size(factors, 1))
-    return unstack(n, _product(n, stack_matrices(n, x), factors, n.size(x, -1), steps), x, 2)
-
-
-@aten("ormqr")
-def ormqr(
-    n: Call, x: Output, input2: Output, input3: Output, left: bool = True, transpose: bool = False
-) -> Any:
-    """Q B, Q^T B, B Q or B Q^T; the last two by the transposes."""
-    packed, factors = stack_matrices(n, x), _pivots(n, input2)
-    other = stack_matrices(n, input3)
-    other = other if left else n.transpose(other, [0, 2, 1])
-    steps = n.index(n.size(factors, 1))
-    result = apply_reflections(n, packed, factors, other, steps, bool(transpose) == bool(left))
-    return unstack(n, result if left else n.transpose(result, [0, 2, 1]), input3, 2)
+    return apply_reflections(n, packed, factors, n("Broadcast", one, target_shape), steps)
 
 
 @aten("cholesky", "linalg_cholesky", "linalg_cholesky_ex")

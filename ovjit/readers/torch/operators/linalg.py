@@ -229,27 +229,6 @@ def by_cholesky(n: Call, x: Output, input2: Any = None, upper: bool = False) -> 
     return result if input2 is None else n("MatMul", result, x)
 
 
-@aten("linalg_tensorinv")
-def tensorinv(n: Call, x: Output, ind: int = 2) -> Output:
-    """The inverse of x as a matrix whose rows are the first `ind` dimensions."""
-    dims = n.sizes(x)
-    result = n("Inverse", n.to_shape(x, [n.product(dims[:ind]), n.product(dims[ind:])]), adjoint=False)
-    return n.to_shape(result, [*dims[ind:], *dims[:ind]])
-
-
-@aten("linalg_tensorsolve")
-def tensorsolve(n: Call, x: Output, other: Output, dims: Any = None) -> Output:
-    """Solve matrix @ result = other, where matrix is x reshaped to a square matrix."""
-    if dims is not None:
-        moved = n.axes(list(dims), n.rank(x))
-        x = n.transpose(x, [*(i for i in range(n.rank(x)) if i not in moved), *moved])
-    rows = n.rank(other)
-    sizes = n.sizes(x)
-    matrix = n.to_shape(x, [n.product(sizes[:rows]), n.product(sizes[rows:])])
-    result = n("MatMul", n("Inverse", matrix, adjoint=False), n.reshape(other, [-1, 1]))
-    return n.to_shape(result, sizes[rows:])
-
-
 @aten("transformers::grouped_mm_fallback")
 def grouped_product(n: Call, x: Output, weight: Output, offs: Output) -> Output:
     """Rows x[offs[i - 1]:offs[i]] times weight[i], one after another: the experts of transformers."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.build import Output
-from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 
@@ -38,14 +37,6 @@ def nll_loss(
 
 def _sum(n: Call, x: Output) -> Output:
     return n("ReduceSum", x, list(range(n.rank(x))), keep_dims=False) if n.rank(x) else x
-
-
-def reduced_loss(n: Call, x: Output, reduction: int) -> Output:
-    """All losses, their mean or their sum."""
-    if reduction == NONE or not n.rank(x):
-        return x
-    axes = list(range(n.rank(x)))
-    return n("ReduceMean" if reduction == MEAN else "ReduceSum", x, axes, keep_dims=False)
 
 
 @aten("cross_entropy_loss")
@@ -92,44 +83,3 @@ def _by_probabilities(
         return out
     count = n.product([d for i, d in enumerate(n.sizes(logs)) if i != axis])
     return n("Divide", out, n.to_type(n.tensor(count), n.dtype(logs)))
-
-
-@aten("multi_margin_loss")
-def multi_margin_loss(
-    n: Call, x: Output, target: Output, p: Any = 1, margin: Any = 1, weight: Any = None, reduction: int = MEAN
-) -> Output:
-    """sum(max(0, margin - x[target] + x[i])^p) / classes over all i but the target"""
-    index = n.convert(target, "i64")
-    index = n.reshape(index, [1]) if n.rank(x) == 1 else index
-    rows = n.unsqueeze(x, [0]) if n.rank(x) == 1 else x
-    target_column = n.unsqueeze(index, [1])
-    target_score = n("GatherElements", rows, target_column, axis=1)
-    gap = n("Add", n("Subtract", n.like(x, margin), target_score), rows)
-    terms = n("Power", n("Maximum", gap, n.like(x, 0)), n.like(x, p))
-    if weight is not None:
-        terms = n("Multiply", terms, n.unsqueeze(n("Gather", weight, index, n.const(0)), [1]))
-    others = n("NotEqual", n.unsqueeze(n.arange(n.size(rows, 1)), [0]), target_column)
-    out = n("ReduceMean", n("Select", others, terms, n.like(x, 0)), [1], keep_dims=False)
-    out = reduced_loss(n, out, reduction)
-    return n.squeeze(out, [0]) if n.rank(x) == 1 and reduction == NONE else out
-
-
-@aten("multilabel_margin_loss")
-def multilabel_margin_loss(n: Call, x: Output, target: Output, reduction: int = MEAN) -> Output:
-    """max(0, 1 - x[i] + x[j]) / classes, summed: labels i before the first -1, classes j that are none"""
-    if n.rank(x) == 0:
-        raise UnsupportedError("a tensor without dimensions is not supported")
-    rows, labels = (n.unsqueeze(v, [0]) if n.rank(v) == 1 else v for v in (x, n.convert(target, "i64")))
-    valid = n("Equal", n("CumSum", n.convert(n("Less", labels, n.const(0)), "i64"), n.const(1)), n.const(0))
-    safe = n("Select", valid, labels, n.const(0))
-    label_score = n("GatherElements", rows, safe, axis=1)
-    classes = n.unsqueeze(n.arange(n.size(rows, 1)), [0, 1])
-    named = n("LogicalAnd", n("Equal", n.unsqueeze(safe, [2]), classes), n.unsqueeze(valid, [2]))
-    is_label = n("ReduceLogicalOr", named, [1], keep_dims=True)
-    gap = n("Add", n("Subtract", n.like(x, 1), n.unsqueeze(label_score, [2])), n.unsqueeze(rows, [1]))
-    is_pair = n("LogicalAnd", n.unsqueeze(valid, [2]), n("LogicalNot", is_label))
-    terms = n("Select", is_pair, n("Maximum", gap, n.like(x, 0)), n.like(x, 0))
-    size = n.to_type(n.tensor(n.size(rows, 1)), n.dtype(x))
-    out = n("Divide", n("ReduceSum", terms, [1, 2], keep_dims=False), size)
-    out = reduced_loss(n, out, reduction)
-    return n.squeeze(out, [0]) if n.rank(x) == 1 and reduction == NONE else out

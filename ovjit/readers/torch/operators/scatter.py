@@ -6,8 +6,6 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ovjit.build import Output
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.operators.indexing import broadcast_indices, positive
@@ -213,34 +211,6 @@ def bincount(n: Call, x: Output, weights: Any = None, minlength: Any = 0) -> Out
         n("Broadcast", n.const(1, kind), n.shape_of(index)) if weights is None else n.convert(weights, kind)
     )
     return n("ScatterElementsUpdate", zeros, index, ones, n.const(0), reduction="sum")
-
-
-#: What the elements of a segment are joined to, and how.
-SEGMENTS = {"sum": (0, "sum"), "mean": (0, "sum"), "prod": (1, "prod"), "max": (-np.inf, "max"),
-            "min": (np.inf, "min")}  # fmt: skip
-
-
-@aten("segment_reduce")
-def segment_reduce(n: Call, x: Output, reduce: str, lengths: Any = None, offsets: Any = None, axis: int = 0,
-                   initial: Any = None) -> Output:  # fmt: skip
-    """Sums and the like of parts that follow one another along an axis, the last one of the lengths."""
-    axis = n.axis(axis, n.rank(x))
-    if lengths is None:
-        lengths = n("Subtract", n.cut(offsets, axis, 1, LAST), n.cut(offsets, axis, 0, -1))
-    neutral, how = SEGMENTS[reduce]
-    trailing_sizes = n.sizes(x)[axis + 1 :]
-    dims = [*n.sizes(lengths), *trailing_sizes]
-    x, lengths = n.to_shape(x, [n.product(n.sizes(x)[: axis + 1]), *trailing_sizes]), n.flat(lengths)
-    start = n.fill(neutral if initial is None else initial, [n.size(lengths, 0), *trailing_sizes], n.dtype(x))
-    column = n.unsqueeze(n.also("repeat_interleave", lengths), list(range(1, n.rank(x))))
-    sums = n("ScatterElementsUpdate", start, n.expand(column, n.shape_of(x)), x, n.const(0), reduction=how)
-    return n.to_shape(_average(n, sums, lengths, initial is not None) if reduce == "mean" else sums, dims)
-
-
-def _average(n: Call, sums: Output, lengths: Output, has_start: bool) -> Output:
-    """Sums of segments by their lengths. Of no elements, the mean is the number that it starts from."""
-    count = n.unsqueeze(n.to_type(lengths, n.dtype(sums)), list(range(1, n.rank(sums))))
-    return n("Divide", sums, n("Maximum", count, n.like(sums, 1)) if has_start else count)
 
 
 @aten("histogram")

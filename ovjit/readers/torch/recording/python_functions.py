@@ -9,7 +9,6 @@ import builtins
 import contextlib
 import functools
 import inspect
-import itertools
 import math
 import operator
 import re
@@ -31,8 +30,6 @@ def tensor_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping
     import torch
 
     data, name = data_of(function, args, kwargs), function.__name__
-    if isinstance(data, _Sizes):
-        data = data.tolist()
     if not any(map(is_of_sizes, numbers_in(data))):
         result = function(*args, **kwargs)
         return result if name in ("as_tensor", "asarray") else result.clone()
@@ -276,68 +273,10 @@ class _NumPy:
             numbers = list(numbers_in(args))
             if not any(map(is_of_sizes, numbers)):
                 return original(*args, **named)
-            if name in ("array", "asarray"):
-                return recorded(*args, **named)
-            if named:
-                return original(*args, **named)
-            if isinstance(original, np.ufunc) and any(isinstance(v, (list, tuple)) for v in args):
-                return original(*map(_sizes_in_array, args))
-            return recorded(*numbers)
+            of_lists = isinstance(original, np.ufunc) and any(isinstance(v, (list, tuple)) for v in args)
+            return original(*args, **named) if named or of_lists else recorded(*numbers)
 
         return function
-
-
-class _Sizes(np.ndarray):
-    """An array of numbers of which some are sizes: its items are objects."""
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **named: Any) -> Any:
-        ours = _numpy_functions().get(ufunc.__name__)
-        plain = [v.view(np.ndarray) if isinstance(v, _Sizes) else v for v in inputs]
-        out = named.pop("out", None)
-        if ours is not None and method == "__call__" and not named:
-            result = np.frompyfunc(ours, len(plain), 1)(*plain)
-        elif ours is not None and method == "reduce" and named.get("axis", 0) in (None, 0) and self.ndim == 1:
-            result = functools.reduce(ours, plain[0].tolist())
-        else:
-            result = getattr(ufunc, method)(*plain, **named)
-        if out is not None:
-            out[0][...] = result
-            return out[0]
-        return result.view(_Sizes) if isinstance(result, np.ndarray) and result.dtype == object else result
-
-    def astype(self, dtype: Any, *_: Any, **__: Any) -> Any:
-        kind = np.dtype({_Int: builtins.int, _Float: builtins.float}.get(dtype, dtype)).kind
-        if kind not in "iuf":
-            return super().astype(dtype)
-        return _sizes_in_array(self.tolist(), kind)
-
-    def mean(self, *args: Any, **named: Any) -> Any:
-        return super().mean(*args, **named) if args or named else self.sum() / self.size
-
-
-def _sizes_in_array(data: Any, kind: str = "") -> Any:
-    """The array of a list of numbers, as integers or reals if `kind` says so. Anything else stays."""
-    if not isinstance(data, (list, tuple)):
-        return data
-    flat = list(numbers_in(data))
-    if kind:
-        convert = _Float if kind == "f" else _Int
-        flat = [convert(v) for v in flat]
-    result = np.empty(len(flat), dtype=object)
-    for i, value in enumerate(flat):  # as objects: of a whole list NumPy asks their numbers
-        result[i] = value
-    shape, inner = [], data
-    while isinstance(inner, (list, tuple)):
-        shape.append(len(inner))
-        inner = inner[0]
-    return result.reshape(shape).view(_Sizes)
-
-
-def _array(data: Any, dtype: Any = None, **_: Any) -> Any:
-    """`np.array` of a list of numbers of which some are sizes, or of one."""
-    result = _sizes_in_array(data if isinstance(data, (list, tuple)) else [data])
-    result = result if isinstance(data, (list, tuple)) else result.reshape(())
-    return result if dtype is None else result.astype(dtype)
 
 
 @functools.cache
@@ -353,58 +292,23 @@ def _numpy_functions() -> dict[str, Callable[..., Any]]:
              "power": operator.pow, "multiply": operator.mul, "add": operator.add,
              "subtract": operator.sub, "divide": operator.truediv,
              "true_divide": operator.truediv}  # fmt: skip
-    rows |= {"array": _array, "asarray": _array}
     rows |= {"clip": lambda value, least, most: smallest(largest(value, least), most)}
     rows |= {"mean": lambda *values: functools.reduce(operator.add, values) / len(values)}
-    rows |= {"cumsum": lambda *values: _sizes_in_array(list(itertools.accumulate(values)))}
     rows |= {"round": _in_double("rint"), "sign": torch.sign}
     return rows | {"prod": _fold(operator.mul), "sum": _fold(operator.add)}
 
 
-class _MakerType(type):
-    """Metaclass of the replacements for `torch.Tensor` and its like in recorded code."""
-
-    constructor: Any
-    kind: Any
-
-    def __call__(cls, *args: Any, **named: Any) -> Any:
-        if len(args) == 1 and type(args[0]) in (list, tuple) and any(map(is_of_sizes, numbers_in(args[0]))):
-            return _stack_numbers(args[0], cls.kind)
-        return cls.constructor(*args, **named)
-
-    def __instancecheck__(cls, value: Any) -> bool:
-        return isinstance(value, cls.constructor)
-
-    def __getattr__(cls, name: str) -> Any:
-        return getattr(cls.constructor, name)
-
-
-@functools.cache
-def _maker(name: str) -> Any:
-    """Return the replacement for `torch.Tensor`, `torch.LongTensor` and so on, or None for other names."""
-    import torch
-
-    kinds = {"Tensor": torch.get_default_dtype(), "FloatTensor": torch.float32, "DoubleTensor": torch.float64,
-             "HalfTensor": torch.float16, "LongTensor": torch.int64, "IntTensor": torch.int32}  # fmt: skip
-    if name not in kinds:
-        return None
-    return _MakerType(name, (), {"constructor": getattr(torch, name), "kind": kinds[name]})
-
-
-#: Where code gives a type of Python's as that of elements, or makes a tensor by its type.
-_PYTHONS_TYPE = re.compile(r"\bdtype\s*=\s*(int|float)\b|\btorch\.[A-Z][a-z]*Tensor\(|\btorch\.Tensor\(")
+#: Where code gives a type of Python's as that of elements.
+_PYTHONS_TYPE = re.compile(r"\bdtype\s*=\s*(int|float)\b")
 
 
 class _Torch:
-    """`torch` for code that is recorded and writes `dtype=int`: its `int` is the one of this module. So is
-    what stands for `torch.Tensor([h, w])`."""
+    """`torch` for code that is recorded and writes `dtype=int`: its `int` is the one of this module."""
 
     def __getattr__(self, name: str) -> Any:
         import torch
 
         attribute = getattr(torch, name)
-        if (maker := _maker(name)) is not None:
-            return maker
         if isinstance(attribute, type) or not callable(attribute):
             return attribute
         types = {_Int: torch.int64, _Float: torch.float64}
@@ -418,7 +322,7 @@ class _Torch:
 
 
 def _names_types(module: Any) -> bool:
-    """Whether the code of a module has `dtype=int` or `dtype=float`, or `torch.Tensor(...)`."""
+    """Whether the code of a module has `dtype=int` or `dtype=float`."""
     try:
         return _PYTHONS_TYPE.search(inspect.getsource(module)) is not None
     except (OSError, TypeError):

@@ -4,8 +4,7 @@ A trace holds sizes as tensors until Python asks for a number: `int(h / 2)`, `ro
 `math.sqrt(h * w)` are the example's from there on, and so is the branch of `if h == w`. The functions of
 `python_functions` give tensors in the modules that call them. Two sizes are taken for different ones, and a
 size for more than 1: what a module does then mostly holds for others, too. Whether it does for the example is
-found by running: `agrees`. Modules without weights that compare two sizes otherwise are taken as scripts,
-which hold both branches. Else the example's order stays, and PyTorch's warning of it.
+found by running: `agrees`. Where code orders two sizes, the example's order stays, with PyTorch's warning.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording.python_functions import shadow_functions, tensor_of
 from ovjit.readers.torch.tracing.asked_numbers import tensor_makers
 from ovjit.readers.torch.tracing.assertions import Claims
-from ovjit.readers.torch.tracing.patches import outside, patch, suspend_tracing
+from ovjit.readers.torch.tracing.patches import outside, suspend_tracing
 from ovjit.readers.torch.tracing.size_values import (
     is_fixed,
     is_of_sizes,
@@ -28,8 +27,6 @@ from ovjit.readers.torch.tracing.size_values import (
     sources_of,
     torch_value,
 )
-from ovjit.readers.torch.tracing.state import restore_module
-from ovjit.readers.torch.tracing.trace import attempt, quietly
 
 #: How two sizes compare that are different, and one that is larger with 0 and 1.
 _GENERAL = {
@@ -62,9 +59,6 @@ class Followed:
         self.is_unsure = False
         #: Values that code found to be more than 0, as it was answered.
         self.positive: set[int] = set()
-        #: Modules with a branch that is the example's.
-        self.ordering: dict[int, Any] = {}
-        self._scripted: dict[int, Any] = {}
 
     def again(self, failed: bool) -> bool:
         """Whether another trace may do better than the last one, which may have failed."""
@@ -72,35 +66,18 @@ class Followed:
         self.files |= new
         if failed and self._has_learned:
             return True
-        if failed and self._scripted:
-            return False
         if failed and self.last is not None:
             self.as_run.add(self.last)
             return True
-        return not failed and (bool(new) or self._script())
-
-    def _script(self) -> bool:
-        """Take scripts of modules that order sizes, as they have all branches. False where there are no new
-        ones. Layers with weights stay as they run: their branches are for sizes smaller than a window."""
-        import torch
-
-        scripts = {}
-        for key, module in self.ordering.items():
-            if key not in self._scripted and not list(module.parameters()):
-                with attempt("scripting a module that orders sizes"), quietly(), restore_module(module):
-                    scripts[key] = module, torch.jit.script(module)
-        self._scripted |= scripts
-        return bool(scripts)
+        return not failed and bool(new)
 
     @contextlib.contextmanager
     def sizes(self, root: Any) -> Iterator[None]:
         """Record what runs of the module `root` here for any sizes."""
-        self.last, self.asking_files, self.ordering, self.positive = None, set(), {}, set()
+        self.last, self.asking_files, self.positive = None, set(), set()
         self._answers, self.is_unsure = {}, False
         self._last_line, self._has_learned = None, False
         with contextlib.ExitStack() as stack:
-            if self._scripted:
-                stack.enter_context(_as_scripts(root, self._scripted))
             stack.enter_context(shadow_functions(self.files, root))
             stack.enter_context(_mode(self)())
             try:
@@ -131,10 +108,7 @@ class Followed:
             with suspend_tracing():
                 return bool(value)
         location = frame.f_code, frame.f_lasti
-        ordered = _is_order(node)
-        if ordered or location in self.as_run:
-            if (module := _module_of(frame)) is not None:
-                self.ordering[id(module)] = module
+        if _is_order(node) or location in self.as_run:
             return None
         self.last, self._last_line = location, (frame.f_code, frame.f_lineno)
         if self._is_endless(frame):
@@ -174,29 +148,6 @@ class Followed:
         return end
 
 
-@contextlib.contextmanager
-def _as_scripts(root: Any, scripted: Mapping[int, tuple[Any, Any]]) -> Iterator[None]:
-    """Modules run as their scripts, which become parts of the module `root`, as tracing asks for."""
-    names = {f"script{i}": script for i, (_, script) in enumerate(scripted.values())}
-    kinds = {type(module) for module, _ in scripted.values()}
-    root._modules.update(names)
-    try:
-        with patch(*((kind, "forward", _forward(kind.forward, scripted)) for kind in kinds)):
-            yield
-    finally:
-        for name in names:
-            del root._modules[name]
-
-
-def _forward(original: Callable[..., Any], scripted: Mapping[int, tuple[Any, Any]]) -> Callable[..., Any]:
-    def forward(self: Any, *args: Any, **named: Any) -> Any:
-        if id(self) in scripted:
-            return scripted[id(self)][1](*args, **named)
-        return original(self, *args, **named)
-
-    return forward
-
-
 def _asking() -> Any:
     """The frame of the code that asks for a number."""
     return outside(sys._getframe(1))
@@ -209,17 +160,6 @@ def _is_order(node: Any) -> bool:
         and node.kind() not in ("aten::eq", "aten::ne")
         and node.inputsAt(1).toIValue() not in (0, 1)
     )
-
-
-def _module_of(frame: Any) -> Any:
-    """The innermost module whose method runs, None for none."""
-    import torch
-
-    while frame is not None:
-        if isinstance(frame.f_locals.get("self"), torch.nn.Module):
-            return frame.f_locals["self"]
-        frame = frame.f_back
-    return None
 
 
 def _mode(followed: Followed) -> type:

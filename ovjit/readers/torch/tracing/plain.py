@@ -8,7 +8,6 @@ from typing import Any
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.tracing import strides
 from ovjit.readers.torch.tracing.asked_numbers import hashes_and_claims, rounding
-from ovjit.readers.torch.tracing.gradient import gradient
 from ovjit.readers.torch.tracing.index_warnings import index_warnings
 from ovjit.readers.torch.tracing.patches import allow_divmod, patch, plain_modules, plain_scripts
 from ovjit.readers.torch.tracing.state import trace_module
@@ -33,7 +32,6 @@ def trace_plainly(ready: Prepared, records: list[Any]) -> Any:
         (vmap, "_vmap_decrement_nesting", lambda: None),
         # attention is not fused where tensors have functions of their own: a mode that follows is none
         (torch.overrides, "has_torch_function", _of_other_classes),
-        (torch, "gradient", gradient),
     )
     with plain_scripts(), quietly(records, ready.fused), torch.no_grad(), others, allow_divmod():
         with rounding(), hashes_and_claims(), strides.trace_strides(), index_warnings(), plain_modules():

@@ -19,7 +19,6 @@ from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
 from ovjit.compat.frontend.pytorch.torchdynamo.checks import with_checks
 from ovjit.compat.frontend.pytorch.torchdynamo.execute import clear_caches
 from ovjit.compat.frontend.pytorch.torchdynamo.frozen import Frozen
-from ovjit.compat.frontend.pytorch.torchdynamo.layouts import note_strides
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
 from ovjit.compat.frontend.pytorch.torchdynamo.partition import compiled_parts, tell
 from ovjit.compat.frontend.pytorch.torchdynamo.views import beside_views
@@ -178,8 +177,6 @@ def _compile_graph(module: Any, chosen: Options, constants: Mapping[int, Any]) -
 
     try:
         with unset_fake_temporarily():  # constants of the graph are tensors with values
-            if not chosen.aot_autograd:
-                note_strides(module)
             return with_checks(module, lambda checked: _by_parts(checked, chosen, constants))
     except PropertyError:
         raise

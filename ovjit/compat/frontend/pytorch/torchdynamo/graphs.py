@@ -7,7 +7,6 @@ from typing import Any
 
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
-from ovjit.compat.frontend.pytorch.torchdynamo.layouts import STRIDES
 from ovjit.errors import OvjitError
 from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import Call
@@ -102,7 +101,7 @@ def _layout(node: Any) -> tuple[list[int], list[int]] | None:
     value = getattr(node, "meta", {}).get("val")
     if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
         return None
-    hints = [[hint(n) for n in part] for part in (value.shape, node.meta.get(STRIDES) or value.stride())]
+    hints = [[hint(n) for n in part] for part in (value.shape, value.stride())]
     if not all(isinstance(n, int) for part in hints for n in part) or 0 in hints[0]:
         return None
     sizes, strides = hints
