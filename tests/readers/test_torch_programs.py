@@ -256,7 +256,7 @@ def test_an_input_that_is_an_output_keeps_its_names(function):
 
 @pytest.mark.parametrize("enabled", [True, False])
 def test_programs_with_autocast_have_its_types(enabled):
-    """A graph under autocast names no conversions of types. They are computed, and outputs have their types."""
+    """A graph under autocast names no conversions of types. They are computed all the same."""
 
     def function(m, x):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
