@@ -43,6 +43,7 @@ def _integer_weights(key: str) -> Pattern:
 #: A convolution that nothing else reads, and its sum with a constant.
 CONVOLUTION = _CONVOLUTION(x, f32_constant("weights") | _integer_weights("weights"), ...).once.named("conv")
 _SUM = (CONVOLUTION + constant("offset")).named("sum").once
+_BIASED = op.Add(CONVOLUTION | op.MatMul(...).named("product"), f32_constant("bias")).once
 
 
 @rule(op.BatchNormInference(...))
@@ -69,6 +70,21 @@ def expand_batch_norm(w: Writer, node: Node) -> Replacement:
     return [w("Add", scaled, shift.astype(kind).reshape(shape))]
 
 
+@rule(op.BatchNormInference(_BIASED, value("gamma"), value("beta"), constant("mean"), value("variance")))
+def subtract_bias_from_mean(
+    w: Writer, node: Node, bias: Value, gamma: Value, beta: Value, mean: Value, variance: Value,
+    conv: Value | None = None, product: Value | None = None,
+) -> Replacement:  # fmt: skip
+    """BatchNormInference(x + bias; mean) -> BatchNormInference(x; mean - bias)     where x is a product"""
+    data = conv or product
+    assert data is not None and bias.constant is not None and mean.constant is not None
+    biases = by_channel(bias.constant, len(data.shape or ()), mean.constant.size)
+    if biases is None:
+        return None
+    means = w.b.constant((np.asarray(mean.constant, np.float64) - biases).astype(np.float32))
+    return w.b.instead(node, [data, gamma, beta, means, variance])
+
+
 @rule((CONVOLUTION | _SUM) * constant("factor"))
 def scale_outputs(
     w: Writer, node: Node, conv: Value, x: Value, weights: Value, factor: Value,
@@ -85,6 +101,11 @@ def scale_outputs(
     origins = (*sum.node.origins, *node.origins)
     both = w.b.constant(offset.constant * factor.constant)  # type: ignore[operator]
     return w.b.add("Add", [*scaled, both], name=node.name, origins=origins).outputs
+
+
+#: BatchNorm becomes a factor and a term for each channel, the factor in a convolution's weights. OpenVINO's
+#: `convert_model` does so, too.
+BATCH_NORMS = [[subtract_bias_from_mean], [expand_batch_norm], [scale_outputs]]
 
 
 @rule(_CONVOLUTION(op.Multiply(x, constant("factor"), auto_broadcast="numpy").once, value("weights"), ...))
@@ -169,10 +190,8 @@ join_offsets = Rule(
 
 
 def _scaled_by(x: Pattern, factor: str) -> Pattern:
-    numpy_like = {"auto_broadcast": "numpy"}
-    return op.Multiply(x, f32_constant(factor), **numpy_like) | op.Divide(
-        x, f32_constant(factor), **numpy_like
-    )
+    scale = f32_constant(factor)
+    return op.Multiply(x, scale, auto_broadcast="numpy") | op.Divide(x, scale, auto_broadcast="numpy")
 
 
 @rule(op.Multiply(op.Multiply(x, f32_constant("first")).named("inner").once, f32_constant("second")))

@@ -26,9 +26,7 @@ def convert_main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ovjit convert", description="A model file to OpenVINO IR.")
     parser.add_argument("model", help="a model file, or a folder with a SavedModel")
     parser.add_argument("-o", "--output", type=Path, help="the .xml to write; default: beside the model")
-    parser.add_argument(
-        "--compress_to_fp16", default="True", choices=("True", "False"), help="weights as f16"
-    )
+    parser.add_argument("--compress_to_fp16", default="True", choices=("True", "False"), help="f16 weights")
     parser.add_argument("--input", help="shapes: name[1,3,224,224],other[1]")
     parser.add_argument("--list", action="store_true", help="name the inputs and outputs and write nothing")
     options = parser.parse_args(argv)
@@ -44,6 +42,8 @@ def convert_main(argv: Sequence[str] | None = None) -> int:
                       port.get_partial_shape())  # fmt: skip
         return 0
     target = options.output or Path(options.model).with_suffix(".xml")
+    if options.output is None and target.exists() and target.samefile(options.model):
+        raise ValueError(f"{target} is the model itself, whose weights would be rounded: give -o")
     ov.save_model(model, str(target), compress_to_fp16=options.compress_to_fp16 == "True")
     print(target)
     return 0

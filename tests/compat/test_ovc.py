@@ -51,6 +51,14 @@ def test_no_name_is_the_models_own(source, tmp_path, monkeypatch):
     assert (tmp_path / "here" / "in.xml").exists()
 
 
+def test_a_model_is_not_replaced_by_itself(source, monkeypatch, capsys):
+    monkeypatch.chdir(source.parent)
+    before = source.read_bytes(), source.with_suffix(".bin").read_bytes()
+    assert ours("in.xml") == 1 and "would replace the model in.xml" in capsys.readouterr().err
+    assert (source.read_bytes(), source.with_suffix(".bin").read_bytes()) == before
+    assert ours("in.xml", "--output_model", "in.xml") == 0  # which is what was asked for
+
+
 @pytest.mark.parametrize(
     ("described", "shapes"),
     [

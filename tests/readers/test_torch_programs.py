@@ -252,3 +252,31 @@ def test_an_input_that_is_an_output_keeps_its_names(function):
         model = package.convert_model(program)
         names.append([sorted(port.get_names()) for port in (*model.inputs, *model.outputs)])
     assert names[1] == names[0]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_programs_with_autocast_have_its_types(enabled):
+    """A graph under autocast names no conversions of types. They are computed all the same."""
+
+    def function(m, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            y = x @ m.weight[:, None]
+            with torch.autocast("cpu", enabled=False):
+                z = x @ m.weight[:, None]
+        return y, y + x, z
+
+    module = Of(function).eval()
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(SEED))
+    expected = module(x)
+    model = ov.convert_model(torch.export.export(module, (x,)))
+    kinds = {torch.bfloat16: ov.Type.bf16, torch.float32: ov.Type.f32}
+    assert [output.element_type for output in model.outputs] == [kinds[t.dtype] for t in expected]
+    found = ov.compile_model(model, "CPU", EXACT)(x.numpy())
+    for i, tensor in enumerate(expected):
+        values = found[i].astype(np.float32) if tensor.dtype == torch.float32 else _from_bf16(found[i])
+        np.testing.assert_allclose(values, tensor.float().numpy(), rtol=0.01, atol=0.01)
+
+
+def _from_bf16(array):
+    """Numbers of an output of bf16, which OpenVINO returns as f16 bits."""
+    return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)

@@ -12,15 +12,15 @@ import ovjit as ov
 from ovjit.api.model.folding import fold
 from ovjit.api.model.merge_equal_nodes import merge_equal_nodes
 from ovjit.api.model.model_rules import apply_rules
-from ovjit.compat.passes.unneeded import drop_unneeded
+from ovjit.compat.passes.unneeded import UNNEEDED, simplify
 from ovjit.compat.preprocess.tidy import tidy
 from ovjit.graph.interp import evaluate
 from ovjit.readers.torch.fusions.activations import ACTIVATIONS
 from ovjit.readers.torch.fusions.attention import ATTENTION
-from ovjit.readers.torch.fusions.batch_norms import BATCH_NORMS
 from ovjit.readers.torch.fusions.constants import join_constants
 from ovjit.readers.torch.fusions.transposes import MOVEMENTS
 from ovjit.rewrite.rules import applied
+from ovjit.rewrite.weight_scales import BATCH_NORMS
 
 ops = ov.opset13
 SHAPE = (2, 4, 6, 6)
@@ -38,7 +38,8 @@ def apply_lists(lists: Any) -> Callable[[ov.Model], None]:
 #: All rewrites of Models, by name.
 REWRITES: dict[str, Callable[[ov.Model], Any]] = {
     "tidy": tidy,
-    "unneeded": drop_unneeded,
+    "unneeded": apply_lists([UNNEEDED]),
+    "conversion": lambda model: simplify(model, fold_shapes=False),
     "equal nodes": merge_equal_nodes,
     "folding": fold,
     "batch norms": apply_lists(BATCH_NORMS),

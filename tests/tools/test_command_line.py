@@ -8,11 +8,13 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -235,6 +237,15 @@ def test_inspect(capsys, tmp_path):
     assert code == 0 and "images" in said and "all is native" in said
     operations = {kind: count for kind, count, _ in json.loads(found.read_text())["operations"]}
     assert operations["Convolution"] == 5
+
+
+def test_a_converted_model_does_not_replace_itself(capsys, tmp_path):
+    for ending in (".xml", ".bin"):
+        shutil.copy(Path(MODEL).with_suffix(ending), tmp_path / f"m{ending}")
+    before = (tmp_path / "m.bin").read_bytes()
+    code, _, said = cli(capsys, "convert", tmp_path / "m.xml")
+    assert code == 2 and "is the model itself" in said
+    assert (tmp_path / "m.bin").read_bytes() == before
 
 
 def test_convert_and_compile(capsys, tmp_path):

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ovjit.api.model.folding import fold
 from ovjit.api.model.model import Model, check_model
 from ovjit.api.model.node import GRAPH_LOCK
 from ovjit.compat.passes.low_latency import low_latency
-from ovjit.compat.passes.precision import compress_to_f16, flush_subnormals
+from ovjit.compat.passes.precision import compress_to_f16
 from ovjit.compat.passes.sequences import sequences_to_loops
 from ovjit.compat.passes.stateful import make_stateful
-from ovjit.compat.passes.unneeded import drop_unneeded
+from ovjit.compat.passes.unneeded import simplify
 from ovjit.errors import ModelError
 from ovjit.readers.quantized_weights import compress_quantized
 from ovjit.version import get_version
@@ -21,17 +20,12 @@ __version__ = get_version()
 
 
 def apply_moc_transformations(model: Model, cf: bool, smart_reshape: bool = False) -> None:
-    """The rewriting passes that need no device: nodes without effect are removed, and with `cf` constants are
-    folded.
+    """The rewriting passes that need no device, see `ovjit.compat.passes.unneeded`. With `cf` known shapes
+    become constants.
 
-    Weights stay compressed, and subnormal ones become 0. `smart_reshape` has no effect: ovjit infers every
-    shape anew."""
+    `smart_reshape` has no effect: ovjit infers every shape anew."""
     with GRAPH_LOCK:
-        check_model(model)
-        if cf:
-            fold(model, keep_compressed=True)
-        drop_unneeded(model)
-        flush_subnormals(model)
+        simplify(check_model(model), fold_shapes=cf)
         model.validate_nodes_and_infer_types()
 
 

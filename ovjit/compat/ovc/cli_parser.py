@@ -185,12 +185,12 @@ def get_model_name(path_input_model: str) -> str:
 
 def get_model_name_from_args(argv: argparse.Namespace) -> str:
     """The path of the IR to write: `output_model` with .xml. A folder, by default the working directory, gets
-    a file with the name of the model."""
+    a file with the name of the model. Error if that is the model itself, whose weights would be rounded."""
     source = argv.input_model[0] if isinstance(argv.input_model, (list, tuple)) else argv.input_model
     name = get_model_name(source) + ".xml"
-    path = argv.output_model
-    if not path:
-        return os.path.join(os.getcwd(), name)
+    path = argv.output_model or os.getcwd()
+    if not argv.output_model and os.path.exists(name) and os.path.samefile(name, source):
+        raise Error("The IR would replace the model {} itself. Give --output_model.", name)
     if os.path.isdir(path) or path.endswith(os.sep):
         return os.path.join(path, name)
     return path if path.endswith(".xml") else path + ".xml"

@@ -30,6 +30,7 @@ from ovjit.compat.ovc.cli_parser import (
 )
 from ovjit.compat.ovc.error import Error, Unrecognized
 from ovjit.compat.ovc.help import PARAMETERS
+from ovjit.compat.passes.unneeded import simplify
 from ovjit.errors import ConverterError, ModelError, OvjitError, no_path
 from ovjit.readers.registry import (
     Conversion,
@@ -47,14 +48,16 @@ _COMPRESSION = (
     "[ INFO ] Weights of f32 are written as FP16, rounded. Where that costs accuracy, keep them as they are "
     "by compress_to_fp16=False."
 )
+#: The formats whose models stay as they are read: the readers of programs simplify them themselves. Models of
+#: other formats are simplified, as in OpenVINO: NNCF, for one, looks for biases that are constants.
+_AS_READ = ("ir", "pytorch", "jax", "gguf")
 #: What need not be said of a conversion.
 _DEFAULTS = {"share_weights": True, "verbose": False, "dynamo": False, "compress_to_fp16": True}
 
 
 def input_model_is_object(input_model: Any) -> bool:
     """Whether a model is given as an object, not as a file."""
-    source = input_model[0] if isinstance(input_model, (list, tuple)) and input_model else input_model
-    return not isinstance(source, (str, os.PathLike))
+    return not isinstance(_first(input_model), (str, os.PathLike))
 
 
 def convert(args: dict[str, Any], is_command: bool) -> tuple[Model, argparse.Namespace]:
@@ -82,10 +85,8 @@ def convert(args: dict[str, Any], is_command: bool) -> tuple[Model, argparse.Nam
 
 
 def _listed_outputs(output: Any) -> list[Any] | None:
-    if output is None:
+    if output is None or (isinstance(output, list) and not output):  # as in OpenVINO: nothing is chosen
         return None
-    if isinstance(output, list) and not output:
-        return None  # as in OpenVINO: nothing is chosen
     listed = [output] if isinstance(output, (str, Output)) else output
     if not isinstance(listed, (list, tuple)) or not all(isinstance(item, (str, Output)) for item in listed):
         raise AssertionError(
@@ -147,6 +148,8 @@ def _driver(
             raise
         except OvjitError as error:  # an operation does not take the shapes or types
             raise Unconverted(str(error)) from error
+    if framework not in _AS_READ and not isinstance(_first(source), Model):
+        simplify(model, fold_shapes=False)
     return model
 
 
@@ -205,9 +208,8 @@ def _failure(error: OvjitError, source: Any) -> OvjitError:
     if isinstance(error, Error):
         return error
     path = _first(source)
-    if not isinstance(path, (str, os.PathLike)):
-        return Unreadable(str(error))
-    if os.path.isdir(path) or FrontEndManager().load_by_model(path) is not None:
+    is_object = input_model_is_object(source)
+    if is_object or os.path.isdir(path) or FrontEndManager().load_by_model(path) is not None:
         return Unreadable(str(error))
     return Unrecognized("Cannot recognize input model. {}", str(error))
 
@@ -287,9 +289,8 @@ def _named(model: Model, name: str) -> Output:
 def _unknown_name(model: Model, name: str, ends: str) -> Error:
     """The error for a name that no tensor has; its text depends on whether an operation has the name."""
     named = (node.get_friendly_name().partition(":")[0] for node in model.get_ops())
-    if name in named:
-        return Error(f"Name {{}} is not found among model {ends}.", name)
-    return Error("No node with name {}", name)
+    text = f"Name {{}} is not found among model {ends}." if name in named else "No node with name {}"
+    return Error(text, name)
 
 
 def _set_inputs(model: Model, described: list[_InputCutInfo], framework: str | None) -> list[Output]:

@@ -1,19 +1,30 @@
-"""Removes nodes of a Model that return an input unchanged."""
+"""Passes that need no device: constants, nodes that return an input unchanged, BatchNorm."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from ovjit.api.model.folding import fold
 from ovjit.api.model.model import Model
 from ovjit.api.model.model_rules import ModelValue, apply_rules
+from ovjit.compat.passes.precision import flush_subnormals
 from ovjit.rewrite.pattern import Pattern, constant, op, value
 from ovjit.rewrite.rules import rewrite
 from ovjit.rewrite.simplify import DROP_NOOPS
+from ovjit.rewrite.weight_scales import BATCH_NORMS
 
 
-def drop_unneeded(model: Model) -> bool:
-    """Remove nodes that return an input unchanged. True if there were any."""
-    return apply_rules(UNNEEDED, model)
+def simplify(model: Model, fold_shapes: bool) -> None:
+    """Fold constants, remove nodes without effect, and put BatchNorm into the weights of convolutions, as
+    OpenVINO does with every converted model.
+
+    Weights stay compressed, and subnormal ones become 0. Nodes that read a shape are folded only with
+    `fold_shapes`: while they stay, the model can be given other shapes.
+    """
+    fold(model, keep_compressed=True, keep=lambda node: node._op.role == "shape" and not fold_shapes)
+    for rules in (UNNEEDED, *BATCH_NORMS):
+        apply_rules(rules, model)
+    flush_subnormals(model)
 
 
 def _single(number: int) -> Pattern:

@@ -21,7 +21,6 @@ from ovjit.readers.torch.call import UNKNOWN_USES, Call, OutputUses
 from ovjit.readers.torch.dimensions import Shared, TorchDraft
 from ovjit.readers.torch.fusions.activations import ACTIVATIONS
 from ovjit.readers.torch.fusions.attention import ATTENTION
-from ovjit.readers.torch.fusions.batch_norms import BATCH_NORMS
 from ovjit.readers.torch.fusions.constants import join_constants
 from ovjit.readers.torch.fusions.nibbles import keep_packed
 from ovjit.readers.torch.fusions.transposes import MOVEMENTS
@@ -29,6 +28,7 @@ from ovjit.readers.torch.operators.quantized import keep_on_grid
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Complex, Number, Stacked, constant_of, element_type, is_complex
 from ovjit.rewrite.pattern import op
+from ovjit.rewrite.weight_scales import BATCH_NORMS
 
 #: Of constant weights, these become integers with a scale.
 _FAKE = op["FakeQuantize FakeConvert"](...)

@@ -13,7 +13,7 @@ from ovjit.readers.torch.call import Call, OutputUses
 from ovjit.readers.torch.graph import Refused, TorchReader, bound
 from ovjit.readers.torch.loops import read_scan, read_while
 from ovjit.readers.torch.operators.numbers import compute, python_number
-from ovjit.readers.torch.programs.undecomposed import INLINED, in_place
+from ovjit.readers.torch.programs.undecomposed import INLINED, changes_types, in_place
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.tracing.strides import BY_STRIDES, in_storage
 from ovjit.readers.torch.values import Number
@@ -204,6 +204,8 @@ class FxReader(TorchReader):
             return read_scan(self, call, arguments[0], [], *arguments[1:])
         if name == "scan":
             return read_scan(self, call, *arguments)
+        if changes_types(name, arguments):
+            raise Refused(name, f"{name} of a graph that is not decomposed{_where(node)}")
         before = INLINED.get(name)
         graph_and_arguments = arguments[before:] if before is not None else []
         if not graph_and_arguments or not isinstance(graph_and_arguments[0], torch.fx.GraphModule):

@@ -18,6 +18,8 @@ from ovjit.readers.torch.scripts.shared_memory import RESHAPES
 INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4, "hints_wrapper": 0,
            "tag_activation_checkpoint": 0, "wrap_activation_checkpoint": 0, "wrap": 0,
            "invoke_subgraph": 0, "autograd_function_apply": 0}  # fmt: skip
+#: Where the arguments of `wrap_with_autocast` say whether types are changed.
+_AUTOCAST_IS_ENABLED = 2
 #: Composite operators that always make a new tensor. Others may give a view without their schemas saying so.
 _MAKES_NEW = frozenset(
     f"aten::{name}"
@@ -48,6 +50,12 @@ class Sets:
         if one is not other:
             one |= other
             self._sets.update(dict.fromkeys(other, one))
+
+
+def changes_types(name: str, arguments: Sequence[Any]) -> bool:
+    """Whether a higher-order operator runs its graph with autocast: the graph has no node for the conversions
+    of types, and only PyTorch's decompositions write them out."""
+    return name == "wrap_with_autocast" and bool(arguments[_AUTOCAST_IS_ENABLED])
 
 
 def in_place(target: Any) -> str | None:
@@ -135,7 +143,8 @@ def _has_rule(module: Any, node: Any) -> bool:
             getattr(module, str(a.target), None) for a in node.args if getattr(a, "op", "") == "get_attr"
         ]
         graphs = [graph for graph in graphs if isinstance(graph, torch.fx.GraphModule)]
-        return target.name() in INLINED and all(map(is_plain, graphs))
+        name = target.name()
+        return name in INLINED and not changes_types(name, node.args) and all(map(is_plain, graphs))
     name = getattr(target, "__name__", str(target))
     return target is operator.getitem or name in ("int", "float") or bool(python_number(name))
 
