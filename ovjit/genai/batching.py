@@ -272,7 +272,7 @@ class ContinuousBatchingPipeline:
                 self._batches.step()
             if drafts is not None:
                 sum_durations(drafts)
-            results = [self._result_of(request, merged[i], items[i], start_us)
+            results = [self._result_of(request, items[i], start_us)
                        for i, request in enumerate(requests)]  # fmt: skip
         except BaseException:
             for request in requests:
@@ -304,11 +304,10 @@ class ContinuousBatchingPipeline:
         metrics._load_time = metrics.main_model_metrics._load_time = self._load_time
         return metrics
 
-    def _result_of(self, request: Request, config: GenerationConfig, item: Any, start_us: float) -> Any:
+    def _result_of(self, request: Request, item: Any, start_us: float) -> Any:
         answered = request.writer.status if request.writer is not None else StreamingStatus.RUNNING
         status = _STATUSES.get(answered, request.handle.get_status())
-        outputs = sorted(request.handle.read_all(), key=lambda output: -output.score)
-        outputs = outputs[: config.num_return_sequences]
+        outputs = request.handle.read_all()
         metrics = request.handle.get_perf_metrics()
         tokens = [output.generated_ids for output in outputs]
         result: Any = EncodedGenerationResult() if isinstance(item, Tensor) else GenerationResult()
