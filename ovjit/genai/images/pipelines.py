@@ -23,9 +23,11 @@ from ovjit.genai.images.flux2 import Flux2
 from ovjit.genai.images.metrics import ImageGenerationPerfMetrics
 from ovjit.genai.images.networks import PATH, add_devices, choose_overload
 from ovjit.genai.images.pixels import check_picture
+from ovjit.genai.images.qwen_image import QwenImage
 from ovjit.genai.images.schedulers import Scheduler
 from ovjit.genai.images.stable_diffusion import StableDiffusion, StableDiffusionXL
 from ovjit.genai.images.text_encoders import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
+from ovjit.genai.images.z_image import ZImage
 from ovjit.genai.json_files import read_json
 from ovjit.genai.turns import Turn
 
@@ -100,7 +102,10 @@ class DiffusionPipeline:
 class _ImagePipeline(DiffusionPipeline):
     """The methods that all pipelines of pictures have."""
 
-    _kinds: ClassVar[dict[str, type[Diffusion]]] = {**_KINDS, "Flux2KleinPipeline": Flux2}
+    _kinds: ClassVar[dict[str, type[Diffusion]]] = {
+        **_KINDS, "Flux2KleinPipeline": Flux2, "ZImagePipeline": ZImage,
+        "QwenImagePipeline": QwenImage,
+    }  # fmt: skip
 
     @classmethod
     def _make(cls, kind: type[Diffusion], scheduler: Scheduler, parts: dict[str, Any]) -> Any:
