@@ -33,6 +33,8 @@ class AutoencoderKL:
 
     #: The layouts of the decoder's output and of pixels.
     _layouts = ("NCHW", "NHWC")
+    #: True if pixels are rounded, not cut.
+    _rounds = False
     _config: Config
     _decoder: Network
     _encoder: Network | None
@@ -78,7 +80,8 @@ class AutoencoderKL:
 
         def to_pixels(port: Any) -> Any:
             half, most = (ops.constant(np.array([value], np.float32)) for value in (0.5, 255))
-            return ops.multiply(ops.clamp(ops.add(ops.multiply(port, half), half), 0.0, 1.0), most).output(0)
+            pixels = ops.multiply(ops.clamp(ops.add(ops.multiply(port, half), half), 0.0, 1.0), most)
+            return (ops.round(pixels, "half_to_even") if self._rounds else pixels).output(0)
 
         processor.output().postprocess().custom(to_pixels)
         processor.output().postprocess().convert_element_type(Type.u8)
