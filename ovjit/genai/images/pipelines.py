@@ -121,12 +121,9 @@ class _ImagePipeline(DiffusionPipeline):
 
     @classmethod
     def stable_diffusion(
-        cls,
-        scheduler: Scheduler,
-        clip_text_model: CLIPTextModel,
-        unet: UNet2DConditionModel,
+        cls, scheduler: Scheduler, clip_text_model: CLIPTextModel, unet: UNet2DConditionModel,
         vae: AutoencoderKL,
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         """The pipeline of these parts."""
         parts = {"text_encoder": clip_text_model, "unet": unet, "vae": vae}
         return cls._make(StableDiffusion, scheduler, parts)
@@ -135,13 +132,10 @@ class _ImagePipeline(DiffusionPipeline):
 
     @classmethod
     def stable_diffusion_xl(
-        cls,
-        scheduler: Scheduler,
-        clip_text_model: CLIPTextModel,
-        clip_text_model_with_projection: CLIPTextModelWithProjection,
-        unet: UNet2DConditionModel,
+        cls, scheduler: Scheduler, clip_text_model: CLIPTextModel,
+        clip_text_model_with_projection: CLIPTextModelWithProjection, unet: UNet2DConditionModel,
         vae: AutoencoderKL,
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         """The pipeline of these parts."""
         encoders = {"text_encoder": clip_text_model, "text_encoder_2": clip_text_model_with_projection}
         return cls._make(StableDiffusionXL, scheduler, {**encoders, "unet": unet, "vae": vae})
@@ -160,13 +154,9 @@ class _ImagePipeline(DiffusionPipeline):
 
     @classmethod
     def flux(
-        cls,
-        scheduler: Scheduler,
-        clip_text_model: CLIPTextModel,
-        t5_encoder_model: T5EncoderModel,
-        transformer: FluxTransformer2DModel,
-        vae: AutoencoderKL,
-    ) -> Any:
+        cls, scheduler: Scheduler, clip_text_model: CLIPTextModel, t5_encoder_model: T5EncoderModel,
+        transformer: FluxTransformer2DModel, vae: AutoencoderKL,
+    ) -> Any:  # fmt: skip
         """The pipeline of these parts."""
         return cls._make_flux(Flux, scheduler, clip_text_model, t5_encoder_model, transformer, vae)
 
@@ -251,13 +241,9 @@ class InpaintingPipeline(_ImagePipeline):
 
     @classmethod
     def flux_fill(
-        cls,
-        scheduler: Scheduler,
-        clip_text_model: CLIPTextModel,
-        t5_encoder_model: T5EncoderModel,
-        transformer: FluxTransformer2DModel,
-        vae: AutoencoderKL,
-    ) -> Any:
+        cls, scheduler: Scheduler, clip_text_model: CLIPTextModel, t5_encoder_model: T5EncoderModel,
+        transformer: FluxTransformer2DModel, vae: AutoencoderKL,
+    ) -> Any:  # fmt: skip
         """The pipeline of these parts, whose transformer takes the masked picture."""
         return cls._make_flux(FluxFill, scheduler, clip_text_model, t5_encoder_model, transformer, vae)
 
