@@ -38,10 +38,10 @@ class BatchedEngine:
         self._batches, self.requests = Batches(decoder, scheduler, proposer, inputs), decoder.requests
         self._is_embedded = inputs is not None
 
-    @classmethod
-    def load(cls, path: Path, *arguments: Any) -> BatchedEngine:
+    @staticmethod
+    def read(path: Path) -> Model:
         """The decoder of a file, or of a folder with one."""
-        return cls(read_folder(path) if path.is_dir() else Core().read_model(path), *arguments)
+        return read_folder(path) if path.is_dir() else Core().read_model(path)
 
     def forget(self) -> None:
         """Compute common prefixes of prompts anew."""

@@ -168,6 +168,7 @@ class Batches:
 
     def step(self) -> None:
         """Compute a batch, and choose the tokens of the sequences whose logits it gave."""
+        requests = len(self.running)
         for request in list(self.running):
             if request.handle._status is not GenerationStatus.RUNNING:
                 self.remove(request)
@@ -179,7 +180,7 @@ class Batches:
                     # a row that waits for others of its request may be forked before its next step
                     if row.length > len(request.prompt) and row.remaining:
                         self._eviction.evict(row)
-        requests, batch = len(self.running), self._schedule()
+        batch = self._schedule()
         if batch:
             try:
                 self._compute(batch)
@@ -199,7 +200,8 @@ class Batches:
         prompts = [request for request in self.running if request.reads_prompt]
         if self._config.dynamic_split_fuse:
             return self._schedule_some([*generating, *prompts])
-        return self._schedule_some(prompts) or self._schedule_some(generating)
+        some = prompts[: max(self._config.max_num_seqs - len(generating), 0)]
+        return self._schedule_some(some) or self._schedule_some(generating)
 
     def _schedule_some(self, requests: list[Request]) -> list[tuple[Request, Row, int]]:
         config, batch = self._config, list[tuple[Request, Row, int]]()
@@ -207,7 +209,7 @@ class Batches:
         for request in requests:
             if request.handle._status is not GenerationStatus.RUNNING:
                 continue
-            if budget <= 0 or len(batch) >= config.max_num_seqs:
+            if budget <= 0:
                 break
             count = self._schedule_request(request, budget, batch)
             if not count and not config.dynamic_split_fuse:

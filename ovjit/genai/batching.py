@@ -92,42 +92,33 @@ class ContinuousBatchingPipeline:
         self._tokenizer = tokenizer or Tokenizer(folder, **of_tokenizer)
         self._config = read_config(GenerationConfig, folder)
         add_eos(self._config, self._tokenizer)
-        if (folder / f"openvino_{LANGUAGE}_model.xml").is_file():
-            self._prompts = BatchPrompts(self._tokenizer, self._load_pictures(folder, scheduler, properties))
-        else:
-            self._prompts = BatchPrompts(self._tokenizer)
-            self._load(folder, scheduler, properties)
+        self._prompts = BatchPrompts(self._tokenizer, self._load(folder, scheduler, properties))
         self._prompts.load_time = self._load_time = (now_us() - start_us) / 1000
 
     _proposals: DraftProposer | LookupProposer | None = None
     _adapters: AdapterController | None = None
 
-    def _load(self, folder: Path, scheduler: SchedulerConfig, properties: Mapping[str, Any]) -> None:
-        """Load the model, and what proposes tokens."""
+    def _load(
+        self, folder: Path, scheduler: SchedulerConfig, properties: Mapping[str, Any]
+    ) -> PictureReader | None:
+        """Load the model, and what proposes tokens. Returns what reads prompts with pictures."""
         settings = {n: v for n, v in properties.items() if n not in _OWN_PROPERTIES}
-        options = paged_options(scheduler, settings)
-        change = self._load_adapters(properties)
-        if properties.get("draft_model") is not None:
+        change, reader, inputs = self._load_adapters(properties), None, None
+        has_pictures = (folder / f"openvino_{LANGUAGE}_model.xml").is_file()
+        if has_pictures and properties.get("draft_model"):
+            raise OvjitError("a model that takes pictures takes no draft_model: leave it out")
+        if properties.get("draft_model"):
             self._proposals = DraftProposer(properties["draft_model"])
         elif properties.get("prompt_lookup"):
             self._proposals = LookupProposer()
-        decoder = PagedDecoder.load(folder, options, change=change)
-        self._batches = Batches(decoder, scheduler, self._proposals)
-
-    def _load_pictures(
-        self, folder: Path, scheduler: SchedulerConfig, properties: Mapping[str, Any]
-    ) -> PictureReader:
-        """Load a model that takes pictures. Returns what reads its prompts."""
-        if properties.get("draft_model"):
-            raise UnsupportedError("ovjit does not support draft_model with pictures yet: leave it out")
-        settings = {n: v for n, v in properties.items() if n not in _OWN_PROPERTIES}
-        models = read_folder(folder)
-        language = models.pop(LANGUAGE)
-        reader = PictureReader(models, folder, self._tokenizer, "CPU", settings)
-        inputs, change = EmbeddedRows(reader), self._load_adapters(properties)
-        if properties.get("prompt_lookup"):
-            self._proposals = LookupProposer()
-        decoder = PagedDecoder(language, paged_options(scheduler, settings, inputs), change=change)
+        if has_pictures:
+            models = read_folder(folder)
+            language = models.pop(LANGUAGE)
+            reader = PictureReader(models, folder, self._tokenizer, "CPU", settings)
+            inputs = EmbeddedRows(reader)
+            decoder = PagedDecoder(language, paged_options(scheduler, settings, inputs), change=change)
+        else:
+            decoder = PagedDecoder.load(folder, paged_options(scheduler, settings), change=change)
         self._batches = Batches(decoder, scheduler, self._proposals, inputs)
         return reader
 
@@ -272,7 +263,7 @@ class ContinuousBatchingPipeline:
                 self._batches.step()
             if drafts is not None:
                 sum_durations(drafts)
-            results = [self._result_of(request, merged[i], items[i], start_us)
+            results = [self._result_of(request, items[i], start_us)
                        for i, request in enumerate(requests)]  # fmt: skip
         except BaseException:
             for request in requests:
@@ -304,11 +295,10 @@ class ContinuousBatchingPipeline:
         metrics._load_time = metrics.main_model_metrics._load_time = self._load_time
         return metrics
 
-    def _result_of(self, request: Request, config: GenerationConfig, item: Any, start_us: float) -> Any:
+    def _result_of(self, request: Request, item: Any, start_us: float) -> Any:
         answered = request.writer.status if request.writer is not None else StreamingStatus.RUNNING
         status = _STATUSES.get(answered, request.handle.get_status())
-        outputs = sorted(request.handle.read_all(), key=lambda output: -output.score)
-        outputs = outputs[: config.num_return_sequences]
+        outputs = request.handle.read_all()
         metrics = request.handle.get_perf_metrics()
         tokens = [output.generated_ids for output in outputs]
         result: Any = EncodedGenerationResult() if isinstance(item, Tensor) else GenerationResult()

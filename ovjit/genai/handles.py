@@ -40,6 +40,8 @@ class GenerationHandle:
         self._status = GenerationStatus.RUNNING
         self._reason = GenerationFinishReason.STOP
         self._outputs: deque[dict[int, GenerationOutput]] = deque()
+        #: The sequences that `read_all` returns; `read` returns all beams.
+        self._most = 1
 
     def get_status(self) -> GenerationStatus:
         return self._status
@@ -92,7 +94,7 @@ class GenerationHandle:
                 total.generated_ids = total.generated_ids + output.generated_ids
                 total.generated_log_probs = total.generated_log_probs + output.generated_log_probs
                 total.score, total.finish_reason = output.score, output.finish_reason
-        return sorted(merged.values(), key=lambda output: -output.score)
+        return sorted(merged.values(), key=lambda output: -output.score)[: self._most]
 
 
 class HandleWriter(Writer):
@@ -104,6 +106,7 @@ class HandleWriter(Writer):
         super().__init__(stream, stops, echoed)
         self._handle, self._prompt_logs = handle, prompt_logs
         config = stops.config
+        handle._most = config.num_return_sequences
         self._is_single = config.num_return_sequences == 1 and not config.is_beam_search()
 
     def _give(self, echoed: list[int], tokens: list[int], answer: Answer) -> StreamingStatus:

@@ -14,7 +14,7 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
 from ovjit.genai.answers import Answer, Steps, Writer, answer_prompt
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
-from ovjit.genai.engine import MAX_ROWS, Change, Engine, choose_cache_precision
+from ovjit.genai.engine import MAX_ROWS, Engine, choose_cache_precision
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, SharedFigures, measure, now_us
 from ovjit.genai.parsers import parse_texts
@@ -132,42 +132,33 @@ class LLMPipeline:
         self._tokenizer = tokenizer or Tokenizer(folder, **properties)
         parent = folder if folder.is_dir() else folder.parent
         self._config = GenerationConfig() if is_gguf(folder) else read_config(GenerationConfig, parent)
-        change = self._load_adapters(properties)
-        settings = engine_properties(properties, batched=True, device=device)
-        if needs_batches(properties):
-            from ovjit.genai.batched_engine import BatchedEngine
-
-            scheduler = properties["scheduler_config"]
-            self._engine = BatchedEngine.load(folder, device, scheduler, settings, change)
-        else:
-            self._engine = Engine.load(folder, device, settings, change, _rows_of(properties))
-        self._load_drafts(device, properties)
+        self._load_engine((folder,), device, properties)
 
     def _load_text(self, model: str, weights: Tensor, tokenizer: Tokenizer, device: str,
                    generation_config: GenerationConfig | None = None, **properties: Any) -> None:  # fmt: skip
         if not isinstance(tokenizer, Tokenizer):
             raise TypeError(f"tokenizer should be a Tokenizer, not {type(tokenizer).__name__}")
         self._tokenizer, self._config = tokenizer, copy.copy(generation_config or GenerationConfig())
-        change = self._load_adapters(properties)
-        settings = engine_properties(properties, batched=True, device=device)
+        self._load_engine((model, weights), device, properties)
+
+    def _load_engine(self, source: tuple[Any, ...], device: str, properties: dict[str, Any]) -> None:
+        """Load the decoder of a path, or of an IR's text and weights, with its adapters and drafts."""
+        self._adapters, change = controller_of(properties, DECODER), None
+        if self._adapters is not None:
+            self._config.adapters, change = properties["adapters"], self._adapters.insert
+        settings, draft = (
+            engine_properties(properties, batched=True, device=device),
+            properties.get("draft_model"),
+        )
         if needs_batches(properties):
             from ovjit.genai.batched_engine import BatchedEngine
 
-            read, scheduler = Core().read_model(model, weights), properties["scheduler_config"]
-            self._engine = BatchedEngine(read, device, scheduler, settings, change)
+            read = BatchedEngine.read if len(source) == 1 else Core().read_model
+            scheduler = properties["scheduler_config"]
+            self._engine = BatchedEngine(read(*source), device, scheduler, settings, change)
         else:
-            self._engine = Engine.load_text(model, weights, device, settings, change, _rows_of(properties))
-        self._load_drafts(device, properties)
-
-    def _load_adapters(self, properties: dict[str, Any]) -> Change:
-        self._adapters = controller_of(properties, DECODER)
-        if self._adapters is None:
-            return None
-        self._config.adapters = properties["adapters"]
-        return self._adapters.insert
-
-    def _load_drafts(self, device: str, properties: dict[str, Any]) -> None:
-        draft = properties.get("draft_model")
+            load: Any = Engine.load if len(source) == 1 else Engine.load_text
+            self._engine = load(*source, device, settings, change, _rows_of(properties))
         if (draft or properties.get("prompt_lookup")) and not isinstance(self._engine, Engine):
             raise UnsupportedError(
                 "ovjit does not support draft_model and prompt_lookup of an LLMPipeline with sparse "

@@ -72,7 +72,7 @@ def test_errors_of_users(folders: Path, tmp_path: Path) -> None:
         genai.Text2ImagePipeline(tmp_path / "klein", "CPU")
     encoder = genai.Qwen3TextEncoder(folders / "klein" / "text_encoder", "CPU")
     encoder.get_config().hidden_states_layers = [3]
-    with pytest.raises(OvjitError, match="no output 'hidden_states.3': export it for Flux 2"):
+    with pytest.raises(OvjitError, match="no output 'hidden_states.3': export it for this pipeline"):
         encoder.infer("a", "", False, 9)
     with pytest.raises(OvjitError, match="batch_size 1 or 2, not 3"):
         genai.Qwen3TextEncoder(folders / "klein" / "text_encoder").reshape(3, 9)

@@ -17,8 +17,7 @@ needs_package = pytest.mark.skipif(
 #: Classes of other pipelines, which docs/genai.md names.
 ABSENT = frozenset((
     "OmniDecodedResults", "OmniPipeline", "OmniSpeechStreamerBase", "OmniTalkerSpeechConfig",
-    "Qwen2_5_VLForConditionalGeneration", "QwenImageTransformer2DModel", "Talker", "TalkerBase",
-    "TalkerPerfMetrics", "TalkerResults", "ZImageTransformer2DModel",
+    "Talker", "TalkerBase", "TalkerPerfMetrics", "TalkerResults",
 ))  # fmt: skip
 #: Fields of results, which can be assigned here.
 RESULTS = ("Result", "Results", "Metrics", "Chunk", "Timing")

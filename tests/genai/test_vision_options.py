@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import ovjit as ov
-from ovjit.errors import UnsupportedError
+from ovjit.errors import OvjitError
 from tests.support import genai_vision_options as cases
 from tests.support.genai_cases import value_of
 
@@ -41,8 +41,15 @@ def test_looked_up_tokens_are_checked_together(pictures: Path) -> None:
     results = pipe.generate("1 2 1 2", generation_config=config)
     assert max(results.perf_metrics.raw_metrics.m_batch_sizes) > 1
     assert results.texts == plain.generate("1 2 1 2", max_new_tokens=12, ignore_eos=True).texts
-    with pytest.raises(UnsupportedError, match="draft_model of VLMPipeline"):
-        genai.VLMPipeline(pictures, "CPU", draft_model=genai.draft_model(pictures, "CPU"))
+    draft = genai.draft_model(pictures, "CPU")
+    for load in (
+        lambda: genai.VLMPipeline(pictures, "CPU", draft_model=draft),
+        lambda: genai.ContinuousBatchingPipeline(
+            pictures, genai.SchedulerConfig(), "CPU", {"draft_model": draft}
+        ),
+    ):  # as in the real package
+        with pytest.raises(OvjitError, match="takes no draft_model"):
+            load()
 
 
 def test_figures_of_several_prompts_are_those_of_the_real_package(folder: Path) -> None:

@@ -575,11 +575,11 @@ def batches(genai: Any, ov: Any, folder: Path, **properties: Any) -> Iterator[tu
             request.get_perf_metrics().get_num_generated_tokens(),
         ]
 
-    def all_of(options: dict[str, Any]) -> Any:
+    def all_of(options: dict[str, Any], reads: bool = True) -> Any:
         request = pipeline.add_request(1, text, config(**options))
         while pipeline.has_non_finished_requests():
             pipeline.step()
-        first = sorted(map(output, request.read().values()))
+        first = sorted(map(output, request.read().values())) if reads else None
         return [first, sorted(map(output, request.read_all()))]
 
     short = {"max_new_tokens": 5, "ignore_eos": True}
@@ -592,8 +592,10 @@ def batches(genai: Any, ov: Any, folder: Path, **properties: Any) -> Iterator[tu
     ):
         yield f"handle {options}", lambda options=options: handle({**short, **options})
     yield "handle beams", lambda: handle({"max_new_tokens": 5, "num_beams": 3, "num_return_sequences": 3})
+    yield "handle beams, one sequence", lambda: handle({"max_new_tokens": 5, "num_beams": 3})
     yield "handle tensor", lambda: handle(short, row)
     yield "read_all", lambda: all_of(short)
+    yield "read_all beams", lambda: all_of({"max_new_tokens": 5, "num_beams": 3}, reads=False)
 
     def end(method: str, *arguments: Any) -> Any:
         request = pipeline.add_request(2, text, few)
@@ -612,6 +614,17 @@ def batches(genai: Any, ov: Any, folder: Path, **properties: Any) -> Iterator[tu
     yield "stop", lambda: end("stop")
     yield "stop for a tool", lambda: end("stop", genai.GenerationFinishReason.TOOL_CALL)
     yield "cancel", lambda: end("cancel")
+
+    def count_cancelled() -> Any:
+        requests = [pipeline.add_request(i, text, few) for i in range(3)]
+        requests[1].cancel()
+        counts = []
+        while pipeline.has_non_finished_requests():
+            pipeline.step()
+            counts.append([pipeline.get_metrics().requests, pipeline.get_metrics().scheduled_requests])
+        return counts
+
+    yield "requests of metrics", count_cancelled
     for name, arguments in {
         "negative": (-1, text, few), "named": ("x", text, few), "i32": (1, ov.Tensor(np.array([[1, 260]], np.int32)), few),
         "too long": (1, text, config(max_length=2)), "invalid": (1, text, config(max_new_tokens=3, do_sample=True, top_p=2.0)),
@@ -640,6 +653,11 @@ def batches(genai: Any, ov: Any, folder: Path, **properties: Any) -> Iterator[tu
         lambda: schedule(
             [prompt, prompt, text], 3, max_num_batched_tokens=64, max_num_seqs=16, dynamic_split_fuse=False
         ),
+    )
+    yield "few sequences in chunks", lambda: schedule([text, "the weather", text], 3, max_num_seqs=1)
+    yield (
+        "few sequences",
+        lambda: schedule([prompt, text, text], 3, max_num_seqs=2, dynamic_split_fuse=False),
     )
     yield "one block", lambda: schedule([text], 40, num_kv_blocks=1)
     yield "three blocks", lambda: schedule([text, "the weather", text], 40, num_kv_blocks=3)

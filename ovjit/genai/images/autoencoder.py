@@ -31,6 +31,10 @@ class AutoencoderKL:
         _defaults = {"in_channels": 3, "latent_channels": 4, "out_channels": 3, "scaling_factor": 1.0,
                      "shift_factor": 0.0, "block_out_channels": [64]}  # fmt: skip
 
+    #: The layouts of the decoder's output and of pixels.
+    _layouts = ("NCHW", "NHWC")
+    #: True if pixels are rounded, not cut.
+    _rounds = False
     _config: Config
     _decoder: Network
     _encoder: Network | None
@@ -76,12 +80,13 @@ class AutoencoderKL:
 
         def to_pixels(port: Any) -> Any:
             half, most = (ops.constant(np.array([value], np.float32)) for value in (0.5, 255))
-            return ops.multiply(ops.clamp(ops.add(ops.multiply(port, half), half), 0.0, 1.0), most).output(0)
+            pixels = ops.multiply(ops.clamp(ops.add(ops.multiply(port, half), half), 0.0, 1.0), most)
+            return (ops.round(pixels, "half_to_even") if self._rounds else pixels).output(0)
 
         processor.output().postprocess().custom(to_pixels)
         processor.output().postprocess().convert_element_type(Type.u8)
-        processor.output().model().set_layout(Layout("NCHW"))
-        processor.output().tensor().set_layout(Layout("NHWC"))
+        processor.output().model().set_layout(Layout(self._layouts[0]))
+        processor.output().tensor().set_layout(Layout(self._layouts[1]))
         return processor.build()
 
     def get_config(self) -> Config:
@@ -98,9 +103,8 @@ class AutoencoderKL:
         if self._encoder is not None:
             model = self._encoder.check_model()
             # pipelines encode one picture for all: any number
-            model.reshape({model.input(0): [-1, model.input(0).get_partial_shape()[1], height, width]})
-        channels = decoder.input(0).get_partial_shape()[1]
-        decoder.reshape({decoder.input(0): [batch_size, channels, height // factor, width // factor]})
+            fix_shape(model, -1, height, width)
+        fix_shape(decoder, batch_size, height // factor, width // factor)
         return self
 
     def compile(self, device: str, **kwargs: Any) -> None:
@@ -144,6 +148,13 @@ class AutoencoderKL:
 def compute_scale_factor(config: NetworkConfig) -> int:
     """The pixels of a latent's element in each direction."""
     return int(2 ** (len(config.block_out_channels) - 1))
+
+
+def fix_shape(model: Any, count: int, height: int, width: int) -> None:
+    """Reshape the input of an autoencoder's network; a third axis is that of one frame."""
+    shape = model.input(0).get_partial_shape()
+    frames = [1] * (len(shape) - 4)
+    model.reshape({model.input(0): [count, shape[1], *frames, height, width]})
 
 
 def check_divisible(height: int, width: int, factor: int) -> None:

@@ -21,6 +21,8 @@ class Denoiser(SingleNetwork):
     device, **properties), or Denoiser(another)."""
 
     adapter_prefix = "transformer"
+    #: The configuration of the autoencoder.
+    _autoencoder_config: Any = AutoencoderKL.Config
     #: The name of the input of latents.
     _sample = "hidden_states"
     #: The inputs that are the same in all steps.
@@ -40,7 +42,7 @@ class Denoiser(SingleNetwork):
         else:
             path = Path(os.fsdecode(folder))
             self._config = self.Config(path / "config.json")
-            config = AutoencoderKL.Config(path.parent / "vae_decoder" / "config.json")
+            config = self._autoencoder_config(path.parent / "vae_decoder" / "config.json")
             self._scale_factor = compute_scale_factor(config)
         self._load(values, properties)
 

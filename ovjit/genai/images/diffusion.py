@@ -69,6 +69,8 @@ class Diffusion:
     _condition_axis = 1
     #: True if the denoiser runs once for each prompt, not once with rows for all.
     _runs_apart = False
+    #: True if the noise is drawn before that of the first picture's latents.
+    _draws_noise_first = False
 
     def __init__(self, task: Task, scheduler: Scheduler, vae: Any, **networks: Any):
         self.task, self.vae, self.load_time = task, vae, 0.0
@@ -113,7 +115,7 @@ class Diffusion:
         if self._takes_mask():
             raise OvjitError(f"Cannot create {task.value!r} from a pipeline with an inpainting model")
         networks = {name: type(network)(network) for name, network in self.networks.items()}
-        return type(self)(task, copy.copy(self.scheduler), AutoencoderKL(self.vae), **networks)
+        return type(self)(task, copy.copy(self.scheduler), type(self.vae)(self.vae), **networks)
 
     def set_scheduler(self, scheduler: Scheduler) -> None:
         if not isinstance(scheduler, Scheduler):
@@ -294,9 +296,10 @@ class Diffusion:
         is_noise = self._begins_with_noise(config)
         pixels = None if image is None else normalize(resize(image, config.height, config.width))
         encoded = None
+        noise = draw_noise(config.generator, shape) if self._draws_noise_first else None
         if pixels is not None and not (is_noise and self._takes_mask()):
             encoded = self._encode_picture(pixels, config)
-        noise = draw_noise(config.generator, shape)
+        noise = draw_noise(config.generator, shape) if noise is None else noise
         if is_noise or encoded is None:
             values = noise * np.float32(self.scheduler.init_noise_sigma)
         else:
@@ -341,9 +344,8 @@ class Diffusion:
         return denoised
 
     def _predict_noise(self, config: ImageGenerationConfig, latents: Latents, index: int) -> np.ndarray:
-        rows = self._count_rows(config.guidance_scale)
-        noise = self._run_denoiser(latents, rows, index)
-        if rows == 1:
+        noise = self._run_denoiser(latents, self._count_rows(config.guidance_scale), index)
+        if len(noise) == len(latents.values):
             return noise
         return self._guide(config, *np.split(noise, 2))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from ovjit.genai.images.taylor import TaylorSeer, TaylorSeerCacheConfig
 from ovjit.genai.images.text_encoders import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
-    Qwen3TextEncoder,
+    LanguageEncoder,
     T5EncoderModel,
 )
 
@@ -31,6 +32,10 @@ class FlowDiffusion(Diffusion):
     _durations = "transformer_inference_durations"
     #: The shift of the schedule, None for that of the scheduler's file.
     _shift_type: str | None = None
+    #: Height and width of the latents of the last call, for videos after their frames.
+    _sizes: tuple[int, ...] = (0, 0)
+    #: The states of each prompt by name, the negative one first, if the denoiser runs once for each.
+    _states: Sequence[dict[str, np.ndarray]] = ()
 
     def _default_config(self) -> ImageGenerationConfig:
         config = super()._default_config()
@@ -53,17 +58,21 @@ class FlowDiffusion(Diffusion):
 
     def _reshape_encoders(self, rows: int) -> None:
         for network in self.networks.values():
-            if isinstance(network, (T5EncoderModel, Qwen3TextEncoder)):
+            if isinstance(network, (T5EncoderModel, LanguageEncoder)):
                 network.reshape(rows, self.config.max_sequence_length)
             elif network is not self.denoiser:
                 network.reshape(rows)
+
+    def _choose_sizes(self, config: ImageGenerationConfig, image: np.ndarray | None) -> None:
+        super()._choose_sizes(config, image)
+        factor = self.vae.get_vae_scale_factor()
+        self._sizes = config.height // factor, config.width // factor
 
     def _choose_times(self, config: ImageGenerationConfig) -> None:
         if not isinstance(self.scheduler, FlowMatchEuler):
             raise OvjitError(f"Scheduler doesn't support float timesteps: {self.title} needs "
                              "FlowMatchEulerDiscreteScheduler")  # fmt: skip
-        tokens = self._count_latent_tokens()
-        strength = self._strength_of(config)
+        tokens, strength = self._count_latent_tokens(), self._strength_of(config)
         self.scheduler.set_timesteps(config.num_inference_steps, strength, tokens, self._shift_type)
         self._taylor = TaylorSeer(config.taylorseer_config, len(self.scheduler.times))
 
@@ -75,8 +84,28 @@ class FlowDiffusion(Diffusion):
         """The tokens of a picture if the schedule depends on them."""
         return None
 
+    def _encode_apart(self, prompts: tuple[str, str], config: ImageGenerationConfig, layers: Any) -> None:
+        """Keep the states of a prompt and of its negative prompt: those of some layers of an encoder."""
+        rows, encoder = self._count_rows(config.guidance_scale), self.networks["text_encoder"]
+        with measure_part(self.metrics._encoders, "text_encoder"):
+            states = encoder.infer_layers(prompts, rows > 1, config.max_sequence_length, layers)
+        self._keep_states(config, encoder_hidden_states=states)
+
+    def _keep_states(self, config: ImageGenerationConfig, **states: np.ndarray) -> None:
+        """Keep states [prompts, ...] for the runs of the denoiser."""
+        count, rows = config.num_images_per_prompt, range(len(states["encoder_hidden_states"]))
+        self._states = [
+            {name: np.repeat(values[i : i + 1], count, 0) for name, values in states.items()} for i in rows
+        ]
+
     def _run_denoiser(self, latents: Latents, rows: int, index: int) -> np.ndarray:
-        run = super()._run_denoiser
+        run, noises = super()._run_denoiser, list[np.ndarray]()
+        for states in reversed(self._states):
+            for name, values in states.items():
+                self.denoiser.set_hidden_states(name, Tensor(values))
+            noises.insert(0, run(latents, 1, index)[:, : latents.values.shape[1]])
+        if noises:
+            return np.concatenate(noises)
         return self._taylor.run(index, lambda: run(latents, rows, index))
 
 
@@ -154,8 +183,6 @@ class Flux(FlowDiffusion):
     }  # fmt: skip
     _follows_picture = False
     _condition_axis = 2
-    #: Height and width of the latents of the last call.
-    _sizes = (0, 0)
 
     def _default_config(self) -> ImageGenerationConfig:
         config = super()._default_config()
@@ -176,11 +203,6 @@ class Flux(FlowDiffusion):
 
     def _count_tokens(self) -> int:
         return int(self.config.max_sequence_length)
-
-    def _choose_times(self, config: ImageGenerationConfig) -> None:
-        factor = self.vae.get_vae_scale_factor()
-        self._sizes = config.height // factor, config.width // factor
-        super()._choose_times(config)
 
     def _count_latent_tokens(self) -> int:
         return self._sizes[0] * self._sizes[1] // 4

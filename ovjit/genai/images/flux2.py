@@ -82,7 +82,7 @@ class Flux2(Flux):
         return height * (1 + (self.task is Task.IMAGE))
 
     def _time_of(self, index: int) -> np.ndarray:
-        return np.repeat(super()._time_of(index), len(self._states[0]))
+        return np.repeat(super()._time_of(index), len(self._states[0]["encoder_hidden_states"]))
 
     def generate(
         self, prompt: str, image: np.ndarray | None, mask: np.ndarray | None, keywords: dict[str, Any]
@@ -94,17 +94,12 @@ class Flux2(Flux):
         return super().generate(prompt, image, mask, keywords)
 
     def _encode_prompt(self, prompt: str, config: ImageGenerationConfig) -> None:
-        rows, encoder = self._count_rows(config.guidance_scale), self.networks["text_encoder"]
-        with measure_part(self.metrics._encoders, "text_encoder"):
-            states = encoder.infer_layers((prompt, ""), rows > 1, config.max_sequence_length, _LAYERS)
-        length, count = states.shape[1], config.num_images_per_prompt
-        positions = np.zeros((1, length, 4), np.float32)
-        positions[..., 3] = np.arange(length)
+        self._encode_apart((prompt, ""), config, _LAYERS)
+        positions = np.zeros((1, self._states[0]["encoder_hidden_states"].shape[1], 4), np.float32)
+        positions[..., 3] = np.arange(positions.shape[1])
         self._set_states(config, txt_ids=positions)
         if self.denoiser.get_config().guidance_embeds:
             self._set_states(config, guidance=np.array([config.guidance_scale], np.float32))
-        #: The states of each prompt, the negative one first.
-        self._states = [np.repeat(row[None], count, 0) for row in states]
 
     def _prepare(
         self, config: ImageGenerationConfig, image: np.ndarray | None, mask: np.ndarray | None
@@ -138,13 +133,6 @@ class Flux2(Flux):
         """(scale, shift) that the autoencoder applies to latents, and this model does not."""
         config = self.vae.get_config()
         return np.float32(config.scaling_factor), np.float32(config.shift_factor)
-
-    def _run_denoiser(self, latents: Latents, rows: int, index: int) -> np.ndarray:
-        noises: list[np.ndarray] = []
-        for states in reversed(self._states):
-            self.denoiser.set_hidden_states("encoder_hidden_states", Tensor(states))
-            noises.insert(0, super()._run_denoiser(latents, 1, index)[:, : latents.values.shape[1]])
-        return np.concatenate(noises)
 
     def decode(self, latent: Tensor) -> Tensor:
         (mean, deviation), (scale, shift) = self.norm, self._vae_scale()

@@ -23,9 +23,11 @@ from ovjit.genai.images.flux2 import Flux2
 from ovjit.genai.images.metrics import ImageGenerationPerfMetrics
 from ovjit.genai.images.networks import PATH, add_devices, choose_overload
 from ovjit.genai.images.pixels import check_picture
+from ovjit.genai.images.qwen_image import QwenImage
 from ovjit.genai.images.schedulers import Scheduler
 from ovjit.genai.images.stable_diffusion import StableDiffusion, StableDiffusionXL
 from ovjit.genai.images.text_encoders import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
+from ovjit.genai.images.z_image import ZImage
 from ovjit.genai.json_files import read_json
 from ovjit.genai.turns import Turn
 
@@ -100,7 +102,10 @@ class DiffusionPipeline:
 class _ImagePipeline(DiffusionPipeline):
     """The methods that all pipelines of pictures have."""
 
-    _kinds: ClassVar[dict[str, type[Diffusion]]] = {**_KINDS, "Flux2KleinPipeline": Flux2}
+    _kinds: ClassVar[dict[str, type[Diffusion]]] = {
+        **_KINDS, "Flux2KleinPipeline": Flux2, "ZImagePipeline": ZImage,
+        "QwenImagePipeline": QwenImage,
+    }  # fmt: skip
 
     @classmethod
     def _make(cls, kind: type[Diffusion], scheduler: Scheduler, parts: dict[str, Any]) -> Any:
@@ -116,12 +121,9 @@ class _ImagePipeline(DiffusionPipeline):
 
     @classmethod
     def stable_diffusion(
-        cls,
-        scheduler: Scheduler,
-        clip_text_model: CLIPTextModel,
-        unet: UNet2DConditionModel,
+        cls, scheduler: Scheduler, clip_text_model: CLIPTextModel, unet: UNet2DConditionModel,
         vae: AutoencoderKL,
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         """The pipeline of these parts."""
         parts = {"text_encoder": clip_text_model, "unet": unet, "vae": vae}
         return cls._make(StableDiffusion, scheduler, parts)
@@ -130,13 +132,10 @@ class _ImagePipeline(DiffusionPipeline):
 
     @classmethod
     def stable_diffusion_xl(
-        cls,
-        scheduler: Scheduler,
-        clip_text_model: CLIPTextModel,
-        clip_text_model_with_projection: CLIPTextModelWithProjection,
-        unet: UNet2DConditionModel,
+        cls, scheduler: Scheduler, clip_text_model: CLIPTextModel,
+        clip_text_model_with_projection: CLIPTextModelWithProjection, unet: UNet2DConditionModel,
         vae: AutoencoderKL,
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         """The pipeline of these parts."""
         encoders = {"text_encoder": clip_text_model, "text_encoder_2": clip_text_model_with_projection}
         return cls._make(StableDiffusionXL, scheduler, {**encoders, "unet": unet, "vae": vae})
@@ -155,13 +154,9 @@ class _ImagePipeline(DiffusionPipeline):
 
     @classmethod
     def flux(
-        cls,
-        scheduler: Scheduler,
-        clip_text_model: CLIPTextModel,
-        t5_encoder_model: T5EncoderModel,
-        transformer: FluxTransformer2DModel,
-        vae: AutoencoderKL,
-    ) -> Any:
+        cls, scheduler: Scheduler, clip_text_model: CLIPTextModel, t5_encoder_model: T5EncoderModel,
+        transformer: FluxTransformer2DModel, vae: AutoencoderKL,
+    ) -> Any:  # fmt: skip
         """The pipeline of these parts."""
         return cls._make_flux(Flux, scheduler, clip_text_model, t5_encoder_model, transformer, vae)
 
@@ -246,13 +241,9 @@ class InpaintingPipeline(_ImagePipeline):
 
     @classmethod
     def flux_fill(
-        cls,
-        scheduler: Scheduler,
-        clip_text_model: CLIPTextModel,
-        t5_encoder_model: T5EncoderModel,
-        transformer: FluxTransformer2DModel,
-        vae: AutoencoderKL,
-    ) -> Any:
+        cls, scheduler: Scheduler, clip_text_model: CLIPTextModel, t5_encoder_model: T5EncoderModel,
+        transformer: FluxTransformer2DModel, vae: AutoencoderKL,
+    ) -> Any:  # fmt: skip
         """The pipeline of these parts, whose transformer takes the masked picture."""
         return cls._make_flux(FluxFill, scheduler, clip_text_model, t5_encoder_model, transformer, vae)
 

@@ -149,7 +149,35 @@ class T5EncoderModel(TextEncoder):
         return self._infer(prompts, do_classifier_free_guidance, max_sequence_length, **kwargs)
 
 
-class Qwen3TextEncoder(TextEncoder):
+class LanguageEncoder(TextEncoder):
+    """A language model with the inputs input_ids and attention_mask."""
+
+    adapter_prefix = "text_encoder"
+    _tokenizer_name = "tokenizer"
+
+    #: Tokens of a template before each prompt.
+    _tokens_before = 0
+
+    def reshape(self, batch_size: int, max_sequence_length: int) -> Any:
+        """Fix the number of prompts, 2 with guidance, and of tokens."""
+        sizes = [batch_size, max_sequence_length + self._tokens_before]
+        self._network.check_model().reshape(dict.fromkeys(("input_ids", "attention_mask"), sizes))
+        return self
+
+    def _run_padded(self, texts: Sequence[str], length: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """(the outputs for texts that are cut or padded to `length` tokens, their mask)."""
+        compiled = self._network.check_request().get_compiled_model()
+        dtype = compiled.input("input_ids").get_element_type().to_dtype()
+        ids = np.full((len(texts), length), self._tokenizer.get_pad_token_id(), dtype)
+        mask = np.zeros_like(ids)
+        for i, text in enumerate(texts):
+            tokens = self._tokenizer.encode(text)
+            for row, values in ((ids[i], tokens.input_ids.data), (mask[i], tokens.attention_mask.data)):
+                row[: values.shape[1]] = values[0, : len(row)]
+        return self._network.run({"input_ids": ids, "attention_mask": mask}), mask
+
+
+class Qwen3TextEncoder(LanguageEncoder):
     """A language model whose hidden states of some layers are those of a prompt."""
 
     class Config(NetworkConfig):
@@ -157,17 +185,10 @@ class Qwen3TextEncoder(TextEncoder):
 
         _defaults = {"hidden_size": 0, "hidden_states_layers": [9, 18, 27], "num_hidden_layers": 0}
 
-    adapter_prefix = "text_encoder"
-    _tokenizer_name = "tokenizer"
-
-    def reshape(self, batch_size: int, max_sequence_length: int) -> Qwen3TextEncoder:
-        """Fix the number of prompts, 2 with guidance, and of tokens."""
+    def reshape(self, batch_size: int, max_sequence_length: int) -> Any:
         if not 1 <= batch_size <= 2:
             raise OvjitError(f"Qwen3TextEncoder supports batch_size 1 or 2, not {batch_size}")
-        model = self._network.check_model()
-        names = ("input_ids", "attention_mask")
-        model.reshape({name: [batch_size, max_sequence_length] for name in names})
-        return self
+        return super().reshape(batch_size, max_sequence_length)
 
     def infer(
         self, pos_prompt: str, neg_prompt: str, do_classifier_free_guidance: bool, max_sequence_length: int
@@ -182,22 +203,18 @@ class Qwen3TextEncoder(TextEncoder):
         self, prompts: tuple[str, str], is_guided: bool, length: int, layers: Sequence[int]
     ) -> np.ndarray:
         """As `infer`, with the states of these layers."""
-        compiled = self._network.check_request().get_compiled_model()
-        texts = prompts[::-1] if is_guided else prompts[:1]
-        dtype = compiled.input("input_ids").get_element_type().to_dtype()
-        ids = np.full((len(texts), length), self._tokenizer.get_pad_token_id(), dtype)
-        mask = np.zeros_like(ids)
-        for i, prompt in enumerate(texts):
+
+        def render(prompt: str) -> str:
             chat, options = [{"role": "user", "content": prompt}], {"enable_thinking": False}
-            text = self._tokenizer.apply_chat_template(chat, True, extra_context=options)
-            tokens = self._tokenizer.encode(text)
-            for row, values in ((ids[i], tokens.input_ids.data), (mask[i], tokens.attention_mask.data)):
-                row[: values.shape[1]] = values[0, : len(row)]
-        outputs = self._network.run({"input_ids": ids, "attention_mask": mask})
+            return self._tokenizer.apply_chat_template(chat, True, extra_context=options)
+
+        texts = [render(prompt) for prompt in (prompts[::-1] if is_guided else prompts[:1])]
+        outputs, _ = self._run_padded(texts, length)
+        compiled = self._network.check_request().get_compiled_model()
         ports = zip(outputs, compiled.outputs, strict=True)
         by_name = {name: output for output, port in ports for name in port.get_names()}
         names = [f"hidden_states.{layer}" for layer in layers]
         for name in names:
             if name not in by_name:
-                raise OvjitError(f"the text encoder has no output {name!r}: export it for Flux 2")
+                raise OvjitError(f"the text encoder has no output {name!r}: export it for this pipeline")
         return np.concatenate([by_name[name] for name in names], -1)

@@ -35,7 +35,7 @@ def pack(latents: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(latents.reshape(*latents.shape[:2], -1).transpose(0, 2, 1))
 
 
-def unpack(tokens: np.ndarray, sizes: tuple[int, int, int]) -> np.ndarray:
+def unpack(tokens: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
     """The latents of `pack`, of `sizes` frames, rows and columns."""
     count, _, channels = tokens.shape
     return np.ascontiguousarray(tokens.transpose(0, 2, 1)).reshape(count, channels, *sizes)
@@ -62,8 +62,6 @@ class LTXVideo(FlowDiffusion):
     _metrics = VideoGenerationPerfMetrics
     _adapts_text = False
     _shift_type = "linear"
-    #: Frames, height and width of the latents of the last call.
-    _sizes = (0, 0, 0)
 
     def _default_config(self) -> Any:
         return complete_config(VideoGenerationConfig())

@@ -8,16 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.tensors.layout import Layout
-from ovjit.api.tensors.tensor import Tensor
-from ovjit.api.tensors.types import Type
-from ovjit.compat import opset13 as ops
-from ovjit.compat.preprocess import PrePostProcessor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import AdapterConfig
-from ovjit.genai.images.autoencoder import compute_scale_factor
+from ovjit.genai.images.autoencoder import AutoencoderKL
 from ovjit.genai.images.denoisers import Denoiser
-from ovjit.genai.images.networks import PATH, Network, NetworkConfig, add_devices, choose_overload
+from ovjit.genai.images.networks import PATH, NetworkConfig, add_devices, choose_overload
 
 #: The number that heights and widths of videos are multiples of.
 _MULTIPLE = 32
@@ -27,9 +22,11 @@ class AutoencoderConfig(NetworkConfig):
     """config.json of an autoencoder of videos."""
 
     _defaults = {"in_channels": 3, "latent_channels": 128, "out_channels": 3, "scaling_factor": 1.0,
+                 "shift_factor": 0.0,
                  "block_out_channels": [128, 256, 512, 512], "patch_size": 4, "patch_size_t": 1,
                  "spatio_temporal_scaling": [True, True, True, False], "latents_mean_data": [],
                  "latents_std_data": [], "timestep_conditioning": False}  # fmt: skip
+    _constants = frozenset(("shift_factor",))
 
 
 def count_pixels(config: AutoencoderConfig) -> tuple[int, int]:
@@ -123,12 +120,15 @@ class LTXVideoTransformer3DModel(Denoiser):
         return time if len(port.get_partial_shape()) == 1 else np.full((rows, tokens), time[0], np.float32)
 
 
-class AutoencoderKLLTXVideo:
-    """The decoder of LTX-Video's latents: AutoencoderKLLTXVideo(vae_decoder_path), or
-    AutoencoderKLLTXVideo(vae_encoder_path, vae_decoder_path), both with a device and its properties. The
-    encoder is not used."""
+class AutoencoderKLLTXVideo(AutoencoderKL):
+    """The decoder of LTX-Video's latents f32 [n, channels, frames, height, width], to pixels u8 [n, frames,
+    height, width, 3]: AutoencoderKLLTXVideo(vae_decoder_path), or AutoencoderKLLTXVideo(vae_encoder_path,
+    vae_decoder_path), both with a device and its properties. The encoder is not used.
+    `get_vae_scale_factor` is 2 to the number of blocks but one, not the pixels of a latent."""
 
-    Config = AutoencoderConfig
+    Config: Any = AutoencoderConfig
+    _config: Any
+    _layouts, _rounds = ("NCDHW", "NDHWC"), True
 
     def __init__(self, *arguments: Any, **kwargs: Any):
         if len(arguments) == 2 and isinstance(arguments[1], str) and not os.path.isdir(arguments[1]):
@@ -136,51 +136,24 @@ class AutoencoderKLLTXVideo:
         both = {"vae_encoder_path": PATH, "vae_decoder_path": PATH}
         overloads = add_devices(both, {"vae_decoder_path": PATH})
         values, properties = choose_overload(type(self).__name__, overloads, arguments, kwargs)
-        folder, encoder = values["vae_decoder_path"], values.get("vae_encoder_path")
+        encoder = values.pop("vae_encoder_path", None)
         if encoder is not None and not (Path(os.fsdecode(encoder)) / "openvino_model.xml").is_file():
             raise OvjitError(f"the VAE encoder's folder {os.fsdecode(encoder)!r} has no openvino_model.xml")
-        options = {name: value for name, value in properties.items() if name != "adapters"}
-        self._config = self.Config(Path(os.fsdecode(folder)) / "config.json")
-        parts = {"root_dir": folder, "device": values.get("device")}
-        self._network = Network.load("the VAE decoder", parts, options, self._add_pixels)
+        super().__init__(
+            **values, **{name: value for name, value in properties.items() if name != "adapters"}
+        )
 
-    def _add_pixels(self, model: Any) -> Any:
-        """Let the decoder take scaled latents, and give pixels u8 [n, frames, height, width, channels]."""
-        processor = PrePostProcessor(model)
-        if self._config.scaling_factor != 1:
-            processor.input().preprocess().scale(self._config.scaling_factor)
-
-        def to_pixels(port: Any) -> Any:
-            half, most = (ops.constant(np.array([value], np.float32)) for value in (0.5, 255))
-            shares = ops.clamp(ops.add(ops.multiply(port, half), half), 0.0, 1.0)
-            return ops.round(ops.multiply(shares, most), "half_to_even").output(0)
-
-        processor.output().postprocess().custom(to_pixels)
-        processor.output().postprocess().convert_element_type(Type.u8)
-        processor.output().model().set_layout(Layout("NCDHW"))
-        processor.output().tensor().set_layout(Layout("NDHWC"))
-        return processor.build()
-
-    def get_config(self) -> AutoencoderConfig:
-        return self._config
-
-    def get_vae_scale_factor(self) -> int:
-        """2 to the number of blocks but one, as for pictures. It is not the pixels of a latent."""
-        return compute_scale_factor(self._config)
-
-    def reshape(self, batch_size: int, num_frames: int, height: int, width: int) -> AutoencoderKLLTXVideo:
+    def reshape(  # type: ignore[override]
+        self, batch_size: int, num_frames: int, height: int, width: int
+    ) -> AutoencoderKLLTXVideo:
         """Fix the number of videos, their frames and their pixels."""
         check_sizes(height, width)
-        model = self._network.check_model()
+        model = self._decoder.check_model()
         channels = model.input(0).get_partial_shape()[1]
         sizes = count_latents(self._config, num_frames, height, width)
         model.reshape({model.input(0): [batch_size, channels, *sizes]})
         return self
 
-    def compile(self, device: str, **kwargs: Any) -> AutoencoderKLLTXVideo:
-        self._network.compile(device, kwargs)
+    def compile(self, device: str, **kwargs: Any) -> AutoencoderKLLTXVideo:  # type: ignore[override]
+        super().compile(device, **kwargs)
         return self
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """Latents f32 [n, channels, frames, height, width] to pixels u8 [n, frames, height, width, 3]."""
-        return Tensor(self._network.run([latent.data])[0])

@@ -10,6 +10,7 @@ import numpy as np
 
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.forks import made_once
+from ovjit.genai.config import GenerationConfig
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.tags import Media, find_tags, insert_tags
 from ovjit.genai.vision.videos import VideoMetadata
@@ -131,6 +132,13 @@ class Family:
     def find_slots(self, ids: np.ndarray) -> np.ndarray:
         """bool [tokens]: where pictures and videos are."""
         return ids[0] == self._slot_token
+
+    def prune(
+        self, ids: np.ndarray, embeds: np.ndarray, visuals: list[Any], config: GenerationConfig
+    ) -> tuple[np.ndarray, np.ndarray, list[Any]]:
+        """The tokens, their embeddings and the pictures without the least useful features, if the family
+        has such a step."""
+        return ids, embeds, visuals
 
     def merge(self, ids: np.ndarray, embeds: np.ndarray, visuals: Sequence[Any]) -> Prompt:
         """The prompt of tokens and their embeddings f32 [1, tokens, size], which features replace. The last

@@ -73,7 +73,7 @@ class VLMPipeline(VLMPipelineBase):
         from ovjit.api.run.core import Core
 
         if properties.get("draft_model"):
-            raise UnsupportedError("ovjit does not support draft_model of VLMPipeline yet: leave it out")
+            raise OvjitError("a model that takes pictures takes no draft_model: leave it out")
         settings = engine_properties(properties, batched=True, device=device)
         language = models.pop(LANGUAGE)
         self._reader = reader = PictureReader(models, folder, self._tokenizer, device, settings)
@@ -145,8 +145,6 @@ class VLMPipeline(VLMPipelineBase):
         config = merge(options.get("generation_config"), self._config, keywords)
         if apply_adapters(self._adapters, self._engine.requests, config.adapters):
             self._engine.forget()
-        if config.pruning_ratio:
-            raise UnsupportedError("ovjit does not support pruning_ratio yet: leave the field as it is")
         stream = streamer_of(options.get("streamer"), self._tokenizer)
         check_single(stream, config, 1)
         check_drafts(config, has_draft=False, has_lookup=self._looks_up)

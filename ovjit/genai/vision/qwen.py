@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -11,11 +12,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ovjit.errors import OvjitError
+from ovjit.genai.config import GenerationConfig
 from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Visual
 from ovjit.genai.vision.pixels import read_mean
 from ovjit.genai.vision.processors import read_processor
+from ovjit.genai.vision.pruning import choose_tokens
 from ovjit.genai.vision.resizing import resize_cubic
 from ovjit.genai.vision.videos import VideoMetadata, find_rate, pick_frames
 
@@ -35,6 +38,8 @@ class Patches(Visual):
         super().__init__(features)
         self.grid, self.pad, self.layers = grid, pad, layers
         self.times: list[float] = []
+        #: The tokens that remain of each run of tokens, None for all.
+        self.remaining: list[np.ndarray] | None = None
 
 
 class Limits:
@@ -80,7 +85,7 @@ class Qwen2VL(Family):
     native, native_video = _START + _IMAGE + _END, _START + _VIDEO + _END
     networks: ClassVar[tuple[str, ...]] = ("vision_embeddings_merger",)
     channels: ClassVar[tuple[int, ...]] = (1, 3, 4)
-    _has_layers = False
+    _has_layers = _prunes_videos = False
 
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
         super().__init__(folder, requests, tokenizer)
@@ -90,7 +95,8 @@ class Qwen2VL(Family):
         self._means = (mean * _F32(255)).reshape(1, 3, 1, 1)
         self._scales = (_F32(1) / (deviation * _F32(255))).reshape(1, 3, 1, 1)
         self._vision: dict[str, Any] = read_json(folder / "config.json").get("vision_config") or {}
-        self._start, self._pads = self.token(_START), [self.token(_IMAGE), self.token(_VIDEO)]
+        self._start, self._end = self.token(_START), self.token(_END)
+        self._pads = [self.token(_IMAGE), self.token(_VIDEO)]
         ports = requests["vision_embeddings_merger"].get_compiled_model().inputs
         rotary = next(port for port in ports if "rotary_pos_emb" in port.get_names())
         self._half = rotary.partial_shape[1].get_length() // 2
@@ -165,6 +171,36 @@ class Qwen2VL(Family):
     def find_slots(self, ids: np.ndarray) -> np.ndarray:
         return np.isin(ids[0], self._pads)
 
+    def prune(
+        self, ids: np.ndarray, embeds: np.ndarray, visuals: list[Patches], config: GenerationConfig
+    ) -> tuple[np.ndarray, np.ndarray, list[Patches]]:
+        if not self._prunes_videos and any(visual.pad == _VIDEO for visual in visuals):
+            raise OvjitError(f"video pruning is not supported for {type(self).__name__}: set pruning_ratio=0")
+        if not visuals or config.pruning_ratio == 100:
+            return ids, embeds, visuals
+        tokens, slots, keep = ids[0], self.find_slots(ids), np.ones(ids.shape[1], bool)
+        ends = tokens == self._end
+        words = embeds[0][~(slots | ends | (np.cumsum(tokens == self._start) > np.cumsum(ends)))]
+        text = words.sum(0) / np.float32(max(len(words), 1))
+        pruned = [self._prune_visual(visual, text, config) for visual in visuals]
+        keep[slots] = np.concatenate([flags for _, flags in pruned])
+        return ids[:, keep], embeds[:, keep], [visual for visual, _ in pruned]
+
+    def _prune_visual(
+        self, visual: Patches, text: np.ndarray, config: GenerationConfig
+    ) -> tuple[Patches, np.ndarray]:
+        """(a copy with fewer features, the flags of those that remain)."""
+        runs = np.cumsum([math.prod(grid) for grid in self._find_grids(visual)])[:-1]
+        remaining = [
+            choose_tokens(part, text, config.pruning_ratio, config.relevance_weight)
+            for part in np.split(visual.features, runs)
+        ]
+        numbers = np.concatenate([part + begin for part, begin in zip(remaining, [0, *runs], strict=True)])
+        pruned = copy.copy(visual)
+        pruned.remaining, pruned.features = remaining, visual.features[numbers]
+        pruned.layers = visual.layers[:, numbers] if visual.layers.size else visual.layers
+        return pruned, np.isin(np.arange(len(visual.features)), numbers)
+
     def _find_grids(self, visual: Patches) -> list[tuple[int, int, int]]:
         """The grids of a picture or video, one for each of its runs of tokens."""
         return [visual.grid]
@@ -174,16 +210,20 @@ class Qwen2VL(Family):
         positions as its longest axis."""
         count, tokens = ids.shape[1], ids[0]
         begins = np.flatnonzero((tokens[:-1] == self._start) & np.isin(tokens[1:], self._pads)) + 1
-        grids = [grid for visual in visuals for grid in self._find_grids(visual)]
+        grids = [
+            (grid, slice(None) if visual.remaining is None else visual.remaining[i])
+            for visual in visuals
+            for i, grid in enumerate(self._find_grids(visual))
+        ]
         pace = int(self._vision.get("tokens_per_second", 2))
         positions, end, position = np.empty((3, count), np.int64), 0, self._first
-        for begin, grid in zip(begins, grids, strict=False):
+        for begin, (grid, columns) in zip(begins, grids, strict=False):
             positions[:, end:begin] = np.arange(position, position + begin - end)
             position += int(begin) - end
-            axes = np.indices(grid).reshape(3, -1) * np.array([[pace], [1], [1]]) + position
+            axes = (np.indices(grid).reshape(3, -1) * np.array([[pace], [1], [1]]) + position)[:, columns]
             end = min(int(begin) + axes.shape[1], count)
             positions[:, begin:end] = axes[:, : end - begin]
-            position += max((grid[0] - 1) * pace + 1, *grid[1:])
+            position = int(axes.max()) + 1
         positions[:, end:] = np.arange(position, position + count - end)
         return positions[:, None]
 
@@ -212,7 +252,7 @@ class Qwen3VL(Qwen2VL):
     """Qwen3-VL: learned positions of patches, features for several layers, and videos with times."""
 
     networks: ClassVar[tuple[str, ...]] = ("vision_embeddings_merger", "vision_embeddings_pos")
-    _has_layers = True
+    _has_layers = _prunes_videos = True
 
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
         super().__init__(folder, requests, tokenizer)

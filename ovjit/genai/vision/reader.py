@@ -11,7 +11,7 @@ import numpy as np
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
-from ovjit.genai.config import GenerationConfig
+from ovjit.genai.config import GenerationConfig, demand
 from ovjit.genai.figures import measure, now_us
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.images.pixels import check_picture
@@ -135,6 +135,9 @@ class PictureReader:
             ids = self.family.tokenize(text, special, visuals)
         with measure(raw.text_embedding_durations):
             embeds = self.embed(ids)
+        if config.pruning_ratio:
+            check_pruning(config)
+            ids, embeds, visuals = self.family.prune(ids, embeds, visuals, config)
         read = self.family.merge(ids, embeds, visuals)
         raw.prepare_embeddings_durations.append(now_us() - start_us)
         metrics._input_tokens += read.ids.size
@@ -162,6 +165,12 @@ class PictureReader:
             tools, extra = history.get_tools(), history.get_extra_context()
             text = self._tokenizer.apply_chat_template(messages, True, tools=tools, extra_context=extra)
         return text, is_chat, visuals
+
+
+def check_pruning(config: GenerationConfig) -> None:
+    """RuntimeError for settings of pruning that are out of range."""
+    demand(config.pruning_ratio <= 100, "pruning ratio must be between 0 and 100")
+    demand(0 <= config.relevance_weight <= 1, "relevance weight must be between 0.0 and 1.0")
 
 
 def _split_pictures(images: Any, channels: tuple[int, ...]) -> list[np.ndarray]:
