@@ -73,7 +73,7 @@ class ProductOfBlocks(ProductOnTensorCores):
         dtype, out = self.node.inputs[0].dtype, self.out.dtype
         tiles, self.block_parts = self._choose_blocks()
         further: dict[str, Any] = {"computed": computed, "sums": SUMS[dtype]}
-        words = "block_product", dtype, out
+        words: tuple[str, ...] = ("block_product", dtype, out)
         if self.block_parts > 1:
             self.sum_kernel = self.make_kernel(add_parts, "add_parts", out, T=SUMS[dtype])
             words, further = ("block_product_parts", dtype), {**further, **PLAIN, "out": SUMS[dtype]}
