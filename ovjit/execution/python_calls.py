@@ -1,8 +1,8 @@
 """Built-in functions of Python that call the runner, for what every inference calls.
 
 `ctypes` takes 0.25 us for a call with three ints, a built-in function 0.05. Here its C function is native
-code too (`python_steps.py`). It converts the ints by Python's own functions, and lets go of the GIL where that
-is asked for. Only CPython has this interface, so `caller` may refuse.
+code too (`python_steps.py`). It converts the ints by Python's own functions, and lets go of the GIL where
+that is asked for. Only CPython has this interface, so `caller` may refuse.
 """
 
 from __future__ import annotations
