@@ -11,7 +11,7 @@ from ovjit.execution.control_steps import branch as branch
 from ovjit.execution.control_steps import repeat as repeat
 from ovjit.execution.iteration_steps import iterate as iterate
 from ovjit.execution.layout import *
-from ovjit.execution.python_calls import from_python as from_python
+from ovjit.execution.python_steps import from_python as from_python
 from ovjit.execution.runner_parts import *
 from ovjit.execution.runner_words import *
 
