@@ -280,7 +280,8 @@ def split(n: OnnxNode) -> Any:
     length = n.dim_of(x, axis)
     each = n("Divide", n("Add", length, count - 1), count)  # the last parts may be shorter
     lengths = n("Subtract", length, n("Multiply", each, np.arange(count)))
-    return n.all("VariadicSplit", x, axis, n("Minimum", n("Maximum", lengths, 0), each))
+    value = n.value(lengths := n("Minimum", n("Maximum", lengths, 0), each))
+    return n.all("VariadicSplit", x, axis, lengths if value is None else n.const(value))
 
 
 @onnx_op("Slice")
