@@ -44,7 +44,7 @@ def rules_in(thing: Any) -> Iterator[Rule]:
 
 
 #: Rules that no pass has.
-FOR_MODELS = {"multiply_by_reciprocal", "scale_inputs"}
+FOR_MODELS = {"multiply_by_reciprocal", "scale_inputs", "subtract_bias_from_mean"}
 
 
 def all_rules() -> dict[str, Rule]:
