@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.errors import OvjitError
 from tests.support import genai_families as cases
 from tests.support.genai_cases import is_same, value_of
 
@@ -119,8 +119,6 @@ def test_bad_videos_and_missing_networks_are_errors(tmp_path: Path) -> None:
         pipe.generate("a", videos=[np.zeros((4, 20, 20, 3), np.uint8)])
     with pytest.raises(OvjitError, match="Number of videos and videos metadata must match"):
         pipe.generate("a", videos=[video], videos_metadata=[metadata, metadata])
-    with pytest.raises(UnsupportedError, match="pruning_ratio"):
-        pipe.generate("a", pruning_ratio=20)
     with pytest.raises(TypeError):
         metadata.fps = "24"
     (folder / "openvino_vision_embeddings_merger_model.xml").unlink()
