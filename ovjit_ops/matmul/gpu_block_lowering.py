@@ -76,7 +76,7 @@ class ProductOfBlocks(ProductOnTensorCores):
         words: tuple[str, ...] = ("block_product", dtype, out)
         if self.block_parts > 1:
             self.sum_kernel = self.make_kernel(add_parts, "add_parts", out, T=SUMS[dtype])
-            words, further = ("block_product_parts", dtype), {**further, **PLAIN, "out": SUMS[dtype]}  # type: ignore[assignment]
+            words, further = ("block_product_parts", dtype), {**further, **PLAIN, "out": SUMS[dtype]}
         self.by_block = {
             tile: self.make_kernel(
                 block_product, *words, *tile, rows=tile.rows, columns=tile.columns, stages=tile.stages,
