@@ -309,11 +309,9 @@ class Convolution:
             filters = w("Reshape", filters, (groups * outs, 1, 1, *kernel), special_zero=False)
             return [w("GroupConvolution", data, filters, **node.attrs)]
         grouped = node.op.name == "GroupConvolution"
-        extra = 3 if grouped else 2
         if not is_static(data.shape) or not is_static(filters.shape) or len(data.shape) != 5:
             return None
-        window = windows.window_attributes(3, node.attrs)
-        kernel, shape = filters.shape[extra:], node.output.shape
+        window, shape = windows.window_attributes(3, node.attrs), node.output.shape
         types = None
         if node.lowered and data.dtype == "u8":  # sums of bytes are i32
             types = [TensorType("i32", (data.shape[0] * shape[2], shape[1], *shape[3:]))]
@@ -324,34 +322,45 @@ class Convolution:
         direct = is_depthwise(node, context.target) if grouped else adjacent
         if direct or 0 in (*data.shape, *shape, *filters.shape):
             return None
-        begin, _ = windows.resolve_pads(extents=data.shape[2:], kernel=kernel, **window)
-        n, c, depth, height, width = data.shape
-        stride, spread = window["strides"][0], window["dilations"][0]
-        reach = (shape[2] - 1) * stride + (kernel[0] - 1) * spread + 1
-        x = w("Transpose", data, (0, 2, 1, 3, 4))
-        missing = max(0, reach - depth - begin[0])
-        if begin[0] or missing:
-            x = w("Pad", x, (0, begin[0], 0, 0, 0), (0, missing, 0, 0, 0), pad_mode="constant")
-        flat = {k: window[k][1:] for k in ("strides", "dilations", "pads_begin", "pads_end")}
-        total: Value | None = None
-        parts = []
-        for k in range(kernel[0]):
-            first = k * spread
-            part = w("Slice", x, (first,), (first + (shape[2] - 1) * stride + 1,), (stride,), (1,))
-            parts.append(w("Reshape", part, (n * shape[2], c, height, width), special_zero=False))
-        planes = [w("Squeeze", w.part(filters, k, k + 1, extra), (extra,)) for k in range(kernel[0])]
-        if stacks and len(parts) > 1:
-            parts, planes = ([w("Concat", *values, axis=1)] for values in (parts, planes))
-        for k, (part, plane) in enumerate(zip(parts, planes, strict=True)):
-            attrs = {"auto_pad": window["auto_pad"], **flat}
-            options = {"name": f"{node.name}/{k}", "types": types, "lowered": types is not None}
-            term = w.b.add(node.op, [part, plane], attrs, origins=node.origins, **options).output
-            total = term if total is None else w("Add", term, total)
-        assert total is not None
-        split = w("Reshape", total, (n, shape[2], shape[1], *shape[3:]), special_zero=False)
-        return [w("Transpose", split, (0, 2, 1, 3, 4))]
+        return [_sum_of_planes(w, node, inputs, window, types, stacks)]
 
     samples = cases(*_CASES, domain=(-2, 2))
+
+
+def _sum_of_planes(
+    w: Writer, node: Node, inputs: Sequence[Value], window: Any, types: list[TensorType] | None, stacks: bool
+) -> Value:
+    """A convolution in three dimensions as the sum of 2-D ones, one of `types` for each plane of the window;
+    `stacks`: as one, whose channels are those of all planes."""
+    data, filters = inputs
+    extra = 3 if node.op.name == "GroupConvolution" else 2
+    kernel, shape = filters.shape[extra:], node.output.shape
+    begin, _ = windows.resolve_pads(extents=data.shape[2:], kernel=kernel, **window)
+    n, c, depth, height, width = data.shape
+    stride, spread = window["strides"][0], window["dilations"][0]
+    reach = (shape[2] - 1) * stride + (kernel[0] - 1) * spread + 1
+    x = w("Transpose", data, (0, 2, 1, 3, 4))
+    missing = max(0, reach - depth - begin[0])
+    if begin[0] or missing:
+        x = w("Pad", x, (0, begin[0], 0, 0, 0), (0, missing, 0, 0, 0), pad_mode="constant")
+    parts, planes = [], []
+    for k in range(kernel[0]):
+        first = k * spread
+        part = w("Slice", x, (first,), (first + (shape[2] - 1) * stride + 1,), (stride,), (1,))
+        parts.append(w("Reshape", part, (n * shape[2], c, height, width), special_zero=False))
+        planes.append(w("Squeeze", w.part(filters, k, k + 1, extra), (extra,)))
+    if stacks and len(parts) > 1:
+        parts, planes = ([w("Concat", *values, axis=1)] for values in (parts, planes))
+    flat = {k: window[k][1:] for k in ("strides", "dilations", "pads_begin", "pads_end")}
+    attrs = {"auto_pad": window["auto_pad"], **flat}
+    options: Any = {"types": types, "lowered": types is not None, "origins": node.origins}
+    total: Value | None = None
+    for k, pair in enumerate(zip(parts, planes, strict=True)):
+        term = w.b.add(node.op, pair, attrs, name=f"{node.name}/{k}", **options).output
+        total = term if total is None else w("Add", term, total)
+    assert total is not None
+    split = w("Reshape", total, (n, shape[2], shape[1], *shape[3:]), special_zero=False)
+    return w("Transpose", split, (0, 2, 1, 3, 4))
 
 
 def _has_tensor_cores(context: Context) -> bool:

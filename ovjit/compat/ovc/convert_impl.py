@@ -113,14 +113,7 @@ def _driver(
     core = Core()
     source = _load_object(argv.input_model)
     reader = find_converter(source)
-    listed = _as_list(extensions)
-    reader_extensions = [] if reader is None else reader.extensions(listed)
-    for item in listed:
-        if item is None or item in reader_extensions or isinstance(item, ReaderExtension):
-            continue
-        if not isinstance(item, (str, os.PathLike, type, Extension)):
-            raise no_path(item)
-        core.add_extension(item)
+    reader_extensions = _add_extensions(core, reader, _as_list(extensions))
     if reader is not None:
         if reader.name == "pytorch" and outputs:
             raise AssertionError("`output` argument is not supported for PyTorch")
@@ -151,6 +144,18 @@ def _driver(
     if framework not in _AS_READ and not isinstance(_first(source), Model):
         simplify(model, fold_shapes=False)
     return model
+
+
+def _add_extensions(core: Core, reader: Any, extensions: list[Any]) -> list[Any]:
+    """Adds to `core` what is not for the reader; what is for it."""
+    reader_extensions = [] if reader is None else reader.extensions(extensions)
+    for item in extensions:
+        if item is None or item in reader_extensions or isinstance(item, ReaderExtension):
+            continue
+        if not isinstance(item, (str, os.PathLike, type, Extension)):
+            raise no_path(item)
+        core.add_extension(item)
+    return list(reader_extensions)
 
 
 def _first(source: Any) -> Any:
