@@ -125,6 +125,21 @@ def test_moc_folds_constants_and_known_shapes_if_asked(folds):
     assert seen[0] == seen[1] == (False, not folds)
 
 
+@pytest.mark.parametrize("step", ["ConstantFolding", True, False])
+def test_rounding_of_weights_is_never_folded(step):
+    """Rounded weights are stored as integers, which a folded constant is not."""
+    for ov in BOTH:
+        o = ov.opset13
+        x, low, high = o.parameter([2, 3], name="x"), o.constant(np.float32(-1)), o.constant(np.float32(1))
+        weights = o.fake_quantize(o.constant(np.eye(3, dtype=np.float32)), low, high, low, high, 255)
+        model = ov.Model([o.matmul(x, weights, False, False)], [x], "m")
+        if step == "ConstantFolding":
+            after(ov, model, ov.passes.ConstantFolding())
+        else:
+            ov._offline_transformations.apply_moc_transformations(model, step)
+        assert "FakeQuantize" in [node.get_type_name() for node in model.get_ops()], ov.__name__
+
+
 #: What gives back `r` of shape [2, 3], or does not, as it is.
 IDLE = ["o.multiply(r, k(1))", "o.multiply(k(1), r)", "o.add(r, k(0))", "o.subtract(r, k(0))",
         "o.divide(r, k(1))", "o.subtract(k(0), r)", "o.divide(k(1), r)", "o.multiply(r, k([1, 1, 1]))",

@@ -27,16 +27,14 @@ def fold(
 ) -> bool:
     """Fold nodes into constants if their inputs are constants, or if they only read a known shape.
 
-    Decompression of f16 weights stays. `keep_compressed` leaves that of all weights, and nodes for which
-    `keep` is true are not folded. True if anything changed.
+    Decompression of f16 weights stays, and what rounds weights. `keep_compressed` leaves the decompression of
+    all weights, and nodes for which `keep` is true are not folded. True if anything changed.
     """
     changed = False
     for node in model.get_ordered_ops():
-        if _foldable(node, keep_compressed) and not keep(node):
-            values = _values(node)
-            if values is not None:
-                _replace(node, values)
-                changed = True
+        if _foldable(node, keep_compressed) and not keep(node) and (values := _values(node)) is not None:
+            _replace(node, values)
+            changed = True
     return changed
 
 
@@ -45,7 +43,7 @@ def _foldable(node: Node, keep_compressed: bool) -> bool:
         return False
     if node._op.role == "shape":
         return is_static(node._inputs[0]._tensor._type.shape)
-    if not all(isinstance(source._node, Constant) for source in node._inputs):
+    if _ROUNDED.fits(node._op) or not all(isinstance(source._node, Constant) for source in node._inputs):
         return False
     if not _CONVERTED.fits(node._op):
         return True
@@ -55,6 +53,8 @@ def _foldable(node: Node, keep_compressed: bool) -> bool:
 
 
 _CONVERTED = op.Convert(...)
+#: Weights that these round become integers with a scale: they are never folded, as in OpenVINO.
+_ROUNDED = op["FakeQuantize FakeConvert"](...)
 
 
 def _values(node: Node) -> tuple[np.ndarray, ...] | None:

@@ -27,11 +27,7 @@ from ovjit.readers.torch.fusions.transposes import MOVEMENTS
 from ovjit.readers.torch.operators.quantized import keep_on_grid
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Complex, Number, Stacked, constant_of, element_type, is_complex
-from ovjit.rewrite.pattern import op
 from ovjit.rewrite.weight_scales import BATCH_NORMS
-
-#: Of constant weights, these become integers with a scale.
-_FAKE = op["FakeQuantize FakeConvert"](...)
 
 
 class Refused(UnsupportedError):
@@ -196,8 +192,8 @@ class TorchReader(TorchDraft):
         return next(other for i in count(1) if (other := f"{name}_{i}") not in inputs)
 
     def is_unfolded(self, node: Any) -> bool:
-        """Whether a node stays that could be folded: weights that are rounded become integers."""
-        return _FAKE.fits(build.record_of(node))
+        """Whether a node stays that could be folded."""
+        return False
 
     def model(self, results: Sequence[Any], name: str) -> Model:
         if not results:
