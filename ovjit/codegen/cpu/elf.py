@@ -60,9 +60,6 @@ class _Symbol(NamedTuple):
     size: int
 
 
-_mapped_code: list[mmap.mmap] = []  # code is never unmapped: a plan, or a late worker, may still call it
-
-
 def load_object(code: bytes) -> dict[str, int]:
     """symbol -> address of the object's global functions. Raises Refused, and UnsupportedError where this
     process may execute no code of its own."""
@@ -129,7 +126,9 @@ def _executable(size: int, fill: Callable[[Memory, int], None]) -> int:
         protect(base, size, mmap.PROT_READ | mmap.PROT_EXEC)
     except OSError:
         return _executable_file(size, fill)
-    _mapped_code.append(memory)
+    # One reference too many, so that code is never unmapped: a plan, a late worker, or a daemon thread behind
+    # the end of Python's modules may still run it.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
     return base
 
 
