@@ -453,6 +453,28 @@ def test_the_interpreter_ends_with_inferences_running(tmp_path, end):
     assert time.monotonic() - began < 60
 
 
+def test_the_code_of_kernels_outlives_pythons_modules(tmp_path):
+    """A daemon thread is in the midst of an inference when all modules are gone."""
+    printed(tmp_path, """
+        import builtins, types
+
+        class Late:  # dies behind the modules of ovjit, as it lies in one that is in `builtins`
+            def __del__(self, sleep=time.sleep):
+                sleep(0.5)
+
+        builtins.early = early = types.ModuleType("early")
+        early.late, modules = Late(), dict(sys.modules)
+        sys.modules.clear()
+        sys.modules.update({"early": early, **modules})
+        del early
+        compiled = chain(1024, 200)
+        array = np.eye(1024, dtype=np.float32)
+        threading.Thread(target=compiled, args=[[array]], daemon=True).start()
+        time.sleep(0.3)
+        sys.exit(3)
+    """, status=3)  # fmt: skip
+
+
 @pytest.mark.parametrize("jobs", ["running", "host steps", "callbacks", "none"])
 def test_waits_after_our_own_atexit_handler(tmp_path, jobs):
     """A handler that was registered before ovjit was imported runs when the workers have been stopped."""
