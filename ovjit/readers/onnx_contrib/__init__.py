@@ -1,4 +1,4 @@
-"""Operators of ONNX domains beside the standard's: com.microsoft, ai.onnx.ml.
+"""Operators of ONNX domains beside the standard's: com.microsoft, ai.onnx.ml, org.openvinotoolkit.
 
 They are imported when a model has such a domain (`ovjit.readers.onnx.registry`). Another
 package adds operators the same way: it registers them by `onnx_op`, and has an entry point in `ovjit.onnx`.
@@ -13,6 +13,7 @@ from ovjit.readers.onnx_contrib import layers as layers
 from ovjit.readers.onnx_contrib import linear as linear
 from ovjit.readers.onnx_contrib import machines as machines
 from ovjit.readers.onnx_contrib import ml as ml
+from ovjit.readers.onnx_contrib import openvino_layers as openvino_layers
 from ovjit.readers.onnx_contrib import quantization as quantization
 from ovjit.readers.onnx_contrib import tokenizer as tokenizer
 from ovjit.readers.onnx_contrib import trees as trees
