@@ -167,9 +167,11 @@ def test_plans_have_no_races(monkeypatch: pytest.MonkeyPatch) -> None:
         assert names_of(plan)[-1].startswith("add_parts")
 
 
-def test_other_cards_have_parts_and_blocks_do_not() -> None:
-    plan = program_of("f16", (40, 16_384), 24, extras=("sm_90", "sm_90a")).plan([(40, 16_384)])
-    assert names_of(plan)[-1].startswith("block_product")
+def test_products_of_blocks_have_parts_if_their_depth_is_long() -> None:
+    for k, kernels in (16_384, ["block_product_parts", "add_parts"]), (256, ["block_product"]):
+        plan = program_of("f16", (40, k), 24, extras=("sm_90", "sm_90a")).plan([(40, k)])
+        names = names_of(plan)[-len(kernels) :]
+        assert all(name.startswith(kernel) for name, kernel in zip(names, kernels, strict=True)), names
 
 
 @pytest.mark.parametrize("m", [2, 18])
