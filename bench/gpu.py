@@ -566,37 +566,37 @@ def commit() -> str:
 
 def fill_results(messages: Iterator[Message], path: str | None) -> int:
     """Collect, print and write the results of messages. Returns the exit status."""
-    found: dict[str, Any] = {
+    report: dict[str, Any] = {
         "commit": commit(), "date": time.strftime("%Y-%m-%d"), "checks": {}, "failed": [], "results": [],
     }  # fmt: skip
     for message in messages:
         if "card" in message:
-            found.update(message)
+            report.update(message)
         elif "broken" in message:
             print(message["broken"], file=sys.stderr)
-            if "card" not in found:
+            if "card" not in report:
                 return 2
-            found["failed"].append(message["broken"])
+            report["failed"].append(message["broken"])
         elif "over" in message:
-            found["over"] = True
+            report["over"] = True
             print("the time is over: what is missing was not measured", file=sys.stderr, flush=True)
         elif "name" in message:
-            add_result(found, message)
+            add_result(report, message)
         if path:
             with open(path, "w", encoding="utf-8") as file:
-                json.dump(found, file, indent=1)
-    for title, (right, count) in found["checks"].items():
+                json.dump(report, file, indent=1)
+    for title, (right, count) in report["checks"].items():
         print(f"{title}: {right} of {count} right")
-    return 3 if found.get("over") else int(bool(found["failed"]))
+    return 3 if report.get("over") else int(bool(report["failed"]))
 
 
-def add_result(found: dict[str, Any], message: Message) -> None:
+def add_result(report: dict[str, Any], message: Message) -> None:
     """Add the result of one item to the results, and print it if it is a fault or a measurement."""
     title, name = message["title"], message["name"]
     if "error" in message:
         name = f"{name}: {message['error']}"
     elif not title:
-        found["results"] += message["result"]
+        report["results"] += message["result"]
         for row in message["result"]:
             print(*(f"{key}: {value}" for key, value in row.items()), flush=True)
         return
@@ -604,10 +604,10 @@ def add_result(found: dict[str, Any], message: Message) -> None:
         return
     good = bool(message.get("result"))
     if title:
-        right, count = found["checks"].get(title, (0, 0))
-        found["checks"][title] = right + good, count + 1
+        right, count = report["checks"].get(title, (0, 0))
+        report["checks"][title] = right + good, count + 1
     if not good:
-        found["failed"].append(name)
+        report["failed"].append(name)
         print(f"wrong: {title} {name}", flush=True)
 
 

@@ -136,12 +136,12 @@ def follow_items(
     while True:
         worker, running = start_worker(position), None
         while True:
-            left = end - time.monotonic()
+            remaining = end - time.monotonic()
             try:
-                message = worker.receive(min(item_seconds, left))
+                message = worker.receive(min(item_seconds, remaining))
             except TimeoutError:
                 worker.process.kill()
-                if left <= item_seconds:
+                if remaining <= item_seconds:
                     yield {"over": True}
                     return
                 message, reason = None, f"no answer in {item_seconds:g} s"
