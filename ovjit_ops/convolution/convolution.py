@@ -330,8 +330,9 @@ class Convolution:
 def _sum_of_planes(
     w: Writer, node: Node, inputs: Sequence[Value], window: Any, types: list[TensorType] | None, stacks: bool
 ) -> Value:
-    """A convolution in three dimensions as the sum of 2-D ones, one of `types` for each plane of the window;
-    `stacks`: as one, whose channels are those of all planes."""
+    """A 3-D convolution as a sum of 2-D ones, one for each plane of the window. `types`: those of their
+    results, if they are not the inferred ones. `stacks`: one 2-D convolution instead, whose channels are
+    those of all planes."""
     data, filters = inputs
     extra = 3 if node.op.name == "GroupConvolution" else 2
     kernel, shape = filters.shape[extra:], node.output.shape

@@ -458,7 +458,7 @@ def test_the_code_of_kernels_outlives_pythons_modules(tmp_path):
     printed(tmp_path, """
         import builtins, types
 
-        class Late:  # dies behind the modules of ovjit, as it lies in one that is in `builtins`
+        class Late:  # deleted after the modules of ovjit, since `builtins` refers to its module
             def __del__(self, sleep=time.sleep):
                 sleep(0.5)
 

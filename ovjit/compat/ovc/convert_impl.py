@@ -147,7 +147,7 @@ def _driver(
 
 
 def _add_extensions(core: Core, reader: Any, extensions: list[Any]) -> list[Any]:
-    """Adds to `core` what is not for the reader; what is for it."""
+    """Add the extensions to `core` that are not for the reader. Returns those that are."""
     reader_extensions = [] if reader is None else reader.extensions(extensions)
     for item in extensions:
         if item is None or item in reader_extensions or isinstance(item, ReaderExtension):

@@ -18,7 +18,7 @@ from ovjit.readers.onnx.registry import onnx_op
 
 _DOMAIN = "org.openvinotoolkit"
 _CODES = "caffe.PriorBoxParameter."
-#: Operator -> its attributes with their defaults. A type is that of an attribute without a default.
+#: Attributes and their defaults; a type instead of a default for a required attribute.
 _DETECTION_OUTPUT = {
     "background_label_id": 0, "top_k": -1, "variance_encoded_in_target": False, "keep_top_k": 1,
     "code_type": _CODES + "CORNER", "share_location": True, "nms_threshold": float,
