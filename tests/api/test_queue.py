@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import sys
 import textwrap
 import threading
 import time
@@ -20,6 +19,7 @@ from ovjit.execution.layout import COUNT
 from ovjit.execution.streams import CompletionQueue
 from tests.support import api_cases as cases
 from tests.support.run import python
+from tests.support.threads import run_threads
 
 X = np.arange(8, dtype=np.float32)
 
@@ -559,15 +559,7 @@ def test_one_queue_filled_and_waited_for_by_many_threads(callback):
 
     threads = [repeat(functools.partial(fill, k)) for k in range(3)]
     threads += [repeat(queue.wait_all), repeat(queue.wait_all), repeat(look)]
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(max(0.0, end + 20 - time.monotonic()))
-    finally:
-        sys.setswitchinterval(interval)
+    run_threads(threads, until=end + 20)
     assert not any(thread.is_alive() for thread in threads), "a wait does not end"
     queue.wait_all()
     assert not wrong

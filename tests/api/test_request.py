@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copyreg
 import gc
-import sys
 import threading
 import time
 import traceback
@@ -18,6 +17,7 @@ import pytest
 import ovjit
 from ovjit import errors
 from tests.support import api_cases as cases
+from tests.support.threads import run_threads
 
 X = np.arange(8, dtype=np.float32) - 3
 
@@ -830,15 +830,7 @@ def test_one_request_started_and_waited_for_by_many_threads(callback):
 
     threads = [threading.Thread(target=start, args=(1,), daemon=True) for _ in range(4)]
     threads += [threading.Thread(target=infer, args=(k,), daemon=True) for k in (2, 3)]
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(max(0.0, end + 20 - time.monotonic()))
-    finally:
-        sys.setswitchinterval(interval)
+    run_threads(threads, until=end + 20)
     assert not any(thread.is_alive() for thread in threads), "a wait does not end"
     assert not failed
     request.start_async([np.full((4, 64), 1, np.float32)])

@@ -6,7 +6,6 @@ import ast
 import importlib
 import inspect
 import pkgutil
-import sys
 import textwrap
 import threading
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from ovjit.graph.graph import Builder
 from ovjit.graph.shapes import ANY
 from ovjit.planning.lower import Lowering
 from tests.support import paged_op
+from tests.support.threads import run_threads
 
 SEED = 20261125
 
@@ -52,16 +52,7 @@ def test_threads_plan_different_shapes_at_once() -> None:
             if not np.allclose(job.outputs[0], want, atol=1e-4):
                 wrong.append(f"{(m, k, n)} seed {SEED}")
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        threads = [threading.Thread(target=infer, args=(i,)) for i in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    run_threads([threading.Thread(target=infer, args=(i,)) for i in range(4)], interval=1e-5)
     assert not wrong
 
 
@@ -105,16 +96,7 @@ def test_threads_plan_paged_attention_at_once() -> None:
         except Exception as error:
             wrong.append(repr(error))
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        threads = [threading.Thread(target=infer, args=(i,)) for i in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    run_threads([threading.Thread(target=infer, args=(i,)) for i in range(4)], interval=1e-5)
     assert not wrong, (SEED, wrong)
     alone = paged_op.Run.of(ov, compiled)
     for i, (rows, given) in enumerate(zip(calls, data, strict=True)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from typing import Any
 
@@ -15,6 +14,7 @@ from onnx import TensorProto, helper
 import ovjit as ov
 from ovjit.graph.op import find_op
 from tests.support.sweeps import some
+from tests.support.threads import run_threads
 
 WORDS = ["the", "Fox", "dog", "x", "a_1", "ZOE", "Zoë", "日本", "ab", "b", "", "q\x00r", "tab\tbed", "42"]
 
@@ -213,14 +213,5 @@ def test_threads_that_count_at_once_do_not_mix_their_texts() -> None:
             if got != [expected]:
                 wrong.append((seed, got, expected))
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=drive, args=(i,)) for i in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    run_threads([threading.Thread(target=drive, args=(i,)) for i in range(6)])
     assert not wrong

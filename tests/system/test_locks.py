@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ovjit import locks
+from tests.support.threads import run_threads
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -96,21 +97,13 @@ def test_all_locks_are_declared() -> None:
 
 def at_once(work, threads: int = 8) -> list:
     """What `work(i)` gives in threads that begin together and are switched often."""
-    barrier, found, interval = threading.Barrier(threads), [], sys.getswitchinterval()
+    barrier, found = threading.Barrier(threads), []
 
     def run(i: int) -> None:
         barrier.wait()
         found.append(work(i))
 
-    sys.setswitchinterval(1e-6)
-    try:
-        some = [threading.Thread(target=run, args=(i,)) for i in range(threads)]
-        for thread in some:
-            thread.start()
-        for thread in some:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    run_threads([threading.Thread(target=run, args=(i,)) for i in range(threads)])
     return found
 
 
