@@ -351,7 +351,7 @@ def work(pool, arena, arena_size, resume):
         if aload(pool + WAKE * 8) == wakes:
             aadd(pool + SLEEPERS * 8, 1)
             at = now()
-            sleep_on(pool + WAKE * 8, wakes, 3600000000000)
+            sleep_on(pool + WAKE * 8, wakes, 3_600_000_000_000)
             count_awake(pool)
             woken = 1
             since = aload(pool + WOKEN_AT * 8)

@@ -273,7 +273,7 @@ def decode_bytes(d, v, word, first, *, levels, unpack):
     """Decode d[first : first + 4, v]: four elements of depth, from the low (first = 0) or high half of each
     byte (`Unpack.by_bytes`)."""
     plane, pair = registers()
-    codes = (word >> const[i32](4) if first else word) & const[i32](252645135)
+    codes = (word >> const[i32](4) if first else word) & const[i32](0x0F0F0F0F)
     for i in unpack.planes:
         plane[i] = look_up(levels[i], codes)
     for at, high in ((first, False), (first + 2, True)):
@@ -300,16 +300,16 @@ def load_words(word, address, v, width, *, lanes, unpack):
     for m in static_range(4):
         if unpack.low_bits == 4:
             some = part[m // 2] >> const[i32](4) if m % 2 else part[m // 2]
-            some = some & const[i32](252645135)
+            some = some & const[i32](0x0F0F0F0F)
         else:
             some = part[0] >> const[i32](2 * m) if m else part[0]
-            some = some & const[i32](50529027)
+            some = some & const[i32](0x03030303)
         if unpack.bits == 6:
-            some = some | (shift_down(high, 2 * m - 4) & const[i32](808464432))
+            some = some | (shift_down(high, 2 * m - 4) & const[i32](0x30303030))
         elif unpack.bits == 5:
-            some = some | (shift_down(high, 4 * v + m - 4) & const[i32](269488144))
+            some = some | (shift_down(high, 4 * v + m - 4) & const[i32](0x10101010))
         elif unpack.bits == 3:
-            some = some | (shift_down(high, 4 * v + m - 2) & const[i32](67372036))
+            some = some | (shift_down(high, 4 * v + m - 2) & const[i32](0x04040404))
         word[m] = some
 
 
@@ -438,7 +438,7 @@ def store_word(at, b, d, first, scale, shift, count, *, levels, lv, lanes, group
         if group == 1:
             store[f32](at["t"] + v * lanes * WORD, word[0])
         else:
-            both = (word[0] >> const[u32](16)) | (word[1] & const[u32](4294901760))
+            both = (word[0] >> const[u32](16)) | (word[1] & const[u32](0xFFFF0000))
             store[u32](at["t"] + v * lanes * WORD, both)
     at["t"] += count * lanes * WORD
 

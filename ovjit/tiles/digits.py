@@ -114,8 +114,8 @@ def multiply_words(at, total, count, *, vectors, lanes):
     for word in static_range(count):
         for v in static_range(vectors):
             both = load[i32](at["q", 0] + (word * vectors + v) * lanes * 4)
-            w[0, v] = both & const[i32](252645135)
-            w[1, v] = (both >> const[i32](4)) & const[i32](252645135)
+            w[0, v] = both & const[i32](0x0F0F0F0F)
+            w[1, v] = (both >> const[i32](4)) & const[i32](0x0F0F0F0F)
         for d, half in np.ndindex(DIGITS, 2):
             data = splat[i32](at["x"] + ((word * DIGITS + d) * 8 + half * 4))
             for v in static_range(vectors):

@@ -77,8 +77,8 @@ def load_four(w, first, at, n, word, *, vectors, lanes, stored, blocks):
         for v in static_range(vectors):
             w[first, n, v] = load[i32](at["q", n] + (word * stored.bits // 8 * vectors + v) * lanes * 4)
             if stored.bits == 4:
-                w[first + 1, n, v] = (w[first, n, v] >> const[i32](4)) & const[i32](252645135)
-                w[first, n, v] = w[first, n, v] & const[i32](252645135)
+                w[first + 1, n, v] = (w[first, n, v] >> const[i32](4)) & const[i32](0x0F0F0F0F)
+                w[first, n, v] = w[first, n, v] & const[i32](0x0F0F0F0F)
             if stored.levels:
                 w[first, n, v] = look_up(at["levels"], w[first, n, v])
                 w[first + 1, n, v] = look_up(at["levels"], w[first + 1, n, v])

@@ -24,11 +24,11 @@ SELECTING: Any = {
 @inline
 def key_of(p):
     """A 32-bit integer that decreases as the f32 at p increases. Both zeros give the same."""
-    key = ld[i32](p) & 4294967295
-    if key == 2147483648:
+    key = ld[i32](p) & 0xFFFFFFFF
+    if key == 0x80000000:
         key = 0
-    if key < 2147483648:
-        key = 2147483647 - key
+    if key < 0x80000000:
+        key = 0x7FFFFFFF - key
     return key
 
 

@@ -213,7 +213,7 @@ def nms_select_soft(
             top = spread[f32](hmax[f32](best))
             if hor[boolean](top == const[f32](none)):
                 break
-            c = hmin[i32](select(best == top, indices, const[i32](2147483647))) * 4
+            c = hmin[i32](select(best == top, indices, const[i32](0x7FFFFFFF))) * 4
             slot = (number * capacity + selected_count) * 4
             st[i32](chosen + slot, ld[i32](scores_at + stride + c))
             st[f32](values + slot, lane[f32](top, 0))

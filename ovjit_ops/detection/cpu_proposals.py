@@ -159,7 +159,7 @@ def best_regions(rois: Tensor, scores: Tensor, threshold: Tensor, y: Tensor):
     for r in range(y.size.r):
         v = const[f32](0.0)
         if r < count:
-            v = gather[f32](rois.at(n=ld[i64](a + r * 8) & 4294967295), rois.stride.k, 4)
+            v = gather[f32](rois.at(n=ld[i64](a + r * 8) & 0xFFFFFFFF), rois.stride.k, 4)
         storem[f32](y.at(r=r), v, 4)
 
 

@@ -23,11 +23,11 @@ def sort_key(p, T, turn):
     of the upper half in pass 1."""
     key = key_of(p, T, True)
     if SIZE[T] == 8 and turn == 0:
-        key = key & 4294967295
+        key = key & 0xFFFFFFFF
     elif SIZE[T] == 8:
-        key = (key >> 32) + 2147483648
+        key = (key >> 32) + 0x80000000
     elif T != "u32":
-        key = min(key, 2147483647) + 2147483648
+        key = min(key, 0x7FFFFFFF) + 0x80000000
     return key
 
 
@@ -98,7 +98,7 @@ def sort_elements(x, pairs, spare, n, T):
         for k in range(n):
             i = k
             if turn > 0:
-                i = ld[i64](pairs + k * 8) & 4294967295
+                i = ld[i64](pairs + k * 8) & 0xFFFFFFFF
             key = sort_key(x + i * SIZE[T], T, turn)
             st[i64](pairs + k * 8, (key << 32) | i)
         sorted_pairs(pairs, spare, n, scratch)
@@ -127,7 +127,7 @@ def unique(
     groups = 0
     last = 0
     for k in range(n):
-        i = ld[i64](pairs + k * 8) & 4294967295
+        i = ld[i64](pairs + k * 8) & 0xFFFFFFFF
         if width == 1:
             key = key_of(x + i * SIZE[T], T, True)
             fresh = k == 0 or key != last

@@ -18,7 +18,7 @@ BLOCK = 256
 STATE = 624
 #: bits of the mantissa
 MANTISSA = {"f32": 23, "f64": 52, "f16": 10, "bf16": 7}
-_MASK = 4294967295
+_MASK = 0xFFFFFFFF
 #: (element type, torch) -> mask of a number's bits that form a float from 0 to 1.
 _LOW = {(T, torch): (1 << n + torch) - 1 for T, n in MANTISSA.items() for torch in (False, True)}
 
@@ -68,12 +68,12 @@ def draw_mersenne(drawn, state, first, count):
         far = here + 397
         if far >= STATE:
             far = far - STATE
-        y = (ld[u32](state + here * 4) & 2147483648) | (ld[u32](state + i * 4) & 2147483647)
-        y = ld[u32](state + far * 4) ^ (y >> 1) ^ ((y & 1) * 2567483615)
+        y = (ld[u32](state + here * 4) & 0x80000000) | (ld[u32](state + i * 4) & 0x7FFFFFFF)
+        y = ld[u32](state + far * 4) ^ (y >> 1) ^ ((y & 1) * 0x9908B0DF)
         st[u32](state + here * 4, y)
         y = y ^ (y >> 11)
-        y = y ^ ((y << 7) & 2636928640)
-        y = y ^ ((y << 15) & 4022730752)
+        y = y ^ ((y << 7) & 0x9D2C5680)
+        y = y ^ ((y << 15) & 0xEFC60000)
         st[u32](drawn + k * 4, y ^ (y >> 18))
 
 
@@ -83,8 +83,8 @@ def rest_of(high, low, span):
     result = low
     if high == 0:
         result = low % span
-    elif span < 2147483648:
-        result = (high % span * 4294967296 + low) % span
+    elif span < 0x80000000:
+        result = (high % span * 0x1_0000_0000 + low) % span
     else:
         result = high % span
         for k in range(32):
@@ -202,7 +202,7 @@ def uniform(seeds: Tensor, low: Tensor, high: Tensor, y: Tensor, each, *, T, tor
         if T == "i64" and torch and max(least, end) <= _MASK:
             words = 1
         far = 0  # 1: end - least exceeds i64
-        if least < 0 and end > 9223372036854775807 + least:
+        if least < 0 and end > 0x7FFFFFFFFFFFFFFF + least:
             far = 1
         length = end - least
     for start, q in items(y):
