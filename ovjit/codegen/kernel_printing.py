@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ovjit.codegen.expressions import ATOM, NUMBERS, OPERATORS, RUN_TIME, bound_names
+from ovjit.codegen.expressions import ATOM, NUMBERS, OPERATORS, RUN_TIME, bound_names, elements
 from ovjit.codegen.item_loops import ItemLoops
 from ovjit.codegen.memory import DIMS
 from ovjit.codegen.parts import Inline, Routine, Source, is_text
@@ -53,7 +53,7 @@ def print_kernel(
 
 
 #: Arguments of a routine whose parameters lie in a block: its address, and those that all routines have.
-_BLOCK = ("block", "unused", "unused2", "unused3")
+_BLOCK = ["block", "unused", "unused2", "unused3"]
 
 
 def printed_routine(routine: Routine, name: str) -> str:
@@ -62,14 +62,14 @@ def printed_routine(routine: Routine, name: str) -> str:
     source = Source(routine.function)
     printer = Printer(routine.function, source, {}, arguments)
     printer.block(source.body)
-    head = ["@njit(nogil=True)"]
+    loads: list[str] = []
     if routine.in_block:
-        head.append(f"def {name}({', '.join(_BLOCK)}):")
         read = frozenset().union(*(source.names[s] for s in source.body))
-        head += [f"    {one} = ld(block, {i})" for i, one in enumerate(arguments) if one in read]
-    else:
-        head.append(f"def {name}({', '.join(arguments)}):")
-    return "\n".join([*head, *printer.lines, ""])
+        loads = [f"    {one} = ld(block, {i})" for i, one in enumerate(arguments) if one in read]
+        arguments = _BLOCK
+    return "\n".join(
+        ["@njit(nogil=True)", f"def {name}({', '.join(arguments)}):", *loads, *printer.lines, ""]
+    )
 
 
 class Printer(ItemLoops):
@@ -126,7 +126,7 @@ class Printer(ItemLoops):
     def say_Assign(self, s: ast.Assign) -> None:
         (target,) = s.targets
         if self.callee(s.value) is registers:
-            self.several.update(t.id for t in getattr(target, "elts", [target]))
+            self.several.update(t.id for t in elements(target))  # type: ignore[attr-defined]
             return
         if self.callee(s.value) is placed:
             self.say_placed(target, s.value)  # type: ignore[arg-type]
@@ -227,7 +227,7 @@ class Printer(ItemLoops):
         inner = self.printer_of(part, loop.iter)  # type: ignore[arg-type]
         inner.loop = self, loop
         yielded = [node for node in part.source.names if isinstance(node, ast.Yield)]
-        for target, value in _pairs(loop.target, yielded[0].value):
+        for target, value in zip(elements(loop.target), elements(yielded[0].value), strict=True):
             if isinstance(value, ast.Name) and value.id in part.source.stored:
                 inner.renamed[value.id] = self.text(target), ATOM
         inner.block(part.source.body)
@@ -237,7 +237,7 @@ class Printer(ItemLoops):
         if self.loop is None:
             raise self.make_error(yielded, "a function that yields is called by a `for`")
         outer, loop = self.loop
-        for target, value in _pairs(loop.target, yielded.value):
+        for target, value in zip(elements(loop.target), elements(yielded.value), strict=True):
             name, text = outer.text(target), self.text(value)
             if name != text:
                 self.say(f"{name} = {text}")
@@ -280,8 +280,7 @@ class Printer(ItemLoops):
         self.say_addresses(target, call.args[1:], "a", DIMS)
 
     def say_addresses(self, target: ast.expr, tensors: Sequence[ast.expr], index: str, dims: int) -> None:
-        targets = target.elts if isinstance(target, ast.Tuple) else [target]
-        for one, tensor in zip(targets, tensors, strict=True):
+        for one, tensor in zip(elements(target), tensors, strict=True):
             name = self.text(tensor)
             offsets = "".join(f" + {index}{d} * {name}_{d}" for d in range(dims))
             self.say(f"{self.text(one)} = {name}{offsets}")
@@ -353,14 +352,6 @@ class Printer(ItemLoops):
             return inner.expression(last.value)
         inner.block(body)
         return "", ATOM
-
-
-def _pairs(targets: ast.expr, values: ast.expr | None) -> Iterator[tuple[ast.expr, ast.expr]]:
-    """(target, value) of each part of an assignment."""
-    assert values is not None
-    if isinstance(targets, ast.Tuple) and isinstance(values, ast.Tuple):
-        return zip(targets.elts, values.elts, strict=True)
-    return iter([(targets, values)])
 
 
 def _continues(statement: ast.stmt) -> bool:

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.windows import resolve_window

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.words import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import HALVES
 from ovjit.graph.graph import Value
 from ovjit.planning.launch import launch

@@ -7,8 +7,7 @@ ends. The plan has as many tiles as the worst group lengths need; surplus tiles 
 
 from __future__ import annotations
 
-from ovjit.codegen.function import kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.kernel_language import *
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import Constants, Planner, ceil_div

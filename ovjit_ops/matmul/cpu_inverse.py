@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.codegen.function import kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.kernel_language import *
 from ovjit.forks import made_once
 from ovjit.graph.dtypes import FULL
 from ovjit.planning.launch import launch, try_launch
