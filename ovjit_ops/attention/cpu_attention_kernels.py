@@ -1,6 +1,6 @@
 """The kernels of attention by tiles of rows of a head, and steps of softmax for all kernels of attention.
 
-Both take q, k and v of one element type, f32 or bf16. Scores, softmax and sums are f32. Kernels do not depend
+They take q, k and v of one element type, f32 or bf16. Scores, softmax and sums are f32. Kernels do not depend
 on shapes.
 
 In f32, q is copied and scaled once, and tiles add the mask. In bf16, q is read in place, and tiles scale sums
