@@ -197,7 +197,7 @@ def retype(body: Graph, types: Sequence[TensorType], outputs: Sequence[Value] | 
     return builder.finish(new[v] for v in (body.outputs if outputs is None else outputs))
 
 
-def taking(body: Graph, dtype_by_index: Mapping[int, str]) -> Graph:
+def convert_parameters(body: Graph, dtype_by_index: Mapping[int, str]) -> Graph:
     """The body with other element types for some parameters (index -> type), followed by conversions to the
     original types."""
     builder = Builder()

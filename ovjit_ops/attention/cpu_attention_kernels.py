@@ -62,7 +62,8 @@ def fill_tables(inputs, input_r, outputs, output_r, added, added_r, count, heigh
 
 
 @inline
-def one_tile(size, table, weights, words, channel, valid, zeros, factor, scaled):
+def call_tile(size, table, weights, words, channel, valid, zeros, factor, scaled):
+    """Call the tile of `size`, rows_vectors. `scaled`: it has the address of a factor of sums, too."""
     if scaled:
         tile[size](table, weights, zeros, 1, 0, 1, 0, words, channel, valid, weights, 0, factor)
     else:
@@ -75,7 +76,7 @@ def tile_of_rows(vectors, table, rows, weights, words, channel, valid, zeros, fa
     rows. `rows`: the number of rows from the tile's first row to the last row of all tiles."""
     for k, height in enumerate(heights):
         if height == heights[-1] or rows > heights[k + 1]:
-            one_tile(f"{height}_{vectors}", table, weights, words, channel, valid, zeros, factor, scaled)
+            call_tile(f"{height}_{vectors}", table, weights, words, channel, valid, zeros, factor, scaled)
             break
 
 
