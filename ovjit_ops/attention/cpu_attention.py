@@ -69,6 +69,8 @@ class AttentionOfTensors(Lowering):
 
     takes = (*[("f32", "bf16", "f16")] * 3, ("f32",))
     ranks = (range(DIMS + 3),)
+    #: The kernel of few rows.
+    row_kernel: Kernel
 
     def name_inputs(self) -> AttentionMode:
         """Set the inputs by name. Returns the constants that all kernels have."""
