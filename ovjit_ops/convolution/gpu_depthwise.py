@@ -12,10 +12,7 @@ import numpy as np
 
 from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import HALVES
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import ChannelsLast
-from ovjit.planning.plan import Constants, NotNative, Planner
-from ovjit.planning.views import View, product
+from ovjit.planning.lower import ChannelsLast, Constants, NotNative, Planner, View, launch, product
 from ovjit_ops.convolution.cpu_direct import Moves
 from ovjit_ops.convolution.gpu_convolution import find_moves
 from ovjit_ops.matmul.gpu_epilogues import WithEpilogue, no_operand
