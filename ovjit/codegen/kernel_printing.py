@@ -67,9 +67,8 @@ def printed_routine(routine: Routine, name: str) -> str:
         read = frozenset().union(*(source.names[s] for s in source.body))
         loads = [f"    {one} = ld(block, {i})" for i, one in enumerate(arguments) if one in read]
         arguments = _BLOCK
-    return "\n".join(
-        ["@njit(nogil=True)", f"def {name}({', '.join(arguments)}):", *loads, *printer.lines, ""]
-    )
+    head = ["@njit(nogil=True)", f"def {name}({', '.join(arguments)}):"]
+    return "\n".join([*head, *loads, *printer.lines, ""])
 
 
 class Printer(ItemLoops):
@@ -114,11 +113,10 @@ class Printer(ItemLoops):
         self.say(f"return {self.text(s.value)}" if s.value is not None else "return 0")
 
     def say_Expr(self, s: ast.Expr) -> None:
+        part = self.part(s.value)
         if isinstance(s.value, ast.Yield):
             self.say_loop_body(s.value)
-            return
-        part = self.part(s.value)
-        if part is not None:
+        elif part is not None:
             self.print_inline(part, s.value)  # type: ignore[arg-type]
         elif not is_text(s):
             self.say(self.text(s.value))
@@ -227,6 +225,8 @@ class Printer(ItemLoops):
         inner = self.printer_of(part, loop.iter)  # type: ignore[arg-type]
         inner.loop = self, loop
         yielded = [node for node in part.source.names if isinstance(node, ast.Yield)]
+        if not yielded:
+            raise self.make_error(loop.iter, "it does not yield")
         for target, value in zip(elements(loop.target), elements(yielded[0].value), strict=True):
             if isinstance(value, ast.Name) and value.id in part.source.stored:
                 inner.renamed[value.id] = self.text(target), ATOM

@@ -65,7 +65,8 @@ class Inline:
     """Statements with parameters, inserted where they are called; a `return` at the end gives their value.
 
     With a `yield`, they are a loop's head: `for x, y in f(...)` is these statements, with the loop's body
-    where they yield. A variable that they yield has the name of the loop's target.
+    where they yield. A variable that they yield has the name of the loop's target; others are overwritten by
+    a further call in that body.
 
     Parameters are not assigned to. Variables are prefixed with the function's name. A call may leave out a
     keyword-only parameter: it is then the caller's value of the same name.

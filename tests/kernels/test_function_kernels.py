@@ -712,6 +712,14 @@ def test_an_inline_function_that_yields_is_called_by_a_loop_only():
     with pytest.raises(KernelSourceError, match="a function that yields is called by a `for`"):
         printed_routine(k, "called")
 
+    @routine
+    def without(x, count):
+        for i in spaced(x, 4, count, 1, "f32"):
+            st[i64](x, i)
+
+    with pytest.raises(KernelSourceError, match="it does not yield"):
+        printed_routine(without, "without")
+
 
 def test_files_of_kernels_take_the_words_as_they_are():
     """All words are exported, and where they are imported, alone or with the rest of the language, no other
