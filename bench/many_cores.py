@@ -296,9 +296,10 @@ def measured() -> tuple[float, float]:
     from ovjit.codegen.kernel import Kernel, KernelArgs
     from ovjit.codegen.kernel_printing import printed_routine
     from ovjit.codegen.loading import addresses
+    from ovjit.codegen.parts import routine
 
     def native(made: Any) -> Any:
-        source = printed_routine(made, "kernel")
+        source = printed_routine(routine(made), "kernel")
         kernel = Kernel(made.__name__, source, KernelArgs(), lambda isa: atomics.intrinsics())
         return function(addresses((kernel,))[kernel], 4, True)
 

@@ -12,28 +12,8 @@ import functools
 from typing import Any
 
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.kernel_language import *
 from ovjit.codegen.memory import SIZE as SIZE
-from ovjit.codegen.tensors import Raw
-from ovjit.codegen.words import (
-    VL,
-    Each,
-    applied,
-    chunk,
-    i32,
-    load,
-    loadm,
-    registers,
-    splat,
-    store,
-    storem,
-    strided,
-    strided_store,
-    u8,
-    udiv,
-    urem,
-)
 from ovjit.records import NamedTuple
 
 #: Element types that native kernels support.

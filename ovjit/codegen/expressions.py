@@ -316,6 +316,12 @@ class Expressions:
         return self.make_error(e, f"the word {name.id} {one_form}")
 
 
+def elements(e: ast.expr | None) -> list[ast.expr]:
+    """The elements of a tuple; of another expression itself."""
+    assert e is not None
+    return e.elts if isinstance(e, ast.Tuple) else [e]
+
+
 def bound_names(target: ast.expr, value: Any) -> Iterator[tuple[str, Any]]:
     """Yield (name, value) for a loop's target and one of its values."""
     if isinstance(target, ast.Name):

@@ -30,6 +30,8 @@ remaining source is printed. Arguments that it does not read are dropped. The pr
                                  arguments may be `registers()`, which it reads and assigns to. A
                                  keyword-only parameter that the call leaves out is the caller's value of
                                  that name
+    for x, y in f(...)           the statements of `@inline def f(...)`, with the loop's body at its
+                                 `yield x, y`. A `return` in them leaves the kernel
     spaced(p, step, v, n, T)     stores the first n lanes of v, `step` bytes apart
 
 Expressions of constants and of names in the function's module are evaluated when the kernel is printed.

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ovjit.codegen.expressions import Expressions
+from ovjit.codegen.expressions import Expressions, elements
 from ovjit.codegen.memory import WALKED
 from ovjit.codegen.tensors import COUNTER, ITEMS, PER_CHUNK, REST, Signature
 
@@ -44,8 +44,7 @@ class ItemLoops(Expressions):
         signature = self.signature
         if signature is None or not signature.over:
             raise self.make_error(loop.iter, "the kernel is not declared to be over any axes")
-        targets = loop.target.elts if isinstance(loop.target, ast.Tuple) else [loop.target]
-        names = [self.text(t) for t in targets]
+        names = [self.text(t) for t in elements(loop.target)]
         sources = [self.text(t) for t in tensors]
         count = len(signature.named)
         if len(names) != count + len(sources):

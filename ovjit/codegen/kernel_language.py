@@ -6,4 +6,4 @@ It has the words, the decorators of kernels and of functions that are inlined, a
 from ovjit.codegen.function import inline, kernel, name_of, spaced  # noqa: F401
 from ovjit.codegen.kernel import Kernel  # noqa: F401
 from ovjit.codegen.tensors import Raw  # noqa: F401
-from ovjit.codegen.words import *  # noqa: F403
+from ovjit.codegen.words import *

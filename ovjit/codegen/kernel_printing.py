@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ovjit.codegen.expressions import ATOM, NUMBERS, OPERATORS, RUN_TIME, bound_names
+from ovjit.codegen.expressions import ATOM, NUMBERS, OPERATORS, RUN_TIME, bound_names, elements
 from ovjit.codegen.item_loops import ItemLoops
 from ovjit.codegen.memory import DIMS
-from ovjit.codegen.parts import Inline, Source, is_text
+from ovjit.codegen.parts import Inline, Routine, Source, is_text
 from ovjit.codegen.source import parameters
 from ovjit.codegen.words import applied, items, placed, registers, share, static_range
 
@@ -52,14 +52,23 @@ def print_kernel(
     return text, frame.fields, frame.tables
 
 
-def printed_routine(function: Callable[..., Any], name: str) -> str:
-    """The definition of a function under a name, with its parameters as arguments."""
-    arguments = [p.name for p in parameters(function)]
-    source = Source(function)
-    printer = Printer(function, source, {}, arguments)
+#: Arguments of a routine whose parameters lie in a block: its address, and those that all routines have.
+_BLOCK = ["block", "unused", "unused2", "unused3"]
+
+
+def printed_routine(routine: Routine, name: str) -> str:
+    """The definition of a routine under a name, with its parameters as arguments, or read from its block."""
+    arguments = [p.name for p in parameters(routine.function)]
+    source = Source(routine.function)
+    printer = Printer(routine.function, source, {}, arguments)
     printer.block(source.body)
+    loads: list[str] = []
+    if routine.in_block:
+        read = frozenset().union(*(source.names[s] for s in source.body))
+        loads = [f"    {one} = ld(block, {i})" for i, one in enumerate(arguments) if one in read]
+        arguments = _BLOCK
     head = ["@njit(nogil=True)", f"def {name}({', '.join(arguments)}):"]
-    return "\n".join([*head, *printer.lines, ""])
+    return "\n".join([*head, *loads, *printer.lines, ""])
 
 
 class Printer(ItemLoops):
@@ -70,6 +79,8 @@ class Printer(ItemLoops):
         self.several: set[str] = set()  # variables that are `registers()`
         self.numbers: dict[str, str] = {}  # constant of a body -> its variable
         self.bodies = [0]  # counted, also in inline functions
+        #: Of an inline function that yields: the printer of the loop over it, and the loop.
+        self.loop: tuple[Printer, ast.For] | None = None
 
     # --- statements
 
@@ -103,7 +114,9 @@ class Printer(ItemLoops):
 
     def say_Expr(self, s: ast.Expr) -> None:
         part = self.part(s.value)
-        if part is not None:
+        if isinstance(s.value, ast.Yield):
+            self.say_loop_body(s.value)
+        elif part is not None:
             self.print_inline(part, s.value)  # type: ignore[arg-type]
         elif not is_text(s):
             self.say(self.text(s.value))
@@ -111,7 +124,7 @@ class Printer(ItemLoops):
     def say_Assign(self, s: ast.Assign) -> None:
         (target,) = s.targets
         if self.callee(s.value) is registers:
-            self.several.update(t.id for t in getattr(target, "elts", [target]))
+            self.several.update(t.id for t in elements(target))  # type: ignore[attr-defined]
             return
         if self.callee(s.value) is placed:
             self.say_placed(target, s.value)  # type: ignore[arg-type]
@@ -180,6 +193,9 @@ class Printer(ItemLoops):
         if over is items:
             self.say_items(s, arguments)
             return
+        if isinstance(over, Inline):
+            self.say_generator(over, s)
+            return
         if over is share or over is range:
             assert isinstance(s.target, ast.Name)
             i = self.text(s.target)
@@ -203,6 +219,31 @@ class Printer(ItemLoops):
         if values is RUN_TIME:
             raise self.make_error(s.iter)
         self.unroll(s, values)
+
+    def say_generator(self, part: Inline, loop: ast.For) -> None:
+        """Print `for x, y in f(...)` where f is an inline function that yields once."""
+        inner = self.printer_of(part, loop.iter)  # type: ignore[arg-type]
+        inner.loop = self, loop
+        yielded = [node for node in part.source.names if isinstance(node, ast.Yield)]
+        if not yielded:
+            raise self.make_error(loop.iter, "it does not yield")
+        for target, value in zip(elements(loop.target), elements(yielded[0].value), strict=True):
+            if isinstance(value, ast.Name) and value.id in part.source.stored:
+                inner.renamed[value.id] = self.text(target), ATOM
+        inner.block(part.source.body)
+
+    def say_loop_body(self, yielded: ast.Yield) -> None:
+        """Print the body of the loop over this function, where it yields."""
+        if self.loop is None:
+            raise self.make_error(yielded, "a function that yields is called by a `for`")
+        outer, loop = self.loop
+        for target, value in zip(elements(loop.target), elements(yielded.value), strict=True):
+            name, text = outer.text(target), self.text(value)
+            if name != text:
+                self.say(f"{name} = {text}")
+        indent, outer.indent = outer.indent, self.indent
+        outer.block(loop.body)
+        outer.indent = indent
 
     def unroll(self, s: ast.For, values: Iterable[Any]) -> None:
         """Print an unrolled `for` over constants. If the body ends with an `if` that breaks, the following
@@ -239,8 +280,7 @@ class Printer(ItemLoops):
         self.say_addresses(target, call.args[1:], "a", DIMS)
 
     def say_addresses(self, target: ast.expr, tensors: Sequence[ast.expr], index: str, dims: int) -> None:
-        targets = target.elts if isinstance(target, ast.Tuple) else [target]
-        for one, tensor in zip(targets, tensors, strict=True):
+        for one, tensor in zip(elements(target), tensors, strict=True):
             name = self.text(tensor)
             offsets = "".join(f" + {index}{d} * {name}_{d}" for d in range(dims))
             self.say(f"{self.text(one)} = {name}{offsets}")
@@ -284,8 +324,8 @@ class Printer(ItemLoops):
             raise self.make_error(call, f"{', '.join(map(str, named))} is not a parameter")
         return arguments
 
-    def print_inline(self, part: Inline, call: ast.Call) -> tuple[str, int]:
-        """Print the statements of an inline function. Returns its result's source and precedence."""
+    def printer_of(self, part: Inline, call: ast.Call) -> Printer:
+        """The printer of an inline function's statements, for a call's arguments."""
         source = part.source
         arguments = self.bind_arguments(part, call)
         inner = Printer(part.function, source, {}, arguments, self.signature)
@@ -301,7 +341,12 @@ class Printer(ItemLoops):
         inner.renamed |= {n: (f"{part.function.__name__}_{n}", ATOM) for n in source.stored}
         inner.lines, inner.indent = self.lines, self.indent
         inner.numbers, inner.bodies = self.numbers, self.bodies
-        body, last = source.body, source.body[-1]
+        return inner
+
+    def print_inline(self, part: Inline, call: ast.Call) -> tuple[str, int]:
+        """Print the statements of an inline function. Returns its result's source and precedence."""
+        inner = self.printer_of(part, call)
+        body, last = part.source.body, part.source.body[-1]
         if isinstance(last, ast.Return) and last.value is not None:
             inner.block(body[:-1])
             return inner.expression(last.value)

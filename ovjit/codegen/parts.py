@@ -64,6 +64,10 @@ class Source:
 class Inline:
     """Statements with parameters, inserted where they are called; a `return` at the end gives their value.
 
+    With a `yield`, they are a loop's head: `for x, y in f(...)` is these statements, with the loop's body
+    where they yield. A variable that they yield has the name of the loop's target; others are overwritten by
+    a further call in that body.
+
     Parameters are not assigned to. Variables are prefixed with the function's name. A call may leave out a
     keyword-only parameter: it is then the caller's value of the same name.
     """
@@ -88,15 +92,21 @@ def inline(function: Callable[..., Any]) -> Any:
 
 
 class Routine:
-    """A native function with its own int64 arguments, see `ovjit.codegen.routines`."""
+    """A native function with its own int64 arguments, see `ovjit.codegen.routines`. `in_block`: its
+    parameters are the int64s of a block in memory, whose address is its argument."""
 
-    def __init__(self, function: Callable[..., Any]):
-        self.function = function
+    def __init__(self, function: Callable[..., Any], in_block: bool = False):
+        self.function, self.in_block = function, in_block
 
 
 def routine(function: Callable[..., Any]) -> Routine:
     """Decorator: the function is a routine."""
     return Routine(function)
+
+
+def block_routine(function: Callable[..., Any]) -> Routine:
+    """Decorator: the function is a routine whose parameters lie in a block."""
+    return Routine(function, in_block=True)
 
 
 def is_text(s: ast.stmt) -> bool:

@@ -5,6 +5,10 @@
         st[i64](job + NEXT * 8, 0)
         ...
 
+    @block_routine
+    def build_trie(begins, ends, chars, ...):  # native(address of int64 [parameters], 0, 0, 0)
+        ...
+
 They are written like kernels (`ovjit.codegen.function`). Each start needs some of them, so their printed
 source is cached. Their modules are only imported if it is not.
 """
@@ -35,9 +39,9 @@ def routines(
     def make() -> texts.Printed:
         from ovjit.codegen.kernel_printing import printed_routine
 
-        defined = [getattr(import_module(module), name).function for name in functions]
+        defined = [getattr(import_module(module), name) for name in functions]
         named = zip(defined, ("kernel", *functions[1:]), strict=True)
-        return ("\n".join(printed_routine(function, to) for function, to in named), [], {})
+        return ("\n".join(printed_routine(routine, to) for routine, to in named), [], {})
 
     text, *_ = texts.find_or_print(texts.place_of(name, functions), name, make)
     return Kernel(name, text, KernelArgs(), intrinsics, key)

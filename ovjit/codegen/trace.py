@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen import approx
-from ovjit.codegen.tracer import *  # noqa: F403  its __all__ is the rest of the vocabulary
+from ovjit.codegen.tracer import *
 from ovjit.codegen.tracer import Tracer
 
 
@@ -49,13 +49,13 @@ atanh = _function("atanh", np.arctanh, approx.atanh_f32)
 
 def not_below(x: Any, limit: Any) -> Any:
     """x, or 0 if it is below the limit; NaN is kept."""
-    return where(x < limit, 0.0, x)  # noqa: F405
+    return where(x < limit, 0.0, x)
 
 
 def over_logistic(x: Any, z: Any) -> Any:
     """x / (1 + e ** -z); x is traced or 1."""
     if isinstance(z, Tracer) and z.recorder.approximate and z.dtype == "f32":
-        shrink = rcp(1 + approx.exp_approximate(-z))  # noqa: F405
+        shrink = rcp(1 + approx.exp_approximate(-z))
         return x * shrink if isinstance(x, Tracer) else shrink
     below = approx.one_more_than_exp(-z) if isinstance(z, Tracer) and z.dtype == "f32" else 1 + exp(-z)
     return x / below

@@ -11,28 +11,9 @@ from __future__ import annotations
 
 import functools
 
-from ovjit.codegen.function import kernel
-from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.kernel_language import *
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.transpose import ELEMENTS
-from ovjit.codegen.words import (
-    Tensor,
-    cast,
-    const,
-    i32,
-    items,
-    lane_numbers,
-    load,
-    loadm,
-    read_elements,
-    registers,
-    share_elements,
-    shared_memory,
-    static_range,
-    store,
-    storem,
-    warp_barrier,
-)  # fmt: skip
 
 #: Rows and columns of a square: the lanes of a warp.
 SIDE = 32

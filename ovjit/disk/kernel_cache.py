@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ovjit.disk import sealed, store
 from ovjit.disk.folders import READ, private_folder, user_folder
@@ -26,6 +26,7 @@ from ovjit.version import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
+_T = TypeVar("_T")
 MAX_BYTES = 1 << 30
 _CLAIMS = ".ovjit-claims"  # empty; bytes of it are locked
 _ADDRESS = r"[0-9A-Za-z_]{8,128}"
@@ -128,14 +129,7 @@ class KernelCache:
 
     def entries(self) -> list[store.Entry]:
         """Lists the stored kernels, the most recently used first; other files are left out."""
-        opened = self._ready()
-        if opened is None:
-            return []
-        try:
-            return store.entries(opened.folder, store.KERNELS, _about)
-        except OSError as error:
-            _not_listed(opened.folder, error)
-            return []
+        return self._in_folder(lambda folder: store.entries(folder, store.KERNELS, _about), [])
 
     def _ready(self) -> _Opened | None:
         if not self._tried:
@@ -164,14 +158,19 @@ class KernelCache:
 
     def _evict(self, limit: int, target: int, max_age: float | None) -> int:
         """When over `limit` bytes are kept, remove the least recently used until at most `target` are."""
+        how: dict[str, Any] = {"limit": limit, "target": target, "max_age": max_age}
+        return self._in_folder(lambda folder: store.evict(folder, store.KERNELS, **how), 0)
+
+    def _in_folder(self, use: Callable[[str], _T], otherwise: _T) -> _T:
+        """Call `use` with the cache's folder. Returns `otherwise` without one, and if it cannot be listed."""
         opened = self._ready()
         if opened is None:
-            return 0
+            return otherwise
         try:
-            return store.evict(opened.folder, store.KERNELS, limit=limit, target=target, max_age=max_age)
+            return use(opened.folder)
         except OSError as error:
-            _not_listed(opened.folder, error)
-            return 0
+            warn_once(f"list {opened.folder}", f"the kernel cache {opened.folder} can't be listed: {error}")
+            return otherwise
 
 
 def _open_claims(folder: str) -> int:
@@ -224,10 +223,6 @@ def default_cache() -> KernelCache:
 def _check_address(key: str) -> None:
     if not re.fullmatch(_ADDRESS, key):
         raise ValueError(f"{key!r} is not a content address: 8 to 128 letters, digits and _")
-
-
-def _not_listed(folder: str, error: OSError) -> None:
-    warn_once(f"list {folder}", f"the kernel cache {folder} can't be listed: {error}")
 
 
 def _about(path: str) -> dict[str, str] | None:

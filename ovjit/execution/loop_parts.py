@@ -64,7 +64,7 @@ class LoopParts:
         self._concatenations: dict[int, np.ndarray] = {}
         #: Consecutive native runs with too few iterations.
         self.poor = 0
-        self._check_ends()
+        self._check_ports()
         self.feeds = [self._slot(a.ndim, a.dtype) for a in inner.inputs if a is not None]
         self._extents: list[Extent] = []  # before the part that is found next
         self.results = self._find_parts(executable, inner, self.feeds)
@@ -78,7 +78,8 @@ class LoopParts:
             for address, words in getattr(self, "_blocks", ()):
                 streams.give_block(address, words, self._keep)
 
-    def _check_ends(self) -> None:
+    def _check_ports(self) -> None:
+        """Raise Unfit unless slices and concatenations are along the first axis, the latter in order."""
         for port in self.ends.outputs:
             if (port.kind == CONCAT and (port.stride != 1 or port.axis != 0)) or (
                 port.kind == LAST and port.iteration != -1

@@ -17,7 +17,7 @@ import numpy as np
 
 from ovjit.errors import ModelError, OvjitError, check
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
-from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, infer_outputs
+from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into, infer_outputs
 from ovjit.graph.interp import evaluate_node
 from ovjit.graph.op import REFUSED, TensorType
 from ovjit.graph.shapes import ANY, Dim, Shape, is_static, text
@@ -193,12 +193,11 @@ def retype(body: Graph, types: Sequence[TensorType], outputs: Sequence[Value] | 
         new[value] = result.output
     for node in body.nodes:
         if node.op.role != "parameter":
-            copied = copy_node(builder, node, [new[v] for v in node.inputs])
-            new.update(zip(node.outputs, copied.outputs, strict=True))
+            copy_into(new, builder, node)
     return builder.finish(new[v] for v in (body.outputs if outputs is None else outputs))
 
 
-def taking(body: Graph, dtype_by_index: Mapping[int, str]) -> Graph:
+def convert_parameters(body: Graph, dtype_by_index: Mapping[int, str]) -> Graph:
     """The body with other element types for some parameters (index -> type), followed by conversions to the
     original types."""
     builder = Builder()
@@ -213,8 +212,7 @@ def taking(body: Graph, dtype_by_index: Mapping[int, str]) -> Graph:
             parameters[index] = result.output
             new[node.output] = builder.add("Convert", [result.output], to_own, origins=node.origins).output
             continue
-        copied = copy_node(builder, node, [new[v] for v in node.inputs])
-        new.update(zip(node.outputs, copied.outputs, strict=True))
+        copy_into(new, builder, node)
     inputs = (parameters.get(i, new[v]) for i, v in enumerate(body.inputs))
     return builder.finish((new[v] for v in body.outputs), inputs)
 

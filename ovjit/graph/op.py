@@ -440,11 +440,7 @@ class Op(Declared):
         expected = self._check_values(inputs, attrs)
         promotion = self.promotion([_kind(x) for x in inputs], attrs) if expected else None
         arguments = promotion.values_in(inputs) if promotion else inputs
-        try:
-            with np.errstate(all="ignore"):
-                out = self.ref(*arguments, **attrs)
-        except REFUSED as error:
-            raise self.refusal(error, inputs, attrs) from error
+        out = self._run_reference(arguments, attrs, inputs)
         if promotion:
             parts = out if isinstance(out, tuple) else (out,)
             out = tuple(promotion.value_out(np.asarray(part)) for part in parts)
@@ -475,13 +471,16 @@ class Op(Declared):
         self, inputs: Sequence[np.ndarray], attrs: Mapping[str, Any], expected: Sequence[TensorType]
     ) -> tuple[np.ndarray, ...]:
         """`evaluate` for inputs whose output types are `types_without_values`."""
+        return self._checked_arrays(self._run_reference(inputs, attrs, inputs), expected)
+
+    def _run_reference(self, arguments: Any, attrs: Mapping[str, Any], inputs: Sequence[np.ndarray]) -> Any:
+        """The reference's result for `inputs` that are converted to `arguments`."""
         assert self.ref is not None
         try:
             with np.errstate(all="ignore"):
-                out = self.ref(*inputs, **attrs)
+                return self.ref(*arguments, **attrs)
         except REFUSED as error:
             raise self.refusal(error, inputs, attrs) from error
-        return self._checked_arrays(out, expected)
 
     def _checked_arrays(self, out: Any, expected: Sequence[TensorType]) -> tuple[np.ndarray, ...]:
         """The reference's results as arrays. Raises ModelError if a shape is not the expected one."""

@@ -24,8 +24,8 @@ from ovjit.graph.shapes import is_static
 from ovjit.planning.copies import SHORTEST_ROW, plan_copy, plan_elementwise  # noqa: F401
 from ovjit.planning.fuse import Group, is_number, is_undecided
 from ovjit.planning.launch import launch, try_launch  # noqa: F401
-from ovjit.planning.plan import Constants, NotNative, Planner, in_place_candidates
-from ovjit.planning.views import Layout, View, channels_last, product
+from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div, element_size, in_place_candidates  # noqa: F401
+from ovjit.planning.views import Layout, View, channels_last, product, row_major, row_major_layout  # noqa: F401
 
 #: value -> its shape, which may have dynamic dimensions
 Shapes = Callable[[Value], Sequence[Any]]

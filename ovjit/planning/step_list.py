@@ -108,6 +108,7 @@ class StepList:
         self.step(kernel, values, sym_max(chunks, 1) if some else chunks, reads, writes, flops, type, touched)
 
     def host_step(self, node: Node, inputs: list[View], outputs: list[View]) -> None:
+        """Add a step that runs the node's NumPy reference."""
         self._uses(inputs, outputs)
         self.steps.append(
             Step(None, [], 1, node.name, node.op.name, node.origins, host=HostCall(node, inputs, outputs))

@@ -167,6 +167,7 @@ def run_rules(graph: Graph, rules: Sequence[Any], context: Context | None = None
     likely: dict[tuple[Op, ...], list[Any]] = {}
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
+        """The outputs of the first rule that applies, else of a copy of the node; None to keep the node."""
         those: Sequence[Any] = fitting[node.op]
         if those:  # most combinations of an operation and its inputs' operations have no rule
             key = (node.op, *[v.node.op for v in inputs])

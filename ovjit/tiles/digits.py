@@ -22,10 +22,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw
-from ovjit.codegen.words import *
+from ovjit.codegen.kernel_language import *
 from ovjit.records import NamedTuple
 from ovjit.tiles.compressed import Unpack, begin_panels, fetch, minus_zeros, next_group
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row

@@ -13,10 +13,7 @@ from typing import Any
 from ovjit.codegen.cpu.formats import F32, SIGNS, WORD, Format, tile_heights
 from ovjit.codegen.cpu.ir import Epilogue, Operand
 from ovjit.codegen.cpu.targets import CACHE_LINE, SET_BYTES, Target
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw
-from ovjit.codegen.words import *
+from ovjit.codegen.kernel_language import *
 from ovjit.records import NamedTuple
 from ovjit.tiles.compressed import StoredWeights, Unpack, unpack_panels
 from ovjit.tiles.sizes import RUN_BITS, TABLE, WAYS

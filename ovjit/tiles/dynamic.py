@@ -43,10 +43,7 @@ import numpy as np
 from ovjit.codegen.cpu.formats import SUPER, WORD, Stored, quantizes_rows, summed_words
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw
-from ovjit.codegen.words import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.converted import Factored, Unmade
 from ovjit.planning.plan import Filling, ceil_div
 from ovjit.records import NamedTuple

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.function import inline
-from ovjit.codegen.words import *
+from ovjit.codegen.kernel_language import *
 from ovjit.tiles.compressed import fetch_group, load_words
 
 _BYTE = "i8"

@@ -14,9 +14,7 @@ from ovjit.codegen.words import Each
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.planning.fuse import is_number
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Constants, Planner, in_place_candidates
-from ovjit.planning.views import Layout, View
+from ovjit.planning.lower import Constants, Layout, Lowering, Planner, View, in_place_candidates
 from ovjit.tiles.rounding import Rounding, holds_all, one_rounding, rounded_body, rounds_near
 from ovjit.tiles.rows import row_step
 

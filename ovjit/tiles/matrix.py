@@ -24,10 +24,7 @@ from ovjit.codegen.cpu.amx import ROW_BYTES, ROWS, intrinsics
 from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import CACHE_LINE, Target
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw
-from ovjit.codegen.words import *
+from ovjit.codegen.kernel_language import *
 from ovjit.planning.plan import ceil_div
 from ovjit.tiles.compressed import StoredWeights, Unpack, unpack_panels
 from ovjit.tiles.driver import (

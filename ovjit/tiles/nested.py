@@ -21,9 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.codegen.cpu.formats import SUPER, Stored
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.kernel_language import *
 from ovjit.tiles.compressed import fetch
 from ovjit.tiles.dynamic_parts import (
     add_in_pairs,

@@ -24,7 +24,6 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import WORD, find_format, matrix_format, tile_heights
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.function import DIMS
 from ovjit.codegen.kernel import Kernel
@@ -36,13 +35,12 @@ from ovjit.planning.copies import copy_kernel, fill_kernel, plan_elementwise, pl
 from ovjit.planning.lower import Lowering, launch, place_constants
 from ovjit.planning.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div, element_size
 from ovjit.planning.views import Buffer, Layout, View, product
-from ovjit_ops.attention.cpu_attention_few import HEIGHTS, RowMemory, few_kernel
+from ovjit_ops.attention.cpu_attention_few import RowMemory, RowNumbers, few_kernel, heights_of
 from ovjit_ops.attention.cpu_attention_kernels import (
     TABLE_BYTES,
     AttentionMode,
     Memory,
     Numbers,
-    RowNumbers,
     attention_kernel,
 )
 from ovjit_ops.matmul.cpu_products import pack_kernels, plan_panels
@@ -71,6 +69,8 @@ class AttentionOfTensors(Lowering):
 
     takes = (*[("f32", "bf16", "f16")] * 3, ("f32",))
     ranks = (range(DIMS + 3),)
+    #: The kernel of few rows.
+    row_kernel: Kernel
 
     def name_inputs(self) -> AttentionMode:
         """Set the inputs by name. Returns the constants that all kernels have."""
@@ -86,6 +86,14 @@ class AttentionOfTensors(Lowering):
         return AttentionMode(
             named["q"].dtype, keys, values, self.out.dtype, self.causal, "sink" in named, self.cap is not None
         )
+
+    def make_few_kernel(self, mode: AttentionMode) -> Kernel:
+        """The kernel of few rows."""
+        values, size = self.rows.get("v"), self.named["v"].shape[-1]
+        width = size if isinstance(size, int) else 0
+        if values is not None:
+            width = (values.group or width) * values.bits // 8
+        return few_kernel(self.target, width, mode)
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs)
@@ -120,6 +128,37 @@ class AttentionOfTensors(Lowering):
             view = planner.contiguous(self.named["mask"])
         return view.expand(shape)
 
+    def plan_few(
+        self, planner: Planner, tensors: dict[str, View], numbers: Mapping[str, Any], scale: View
+    ) -> None:
+        """Launch the kernel of few rows. On CPUs, heads of one row each that share keys are its rows."""
+        shape = tensors["y"].shape
+        flops = 2.0 * product(shape[:-1]) * tensors["mask"].shape[-1]
+        height = heights_of(self.target)[0]
+        if height > 1:
+            tensors = rows_of_groups(tensors, self.causal)
+        (rows, depth), columns = tensors["q"].shape[-2:], tensors["mask"].shape[-1]
+        value_size = shape[-1]
+        block = 1 if self.causal or height == 1 else ceil_div(rows, ceil_div(rows, height))
+        k_size, v_size = (self.rows[n].group if n in self.rows else 0 for n in "kv")
+        vector = self.target.lanes * 4
+        align = max(vector, ALIGNMENT)
+        at, values = 0, dict[str, Any]()
+        groups = depth // (k_size or depth) if "k" in self.rows else 0
+        for name, size in (("q", depth * 4), ("sums", groups * vector), ("s", columns * 4)):
+            row = ceil_div(size, align) * align
+            values |= {f"{name}_at": at, f"{name}_row": row}
+            at += block * row
+        values["products_at"] = at
+        planner.need_scratch(at + (height * self.target.lanes * vector if height > 1 else 0))
+        row = columns * (depth + value_size)
+        launch(
+            planner, self.row_kernel, tensors, ("y",), work=row * block * ONE_BY_ONE,
+            reads=[tensors["q"], scale], flops=flops * (depth + value_size), block=block,
+            k_size=k_size or depth, v_size=v_size or value_size, numbers=RowNumbers(**numbers),
+            memory=RowMemory(**values),
+        )  # fmt: skip
+
     def _as_it_lies(self, name: str) -> Value:
         """The stored value of k or v: its rows of bytes, if it has such."""
         value = self.named[name]
@@ -133,7 +172,7 @@ class Attention(AttentionOfTensors):
     def set_up(self) -> None:
         mode = self.name_inputs()
         named, elem, out = self.named, self.named["q"].dtype, self.out.dtype
-        self.row_kernel = _rows_kernel(self.target, named, self.rows, mode)
+        self.row_kernel = self.make_few_kernel(mode)
         form = find_format(elem, elem, self.target)
         if form is None:
             raise NotNative
@@ -190,7 +229,7 @@ class Attention(AttentionOfTensors):
             numbers["cap"] = planner.constants.at(self.cap_at)
         if by_rows:
             tensors |= {n: view.expand((*batch, *view.shape[-2:])) for n, view in (("k", k), ("v", v))}
-            self._plan_few(planner, tensors, numbers, scale)
+            self.plan_few(planner, tensors, numbers, scale)
             return
         k, v = (self._convert(planner, n, view, sources[n].dtype) for n, view in (("k", k), ("v", v)))
         k, keys = plan_panels(planner, _transpose(k), self.form, self.named["k"].shape[-1])
@@ -203,34 +242,6 @@ class Attention(AttentionOfTensors):
         launch(
             planner, self.tiles, tensors, ("y",), work=row * more["block"], reads=[q, scale],
             flops=2.0 * product(batch) * rows * row, **more,
-        )  # fmt: skip
-
-    def _plan_few(
-        self, planner: Planner, tensors: dict[str, View], numbers: Mapping[str, Any], scale: View
-    ) -> None:
-        """Launch the kernel of few rows. Heads of one row each that share keys are its rows."""
-        shape = tensors["y"].shape
-        flops = 2.0 * product(shape[:-1]) * tensors["mask"].shape[-1]
-        tensors = rows_of_groups(tensors, self.causal)
-        (rows, depth), columns = tensors["q"].shape[-2:], tensors["mask"].shape[-1]
-        value_size = shape[-1]
-        block = 1 if self.causal else ceil_div(rows, ceil_div(rows, HEIGHTS[0]))
-        k_size, v_size = (self.rows[n].group if n in self.rows else 0 for n in "kv")
-        vector = self.target.lanes * 4
-        at, values = 0, dict[str, Any]()
-        groups = depth // (k_size or depth) if "k" in self.rows else 0
-        for name, size in (("q", depth * 4), ("sums", groups * vector), ("s", columns * 4)):
-            row = ceil_div(size, ALIGNMENT) * ALIGNMENT
-            values |= {f"{name}_at": at, f"{name}_row": row}
-            at += block * row
-        values["products_at"] = at
-        planner.need_scratch(at + HEIGHTS[0] * self.target.lanes * vector)
-        row = columns * (depth + value_size)
-        launch(
-            planner, self.row_kernel, tensors, ("y",), work=row * block * ONE_BY_ONE,
-            reads=[tensors["q"], scale], flops=flops * (depth + value_size), block=block,
-            k_size=k_size or depth, v_size=v_size or value_size, numbers=RowNumbers(**numbers),
-            memory=RowMemory(**values),
         )  # fmt: skip
 
     def _scratch(self, planner: Planner, rows: int, depth: int, value_size: int) -> dict[str, Any]:
@@ -280,17 +291,6 @@ class Attention(AttentionOfTensors):
         padded = filled and value.dtype == self.form.a and not self.form.on_unit  # which copies rows
         odd = -planner.shape(value)[-1] % self.form.group if padded else 0
         return planner.with_layout(value, Layout(range(rank), [*[(0, 0)] * (rank - 1), (0, odd)]))
-
-
-def _rows_kernel(
-    isa: Target, named: dict[str, Value], rows: dict[str, ByteRows], mode: AttentionMode
-) -> Kernel:
-    """The kernel of few rows."""
-    values, size = rows.get("v"), named["v"].shape[-1]
-    width = size if isinstance(size, int) else 0
-    if values is not None:
-        width = (values.group or width) * values.bits // 8
-    return few_kernel(isa, width, mode)
 
 
 def rows_of_groups(tensors: dict[str, View], causal: bool) -> dict[str, View]:

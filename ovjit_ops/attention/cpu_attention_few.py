@@ -25,7 +25,6 @@ from ovjit_ops.attention.cpu_attention_kernels import (
     PACKED,
     TANH,
     AttentionMode,
-    RowNumbers,
     finite,
     weigh,
     without_weights,
@@ -33,6 +32,16 @@ from ovjit_ops.attention.cpu_attention_kernels import (
 
 #: Rows of a tile; tile's rows -> keys whose products are computed together, to hide the latency of sums.
 HEIGHTS, AHEAD = (4, 3, 2, 1), {1: 4, 2: 4, 3: 2, 4: 2}
+#: Lanes of the largest vectors whose lanes are summed together.
+MOST_FOLDED = 16
+
+
+class RowNumbers(NamedTuple):
+    """Addresses of numbers: the scale of scores, the results of rows without weights, the cap."""
+
+    scale: Ptr
+    unseen: Ptr
+    cap: Ptr
 
 
 class RowMemory(NamedTuple):
@@ -147,7 +156,8 @@ def sum_lanes(sums, *, lanes):
 def score_keys(pk, end, height, size, *, q, k, memory, mode, lanes):
     """Store the products of a tile's queries with `end` keys as scores, up to whole vectors."""
     acc, at, sums = registers()
-    if height == 1 and mode.keys not in PACKED:  # bound by loads: products that are stored would be slower
+    # bound by loads: products that are stored would be slower
+    if height == 1 and (mode.keys not in PACKED or lanes > MOST_FOLDED):
         for s in range(end):
             at[0] = pk + s * k.stride.c
             multiply_keys(acc, at, 1, size, 1)
@@ -296,12 +306,13 @@ def attend(
 )  # fmt: skip
 def attention_few(
     q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, numbers, memory, block, k_size,
-    v_size, *, mode, vectors, ragged, lanes,
+    v_size, *, mode, heights, vectors, ragged, lanes,
 ):  # fmt: skip
     """Attention of rows that share keys and values, `block` in a tile. `T`, `keys`, `values`, `out`: element
     types of q, k, v and y. `causal`: row m attends to the first m + 1 keys, and tiles have one row. `sinks`:
-    each row has one more score, without a value. `capped`: scores are cap tanh(...). `vectors`: those of
-    values that are summed at a time, by the height of a tile; `ragged`: they do not divide groups."""
+    each row has one more score, without a value. `capped`: scores are cap tanh(...). `heights`: of tiles.
+    `vectors`: those of values that are summed at a time, by the height of a tile; `ragged`: they do not
+    divide groups."""
     for first, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if mode.sinks else mask):
         count = min(block, y.size.m - first)
         end = mask.size.c
@@ -309,10 +320,15 @@ def attention_few(
             end = min(mask.size.c, first + 1)
             attend(pq, pk, pv, py, pm, ps, end, 1, k_size, v_size)
         else:
-            for height in HEIGHTS:
+            for height in heights:
                 if height == 1 or count == height:
                     attend(pq, pk, pv, py, pm, ps, end, height, k_size, v_size)
                     break
+
+
+def heights_of(target: Target) -> tuple[int, ...]:
+    """The heights of tiles. A card takes rows one by one, so that more of them run at a time."""
+    return (1,) if target.is_gpu else HEIGHTS
 
 
 def vectors_of_values(target: Target, width: int, bits: int) -> tuple[int, ...]:
@@ -321,7 +337,7 @@ def vectors_of_values(target: Target, width: int, bits: int) -> tuple[int, ...]:
     sums, per_byte = 16 if target.lanes == 16 else 8, 2 if bits == 4 else 1
     available = max(1, width // target.lanes) if width else 4
     chosen = []
-    for height in range(1, HEIGHTS[0] + 1):
+    for height in range(1, heights_of(target)[0] + 1):
         limit = max(1, min(sums // (height * per_byte), 4 // per_byte, available))
         divisor = max(n for n in range(1, limit + 1) if not available % n)
         chosen.append(divisor if 2 * divisor > limit else limit)
@@ -335,4 +351,6 @@ def few_kernel(target: Target, width: int, mode: AttentionMode) -> Kernel:
     vectors = vectors_of_values(target, width, 4 if mode.values == "u4" else 8)
     ragged = not width or any(width % (n * target.lanes) for n in vectors)
     name = name_of("attention_few", {"": mode, "vectors": vectors[0], "ragged": ragged})
-    return attention_few.kernel(name, mode=mode, vectors=vectors, ragged=ragged, lanes=target.lanes)
+    return attention_few.kernel(
+        name, mode=mode, heights=heights_of(target), vectors=vectors, ragged=ragged, lanes=target.lanes
+    )

@@ -1,6 +1,6 @@
-"""The kernels of attention: rows of a head by tiles, or few rows by dot products.
+"""The kernels of attention by tiles of rows of a head, and steps of softmax for all kernels of attention.
 
-Both take q, k and v of one element type, f32 or bf16. Scores, softmax and sums are f32. Kernels do not depend
+They take q, k and v of one element type, f32 or bf16. Scores, softmax and sums are f32. Kernels do not depend
 on shapes.
 
 In f32, q is copied and scaled once, and tiles add the mask. In bf16, q is read in place, and tiles scale sums
@@ -17,7 +17,6 @@ from ovjit.codegen.cpu.formats import F32, Format, tile_heights
 from ovjit.codegen.cpu.ir import Epilogue, body_of
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel_language import *
-from ovjit.graph.byte_rows import HEAD
 from ovjit.records import NamedTuple
 from ovjit.tiles.pack import tile_width
 from ovjit.tiles.sizes import TABLE
@@ -63,7 +62,8 @@ def fill_tables(inputs, input_r, outputs, output_r, added, added_r, count, heigh
 
 
 @inline
-def one_tile(size, table, weights, words, channel, valid, zeros, factor, scaled):
+def call_tile(size, table, weights, words, channel, valid, zeros, factor, scaled):
+    """Call the tile of `size`, rows_vectors. `scaled`: it has the address of a factor of sums, too."""
     if scaled:
         tile[size](table, weights, zeros, 1, 0, 1, 0, words, channel, valid, weights, 0, factor)
     else:
@@ -76,7 +76,7 @@ def tile_of_rows(vectors, table, rows, weights, words, channel, valid, zeros, fa
     rows. `rows`: the number of rows from the tile's first row to the last row of all tiles."""
     for k, height in enumerate(heights):
         if height == heights[-1] or rows > heights[k + 1]:
-            one_tile(f"{height}_{vectors}", table, weights, words, channel, valid, zeros, factor, scaled)
+            call_tile(f"{height}_{vectors}", table, weights, words, channel, valid, zeros, factor, scaled)
             break
 
 
@@ -448,185 +448,3 @@ def attention_kernel(isa: Target, form: Format, mode: AttentionMode) -> Kernel:
         mode=mode.of_tiles(form), group=form.group, heights=tile_heights(isa, form), width=tile_width(isa),
         lanes=isa.lanes,
     )  # fmt: skip
-
-
-@inline
-def add_products(acc, p, t, size, T, cached):
-    """Add the products of a row of q and `size` elements of a key to acc[0]; for 4-bit numbers also to
-    acc[1]."""
-    j = 0
-    if cached == "u4":
-        half = size // 2
-        while j < half:
-            both = cast[i32](loadm[u8](t + j, half - j))
-            low = cast[f32](both & const[i32](15))
-            high = cast[f32](both >> const[i32](4))
-            acc[0] = fma(loadm[T](p + j * SIZE[T], half - j), low, acc[0])
-            acc[1] = fma(loadm[T](p + (half + j) * SIZE[T], half - j), high, acc[1])
-            j += VL
-    else:
-        while j + VL <= size:
-            elements = load[cached](t + j * SIZE[cached])
-            number = cast[f32](elements) if cached == "u8" else elements
-            acc[0] = fma(load[T](p + j * SIZE[T]), number, acc[0])
-            j += VL
-        if j < size:
-            tail = loadm[cached](t + j * SIZE[cached], size - j)
-            number = cast[f32](tail) if cached == "u8" else tail
-            acc[0] = fma(loadm[T](p + j * SIZE[T], size - j), number, acc[0])
-
-
-@inline
-def score_keys(p, k, k_s, end, depth, size, sums_at, cached, *, mode, cut):
-    """Store the products of a row of q with all keys to scratch memory. Keys as bytes are in groups of `size`
-    numbers; `cut`: a row has several groups."""
-    acc, part = registers()
-    if cached in PACKED:
-        for g in range(0, depth, size):
-            query_sum = const[f32](0.0)
-            for j in range(0, size, VL):
-                query_sum = query_sum + loadm[mode.T](p + (g + j) * SIZE[mode.T], size - j)
-            query_sum = spread[f32](hadd[f32](query_sum))
-            storem[f32](scratch + sums_at + g // size * 4, query_sum, 1)
-    for s in range(end):
-        t = k + s * k_s
-        acc[0] = const[f32](0.0)
-        acc[1] = const[f32](0.0)
-        if cut:
-            base = const[f32](0.0)
-            head = t
-            t += depth // size * HEAD
-            for g in range(0, depth, size):
-                part[0] = const[f32](0.0)
-                part[1] = const[f32](0.0)
-                add_products(part, p + g * SIZE[mode.T], t, size, mode.T, cached)
-                acc[0] = fma(part[0] + part[1] if cached == "u4" else part[0], splat[f32](head), acc[0])
-                base = fma(splat[f32](scratch + sums_at + g // size * 4), splat[f32](head + 4), base)
-                head += HEAD
-                t += size // (2 if cached == "u4" else 1)
-            score = spread[f32](hadd[f32](acc[0])) + base
-        else:
-            add_products(acc, p, t + HEAD if cached in PACKED else t, depth, mode.T, cached)
-            score = spread[f32](hadd[f32](acc[0] + acc[1] if cached == "u4" else acc[0]))
-            if cached in PACKED:
-                score = fma(query_sum, splat[f32](t + 4), score * splat[f32](t))
-        storem[f32](scratch + s * 4, score, 1)
-
-
-@inline
-def mask_scores(t, step, end, factor, most, capped):
-    """Scale and cap the scores in scratch memory, and add the mask at t, if `step` is not 0. Returns the
-    maximum."""
-    top = const[f32](-inf)
-    for j in range(0, end, VL):
-        score = loadm[f32](scratch + j * 4, end - j) * factor
-        if capped:
-            bent = applied(TANH, score)
-            score = bent * most
-        if step > 0:
-            score = score + loadm[f32](t + j * 4, end - j)
-        storem[f32](scratch + j * 4, score, end - j)
-        top = blend[f32](end - j, maximum(top, score), top)
-    return spread[f32](hmax[f32](top))
-
-
-@inline
-def weigh_scores(top, end):
-    """Replace the scores in scratch memory by exp(score - top). Returns their sum."""
-    total = const[f32](0.0)
-    for j in range(0, end, VL):
-        score = loadm[f32](scratch + j * 4, end - j) - top
-        weight = applied(EXP, score)
-        storem[f32](scratch + j * 4, weight, end - j)
-        total = blend[f32](end - j, total + weight, total)
-    return spread[f32](hadd[f32](total))
-
-
-@inline
-def sum_values(p, v, v_s, end, value_size, size, total, unseen, cached, *, mode, vectors):
-    """p = the weighted sum of values / the sum of weights; if that sum is 0 or NaN, the numbers at `unseen`.
-    Values as bytes are in groups of `size` numbers; with 4 bits, the low nibbles have the first half of a
-    group."""
-    acc = registers()
-    otherwise = without_weights(total, unseen)
-    has_weights = total > const[f32](0.0)
-    scaled = const[f32](1.0) / total
-    step = SIZE[cached] if cached in SIZE else 1
-    width = size // (2 if cached == "u4" else 1)
-    head = 0
-    first = value_size // size * HEAD if cached in PACKED else 0
-    for g in range(0, value_size, size):
-        for j in range(0, width, vectors * VL):
-            for i in static_range(vectors * (2 if cached == "u4" else 1)):
-                acc[i] = const[f32](0.0)
-            if cached in PACKED:
-                base = const[f32](0.0)
-            for s in range(end):
-                w = splat[f32](scratch + s * 4)
-                t = v + s * v_s
-                if cached in PACKED:
-                    base = fma(w, splat[f32](t + head + 4), base)
-                    w = w * splat[f32](t + head)
-                t += first + j * step
-                for i in static_range(vectors):
-                    if cached == "u4":
-                        both = cast[i32](loadm[u8](t + i * VL, width - j - i * VL))
-                        acc[i] = fma(w, cast[f32](both & const[i32](15)), acc[i])
-                        acc[vectors + i] = fma(w, cast[f32](both >> const[i32](4)), acc[vectors + i])
-                    else:
-                        part = loadm[cached](t + i * VL * step, width - j - i * VL)
-                        acc[i] = fma(w, cast[f32](part) if cached == "u8" else part, acc[i])
-            for r in static_range(2 if cached == "u4" else 1):
-                for i in static_range(vectors):
-                    weighted = acc[r * vectors + i] + base if cached in PACKED else acc[r * vectors + i]
-                    result = select(has_weights, weighted * scaled, otherwise)
-                    at = j + i * VL
-                    storem[mode.out](p + (g + r * width + at) * SIZE[mode.out], result, width - at)
-        head += HEAD
-        first += width
-
-
-class RowNumbers(NamedTuple):
-    """Addresses of numbers: the scale of scores, the results of rows without weights, the cap."""
-
-    scale: Ptr
-    unseen: Ptr
-    cap: Ptr
-
-
-@kernel(
-    over="... r", q="... r d", k="... c key", v="... c value", y="... r w", mask="... r c", sink="... r one",
-    numbers=RowNumbers,
-)  # fmt: skip
-def attention_rows(
-    q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, numbers, k_size, v_size, sums_at,
-    *, mode, vectors, cut,
-):  # fmt: skip
-    """Rows of a head one by one: dot products with all keys, then the weighted sum of values. `T`, `keys`,
-    `values`, `out`: element types of q, k, v and y. `sinks`: each row has one more score, without a value.
-    `capped`: scores are cap tanh(...). `vectors` of values are summed at a time. `cut`: keys have several
-    groups.
-
-    `keys` or `values` u8 or u4: rows of bytes (`byte_rows`), in groups of `k_size` and `v_size` numbers. Sums
-    use the stored numbers: the sum of q (scale number + zero) is scale (sum of q number) + zero (sum of q),
-    and w (scale number + zero) is (w scale) number, with w zero added once per group.
-    """
-    factor = splat[f32](numbers.scale)
-    if mode.capped:
-        most = splat[f32](numbers.cap)
-    for row, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if mode.sinks else mask):
-        end = mask.size.c
-        if mode.causal:
-            end = min(mask.size.c, row + 1)
-        score_keys(pq, pk, k.stride.c, end, q.size.d, k_size, sums_at, mode.keys)
-        top = mask_scores(pm, mask.stride.c, end, factor, most, mode.capped)
-        if mode.sinks:
-            old = splat[f32](ps)
-            top = maximum(top, old)
-        top = finite(top)
-        total = weigh_scores(top, end)
-        if mode.sinks:
-            score = old - top
-            weight = applied(EXP, score)
-            total = total + weight
-        sum_values(py, pv, v.stride.c, end, y.size.w, v_size, total, numbers.unseen, mode.values)

@@ -15,9 +15,8 @@ from ovjit.codegen.cpu.formats import F32, WORD, tile_heights, unit_format
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.paged_caches import INPUTS, kinds_of
 from ovjit.graph.symbolic import sym_max
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div
-from ovjit.planning.views import Layout, View, product
+from ovjit.planning.lower import Constants, Layout, Lowering, NotNative, Planner, View, ceil_div, product
+from ovjit.planning.plan import ALIGNMENT
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import TABLE_BYTES
 from ovjit_ops.attention.cpu_paged_kernels import AHEAD, PagedMode, paged_merge, paged_rows, paged_scores

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ovjit.codegen.kernel_language import *
 from ovjit.codegen.template import rows
-from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FULL
 from ovjit.planning.lower import Group, Lowering
 from ovjit.planning.row_kernels import RowLowering

@@ -1,4 +1,4 @@
-"""Attention on GPUs: on tensor cores, or a row at a time by dot products.
+"""Attention on GPUs: on tensor cores, or a row at a time by dot products (`cpu_attention_few`).
 
 Tensor cores multiply f16 and bf16, of up to 160 elements a head in rows of a multiple of 16 bytes. Other
 types, f32, and keys and values as bytes are computed as few rows on CPUs are.
@@ -16,10 +16,11 @@ from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Value
 from ovjit.planning.copies import fill_kernel, plan_fill
 from ovjit.planning.launch import launch
-from ovjit.planning.plan import ALIGNMENT, Planner, ceil_div, element_size
+from ovjit.planning.plan import Planner, ceil_div, element_size
 from ovjit.planning.views import Layout, View, product
-from ovjit_ops.attention.cpu_attention import ONE_BY_ONE, AttentionOfTensors, rows_of_groups
-from ovjit_ops.attention.cpu_attention_kernels import AttentionMode, RowNumbers, attention_rows
+from ovjit_ops.attention.cpu_attention import AttentionOfTensors, rows_of_groups
+from ovjit_ops.attention.cpu_attention_few import RowNumbers
+from ovjit_ops.attention.cpu_attention_kernels import AttentionMode
 from ovjit_ops.attention.gpu_attention_kernels import combine_parts, shared_bytes, tensor_attention
 from ovjit_ops.matmul.gpu_products import LANES, PIECE, STEP
 
@@ -37,7 +38,7 @@ class GpuAttention(AttentionOfTensors):
 
     def set_up(self) -> None:
         mode = self.name_inputs()
-        self.row_kernel = _row_kernel(self, mode)
+        self.row_kernel = self.make_few_kernel(mode)
         self.tensor_kernel = self._make_tensor_kernel(mode)
         kernel = self.row_kernel if self.tensor_kernel is None else self.tensor_kernel
         self.kernels = (kernel, fill_kernel(element_size(self.out.dtype)))
@@ -100,11 +101,7 @@ class GpuAttention(AttentionOfTensors):
             tensors["y"] = with_parts(tensors["y"], 1)
             launch(planner, self.tensor_kernel, tensors, ("y",), work=work * PIECE, part=0, **options)
             return
-        groups = self._groups(planner, columns, depth, value_size)
-        launch(
-            planner, self.row_kernel, tensors, ("y",), work=work * ONE_BY_ONE, reads=[scale], flops=flops,
-            numbers=RowNumbers(**numbers), **groups,
-        )  # fmt: skip
+        self.plan_few(planner, tensors, numbers, scale)
 
     def _parts(self, shape: Sequence[int], columns: int) -> int:
         """The number of parts of the keys: several if there are fewer rows than a card has warps."""
@@ -138,14 +135,6 @@ class GpuAttention(AttentionOfTensors):
             unseen=planner.constants.at(self.unseen),
         )  # fmt: skip
 
-    def _groups(self, planner: Planner, columns: int, depth: int, value_size: int) -> dict[str, int]:
-        """The arguments of the kernel of rows: groups of keys and values, and its scratch offset of sums."""
-        k_size, v_size = (self.rows[n].group if n in self.rows else 0 for n in "kv")
-        sums_at = ceil_div(columns * 4, ALIGNMENT) * ALIGNMENT + ALIGNMENT
-        groups = depth // (k_size or depth) if "k" in self.rows else 0
-        planner.need_scratch(sums_at + ceil_div(groups * 4, ALIGNMENT) * ALIGNMENT)
-        return {"k_size": k_size or depth, "v_size": v_size or value_size, "sums_at": sums_at}
-
     def _rows(self, planner: Planner, value: Value) -> View:
         """The view of an operand whose rows have adjacent elements; on tensor cores, they begin at multiples
         of 16 bytes, too."""
@@ -163,14 +152,3 @@ def with_parts(view: View, parts: int) -> View:
     *batch, rows, width = view.shape
     strides = (*view.strides[:-2], 0, *view.strides[-2:])
     return View(view.buffer, (*batch, parts, rows, width), strides, view.itemsize, view.offset)
-
-
-def _row_kernel(op: AttentionOfTensors, mode: AttentionMode) -> Kernel:
-    """The kernel of rows one by one. For values in groups, or with 4 bits, the vectors that are summed at a
-    time are limited to those of a group."""
-    rows = op.rows
-    values = rows.get("v")
-    vectors = 4 if values is None or values.bits == 8 else 2
-    if values is not None and values.group:
-        vectors = min(vectors, max(1, ceil_div(values.group * values.bits // 8, op.target.lanes)))
-    return attention_rows(mode=mode, vectors=vectors, cut="k" in rows and rows["k"].group > 0)

@@ -22,7 +22,8 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.codegen.kernel_language import *
-from ovjit_ops.attention.cpu_attention_kernels import EXP, TANH, RowNumbers, finite, without_weights
+from ovjit_ops.attention.cpu_attention_few import RowNumbers
+from ovjit_ops.attention.cpu_attention_kernels import EXP, TANH, finite, without_weights
 from ovjit_ops.matmul.gpu_products import GAP, LANES, PIECE, STEP, find_addresses
 
 

@@ -102,7 +102,8 @@ def _bytes_of(cache: np.ndarray, kind: CacheKind) -> np.ndarray:
     return cache.reshape(len(cache), kind.heads, -1).view(np.uint8)
 
 
-def _numbers(data: np.ndarray, kind: CacheKind) -> np.ndarray:
+def _unpack_codes(data: np.ndarray, kind: CacheKind) -> np.ndarray:
+    """Bytes as f32: each is a code, or has the codes of two elements, the first in its high half."""
     if kind.kind == "u8":
         return data.astype(np.float32)
     return (
@@ -110,7 +111,7 @@ def _numbers(data: np.ndarray, kind: CacheKind) -> np.ndarray:
     )
 
 
-def _packed(numbers: np.ndarray, kind: CacheKind) -> np.ndarray:
+def _pack_codes(numbers: np.ndarray, kind: CacheKind) -> np.ndarray:
     levels = np.clip(np.rint(numbers), 0, TOP[kind.kind]).astype(np.uint8)
     return levels if kind.kind == "u8" else levels[..., ::2] << 4 | levels[..., 1::2]
 
@@ -129,12 +130,12 @@ def read_block(cache: np.ndarray, index: int, head: int, kind: CacheKind, count:
     if kind.by_channel:
         factor, zero = data[: HEAD * kind.size].view(np.float32).reshape(2, kind.size)
         rows = data[HEAD * kind.size :].reshape(kind.tokens, kind.row)[:count]
-        return (_numbers(rows, kind) - zero) * factor
+        return (_unpack_codes(rows, kind) - zero) * factor
     rows = data.reshape(kind.tokens, kind.row)[:count]
     scales = (
         np.ascontiguousarray(rows[:, : HEAD * kind.groups]).view(np.float32).reshape(count, kind.groups, 1, 2)
     )
-    numbers = _numbers(rows[:, HEAD * kind.groups :], kind).reshape(count, kind.groups, -1)
+    numbers = _unpack_codes(rows[:, HEAD * kind.groups :], kind).reshape(count, kind.groups, -1)
     return ((numbers - scales[..., 1]) * scales[..., 0]).reshape(count, kind.size)
 
 
@@ -153,7 +154,7 @@ def write_block(
         groups = new.astype(np.float32).reshape(len(new), kind.groups, -1)
         factor, zero = _scales(groups.min(-1), groups.max(-1), kind)
         rows[:, : HEAD * kind.groups] = np.stack([factor, zero], -1).reshape(len(new), -1).view(np.uint8)
-        rows[:, HEAD * kind.groups :] = _packed(
+        rows[:, HEAD * kind.groups :] = _pack_codes(
             (groups / factor[..., None] + zero[..., None]).reshape(len(new), -1), kind
         )
         return
@@ -175,12 +176,14 @@ def write_token(
     _quantize_anew(_bytes_of(cache, kind)[index, head], kind, tokens, token[None], True)
 
 
-def _quantize_anew(data: np.ndarray, kind: CacheKind, tokens: np.ndarray, new: np.ndarray, had: bool) -> None:
-    """Write the tokens `tokens` [n, size] to a block with scales of channels. If it `had` tokens, scales that
+def _quantize_anew(
+    data: np.ndarray, kind: CacheKind, tokens: np.ndarray, new: np.ndarray, has_tokens: bool
+) -> None:
+    """Write the tokens `tokens` [n, size] to a block with scales of channels. If it `has_tokens`, scales that
     do not cover the `new` ones are widened, and others stay; else they are those of `new`."""
     scales = data[: HEAD * kind.size].view(np.float32).reshape(2, kind.size)
     low, high = new.min(0), new.max(0)
-    if had:
+    if has_tokens:
         factor, zero = scales.copy()
         least, most = -zero * factor, (TOP[kind.kind] - zero) * factor
         widen_floats = _scales(np.minimum(low, least), np.maximum(high, most), kind)
@@ -188,7 +191,7 @@ def _quantize_anew(data: np.ndarray, kind: CacheKind, tokens: np.ndarray, new: n
     else:
         scales[...] = _scales(low, high, kind)
     numbers = data[HEAD * kind.size :].reshape(kind.tokens, kind.row)
-    numbers[: len(tokens)] = _packed(tokens / scales[0] + scales[1], kind)
+    numbers[: len(tokens)] = _pack_codes(tokens / scales[0] + scales[1], kind)
 
 
 def _number(x: np.ndarray) -> Any:

@@ -36,7 +36,7 @@ def fold_constant_loop(b: Builder, node: Node) -> Sequence[Value] | None:
         count = ports_of(node.attrs, len(arrays)).slice_iterations([a.shape for a in arrays]) or 1
     else:
         count = int(arrays[0].reshape(-1)[0]) if arrays[0].size == 1 else -1
-    if count < 0 or count * _evaluations(node.attrs["body"]) > MOST_NODES:
+    if count < 0 or count * _count_evaluations(node.attrs["body"]) > MOST_NODES:
         return None
     values = [v for v in (*node.inputs, *node.outputs) if v.dtype != "string"]
     if len(values) < len(node.inputs) + len(node.outputs) or not _is_small(node.outputs, MOST_RESULTS):
@@ -48,7 +48,7 @@ def fold_constant_loop(b: Builder, node: Node) -> Sequence[Value] | None:
     return [b.constant(x, v.dtype, name=node.name) for x, v in zip(results, node.outputs, strict=True)]
 
 
-def _evaluations(body: Graph) -> float:
+def _count_evaluations(body: Graph) -> float:
     """The nodes that an iteration evaluates; infinite if it has an effect, or a node that is large or runs a
     body."""
     count = 0

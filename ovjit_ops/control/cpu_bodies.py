@@ -9,9 +9,8 @@ from ovjit.errors import ModelError
 from ovjit.graph.bodies import retype
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.op import TensorType
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import NO_STRIDES, NotNative, Plan, Planner, Strides
-from ovjit.planning.views import View, row_major
+from ovjit.planning.lower import Lowering, NotNative, Planner, View, row_major
+from ovjit.planning.plan import NO_STRIDES, Plan, Strides
 
 
 class LoweredControl(Lowering):

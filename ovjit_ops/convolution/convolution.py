@@ -209,9 +209,10 @@ def of_taps_that_meet_data(b: Builder, node: Node) -> Sequence[Value] | None:
     return b.instead(node, arguments, {**node.attrs, **window})
 
 
-def _attributes(
+def _same_along_axes(
     rank: int, strides: int = 1, dilations: int = 1, pads: tuple[int, int] = (0, 0), **more: Any
 ) -> dict:
+    """The attributes of a sample whose windows are the same along all axes."""
     return {
         "strides": (strides,) * rank,
         "dilations": (dilations,) * rank,
@@ -222,39 +223,39 @@ def _attributes(
 
 
 _CASES = [
-    ((1, 3, 9), (5, 3, 3), _attributes(1, pads=(1, 1))),
-    ((2, 7, 8, 9), (17, 7, 1, 1), _attributes(2)),
-    ((1, 16, 7, 7), (33, 16, 3, 3), _attributes(2, pads=(1, 1))),
-    ((1, 15, 15, 16), (8, 15, 3, 5), _attributes(2, 2, pads=(0, 2))),
-    ((2, 3, 17, 16), (16, 3, 7, 7), _attributes(2, 2, pads=(3, 3))),
-    ((1, 4, 11, 13), (6, 4, 3, 2), _attributes(2, 1, 2, pads=(2, 1))),
-    ((1, 4, 11, 13), (6, 4, 3, 2), _attributes(2, 3, auto_pad="same_upper")),
-    ((1, 4, 11, 13), (6, 4, 4, 2), _attributes(2, 2, auto_pad="same_lower")),
-    ((1, 4, 11, 13), (6, 4, 4, 2), _attributes(2, 2, pads=(1, 1), auto_pad="valid")),
-    ((1, 4, 5, 6, 7), (3, 4, 3, 2, 3), _attributes(3, 1, pads=(1, 0))),
-    ((0, 3, 5, 5), (2, 3, 3, 3), _attributes(2)),
-    ((2, 17, 5, 7, 6), (33, 17, 3, 3, 3), _attributes(3, 2, pads=(1, 1))),
-    ((1, 3, 6, 6, 9), (5, 3, 2, 3, 2), _attributes(3, 1, 2, pads=(1, 2))),
+    ((1, 3, 9), (5, 3, 3), _same_along_axes(1, pads=(1, 1))),
+    ((2, 7, 8, 9), (17, 7, 1, 1), _same_along_axes(2)),
+    ((1, 16, 7, 7), (33, 16, 3, 3), _same_along_axes(2, pads=(1, 1))),
+    ((1, 15, 15, 16), (8, 15, 3, 5), _same_along_axes(2, 2, pads=(0, 2))),
+    ((2, 3, 17, 16), (16, 3, 7, 7), _same_along_axes(2, 2, pads=(3, 3))),
+    ((1, 4, 11, 13), (6, 4, 3, 2), _same_along_axes(2, 1, 2, pads=(2, 1))),
+    ((1, 4, 11, 13), (6, 4, 3, 2), _same_along_axes(2, 3, auto_pad="same_upper")),
+    ((1, 4, 11, 13), (6, 4, 4, 2), _same_along_axes(2, 2, auto_pad="same_lower")),
+    ((1, 4, 11, 13), (6, 4, 4, 2), _same_along_axes(2, 2, pads=(1, 1), auto_pad="valid")),
+    ((1, 4, 5, 6, 7), (3, 4, 3, 2, 3), _same_along_axes(3, 1, pads=(1, 0))),
+    ((0, 3, 5, 5), (2, 3, 3, 3), _same_along_axes(2)),
+    ((2, 17, 5, 7, 6), (33, 17, 3, 3, 3), _same_along_axes(3, 2, pads=(1, 1))),
+    ((1, 3, 6, 6, 9), (5, 3, 2, 3, 2), _same_along_axes(3, 1, 2, pads=(1, 2))),
 ]
 _GROUP_CASES = [
-    ((1, 16, 8, 9), (16, 1, 1, 3, 3), _attributes(2, pads=(1, 1))),
-    ((2, 17, 9, 7), (17, 1, 1, 3, 3), _attributes(2, 2, pads=(1, 1))),
-    ((1, 33, 9, 9), (33, 1, 1, 5, 5), _attributes(2, 1, pads=(2, 2))),
-    ((1, 6, 7, 8), (3, 4, 2, 3, 3), _attributes(2, 1, 2, pads=(2, 2))),
-    ((1, 8, 7, 8), (2, 16, 4, 1, 1), _attributes(2)),
-    ((1, 4, 9), (4, 2, 1, 3), _attributes(1, auto_pad="same_upper")),
-    ((1, 4, 5, 6, 7), (2, 3, 2, 3, 3, 3), _attributes(3, pads=(1, 1))),
-    ((2, 16, 5, 6, 7), (16, 1, 1, 3, 3, 3), _attributes(3, 2, pads=(1, 1))),
+    ((1, 16, 8, 9), (16, 1, 1, 3, 3), _same_along_axes(2, pads=(1, 1))),
+    ((2, 17, 9, 7), (17, 1, 1, 3, 3), _same_along_axes(2, 2, pads=(1, 1))),
+    ((1, 33, 9, 9), (33, 1, 1, 5, 5), _same_along_axes(2, 1, pads=(2, 2))),
+    ((1, 6, 7, 8), (3, 4, 2, 3, 3), _same_along_axes(2, 1, 2, pads=(2, 2))),
+    ((1, 8, 7, 8), (2, 16, 4, 1, 1), _same_along_axes(2)),
+    ((1, 4, 9), (4, 2, 1, 3), _same_along_axes(1, auto_pad="same_upper")),
+    ((1, 4, 5, 6, 7), (2, 3, 2, 3, 3, 3), _same_along_axes(3, pads=(1, 1))),
+    ((2, 16, 5, 6, 7), (16, 1, 1, 3, 3, 3), _same_along_axes(3, 2, pads=(1, 1))),
 ]
 _TRANSPOSED_CASES = [
-    ((1, 3, 5, 6), (3, 4, 3, 3), _attributes(2, 2, pads=(1, 1), output_padding=(1, 1))),
-    ((1, 3, 5, 6), (3, 17, 2, 2), _attributes(2, 2)),
-    ((2, 3, 5, 6), (3, 4, 3, 4), _attributes(2, 1, 2, pads=(1, 0))),
-    ((1, 2, 5, 6), (2, 4, 3, 3), [10, 12], _attributes(2, 2, auto_pad="same_upper")),
-    ((1, 2, 5, 6), (2, 4, 3, 3), [10, 12], _attributes(2, 2, auto_pad="same_lower")),
-    ((1, 2, 7), (2, 3, 4), _attributes(1, 3, pads=(1, 1))),
-    ((1, 2, 3, 4, 3), (2, 3, 3, 2, 3), _attributes(3, 2, pads=(1, 1))),
-    ((1, 2, 3, 4, 3), (2, 3, 3, 3, 3), _attributes(3, 2, pads=(1, 1))),
+    ((1, 3, 5, 6), (3, 4, 3, 3), _same_along_axes(2, 2, pads=(1, 1), output_padding=(1, 1))),
+    ((1, 3, 5, 6), (3, 17, 2, 2), _same_along_axes(2, 2)),
+    ((2, 3, 5, 6), (3, 4, 3, 4), _same_along_axes(2, 1, 2, pads=(1, 0))),
+    ((1, 2, 5, 6), (2, 4, 3, 3), [10, 12], _same_along_axes(2, 2, auto_pad="same_upper")),
+    ((1, 2, 5, 6), (2, 4, 3, 3), [10, 12], _same_along_axes(2, 2, auto_pad="same_lower")),
+    ((1, 2, 7), (2, 3, 4), _same_along_axes(1, 3, pads=(1, 1))),
+    ((1, 2, 3, 4, 3), (2, 3, 3, 2, 3), _same_along_axes(3, 2, pads=(1, 1))),
+    ((1, 2, 3, 4, 3), (2, 3, 3, 3, 3), _same_along_axes(3, 2, pads=(1, 1))),
 ]
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ovjit.planning.fuse import Group
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import NotNative
+from ovjit.planning.lower import Lowering, NotNative
 from ovjit.tiles.lowering import tile_format
 from ovjit_ops.convolution.cpu_convolution import ComputedConvolution, TiledConvolution
 from ovjit_ops.convolution.cpu_depthwise import Depthwise, is_depthwise

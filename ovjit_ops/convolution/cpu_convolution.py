@@ -16,9 +16,7 @@ from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.symbolic import sym_int, sym_max
 from ovjit.graph.windows import Slab, resolve_window, slabs_of_taps, taps_that_meet
 from ovjit.planning.fuse import Group
-from ovjit.planning.lower import Shapes
-from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
-from ovjit.planning.views import Layout, View, channels_last
+from ovjit.planning.lower import Constants, Layout, NotNative, Planner, Shapes, View, ceil_div, channels_last
 from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.pack import panel_sizes
 from ovjit.tiles.sharing import Weights

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import math
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.windows import resolve_pads, window_attributes
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import ChannelsLast
-from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.lower import ChannelsLast, NotNative, Planner, launch
 from ovjit.records import NamedTuple
 
 

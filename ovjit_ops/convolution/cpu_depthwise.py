@@ -25,9 +25,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import F32, find_format
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
 from ovjit.graph.graph import Node
 from ovjit.graph.shapes import is_static

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.function import kernel, spaced
-from ovjit.codegen.words import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import HALVES
 from ovjit.graph.graph import Value
 from ovjit.graph.symbolic import sym_max

@@ -21,9 +21,7 @@ from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.windows import transposed_pads
 from ovjit.planning.fuse import Group
-from ovjit.planning.lower import Lowering, Shapes
-from ovjit.planning.plan import Constants, NotNative, Planner
-from ovjit.planning.views import Layout, View, channels_last
+from ovjit.planning.lower import Constants, Layout, Lowering, NotNative, Planner, Shapes, View, channels_last
 from ovjit.records import NamedTuple
 from ovjit.tiles.lowering import Tiled, tile_format
 from ovjit.tiles.pack import pack_panels

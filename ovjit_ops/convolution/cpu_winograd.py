@@ -42,10 +42,8 @@ from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.formats import BF16, F32, I16, WORD, Format, matrix_format
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.targets import CACHE_LINE
-from ovjit.codegen.function import kernel
-from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.kernel_language import *
 from ovjit.codegen.trace import Recorder, Tracer
-from ovjit.codegen.words import *
 from ovjit.graph.dtypes import all_finite, numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import Dim, Interval, is_static

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel_language import *
 from ovjit.codegen.tensor_blocks import GROUP, GROUP_ROWS, LINE, QUADS, STRIP
-from ovjit.codegen.words import *
 from ovjit_ops.convolution.cpu_direct import Moves
 from ovjit_ops.matmul.gpu_block_products import FEW, MANY, copy_weights
 

@@ -4,8 +4,7 @@ depthwise, or direct."""
 from __future__ import annotations
 
 from ovjit.planning.fuse import Group
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import NotNative
+from ovjit.planning.lower import Lowering, NotNative
 from ovjit_ops.convolution.cpu_direct import Direct
 from ovjit_ops.convolution.gpu_block_lowering import BlockConvolution
 from ovjit_ops.convolution.gpu_convolution import TensorConvolution

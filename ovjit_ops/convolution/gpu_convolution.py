@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.windows import resolve_window
 from ovjit.planning.launch import launch
+from ovjit.planning.lower import ChannelsLast
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
-from ovjit.planning.views import Layout, View, channels_last, product
+from ovjit.planning.views import View, channels_last, product
 from ovjit_ops.convolution.cpu_direct import Moves
 from ovjit_ops.matmul.gpu_epilogues import WithEpilogue, no_operand
 from ovjit_ops.matmul.gpu_products import (
@@ -152,7 +152,7 @@ def grouped_convolution(
         store_tile(c, o, at, shared, y, p, q, r, row, column, py, pp, pq, pr)
 
 
-class TensorConvolution(WithEpilogue):
+class TensorConvolution(ChannelsLast, WithEpilogue):
     """Convolution of f16 or bf16 in one or two dimensions with constant weights, with an epilogue; also in
     groups of two or more channels."""
 
@@ -193,12 +193,6 @@ class TensorConvolution(WithEpilogue):
         if all(isinstance(d, int) for d in pixels):
             return [min(tiles, key=lambda tile: tile.cost(product(pixels), outs, groups))]
         return tiles
-
-    def input_layouts(self, shape: Any) -> list[tuple[Value, Layout]]:
-        return [(self.data, channels_last(len(shape(self.data))))]
-
-    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
-        return channels_last(len(self.out.shape))
 
     def pack_operands(self, constants: Constants) -> None:
         """Place the constants among the epilogue's operands."""

@@ -8,17 +8,11 @@ last, a warp reads adjacent elements.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.words import *
+from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import HALVES
-from ovjit.graph.graph import Value
-from ovjit.planning.launch import launch
-from ovjit.planning.plan import Constants, NotNative, Planner
-from ovjit.planning.views import Layout, View, channels_last, product
+from ovjit.planning.lower import ChannelsLast, Constants, NotNative, Planner, View, launch, product
 from ovjit_ops.convolution.cpu_direct import Moves
 from ovjit_ops.convolution.gpu_convolution import find_moves
 from ovjit_ops.matmul.gpu_epilogues import WithEpilogue, no_operand
@@ -73,7 +67,7 @@ def depthwise_convolution(
                 spaced(y.at(py, j=k), y.stride.c, total, count, out)
 
 
-class GpuDepthwise(WithEpilogue):
+class GpuDepthwise(ChannelsLast, WithEpilogue):
     """GroupConvolution of one channel per group in one or two dimensions with constant weights, with an
     epilogue."""
 
@@ -93,12 +87,6 @@ class GpuDepthwise(WithEpilogue):
         self.kernel = self.make_kernel(
             depthwise_convolution, "depthwise_convolution", dtype, out, pixels=PIXELS, width=LANES
         )
-
-    def input_layouts(self, shape: Any) -> list[tuple[Value, Layout]]:
-        return [(self.data, channels_last(len(shape(self.data))))]
-
-    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
-        return channels_last(len(self.out.shape))
 
     def pack(self, constants: Constants) -> None:
         super().pack(constants)

@@ -11,8 +11,7 @@ import numpy as np
 
 from ovjit.codegen.kernel_language import *
 from ovjit.forks import made_once
-from ovjit.planning.lower import Lowering, NotNative, Planner, launch
-from ovjit.planning.views import View, product
+from ovjit.planning.lower import Lowering, NotNative, Planner, View, launch, product
 from ovjit_ops.detection.cpu_candidates import COUNTS, candidates
 
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from ovjit.codegen.kernel_language import *
 from ovjit.graph.graph import Value
-from ovjit.planning.lower import Lowering, NotNative, Planner, Shapes, launch
-from ovjit.planning.views import Layout, View, channels_last
+from ovjit.planning.lower import Layout, Lowering, NotNative, Planner, Shapes, View, channels_last, launch
 from ovjit_ops.detection.cpu_roi_align import roi_align
 from ovjit_ops.detection.cpu_roi_pooling import numbers
 from ovjit_ops.detection.sampling import OFFSETS

@@ -12,8 +12,7 @@ import numpy as np
 
 from ovjit.codegen.kernel_language import *
 from ovjit.graph.graph import Value
-from ovjit.planning.lower import ChannelsLast, View, launch
-from ovjit.planning.plan import NotNative, Planner, ceil_div
+from ovjit.planning.lower import ChannelsLast, NotNative, Planner, View, ceil_div, launch
 from ovjit.planning.views import Ptr as Place
 from ovjit.records import NamedTuple
 

@@ -25,8 +25,7 @@ import numpy as np
 
 from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.planning.lower import Group, Lowering, NotNative, Planner, launch
-from ovjit.planning.views import View, product
+from ovjit.planning.lower import Group, Lowering, NotNative, Planner, View, launch, product
 from ovjit.records import NamedTuple
 from ovjit_ops.fourier.axes import checked_frames, transform_axes
 

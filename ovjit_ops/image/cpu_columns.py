@@ -10,8 +10,7 @@ from ovjit.codegen.kernel_language import *
 from ovjit.errors import check
 from ovjit.forks import made_once
 from ovjit.graph.windows import window_attributes
-from ovjit.planning.lower import Lowering, Planner, launch
-from ovjit.planning.views import product
+from ovjit.planning.lower import Lowering, Planner, launch, product
 from ovjit.records import NamedTuple
 
 

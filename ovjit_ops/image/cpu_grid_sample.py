@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from ovjit.codegen.kernel_language import *
 from ovjit.graph.graph import Value
-from ovjit.planning.lower import Lowering, NotNative, Planner, Shapes, launch
-from ovjit.planning.views import Layout, channels_last
+from ovjit.planning.lower import Layout, Lowering, NotNative, Planner, Shapes, channels_last, launch
 
 _A = -0.75
 #: The attributes that select the kernel.

@@ -20,8 +20,7 @@ from ovjit.codegen.kernel_language import *
 from ovjit.errors import InferenceError, ModelError
 from ovjit.graph.shapes import is_static
 from ovjit.planning.copies import MOVED
-from ovjit.planning.lower import AsInput, Group, Lowering, NotNative, Planner, launch
-from ovjit.planning.views import Layout, View, product
+from ovjit.planning.lower import AsInput, Group, Layout, Lowering, NotNative, Planner, View, launch, product
 from ovjit.records import NamedTuple
 from ovjit_ops.image.cpu_resize_tables import HEAD, Tables, filter_table, nearest_table, spread_table
 from ovjit_ops.image.resampling import Resized, find_resizes, repeats, sizes_or_scales

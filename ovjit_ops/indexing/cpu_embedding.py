@@ -11,8 +11,7 @@ import numpy as np
 
 from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import FULL
-from ovjit.planning.lower import Lowering, Planner, launch
-from ovjit.planning.views import product
+from ovjit.planning.lower import Lowering, Planner, launch, product
 from ovjit_ops.indexing.cpu_gather import index_at
 
 #: operation -> how its bags are given

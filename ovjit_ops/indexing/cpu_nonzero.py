@@ -10,9 +10,8 @@ from typing import Any
 
 from ovjit.codegen.kernel_language import *
 from ovjit.graph.symbolic import sym_max
-from ovjit.planning.lower import Lowering, launch
-from ovjit.planning.plan import Planner, ceil_div, split
-from ovjit.planning.views import product
+from ovjit.planning.lower import Lowering, Planner, ceil_div, launch, product
+from ovjit.planning.plan import split
 
 #: Elements of a row in a block.
 BLOCK = 4096

@@ -12,8 +12,7 @@ from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.kernel_language import *
 from ovjit.codegen.transpose import transpose, transpose_words
 from ovjit.planning.by_kernel import launch_or_copy
-from ovjit.planning.lower import AsInput, Group, Lowering, NotNative, Planner, try_launch
-from ovjit.planning.views import View, product
+from ovjit.planning.lower import AsInput, Group, Lowering, NotNative, Planner, View, product, try_launch
 from ovjit_ops.indexing.cpu_gather import known_axis
 
 

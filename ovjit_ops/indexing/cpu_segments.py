@@ -12,8 +12,7 @@ import numpy as np
 
 from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import FLOATS, numpy_dtype
-from ovjit.planning.lower import Lowering, Planner, launch
-from ovjit.planning.views import product
+from ovjit.planning.lower import Lowering, Planner, launch, product
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.indexing.cpu_embedding import first_of
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 from ovjit.codegen.kernel_language import *
 from ovjit.graph.shapes import bounds, normalize_axis
 from ovjit.planning.copies import MOVED
-from ovjit.planning.lower import Lowering, NotNative, Planner, try_launch
-from ovjit.planning.views import View, row_major_layout
+from ovjit.planning.lower import Lowering, NotNative, Planner, View, row_major_layout, try_launch
 
 #: Bytes of a heap entry: key and index.
 ENTRY = 16

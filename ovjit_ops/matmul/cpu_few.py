@@ -9,9 +9,7 @@ adjacent, `DEEP` columns are.
 
 from __future__ import annotations
 
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.kernel_language import *
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import Planner
 from ovjit.planning.views import DIMS, View, merge_dims, product

@@ -7,12 +7,8 @@ ends. The plan has as many tiles as the worst group lengths need; surplus tiles 
 
 from __future__ import annotations
 
-from ovjit.codegen.function import kernel
-from ovjit.codegen.words import *
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering, place_constants
-from ovjit.planning.plan import Constants, Planner, ceil_div
-from ovjit.planning.views import Layout
+from ovjit.codegen.kernel_language import *
+from ovjit.planning.lower import Constants, Layout, Lowering, Planner, ceil_div, launch, place_constants
 from ovjit_ops.matmul.cpu_plain import FEW, place_panels, sum_products
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.codegen.function import kernel
-from ovjit.codegen.words import *
+from ovjit.codegen.kernel_language import *
 from ovjit.forks import made_once
 from ovjit.graph.dtypes import FULL
-from ovjit.planning.launch import launch, try_launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Planner, ceil_div
+from ovjit.planning.lower import Lowering, Planner, ceil_div, launch, try_launch
 
 
 @kernel(over="...", x="... i j", y="... i j")

@@ -17,10 +17,8 @@ import numpy as np
 from ovjit.codegen.cpu.formats import F32, WORD, Format
 from ovjit.codegen.cpu.ir import Operand
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.kernel_language import *
 from ovjit.codegen.transpose import transpose, transpose_words
-from ovjit.codegen.words import *
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Dim, Interval, bounds
 from ovjit.planning.copies import fill_kernel, plan_fill

@@ -9,10 +9,8 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensor_blocks import LINE
 from ovjit.graph.dtypes import HALVES
 from ovjit.graph.graph import Value
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
-from ovjit.planning.views import FIRST_IO, View, product
+from ovjit.planning.lower import Constants, Lowering, NotNative, Planner, View, ceil_div, launch, product
+from ovjit.planning.views import FIRST_IO
 from ovjit_ops.matmul.gpu_block_products import (
     FEATURE,
     LEAST_STEPS,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ovjit.graph.dtypes import HALVES
 from ovjit.planning.fuse import Group
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import NotNative
+from ovjit.planning.lower import Lowering, NotNative
 from ovjit_ops.matmul.cpu_plain import PlainProduct
 from ovjit_ops.matmul.gpu_block_lowering import BlockProduct
 from ovjit_ops.matmul.gpu_compressed_lowering import CompressedOnGpu

@@ -6,10 +6,7 @@ import numpy as np
 
 from ovjit.codegen.tensor_blocks import LINE, QUADS, STRIP
 from ovjit.graph.dtypes import FLOATS, HALVES
-from ovjit.planning.launch import launch
-from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
-from ovjit.planning.views import View, product
+from ovjit.planning.lower import Constants, Lowering, NotNative, Planner, View, ceil_div, launch, product
 from ovjit_ops.matmul.gpu_block_lowering import ProductOfBlocks, is_loaded_by_eight
 from ovjit_ops.matmul.gpu_block_products import FEATURE
 from ovjit_ops.matmul.gpu_compressed import COLUMNS, DEEP, ROWS, UNIT, compressed_rows, unpack_weights

@@ -9,8 +9,7 @@ from ovjit.codegen.function import FunctionKernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.forks import made_once
 from ovjit.graph.graph import Value
-from ovjit.planning.lower import Lowering
-from ovjit.planning.views import View
+from ovjit.planning.lower import Lowering, View
 from ovjit_ops.matmul.gpu_products import OPERANDS
 
 

@@ -19,8 +19,7 @@ from ovjit.codegen.transpose import interleave_kernel, interleave_sizes
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import is_static, normalize_axis
 from ovjit.planning.copies import MOST_WOVEN, plan_interleave
-from ovjit.planning.lower import AsInput, Group, Lowering, View, plan_copy
-from ovjit.planning.plan import Planner, element_size
+from ovjit.planning.lower import AsInput, Group, Lowering, Planner, View, element_size, plan_copy
 from ovjit.rewrite.writer import Writer
 
 #: (attributes, source shape) -> (split source shape, permutation of its dimensions for the target)

@@ -15,8 +15,7 @@ from ovjit.codegen.transpose import interleave_kernel, interleave_sizes
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import Interval, is_static, normalize_axis
 from ovjit.planning.copies import MOST_WOVEN, plan_interleave
-from ovjit.planning.lower import Layout, Lowering, View
-from ovjit.planning.plan import Planner, element_size
+from ovjit.planning.lower import Layout, Lowering, Planner, View, element_size
 from ovjit.rewrite.pattern import constant, op, operation, value
 from ovjit.rewrite.rules import Uses, rule
 from ovjit.rewrite.writer import Writer

@@ -22,8 +22,7 @@ from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import bounds, is_static, normalize_axes
 from ovjit.graph.symbolic import sym_min
 from ovjit.graph.windows import LARGEST
-from ovjit.planning.lower import Lowering, NotNative, Planner, launch
-from ovjit.planning.views import Layout, product, row_major_layout
+from ovjit.planning.lower import Layout, Lowering, NotNative, Planner, launch, product, row_major_layout
 from ovjit.rewrite.writer import Writer
 
 #: Columns of a block: all planes are computed for it before the next block.

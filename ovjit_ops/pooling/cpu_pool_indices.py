@@ -9,9 +9,7 @@ from __future__ import annotations
 from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import FLOATS
 from ovjit.graph.shapes import normalize_axis
-from ovjit.planning.lower import ChannelsLast, launch
-from ovjit.planning.plan import NotNative, Planner, ceil_div
-from ovjit.planning.views import View, product
+from ovjit.planning.lower import ChannelsLast, NotNative, Planner, View, ceil_div, launch, product
 from ovjit.records import NamedTuple
 from ovjit_ops.pooling.cpu_windows import Window, first_tap, lowest, taps, windows_of
 

@@ -6,8 +6,7 @@ import functools
 
 from ovjit.codegen.kernel_language import *
 from ovjit.graph.byte_rows import HEAD, LEAST, ByteRows
-from ovjit.planning.lower import Lowering, Planner, launch
-from ovjit.planning.views import View, row_major_layout
+from ovjit.planning.lower import Lowering, Planner, View, launch, row_major_layout
 
 _BYTE = "u8"
 

@@ -30,9 +30,8 @@ from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel_language import *
 from ovjit.codegen.trace import Recorder, Tracer
 from ovjit.graph.graph import Value
-from ovjit.planning.lower import Lowering, launch
-from ovjit.planning.plan import Constants, Filling, NotNative, Planner, ceil_div
-from ovjit.planning.views import View
+from ovjit.planning.lower import Constants, Lowering, NotNative, Planner, View, ceil_div, launch
+from ovjit.planning.plan import Filling
 from ovjit.records import NamedTuple
 from ovjit.tiles.pack import fill_panels
 from ovjit.tiles.sizes import TABLE

@@ -53,6 +53,7 @@ class Unfit(OvjitError):
 
 
 def union(*sets: Ranges) -> Ranges:
+    """The characters of any of the sets, as sorted ranges that do not touch."""
     out: list[list[int]] = []
     for first, last in sorted(r for s in sets for r in s):
         if out and first <= out[-1][1] + 1:

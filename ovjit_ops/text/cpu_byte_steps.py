@@ -5,7 +5,7 @@ Strings are begins, ends (i32) and bytes (u8). Results that are negative are err
 
 from __future__ import annotations
 
-from ovjit.codegen.parts import inline, routine
+from ovjit.codegen.parts import block_routine, inline, routine
 from ovjit.codegen.words import i32, i64, ld, st, u8
 from ovjit_ops.text.cpu_native import FULL, OTHER, OUTSIDE
 
@@ -20,6 +20,18 @@ def copy_bytes(to, source, size):
     while k < size:
         st[u8](to + k, ld[u8](source + k))
         k += 1
+
+
+@inline
+def checked_ranges(begins, ends, start, stop, limit):
+    """Yield (index, begin, end) of the ranges `start` to `stop` of i32 begins and ends. The routine returns
+    OUTSIDE at one that is not within `limit` elements."""
+    for index in range(start, stop):
+        begin = ld[i32](begins + index * 4) + 0
+        end = ld[i32](ends + index * 4) + 0
+        if begin < 0 or end < begin or end > limit:
+            return OUTSIDE
+        yield index, begin, end
 
 
 @inline
@@ -45,28 +57,19 @@ def length_of(head):
     return count
 
 
-@routine
-def validate_strings(a, unused, unused2, unused3):
-    """begins, ends, bytes, number, size; new begins, ends, bytes (3 for each byte); whether to replace.
-    Returns the number of new bytes; with a result of bytes 0, 1 if all strings are valid and follow each
-    other."""
-    chars = ld(a, 2)
-    size = ld(a, 4)
-    out = ld(a, 7)
-    replace = ld(a, 8)
+@block_routine
+def validate_strings(begins, ends, chars, strings, size, new_begins, new_ends, out, replace):
+    """Copy strings without what is not UTF-8, or with U+FFFD for it. Returns the number of new bytes, at most
+    3 for each byte; with `out` 0, 1 if all strings are valid and follow each other."""
     checked = 0
     if out == 0:
         checked = 1
     out_size = 0
-    for k in range(ld(a, 3)):
-        at = ld[i32](ld(a, 0) + k * 4) + 0
-        end = ld[i32](ld(a, 1) + k * 4) + 0
-        if at < 0 or end < at or end > size:
-            return OUTSIDE
+    for k, at, end in checked_ranges(begins, ends, 0, strings, size):
         if checked == 1 and at != out_size:
             return 0
         if checked == 0:
-            st[i32](ld(a, 5) + k * 4, out_size)
+            st[i32](new_begins + k * 4, out_size)
         while at < end:
             head = ld[u8](chars + at) + 0
             count = length_of(head)
@@ -111,7 +114,7 @@ def validate_strings(a, unused, unused2, unused3):
                     out_size += count
                 at = stop
         if checked == 0:
-            st[i32](ld(a, 6) + k * 4, out_size)
+            st[i32](new_ends + k * 4, out_size)
         elif out_size != end:
             return 0
     if checked == 1:
@@ -132,18 +135,12 @@ def digit_of(byte):
     return value
 
 
-@routine
-def put_byte_tokens(a, unused, unused2, unused3):
-    """begins, ends, bytes, number, size; new begins, ends, bytes. Returns the number of new bytes."""
-    chars = ld(a, 2)
-    out = ld(a, 7)
+@block_routine
+def put_byte_tokens(begins, ends, chars, strings, size, new_begins, new_ends, out):
+    """Copy strings; one as `<0x0A>` becomes its byte. Returns the number of new bytes."""
     out_size = 0
-    for k in range(ld(a, 3)):
-        at = ld[i32](ld(a, 0) + k * 4) + 0
-        end = ld[i32](ld(a, 1) + k * 4) + 0
-        if at < 0 or end < at or end > ld(a, 4):
-            return OUTSIDE
-        st[i32](ld(a, 5) + k * 4, out_size)
+    for k, at, end in checked_ranges(begins, ends, 0, strings, size):
+        st[i32](new_begins + k * 4, out_size)
         token = 0
         if end - at == 6:
             if ld[u8](chars + at) == 60 and ld[u8](chars + at + 5) == 62:
@@ -159,90 +156,71 @@ def put_byte_tokens(a, unused, unused2, unused3):
         else:
             copy_bytes(out + out_size, chars + at, end - at)
             out_size += end - at
-        st[i32](ld(a, 6) + k * 4, out_size)
+        st[i32](new_ends + k * 4, out_size)
     return out_size
 
 
-@routine
-def decode_words(a, unused, unused2, unused3):
-    """ids, their number; begins, ends, bytes of the vocabulary, their number and size; which words are
-    skipped (u8); new begins, ends, bytes. With a result of bytes 0, only begins and ends are written. Returns
-    the number of bytes."""
-    chars = ld(a, 4)
-    words = ld(a, 5)
-    out = ld(a, 10)
+@block_routine
+def decode_words(ids, count, begins, ends, chars, words, chars_size, skips, new_begins, new_ends, out):
+    """The words of ids; words that `skips` (u8) marks are empty. With `out` 0, only begins and ends are
+    written. Returns the number of bytes."""
     out_size = 0
-    for k in range(ld(a, 1)):
-        number = ld[i32](ld(a, 0) + k * 4) + 0
+    for k in range(count):
+        number = ld[i32](ids + k * 4) + 0
         size = 0
         at = 0
         if number >= 0 and number < words:
-            if ld[u8](ld(a, 7) + number) == 0:
-                at = ld[i32](ld(a, 2) + number * 4) + 0
-                size = ld[i32](ld(a, 3) + number * 4) - at
-                if at < 0 or size < 0 or at + size > ld(a, 6):
+            if ld[u8](skips + number) == 0:
+                at = ld[i32](begins + number * 4) + 0
+                size = ld[i32](ends + number * 4) - at
+                if at < 0 or size < 0 or at + size > chars_size:
                     return OUTSIDE
         if out != 0:
             copy_bytes(out + out_size, chars + at, size)
         else:
-            st[i32](ld(a, 8) + k * 4, out_size)
-            st[i32](ld(a, 9) + k * 4, out_size + size)
+            st[i32](new_begins + k * 4, out_size)
+            st[i32](new_ends + k * 4, out_size + size)
         out_size += size
     return out_size
 
 
-@routine
-def write_bytes_as_chars(a, unused, unused2, unused3):
-    """begins, ends, bytes, number, size; new begins, ends, bytes (2 for each byte); the characters of bytes
-    (first byte, or both as first | second << 8); which strings are skipped (u8) or 0. Returns the number of
-    new bytes."""
-    chars = ld(a, 2)
-    out = ld(a, 7)
+@block_routine
+def write_bytes_as_chars(begins, ends, chars, strings, size, new_begins, new_ends, out, table, skips):
+    """Each byte as its character, `table`: the first byte, or both as first | second << 8. Strings that
+    `skips` (u8, or 0) marks are copied. Returns the number of new bytes, at most 2 for each byte."""
     out_size = 0
-    for k in range(ld(a, 3)):
-        at = ld[i32](ld(a, 0) + k * 4) + 0
-        end = ld[i32](ld(a, 1) + k * 4) + 0
-        if at < 0 or end < at or end > ld(a, 4):
-            return OUTSIDE
-        st[i32](ld(a, 5) + k * 4, out_size)
+    for k, at, end in checked_ranges(begins, ends, 0, strings, size):
+        st[i32](new_begins + k * 4, out_size)
         skipped = 0
-        if ld(a, 9) != 0:
-            skipped = ld[u8](ld(a, 9) + k) + 0
+        if skips != 0:
+            skipped = ld[u8](skips + k) + 0
         for j in range(at, end):
             byte = ld[u8](chars + j) + 0
             if skipped != 0:
                 st[u8](out + out_size, byte)
                 out_size += 1
             else:
-                char = ld[i32](ld(a, 8) + byte * 4) + 0
+                char = ld[i32](table + byte * 4) + 0
                 st[u8](out + out_size, char & 255)
                 out_size += 1
                 if char > 255:
                     st[u8](out + out_size, char >> 8)
                     out_size += 1
-        st[i32](ld(a, 6) + k * 4, out_size)
+        st[i32](new_ends + k * 4, out_size)
     return out_size
 
 
-@routine
-def write_chars_as_bytes(a, unused, unused2, unused3):
-    """begins and ends of rows, their number; begins, ends, bytes, number, size of strings; new begins, ends,
-    bytes; the bytes of characters (i32, index: (first byte & 3) << 6 | second byte & 63), -1 for none.
-    Returns the number of new bytes, or OTHER for a character that stands for no byte."""
-    chars = ld(a, 5)
-    out = ld(a, 10)
+@block_routine
+def write_chars_as_bytes(
+    row_begins, row_ends, rows, begins, ends, chars, strings, size, new_begins, new_ends, out, table,
+):  # fmt: skip
+    """Join the strings of each row, with each character as its byte. `table`: i32, index
+    (first byte & 3) << 6 | second byte & 63; -1 for none. Returns the number of new bytes, or OTHER for a
+    character that stands for no byte."""
     out_size = 0
-    for row in range(ld(a, 2)):
-        first = ld[i32](ld(a, 0) + row * 4) + 0
-        last = ld[i32](ld(a, 1) + row * 4) + 0
-        if first < 0 or last < first or last > ld(a, 6):
-            return OUTSIDE
-        st[i32](ld(a, 8) + row * 4, out_size)
-        for k in range(first, last):
-            at = ld[i32](ld(a, 3) + k * 4) + 0
-            end = ld[i32](ld(a, 4) + k * 4) + 0
-            if at < 0 or end < at or end > ld(a, 7):
-                return OUTSIDE
+    for row, first, last in checked_ranges(row_begins, row_ends, 0, rows, strings):
+        st[i32](new_begins + row * 4, out_size)
+        for _k, at, end in checked_ranges(begins, ends, first, last, size):
             while at < end:
                 byte = ld[u8](chars + at) + 0
                 at += 1
@@ -252,35 +230,32 @@ def write_chars_as_bytes(a, unused, unused2, unused3):
                     second = ld[u8](chars + at) + 0
                     if second >> 6 != 2:
                         return OTHER
-                    byte = ld[i32](ld(a, 11) + (((byte - 0xC2) << 6) | (second & 63)) * 4) + 0
+                    byte = ld[i32](table + (((byte - 0xC2) << 6) | (second & 63)) * 4) + 0
                     at += 1
                     if byte < 0:
                         return OTHER
                 st[u8](out + out_size, byte)
                 out_size += 1
-        st[i32](ld(a, 9) + row * 4, out_size)
+        st[i32](new_ends + row * 4, out_size)
     return out_size
 
 
-@routine
-def pad_rows(a, unused, unused2, unused3):
-    """begins, ends of rows, their number; elements (i32), their number; length, fill; dense rows, mask (u8);
-    whether to pad on the right; whether to copy rows of the whole length."""
-    data = ld(a, 3)
-    length = ld(a, 5)
-    fill = ld(a, 6)
-    for row in range(ld(a, 2)):
-        first = ld[i32](ld(a, 0) + row * 4) + 0
-        last = ld[i32](ld(a, 1) + row * 4) + 0
+@block_routine
+def pad_rows(row_begins, row_ends, rows, data, elements, length, fill, out, masks, pad_right, keep_length):
+    """Dense rows of `length` i32s, and masks (u8) of those that are not `fill`. `keep_length`: all rows have
+    that length."""
+    for row in range(rows):
+        first = ld[i32](row_begins + row * 4) + 0
+        last = ld[i32](row_ends + row * 4) + 0
         count = min(last - first, length)
-        if ld(a, 10) != 0:
+        if keep_length != 0:
             count = length
-        if first < 0 or last < first or last > ld(a, 4) or first + count > ld(a, 4):
+        if first < 0 or last < first or last > elements or first + count > elements:
             return OUTSIDE
-        to = ld(a, 7) + row * length * 4
-        mask = ld(a, 8) + row * length
+        to = out + row * length * 4
+        mask = masks + row * length
         before = 0
-        if ld(a, 9) == 0:
+        if pad_right == 0:
             before = length - count
         for j in range(before):
             st[i32](to + j * 4, fill)

@@ -7,42 +7,15 @@ character are that character in the tree. Values of characters are in pages of 2
 
 from __future__ import annotations
 
-from ovjit.codegen.parts import inline, routine
-from ovjit.codegen.words import i32, i64, ld, registers, st, u8, u32
-from ovjit_ops.text.cpu_byte_steps import copy_bytes
-from ovjit_ops.text.cpu_native import FULL, OUTSIDE
-from ovjit_ops.text.cpu_split_steps import point_of_char, size_of_char
+from ovjit.codegen.parts import block_routine, inline
+from ovjit.codegen.words import i32, ld, registers, st, u8, u32
+from ovjit_ops.text.cpu_byte_steps import checked_ranges, copy_bytes
+from ovjit_ops.text.cpu_native import FULL
+from ovjit_ops.text.cpu_split_steps import point_of_char, valid_size
+from ovjit_ops.text.cpu_word_steps import find_value, put_value
 
 NO_TABLE, FORM, DOUBLE_ARRAY = range(3)
 _LEAF, _VALUE, _LABEL = 1 << 8, (1 << 31) - 1, (1 << 31) | 0xFF
-
-
-@inline
-def valid_size(text, size, at):
-    """The bytes of the character at `at`; 0 if they are not UTF-8."""
-    head = ld[u8](text + at) + 0
-    count = 1
-    if head >= 0x80:
-        count = size_of_char(head)
-        if head < 0xC2 or head > 0xF4 or at + count > size:
-            count = 0
-        else:
-            second = ld[u8](text + at + 1) + 0
-            good = 1
-            for j in range(1, count):
-                if ld[u8](text + at + j) >> 6 != 2:
-                    good = 0
-            if head == 0xE0 and second < 0xA0:
-                good = 0
-            if head == 0xED and second > 0x9F:
-                good = 0
-            if head == 0xF0 and second < 0x90:
-                good = 0
-            if head == 0xF4 and second > 0x8F:
-                good = 0
-            if good == 0:
-                count = 0
-    return count
 
 
 @inline
@@ -54,43 +27,31 @@ def value_of(pages, values, point):
 @inline
 def branch_of(node, point, tree, mask):
     """The child of a node of the tree for a character; 0 without one. An entry is node, point and child."""
-    key = (node << 21) | point
     slot = ((node * 0x9E3779B1) ^ (point * 0x85EBCA6B) ^ (point >> 9)) & mask
-    entry = ld(tree, 2 * slot)
-    while entry != 0 and entry != key:
-        slot = (slot + 1) & mask
-        entry = ld(tree, 2 * slot)
-    child = 0
-    if entry == key:
-        child = ld(tree, 2 * slot + 1)
+    child = find_value(tree, slot, (node << 21) | point, mask)
     return child
 
 
-@routine
-def build_tree(a, unused, unused2, unused3):
-    """Insert sequences: points (i32), ends in them, numbers, their count; tree, mask, numbers of nodes (i32).
-    Returns the number of nodes. The root is node 1."""
-    tree = ld(a, 4)
-    mask = ld(a, 5)
+@block_routine
+def build_tree(points, stops, numbers, sequences, tree, mask, node_values):
+    """Insert sequences of points (i32), which end at `stops`, and their numbers (i32), which become
+    `node_values`. Returns the number of nodes. The root is node 1."""
     nodes = 2
     at = 0
-    for k in range(ld(a, 3)):
+    for k in range(sequences):
         node = 1
-        while at < ld[i32](ld(a, 1) + k * 4):
-            point = ld[i32](ld(a, 0) + at * 4) + 0
+        while at < ld[i32](stops + k * 4):
+            point = ld[i32](points + at * 4) + 0
             child = branch_of(node, point, tree, mask)
             if child == 0:
                 child = nodes
                 nodes += 1
                 slot = ((node * 0x9E3779B1) ^ (point * 0x85EBCA6B) ^ (point >> 9)) & mask
-                while ld(tree, 2 * slot) != 0:
-                    slot = (slot + 1) & mask
-                st[i64](tree + slot * 16, (node << 21) | point)
-                st[i64](tree + slot * 16 + 8, child)
-                st[i32](ld(a, 6) + child * 4, 0)
+                put_value(tree, slot, (node << 21) | point, child, mask)
+                st[i32](node_values + child * 4, 0)
             node = child
             at += 1
-        st[i32](ld(a, 6) + node * 4, ld[i32](ld(a, 2) + k * 4))
+        st[i32](node_values + node * 4, ld[i32](numbers + k * 4))
     return nodes
 
 
@@ -189,36 +150,30 @@ def put_lower_block(out, at):
     st[u8](out + at + 2, 0x81)
 
 
-@routine
-def normalize_strings(a, unused, unused2, unused3):
-    """begins, ends, bytes, number, size of strings; which are kept (u8) or 0; the kind of the table, the
-    addresses in it; for each byte of ASCII whether it stands for itself if ASCII follows, then U+FFFD;
-    whether to put a blank in front, to drop blanks, to write them as U+2581; new begins, ends, bytes, room.
-    Returns the number of new bytes, or an error."""
-    kind = ld(a, 6)
-    t = ld(a, 7)
-    plain = ld(a, 8)
-    dummy = ld(a, 9)
-    remove = ld(a, 10)
-    escape = ld(a, 11)
-    out = ld(a, 14)
-    room = ld(a, 15)
+@block_routine
+def normalize_strings(
+    begins, ends, chars, strings, chars_size, skips, kind, t, plain, dummy, remove, escape, new_begins,
+    new_ends, out, room,
+):  # fmt: skip
+    """Normalize strings by a table of a kind, `t`: its addresses. Returns the number of new bytes, or an
+    error.
+
+    `skips`: marks (u8) of strings that are kept, or 0. `plain`: for each byte of ASCII whether it stands for
+    itself if ASCII follows, then U+FFFD. `dummy`: a blank is put in front; `remove`: blanks are dropped;
+    `escape`: they are written as U+2581. `room`: for bytes.
+    """
     w = registers()
     w["from"] = 0
     w["size"] = 0
     w["count"] = 0
     out_size = 0
-    for k in range(ld(a, 3)):
-        start = ld[i32](ld(a, 0) + k * 4) + 0
-        stop = ld[i32](ld(a, 1) + k * 4) + 0
-        if start < 0 or stop < start or stop > ld(a, 4):
-            return OUTSIDE
-        st[i32](ld(a, 12) + k * 4, out_size)
-        text = ld(a, 2) + start
+    for k, start, stop in checked_ranges(begins, ends, 0, strings, chars_size):
+        st[i32](new_begins + k * 4, out_size)
+        text = chars + start
         size = stop - start
         skip = 0
-        if ld(a, 5) != 0:
-            skip = ld[u8](ld(a, 5) + k) + 0
+        if skips != 0:
+            skip = ld[u8](skips + k) + 0
         before = out_size
         if out_size + size + 8 > room:
             return FULL
@@ -281,5 +236,5 @@ def normalize_strings(a, unused, unused2, unused3):
                         if ld[u8](out + out_size - 1) == 32:
                             out_size -= 1
                             going = 1
-        st[i32](ld(a, 13) + k * 4, out_size)
+        st[i32](new_ends + k * 4, out_size)
     return out_size

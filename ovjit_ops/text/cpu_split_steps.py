@@ -1,16 +1,15 @@
 """Routines that find the matches of an automaton (`automata`) in strings: pieces, marks, replacements.
 
-A block begins with begins, ends, bytes of strings, their number and size, then the automaton: classes, table,
-columns, the states at the start and elsewhere. In front of the classes is a table of bytes: 1 for those that
-may begin a match.
+An automaton: classes, table, columns, the states at the start and elsewhere. In front of the classes is a
+table of bytes: 1 for those that may begin a match.
 """
 
 from __future__ import annotations
 
-from ovjit.codegen.parts import inline, routine
+from ovjit.codegen.parts import block_routine, inline
 from ovjit.codegen.words import i32, i64, ld, st, u8
-from ovjit_ops.text.cpu_byte_steps import copy_bytes
-from ovjit_ops.text.cpu_native import FULL, OUTSIDE
+from ovjit_ops.text.cpu_byte_steps import checked_ranges, copy_bytes
+from ovjit_ops.text.cpu_native import FULL
 
 #: The highest bit of each of 8 bytes.
 _HIGH = -0x7F7F7F7F7F7F7F80
@@ -28,6 +27,34 @@ def size_of_char(head):
         count = 3
     elif head >= 0xC0:
         count = 2
+    return count
+
+
+@inline
+def valid_size(text, size, at):
+    """The bytes of the character at `at`; 0 if they are not UTF-8."""
+    head = ld[u8](text + at) + 0
+    count = 1
+    if head >= 0x80:
+        count = size_of_char(head)
+        if head < 0xC2 or head > 0xF4 or at + count > size:
+            count = 0
+        else:
+            second = ld[u8](text + at + 1) + 0
+            good = 1
+            for j in range(1, count):
+                if ld[u8](text + at + j) >> 6 != 2:
+                    good = 0
+            if head == 0xE0 and second < 0xA0:
+                good = 0
+            if head == 0xED and second > 0x9F:
+                good = 0
+            if head == 0xF0 and second < 0x90:
+                good = 0
+            if head == 0xF4 and second > 0x8F:
+                good = 0
+            if good == 0:
+                count = 0
     return count
 
 
@@ -59,23 +86,9 @@ def is_valid_text(text, size):
             while at + 8 <= size and ld[i64](text + at) & _HIGH == 0:
                 at += 8
         else:
-            count = size_of_char(head)
-            if head < 0xC2 or head > 0xF4 or at + count > size:
-                good = 0
-            else:
-                for j in range(1, count):
-                    if ld[u8](text + at + j) >> 6 != 2:
-                        good = 0
-                second = ld[u8](text + at + 1) + 0
-                if head == 0xE0 and second < 0xA0:
-                    good = 0
-                if head == 0xED and second > 0x9F:
-                    good = 0
-                if head == 0xF0 and second < 0x90:
-                    good = 0
-                if head == 0xF4 and second > 0x8F:
-                    good = 0
-                at += count
+            count = valid_size(text, size, at)
+            good = min(count, 1)
+            at += count
     return good
 
 
@@ -146,46 +159,21 @@ def put_piece(begins, ends, marks, pieces, begin, end, mark):
     st[u8](marks + pieces, mark)
 
 
-@routine
-def split_strings(a, unused, unused2, unused3):
-    """Cut ragged strings. Returns the number of pieces, or an error.
-
-    The block goes on with: begins and ends of rows, their number; which strings are kept whole (u8) or 0;
-    behaviour, invert, most splits; new begins and ends of rows; begins, ends and marks (u8) of pieces, room
-    for pieces.
-    """
-    begins = ld(a, 0)
-    ends = ld(a, 1)
-    strings = ld(a, 3)
-    classes = ld(a, 5)
-    table = ld(a, 6)
-    columns = ld(a, 7)
-    first_state = ld(a, 8)
-    other_state = ld(a, 9)
-    skips = ld(a, 13)
-    behaviour = ld(a, 14)
-    invert = ld(a, 15)
-    most = ld(a, 16)
-    to_begins = ld(a, 19)
-    to_ends = ld(a, 20)
-    marks = ld(a, 21)
-    room = ld(a, 22) - 2
+@block_routine
+def split_strings(
+    begins, ends, chars, strings, chars_size, classes, table, columns, first_state, other_state, row_begins,
+    row_ends, rows, skips, behaviour, invert, most, new_begins, new_ends, to_begins, to_ends, marks, room,
+):  # fmt: skip
+    """Cut ragged strings in pieces with marks (u8). Returns the number of pieces, or an error. `skips`: marks
+    (u8) of strings that are kept whole, or 0. `most`: splits of a string. `room`: for pieces."""
     pieces = 0
-    for row in range(ld(a, 12)):
-        first = ld[i32](ld(a, 10) + row * 4) + 0
-        last = ld[i32](ld(a, 11) + row * 4) + 0
-        if first < 0 or last < first or last > strings:
-            return OUTSIDE
-        st[i32](ld(a, 17) + row * 4, pieces)
-        for k in range(first, last):
-            start = ld[i32](begins + k * 4) + 0
-            stop = ld[i32](ends + k * 4) + 0
-            if start < 0 or stop < start or stop > ld(a, 4):
-                return OUTSIDE
+    for row, first, last in checked_ranges(row_begins, row_ends, 0, rows, strings):
+        st[i32](new_begins + row * 4, pieces)
+        for k, start, stop in checked_ranges(begins, ends, first, last, chars_size):
             size = stop - start
-            text = ld(a, 2) + start
+            text = chars + start
             mark = 0
-            if pieces > room:
+            if pieces + 2 > room:
                 return FULL
             if skips != 0:
                 mark = ld[u8](skips + k) + 0
@@ -199,7 +187,7 @@ def split_strings(a, unused, unused2, unused3):
                 searching = is_valid_text(text, size)
                 going = 1
                 while going == 1:
-                    if pieces > room:
+                    if pieces + 2 > room:
                         return FULL
                     # a gap, then a match; the last gap is what follows the last match
                     span = -1
@@ -262,41 +250,24 @@ def split_strings(a, unused, unused2, unused3):
                     at = match_end
                     if span < 0:
                         going = 0
-        st[i32](ld(a, 18) + row * 4, pieces)
+        st[i32](new_ends + row * 4, pieces)
     return pieces
 
 
-@routine
-def mark_matches(a, unused, unused2, unused3):
-    """Cut ragged strings at matches, which are marked. Returns the number of pieces, or an error.
-
-    The block goes on with: begins and ends of rows, their number; which strings are kept whole (u8) or 0; new
-    begins and ends of rows; begins, ends and marks of pieces, room for pieces.
-    """
-    classes = ld(a, 5)
-    table = ld(a, 6)
-    columns = ld(a, 7)
-    skips = ld(a, 13)
-    to_begins = ld(a, 16)
-    to_ends = ld(a, 17)
-    marks = ld(a, 18)
-    room = ld(a, 19) - 3
+@block_routine
+def mark_matches(
+    begins, ends, chars, strings, chars_size, classes, table, columns, first_state, other_state, row_begins,
+    row_ends, rows, skips, new_begins, new_ends, to_begins, to_ends, marks, room,
+):  # fmt: skip
+    """Cut ragged strings at matches, which are marked. Parameters and result are those of `split_strings`."""
     pieces = 0
-    for row in range(ld(a, 12)):
-        first = ld[i32](ld(a, 10) + row * 4) + 0
-        last = ld[i32](ld(a, 11) + row * 4) + 0
-        if first < 0 or last < first or last > ld(a, 3):
-            return OUTSIDE
-        st[i32](ld(a, 14) + row * 4, pieces)
-        for k in range(first, last):
-            start = ld[i32](ld(a, 0) + k * 4) + 0
-            stop = ld[i32](ld(a, 1) + k * 4) + 0
-            if start < 0 or stop < start or stop > ld(a, 4):
-                return OUTSIDE
+    for row, first, last in checked_ranges(row_begins, row_ends, 0, rows, strings):
+        st[i32](new_begins + row * 4, pieces)
+        for k, start, stop in checked_ranges(begins, ends, first, last, chars_size):
             size = stop - start
-            text = ld(a, 2) + start
+            text = chars + start
             mark = 0
-            if pieces > room:
+            if pieces + 3 > room:
                 return FULL
             if skips != 0:
                 mark = ld[u8](skips + k) + 0
@@ -307,9 +278,9 @@ def mark_matches(a, unused, unused2, unused3):
                 at = 0
                 going = is_valid_text(text, size)
                 while going == 1:
-                    if pieces > room:
+                    if pieces + 3 > room:
                         return FULL
-                    span = next_match(text, size, at, classes, table, columns, ld(a, 8), ld(a, 9))
+                    span = next_match(text, size, at, classes, table, columns, first_state, other_state)
                     if span < 0:
                         going = 0
                     else:
@@ -324,38 +295,26 @@ def mark_matches(a, unused, unused2, unused3):
                 if at < size:
                     put_piece(to_begins, to_ends, marks, pieces, start + at, stop, 0)
                     pieces += 1
-        st[i32](ld(a, 15) + row * 4, pieces)
+        st[i32](new_ends + row * 4, pieces)
     return pieces
 
 
-@routine
-def replace_matches(a, unused, unused2, unused3):
+@block_routine
+def replace_matches(
+    begins, ends, chars, strings, chars_size, classes, table, columns, first_state, other_state, skips,
+    replace_all, front, front_size, keep_match, back, back_size, template_size, new_begins, new_ends, out,
+    room,
+):  # fmt: skip
     """Replace matches in strings. Returns the number of new bytes, or an error.
 
-    The block goes on with: which strings are kept (u8) or 0; whether all matches are replaced; the text in
-    front of what is kept of a match and its size, whether the match is kept, the text behind and its size;
-    the size of the template times the number of groups; new begins, ends, bytes, room for bytes. A string
-    whose result is larger than the package's buffer stays as it is.
+    `skips`: marks (u8) of strings that are kept, or 0. `front`, `back`: texts around what is kept of a match.
+    `template_size`: that of the template times the number of groups. `room`: for bytes. A string whose result
+    is larger than the package's buffer stays as it is.
     """
-    classes = ld(a, 5)
-    table = ld(a, 6)
-    columns = ld(a, 7)
-    skips = ld(a, 10)
-    front = ld(a, 12)
-    front_size = ld(a, 13)
-    keep_match = ld(a, 14)
-    back = ld(a, 15)
-    back_size = ld(a, 16)
-    out = ld(a, 20)
-    room = ld(a, 21)
     out_size = 0
-    for k in range(ld(a, 3)):
-        start = ld[i32](ld(a, 0) + k * 4) + 0
-        stop = ld[i32](ld(a, 1) + k * 4) + 0
-        if start < 0 or stop < start or stop > ld(a, 4):
-            return OUTSIDE
+    for k, start, stop in checked_ranges(begins, ends, 0, strings, chars_size):
         size = stop - start
-        text = ld(a, 2) + start
+        text = chars + start
         before = out_size
         at = 0
         going = 1  # in texts that are not UTF-8, too, as in the package
@@ -363,7 +322,7 @@ def replace_matches(a, unused, unused2, unused3):
             if ld[u8](skips + k) != 0:
                 going = 0
         while going == 1:
-            span = next_match(text, size, at, classes, table, columns, ld(a, 8), ld(a, 9))
+            span = next_match(text, size, at, classes, table, columns, first_state, other_state)
             if span < 0:
                 going = 0
             else:
@@ -381,16 +340,16 @@ def replace_matches(a, unused, unused2, unused3):
                     copy_bytes(out + out_size, back, back_size)
                     out_size += back_size
                 at = end
-                if ld(a, 11) == 0:
+                if replace_all == 0:
                     going = 0
         if out_size + size - at > room:
             return FULL
         copy_bytes(out + out_size, text + at, size - at)
         out_size += size - at
-        if out_size - before > 4 * (size + ld(a, 17)):
+        if out_size - before > 4 * (size + template_size):
             out_size = before
             copy_bytes(out + out_size, text, size)
             out_size += size
-        st[i32](ld(a, 18) + k * 4, before)
-        st[i32](ld(a, 19) + k * 4, out_size)
+        st[i32](new_begins + k * 4, before)
+        st[i32](new_ends + k * 4, out_size)
     return out_size

@@ -6,10 +6,11 @@ int64. Node 0 is the root. `values` has the number of the word that ends at a no
 
 from __future__ import annotations
 
-from ovjit.codegen.parts import inline, routine
+from ovjit.codegen.parts import block_routine, inline
 from ovjit.codegen.words import f32, i32, i64, ld, registers, st, u8
-from ovjit_ops.text.cpu_byte_steps import copy_bytes
-from ovjit_ops.text.cpu_native import FULL, LONG, OTHER, OUTSIDE
+from ovjit_ops.text.cpu_byte_steps import checked_ranges, copy_bytes
+from ovjit_ops.text.cpu_native import FULL, LONG, OTHER
+from ovjit_ops.text.cpu_split_steps import size_of_char
 
 #: A number of a word that is none.
 NONE = -1
@@ -40,9 +41,8 @@ def child_of(node, byte, root, table, mask):
 
 
 @inline
-def longest_word(text, at, end, root, table, mask, values):
-    """(number + 1) << 32 | end of the longest word at `at`; 0 without one."""
-    longest = 0
+def words_at(text, at, end, root, table, mask, values):
+    """Yield (number, end) of the words that begin at `at`, the shortest first."""
     node = 0
     position = at
     while position < end:
@@ -52,29 +52,23 @@ def longest_word(text, at, end, root, table, mask, values):
         position += 1
         number = ld[i32](values + node * 4) + 0
         if number != NONE:
-            longest = ((number + 1) << 32) | position
+            yield number, position
+
+
+@inline
+def longest_word(text, at, end, root, table, mask, values):
+    """(number + 1) << 32 | end of the longest word at `at`; 0 without one."""
+    longest = 0
+    for number, position in words_at(text, at, end, root, table, mask, values):
+        longest = ((number + 1) << 32) | position
     return longest
 
 
-@routine
-def build_trie(a, unused, unused2, unused3):
-    """Insert words: begins, ends, bytes, count, size, numbers, root, table, mask, values. Returns the number
-    of nodes. `table` has room."""
-    begins = ld(a, 0)
-    ends = ld(a, 1)
-    chars = ld(a, 2)
-    size = ld(a, 4)
-    numbers = ld(a, 5)
-    root = ld(a, 6)
-    table = ld(a, 7)
-    mask = ld(a, 8)
-    values = ld(a, 9)
+@block_routine
+def build_trie(begins, ends, chars, words, size, numbers, root, table, mask, values):
+    """Insert words and their numbers. Returns the number of nodes. `table` has room."""
     nodes = 1
-    for k in range(ld(a, 3)):
-        at = ld[i32](begins + k * 4) + 0
-        end = ld[i32](ends + k * 4) + 0
-        if at < 0 or end < at or end > size:
-            return OUTSIDE
+    for k, at, end in checked_ranges(begins, ends, 0, words, size):
         node = 0
         while at < end:
             byte = ld[u8](chars + at) + 0
@@ -97,25 +91,44 @@ def build_trie(a, unused, unused2, unused3):
 
 
 @inline
+def find_value(table, start, key, mask):
+    """The value of a key in a hash table of (key, value), i64s; 0 without one. `start`: the key's slot."""
+    slot = start
+    entry = ld(table, 2 * slot)
+    while entry != 0 and entry != key:
+        slot = (slot + 1) & mask
+        entry = ld(table, 2 * slot)
+    value = 0
+    if entry == key:
+        value = ld(table, 2 * slot + 1)
+    return value
+
+
+@inline
+def put_value(table, start, key, value, mask):
+    """Insert a key, or replace its value."""
+    slot = start
+    while ld(table, 2 * slot) != 0 and ld(table, 2 * slot) != key:
+        slot = (slot + 1) & mask
+    st[i64](table + slot * 16, key)
+    st[i64](table + slot * 16 + 8, value)
+
+
+@inline
 def pair_slot(first, second, mask):
     return ((first * 0x9E3779B1) ^ (second * 0x85EBCA6B) ^ ((first * 0x9E3779B1) >> 15)) & mask
 
 
-@routine
-def build_pairs(a, unused, unused2, unused3):
-    """Insert merges: left numbers, right numbers, merged numbers, count, table, mask. A later merge of the
-    same pair replaces an earlier one. An entry is (left, right) + 1 and (rank, merged)."""
-    table = ld(a, 4)
-    mask = ld(a, 5)
-    for k in range(ld(a, 3)):
-        first = ld[i32](ld(a, 0) + k * 4) + 0
-        second = ld[i32](ld(a, 1) + k * 4) + 0
+@block_routine
+def build_pairs(lefts, rights, results, merges, table, mask):
+    """Insert merges of two numbers. A later merge of the same pair replaces an earlier one. An entry is
+    (left, right) + 1 and (rank, merged)."""
+    for k in range(merges):
+        first = ld[i32](lefts + k * 4) + 0
+        second = ld[i32](rights + k * 4) + 0
         key = ((first << 32) | second) + 1
         slot = pair_slot(first, second, mask)
-        while ld(table, 2 * slot) != 0 and ld(table, 2 * slot) != key:
-            slot = (slot + 1) & mask
-        st[i64](table + slot * 16, key)
-        st[i64](table + slot * 16 + 8, (k << 32) | ld[i32](ld(a, 2) + k * 4))
+        put_value(table, slot, key, (k << 32) | ld[i32](results + k * 4), mask)
     return 0
 
 
@@ -259,62 +272,29 @@ def keep_known(w, cache, text, size, ids, count):
             st[i64](cache + 40, ld(cache, 5) + count)
 
 
-@routine
-def encode_pairs(a, unused, unused2, unused3):
+@block_routine
+def encode_pairs(
+    row_begins, row_ends, rows, begins, ends, chars, strings, size, new_begins, new_ends, ids, root, table,
+    mask, values, pairs, pairs_mask, unknown, byte_tokens, suffix, suffix_size, joined, symbols, queue,
+    cache, room, longest,
+):  # fmt: skip
     """Byte pair encoding of ragged strings. Returns the number of ids, or an error.
 
-    The block: begins and ends of rows, their number; begins, ends, bytes of strings, their number, the number
-    of bytes; new begins, ends, ids; root, table, mask, values of the trie; table and mask of the merges; the
-    number of unknown bytes; the numbers of byte tokens or 0; the suffix and its size; scratch for a string
-    with its suffix, symbols, the queue; the cache or 0; room for ids; the longest string that the scratch has
-    room for.
+    `byte_tokens`: their numbers or 0. `joined`, `symbols`, `queue`: scratch, for a string of `longest` bytes
+    with its suffix. `cache` or 0. `room`: for ids.
 
     The cache: mask, number of entries, most entries, used bytes, most bytes, used ids, most ids; addresses of
     slots (i32), entries, bytes, ids. An entry: hash, begin and size of its bytes, begin and number of its
     ids.
     """
-    row_begins = ld(a, 0)
-    row_ends = ld(a, 1)
-    begins = ld(a, 3)
-    ends = ld(a, 4)
-    chars = ld(a, 5)
-    strings = ld(a, 6)
-    size = ld(a, 7)
-    new_begins = ld(a, 8)
-    new_ends = ld(a, 9)
-    ids = ld(a, 10)
-    root = ld(a, 11)
-    table = ld(a, 12)
-    mask = ld(a, 13)
-    values = ld(a, 14)
-    pairs = ld(a, 15)
-    pairs_mask = ld(a, 16)
-    unknown = ld(a, 17)
-    byte_tokens = ld(a, 18)
-    suffix = ld(a, 19)
-    suffix_size = ld(a, 20)
-    joined = ld(a, 21)
-    symbols = ld(a, 22)
-    queue = ld(a, 23)
-    cache = ld(a, 24)
-    room = ld(a, 25)
-    longest = ld(a, 26)
     w = registers()
     w["known"] = 0
     w["hash"] = 0
     w["slot"] = 0
     id_count = 0
-    for row in range(ld(a, 2)):
-        first = ld[i32](row_begins + row * 4) + 0
-        last = ld[i32](row_ends + row * 4) + 0
-        if first < 0 or last < first or last > strings:
-            return OUTSIDE
+    for row, first, last in checked_ranges(row_begins, row_ends, 0, rows, strings):
         st[i32](new_begins + row * 4, id_count)
-        for k in range(first, last):
-            begin = ld[i32](begins + k * 4) + 0
-            end = ld[i32](ends + k * 4) + 0
-            if begin < 0 or end < begin or end > size:
-                return OUTSIDE
+        for _k, begin, end in checked_ranges(begins, ends, first, last, size):
             length = end - begin
             if id_count + length + suffix_size > room:
                 return FULL
@@ -396,81 +376,58 @@ def encode_pairs(a, unused, unused2, unused3):
     return id_count
 
 
-@routine
-def encode_pieces(a, unused, unused2, unused3):
-    """WordPiece of ragged strings. Returns the number of ids, or an error.
-
-    The block: as that of `encode_pairs` up to the ids; root, table, mask, values of the heads; the same of
-    the tails; the number of unknown words; the most bytes of a word; room for ids.
-    """
-    begins = ld(a, 3)
-    ends = ld(a, 4)
-    chars = ld(a, 5)
-    ids = ld(a, 10)
-    unknown = ld(a, 19)
+@block_routine
+def encode_pieces(
+    row_begins, row_ends, rows, begins, ends, chars, strings, size, new_begins, new_ends, ids, root, table,
+    mask, values, tail_root, tail_table, tail_mask, tail_values, unknown, longest, room,
+):  # fmt: skip
+    """WordPiece of ragged strings of at most `longest` bytes. Returns the number of ids, or an error."""
     id_count = 0
-    for row in range(ld(a, 2)):
-        first = ld[i32](ld(a, 0) + row * 4) + 0
-        last = ld[i32](ld(a, 1) + row * 4) + 0
-        if first < 0 or last < first or last > ld(a, 6):
-            return OUTSIDE
-        st[i32](ld(a, 8) + row * 4, id_count)
-        for k in range(first, last):
-            at = ld[i32](begins + k * 4) + 0
-            end = ld[i32](ends + k * 4) + 0
-            if at < 0 or end < at or end > ld(a, 7):
-                return OUTSIDE
-            if id_count + end - at + 1 > ld(a, 21):
+    for row, first, last in checked_ranges(row_begins, row_ends, 0, rows, strings):
+        st[i32](new_begins + row * 4, id_count)
+        for _k, at, end in checked_ranges(begins, ends, first, last, size):
+            if id_count + end - at + 1 > room:
                 return FULL
             start = id_count
             match = 0
-            if end - at <= ld(a, 20):
-                match = longest_word(chars, at, end, ld(a, 11), ld(a, 12), ld(a, 13), ld(a, 14))
+            if end - at <= longest:
+                match = longest_word(chars, at, end, root, table, mask, values)
             while match != 0 and (match & 0xFFFFFFFF) < end:
                 st[i32](ids + id_count * 4, (match >> 32) - 1)
                 id_count += 1
                 at = match & 0xFFFFFFFF
-                match = longest_word(chars, at, end, ld(a, 15), ld(a, 16), ld(a, 17), ld(a, 18))
+                match = longest_word(chars, at, end, tail_root, tail_table, tail_mask, tail_values)
             if match != 0:
                 st[i32](ids + id_count * 4, (match >> 32) - 1)
                 id_count += 1
             else:
                 st[i32](ids + start * 4, unknown)
                 id_count = start + 1
-        st[i32](ld(a, 9) + row * 4, id_count)
+        st[i32](new_ends + row * 4, id_count)
     return id_count
 
 
-@routine
-def encode_longest(a, unused, unused2, unused3):
+@block_routine
+def encode_longest(
+    row_begins, row_ends, rows, begins, ends, chars, strings, size, new_begins, new_ends, ids, root, table,
+    mask, values, room,
+):  # fmt: skip
     """The longest words, one after another. Returns the number of ids, or an error; OTHER - a byte that
-    begins no word.
-
-    The block: as that of `encode_pairs` up to the ids; root, table, mask, values; room for ids.
-    """
-    chars = ld(a, 5)
+    begins no word."""
     id_count = 0
-    for row in range(ld(a, 2)):
-        first = ld[i32](ld(a, 0) + row * 4) + 0
-        last = ld[i32](ld(a, 1) + row * 4) + 0
-        if first < 0 or last < first or last > ld(a, 6):
-            return OUTSIDE
-        st[i32](ld(a, 8) + row * 4, id_count)
-        for k in range(first, last):
-            at = ld[i32](ld(a, 3) + k * 4) + 0
-            end = ld[i32](ld(a, 4) + k * 4) + 0
-            if at < 0 or end < at or end > ld(a, 7):
-                return OUTSIDE
-            if id_count + end - at > ld(a, 15):
+    for row, first, last in checked_ranges(row_begins, row_ends, 0, rows, strings):
+        st[i32](new_begins + row * 4, id_count)
+        for _k, at, end in checked_ranges(begins, ends, first, last, size):
+            if id_count + end - at > room:
                 return FULL
             while at < end:
-                match = longest_word(chars, at, end, ld(a, 11), ld(a, 12), ld(a, 13), ld(a, 14))
+                match = longest_word(chars, at, end, root, table, mask, values)
                 if match == 0:
                     return OTHER - ld[u8](chars + at)
-                st[i32](ld(a, 10) + id_count * 4, (match >> 32) - 1)
+                st[i32](ids + id_count * 4, (match >> 32) - 1)
                 id_count += 1
                 at = match & 0xFFFFFFFF
-        st[i32](ld(a, 9) + row * 4, id_count)
+        st[i32](new_ends + row * 4, id_count)
     return id_count
 
 
@@ -482,93 +439,60 @@ def put_path(best, sources, numbers, end, score, begin, number):
     st[i32](numbers + end * 4, number)
 
 
-@routine
-def encode_paths(a, unused, unused2, unused3):
+@inline
+def offer_path(best, sources, numbers, size, end, score, begin, number):
+    """Store a path to `end` if there is none, or only worse ones."""
+    st[f32](best + (size + 1) * 4, score)
+    total = ld[f32](best + (size + 1) * 4) * 1.0  # rounded to f32
+    if ld[i32](sources + end * 4) == -1 or total > ld[f32](best + end * 4) * 1.0:
+        put_path(best, sources, numbers, end, total, begin, number)
+
+
+@block_routine
+def encode_paths(
+    row_begins, row_ends, rows, begins, ends, chars, strings, chars_size, new_begins, new_ends, ids, root,
+    table, mask, values, scores, unknown, penalty_at, best, sources, numbers, room, longest, cache,
+):  # fmt: skip
     """Unigram: the words with the greatest sum of scores. Returns the number of ids, or an error.
 
-    The block: as that of `encode_pairs` up to the ids; root, table, mask, values; scores; the number of
-    unknown characters and their score (at an address); scratch: best scores, sources and numbers, for each
-    byte of the longest string and two more; room for ids; the longest string that the scratch has room for;
-    the cache or 0.
+    `penalty_at`: the address of the score of unknown characters. `best`, `sources`, `numbers`: scratch for
+    each byte of a string of `longest` bytes and two more. `cache` or 0, see `encode_pairs`.
     """
-    chars = ld(a, 5)
-    ids = ld(a, 10)
-    root = ld(a, 11)
-    table = ld(a, 12)
-    mask = ld(a, 13)
-    values = ld(a, 14)
-    scores = ld(a, 15)
-    unknown = ld(a, 16)
-    penalty = ld[f32](ld(a, 17)) * 1.0
-    best = ld(a, 18)
-    sources = ld(a, 19)
-    numbers = ld(a, 20)
+    penalty = ld[f32](penalty_at) * 1.0
     w = registers()
     w["known"] = 0
     w["hash"] = 0
     w["slot"] = 0
     id_count = 0
-    for row in range(ld(a, 2)):
-        first = ld[i32](ld(a, 0) + row * 4) + 0
-        last = ld[i32](ld(a, 1) + row * 4) + 0
-        if first < 0 or last < first or last > ld(a, 6):
-            return OUTSIDE
-        st[i32](ld(a, 8) + row * 4, id_count)
-        for k in range(first, last):
-            begin = ld[i32](ld(a, 3) + k * 4) + 0
-            end = ld[i32](ld(a, 4) + k * 4) + 0
-            if begin < 0 or end < begin or end > ld(a, 7):
-                return OUTSIDE
+    for row, first, last in checked_ranges(row_begins, row_ends, 0, rows, strings):
+        st[i32](new_begins + row * 4, id_count)
+        for _k, begin, end in checked_ranges(begins, ends, first, last, chars_size):
             text = chars + begin
             size = end - begin
-            if id_count + size + 1 > ld(a, 21):
+            if id_count + size + 1 > room:
                 return FULL
-            if size > ld(a, 22):
+            if size > longest:
                 return LONG
-            find_known(w, ld(a, 23), text, size)
+            find_known(w, cache, text, size)
             if w["known"] != 0:
-                take_known(ld(a, 23), w["known"], ids + id_count * 4)
+                take_known(cache, w["known"], ids + id_count * 4)
                 id_count += ld(w["known"], 4)
                 size = 0
             for j in range(size + 1):
                 put_path(best, sources, numbers, j, 0.0, -1, unknown)
             at = 0
             while at < size:
-                byte = ld[u8](text + at) + 0
-                count = 1
-                if byte >= 0xF0:
-                    count = 4
-                elif byte >= 0xE0:
-                    count = 3
-                elif byte >= 0xC0:
-                    count = 2
+                count = size_of_char(ld[u8](text + at))
                 count = min(count, size - at)
                 score = ld[f32](best + at * 4) * 1.0
                 covered = 0
-                node = 0
-                position = at
-                while position < size:
-                    node = child_of(node, ld[u8](text + position) + 0, root, table, mask)
-                    if node == 0:
-                        break
-                    position += 1
-                    number = ld[i32](values + node * 4) + 0
-                    if number != NONE:
-                        st[f32](best + (size + 1) * 4, ld[f32](scores + number * 4) * 1.0 + score)
-                        total = ld[f32](best + (size + 1) * 4) * 1.0  # rounded to f32
-                        if (
-                            ld[i32](sources + position * 4) == -1
-                            or total > ld[f32](best + position * 4) * 1.0
-                        ):
-                            put_path(best, sources, numbers, position, total, at, number)
-                        if position - at == count:
-                            covered = 1
+                for number, position in words_at(text, at, size, root, table, mask, values):
+                    total = ld[f32](scores + number * 4) * 1.0 + score
+                    offer_path(best, sources, numbers, size, position, total, at, number)
+                    if position - at == count:
+                        covered = 1
                 if covered == 0:
-                    position = at + count
-                    st[f32](best + (size + 1) * 4, penalty + score)
-                    total = ld[f32](best + (size + 1) * 4) * 1.0
-                    if ld[i32](sources + position * 4) == -1 or total > ld[f32](best + position * 4) * 1.0:
-                        put_path(best, sources, numbers, position, total, at, unknown)
+                    offer_path(best, sources, numbers, size, at + count, penalty + score, at, unknown)
                 at += count
             start = id_count
             at = size
@@ -589,32 +513,26 @@ def encode_paths(a, unused, unused2, unused3):
                 low += 1
                 high -= 1
             if size > 0:
-                keep_known(w, ld(a, 23), text, size, ids + start * 4, id_count - start)
-        st[i32](ld(a, 9) + row * 4, id_count)
+                keep_known(w, cache, text, size, ids + start * 4, id_count - start)
+        st[i32](new_ends + row * 4, id_count)
     return id_count
 
 
-@routine
-def look_up_words(a, unused, unused2, unused3):
-    """The value of each string: begins, ends, bytes, their number and size; root, table, mask, values; the
-    values of numbers (i64), the default, the results (i64)."""
-    chars = ld(a, 2)
-    for k in range(ld(a, 3)):
-        at = ld[i32](ld(a, 0) + k * 4) + 0
-        end = ld[i32](ld(a, 1) + k * 4) + 0
-        if at < 0 or end < at or end > ld(a, 4):
-            return OUTSIDE
+@block_routine
+def look_up_words(begins, ends, chars, strings, size, root, table, mask, values, word_values, default, out):
+    """The value of each string, i64: that of the word's number in `word_values`, or the default."""
+    for k, at, end in checked_ranges(begins, ends, 0, strings, size):
         node = 0
         alive = 1
         while at < end and alive == 1:
-            node = child_of(node, ld[u8](chars + at) + 0, ld(a, 5), ld(a, 6), ld(a, 7))
+            node = child_of(node, ld[u8](chars + at) + 0, root, table, mask)
             if node == 0:
                 alive = 0
             at += 1
-        value = ld(a, 10)
+        value = default
         if alive == 1:
-            number = ld[i32](ld(a, 8) + node * 4) + 0
+            number = ld[i32](values + node * 4) + 0
             if number != NONE:
-                value = ld(ld(a, 9), number)
-        st[i64](ld(a, 11) + k * 8, value)
+                value = ld(word_values, number)
+        st[i64](out + k * 8, value)
     return 0

@@ -17,7 +17,7 @@ from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.codegen.kernel_printing import printed_routine
 from ovjit.codegen.memory import SIZE
-from ovjit.codegen.parts import routine
+from ovjit.codegen.parts import block_routine, routine
 from ovjit.codegen.tensor_blocks import COLUMNS
 from ovjit.codegen.trace import Recorder, maximum
 from ovjit.codegen.words import (
@@ -30,6 +30,8 @@ from ovjit.codegen.words import (
     applied,
     const,
     exp,
+    i32,
+    i64,
     items,
     ld,
     load,
@@ -40,6 +42,7 @@ from ovjit.codegen.words import (
     splat,
     spread,
     sqrt,
+    st,
     static_range,
     storem,
 )
@@ -619,7 +622,7 @@ def test_a_routine_has_arguments_of_its_own():
                 break
         return total
 
-    assert printed_routine(k.function, "added").splitlines() == [
+    assert printed_routine(k, "added").splitlines() == [
         "@njit(nogil=True)",
         "def added(here, count, unused):",
         "    total = 0",
@@ -631,6 +634,91 @@ def test_a_routine_has_arguments_of_its_own():
         "        i += 1",
         "    return total",
     ]
+
+
+def test_parameters_of_a_block_are_read_from_it():
+    @block_routine
+    def k(x, unread, count):
+        for i in range(count):
+            st[i32](x + i * 4, count)
+        return 0
+
+    assert printed_routine(k, "filled").splitlines() == [
+        "@njit(nogil=True)",
+        "def filled(block, unused, unused2, unused3):",
+        "    x = ld(block, 0)",
+        "    count = ld(block, 2)",
+        "    i = 0",
+        "    while i < count:",
+        "        st_i32(x + i * 4, count)",
+        "        i += 1",
+        "    return 0",
+    ]
+
+
+@inline
+def pairs_below(x, count, limit):
+    for index in range(count):
+        value = ld(x, index)
+        if value >= limit:
+            return -1
+        twice = 2 * value
+        yield index, value, twice + 1
+
+
+def test_an_inline_function_that_yields_is_the_head_of_a_loop():
+    """What it yields has the names of the targets; a `return` in it, and in the body, leaves the kernel."""
+
+    @routine
+    def k(x, y, count, rows):
+        for row, begin, end in pairs_below(x, rows, count):
+            for i, value, odd in pairs_below(y, begin, end + 1):
+                if value == row:
+                    return i
+                st[i64](y + i * 8, odd)
+        return 0
+
+    assert printed_routine(k, "nested").splitlines() == [
+        "@njit(nogil=True)",
+        "def nested(x, y, count, rows):",
+        "    row = 0",
+        "    while row < rows:",
+        "        begin = ld(x, row)",
+        "        if begin >= count:",
+        "            return -1",
+        "        pairs_below_twice = 2 * begin",
+        "        end = pairs_below_twice + 1",
+        "        i = 0",
+        "        while i < begin:",
+        "            value = ld(y, i)",
+        "            if value >= end + 1:",
+        "                return -1",
+        "            pairs_below_twice = 2 * value",
+        "            odd = pairs_below_twice + 1",
+        "            if value == row:",
+        "                return i",
+        "            st_i64(y + i * 8, odd)",
+        "            i += 1",
+        "        row += 1",
+        "    return 0",
+    ]
+
+
+def test_an_inline_function_that_yields_is_called_by_a_loop_only():
+    @routine
+    def k(x, count):
+        pairs_below(x, count, 1)
+
+    with pytest.raises(KernelSourceError, match="a function that yields is called by a `for`"):
+        printed_routine(k, "called")
+
+    @routine
+    def without(x, count):
+        for i in spaced(x, 4, count, 1, "f32"):
+            st[i64](x, i)
+
+    with pytest.raises(KernelSourceError, match="it does not yield"):
+        printed_routine(without, "without")
 
 
 def test_files_of_kernels_take_the_words_as_they_are():

@@ -18,7 +18,7 @@ from ovjit.api.model.descriptions import InputDescription, OutputDescription, de
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import GRAPH_LOCK, Node, Output
 from ovjit.errors import ModelError, no_such_form
-from ovjit.graph.bodies import CONCAT, DEEPEST, INVARIANT, LAST, MERGED, SLICED, Port, taking
+from ovjit.graph.bodies import CONCAT, DEEPEST, INVARIANT, LAST, MERGED, SLICED, Port, convert_parameters
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.op import Op, TensorType, find_op
@@ -259,7 +259,7 @@ class _Repeated(SubGraphNode):
         body, rounds = self._body_graph(0), self._rounds()
         if rounds:
             ports = (port for port in self._input_ports[0] if port.outer in rounds)
-            body = taking(body, {port.inner: rounds[port.outer] for port in ports})
+            body = convert_parameters(body, {port.inner: rounds[port.outer] for port in ports})
         return {
             "body": body,
             "input_ports": tuple(self._input_ports[0]),

@@ -41,12 +41,9 @@ fallbacks: list[tuple[str, str]] = []
 
 def assembly(source: str, symbol: str, isa: Target, extra: Mapping[str, Any] | None = None) -> str:
     """The assembly of a kernel, for reading."""
-
-    def emit(module: llvm.ModuleRef, kind: Kind) -> str:
-        text: str = target_machine(isa, kind).emit_assembly(module)
-        return text
-
-    return _compile(emit, source, symbol, isa, extra or {})
+    return _compile(
+        lambda module, kind: str(target_machine(isa, kind).emit_assembly(module)), source, symbol, isa, extra
+    )
 
 
 def optimised_text(source: str, symbol: str, isa: Target, extra: Mapping[str, Any] | None = None) -> str:
@@ -57,7 +54,7 @@ def optimised_text(source: str, symbol: str, isa: Target, extra: Mapping[str, An
     `ovjit.codegen.cpu.vector`. Raises numba.core.errors.NumbaError, with the line, for source that Numba
     cannot type either.
     """
-    return _compile(lambda module, _: str(module), source, symbol, isa, extra or {})
+    return _compile(lambda module, _: str(module), source, symbol, isa, extra)
 
 
 def object_code(
@@ -72,12 +69,10 @@ def object_code(
     `shown`: the symbol's name in the object, of equal length, since LLVM's layout of an object depends on
     names.
     """
-
-    def emit(module: llvm.ModuleRef, kind: Kind) -> bytes:
-        code: bytes = target_machine(isa, kind).emit_object(module)
-        return code
-
-    return _compile(emit, source, symbol, isa, extra or {}, shown)
+    return _compile(
+        lambda module, kind: bytes(target_machine(isa, kind).emit_object(module)), source, symbol, isa, extra,
+        shown,
+    )  # fmt: skip
 
 
 _T = TypeVar("_T")
@@ -88,11 +83,12 @@ def _compile(
     source: str,
     symbol: str,
     isa: Target,
-    extra: Mapping[str, Any],
+    extra: Mapping[str, Any] | None,
     shown: str = "",
 ) -> _T:
     """`emit` applied to the optimised module. One lock covers all of it: `linecache` and Numba's compiler are
     not thread-safe, and a fork waits for it."""
+    extra = extra or {}
     try:
         if debug.flag("OVJIT_JIT") != "numba":
             with compiling.lock:
