@@ -413,16 +413,17 @@ def _copy_expanded(planner: Planner, view: View, out: View, inner: Sequence[int]
 
 
 def layout_of_largest(values: Iterable[Value], rank: int, layouts: Mapping[Value, Layout]) -> Layout | None:
-    """The layout, without halo, of the largest value that has a layout of this rank. None without one. The
-    largest value has the most dimensions that are not 1."""
-    best: tuple[int, Layout] | None = None
-    for value in values:
-        layout = layouts.get(value)
-        if layout is not None and len(layout.order) == rank:
-            full = sum(not isinstance(d, int) or d != 1 for d in value.shape)
-            if best is None or full > best[0]:
-                best = (full, layout)
-    return Layout(best[1].order) if best else None
+    """The layout, without halo, of the first of the largest values that has a layout of this rank. None
+    without one, and if an input of the model is larger. Largest are those with the most dimensions that are
+    not 1."""
+    sizes = {
+        v: sum(not isinstance(d, int) or d != 1 for d in v.shape)
+        for v in values
+        if v.node.op.role == "parameter" or len(getattr(layouts.get(v), "order", ())) == rank
+    }
+    fitting = (v for v, size in sizes.items() if v in layouts and size == max(sizes.values()))
+    largest = next(fitting, None)
+    return None if largest is None else Layout(layouts[largest].order)
 
 
 def innermost_axis(shape: Sequence[Any], order: Sequence[int]) -> int | None:

@@ -13,9 +13,6 @@ import numpy as np
 
 from ovjit.planning.constants import Recipe
 from ovjit.storage.panels import panels_of
-from ovjit.tiles import narrow
-from ovjit.tiles.pack import PanelSizes, fill_panels
-from ovjit.tiles.sizes import RUN_BITS, WAYS
 
 _WORD = 4
 
@@ -39,6 +36,10 @@ def fill_sorted(
 ) -> None:  # fmt: skip
     """Write `Listed.memory`, panels of `panel` bytes, from weights of `find_sorted`. `panels`: how they are
     packed before. `lists`: offsets of the lists in the constants, and the number of runs."""
+    from ovjit.tiles import narrow  # exports of other models do not need it
+    from ovjit.tiles.pack import PanelSizes, fill_panels
+    from ovjit.tiles.sizes import RUN_BITS, WAYS
+
     (words_at, steps_at, runs), (groups, *_, outs) = lists, source.shape
     width, last, full = panels["width"], panels["last"], outs // panels["width"]
     words, size = source.size // (groups * outs * _WORD), lanes * _WORD

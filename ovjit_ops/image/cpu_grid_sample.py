@@ -64,7 +64,10 @@ def find_place(spot, f, last, g, a, valid, *, grid, side, align):
     """Along axis a, for a vector of points at g: the positions of taps, integers in f32, and their
     weights."""
     one = const[f32](1.0)
-    position = gather[f32](grid.at(g, k=a), grid.stride.ow, valid)
+    if grid.stride.ow == 8 and valid > VL:  # reads an element more
+        position = evens[f32](grid.at(g, k=a))
+    else:
+        position = gather[f32](grid.at(g, k=a), grid.stride.ow, valid)
     if align:
         position = (position + one) * (last[a] * const[f32](0.5))
     else:

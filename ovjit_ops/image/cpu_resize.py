@@ -118,10 +118,7 @@ def resize_nearest(
                 first = ld[i32](hs + (HEAD + k) * 4) + 0
                 v = loadm[i32](p + first * 4, x.size.i - first)
                 storem[i32](q + k * 4, permute[i32](v, load[i32](rel + k * 4)), n - k)
-        elif SIZE[T] == 4 and across.way == LANES:
-            for k in range(0, n, VL):
-                storem[i32](q + k * 4, take[i32](p, load[i32](hs + (HEAD + k) * 4)), n - k)
-        elif SIZE[T] != 4 and across.way == LANES:
+        elif across.way == LANES:
             for k in range(n):
                 st[T](q + k * SIZE[T], ld[T](p + (ld[i32](hs + (HEAD + k) * 4) + 0) * SIZE[T]))
         else:

@@ -12,16 +12,18 @@ from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.kernel_language import *
 from ovjit.codegen.transpose import transpose, transpose_words
 from ovjit.planning.by_kernel import launch_or_copy
-from ovjit.planning.lower import AsInput, Group, Lowering, NotNative, Planner, View, product, try_launch
+from ovjit.planning.lower import AsInput, Group, Lowering, NotNative, Planner, product, try_launch
 from ovjit_ops.indexing.cpu_gather import known_axis
 
 
 @inline
-def scan_lines(x, y, p, q, count, exclusive, single, first, *, T, combine):
+def scan_lines(x, y, p, q, count, exclusive, reverse, single, first, *, T, combine):
     """Scan `count` neighbouring lines, or a `single` one."""
     total = const[T](first)
-    source = p
-    target = q
+    source = x.at(p, n=reverse * (x.size.n - 1))
+    target = y.at(q, n=reverse * (x.size.n - 1))
+    x_step = x.stride.n * (1 - 2 * reverse)
+    y_step = y.stride.n * (1 - 2 * reverse)
     for _ in range(x.size.n):
         if single:
             v = splat[T](source)
@@ -38,40 +40,45 @@ def scan_lines(x, y, p, q, count, exclusive, single, first, *, T, combine):
         else:
             spaced(target, y.stride.lanes, out, count, T)
         total = after
-        source += x.stride.n
-        target += y.stride.n
+        source += x_step
+        target += y_step
 
 
 @kernel(over="... lanes/VL", x="... n", y="... n")
-def scan(x: Tensor, y: Tensor, exclusive, *, T, combine, first):
-    """y[k] combines x[0] ... x[k] along the axis of n elements; without x[k] if `exclusive`."""
+def scan(x: Tensor, y: Tensor, exclusive, reverse, *, T, combine, first):
+    """y[k] combines x[0] ... x[k] along the axis of n elements; without x[k] if `exclusive`; from the end if
+    `reverse`."""
     for j, p, q in items(x, y):
         count = x.size.lanes - j
-        if count == 1:  # parts of vectors are stored in up to 12 cycles, a single lane in one
-            scan_lines(x, y, p, q, count, exclusive, True, first)
+        # parts of vectors are stored in up to 12 cycles, a single lane in one
+        if count == 1 or x.stride.n == SIZE[T]:
+            for i in range(min(count, VL)):
+                scan_lines(x, y, x.at(p, lanes=i), y.at(q, lanes=i), 1, exclusive, reverse, True, first)
         else:
-            scan_lines(x, y, p, q, count, exclusive, False, first)
+            scan_lines(x, y, p, q, count, exclusive, reverse, False, first)
 
 
 @kernel(over="... lanes/VL", x="... n:1", y="... n:1")
-def scan_rows(x: Tensor, y: Tensor, exclusive, *, T, combine, first):
-    """`scan` of lines with adjacent elements of 4 bytes. Squares of VL lines and VL elements are transposed
-    to scratch memory and back: to gather and scatter them takes five cycles an element."""
+def scan_rows(x: Tensor, y: Tensor, exclusive, reverse, *, T, combine, first):
+    """`scan` of lines with adjacent elements of 4 bytes, from the end if `reverse`. Squares of VL lines and
+    VL elements are transposed to scratch memory and back: to gather and scatter them takes five cycles an
+    element."""
     for j, p, q in items(x, y):
         lines = x.size.lanes - j
         total = const[T](first)
         for k in range(0, x.size.n, VL):
             count = min(x.size.n - k, VL)
-            transpose(p + k * SIZE[T], x.stride.lanes, lines, scratch, VL * SIZE[T], count)
+            begin = (k + reverse * (x.size.n - 2 * k - count)) * SIZE[T]
+            transpose(p + begin, x.stride.lanes, lines, scratch, VL * SIZE[T], count)
             for i in range(count):
-                at = scratch + i * VL * SIZE[T]
+                at = scratch + (i + reverse * (count - 1 - 2 * i)) * VL * SIZE[T]
                 after = applied(combine, total, load[T](at))
                 out = after
                 if exclusive == 1:
                     out = total
                 store[T](at, out)
                 total = after
-            transpose(scratch, VL * SIZE[T], count, q + k * SIZE[T], y.stride.lanes, lines)
+            transpose(scratch, VL * SIZE[T], count, q + begin, y.stride.lanes, lines)
 
 
 class Scan(AsInput):
@@ -90,30 +97,22 @@ class Scan(AsInput):
         name = f"{self.node.op.name.lower()}_{dtype}"
         kinds: dict[str, Any] = {"T": dtype, "combine": body_of(self.combine, 2, dtype), "first": self.first}
         self.kernel, self.by_rows = scan.kernel(name, **kinds), None
-        # the last axis has adjacent elements, unless the scan is reversed
-        if SIZE[dtype] == 4 and self.axis == len(self.data.shape) - 1 > 0 and not self.node.attrs["reverse"]:
+        if SIZE[dtype] == 4 and self.axis == len(self.data.shape) - 1 > 0:
             self.by_rows = scan_rows.kernel(f"{name}_rows", transpose_words, "transpose i32", **kinds)
             self.kernels = self.by_strides = (self.kernel, self.by_rows)
 
     def plan(self, planner: Planner) -> None:
         n, attrs = planner.shape(self.data)[self.axis], self.node.attrs
-        options: dict[str, Any] = {"axes": {"n": self.axis}, "exclusive": int(attrs["exclusive"])}
-        if self.by_rows is not None and self._many_lines(planner):
+        options: dict[str, Any] = {name: int(attrs[name]) for name in ("exclusive", "reverse")}
+        options["axes"] = {"n": self.axis}
+        # fewer lines than lanes are faster one by one
+        lines = product(planner.shape(self.data)[: self.axis])
+        if self.by_rows is not None and lines >= self.target.lanes:
             views = {"x": planner.view(self.data), "y": planner.output(self.out)}
             planner.need_scratch(self.target.lanes**2 * views["y"].itemsize)
             if try_launch(planner, self.by_rows, views, ("y",), work=n * 16, **options):
                 return
-
-        def orient(view: View) -> View:
-            return view.slice(self.axis, n - 1, n, -1) if attrs["reverse"] else view
-
-        launch_or_copy(
-            planner, self.kernel, {"x": self.data}, {"y": self.out}, orient, work=n * 64, **options
-        )  # fmt: skip
-
-    def _many_lines(self, planner: Planner) -> bool:
-        """Whether there are as many lines as lanes: fewer are faster by gathers."""
-        return product(planner.shape(self.data)[: self.axis]) >= self.target.lanes
+        launch_or_copy(planner, self.kernel, {"x": self.data}, {"y": self.out}, work=n * 64, **options)
 
 
 def lower_scan(

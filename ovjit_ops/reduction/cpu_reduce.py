@@ -165,7 +165,12 @@ def element(v, q, x, at, count, full, *, inputs, front, T, R):
     """A vector of the elements to reduce, from element `at` on, after the prologue. `full`: all lanes; else
     the first `count` lanes. Operands of mode "w" are strided."""
     for k, operand in enumerate(inputs):
-        if operand.mode == "w":
+        if operand.mode == "w" and SIZE[operand.dtype] == 4:  # pairs, such as complex numbers
+            if x[k, "along"] == 2 * SIZE[operand.dtype] and count > VL:  # reads an element more
+                v[k] = evens[operand.dtype](q[k] + at * x[k, "along"])
+            else:
+                v[k] = strided[operand.dtype](q[k] + at * x[k, "along"], x[k, "along"], count)
+        elif operand.mode == "w":
             v[k] = strided[operand.dtype](q[k] + at * x[k, "along"], x[k, "along"], count)
         elif operand.mode == "v" and full:
             v[k] = load[operand.dtype](q[k] + at * SIZE[operand.dtype])
@@ -576,7 +581,9 @@ class Reduce(Lowering):
             self.order = layout.order if layout else range(len(shape))
             axis = innermost_axis(shape, self.order)
             kind = "reduce" if axis is None or axis in self.axes else "keep"
-            self.modes = {kind: "".join(operand_mode(v, shape, self.order) for v in self.sources)}
+            modes = "".join(operand_mode(v, shape, self.order) for v in self.sources)
+            short = "short" in self.modes and kind == "reduce" and modes.replace("n", "") == "v"
+            self.modes = {kind: modes} | ({"short": modes.replace("v", "w")} if short else {})
         self.vectors = self._vectors()
         self.by_role = self._kernels()
         self.kernels = self.by_strides = tuple(dict.fromkeys(self.by_role.values()))
@@ -783,16 +790,9 @@ class Reduce(Lowering):
         return sym_max(1, sym_min(most_parts, walk.run, walk.run * walk.n * size // part_bytes))
 
     def _step(
-        self,
-        planner: Planner,
-        step: str,
-        walk: Walk,
-        views: Sequence[View],
-        y: View,
-        more: Sequence[View],
-        total: int,
-        shares: tuple[int, int, int] | None = None,
-    ) -> None:
+        self, planner: Planner, step: str, walk: Walk, views: Sequence[View], y: View, more: Sequence[View],
+        total: int, shares: tuple[int, int, int] | None = None,
+    ) -> None:  # fmt: skip
         """Add the step. `shares`: (number of parts, elements of the run in a part, byte stride of y's
         parts)."""
         extents, (y_inner, _, ky), *others = walk.outer, *walk.others

@@ -152,6 +152,17 @@ def test_a_turned_operand_does_not_tear_the_loop():
     assert len(kinds) == 2 and "Reorder" in kinds
 
 
+def test_a_scale_of_each_channel_does_not_turn_an_input():
+    """Squeeze and excitation of an input: the convolutions' results have another order, and one pixel"""
+    net = Net((1, 64, 20, 20))
+    (x,) = net.inputs
+    scale = net.ReduceMean(x, net.b.constant(np.array([2, 3])), keep_dims=True)
+    for outs, ins in ((16, 64), (64, 16)):
+        scale = net.Convolution(net.Sigmoid(scale), net.weights(outs, ins, 1, 1))
+    job = check(net.b.finish([net.Multiply(x, net.Sigmoid(scale))]))
+    assert [step.type for step in job._table.plan.steps].count("Reorder") == 0
+
+
 def test_outputs_that_lie_apart_are_copied_there():
     """One is a part of a concatenation along the last dimension, the other is whole"""
     net = Net((50, 40))

@@ -10,6 +10,10 @@ import openvino.opset11 as real11
 import pytest
 
 import ovjit as ov
+from ovjit.graph.graph import Builder
+from ovjit.graph.interp import evaluate
+from tests.support import guard_pages
+from tests.support.graph_nets import add, parameter
 from tests.support.oracle import assert_same
 from tests.support.sweeps import some
 
@@ -224,6 +228,19 @@ def test_grid_sample_of_hostile_places(mode, padding):
         got = ov.Core().compile_model(ov.Model([node], [x, grid]), "CPU")([value, places])[0]
         finite = got[np.isfinite(got)]
         assert mode == "bicubic" or ((finite == 0) | np.isclose(finite, 1)).all()
+
+
+def test_grid_sample_reads_no_point_behind_the_last():
+    """Positions are read by whole vectors. The grid ends at an inaccessible page."""
+    rng = np.random.default_rng(SEED)
+    for width in (15, 16, 17, 32, 33, 40):
+        image = rng.standard_normal((1, 2, 5, 7), np.float32)
+        grid = rng.uniform(-1.2, 1.2, (1, 1, width, 2)).astype(np.float32)
+        b = Builder()
+        sampled = add(b, "GridSample", parameter(b, image), parameter(b, grid), mode="nearest")
+        graph = b.finish([sampled])
+        ((got,),) = guard_pages.run_guarded(graph, [[image, grid]], guard_pages.BEHIND)
+        np.testing.assert_array_equal(got, evaluate(graph, [image, grid])[0], err_msg=f"{width}")
 
 
 @pytest.mark.parametrize("name", ["RGB", "BGR"])

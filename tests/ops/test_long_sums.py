@@ -13,6 +13,7 @@ from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
 from ovjit.tiles.lowering import LONG_SUM
+from tests.support import guard_pages
 from tests.support.compiled import program_of
 from tests.support.run import run
 from tests.support.sweeps import in_turn, some
@@ -219,3 +220,22 @@ def test_reductions_of_short_rows_and_of_long_lines(dtype: str) -> None:
         np.testing.assert_allclose(
             got.astype(np.float64), want, rtol=tolerance, err_msg=f"{SEED} {case} {shape} {axes} {order}"
         )
+
+
+@pytest.mark.parametrize("dtype", ["f32", "i32"])
+@pytest.mark.parametrize("squared", [False, True])
+def test_sums_of_pairs_read_nothing_behind_the_last(squared: bool, dtype: str) -> None:
+    """Such as the power of complex numbers: pairs are read by whole vectors. Squares are summed in the same
+    kernel. The input ends at an inaccessible page."""
+    rng = np.random.default_rng(SEED)
+    for count in (15, 16, 17, 31, 32, 33, 64, 65, 1000):
+        data = rng.integers(-9, 9, (count, 2)).astype(numpy_dtype(dtype))
+        build = Builder()
+        x = build.add("Parameter", (), {"shape": data.shape, "element_type": dtype}).output
+        y = build.add("Multiply", [x, x]).output if squared else x
+        sums = build.add("ReduceSum", [y, build.constant(np.array([1]))], {"keep_dims": False}).output
+        compiled = compile_graph(build.finish([sums]), {"threads": 1})
+        kernels = {kernel.name for kernel in compiled.program.kernels}
+        assert count < 16 or any("short" in name for name in kernels), kernels
+        (got,) = guard_pages.run_job(compiled, compiled.new_job(), [data], guard_pages.BEHIND)
+        np.testing.assert_array_equal(got, (data * data if squared else data).sum(1), err_msg=f"{count}")

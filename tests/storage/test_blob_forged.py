@@ -21,7 +21,15 @@ from ovjit.codegen.cpu.host import host_target
 from ovjit.disk.keys import user_key
 from ovjit.planning import constants
 from ovjit.storage import mapped, tags
-from ovjit.storage.container import VERSION, BlobError, Checksum, Container, checksum, write_container
+from ovjit.storage.container import (
+    AUTHENTICATED,
+    VERSION,
+    BlobError,
+    Checksum,
+    Container,
+    checksum,
+    write_container,
+)
 from ovjit.storage.graph_format import dump, parse
 from tests.support import forged
 
@@ -179,18 +187,30 @@ def test_the_checksum_is_what_its_page_says(size: int) -> None:
     words = np.frombuffer(content[:end], "<u8").reshape(-1, 1024)
     rows, columns = (words.sum(axis, dtype=np.uint64).astype("<u8").tobytes() for axis in (1, 0))
     digests = [
-        hashlib.sha256(struct.pack("<Q", size) + rows + some + content[end:]).digest()[:16]
-        for some in (columns if end else b"", columns)
+        function(struct.pack("<Q", size) + rows + some + content[end:]).digest()[:16]
+        for function, some in (
+            (hashlib.blake2b, columns if end else b""),
+            (hashlib.sha256, columns if end else b""),
+            (hashlib.sha256, columns),
+        )
     ]
-    assert [checksum(content), checksum(content, 4)] == digests, SEED
+    assert [checksum(content), checksum(content, 5), checksum(content, 4)] == digests, SEED
 
 
-def test_the_fourth_format_is_compiled_from_its_graph(sealed, caplog) -> None:
+def test_the_authentication_code_is_what_its_page_says() -> None:
+    content = ovjit.Core().compile_model(product(), "CPU", {"OVJIT_KEY": KEY}).export_model().getvalue()
+    places = [forged.place_of(content, kind) for kind in AUTHENTICATED]
+    digests = [hashlib.blake2b(content[offset : offset + size]).digest() for offset, size in places]
+    assert content[32:64] == code(KEY, b"ovjit: blob", content[:32], content[64:512], *digests)
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_older_formats_are_compiled_from_their_graph(version: int, sealed, caplog) -> None:
     content, right = sealed
-    other = forged.fourth_format(content)
+    other = forged.older_format(content, version)
     with caplog.at_level(logging.WARNING, "ovjit"):
         model = ovjit.Core().import_model(other, "CPU")
-    assert not model.get_property("LOADED_FROM_CACHE") and "format 4" in caplog.text
+    assert not model.get_property("LOADED_FROM_CACHE") and f"format {version}" in caplog.text
     assert model(X)[0].tobytes() == right
     offset, _ = forged.place_of(other, "graph")
     with pytest.raises(BlobError, match="checksum"):

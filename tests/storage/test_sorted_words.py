@@ -86,3 +86,10 @@ def test_words_are_sorted_again_by_their_lists(shape: tuple[int, ...], isa: str,
     at = [64, 64 + listed.word_offsets.nbytes, shape[1]]
     fill_sorted(memory, source, lists.view(np.uint8), how, target.lanes, listed.sizes.panel, at)
     assert np.array_equal(memory, listed.memory.view(np.uint8)), SEED
+
+
+def test_exports_of_other_models_do_not_import_what_sorts_words() -> None:
+    """Imports are most of the time of a process' first export."""
+    program = "import sys, ovjit.storage.blob, ovjit.storage.stored_constants; print(*sys.modules)"
+    assert "ovjit.storage.sorted_words" in (names := printed("-c", program).split())
+    assert "ovjit.tiles.narrow" not in names

@@ -62,15 +62,16 @@ def resum(content: bytearray) -> bytes:
     return bytes(content)
 
 
-def fourth_format(content: bytes) -> bytes:
-    """The blob in format 4: checksums of small sections cover sums of columns, which are zeros."""
+def older_format(content: bytes, version: int) -> bytes:
+    """The blob in format 4, whose checksums of small sections cover sums of columns, which are zeros; or in
+    format 5, whose checksums are SHA-256."""
     out = bytearray(content)
-    struct.pack_into("<I", out, 8, 4)
+    struct.pack_into("<I", out, 8, version)
     for i, kind in enumerate(SECTIONS):
         offset, size = place_of(content, kind)
         row = _TABLE + i * _ENTRY.size
-        out[row + 24 : row + 40] = checksum(content[offset : offset + size], 4)
-    out[_BODY - 16 : _BODY] = checksum(bytes(out[: _BODY - 16]), 4)
+        out[row + 24 : row + 40] = checksum(content[offset : offset + size], version)
+    out[_BODY - 16 : _BODY] = checksum(bytes(out[: _BODY - 16]), version)
     return bytes(out)
 
 
@@ -94,6 +95,6 @@ def first_format(content: bytes) -> bytes:
 
 
 __all__ = [
-    "AUTHENTICATED", "KINDS", "SECTIONS", "first_format", "forge", "fourth_format", "keep_sums", "place_of",
+    "AUTHENTICATED", "KINDS", "SECTIONS", "first_format", "forge", "keep_sums", "older_format", "place_of",
     "resum",
 ]  # fmt: skip
