@@ -8,6 +8,7 @@ Source: the CUDA Driver API reference, functions of CUDA 12.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
@@ -54,8 +55,8 @@ ADVICE = {
 NO_LIBRARY = "the NVIDIA driver's library libcuda.so.1 is not installed"
 #: CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE, CUDA_ERROR_NOT_SUPPORTED.
 _NOT_UPDATED = (910, 801)
-#: CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, CU_FUNC_ATTRIBUTE_NUM_REGS.
-_EARLY_START, _REGISTERS = 6, 4
+#: CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, ..._COOPERATIVE, CU_FUNC_ATTRIBUTE_NUM_REGS.
+EARLY_START, AT_A_TIME, _REGISTERS = 6, 2, 4
 #: Attributes of a card: numbers of CUdevice_attribute.
 ATTRIBUTES = {
     "MULTIPROCESSOR_COUNT": 16, "PCI_BUS_ID": 33, "PCI_DEVICE_ID": 34, "PCI_DOMAIN_ID": 50,
@@ -383,20 +384,20 @@ class Card:
         stream: Any,
         *,
         shared: int = 0,
-        early: bool = False,
+        attribute: int = 0,
         more: Sequence[int] = (),
     ) -> None:
         """Launch `blocks` blocks of `warps` warps, with the arguments at the addresses `more`, and int64s.
-        `shared`: bytes of dynamic shared memory. `early`: the kernel may start while the one before it
-        runs, and awaits its end itself."""
+        `shared`: bytes of dynamic shared memory. `attribute`: EARLY_START for a kernel that may start while
+        the one before it runs, and awaits its end itself; AT_A_TIME for blocks that await each other."""
         values = [ctypes.c_uint64(a & (2**64 - 1)) for a in arguments]
         addresses = [*more, *map(ctypes.addressof, values)]
         pointers = (ctypes.c_void_p * len(addresses))(*addresses)
-        if not early:
+        if not attribute:
             self.call("cuLaunchKernel", function, blocks, 1, 1, 32, warps, 1, shared, stream, pointers, None)
             return
-        attribute = LaunchAttribute(_EARLY_START, 0, (ctypes.c_uint * 3)(1))
-        config = LaunchConfig(blocks, 1, 1, 32, warps, 1, shared, stream, ctypes.addressof(attribute), 1)
+        chosen = LaunchAttribute(attribute, 0, (ctypes.c_uint * 3)(1))
+        config = LaunchConfig(blocks, 1, 1, 32, warps, 1, shared, stream, ctypes.addressof(chosen), 1)
         self.call("cuLaunchKernelEx", ctypes.byref(config), function, pointers, None)
 
     # -- streams, graphs, events
@@ -420,8 +421,13 @@ class Card:
         self.call("cuStreamBeginCapture_v2", stream, 2)  # CU_STREAM_CAPTURE_MODE_RELAXED
         try:
             launch()
-        finally:
-            self.call("cuStreamEndCapture", stream, ctypes.byref(graph))
+        except BaseException:  # the error of this one is a consequence
+            with contextlib.suppress(CardError):
+                self.call("cuStreamEndCapture", stream, ctypes.byref(graph))
+            if graph:
+                self.call("cuGraphDestroy", graph)
+            raise
+        self.call("cuStreamEndCapture", stream, ctypes.byref(graph))
         try:
             if before is not None and self._update(before, graph):
                 return before

@@ -84,6 +84,8 @@ class FakeCuda:
         self.events: dict[int, float] = {}
         self.launches = self.replays = self.instantiated = self.updates = 0
         self.version = 12040
+        #: Blocks of a launch that run at a time.
+        self.resident = 2 * 132
         self.is_initialized, self._thread = False, threading.local()
         self._next = 1 << 40
 
@@ -283,9 +285,11 @@ class FakeCuda:
     def do_cuLaunchKernelEx(self, config: Any, function: Any, arguments: Any, extra: Any) -> int:
         launch = target(config)
         assert launch.count == 1
-        early = LaunchAttribute.from_address(launch.attributes)
-        assert (early.number, early.value[0]) == (6, 1)
-        assert self.capability >= (9, 0) and starts_early(self.texts[number(function)])
+        attribute = LaunchAttribute.from_address(launch.attributes)
+        form = block_form(self.modules[number(function)])
+        is_together = form is not None and form.wanted != ""
+        assert (attribute.number, attribute.value[0]) == (2 if is_together else 6, 1)
+        assert is_together or self.capability >= (9, 0) and starts_early(self.texts[number(function)])
         grid, block = ([getattr(launch, f"{name}_{d}") for d in "xyz"] for name in ("grid", "block"))
         return self.launch(function, grid, block, launch.shared, launch.stream, arguments, extra)
 
@@ -294,7 +298,7 @@ class FakeCuda:
         assert number(function) in self.loaded or number(stream) not in self.capturing
         text, source = self.texts[number(function)], self.modules[number(function)]
         form = block_form(source)
-        first = 0 if form is None else 1  # a tensor map comes first
+        first = 0 if form is None or not form.size else 1  # a tensor map comes first
         values = [ctypes.cast(p, ctypes.POINTER(ctypes.c_int64))[0] for p in arguments[first : first + 7]]
         assert tuple(grid[1:]) == (1, 1) and 0 < grid[0] < 1 << 31 and extra is None
         assert (block[0], block[2]) == (32, 1) and 0 < block[1] <= 32
@@ -304,6 +308,14 @@ class FakeCuda:
             self.enqueue(
                 stream, lambda: self.run(source, grid[0] * block[1], *values), bases, args, scratch, error
             )
+            return SUCCESS
+        if form.wanted and grid[0] > self.resident:
+            return 720  # too many blocks to run at a time
+        if not form.size:
+            assert shared == 0 and len(arguments) == 7 and block[1] == form.warps
+            assert form.wanted or (start, end) == (0, grid[0])
+            warps = grid[0] * form.warps
+            self.enqueue(stream, lambda: self.run(source, end, *values, grid=warps), bases, args, error)
             return SUCCESS
         if shared > max(48 << 10, self.most_shared.get(number(function), 0)):
             return INVALID_VALUE
@@ -317,6 +329,11 @@ class FakeCuda:
 
         self.enqueue(stream, run, bases, args, scratch, error, described[1])
         return SUCCESS
+
+    def do_cuOccupancyMaxActiveBlocksPerMultiprocessor(self, count: Any, function: Any, threads: int,
+                                                       shared: Any) -> None:  # fmt: skip
+        assert number(function) in self.modules and 0 < threads <= 1024
+        target(count).value = self.resident // 132
 
     def do_cuFuncGetAttribute(self, value: Any, attribute: int, function: Any) -> None:
         assert number(function) in self.modules and attribute == 4 and not self.capturing
@@ -364,7 +381,7 @@ class FakeCuda:
         assert described[1] == base + int(words[form.offset])
 
     def run(self, source: str, warps: int, bases: int, args: int, start: int, end: int, scratch: int,
-            each: int, error: int) -> None:  # fmt: skip
+            each: int, error: int, grid: int = 0) -> None:  # fmt: skip
         self.launches += 1
         assert warps >= end - start > warps - 32
         constants = int(self.span(bases, 16).view(np.int64)[1])
@@ -374,7 +391,9 @@ class FakeCuda:
                 for begin, array in self.memory.items()
             ]
         )
-        kernel = program(source, CardWords(32, memory))
+        words = CardWords(32, memory)
+        words.grid = grid
+        kernel = program(source, words)
         for i in range(end - start):
             with np.errstate(all="ignore"):
                 code = kernel(bases, args, start + i, scratch + i * each)
