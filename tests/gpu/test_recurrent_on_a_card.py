@@ -195,8 +195,7 @@ def test_lengths_that_do_not_fit(direction: str, length: int) -> None:
 
 def test_code_on_threads_has_the_bits_of_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_recurrent, "BLOCK_WEIGHTS", 0)
-    _, _, arrays, attrs = SAMPLES[5]
-    _, plan, data = plan_of(arrays, attrs)
+    _, plan, data = plan_of(*layer("GRU", 5, 1, 2, "xhr"))
     want, memory, warp = run(plan, data), PlanMemory(plan, data), Warp()
 
     def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:

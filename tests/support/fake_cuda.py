@@ -80,12 +80,14 @@ class FakeCuda:
         #: Handle -> its work, each with the addresses of the memory that it uses.
         self.streams: dict[int, list[Work]] = {}
         self.capturing: dict[int, list[Work]] = {}
+        self.failed: set[int] = set()  # captures
         self.graphs: dict[int, list[Work]] = {}
         self.events: dict[int, float] = {}
         self.launches = self.replays = self.instantiated = self.updates = 0
         self.version = 12040
-        #: Blocks of a launch that run at a time.
-        self.resident = 2 * 132
+        self.multiprocessors = 132
+        #: Blocks that a multiprocessor runs at a time, and the warps of launches that all run at a time.
+        self.resident, self.grids = 2, list[int]()
         self.is_initialized, self._thread = False, threading.local()
         self._next = 1 << 40
 
@@ -99,6 +101,7 @@ class FakeCuda:
             self.calls.append(name)
             check_arguments(name, arguments)
             if name in self.fail:
+                self.failed |= set(self.capturing) if "Launch" in name else set()
                 return self.fail[name]
             if not self.is_initialized and name not in _FREE:
                 return NOT_INITIALIZED
@@ -157,7 +160,7 @@ class FakeCuda:
         known = {
             75: self.capability[0],
             76: self.capability[1],
-            16: 132,
+            16: self.multiprocessors,
             33: 3,
             34: 0,
             50: 0,
@@ -309,12 +312,13 @@ class FakeCuda:
                 stream, lambda: self.run(source, grid[0] * block[1], *values), bases, args, scratch, error
             )
             return SUCCESS
-        if form.wanted and grid[0] > self.resident:
+        if form.wanted and grid[0] > self.resident * self.multiprocessors:
             return 720  # too many blocks to run at a time
         if not form.size:
             assert shared == 0 and len(arguments) == 7 and block[1] == form.warps
             assert form.wanted or (start, end) == (0, grid[0])
             warps = grid[0] * form.warps
+            self.grids.append(warps)
             self.enqueue(stream, lambda: self.run(source, end, *values, grid=warps), bases, args, error)
             return SUCCESS
         if shared > max(48 << 10, self.most_shared.get(number(function), 0)):
@@ -333,7 +337,7 @@ class FakeCuda:
     def do_cuOccupancyMaxActiveBlocksPerMultiprocessor(self, count: Any, function: Any, threads: int,
                                                        shared: Any) -> None:  # fmt: skip
         assert number(function) in self.modules and 0 < threads <= 1024
-        target(count).value = self.resident // 132
+        target(count).value = self.resident
 
     def do_cuFuncGetAttribute(self, value: Any, attribute: int, function: Any) -> None:
         assert number(function) in self.modules and attribute == 4 and not self.capturing
@@ -428,9 +432,14 @@ class FakeCuda:
         assert number(stream) not in self.capturing
         self.capturing[number(stream)] = []
 
-    def do_cuStreamEndCapture(self, stream: Any, graph: Any) -> None:
+    def do_cuStreamEndCapture(self, stream: Any, graph: Any) -> int:
+        if number(stream) in self.failed:
+            self.failed.remove(number(stream))
+            del self.capturing[number(stream)]
+            return 901  # the end of a capture that has failed
         target(graph).value = key = self.new()
         self.graphs[key] = self.capturing.pop(number(stream))
+        return SUCCESS
 
     def do_cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: Any) -> None:
         self.instantiated += 1
