@@ -112,7 +112,7 @@ def llvm_text(source: str, target: Target | None = None) -> str:
         lowered.linkage = "internal"
         lowered.attributes.add("alwaysinline")
         language.lower(read(function), lowered, namespace)
-    return str(module)
+    return str(module) + "\n!0 = !{}\n"
 
 
 def compile_ptx(source: str, entry: str, target: Target | None = None) -> str:
