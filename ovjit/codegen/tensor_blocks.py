@@ -47,12 +47,12 @@ class Deadlock(InferenceError):
 
 
 class Form(NamedTuple):
-    """Shared memory in bytes, and warps of the block of a kernel. `wanted`: the variable with the number of
-    warps, for a kernel whose warps all run at a time: `grid_warps`."""
+    """Shared memory in bytes, and warps of the block of a kernel. `requested`: the variable with the number
+    of warps, for a kernel whose warps all run at a time: `grid_warps`."""
 
     size: int
     warps: int
-    wanted: str = ""
+    requested: str = ""
 
 
 def block_form(source: str) -> Form | None:
@@ -60,8 +60,8 @@ def block_form(source: str) -> Form | None:
     match = _MEMORY.search(source)
     if match is None:
         return None
-    size, warps, wanted, team = match.groups("")
-    return Form(int(size or 0), int(warps or team), wanted)
+    size, warps, requested, team = match.groups("")
+    return Form(int(size or 0), int(warps or team), requested)
 
 
 class Barrier:
@@ -257,9 +257,9 @@ def block_warps(m: Any, warps: int) -> int:
     return warps
 
 
-def grid_warps(m: Any, wanted: int, warps: int) -> int:
-    """The number of warps of this launch, in blocks of `warps`: as many as are wanted, or as a card runs at a
-    time. They meet at `meet_grid`."""
+def grid_warps(m: Any, requested: int, warps: int) -> int:
+    """The number of warps of this launch, in blocks of `warps`: as many as are requested, or as a card runs
+    at a time. They meet at `meet_grid`."""
     number: int = m.block.warps
     return number
 

@@ -163,7 +163,7 @@ def program(source: str, words: Words) -> Callable[[int, int, int, int], int]:
     warps of a block have words of their warp_words."""
     form = tensor_blocks.block_form(source)
     if form is not None:
-        form = form._replace(warps=words.grid) if form.wanted else form
+        form = form._replace(warps=words.grid) if form.requested else form
         return functools.partial(_run_block, _code(source), words, form)
     exec(_code(source), words)  # text printed by ovjit's warp_words emitters
     kernel: Callable[[int, int, int, int], int] = words["kernel"]

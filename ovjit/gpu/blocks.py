@@ -34,7 +34,7 @@ class BlockLaunch(NamedTuple):
     the argument that is its offset behind its base; sizes, steps (in bytes; without that of the last
     dimension, whose elements are bytes), the box's extents and strides, the last dimension first. They are
     texts: the number of an argument, or a constant such as #1. Without sizes there is no such tensor.
-    `wanted`: the number of warps of a launch that run at a time, 0 if they need not."""
+    `requested`: the number of warps of a launch that run at a time, 0 if they need not."""
 
     warps: int
     shared: int = 0
@@ -43,7 +43,7 @@ class BlockLaunch(NamedTuple):
     steps: tuple[str, ...] = ()
     box: tuple[str, ...] = ()
     strides: tuple[str, ...] = ()
-    wanted: tuple[str, ...] = ("#0",)
+    requested: tuple[str, ...] = ("#0",)
 
     def numbers(self, field: str, block: np.ndarray) -> list[int]:
         """The numbers of a field, given the argument block."""
@@ -65,7 +65,7 @@ def block_launch(ptx: str) -> BlockLaunch | None:
         return None
     kind, warps, *further = match[1].split(" ")
     if kind == "team":
-        return BlockLaunch(int(warps), wanted=(further[0],))
+        return BlockLaunch(int(warps), requested=(further[0],))
     shared, offset, *lists = further
     return BlockLaunch(int(warps), int(shared), int(offset), *(tuple(text.split(",")) for text in lists))
 

@@ -560,10 +560,10 @@ class DeviceJob(Job):
         form, attribute = form_of(number), EARLY_START if starts_early(number) else 0
         if form is not None and chunks:
             block = table.args.reshape(-1).view(np.int64)[(arguments - replay.arguments.address) // 8 :]
-            count, wanted = chunks, form.numbers("wanted", block)[0]
-            if wanted:
+            count, requested = chunks, form.numbers("requested", block)[0]
+            if requested:
                 most = card_blocks.blocks_at_a_time(card, function, form)
-                count, attribute = min(-(-wanted // form.warps), most), AT_A_TIME
+                count, attribute = min(-(-requested // form.warps), most), AT_A_TIME
             maps = [card_blocks.map_of(card, form, block, state.addresses)] if form.sizes else []
             values = (state.bases.address, arguments, 0, chunks, scratch, 0, error)
             card.launch(function, count, form.warps, values, state.stream, shared=form.shared,

@@ -26,8 +26,9 @@ from ovjit.records import NamedTuple
 
 #: Least compute capability: kernels are PTX for it.
 LEAST_CAPABILITY = (8, 0)
-#: The driver that kernels for blocks, and early starts in graphs, need: CUDA 12.4, as the driver counts.
-BLOCK_DRIVER = 12040
+#: The oldest driver, and that which kernels for blocks, and early starts in graphs, need: CUDA 12.0 and 12.4,
+#: as the driver counts.
+LEAST_DRIVER, BLOCK_DRIVER = 12000, 12040
 #: Results of driver calls -> what to do. Others are reported with the driver's own words.
 ADVICE = {
     2: "the card has too little free memory: use smaller shapes, fewer requests or fewer programs",
@@ -155,6 +156,8 @@ def _look() -> tuple[int, Library | None, list[CardFacts], str]:
         return os.getpid(), None, [], NO_LIBRARY
     except CardError as error:
         return os.getpid(), None, [], str(error)
+    if library.driver_version() < LEAST_DRIVER:
+        return os.getpid(), None, [], "the driver is too old: one for CUDA 12.0 or newer is needed"
     usable = [card for card in cards if card.capability >= LEAST_CAPABILITY]
     least = ".".join(map(str, LEAST_CAPABILITY))
     reason = "" if usable else f"no card has compute capability {least} or more"

@@ -23,7 +23,7 @@ import numpy as np
 
 from ovjit.codegen.kernel_language import *
 from ovjit_ops.attention.cpu_attention_kernels import EXP, TANH, RowNumbers, finite, without_weights
-from ovjit_ops.matmul.gpu_products import GAP, LANES, PIECE, STEP, find_addresses, place_of_sums
+from ovjit_ops.matmul.gpu_products import GAP, LANES, PIECE, STEP, find_addresses, offset_of_sums
 
 
 def shared_bytes(keys: int, depth_steps: int, value_steps: int) -> int:
@@ -152,7 +152,7 @@ def share_results(o, x, at, shared, unseen, columns, value_steps):
         x["valid", r] = total > const[f32](0)
         x["factor", r] = const[f32](1) / total
         x["otherwise", r] = without_weights(total, unseen)
-    place = place_of_sums(columns=columns)
+    offset = offset_of_sums(columns=columns)
     for j, h in np.ndindex(columns // PIECE, 2):
         result = zero_sums[f32]()
         if j < value_steps:
@@ -163,7 +163,7 @@ def share_results(o, x, at, shared, unseen, columns, value_steps):
                 select(x["valid", 1], part_of_sums[f32](scaled, 2), x["otherwise", 1]),
                 select(x["valid", 1], part_of_sums[f32](scaled, 3), x["otherwise", 1]),
             )
-        share_sums[f32](shared + (j * 2 + h) * 32, place, result, 8 * (columns * 4 + GAP))
+        share_sums[f32](shared + (j * 2 + h) * 32, offset, result, 8 * (columns * 4 + GAP))
 
 
 @inline

@@ -86,7 +86,7 @@ def find_addresses(at):
 
 
 @inline
-def place_of_sums(*, columns):
+def offset_of_sums(*, columns):
     """The offset of a lane's sums in rows of `columns`."""
     lane = lane_numbers[i32]()
     row = (lane >> const[i32](2)) * const[i32](columns * 4 + GAP)
@@ -130,11 +130,11 @@ def multiply(c, f, step, at, *, T, rows, columns):
 
 @inline
 def next_stage(step, shared, *, rows, columns, stages):
-    """The place in shared memory behind that of a step."""
-    place = step + (rows + columns) * STEP
-    if place == shared + stages * (rows + columns) * STEP:
-        place = shared
-    return place
+    """The address in shared memory of the step after one."""
+    after = step + (rows + columns) * STEP
+    if after == shared + stages * (rows + columns) * STEP:
+        after = shared
+    return after
 
 
 @inline
@@ -156,11 +156,11 @@ def store_tile(
     """Store a tile of sums, with the epilogue applied, by way of the shared memory, once all copies to it
     have arrived."""
     await_copies(0)
-    place = place_of_sums()
+    offset = offset_of_sums()
     for i in static_range(rows // PIECE):
         warp_barrier()
         for j, h in np.ndindex(columns // PIECE, 2):
-            share_sums[T](shared + (j * 2 + h) * 32, place, c[i, j, h], 8 * (columns * 4 + GAP))
+            share_sums[T](shared + (j * 2 + h) * 32, offset, c[i, j, h], 8 * (columns * 4 + GAP))
         warp_barrier()
         for k in range(min(PIECE, y.size.m - row - i * PIECE)):
             line_of = i * PIECE + k

@@ -90,8 +90,8 @@ def add_products(c, p, weights, step, hidden, *, gates, units, rows):
 
 @inline
 def sum_of_gate(c, i, g, *, units):
-    """The sums over lanes of c[i, g, u], in lane u. In each turn, lanes exchange the half of their values that
-    others go on with."""
+    """The sums over lanes of c[i, g, u], in lane u. In each turn, lanes exchange the half of their values
+    that others go on with."""
     s = registers()
     lane = lane_numbers[i32]()
     for u in static_range(LANES):
@@ -101,8 +101,8 @@ def sum_of_gate(c, i, g, *, units):
         is_odd = (lane & const[i32](1 << turn)) != const[i32](0)
         for k in static_range(max(1, LANES >> (turn + 1))):
             if k << (turn + 1) < units:
-                given = select(is_odd, s[2 * k], s[2 * k + 1])
-                s[k] = select(is_odd, s[2 * k + 1], s[2 * k]) + permute[f32](given, other)
+                sent = select(is_odd, s[2 * k], s[2 * k + 1])
+                s[k] = select(is_odd, s[2 * k + 1], s[2 * k]) + permute[f32](sent, other)
     return s[0]
 
 
@@ -236,8 +236,8 @@ def run_phase(
             for g, u in np.ndindex(phase.stop - phase.first, units):
                 c[0, g, u] = fma(v, w[which, g, u, j], c[0, g, u])
         finish_row(
-            c, p, q, t, live, at, x, y, ho, co, bias, att, lengths, middle, update, 0, 1 == 1, d, unit, width, n,
-            hidden,
+            c, p, q, t, live, at, x, y, ho, co, bias, att, lengths, middle, update, 0, 1 == 1, d, unit, width,
+            n, hidden,
         )  # fmt: skip
 
 
@@ -277,32 +277,33 @@ def block_layer(
 @kernel(over="", **TENSORS)
 def grid_layer(
     x: Tensor, h0: Tensor, y: Tensor, ho: Tensor, co: Tensor, r: Tensor, bias: Tensor, att: Tensor,
-    lengths: Tensor, middle: Tensor, update: Tensor, counter: Ptr, reverse, wanted, *, phases, ragged, biased,
-    units, slices, warps, hidden,
+    lengths: Tensor, middle: Tensor, update: Tensor, counter: Ptr, reverse, requested, *, phases, ragged,
+    biased, units, slices, warps, hidden,
 ):  # fmt: skip
-    """All steps of all sequences, by `wanted` warps: those of the units of both directions. `counter`: of
+    """All steps of all sequences, by `requested` warps: those of the units of both directions. `counter`: of
     `meet_grid`."""
     w, c, p, q, t, live, at = registers()
-    count = grid_warps(wanted, warps)
+    count = grid_warps(requested, warps)
     groups = (hidden + units - 1) // units
     begin_weights(w)
     for n in range(x.size.t):
         loads = 0
-        if n == 0 or count < wanted:
+        if n == 0 or count < requested:
             loads = 1
         for which, (phase, from_middle) in enumerate(phases):
-            for item in range(grid_warp(), wanted, count):
+            for item in range(grid_warp(), requested, count):
                 d = item // groups
                 run_phase(
                     w, c, p, q, t, live, at, x, h0, y, ho, co, r, bias, att, lengths, middle, update, 0,
-                    x.size.b, d, (item - d * groups) * units, n, (reverse >> d) & 1, loads, which=which, phase=phase, from_middle=from_middle,
+                    x.size.b, d, (item - d * groups) * units, n, (reverse >> d) & 1, loads, which=which,
+                    phase=phase, from_middle=from_middle,
                 )  # fmt: skip
             meet_grid(counter)
 
 
 class Team(NamedTuple):
-    """The warps that compute all steps of a layer: units of a warp, vectors of their rows of weights, warps of
-    a block, and whether all warps of the launch belong to it, or those of a block."""
+    """The warps that compute all steps of a layer: units of a warp, vectors of their rows of weights, warps
+    of a block, and whether all warps of the launch belong to it, or those of a block."""
 
     units: int
     slices: int
@@ -341,10 +342,16 @@ def layer_kernels(
     if team is None:
         return begin, None, tuple(kernels)
     units, slices, warps, is_grid = team
-    name = f"{step.kind.lower()}_layer_{hidden}_of_{'all' if is_grid else 'a'}_block{'s' if is_grid else ''}{words}"
+    blocks = "all_blocks" if is_grid else "a_block"
+    name = f"{step.kind.lower()}_layer_{hidden}_of_{blocks}{words}"
     of_team = (grid_layer if is_grid else block_layer).kernel(
-        name, phases=tuple(multiplied), units=units, slices=slices, hidden=hidden,
-        warps=warps, **kinds,
+        name,
+        phases=tuple(multiplied),
+        units=units,
+        slices=slices,
+        hidden=hidden,
+        warps=warps,
+        **kinds,
     )
     return begin, of_team, tuple(kernels)
 
@@ -408,10 +415,10 @@ class GpuRecurrentSteps(LayerLowering):
         flops = 2.0 * batch * turns * hidden * hidden
         team = self.team
         if team is not None and self.of_team is not None and self._fits(batch):
-            wanted = {"counter": counter, "wanted": turns * ceil_div(hidden, team.units)}
+            requested = {"counter": counter, "requested": turns * ceil_div(hidden, team.units)}
             launch(
                 planner, self.of_team, tensors, ("y", *written), work=inf, disjoint=False,
-                flops=flops * gates * steps, **ways, **(wanted if team.is_grid else {}),
+                flops=flops * gates * steps, **ways, **(requested if team.is_grid else {}),
             )  # fmt: skip
             return
         for n in range(steps):

@@ -157,7 +157,7 @@ def test_layers_of_all_sizes_are_assembled_without_spills(size: tuple[str, int])
             ptx = compile_ptx(step.kernel.source, "entry", target)
             if "_of_a" in step.kernel.name:
                 form = block_launch(ptx)
-                is_grid = form.wanted != ("#0",)
+                is_grid = form.requested != ("#0",)
                 assert is_grid != SIZES[size] and starts_early(ptx) == (bool(features) and not is_grid)
             assert_no_spills(ptx, "sm_90" if features else "sm_80")
 

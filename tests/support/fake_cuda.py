@@ -290,7 +290,7 @@ class FakeCuda:
         assert launch.count == 1
         attribute = LaunchAttribute.from_address(launch.attributes)
         form = block_form(self.modules[number(function)])
-        is_together = form is not None and form.wanted != ""
+        is_together = form is not None and form.requested != ""
         assert (attribute.number, attribute.value[0]) == (2 if is_together else 6, 1)
         assert is_together or self.capability >= (9, 0) and starts_early(self.texts[number(function)])
         grid, block = ([getattr(launch, f"{name}_{d}") for d in "xyz"] for name in ("grid", "block"))
@@ -312,11 +312,11 @@ class FakeCuda:
                 stream, lambda: self.run(source, grid[0] * block[1], *values), bases, args, scratch, error
             )
             return SUCCESS
-        if form.wanted and grid[0] > self.resident * self.multiprocessors:
+        if form.requested and grid[0] > self.resident * self.multiprocessors:
             return 720  # too many blocks to run at a time
         if not form.size:
             assert shared == 0 and len(arguments) == 7 and block[1] == form.warps
-            assert form.wanted or (start, end) == (0, grid[0])
+            assert form.requested or (start, end) == (0, grid[0])
             warps = grid[0] * form.warps
             self.grids.append(warps)
             self.enqueue(stream, lambda: self.run(source, end, *values, grid=warps), bases, args, error)

@@ -119,7 +119,7 @@ def compile_ptx(source: str, entry: str, target: Target | None = None) -> str:
     """The PTX of a kernel's source, with the entry point `entry`."""
     chosen, form = target or TARGETS["cuda"], block_form(source)
     has_map = form is not None and form.size > 0
-    early = not has_map and EARLY in chosen.extras and not (form is not None and form.wanted)
+    early = not has_map and EARLY in chosen.extras and not (form is not None and form.requested)
     with compiling.lock:
         text = llvm_text(source, chosen)
         if form is None:
@@ -149,7 +149,7 @@ def _head_of(source: str, form: Form) -> str:
     strides, the last dimension first. Without a map: the warps, and the argument with their number in all."""
     slots = {name: number for name, _, number in _ARGUMENT.findall(source)}
     if not form.size:
-        return f"// ovjit team {form.warps} {slots.get(form.wanted, '#0')}\n"
+        return f"// ovjit team {form.warps} {slots.get(form.requested, '#0')}\n"
     match = _BOX.search(source)
     assert match is not None, "a kernel for blocks copies boxes of one tensor"
     names, line, one = match[2].split(", "), f"#{LINE}", "#1"

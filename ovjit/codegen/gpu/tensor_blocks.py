@@ -85,8 +85,8 @@ _MEET_GRID = (
     "setp.ne.u32 p, a, 0; @p bra done; mov.u32 b, %nctaid.x; sub.u32 b, 0x80000001, b; mov.u32 n, %ctaid.x; "
     "setp.ne.u32 p, n, 0; selp.u32 b, 1, b, p; mov.u32 n, 0; fence.acq_rel.gpu; "
     "atom.add.relaxed.gpu.global.u32 a, [$0], b; again: ld.relaxed.gpu.global.u32 b, [$0]; xor.b32 b, b, a; "
-    f"setp.lt.s32 p, b, 0; @p bra seen; add.u32 n, n, 1; setp.lt.u32 p, n, {_TRIES << 2}; @p bra again; trap; "
-    "seen: fence.acq_rel.gpu; done: bar.sync 0; }"
+    f"setp.lt.s32 p, b, 0; @p bra seen; add.u32 n, n, 1; setp.lt.u32 p, n, {_TRIES << 2}; @p bra again; "
+    "trap; seen: fence.acq_rel.gpu; done: bar.sync 0; }"
 )
 
 
@@ -314,9 +314,9 @@ BODIES: dict[str, Any] = {
     "block_memory": _block_memory, "warp_number": _warp_number, "begin_barrier": _begin_barrier,
     "block_warps": lambda b, warps: warps, "meet_grid": _meet_grid, "meet_block": _meet_block,
     "grid_warps": lambda b, *_: b.mul(_warps(b), _blocks(b)),
-    "grid_warp": lambda b: b.add(b.mul(_warps(b), _block(b)), _warp_number(b)), "arrive": _arrive, "expect_copies": _expect_copies,
-    "await_phase": _await_phase(0), "await_space": _await_phase(_TRIES), "copy_strips": _copy_strips,
-    "copy_box": _copy_box(2), "copy_pixels": _copy_box(4),
+    "grid_warp": lambda b: b.add(b.mul(_warps(b), _block(b)), _warp_number(b)), "arrive": _arrive,
+    "expect_copies": _expect_copies, "await_phase": _await_phase(0), "await_space": _await_phase(_TRIES),
+    "copy_strips": _copy_strips, "copy_box": _copy_box(2), "copy_pixels": _copy_box(4),
     "start_followers": _no_arguments("griddepcontrol.launch_dependents;"),
     "take_registers": _set_registers("inc"), "leave_registers": _set_registers("dec"),
     "await_leaders": _no_arguments("griddepcontrol.wait;"), "load_eight_T": _load_eight,
