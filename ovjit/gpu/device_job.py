@@ -245,7 +245,8 @@ def starts_early(number: int) -> bool:
 
 def function_of(card: Card, number: int) -> Any:
     """The function of the kernel with this number, which the driver compiles once for a card."""
-    function, form = card.function(ptx_of(number).text, ENTRY), form_of(number)
+    ptx, form = ptx_of(number), form_of(number)
+    function = card.function(ptx.text, ENTRY, ptx.name)
     if form is not None and form.shared:
         card_blocks.allow_shared_memory(card, function, form)
     return function

@@ -104,13 +104,13 @@ class Library:
     def __call__(self, function: str, *arguments: Any) -> None:
         code = getattr(self._library, function)(*arguments)
         if code:
-            raise CardError(function, code, self._words(code))
+            raise CardError(function, code, self.words(code))
 
     def leave_context(self) -> None:
         """Restore the context that the thread had before. An error of the card is reported elsewhere."""
         self._library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
-    def _words(self, code: int) -> str:
+    def words(self, code: int) -> str:
         text = ctypes.c_char_p()
         self._library.cuGetErrorString(code, ctypes.byref(text))
         return (text.value or b"").decode(errors="replace")
@@ -355,23 +355,23 @@ class Card:
 
     # -- kernels
 
-    def function(self, ptx: str, entry: str) -> Any:
-        """The function `entry` of PTX, which the driver compiles once for this card."""
+    def function(self, ptx: str, entry: str, name: str = "") -> Any:
+        """The function `entry` of PTX, which the driver compiles once for this card. `name`: for errors."""
         key = entry, ptx
         with self._loading.lock:
             if key not in self._functions:
-                self._functions[key] = self._load(ptx, entry)
+                self._functions[key] = self._load(ptx, entry, name)
             return self._functions[key]
 
-    def _load(self, ptx: str, entry: str) -> Any:
+    def _load(self, ptx: str, entry: str, name: str) -> Any:
         log, module, function = ctypes.create_string_buffer(8192), ctypes.c_void_p(), ctypes.c_void_p()
         options = (ctypes.c_int * 2)(5, 6)  # CU_JIT_ERROR_LOG_BUFFER and its size
         values = (ctypes.c_void_p * 2)(ctypes.cast(log, ctypes.c_void_p), len(log))
         try:
             self.call("cuModuleLoadDataEx", ctypes.byref(module), ptx.encode() + b"\0", 2, options, values)
         except CardError as error:
-            words = log.value.decode(errors="replace").strip()[:400]
-            raise CardError("cuModuleLoadDataEx", error.code, words) from None
+            words = f"{self._library.words(error.code)} {log.value.decode(errors='replace').strip()[:800]}"
+            raise CardError(f"cuModuleLoadDataEx of {name}", error.code, words.strip()) from None
         self.call("cuModuleGetFunction", ctypes.byref(function), module, entry.encode())
         # drivers load functions when they are used: here, and not while a graph is captured
         self.call("cuFuncGetAttribute", ctypes.byref(ctypes.c_int()), _REGISTERS, function)

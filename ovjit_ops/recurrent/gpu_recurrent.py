@@ -317,8 +317,8 @@ class Team(NamedTuple):
         if gates * units * slices <= BLOCK_WEIGHTS:
             return cls(units, slices, ceil_div(hidden, units), False)
         sizes = [u for u in range(1, MOST_UNITS + 1) if gates * u * slices <= GRID_WEIGHTS]
-        wide = (u for u in sizes if turns * ceil_div(hidden, u) <= AT_ONCE)
-        return cls(next(wide, sizes[-1]), slices, WARPS, True) if sizes else None
+        enough = (u for u in sizes if turns * ceil_div(hidden, u) <= AT_ONCE)
+        return cls(next(enough, sizes[-1]), slices, WARPS, True) if sizes else None
 
 
 @functools.lru_cache(64)
