@@ -24,10 +24,11 @@ from ovjit.planning.chunks import ceil_div
 from ovjit.planning.lower import Constants, NotNative, Planner, launch, place_constants
 from ovjit.planning.views import View
 from ovjit.records import NamedTuple
-from ovjit_ops.matmul.gpu_products import AT_ONCE, LANES
 from ovjit_ops.recurrent.cpu_recurrent import LayerLowering, Phase, clear, keep, phases_of
 from ovjit_ops.recurrent.step import KINDS, Step
 
+#: Lanes of a vector on GPUs, and warps that share its units: four of each of 132 multiprocessors.
+LANES, AT_ONCE = 32, 528
 #: Hidden units and sequences of an item: a row of weights is read once for all its sequences.
 UNITS, ROWS = 4, 2
 #: Warps of a block that has all units of a sequence, at most, and its weights in registers of a thread; the
