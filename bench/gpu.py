@@ -32,7 +32,16 @@ import numpy as np
 
 import ovjit as ov
 from bench import gpu_layers
-from bench.gpu_worker import Item, Message, Section, Worker, follow_items, run_items, serve
+from bench.gpu_worker import (
+    Item,
+    Message,
+    Section,
+    Worker,
+    follow_items,
+    run_items,
+    run_kernel_by_kernel,
+    serve,
+)
 from ovjit.data import digits
 from ovjit.engine import compile_graph
 from ovjit.errors import ModelError
@@ -524,6 +533,8 @@ def work(options: argparse.Namespace, start: Sequence[int]) -> Iterator[Message]
     yield {
         "card": card.facts.name, "capability": list(card.facts.capability), "driver": card.driver_version(),
     }  # fmt: skip
+    if len(start) > 2:
+        run_kernel_by_kernel()
     yield from run_items(sections(options), start)
 
 
@@ -587,6 +598,8 @@ def fill_results(messages: Iterator[Message], path: str | None) -> int:
                 json.dump(report, file, indent=1)
     for title, (right, count) in report["checks"].items():
         print(f"{title}: {right} of {count} right")
+    if report["failed"]:
+        print("card, capability and driver:", *(report.get(key) for key in ("card", "capability", "driver")))
     return 3 if report.get("over") else int(bool(report["failed"]))
 
 

@@ -2,7 +2,8 @@
 
 A kernel that accesses memory of others takes the card's context with it, and one that does not end holds its
 process. So a further process runs the items and tells of each before and after it. It is replaced behind an
-item that has ended it, that takes too long, or that has lost the card.
+item that has ended it, that takes too long, or that has lost the card. The first such items run once more,
+kernel by kernel, so that the error has the name of the kernel.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from ovjit.codegen.gpu.functions import ptx_of
+from ovjit.execution import runner
 from ovjit.gpu import driver
+from ovjit.gpu.device_job import DeviceJob
 
-#: Seconds for one item: a kernel that does not end is killed with its process. PyTorch compiles in some.
-ITEM_SECONDS = 75.0
+#: Seconds for one item: a kernel that does not end is killed with its process. PyTorch compiles in some. The
+#: same for an item that runs again, and how many do.
+ITEM_SECONDS, AGAIN_SECONDS, MOST_AGAIN = 75.0, 30.0, 3
 #: What a line of the worker begins with; others are of libraries.
 MARK = "bench.gpu: "
 #: A message of the worker, or of `follow_items`: see there.
@@ -51,8 +56,8 @@ def is_lost(number: int = 0) -> bool:
 
 
 def run_items(sections: Sequence[Section], start: Sequence[int]) -> Iterator[Message]:
-    """Run the items from number start[1] of section start[0] on. Yields a message before and after each. Ends
-    early if the card is lost."""
+    """Run the items from number start[1] of section start[0] on; with a third number, this one alone. Yields
+    a message before and after each. Ends early if the card is lost."""
     for number, (title, make_items) in enumerate(sections):
         if number < start[0]:
             continue
@@ -77,13 +82,28 @@ def run_items(sections: Sequence[Section], start: Sequence[int]) -> Iterator[Mes
             except Exception as error:
                 result = {"error": describe(error), "lost": is_lost()}
             yield {**message, **result}
-            if result.get("lost"):
+            if result.get("lost") or len(start) > 2:
                 return
     yield {"done": True}
 
 
 def describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:400]
+    return f"{type(error).__name__}: {error}"[:1500]
+
+
+def run_kernel_by_kernel() -> None:
+    """From now on, jobs tell of each kernel before it runs, and wait for its end."""
+
+    def run_steps(self: Any, state: Any, replay: Any, table: Any, first: int, stop: int) -> None:
+        for i in range(first, stop):
+            number = int(table.rows[i, runner.STEP_KERNEL])
+            chunks, step = int(table.rows[i, runner.STEP_CHUNKS]), table.plan.steps[i]
+            name = f"step {i} of {len(table.plan.steps)}, {step.type}: {ptx_of(number).name}, {chunks} chunks"
+            serve(iter([{"kernel": name}]))
+            self._launch(state, replay, table, i, self._functions(state.card, table, i, i + 1)[0])
+            state.card.synchronize(state.stream)
+
+    DeviceJob._run_steps = run_steps  # type: ignore[method-assign]
 
 
 def serve(messages: Iterator[Message]) -> None:
@@ -117,13 +137,13 @@ class Worker:
             raise TimeoutError from None
 
     def end(self) -> str:
-        """End the process. Returns how it has ended."""
-        if self.process.poll() is None:
+        """End the process. Returns how it has ended. The driver may keep it from that."""
+        for end in (self.process.kill, lambda: None):
             try:
-                self.process.wait(2)
+                return f"the process ended with {self.process.wait(2)}"
             except subprocess.TimeoutExpired:
-                self.process.kill()
-        return f"the process ended with {self.process.wait()}"
+                end()
+        return "the process does not end"
 
 
 def follow_items(
@@ -131,39 +151,62 @@ def follow_items(
 ) -> Iterator[Message]:
     """Yield the messages of workers with results and errors, of which there is one after the other until all
     items are done: {"done": True}. {"over": True} after so many seconds, and {"broken": reason} if a worker
-    ends before an item begins."""
-    end, position = time.monotonic() + seconds, [0, 0]
+    ends before an item begins. `start_worker`: given the numbers of a section and an item; with a third
+    number, it runs that item alone, kernel by kernel."""
+    end, position, again = time.monotonic() + seconds, [0, 0], 0
     while True:
-        worker, running = start_worker(position), None
-        while True:
-            remaining = end - time.monotonic()
-            try:
-                message = worker.receive(min(item_seconds, remaining))
-            except TimeoutError:
-                worker.process.kill()
-                if remaining <= item_seconds:
-                    yield {"over": True}
-                    return
-                message, reason = None, f"no answer in {item_seconds:g} s"
-            else:
-                reason = "" if message is not None else worker.end()
-            if message is None:
-                if running is None:
-                    yield {"broken": reason}
-                    return
-                yield {**running, "error": reason}
-            elif message.get("begins"):
-                running = {key: message[key] for key in ("title", "at", "name")}
-                continue
+        failed = None
+        for message in _follow_worker(start_worker(position), end, item_seconds):
+            if "ended" in message:
+                failed = message
             else:
                 yield message
-                if message.get("done") or message.get("broken"):
-                    worker.end()
-                    return
-                if not message.get("lost"):
-                    running = None
-                    continue
+        if failed is None:
+            return
+        if again < MOST_AGAIN:
+            again += 1
+            alone = start_worker([*failed["at"], 1])
+            messages = list(_follow_worker(alone, end, min(item_seconds, AGAIN_SECONDS)))
+            errors = [message["error"] for message in messages if "error" in message]
+            failed["error"] += f"; alone: {errors[0] if errors else 'no error'}"
+        yield failed
+        position = [failed["at"][0], failed["at"][1] + 1]
+
+
+def _follow_worker(worker: Any, end: float, item_seconds: float) -> Iterator[Message]:
+    """The messages of one worker until the time `end`. The last one has "ended" if its item has ended the
+    worker."""
+    running: Message | None = None
+    kernel, stop = "", time.monotonic() + item_seconds
+    while True:
+        try:
+            message, reason = worker.receive(min(stop, end) - time.monotonic()), ""
+        except TimeoutError:
+            worker.process.kill()
+            if end <= stop:
+                yield {"over": True}
+                return
+            message, reason = None, f"no answer in {item_seconds:g} s"
+        if message is None:
+            reason = reason or worker.end()
+            yield (
+                {"broken": reason}
+                if running is None
+                else {**running, "error": reason + kernel, "ended": True}
+            )
+            return
+        if "kernel" in message:
+            kernel = f" in {message['kernel']}"
+        elif message.get("begins"):
+            running = {key: message[key] for key in ("title", "at", "name")}
+            kernel, stop = "", time.monotonic() + item_seconds
+        elif message.get("lost"):
+            worker.end()
+            yield {**message, "error": message["error"] + kernel, "ended": True}
+            return
+        else:
+            yield message
+            running, stop = None, time.monotonic() + item_seconds
+            if message.get("done") or message.get("broken"):
                 worker.end()
-            assert running is not None
-            position = [running["at"][0], running["at"][1] + 1]
-            break
+                return

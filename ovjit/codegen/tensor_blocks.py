@@ -39,7 +39,7 @@ MOST_BLOCK = 227 * 1024 - ATOM
 #: Bytes that are tracked together.
 _UNIT = 16
 _PENDING = np.iinfo(np.int64).max
-_MEMORY = re.compile(r"\bblock_memory\((\d+), (\d+)\)")
+_MEMORY = re.compile(r"\bblock_memory\((\d+), (\d+)\)|\b(?:block|grid)_warps\((?:(\w+), )?(\d+)\)")
 
 
 class Deadlock(InferenceError):
@@ -47,16 +47,21 @@ class Deadlock(InferenceError):
 
 
 class Form(NamedTuple):
-    """Shared memory in bytes, and warps of the block of a kernel."""
+    """Shared memory in bytes, and warps of the block of a kernel. `requested`: the variable with the number
+    of warps, for a kernel whose warps all run at a time: `grid_warps`."""
 
     size: int
     warps: int
+    requested: str = ""
 
 
 def block_form(source: str) -> Form | None:
     """The form of a kernel's block; None for a kernel whose chunks are warps."""
     match = _MEMORY.search(source)
-    return None if match is None else Form(int(match[1]), int(match[2]))
+    if match is None:
+        return None
+    size, warps, requested, team = match.groups("")
+    return Form(int(size or 0), int(warps or team), requested)
 
 
 class Barrier:
@@ -110,7 +115,7 @@ class Block:
         self._turns = [threading.Semaphore(0) for _ in range(form.warps)]
         self._main = threading.Semaphore(0)
         self._error: BaseException | None = None
-        self._met, self._generation = 0, 0
+        self._met, self.meetings = 0, 0
 
     # -- scheduling
 
@@ -174,7 +179,7 @@ class Block:
 
     def meet(self, warp: int) -> None:
         """A barrier of all warps."""
-        generation = self._generation
+        generation = self.meetings
         self._met += 1
         if self._met == self.warps:
             self.clocks[:] = self.clocks.max(0)
@@ -182,8 +187,8 @@ class Block:
             self.received = [set(together) for _ in range(self.warps)]
             for barrier in self.barriers.values():
                 barrier.seen_by = set(range(self.warps))
-            self._met, self._generation = 0, generation + 1
-        self.wait(warp, lambda: self._generation > generation)
+            self._met, self.meetings = 0, generation + 1
+        self.wait(warp, lambda: self.meetings > generation)
         self.clocks[warp, warp] += 1
 
     # -- shared memory
@@ -245,6 +250,27 @@ def block_memory(m: Any, size: int, warps: int) -> int:
 def warp_number(m: Any) -> int:
     number: int = m.warp
     return number
+
+
+def block_warps(m: Any, warps: int) -> int:
+    """The number of warps of this block. They meet at `meet_block`."""
+    return warps
+
+
+def grid_warps(m: Any, requested: int, warps: int) -> int:
+    """The number of warps of this launch, in blocks of `warps`: as many as are requested, or as a card runs
+    at a time. They meet at `meet_grid`."""
+    number: int = m.block.warps
+    return number
+
+
+def meet_grid(m: Any, p: int) -> None:
+    """A barrier of all warps of this launch. The 4 bytes at p are zero before the first one."""
+    counter = m.memory.at(p, 4, 4).view(np.uint32)
+    if counter[0] != m.block.meetings % 2 << 31:
+        raise NotArrived("the counter of a barrier is not zero before the first one")
+    m.block.meet(m.warp)
+    counter[0] = m.block.meetings % 2 << 31
 
 
 def begin_barrier(m: Any, p: int, count: int) -> None:

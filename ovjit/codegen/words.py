@@ -39,21 +39,21 @@ from ovjit.records import NamedTuple
 __all__ = [
     "Each", "Ptr", "SIZE", "Table", "Tensor", "VL", "Word", "absolute", "add_pairs", "applied", "arrive",
     "await_copies", "await_group", "await_leaders", "await_phase", "await_space", "begin_barrier", "bits",
-    "blend", "block_memory", "boolean", "cast", "ceil", "chunk", "commit_copies", "const", "copy_async",
-    "copy_box", "copy_pixels", "copy_strips", "count_of", "dot_bytes", "dot_halves", "dot_pairs",
-    "dot_signed", "erf", "evens", "exp", "exp_below_zero", "expect_copies", "f32", "f64", "finish",
-    "floor", "fma", "fold_1", "fold_2", "fold_4", "fold_8", "gather", "hadd", "halves_high", "halves_low",
-    "hand", "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf", "items", "join_eight", "join_sums",
-    "lane", "lane_numbers", "ld", "leave_registers", "libm_cos", "libm_exp", "libm_log", "libm_sin",
-    "load", "load_eight", "loadm", "log", "look_up", "maximum", "meet_block", "minimum", "mma",
-    "multiply_group", "not_below", "now", "pack_sums", "part_of_eight", "part_of_group", "part_of_sums",
-    "permute", "placed", "prefetch", "prefetch_l2", "read_elements", "read_shared", "read_tiles",
-    "read_turned", "registers", "rint", "scatter", "scratch", "select", "share", "share_elements",
-    "share_sums", "shared_memory", "shr_halves", "sigmoid", "splat", "spread", "sqrt", "st",
-    "start_followers", "static_range", "store", "store_eight", "storem", "strided", "strided_store",
-    "sum_pairs", "take", "take_registers", "tanh", "thirds", "tile_begin", "tile_end", "tile_load",
-    "tile_multiply", "tile_store", "trunc", "trunc_int", "turned_pairs", "u16", "u32", "u8", "udiv",
-    "urem", "vectors", "warp_barrier", "warp_number", "whole", "zero_group", "zero_sums",
+    "blend", "block_memory", "block_warps", "boolean", "cast", "ceil", "chunk", "commit_copies", "const",
+    "copy_async", "copy_box", "copy_pixels", "copy_strips", "count_of", "dot_bytes", "dot_halves",
+    "dot_pairs", "dot_signed", "erf", "evens", "exp", "exp_below_zero", "expect_copies", "f32", "f64",
+    "finish", "floor", "fma", "fold_1", "fold_2", "fold_4", "fold_8", "gather", "grid_warp", "grid_warps",
+    "hadd", "halves_high", "halves_low", "hand", "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf",
+    "items", "join_eight", "join_sums", "lane", "lane_numbers", "ld", "leave_registers", "libm_cos",
+    "libm_exp", "libm_log", "libm_sin", "load", "load_eight", "loadm", "log", "look_up", "maximum",
+    "meet_block", "meet_grid", "minimum", "mma", "multiply_group", "not_below", "now", "pack_sums",
+    "part_of_eight", "part_of_group", "part_of_sums", "permute", "placed", "prefetch", "prefetch_l2",
+    "read_elements", "read_shared", "read_tiles", "read_turned", "registers", "rint", "scatter", "scratch",
+    "select", "share", "share_elements", "share_sums", "shared_memory", "shr_halves", "sigmoid", "splat",
+    "spread", "sqrt", "st", "start_followers", "static_range", "store", "store_eight", "storem", "strided",
+    "strided_store", "sum_pairs", "take", "take_registers", "tanh", "thirds", "tile_begin", "tile_end",
+    "tile_load", "tile_multiply", "tile_store", "trunc", "trunc_int", "turned_pairs", "u16", "u32", "u8",
+    "udiv", "urem", "vectors", "warp_barrier", "warp_number", "whole", "zero_group", "zero_sums",
     "zip_bytes_high", "zip_bytes_low", "zip_halves_high", "zip_halves_low",
 ]  # fmt: skip
 
@@ -99,7 +99,7 @@ class Declared(NamedTuple):
 #: Words without an address that read or change the state of a warp.
 ON_WARPS = frozenset(
     "shared_memory warp_barrier commit_copies await_copies block_memory warp_number meet_block "
-    "start_followers await_leaders take_registers leave_registers".split()
+    "block_warps grid_warps grid_warp start_followers await_leaders take_registers leave_registers".split()
 )
 #: Declared name -> word.
 WORDS: dict[str, Declared] = {}
@@ -350,6 +350,11 @@ block_memory = word("block_memory(n, n) -> p", tensor_blocks.block_memory)
 warp_number = word("warp_number() -> i", tensor_blocks.warp_number)
 begin_barrier = word("begin_barrier(p, n)", tensor_blocks.begin_barrier)
 meet_block = word("meet_block()", tensor_blocks.meet_block)
+# teams of warps without shared memory: all warps of a block, or of a launch; the number of a warp in it
+block_warps = word("block_warps(n) -> i", tensor_blocks.block_warps)
+grid_warps = word("grid_warps(n, n) -> i", tensor_blocks.grid_warps)
+grid_warp = word("grid_warp() -> i", tensor_blocks.warp_number)
+meet_grid = word("meet_grid(p)", tensor_blocks.meet_grid)
 arrive = word("arrive(p)", tensor_blocks.arrive)
 expect_copies = word("expect_copies(p, n)", tensor_blocks.expect_copies)
 await_phase = word("await_phase(p, n)", tensor_blocks.await_phase)

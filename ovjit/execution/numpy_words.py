@@ -66,6 +66,9 @@ class Memory:
 class Words(dict):
     """The names that a kernel's source may use, created at first use."""
 
+    #: Warps of a launch whose warps all run at a time.
+    grid = 8
+
     def __init__(self, lanes: int, memory: Memory):
         super().__init__(VL=lanes, float_nan=math.nan, float_inf=math.inf, njit=lambda **_: lambda f: f)
         self |= {"__divided__": _divide, "__floored__": _floor_divide, "__rest__": _remainder}
@@ -160,6 +163,7 @@ def program(source: str, words: Words) -> Callable[[int, int, int, int], int]:
     warps of a block have words of their warp_words."""
     form = tensor_blocks.block_form(source)
     if form is not None:
+        form = form._replace(warps=words.grid) if form.requested else form
         return functools.partial(_run_block, _code(source), words, form)
     exec(_code(source), words)  # text printed by ovjit's warp_words emitters
     kernel: Callable[[int, int, int, int], int] = words["kernel"]

@@ -25,22 +25,25 @@ _MOST_SHARED = 8
 #: CU_TENSOR_MAP_DATA_TYPE_UINT8, ..._INTERLEAVE_NONE, ..._SWIZZLE_128B, ..._L2_PROMOTION_L2_128B,
 #: ..._FLOAT_OOB_FILL_NONE.
 _BYTES, _NOT_INTERLEAVED, _SWIZZLED, _PROMOTED, _ZEROS = 0, 0, 3, 2, 0
-_HEAD = re.compile(r"// ovjit block (\d+) (\d+) (\d+) (\S+) (\S+) (\S+) (\S+)\n")
+_EARLY = "// ovjit early\n"
+_HEAD = re.compile(rf"(?:{_EARLY})?// ovjit ((?:block|team) .*)\n")
 
 
 class BlockLaunch(NamedTuple):
     """Warps and bytes of shared memory of a block, and the tensor of which boxes are copied: the number of
     the argument that is its offset behind its base; sizes, steps (in bytes; without that of the last
     dimension, whose elements are bytes), the box's extents and strides, the last dimension first. They are
-    texts: the number of an argument, or a constant such as #1."""
+    texts: the number of an argument, or a constant such as #1. Without sizes there is no such tensor.
+    `requested`: the number of warps of a launch that run at a time, 0 if they need not."""
 
     warps: int
-    shared: int
-    offset: int
-    sizes: tuple[str, ...]
-    steps: tuple[str, ...]
-    box: tuple[str, ...]
-    strides: tuple[str, ...]
+    shared: int = 0
+    offset: int = 0
+    sizes: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+    box: tuple[str, ...] = ()
+    strides: tuple[str, ...] = ()
+    requested: tuple[str, ...] = ("#0",)
 
     def numbers(self, field: str, block: np.ndarray) -> list[int]:
         """The numbers of a field, given the argument block."""
@@ -50,7 +53,8 @@ class BlockLaunch(NamedTuple):
 
 def starts_early(ptx: str) -> bool:
     """True if a kernel may start while the one before it runs."""
-    return ptx.startswith("// ovjit early\n") or block_launch(ptx) is not None
+    form = block_launch(ptx)
+    return ptx.startswith(_EARLY) or form is not None and bool(form.sizes)
 
 
 @functools.lru_cache(256)
@@ -59,9 +63,20 @@ def block_launch(ptx: str) -> BlockLaunch | None:
     match = _HEAD.match(ptx)
     if match is None:
         return None
-    warps, shared, offset = map(int, match.groups()[:3])
-    sizes, steps, box, strides = (tuple(text.split(",")) for text in match.groups()[3:])
-    return BlockLaunch(warps, shared, offset, sizes, steps, box, strides)
+    kind, warps, *further = match[1].split(" ")
+    if kind == "team":
+        return BlockLaunch(int(warps), requested=(further[0],))
+    shared, offset, *lists = further
+    return BlockLaunch(int(warps), int(shared), int(offset), *(tuple(text.split(",")) for text in lists))
+
+
+def blocks_at_a_time(card: Card, function: Any, form: BlockLaunch) -> int:
+    """The number of blocks of a function that a card runs at a time."""
+    count = ctypes.c_int()
+    threads, shared = 32 * form.warps, ctypes.c_size_t(form.shared)
+    name = "cuOccupancyMaxActiveBlocksPerMultiprocessor"
+    card.call(name, ctypes.byref(count), function, threads, shared)
+    return count.value * card.attribute("MULTIPROCESSOR_COUNT")
 
 
 def allow_shared_memory(card: Card, function: Any, form: BlockLaunch) -> None:
@@ -93,4 +108,4 @@ class TensorMap:
 def map_of(card: Card, form: BlockLaunch, block: np.ndarray, addresses: np.ndarray) -> TensorMap:
     """The tensor map of a step. `block`: its argument block, of int64s; `addresses`: of the bases."""
     address = int(addresses[block[form.offset - 1]] + block[form.offset])
-    return TensorMap(card, address, *(form.numbers(name, block) for name in BlockLaunch._fields[3:]))
+    return TensorMap(card, address, *(form.numbers(name, block) for name in BlockLaunch._fields[3:7]))

@@ -26,7 +26,7 @@ from ovjit.execution.table import Table
 from ovjit.forks import ForkLock
 from ovjit.gpu import blocks as card_blocks
 from ovjit.gpu import memory as device_memory
-from ovjit.gpu.driver import Card, CardError, open_card
+from ovjit.gpu.driver import AT_A_TIME, EARLY_START, Card, CardError, open_card
 from ovjit.gpu.memory import DeviceMemory, DeviceTensor, PinnedMemory, row_strides
 from ovjit.graph import dtypes
 from ovjit.planning.views import FIRST_IO, View
@@ -245,8 +245,9 @@ def starts_early(number: int) -> bool:
 
 def function_of(card: Card, number: int) -> Any:
     """The function of the kernel with this number, which the driver compiles once for a card."""
-    function, form = card.function(ptx_of(number).text, ENTRY), form_of(number)
-    if form is not None:
+    ptx, form = ptx_of(number), form_of(number)
+    function = card.function(ptx.text, ENTRY, ptx.name)
+    if form is not None and form.shared:
         card_blocks.allow_shared_memory(card, function, form)
     return function
 
@@ -557,20 +558,23 @@ class DeviceJob(Job):
         each = scratch_of_chunk(plan)
         scratch, error = state.arena.address + plan.scratch_offset, state.codes.ctypes.data + 8 * i
         number = int(table.rows[i, runner.STEP_KERNEL])
-        form, early = form_of(number), starts_early(number)
+        form, attribute = form_of(number), EARLY_START if starts_early(number) else 0
         if form is not None and chunks:
             block = table.args.reshape(-1).view(np.int64)[(arguments - replay.arguments.address) // 8 :]
-            matrix = card_blocks.map_of(card, form, block, state.addresses)
+            count, requested = chunks, form.numbers("requested", block)[0]
+            if requested:
+                most = card_blocks.blocks_at_a_time(card, function, form)
+                count, attribute = min(-(-requested // form.warps), most), AT_A_TIME
+            maps = [card_blocks.map_of(card, form, block, state.addresses)] if form.sizes else []
             values = (state.bases.address, arguments, 0, chunks, scratch, 0, error)
-            more = [matrix.address]
-            card.launch(function, chunks, form.warps, values, state.stream, shared=form.shared, early=early,
-                        more=more)  # fmt: skip
+            card.launch(function, count, form.warps, values, state.stream, shared=form.shared,
+                        attribute=attribute, more=[described.address for described in maps])  # fmt: skip
             return
         round_ = chunks if not each else max(1, min(chunks, MOST_SCRATCH // each))
         for start in range(0, chunks, max(round_, 1)):
             count = min(round_, chunks - start)
             values = (state.bases.address, arguments, start, start + count, scratch, each, error)
-            card.launch(function, -(-count // WARPS), WARPS, values, state.stream, early=early)
+            card.launch(function, -(-count // WARPS), WARPS, values, state.stream, attribute=attribute)
 
     # -- host steps
 

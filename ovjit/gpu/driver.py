@@ -8,6 +8,7 @@ Source: the CUDA Driver API reference, functions of CUDA 12.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
@@ -25,8 +26,9 @@ from ovjit.records import NamedTuple
 
 #: Least compute capability: kernels are PTX for it.
 LEAST_CAPABILITY = (8, 0)
-#: The driver that kernels for blocks, and early starts in graphs, need: CUDA 12.4, as the driver counts.
-BLOCK_DRIVER = 12040
+#: The oldest driver, and that which kernels for blocks, and early starts in graphs, need: CUDA 12.0 and 12.4,
+#: as the driver counts.
+LEAST_DRIVER, BLOCK_DRIVER = 12000, 12040
 #: Results of driver calls -> what to do. Others are reported with the driver's own words.
 ADVICE = {
     2: "the card has too little free memory: use smaller shapes, fewer requests or fewer programs",
@@ -54,8 +56,8 @@ ADVICE = {
 NO_LIBRARY = "the NVIDIA driver's library libcuda.so.1 is not installed"
 #: CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE, CUDA_ERROR_NOT_SUPPORTED.
 _NOT_UPDATED = (910, 801)
-#: CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, CU_FUNC_ATTRIBUTE_NUM_REGS.
-_EARLY_START, _REGISTERS = 6, 4
+#: CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, ..._COOPERATIVE, CU_FUNC_ATTRIBUTE_NUM_REGS.
+EARLY_START, AT_A_TIME, _REGISTERS = 6, 2, 4
 #: Attributes of a card: numbers of CUdevice_attribute.
 ATTRIBUTES = {
     "MULTIPROCESSOR_COUNT": 16, "PCI_BUS_ID": 33, "PCI_DEVICE_ID": 34, "PCI_DOMAIN_ID": 50,
@@ -102,13 +104,13 @@ class Library:
     def __call__(self, function: str, *arguments: Any) -> None:
         code = getattr(self._library, function)(*arguments)
         if code:
-            raise CardError(function, code, self._words(code))
+            raise CardError(function, code, self.words(code))
 
     def leave_context(self) -> None:
         """Restore the context that the thread had before. An error of the card is reported elsewhere."""
         self._library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
-    def _words(self, code: int) -> str:
+    def words(self, code: int) -> str:
         text = ctypes.c_char_p()
         self._library.cuGetErrorString(code, ctypes.byref(text))
         return (text.value or b"").decode(errors="replace")
@@ -154,6 +156,8 @@ def _look() -> tuple[int, Library | None, list[CardFacts], str]:
         return os.getpid(), None, [], NO_LIBRARY
     except CardError as error:
         return os.getpid(), None, [], str(error)
+    if library.driver_version() < LEAST_DRIVER:
+        return os.getpid(), None, [], "the driver is too old: one for CUDA 12.0 or newer is needed"
     usable = [card for card in cards if card.capability >= LEAST_CAPABILITY]
     least = ".".join(map(str, LEAST_CAPABILITY))
     reason = "" if usable else f"no card has compute capability {least} or more"
@@ -351,23 +355,23 @@ class Card:
 
     # -- kernels
 
-    def function(self, ptx: str, entry: str) -> Any:
-        """The function `entry` of PTX, which the driver compiles once for this card."""
+    def function(self, ptx: str, entry: str, name: str = "") -> Any:
+        """The function `entry` of PTX, which the driver compiles once for this card. `name`: for errors."""
         key = entry, ptx
         with self._loading.lock:
             if key not in self._functions:
-                self._functions[key] = self._load(ptx, entry)
+                self._functions[key] = self._load(ptx, entry, name)
             return self._functions[key]
 
-    def _load(self, ptx: str, entry: str) -> Any:
+    def _load(self, ptx: str, entry: str, name: str) -> Any:
         log, module, function = ctypes.create_string_buffer(8192), ctypes.c_void_p(), ctypes.c_void_p()
         options = (ctypes.c_int * 2)(5, 6)  # CU_JIT_ERROR_LOG_BUFFER and its size
         values = (ctypes.c_void_p * 2)(ctypes.cast(log, ctypes.c_void_p), len(log))
         try:
             self.call("cuModuleLoadDataEx", ctypes.byref(module), ptx.encode() + b"\0", 2, options, values)
         except CardError as error:
-            words = log.value.decode(errors="replace").strip()[:400]
-            raise CardError("cuModuleLoadDataEx", error.code, words) from None
+            words = f"{self._library.words(error.code)} {log.value.decode(errors='replace').strip()[:800]}"
+            raise CardError(f"cuModuleLoadDataEx of {name}", error.code, words.strip()) from None
         self.call("cuModuleGetFunction", ctypes.byref(function), module, entry.encode())
         # drivers load functions when they are used: here, and not while a graph is captured
         self.call("cuFuncGetAttribute", ctypes.byref(ctypes.c_int()), _REGISTERS, function)
@@ -383,20 +387,20 @@ class Card:
         stream: Any,
         *,
         shared: int = 0,
-        early: bool = False,
+        attribute: int = 0,
         more: Sequence[int] = (),
     ) -> None:
         """Launch `blocks` blocks of `warps` warps, with the arguments at the addresses `more`, and int64s.
-        `shared`: bytes of dynamic shared memory. `early`: the kernel may start while the one before it
-        runs, and awaits its end itself."""
+        `shared`: bytes of dynamic shared memory. `attribute`: EARLY_START for a kernel that may start while
+        the one before it runs, and awaits its end itself; AT_A_TIME for blocks that await each other."""
         values = [ctypes.c_uint64(a & (2**64 - 1)) for a in arguments]
         addresses = [*more, *map(ctypes.addressof, values)]
         pointers = (ctypes.c_void_p * len(addresses))(*addresses)
-        if not early:
+        if not attribute:
             self.call("cuLaunchKernel", function, blocks, 1, 1, 32, warps, 1, shared, stream, pointers, None)
             return
-        attribute = LaunchAttribute(_EARLY_START, 0, (ctypes.c_uint * 3)(1))
-        config = LaunchConfig(blocks, 1, 1, 32, warps, 1, shared, stream, ctypes.addressof(attribute), 1)
+        chosen = LaunchAttribute(attribute, 0, (ctypes.c_uint * 3)(1))
+        config = LaunchConfig(blocks, 1, 1, 32, warps, 1, shared, stream, ctypes.addressof(chosen), 1)
         self.call("cuLaunchKernelEx", ctypes.byref(config), function, pointers, None)
 
     # -- streams, graphs, events
@@ -420,8 +424,13 @@ class Card:
         self.call("cuStreamBeginCapture_v2", stream, 2)  # CU_STREAM_CAPTURE_MODE_RELAXED
         try:
             launch()
-        finally:
-            self.call("cuStreamEndCapture", stream, ctypes.byref(graph))
+        except BaseException:  # the error of this one is a consequence
+            with contextlib.suppress(CardError):
+                self.call("cuStreamEndCapture", stream, ctypes.byref(graph))
+            if graph:
+                self.call("cuGraphDestroy", graph)
+            raise
+        self.call("cuStreamEndCapture", stream, ctypes.byref(graph))
         try:
             if before is not None and self._update(before, graph):
                 return before

@@ -44,6 +44,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuModuleGetFunction": (_POINTER, _POINTER, _TEXT),
     "cuFuncGetAttribute": (_POINTER, _INT, _POINTER),
     "cuFuncSetAttribute": (_POINTER, _INT, _INT),
+    "cuOccupancyMaxActiveBlocksPerMultiprocessor": (_POINTER, _POINTER, _INT, _SIZE),
     "cuLaunchKernel": (_POINTER, *[_UNSIGNED] * 7, _POINTER, _POINTER, _POINTER),
     "cuLaunchKernelEx": (_POINTER, _POINTER, _POINTER, _POINTER),
     "cuTensorMapEncodeTiled": (_POINTER, _INT, _UNSIGNED, *[_POINTER] * 5, *[_INT] * 4),

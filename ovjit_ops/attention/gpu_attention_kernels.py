@@ -24,7 +24,7 @@ import numpy as np
 from ovjit.codegen.kernel_language import *
 from ovjit_ops.attention.cpu_attention_few import RowNumbers
 from ovjit_ops.attention.cpu_attention_kernels import EXP, TANH, finite, without_weights
-from ovjit_ops.matmul.gpu_products import GAP, LANES, PIECE, STEP, find_addresses
+from ovjit_ops.matmul.gpu_products import GAP, LANES, PIECE, STEP, find_addresses, offset_of_sums
 
 
 def shared_bytes(keys: int, depth_steps: int, value_steps: int) -> int:
@@ -153,6 +153,7 @@ def share_results(o, x, at, shared, unseen, columns, value_steps):
         x["valid", r] = total > const[f32](0)
         x["factor", r] = const[f32](1) / total
         x["otherwise", r] = without_weights(total, unseen)
+    offset = offset_of_sums(columns=columns)
     for j, h in np.ndindex(columns // PIECE, 2):
         result = zero_sums[f32]()
         if j < value_steps:
@@ -163,13 +164,13 @@ def share_results(o, x, at, shared, unseen, columns, value_steps):
                 select(x["valid", 1], part_of_sums[f32](scaled, 2), x["otherwise", 1]),
                 select(x["valid", 1], part_of_sums[f32](scaled, 3), x["otherwise", 1]),
             )
-        share_sums[f32](shared + (j * 2 + h) * 32, at["sums"], result, 8 * (columns * 4 + GAP))
+        share_sums[f32](shared + (j * 2 + h) * 32, offset, result, 8 * (columns * 4 + GAP))
 
 
 @inline
-def find_lanes(at, columns):
+def find_lanes(at):
     """Set the lanes' addresses, the first of their two columns, and the lanes with the row's other ones."""
-    find_addresses(at, columns=columns)
+    find_addresses(at)
     lane = lane_numbers[i32]()
     at["pair"] = (lane & const[i32](3)) << const[i32](1)
     at["next"] = lane ^ const[i32](1)
@@ -201,7 +202,7 @@ def tensor_attention(
     f, c, s, o, x, at = registers()
     shared = shared_memory(size)
     values_at = shared + keys * depth_steps * STEP
-    find_lanes(at, columns)
+    find_lanes(at)
     factor = splat[f32](numbers.scale)
     most = factor
     if mode.capped:

@@ -15,9 +15,17 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.kernel_language import *
-from ovjit.codegen.tensor_blocks import GROUP, GROUP_ROWS, LINE, QUADS, STRIP
+from ovjit.codegen.tensor_blocks import GROUP_ROWS, LINE, QUADS, STRIP
 from ovjit_ops.convolution.cpu_direct import Moves
-from ovjit_ops.matmul.gpu_block_products import FEW, MANY, copy_weights
+from ovjit_ops.matmul.gpu_block_products import (
+    FEW,
+    MANY,
+    begin_ring,
+    begin_step,
+    copy_weights,
+    multiply_steps,
+    next_slot,
+)
 
 
 @inline
@@ -101,80 +109,47 @@ def block_convolution(
     `depth`: bytes of a pixel, a multiple of 16. A tile has `boxed` = images * lines * pixels rows, at most
     `rows`. b: see `arrange`. p, q, r: operands of the epilogue, of the types `first`, `second` and `third`
     ("": none)."""
-    c, o, v, at = registers()
+    c, o, v, at, ring = registers()
     start_followers()
-    shared = block_memory(stages * ((rows + columns) * LINE + 16), rows // 16 + GROUP)
-    full = shared + stages * ((rows + columns) * LINE)
-    free = full + stages * 8
-    warp = warp_number()
-    if warp == 0:
-        for s in static_range(stages):
-            begin_barrier(full + s * 8, 1)
-            begin_barrier(free + s * 8, rows // 16)
-    meet_block()
+    begin_ring(ring)
     steps = rows_of.taps * columns_of.taps * parts
-    slot = 0
-    phase = 0
-    if warp < rows // 16:
+    if ring["warp"] < rows // 16:
         if rows > GROUP_ROWS:
             take_registers(MANY)
         await_leaders()
         for n, h, w, column in items():
-            c["sums"] = zero_group[columns, T]()
-            before = free
-            for s in range(steps):
-                await_phase(full + slot * 8, phase)
-                into = shared + slot * ((rows + columns) * LINE)
-                c["sums"] = multiply_group[columns, T](
-                    into + warp // GROUP * (GROUP_ROWS * LINE), into + rows * LINE, c["sums"]
-                )
-                c["sums"] = await_group[columns, T](c["sums"], 1)
-                if s > 0:
-                    arrive(before)
-                before = free + slot * 8
-                slot += 1
-                if slot == stages:
-                    slot = 0
-                    phase ^= 1
-            c["sums"] = await_group[columns, T](c["sums"], 0)
-            arrive(before)
-            store_pixels(c, o, v, at, y, p, q, r, n, h, w, column, warp, images, lines, pixels)
+            multiply_steps(c, ring, steps)
+            store_pixels(c, o, v, at, y, p, q, r, n, h, w, column, ring["warp"], images, lines, pixels)
     else:
         if rows > GROUP_ROWS:
             leave_registers(FEW)
-        if warp == rows // 16:
-            early = -1
+        if ring["warp"] == rows // 16:
+            ring["early"] = -1
             for n, h, w, column in items():
                 pb = b + column // QUADS * (steps * STRIP)
                 last = (y.size.o - 1 - column) // QUADS
-                if early < 0:
-                    early = min(steps, stages)
-                    for s in range(early):
-                        copy_weights(shared, full, pb, s, s, steps, last, boxed)
+                if ring["early"] < 0:
+                    ring["early"] = min(steps, stages)
+                    for s in range(ring["early"]):
+                        copy_weights(ring, pb, s, s, steps, last, boxed)
                     await_leaders()
                 s = 0
                 for tap_row in range(rows_of.taps):
                     for tap in range(columns_of.taps):
                         for part in range(parts):
-                            if early > 0:
-                                early -= 1
-                            else:
-                                await_space(free + slot * 8, phase ^ 1)
-                                copy_weights(shared, full, pb, s, slot, steps, last, boxed)
+                            begin_step(ring, pb, s, steps, last, boxed)
+                            full = ring["full"] + ring["slot"] * 8
                             copy_pixels(
-                                shared + slot * ((rows + columns) * LINE), data, data.stride.v, data.stride.u,
-                                data.stride.i, depth, data.size.v, data.size.u, data.size.i, pixels, lines,
-                                images,
+                                ring["shared"] + ring["slot"] * ((rows + columns) * LINE), data,
+                                data.stride.v, data.stride.u, data.stride.i, depth, data.size.v,
+                                data.size.u, data.size.i, pixels, lines, images,
                                 columns_of.stride, rows_of.stride, part * LINE,
                                 w * columns_of.stride - columns_of.before + tap * columns_of.dilation,
                                 h * rows_of.stride - rows_of.before + tap_row * rows_of.dilation, n, rows,
-                                full + slot * 8,
+                                full,
                             )  # fmt: skip
                             s += 1
-                            slot += 1
-                            if slot == stages:
-                                slot = 0
-                                phase ^= 1
+                            next_slot(ring)
 
 
 def matrix_of_filters(weights: np.ndarray, parts: int) -> np.ndarray:

@@ -34,6 +34,7 @@ from ovjit_ops.matmul.gpu_products import (
     Tile,
     find_addresses,
     multiply,
+    next_stage,
     store_tile,
 )
 
@@ -43,17 +44,19 @@ MOST_MERGED = 8
 
 @inline
 def find_pixels(x, at, data, first, last, height, width, rows_of, columns_of, *, rows):
-    """Set for each piece of 16 rows the image's offset, and the first row and column of the window, of the
-    pixel that a lane copies. Pixels that are not there repeat the last one, and are not stored."""
+    """Set for each piece of 16 rows the first row and column of the window, and the offset there of the half
+    of a step that a lane copies. Pixels that are not there repeat the last one, and are not stored."""
     for i in static_range(rows // PIECE):
         pixel = minimum(at["line"] + const[i32](i * PIECE), spread[i32](last)) + spread[i32](first)
         line = pixel / spread[i32](width)
         image = line / spread[i32](height)
-        x[i] = cast[i64](image) * spread[i64](data.stride.i)
         x["row", i] = (line - image * spread[i32](height)) * spread[i32](rows_of.stride)
         x["row", i] = x["row", i] - spread[i32](rows_of.before)
         x["column", i] = (pixel - line * spread[i32](width)) * spread[i32](columns_of.stride)
         x["column", i] = x["column", i] - spread[i32](columns_of.before)
+        x[i] = cast[i64](image) * spread[i64](data.stride.i) + cast[i64](at["half"])
+        x[i] = x[i] + cast[i64](x["row", i]) * spread[i64](data.stride.h)
+        x[i] = x[i] + cast[i64](x["column", i]) * spread[i64](data.stride.w)
 
 
 @inline
@@ -65,16 +68,17 @@ def fetch_step(x, at, data, pd, pb, into, s, steps, parts, depth, rows_of, colum
     tap_row = tap // columns_of.taps
     remaining = min(max(steps - s, 0), 1) * (depth - part)
     sizes = minimum(maximum(spread[i32](remaining) - at["half"], const[i32](0)), const[i32](16))
+    down = tap_row * rows_of.dilation
+    across = (tap - tap_row * columns_of.taps) * columns_of.dilation
+    offset_of_tap = down * data.stride.h + across * data.stride.w + part
     for i in static_range(rows // PIECE):
-        line = x["row", i] + spread[i32](tap_row * rows_of.dilation)
-        column = x["column", i] + spread[i32]((tap - tap_row * columns_of.taps) * columns_of.dilation)
+        line = x["row", i] + spread[i32](down)
+        column = x["column", i] + spread[i32](across)
         inside = (line >= const[i32](0)) & (line < spread[i32](data.size.h))
         inside = inside & (column >= const[i32](0)) & (column < spread[i32](data.size.w))
-        offsets = x[i] + cast[i64](line) * spread[i64](data.stride.h)
-        offsets = offsets + cast[i64](column) * spread[i64](data.stride.w) + cast[i64](at["half"])
-        offsets = select(inside, offsets, const[i64](0))
+        offsets = select(inside, x[i] + spread[i64](offset_of_tap), const[i64](0))
         there = select(inside, sizes, const[i32](0))
-        copy_async(into + i * PIECE * STEP, at["copy"], pd + part, offsets, there)
+        copy_async(into + i * PIECE * STEP, at["copy"], pd, offsets, there)
     whole_steps = const[i32](16) * spread[i32](min(max(steps - s, 0), 1))
     for j in static_range(columns // PIECE):
         copy_async(
@@ -99,13 +103,15 @@ def add_pixels(
     for s in static_range(stages - 1):
         into = shared + s * (rows + columns) * STEP
         fetch_step(x, at, data, pd, pb, into, s, steps, parts, depth, rows_of, columns_of)
-    for s in range(steps):
+    step = shared
+    free = shared + (stages - 1) * (rows + columns) * STEP
+    for s in range(stages - 1, steps + stages - 1):
         await_copies(stages - 2)
         warp_barrier()
-        multiply(c, f, shared + s % stages * ((rows + columns) * STEP), at)
-        ahead = s + stages - 1
-        into = shared + ahead % stages * ((rows + columns) * STEP)
-        fetch_step(x, at, data, pd, pb, into, ahead, steps, parts, depth, rows_of, columns_of)
+        multiply(c, f, step, at)
+        fetch_step(x, at, data, pd, pb, free, s, steps, parts, depth, rows_of, columns_of)
+        free = step
+        step = next_stage(step, shared)
 
 
 @kernel(
@@ -128,7 +134,7 @@ def tensor_convolution(
             c, f, x, at, data, data.at(), b, pb, row, column, y.size.m, y.size.n, shared, steps, height,
             width, parts, depth, rows_of, columns_of,
         )  # fmt: skip
-        store_tile(c, o, at, shared, y, p, q, r, row, column, py, pp, pq, pr)
+        store_tile(c, o, shared, y, p, q, r, row, column, py, pp, pq, pr)
 
 
 @kernel(
@@ -149,7 +155,7 @@ def grouped_convolution(
             c, f, x, at, data, pd, b, pb, row, column, y.size.m, y.size.n, shared, steps, height, width,
             parts, depth, rows_of, columns_of,
         )  # fmt: skip
-        store_tile(c, o, at, shared, y, p, q, r, row, column, py, pp, pq, pr)
+        store_tile(c, o, shared, y, p, q, r, row, column, py, pp, pq, pr)
 
 
 class TensorConvolution(ChannelsLast, WithEpilogue):

@@ -76,11 +76,68 @@ assert all(tile.memory <= MOST_BLOCK for tile in TILES)
 
 
 @inline
-def copy_weights(shared, full, pb, s, slot, steps, last, boxed, *, rows, columns):
+def copy_weights(ring, pb, s, slot, steps, last, boxed, *, rows, columns):
     """Expect a step's copies in a stage, of which a box has `boxed` rows, and start those of b."""
-    into = shared + slot * ((rows + columns) * LINE)
-    expect_copies(full + slot * 8, (boxed + columns) * LINE)
-    copy_strips(into + rows * LINE, pb + s * STRIP, steps * STRIP, last, columns // QUADS, full + slot * 8)
+    into = ring["shared"] + slot * ((rows + columns) * LINE)
+    full = ring["full"] + slot * 8
+    expect_copies(full, (boxed + columns) * LINE)
+    copy_strips(into + rows * LINE, pb + s * STRIP, steps * STRIP, last, columns // QUADS, full)
+
+
+@inline
+def begin_ring(ring, *, rows, columns, stages):
+    """Have a ring of stages in shared memory. Each has two barriers: its copies have arrived, and it is free.
+    It begins with the first one."""
+    ring["shared"] = block_memory(stages * ((rows + columns) * LINE + 16), rows // 16 + GROUP)
+    ring["full"] = ring["shared"] + stages * ((rows + columns) * LINE)
+    ring["free"] = ring["full"] + stages * 8
+    ring["warp"] = warp_number()
+    if ring["warp"] == 0:
+        for s in static_range(stages):
+            begin_barrier(ring["full"] + s * 8, 1)
+            begin_barrier(ring["free"] + s * 8, rows // 16)
+    meet_block()
+    ring["slot"] = 0
+    ring["phase"] = 0
+
+
+@inline
+def next_slot(ring, *, stages):
+    """Go on with the next stage."""
+    ring["slot"] = ring["slot"] + 1
+    if ring["slot"] == stages:
+        ring["slot"] = 0
+        ring["phase"] = ring["phase"] ^ 1
+
+
+@inline
+def multiply_steps(c, ring, steps, *, T, rows, columns, stages):
+    """Set c["sums"] to the sums of a tile's products, when the copies of each step have arrived."""
+    c["sums"] = zero_group[columns, T]()
+    before = ring["free"]
+    for s in range(steps):
+        await_phase(ring["full"] + ring["slot"] * 8, ring["phase"])
+        into = ring["shared"] + ring["slot"] * ((rows + columns) * LINE)
+        c["sums"] = multiply_group[columns, T](
+            into + ring["warp"] // GROUP * (GROUP_ROWS * LINE), into + rows * LINE, c["sums"]
+        )
+        c["sums"] = await_group[columns, T](c["sums"], 1)
+        if s > 0:
+            arrive(before)
+        before = ring["free"] + ring["slot"] * 8
+        next_slot(ring)
+    c["sums"] = await_group[columns, T](c["sums"], 0)
+    arrive(before)
+
+
+@inline
+def begin_step(ring, pb, s, steps, last, boxed, *, rows, columns):
+    """Expect the copies of a step, once its stage is free, and start those of b, if still to do."""
+    if ring["early"] > 0:
+        ring["early"] = ring["early"] - 1
+    else:
+        await_space(ring["free"] + ring["slot"] * 8, ring["phase"] ^ 1)
+        copy_weights(ring, pb, s, ring["slot"], steps, last, boxed)
 
 
 @inline
@@ -130,72 +187,39 @@ def block_product(
     of 16. `each`: steps of each part s of the depth. b: see `arrange`; `computed`: kernels before this one
     write it, so it is not copied early. p, q, r: operands of the epilogue, of the types `first`, `second` and
     `third` ("": none)."""
-    c, o, v = registers()
+    c, o, v, ring = registers()
     start_followers()
-    shared = block_memory(stages * ((rows + columns) * LINE + 16), rows // 16 + GROUP)
-    full = shared + stages * ((rows + columns) * LINE)
-    free = full + stages * 8
-    warp = warp_number()
-    if warp == 0:
-        for s in static_range(stages):
-            begin_barrier(full + s * 8, 1)
-            begin_barrier(free + s * 8, rows // 16)
-    meet_block()
+    begin_ring(ring)
     steps = (depth + LINE - 1) // LINE
-    slot = 0
-    phase = 0
-    if warp < rows // 16:
+    if ring["warp"] < rows // 16:
         if rows > GROUP_ROWS:
             take_registers(MANY)
         await_leaders()
         for part, row, column in items():
-            c["sums"] = zero_group[columns, T]()
-            before = free
-            for s in range(each):
-                await_phase(full + slot * 8, phase)
-                into = shared + slot * ((rows + columns) * LINE)
-                c["sums"] = multiply_group[columns, T](
-                    into + warp // GROUP * (GROUP_ROWS * LINE), into + rows * LINE, c["sums"]
-                )
-                c["sums"] = await_group[columns, T](c["sums"], 1)
-                if s > 0:
-                    arrive(before)
-                before = free + slot * 8
-                slot += 1
-                if slot == stages:
-                    slot = 0
-                    phase ^= 1
-            c["sums"] = await_group[columns, T](c["sums"], 0)
-            arrive(before)
-            store_sums(c, o, v, y, y.at(s=part), p, q, r, row, column, warp)
+            multiply_steps(c, ring, each)
+            store_sums(c, o, v, y, y.at(s=part), p, q, r, row, column, ring["warp"])
     else:
         if rows > GROUP_ROWS:
             leave_registers(FEW)
-        if warp == rows // 16:
-            early = -1
+        if ring["warp"] == rows // 16:
+            ring["early"] = -1
             for part, row, column in items():
                 pb = b + column // QUADS * (steps * STRIP) + part * each * STRIP
                 last = (y.size.n - 1 - column) // QUADS
-                if early < 0:
+                if ring["early"] < 0:
                     if computed:
                         await_leaders()
-                    early = min(each, stages)
-                    for s in range(early):
-                        copy_weights(shared, full, pb, s, s, steps, last, rows)
+                    ring["early"] = min(each, stages)
+                    for s in range(ring["early"]):
+                        copy_weights(ring, pb, s, s, steps, last, rows)
                     await_leaders()
                 for s in range(each):
-                    if early > 0:
-                        early -= 1
-                    else:
-                        await_space(free + slot * 8, phase ^ 1)
-                        copy_weights(shared, full, pb, s, slot, steps, last, rows)
-                    into = shared + slot * ((rows + columns) * LINE)
+                    begin_step(ring, pb, s, steps, last, rows)
+                    into = ring["shared"] + ring["slot"] * ((rows + columns) * LINE)
                     at = (part * each + s) * LINE
-                    copy_box(into, a, a.stride.m, y.size.m, depth, at, row, rows, full + slot * 8)
-                    slot += 1
-                    if slot == stages:
-                        slot = 0
-                        phase ^= 1
+                    full = ring["full"] + ring["slot"] * 8
+                    copy_box(into, a, a.stride.m, y.size.m, depth, at, row, rows, full)
+                    next_slot(ring)
 
 
 def arrange(matrix: np.ndarray) -> np.ndarray:

@@ -73,9 +73,9 @@ def offset_of_half(line, half):
 
 
 @inline
-def find_addresses(at, *, columns):
-    """Set the row and the half of it that a lane copies, and the offsets in a piece to which it copies, where
-    it has a half of a row of a or of b for `read_tiles`, and where its sums are."""
+def find_addresses(at):
+    """Set the row and the half of it that a lane copies, and the offsets in a piece to which it copies, and
+    where it has a half of a row of a or of b for `read_tiles`."""
     lane = lane_numbers[i32]()
     at["line"] = lane >> const[i32](1)
     at["half"] = (lane & const[i32](1)) << const[i32](4)
@@ -83,8 +83,14 @@ def find_addresses(at, *, columns):
     at["row"] = offset_of_half(lane & const[i32](15), lane & const[i32](16))
     line = (lane & const[i32](7)) + ((lane >> const[i32](1)) & const[i32](8))
     at["column"] = offset_of_half(line, (lane << const[i32](1)) & const[i32](16))
+
+
+@inline
+def offset_of_sums(*, columns):
+    """The offset of a lane's sums in rows of `columns`."""
+    lane = lane_numbers[i32]()
     row = (lane >> const[i32](2)) * const[i32](columns * 4 + GAP)
-    at["sums"] = row + ((lane & const[i32](3)) << const[i32](3))
+    return row + ((lane & const[i32](3)) << const[i32](3))
 
 
 @inline
@@ -123,6 +129,15 @@ def multiply(c, f, step, at, *, T, rows, columns):
 
 
 @inline
+def next_stage(step, shared, *, rows, columns, stages):
+    """The address in shared memory of the step after one."""
+    after = step + (rows + columns) * STEP
+    if after == shared + stages * (rows + columns) * STEP:
+        after = shared
+    return after
+
+
+@inline
 def load_operands(o, p, q, r, p_n, q_n, r_n, count, *, first, second, third):
     """Load the epilogue's operands of `count` columns."""
     if first:
@@ -135,16 +150,17 @@ def load_operands(o, p, q, r, p_n, q_n, r_n, count, *, first, second, third):
 
 @inline
 def store_tile(
-    c, o, at, shared, y, p, q, r, row, column, py, pp, pq, pr, *, T, sums, out, rows, columns, body, first,
+    c, o, shared, y, p, q, r, row, column, py, pp, pq, pr, *, T, sums, out, rows, columns, body, first,
     second, third,
 ):  # fmt: skip
     """Store a tile of sums, with the epilogue applied, by way of the shared memory, once all copies to it
     have arrived."""
     await_copies(0)
+    offset = offset_of_sums()
     for i in static_range(rows // PIECE):
         warp_barrier()
         for j, h in np.ndindex(columns // PIECE, 2):
-            share_sums[T](shared + (j * 2 + h) * 32, at["sums"], c[i, j, h], 8 * (columns * 4 + GAP))
+            share_sums[T](shared + (j * 2 + h) * 32, offset, c[i, j, h], 8 * (columns * 4 + GAP))
         warp_barrier()
         for k in range(min(PIECE, y.size.m - row - i * PIECE)):
             line_of = i * PIECE + k
@@ -183,14 +199,16 @@ def tensor_product(
         for s in static_range(stages - 1):
             into = shared + s * (rows + columns) * STEP
             fetch(x, at, pa + s * STEP, pb + s * STEP, into, depth - s * STEP)
-        for s in range(steps):
+        step = shared
+        free = shared + (stages - 1) * (rows + columns) * STEP
+        for s in range(stages - 1, steps + stages - 1):
             await_copies(stages - 2)
             warp_barrier()
-            multiply(c, f, shared + s % stages * ((rows + columns) * STEP), at)
-            ahead = s + stages - 1
-            into = shared + ahead % stages * ((rows + columns) * STEP)
-            fetch(x, at, pa + ahead * STEP, pb + ahead * STEP, into, max(depth - ahead * STEP, 0))
-        store_tile(c, o, at, shared, y, p, q, r, row, column, py, pp, pq, pr)
+            multiply(c, f, step, at)
+            fetch(x, at, pa + s * STEP, pb + s * STEP, free, max(depth - s * STEP, 0))
+            free = step
+            step = next_stage(step, shared)
+        store_tile(c, o, shared, y, p, q, r, row, column, py, pp, pq, pr)
 
 
 @inline

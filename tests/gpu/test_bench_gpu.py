@@ -17,8 +17,9 @@ import pytest
 import ovjit as ov
 from bench import gpu as bench
 from bench import gpu_layers
-from bench.gpu_worker import Item, Worker, follow_items, run_items
+from bench.gpu_worker import MARK, Item, Worker, follow_items, run_items
 from ovjit.gpu import driver
+from ovjit.gpu.device_job import DeviceJob
 from tests.support.fake_cuda import FakeCuda, install
 
 
@@ -138,8 +139,65 @@ def test_a_lost_card_gets_a_new_process(cuda: FakeCuda) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench, "sections", lambda options: sections)
         messages = [m for m in follow_items(start, 60) if "result" in m or "error" in m]
-    assert starts == [[0, 0], [0, 2]] and [m["name"] for m in messages] == ["x", "y", "z"]
-    assert "accessed memory outside" in messages[1]["error"] and messages[2]["result"] is True
+    assert starts == [[0, 0], [0, 1, 1], [0, 2]] and [m["name"] for m in messages] == ["x", "y", "z"]
+    assert messages[1]["error"].count("accessed memory outside") == 2 and messages[2]["result"] is True
+
+
+def test_a_failing_kernel_has_a_name(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An item alone runs kernel by kernel: before one that is at fault, its name is told."""
+    model = bench.product_model(5, 7, 16)[0]
+    monkeypatch.setattr(DeviceJob, "_run_steps", DeviceJob._run_steps)  # and back
+
+    def run() -> None:
+        bench.run_job(bench.compile_graph(model._graph(), {"card": 0}).new_job(), [np.ones((5, 16), "f4")])
+
+    monkeypatch.setattr(bench, "sections", lambda options: [("a", lambda: iter([Item("x", run)]))])
+    list(bench.work(argparse.Namespace(quick=True), [0, 0, 1]))
+    lines = [json.loads(line.removeprefix(MARK)) for line in capsys.readouterr().out.splitlines()]
+    names = [line["kernel"] for line in lines]
+    assert len(names) > 1 and "MatMul: plain_product" in names[0] and cuda.replays == 0
+    position = {"title": "a", "at": [0, 0], "name": "x"}
+
+    class Hangs:
+        process = property(lambda self: self)
+        messages = [{**position, "begins": True}, *lines]
+
+        def receive(self, seconds: float) -> Any:
+            if not self.messages:
+                raise TimeoutError
+            return self.messages.pop(0)
+
+        def kill(self) -> None: ...
+
+    errors = [m["error"] for m in follow_items(lambda _: Hangs(), 0.5, 0.1) if "error" in m]
+    assert errors[0].startswith(f"no answer in 0.1 s in {names[-1]}")
+
+
+def test_errors_of_compilations_name_the_kernel(cuda: FakeCuda) -> None:
+    cuda.fail["cuModuleLoadDataEx"] = 209
+    job = bench.compile_graph(bench.product_model(5, 7, 16)[0]._graph(), {"card": 0}).new_job()
+    with pytest.raises(driver.CardError, match=r"cuModuleLoadDataEx of \w+ failed: .*no code for this card"):
+        bench.run_job(job, [np.ones((5, 16), np.float32)])
+
+
+def test_a_process_that_cannot_be_killed_holds_nothing() -> None:
+    """A driver that hangs keeps its process from ending."""
+    worker = Worker([sys.executable, "-c", SCRIPT % "time.sleep(600)", "0,1"])
+    process, worker.process = worker.process, Unkillable()
+    assert worker.end() == "the process does not end"
+    process.kill()
+    assert process.wait(10) == -9
+
+
+class Unkillable:
+    """A process whose driver hangs."""
+
+    def kill(self) -> None: ...
+
+    def wait(self, seconds: float) -> int:
+        raise subprocess.TimeoutExpired("", seconds)
 
 
 #: A worker with three items: the second one ends the process, or never does.
@@ -165,7 +223,8 @@ def test_a_process_that_ends_or_hangs_is_replaced(fault: str, error: str) -> Non
 
     messages = [m for m in follow_items(start, 300, 4) if "result" in m or "error" in m]
     assert [m.get("result") for m in messages] == [True, None, True] and error in messages[1]["error"]
-    assert len(workers) == 2 and all(worker.process.wait(10) is not None for worker in workers)
+    assert messages[1]["error"].count(error) == 2  # once more alone
+    assert len(workers) == 3 and all(worker.process.wait(10) is not None for worker in workers)
 
 
 def test_the_limit_ends_a_hanging_process() -> None:

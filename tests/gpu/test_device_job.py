@@ -13,6 +13,7 @@ from ovjit.errors import Cancelled, InferenceError, UnsupportedError
 from ovjit.gpu import device_job, driver
 from ovjit.gpu.driver import CardError
 from ovjit.graph.graph import Builder, Graph
+from ovjit.graph.interp import evaluate
 from ovjit.graph.symbolic import Interval
 from tests.support.fake_cuda import FakeCuda, install
 
@@ -230,3 +231,39 @@ def test_a_forked_child_gets_an_error(cuda: FakeCuda, monkeypatch: pytest.Monkey
     with pytest.raises(UnsupportedError, match="forked from one that used the CUDA driver"):
         driver.open_card(0)
     monkeypatch.undo()
+
+
+def test_warps_that_await_each_other_run_at_a_time(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recurrent layer of all warps has as many blocks as the card runs at a time."""
+    from ovjit_ops.recurrent import gpu_recurrent
+
+    monkeypatch.setattr(gpu_recurrent, "BLOCK_WEIGHTS", 0)
+    rng = np.random.default_rng(7)
+    b = Builder()
+    x, h = (
+        b.add("Parameter", (), {"shape": shape, "element_type": "f32"}).output
+        for shape in ((1, 3, 9), (1, 1, 9))
+    )
+    w, r = (b.constant(rng.standard_normal((1, 9, 9)).astype(np.float32) / 3) for _ in range(2))
+    inputs = [x, h, b.constant(np.array([3])), w, r, b.constant(np.zeros((1, 9), np.float32))]
+    graph = b.finish(b.add("RNNSequence", inputs, {"hidden_size": 9, "direction": "forward"}).outputs)
+    data = [rng.standard_normal(tuple(v.shape)).astype(np.float32) for v in graph.inputs]
+    for cuda.multiprocessors, cuda.resident, warps in ((132, 2, 12), (1, 1, 4), (1, 2, 8)):
+        job = compile_graph(graph, {"card": 0}).new_job()
+        for result, want in zip(run(job, *data), evaluate(graph, data), strict=True):
+            np.testing.assert_allclose(result, want, rtol=1e-4, atol=1e-5)
+        assert cuda.grids[-1] == warps
+
+
+def test_a_failure_within_a_capture_is_the_error(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver refuses to end a capture that has failed: that is a consequence. Else no graph stays."""
+    job = compile_graph(graph_of(2, 4), {"card": 0}).new_job()
+    cuda.fail |= {"cuLaunchKernel": 701, "cuLaunchKernelEx": 701}
+    with pytest.raises(CardError, match=r"cuLaunchKernel.* failed") as caught:
+        run(job, np.ones((2, 4), np.float32))
+    assert caught.value.code == 701 and not cuda.graphs and not cuda.capturing
+    cuda.fail.clear()
+    monkeypatch.setattr(device_job, "starts_early", lambda number: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(job, np.ones((2, 4), np.float32))
+    assert not cuda.graphs and not cuda.capturing

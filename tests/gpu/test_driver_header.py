@@ -39,7 +39,10 @@ RECORDED = {
     )},
     f"{_MAP}DATA_TYPE_UINT8": 0, f"{_MAP}INTERLEAVE_NONE": 0, f"{_MAP}SWIZZLE_128B": 3,
     f"{_MAP}L2_PROMOTION_L2_128B": 2, f"{_MAP}FLOAT_OOB_FILL_NONE": 0, "sizeof(CUtensorMap)": 128,
-    "CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION": 6, "sizeof(CUlaunchAttribute)": 72,
+    "CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION": 6, "CU_LAUNCH_ATTRIBUTE_COOPERATIVE": 2,
+    "offsetof(CUlaunchAttributeValue, cooperative)": 0,
+    "offsetof(CUlaunchAttributeValue, programmaticStreamSerializationAllowed)": 0,
+    "sizeof(CUlaunchAttribute)": 72,
     "offsetof(CUlaunchAttribute, id)": 0, "offsetof(CUlaunchAttribute, value)": 8,
     "sizeof(CUlaunchAttributeValue)": 64, "sizeof(CUlaunchConfig)": 56,
     "offsetof(CUlaunchConfig, gridDimX)": 0, "offsetof(CUlaunchConfig, blockDimX)": 12,
@@ -69,7 +72,8 @@ def test_numbers_are_those_of_the_headers() -> None:
     assert tuple(RECORDED[_MAP + mode] for mode in modes) == used
     assert blocks._MOST_SHARED == RECORDED["CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES"]
     assert driver._REGISTERS == RECORDED["CU_FUNC_ATTRIBUTE_NUM_REGS"]
-    assert driver._EARLY_START == RECORDED["CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION"]
+    assert driver.EARLY_START == RECORDED["CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION"]
+    assert driver.AT_A_TIME == RECORDED["CU_LAUNCH_ATTRIBUTE_COOPERATIVE"]
 
 
 def test_structures_have_the_layout_of_the_headers() -> None:

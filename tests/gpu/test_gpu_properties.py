@@ -64,6 +64,11 @@ def test_names_are_listed_without_a_card(monkeypatch: pytest.MonkeyPatch) -> Non
     ):
         with pytest.raises(RuntimeError, match="no CUDA-capable device is detected: the driver finds no"):
             run()
+    old = install(monkeypatch, FakeCuda())
+    old.version = 11080
+    with pytest.raises(RuntimeError, match="the driver is too old"):
+        core.compile_model(model(), "GPU")
+    assert core.available_devices == ["CPU"]
     install(monkeypatch, FakeCuda())
     with pytest.raises(RuntimeError, match="the driver has GPU, and no GPU.3"):
         core.compile_model(model(), "GPU.3")
@@ -167,3 +172,24 @@ def test_half_precision_is_the_default_and_others_are_used_where_they_are_asked_
     default = core.compile_model(model(), "GPU")
     assert default.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f16
     np.testing.assert_array_equal(default(x)[0], results["f16"])
+
+
+def test_hetero_asks_the_devices_before_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As OpenVINO's Core without a card: HETERO:CPU,GPU names the CPU, HETERO:GPU,CPU raises."""
+    install(monkeypatch, FakeCuda(cards=0))
+    core = ov.Core()
+    assert set(core.query_model(model(), "HETERO:CPU,GPU").values()) == {"CPU"}
+    for name in ("HETERO:GPU,CPU", "AUTO:CPU,GPU", "MULTI:CPU,GPU"):
+        with pytest.raises(RuntimeError, match="no CUDA-capable device is detected"):
+            core.query_model(model(), name)
+    driver.forget()
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_properties_of_devices_are_for_compilations(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, FakeCuda(cards=count))
+    core = ov.Core()
+    for name in ("GPU", "GPU.0"):
+        with pytest.raises(RuntimeError, match="set_property does not take DEVICE_PROPERTIES"):
+            core.set_property(name, {"DEVICE_PROPERTIES": {"GPU": {"NUM_STREAMS": 2}}})
+    driver.forget()

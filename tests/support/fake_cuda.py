@@ -80,10 +80,14 @@ class FakeCuda:
         #: Handle -> its work, each with the addresses of the memory that it uses.
         self.streams: dict[int, list[Work]] = {}
         self.capturing: dict[int, list[Work]] = {}
+        self.failed: set[int] = set()  # captures
         self.graphs: dict[int, list[Work]] = {}
         self.events: dict[int, float] = {}
         self.launches = self.replays = self.instantiated = self.updates = 0
         self.version = 12040
+        self.multiprocessors = 132
+        #: Blocks that a multiprocessor runs at a time, and the warps of launches that all run at a time.
+        self.resident, self.grids = 2, list[int]()
         self.is_initialized, self._thread = False, threading.local()
         self._next = 1 << 40
 
@@ -97,6 +101,7 @@ class FakeCuda:
             self.calls.append(name)
             check_arguments(name, arguments)
             if name in self.fail:
+                self.failed |= set(self.capturing) if "Launch" in name else set()
                 return self.fail[name]
             if not self.is_initialized and name not in _FREE:
                 return NOT_INITIALIZED
@@ -155,7 +160,7 @@ class FakeCuda:
         known = {
             75: self.capability[0],
             76: self.capability[1],
-            16: 132,
+            16: self.multiprocessors,
             33: 3,
             34: 0,
             50: 0,
@@ -283,9 +288,11 @@ class FakeCuda:
     def do_cuLaunchKernelEx(self, config: Any, function: Any, arguments: Any, extra: Any) -> int:
         launch = target(config)
         assert launch.count == 1
-        early = LaunchAttribute.from_address(launch.attributes)
-        assert (early.number, early.value[0]) == (6, 1)
-        assert self.capability >= (9, 0) and starts_early(self.texts[number(function)])
+        attribute = LaunchAttribute.from_address(launch.attributes)
+        form = block_form(self.modules[number(function)])
+        is_together = form is not None and form.requested != ""
+        assert (attribute.number, attribute.value[0]) == (2 if is_together else 6, 1)
+        assert is_together or self.capability >= (9, 0) and starts_early(self.texts[number(function)])
         grid, block = ([getattr(launch, f"{name}_{d}") for d in "xyz"] for name in ("grid", "block"))
         return self.launch(function, grid, block, launch.shared, launch.stream, arguments, extra)
 
@@ -294,7 +301,7 @@ class FakeCuda:
         assert number(function) in self.loaded or number(stream) not in self.capturing
         text, source = self.texts[number(function)], self.modules[number(function)]
         form = block_form(source)
-        first = 0 if form is None else 1  # a tensor map comes first
+        first = 0 if form is None or not form.size else 1  # a tensor map comes first
         values = [ctypes.cast(p, ctypes.POINTER(ctypes.c_int64))[0] for p in arguments[first : first + 7]]
         assert tuple(grid[1:]) == (1, 1) and 0 < grid[0] < 1 << 31 and extra is None
         assert (block[0], block[2]) == (32, 1) and 0 < block[1] <= 32
@@ -304,6 +311,15 @@ class FakeCuda:
             self.enqueue(
                 stream, lambda: self.run(source, grid[0] * block[1], *values), bases, args, scratch, error
             )
+            return SUCCESS
+        if form.requested and grid[0] > self.resident * self.multiprocessors:
+            return 720  # too many blocks to run at a time
+        if not form.size:
+            assert shared == 0 and len(arguments) == 7 and block[1] == form.warps
+            assert form.requested or (start, end) == (0, grid[0])
+            warps = grid[0] * form.warps
+            self.grids.append(warps)
+            self.enqueue(stream, lambda: self.run(source, end, *values, grid=warps), bases, args, error)
             return SUCCESS
         if shared > max(48 << 10, self.most_shared.get(number(function), 0)):
             return INVALID_VALUE
@@ -317,6 +333,11 @@ class FakeCuda:
 
         self.enqueue(stream, run, bases, args, scratch, error, described[1])
         return SUCCESS
+
+    def do_cuOccupancyMaxActiveBlocksPerMultiprocessor(self, count: Any, function: Any, threads: int,
+                                                       shared: Any) -> None:  # fmt: skip
+        assert number(function) in self.modules and 0 < threads <= 1024
+        target(count).value = self.resident
 
     def do_cuFuncGetAttribute(self, value: Any, attribute: int, function: Any) -> None:
         assert number(function) in self.modules and attribute == 4 and not self.capturing
@@ -364,7 +385,7 @@ class FakeCuda:
         assert described[1] == base + int(words[form.offset])
 
     def run(self, source: str, warps: int, bases: int, args: int, start: int, end: int, scratch: int,
-            each: int, error: int) -> None:  # fmt: skip
+            each: int, error: int, grid: int = 0) -> None:  # fmt: skip
         self.launches += 1
         assert warps >= end - start > warps - 32
         constants = int(self.span(bases, 16).view(np.int64)[1])
@@ -374,7 +395,9 @@ class FakeCuda:
                 for begin, array in self.memory.items()
             ]
         )
-        kernel = program(source, CardWords(32, memory))
+        words = CardWords(32, memory)
+        words.grid = grid
+        kernel = program(source, words)
         for i in range(end - start):
             with np.errstate(all="ignore"):
                 code = kernel(bases, args, start + i, scratch + i * each)
@@ -409,9 +432,14 @@ class FakeCuda:
         assert number(stream) not in self.capturing
         self.capturing[number(stream)] = []
 
-    def do_cuStreamEndCapture(self, stream: Any, graph: Any) -> None:
+    def do_cuStreamEndCapture(self, stream: Any, graph: Any) -> int:
+        if number(stream) in self.failed:
+            self.failed.remove(number(stream))
+            del self.capturing[number(stream)]
+            return 901  # the end of a capture that has failed
         target(graph).value = key = self.new()
         self.graphs[key] = self.capturing.pop(number(stream))
+        return SUCCESS
 
     def do_cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: Any) -> None:
         self.instantiated += 1

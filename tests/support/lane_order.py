@@ -6,6 +6,8 @@ byte, the lane that stored it and the lanes that loaded it since the last barrie
 a lane loads what another one has stored, or stores what another one has loaded or stored, without a barrier
 between. So a kernel that runs has the same results for every order of its lanes.
 
+Warps of one block, or of one launch, are ordered by their meetings in the same way.
+
 The accesses and barriers of each word are those of its code in `ovjit.codegen.gpu.words`: `st` has barriers
 on both sides, shuffles order no memory. Sources are those of `with_barriers`.
 """
@@ -46,6 +48,10 @@ class Ordered(CardWords):
         super().__init__(lanes, memory)
         self.now = 0  # barriers so far
         self.shadows = [Shadow(start, stop - start) for start, stop, _ in memory.pieces]
+        shared = memory.__dict__.setdefault("of_warps", [])
+        if not shared:
+            shared += [Shadow(start, stop - start) for start, stop, _ in memory.pieces]
+        self.shadows_of_warps = shared
 
     def __missing__(self, name: str) -> Any:
         if name == BARRIER:
@@ -72,35 +78,41 @@ class Ordered(CardWords):
         self.now += 1
         tensor_cores.barrier(self)
 
-    def _shadow(self, address: int) -> tuple[Shadow, int]:
-        for shadow in self.shadows:
-            if shadow.start <= address < shadow.stop:
-                return shadow, address - shadow.start
-        raise Unordered(f"no memory at {address:#x}")  # the access itself is an error
+    def _note(self, shadows: list[Shadow], now: int, who: int, address: int, size: int, stores: bool) -> None:
+        """Lane or warp `who` loads or stores bytes after barrier `now`; _SEVERAL: all lanes do."""
+        shadow = next((s for s in shadows if s.start <= address < s.stop), None)
+        if shadow is None:
+            raise Unordered(f"no memory at {address:#x}")  # the access itself is an error
+        span = slice(address - shadow.start, address - shadow.start + size)
+        kinds = [("stored", shadow.stored[span], shadow.stored_at[span])]
+        if stores:
+            kinds.append(("loaded", shadow.loaded[span], shadow.loaded_at[span]))
+        for what, others, when in kinds:
+            fresh = (when == now) & (others != who)
+            if fresh.any():
+                raise Unordered(
+                    f"{who} {'stores' if stores else 'loads'} what lane or warp {others[fresh][0]} has {what}"
+                )
+        if stores:
+            shadow.stored[span], shadow.stored_at[span] = who, now
+        else:
+            old = shadow.loaded_at[span] != now
+            shadow.loaded[span] = np.where(old | (shadow.loaded[span] == who), who, _SEVERAL)
+            shadow.loaded_at[span] = now
+
+    def _access(self, lane: int, address: int, size: int, stores: bool) -> None:
+        self._note(self.shadows, self.now, lane, address, size, stores)
+        block = getattr(self, "block", None)
+        if block is not None:
+            self._note(self.shadows_of_warps, block.meetings, self.warp, address, size, stores)
 
     def load(self, lane: int, address: int, size: int) -> None:
         """Lane `lane` loads bytes; _SEVERAL: all lanes do."""
-        shadow, at = self._shadow(address)
-        span = slice(at, at + size)
-        fresh = shadow.stored_at[span] == self.now
-        if (fresh & (shadow.stored[span] != lane)).any():
-            raise Unordered(f"lane {lane} loads what lane {shadow.stored[span][fresh][0]} has stored")
-        old = shadow.loaded_at[span] != self.now
-        shadow.loaded[span] = np.where(old | (shadow.loaded[span] == lane), lane, _SEVERAL)
-        shadow.loaded_at[span] = self.now
+        self._access(lane, address, size, False)
 
     def store(self, lane: int, address: int, size: int) -> None:
         """Lane `lane` stores bytes."""
-        shadow, at = self._shadow(address)
-        span = slice(at, at + size)
-        for what, who, when in (
-            ("loaded", shadow.loaded[span], shadow.loaded_at[span]),
-            ("stored", shadow.stored[span], shadow.stored_at[span]),
-        ):
-            fresh = (when == self.now) & (who != lane)
-            if fresh.any():
-                raise Unordered(f"lane {lane} stores what lane {who[fresh][0]} has {what}")
-        shadow.stored[span], shadow.stored_at[span] = lane, self.now
+        self._access(lane, address, size, True)
 
     def _all(self, address: int, size: int) -> None:
         self.load(_SEVERAL, address, size)

@@ -29,6 +29,8 @@ _PRODUCTS = {
     "k16.row.col.f32.f32": "f16", "k16.row.col.bf16": "bf16", "k8.row.col.tf32": "f32",
     "k32.row.col.s8": "i8", "k32.row.col.u8.s8": "u8",
 }  # fmt: skip
+#: A barrier of a block or a launch, which has one warp.
+_MEETING = re.compile(r'call void asm sideeffect "[^"]*bar[.]sync 0;[^"]*", "[^"]*"[(][^)]*[)]')
 #: The declaration of an instruction with several results.
 _COLLECTIVE = re.compile(r'declare (\{[^}]*\}) (@"nvvm\.[\w.]+)"\(([^)]*)\)')
 
@@ -87,7 +89,8 @@ class Warp:
         self._define("idp4a.u.s", self._dot(np.uint8), i32, i32, i32, i32)
         self._define("idp4a.s.s", self._dot(np.int8), i32, i32, i32, i32)
         pointer = ctypes.c_void_p
-        self._define("read.ptx.sreg.tid.y", lambda: 0, i32)
+        for register, value in (("tid.y", 0), ("ctaid.x", 0), ("ntid.y", 1), ("nctaid.x", 1)):
+            self._define(f"read.ptx.sreg.{register}", lambda value=value: value, i32)
         self._define("cp.async.ca.shared.global.16.s", _copy, None, pointer, pointer, i32)
         self._define("cp.async.commit.group", lambda: None, None)
         self._define("cp.async.wait.group", lambda count: None, None, i32)
@@ -157,6 +160,7 @@ class Warp:
         if source not in self._compiled:
             text = re.sub(r"addrspace\([13]\)", "", llvm_text(source)).replace("llvm.nvvm.", "nvvm.")
             text = _COLLECTIVE.sub(_by_memory, text)
+            text = _MEETING.sub('call void @"nvvm.bar.warp.sync"(i32 -1)', text)
             text = text.replace(TRIPLE, "").replace("define internal", "define")
             module = llvm.parse_assembly(text)
             module.triple = llvm.get_process_triple()

@@ -358,8 +358,8 @@ class Core:
             return gpu_device.supported_nodes(model, self._config_for(device, config))
         if device_name == "AUTO":
             raise DeviceError("AUTO: cannot parse valid device from '': name devices, such as AUTO:CPU")
-        for part in device_name.partition(":")[2].split(","):  # each of them is asked
-            if part.partition(".")[0] in ABSENT and not is_available(part):
+        for part in device_name.partition(":")[2].split(","):  # each of them is asked, by HETERO those before
+            if device != "HETERO" and part.partition(".")[0] in ABSENT and not is_available(part):
                 _refuse(device_name, part)
         table.read_config(config or {}, device)
         chosen = str(device) if device in ("AUTO", "MULTI") else "CPU"
@@ -381,12 +381,7 @@ class Core:
         expect(device, str, "the name of a device is a str")
         if isinstance(properties, tuple) and len(properties) == 2:
             properties = dict([properties])
-        if gpu_device.index_of(device) is not None:
-            self._settings["GPU"].update(gpu_properties.read_config(properties))
-            return
-        if device.partition(".")[0] in (*ABSENT, *self._plugins):
-            return  # kept for a device that is never asked anything
-        head = _head(device) if device else ""
+        head = _head(device) if device.partition(".")[0] not in ("", *ABSENT, *self._plugins) else ""
         if properties and head == "CPU":
             parse_device(device)
         if isinstance(properties, Mapping) and "DEVICE_PROPERTIES" in properties:
@@ -394,6 +389,11 @@ class Core:
                 "set_property does not take DEVICE_PROPERTIES: give them to compile_model, or set the "
                 "properties of each device"
             )
+        if gpu_device.index_of(device) is not None:
+            self._settings["GPU"].update(gpu_properties.read_config(properties))
+            return
+        if device.partition(".")[0] in (*ABSENT, *self._plugins):
+            return  # kept for a device that is never asked anything
         values = table.read_config(properties, head, compiling=False)
         self._settings[head].update(values)
 

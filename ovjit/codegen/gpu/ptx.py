@@ -92,6 +92,10 @@ define ptx_kernel void @{entry}(
   ret void
 }}
 """
+#: The entry point of a kernel for blocks without a tensor map.
+_TEAM_ENTRY = _BLOCK_ENTRY.replace("  ptr byval([128 x i8]) align 128 %{map},\n", "").replace(
+    "  %block =", "{wait}  %block ="
+)
 #: Arguments of `copy_box` and `copy_pixels` between the address in shared memory and the barrier.
 _BOX = re.compile(r"\bcopy_(box|pixels)\([^,]+, ([^()]*), [^,]+\)")
 _ARGUMENT = re.compile(r"^ {4}(\w+) = (?:ld\(bases, ld\(args, (\d+)\)\) \+ )?ld\(args, (\d+)\)$", re.M)
@@ -108,24 +112,26 @@ def llvm_text(source: str, target: Target | None = None) -> str:
         lowered.linkage = "internal"
         lowered.attributes.add("alwaysinline")
         language.lower(read(function), lowered, namespace)
-    return str(module)
+    return str(module) + "\n!0 = !{}\n"
 
 
 def compile_ptx(source: str, entry: str, target: Target | None = None) -> str:
     """The PTX of a kernel's source, with the entry point `entry`."""
     chosen, form = target or TARGETS["cuda"], block_form(source)
-    early = form is None and EARLY in chosen.extras
+    has_map = form is not None and form.size > 0
+    early = not has_map and EARLY in chosen.extras and not (form is not None and form.requested)
     with compiling.lock:
         text = llvm_text(source, chosen)
         if form is None:
             text += _ENTRY.format(entry=entry, wait=_WAIT if early else "")
         else:
-            text += _BLOCK_ENTRY.format(entry=entry, map=MAP, warps=form.warps)
+            entry_text = _BLOCK_ENTRY if has_map else _TEAM_ENTRY
+            text += entry_text.format(entry=entry, map=MAP, warps=form.warps, wait=_WAIT if early else "")
         for register in _REGISTERS:
             if f'declare i32 @"llvm.nvvm.read.ptx.sreg.{register}"' not in text:
                 text += f"declare i32 @llvm.nvvm.read.ptx.sreg.{register}()\n"
         plain = _machine(EARLY if early else chosen.cpu)
-        machine = plain if form is None else _machine(BLOCK_CPU, BLOCK_VERSION)
+        machine = _machine(BLOCK_CPU, BLOCK_VERSION) if has_map else plain
         module = llvm.parse_assembly(text)
         module.data_layout = str(machine.target_data)
         options = llvm.create_pipeline_tuning_options(speed_level=2)
@@ -133,16 +139,17 @@ def compile_ptx(source: str, entry: str, target: Target | None = None) -> str:
         passes = llvm.create_pass_builder(machine, options)
         passes.getModulePassManager().run(module, passes)
         ptx: str = machine.emit_assembly(module)
-    if form is None:
-        return _EARLY + ptx if early else ptx
-    return _with_form(ptx, source, form, entry)
+    head = "" if form is None else _head_of(source, form)
+    return (_EARLY if early else "") + head + ptx.replace(MAP, f"{entry}_param_0")
 
 
-def _with_form(ptx: str, source: str, form: Form, entry: str) -> str:
-    """PTX with the name of its parameter for a tensor map, and a line for `ovjit.gpu.blocks`: bytes of
-    shared memory, warps, and the tensor of the map by numbers of arguments and constants (#1). These are
-    the offset behind the base; sizes, steps, the box and its strides, the last dimension first."""
+def _head_of(source: str, form: Form) -> str:
+    """A line for `ovjit.gpu.blocks`: warps, bytes of shared memory, and the tensor of the map by numbers of
+    arguments and constants (#1). These are the offset behind the base; sizes, steps, the box and its
+    strides, the last dimension first. Without a map: the warps, and the argument with their number in all."""
     slots = {name: number for name, _, number in _ARGUMENT.findall(source)}
+    if not form.size:
+        return f"// ovjit team {form.warps} {slots.get(form.requested, '#0')}\n"
     match = _BOX.search(source)
     assert match is not None, "a kernel for blocks copies boxes of one tensor"
     names, line, one = match[2].split(", "), f"#{LINE}", "#1"
@@ -155,8 +162,7 @@ def _with_form(ptx: str, source: str, form: Form, entry: str) -> str:
         lists = sizes, steps, [line, *box], [one, *strides, one]
     parts = (",".join(str(slots.get(name, name)) for name in each) for each in ([a], *lists))
     size = form.size + ATOM  # the memory is aligned within it
-    head = f"// ovjit block {form.warps} {size} {' '.join(parts)}\n"
-    return head + ptx.replace(MAP, f"{entry}_param_0")
+    return f"// ovjit block {form.warps} {size} {' '.join(parts)}\n"
 
 
 @functools.cache

@@ -71,8 +71,27 @@ def _block_memory(b: ir.IRBuilder, size: ir.Value, warps: ir.Value) -> ir.Value:
     return b.and_(start, _I64(-ATOM))
 
 
-def _warp_number(b: ir.IRBuilder) -> ir.Value:
-    return b.zext(call(b, "llvm.nvvm.read.ptx.sreg.tid.y", _I32), _I64)
+def _special(name: str) -> Callable[[ir.IRBuilder], ir.Value]:
+    """A register of the thread that tells where it is."""
+    return lambda b: b.zext(call(b, f"llvm.nvvm.read.ptx.sreg.{name}", _I32), _I64)
+
+
+_warp_number, _warps, _block, _blocks = map(_special, ("tid.y", "ntid.y", "ctaid.x", "nctaid.x"))
+#: A barrier of a launch: the first block adds 2**31 less the other blocks, and each of these 1, so the upper
+#: bit changes when all have arrived. What was stored before is fenced, and so are further loads, as the cache
+#: of a multiprocessor has old values. It fails after some ten seconds.
+_MEET_GRID = (
+    "{ .reg .pred p; .reg .b32 a, b, n; bar.sync 0; mov.u32 a, %tid.x; mov.u32 b, %tid.y; or.b32 a, a, b; "
+    "setp.ne.u32 p, a, 0; @p bra done; mov.u32 b, %nctaid.x; sub.u32 b, 0x80000001, b; mov.u32 n, %ctaid.x; "
+    "setp.ne.u32 p, n, 0; selp.u32 b, 1, b, p; mov.u32 n, 0; fence.acq_rel.gpu; "
+    "atom.add.relaxed.gpu.global.u32 a, [$0], b; again: ld.relaxed.gpu.global.u32 b, [$0]; xor.b32 b, b, a; "
+    f"setp.lt.s32 p, b, 0; @p bra seen; add.u32 n, n, 1; setp.lt.u32 p, n, {_TRIES << 2}; @p bra again; "
+    "trap; seen: fence.acq_rel.gpu; done: bar.sync 0; }"
+)
+
+
+def _meet_grid(b: ir.IRBuilder, p: ir.Value) -> None:
+    inline(b, _MEET_GRID, _VOID, "l", p)
 
 
 def _begin_barrier(b: ir.IRBuilder, p: ir.Value, count: ir.Value) -> None:
@@ -293,9 +312,11 @@ def _set_registers(how: str) -> Callable[..., None]:
 #: Word -> its code generator, as in `ovjit.codegen.gpu.words`.
 BODIES: dict[str, Any] = {
     "block_memory": _block_memory, "warp_number": _warp_number, "begin_barrier": _begin_barrier,
-    "meet_block": _meet_block, "arrive": _arrive, "expect_copies": _expect_copies,
-    "await_phase": _await_phase(0), "await_space": _await_phase(_TRIES), "copy_strips": _copy_strips,
-    "copy_box": _copy_box(2), "copy_pixels": _copy_box(4),
+    "block_warps": lambda b, warps: warps, "meet_grid": _meet_grid, "meet_block": _meet_block,
+    "grid_warps": lambda b, *_: b.mul(_warps(b), _blocks(b)),
+    "grid_warp": lambda b: b.add(b.mul(_warps(b), _block(b)), _warp_number(b)), "arrive": _arrive,
+    "expect_copies": _expect_copies, "await_phase": _await_phase(0), "await_space": _await_phase(_TRIES),
+    "copy_strips": _copy_strips, "copy_box": _copy_box(2), "copy_pixels": _copy_box(4),
     "start_followers": _no_arguments("griddepcontrol.launch_dependents;"),
     "take_registers": _set_registers("inc"), "leave_registers": _set_registers("dec"),
     "await_leaders": _no_arguments("griddepcontrol.wait;"), "load_eight_T": _load_eight,
