@@ -48,7 +48,9 @@ class Net:
         kind = self.r.choice(FLOATS)
         shapes = [sizes[:rank]]
         if self.r.random() < 0.6:
-            shapes.append([d if self.r.random() < 0.7 else 1 for d in sizes[: self.r.choice((rank, rank, 1, 2))]])
+            shapes.append(
+                [d if self.r.random() < 0.7 else 1 for d in sizes[: self.r.choice((rank, rank, 1, 2))]]
+            )
         self.kinds = [kind] + [self.r.choice((kind, kind, *TYPES)) for _ in shapes[1:]]
         self.shapes = shapes
         #: Which sizes are others in the second call: all places of one size together.
@@ -61,7 +63,9 @@ class Net:
             if i not in without:
                 self.statement(draw)
         results = list(self.values)
-        chosen = [results[-1]] + self.r.sample(results[:-1], min(len(results) - 1, self.r.choice((0, 0, 1, 2))))
+        chosen = [results[-1]] + self.r.sample(
+            results[:-1], min(len(results) - 1, self.r.choice((0, 0, 1, 2)))
+        )
         self.results = sorted(set(chosen))
 
     def inputs(self, other: bool) -> list[Any]:
@@ -364,7 +368,11 @@ def _check(case: dict[str, Any]) -> str:
             source = torch.jit.script(module)
         elif way == "export":
             source = torch.export.export(module, tuple(x.clone() for x in example))
-        reference = torch.jit.trace(module, tuple(x.clone() for x in example), check_trace=False) if way == "trace" else source
+        reference = (
+            torch.jit.trace(module, tuple(x.clone() for x in example), check_trace=False)
+            if way == "trace"
+            else source
+        )
     except Exception:
         return ""
     title = f"{way} {n.kinds} {n.shapes} {n.others}\n{text}\n"

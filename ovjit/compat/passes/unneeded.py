@@ -11,7 +11,7 @@ from ovjit.compat.passes.precision import flush_subnormals
 from ovjit.rewrite.pattern import Pattern, constant, op, value
 from ovjit.rewrite.rules import rewrite
 from ovjit.rewrite.simplify import DROP_NOOPS
-from ovjit.rewrite.weight_scales import BATCH_NORMS
+from ovjit.rewrite.weight_scales import BATCH_NORMS, CONVOLUTIONS
 
 
 def simplify(model: Model, fold_shapes: bool) -> None:
@@ -39,8 +39,22 @@ def _zeros(key: str) -> Pattern:
 def _keeps_shape(x: ModelValue, c: ModelValue) -> bool:
     """False for constants, which are scaled weights, and where the shape would change."""
     root = _ROOT.first(x)
-    result = (x if root is None else root["root"]).constant is None
-    return result and x.shape is not None and c.constant.ndim <= len(x.shape)  # type: ignore
+    if c.constant is None or (x if root is None else root["root"]).constant is not None:
+        return False
+    return c.constant.ndim == 0 or x.shape is not None and c.constant.ndim <= len(x.shape)
+
+
+def _is_bias(x: ModelValue, zeros: ModelValue) -> bool:
+    """True if the zeros are one for each output channel of the product `x`, or fewer."""
+    assert zeros.constant is not None
+    lengths = zeros.constant.shape
+    if x.shape is None or len(lengths) > len(x.shape):
+        return False
+    channels = -1 if x.node.op.name == "MatMul" else 1 - len(x.shape)
+    return all(
+        length == 1 or axis == channels and length == x.shape[axis]
+        for axis, length in enumerate(lengths, -len(lengths))
+    )
 
 
 def _undoes(first: ModelValue, second: ModelValue) -> bool:
@@ -50,6 +64,10 @@ def _undoes(first: ModelValue, second: ModelValue) -> bool:
 
 x = value("x")
 _ROOT = op.Convert(value("root"))
+#: A product with constant weights, which OpenVINO leaves without a bias of zeros.
+_PRODUCT = op[" ".join([*CONVOLUTIONS, "MatMul"])](
+    value(""), constant("") | op.Convert(constant("")), ...
+).named("x")  # fmt: skip
 #: Nodes that return an input unchanged.
 UNNEEDED = [
     *DROP_NOOPS,
@@ -57,5 +75,6 @@ UNNEEDED = [
     rewrite(op.Concat(x), x),
     rewrite(op.Split(x, ...), x, lambda node: len(node.outputs) == 1),
     rewrite(op.Pad(x, _zeros("begin"), _zeros("end"), ...), x),
+    rewrite(_PRODUCT + _zeros("zeros"), x, _is_bias),
     rewrite(x + _single(0) | x - _single(0) | x * _single(1) | x / _single(1), x, _keeps_shape),
 ]
