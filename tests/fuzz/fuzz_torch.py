@@ -383,7 +383,9 @@ def _check(case: dict[str, Any]) -> str:
         elif way == "script":
             types = [getattr(ovjit.Type, OV_TYPES.get(k, k)) for k in n.kinds]
             is_open = "squeeze" not in text  # of an open size it is taken for 1, as by OpenVINO
-            shapes = [ovjit.PartialShape([-1 if d in n.others and is_open else d for d in s]) for s in n.shapes]
+            shapes = [
+                ovjit.PartialShape([-1 if d in n.others and is_open else d for d in s]) for s in n.shapes
+            ]
             more = {"input": list(zip(shapes, types, strict=True))}
         model = ovjit.convert_model(source, **more)
         compiled = ovjit.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

@@ -175,7 +175,15 @@ class ModelEdits(ModelParts):
             self._settle(self._infer_all_types())
 
     def _settle(self, types: dict[DescriptorTensor, TensorType]) -> None:
-        """Take over types that have been inferred; bodies of nodes follow."""
+        """Take over types that have been inferred; bodies of nodes follow. All are taken over if an interrupt
+        comes in between."""
+        try:
+            self._take_over(types)
+        except BaseException:
+            self._take_over(types)
+            raise
+
+    def _take_over(self, types: dict[DescriptorTensor, TensorType]) -> None:
         for tensor, new in types.items():
             tensor._type = new
         for node in self._walk():
@@ -227,9 +235,9 @@ class ModelEdits(ModelParts):
             before = {node: node._attrs for node, _, _ in changed}
             is_new = any(node._attrs[name] != shape for node, name, shape in changed)
             relaxed = [*relax_patterns(self._walk()), *broadcast_states(self._walk())] if is_new else []
-            for node, name, new_shape in changed:
-                node._attrs = {**node._attrs, name: new_shape}
             try:
+                for node, name, new_shape in changed:
+                    node._attrs = {**node._attrs, name: new_shape}
                 types = self._infer_all_types()
             except BaseException:
                 for node, attrs in before.items():
