@@ -86,7 +86,7 @@ class Draft:
             name = name if number.isdecimal() and name in self._names else node.get_friendly_name()
             if self._names.get(name, 0) > 1:
                 nodes_by_name.setdefault(name, []).append(node)
-        for name, nodes in nodes_by_name.items():
+        for nodes in nodes_by_name.values():
             names = sorted((node.get_friendly_name() for node in nodes), key=lambda text: (len(text), text))
             for node, text in zip(nodes, names, strict=True):
                 node.set_friendly_name(text)

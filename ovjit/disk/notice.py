@@ -16,7 +16,7 @@ def warn_once(topic: str, message: str) -> None:
 
 
 def raise_time_limit(error: BaseException) -> None:
-    """Raise a TimeoutError of a signal's handler again, where others count as failed accesses to a file. Those
-    of the operating system have a number."""
+    """Raise a TimeoutError of a signal's handler again, where other errors count as failed accesses to a
+    file. Those of the operating system have a number."""
     if isinstance(error, TimeoutError) and error.errno is None:
         raise error

@@ -393,7 +393,7 @@ def _check(case: dict[str, Any]) -> str:
         return f"{title}refuses: {str(error)[-600:]}" if case.get("strict") else ""
     except Exception as error:
         return f"{title}raises {type(error).__name__}: {error}"
-    for other in (False, True) if way != "export" else (False,):
+    for other in (False, True) if way == "trace" or way == "script" and "squeeze" not in text else (False,):
         inputs = n.inputs(other)
         run = reference if other else module
         try:

@@ -86,6 +86,7 @@ HALF = torch.tensor([[0, 1, 0, 1], [2, 0, 2, 2]])
 OPERATORS = {
     "index_add": (lambda x, s: x.index_add(0, I5, s), [rand(3, 4), rand(5, 4)], [[rand(6, 2), rand(5, 2)]]),
     "index_put": (lambda x, s: x.index_put((I5,), s, accumulate=True), [rand(3, 4), rand(5, 4)], []),
+    "index_put_ones": (lambda x, s: x.index_put((I5,), s), [rand(3, 4), rand(1, 1, 5, 4)], []),
     "index_put_pairs": (
         lambda x: x.index_put((I5, torch.tensor([0, 1, 1, 3, 0])), torch.ones(5), accumulate=True),
         [rand(3, 4)],
