@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ovjit.errors import OvjitError
+from ovjit.errors import ORDINARY, OvjitError
 
 
 @functools.lru_cache(64)
@@ -76,6 +76,8 @@ def _render(template: str, messages: Sequence[Any], values: Mapping[str, Any]) -
     except OvjitError:
         raise
     except Exception as error:
+        if not isinstance(error, ORDINARY) and not type(error).__module__.startswith("jinja2."):
+            raise  # of a signal's handler
         raise OvjitError(f"the chat template failed: {type(error).__name__}: {error}") from error
 
 

@@ -17,20 +17,13 @@ import numpy as np
 
 from ovjit import debug, logs
 from ovjit.disk.keys import user_key
-from ovjit.errors import OvjitError
+from ovjit.errors import ORDINARY, OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.op import TensorType
 from ovjit.graph.ports import PortInfo
 from ovjit.records import NamedTuple
 from ovjit.storage import tags
-from ovjit.storage.container import (
-    ANY_MISFITS,
-    BlobError,
-    Container,
-    Pieces,
-    refuse_invalid,
-    write_container,
-)
+from ovjit.storage.container import BlobError, Container, Pieces, refuse_invalid, write_container
 from ovjit.storage.graph_format import Arrays, Reader, dump, encode_dims, encode_graph, parse, read_dims
 from ovjit.storage.origins import Elsewhere, Origin, bytes_of
 from ovjit.version import __version__
@@ -387,7 +380,7 @@ def _compile(
         return compile_graph(graph, config)
     except OvjitError:
         raise
-    except ANY_MISFITS as error:
+    except ORDINARY as error:
         raise BlobError(f"the blob's model cannot be compiled: {type(error).__name__}: {error}") from error
 
 

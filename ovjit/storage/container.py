@@ -75,12 +75,6 @@ class BlobError(OvjitError):
 
 #: Errors of tables with values of other types, or with too few.
 _MISFITS = (LookupError, TypeError, ValueError, AttributeError)
-#: What Python and NumPy raise while a graph is made of untrusted tables. Exceptions of signals' handlers,
-#: such as those of time limits, have other classes: they end the call.
-ANY_MISFITS = (
-    *_MISFITS, ArithmeticError, AssertionError, BufferError, EOFError, MemoryError, RuntimeError,
-    StopIteration, Warning,
-)  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -266,6 +266,8 @@ def check(case: dict[str, Any]) -> str:
     for i, (a, b) in enumerate(zip(ours, real, strict=False)):
         if isinstance(a, tuple) and ("cannot grow" in a[3] or "a region of" in a[3]):
             return ""  # OpenVINO writes such results nowhere, or past the memory
+        if isinstance(b, tuple) and "set new shape" in b[3]:
+            return ""  # the array of an earlier call, which was shared, is there to be copied to
         if isinstance(a, tuple) or isinstance(b, tuple):
             if isinstance(a, tuple) and isinstance(b, tuple):
                 return ""
