@@ -6,6 +6,7 @@ operator of the format; its `reader` is such a draft.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import partial, reduce
 from typing import Any
@@ -80,13 +81,12 @@ class Draft:
 
     def number_names(self, model: Model) -> None:
         """Number equal names in the order of the model's nodes, as OpenVINO does, not in that of reading."""
-        nodes_by_name: dict[str, list[Node]] = {}
+        groups: dict[str, list[Node]] = {}
         for node in model.get_ordered_ops():
-            name, _, number = node.get_friendly_name().rpartition("_")
-            name = name if number.isdecimal() and name in self._names else node.get_friendly_name()
+            name = re.sub(r"_\d+$", "", node.get_friendly_name())
             if self._names.get(name, 0) > 1:
-                nodes_by_name.setdefault(name, []).append(node)
-        for nodes in nodes_by_name.values():
+                groups.setdefault(name, []).append(node)
+        for nodes in groups.values():
             names = sorted((node.get_friendly_name() for node in nodes), key=lambda text: (len(text), text))
             for node, text in zip(nodes, names, strict=True):
                 node.set_friendly_name(text)

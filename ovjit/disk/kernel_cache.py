@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ovjit.disk import sealed, store
 from ovjit.disk.folders import READ, private_folder, user_folder
 from ovjit.disk.keys import find_key
-from ovjit.disk.notice import raise_time_limit, warn_once
+from ovjit.disk.notice import warn_once
 from ovjit.forks import ForkLock
 from ovjit.hashes import sha256
 from ovjit.records import NamedTuple
@@ -79,8 +79,7 @@ class KernelCache:
         except FileNotFoundError:
             return None
         except (OSError, sealed.Damaged, MemoryError) as error:
-            raise_time_limit(error)
-            warn_once(f"read {opened.folder}", f"the cached kernel {path} is compiled again: {error}")
+            warn_once(f"read {opened.folder}", f"the cached kernel {path} is compiled again: {error}", error)
             return None
 
     def put(self, key: str, code: bytes, about: Mapping[str, str] | None = None) -> bool:
@@ -100,8 +99,7 @@ class KernelCache:
             path = store.path_of(folder, store.KERNELS, key)
             size = store.write(path, store.KERNELS, key, code, opened.key, text)
         except (OSError, MemoryError) as error:
-            raise_time_limit(error)
-            warn_once(f"write {folder}", f"compiled kernels are not kept in {folder}: {error}")
+            warn_once(f"write {folder}", f"compiled kernels are not kept in {folder}: {error}", error)
             return False
         self._puts += 1
         self._written += size
@@ -136,7 +134,6 @@ class KernelCache:
         try:
             return store.entries(opened.folder, store.KERNELS, _about)
         except OSError as error:
-            raise_time_limit(error)
             _not_listed(opened.folder, error)
             return []
 
@@ -158,9 +155,10 @@ class KernelCache:
                 folder = os.path.abspath(os.path.expanduser(self._named))
             private_folder(folder, ours=self._named is None)
         except (OSError, RuntimeError, ValueError) as error:
-            raise_time_limit(error)
             advice = "Name a folder of your own with OVJIT_CACHE, or 0 for none."
-            warn_once(f"open {self._named}", f"compiled kernels are not kept on disk: {error}. {advice}")
+            warn_once(
+                f"open {self._named}", f"compiled kernels are not kept on disk: {error}. {advice}", error
+            )
             return None
         key = find_key()
         # Data sealed with a temporary key cannot be used later. The missing key has been reported.
@@ -174,7 +172,6 @@ class KernelCache:
         try:
             return store.evict(opened.folder, store.KERNELS, limit=limit, target=target, max_age=max_age)
         except OSError as error:
-            raise_time_limit(error)
             _not_listed(opened.folder, error)
             return 0
 
@@ -232,7 +229,7 @@ def _check_address(key: str) -> None:
 
 
 def _not_listed(folder: str, error: OSError) -> None:
-    warn_once(f"list {folder}", f"the kernel cache {folder} can't be listed: {error}")
+    warn_once(f"list {folder}", f"the kernel cache {folder} can't be listed: {error}", error)
 
 
 def _about(path: str) -> dict[str, str] | None:

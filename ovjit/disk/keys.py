@@ -12,7 +12,7 @@ import stat
 import time
 
 from ovjit.disk.folders import READ, Untrusted, check_owner, private_folder, user_folder, write_new
-from ovjit.disk.notice import raise_time_limit, warn_once
+from ovjit.disk.notice import warn_once
 from ovjit.forks import ForkLock
 from ovjit.records import NamedTuple
 
@@ -54,8 +54,7 @@ def find_key(explicit: bytes | str | None = None) -> UserKey:
     try:
         folder = user_folder("config")
     except (OSError, RuntimeError) as error:
-        raise_time_limit(error)
-        warn_once("key", f"no key for compiled code: {error}. {_CONSEQUENCE}")
+        warn_once("key", f"no key for compiled code: {error}. {_CONSEQUENCE}", error)
         return _passing_key()
     entry = _keys.get(folder)
     if entry is not None:
@@ -72,8 +71,7 @@ def find_key(explicit: bytes | str | None = None) -> UserKey:
                 warn_once("key", f"no key for compiled code: {folder} cannot be made. {_CONSEQUENCE}")
                 entry = _passing_key()
             except OSError as error:
-                raise_time_limit(error)
-                warn_once("key", f"no key for compiled code: {error}. {_CONSEQUENCE}")
+                warn_once("key", f"no key for compiled code: {error}. {_CONSEQUENCE}", error)
                 entry = _passing_key()
             _keys[folder] = entry
     return entry

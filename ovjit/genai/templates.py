@@ -73,11 +73,10 @@ def _now(form: str) -> str:
 def _render(template: str, messages: Sequence[Any], values: Mapping[str, Any]) -> str:
     try:
         return _compile(template).render(messages=messages, **values)
-    except OvjitError:
-        raise
-    except Exception as error:
-        if not isinstance(error, ORDINARY) and not type(error).__module__.startswith("jinja2."):
-            raise  # of a signal's handler
+    except Exception as error:  # of others than Python and jinja2 are those of signals' handlers
+        is_known = isinstance(error, ORDINARY) or type(error).__module__.startswith("jinja2.")
+        if isinstance(error, OvjitError) or not is_known:
+            raise
         raise OvjitError(f"the chat template failed: {type(error).__name__}: {error}") from error
 
 

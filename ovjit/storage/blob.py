@@ -368,10 +368,7 @@ def _compile(
         )
         container.verify(kind)
     graph = Reader(sections).graph(parse(container.sections["graph"], "graph"))
-    for what, infos, values in (
-        ("input", inputs, graph.inputs),
-        ("output", outputs, graph.public_outputs),
-    ):
+    for what, infos, values in (("input", inputs, graph.inputs), ("output", outputs, graph.public_outputs)):
         if [(i.dtype, i.shape) for i in infos] != [(v.dtype, v.shape) for v in values]:
             raise BlobError(f"the blob is not valid: its {what}s differ from those of its graph")
     from ovjit.engine import compile_graph

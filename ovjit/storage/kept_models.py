@@ -26,7 +26,7 @@ from ovjit.disk import store
 from ovjit.disk.folders import private_folder, write_unnamed
 from ovjit.disk.kernel_cache import default_cache
 from ovjit.disk.keys import find_key
-from ovjit.disk.notice import raise_time_limit, warn_once
+from ovjit.disk.notice import warn_once
 from ovjit.storage.origins import bytes_of
 
 if TYPE_CHECKING:
@@ -131,8 +131,7 @@ def keep(source: Source, again: Callable[[], Source | None], compiled: Imported)
     except (BlobError, TypeError, MemoryError):  # the model has content that blobs cannot store
         pass
     except OSError as error:
-        raise_time_limit(error)
-        warn_once(f"write {where}", f"compiled models are not kept in {where}: {error}")
+        warn_once(f"write {where}", f"compiled models are not kept in {where}: {error}", error)
 
 
 def _most_bytes(source: Source) -> int:

@@ -22,7 +22,7 @@ import numpy as np
 
 from ovjit.disk import sealed, store
 from ovjit.disk.folders import READ
-from ovjit.disk.notice import raise_time_limit, warn_once
+from ovjit.disk.notice import warn_once
 from ovjit.graph.graph import Graph
 from ovjit.hashes import sha256_for
 from ovjit.records import NamedTuple
@@ -214,8 +214,9 @@ def read_record(folder: str, space: store.Namespace, label: str, key: bytes) -> 
     except FileNotFoundError:
         return None
     except (OSError, sealed.Damaged) as error:
-        raise_time_limit(error)
-        warn_once(f"hashes {folder}", f"{path} is not used, the model's weights are hashed again: {error}")
+        warn_once(
+            f"hashes {folder}", f"{path} is not used, the model's weights are hashed again: {error}", error
+        )
         return None
 
 
@@ -224,5 +225,4 @@ def write_record(folder: str, space: store.Namespace, label: str, text: str, key
     try:
         store.write(store.path_of(folder, space, label), space, label, text.encode(), key)
     except OSError as error:
-        raise_time_limit(error)
-        warn_once(f"write {folder}", f"compiled models are not kept in {folder}: {error}")
+        warn_once(f"write {folder}", f"compiled models are not kept in {folder}: {error}", error)

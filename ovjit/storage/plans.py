@@ -21,7 +21,7 @@ import weakref
 from typing import Any
 
 from ovjit.disk import sealed, store
-from ovjit.disk.notice import raise_time_limit, warn_once
+from ovjit.disk.notice import warn_once
 from ovjit.planning.parametric import Parametric, Traces, evaluating_kernel
 from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, Reader, dump, encode, parse
@@ -96,8 +96,7 @@ def _write(blob: str, code: bytes, key: bytes, programs: list[Any]) -> None:
     try:
         store.write(path_for(blob), store.PLANS, _name(blob, code), content, key)
     except OSError as error:
-        raise_time_limit(error)
-        warn_once(f"write {os.path.dirname(blob)}", f"plans are not kept beside {blob}: {error}")
+        warn_once(f"write {os.path.dirname(blob)}", f"plans are not kept beside {blob}: {error}", error)
 
 
 def _table(program: Any, arrays: Arrays) -> dict[str, Any]:

@@ -188,7 +188,6 @@ class Interpolate1:
             ((1, 3, 7, 8), (2, 3), (14, 16), {"mode": "linear", "align_corners": False}),
             ((1, 1, 3, 4, 5), (2, 3, 4), (6, 8, 7), {"mode": "linear", "align_corners": False}),
             ((1, 2, 5, 5), (2, 3), (8, 3), {"mode": "cubic", "align_corners": False}),
-            ((1, 2, 5, 6), (3, 2), (8, 3), {"mode": "linear", "align_corners": False}),
             ((2, 2, 5, 5), (2, 3), (7, 8), {"mode": "nearest", "align_corners": False, **padded}),
         ]
         for shape, axes, sizes, attrs in rows:

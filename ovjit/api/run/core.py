@@ -134,13 +134,11 @@ def _drop_count(name: str, head: str, part: str) -> str:
     """The device of one part of a list: "CPU" of "CPU(4)", whose number counts requests. DeviceError for a
     number below 1 and for other text in the brackets. HETERO has no numbers, and its parts stay."""
     device, bracket, count = part.partition("(")
-    if not bracket or head == "HETERO":
-        return part
     digits = count.removesuffix(")")
-    if not count.endswith(")") or not digits.isdecimal() or int(digits) < 1:
-        raise DeviceError(
-            f"{name!r} should have a positive number of requests in {part!r}, as in {head}:{device}(4)"
-        )
+    if head == "HETERO" or not bracket:
+        return part
+    if digits == count or not digits.isdecimal() or int(digits) < 1:
+        raise DeviceError(f"{part!r} in {name!r} should have a positive number of requests, as in CPU(4)")
     return device
 
 

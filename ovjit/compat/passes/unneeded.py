@@ -39,22 +39,16 @@ def _zeros(key: str) -> Pattern:
 def _keeps_shape(x: ModelValue, c: ModelValue) -> bool:
     """False for constants, which are scaled weights, and where the shape would change."""
     root = _ROOT.first(x)
-    if c.constant is None or (x if root is None else root["root"]).constant is not None:
-        return False
-    return c.constant.ndim == 0 or x.shape is not None and c.constant.ndim <= len(x.shape)
+    result = (x if root is None else root["root"]).constant is None
+    return result and x.shape is not None and c.constant.ndim <= len(x.shape)  # type: ignore
 
 
 def _is_bias(x: ModelValue, zeros: ModelValue) -> bool:
     """True if the zeros are one for each output channel of the product `x`, or fewer."""
-    assert zeros.constant is not None
-    lengths = zeros.constant.shape
-    if x.shape is None or len(lengths) > len(x.shape):
-        return False
-    channels = -1 if x.node.op.name == "MatMul" else 1 - len(x.shape)
-    return all(
-        length == 1 or axis == channels and length == x.shape[axis]
-        for axis, length in enumerate(lengths, -len(lengths))
-    )
+    shape, lengths = x.shape or (), zeros.constant.shape  # type: ignore[union-attr]
+    channels = -1 if x.node.op.name == "MatMul" else 1 - len(shape)
+    fits = (n == 1 or i == channels and n == shape[i] for i, n in enumerate(lengths, -len(lengths)))
+    return len(lengths) <= len(shape) and all(fits)
 
 
 def _undoes(first: ModelValue, second: ModelValue) -> bool:
@@ -65,9 +59,8 @@ def _undoes(first: ModelValue, second: ModelValue) -> bool:
 x = value("x")
 _ROOT = op.Convert(value("root"))
 #: A product with constant weights, which OpenVINO leaves without a bias of zeros.
-_PRODUCT = op[" ".join([*CONVOLUTIONS, "MatMul"])](
-    value(""), constant("") | op.Convert(constant("")), ...
-).named("x")  # fmt: skip
+_WEIGHTS = constant("") | op.Convert(constant(""))
+_PRODUCT = op[" ".join([*CONVOLUTIONS, "MatMul"])](value(""), _WEIGHTS, ...).named("x")
 #: Nodes that return an input unchanged.
 UNNEEDED = [
     *DROP_NOOPS,
