@@ -148,6 +148,16 @@ DIFFERENCES = [
         "a window of padding alone gives minus infinity, and so does minus infinity in the data; OpenVINO "
         "gives the lowest finite number for both",
     ),
+    (
+        "Range 1",
+        "limits that step away from each other give nothing; OpenVINO's CPU device counts back, so that "
+        "`range(5, 0, 1)` of inputs has 5 numbers",
+    ),
+    (
+        "SliceScatter",
+        "as specified; where some of its lists are inputs, OpenVINO's CPU device writes other elements or "
+        "ends the process",
+    ),
     ("Unique, axis", "equal slices are merged along any axis; OpenVINO does so along the first axis only"),
     ("SearchSorted", "0 for an empty list; OpenVINO's answer is undefined"),
     (

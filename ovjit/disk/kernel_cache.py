@@ -80,7 +80,7 @@ class KernelCache:
         except FileNotFoundError:
             return None
         except (OSError, sealed.Damaged, MemoryError) as error:
-            warn_once(f"read {opened.folder}", f"the cached kernel {path} is compiled again: {error}")
+            warn_once(f"read {opened.folder}", f"the cached kernel {path} is compiled again: {error}", error)
             return None
 
     def put(self, key: str, code: bytes, about: Mapping[str, str] | None = None) -> bool:
@@ -100,7 +100,7 @@ class KernelCache:
             path = store.path_of(folder, store.KERNELS, key)
             size = store.write(path, store.KERNELS, key, code, opened.key, text)
         except (OSError, MemoryError) as error:
-            warn_once(f"write {folder}", f"compiled kernels are not kept in {folder}: {error}")
+            warn_once(f"write {folder}", f"compiled kernels are not kept in {folder}: {error}", error)
             return False
         self._puts += 1
         self._written += size
@@ -150,7 +150,9 @@ class KernelCache:
             private_folder(folder, ours=self._named is None)
         except (OSError, RuntimeError, ValueError) as error:
             advice = "Name a folder of your own with OVJIT_CACHE, or 0 for none."
-            warn_once(f"open {self._named}", f"compiled kernels are not kept on disk: {error}. {advice}")
+            warn_once(
+                f"open {self._named}", f"compiled kernels are not kept on disk: {error}. {advice}", error
+            )
             return None
         key = find_key()
         # Data sealed with a temporary key cannot be used later. The missing key has been reported.
@@ -169,7 +171,8 @@ class KernelCache:
         try:
             return use(opened.folder)
         except OSError as error:
-            warn_once(f"list {opened.folder}", f"the kernel cache {opened.folder} can't be listed: {error}")
+            text = f"the kernel cache {opened.folder} can't be listed: {error}"
+            warn_once(f"list {opened.folder}", text, error)
             return otherwise
 
 

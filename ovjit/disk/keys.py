@@ -54,7 +54,7 @@ def find_key(explicit: bytes | str | None = None) -> UserKey:
     try:
         folder = user_folder("config")
     except (OSError, RuntimeError) as error:
-        warn_once("key", f"no key for compiled code: {error}. {_CONSEQUENCE}")
+        warn_once("key", f"no key for compiled code: {error}. {_CONSEQUENCE}", error)
         return _passing_key()
     entry = _keys.get(folder)
     if entry is not None:
@@ -71,7 +71,7 @@ def find_key(explicit: bytes | str | None = None) -> UserKey:
                 warn_once("key", f"no key for compiled code: {folder} cannot be made. {_CONSEQUENCE}")
                 entry = _passing_key()
             except OSError as error:
-                warn_once("key", f"no key for compiled code: {error}. {_CONSEQUENCE}")
+                warn_once("key", f"no key for compiled code: {error}. {_CONSEQUENCE}", error)
                 entry = _passing_key()
             _keys[folder] = entry
     return entry

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ovjit.errors import OvjitError
+from ovjit.errors import ORDINARY, OvjitError
 
 
 @functools.lru_cache(64)
@@ -73,9 +73,10 @@ def _now(form: str) -> str:
 def _render(template: str, messages: Sequence[Any], values: Mapping[str, Any]) -> str:
     try:
         return _compile(template).render(messages=messages, **values)
-    except OvjitError:
-        raise
-    except Exception as error:
+    except Exception as error:  # of others than Python and jinja2 are those of signals' handlers
+        is_known = isinstance(error, ORDINARY) or type(error).__module__.startswith("jinja2.")
+        if isinstance(error, OvjitError) or not is_known:
+            raise
         raise OvjitError(f"the chat template failed: {type(error).__name__}: {error}") from error
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ovjit import debug, logs
 from ovjit.disk.keys import user_key
-from ovjit.errors import OvjitError
+from ovjit.errors import ORDINARY, OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.op import TensorType
 from ovjit.graph.ports import PortInfo
@@ -368,10 +368,7 @@ def _compile(
         )
         container.verify(kind)
     graph = Reader(sections).graph(parse(container.sections["graph"], "graph"))
-    for what, infos, values in (
-        ("input", inputs, graph.inputs),
-        ("output", outputs, graph.public_outputs),
-    ):
+    for what, infos, values in (("input", inputs, graph.inputs), ("output", outputs, graph.public_outputs)):
         if [(i.dtype, i.shape) for i in infos] != [(v.dtype, v.shape) for v in values]:
             raise BlobError(f"the blob is not valid: its {what}s differ from those of its graph")
     from ovjit.engine import compile_graph
@@ -380,7 +377,7 @@ def _compile(
         return compile_graph(graph, config)
     except OvjitError:
         raise
-    except Exception as error:  # an untrusted model may cause any exception
+    except ORDINARY as error:
         raise BlobError(f"the blob's model cannot be compiled: {type(error).__name__}: {error}") from error
 
 

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.errors import ORDINARY
 from ovjit.graph import dtypes
 from ovjit.graph.converted import Codes, InBlocks, Unpacked
 from ovjit.graph.graph import Builder, Graph, Node, Value
@@ -201,7 +202,7 @@ class Reader:
     def graph(self, tables: Any) -> Graph:
         """The graph, with all types inferred again. Raises BlobError or ModelError; both are
         RuntimeErrors."""
-        with refuse_invalid("the blob's graph is", Exception):  # untrusted tables may cause any
+        with refuse_invalid("the blob's graph is", ORDINARY):
             return self._graph(tables, 0)
 
     def _graph(self, tables: Any, depth: int) -> Graph:
@@ -229,7 +230,7 @@ class Reader:
 
     def value(self, value: Any) -> Any:
         """An attribute's value. Raises BlobError for a form that `encode` does not write."""
-        with refuse_invalid("an attribute in the blob is", Exception):
+        with refuse_invalid("an attribute in the blob is", ORDINARY):
             return self._value(value, 0)
 
     def _value(self, value: Any, depth: int) -> Any:

@@ -131,7 +131,7 @@ def keep(source: Source, again: Callable[[], Source | None], compiled: Imported)
     except (BlobError, TypeError, MemoryError):  # the model has content that blobs cannot store
         pass
     except OSError as error:
-        warn_once(f"write {where}", f"compiled models are not kept in {where}: {error}")
+        warn_once(f"write {where}", f"compiled models are not kept in {where}: {error}", error)
 
 
 def _most_bytes(source: Source) -> int:

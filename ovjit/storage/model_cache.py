@@ -56,7 +56,7 @@ def cached_model(
         source = known_digest(graph, folder, key.value, key.lasting)
         header = header_for(source, *ends, settings)
     except (OSError, TypeError, ValueError) as error:
-        warn_once(f"models {folder}", f"compiled models are not kept in {folder}: {error}")
+        warn_once(f"models {folder}", f"compiled models are not kept in {folder}: {error}", error)
         return Imported(make(None), *ends, settings, False)
     # encrypted models have other names, so that they do not replace plain ones
     name = name_of(header + MARK if settings.get(PROPERTY) else header)
@@ -117,7 +117,9 @@ def load_checked(
     except (FileNotFoundError, Moved):
         return None
     except (OSError, BlobError, MemoryError) as error:
-        warn_once(f"read {os.path.dirname(path)}", f"the cached model {path} is compiled again: {error}")
+        warn_once(
+            f"read {os.path.dirname(path)}", f"the cached model {path} is compiled again: {error}", error
+        )
         return None
 
 
@@ -134,7 +136,7 @@ def _keep(path: str, imported: Imported, source: str, key: bytes, room: KeptMemo
         prune(folder, MAX_BYTES)
         return True
     except (OSError, BlobError, MemoryError) as error:
-        warn_once(f"write {folder}", f"compiled models are not kept in {folder}: {error}")
+        warn_once(f"write {folder}", f"compiled models are not kept in {folder}: {error}", error)
         return False
 
 

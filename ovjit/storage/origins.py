@@ -214,7 +214,9 @@ def read_record(folder: str, space: store.Namespace, label: str, key: bytes) -> 
     except FileNotFoundError:
         return None
     except (OSError, sealed.Damaged) as error:
-        warn_once(f"hashes {folder}", f"{path} is not used, the model's weights are hashed again: {error}")
+        warn_once(
+            f"hashes {folder}", f"{path} is not used, the model's weights are hashed again: {error}", error
+        )
         return None
 
 
@@ -223,4 +225,4 @@ def write_record(folder: str, space: store.Namespace, label: str, text: str, key
     try:
         store.write(store.path_of(folder, space, label), space, label, text.encode(), key)
     except OSError as error:
-        warn_once(f"write {folder}", f"compiled models are not kept in {folder}: {error}")
+        warn_once(f"write {folder}", f"compiled models are not kept in {folder}: {error}", error)

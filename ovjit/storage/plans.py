@@ -96,7 +96,7 @@ def _write(blob: str, code: bytes, key: bytes, programs: list[Any]) -> None:
     try:
         store.write(path_for(blob), store.PLANS, _name(blob, code), content, key)
     except OSError as error:
-        warn_once(f"write {os.path.dirname(blob)}", f"plans are not kept beside {blob}: {error}")
+        warn_once(f"write {os.path.dirname(blob)}", f"plans are not kept beside {blob}: {error}", error)
 
 
 def _table(program: Any, arrays: Arrays) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def _version_1(rank: int, attrs: Mapping[str, Any]) -> dict[str, Any]:
     images=resized_images("axes"),
 )
 class Interpolate1:
-    """Data resized to `sizes` along `axes`."""
+    """Data resized to `sizes` along `axes`, a set: sizes are those of the axes in ascending order."""
 
     def infer(
         data,
@@ -165,17 +165,17 @@ class Interpolate1:
         if data.shape is not None:  # pads do not change the shape: padded axes are resized
             padding(pads_begin, len(data.shape), "pads_begin")
             padding(pads_end, len(data.shape), "pads_end")
-        return _infer(data, sizes, None, axes, ((), ()))
+        return _infer(data, sizes, None, sorted(set(axes)), ((), ()))
 
     def ref(data, sizes, **attrs):
-        return interpolate(data, sizes, None, attrs["axes"], _version_1(data.ndim, attrs))
+        return interpolate(data, sizes, None, sorted(set(attrs["axes"])), _version_1(data.ndim, attrs))
 
     def expand(w, node, inputs):
         """Interpolate-1(x, sizes) -> Interpolate-11(x, sizes, axes)"""
         data, sizes = inputs
         if data.shape is None:
             return None
-        axes = w.b.constant(np.array(node.attrs["axes"], np.int64))
+        axes = w.b.constant(np.array(sorted(set(node.attrs["axes"])), np.int64))
         attrs = _version_1(len(data.shape), node.attrs)
         return w.b.instead(node, [data, sizes, axes], attrs, find_op("Interpolate", 11))
 

@@ -42,6 +42,25 @@ def test_devices(device):
     cases.check_alike(run, device)
 
 
+@pytest.mark.parametrize("head", ["AUTO", "MULTI", "HETERO", "BATCH"])
+def test_numbers_of_requests_in_lists_of_devices(head):
+    parts = ["CPU(4)", "CPU(0)", "CPU(-1)", "CPU(a)", "CPU()", "CPU(4)x", "CPU(4)(5)", "CPU(04)", "CPU,CPU",
+             "CPU(4),CPU", "CPU,(4)", "GPU(4)"]  # fmt: skip
+
+    def run(ov, name, config):
+        compiled = ov.Core().compile_model(model(ov), name, config)
+        return compiled(X), compiled.get_property("MULTI_DEVICE_PRIORITIES")
+
+    for part in parts:
+        cases.check_alike(lambda ov, part=part: run(ov, f"{head}:{part}", {}), (head, part))
+    for part in ("CPU(4)", "CPU(0)", "CPU(a)"):
+        config = {"MULTI_DEVICE_PRIORITIES": part}
+        cases.check_alike(lambda ov, config=config: run(ov, head, config), (head, config))
+    for part in ("CPU(", "CPU(4", "CPU(4.5)", "CPU(4a)"):  # OpenVINO takes the digits at the start
+        with pytest.raises(ovjit.api.run.core.DeviceError):
+            ovjit.Core().compile_model(model(ovjit), f"{head}:{part}")
+
+
 def test_default_devices():
     for ov in (ovjit, openvino):
         for compiled in (

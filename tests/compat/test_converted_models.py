@@ -42,6 +42,29 @@ STATISTICS = {"g": floats(4), "o": floats(4), "m": floats(4), "v": floats(4)}
 #: Nodes between x [1, 3, 6, 6] and y, and their constants.
 NETWORKS = {
     "a bias": ([NODE("Conv", ["x", "w", "b"], ["y"])], {"w": floats(4, 3, 1, 1), "b": floats(4)}),
+    "a bias of zeros": (
+        [NODE("Conv", ["x", "w", "b"], ["c"]), NODE("Relu", ["c"], ["y"])],
+        {"w": floats(4, 3, 1, 1), "b": np.zeros(4, np.float32)},
+    ),
+    "zeros behind a depthwise convolution": (
+        [NODE("Conv", ["x", "w"], ["c"], group=3), NODE("Add", ["b", "c"], ["y"])],
+        {"w": floats(3, 1, 3, 3), "b": np.zeros((3, 1, 1), np.float32)},
+    ),
+    "zeros behind a transposed convolution": (
+        [NODE("ConvTranspose", ["x", "w", "b"], ["y"])],
+        {"w": floats(3, 2, 2, 2), "b": np.zeros(2, np.float32)},
+    ),
+    "zeros behind a product": (
+        [NODE("MatMul", ["x", "w"], ["p"]), NODE("Add", ["p", "b"], ["y"])],
+        {"w": floats(6, 4), "b": np.zeros(4, np.float32)},
+    ),
+    "zeros that are no bias": (
+        [NODE("MatMul", ["x", "w"], ["p"]), NODE("Add", ["p", "b"], ["y"])],
+        {"w": floats(6, 4), "b": np.zeros((6, 4), np.float32)},
+    ),
+    "zeros behind Relu": (
+        [NODE("Relu", ["x"], ["p"]), NODE("Add", ["p", "b"], ["y"])], {"b": np.zeros(6, np.float32)},
+    ),
     "BatchNorm": (
         [NODE("Conv", ["x", "w"], ["c"]), NORM, NODE("Relu", ["n"], ["y"])],
         {"w": floats(4, 3, 1, 1), **STATISTICS},

@@ -491,7 +491,8 @@ def differ(a: list[np.ndarray], b: list[np.ndarray]) -> str:
         elif x.dtype.kind in "iu" and "4" not in x.dtype.name:
             same = u == v
         else:
-            same = np.ascontiguousarray(u).view(np.uint8) == np.ascontiguousarray(v).view(np.uint8)
+            same = np.equal(*(np.frombuffer(z.tobytes(), (np.uint8, z.itemsize)) for z in (u, v)))
+            same = same.all(-1).reshape(x.shape)
         if not np.all(same):
             at = tuple(int(k[0]) for k in np.nonzero(~same)) if x.ndim else ()
             return f"output {i}: {brief(x)}, not {brief(y)} (first at {at}: {x[at]!r}, not {y[at]!r})"

@@ -583,3 +583,20 @@ def test_calls_of_tools_print_as_in_the_real_package() -> None:
 def test_lists_of_other_things_than_texts(folder: Path, texts: Any) -> None:
     with pytest.raises(OvjitError):
         genai.Tokenizer(folder).encode(texts)
+
+
+def test_a_time_limit_is_no_failure_of_a_template() -> None:
+    """What a signal's handler raises comes out as it is; what a template raises is OvjitError."""
+    from ovjit.genai.templates import _render
+
+    class TimeLimit(Exception):
+        pass
+
+    def interrupt() -> None:
+        raise TimeLimit("the time is over")
+
+    with pytest.raises(TimeLimit, match="the time is over"):
+        _render("{{ call() }}", [], {"call": interrupt})
+    for template in ("{{ 1 / 0 }}", "{% if %}", "{{ messages.pop() }}"):
+        with pytest.raises(OvjitError, match="the chat template failed"):
+            _render(template, [], {})

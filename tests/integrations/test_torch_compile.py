@@ -362,7 +362,6 @@ def test_inference_mode_and_autocast() -> None:
 
 
 @pytest.mark.parametrize(("options", "says"), [
-    ({"device": "NPU7"}, "Specified device NPU7 is not in the list of OpenVINO Available Devices"),
     ({"devices": "CPU"}, "the backend 'openvino' has no option 'devices'"),
     ({"disabled_ops": "[aten::sine]"}, "disabled_ops contains 'aten::sine', which is not a PyTorch operator"),
     ({"disabled_ops": ["aten.sin.Tensor"]}, "'aten.sin.Tensor', which is not a PyTorch operator"),
@@ -380,6 +379,19 @@ def test_inference_mode_and_autocast() -> None:
 def test_wrong_options_are_told(options, says) -> None:
     with pytest.raises(Exception, match=says):
         torch.compile(torch.nn.Linear(2, 2), backend="openvino", options=options)(torch.ones(1, 2))
+
+
+@pytest.mark.parametrize("device", ["NPU7", "GPU.9", "AUTO:GPU.9", "no device"])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_missing_device_runs_in_eager_mode_with_a_warning(device, training) -> None:
+    layer, x = torch.nn.Linear(3, 2), torch.randn(4, 3)
+    options = {"device": device, "aot_autograd": training}
+    partition._TOLD.clear()
+    compiled = torch.compile(layer, backend="openvino", options=options)
+    with pytest.warns(UserWarning, match="the device is missing: .*; it runs in eager mode"):
+        result = compiled(x)
+    close(result, layer(x), 1e-6)
+    assert result.requires_grad == training
 
 
 @pytest.mark.parametrize("given", ["aten::silu", [torch.ops.aten.silu.default], ["silu"]])

@@ -48,6 +48,21 @@ def test_one_side_larger_with_antialias(scales, opened):
     np.testing.assert_allclose(answers[1], answers[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("axes", [[3, 2], [2, 3]])
+def test_axes_of_the_first_interpolate_are_a_set(axes):
+    """Sizes are those of the axes in ascending order."""
+    x = data(np.random.default_rng(SEED), (1, 2, 5, 6))
+    answers = []
+    for package in (openvino, ov):
+        o = package.opset1
+        p = o.parameter(list(x.shape), np.float32)
+        attributes = {"axes": axes, "mode": "linear", "align_corners": False}
+        node = o.interpolate(p, o.constant(np.array([8, 3])), attributes)
+        model = package.Model([node], [p], "axes")
+        answers.append(package.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x)[0])
+    np.testing.assert_allclose(answers[1], answers[0], atol=1e-5)
+
+
 @pytest.mark.parametrize("part", some(range(4), 1))
 def test_interpolate_of_random_attributes(part):
     rng = np.random.default_rng(SEED + part)

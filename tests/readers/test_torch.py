@@ -81,11 +81,19 @@ def check_rows_of_four(model, module):
 
 torch.manual_seed(SEED)  # the numbers below are the same whichever tests were imported before
 I5 = torch.tensor([0, 2, 2, 1, 0])
+
+
+def _write_indexed(x, values):
+    x[-1, I5] = values
+    return x
+
+
 HALF = torch.tensor([[0, 1, 0, 1], [2, 0, 2, 2]])
 #: name -> function, inputs, and inputs of other shapes.
 OPERATORS = {
     "index_add": (lambda x, s: x.index_add(0, I5, s), [rand(3, 4), rand(5, 4)], [[rand(6, 2), rand(5, 2)]]),
     "index_put": (lambda x, s: x.index_put((I5,), s, accumulate=True), [rand(3, 4), rand(5, 4)], []),
+    "index_put_ones": (lambda x, s: _write_indexed(x.clone(), s), [rand(3, 4), rand(1, 1, 5)], []),
     "index_put_pairs": (
         lambda x: x.index_put((I5, torch.tensor([0, 1, 1, 3, 0])), torch.ones(5), accumulate=True),
         [rand(3, 4)],

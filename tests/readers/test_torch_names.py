@@ -220,3 +220,26 @@ def test_frequencies_that_are_computed_in_f64_are_no_weights(dtype, count) -> No
     assert len(found) == len(weights(real)[1]) == count
     result = ov.compile_model(made, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([v.numpy() for v in example])
     assert np.allclose(result[0], module(*example).numpy(), atol=1e-6)
+
+
+class Branched(torch.nn.Module):
+    """Equal operators whose order of results is not that of the calls."""
+
+    def forward(self, x, y):
+        for i in range(3):
+            x = x * y + i
+        z = x.reshape(-1) + y.reshape(-1)
+        a = torch.relu(y) * 2
+        return z, torch.softmax(y, 0) + x, torch.relu(a) * 3 + torch.relu(x)
+
+
+def test_equal_names_are_numbered_in_the_order_of_nodes():
+    names = []
+    for package in (real, ov):
+        model = package.convert_model(Branched(), example_input=(torch.ones(2, 3), torch.ones(2, 3)))
+        nodes = [node for node in model.get_ordered_ops() if node.get_type_name() in KINDS]
+        names.append([(node.get_type_name(), node.get_friendly_name()) for node in nodes])
+    assert names[1] == names[0]
+
+
+KINDS = ("Add", "Multiply", "Relu", "Softmax", "Reshape")

@@ -298,10 +298,16 @@ def table() -> str:
         "| texts of dicts | `compile_model` with `DEVICE_PROPERTIES` "
         "| spaces and quotes around names are left out, and `{}` is empty; OpenVINO passes by such names. "
         "Braces without a partner raise RuntimeError |",
+        "| a number of requests that is none | `AUTO:CPU(4a)`, `BATCH:CPU(4` | RuntimeError; OpenVINO takes "
+        "the digits at the start |",
         "| requests of a batch | `BATCH:CPU(4)` and its OPTIMAL_NUMBER_OF_INFER_REQUESTS | one for each "
         "stream: the requests run one by one, and more of them gain nothing; OpenVINO gathers 4 |",
         "| files with tokenizers' operations | `Core.read_model` "
         "| read without `add_extension`, which OpenVINO needs |",
+        "| ONNX QuantizeLinear of activations | `read_model`, `convert_model` | Divide, Round, Clamp and "
+        "Convert, whose numbers are those of ONNX; OpenVINO has a FakeQuantize, which may differ by a step |",
+        "| numbers times, plus and between constants | `convert_model` | Divide and Subtract stay, and sums "
+        "and products in a row; OpenVINO makes Multiply and Add of them, and one constant of several |",
     ]
     lines += [
         "",

@@ -223,9 +223,7 @@ def _input_count(record: Op) -> UserInputError:
     )
 
 
-def _signature(
-    record: Op,
-) -> tuple[inspect.Signature, list[tuple[str, bool]], dict[str, tuple[str, str]]]:
+def _signature(record: Op) -> tuple[inspect.Signature, list[tuple[str, bool]], dict[str, tuple[str, str]]]:
     """(signature, [(input argument, whether optional)], attribute argument -> (IR name, type))"""
     surface = surface_of(record)
     rename = surface.names

@@ -12,14 +12,7 @@ from ovjit import injected
 from ovjit.api.arguments import expect, explain_calls
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model_edits import ModelEdits
-from ovjit.api.model.model_forms import (
-    copy_map,
-    copy_node,
-    model_arguments,
-    name_tensor,
-    result_of,
-    rt_path,
-)
+from ovjit.api.model.model_forms import copy_map, copy_node, model_arguments, name_tensor, result_of, rt_path
 from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node
 from ovjit.api.model.rt_info import OVAny, RTMap, lookup, plain_value
 from ovjit.errors import ModelError

@@ -11,13 +11,7 @@ import numpy as np
 from ovjit.api.arguments import ONLY, expect, explain_calls, public_name
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.broadcast_states import broadcast_states
-from ovjit.api.model.model_forms import (
-    checked_sink,
-    made_result,
-    name_tensor,
-    port_index,
-    shape_dims,
-)
+from ovjit.api.model.model_forms import checked_sink, made_result, name_tensor, port_index, shape_dims
 from ovjit.api.model.model_parts import ModelParts
 from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output
 from ovjit.api.model.relax_patterns import relax_patterns
@@ -175,7 +169,15 @@ class ModelEdits(ModelParts):
             self._settle(self._infer_all_types())
 
     def _settle(self, types: dict[DescriptorTensor, TensorType]) -> None:
-        """Take over types that have been inferred; bodies of nodes follow."""
+        """Take over types that have been inferred; bodies of nodes follow. All are taken over if an interrupt
+        comes in between."""
+        try:
+            self._take_over(types)
+        except BaseException:
+            self._take_over(types)
+            raise
+
+    def _take_over(self, types: dict[DescriptorTensor, TensorType]) -> None:
         for tensor, new in types.items():
             tensor._type = new
         for node in self._walk():
@@ -227,9 +229,9 @@ class ModelEdits(ModelParts):
             before = {node: node._attrs for node, _, _ in changed}
             is_new = any(node._attrs[name] != shape for node, name, shape in changed)
             relaxed = [*relax_patterns(self._walk()), *broadcast_states(self._walk())] if is_new else []
-            for node, name, new_shape in changed:
-                node._attrs = {**node._attrs, name: new_shape}
             try:
+                for node, name, new_shape in changed:
+                    node._attrs = {**node._attrs, name: new_shape}
                 types = self._infer_all_types()
             except BaseException:
                 for node, attrs in before.items():

@@ -15,10 +15,7 @@ from ovjit.api.arguments import expect, explain_calls
 #: How a bool is spelled in a text.
 _BOOLS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": False}
 #: How far a word is a number, without regard to case; no word at all is 0.
-_NUMBERS = {
-    int: r"$|[+-]?\d+",
-    float: r"$|[+-]?(\d+\.?\d*(e[+-]?\d+)?|\.\d+(e[+-]?\d+)?|inf|nan)",
-}
+_NUMBERS = {int: r"$|[+-]?\d+", float: r"$|[+-]?(\d+\.?\d*(e[+-]?\d+)?|\.\d+(e[+-]?\d+)?|inf|nan)"}
 
 
 def _first_word(text: str) -> str:

@@ -111,8 +111,8 @@ def parse_device(name: Any, config: Any = None) -> Device:
             f"Device priority / ID mismatch: MULTI_DEVICE_PRIORITIES is {names!r}, but the device name "
             f"is {name!r}"
         )
-    listed = (names if isinstance(names, str) and not devices else devices).split(",")
-    chosen = [part.partition("(")[0] for part in listed if part]
+    priorities = names if isinstance(names, str) and not devices else devices
+    chosen = [_drop_count(name, head, part) for part in priorities.split(",") if part]
     if head in ("MULTI", "HETERO", "BATCH") and not chosen:
         raise DeviceError(
             f"KEY_MULTI_DEVICE_PRIORITIES key is not set for {head}: "
@@ -120,12 +120,26 @@ def parse_device(name: Any, config: Any = None) -> Device:
         )
     if head in ("AUTO", "MULTI"):
         return Device(head, ",".join(_choose_available(name, head, chosen)))
-    # HETERO asks the devices in their order, and the CPU runs all operations; BATCH has one device
+    if head == "BATCH" and "," in priorities:
+        raise DeviceError(f"BATCH accepts only one device in list but got {priorities!r}")
+    # HETERO asks the devices in their order, and the CPU runs all operations
     first = chosen[: chosen.index("CPU")] if head == "HETERO" and "CPU" in chosen else chosen
     for part in first:
         if not is_available(part):
             _refuse(name, part)
-    return Device(head, ",".join(chosen) or "CPU")
+    return Device(head, priorities if head == "BATCH" else ",".join(chosen) or "CPU")
+
+
+def _drop_count(name: str, head: str, part: str) -> str:
+    """The device of one part of a list: "CPU" of "CPU(4)", whose number counts requests. DeviceError for a
+    number below 1 and for other text in the brackets. HETERO has no numbers, and its parts stay."""
+    device, bracket, count = part.partition("(")
+    digits = count.removesuffix(")")
+    if head == "HETERO" or not bracket:
+        return part
+    if digits == count or not digits.isdecimal() or int(digits) < 1:
+        raise DeviceError(f"{part!r} in {name!r} should have a positive number of requests, as in CPU(4)")
+    return device
 
 
 def _choose_available(name: str, head: str, parts: list[str]) -> list[str]:

@@ -155,11 +155,7 @@ class RemoteTensor:
     def get_params(self) -> dict[str, Any]:
         """The kind of the memory and its address on the card, with those of the context."""
         kind = DEVICE_BUFFER if self._memory.owner is not None else USER_BUFFER
-        return {
-            **self._context.get_params(),
-            "SHARED_MEM_TYPE": kind,
-            "MEM_HANDLE": self._memory.address,
-        }
+        return {**self._context.get_params(), "SHARED_MEM_TYPE": kind, "MEM_HANDLE": self._memory.address}
 
     def get_shape(self) -> Shape:
         """The shape, in elements."""

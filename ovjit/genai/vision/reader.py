@@ -83,9 +83,7 @@ class Shown:
     with what is known about them."""
 
     def __init__(
-        self,
-        pictures: Sequence[np.ndarray] = (),
-        videos: Sequence[tuple[np.ndarray, VideoMetadata]] = (),
+        self, pictures: Sequence[np.ndarray] = (), videos: Sequence[tuple[np.ndarray, VideoMetadata]] = ()
     ):
         self.pictures, self.videos = pictures, videos
 

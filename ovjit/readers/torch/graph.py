@@ -199,6 +199,7 @@ class TorchReader(TorchDraft):
         if not results:
             raise OvjitError("the module returns no tensors")
         result = build.make_model(list(results), list(self.parameters), name)
+        self.number_names(result)
         fold(result, keep_compressed=True, keep=self.is_unfolded)
         compress_quantized(result)
         keep_packed(result)

@@ -100,6 +100,8 @@ def index_put(
     axes, index_tensors, at = broadcast_indices(n, indices)
     rank, width = n.rank(x), n.rank(index_tensors[0])
     other_axes = [i for i in range(rank) if i not in axes]
+    extra = len(n.shape(values) or ()) - width - len(other_axes)  # dimensions of 1 in front
+    values = n.squeeze(values, range(extra))
     order = [*axes, *other_axes]
     leading = n.transpose(x, order)
     coordinates = [

@@ -82,9 +82,7 @@ def _bins(n: Call, begin: Output, end: Output, bins: int, size: Any, last: Any) 
     first, after = (n("Minimum", n("Maximum", n("Add", v, begin), low), high) for v in (first, after))
     at = n.convert(n.arange(size), kind)
     inside = n(
-        "LogicalAnd",
-        n("GreaterEqual", at, n.unsqueeze(first, [2])),
-        n("Less", at, n.unsqueeze(after, [2])),
+        "LogicalAnd", n("GreaterEqual", at, n.unsqueeze(first, [2])), n("Less", at, n.unsqueeze(after, [2]))
     )
     return n.convert(inside, kind), n("Maximum", n("Subtract", after, first), low)
 

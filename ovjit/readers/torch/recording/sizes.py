@@ -20,13 +20,7 @@ from ovjit.readers.torch.recording.python_functions import shadow_functions, ten
 from ovjit.readers.torch.tracing.asked_numbers import tensor_makers
 from ovjit.readers.torch.tracing.assertions import Claims
 from ovjit.readers.torch.tracing.patches import outside, suspend_tracing
-from ovjit.readers.torch.tracing.size_values import (
-    is_fixed,
-    is_of_sizes,
-    is_same,
-    sources_of,
-    torch_value,
-)
+from ovjit.readers.torch.tracing.size_values import is_fixed, is_of_sizes, is_same, sources_of, torch_value
 
 #: How two sizes compare that are different, and one that is larger with 0 and 1.
 _GENERAL = {

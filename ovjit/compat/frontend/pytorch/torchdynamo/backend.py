@@ -13,7 +13,6 @@ import torch
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.backends.registry import register_backend
 
-from ovjit.api.run.core import Core
 from ovjit.api.run.properties_table import PropertyError
 from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
 from ovjit.compat.frontend.pytorch.torchdynamo.checks import with_checks
@@ -33,7 +32,7 @@ def openvino(
     subgraph: Any, example_inputs: Any, options: Mapping[str, Any] | None = None, **_: Any
 ) -> Callable[..., Any]:
     """The backend: what torch.compile calls for each graph that it has captured."""
-    chosen = compile_options.read(openvino_options or options, Core().available_devices)
+    chosen = compile_options.read(openvino_options or options)
     table = _decompositions(chosen)
     if chosen.aot_autograd:
         exact = chosen._replace(config={"INFERENCE_PRECISION_HINT": "f32", **chosen.config})

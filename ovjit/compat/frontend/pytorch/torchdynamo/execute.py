@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ovjit.api.run.core import Core
 from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
 from ovjit.compat.frontend.pytorch.torchdynamo.compile import openvino_compile
 from ovjit.compat.frontend.pytorch.torchdynamo.partition import compiled_parts
@@ -80,7 +79,7 @@ def openvino_execute_partitioned(
     from torch.fx.experimental.proxy_tensor import make_fx
 
     def compile_parts() -> Callable[..., Any]:
-        chosen = compile_options.read(options, Core().available_devices)
+        chosen = compile_options.read(options)
         module = make_fx(gm)(*args)
         call = compiled_parts(module, chosen, {})
         is_one = not isinstance(module.graph.output_node().args[0], (list, tuple))

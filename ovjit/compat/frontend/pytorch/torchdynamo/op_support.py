@@ -7,7 +7,6 @@ from typing import Any
 
 from torch.fx.passes.operator_support import OperatorSupportBase
 
-from ovjit.api.run.core import Core
 from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
 from ovjit.compat.frontend.pytorch.torchdynamo.support import why_unsupported
 
@@ -17,7 +16,7 @@ class OperatorSupport(OperatorSupportBase):
 
     def __init__(self, options: Mapping[str, Any] | None):
         disabled = {"disabled_ops": (options or {}).get("disabled_ops")}
-        self._options = compile_options.read(disabled, Core().available_devices)
+        self._options = compile_options.read(disabled)
         self.enabled_op_names: list[str] = []
 
     def enable_by_name(self, node: Any) -> None:

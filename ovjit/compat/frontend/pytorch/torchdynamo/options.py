@@ -29,26 +29,21 @@ class Options(NamedTuple):
 SWITCHES = {"true": True, "1": True, "false": False, "0": False, "none": False, "": False}
 
 
-def read(options: Mapping[str, Any] | None, devices: list[str]) -> Options:
-    """Options as they were given. Raises OvjitError for one that is not known, for a value of another kind
-    than the option takes, and for a missing device."""
+def read(options: Mapping[str, Any] | None) -> Options:
+    """Options as they were given. Raises OvjitError for one that is not known, and for a value of another
+    kind than the option takes."""
     options = dict(options or {})
     unknown = sorted(options.keys() - KNOWN)
     if unknown:
         raise OvjitError(
             f"the backend 'openvino' has no option {unknown[0]!r}; supported options are {sorted(KNOWN)}"
         )
-    device = str(options.get("device") or "CPU")
-    if device.split(":")[0] not in {*devices, "AUTO", "HETERO", "MULTI", "BATCH"}:
-        raise OvjitError(
-            f"Specified device {device} is not in the list of OpenVINO Available Devices: {devices}"
-        )
     config = dict(_of_kind(options, "config", Mapping, "a dict of properties") or {})
     folder = options.get("cache_dir") or "./cache"
     if is_on(options, "model_caching") and "CACHE_DIR" not in config:
         config["CACHE_DIR"] = folder
     return Options(
-        device, config, is_on(options, "aot_autograd"),
+        str(options.get("device") or "CPU"), config, is_on(options, "aot_autograd"),
         frozenset(map(_normalize_disabled, _read_operators(options, "disabled_ops"))),
         tuple(map(_find_decomposable, _read_operators(options, "decompositions"))),
     )  # fmt: skip

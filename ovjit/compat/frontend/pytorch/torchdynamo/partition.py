@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ovjit.api.run.core import DeviceError, parse_device
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options, is_on
 from ovjit.compat.frontend.pytorch.torchdynamo.runner import Runner
 from ovjit.compat.frontend.pytorch.torchdynamo.support import is_random, name_of_target, why_unsupported
@@ -29,9 +30,10 @@ def tell(text: str) -> None:
 def compiled_parts(module: Any, options: Options, constants: Mapping[int, Any]) -> Callable[[Any], Any]:
     """A function of the graph's arguments: one compiled part, or PyTorch with compiled parts in it.
 
-    `constants` are tensors for some of the graph's placeholders.
+    `constants` are tensors for some of the graph's placeholders. PyTorch runs all of it, with a warning, on
+    a machine without the device.
     """
-    if not any(_gives_tensors(node) for node in _computing(module)):
+    if not any(_gives_tensors(node) for node in _computing(module)) or _is_missing(options.device):
         return lambda arguments: module(*arguments)
     refused: dict[str, str] = {}
     for _ in range(MOST_TRIALS):
@@ -47,6 +49,15 @@ def compiled_parts(module: Any, options: Options, constants: Mapping[int, Any]) 
                 raise
             refused[node] = str(error)
     raise OvjitError("the graph has too many operators that cannot be compiled")
+
+
+def _is_missing(device: str) -> bool:
+    try:
+        parse_device(device)
+    except DeviceError as error:
+        tell(f"the device is missing: {error}")
+        return True
+    return False
 
 
 _AROUND = "the graph around it is not compiled as a whole"
