@@ -40,7 +40,7 @@ MORE_BRANCHES = {"_assign": "every inference takes this way: two calls more woul
 #: What makes a function a kernel's source. Kernels are printed as one function, with its loops and registers:
 #: so many have more than MOST_LINES lines or MOST_BRANCHES branches, and the longest so many lines.
 #: Those of texts walk an automaton: a state's cases are the branches of one loop.
-KERNEL_SOURCES = {"kernel", "inline", "routine", "rows"}
+KERNEL_SOURCES = {"kernel", "inline", "routine", "block_routine", "rows"}
 LARGE_KERNELS, LONGEST_KERNEL = 17, 122
 #: What is a branch. `and` and `or` are one for each further operand.
 BRANCHES = (ast.If, ast.For, ast.While, ast.IfExp, ast.ExceptHandler, ast.match_case)
