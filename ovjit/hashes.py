@@ -41,8 +41,7 @@ blake2b = _find_function("blake2b", "_blake2", "hashlib")
 
 def content_hash(content: bytes | memoryview) -> str:
     """A name of these bytes, 64 hexadecimal digits of BLAKE2b (RFC 7693)."""
-    name: str = blake2b(content, digest_size=32).hexdigest()
-    return name
+    return str(blake2b(content, digest_size=32).hexdigest())
 
 
 def sha256_for(size: int) -> Callable[..., Any]:

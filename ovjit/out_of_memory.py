@@ -35,11 +35,10 @@ def check_headroom(size: int, what: str) -> None:
 def lacks_memory(error: BaseException | None) -> bool:
     """Whether an exception, or one that caused it, reports that there was not enough memory."""
     while error is not None:
-        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        is_known = isinstance(error, (ImportError, OSError, RuntimeError, SystemError))
+        is_said = is_known and any(text in str(error).lower() for text in _SAID)
+        if is_said or isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             return True
-        if isinstance(error, (ImportError, OSError, RuntimeError, SystemError)):
-            if any(text in str(error).lower() for text in _SAID):
-                return True
         error = error.__cause__ or error.__context__
     return False
 

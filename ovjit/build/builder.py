@@ -6,7 +6,6 @@ operator of the format; its `reader` is such a draft.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import partial, reduce
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 
 from ovjit.api.model.node import Node, Output
 from ovjit.api.tensors.memory import encode_strings
-from ovjit.build import Model, make_constant, make_node
+from ovjit.build import make_constant, make_node
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy, numpy_dtype
 from ovjit.graph.graph import walk
@@ -78,18 +77,6 @@ class Draft:
             count += 1
         self._names[name] = count + 1
         return result
-
-    def number_names(self, model: Model) -> None:
-        """Number equal names in the order of the model's nodes, as OpenVINO does, not in that of reading."""
-        groups: dict[str, list[Node]] = {}
-        for node in model.get_ordered_ops():
-            name = re.sub(r"_\d+$", "", node.get_friendly_name())
-            if self._names.get(name, 0) > 1:
-                groups.setdefault(name, []).append(node)
-        for nodes in groups.values():
-            names = sorted((node.get_friendly_name() for node in nodes), key=lambda text: (len(text), text))
-            for node, text in zip(nodes, names, strict=True):
-                node.set_friendly_name(text)
 
 
 class Builder:

@@ -203,10 +203,8 @@ def _make(path: str) -> None:
         if parent == path:
             raise
         _make(parent)
-        try:
+        with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
-        except FileExistsError:
-            pass
 
 
 def _check_root_owns_above(path: str) -> None:

@@ -7,6 +7,7 @@ one. If neither is available, or OVJIT_CACHE=0 forbids files, the key lives as l
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -140,12 +141,8 @@ def _create(folder: str, path: str) -> None:
         except FileExistsError:
             pass
         except (OSError, NotImplementedError):  # a file system without hard links
-            try:
+            with contextlib.suppress(FileExistsError):
                 write_new(path, key)
-            except FileExistsError:
-                pass
     finally:
-        try:
+        with contextlib.suppress(OSError):
             os.unlink(draft)
-        except OSError:
-            pass

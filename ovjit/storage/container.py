@@ -277,8 +277,7 @@ def code_in(blob: Any) -> bytes:
 def write_in_pieces(stream: io.BytesIO, content: Any) -> None:
     """Write `content` (bytes-like) in pieces: a single copy would hold the GIL for long."""
     view = memoryview(content)
-    for first in range(0, len(view), _WRITTEN_AT_ONCE):
-        stream.write(view[first : first + _WRITTEN_AT_ONCE])
+    stream.writelines(view[i : i + _WRITTEN_AT_ONCE] for i in range(0, len(view), _WRITTEN_AT_ONCE))
 
 
 def _authentication(key: bytes, head: bytes, table: bytes, sections: Mapping[str, Any]) -> bytes:

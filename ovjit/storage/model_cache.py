@@ -116,10 +116,8 @@ def load_checked(
         return imported
     except (FileNotFoundError, Moved):
         return None
-    except (OSError, BlobError, MemoryError) as error:
-        warn_once(
-            f"read {os.path.dirname(path)}", f"the cached model {path} is compiled again: {error}", error
-        )
+    except (OSError, BlobError, MemoryError) as why:
+        warn_once(f"read {os.path.dirname(path)}", f"the cached model {path} is compiled again: {why}", why)
         return None
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a form of a statement is one piece of text)
 """Random PyTorch modules beside eager PyTorch: as a trace, a script and an exported program.
 
 Statements are drawn one by one and run at once, so that each fits the tensors that are there: element types,
@@ -98,10 +99,8 @@ class Net:
 
     def accepts(self, line: str, r: random.Random) -> bool:
         torch = self.torch
-        names = {"torch": torch, **{k: v.clone() for k, v in self.values.items()}}
-        # views of the variables must be kept: run all lines on copies of the inputs
+        # views of the variables must be kept: all lines run on copies of the inputs
         fresh = {"torch": torch, **{"xyz"[i]: x.clone() for i, x in enumerate(self.inputs(False))}}
-        del names
         try:
             exec("\n".join([*self.lines, line]), fresh)
         except Exception:
@@ -410,6 +409,11 @@ def _check(case: dict[str, Any]) -> str:
     return ""
 
 
+def _argument_of(port: Any, index: int) -> str:
+    """The argument that an input is: scripts call x "x.1"."""
+    return next((name[0] for name in port.names if name.partition(".")[0] in tuple("xyz")), "xyz"[index])
+
+
 def _run(compiled: Any, inputs: list[Any]) -> Any:
     import torch
 
@@ -423,7 +427,7 @@ def _run(compiled: Any, inputs: list[Any]) -> Any:
     try:
         request = compiled.create_infer_request()
         by_name = dict(zip("xyz", values, strict=False))
-        request.infer([by_name[port.any_name[0]] for port in compiled.inputs])  # scripts call x "x.1"
+        request.infer([by_name[_argument_of(port, i)] for i, port in enumerate(compiled.inputs)])
         outputs = []
         for i in range(len(compiled.outputs)):
             tensor = request.get_output_tensor(i)

@@ -130,6 +130,15 @@ def parse_device(name: Any, config: Any = None) -> Device:
     return Device(head, priorities if head == "BATCH" else ",".join(chosen) or "CPU")
 
 
+def why_missing(name: str) -> str:
+    """Why models cannot be compiled for a device; "" if they can."""
+    try:
+        parse_device(name)
+    except DeviceError as error:
+        return str(error)
+    return ""
+
+
 def _drop_count(name: str, head: str, part: str) -> str:
     """The device of one part of a list: "CPU" of "CPU(4)", whose number counts requests. DeviceError for a
     number below 1 and for other text in the brackets. HETERO has no numbers, and its parts stay."""

@@ -43,10 +43,10 @@ def _keeps_shape(x: ModelValue, c: ModelValue) -> bool:
     return result and x.shape is not None and c.constant.ndim <= len(x.shape)  # type: ignore
 
 
-def _is_bias(x: ModelValue, zeros: ModelValue) -> bool:
-    """True if the zeros are one for each output channel of the product `x`, or fewer."""
-    shape, lengths = x.shape or (), zeros.constant.shape  # type: ignore[union-attr]
-    channels = -1 if x.node.op.name == "MatMul" else 1 - len(shape)
+def _is_bias(p: ModelValue, zeros: ModelValue) -> bool:
+    """True if the zeros are one for each output channel of the product `p`, or fewer."""
+    shape, lengths = p.shape or (), zeros.constant.shape  # type: ignore[union-attr]
+    channels = -1 if p.node.op.name == "MatMul" else 1 - len(shape)
     fits = (n == 1 or i == channels and n == shape[i] for i, n in enumerate(lengths, -len(lengths)))
     return len(lengths) <= len(shape) and all(fits)
 
@@ -59,8 +59,7 @@ def _undoes(first: ModelValue, second: ModelValue) -> bool:
 x = value("x")
 _ROOT = op.Convert(value("root"))
 #: A product with constant weights, which OpenVINO leaves without a bias of zeros.
-_WEIGHTS = constant("") | op.Convert(constant(""))
-_PRODUCT = op[" ".join([*CONVOLUTIONS, "MatMul"])](value(""), _WEIGHTS, ...).named("x")
+_PRODUCT = op[" ".join([*CONVOLUTIONS, "MatMul"])](x, constant("") | op.Convert(constant("")), ...).named("p")
 #: Nodes that return an input unchanged.
 UNNEEDED = [
     *DROP_NOOPS,
@@ -68,6 +67,6 @@ UNNEEDED = [
     rewrite(op.Concat(x), x),
     rewrite(op.Split(x, ...), x, lambda node: len(node.outputs) == 1),
     rewrite(op.Pad(x, _zeros("begin"), _zeros("end"), ...), x),
-    rewrite(_PRODUCT + _zeros("zeros"), x, _is_bias),
+    rewrite(_PRODUCT + _zeros("zeros"), value("p"), _is_bias),
     rewrite(x + _single(0) | x - _single(0) | x * _single(1) | x / _single(1), x, _keeps_shape),
 ]

@@ -435,8 +435,7 @@ def _show_output(info: OutputInfo, result: Result, lines: list[str]) -> None:
     if not info._steps._steps and not _implicit(nodes, context) and info._model._layout is None:
         return
     name = min(result._tensors[0]._names, default=result.get_friendly_name())
-    lines.append(f'Output "{name}":')
-    lines.append(f"    Model's data tensor: {steps.show(nodes, context)}")
+    lines += [f'Output "{name}":', f"    Model's data tensor: {steps.show(nodes, context)}"]
     after = _show_steps("Post-processing steps", info._steps._steps, nodes, context, lines)
     if after is None:
         return

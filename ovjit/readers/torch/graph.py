@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import count
@@ -199,7 +200,7 @@ class TorchReader(TorchDraft):
         if not results:
             raise OvjitError("the module returns no tensors")
         result = build.make_model(list(results), list(self.parameters), name)
-        self.number_names(result)
+        _number_names(result, self._names)
         fold(result, keep_compressed=True, keep=self.is_unfolded)
         compress_quantized(result)
         keep_packed(result)
@@ -211,6 +212,20 @@ class TorchReader(TorchDraft):
         join_constants(result)
         _forget_unread(result)
         return result
+
+
+def _number_names(model: Model, counts: Mapping[str, int]) -> None:
+    """Number equal names in the order of the model's nodes, as OpenVINO does, not in that of reading.
+    `counts`: the nodes of each name."""
+    groups: dict[str, list[Any]] = {}
+    for node in model.get_ordered_ops():
+        name = re.sub(r"_\d+$", "", node.get_friendly_name())
+        if counts.get(name, 0) > 1:
+            groups.setdefault(name, []).append(node)
+    for nodes in groups.values():
+        names = sorted((node.get_friendly_name() for node in nodes), key=lambda text: (len(text), text))
+        for node, text in zip(nodes, names, strict=True):
+            node.set_friendly_name(text)
 
 
 def _forget_unread(model: Model) -> None:

@@ -487,10 +487,8 @@ def diag_embed(n: Call, x: Output, offset: int = 0, dim1: int = -2, dim2: int = 
     result = n("Select", on, n.unsqueeze(filled, [rank - 1]), n.like(filled, 0))
     result = n.to_type(result, n.dtype(x))
     a, b = n.axis(dim1, rank), n.axis(dim2, rank)
-    order: list[int] = []
     other_axes = iter(range(rank - 2))
-    for i in range(rank):
-        order.append(rank - 2 if i == a else rank - 1 if i == b else next(other_axes))
+    order = [rank - 2 if i == a else rank - 1 if i == b else next(other_axes) for i in range(rank)]
     return n.transpose(result, order)
 
 

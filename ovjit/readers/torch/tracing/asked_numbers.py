@@ -13,12 +13,7 @@ from typing import Any
 from ovjit.readers.torch.tracing.assertions import is_claim
 from ovjit.readers.torch.tracing.patches import caller, patch, suspend_tracing
 from ovjit.readers.torch.tracing.recorder import listening, tell
-from ovjit.readers.torch.tracing.size_values import (
-    Parts,
-    is_of_sizes,
-    reads_sizes,
-    register_parts,
-)
+from ovjit.readers.torch.tracing.size_values import Parts, is_of_sizes, reads_sizes, register_parts
 
 #: What PyTorch warns of where a number or a branch is the example's.
 _ASKED = re.compile(

@@ -39,9 +39,8 @@ def read(options: Mapping[str, Any] | None) -> Options:
             f"the backend 'openvino' has no option {unknown[0]!r}; supported options are {sorted(KNOWN)}"
         )
     config = dict(_of_kind(options, "config", Mapping, "a dict of properties") or {})
-    folder = options.get("cache_dir") or "./cache"
     if is_on(options, "model_caching") and "CACHE_DIR" not in config:
-        config["CACHE_DIR"] = folder
+        config["CACHE_DIR"] = options.get("cache_dir") or "./cache"
     return Options(
         str(options.get("device") or "CPU"), config, is_on(options, "aot_autograd"),
         frozenset(map(_normalize_disabled, _read_operators(options, "disabled_ops"))),

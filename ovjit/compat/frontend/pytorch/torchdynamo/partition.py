@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ovjit.api.run.core import DeviceError, parse_device
+from ovjit.api.run.core import why_missing
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options, is_on
 from ovjit.compat.frontend.pytorch.torchdynamo.runner import Runner
 from ovjit.compat.frontend.pytorch.torchdynamo.support import is_random, name_of_target, why_unsupported
@@ -33,7 +33,9 @@ def compiled_parts(module: Any, options: Options, constants: Mapping[int, Any]) 
     `constants` are tensors for some of the graph's placeholders. PyTorch runs all of it, with a warning, on
     a machine without the device.
     """
-    if not any(_gives_tensors(node) for node in _computing(module)) or _is_missing(options.device):
+    if missing := why_missing(options.device):
+        tell(f"the device is missing: {missing}")
+    if missing or not any(_gives_tensors(node) for node in _computing(module)):
         return lambda arguments: module(*arguments)
     refused: dict[str, str] = {}
     for _ in range(MOST_TRIALS):
@@ -49,15 +51,6 @@ def compiled_parts(module: Any, options: Options, constants: Mapping[int, Any]) 
                 raise
             refused[node] = str(error)
     raise OvjitError("the graph has too many operators that cannot be compiled")
-
-
-def _is_missing(device: str) -> bool:
-    try:
-        parse_device(device)
-    except DeviceError as error:
-        tell(f"the device is missing: {error}")
-        return True
-    return False
 
 
 _AROUND = "the graph around it is not compiled as a whole"
