@@ -40,6 +40,15 @@ _SCRIPTED = {
 }  # fmt: skip
 
 
+#: Comparisons whose result follows from the equality of both numbers.
+_OF_EQUALS = frozenset("eq ne lt le gt ge".split())
+
+
+def _are_equal(a: Any, b: Any) -> bool:
+    """True if both are the same open dimension, whatever its length."""
+    return isinstance(a, Number) and isinstance(b, Number) and a.key is not None and a.key == b.key
+
+
 def python_number(name: str) -> bool:
     return name in ARITHMETIC or name in _UNARY or name in ("sym_sum", "sym_ite")
 
@@ -61,6 +70,8 @@ def compute(n: Call, name: str, *values: Any) -> Any:
         return function(*constants)
     if len(values) == 1:
         return _unary(n, op, n.tensor(values[0]))
+    if name in _OF_EQUALS and _are_equal(*values):
+        return function(0, 0)
     a, b = n.same_kind(values)
     if op in ("truediv", "floordiv"):
         if op == "truediv":
