@@ -119,12 +119,13 @@ def read_node_arg(info: Any, shape: Any = None) -> NodeArg:
 
 
 def add_known_dimensions(args: Iterable[NodeArg], shapes: Mapping[str, Any]) -> None:
-    """Replace dimensions that are symbols or None where the compiled model's shapes have numbers."""
+    """Replace dimensions of tensors where the compiled model's shapes have numbers.
+
+    A file may declare another rank or other numbers, as paddle2onnx does: the compiled model's shape counts.
+    """
     for arg in args:
         shape = shapes.get(arg._name)
-        if shape is None or len(shape) != len(arg._shape):
+        if shape is None or not arg._type.startswith("tensor("):
             continue
-        arg._shape = [
-            n if isinstance(n, int) or size is None else size
-            for n, size in zip(arg._shape, shape, strict=True)
-        ]
+        declared = arg._shape if len(arg._shape) == len(shape) else [None] * len(shape)
+        arg._shape = [n if size is None else size for n, size in zip(declared, shape, strict=True)]

@@ -119,3 +119,24 @@ def test_affine_grids(size: list[int], open_batch: bool, aligned: int) -> None:
     data = model(node, 20, shape, size=np.array(size)).SerializeToString()
     results = [package.InferenceSession(data).run(None, {"x": theta})[0] for package in (real, ours)]
     np.testing.assert_allclose(results[1], results[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("declared", [None, [], [4], ["n", 2, 1], ["n", "m"], ["n", 5], ["n", 4]])
+def test_an_output_of_another_declared_shape_has_the_inferred_one(declared: Any) -> None:
+    """paddle2onnx writes that its outputs are scalars. The nodes are such that ONNX Runtime infers twice."""
+    helper = onnx.helper
+    data = model(helper.make_node("Identity", ["x"], ["i"]), 17)
+    data.graph.node.append(helper.make_node("Relu", ["i"], ["y"]))
+    data.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, declared))
+    options = [package.SessionOptions() for package in (real, ours)]
+    for each in options:
+        each.log_severity_level = 4
+    sessions = [
+        p.InferenceSession(data.SerializeToString(), o) for p, o in zip((real, ours), options, strict=True)
+    ]
+    shapes = [session.get_outputs()[0].shape for session in sessions]
+    assert [n if isinstance(n, int) else None for n in shapes[1]] == [
+        n if isinstance(n, int) else None for n in shapes[0]
+    ]
+    for session in sessions:
+        np.testing.assert_array_equal(session.run(None, {"x": X})[0], np.maximum(X, 0))

@@ -785,3 +785,15 @@ def test_traces_whose_signature_tells_nothing(monkeypatch) -> None:
     for example in ({}, {"example_input": torch.zeros(2, 3)}):
         compiled = ov.compile_model(ov.convert_model(traced, **example), "CPU", EXACT)
         np.testing.assert_allclose(compiled(np.zeros((2, 3), np.float32))[0], 0.5)
+
+
+def test_a_branch_on_sizes_that_are_the_same_is_decided() -> None:
+    """DeBERTa compares the lengths of queries and keys; the branches have different ranks."""
+
+    def parts(x: Tensor):
+        y = torch.tanh(x)
+        first = x[0] if x.size(0) != y.size(0) else x.unsqueeze(0)
+        second = x.unsqueeze(0) if x.size(1) <= y.size(1) and x.size(0) == y.size(0) else x[0]
+        return first[:, :, 0] + second[:, :, 1]
+
+    check(parts, *rows(3, 5))

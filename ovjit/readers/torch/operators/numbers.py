@@ -31,6 +31,7 @@ _UNARY: dict[str, tuple[Callable[..., Any], str]] = {
     "sym_not": (operator.not_, "LogicalNot"), "not_": (operator.not_, "LogicalNot"),
     "sqrt": (math.sqrt, "Sqrt"), "_sym_sqrt": (math.sqrt, "Sqrt"), "log": (math.log, "Log"),
 }  # fmt: skip
+_COMPARISONS = frozenset("Equal NotEqual Less LessEqual Greater GreaterEqual".split())
 #: Connectives of integers work on their bits.
 _BITWISE = {"LogicalAnd": "BitwiseAnd", "LogicalOr": "BitwiseOr", "LogicalXor": "BitwiseXor"}
 #: The names that these have in scripts.
@@ -61,13 +62,14 @@ def compute(n: Call, name: str, *values: Any) -> Any:
         return function(*constants)
     if len(values) == 1:
         return _unary(n, op, n.tensor(values[0]))
+    keys = [v.key if isinstance(v, Number) else None for v in values]
+    if op in _COMPARISONS and keys[0] is not None and keys[0] == keys[1]:  # the same dimension, of any length
+        return function(0, 0)
     a, b = n.same_kind(values)
-    if op in ("truediv", "floordiv"):
-        if op == "truediv":
-            return Number(n("Divide", n.convert(a, "f64"), n.convert(b, "f64")))
-        if n.is_real(a):
-            return Number(n.also("floor_divide", a, b))
-        return Number(n("Divide", a, b, m_pythondiv=True))
+    if op == "truediv":
+        return Number(n("Divide", n.convert(a, "f64"), n.convert(b, "f64")))
+    if op == "floordiv":
+        return Number(n.also("floor_divide", a, b) if n.is_real(a) else n("Divide", a, b, m_pythondiv=True))
     if op in _BITWISE and n.dtype(a) != "boolean":
         op = _BITWISE[op]
     return Number(n(op, a, b))
@@ -101,10 +103,8 @@ def _round(n: Call, value: Any, digits: Any) -> Any:
 
 def _unary(n: Call, op: str, value: Output) -> Any:
     real = n.is_real(value)
-    if op == "int" or op == "trunc":
-        return Number(n.convert(value, "i64"))
-    if op == "float":
-        return Number(n.convert(value, "f64"))
+    if op in ("int", "trunc", "float"):
+        return Number(n.convert(value, "f64" if op == "float" else "i64"))
     if op == "pos":
         return Number(value)
     if op in ("Ceiling", "Floor", "Round"):
