@@ -74,7 +74,8 @@ def has_getattr(file: pathlib.Path) -> bool:
 
 def stubs(root: pathlib.Path) -> dict[str, str]:
     """path below `ovjit-stubs` -> its text."""
-    found = {"py.typed": "partial\n", "__init__.pyi": package(root), "genai/__init__.pyi": genai(root)}
+    found = {"py.typed": "partial\n", "__init__.pyi": package(root)}
+    found |= {"genai/__init__.pyi": genai(root), "onnxruntime/__init__.pyi": onnxruntime(root)}
     for name, target in runpy.run_path(str(root / "ovjit" / "compat" / "__init__.py"))["NAMES"].items():
         base = root.joinpath(*target.split("."))
         files = sorted(base.rglob("*.py")) if base.is_dir() else [base.with_suffix(".py")]
@@ -122,6 +123,15 @@ def genai(root: pathlib.Path) -> str:
     lines = ["__version__: str", "def get_version() -> str: ..."]
     for module, names in read_names(root / "ovjit" / "genai" / "__init__.py").items():
         lines += [f"from ovjit.genai.{module} import {name} as {name}" for name in names.split()]
+    return "\n".join(lines) + "\n"
+
+
+def onnxruntime(root: pathlib.Path) -> str:
+    """The stub of `ovjit.onnxruntime`, which puts the names of two tables into the package."""
+    tables = runpy.run_path(str(root / "ovjit" / "onnxruntime" / "surface.py"))
+    lines = ["__version__: str"]
+    for module, names in [*tables["SHARED"].items(), *tables["PACKAGE"].items()]:
+        lines += [f"from ovjit.onnxruntime.{module} import {name} as {name}" for name in names.split()]
     return "\n".join(lines) + "\n"
 
 
