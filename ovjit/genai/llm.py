@@ -150,6 +150,8 @@ class LLMPipeline:
             engine_properties(properties, batched=True, device=device),
             properties.get("draft_model"),
         )
+        eagle = None if draft is None else draft.read_eagle(source[0], change)
+        change = change if eagle is None else eagle.change
         if needs_batches(properties):
             from ovjit.genai.batched_engine import BatchedEngine
 
@@ -164,7 +166,10 @@ class LLMPipeline:
                 "ovjit does not support draft_model and prompt_lookup of an LLMPipeline with sparse "
                 "attention or cache eviction: leave one of them out"
             )
-        self._drafts = draft.load(device) if draft else "lookup" if properties.get("prompt_lookup") else None
+        self._drafts = "lookup" if properties.get("prompt_lookup") else None
+        if draft is not None:
+            assert isinstance(self._engine, Engine)
+            self._drafts = draft.load(device) if eagle is None else eagle.load(self._engine.decoder, device)
 
     # -- settings
 
@@ -216,7 +221,9 @@ class LLMPipeline:
         start_us = now_us()
         stream = streamer_of(streamer, self._tokenizer)
         config = merge(generation_config, self._config, kwargs)
-        check_drafts(config, isinstance(self._drafts, Proposer), self._drafts == "lookup")
+        proposer = self._drafts if isinstance(self._drafts, Proposer) else None
+        takes_trees = proposer is not None and proposer.takes_trees
+        check_drafts(config, proposer is not None, self._drafts == "lookup", takes_trees)
         if apply_adapters(self._adapters, self._engine.requests, config.adapters):
             self._engine.forget()
         metrics = PerfMetrics()

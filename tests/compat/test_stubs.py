@@ -72,8 +72,7 @@ def test_lazily_imported_names_have_types(tmp_path: Path, monkeypatch: pytest.Mo
         tmp_path / "env" / "bin" / "python", "program.py", folder=tmp_path, PYTHONPATH="",
     )  # fmt: skip
     notes = [line.partition(" note: ")[2] for line in done.stdout.splitlines() if " note: " in line]
-    assert notes == [
-        'Revealed type is "bool"', 'Revealed type is "ovjit.api.tensors.tensor.Tensor"', 'Revealed type is "str"'
-    ], done.stdout + done.stderr  # fmt: skip
+    types_of = ("bool", "ovjit.api.tensors.tensor.Tensor", "str")
+    assert notes == [f'Revealed type is "{each}"' for each in types_of], done.stdout + done.stderr
     assert "Incompatible types in assignment" in done.stdout and 'no attribute "NoSuchName"' in done.stdout
     assert "Found 2 errors" in done.stdout, done.stdout

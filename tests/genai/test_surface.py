@@ -29,8 +29,8 @@ ABSENT = frozenset((
 RESULTS = ("Result", "Results", "Metrics", "Chunk", "Timing")
 
 
-#: Calls that differ, with the reason in docs/genai.md: a file's path beside keywords; numbers of no member of an
-#: enumeration; unknown keywords of grammars.
+#: Calls that differ, with the reason in docs/genai.md: a file's path beside keywords; numbers of no member of
+#: an enumeration; unknown keywords of grammars.
 OTHER_CALLS = {
     "ASRGenerationConfig.__init__(json_path)", "GenerationConfig.__init__(json_path)",
     "SpeechGenerationConfig.__init__(json_path)", "WhisperGenerationConfig.__init__(json_path)",
@@ -126,7 +126,9 @@ def test_methods_take_the_same_arguments() -> None:
                 continue
             count += 1
             # a function for several forms has a parameter for the name in each
-            moved = {k: v for k, v in bound.items() if isinstance(v, str) and v not in (k, *signature.parameters)}
+            moved = {
+                k: v for k, v in bound.items() if isinstance(v, str) and v not in (k, *signature.parameters)
+            }
             if is_named and moved and not has_keywords:
                 wrong.append(f"{name}: {moved}")
         for each, node in defaults.items():

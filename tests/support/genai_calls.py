@@ -7,6 +7,8 @@ keyword without those that have defaults. Paths are missing and tensors are empt
 form that is not known ends with a TypeError.
 """
 
+# the cases are a table
+# ruff: noqa: E501
 from __future__ import annotations
 
 import ast
@@ -87,7 +89,10 @@ def list_encodings(package: Any) -> list[str]:
 
 
 def describe_call(
-    function: Any, arguments: list[Any], keywords: dict[str, Any], show: Callable[[Any], str] = lambda x: type(x).__name__
+    function: Any,
+    arguments: list[Any],
+    keywords: dict[str, Any],
+    show: Callable[[Any], str] = lambda x: type(x).__name__,
 ) -> str:
     """The result, as `show` has it, or the name of the built-in class of the error."""
     try:
@@ -114,7 +119,10 @@ def collect(package: Any) -> dict[str, list[str]]:
             continue
         label = f"{owner}.{form.name}({', '.join(node.arg for node in nodes)})"
         few = {name: value for name, value in values.items() if name in required}
-        calls: list[tuple[list[Any], dict[str, Any]]] = [(list(values.values()), {}), (list(few.values()), {})]
+        calls: list[tuple[list[Any], dict[str, Any]]] = [
+            (list(values.values()), {}),
+            (list(few.values()), {}),
+        ]
         if not any(name.startswith("arg") for name in values):
             calls += [([], values), ([], few), ([], {**values, "unknown_name": 1})]
         found[label] = [describe_call(function, *call) for call in calls]
