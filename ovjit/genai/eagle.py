@@ -43,20 +43,20 @@ def choose_layers(source: Any) -> list[int]:
 def find_residuals(model: Any, names: Sequence[str]) -> list[Any]:
     """The first sum with a projection of a product in the layer of each name. RuntimeError if one is
     missing."""
-    found: dict[str, Any] = {}
+    sums: dict[str, Any] = {}
     for node in model.get_ordered_ops():
         if node.get_type_name() != "Add" or node.input_value(1).get_node().get_type_name() != "MatMul":
             continue
         if node.input_value(1).get_node().input_value(0).get_node().get_type_name() == "Multiply":
             for name in names:
                 if name in node.get_friendly_name():
-                    found.setdefault(name, node.output(0))
-    missing = sorted(set(names) - found.keys())
+                    sums.setdefault(name, node.output(0))
+    missing = sorted(set(names) - sums.keys())
     if missing:
         raise OvjitError(
             f"EAGLE-3 finds no hidden states of {', '.join(missing)}: export the model with optimum-cli"
         )
-    return [found[name] for name in names]
+    return [sums[name] for name in names]
 
 
 def find_table(model: Any) -> Any | None:

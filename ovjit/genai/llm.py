@@ -14,7 +14,7 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
 from ovjit.genai.answers import Answer, Steps, Writer, answer_prompt
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
-from ovjit.genai.engine import MAX_ROWS, Engine, choose_cache_precision
+from ovjit.genai.engine import MAX_ROWS, Change, Engine, choose_cache_precision
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, SharedFigures, measure, now_us
 from ovjit.genai.parsers import parse_texts
@@ -143,15 +143,20 @@ class LLMPipeline:
 
     def _load_engine(self, source: tuple[Any, ...], device: str, properties: dict[str, Any]) -> None:
         """Load the decoder of a path, or of an IR's text and weights, with its adapters and drafts."""
-        self._adapters, change = controller_of(properties, DECODER), None
+        change: Change = None
+        self._adapters = controller_of(properties, DECODER)
         if self._adapters is not None:
             self._config.adapters, change = properties["adapters"], self._adapters.insert
         settings, draft = (
             engine_properties(properties, batched=True, device=device),
             properties.get("draft_model"),
         )
-        eagle = None if draft is None else draft.read_eagle(source[0], change)
-        change = change if eagle is None else eagle.change
+        eagle = None
+        if draft is not None and draft.is_eagle():
+            from ovjit.genai.eagle import EagleDraft
+
+            eagle = EagleDraft(draft, source[0], change)
+            change = eagle.change
         if needs_batches(properties):
             from ovjit.genai.batched_engine import BatchedEngine
 

@@ -4,9 +4,9 @@ The texts are those without it."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from ovjit.genai.sampler import Sampler
 from ovjit.genai.stops import Stops
 from ovjit.generation.decoder import FILES, Decoder
 from ovjit.generation.speculative import check_tokens, follow_ngram, rewind_to_common
-
-if TYPE_CHECKING:
-    from ovjit.genai.eagle import EagleDraft
 
 #: Tokens that a draft model proposes if neither their number nor a threshold is set.
 _PROPOSED = 5
@@ -170,13 +167,6 @@ class Draft:
         files = [file for file in (self.path, *(self.path / name for name in FILES)) if file.suffix == ".xml"]
         is_marked = any(file.is_file() and b"<eagle3_mode " in file.read_bytes() for file in files)
         return is_marked or bool(self.properties.get("eagle3_mode"))
-
-    def read_eagle(self, source: Any, change: Callable[[Any], Collection[str]] | None) -> EagleDraft | None:
-        """The model if it is one of EAGLE-3, for the decoder of the path `source`, which `change` edits,
-        too."""
-        from ovjit.genai.eagle import EagleDraft
-
-        return EagleDraft(self, source, change) if self.is_eagle() else None
 
     def split_properties(self) -> tuple[AdapterController | None, dict[str, Any]]:
         """The controller of the model's adapters, and the properties of its device."""

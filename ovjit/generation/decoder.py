@@ -158,16 +158,15 @@ class Decoder:
                 ]
                 for state in states
             ]
-            before = self._candidates or now
             self._candidates = [
-                [a for a in one if a in other] for one, other in zip(now, before, strict=True)
+                [a for a in one if a in other]
+                for one, other in zip(now, self._candidates or now, strict=True)
             ]
             self._settled = all(len(axes) < 2 for axes in self._candidates)
         # if the head's size equals the length too, the axis of tokens is the second last one
-        candidates_by_state = zip(states, self._candidates, strict=True)
         return [
             None if not axes else middle if (middle := len(state._shape) - 2) in axes else axes[0]
-            for state, axes in candidates_by_state
+            for state, axes in zip(states, self._candidates, strict=True)
         ]
 
 

@@ -51,7 +51,9 @@ def test_long_sounds_are_cut_at_quiet_samples() -> None:
 
 def test_answers_are_split_into_language_and_text() -> None:
     answers = {
-        "language English<asr_text>hello": ("English", "hello"), "language None<asr_text>": ("", ""), "hello": ("", "hello"),
+        "language English<asr_text>hello": ("English", "hello"),
+        "language None<asr_text>": ("", ""),
+        "hello": ("", "hello"),
         "is<asr_text>a<asr_text>b": ("", "a<asr_text>b"),
-    }  # fmt: skip
+    }
     assert {text: qwen.split_answer(text) for text in answers} == answers

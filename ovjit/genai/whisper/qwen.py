@@ -3,6 +3,7 @@ prompt, and writes "language English<asr_text>" and the text."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def split_sound(samples: np.ndarray, rate: int) -> Iterator[np.ndarray]:
 
 
 def split_answer(text: str) -> tuple[str, str]:
-    """(language, transcript) of what the model writes: the language is "" for a sound without speech."""
+    """(language, transcript) of the model's text: the language is "" for a sound without speech."""
     before, tag, transcript = text.partition(_TEXT)
     if not tag:
         return "", text
@@ -113,7 +114,8 @@ class QwenSpeech:
                 languages = [language]
             if stream is not None:
                 stream.end()
-            results.texts, results.scores, results.language = [" ".join(texts).lstrip()], [0.0], languages[0]
+            text = functools.reduce(lambda before, part: f"{before} {part}" if before else part, texts)
+            results.texts, results.scores, results.language = [text], [0.0], languages[0]
             raw, speech = metrics.raw_metrics, metrics.whisper_raw_metrics
             durations = [*raw.inference_durations, *speech.encode_inference_durations]
             raw.inference_durations = [sum(durations)]
@@ -132,14 +134,14 @@ class QwenSpeech:
         padded[:, :frames] = features
         states = self._encoder.encode(np.ascontiguousarray(padded.reshape(mels, count, size).swapaxes(0, 1)))
         # three convolutions of stride 2 halve the frames, rounded up
-        rest = -(-(frames % size) // 8) if frames % size else states.shape[1]
-        if rest > states.shape[1]:
+        last = -(-(frames % size) // 8) if frames % size else states.shape[1]
+        if last > states.shape[1]:
             raise OvjitError(f"config.json: n_window {size // 2} is not that of the encoder")
-        return states.reshape(1, -1, states.shape[2])[:, : (count - 1) * states.shape[1] + rest]
+        return states.reshape(1, -1, states.shape[2])[:, : (count - 1) * states.shape[1] + last]
 
     def _read(self, features: np.ndarray, config: ASRGenerationConfig, stream: StreamerBase | None,
               metrics: WhisperPerfMetrics, figures: Figures) -> str:  # fmt: skip
-        """What the model writes for one part of the sound."""
+        """Generate the text of one part of the sound."""
         with measure(metrics.whisper_raw_metrics.encode_inference_durations):
             states = self._encode(features)
         self._decoder.set_sound(states)
