@@ -104,8 +104,7 @@ class Decoder:
         return to this length, and to larger ones."""
         if self._settled and all(self._candidates):
             return
-        states = self._request.query_state()
-        pairs = zip(states, self._axes(states), strict=True)
+        pairs = zip(states := self._request.query_state(), self._axes(states), strict=True)
         saved = [(state, np.array(state.state.data)) for state, axis in pairs if axis is None]
         self._mark = _Mark(self.length, saved, []) if saved else None
 
