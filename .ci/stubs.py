@@ -75,6 +75,7 @@ def has_getattr(file: pathlib.Path) -> bool:
 def stubs(root: pathlib.Path) -> dict[str, str]:
     """path below `ovjit-stubs` -> its text."""
     found = {"py.typed": "partial\n", "__init__.pyi": package(root)}
+    found |= {"genai/__init__.pyi": genai(root), "onnxruntime/__init__.pyi": onnxruntime(root)}
     for name, target in runpy.run_path(str(root / "ovjit" / "compat" / "__init__.py"))["NAMES"].items():
         base = root.joinpath(*target.split("."))
         files = sorted(base.rglob("*.py")) if base.is_dir() else [base.with_suffix(".py")]
@@ -107,16 +108,37 @@ def builders(opset: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def read_names(file: pathlib.Path) -> dict[str, str]:
+    """The table `_NAMES` of a package: module -> the names that it defines."""
+    for node in ast.parse(file.read_text()).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        if isinstance(node, ast.Assign) and isinstance(target, ast.Name) and target.id == "_NAMES":
+            names: dict[str, str] = ast.literal_eval(node.value)
+            return names
+    raise ValueError(f"{file} has no _NAMES")
+
+
+def genai(root: pathlib.Path) -> str:
+    """The stub of `ovjit.genai`, which imports a name's module when the name is first used."""
+    lines = ["__version__: str", "def get_version() -> str: ..."]
+    for module, names in read_names(root / "ovjit" / "genai" / "__init__.py").items():
+        lines += [f"from ovjit.genai.{module} import {name} as {name}" for name in names.split()]
+    return "\n".join(lines) + "\n"
+
+
+def onnxruntime(root: pathlib.Path) -> str:
+    """The stub of `ovjit.onnxruntime`, which puts the names of two tables into the package."""
+    tables = runpy.run_path(str(root / "ovjit" / "onnxruntime" / "surface.py"))
+    lines = ["__version__: str"]
+    for module, names in [*tables["SHARED"].items(), *tables["PACKAGE"].items()]:
+        lines += [f"from ovjit.onnxruntime.{module} import {name} as {name}" for name in names.split()]
+    return "\n".join(lines) + "\n"
+
+
 def package(root: pathlib.Path) -> str:
     """The stub of `ovjit` itself: its names by where they are defined, and its modules."""
-    tree = ast.parse((root / "ovjit" / "__init__.py").read_text())
-    (places,) = (
-        ast.literal_eval(node.value)
-        for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_NAMES"
-    )
     lines = ["from ovjit.version import __version__ as __version__, get_version as get_version"]
-    for module, names in places.items():
+    for module, names in read_names(root / "ovjit" / "__init__.py").items():
         lines += [f"from {module} import {name} as {name}" for name in names.split()]
     compat = runpy.run_path(str(root / "ovjit" / "compat" / "__init__.py"))["NAMES"]
     modules = ["errors", "tools", *(name[6:] for name in compat if name.count(".") == 1)]

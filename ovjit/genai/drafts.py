@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.errors import UnsupportedError
 from ovjit.genai.adapters import AdapterConfig
 from ovjit.genai.batches import Request
 from ovjit.genai.blocks import BlockPool, Row
@@ -91,6 +92,8 @@ class DraftProposer:
     """A smaller decoder that proposes its most likely tokens, for all requests in common batches."""
 
     def __init__(self, draft: Draft):
+        if draft.is_eagle():
+            raise UnsupportedError("ovjit supports drafts of EAGLE-3 in LLMPipeline only")
         self._adapters, properties = draft.split_properties()
         change = None if self._adapters is None else self._adapters.insert
         self._decoder = PagedDecoder.load(

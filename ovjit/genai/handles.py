@@ -12,6 +12,7 @@ from ovjit.genai.enums import GenerationFinishReason, GenerationStatus, Streamin
 from ovjit.genai.results import PerfMetrics
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase
+from ovjit.genai.vision.results import VLMPerfMetrics
 
 
 class GenerationOutput:
@@ -47,6 +48,12 @@ class GenerationHandle:
         return self._status
 
     def get_perf_metrics(self) -> PerfMetrics:
+        return self._metrics
+
+    def get_vlm_perf_metrics(self) -> VLMPerfMetrics:
+        """The figures of a request to a model that takes pictures. RuntimeError for others."""
+        if not isinstance(self._metrics, VLMPerfMetrics):
+            raise OvjitError("the model takes no pictures: call get_perf_metrics")
         return self._metrics
 
     def can_read(self) -> bool:

@@ -14,7 +14,7 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
 from ovjit.genai.answers import Answer, Steps, Writer, answer_prompt
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
-from ovjit.genai.engine import MAX_ROWS, Engine, choose_cache_precision
+from ovjit.genai.engine import MAX_ROWS, Change, Engine, choose_cache_precision
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, SharedFigures, measure, now_us
 from ovjit.genai.parsers import parse_texts
@@ -143,13 +143,20 @@ class LLMPipeline:
 
     def _load_engine(self, source: tuple[Any, ...], device: str, properties: dict[str, Any]) -> None:
         """Load the decoder of a path, or of an IR's text and weights, with its adapters and drafts."""
-        self._adapters, change = controller_of(properties, DECODER), None
+        change: Change = None
+        self._adapters = controller_of(properties, DECODER)
         if self._adapters is not None:
             self._config.adapters, change = properties["adapters"], self._adapters.insert
         settings, draft = (
             engine_properties(properties, batched=True, device=device),
             properties.get("draft_model"),
         )
+        eagle = None
+        if draft is not None and draft.is_eagle():
+            from ovjit.genai.eagle import EagleDraft
+
+            eagle = EagleDraft(draft, source[0], change)
+            change = eagle.change
         if needs_batches(properties):
             from ovjit.genai.batched_engine import BatchedEngine
 
@@ -164,7 +171,10 @@ class LLMPipeline:
                 "ovjit does not support draft_model and prompt_lookup of an LLMPipeline with sparse "
                 "attention or cache eviction: leave one of them out"
             )
-        self._drafts = draft.load(device) if draft else "lookup" if properties.get("prompt_lookup") else None
+        self._drafts = "lookup" if properties.get("prompt_lookup") else None
+        if draft is not None:
+            assert isinstance(self._engine, Engine)
+            self._drafts = draft.load(device) if eagle is None else eagle.load(self._engine.decoder, device)
 
     # -- settings
 
@@ -216,7 +226,9 @@ class LLMPipeline:
         start_us = now_us()
         stream = streamer_of(streamer, self._tokenizer)
         config = merge(generation_config, self._config, kwargs)
-        check_drafts(config, isinstance(self._drafts, Proposer), self._drafts == "lookup")
+        proposer = self._drafts if isinstance(self._drafts, Proposer) else None
+        takes_trees = proposer is not None and proposer.takes_trees
+        check_drafts(config, proposer is not None, self._drafts == "lookup", takes_trees)
         if apply_adapters(self._adapters, self._engine.requests, config.adapters):
             self._engine.forget()
         metrics = PerfMetrics()

@@ -97,7 +97,9 @@ class _Encoder:
         """The tokens of texts, or of pairs, by the configuration."""
         config = self.config
         options: dict[str, Any] = {"padding_side": config.padding_side}
-        options |= dict(zip(("prompts", "prompts_2"), texts, strict=False))
+        options |= (
+            {"prompts": texts[0]} if len(texts) == 1 else {"prompts_1": texts[0], "prompts_2": texts[1]}
+        )
         if config.max_length is not None:
             options |= {"max_length": config.max_length, "truncation": True}
         if config.pad_to_max_length is not None:

@@ -117,12 +117,13 @@ class SparseAttentionConfig(Settings):
         "xattention_block_size": (64, SIZE), "xattention_stride": (8, SIZE),
     }  # fmt: skip
 
-    def __init__(self, mode: SparseAttentionMode = SparseAttentionMode.TRISHAPE, **sizes: Any):
+    def __init__(self, *arguments: Any, **keywords: Any):
+        """SparseAttentionConfig(mode, ...): the fields in the order of `_fields`."""
         super().__init__()
-        unknown = sorted(set(sizes) - set(self._fields))
-        if unknown:
-            raise TypeError(f"__init__(): SparseAttentionConfig has no {', '.join(unknown)}")
-        for name, value in {"mode": mode, **sizes}.items():
+        values = dict(zip(self._fields, arguments, strict=False))
+        if len(arguments) > len(self._fields) or values.keys() & keywords or keywords.keys() - self._fields:
+            raise TypeError(f"__init__(): SparseAttentionConfig takes {', '.join(self._fields)}")
+        for name, value in {**values, **keywords}.items():
             setattr(self, name, value)
 
     def to_string(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.errors import OvjitError
 from ovjit.genai.adapters import DECODER, AdapterConfig, AdapterController, controller_of, is_same
 from ovjit.genai.answers import Answer, Writer, find_running
 from ovjit.genai.config import GenerationConfig
@@ -18,7 +18,7 @@ from ovjit.genai.figures import Figures, now_us
 from ovjit.genai.results import ExtendedPerfMetrics, MeanStdPair, PerfMetrics
 from ovjit.genai.sampler import Sampler
 from ovjit.genai.stops import Stops
-from ovjit.generation.decoder import Decoder
+from ovjit.generation.decoder import FILES, Decoder
 from ovjit.generation.speculative import check_tokens, follow_ngram, rewind_to_common
 
 #: Tokens that a draft model proposes if neither their number nor a threshold is set.
@@ -162,9 +162,15 @@ class Draft:
         change = None if adapters is None else adapters.insert
         return Proposer(Decoder.load(self.path, self.device or device, properties, change), adapters)
 
+    def is_eagle(self) -> bool:
+        """True if the model is one of EAGLE-3, which reads hidden states: its file or a property says so."""
+        files = [file for file in (self.path, *(self.path / name for name in FILES)) if file.suffix == ".xml"]
+        is_marked = any(file.is_file() and b"<eagle3_mode " in file.read_bytes() for file in files)
+        return is_marked or bool(self.properties.get("eagle3_mode"))
+
     def split_properties(self) -> tuple[AdapterController | None, dict[str, Any]]:
         """The controller of the model's adapters, and the properties of its device."""
-        names = ("adapters", "scheduler_config")
+        names = ("adapters", "scheduler_config", "eagle3_mode")
         properties = {name: value for name, value in self.properties.items() if name not in names}
         return controller_of(self.properties, DECODER), properties
 
@@ -207,6 +213,9 @@ def apply_to_draft(
 
 class Proposer:
     """A smaller decoder that proposes its most likely tokens, one after another."""
+
+    #: Whether `tree_depth` may be set.
+    takes_trees = False
 
     def __init__(self, decoder: Decoder, adapters: AdapterController | None):
         self._decoder, self._adapters = decoder, adapters
@@ -325,11 +334,13 @@ def run_drafted(
         return end.value
 
 
-def check_drafts(config: GenerationConfig, has_draft: bool, has_lookup: bool) -> None:
+def check_drafts(
+    config: GenerationConfig, has_draft: bool, has_lookup: bool, takes_trees: bool = False
+) -> None:
     """RuntimeError for a configuration that does not fit a pipeline with or without a draft model and prompt
     lookup."""
-    if config.is_tree_search():
-        raise UnsupportedError("ovjit does not support tree_depth yet: leave it at 0")
+    if config.is_tree_search() and not takes_trees:
+        raise OvjitError("tree_depth needs a draft_model of EAGLE-3: leave it at 0")
     if has_lookup and not config.is_prompt_lookup():
         raise OvjitError(
             "`max_ngram_size` && `num_assistant_tokens` should be specified for `prompt lookup decoding`"

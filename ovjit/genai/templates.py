@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ovjit.errors import ORDINARY, OvjitError
@@ -19,16 +19,25 @@ from ovjit.errors import ORDINARY, OvjitError
 def _compile(template: str) -> Any:
     try:
         from jinja2 import ChainableUndefined, Undefined
+        from jinja2.compiler import CodeGenerator
         from jinja2.ext import Extension, loopcontrols
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
+        from jinja2.sandbox import SandboxedEnvironment
     except ImportError as error:
         raise OvjitError("chat templates need the package jinja2: pip install 'ovjit[generate]'") from error
 
     class Missing(ChainableUndefined):
-        """A value that is not there: "None" in a joined text, nothing where it is printed alone."""
+        """None, or a value that is not there: "None" in a joined text, nothing where it is printed alone."""
 
         def __str__(self) -> str:
             return "None"
+
+        def __repr__(self) -> str:
+            return "null"
+
+        def __eq__(self, other: object) -> bool:
+            return other is None or isinstance(other, Undefined)
+
+        __hash__ = ChainableUndefined.__hash__
 
     class Generation(Extension):
         """{% generation %} marks what a model writes, for training: the block is rendered as it is."""
@@ -39,7 +48,31 @@ def _compile(template: str) -> Any:
             next(parser.stream)
             return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
-    environment = ImmutableSandboxedEnvironment(
+    class Generator(CodeGenerator):
+        """Joins values by `join_values`."""
+
+        def visit_Concat(self, node: Any, frame: Any) -> None:
+            self.write("environment.join_values(")
+            for each in node.nodes:
+                self.visit(each, frame)
+                self.write(", ")
+            self.write(")")
+
+    class Environment(SandboxedEnvironment):
+        """A text plus any value is a text. Messages are copies, so templates may change them."""
+
+        intercepted_binops = frozenset("+")
+        code_generator_class = Generator
+
+        def call_binop(self, context: Any, operator: str, first: Any, second: Any) -> Any:
+            if isinstance(first, str) or isinstance(second, str):
+                return self.join_values(first, second)
+            return first + second
+
+        def join_values(self, *values: Any) -> str:
+            return "".join(map(_show, values))
+
+    environment = Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation], undefined=Missing,
         finalize=_print,
     )  # fmt: skip
@@ -48,13 +81,49 @@ def _compile(template: str) -> Any:
         raise OvjitError(message)
 
     def to_json(value: Any, indent: int | None = None, **_: Any) -> str:
-        return _dump(value, indent)
+        return _dump(list(value) if isinstance(value, Iterator) else value, indent)
 
     environment.tests["none"] = lambda value: value is None or isinstance(value, Undefined)
-    environment.filters["tojson"] = to_json
+    tests: dict[str, Any] = environment.tests
+    for name in ("iterable", "sequence"):
+        tests[name] = _exclude_missing(tests[name], Undefined)
+    environment.filters["tojson"], environment.filters["string"] = to_json, _show
     environment.globals["raise_exception"] = fail
     environment.globals["strftime_now"] = _now
     return environment.from_string(template)
+
+
+def _exclude_missing(test: Callable[..., Any], undefined: type) -> Callable[[Any], bool]:
+    """The test, which no missing value passes."""
+    return lambda value: not isinstance(value, undefined) and test(value)
+
+
+class _Object(dict[str, Any]):
+    """A dict that is true if it is empty, too. `get` gives `missing` for a name that it does not have."""
+
+    missing: Any = None
+
+    def __bool__(self) -> bool:
+        return True
+
+    def get(self, name: Any, default: Any = None) -> Any:
+        return super().get(name, self.missing if default is None else default)
+
+
+def _wrap(value: Any, missing: Any) -> Any:
+    """A copy of a value of JSON as minja sees it: None is `missing`, and an empty object is true."""
+    if isinstance(value, Mapping):
+        wrapped = _Object({name: _wrap(each, missing) for name, each in value.items()})
+        wrapped.missing = missing
+        return wrapped
+    if isinstance(value, (list, tuple)):
+        return [_wrap(each, missing) for each in value]
+    return missing if value is None else value
+
+
+def _show(value: Any) -> str:
+    """The text of a value in a joined text."""
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
 def _print(value: Any) -> Any:
@@ -72,7 +141,9 @@ def _now(form: str) -> str:
 
 def _render(template: str, messages: Sequence[Any], values: Mapping[str, Any]) -> str:
     try:
-        return _compile(template).render(messages=messages, **values)
+        compiled = _compile(template)
+        missing = compiled.environment.undefined()
+        return compiled.render(_wrap({"messages": messages, **values}, missing))
     except Exception as error:  # of others than Python and jinja2 are those of signals' handlers
         is_known = isinstance(error, ORDINARY) or type(error).__module__.startswith("jinja2.")
         if isinstance(error, OvjitError) or not is_known:
@@ -80,10 +151,11 @@ def _render(template: str, messages: Sequence[Any], values: Mapping[str, Any]) -
         raise OvjitError(f"the chat template failed: {type(error).__name__}: {error}") from error
 
 
-#: A text that no template has.
-_PROBE = "<probe of the template>"
-_TOOL = {"type": "function", "function": {"name": "probe_of_tools", "description": "x",
-         "parameters": {"type": "object", "properties": {}}}}  # fmt: skip
+#: A text that no template has, and an argument that no tool has.
+_PROBE, _ARGUMENT, _CALL = "<probe of the template>", "probe_of_arguments", "call_1___"
+_TOOL = {"type": "function", "name": "probe_of_tools", "function": {
+    "name": "probe_of_tools", "description": "x", "parameters": {"type": "object", "required": ["y"],
+    "properties": {"y": {"type": "string", "description": "z"}}}}}  # fmt: skip
 
 
 class Template:
@@ -91,19 +163,19 @@ class Template:
 
     def __init__(self, text: str, tokens: Mapping[str, str]):
         self.text, self.tokens = text, dict(tokens)
-        user = {"role": "user", "content": "x"}
-        self.needs_parts = not self._shows([{**user, "content": _PROBE}]) and self._shows(
-            [{**user, "content": [{"type": "text", "text": _PROBE}]}]
-        )
-        self._user = self._in_parts(user)
+        user = {"role": "user", "content": _PROBE}
+        self.needs_parts = not self._shows([user]) and self._shows([self._to_parts(user)])
+        self._user = self._in_parts({**user, "content": "x"})
         self.has_system = self._shows([self._in_parts({"role": "system", "content": _PROBE}), self._user])
         self.has_tools = self._shows([self._user], "probe_of_tools", tools=[_TOOL])
-        as_text, as_object = (self._shows_call(value) for value in ('{"probe": "y"}', {"probe": "y"}))
+        #: Whether a message without a text is not shown: "" stands for None then.
+        self.needs_text = self._shows_turns("") and not self._shows_turns(None)
+        arguments = {_ARGUMENT: "print('y')"}
+        as_text, as_object = (self._shows_call(value) for value in (json.dumps(arguments), arguments))
         self.has_calls = as_text or as_object
         self.needs_objects = as_object and not as_text
-        answer = self._in_parts({"role": "tool", "name": "f", "content": _PROBE, "tool_call_id": "call_1___"})
-        call = _call("f", {"probe": "y"} if self.needs_objects else '{"probe": "y"}')
-        self.has_answers = self.has_calls and self._shows([self._user, call, answer])
+        call = self._call("f", arguments if self.needs_objects else json.dumps(arguments))
+        self.has_answers = self.has_calls and self._shows([self._user, call, _answer("f", _PROBE)])
         self.example = "" if self.has_tools else self._example_of_call()
 
     def render_raw(self, messages: Sequence[Any], values: Mapping[str, Any]) -> str:
@@ -111,8 +183,11 @@ class Template:
 
     def _in_parts(self, message: dict[str, Any]) -> dict[str, Any]:
         """A message whose text is a list of parts if the template needs it."""
-        if not self.needs_parts or not isinstance(message.get("content"), str):
-            return message
+        has_text = isinstance(message.get("content"), str)
+        return self._to_parts(message) if self.needs_parts and has_text else message
+
+    @staticmethod
+    def _to_parts(message: dict[str, Any]) -> dict[str, Any]:
         return {**message, "content": [{"type": "text", "text": message["content"]}]}
 
     def _shows(self, messages: Sequence[Any], text: str = _PROBE, **values: Any) -> bool:
@@ -122,14 +197,27 @@ class Template:
             return False
 
     def _shows_call(self, arguments: Any) -> bool:
-        call = _call("f", arguments)
-        return any(self._shows([self._user, call], text) for text in ('"probe":', "'probe':"))
+        chat = [self._user, self._call("ipython", arguments), _answer("ipython", "z")]
+        forms = (f"<parameter={_ARGUMENT}>", f'"{_ARGUMENT}":', f"'{_ARGUMENT}':")
+        return any(self._shows(chat, form) for form in forms)
+
+    def _shows_turns(self, content: str | None) -> bool:
+        """Whether a chat with this answer is rendered. Some templates treat the last answer otherwise."""
+        turn = [
+            self._in_parts({"role": "user", "content": _PROBE}),
+            {"role": "assistant", "content": content},
+        ]
+        return self._shows(turn * 2)
+
+    def _call(self, name: str, arguments: Any) -> dict[str, Any]:
+        calls = [{"id": _CALL, "type": "function", "function": {"arguments": arguments, "name": name}}]
+        return {"role": "assistant", "content": "" if self.needs_text else None, "tool_calls": calls}
 
     def _example_of_call(self) -> str:
         """The text of a call of a tool, "" if it is not found."""
         user = {"role": "user", "content": "Hey"}
         arguments: Any = {"arg1": "some_value"}
-        call = _call("tool_name", arguments if self.needs_objects else json.dumps(arguments))
+        call = self._call("tool_name", arguments if self.needs_objects else json.dumps(arguments))
         try:
             begin = self.render([user], (), {"add_generation_prompt": True})
             text = self.render([user, call], (), {})
@@ -195,10 +283,8 @@ class Template:
         del message["tool_calls"]
 
 
-def _call(name: str, arguments: Any) -> dict[str, Any]:
-    function = {"name": name, "arguments": arguments}
-    calls = [{"id": "call_1___", "type": "function", "function": function}]
-    return {"role": "assistant", "content": None, "tool_calls": calls}
+def _answer(name: str, content: str) -> dict[str, Any]:
+    return {"role": "tool", "name": name, "content": content, "tool_call_id": _CALL}
 
 
 def _indent(value: Any) -> str:
@@ -210,7 +296,7 @@ def _dump(value: Any, indent: int | None, line: str = "\n") -> str:
     a line at the depth of the value."""
     is_list = isinstance(value, (list, tuple))
     if indent is None or not (is_list or isinstance(value, dict)):
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False, default=lambda missing: None)
     inner = line + " " * indent
     if is_list:
         items = [_dump(each, indent, inner) for each in value]

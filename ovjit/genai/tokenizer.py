@@ -12,6 +12,7 @@ import numpy as np
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.encode_arguments import read_encode_arguments
 from ovjit.genai.gguf_texts import GgufTexts
 from ovjit.genai.grammar_masks import GrammarCompiler
 from ovjit.genai.history import ChatHistory
@@ -159,35 +160,17 @@ class Tokenizer:
 
     # -- texts and tokens
 
-    def encode(
-        self,
-        prompts: Any = None,
-        prompts_2: Any = None,
-        add_special_tokens: bool = True,
-        pad_to_max_length: bool = False,
-        max_length: int | None = None,
-        padding_side: str | None = None,
-        truncation: bool = False,
-        prompt: Any = None,
-        prompts_1: Any = None,
-    ) -> TokenizedInputs:
-        """The tokens of a text, of a list of texts with padding, or of pairs. `max_length` counts only with
-        `truncation` or `pad_to_max_length`."""
-        if isinstance(prompts_2, (bool, np.bool_)):  # the second positional argument is add_special_tokens
-            prompts_2, add_special_tokens = None, prompts_2
-        texts = next((value for value in (prompts, prompt, prompts_1) if value is not None), None)
-        inputs = self._texts_of(texts, prompts_2)
-        if padding_side not in (None, "left", "right"):
-            raise OvjitError(f"padding_side should be 'left' or 'right', not {padding_side!r}")
-        options = {
-            "add_special_tokens": bool(add_special_tokens), "pad_to_max_length": bool(pad_to_max_length),
-            "max_length": max_length, "truncation": bool(truncation),
-            "pad_right": None if padding_side is None else padding_side == "right",
-        }  # fmt: skip
+    def encode(self, *arguments: Any, **keywords: Any) -> TokenizedInputs:
+        """encode(prompt or prompts, add_special_tokens=True, pad_to_max_length=False, max_length=None,
+        padding_side=None, truncation=False), or encode(prompts_1, prompts_2, ...): the tokens of a text, of a
+        list of texts with padding, or of pairs. `max_length` counts only with `truncation` or
+        `pad_to_max_length`."""
+        texts, others, options = read_encode_arguments(arguments, keywords)
+        inputs = self._texts_of(texts, others)
         if self._pair_template is not None and len(inputs) == 2:
             return self._encode_pairs(inputs, options)
         tokenizer = self._load(TOKENIZER)
-        if pad_to_max_length and max_length is None and tokenizer.longest() > _PADDED:
+        if options["pad_to_max_length"] and options["max_length"] is None and tokenizer.longest() > _PADDED:
             raise OvjitError("pad_to_max_length needs max_length: the tokenizer has no limit of its own")
         results = tokenizer.run(inputs, options)
         if "input_ids" not in results or "attention_mask" not in results:
@@ -217,10 +200,7 @@ class Tokenizer:
 
     def _texts_of(self, texts: Any, others: Any) -> list[np.ndarray]:
         """The inputs of the tokenizer: arrays of texts."""
-        if isinstance(texts, str):
-            texts = [texts]
-        if not isinstance(texts, Sequence):
-            raise TypeError(f"prompts should be a str or a list of str, not {type(texts).__name__}")
+        texts = [texts] if isinstance(texts, str) else texts
         if others is None and texts and all(isinstance(text, list) for text in texts):
             if any(len(pair) != 2 for pair in texts):
                 raise OvjitError("pairs of prompts should be lists of two texts")

@@ -46,6 +46,8 @@ class Decoder:
         self._request = compiled.create_infer_request()
         self.length = 0
         self._mark: _Mark | None = None
+        #: Called after each inference, with the length before it and the request.
+        self.on_feed: Callable[[int, Any], None] = lambda begin, request: None
         #: For each state, the axes that may be the axis of tokens; and whether they are final.
         self._candidates: list[list[int]] = []
         self._settled = False
@@ -91,6 +93,7 @@ class Decoder:
             "beam_idx": np.zeros(1, np.int32),
         }
         logits = self._request.infer({name: arrays[name] for name in self._names})["logits"]
+        self.on_feed(self.length, self._request)
         self.length = end
         if self._mark is not None:
             self._mark.tokens.extend(tokens)
@@ -101,8 +104,7 @@ class Decoder:
         return to this length, and to larger ones."""
         if self._settled and all(self._candidates):
             return
-        states = self._request.query_state()
-        pairs = zip(states, self._axes(states), strict=True)
+        pairs = zip(states := self._request.query_state(), self._axes(states), strict=True)
         saved = [(state, np.array(state.state.data)) for state, axis in pairs if axis is None]
         self._mark = _Mark(self.length, saved, []) if saved else None
 
@@ -155,16 +157,15 @@ class Decoder:
                 ]
                 for state in states
             ]
-            before = self._candidates or now
             self._candidates = [
-                [a for a in one if a in other] for one, other in zip(now, before, strict=True)
+                [a for a in one if a in other]
+                for one, other in zip(now, self._candidates or now, strict=True)
             ]
             self._settled = all(len(axes) < 2 for axes in self._candidates)
         # if the head's size equals the length too, the axis of tokens is the second last one
-        candidates_by_state = zip(states, self._candidates, strict=True)
         return [
             None if not axes else middle if (middle := len(state._shape) - 2) in axes else axes[0]
-            for state, axes in candidates_by_state
+            for state, axes in zip(states, self._candidates, strict=True)
         ]
 
 

@@ -361,7 +361,7 @@ def test_wrong_constructors(folder: Path, arguments: Any, options: Any, error: t
 def test_features_that_are_missing_are_errors(pipeline: Any) -> None:
     with pytest.raises(OvjitError, match="needs a pipeline with a draft_model"):
         pipeline.generate("hello", max_new_tokens=4, assistant_confidence_threshold=0.4)
-    with pytest.raises(UnsupportedError, match="tree_depth"):
+    with pytest.raises(OvjitError, match="tree_depth needs a draft_model of EAGLE-3"):
         pipeline.generate("hello", max_new_tokens=4, tree_depth=2, num_assistant_tokens=3)
     with pytest.raises(AttributeError, match=r"has no OmniPipeline: .*docs/genai.md"):
         _ = genai.OmniPipeline

@@ -256,7 +256,7 @@ def test_rows_are_padded_and_truncated(tmp_path: Path) -> None:
     with pytest.raises(OvjitError, match="needs max_length"):
         tokenizer.encode("hello", pad_to_max_length=True)
     with pytest.raises(OvjitError, match="takes no pairs"):
-        tokenizer.encode("hello", "world")
+        tokenizer.encode(["hello"], ["world"])
 
 
 def test_refusals_name_the_file(tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def test_wrong_folders_and_settings(speech_folder: Path, tmp_path: Path, pipelin
         genai.WhisperPipeline(speech_folder, "CPU", NO_SUCH=1)
     with pytest.raises(OvjitError, match=r"Failed to open .*config\.json"):
         genai.ASRPipeline(tmp_path, "CPU")
-    for kind, error in (("qwen3_asr", UnsupportedError), ("llama", OvjitError)):
+    for kind, error in (("fun_asr", UnsupportedError), ("llama", OvjitError)):
         (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
         with pytest.raises(error, match=kind):
             genai.ASRPipeline(tmp_path, "CPU")

@@ -117,6 +117,9 @@ class QwenImageTransformer2DModel(FluxTransformer2DModel):
             super().__init__(config_path)
             self.default_sample_size = read_fields(config_path, {"sample_size": 128})["sample_size"]
 
+    def set_hidden_states(self, tensor_name: str, tensor: Tensor) -> None:
+        super().set_hidden_states(tensor_name, tensor)
+
     def _list_sizes(self, count: int, height: int, width: int, length: int) -> dict[str, dict[int, int]]:
         text = {0: count, 1: length}
         sizes = super()._list_sizes(count, height, width, length)

@@ -52,15 +52,15 @@ class FeatureExtractor:
         self._window = (0.5 * (1 - np.cos(angles))).astype(np.float32)
         self._filters = build_filters(1 + self.size // 2, self.mels, self.rate)
 
-    def extract(self, samples: np.ndarray) -> Features:
-        """Features of sound [samples] in f32. A short sound is padded with zeros to `samples`. OvjitError if
-        it is not longer than half of a frame."""
+    def extract(self, samples: np.ndarray, pads: bool = True) -> Features:
+        """Features of sound [samples] in f32. A short sound is padded with zeros to `samples`, if `pads`.
+        OvjitError if it is not longer than half of a frame."""
         half = self.size // 2
         if len(samples) <= half:
             raise OvjitError(
                 f"raw_speech too short for reflect padding: size={len(samples)}, required > {half}"
             )
-        count = max(len(samples), self.samples) // self.hop
+        count = max(len(samples), self.samples if pads else 0) // self.hop
         active = min((len(samples) + half) // self.hop + 1, count)
         padded = np.zeros((active - 1) * self.hop + self.size, np.float32)
         sound = np.concatenate([samples[half:0:-1], samples])

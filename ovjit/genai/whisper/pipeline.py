@@ -23,6 +23,7 @@ from ovjit.genai.turns import Turn
 from ovjit.genai.whisper.config import ASRGenerationConfig, WhisperGenerationConfig, find_language
 from ovjit.genai.whisper.decoder import Encoder, SpeechDecoder
 from ovjit.genai.whisper.mel import FeatureExtractor, Features
+from ovjit.genai.whisper.qwen import ENDS, QwenSpeech
 from ovjit.genai.whisper.results import (
     ASRDecodedResults,
     WhisperDecodedResultChunk,
@@ -274,22 +275,24 @@ class WhisperPipeline:
 
 
 class ASRPipeline:
-    """Texts of speech by a model of any kind that ovjit knows, which is Whisper: ASRPipeline(folder, device,
-    **properties)."""
+    """Texts of speech by a Whisper or Qwen3-ASR model: ASRPipeline(folder, device, **properties)."""
 
     def __init__(self, models_path: Any, device: str, **kwargs: Any):
         folder = _folder_of(models_path, device)
         if not (folder / "config.json").is_file():
             raise OvjitError(f"Failed to open '{folder / 'config.json'}'")
         kind = read_settings(folder / "config.json").get("model_type")
-        if kind in ("qwen3_asr", "fun_asr"):
-            raise UnsupportedError(
-                f"ovjit does not support models of the type {kind} yet: use a Whisper model"
-            )
-        if kind != "whisper":
-            raise OvjitError(f"Unsupported '{kind}' ASR model type in config.json: 'whisper' is supported")
-        self._pipeline = WhisperPipeline(folder, device, **kwargs)
+        if kind == "fun_asr":
+            raise UnsupportedError("ovjit does not support models of the type fun_asr yet")
+        if kind not in ("whisper", "qwen3_asr"):
+            raise OvjitError(f"Unsupported '{kind}' ASR model type in config.json")
         self._config = read_config(ASRGenerationConfig, folder)
+        if kind == "whisper":
+            self._pipeline: WhisperPipeline | QwenSpeech = WhisperPipeline(folder, device, **kwargs)
+        else:
+            self._pipeline = QwenSpeech(folder, device, kwargs)
+            self._config.set_eos_token_id(ENDS[0])
+            self._config.stop_token_ids = self._config.stop_token_ids.union(ENDS)
 
     def get_tokenizer(self) -> Tokenizer:
         return self._pipeline.get_tokenizer()
@@ -301,8 +304,11 @@ class ASRPipeline:
         """Use this configuration by default."""
         if not isinstance(config, ASRGenerationConfig):
             raise TypeError(f"config should be an ASRGenerationConfig, not {type(config).__name__}")
-        self._pipeline.set_generation_config(config.for_whisper())
-        self._config = copy.copy(config)
+        if isinstance(self._pipeline, WhisperPipeline):
+            self._pipeline.set_generation_config(config.for_whisper())
+            self._config = copy.copy(config)
+        else:
+            self._config = merge(config, self._config, {})
 
     def generate(self, audio_inputs: Sequence[float], generation_config: ASRGenerationConfig | None = None,
                  streamer: Any = None, **kwargs: Any) -> ASRDecodedResults:  # fmt: skip
@@ -312,4 +318,7 @@ class ASRPipeline:
             raise TypeError(f"generation_config should be an ASRGenerationConfig, not {kind}")
         config = copy.copy(generation_config or self._config)
         config.update_generation_config(**kwargs)
+        if isinstance(self._pipeline, QwenSpeech):
+            merged = merge(config, self._config, {})
+            return self._pipeline.generate(_samples_of(audio_inputs), merged, streamer)
         return ASRDecodedResults(self._pipeline.generate(audio_inputs, config.for_whisper(), streamer))

@@ -1,0 +1,21 @@
+"""Chat templates beside openvino_genai, whose texts are in templates.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import ovjit.genai as genai
+from tests.support.genai_templates import collect
+
+#: Chats that are errors there: the engine has no `in` for a list of objects.
+WORKING = {"none, parts, 0 tools", "none, parts, 2 tools"}
+
+
+def test_texts_of_chats() -> None:
+    expected = json.loads((Path(__file__).parent / "templates.json").read_text())
+    texts = collect(genai)
+    wrong = {name for name in expected if texts[name] != expected[name]}
+    assert len(texts) == len(expected) > 90
+    assert wrong == WORKING, [(texts[name], expected[name]) for name in wrong ^ WORKING]
+    assert all(expected[name] == "error" for name in wrong)
