@@ -61,7 +61,7 @@ def _values(node: Node) -> tuple[np.ndarray, ...] | None:
     if node._op.role == "shape":
         dtype = dtypes.numpy_dtype(node._tensors[0]._type.dtype)
         return (np.array(node._inputs[0]._tensor._type.shape, dtype),)
-    return values_of(node, [source._node.value for source in node._inputs])  # type: ignore[attr-defined]
+    return values_of(node, [source._node.value for source in node._inputs])
 
 
 def values_of(node: Node, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...] | None:

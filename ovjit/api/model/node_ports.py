@@ -20,7 +20,6 @@ from ovjit.graph import shapes
 from ovjit.graph.op import TensorType
 
 if TYPE_CHECKING:
-    from ovjit.api.model.node import Node
     from ovjit.api.tensors.shapes import PartialShape
     from ovjit.api.tensors.types import Type
     from ovjit.api.tensors.vectors import Shape
@@ -186,7 +185,7 @@ class _End:
     """The base class of a node's inputs and outputs. Programs may give them attributes."""
 
     __slots__ = ("__dict__", "_index", "_node")
-    _node: Node
+    _node: Any  # the Node, whose module imports this one
     _index: int
     #: What gives one.
     _made_by = "Node.output, Model.outputs"
@@ -196,7 +195,7 @@ class _End:
         raise TypeError(f"ovjit.{name}: No constructor defined! See {self._made_by}")
 
     @classmethod
-    def _of(cls, node: Node, index: int) -> Any:
+    def _of(cls, node: Any, index: int) -> Any:
         port = cls.__new__(cls)
         port._node = node
         port._index = index
@@ -206,7 +205,8 @@ class _End:
     def _tensor(self) -> DescriptorTensor:
         raise NotImplementedError
 
-    def get_node(self) -> Node:
+    def get_node(self) -> Any:
+        """The Node that it belongs to."""
         return self._node
 
     def get_index(self) -> int:
@@ -236,7 +236,7 @@ class _Port(_End):
     __slots__ = ()
 
     @classmethod
-    def _from_node(cls, node: Node) -> Any:
+    def _from_node(cls, node: Any) -> Any:
         """The only output of a node, or its first."""
         return cls._of(node, 0)
 
@@ -383,7 +383,7 @@ class Input(_End):
         return f"<Input: shape{shape_text(tensor.shape)} type: {tensor.dtype}>"
 
 
-def target_inputs(node: Node, index: int) -> list[Input]:
+def target_inputs(node: Any, index: int) -> list[Input]:
     """The inputs that take output `index` of `node`, oldest consumer first."""
     users = sorted(node._users or (), key=operator.attrgetter("_id"))
     return [

@@ -27,7 +27,7 @@ from ovjit.execution.blocks import copy_results
 from ovjit.execution.layout import IDLE, STATE
 
 if TYPE_CHECKING:
-    from ovjit.api.run.compiled import CompiledModel
+    from ovjit.api.run.compiled_record import CompiledRecord
     from ovjit.api.run.profiling import ProfilingInfo
     from ovjit.api.run.variable_state import VariableState
 
@@ -44,14 +44,13 @@ class InferRequest(RequestTensors):
     __slots__ = ("__dict__", "__weakref__", "_ports", "_set_input")
     _set_input: Callable[[int, np.ndarray, int], None]
     _ports: tuple[ConstOutput, ...]
-    _compiled: CompiledModel
 
     def __new__(cls, other: InferRequest) -> InferRequest:
         """`InferRequest(request)` is that request."""
         return expect(other, InferRequest, "InferRequest() takes an InferRequest", no_such_constructor)
 
     @classmethod
-    def _make(cls, compiled: CompiledModel) -> InferRequest:
+    def _make(cls, compiled: CompiledRecord) -> InferRequest:
         self = object.__new__(cls)
         job = compiled._executable.new_job()
         self._compiled = compiled
@@ -301,7 +300,8 @@ class InferRequest(RequestTensors):
         if states is not None:
             states.reset_all()
 
-    def get_compiled_model(self) -> CompiledModel:
+    def get_compiled_model(self) -> Any:
+        """The CompiledModel that made it."""
         return self._compiled
 
     @property

@@ -323,7 +323,7 @@ def _set_inputs(model: Model, described: list[_InputCutInfo], framework: str | N
             port = named_input
         ports.append(port)
         if one.type is not None:
-            port.get_node().set_element_type(one.type)  # type: ignore[attr-defined]
+            port.get_node().set_element_type(one.type)
         if one.shape is not None:
             shapes[port] = one.shape
     if shapes:

@@ -311,7 +311,7 @@ def _find_vectors(source: Output, axis: int, groups: int, size: int) -> list[tup
 
 def _order(node: Node) -> list[int]:
     order = node.input_value(1)._node
-    return order.get_data().tolist() if order._op.role == "constant" else []  # type: ignore[attr-defined]
+    return order.get_data().tolist() if order._op.role == "constant" else []
 
 
 def _find_epsilon(source: Output, eps: float) -> float:
@@ -323,7 +323,7 @@ def _find_epsilon(source: Output, eps: float) -> float:
             for x in node._inputs:
                 x = _through(x, ("Convert",))
                 if x._node._op.role == "constant" and math.prod(x._tensor._type.shape) == 1:
-                    return float(x._node.get_data().reshape(-1)[0])  # type: ignore[attr-defined]
+                    return float(x._node.get_data().reshape(-1)[0])
         if is_a(node, "Divide", "Sqrt", "Power", "Convert"):
             pending += node._inputs
     return eps

@@ -193,7 +193,7 @@ def _find_output_axis(user: Node, name: str, index: int, axis: int) -> int | Non
         ranks = {len(t._type.shape or ()) for t in (user._tensors[0], user._inputs[index]._tensor)}
         return axis if len(ranks) == 1 and all(isinstance(o._node, Constant) for o in others) else None
     if name == "Transpose" and index == 0 and _number(others[0]) is not None:
-        return [int(i) for i in others[0]._node.value].index(axis)  # type: ignore[attr-defined]
+        return [int(i) for i in others[0]._node.value].index(axis)
     if name == "Pad" and index == 0:
         sizes = [_number(other) for other in others[:2]]
         return None if any(size is None or size[axis] for size in sizes) else axis

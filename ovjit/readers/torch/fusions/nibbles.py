@@ -40,7 +40,7 @@ def _of_bytes(value: Output, operation: str, number: int) -> np.ndarray | None:
         return None
     source = node.input_value(0).node
     is_bytes = isinstance(source, Constant) and attributes_of(source)["element_type"] == "u8"
-    return source.value if is_bytes else None  # type: ignore[attr-defined]
+    return source.value if is_bytes else None
 
 
 def _number(value: Output) -> Any:
