@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ovjit.genai.enums import GenerationFinishReason, GenerationStatus
@@ -58,6 +58,16 @@ class RawPerfMetrics:
         self.tokenization_durations: list[float] = []
 
 
+def durations(name: str) -> Callable[[Any], MeanStdPair]:
+    """A getter of PerfMetrics: mean and deviation in milliseconds of the list `name` of microseconds."""
+
+    def get(self: PerfMetrics) -> MeanStdPair:
+        groups = (getattr(self, group) for group in self._raw_groups)
+        return MeanStdPair.of(next(getattr(group, name) for group in groups if hasattr(group, name)), 1000.0)
+
+    return get
+
+
 class PerfMetrics:
     """Figures of one or several calls of `generate`; they are added by `+`."""
 
@@ -95,40 +105,16 @@ class PerfMetrics:
     def get_num_input_tokens(self) -> int:
         return self._input_tokens
 
-    def _of(self, name: str) -> MeanStdPair:
-        """Mean and deviation in milliseconds of a list of microseconds."""
-        groups = (getattr(self, group) for group in self._raw_groups)
-        return MeanStdPair.of(next(getattr(group, name) for group in groups if hasattr(group, name)), 1000.0)
-
-    def get_generate_duration(self) -> MeanStdPair:
-        return self._of("generate_durations")
-
-    def get_tokenization_duration(self) -> MeanStdPair:
-        return self._of("tokenization_durations")
-
-    def get_detokenization_duration(self) -> MeanStdPair:
-        return self._of("detokenization_durations")
-
-    def get_inference_duration(self) -> MeanStdPair:
-        return self._of("inference_durations")
-
-    def get_sampling_duration(self) -> MeanStdPair:
-        return self._of("sampling_durations")
-
-    def get_chat_template_duration(self) -> MeanStdPair:
-        return self._of("chat_template_durations")
-
-    def get_ttft(self) -> MeanStdPair:
-        """Milliseconds to the first token."""
-        return self._of("m_times_to_first_token")
-
-    def get_tpot(self) -> MeanStdPair:
-        """Milliseconds for each further token of a sequence."""
-        return self._of("m_durations")
-
-    def get_ipot(self) -> MeanStdPair:
-        """Milliseconds of inference for each further token."""
-        return self._of("token_infer_durations")
+    get_generate_duration = durations("generate_durations")
+    get_tokenization_duration = durations("tokenization_durations")
+    get_detokenization_duration = durations("detokenization_durations")
+    get_inference_duration = durations("inference_durations")
+    get_sampling_duration = durations("sampling_durations")
+    get_chat_template_duration = durations("chat_template_durations")
+    #: Milliseconds to the first token; for each further token of a sequence; of inference for each of these.
+    get_ttft = durations("m_times_to_first_token")
+    get_tpot = durations("m_durations")
+    get_ipot = durations("token_infer_durations")
 
     def get_throughput(self) -> MeanStdPair:
         """Tokens in a second."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.genai.results import DecodedResults, MeanStdPair, PerfMetrics
+from ovjit.genai.results import DecodedResults, PerfMetrics, durations
 
 
 class VLMRawPerfMetrics:
@@ -27,17 +27,10 @@ class VLMPerfMetrics(PerfMetrics):
         super().__init__()
         self.vlm_raw_metrics = VLMRawPerfMetrics()
 
-    def get_prepare_embeddings_duration(self) -> MeanStdPair:
-        return self._of("prepare_embeddings_durations")
-
-    def get_vision_encoding_duration(self) -> MeanStdPair:
-        return self._of("vision_encoding_durations")
-
-    def get_audio_encoding_duration(self) -> MeanStdPair:
-        return self._of("audio_encoding_durations")
-
-    def get_text_embedding_duration(self) -> MeanStdPair:
-        return self._of("text_embedding_durations")
+    get_prepare_embeddings_duration = durations("prepare_embeddings_durations")
+    get_vision_encoding_duration = durations("vision_encoding_durations")
+    get_audio_encoding_duration = durations("audio_encoding_durations")
+    get_text_embedding_duration = durations("text_embedding_durations")
 
     def get_total_image_slice_count(self) -> int:
         return sum(self.vlm_raw_metrics.per_image_slice_counts)

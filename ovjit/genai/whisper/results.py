@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovjit.genai.results import MeanStdPair, PerfMetrics, format_texts
+from ovjit.genai.results import PerfMetrics, durations, format_texts
 
 
 class WhisperDecodedResultChunk:
@@ -54,17 +54,10 @@ class _SpeechPerfMetrics(PerfMetrics):
         super().__init__()
         self._speech = self._raw_kind()
 
-    def get_features_extraction_duration(self) -> MeanStdPair:
-        return self._of("features_extraction_durations")
-
-    def get_word_level_timestamps_processing_duration(self) -> MeanStdPair:
-        return self._of("word_level_timestamps_processing_durations")
-
-    def get_encode_inference_duration(self) -> MeanStdPair:
-        return self._of("encode_inference_durations")
-
-    def get_decode_inference_duration(self) -> MeanStdPair:
-        return self._of("decode_inference_durations")
+    get_features_extraction_duration = durations("features_extraction_durations")
+    get_word_level_timestamps_processing_duration = durations("word_level_timestamps_processing_durations")
+    get_encode_inference_duration = durations("encode_inference_durations")
+    get_decode_inference_duration = durations("decode_inference_durations")
 
 
 class WhisperPerfMetrics(_SpeechPerfMetrics):
