@@ -1,6 +1,6 @@
 """Which lines of Python the tests run, by folder: rooms of tests under `coverage` (pip install coverage).
 
-    python -m bench.coverage [ROOM ...] [--data FOLDER] [--page docs/coverage.md]
+    python -m bench.coverage [ROOM ...] [--data FOLDER] [--page FILE]
 
 Each room (`tests/api`, ...; all by default) runs once, in a process of its own, and leaves a file of data in
 FOLDER. Rooms that are there already are not run again. Kernels are not seen: Numba's compiler reads their
@@ -27,7 +27,7 @@ from bench import command, report
 DEPTH = {"ovjit": 2, "ovjit_ops": 2}
 PAGE = """# Coverage of the tests
 
-Made by `python -m bench.coverage {rooms} --page docs/coverage.md` on commit {commit}, {about}.
+Made by `python -m bench.coverage {rooms} --page FILE` on commit {commit}, {about}.
 
 Lines of Python that these tests run in their own process. The figures are lower bounds. {share} folders of
 tests ran: {rooms}. A folder of sources that they are not about is low here.

@@ -39,7 +39,7 @@ ORDER = {
     "Reference": [
         "docs/command_line.md", "docs/operations.md", "docs/platforms.md", "docs/gpu.md", "docs/versions.md",
         "docs/parity.md", "docs/types.md", "docs/special_values.md", "docs/benchmarks.md", "docs/accuracy.md",
-        "docs/history.md", "docs/memory.md", "docs/fuzzing.md", "docs/coverage.md",
+        "docs/history.md", "docs/memory.md", "docs/fuzzing.md",
     ],
     "Explanation": [
         "docs/architecture.md", "docs/decisions.md", "docs/threads.md", "docs/many_cores.md",
