@@ -154,7 +154,7 @@ def _other(word: Any, name: str) -> str:
 
 
 def stream_kernel() -> Kernel:
-    """Sums `n` bytes (whole turns) of x, `turns` times over."""
+    """A kernel that adds up the `n` bytes at x, `turns` times over. The inner loop's step divides `n`."""
     frame = KernelArgs().pointers("x", "y").integers("n", "turns")
     names = [f"acc{i}" for i in range(STREAMS)]
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]

@@ -74,7 +74,7 @@ class MergedInputDescription(InputDescription):
 
 
 class SliceInputDescription(InputDescription):
-    """The parameter is another part of the input in every iteration."""
+    """The parameter is a slice of the input, the next one in each iteration."""
 
     __slots__ = ("axis", "end", "part_size", "start", "stride")
     axis: int

@@ -107,8 +107,7 @@ def handlers(
 
 
 def mark(graph: Any) -> None:
-    """Put the operators that are left into their domain, and take the names of outputs away that nothing
-    reads."""
+    """Move unconverted operators to their domain, and clear the names of outputs that nothing reads."""
     read = {name for node in graph.node for name in reads(node)} | {value.name for value in graph.output}
     for node in graph.node:
         domain, _, name = node.op_type.rpartition(".")

@@ -297,7 +297,7 @@ class _Target:
             self._open(body, len(self.path) - 1)
 
     def _notes(self, frame: _Frame) -> dict[str, Any]:
-        """Of what the notes are that begin here: a port, a layer or the net."""
+        """The runtime info that an `rt_info` element here belongs to: a port's, a layer's or the net's."""
         if frame.layer is None:
             return frame.net.rt_info
         return frame.ports[-1].rt_info if frame.ports else frame.layer.rt_info

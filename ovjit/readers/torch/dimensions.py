@@ -219,7 +219,7 @@ class Dimensions(Builder):
         return self.scalar(self.one(value))
 
     def size(self, value: Output, axis: int) -> Any:
-        """A dimension."""
+        """The size of an axis: an int where it is known, else a Number that the graph computes."""
         shape = self.shape(value)
         if shape is not None and not isinstance(shape[axis], Interval):
             return shape[axis]

@@ -303,7 +303,8 @@ _PYTHONS_TYPE = re.compile(r"\bdtype\s*=\s*(int|float)\b")
 
 
 class _Torch:
-    """`torch` for code that is recorded and writes `dtype=int`: its `int` is the one of this module."""
+    """Stands for the module `torch` in recorded code, whose `int` and `float` are classes of this module:
+    `dtype=int` becomes torch.int64."""
 
     def __getattr__(self, name: str) -> Any:
         import torch
