@@ -36,7 +36,7 @@ class Draft:
     """A model that is being read: names of its nodes, and the values that follow from constants."""
 
     def __init__(self) -> None:
-        self._names: dict[str, int] = {}
+        self.name_counts: dict[str, int] = {}
         self._values: dict[tuple[Node, int], np.ndarray] = {}
         self._open: set[Node] = set()  # nodes whose values do not follow from constants
 
@@ -72,10 +72,10 @@ class Draft:
     def name(self, base: str, op: str) -> str:
         """A name for a node that a rule makes beside the one that has the operator's own name."""
         name = f"{base}/{op}" if base else op
-        count = self._names.get(name, 0)
-        while (result := f"{name}_{count}" if count else name) in self._names:
+        count = self.name_counts.get(name, 0)
+        while (result := f"{name}_{count}" if count else name) in self.name_counts:
             count += 1
-        self._names[name] = count + 1
+        self.name_counts[name] = count + 1
         return result
 
 

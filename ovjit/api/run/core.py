@@ -104,14 +104,7 @@ def parse_device(name: Any, config: Any = None) -> Device:
         _refuse(name, head)
     if colon and head == "CPU":
         _refuse(name, name)
-    names = config.get("MULTI_DEVICE_PRIORITIES") if isinstance(config, Mapping) and head != "CPU" else None
-    names = getattr(names, "value", names)
-    if isinstance(names, str) and devices not in ("", names):
-        raise DeviceError(
-            f"Device priority / ID mismatch: MULTI_DEVICE_PRIORITIES is {names!r}, but the device name "
-            f"is {name!r}"
-        )
-    priorities = names if isinstance(names, str) and not devices else devices
+    priorities = _list_priorities(name, devices, {} if head == "CPU" else config)
     chosen = [_drop_count(name, head, part) for part in priorities.split(",") if part]
     if head in ("MULTI", "HETERO", "BATCH") and not chosen:
         raise DeviceError(
@@ -128,6 +121,16 @@ def parse_device(name: Any, config: Any = None) -> Device:
         if not is_available(part):
             _refuse(name, part)
     return Device(head, priorities if head == "BATCH" else ",".join(chosen) or "CPU")
+
+
+def _list_priorities(name: str, devices: str, config: Any) -> str:
+    """The `devices` of a name, or those that a property in `config` has instead, separated by commas."""
+    listed = config.get("MULTI_DEVICE_PRIORITIES") if isinstance(config, Mapping) else None
+    listed = getattr(listed, "value", listed)
+    if isinstance(listed, str) and devices not in ("", listed):
+        text = f"MULTI_DEVICE_PRIORITIES is {listed!r}, but the device name is {name!r}"
+        raise DeviceError(f"Device priority / ID mismatch: {text}")
+    return listed if isinstance(listed, str) else devices
 
 
 def why_missing(name: str) -> str:

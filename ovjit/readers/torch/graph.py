@@ -200,7 +200,7 @@ class TorchReader(TorchDraft):
         if not results:
             raise OvjitError("the module returns no tensors")
         result = build.make_model(list(results), list(self.parameters), name)
-        _number_names(result, self._names)
+        _number_names(result, self.name_counts)
         fold(result, keep_compressed=True, keep=self.is_unfolded)
         compress_quantized(result)
         keep_packed(result)
