@@ -143,7 +143,7 @@ def test_calls_within_a_call_and_drafts_are_refused(folder: Path) -> None:
 
     with pytest.raises(OvjitError, match="a streamer or callback cannot call generate"):
         pipe.generate("a", streamer=Nested(), max_new_tokens=3)
-    with pytest.raises(UnsupportedError, match="does not support tree_depth"):
+    with pytest.raises(OvjitError, match="tree_depth needs a draft_model of EAGLE-3"):
         pipe.generate("a", max_new_tokens=3, tree_depth=1, num_assistant_tokens=2, branching_factor=1)
 
 
