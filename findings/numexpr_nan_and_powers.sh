@@ -9,7 +9,7 @@
 # - x**-0.5, x**1.5 and the like are written as roots and products by the default optimization. For -infinity they are NaN then, and with
 #   optimization="none" and in NumPy infinite or 0. x**0.5 with optimization="none" is infinite for -infinity; as a root it is NaN, as in NumPy.
 # - An integer to the power of -1 as a constant is refused, as NumPy refuses all negative powers of integers. As an array it is 0.
-# No warning. No report of these was found.
+# No warning. Issue 535 of numexpr made maximum and minimum of two keep NaN in 2025; no report of the reductions was found.
 #
 # Output seen on 2026-11-29:
 #   max(a)           aggressive  NumPy nan                        NumExpr 5.0
