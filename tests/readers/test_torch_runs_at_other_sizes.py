@@ -176,6 +176,21 @@ def test_functions_that_run_for_too_long() -> None:
     assert set(ends) == {threads}
 
 
+def test_functions_that_end_leave_no_lock_locked() -> None:
+    lock = threading.Lock()
+
+    def endless():
+        while True:
+            with lock:
+                pass
+
+    for _ in range(40):
+        with pytest.raises(TimeoutError):
+            call_within(0.001, endless)
+        assert lock.acquire(timeout=0)
+        lock.release()
+
+
 def test_a_tracer_of_this_thread_stays_and_sees_no_run_at_other_sizes() -> None:
     events = []
 

@@ -633,16 +633,8 @@ def block_diag(n: Call, x: Any) -> Output:
     rows = []
     for v in values:
         columns_after = n.compute("Subtract", total, n.compute("Add", columns_before, n.size(v, 1)))
-        rows.append(
-            n(
-                "Pad",
-                v,
-                n.ints([0, columns_before]),
-                n.ints([0, columns_after]),
-                n.like(v, 0),
-                pad_mode="constant",
-            )
-        )
+        pads = n.ints([0, columns_before]), n.ints([0, columns_after])
+        rows.append(n("Pad", v, *pads, n.like(v, 0), pad_mode="constant"))
         columns_before = n.compute("Add", columns_before, n.size(v, 1))
     return n.concat(rows, 0)
 

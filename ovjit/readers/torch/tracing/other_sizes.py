@@ -6,11 +6,13 @@ the module and what was recorded of it differ there, though not for the example.
 
 from __future__ import annotations
 
+import dis
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import combinations, islice
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from ovjit.readers.torch.tracing.agreement import agrees
@@ -89,7 +91,19 @@ class _Late(BaseException):
 
 
 #: Packages whose lines are not looked at: they have no loop that depends on a module.
-_ENDING = "torch", "ovjit", "numpy", "contextlib"
+_ENDING = sys.stdlib_module_names | {"torch", "ovjit", "numpy"}
+#: Instructions of `with` statements in Python 3.10, 3.11 to 3.13, and later.
+_WITH = "SETUP_WITH", "SETUP_ASYNC_WITH", "BEFORE_WITH", "BEFORE_ASYNC_WITH", "LOAD_SPECIAL"
+
+
+@lru_cache
+def _ends_of_with(code: CodeType) -> set[int]:
+    """Offsets in the bytecode at which an exception may leave the lock of a `with` locked: the statement's
+    line, to which Python comes back before it leaves the block, and what does nothing in it (`pass`)."""
+    begins, idle = {dis.opmap.get(name) for name in _WITH}, dis.opmap["NOP"]
+    lines = {line for at, end, line in code.co_lines() if not begins.isdisjoint(code.co_code[at:end:2])}
+    within = {at for first, end, line in code.co_lines() if line in lines for at in range(first, end, 2)}
+    return within.union(at for at in range(0, len(code.co_code), 2) if lines and code.co_code[at] == idle)
 
 
 def call_within(seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -104,7 +118,8 @@ def call_within(seconds: float, function: Callable[..., Any], *arguments: Any) -
     def check(frame: FrameType, event: str, _: Any) -> Any:
         if frame.f_globals.get("__name__", "").partition(".")[0] in _ENDING:
             return None
-        if event == "line" and time.perf_counter() > end:
+        late = event == "line" and time.perf_counter() > end
+        if late and frame.f_lasti not in _ends_of_with(frame.f_code):
             raise _Late
         return check
 
