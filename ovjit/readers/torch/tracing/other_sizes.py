@@ -118,8 +118,7 @@ def call_within(seconds: float, function: Callable[..., Any], *arguments: Any) -
     def check(frame: FrameType, event: str, _: Any) -> Any:
         if frame.f_globals.get("__name__", "").partition(".")[0] in _ENDING:
             return None
-        late = event == "line" and time.perf_counter() > end
-        if late and frame.f_lasti not in _ends_of_with(frame.f_code):
+        if event == "line" and time.perf_counter() > end and frame.f_lasti not in _ends_of_with(frame.f_code):
             raise _Late
         return check
 
