@@ -22,7 +22,7 @@ _PACKAGES = ("ovjit", "ovjit_ops")
 #: What Python and NumPy raise for values that code does not expect, such as those of untrusted files.
 #: Exceptions of signals' handlers, such as those of time limits, have other classes: they end the call.
 ORDINARY: tuple[type[Exception], ...] = (ArithmeticError, AssertionError, AttributeError, LookupError)
-ORDINARY += (MemoryError, RuntimeError, StopIteration, TypeError, ValueError, Warning)
+ORDINARY += (BufferError, EOFError, MemoryError, RuntimeError, StopIteration, TypeError, ValueError, Warning)
 
 
 class OvjitError(RuntimeError):
