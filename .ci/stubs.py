@@ -16,6 +16,7 @@ import runpy
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -74,8 +75,8 @@ def has_getattr(file: pathlib.Path) -> bool:
 
 def stubs(root: pathlib.Path) -> dict[str, str]:
     """path below `ovjit-stubs` -> its text."""
-    found = {"py.typed": "partial\n", "__init__.pyi": package(root)}
-    found |= {"genai/__init__.pyi": genai(root), "onnxruntime/__init__.pyi": onnxruntime(root)}
+    texts = {"py.typed": "partial\n", "__init__.pyi": package(root)}
+    texts |= {"genai/__init__.pyi": genai(root), "onnxruntime/__init__.pyi": onnxruntime(root)}
     for name, target in runpy.run_path(str(root / "ovjit" / "compat" / "__init__.py"))["NAMES"].items():
         base = root.joinpath(*target.split("."))
         files = sorted(base.rglob("*.py")) if base.is_dir() else [base.with_suffix(".py")]
@@ -87,8 +88,8 @@ def stubs(root: pathlib.Path) -> dict[str, str]:
                 text = builders(int(number[1]))
             elif has_getattr(file):
                 text += f"from {module} import __getattr__ as __getattr__\n"
-            found[f"{path.removeprefix('ovjit/')}i"] = text
-    return found
+            texts[f"{path.removeprefix('ovjit/')}i"] = text
+    return texts
 
 
 def builders(opset: int) -> str:
@@ -118,28 +119,32 @@ def read_names(file: pathlib.Path) -> dict[str, str]:
     raise ValueError(f"{file} has no _NAMES")
 
 
+def import_names(rows: Iterable[tuple[str, str]], package: str = "") -> list[str]:
+    """Write the lines that import names. `rows`: (module, its names); `package` is put in front of each
+    module."""
+    pairs = [(module, name) for module, names in rows for name in names.split()]
+    return [f"from {package}{module} import {name} as {name}" for module, name in pairs]
+
+
 def genai(root: pathlib.Path) -> str:
     """The stub of `ovjit.genai`, which imports a name's module when the name is first used."""
-    lines = ["__version__: str", "def get_version() -> str: ..."]
-    for module, names in read_names(root / "ovjit" / "genai" / "__init__.py").items():
-        lines += [f"from ovjit.genai.{module} import {name} as {name}" for name in names.split()]
+    tables = read_names(root / "ovjit" / "genai" / "__init__.py").items()
+    lines = ["__version__: str", "def get_version() -> str: ...", *import_names(tables, "ovjit.genai.")]
     return "\n".join(lines) + "\n"
 
 
 def onnxruntime(root: pathlib.Path) -> str:
     """The stub of `ovjit.onnxruntime`, which puts the names of two tables into the package."""
     tables = runpy.run_path(str(root / "ovjit" / "onnxruntime" / "surface.py"))
-    lines = ["__version__: str"]
-    for module, names in [*tables["SHARED"].items(), *tables["PACKAGE"].items()]:
-        lines += [f"from ovjit.onnxruntime.{module} import {name} as {name}" for name in names.split()]
+    rows = [*tables["SHARED"].items(), *tables["PACKAGE"].items()]
+    lines = ["__version__: str", *import_names(rows, "ovjit.onnxruntime.")]
     return "\n".join(lines) + "\n"
 
 
 def package(root: pathlib.Path) -> str:
     """The stub of `ovjit` itself: its names by where they are defined, and its modules."""
     lines = ["from ovjit.version import __version__ as __version__, get_version as get_version"]
-    for module, names in read_names(root / "ovjit" / "__init__.py").items():
-        lines += [f"from {module} import {name} as {name}" for name in names.split()]
+    lines += import_names(read_names(root / "ovjit" / "__init__.py").items())
     compat = runpy.run_path(str(root / "ovjit" / "compat" / "__init__.py"))["NAMES"]
     modules = ["errors", "tools", *(name[6:] for name in compat if name.count(".") == 1)]
     lines += [f"from ovjit import {name} as {name}" for name in modules]
