@@ -5,8 +5,6 @@ in Python are those of the installed wheel; without one, a missing submodule is 
 ImportError if the real package has been imported already, since two engines under one name would conflict.
 """
 
-from __future__ import annotations
-
 import sys
 
 import ovjit.onnxruntime.wheel

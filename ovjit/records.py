@@ -6,8 +6,6 @@ collections compiles a constructor for each class: 14 ms of CPU time. Here annot
 other names. Everything else is as in `collections.namedtuple`.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -1,7 +1,5 @@
 """Importing this module fills the registry of `ovjit.graph.op` with all operations."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 

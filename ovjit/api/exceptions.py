@@ -1,7 +1,5 @@
 """Exceptions that OpenVINO's Python layer raises itself, for programs that catch them."""
 
-from __future__ import annotations
-
 
 class OVError(Exception):
     """Root of these exceptions."""

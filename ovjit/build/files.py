@@ -1,7 +1,5 @@
 """Runtime information as OpenVINO's files have it, and the checks of arguments of what writes them."""
 
-from __future__ import annotations
-
 from ovjit.api.arguments import flag, takes
 from ovjit.api.model.boundary import LAYOUT_NOTE
 from ovjit.api.model.paged import HEADS_NOTE, PagedAttentionExtension, heads_of, noted_heads

@@ -1,7 +1,5 @@
 """Rewrites of Models for readers: rules, folding of constants, merging of equal nodes."""
 
-from __future__ import annotations
-
 from ovjit.api.model.folding import fold
 from ovjit.api.model.merge_equal_nodes import merge_equal_nodes
 from ovjit.api.model.model_rules import ModelNode, ModelUses, ModelValue, ModelWriter, apply_rules

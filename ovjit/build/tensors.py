@@ -1,8 +1,6 @@
 """Types, shapes and stored elements of tensors, as readers need them: the classes of OpenVINO's API, and text
 and packed bytes as arrays."""
 
-from __future__ import annotations
-
 from ovjit.api.model.boundary import constant_node, from_storage, to_storage
 from ovjit.api.tensors.convert import dims_of, partial_shape_of
 from ovjit.api.tensors.layout import Layout

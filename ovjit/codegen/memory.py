@@ -3,8 +3,6 @@
 This module does not import the code generators, which a start with cached kernels and plans never loads.
 """
 
-from __future__ import annotations
-
 #: Bytes of each element type in memory.
 SIZE = {
     "boolean": 1, "i8": 1, "u8": 1, "i16": 2, "u16": 2, "f16": 2, "bf16": 2, "i32": 4, "u32": 4, "f32": 4,

@@ -5,8 +5,6 @@ and `NAMES` says which name stands for it. Code of ovjit itself imports the modu
 type checkers and packagers follow, and no thread waits for an alias that another one is making.
 """
 
-from __future__ import annotations
-
 _MODULES = (
     "_offline_transformations", "_op_base", "_ov_api", "_pyopenvino", "experimental", "frontend",
     "helpers", "layout_helpers", "op", "package_utils", "passes", "preprocess", "properties", "runtime",

@@ -14,8 +14,6 @@ Carried values are not copied. A result that becomes a parameter is written to t
 its slot of a concatenation.
 """
 
-from __future__ import annotations
-
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i32, i64, ld, st, u8
 from ovjit.execution.layout import *

@@ -1,7 +1,5 @@
 """The native function behind `ovjit.storage.tags`: the universal hash of many blocks."""
 
-from __future__ import annotations
-
 from ovjit.codegen.parts import routine
 from ovjit.codegen.words import Word
 from ovjit.hashes import BLOCK_BYTES, SUM_BYTES

@@ -4,8 +4,6 @@ All arguments are in arrays of int64, which `Iterations` (`ovjit.execution.itera
 of the body has a *slot*: its address, its rank and its dimensions.
 """
 
-from __future__ import annotations
-
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i32, i64, ld, st, u8
 from ovjit.execution.layout import *

@@ -1,7 +1,5 @@
 """The C function of the built-in functions of `python_calls`, which starts import without this module."""
 
-from __future__ import annotations
-
 from ovjit.codegen.parts import routine
 from ovjit.codegen.words import ld
 from ovjit.execution.python_calls import ARITY, AS_INT, FAILED, FROM_INT, HEADER, RESTORE, SAVE, TARGET

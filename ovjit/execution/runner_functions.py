@@ -3,8 +3,6 @@
 `ovjit.execution.runner` has the algorithm, `ovjit.execution.layout` the layout of the shared memory.
 """
 
-from __future__ import annotations
-
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i64, ld, st, udiv, urem
 from ovjit.execution.control_steps import branch as branch

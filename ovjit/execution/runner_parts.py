@@ -1,7 +1,5 @@
 """Inlined parts of the runner's functions."""
 
-from __future__ import annotations
-
 from ovjit.codegen.parts import inline
 from ovjit.codegen.words import i32, i64, ld, st, u8
 from ovjit.execution.layout import *

@@ -1,7 +1,5 @@
 """Words of the runner's functions beside those of kernels. `ovjit.codegen.cpu.atomics` has what they mean."""
 
-from __future__ import annotations
-
 from ovjit.codegen.words import Word, now
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.errors import OvjitError
 
 #: The value of a number that is not limited.
 UNLIMITED = 2**64 - 1
@@ -183,20 +183,6 @@ class Copied(Instance):
 
     def assign(self, value: Any) -> Any:
         return copy.copy(super().assign(value))
-
-
-class Absent(Kind):
-    """A feature that ovjit does not have: only the neutral value can be set."""
-
-    def __init__(self, feature: str):
-        self.feature = feature
-
-    def assign(self, value: Any) -> Any:
-        if value is None or value is False:
-            return value
-        if isinstance(value, (list, tuple)) and not value:
-            return []
-        raise UnsupportedError(f"ovjit does not support {self.feature} yet: leave the field as it is")
 
 
 BOOL, SIZE, REAL, TOKEN = Bool(), Integer(), Real(), Integer(-(2**63))

@@ -1,7 +1,5 @@
 """The values of 4-bit codes: a table for each element type of 16 levels."""
 
-from __future__ import annotations
-
 import numpy as np
 
 #: nf4: quantiles of the normal distribution.

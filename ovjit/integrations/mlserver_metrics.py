@@ -2,8 +2,6 @@
 again for each model, but a metric can be registered only once.
 """
 
-from __future__ import annotations
-
 from prometheus_client import Histogram
 
 _LABELS = ["model", "version"]

@@ -3,8 +3,6 @@
 `ovjit.planning.parametric` makes the arrays that it reads. The native loop over iterations also calls it.
 """
 
-from __future__ import annotations
-
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i64, ld, st
 from ovjit.graph import traced

@@ -1,7 +1,5 @@
 """The parts of products of dynamically quantized rows that `dynamic` and `nested` share."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ovjit.codegen.kernel_language import *

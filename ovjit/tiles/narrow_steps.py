@@ -1,7 +1,5 @@
 """Native functions of `ovjit.tiles.narrow`: choose the ways of a vector's words, and write the words."""
 
-from __future__ import annotations
-
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import Word, i64, ld, st
 

@@ -1,7 +1,5 @@
 """Native function of `ovjit.tiles.rounding`: choose the numbers of each channel."""
 
-from __future__ import annotations
-
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i64, ld, st
 from ovjit.tiles.sizes import FARTHEST_SUM, FINEST, FIRST

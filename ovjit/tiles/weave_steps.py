@@ -1,7 +1,5 @@
 """The native functions behind `ovjit.tiles.weave`: rows of a matrix become panels."""
 
-from __future__ import annotations
-
 from ovjit.codegen.parts import routine
 from ovjit.codegen.words import Word, ld
 

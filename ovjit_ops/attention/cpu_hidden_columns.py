@@ -4,8 +4,6 @@ Their weights are 0, so products with their keys and values are left out. Masks 
 from the last column on.
 """
 
-from __future__ import annotations
-
 from ovjit.codegen.kernel_language import *
 
 #: Masks that are not above this number hide a column: its weight is 0 unless scores differ by as much.

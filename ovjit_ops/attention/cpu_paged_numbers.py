@@ -3,8 +3,6 @@
 Blocks of u8 and u4 elements contain scales and zeros (`ovjit.graph.paged_caches`).
 """
 
-from __future__ import annotations
-
 from ovjit.codegen.kernel_language import *
 from ovjit.graph.paged_caches import FLAT, LEAST, TOP
 

@@ -628,26 +628,3 @@ def automaton(pattern: bytes) -> Automaton | None:
         return None
     except OvjitError:
         return None
-
-
-def search(automaton: Automaton, text: str, at: int) -> tuple[int, int] | None:
-    """The first match from `at`, for tests."""
-    columns = automaton.table.shape[1]
-    for begin in range(at, len(text) + 1):
-        state, match_end = automaton.starts[0 if begin == 0 else 1], -1
-        for position in range(begin, len(text) + 1):
-            if position == len(text):
-                column = columns - 1
-            elif position == len(text) - 1 and text[position] == "\n":
-                column = columns - 2
-            else:
-                column = int(automaton.classes[ord(text[position])])
-            entry = int(automaton.table[state, column])
-            if entry & 1:
-                match_end = position
-            state = entry >> 1
-            if not state:
-                break
-        if match_end >= 0:
-            return begin, match_end
-    return None

@@ -3,8 +3,6 @@
 Strings are begins, ends (i32) and bytes (u8). Results that are negative are errors (`cpu_native`).
 """
 
-from __future__ import annotations
-
 from ovjit.codegen.parts import block_routine, inline, routine
 from ovjit.codegen.words import i32, i64, ld, st, u8
 from ovjit_ops.text.cpu_native import FULL, OTHER, OUTSIDE

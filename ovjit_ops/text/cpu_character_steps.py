@@ -5,8 +5,6 @@ character, the text that replaces it, and a tree of sequences of characters. Cha
 character are that character in the tree. Values of characters are in pages of 256.
 """
 
-from __future__ import annotations
-
 from ovjit.codegen.parts import block_routine, inline
 from ovjit.codegen.words import i32, ld, registers, st, u8, u32
 from ovjit_ops.text.cpu_byte_steps import checked_ranges, copy_bytes

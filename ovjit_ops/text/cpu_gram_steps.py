@@ -5,8 +5,6 @@ a hash table has the children of nodes: (node << 32 | word) + 1, child. `columns
 that ends at a node, or -1.
 """
 
-from __future__ import annotations
-
 from ovjit.codegen.parts import block_routine, inline
 from ovjit.codegen.words import f32, i32, ld, st, u8
 from ovjit_ops.text.cpu_word_steps import NONE, child_of, find_value, pair_slot, put_value

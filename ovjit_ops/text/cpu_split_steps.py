@@ -4,8 +4,6 @@ An automaton: classes, table, columns, the states at the start and elsewhere. In
 table of bytes: 1 for those that may begin a match.
 """
 
-from __future__ import annotations
-
 from ovjit.codegen.parts import block_routine, inline
 from ovjit.codegen.words import i32, i64, ld, st, u8
 from ovjit_ops.text.cpu_byte_steps import checked_ranges, copy_bytes

@@ -4,8 +4,6 @@ The trie: a table of 256 children of the root, and a hash table whose entries ar
 int64. Node 0 is the root. `values` has the number of the word that ends at a node, or -1.
 """
 
-from __future__ import annotations
-
 from ovjit.codegen.parts import block_routine, inline
 from ovjit.codegen.words import f32, i32, i64, ld, registers, st, u8
 from ovjit_ops.text.cpu_byte_steps import checked_ranges, copy_bytes

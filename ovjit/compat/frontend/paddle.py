@@ -4,8 +4,6 @@ Programs that make them for several frameworks run. Models of Paddle are read by
 are not converted by these extensions.
 """
 
-from __future__ import annotations
-
 import ovjit.compat.frontend.extensions as extensions
 
 

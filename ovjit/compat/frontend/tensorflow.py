@@ -3,8 +3,6 @@
 Models of TensorFlow are read by way of ONNX. Operators that have an extension pass it unchanged.
 """
 
-from __future__ import annotations
-
 import ovjit.compat.frontend.extensions as extensions
 
 

@@ -1,7 +1,5 @@
 """The options of `ovc` as its help describes them."""
 
-from __future__ import annotations
-
 #: Arguments of `convert_model` -> the help of the command's option, None for arguments that are no options.
 PARAMETERS = {
     "input_model": None,

@@ -1,7 +1,5 @@
 """`import ovjit.torch` makes backend="openvino" and backend="ovjit" known to torch.compile."""
 
-from __future__ import annotations
-
 from ovjit.compat.frontend.pytorch.torchdynamo import backend as backend
 
 backend.register()

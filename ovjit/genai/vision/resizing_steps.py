@@ -1,7 +1,5 @@
 """Native routines that resize pictures: weighted sums of pixels in i32, one vector of sums at a time."""
 
-from __future__ import annotations
-
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import (
     VL,

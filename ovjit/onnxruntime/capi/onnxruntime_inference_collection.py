@@ -1,7 +1,5 @@
 """The classes that ONNX Runtime defines in Python."""
 
-from __future__ import annotations
-
 from ovjit.onnxruntime.surface import PYTHON, import_names
 
 _NAMES = import_names(PYTHON)

@@ -1,7 +1,5 @@
 """The names of ONNX Runtime's native module: exceptions, options, enumerations and values."""
 
-from __future__ import annotations
-
 from ovjit.onnxruntime.engine import Engine
 from ovjit.onnxruntime.surface import NATIVE, SHARED, import_names
 from ovjit.onnxruntime.values import NativeDevice

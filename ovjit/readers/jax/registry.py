@@ -1,7 +1,5 @@
 """Registry of the functions that read JAX's primitives."""
 
-from __future__ import annotations
-
 from ovjit.readers.rows import RuleTable
 
 _FAMILIES = ("complex", "control", "elementwise", "indexing", "linear", "random", "shapes", "windows")

@@ -5,8 +5,6 @@ Nothing imports this folder: `ovjit.readers.rows.load_contributed` finds it by i
 refuse these operators as they refuse unknown ones.
 """
 
-from __future__ import annotations
-
 #: reader -> the modules with rules for it
 RULES = {
     "torch": ("torch_spectra",),

@@ -4,8 +4,6 @@ Where ONNX Runtime has more than is read here, the choices are those that are re
 the standard's have its choices (`fusions.as_standard`).
 """
 
-from __future__ import annotations
-
 from ovjit.readers.choices import one_of
 from ovjit.readers.onnx.choices import (
     ACTIVATIONS,

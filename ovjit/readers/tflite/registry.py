@@ -1,7 +1,5 @@
 """Registry of the functions that read operators, keyed by the schema's name of a builtin operator."""
 
-from __future__ import annotations
-
 from ovjit.readers.rows import RuleTable
 
 _ROWS = RuleTable(

@@ -10,8 +10,6 @@ cortex-a72, neoverse-n1, neoverse-v1 and apple-m1. Full tiles of f32 reach 0.98 
 Tiles of bytes whose pixels are copied reach 1.00. See `python -m bench.aarch64_model --shapes`.
 """
 
-from __future__ import annotations
-
 #: Heights of tiles of products, see `ovjit.tiles.driver`.
 TILES = (12, 8, 4, 1)
 #: The same for f32.

@@ -1,7 +1,5 @@
 """Decoder that passes a jaxpr to JAX's front end."""
 
-from __future__ import annotations
-
 from ovjit.compat.frontend.jax import Decoder
 from ovjit.readers.jax.decoder import JaxprDecoder
 

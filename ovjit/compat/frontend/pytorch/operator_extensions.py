@@ -1,7 +1,5 @@
 """Extensions for operators of PyTorch."""
 
-from __future__ import annotations
-
 import ovjit.compat.frontend.extensions as extensions
 
 

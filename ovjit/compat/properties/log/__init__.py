@@ -1,7 +1,5 @@
 """The level of logging."""
 
-from __future__ import annotations
-
 from ovjit.api.run.property_values import Level, Property, instance_of
 
 level = Property("LOG_LEVEL", instance_of(Level))

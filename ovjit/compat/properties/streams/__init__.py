@@ -1,7 +1,5 @@
 """The number of streams."""
 
-from __future__ import annotations
-
 from ovjit.api.run.property_values import Num, Property, integer
 
 num = Property("NUM_STREAMS", lambda value: value if isinstance(value, Num) else Num(integer(value)))
