@@ -108,20 +108,20 @@ def groups(target: Target) -> Iterator[Group]:
 
 def _always(target: Target) -> Iterator[Kernel]:
     """Kernels that belong to no layer."""
+    from ovjit.codegen import native_routines
     from ovjit.codegen.cpu import amx_test
     from ovjit.codegen.cpu.targets import MATRIX
     from ovjit.codegen.kernel import Kernel, KernelArgs
     from ovjit.execution.runner import native_kernels
-    from ovjit.genai.vision import resizing
+    from ovjit.genai.vision import resizing as resizing
     from ovjit.planning.parametric import evaluating_kernel
     from ovjit.storage import tags
     from ovjit.tiles import narrow, rounding, weave, winograd
-    from ovjit_ops.text.cpu_kernels import kernels as text_kernels
+    from ovjit_ops.text import cpu_kernels as cpu_kernels
 
     yield from native_kernels()
     yield tags.kernel()
-    yield from text_kernels()
-    yield from map(resizing.kernel, resizing.ROUTINES)
+    yield from native_routines.kernels()
     yield evaluating_kernel()
     yield from weave.kernels(target)
     yield from (winograd.filter_kernel(m, integers) for m in winograd.MATRICES for integers in (False, True))

@@ -7,30 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.codegen.native_routines import address, native
 from ovjit.errors import InferenceError
 from ovjit_ops.text.byte_forms import bytes_of_chars, chars_of_bytes
-from ovjit_ops.text.cpu_native import (
-    FULL,
-    OTHER,
-    Slices,
-    address,
-    as_i32,
-    marks_at,
-    native,
-    ranges_of,
-    refuse,
-    strings_of,
-)
+from ovjit_ops.text.cpu_native import FULL, OTHER, Slices, as_i32, marks_at, ranges_of, refuse, strings_of
 from ovjit_ops.text.packed import check_ranges, check_shapes, text_of
 from ovjit_ops.text.ragged import combined_shape, dense, join_strings
 
-_validate = native("cpu_byte_steps", "validate_strings")
-_put_byte_tokens = native("cpu_byte_steps", "put_byte_tokens")
-_decode_words = native("cpu_byte_steps", "decode_words")
-_as_chars = native("cpu_byte_steps", "write_bytes_as_chars")
-_as_bytes = native("cpu_byte_steps", "write_chars_as_bytes")
-_pad_rows = native("cpu_byte_steps", "pad_rows")
-_join_rows = native("cpu_byte_steps", "join_rows")
+_STEPS = "ovjit_ops.text.cpu_byte_steps"
+_validate = native(_STEPS, "validate_strings")
+_put_byte_tokens = native(_STEPS, "put_byte_tokens")
+_decode_words = native(_STEPS, "decode_words")
+_as_chars = native(_STEPS, "write_bytes_as_chars")
+_as_bytes = native(_STEPS, "write_chars_as_bytes")
+_pad_rows = native(_STEPS, "pad_rows")
+_join_rows = native(_STEPS, "join_rows")
 
 
 def _like(begins: np.ndarray, room: int) -> tuple[list[np.ndarray], list[int]]:

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.codegen.native_routines import address, native
 from ovjit_ops.text.character_maps import CompiledTable, form_of, sequences_of_form
 from ovjit_ops.text.cpu_character_steps import DOUBLE_ARRAY, FORM, NO_TABLE
-from ovjit_ops.text.cpu_native import FULL, address, as_i32, marks_at, native, refuse, strings_of
+from ovjit_ops.text.cpu_native import FULL, as_i32, marks_at, refuse, strings_of
 from ovjit_ops.text.packed import pack, text_of
 
-_build_tree = native("cpu_character_steps", "build_tree")
-_normalize_strings = native("cpu_character_steps", "normalize_strings")
+_STEPS = "ovjit_ops.text.cpu_character_steps"
+_build_tree = native(_STEPS, "build_tree")
+_normalize_strings = native(_STEPS, "normalize_strings")
 
 _POINTS = 0x110000
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.codegen.native_routines import address, native, routine_at
 from ovjit.forks import ForkLock
-from ovjit_ops.text.cpu_native import address, as_i32, native, routine_at
+from ovjit_ops.text.cpu_native import as_i32
 from ovjit_ops.text.cpu_words import NativeTrie
 
-_build_grams = native("cpu_gram_steps", "build_grams")
-_count_grams = routine_at("cpu_gram_steps", "count_grams")
+_STEPS = "ovjit_ops.text.cpu_gram_steps"
+_build_grams = native(_STEPS, "build_grams")
+_count_grams = routine_at(_STEPS, "count_grams")
 #: Places among its arguments of those that each call gives.
 _DATA, _SIZE, _WORDS, _COUNTS = 0, 1, 15, 16
 

@@ -10,25 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.codegen.native_routines import address, native
 from ovjit_ops.text import patterns
 from ovjit_ops.text.automata import Automaton, automaton
-from ovjit_ops.text.cpu_native import (
-    FULL,
-    Slices,
-    address,
-    as_bytes,
-    marks_at,
-    native,
-    ranges_of,
-    refuse,
-    strings_of,
-)
+from ovjit_ops.text.cpu_native import FULL, Slices, as_bytes, marks_at, ranges_of, refuse, strings_of
 from ovjit_ops.text.packed import text_of
 from ovjit_ops.text.splits import BEHAVIOURS, empty_rows, split_pattern
 
-_split_strings = native("cpu_split_steps", "split_strings")
-_mark_matches = native("cpu_split_steps", "mark_matches")
-_replace_matches = native("cpu_split_steps", "replace_matches")
+_STEPS = "ovjit_ops.text.cpu_split_steps"
+_split_strings = native(_STEPS, "split_strings")
+_mark_matches = native(_STEPS, "mark_matches")
+_replace_matches = native(_STEPS, "replace_matches")
 
 
 def _table_args(pattern: Automaton) -> list[int]:

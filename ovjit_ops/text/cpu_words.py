@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.codegen.native_routines import address, native
 from ovjit.errors import InferenceError
 from ovjit_ops.text.cpu_native import (
     FULL,
@@ -14,10 +15,8 @@ from ovjit_ops.text.cpu_native import (
     OTHER,
     Scratch,
     Slices,
-    address,
     as_bytes,
     as_i32,
-    native,
     ranges_of,
     refuse,
     strings_of,
@@ -25,13 +24,14 @@ from ovjit_ops.text.cpu_native import (
 from ovjit_ops.text.packed import pack, unpack, with_known
 from ovjit_ops.text.vocabularies import Unigram, bpe_vocabulary, merge_pairs
 
-_build_trie = native("cpu_word_steps", "build_trie")
-_build_pairs = native("cpu_word_steps", "build_pairs")
-_encode_pairs = native("cpu_word_steps", "encode_pairs")
-_encode_pieces = native("cpu_word_steps", "encode_pieces")
-_encode_longest = native("cpu_word_steps", "encode_longest")
-_encode_paths = native("cpu_word_steps", "encode_paths")
-_look_up_words = native("cpu_word_steps", "look_up_words")
+_STEPS = "ovjit_ops.text.cpu_word_steps"
+_build_trie = native(_STEPS, "build_trie")
+_build_pairs = native(_STEPS, "build_pairs")
+_encode_pairs = native(_STEPS, "encode_pairs")
+_encode_pieces = native(_STEPS, "encode_pieces")
+_encode_longest = native(_STEPS, "encode_longest")
+_encode_paths = native(_STEPS, "encode_paths")
+_look_up_words = native(_STEPS, "look_up_words")
 
 #: Bytes and ids of the words that a tokenizer keeps at most.
 _CACHE_BYTES, _CACHE_IDS = 1 << 22, 1 << 21

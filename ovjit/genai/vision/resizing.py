@@ -13,34 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.objects import function
-from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.routines import load, routines
+from ovjit.codegen.native_routines import address, native
 from ovjit.genai.vision.pixels import BITS
 
 #: Weights of absolute distances in pixels of the smaller picture.
 _Filter = Callable[[np.ndarray], np.ndarray]
 #: The most lanes of a vector of i32.
 _LANES = 16
-ROUTINES = ("resize_rows", "resize_columns")
-
-
-@functools.cache
-def kernel(name: str) -> Kernel:
-    """The kernel of a routine."""
-    return routines(name, (name,), "ovjit.genai.vision.resizing_steps")
-
-
-@functools.cache
-def _load(name: str) -> Callable[[int, int, int, int], int]:
-    return function(load(name, (name,), lambda: kernel(name))[name], 4)
-
-
-def _run(name: str, *values: np.ndarray | int) -> None:
-    """Call a routine with the addresses of arrays, and with integers."""
-    numbers = [value if isinstance(value, int) else value.ctypes.data for value in values]
-    block = np.array(numbers, np.int64)
-    _load(name)(block.ctypes.data, 0, 0, 0)
+_STEPS = "ovjit.genai.vision.resizing_steps"
+_resize_rows = native(_STEPS, "resize_rows")
+_resize_columns = native(_STEPS, "resize_columns")
 
 
 def _weigh_cubic(x: np.ndarray) -> np.ndarray:
@@ -79,16 +61,16 @@ def _resize(image: np.ndarray, height: int, width: int, weigh: _Filter, reach: f
     """Columns first, then rows, as in openvino_genai."""
     rows, columns, channels = image.shape
     if columns != width:
-        begins, weights = _choose_weights(columns, width, weigh, reach)
+        tables = _choose_weights(columns, width, weigh, reach)
         source, image = np.ascontiguousarray(image), np.empty((rows, width, channels), np.uint8)
-        memory = np.empty((columns, channels, _LANES), np.int32)
-        taps = weights.shape[1]
-        _run("resize_columns", source, image, begins, weights, rows, taps, columns, width, memory)
+        memory, taps = np.empty((columns, channels, _LANES), np.int32), tables[1].shape[1]
+        arrays = map(address, (source, image, *tables, memory))
+        _resize_columns(*arrays, rows, taps, columns, width)
     if rows != height:
-        begins, weights = _choose_weights(rows, height, weigh, reach)
+        tables = _choose_weights(rows, height, weigh, reach)
         source, image = np.ascontiguousarray(image), np.empty((height, width, channels), np.uint8)
-        taps = weights.shape[1]
-        _run("resize_rows", source, image, begins, weights, height, taps, width * channels)
+        arrays = map(address, (source, image, *tables))
+        _resize_rows(*arrays, height, tables[1].shape[1], width * channels)
     return image
 
 

@@ -1,26 +1,7 @@
 """Native routines that resize pictures: weighted sums of pixels in i32, one vector of sums at a time."""
 
-from ovjit.codegen.parts import inline, routine
-from ovjit.codegen.words import (
-    VL,
-    cast,
-    const,
-    gather,
-    i32,
-    ld,
-    load,
-    loadm,
-    maximum,
-    minimum,
-    registers,
-    splat,
-    static_range,
-    store,
-    storem,
-    strided,
-    strided_store,
-    u8,
-)
+from ovjit.codegen.kernel_language import *
+from ovjit.codegen.parts import block_routine
 from ovjit.genai.vision.pixels import BITS
 
 #: One half of weights.
@@ -35,17 +16,15 @@ def round_sums(sums):
     return cast[u8](minimum(maximum(sums >> const[i32](BITS), const[i32](0)), const[i32](255)))
 
 
-@routine
-def resize_rows(a, unused, unused2, unused3):
-    """source u8 [rows, size], target u8 [new rows, size], begins i32 [new rows], weights i32 [new rows,
-    taps], new rows, taps, size: each new row is a sum of `taps` rows from its begin on."""
-    target = ld(a, 1)
-    taps = ld(a, 5)
-    size = ld(a, 6)
+@block_routine
+def resize_rows(pixels, resized, begins, all_weights, new_rows, taps, size):
+    """Each new row is a sum of `taps` rows from its begin on. `pixels`: u8 [rows, size]; `resized`: u8 [new
+    rows, size]; `begins`: i32 [new rows]; `all_weights`: i32 [new rows, taps]."""
     sums = registers()
-    for row in range(ld(a, 4)):
-        source = ld(a, 0) + (ld[i32](ld(a, 2) + row * 4) + 0) * size
-        weights = ld(a, 3) + row * taps * 4
+    for row in range(new_rows):
+        source = pixels + (ld[i32](begins + row * 4) + 0) * size
+        target = resized + row * size
+        weights = all_weights + row * taps * 4
         i = 0
         while i + VECTORS * VL <= size:
             for u in static_range(VECTORS):
@@ -61,11 +40,10 @@ def resize_rows(a, unused, unused2, unused3):
         while i < size:
             total = const[i32](HALF)
             for tap in range(taps):
-                pixels = loadm[u8](source + tap * size + i, size - i)
-                total = total + cast[i32](pixels) * splat[i32](weights + tap * 4)
+                values = loadm[u8](source + tap * size + i, size - i)
+                total = total + cast[i32](values) * splat[i32](weights + tap * 4)
             storem[u8](target + i, round_sums(total), size - i)
             i += VL
-        target += size
     return 0
 
 
@@ -83,19 +61,15 @@ def sum_columns(pixels, weights, taps, target, step, count):
         strided_store[u8](target + c, step, round_sums(sums[c]), count)
 
 
-@routine
-def resize_columns(a, unused, unused2, unused3):
-    """source u8 [rows, columns, 3], target u8 [rows, new columns, 3], begins i32 [new columns], weights i32
-    [new columns, taps], rows, taps, columns, new columns, memory i32 [columns, 3, lanes]: each new column is
-    a sum of `taps` columns from its begin on."""
-    rows = ld(a, 4)
-    taps = ld(a, 5)
-    step = ld(a, 6) * 3
-    new = ld(a, 7)
-    memory = ld(a, 8)
+@block_routine
+def resize_columns(image, resized, begins, weights, memory, rows, taps, columns, new_columns):
+    """Each new column is a sum of `taps` columns from its begin on. `image`: u8 [rows, columns, 3];
+    `resized`: u8 [rows, new columns, 3]; `begins`: i32 [new columns]; `weights`: i32 [new columns, taps];
+    `memory`: i32 [columns, 3, lanes]."""
+    step = columns * 3
     for row in range(0, rows, VL):
-        source = ld(a, 0) + row * step
-        target = ld(a, 1) + row * new * 3
+        source = image + row * step
+        target = resized + row * new_columns * 3
         i = 0
         while i + 4 <= step:
             four = gather[i32](source + i, step, rows - row)
@@ -106,7 +80,9 @@ def resize_columns(a, unused, unused2, unused3):
         while i < step:
             store[i32](memory + i * VL * 4, cast[i32](strided[u8](source + i, step, rows - row)))
             i += 1
-        for column in range(new):
-            pixels = memory + (ld[i32](ld(a, 2) + column * 4) + 0) * 3 * VL * 4
-            sum_columns(pixels, ld(a, 3) + column * taps * 4, taps, target + column * 3, new * 3, rows - row)
+        for column in range(new_columns):
+            first = memory + (ld[i32](begins + column * 4) + 0) * 3 * VL * 4
+            sum_columns(
+                first, weights + column * taps * 4, taps, target + column * 3, new_columns * 3, rows - row
+            )
     return 0
