@@ -370,7 +370,7 @@ OpenVINO. Moves of elements keep the bits of NaN, but `select`, `pad` and `rever
 make a signalling NaN quiet.
 
 Cases of one operation are divided by semicolons. Two numbers under "given" are the operation's two inputs.
-Several numbers in another cell are a row of the result.
+Several numbers in another cell are a row of the result. A line in bold is the reason for those below it.
 """
 
 
@@ -382,15 +382,13 @@ def table(theirs: list[list[str]], ours: list[list[str]]) -> str:
 
 
 def tables(differences: list[Row]) -> str:
-    """A section with a table for each reason, and a row for each operation."""
+    """A table with a line in bold for each reason, and below it a row for each operation."""
     by_reason: dict[str, dict[str, list[Row]]] = {}
     for row in differences:
         by_reason.setdefault(row.why, {}).setdefault(row.operation, []).append(row)
-    text = ""
+    text = "\n| operation | given | OpenVINO | ovjit |\n|---|---|---|---|\n"
     for why, by_operation in by_reason.items():
-        text += (
-            f"\n## {why[0].upper()}{why[1:]}\n\n| operation | given | OpenVINO | ovjit |\n|---|---|---|---|\n"
-        )
+        text += f"| **{why[0].upper()}{why[1:]}** | | | |\n"
         for operation, some in by_operation.items():
             cells = ("; ".join(column) for column in zip(*(row[1:4] for row in some), strict=True))
             text += f"| {operation} | {' | '.join(cells)} |\n"
