@@ -77,21 +77,21 @@ def _candidates(folder: Path) -> list[Path]:
 
 
 class _Item:
-    """A request: its inputs, the outputs that are wanted, and the function that receives them or an error,
-    from any thread. `trouble`: an exception that came when another thread tried to start it."""
+    """A request: its inputs, the indices of the requested outputs, and the function that receives these or an
+    error, from any thread. `failure`: the exception of another thread's attempt to start it."""
 
-    __slots__ = ("arrays", "begun", "chosen", "over", "settle", "started", "trouble")
+    __slots__ = ("arrays", "failure", "is_done", "output_indices", "settle", "started", "submitted")
 
-    def __init__(self, arrays: list[np.ndarray], chosen: list[int], settle: _Settle):
-        self.arrays, self.chosen, self.settle = arrays, chosen, settle
-        self.begun = self.started = time.perf_counter()
-        self.over = False
-        self.trouble: Exception | None = None
+    def __init__(self, arrays: list[np.ndarray], output_indices: list[int], settle: _Settle):
+        self.arrays, self.output_indices, self.settle = arrays, output_indices, settle
+        self.submitted = self.started = time.perf_counter()
+        self.is_done = False
+        self.failure: Exception | None = None
 
     def end(self, answer: Answer | None, error: BaseException | None = None) -> None:
         """Give the outcome to the caller. Of several outcomes it gets the first."""
         self.settle(answer, error)
-        self.over = True
+        self.is_done = True
 
 
 def _settle_future(
@@ -292,10 +292,10 @@ class ServedModel:
             return True
         except BaseException as error:
             self._forget(item)
-            if item.over or not isinstance(error, Exception):
-                item.over = True  # the caller gets the exception, and no future
+            if item.is_done or not isinstance(error, Exception):
+                item.is_done = True  # the caller gets the exception, and no future
                 raise
-            item.trouble = error  # of this request, or of an earlier inference: the other thread knows
+            item.failure = error  # of this request, or of an earlier inference: the other thread knows
             return False
 
     # -- the thread that starts requests, and finds inferences that failed
@@ -317,7 +317,7 @@ class ServedModel:
 
     def _start(self, item: _Item) -> None:
         """Start a request on the next free job. The caller has the lock `_turn`."""
-        error = item.trouble
+        error = item.failure
         while True:
             if error is not None:
                 # a queue raises the error of an earlier inference at the next start
@@ -325,13 +325,13 @@ class ServedModel:
                 if not self._is_earlier(error):
                     item.end(None, error)
                     return
-                item.trouble = None
+                item.failure = None
             try:
                 i = self._queue.get_idle_request_id()
                 before = self._running[i]
                 if before is not None:  # the job is free, but its callback was not called
                     self._fail(i, before, ends=True)
-                    if not before.over:
+                    if not before.is_done:
                         before.end(None, OvjitError("the inference ended without a result"))
                 self._running[i] = item
                 item.started = time.perf_counter()
@@ -360,7 +360,7 @@ class ServedModel:
     def _over(self, request: Any, item: _Item) -> None:
         """The queue's callback."""
         try:
-            if item.trouble is None:  # else it was started all the same, and its caller gets the exception
+            if item.failure is None:  # else it was started all the same, and its caller gets the exception
                 self._answer(request, item)
         finally:
             self._forget(item)
@@ -370,11 +370,11 @@ class ServedModel:
         ended = time.perf_counter()
         try:
             outputs = {}
-            for i in item.chosen:
+            for i in item.output_indices:
                 tensor, port = request.get_output_tensor(i), self.outputs[i]
                 values = tensor.bytes_data if port.datatype == "BYTES" else np.array(tensor.data)
                 outputs[port.name] = to_protocol(values, port)
-            item.end(Answer(outputs, item.started - item.begun, ended - item.started))
+            item.end(Answer(outputs, item.started - item.submitted, ended - item.started))
         except BaseException as error:
             # a signal's handler may raise on the thread that calls this, which may serve another client
             if isinstance(error, Exception):
@@ -385,7 +385,7 @@ class ServedModel:
 
     def _find_failed(self) -> None:
         for i, item in enumerate(self._running):
-            if item is not None and not item.over:
+            if item is not None and not item.is_done:
                 self._fail(i, item)
 
     def _fail(self, i: int, item: _Item, ends: bool = False) -> None:

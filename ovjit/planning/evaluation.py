@@ -14,8 +14,8 @@ HALF = 1 << 31
 
 @inline
 def take_leaves(recipe, values, leaves):
-    """Overwrite the leaves of `values`. Returns 1; or 0, without a change, unless exactly the leaves that the
-    recipe is for differ."""
+    """Overwrite the leaves of `values` by `leaves`, and return 1. Return 0 without a change if other leaves
+    differ than those that the recipe may change, or if one is too large."""
     free = ld(recipe, 1)
     good = 1
     for i in range(ld(recipe, 0)):

@@ -62,7 +62,7 @@ def _numbers(w: Writer, node: Node, shape: Sequence[int]) -> Value | None:
         if isinstance(array, InBlocks) or isinstance(scale, InBlocks):
             return _of_blocks(w, node.inputs[1:], array, levels_of(dtype), zero, scale)
         assert isinstance(zero, np.ndarray | None)
-        return _worked_out(w, node.inputs[1:], np.asarray(array), dtype, zero, scale)
+        return _decompress_rows(w, node.inputs[1:], np.asarray(array), dtype, zero, scale)
     return None
 
 
@@ -132,7 +132,7 @@ def _codes_of_rows(w: Writer, operands: Sequence[Value], array: Any, bits: int) 
     return w("BitwiseOr", *result, auto_broadcast="numpy") if len(result) > 1 else result[0]
 
 
-def _worked_out(
+def _decompress_rows(
     w: Writer, operands: Sequence[Value], array: np.ndarray, dtype: str, zero: np.ndarray | None,
     scale: np.ndarray,
 ) -> Value:  # fmt: skip

@@ -100,7 +100,7 @@ def _grams(content: bytes) -> Any:
     return np.unique(total * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(64 - _HASH)).astype(np.int64)
 
 
-def _covering(
+def _order_by_coverage(
     contents: Sequence[bytes], grams: Sequence[Any], enough: Callable[[list[int]], bool]
 ) -> list[int]:
     """The order of contents for a dictionary. The next one has, relative to its size, the most sequences that
@@ -143,7 +143,7 @@ def dictionaries(contents: Sequence[bytes]) -> tuple[list[list[bytes]], list[int
     if not contents:
         return [], []
     grams = [_grams(content) for content in contents]
-    seeds = _covering(contents, grams, lambda members_so_far: len(members_so_far) >= DICTIONARIES)
+    seeds = _order_by_coverage(contents, grams, lambda members_so_far: len(members_so_far) >= DICTIONARIES)
     result = [[i] for i in seeds]
     for again in range(_ROUNDS + 1):
         nearest = _shared_out(grams, [[grams[i] for i in some] for some in result])
@@ -156,7 +156,7 @@ def dictionaries(contents: Sequence[bytes]) -> tuple[list[list[bytes]], list[int
 
 def _dictionary(contents: Sequence[bytes], grams: Sequence[Any], members: Sequence[int]) -> list[int]:
     items = [contents[i] for i in members]
-    chosen = _covering(
+    chosen = _order_by_coverage(
         items, [grams[i] for i in members], lambda ids: sum(len(items[i]) for i in ids) >= DICTIONARY
     )
     return [members[i] for i in chosen]

@@ -83,7 +83,7 @@ class GenerateProposals:
         return _rows(im_info.dtype, images, attrs)
 
     def ref(im_info, anchors, deltas, scores, **attrs):
-        boxes, best = moved_anchors(im_info, anchors, deltas, scores, _ways(attrs))
+        boxes, best = moved_anchors(im_info, anchors, deltas, scores, _anchor_options(attrs))
         choice = select_boxes(
             boxes, best, max(attrs["post_nms_count"], 0), np.array([attrs["nms_threshold"]]), -np.inf,
             **_selection_attributes(attrs), skip=-1,
@@ -99,7 +99,7 @@ class GenerateProposals:
         if any(v.dtype != "f32" or v.shape is None for v in inputs):
             return None
         most = attrs["post_nms_count"]
-        boxes, scores = w.outputs("MovedAnchors", *inputs, **_ways(attrs))
+        boxes, scores = w.outputs("MovedAnchors", *inputs, **_anchor_options(attrs))
         share = attrs["nms_threshold"]
         choice = kept_boxes(w, boxes, scores, share, -np.inf, most=most, **_selection_attributes(attrs))
         ways = {"keep": most, "output_type": attrs["roi_num_type"], "capacity": attrs["pre_nms_count"]}
@@ -107,7 +107,7 @@ class GenerateProposals:
         return [*(w("ValidPrefix", x, count, axis=0) for x in (rows, best)), counts]
 
 
-def _ways(attrs: dict[str, Any]) -> dict[str, Any]:
+def _anchor_options(attrs: dict[str, Any]) -> dict[str, Any]:
     """The attributes of MovedAnchors. Small boxes count among the best ones, and are marked."""
     border = 0.0 if attrs["normalized"] else 1.0
     ends = dict.fromkeys(("border", "outer", "inset"), border)

@@ -73,7 +73,7 @@ def _infer(scores: TensorType, deltas: TensorType, image: TensorType, attrs: dic
     return TensorType(scores.dtype, (rows, 5)), TensorType(scores.dtype, (rows,))
 
 
-def _ways(attrs: dict[str, Any]) -> dict[str, Any]:
+def _anchor_options(attrs: dict[str, Any]) -> dict[str, Any]:
     """The attributes of MovedAnchors in a Proposal."""
     border = 0.0 if _is_tensorflow(attrs) else 1.0
     return {
@@ -98,12 +98,12 @@ def _table(attrs: dict[str, Any]) -> dict[str, Any]:
 
 def _proposal(scores: np.ndarray, deltas: np.ndarray, image: np.ndarray, **attrs: Any) -> tuple:
     """(regions, scores) in NumPy."""
-    ways, info = _ways(attrs), np.reshape(image, (1, -1))
+    options, info = _anchor_options(attrs), np.reshape(image, (1, -1))
     grid = anchor_grid(anchors(attrs), scores.shape, (0, 0, 0, 0), **_grid(attrs))
-    boxes, values = moved_anchors(info, grid, deltas, scores, ways)
+    boxes, values = moved_anchors(info, grid, deltas, scores, options)
     choice = select_boxes(
         boxes, values, attrs["post_nms_topn"], np.array([attrs["nms_thresh"]]), -np.inf,
-        top=attrs["pre_nms_topn"], skip=-1, inclusive=True, border=ways["border"] > 0,
+        top=attrs["pre_nms_topn"], skip=-1, inclusive=True, border=options["border"] > 0,
     )  # fmt: skip
     return tuple(x.astype(scores.dtype) for x in proposal_table(boxes, choice, info, _table(attrs)))
 
@@ -148,10 +148,10 @@ class Proposal4:
         else:
             anchor_boxes = w("AnchorGrid", base, scores, scores, **grid)
         info = w("Reshape", image, (1, -1), special_zero=False)
-        ways = _ways(attrs)
-        boxes, values = w.outputs("MovedAnchors", info, anchor_boxes, deltas, scores, **ways)
+        options = _anchor_options(attrs)
+        boxes, values = w.outputs("MovedAnchors", info, anchor_boxes, deltas, scores, **options)
         choice = kept_boxes(
-            w, boxes, values, attrs["nms_thresh"], -np.inf, inclusive=True, border=ways["border"] > 0,
+            w, boxes, values, attrs["nms_thresh"], -np.inf, inclusive=True, border=options["border"] > 0,
             top=attrs["pre_nms_topn"], most=attrs["post_nms_topn"],
         )  # fmt: skip
         return w.outputs("ProposalTable", boxes, *choice, info, **_table(attrs))[: len(node.outputs)]

@@ -37,8 +37,9 @@ def refine_boxes(
     boxes: np.ndarray, deltas: np.ndarray, border: float, most: float = MOST_LOG, outer: float | None = None,
     size: float = 1.0,
 ) -> np.ndarray:  # fmt: skip
-    """Boxes [..., 4] moved and stretched by deltas [..., 4] of (x, y, log w, log h). `border`: sides minus
-    differences of corners; `outer`: the same of the results, None: `border`."""
+    """Boxes [..., 4] moved and stretched by deltas [..., 4] of (x, y, log w, log h). `border`: a
+    side minus the difference of its corners (1 if corners are pixels of the box); `outer`: the same for the
+    results, None: `border`."""
     one = np.float32(border)
     last = one if outer is None else np.float32(outer)
     w = boxes[..., 2] - boxes[..., 0] + one

@@ -256,7 +256,8 @@ def block_layer(
     lengths: Tensor, middle: Tensor, update: Tensor, reverse, *, phases, ragged, biased, units, slices, warps,
     hidden,
 ):  # fmt: skip
-    """All steps of a sequence in one direction. `phases`: each with `from_middle`."""
+    """All steps of a sequence in one direction. `phases`: pairs of a phase of a step and whether it
+    multiplies the rows of `middle`."""
     w, c, p, q, t, live, at = registers()
     step = block_warps(warps) * units
     begin_weights(w)

@@ -141,8 +141,8 @@ class Family:
         return ids, embeds, visuals
 
     def merge(self, ids: np.ndarray, embeds: np.ndarray, visuals: Sequence[Any]) -> Prompt:
-        """The prompt of tokens and their embeddings f32 [1, tokens, size], which features replace. The last
-        features have the last tokens: a tokenizer may have cut the first ones."""
+        """The prompt of tokens and their embeddings f32 [1, tokens, size], with features instead of those of
+        placeholders. Both are counted from the end, as a tokenizer may have cut the first placeholders."""
         slots = np.zeros(0, np.int64)
         if visuals:
             slots = np.flatnonzero(self.find_slots(ids))

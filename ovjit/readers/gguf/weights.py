@@ -94,8 +94,8 @@ class Weights(Builder):
 
     def linear(self, x: Output, name: str, outs: int, order: np.ndarray | None = None) -> Output:
         """x [..., K] times `name`.weight [outs, K] and `name`.scale, which files of NVFP4 have, plus
-        `name`.bias. ModelError where a bias is missing: where layers of the architecture have one, or another
-        layer does."""
+        `name`.bias. Raises ModelError if the bias is missing, and the architecture or another layer of the
+        file has one."""
         w = self.matrix(f"{name}.weight", outs, self.last_dim(x), order=order)
         y = self("MatMul", x, w, transpose_a=False, transpose_b=True)
         if self.has(f"{name}.scale"):

@@ -141,8 +141,8 @@ def svm_classifier(n: OnnxNode) -> Any:
 
 
 def _linear_machine(n: OnnxNode, labels: np.ndarray) -> Any:
-    """A support vector machine without vectors: a sum for each class, of which the highest is the right one.
-    The second of two classes is it for ONNX Runtime wherever any sum is above a limit."""
+    """A linear support vector machine: a score for each class; the label is the class of the highest score.
+    With two classes, ONNX Runtime answers the second class if either score exceeds a limit."""
     weights, rho = (np.asarray(n.require(name), np.float32) for name in ("coefficients", "rho"))
     if not rho.size or n.attr("prob_a"):
         raise UnsupportedError(
