@@ -1,0 +1,1 @@
+"""Makes the files of `ovjit/data`: object code, printed sources, tables. It is not in the wheel."""
