@@ -36,7 +36,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.targets import TARGETS, Target, has_features
 from ovjit.graph.converted import Converted, Unmade
-from ovjit.graph.dtypes import FULL, numpy_dtype
+from ovjit.graph.dtypes import FULL
 from ovjit.records import NamedTuple
 
 #: The instruction sets of CPUs.
@@ -102,10 +102,6 @@ class Format(NamedTuple):
     def rate(self) -> int:
         """The approximate number of products relative to f32 in the same time."""
         return self.group // self.products * (_MATRIX_RATE if self.on_unit else 1)
-
-    @property
-    def weight_dtype(self) -> np.dtype:
-        return numpy_dtype(self.w)
 
 
 F32 = Format("f32", "f32", "f32", "f32", 1, "fma")
