@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 from ovjit.codegen.cpu import machine
-from ovjit.codegen.module_texts import has_own_file
+from ovjit.codegen.module_texts import has_own_file, module_code, module_text
 from ovjit.errors import OvjitError
 from ovjit.hashes import sha256
 from ovjit.source_digests import modules_digest, package_digest, source_digest
@@ -99,8 +99,6 @@ def _packed_modules(package: str, folder: str = "") -> Iterator[tuple[str, bytes
 
 def _content(module: str) -> bytes:
     """The module's source, or its bytecode if there is no source."""
-    from ovjit.codegen.module_texts import module_code, module_text
-
     text = module_text(module)
     if text is not None:
         return text.encode()

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import ovjit as ov
 from ovjit.disk.folders import replacing
 from ovjit.tools.terminal import FAULTS, reporting
 
@@ -30,8 +31,6 @@ def convert_main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--input", help="shapes: name[1,3,224,224],other[1]")
     parser.add_argument("--list", action="store_true", help="name the inputs and outputs and write nothing")
     options = parser.parse_args(argv)
-    import ovjit as ov
-
     model = ov.convert_model(graph_file(options.model))
     if options.input:
         model.reshape(_shapes(options.input))
@@ -69,8 +68,6 @@ def compile_main(argv: Sequence[str] | None = None) -> int:
         "-c", "--config", action="append", default=[], metavar="NAME=VALUE", help="a property"
     )
     options = parser.parse_args(argv)
-    import ovjit as ov
-
     config = {}
     for text in options.config:
         name, equal, value = text.partition("=")

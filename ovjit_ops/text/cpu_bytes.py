@@ -12,7 +12,7 @@ from ovjit.errors import InferenceError
 from ovjit_ops.text.byte_forms import bytes_of_chars, chars_of_bytes
 from ovjit_ops.text.cpu_native import FULL, OTHER, Slices, as_i32, marks_at, ranges_of, refuse, strings_of
 from ovjit_ops.text.packed import check_ranges, check_shapes, text_of
-from ovjit_ops.text.ragged import combined_shape, dense, join_strings
+from ovjit_ops.text.ragged import MODES, SIDES, Truncate, combine, combined_shape, dense, join_strings
 
 _STEPS = "ovjit_ops.text.cpu_byte_steps"
 _validate = native(_STEPS, "validate_strings")
@@ -169,8 +169,6 @@ def prepare_dense(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
 
 
 def prepare_segments(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
-    from ovjit_ops.text.ragged import combine
-
     def evaluate(*arrays: np.ndarray) -> Any:
         count = (len(arrays) - 1) // 3
         if arrays[-1].size != count or any(x.dtype != np.int32 for x in arrays):
@@ -202,8 +200,6 @@ def prepare_segments(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
 
 
 def prepare_truncation(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
-    from ovjit_ops.text.ragged import MODES, SIDES, Truncate
-
     words = [None if x is None else text_of(x) for x in inputs[-2:]]
     if len(inputs) != 6 or words[0] not in SIDES or words[1] not in MODES:
         return None  # the reference has the error

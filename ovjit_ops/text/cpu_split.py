@@ -15,7 +15,7 @@ from ovjit_ops.text import patterns
 from ovjit_ops.text.automata import Automaton, automaton
 from ovjit_ops.text.cpu_native import FULL, Slices, as_bytes, marks_at, ranges_of, refuse, strings_of
 from ovjit_ops.text.packed import text_of
-from ovjit_ops.text.splits import BEHAVIOURS, empty_rows, split_pattern
+from ovjit_ops.text.splits import BEHAVIOURS, SpecialTokensSplit, empty_rows, split_pattern
 
 _STEPS = "ovjit_ops.text.cpu_split_steps"
 _split_strings = native(_STEPS, "split_strings")
@@ -97,8 +97,6 @@ def prepare_special(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         if whole_match or not marks.any():
             return (*ranges, arrays[4], marks)
         return by_reference(*arrays)  # the token is a part of the match
-
-    from ovjit_ops.text.splits import SpecialTokensSplit
 
     by_reference: Any = SpecialTokensSplit.ref
     evaluate.automaton = splitter  # type: ignore[attr-defined]

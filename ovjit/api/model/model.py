@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit import injected
 from ovjit.api.arguments import expect, explain_calls
-from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.boundary import Parameter, Result, from_storage
 from ovjit.api.model.model_edits import ModelEdits
 from ovjit.api.model.model_forms import copy_map, copy_node, model_arguments, name_tensor, result_of, rt_path
 from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node
@@ -173,7 +173,6 @@ class Model(ModelEdits):
         Output tensors take the results' shapes; further ones stay as they are. Raises RuntimeError when the
         tensors do not fit, IndexError when there are too few for the results.
         """
-        from ovjit.api.model.boundary import from_storage
         from ovjit.api.tensors.tensor import Tensor
         from ovjit.graph.interp import evaluate
 

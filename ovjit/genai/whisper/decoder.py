@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.compat import opset13 as ops
 from ovjit.errors import OvjitError
 from ovjit.genai.engine import StepRunner
 from ovjit.generation.head import keep_last
@@ -30,7 +31,6 @@ def _split_cross(model: Any) -> tuple[Any, Any]:
     computed once for the detection of the language, the text, and the times of words.
     """
     from ovjit.api.model.model import Model
-    from ovjit.compat import opset13 as ops
 
     inputs = {name: p for p in model.get_parameters() for name in p.output(0).get_names()}
     sinks = {sink.get_variable_id(): sink for sink in model.get_sinks()}
@@ -76,8 +76,6 @@ def _reads_only(sink: Any, node: Any) -> bool:
 def _add_scores(model: Any) -> None:
     """Add an output for the scores before the softmax of each layer's cross-attention [batch, heads, tokens,
     frames]. OvjitError if the model has none."""
-    from ovjit.compat import opset13 as ops
-
     nodes = [n for n in model.get_ordered_ops() if n.get_type_name() == "ScaledDotProductAttention"]
     nodes = [node for node in nodes if _CROSS in node.get_friendly_name()]
     if not nodes:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ovjit.build.builder import FOLD_BUDGET
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.dtypes import ELEMENT_TYPES, unpack_low_first
 from ovjit.graph.shapes import ANY, Dim
 from ovjit.records import NamedTuple
 
@@ -241,8 +241,6 @@ def _typed(field: Any, name: str, row: Any, count: int, size: int) -> np.ndarray
 
 
 def _values(data: np.ndarray, row: Any, shape: tuple[int, ...]) -> np.ndarray:
-    from ovjit.graph.dtypes import unpack_low_first
-
     if row.kind == "b":
         return (data != 0).reshape(shape)
     if row.is_packed:

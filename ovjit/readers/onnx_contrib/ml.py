@@ -8,6 +8,7 @@ import numpy as np
 
 from ovjit.build import Output
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.text import find_text, place_of, same_text, text_at
@@ -141,8 +142,6 @@ def zip_map(n: OnnxNode) -> Any:
 
 
 def _column(n: OnnxNode, what: str) -> np.ndarray:
-    from ovjit.readers.onnx import tensors
-
     for kind, dtype in (("int64s", np.int64), ("floats", np.float32), ("strings", object)):
         values = n.attr(f"{what}_{kind}")
         if values is not None:
@@ -154,8 +153,6 @@ def _column(n: OnnxNode, what: str) -> np.ndarray:
 
 
 def _default(n: OnnxNode, values: np.ndarray) -> Any:
-    from ovjit.readers.onnx import tensors
-
     tensor = n.attr("default_tensor")
     if tensor is not None and tensor.data_type:
         return tensors.decode(tensor, n.reader.external)[0].reshape(())

@@ -8,7 +8,7 @@ from typing import Any
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.rows import Rule
-from ovjit.readers.tflite.file import TYPES
+from ovjit.readers.tflite.file import TYPES, names_of
 from ovjit.readers.tflite.node import LiteNode
 from ovjit.readers.tflite.registry import tflite_op, tflite_ops
 
@@ -104,8 +104,6 @@ def broadcast_args(n: LiteNode) -> Any:
 
 def typed(number: int) -> str:
     """The element type of a number of TensorType."""
-    from ovjit.readers.tflite.file import names_of
-
     kind = TYPES.get(names_of("TensorType").get(number, ""), "")
     if kind not in ELEMENT_TYPES:
         raise UnsupportedError(f"the element type {number} is not supported")
