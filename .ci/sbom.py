@@ -17,13 +17,13 @@ from typing import Any
 #: What a file below `ovjit/data` is, by the beginning of its name.
 DATA = {
     "digits": "the embedded model or its images: written by bench/train_digits.py",
-    "kernels": "object code of kernels: written by python -m release.ship",
-    "printed": "texts that kernels are printed as: written by python -m release.ship",
+    "kernels": "object code of kernels: written by python -m ovjit.tools.ship",
+    "printed": "texts that kernels are printed as: written by python -m ovjit.tools.ship",
     "speaker": "the default speaker of Text2SpeechPipeline: docs/genai.md, data of others",
-    "syntax": "digests of the sources: written by python -m release.ship --texts",
+    "syntax": "digests of the sources: written by python -m ovjit.tools.ship --texts",
     "texts": "sources of kernels: written when a wheel is built",
     "operations": "the operations' names, and the modules that have them",
-    "onnx_schemas": "ONNX's standard of operators: written by python -m release.ship --texts",
+    "onnx_schemas": "ONNX's standard of operators: written by python -m ovjit.tools.ship --texts",
 }
 
 

@@ -47,7 +47,7 @@ class Stubs(BuildHookInterface):
         """Write the sources of modules with kernels, and return the file's path."""
         sys.path.insert(0, self.root)
         try:
-            write_sources = importlib.import_module("release.kernel_sources").write_sources
+            write_sources = importlib.import_module("ovjit.tools.kernel_sources").write_sources
         finally:
             sys.path.remove(self.root)
         self.texts = pathlib.Path(tempfile.mkdtemp())

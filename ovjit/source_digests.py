@@ -6,7 +6,7 @@ on Python's version.
 
 Parsing all sources takes more than a second. `ovjit/data/syntax.bin` therefore maps the contents of files to
 their digests. A file that it lacks, such as one whose comment has changed since, is parsed.
-`python -m release.ship --texts` writes it.
+`python -m ovjit.tools.ship --texts` writes it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Kernels are compiled from the source of their functions. Some installations have no sources: only bytecode, or
 a single executable with all modules. For these, `ovjit/data/texts.xz` has the sources of the modules with
-kernels, and of those that generate code from them. `python -m release.ship` writes it. A source is only
+kernels, and of those that generate code from them. `python -m ovjit.tools.ship` writes it. A source is only
 used if it compiles to the module's bytecode.
 """
 
@@ -170,7 +170,7 @@ def advice(function: Callable[..., Any]) -> str:
     if not has_own_file(names) and module.partition(".")[0] in ("ovjit", "ovjit_ops"):
         return (
             f"{about}, which is missing, and ovjit/data/{FILE} has no source of this bytecode: ship the "
-            ".py files of ovjit, or write that file anew (python -m release.ship --texts)"
+            ".py files of ovjit, or write that file anew (python -m ovjit.tools.ship --texts)"
         )
     if path.startswith("<"):
         return f"{about}, and interactive code or exec has none: write the function into a file"

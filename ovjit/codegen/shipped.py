@@ -4,7 +4,7 @@ nor compiles them.
 `ovjit/data/kernels_<isa>.xz` has object code. It is generated for one CPU model per instruction set, and is
 valid on all CPUs with it. Kernels that use optional features (products in further formats, rounding to bf16)
 are stored per set of features. `ovjit/data/printed_<isa>.xz` has printed sources (`ovjit.codegen.texts`).
-`python -m release.ship` writes the files. They are part of the package and trusted as such. A file of
+`python -m ovjit.tools.ship` writes the files. They are part of the package and trusted as such. A file of
 other sources, or of another llvmlite, is ignored. Without a file, or with OVJIT_SHIPPED=0, kernels are
 printed and compiled.
 

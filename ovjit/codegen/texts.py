@@ -32,7 +32,7 @@ class Place(NamedTuple):
     key: str
 
 
-#: key -> content, while `release.ship` collects sources to ship, else None.
+#: key -> content, while `ovjit.tools.ship` collects sources to ship, else None.
 recorded: dict[str, bytes] | None = None
 #: (folder of the cache, name) -> source read by this process, as equal layers have equal sources.
 _read: dict[tuple[str | None, str], Printed] = {}

@@ -2,7 +2,7 @@
 
 The index is made from the registry when all modules have been imported. It is kept next to Python's bytecode
 of `ovjit_ops`, for one state of its files (`source_files`). ovjit also ships an index, which is valid for
-one digest of the sources (`source_digests`): `python -m release.ship --texts`. Without an index, all
+one digest of the sources (`source_digests`): `python -m ovjit.tools.ship --texts`. Without an index, all
 modules are imported.
 
 Other packages may have operations too (`ovjit.plugins`). They are imported before the first lookup.

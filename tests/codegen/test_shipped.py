@@ -21,11 +21,11 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.data import DIGITS_XML
 from ovjit.disk.kernel_cache import KernelCache
 from ovjit.readers.ir.writer import to_bytes
-from release import ship, ship_files
+from ovjit.tools import ship, ship_files
 from tests.support.run import printed
 
 DATA = DIGITS_XML.parent
-AGAIN = "python -m release.ship"
+AGAIN = "python -m ovjit.tools.ship"
 
 
 def all_shipped(isa: str, kind: str = "kernels") -> dict[str, bytes]:
@@ -46,7 +46,7 @@ def made_again(isa: str, extra: tuple[str, ...], some: str, groups: int | None) 
     """What the sources give, by a process that takes itself for another CPU; `some` picks kernels of the
     first groups. Flags of the environment are no part of what is shipped."""
     program = (
-        f"import sys; from release import ship; ship.PICK, ship.GROUPS = {some!r}, {groups}; "
+        f"import sys; from ovjit.tools import ship; ship.PICK, ship.GROUPS = {some!r}, {groups}; "
         "sys.exit(ship.main(sys.argv[1:]))"
     )
     with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,7 @@ import pytest
 from ovjit import source_digests
 from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.versions import PRINTING_PACKAGES
-from release import ship
+from ovjit.tools import ship
 from tests.support import ROOT
 from tests.support.run import printed
 
@@ -29,7 +29,7 @@ print(*(shipped.generators(target.machine).hex() for target in TARGETS.values())
 KERNEL = """
 import ovjit as ov, numpy as np
 from ovjit.codegen.cpu.targets import TARGETS
-from release.ship import kernels_of
+from ovjit.tools.ship import kernels_of
 x = ov.opset8.parameter([3, 40], np.float32)
 model = ov.Model([ov.opset8.softmax(ov.opset8.gelu(x, "erf"), 1)], [x])
 kernels = kernels_of(model, TARGETS["avx2"])["f32"]
@@ -58,7 +58,7 @@ def comment_everything(path: Path) -> None:
 def commented(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the packages in which every comment and docstring is another one."""
     folder = tmp_path_factory.mktemp("commented")
-    for package in ("ovjit", "ovjit_ops", "release"):
+    for package in ("ovjit", "ovjit_ops"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
         for path in (folder / package).rglob("*.py"):
             comment_everything(path)
@@ -118,7 +118,7 @@ def test_stale_files_are_listed_with_what_writes_them(
         file.write(bytes(32))
     assert ship.main(["--stale", "--folder", str(tmp_path)]) == 1
     rows = dict(row.split(": ") for row in capsys.readouterr().out.splitlines())
-    assert rows["ovjit/data/syntax.bin"] == "python -m release.ship --texts"
-    assert rows["ovjit/data/kernels_avx2.xz"] == "python -m release.ship --isa avx2"
-    assert rows["ovjit/data/printed_neon.xz"] == "python -m release.ship --isa neon"
+    assert rows["ovjit/data/syntax.bin"] == "python -m ovjit.tools.ship --texts"
+    assert rows["ovjit/data/kernels_avx2.xz"] == "python -m ovjit.tools.ship --isa avx2"
+    assert rows["ovjit/data/printed_neon.xz"] == "python -m ovjit.tools.ship --isa neon"
     assert "ovjit/data/onnx_schemas.txt" not in rows

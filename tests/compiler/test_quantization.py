@@ -733,7 +733,7 @@ import numpy as np
 import ovjit as ov
 from ovjit import opset13 as op
 from ovjit.codegen.cpu.targets import target_of
-from release.ship import kernels_of
+from ovjit.tools.ship import kernels_of
 
 for name, channels in (("avx512", 40), ("avx2", 44), ("avx2", 40)):
     target = target_of(name)

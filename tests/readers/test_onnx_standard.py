@@ -34,7 +34,7 @@ def test_every_version_of_every_operator(domain: str) -> None:
                 want = None
             if standard.find_schema(domain, name, version) != want:
                 wrong.append((name, version))
-    assert not wrong, f"{wrong[:5]}: `python -m release.ship --texts` writes the file anew"
+    assert not wrong, f"{wrong[:5]}: `python -m ovjit.tools.ship --texts` writes the file anew"
 
 
 def test_the_newest_version() -> None:

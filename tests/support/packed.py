@@ -10,7 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from release.kernel_sources import write_sources
+from ovjit.tools.kernel_sources import write_sources
 from tests.support import ROOT
 
 PACKAGES = ("ovjit", "ovjit_ops")

@@ -148,7 +148,7 @@ def test_kernels_are_compiled_for_the_system_that_asks(compiler, monkeypatch: py
 _MADE = """
 import hashlib
 from ovjit.codegen.cpu.host import assume, host_target
-from release import ship
+from ovjit.tools import ship
 if host_target().name != "neon":
     assume("neon", {extras!r})
 isa = host_target()

@@ -18,7 +18,7 @@ from ovjit import source_files
 from ovjit._pyinstaller import get_hook_dirs
 from ovjit.codegen import module_texts, source, versions
 from ovjit.errors import NoSource, OvjitError
-from release.kernel_sources import collect_sources
+from ovjit.tools.kernel_sources import collect_sources
 from tests.support import ROOT, packed
 from tests.support.run import FINISH
 
@@ -124,7 +124,7 @@ def test_shipped_kernels_are_those_of_the_sources(bytecode: Path, tmp_path: Path
     finally:
         (tmp_path / "away").rename(bytecode / "ovjit" / "data" / module_texts.FILE)
     assert lost.returncode == 1 and "NoSource" in lost.stderr
-    assert "python -m release.ship --texts" in lost.stderr
+    assert "python -m ovjit.tools.ship --texts" in lost.stderr
 
 
 def test_a_text_of_other_bytecode_is_not_believed(bytecode: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Its messages are in one module, which is executed alone. protobuf has one class for each message, so the
 package finds the same classes when it is imported. The schemas of operators come with ovjit
-(`ovjit/data/onnx_schemas.txt`, written by `python -m release.ship --texts`). The package is asked about
+(`ovjit/data/onnx_schemas.txt`, written by `python -m ovjit.tools.ship --texts`). The package is asked about
 versions that are newer than this file.
 """
 

@@ -1,6 +1,6 @@
 """The sources of all modules with kernels or code generators, for installations without `.py` files.
 
-A wheel gets `ovjit/data/texts.xz` when it is built (`.ci/stubs.py`); `python -m release.ship --texts`
+A wheel gets `ovjit/data/texts.xz` when it is built (`.ci/stubs.py`); `python -m ovjit.tools.ship --texts`
 writes it into the package. `ovjit.codegen.module_texts` reads it.
 """
 
@@ -17,7 +17,7 @@ _DECORATED = re.compile(r"^\s*@(kernel|inline|routine|rows)\b", re.MULTILINE)
 
 def collect_sources() -> dict[str, str]:
     """module -> source, for all modules that have kernels or generate machine code."""
-    top = Path(__file__).parents[1]
+    top = Path(__file__).parents[2]
     sources = {}
     for path in sorted((*top.glob("ovjit/**/*.py"), *top.glob("ovjit_ops/**/*.py"))):
         name = ".".join(path.relative_to(top).with_suffix("").parts).removesuffix(".__init__")

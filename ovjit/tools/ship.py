@@ -1,7 +1,7 @@
-"""`python -m release.ship`: writes common kernels into the package (`codegen/shipped.py`), and sources of
+"""`python -m ovjit.tools.ship`: writes common kernels into the package (`codegen/shipped.py`), and sources of
 modules.
 
-Common kernels are those of the graphs in `release.groups` (common layers, and groups of nodes of many
+Common kernels are those of the graphs in `ovjit.tools.groups` (common layers, and groups of nodes of many
 models) and of the embedded model. Their object code and printed sources are written. These depend on the
 sources only, and not on this CPU or on the order of compilation. Run it after a change of the code
 generators; outdated files are ignored.
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib
 import itertools
 import os
 import pickle
@@ -34,14 +33,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovjit.records import NamedTuple
-from release.groups import cuts, programs_of
-from release.kernel_sources import write_sources
+from ovjit.tools.groups import cuts, programs_of
+from ovjit.tools.kernel_sources import write_sources
 
 if TYPE_CHECKING:
     from ovjit.codegen.cpu.targets import Target
     from ovjit.codegen.kernel import Kernel
 
-_ROOT = Path(__file__).parents[1]
 #: The features of CPUs with a matrix unit. Only kernels that use it are added for them.
 _AMX = ("avx512bf16", "avx512vnni", "amx-bf16", "amx-int8")
 #: Instruction set -> sets of further features (`targets.EXTRA`): those of server CPUs of the last ten years.
@@ -64,11 +62,6 @@ LEFT_OUT = {
 }
 
 
-#: Modules that name native routines (`codegen/native_routines.py`).
-_WITH_ROUTINES = (
-    "ovjit.genai.vision.resizing",
-    *(f"ovjit_ops.text.cpu_{name}" for name in ("bytes", "characters", "grams", "split", "words")),
-)
 #: Bytes of printed sources that are unpacked together. Compressed sources are small.
 TEXTS = 1 << 15
 #: For tests that write a part: prefixes of kernels' names ("": all), and the number of groups (None: all).
@@ -120,12 +113,12 @@ def _always(target: Target) -> Iterator[Kernel]:
     from ovjit.codegen.cpu.targets import MATRIX
     from ovjit.codegen.kernel import Kernel, KernelArgs
     from ovjit.execution.runner import native_kernels
+    from ovjit.genai.vision import resizing as resizing
     from ovjit.planning.parametric import evaluating_kernel
     from ovjit.storage import tags
     from ovjit.tiles import narrow, rounding, weave, winograd
+    from ovjit_ops.text import cpu_kernels as cpu_kernels
 
-    for module in _WITH_ROUTINES:
-        importlib.import_module(module)
     yield from native_kernels()
     yield tags.kernel()
     yield from native_routines.kernels()
@@ -193,7 +186,7 @@ def write_files(content: Contents, isa: str) -> Iterator[tuple[str, bytes]]:
     for the first of them."""
     from ovjit.codegen import shipped
     from ovjit.codegen.cpu.targets import TARGETS
-    from release import ship_files
+    from ovjit.tools import ship_files
 
     yield "kernels", ship_files.pack(content.kernels, shipped.generators(TARGETS[isa].machine), MOST)
     yield "printed", ship_files.pack(content.printed, _printers(), together=TEXTS)
@@ -231,7 +224,7 @@ def write(folder: Path, isa: str) -> list[Path]:
     result: list[Contents] = []
     for extra in VARIANTS[isa]:
         skip = [key for contents in result for groups in contents for group in groups for key in group]
-        result.append(made_by_process(isa, extra, skip, ["-m", "release.ship"]))
+        result.append(made_by_process(isa, extra, skip, ["-m", "ovjit.tools.ship"]))
     union = Contents(_in_turn([each.kernels for each in result]), _in_turn([each.printed for each in result]))
     paths = []
     for kind, content in write_files(union, isa):
@@ -298,14 +291,16 @@ def stale_files(folder: Path) -> Iterator[tuple[str, str]]:
         for kind, stamp in (("kernels", shipped.generators(target.machine)), ("printed", shipped.printers())):
             name = shipped.file_name(target, kind)
             if not _has_stamp(folder / name, stamp):
-                yield f"ovjit/data/{name}", f"python -m release.ship --isa {isa}"
+                yield f"ovjit/data/{name}", f"python -m ovjit.tools.ship --isa {isa}"
     for name, content in TABLES.items():
         if not (folder / name).is_file() or (folder / name).read_bytes() != content():
-            yield f"ovjit/data/{name}", "python -m release.ship --texts"
+            yield f"ovjit/data/{name}", "python -m ovjit.tools.ship --texts"
+    root = Path(__file__).parents[2]
     for page in PAGES:
-        check = [sys.executable, "-m", f"docs.{page}", "--check"]
-        if subprocess.run(check, cwd=_ROOT, stderr=subprocess.DEVNULL, check=False).returncode:
-            yield f"docs/{page}.md", f"python -m docs.{page}"
+        if (root / "docs" / f"{page}.py").is_file():
+            check = [sys.executable, "-m", f"docs.{page}", "--check"]
+            if subprocess.run(check, cwd=root, stderr=subprocess.DEVNULL, check=False).returncode:
+                yield f"docs/{page}.md", f"python -m docs.{page}"
 
 
 def _has_stamp(path: Path, stamp: bytes | None) -> bool:
@@ -317,9 +312,9 @@ def _has_stamp(path: Path, stamp: bytes | None) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m release.ship", description=(__doc__ or "").split("\n")[0]
+        prog="python -m ovjit.tools.ship", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--folder", type=Path, default=_ROOT / "ovjit" / "data")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parents[1] / "data")
     parser.add_argument("--isa", choices=list(VARIANTS), nargs="*", default=list(VARIANTS))
     parser.add_argument("--print", nargs="+", metavar=("ISA", "FEATURE"), help=argparse.SUPPRESS)
     parser.add_argument(

@@ -1,6 +1,6 @@
 """The graphs whose kernels are shipped: small models, and groups of fused nodes cut out of larger ones.
 
-    python -m release.groups MODEL ... [--anew | --kind KIND] [--into FILE]
+    python -m ovjit.tools.groups MODEL ... [--anew | --kind KIND] [--into FILE]
 
 adds the groups of these models whose kernels the package lacks. Groups that most models need come first. With
 `--anew`, all groups are replaced by those of these models, whatever the package has. With `--kind` the models

@@ -11,7 +11,7 @@ import pytest
 import ovjit as ov
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import TARGETS, target_of
-from release import groups
+from ovjit.tools import groups
 
 o = ov.opset13
 RNG = np.random.default_rng(20261125)

@@ -1,1 +1,0 @@
-"""Makes the files of `ovjit/data`: object code, printed sources, tables. It is not in the wheel."""
