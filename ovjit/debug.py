@@ -44,6 +44,7 @@ FLAGS = {
         Flag("OVJIT_HIDE", "feature,feature", "avx512vnni, dotprod, ...: as if absent", True),
         Flag("OVJIT_PRECISION", "f32, bf16, f16", "what f32 models compute in where no property says", True),
         Flag("OVJIT_WINOGRAD", "4, 2 or 0", "force F(4x4), F(2x2) or the direct way, for measurements", True),
+        Flag("OVJIT_JIT", "numba", "compile kernels by Numba's ordinary pipeline, not by ovjit's", True),
         Flag("OVJIT_SHIPPED", "0", "compile every kernel, none that came with ovjit is used"),
         Flag("OVJIT_CACHE", "folder, or 0", "where compiled kernels are kept; 0: no file is written"),
         Flag("OVJIT_KEY", "64 or more hexadecimal digits", "the key that authenticates stored code"),

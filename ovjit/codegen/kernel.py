@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ovjit import debug
 from ovjit.codegen import shipped
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import Target
@@ -115,11 +116,11 @@ class Kernel:
         return f"<kernel {self.name}>"
 
     def symbol(self, isa: Target | None = None) -> str:
-        isa = isa or host_target()
-        symbol = self._symbols.get(isa)
+        build = isa or host_target(), debug.flag("OVJIT_JIT")
+        symbol = self._symbols.get(build)
         if symbol is None:
-            digest = _digest(self.source, self.key, isa, file_digest(self._intrinsics))
-            symbol = self._symbols[isa] = "ovjit_" + digest
+            digest = _digest(self.source, self.key, build[0], file_digest(self._intrinsics), build[1])
+            symbol = self._symbols[build] = "ovjit_" + digest
         return symbol
 
     def intrinsics(self, isa: Target) -> Mapping[str, Any] | None:
@@ -169,8 +170,8 @@ def _compiler() -> Any:
 
 
 @functools.lru_cache(4096)
-def _digest(source: str, key: str, isa: Target, intrinsics: str) -> str:
+def _digest(source: str, key: str, isa: Target, intrinsics: str, jit: str) -> str:
     here = (isa.machine, sys.platform)
     for_cpu = (isa.name, isa.cpu, isa.llvm_features)
-    parts = [source, key, *here, *for_cpu, *versions(), code_digest(), intrinsics]
+    parts = [source, key, *here, *for_cpu, *versions(), code_digest(), intrinsics, jit]
     return sha256("\0".join(parts).encode()).hexdigest()[:40]

@@ -100,21 +100,22 @@ def _block(lines: Sequence[str], first: int) -> Sequence[str]:
 
 
 def define_functions(
-    text: str, file: str, lanes: int, words: Mapping[str, Any], extra: Mapping[str, Any] | None = None
+    text: str, file: str, lanes: int, words: Mapping[str, Any], extra: Mapping[str, Any] | None = None,
+    word: Callable[[Any], Any] = lambda one: one,
+    njit: Callable[..., Any] = lambda **_: lambda function: function,
 ) -> dict[str, Callable[..., Any]]:  # fmt: skip
-    """name -> function of the text that ovjit's printers made of a kernel. Its global names are those in
-    `extra`, else in `words`. The text is registered under the name `file`, so that errors show the line.
-    Numba's decorator is left out: its objects take longer to create than a source takes to compile."""
+    """name -> function of the text that ovjit's printers made of a kernel. Its global names are `word` of
+    those in `extra`, else in `words`. The text is registered under the name `file`, so that errors show the
+    line. `njit` is the functions' decorator."""
     extra = extra or {}
     linecache.cache[file] = (len(text), None, text.splitlines(True), file)
-    names: dict[str, Any] = {"float_nan": math.nan, "float_inf": math.inf, "VL": lanes}
-    names["njit"] = lambda **_: lambda function: function
+    names: dict[str, Any] = {"njit": njit, "float_nan": math.nan, "float_inf": math.inf, "VL": lanes}
     predefined = {*names, "__builtins__"}
     exec(compile(text, file, "exec"), names)
-    defined = {name: f for name, f in names.items() if name not in predefined}
+    defined = {name: getattr(f, "py_func", f) for name, f in names.items() if name not in predefined}
     for name in {name for f in defined.values() for name in f.__code__.co_names}:
         if name in extra:
-            names[name] = extra[name]
+            names[name] = word(extra[name])
         elif name not in names and not hasattr(builtins, name):
-            names[name] = words[name]
+            names[name] = word(words[name])
     return defined

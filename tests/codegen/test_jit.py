@@ -22,13 +22,11 @@ from ovjit.codegen.cpu.printing import Builder
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.trace import Recorder
-from ovjit.errors import KernelSourceError
 from ovjit.execution.runner import native_kernels
 from ovjit.graph import dtypes
 from ovjit.graph.op import Op
 from tests.support.compiled import program_of, run_passes
 from tests.support.isa_answers import OPS
-from tests.support.numba_pipeline import compile_by_numba
 from tests.support.op_samples import SEED, graph_of, native_answer, native_ops
 from tests.support.sweeps import in_turn
 
@@ -47,9 +45,16 @@ def sampled(record: Op, others: Sequence[int] = (4, 8)) -> Iterator[tuple[str, i
                 yield dtype, i, inputs, attrs
 
 
+@pytest.fixture
+def no_fallback() -> Iterator[None]:
+    before = len(jit.fallbacks)
+    yield
+    assert jit.fallbacks[before:] == []
+
+
 def llvm_text(source: str, symbol: str, isa: Target, extra: Mapping[str, Any] | None = None) -> str:
     """The LLVM module of a kernel before LLVM's passes. Raises Outside for what is not in the language."""
-    return str(jit.lower_kernel(jit.define(source, symbol, isa, extra or {}), 4, isa))
+    return str(jit.lower_kernel(jit._define(source, symbol, isa, extra or {}), 4, isa))
 
 
 def lowered(kernel: Kernel) -> str:
@@ -95,13 +100,15 @@ def test_the_runner_is_in_the_language() -> None:
             assert f'@"{kernel.symbol()}{name}"' in text
 
 
-def same_bits(record: Op, samples: Iterable[tuple]) -> None:
+def same_bits(record: Op, monkeypatch: pytest.MonkeyPatch, samples: Iterable[tuple]) -> None:
     chosen = list(samples)
     assert chosen
     for dtype, i, inputs, attrs in chosen:
-        mine = native_answer(record, inputs, attrs, dtype)
-        with compile_by_numba():
-            numbas = native_answer(record, inputs, attrs, dtype)
+        answers = []
+        for way in ("", "numba"):
+            monkeypatch.setenv("OVJIT_JIT", way)
+            answers.append(native_answer(record, inputs, attrs, dtype))
+        mine, numbas = answers
         where = f"{record!r} {dtype} sample {i} {attrs} seed {SEED}"
         assert mine.dtype == numbas.dtype and mine.tobytes() == numbas.tobytes(), where
 
@@ -120,18 +127,20 @@ FEW = [
 ]
 
 
+@pytest.mark.usefixtures("no_fallback")
 @pytest.mark.parametrize("record", FEW, ids=lambda r: f"{r.name}-{r.opset}")
-def test_same_bits(record: Op) -> None:
+def test_same_bits(record: Op, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one sample: Numba's pipeline takes ten times as long."""
     first = APART.get(record.name, 0)
-    same_bits(record, itertools.islice(sampled(record), first, first + 1))
+    same_bits(record, monkeypatch, itertools.islice(sampled(record), first, first + 1))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("no_fallback")
 @pytest.mark.parametrize("record", NATIVE, ids=lambda r: f"{r.name}-{r.opset}")
-def test_same_bits_of_all(record: Op) -> None:
-    same_bits(record, sampled(record, (0, 4, 8)))
+def test_same_bits_of_all(record: Op, monkeypatch: pytest.MonkeyPatch) -> None:
+    same_bits(record, monkeypatch, sampled(record, (0, 4, 8)))
 
 
 # --- the language itself, beside Python
@@ -150,8 +159,11 @@ def compiled(body: str, symbol: str):
         + "\n".join(f"    {x}" for x in body.splitlines())
         + "\n"
     )
+    before = len(jit.fallbacks)
     direct = function(load(symbol, object_code(source, symbol)), 4)
-    with compile_by_numba():
+    assert jit.fallbacks[before:] == [], body
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OVJIT_JIT", "numba")
         numbas = function(load(symbol + "_numba", object_code(source, symbol + "_numba")), 4)
 
     def both(*args: int) -> int:
@@ -439,14 +451,20 @@ return total"""
     assert f(32, 0, 0, data.ctypes.data) >= int(data[:32].sum())
 
 
-def test_source_outside_of_the_language_is_refused() -> None:
-    """The error names the expression and its line."""
+def test_what_is_outside_goes_through_numba() -> None:
+    """Right all the same, and counted; a mistake is named with its line."""
+    from numba.core.errors import NumbaError
+
     source = "@njit(nogil=True)\ndef kernel(a, b, c, p):\n    t = (a, b, c)\n    return t[0] + len(t)\n"
-    with pytest.raises(KernelSourceError, match=r"Tuple.*\(3\)"):
-        object_code(source, "test_jit_tuple")
+    before = len(jit.fallbacks)
+    code = object_code(source, "test_jit_tuple")
+    assert function(load("test_jit_tuple", code), 4)(39, 0, 0, 0) == 42
+    ((symbol, reason),) = jit.fallbacks[before:]
+    assert symbol == "test_jit_tuple" and "Tuple" in reason and "(3)" in reason
     wrong = "@njit(nogil=True)\ndef kernel(a, b, c, p):\n    return load_f32(a) + 'x'\n"
-    with pytest.raises(KernelSourceError, match=r"\(3\)"):
+    with pytest.raises(NumbaError, match="line 3"):
         object_code(wrong, "test_jit_wrong")
+    del jit.fallbacks[before:]
 
 
 def _every_instruction(b: ir.IRBuilder) -> None:

@@ -303,6 +303,7 @@ def test_damaged_pieces_are_not_used(one_dictionary: None, monkeypatch: pytest.M
     packed[-100] ^= 4
     found = shipped.Archive(bytes(packed), bytes(32))
     monkeypatch.delenv("OVJIT_SHIPPED", raising=False)
+    monkeypatch.delenv("OVJIT_JIT", raising=False)
     monkeypatch.setattr(shipped, "_archive", lambda isa, kind: found)
     lost = [one for one in contents if shipped.find(one, host_target()) is None]
     assert len(lost) == 1

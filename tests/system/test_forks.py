@@ -151,9 +151,13 @@ def test_a_fork_that_meets_the_import_of_logging(tmp_path) -> None:
     quietly(tmp_path, program, 3)
 
 
-def test_forks_under_the_check_of_the_order_of_locks(tmp_path) -> None:
+@pytest.mark.parametrize(
+    "ops, jit", [(("sin", "cos", "erf"), ""), pytest.param(("cos",), "numba", marks=pytest.mark.long)]
+)
+def test_forks_under_the_check_of_the_order_of_locks(tmp_path, ops, jit) -> None:
+    """By Numba's pipeline, too, which takes seconds for each operation, behind the marker `long`."""
     program = """
-    thread = threading.Thread(target=lambda: [small(op, 8) for op in ("sin", "cos", "erf")])
+    thread = threading.Thread(target=lambda: [small(op, 8) for op in OPS])
     thread.start()
     while thread.is_alive():
         in_child(lambda: None)
@@ -163,4 +167,4 @@ def test_forks_under_the_check_of_the_order_of_locks(tmp_path) -> None:
         assert np.allclose(small("sin", 3)(np.zeros(3, np.float32))[0], 0)
     in_child(child)
     """
-    quietly(tmp_path, program, OVJIT_SHIPPED="0", OVJIT_CHECK="1")
+    quietly(tmp_path, program.replace("OPS", repr(ops)), OVJIT_SHIPPED="0", OVJIT_CHECK="1", OVJIT_JIT=jit)

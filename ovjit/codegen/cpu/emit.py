@@ -86,7 +86,10 @@ def parse(text: str, isa: Target) -> llvm.ModuleRef:
 
 def set_exports(module: llvm.ModuleRef, symbol: str, functions: Container[str], shown: str) -> None:
     """Make `functions` the only exported names of a module, with `shown` instead of the symbol in their
-    names. All other names are numbers, since they are in the object's symbol table."""
+    names. All other names become independent of the process.
+
+    Numba's own names contain a counter of the process, and would be in the object's symbol table.
+    """
     module.name = shown
     for i, function in enumerate(module.functions):
         if function.name in functions:
@@ -100,19 +103,7 @@ def set_exports(module: llvm.ModuleRef, symbol: str, functions: Container[str], 
             variable.name = f"{shown}_v{i}"
 
 
-def pass_builder(module: llvm.ModuleRef, isa: Target, kind: Kind) -> llvm.PassBuilder:
-    """LLVM's builder of passes without vectorisers and unroller. The module gets the target's layout."""
-    made_for = _machine(triple(isa), isa.cpu, "")
-    module.triple = triple(isa)
-    module.data_layout = str(made_for.target_data)
-    options = llvm.create_pipeline_tuning_options(speed_level=1 if kind is Kind.VECTORS else 2)
-    options.loop_vectorization = False
-    options.slp_vectorization = False
-    options.loop_unrolling = False
-    return llvm.create_pass_builder(made_for, options)
-
-
-def optimise(module: llvm.ModuleRef, isa: Target, inlined: bool, kind: Kind) -> None:
+def optimise(module: llvm.ModuleRef, isa: Target, inlined: bool, kind: Kind, from_numba: bool) -> None:
     """Run LLVM's passes. They only depend on the instruction set, so the module is the same on every CPU that
     has it.
 
@@ -120,8 +111,19 @@ def optimise(module: llvm.ModuleRef, isa: Target, inlined: bool, kind: Kind) -> 
     and blocks run, and loop rotation, without which transposes lose 15 %. LLVM's default list of function
     passes takes three times as long. Jump threading gains 20 % for kernels without vectors (TopK) and costs
     others as much (pooling 10 %). `inlined`: the module has tiles, whose functions are inlined.
+    `from_numba`: the module has functions that may have to be removed, and loops as in the source.
     """
-    passes = pass_builder(module, isa, kind)
+    made_for = _machine(triple(isa), isa.cpu, "")
+    module.triple = triple(isa)
+    module.data_layout = str(made_for.target_data)
+    options = llvm.create_pipeline_tuning_options(speed_level=1 if kind is Kind.VECTORS else 2)
+    options.loop_vectorization = False
+    options.slp_vectorization = False
+    options.loop_unrolling = False
+    passes = llvm.create_pass_builder(made_for, options)
+    if from_numba and not inlined:
+        passes.getModulePassManager().run(module, passes)
+        return
     manager = llvm.create_new_module_pass_manager()
     if inlined:
         manager.add_always_inliner_pass()

@@ -1,12 +1,12 @@
 """From the source of a kernel to its object code.
 
-Only `pipeline.py` imports Numba, and no other module imports it.
+Only this module, `pipeline.py` and `by_numba.py` import Numba, and no other module imports these two.
 
 A kernel is a function `kernel(bases, args, chunk, scratch) -> int` of int64s (see `ovjit.execution.runner`),
 printed as Python and decorated with `@njit(nogil=True)`. It is a compilation unit: one C function with the
 kernel's symbol, optimised once for the target's instruction set and emitted as an object. Numba compiles it
-with ovjit's pipeline (`pipeline.py`). `tests/support/numba_pipeline.py` compiles it with Numba's ordinary
-one, for comparison.
+with ovjit's pipeline (`pipeline.py`). Code outside of its language, and all code with OVJIT_JIT=numba, uses
+Numba's ordinary pipeline (`by_numba.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import llvmlite.binding as llvm
+import numba
 
+from ovjit import debug, logs
 from ovjit.codegen import compiling
 from ovjit.codegen.cpu import vector as simd
 from ovjit.codegen.cpu.emit import Kind, optimise, parse, set_exports, target_machine
@@ -26,13 +28,15 @@ from ovjit.codegen.cpu.pipeline import lower_kernel
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.cpu.types import Outside
 from ovjit.codegen.source import define_functions
-from ovjit.errors import KernelSourceError
 
 #: Number of a kernel's arguments.
 _ARITY = 4
 
 #: A vector type in LLVM text; compare-and-swap.
 _VECTOR, _SWAP = re.compile(r"<\d+ x "), " cmpxchg "
+
+#: (symbol, reason) of each kernel that Numba's ordinary pipeline compiled in this process.
+fallbacks: list[tuple[str, str]] = []
 
 
 def assembly(source: str, symbol: str, isa: Target, extra: Mapping[str, Any] | None = None) -> str:
@@ -47,8 +51,8 @@ def optimised_text(source: str, symbol: str, isa: Target, extra: Mapping[str, An
 
     It has the external function `symbol`: int64 x 4 -> int64. `source` defines `kernel`, and may define more
     functions, with symbols `entry(symbol, name)`. `extra` adds intrinsics to those of
-    `ovjit.codegen.cpu.vector`. Raises KernelSourceError, with the line, for source that is not in the kernel
-    language.
+    `ovjit.codegen.cpu.vector`. Raises numba.core.errors.NumbaError, with the line, for source that Numba
+    cannot type either.
     """
     return _compile(lambda module, _: str(module), source, symbol, isa, extra)
 
@@ -85,29 +89,62 @@ def _compile(
     """`emit` applied to the optimised module. One lock covers all of it: `linecache` and Numba's compiler are
     not thread-safe, and a fork waits for it."""
     extra = extra or {}
+    try:
+        if debug.flag("OVJIT_JIT") != "numba":
+            with compiling.lock:
+                return emit(*_optimise_module(_print, source, symbol, isa, extra, shown))
+    except Outside as error:
+        fallbacks.append((symbol, str(error)))
+        logs.debug("%s is compiled by Numba's standard pipeline: %s", symbol, error)
+    from ovjit.codegen.cpu import by_numba
+
+    def module(source: str, symbol: str, isa: Target, extra: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        functions = _define(source, symbol, isa, extra, word=by_numba.word, njit=numba.njit)
+        return by_numba.module_of(functions, isa, _ARITY), functions
+
     with compiling.lock:
-        functions = define(source, symbol, isa, extra)
-        try:
-            text = str(lower_kernel(functions, _ARITY, isa))
-        except Outside as error:
-            raise KernelSourceError(str(error)) from error
-        kind, module = kind_of(text), parse(text, isa)
-        parts = parts_of(extra.values())
-        if parts:
-            module.link_in(parse(parts, isa))
-        set_exports(module, symbol, functions, shown or symbol)
-        optimise(module, isa, bool(parts), kind)
-        return emit(module, kind)
+        return emit(*_optimise_module(module, source, symbol, isa, extra, shown))
 
 
-def kind_of(text: str) -> Kind:
+def _optimise_module(
+    make: Callable[..., tuple[Any, dict[str, Any]]],
+    source: str,
+    symbol: str,
+    isa: Target,
+    extra: Mapping[str, Any],
+    shown: str,
+) -> tuple[llvm.ModuleRef, Kind]:
+    generated, functions = make(source, symbol, isa, extra)
+    kind = _kind(str(generated))
+    printed = isinstance(generated, str)
+    module = parse(generated, isa) if printed else generated
+    parts = parts_of(extra.values())
+    if parts:
+        module.link_in(parse(parts, isa))
+    set_exports(module, symbol, functions, shown or symbol)
+    optimise(module, isa, bool(parts), kind, from_numba=not printed)
+    return module, kind
+
+
+def _kind(text: str) -> Kind:
     """The kind of a kernel, by its LLVM text."""
     if _SWAP in text:
         return Kind.WAITING
     return Kind.VECTORS if _VECTOR.search(text) else Kind.SCALARS
 
 
-def define(source: str, symbol: str, isa: Target, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """symbol -> Python function to compile."""
-    defined = define_functions(source, f"<ovjit {symbol}>", isa.lanes, simd.namespace(isa.lanes), extra)
+def _print(source: str, symbol: str, isa: Target, extra: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """(LLVM text of the module of the functions in `source`, functions by symbol), by ovjit's pipeline."""
+    functions = _define(source, symbol, isa, extra)
+    return str(lower_kernel(functions, _ARITY, isa)), functions
+
+
+def _define(
+    source: str, symbol: str, isa: Target, extra: Mapping[str, Any], **typing: Callable[..., Any]
+) -> dict[str, Any]:
+    """symbol -> Python function to compile. `typing`: `word` and `njit` where Numba types the functions. Its
+    own decorator is for these only, since its objects take longer to create than a source takes to
+    compile."""
+    names = simd.namespace(isa.lanes)
+    defined = define_functions(source, f"<ovjit {symbol}>", isa.lanes, names, extra, **typing)
     return {entry(symbol, name): f for name, f in defined.items()}

@@ -8,7 +8,7 @@ known when they are needed.
 Variables of a single block are LLVM values. So are those with one definition that dominates all uses. Others
 are stack slots, which LLVM's SROA promotes to registers.
 
-Code that is not in the language raises `Outside`.
+Code that is not in the language raises `Outside`, and Numba's ordinary pipeline compiles it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The rules are Numba's for int64, bool and float (`error_model="numpy"`), without its tables of overloads.
 Integers are promoted to 64 bits. A quotient or remainder by zero is 0. Of comparisons with NaN, only `!=` is
-true. Raises `Outside` for all other code.
+true. Raises `Outside` for code that needs Numba's ordinary pipeline.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Types of the kernel language, and its intrinsics, which emit LLVM instructions.
 
 They are not Numba's, so that lowering a kernel needs no tables of overloads, and creating an intrinsic is
-cheap.
+cheap. `by_numba.py` converts them for Numba's ordinary pipeline.
 """
 
 from __future__ import annotations

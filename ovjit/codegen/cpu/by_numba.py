@@ -1,33 +1,30 @@
-"""Kernels by Numba's ordinary pipeline, as an independent answer for ovjit's (`ovjit.codegen.cpu.pipeline`).
+"""Kernels by Numba's ordinary pipeline: those outside of ovjit's kernel language, and all with
+OVJIT_JIT=numba.
 
-For Numba, a kernel is an `@njit` function, and its intrinsics are Numba's.
+Tests compare ovjit's pipeline with this one. For Numba, a kernel is an `@njit` function, and its intrinsics
+are Numba's.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import llvmlite.binding as llvm
 import llvmlite.ir as ir
-import numba
-import pytest
 from numba.core import compiler, registry
 from numba.core import types as numba_types
 from numba.core.types.misc import unliteral
 from numba.core.typing.templates import signature as numba_signature
 from numba.extending import intrinsic, models, overload, register_model
 
-from ovjit.codegen import compiling
-from ovjit.codegen.cpu import emit, jit, machine, types
-from ovjit.codegen.cpu.llvm_parts import parts_of
+from ovjit.codegen.cpu import machine, types
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.cpu.types import Intrinsic, Type
 from ovjit.codegen.cpu.vector import OPERATORS, namespace
 from ovjit.codegen.cpu.vector_types import Vec
-from ovjit.codegen.kernel import Kernel
+from ovjit.errors import UnsupportedError
 
 _WRAPPER = """
 declare i32 @"{inner}"(ptr, ptr, {types})
@@ -140,7 +137,8 @@ def module_of(functions: Mapping[str, Any], isa: Target, arity: int) -> llvm.Mod
 
     Raises numba.core.errors.NumbaError, with the line, for source that does not type.
     """
-    assert isa.machine == machine.name(), "Numba compiles only for this machine"
+    if isa.machine != machine.name():
+        raise UnsupportedError(f"Numba compiles only for this machine, not for {isa.machine}")
     _printed_for[:] = [isa]
     flags = compiler.Flags()
     flags.no_compile = True
@@ -173,52 +171,3 @@ def module_of(functions: Mapping[str, Any], isa: Target, arity: int) -> llvm.Mod
             if function.name.startswith("llvm.fma."):
                 function.name = function.name.replace("llvm.fma.", "llvm.fmuladd.")
     return module
-
-
-def _define(source: str, symbol: str, isa: Target, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """symbol -> Python function, whose global names are Numba's intrinsics and dispatchers."""
-    functions = jit.define(source, symbol, isa, extra)
-    for python in functions.values():
-        for name, value in python.__globals__.items():
-            if isinstance(value, Intrinsic):
-                python.__globals__[name] = word(value)
-            elif value in functions.values():
-                python.__globals__[name] = numba.njit(value)
-    return functions
-
-
-def _optimise(module: llvm.ModuleRef, isa: Target, inlined: bool, kind: emit.Kind) -> None:
-    """LLVM's list of passes for modules, since Numba's have functions that are not needed."""
-    if inlined:
-        return emit.optimise(module, isa, inlined, kind)
-    passes = emit.pass_builder(module, isa, kind)
-    passes.getModulePassManager().run(module, passes)
-    return None
-
-
-def _compile(
-    finish: Callable[[llvm.ModuleRef, emit.Kind], Any], source: str, symbol: str, isa: Target,
-    extra: Mapping[str, Any] | None, shown: str = "",
-) -> Any:  # fmt: skip
-    """As `jit._compile`."""
-    with compiling.lock:
-        functions = _define(source, symbol, isa, extra or {})
-        module = module_of(functions, isa, 4)
-        kind = jit.kind_of(str(module))
-        parts = parts_of((extra or {}).values())
-        if parts:
-            module.link_in(emit.parse(parts, isa))
-        emit.set_exports(module, symbol, functions, shown or symbol)
-        _optimise(module, isa, bool(parts), kind)
-        return finish(module, kind)
-
-
-@contextlib.contextmanager
-def compile_by_numba() -> Iterator[None]:
-    """All kernels inside are compiled by Numba's pipeline, under symbols of their own."""
-    of_ovjit = Kernel.symbol
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OVJIT_SHIPPED", "0")
-        patch.setattr(jit, "_compile", _compile)
-        patch.setattr(Kernel, "symbol", lambda self, isa=None: of_ovjit(self, isa)[:-6] + "_numba")
-        yield
