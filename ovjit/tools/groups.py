@@ -7,8 +7,9 @@ adds the groups of these models whose kernels the package lacks. Groups that mos
 themselves are added, as they were read.
 
 A graph is a line of JSON in `groups.xz`, in the form of `storage/graph_format.py`. A group is stored after
-all passes, for the precision of that compilation. A large constant is stored as its range, since kernels
-depend on nothing else. Groups precede models: the files of kernels have no room for all graphs.
+all passes, for the precision of that compilation. A large constant is stored as its range and what its
+numbers have in common (`NUMBERS`), since kernels depend on nothing else. Groups precede models: the files of
+kernels have no room for all graphs.
 
 Small models are better than groups: they go through the passes of each target. The file has all variants of
 common layers, and small versions of common networks.
@@ -23,7 +24,7 @@ import lzma
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,10 +48,18 @@ if TYPE_CHECKING:
 FILE = Path(__file__).with_name("groups.xz")
 #: Maximum elements of a constant that is stored completely: of reals, and of integers, which may be indices.
 REALS, INTEGERS = 64, 4096
+#: Elements that are looked at first.
+SAMPLE = 256
 #: Maximum preceding groups that are stored with a group: groups that it reads, or the previous ones in order.
 FURTHEST = 3
 #: Kinds of groups: those that MANY models need, and others (the default of lines without a kind).
 FREQUENT, CUTS, MANY = "frequent", "cuts", 6
+#: Sets of reals, the smallest first -> the nearest number of a set. Zero points are integers, and scales are
+#: stored in f16 if it has them.
+NUMBERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "integers": np.rint,
+    "f16": lambda array: array.astype(np.float16).astype(array.dtype),
+}
 #: The 16-bit types in which models compute.
 HALVES = ("bf16", "f16")
 #: value -> its readers, as in `Graph.uses`.
@@ -165,13 +174,14 @@ def decode(tables: Any) -> Cut:
     return Cut(graph, tables["precision"], tables.get("kind", CUTS))
 
 
-def _any(kind: str, low: str = "", high: str = "", *, nbytes: int) -> bytes:
-    """`size` bytes of numbers of a type in a range. Without a range: numbers that select no special kernel,
-    neither 0 nor subnormal."""
+def _any(kind: str, low: str = "", high: str = "", numbers: str = "", *, nbytes: int) -> bytes:
+    """`nbytes` bytes of numbers of a type in a range, of a set of `NUMBERS`. Without a range: numbers that
+    select no special kernel, neither 0 nor subnormal."""
     rng, dtype = np.random.default_rng(0), dtypes.numpy_dtype(kind)
     count, real = -(-nbytes // dtype.itemsize), dtypes.ELEMENT_TYPES[kind].is_real
     if low and real:
-        return rng.uniform(float(low), float(high), count).astype(dtype).tobytes()
+        reals = rng.uniform(float(low), float(high), count).astype(dtype)
+        return (NUMBERS[numbers](reals) if numbers else reals).tobytes()
     if low:
         integer = np.uint64 if int(low) >= 0 else np.int64
         return rng.integers(int(low), int(high), count, integer, endpoint=True).astype(dtype).tobytes()
@@ -183,11 +193,23 @@ def _any(kind: str, low: str = "", high: str = "", *, nbytes: int) -> bytes:
 
 
 def _range(array: np.ndarray) -> str:
-    """The type and the range of an array's numbers, as `_any` takes them."""
+    """The type, the range and the set of an array's numbers, as `_any` takes them."""
     kind = dtypes.from_numpy(array.dtype)
     make = float if dtypes.ELEMENT_TYPES[kind].is_real else int
     low, high = make(array.min()), make(array.max())
-    return f"{kind} {low} {high}" if np.isfinite((low, high)).all() else kind
+    if not np.isfinite((low, high)).all():
+        return kind
+    return " ".join([kind, str(low), str(high), *_numbers(array)])
+
+
+def _numbers(array: np.ndarray) -> list[str]:
+    """The set of `NUMBERS` that has all of an f32 array; else none."""
+    if array.dtype != np.float32:
+        return []
+    some = array.reshape(-1)[:SAMPLE]  # most arrays are weights, whose first numbers suffice
+    with np.errstate(over="ignore"):
+        return [name for name, nearest in NUMBERS.items()
+                if all(np.array_equal(nearest(part), part) for part in (some, array))][:1]  # fmt: skip
 
 
 def encode(cut: Cut) -> dict[str, Any]:

@@ -43,7 +43,17 @@ def quantized() -> ov.Model:
     return ov.Model([levels(o.relu(y), 0.0, 5.1)], [x], "quantized")
 
 
-@pytest.mark.parametrize("make", [image, quantized])
+def compressed() -> ov.Model:
+    """Weights with a zero point and a scale of f16 for each of many channels."""
+    x = o.parameter([-1, 64], np.float32)
+    whole = o.convert(o.constant(RNG.integers(0, 256, (128, 64)).astype(np.uint8)), "f16")
+    zeros = o.convert(o.constant(RNG.integers(90, 160, (128, 1)).astype(np.uint8)), "f16")
+    scales = o.constant(RNG.uniform(0.001, 0.01, (128, 1)).astype(np.float16))
+    real = o.convert(o.multiply(o.subtract(whole, zeros), scales), "f32")
+    return ov.Model([o.relu(o.matmul(x, real, False, True))], [x], "compressed")
+
+
+@pytest.mark.parametrize("make", [image, quantized, compressed])
 def test_groups_of_a_model(make, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Written and read, they need the kernels that the model's steps call; and so does the model itself."""
     monkeypatch.setenv("OVJIT_SHIPPED", "0")
