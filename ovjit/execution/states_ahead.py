@@ -80,15 +80,13 @@ class StatesAhead:
                 shapes[i][axis] = count + (length if (i, axis) == total else 0)
             return [*map(tuple, shapes), *now]
 
-        if not self._total_axis:
-            for total in (None, *dims):
-                with contextlib.suppress(OvjitError):  # GUESS + 2: a length of 1 would broadcast
-                    concrete_types(self.main.program.graph, after(GUESS + 2, total))
-                    self._total_axis = (total,)
-                    break
-        for total in self._total_axis:
+        for total in self._total_axis or (None, *dims):
             with contextlib.suppress(OvjitError):
+                if not self._total_axis:  # GUESS + 2: a length of 1 would broadcast
+                    concrete_types(self.main.program.graph, after(GUESS + 2, total))
                 self._traced_for(after(more, total))
+                self._total_axis = (total,)
+                return
 
     def _guessed_beginning(self, input_shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:
         """The variables' initial shapes for inputs of these shapes. None if they are unknown."""
