@@ -134,9 +134,7 @@ def as_stored(value: np.ndarray, variable: Variable) -> np.ndarray:
     if value.dtype == dtypes.numpy_dtype(variable.storage.dtype):
         return value
     rows = variable.rows
-    if rows is not None:
-        return rows.to_bytes(value)
-    return dtypes.cast(value, dtypes.numpy_dtype(variable.stored))
+    return dtypes.cast(value, dtypes.numpy_dtype(variable.stored)) if rows is None else rows.to_bytes(value)
 
 
 def as_given(value: np.ndarray, variable: Variable) -> np.ndarray:

@@ -38,6 +38,9 @@ class StatesAhead:
     public_outputs: int
     growing_axes: tuple[GrowingAxis, ...]
     inits: Callable[[], list[np.ndarray | Init | None]]
+    #: The (input, axis) that has the total of elements, or None if no input has it. Empty until it is found:
+    #: the types of the whole graph are inferred for each candidate.
+    _total_axis: tuple[tuple[int, int] | None, ...] = ()
 
     def trace_ahead(self) -> None:
         """Trace plans before shapes are known (see `Program.trace_ahead`): of a first run after a reset, and
@@ -77,10 +80,12 @@ class StatesAhead:
                 shapes[i][axis] = count + (length if (i, axis) == total else 0)
             return [*map(tuple, shapes), *now]
 
-        for total in (None, *dims):
-            with contextlib.suppress(OvjitError):  # GUESS + 2: a length of 1 would broadcast
-                concrete_types(self.main.program.graph, after(GUESS + 2, total))
+        for total in self._total_axis or (None, *dims):
+            with contextlib.suppress(OvjitError):
+                if not self._total_axis:  # GUESS + 2: a length of 1 would broadcast
+                    concrete_types(self.main.program.graph, after(GUESS + 2, total))
                 self._traced_for(after(more, total))
+                self._total_axis = (total,)
                 return
 
     def _guessed_beginning(self, input_shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:

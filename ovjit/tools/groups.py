@@ -7,8 +7,9 @@ adds the groups of these models whose kernels the package lacks. Groups that mos
 themselves are added, as they were read.
 
 A graph is a line of JSON in `groups.xz`, in the form of `storage/graph_format.py`. A group is stored after
-all passes, for the precision of that compilation. A large constant is stored as its range, since kernels
-depend on nothing else. Groups precede models: the files of kernels have no room for all graphs.
+all passes, for the precision of that compilation. A large constant is stored as its range, and whether f16
+or an integer has all its numbers, since kernels depend on nothing else. Groups precede models: the files of
+kernels have no room for all graphs.
 
 Small models are better than groups: they go through the passes of each target. The file has all variants of
 common layers, and small versions of common networks.
@@ -138,8 +139,7 @@ def programs_of(graph: Graph, target: Target) -> dict[str, list[Program]]:
 
 def cuts(path: Path = FILE) -> Iterator[Cut]:
     """The graphs of a file, in its order: graphs that most models need come first."""
-    for line in lines_of(path):
-        yield decode(json.loads(line))
+    return (decode(json.loads(line)) for line in lines_of(path))
 
 
 def lines_of(path: Path = FILE) -> list[str]:
@@ -165,13 +165,13 @@ def decode(tables: Any) -> Cut:
     return Cut(graph, tables["precision"], tables.get("kind", CUTS))
 
 
-def _any(kind: str, low: str = "", high: str = "", *, nbytes: int) -> bytes:
-    """`size` bytes of numbers of a type in a range. Without a range: numbers that select no special kernel,
-    neither 0 nor subnormal."""
+def _any(kind: str, low: str = "", high: str = "", numbers: str = "", *, nbytes: int) -> bytes:
+    """`nbytes` bytes of numbers of a type in a range. `numbers`: of reals, "integers", or "float16" for those
+    that f16 has. Without a range: numbers that select no special kernel, neither 0 nor subnormal."""
     rng, dtype = np.random.default_rng(0), dtypes.numpy_dtype(kind)
     count, real = -(-nbytes // dtype.itemsize), dtypes.ELEMENT_TYPES[kind].is_real
-    if low and real:
-        return rng.uniform(float(low), float(high), count).astype(dtype).tobytes()
+    if low and real and numbers != "integers":
+        return rng.uniform(float(low), float(high), count).astype(numbers or dtype).astype(dtype).tobytes()
     if low:
         integer = np.uint64 if int(low) >= 0 else np.int64
         return rng.integers(int(low), int(high), count, integer, endpoint=True).astype(dtype).tobytes()
@@ -183,11 +183,16 @@ def _any(kind: str, low: str = "", high: str = "", *, nbytes: int) -> bytes:
 
 
 def _range(array: np.ndarray) -> str:
-    """The type and the range of an array's numbers, as `_any` takes them."""
-    kind = dtypes.from_numpy(array.dtype)
-    make = float if dtypes.ELEMENT_TYPES[kind].is_real else int
-    low, high = make(array.min()), make(array.max())
-    return f"{kind} {low} {high}" if np.isfinite((low, high)).all() else kind
+    """The type and the range of an array's numbers, and what they are, as `_any` takes them."""
+    kind, low, high, numbers = dtypes.from_numpy(array.dtype), array.min(), array.max(), ""
+    if not np.isfinite((float(low), float(high))).all():
+        return kind
+    if array.dtype == np.float32:  # zero points are integers, and scales of f16 stay so in kernels
+        with np.errstate(over="ignore"):
+            nearest = {"integers": np.rint(array), "float16": array.astype(np.float16)}
+        numbers = next((name for name, those in nearest.items() if np.array_equal(those, array)), "")
+    make = float if dtypes.ELEMENT_TYPES[kind].is_real and numbers != "integers" else int
+    return f"{kind} {make(low)} {make(high)} {numbers}".rstrip()
 
 
 def encode(cut: Cut) -> dict[str, Any]:
@@ -219,15 +224,10 @@ def encode(cut: Cut) -> dict[str, Any]:
 
 
 def _kind(line: str) -> str:
-    kind: str = json.loads(line).get("kind", CUTS)
-    return kind
+    return str(json.loads(line).get("kind", CUTS))
 
 
-def _line(cut: Cut) -> str:
-    return _dump_line(encode(cut))
-
-
-def _dump_line(tables: Mapping[str, Any]) -> str:
+def _line(tables: Mapping[str, Any]) -> str:
     return json.dumps(tables, separators=(",", ":"))
 
 
@@ -258,8 +258,7 @@ def _source(builder: Builder, value: Value) -> Value:
         if isinstance(stored, Unmade) and not isinstance(stored, Unpacked):
             return builder.constant(stored.array(), value.dtype)
         return builder.copy(value.node, [], [value.type]).output
-    attrs = {"element_type": value.dtype, "shape": value.shape}
-    return builder.add("Parameter", [], attrs).output
+    return builder.add("Parameter", [], {"element_type": value.dtype, "shape": value.shape}).output
 
 
 class Found:
@@ -282,7 +281,7 @@ class Found:
             keys = [kernel.content_key(self.target) for kernel in model.kernels(self.target)]
             new = [key for key in keys if self._is_new(key)]
             self.models.update(new)
-            self.lines = dict.fromkeys(new, _line(model)) | self.lines
+            self.lines = dict.fromkeys(new, _line(encode(model))) | self.lines
             return
         for precision, programs in programs_of(graph, self.target).items():
             for program in programs:
@@ -314,7 +313,7 @@ class Found:
         that they do not absorb."""
         for members in self._windows(number):
             try:
-                line = _line(cut_out([self.groups[i] for i in members], precision, self.uses))
+                line = _line(encode(cut_out([self.groups[i] for i in members], precision, self.uses)))
                 again = decode(json.loads(line)).kernels(self.target)
             except Exception as error:
                 why = f"{type(error).__name__}: {error}"
@@ -345,7 +344,7 @@ class Found:
         frequent = {} if self.kind else {"kind": FREQUENT}
         need = {self.lines[key]: self.models[key] for key in reversed(keys)}
         lines = dict.fromkeys(self.lines[key] for key in keys)
-        return [_dump_line(json.loads(line) | frequent) if need[line] >= MANY else line for line in lines]
+        return [_line(json.loads(line) | frequent) if need[line] >= MANY else line for line in lines]
 
 
 def search(paths: Sequence[str], groups: Found) -> None:

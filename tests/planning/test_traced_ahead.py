@@ -15,6 +15,7 @@ import ovjit as ov
 from ovjit import opset13 as ops
 from ovjit.errors import OvjitError
 from ovjit.graph.shapes import Interval, guess_input_shape
+from ovjit.planning import concrete_types
 from ovjit.planning.parametric import Traces
 from ovjit.storage import container
 from ovjit.storage.blob import key_of
@@ -142,6 +143,25 @@ def test_a_batch_of_several_is_planned_as_a_batch_of_one_was(monkeypatch) -> Non
         feeds = several(np.random.default_rng(seed), 6)
         assert answers(ahead, feeds) == answers(anew, feeds), f"seed {seed}"
     assert all(made) and [program.traces.total for program in programs(ahead)] == made
+
+
+def test_a_blob_takes_over_which_input_has_the_total(monkeypatch) -> None:
+    """The search infers the types of the whole graph for each candidate."""
+    searched = []
+    infer = concrete_types.concrete_types
+
+    def count(graph: Any, shapes: Any, *twins: Any) -> Any:
+        if not twins:  # which traces have
+            searched.append(shapes)
+        return infer(graph, shapes, *twins)
+
+    monkeypatch.setattr(concrete_types, "concrete_types", count)
+    compiled = ov.Core().compile_model(decoder(told=False), "CPU", EXACT)
+    assert len(searched) == 1
+    [program] = [program for program in programs(compiled) if program is compiled._executable.main.program]
+    made = len(program.traced_ahead)
+    compiled.export_model()
+    assert len(searched) == 1 and len(program.traced_ahead) > made
 
 
 CHILD = """

@@ -43,7 +43,17 @@ def quantized() -> ov.Model:
     return ov.Model([levels(o.relu(y), 0.0, 5.1)], [x], "quantized")
 
 
-@pytest.mark.parametrize("make", [image, quantized])
+def compressed() -> ov.Model:
+    """Weights with a zero point and a scale of f16 for each of many channels."""
+    x = o.parameter([-1, 64], np.float32)
+    whole = o.convert(o.constant(RNG.integers(0, 256, (128, 64)).astype(np.uint8)), "f16")
+    zeros = o.convert(o.constant(RNG.integers(90, 160, (128, 1)).astype(np.uint8)), "f16")
+    scales = o.constant(RNG.uniform(0.001, 0.01, (128, 1)).astype(np.float16))
+    real = o.convert(o.multiply(o.subtract(whole, zeros), scales), "f32")
+    return ov.Model([o.relu(o.matmul(x, real, False, True))], [x], "compressed")
+
+
+@pytest.mark.parametrize("make", [image, quantized, compressed])
 def test_groups_of_a_model(make, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Written and read, they need the kernels that the model's steps call; and so does the model itself."""
     monkeypatch.setenv("OVJIT_SHIPPED", "0")
@@ -85,7 +95,9 @@ def test_groups_of_16_bits_are_in_the_default_type_of_the_cpu() -> None:
         cut = groups.decode(json.loads(line))
         for target, half, other in ((arm, "f16", "bf16"), (x86, "bf16", "f16")):
             # products of compressed weights also name the type of their scales
-            kernels = [re.sub(r"^(matmul_i8_[a-z0-9]+)_f16", r"\1", k.name) for k in cut.kernels(target)]
-            names = {part for name in kernels for part in name.split("_")}
-            assert half in names and other not in names, (target.name, names)
+            kernels = cut.kernels(target)
+            plain = [re.sub(r"^(matmul_i8_[a-z0-9]+)_f16", r"\1", k.name) for k in kernels]
+            names = {part for name in plain for part in name.split("_")}
+            stores = any(f"_{half}(" in k.source for k in kernels)  # conversions are named by what they read
+            assert (half in names or stores) and other not in names, (target.name, names)
         assert not cut.kernels(target_of("neon", ("lse", "dotprod")))
