@@ -25,6 +25,33 @@ ORDINARY: tuple[type[Exception], ...] = (ArithmeticError, AssertionError, Attrib
 ORDINARY += (BufferError, EOFError, MemoryError, RuntimeError, StopIteration, TypeError, ValueError, Warning)
 
 
+def raise_if_of_signal(error: BaseException) -> None:
+    """Raise `error` again if the handler of a signal raised it, such as that of a time limit: it ends the
+    call, and says nothing about what ran. For code that catches errors of all classes."""
+    import signal
+
+    handlers = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
+    cause: BaseException | None = error
+    seen: set[int] = set()
+    while handlers and cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        step = cause.__traceback__
+        while step is not None:
+            if step.tb_frame.f_code in handlers:
+                raise error
+            step = step.tb_next
+        cause = cause.__cause__
+
+
+def _code_of(handler: Any) -> Any:
+    """The code of a function, a method, a partial function or a callable object; None for others."""
+    while hasattr(handler, "func"):
+        handler = handler.func
+    if not hasattr(handler, "__code__"):
+        handler = next((vars(k)["__call__"] for k in type(handler).__mro__ if "__call__" in vars(k)), None)
+    return getattr(handler, "__code__", None)
+
+
 class OvjitError(RuntimeError):
     """The base class of ovjit's errors."""
 

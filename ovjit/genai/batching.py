@@ -220,7 +220,7 @@ class ContinuousBatchingPipeline:
 
     def step(self) -> None:
         """Compute the next tokens of the requests."""
-        with self._turn:
+        with self._turn.take():
             self._batches.step()
 
     # -- generation
@@ -235,10 +235,9 @@ class ContinuousBatchingPipeline:
         inputs = next((value for value in (prompts, input_ids, prompt, histories) if value is not None), None)
         items, configs = _check_items(inputs, options)
         shown = [self._prompts.check_shown(options, i) for i in range(len(items))]
-        with self._turn:
-            stream = streamer_of(options.get("streamer"), self._tokenizer)
-            is_shown = any(options.get(name) is not None for name in SHOWN)
-            return self._generate(items, configs, shown, is_shown, stream)
+        is_shown = any(options.get(name) is not None for name in SHOWN)
+        stream = streamer_of(options.get("streamer"), self._tokenizer)
+        return self._turn.run(self._prompts.history, self._generate, items, configs, shown, is_shown, stream)
 
     def _generate(
         self, items: list[Any], configs: list[GenerationConfig], shown: list[Shown], is_decoded: bool,
@@ -269,7 +268,6 @@ class ContinuousBatchingPipeline:
             for request in requests:
                 if request in self._batches.running:
                     self._batches.remove(request)
-            self._prompts.end_turn(length, None)
             raise
         for result, request in zip(results, requests, strict=True):
             if drafts is not None:

@@ -42,6 +42,12 @@ class ChatHistory:
             raise IndexError("the chat history is empty: no message can be removed")
         return self._messages.pop()
 
+    def _end_at(self, length: int) -> None:
+        """Remove the question after the first `length` messages, and its answer; not those of another
+        turn."""
+        if len(self._messages) <= length + 2:
+            del self._messages[length:]
+
     def clear(self) -> None:
         """Remove all messages."""
         self._messages.clear()

@@ -217,8 +217,9 @@ class LLMPipeline:
         """A str for one str and one sequence, DecodedResults for several or for a ChatHistory,
         EncodedResults for tokens. Keywords are fields of GenerationConfig. Calls of several threads take
         turns."""
-        with self._turn:
-            return self._generate(inputs, generation_config, streamer, kwargs)
+        return self._turn.run(
+            self._prompts.history, self._generate, inputs, generation_config, streamer, kwargs
+        )
 
     def _generate(
         self, inputs: Any, generation_config: GenerationConfig | None, streamer: Any, kwargs: dict[str, Any]
@@ -235,25 +236,21 @@ class LLMPipeline:
         metrics._load_time = self._load_time
         self._extended = None
         length = len(self._prompts.history)
-        try:
-            prompts, is_text = self._prompts.tokens_of(inputs, config, metrics)
-            check_single(stream, config, len(prompts))
-            answers: list[Answer] = []
-            engine, is_alone = self._engine, len(prompts) == 1 or self._drafts is not None
-            if isinstance(engine, Engine) and engine.can_join and not is_alone:
-                for first in range(0, len(prompts), MAX_ROWS):
-                    some = prompts[first : first + MAX_ROWS]
-                    answers += self._run_together(engine, some, config, metrics, start_us)
-            else:
-                for prompt in prompts:
-                    answers += self._run(prompt, config, stream, metrics, start_us)
-            if not is_text:
-                return self._encode_results(answers, metrics, start_us)
-            results = self._decode_results(answers, metrics, start_us)
-            results.parsed = parse_texts(results.texts, config.parsers)
-        except BaseException:
-            self._prompts.end_turn(length, None)
-            raise
+        prompts, is_text = self._prompts.tokens_of(inputs, config, metrics)
+        check_single(stream, config, len(prompts))
+        answers: list[Answer] = []
+        engine, is_alone = self._engine, len(prompts) == 1 or self._drafts is not None
+        if isinstance(engine, Engine) and engine.can_join and not is_alone:
+            for first in range(0, len(prompts), MAX_ROWS):
+                some = prompts[first : first + MAX_ROWS]
+                answers += self._run_together(engine, some, config, metrics, start_us)
+        else:
+            for prompt in prompts:
+                answers += self._run(prompt, config, stream, metrics, start_us)
+        if not is_text:
+            return self._encode_results(answers, metrics, start_us)
+        results = self._decode_results(answers, metrics, start_us)
+        results.parsed = parse_texts(results.texts, config.parsers)
         is_cancelled = answers[0].finish is GenerationFinishReason.NONE
         self._prompts.end_turn(length, None if is_cancelled else results.texts[0])
         is_one = isinstance(inputs, (str, bytes)) and config.num_return_sequences == 1

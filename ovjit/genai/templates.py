@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ovjit.errors import ORDINARY, OvjitError
+from ovjit.errors import ORDINARY, OvjitError, raise_if_of_signal
 
 
 @functools.lru_cache(64)
@@ -145,6 +145,7 @@ def _render(template: str, messages: Sequence[Any], values: Mapping[str, Any]) -
         missing = compiled.environment.undefined()
         return compiled.render(_wrap({"messages": messages, **values}, missing))
     except Exception as error:  # of others than Python and jinja2 are those of signals' handlers
+        raise_if_of_signal(error)
         is_known = isinstance(error, ORDINARY) or type(error).__module__.startswith("jinja2.")
         if isinstance(error, OvjitError) or not is_known:
             raise

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.errors import OvjitError, UnsupportedError, raise_if_of_signal
 from ovjit.forks import made_once
 from ovjit.generation.charsmap import Charsmap
 from ovjit.generation.cuts import CUTS
@@ -70,6 +70,7 @@ class Tokenizer:
         except OvjitError:
             raise
         except Exception as error:  # of this very class
+            raise_if_of_signal(error)
             raise OvjitError(f"the tokenizer cannot encode the text: {error}") from error
 
     def chat(self, text: str) -> list[int]:
@@ -157,6 +158,7 @@ def _render(template: str, **variables: Any) -> str:
     try:
         return environment.from_string(scopes).render(tools=None, documents=None, **variables)
     except (TemplateError, TypeError, ValueError) as error:
+        raise_if_of_signal(error)
         raise OvjitError(f"the chat template is not valid: {error}") from error
 
 
@@ -249,6 +251,7 @@ def of_folder(folder: Path) -> Tokenizer:
     try:
         inner = package.Tokenizer.from_file(str(file))
     except Exception as error:  # of this very class
+        raise_if_of_signal(error)
         raise OvjitError(f"{str(file)!r} is not a valid tokenizer: {error}") from error
     inner.no_truncation()  # settings of the training, which transformers does not apply to prompts either
     inner.no_padding()
@@ -292,6 +295,7 @@ def of_tables(info: Any) -> Tokenizer:
     except OvjitError:
         raise
     except Exception as error:  # of this very class
+        raise_if_of_signal(error)
         raise OvjitError(f"the metadata tokenizer.ggml.* is not a valid tokenizer: {error}") from error
     special = [i for i, t in enumerate(types) if t in (_CONTROL, _UNKNOWN)]
     user_defined = [i for i, t in enumerate(types) if t == _OWN]

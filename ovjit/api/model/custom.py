@@ -24,7 +24,7 @@ from ovjit.api.tensors.dimension import Dimension
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.tensor import Tensor, lend_array
 from ovjit.api.tensors.types import TYPES, Type
-from ovjit.errors import ModelError, no_such_form
+from ovjit.errors import ModelError, no_such_form, raise_if_of_signal
 from ovjit.graph import dtypes
 from ovjit.graph.op import Op as Record
 from ovjit.graph.op import TensorType
@@ -405,6 +405,7 @@ class OpExtension(Extension):
         try:
             info = op_class().get_type_info()  # type: ignore[call-arg]
         except Exception as error:
+            raise_if_of_signal(error)
             kind = type(error).__name__
             raise ModelError(f"Creation of OpExtension failed: {kind}: {error}") from error
         if not isinstance(info, DiscreteTypeInfo):

@@ -78,12 +78,16 @@ def plane_shapes(
     """The shapes of the tensors of an image whose pixels have `shape`. RuntimeError for YUV of another rank
     than 4, whose axes are n, h, w and c."""
     form = FORMATS[color]
+    if form.planes and shape is None:
+        return [None] * len(form.planes)
     if form.planes:
-        if shape is None or len(shape) != 4:
+        if len(shape) != 4:
             raise ModelError(f"an image in {form.label} has four dimensions, N H W C, not {shape}")
         n, h, w, c = shape
         return [plane(n, h, w, c) for plane in form.planes]
-    if form.channels and shape is not None and layout.has_name("C"):
+    if form.channels and shape is not None:
+        if not layout.has_name("C"):
+            raise ModelError(f"C dimension index is not defined: layout {layout.to_string()} of {form.label}")
         names = axes_of(layout, len(shape))
         return [tuple(form.channels if name == "C" else d for name, d in zip(names, shape, strict=True))]
     return [shape]

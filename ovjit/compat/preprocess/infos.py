@@ -196,11 +196,12 @@ class _Steps(_Info):
     def convert_layout(
         self, dst_layout: Layout | str | Sequence[int] | None = None, dims: Any = None
     ) -> Self:
-        """Transpose to a Layout, or by a permutation of the axes."""
+        """Transpose to a Layout, or by a permutation of the axes; an empty one is no step."""
         target = _as_layout(_either(dst_layout, dims))
         if isinstance(target, Layout):
             return self._add(steps.convert_layout(target))
-        return self._add(steps.permute(_ints(target, "dims", _SIZE)))
+        order = _ints(target, "dims", _SIZE)
+        return self._add(steps.permute(order)) if order else self
 
     def custom(self, operation: Callable[..., Any]) -> Self:
         """Apply a function that takes the current Output and returns another one."""

@@ -65,7 +65,7 @@ def find_change(source: Layout, target: Layout, rank: int | None) -> Change | No
     have, want_rank = axes_of(source, rank), fixed_rank(target)
     want = axes_of(target, rank if want_rank is None else want_rank)
     added = len(want) - len(have)
-    if added < 0 or (added > 0 and source._open):
+    if added < 0 or (added > 0 and (source._open or "?" in want)):
         raise of_other_sizes(source, target)
     if added:
         missing = [name for name in want if name != "?" and name not in have]
@@ -90,9 +90,14 @@ def permute_items(items: Sequence[T], order: Sequence[int]) -> list[T]:
 
 
 def permuted_layout(layout: Layout, order: Sequence[int]) -> Layout:
-    """The layout of a transposed tensor. RuntimeError if `order` is no permutation of its axes."""
+    """The layout of a transposed tensor. RuntimeError if `order` is no permutation of its axes, or if the
+    layout does not name each axis."""
     if layout.empty:
         return layout
+    if layout._open:
+        raise ModelError(
+            f"the axes of layout {layout.to_string()} cannot be permuted by index: their number is not fixed"
+        )
     return Layout("[" + ",".join(permute_items(axes_of(layout, len(order)), order)) + "]")
 
 

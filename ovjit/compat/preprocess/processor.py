@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import ovjit.compat.preprocess.steps as steps
@@ -92,8 +93,9 @@ class PrePostProcessor:
     def _build_input(self, info: InputInfo, old: Parameter) -> list[Parameter]:
         front = _front(info, old)
         if not _changes(info, front, old):
-            if info._model._layout is not None or info._tensor._layout is not None:
-                old.set_layout(front.layout if info._tensor._layout is not None else front.model_layout)
+            layout = front.layout if info._tensor._layout is not None else front.model_layout
+            if not layout.empty:  # which says nothing, so what is known stays
+                old.set_layout(layout)
             return [old]
         nodes, context = _run(info, front, old)
         last = steps.one(
@@ -135,8 +137,8 @@ class PrePostProcessor:
                 name = source._node.get_friendly_name()
                 last._node.set_friendly_name(f"{name}.{source._index}")
             last._tensor._names = last._tensor._names | names
-            if not isinstance(source._node, Parameter):
-                source._tensor._names = source._tensor._names - names
+            moved = result._own_names if isinstance(source._node, Parameter) else names
+            source._tensor._names = source._tensor._names - moved
             result._connect(0, last)
         if info._tensor._layout is not None or not context.layout.empty:
             result.set_layout(context.layout)
@@ -237,6 +239,9 @@ def _front(info: InputInfo, old: Parameter) -> _Front:
             parameter._tensors[0]._names = {name + suffix for name in old._tensors[0]._names}
         if not layout.empty:
             parameter.set_layout(layout)
+        elif info._model._layout is not None:  # which says nothing, so what is known stays
+            with contextlib.suppress(ModelError):  # of another rank
+                parameter.set_layout(old.get_layout())
         if tensor._memory_type:
             parameter._tensors[0].get_rt_info()._set("memory_type_0", {"value": tensor._memory_type})
         parameters.append(parameter)
@@ -262,7 +267,7 @@ def _tensor_shape(
     """Shape and layout of the user's tensor, for a model's input of this shape and layout."""
     tensor = info._tensor
     user_layout = None if tensor._layout is None or tensor._layout.empty else tensor._layout
-    if user_layout is None and FORMATS[tensor._color].layout:
+    if tensor._layout is None and FORMATS[tensor._color].layout:
         user_layout = Layout(FORMATS[tensor._color].layout)
     if tensor._shape_set and (user_layout is not None or tensor._shape is None):
         return tensor._shape, model_layout if user_layout is None else user_layout
@@ -270,16 +275,14 @@ def _tensor_shape(
         return _shape_in(user_layout, model_layout, shape), user_layout
     if tensor._shape_set:
         shape = tensor._shape
-    if shape is None:
-        return None, Layout() if user_layout is None else user_layout
     before = model_layout
     for step in reversed(info._steps._steps):
         if step.order is not None:
             check_order(step.order)
-            if not tensor._shape_set:
+            if shape is not None and not tensor._shape_set:
                 shape = invert_permutation(shape, step.order, ANY)
             back = [step.order.index(i) for i in range(len(step.order))]
-            before = permuted_layout(before, back) if len(back) == len(shape) else before
+            before = permuted_layout(before, back) if shape is None or len(back) == len(shape) else before
     return shape, before if user_layout is None else user_layout
 
 
@@ -425,7 +428,7 @@ def _output_context(info: OutputInfo, result: Result) -> steps.Context:
     layout = result.get_layout() if info._model._layout is None else info._model._layout
     target_type = info._tensor._type or ""
     target_layout = Layout() if info._tensor._layout is None else info._tensor._layout
-    return steps.Context(layout, ColorFormat.UNDEFINED, target_type, target_layout, None)
+    return steps.Context(layout, ColorFormat.UNDEFINED, target_type, target_layout, None, is_output=True)
 
 
 def _show_output(info: OutputInfo, result: Result, lines: list[str]) -> None:

@@ -15,7 +15,7 @@ from ovjit.api.model.boundary import constant_node
 from ovjit.api.model.node import Output, make_node
 from ovjit.api.tensors.layout import Layout
 from ovjit.compat.preprocess.formats import FORMATS, ColorFormat, PaddingMode, ResizeAlgorithm
-from ovjit.compat.preprocess.layouts import check_order, find_change, permuted_layout
+from ovjit.compat.preprocess.layouts import check_order, find_change, of_other_sizes, permuted_layout
 from ovjit.compat.preprocess.tidy import mark
 from ovjit.errors import ModelError, no_such_form
 from ovjit.graph import dtypes
@@ -46,8 +46,10 @@ class Context:
     """The state of the tensor between two steps, and the type and layout wanted at the end."""
 
     def __init__(
-        self, layout: Layout, color: ColorFormat, wanted_type: str, wanted_layout: Layout, shape: Any
-    ):
+        self, layout: Layout, color: ColorFormat, wanted_type: str, wanted_layout: Layout, shape: Any,
+        is_output: bool = False,
+    ):  # fmt: skip
+        self.is_output = is_output  # whose layout may not get further axes
         self.layout = layout
         self.color = color
         self.wanted_type = wanted_type  # "": any
@@ -92,11 +94,12 @@ def known_dims(node: Output) -> tuple[Dim, ...]:
 
 
 def axis_of(layout: Layout, name: str, what: str, node: Output) -> int:
-    """The index of the axis `name` of a layout. RuntimeError if there is none."""
+    """The index of the axis `name` of a layout; it may be negative if the rank is dynamic. RuntimeError if
+    there is none."""
     if not layout.has_name(name):
         raise ModelError(f"Layout {layout.to_string()} doesn't have `{what}` dimension")
-    index = layout.get_index_by_name(name)
-    return index + len(known_dims(node)) if index < 0 else index
+    index, shape = layout.get_index_by_name(name), node._tensor._type.shape
+    return index + len(shape) if index < 0 and shape is not None else index
 
 
 def _numbers(values: Sequence[Any]) -> str:
@@ -221,7 +224,8 @@ def pad(begin: Sequence[int], end: Sequence[int], values: Sequence[float], mode:
         dtype = _real_type(node, "Pad", "padding")
         if len(values) != 1:
             raise ModelError(f"the pad value is one number; {len(values)} values are given")
-        for axis, (length, before, after) in enumerate(zip(known_dims(node), begin, end, strict=False)):
+        shape = node._tensor._type.shape or ()
+        for axis, (length, before, after) in enumerate(zip(shape, begin, end, strict=False)):
             if isinstance(length, int) and length + before + after < 0:
                 raise ModelError(
                     f"pad of {before} and {after} removes more than the {length} elements of axis "
@@ -248,12 +252,16 @@ def convert_layout(target: Layout) -> Step:
 
     def apply(node: Output, context: Context) -> Output:
         new_layout = context.wanted_layout if target.empty else target
-        shape = node._tensor._type.shape
-        change = find_change(context.layout, new_layout, None if shape is None else len(shape))
+        if new_layout.empty:
+            return node
+        source, shape = context.layout, node._tensor._type.shape
+        change = find_change(source, new_layout, None if shape is None else len(shape))
         context.layout = new_layout
         if change is None:
             return node
         if change.added:
+            if context.is_output:
+                raise of_other_sizes(source, new_layout)
             node = make("Unsqueeze", node, constant(list(range(change.added))))
         return make("Transpose", node, constant(change.order))
 
@@ -284,7 +292,8 @@ def reverse_channels() -> Step:
 
 
 def _reverse_axis(node: Output, axis: int) -> Output:
-    length = known_dims(node)[axis]
+    shape = node._tensor._type.shape
+    length = None if shape is None else shape[axis]
     if isinstance(length, int):
         last = constant(length - 1)
     else:
@@ -338,7 +347,8 @@ def _convert_color(
 def _luma_rows(node: Output) -> Output:
     """The rows of brightness, which are the first two thirds."""
     zero, one_, axis = constant([0], "i32"), constant([1], "i32"), constant([1], "i32")
-    height = known_dims(node)[1]
+    shape = node._tensor._type.shape
+    height = None if shape is None else shape[1]
     if isinstance(height, int):
         end = constant([height * 2 // 3])
     else:

@@ -95,7 +95,7 @@ class DiffusionPipeline:
     def _generate(self, prompt: Any, image: Any, mask: Any, keywords: dict[str, Any]) -> Tensor:
         if not isinstance(prompt, str):
             raise TypeError(f"prompt should be a str, not {type(prompt).__name__}")
-        with self._turn:
+        with self._turn.take():
             return self._impl.generate(prompt, image, mask, keywords)
 
 

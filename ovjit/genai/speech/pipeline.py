@@ -89,7 +89,7 @@ class Text2SpeechPipeline:
         results = Text2SpeechDecodedResults()
         results.output_sample_rate, metrics = _SAMPLE_RATE, results.perf_metrics
         metrics._load_time, raw = self._load_time, metrics.raw_metrics
-        with self._turn, measure(raw.generate_durations):
+        with self._turn.take(), measure(raw.generate_durations):
             for prompt in prompts:
                 with measure(raw.tokenization_durations):
                     tokens = self._tokenizer.encode(prompt).input_ids.data

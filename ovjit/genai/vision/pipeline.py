@@ -130,12 +130,13 @@ class VLMPipeline(VLMPipelineBase):
         if not isinstance(prompt, (str, ChatHistory)):
             raise TypeError(f"prompt should be a str or a ChatHistory, not {type(prompt).__name__}")
         options = _bind(arguments, kwargs)
-        with self._turn:
-            return self._generate(prompt, options, kwargs)
+        chat = self._history if isinstance(prompt, str) else None
+        return self._turn.run(chat, self._generate, prompt, chat, options, kwargs)
 
     def _generate(
-        self, prompt: str | ChatHistory, options: Mapping[str, Any], keywords: dict[str, Any]
-    ) -> VLMDecodedResults:
+        self, prompt: str | ChatHistory, chat_history: ChatHistory | None, options: Mapping[str, Any],
+        keywords: dict[str, Any],
+    ) -> VLMDecodedResults:  # fmt: skip
         start_us, metrics = now_us(), VLMPerfMetrics()
         metrics._load_time = self._load_time
         images = options.get("images", [])
@@ -148,36 +149,32 @@ class VLMPipeline(VLMPipelineBase):
         stream = streamer_of(options.get("streamer"), self._tokenizer)
         check_single(stream, config, 1)
         check_drafts(config, has_draft=False, has_lookup=self._looks_up)
-        chat_history = self._history if isinstance(prompt, str) else None
         history = prompt if isinstance(prompt, ChatHistory) else chat_history
         if history is prompt and not (history and config.apply_chat_template):
             raise OvjitError("a ChatHistory needs messages, and apply_chat_template=True")
         if chat_history is not None:
             chat_history.append({"role": "user", "content": prompt})
-        is_done = False
-        try:
-            read, chat = self._reader.read(str(prompt), history, config, shown, metrics)
-            # as in openvino_genai, penalties do not count the tokens of a ChatHistory
-            ids = [] if history is prompt else read.words
-            stops = Stops(config, self._tokenizer, read.ids.size)
-            writer, figures = Writer(stream, stops, []), Figures(metrics, start_us)
-            if self._looks_up and stops.most and not config.is_beam_search():
-                assert isinstance(self._engine, BatchedEngine)
-                drafted = answer_drafted(ids, stops, writer, figures, SDPerModelsPerfMetrics())
-                answers = self._engine.run_drafted(read, drafted, config)
-            else:
-                answers = self._engine.run(read, answer_prompt(ids, stops, writer, figures))
-            answers = answers[: config.num_return_sequences]
-            is_done = answers[0].finish is not GenerationFinishReason.NONE
-        finally:
-            # the question of an answer that failed or was cancelled is no part of the chat
-            if chat_history is not None and not is_done:
-                chat_history.pop()
+        read, chat = self._reader.read(str(prompt), history, config, shown, metrics)
+        # as in openvino_genai, penalties do not count the tokens of a ChatHistory
+        ids = [] if history is prompt else read.words
+        stops = Stops(config, self._tokenizer, read.ids.size)
+        writer, figures = Writer(stream, stops, []), Figures(metrics, start_us)
+        if self._looks_up and stops.most and not config.is_beam_search():
+            assert isinstance(self._engine, BatchedEngine)
+            drafted = answer_drafted(ids, stops, writer, figures, SDPerModelsPerfMetrics())
+            answers = self._engine.run_drafted(read, drafted, config)
+        else:
+            answers = self._engine.run(read, answer_prompt(ids, stops, writer, figures))
+        answers = answers[: config.num_return_sequences]
+        is_done = answers[0].finish is not GenerationFinishReason.NONE
         results = self._decode(answers, metrics, start_us)
         if history is not None and is_done:
             self._reader.keep(history, chat)
-        if chat_history is not None and is_done:
-            chat_history.append({"role": "assistant", "content": results.texts[0]})
+        if chat_history is not None:
+            if is_done:
+                chat_history.append({"role": "assistant", "content": results.texts[0]})
+            else:  # the question of a cancelled answer is no part of the chat
+                chat_history.pop()
         return results
 
     def _decode(self, answers: list[Answer], metrics: VLMPerfMetrics, start_us: float) -> VLMDecodedResults:

@@ -138,7 +138,7 @@ class WhisperPipeline:
                  generation_config: WhisperGenerationConfig | None = None, streamer: Any = None,
                  **kwargs: Any) -> WhisperDecodedResults:  # fmt: skip
         """The text of samples at 16 kHz, near [-1, 1]. Keywords are fields of WhisperGenerationConfig."""
-        with self._turn:
+        with self._turn.take():
             start_us, samples = now_us(), _samples_of(raw_speech_input)
             stream = streamer_of(streamer, self._tokenizer)
             speech = _Speech(merge(generation_config, self._config, kwargs), stream, start_us)

@@ -98,7 +98,7 @@ class QwenSpeech:
 
     def generate(self, samples: np.ndarray, config: ASRGenerationConfig, streamer: Any) -> ASRDecodedResults:
         """The text of samples at 16 kHz. RuntimeError for beams."""
-        with self._turn:
+        with self._turn.take():
             start_us = now_us()
             demand(not config.is_beam_search(), "Qwen3-ASR does not support beam search decoding")
             stream, results = streamer_of(streamer, self._tokenizer), WhisperDecodedResults()

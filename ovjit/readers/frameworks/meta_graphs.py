@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ovjit.errors import ModelError, UnsupportedError
+from ovjit.errors import ModelError, UnsupportedError, raise_if_of_signal
 from ovjit.readers.frameworks.assignments import needed_nodes
 from ovjit.readers.frameworks.names import node_before, node_of, read_nodes
 from ovjit.records import NamedTuple
@@ -128,6 +128,7 @@ class _Values:
             try:
                 self._reader = tf.train.load_checkpoint(self._prefix)
             except Exception as error:
+                raise_if_of_signal(error)
                 raise ModelError(
                     f"{self._prefix}: the checkpoint of the variables cannot be read ({str(error)[:300]})"
                 ) from error

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from ovjit.errors import raise_if_of_signal
 from ovjit.readers.torch.tracing.agreement import agrees
 from ovjit.readers.torch.tracing.effects import Effect, Effects
 from ovjit.readers.torch.tracing.state import call_unchanged
@@ -53,7 +54,8 @@ class OtherSizes:
             try:
                 with quietly(), torch.no_grad(), torch.jit.optimized_execution(False):
                     yield agrees(expected, call_unchanged(recorded, self._ready.module, leaves))
-            except Exception:  # which the model would raise, too
+            except Exception as error:  # which the model would raise, too
+                raise_if_of_signal(error)
                 yield None
 
     def _try_sizes(self) -> Iterator[tuple[list[Any], Any]]:
@@ -75,7 +77,8 @@ class OtherSizes:
         try:
             with quietly(), torch.no_grad():
                 return call_unchanged(self._run, self._ready.module, leaves)
-        except (Exception, SystemExit, Effect):
+        except (Exception, SystemExit, Effect) as error:
+            raise_if_of_signal(error)
             return None
 
     def _run(self, *leaves: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ovjit import logs
-from ovjit.errors import OvjitError
+from ovjit.errors import OvjitError, raise_if_of_signal
 from ovjit.readers.torch.naming import TRACED, WRAPPED
 from ovjit.readers.torch.tracing.effects import Effect
 from ovjit.readers.torch.tracing.patches import patch
@@ -120,11 +120,12 @@ def quietly(records: list[Any] | None = None, fused: bool | None = False) -> Ite
 def attempt(what: str) -> Iterator[None]:
     """Context manager that logs and suppresses errors of any type, as modules and PyTorch may raise any.
 
-    SystemExit and `Effect` are suppressed as well.
+    SystemExit and `Effect` are suppressed as well, what the handler of a signal raises is not.
     """
     try:
         yield
     except (Exception, SystemExit, Effect) as error:
+        raise_if_of_signal(error)
         logs.debug("%s failed: %s: %s", what, type(error).__name__, error)
 
 
