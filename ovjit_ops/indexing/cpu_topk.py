@@ -12,6 +12,7 @@ from ovjit.codegen.kernel_language import *
 from ovjit.graph.shapes import bounds, normalize_axis
 from ovjit.planning.copies import MOVED
 from ovjit.planning.lower import Lowering, NotNative, Planner, View, row_major_layout, try_launch
+from ovjit.planning.views import Layout, product
 
 #: Bytes of a heap entry: key and index.
 ENTRY = 16
@@ -26,6 +27,9 @@ VECTORS = 4
 #: Up to FEW results, or any number of rows of up to SHORT elements, are kept sorted: a new one moves all
 #: worse ones. The 50 best of 55 for 846 neighbours took eight times as long with heaps.
 FEW, SHORT = 32, 256
+#: Maximum elements of rows that are transposed. The three best of 5 in 10,000 rows took 12 times as long with
+#: heaps.
+SHORT_ROW = 16
 #: Up to so many results are kept in registers, for so many vectors of neighbours at a time.
 IN_REGISTERS, PAIR = 4, 2
 
@@ -379,6 +383,15 @@ class TopK(Lowering):
         if k in (None, 1):
             self.kernels.append(self.one)
         n = self.node.inputs[0].shape[axis]
+        #: Many short rows are transposed, to be searched beside each other.
+        lines = product([bounds(d)[0] for d in self.node.inputs[0].shape[:axis]])
+        most = bounds(n)[1]
+        self.turns = not self.beside and k is not None and k <= IN_REGISTERS and lines >= self.target.lanes
+        self.turns = self.turns and most is not None and most <= SHORT_ROW
+        if self.turns:
+            self.one = top_1(**kinds)
+            self.kernels[1:] = [self.one] if k == 1 else []
+            self.beside = True
         if self.beside and k is not None and 1 < k <= IN_REGISTERS:
             self.small = top_in_registers(**kinds, by_index=by_index, count=k)
             self.kernels.append(self.small)
@@ -392,6 +405,10 @@ class TopK(Lowering):
         x = planner.view(node.inputs[0])
         rank = len(x.shape)
         y, z = (planner.output(v, row_major_layout(rank)) for v in node.outputs)
+        if self.turns and y.count:
+            layout = Layout([rank - 1, *range(rank - 1)])
+            x = planner.copy(node.inputs[0], layout)
+            y, z = planner.instead(y, layout), planner.instead(z, layout)
         if y.count and not self._plan(planner, x, y, z):
             self._plan(planner, planner.contiguous(node.inputs[0]), planner.instead(y), planner.instead(z))
 
