@@ -182,6 +182,15 @@ def topk(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
             sift(key, at, hole, size)
 
 
+@inline
+def replace_beaten(best, at, p, count, here, v, *, T, largest):
+    """Replace the elements of vector v of `best` by better ones, at position `here`, of vector v at p."""
+    one = loadm[T](p + v * VL * SIZE[T], count - v * VL)
+    better = beats(one, best[v])
+    at[v] = select(better, here, at[v])
+    best[v] = select(better, one, best[v])
+
+
 @kernel(over=f"... lanes/{VECTORS}VL:1", x="... n", y="... best", z="... best")
 def top_1(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
     """The best of n elements for vectors of neighbours, in the order of `key_of`. Positions are counted in
@@ -196,11 +205,10 @@ def top_1(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
         for i in range(1, x.size.n):
             p += x.stride.n
             here = spread[i32](i)
-            for v in static_range(VECTORS):
-                one = loadm[T](p + v * VL * SIZE[T], count - v * VL)
-                better = beats(one, best[v])
-                at[v] = select(better, here, at[v])
-                best[v] = select(better, one, best[v])
+            replace_beaten(best, at, p, count, here, 0)
+            if count > VL:
+                for v in static_range(1, VECTORS):
+                    replace_beaten(best, at, p, count, here, v)
         for v in static_range(VECTORS):
             storem[T](values + v * VL * SIZE[T], best[v], count - v * VL)
             storem[index](indices + v * VL * SIZE[index], cast[index](at[v]), count - v * VL)
@@ -320,7 +328,9 @@ def top_few(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
                 r = high + v * VL * 8
                 one = loadm[T](p + v * VL * SIZE[T], count - v * VL)
                 enters = 1
-                if sorted_count == best:
+                if count <= v * VL:
+                    enters = 0
+                elif sorted_count == best:
                     if not hor[boolean](beats(one, load[T](q + (best - 1) * step))):
                         enters = 0
                 if enters == 1:
