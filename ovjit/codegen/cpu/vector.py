@@ -222,7 +222,8 @@ def _rounding(name: str) -> Any:
     intrinsic = _float_intrinsic(name)
 
     def body(b: ir.IRBuilder, kind: Vec, x: ir.Value) -> ir.Value:
-        if isa_of(b).machine != X86_64 or str(kind.ir.element) != "float" or kind.lanes not in (8, 16):
+        isa = isa_of(b)
+        if isa.machine != X86_64 or str(kind.ir.element) != "float" or not 8 <= kind.lanes == isa.lanes:
             return intrinsic(b, kind, x)
         how = _I32(_ROUNDINGS[name])
         if kind.lanes == 8:
