@@ -10,6 +10,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, Protocol
 
 import numpy as np
@@ -174,6 +175,15 @@ def zip_items(dtype: str, last: bool, x: np.ndarray, y: np.ndarray) -> np.ndarra
 def fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Rounded once: products of f32 are exact in f64."""
     return (x.astype(np.float64) * y + z).astype(x.dtype) if x.dtype.kind == "f" else x * y + z
+
+
+def exact_fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Rounded once: products of f64 are exact as fractions."""
+    plain = fma(x, y, z)
+    if x.dtype == np.float64:
+        for i in np.flatnonzero(np.isfinite(plain)):
+            plain[i] = float(Fraction(x[i]) * Fraction(y[i]) + Fraction(z[i]))
+    return plain
 
 
 def turned_pairs(v: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ numbers and NumPy arrays (by NumPy) and on `Tracer`s, which record one instructi
 recorded instructions, in the small set below, are what kernels are printed from.
 
 Instructions (dtype of the result):
-    arithmetic    add sub mul div neg fma min max abs sqrt floor ceil trunc rint
+    arithmetic    add sub mul div neg fma exact_fma min max abs sqrt floor ceil trunc rint
     comparison    lt le gt ge eq ne (boolean)
     bits          and or xor not shl shr (operands' type)
     other         select, cast, trunc_int, round_int (unchecked), trunc_or_min, rcp (about 1 / x),
@@ -28,8 +28,8 @@ from ovjit.errors import ModelError
 from ovjit.graph import dtypes
 
 __all__ = [
-    "Recorder", "Tracer", "WIDENED", "absolute", "bits", "cast", "ceil", "constant", "dtype", "floor",
-    "floor_divide", "fma", "held", "is_common", "is_float", "is_near", "is_zero", "isinf", "isnan",
+    "Recorder", "Tracer", "WIDENED", "absolute", "bits", "cast", "ceil", "constant", "dtype", "exact_fma",
+    "floor", "floor_divide", "fma", "held", "is_common", "is_float", "is_near", "is_zero", "isinf", "isnan",
     "maximum", "minimum", "number", "pow", "power", "rcp", "round_away", "round_even", "round_int",
     "seldom", "sqrt", "to_int", "trace", "trunc", "trunc_or_min", "where",
 ]  # fmt: skip
@@ -261,6 +261,11 @@ def fma(x: Any, y: Any, z: Any) -> Any:
     if not is_float(x):
         return x * y + z
     return like.recorder.emit("fma", (x.name, y.name, z.name), like.dtype)
+
+
+def exact_fma(x: Tracer, y: Tracer, z: Tracer) -> Tracer:
+    """x * y + z of floats, exactly if that is representable."""
+    return x.recorder.emit("exact_fma", (x.name, y.name, z.name), x.dtype)
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:

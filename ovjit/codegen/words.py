@@ -271,6 +271,8 @@ maximum = word("max_(v, v) -> v", np.maximum)
 minimum = word("min_(v, v) -> v", np.minimum)
 absolute = word("abs_(v) -> v", np.abs)
 fma = word("fma(v, v, v) -> v", meanings.fma)
+# x y + z in one rounding of the exact value, or exactly where that is representable, on all targets
+word("exact_fma(v, v, v) -> v", meanings.exact_fma)
 sqrt = word("sqrt(v) -> v", np.sqrt)
 word("rcp(v) -> v", np.reciprocal)
 floor = word("floor(v) -> v", np.floor)

@@ -27,6 +27,7 @@ from ovjit.graph.op import Bool, Float, Op, TensorType, Word, register
 from ovjit.graph.shapes import broadcast, merge
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.values import INTEGERS, in_f32, with_value
+from ovjit_ops.elementwise.division import divide_body, floor_mod_body, mod_body
 
 NUMBERS = "f32 f64 f16 bf16 i8 i16 i32 i64 u8 u16 u32 u64".split()
 REALS = "f32 f64 f16 bf16".split()
@@ -270,24 +271,6 @@ def divide(x: np.ndarray, y: np.ndarray, *, m_pythondiv: bool = True) -> np.ndar
     return np.where(inexact, q + 1, q).astype(x.dtype)
 
 
-def _divide_body(x: Any, y: Any, *, m_pythondiv: bool = True) -> Any:
-    if t.is_float(x):
-        return x / y
-    q = _floor_divide_body(x, y)
-    if m_pythondiv or t.dtype(x)[0] == "u":
-        return q
-    inexact = (q * y != x) & (y != 0) & ((x < 0) ^ (y < 0))
-    return t.where(inexact, q + 1, q)
-
-
-def _floor_divide_body(x: Any, y: Any) -> Any:
-    """x // y for integers, avoiding the two cases that trap: y = 0, and the smallest integer / -1."""
-    if t.dtype(x)[0] == "u":
-        return t.where(y == 0, 0, x // t.where(y == 0, 1, y))
-    q = x // t.where((y == 0) | (y == -1), 1, y)
-    return t.where(y == -1, -x, t.where(y == 0, 0, q))
-
-
 def _floor_mod(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if x.dtype.kind == "f":
         return np.mod(x, y)
@@ -298,41 +281,6 @@ def _mod(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if x.dtype.kind == "f":
         return np.fmod(x, y)
     return np.where(y == 0, 0, x - divide(x, y, m_pythondiv=False) * y).astype(x.dtype)
-
-
-#: Maximum quotient of f32 numbers that f64 truncates exactly. Fractional quotients differ from integers by at
-#: least 2**-24, and rounding errors are at most 2**-26. Products with the divisor have 52 bits.
-FMOD_QUOTIENT = 2.0**28
-
-
-def _fmod_body(x: Any, y: Any) -> Any:
-    """The exact remainder with the sign of x."""
-    tracer = next((v for v in (x, y) if isinstance(v, t.Tracer)), None)
-    if tracer is None:
-        return np.fmod(x, y)
-    x, y = (v if isinstance(v, t.Tracer) else t.constant(tracer, v) for v in (x, y))
-    if tracer.dtype != "f32":
-        return tracer.recorder.emit("libm_fmod", (x.name, y.name), tracer.dtype)
-    x64, by = t.cast(x, "f64"), t.cast(y, "f64")
-    remainder = t.cast(x64 - t.trunc(x64 / by) * by, "f32")
-    sign = t.bits(x, "i32") & -(1 << 31)  # also of a zero
-    remainder = t.bits(t.bits(remainder, "i32") | sign, "f32")
-    size, of = t.absolute(x), t.absolute(y)
-    far = size > of * FMOD_QUOTIENT  # false for 0 by 0, which unused lanes have
-    return t.seldom("fmod", far, x, y, t.where(size < of, x, remainder))
-
-
-def _floor_mod_body(x: Any, y: Any) -> Any:
-    if t.is_float(x):
-        r = _fmod_body(x, y)
-        return t.where((r != 0) & ((r < 0) ^ (y < 0)), r + y, r)
-    return t.where(y == 0, 0, x - _floor_divide_body(x, y) * y)
-
-
-def _mod_body(x: Any, y: Any) -> Any:
-    if t.is_float(x):
-        return _fmod_body(x, y)
-    return t.where(y == 0, 0, x - _divide_body(x, y, m_pythondiv=False) * y)
 
 
 def _power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -373,7 +321,7 @@ binary("Add", np.add, lambda x, y: x + y, partially=operator.add, commutative=Tr
 binary("Subtract", np.subtract, lambda x, y: x - y, partially=symbolic.subtract, any_number=True)
 binary("Multiply", np.multiply, lambda x, y: x * y, partially=operator.mul, commutative=True, any_number=True)
 binary(
-    "Divide", divide, _divide_body, infer=_infer_divide, variants=({}, {"m_pythondiv": False}), divides=True
+    "Divide", divide, divide_body, infer=_infer_divide, variants=({}, {"m_pythondiv": False}), divides=True
 )
 binary("Power", _power, _power_body, ulp=8, part="keep")
 binary(
@@ -384,8 +332,8 @@ binary(
     "Minimum", np.minimum, lambda x, y: t.minimum(x, y), partially=symbolic.sym_min, commutative=True,
     any_number=True,
 )  # fmt: skip
-binary("Mod", _mod, _mod_body, partially=symbolic.modulo, divides=True, part="keep")
-binary("FloorMod", _floor_mod, _floor_mod_body, partially=symbolic.modulo, divides=True, part="keep")
+binary("Mod", _mod, mod_body, partially=symbolic.modulo, divides=True, part="keep")
+binary("FloorMod", _floor_mod, floor_mod_body, partially=symbolic.modulo, divides=True, part="keep")
 binary(
     "SquaredDifference",
     lambda x, y: (x - y) * (x - y),

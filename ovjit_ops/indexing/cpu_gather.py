@@ -62,9 +62,9 @@ def index_at(address, extent, index):
 
 @inline
 def take_elements(p, q, a, n, extent, stride, zeros, *, T, index):
-    """Gather n elements at p + index * stride, by adjacent indices, and store them to q in vectors. Returns
-    the number of elements left at the first vector with an index out of range, or 0. With `zeros`, such
-    elements are 0, and it continues."""
+    """Gather n elements at p + index * stride, by adjacent indices, and store them to q. Returns the number
+    of elements left at the first vector with an index out of range, or 0. With `zeros`, such elements of 4 or
+    8 bytes are 0, and it continues. Shorter ones are moved one by one: only their indices are vectors."""
     limit = spread[WIDE[index]](extent)
     none = const[WIDE[index]](0)
     count = n
@@ -74,12 +74,20 @@ def take_elements(p, q, a, n, extent, stride, zeros, *, T, index):
         position = cast[WIDE[index]](loadm[index](here, count))
         position = select(position < none, position + limit, position)
         there = (position >= none) & (position < limit)
-        if not zeros:
+        if not zeros or SIZE[T] < 4:
             if not hand[boolean](there):
                 break
-        away = cast[i32](select(there, position, none)) * spread[i32](stride // SIZE[T])
-        values = take[T](p, away)
-        storem[T](to, select(there, values, const[T](0)) if zeros else values, count)
+        if SIZE[T] < 4:
+            store[i32](scratch, cast[i32](position))
+            for k in range(0, min(count, VL) - 3, 4):
+                for u in static_range(4):
+                    st[T](to + (k + u) * SIZE[T], ld[T](p + ld[i32](scratch + (k + u) * 4) * stride))
+            for k in range(min(count, VL) // 4 * 4, min(count, VL)):
+                st[T](to + k * SIZE[T], ld[T](p + ld[i32](scratch + k * 4) * stride))
+        else:
+            away = cast[i32](select(there, position, none)) * spread[i32](stride // SIZE[T])
+            values = take[T](p, away)
+            storem[T](to, select(there, values, const[T](0)) if zeros else values, count)
         to += VL * SIZE[T]
         here += VL * SIZE[index]
         count -= VL
@@ -123,12 +131,15 @@ def move_elements(p, q, a, n, x_n, y_n, at, dims, direction, zeros, *, T, index,
     here = a
     count = n
     wrong = 0
-    if direction == "gather" and SIZE[T] >= 4:
+    if direction == "gather":
         near = is_adjacent(at, extent, index)
         near = near and x_n == 0 and y_n == SIZE[T]
         if near and stride >= 0 and stride % SIZE[T] == 0 and extent * stride < SIZE[T] << 31:
             count = take_elements(p, q, a, n, extent, stride, zeros)
-            if count > 0:
+            if zeros:  # what is left is moved below
+                to += (n - count) * y_n
+                here += (n - count) * at.stride.lanes
+            elif count > 0:
                 count = 0
                 wrong = 1
     while count > 0:
@@ -150,8 +161,7 @@ def move_elements(p, q, a, n, x_n, y_n, at, dims, direction, zeros, *, T, index,
                 break
             st[T](to, 0)
         elif combine:
-            v = combine(loadm[T](to + away, 1), loadm[T](from_, 1))
-            storem[T](to + away, v, 1)
+            st[T](to + away, lane[T](combine(splat[T](to + away), splat[T](from_)), 0))
         elif direction == "gather":
             st[T](to, ld[T](from_ + away))
         else:
@@ -254,6 +264,7 @@ def plan_indexed(planner: Planner, kernel: Kernel, source: View, target: View, a
     }
     dims = [*walk.dims, *walk.panels, *((0, 0),) * (_DEPTH - len(walk.dims) - len(walk.panels))]
     ends = {f"dims{2 * k + j}": v for k, dim in enumerate(dims) for j, v in enumerate(dim)}
+    planner.need_scratch(planner.target.lanes * 4)
     # the positions that a scatter writes depend on data
     launch(planner, kernel, tensors, ("y",), work=work, ordered="at" if walk.scatters else "", **ends)
 

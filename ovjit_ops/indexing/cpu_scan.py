@@ -17,6 +17,26 @@ from ovjit_ops.indexing.cpu_gather import known_axis
 
 
 @inline
+def scan_line(source, target, n, exclusive, reverse, first, *, T, combine):
+    """Scan a line of n adjacent elements of 2 bytes. They are converted in vectors, in scratch memory: to
+    convert one by one takes three times as long."""
+    total = const[T](first)
+    for k in range(0, n, VL):
+        count = min(n - k, VL)
+        begin = (k + reverse * (n - 2 * k - count)) * SIZE[T]
+        store[f32](scratch, loadm[T](source + begin, count))
+        for i in range(count):
+            at = scratch + (i + reverse * (count - 1 - 2 * i)) * 4
+            after = applied(combine, total, splat[f32](at))
+            out = after
+            if exclusive == 1:
+                out = total
+            st[f32](at, lane[f32](out, 0))
+            total = after
+        storem[T](target + begin, load[f32](scratch), count)
+
+
+@inline
 def scan_lines(x, y, p, q, count, exclusive, reverse, single, first, *, T, combine):
     """Scan `count` neighbouring lines, or a `single` one."""
     total = const[T](first)
@@ -53,7 +73,10 @@ def scan(x: Tensor, y: Tensor, exclusive, reverse, *, T, combine, first):
         # parts of vectors are stored in up to 12 cycles, a single lane in one
         if count == 1 or x.stride.n == SIZE[T]:
             for i in range(min(count, VL)):
-                scan_lines(x, y, x.at(p, lanes=i), y.at(q, lanes=i), 1, exclusive, reverse, True, first)
+                if T in ("f16", "bf16") and x.stride.n == SIZE[T] and y.stride.n == SIZE[T]:
+                    scan_line(x.at(p, lanes=i), y.at(q, lanes=i), x.size.n, exclusive, reverse, first)
+                else:
+                    scan_lines(x, y, x.at(p, lanes=i), y.at(q, lanes=i), 1, exclusive, reverse, True, first)
         else:
             scan_lines(x, y, p, q, count, exclusive, reverse, False, first)
 
@@ -112,6 +135,7 @@ class Scan(AsInput):
             planner.need_scratch(self.target.lanes**2 * views["y"].itemsize)
             if try_launch(planner, self.by_rows, views, ("y",), work=n * 16, **options):
                 return
+        planner.need_scratch(self.target.lanes * 4)
         launch_or_copy(planner, self.kernel, {"x": self.data}, {"y": self.out}, work=n * 64, **options)
 
 

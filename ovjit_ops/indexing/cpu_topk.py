@@ -12,6 +12,7 @@ from ovjit.codegen.kernel_language import *
 from ovjit.graph.shapes import bounds, normalize_axis
 from ovjit.planning.copies import MOVED
 from ovjit.planning.lower import Lowering, NotNative, Planner, View, row_major_layout, try_launch
+from ovjit.planning.views import Layout, product
 
 #: Bytes of a heap entry: key and index.
 ENTRY = 16
@@ -26,6 +27,9 @@ VECTORS = 4
 #: Up to FEW results, or any number of rows of up to SHORT elements, are kept sorted: a new one moves all
 #: worse ones. The 50 best of 55 for 846 neighbours took eight times as long with heaps.
 FEW, SHORT = 32, 256
+#: Maximum elements of rows that are transposed. The three best of 5 in 10,000 rows took 12 times as long with
+#: heaps.
+SHORT_ROW = 16
 #: Up to so many results are kept in registers, for so many vectors of neighbours at a time.
 IN_REGISTERS, PAIR = 4, 2
 
@@ -178,6 +182,15 @@ def topk(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
             sift(key, at, hole, size)
 
 
+@inline
+def replace_beaten(best, at, p, count, here, v, *, T, largest):
+    """Replace the elements of vector v of `best` by better ones, at position `here`, of vector v at p."""
+    one = loadm[T](p + v * VL * SIZE[T], count - v * VL)
+    better = beats(one, best[v])
+    at[v] = select(better, here, at[v])
+    best[v] = select(better, one, best[v])
+
+
 @kernel(over=f"... lanes/{VECTORS}VL:1", x="... n", y="... best", z="... best")
 def top_1(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
     """The best of n elements for vectors of neighbours, in the order of `key_of`. Positions are counted in
@@ -192,11 +205,10 @@ def top_1(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
         for i in range(1, x.size.n):
             p += x.stride.n
             here = spread[i32](i)
-            for v in static_range(VECTORS):
-                one = loadm[T](p + v * VL * SIZE[T], count - v * VL)
-                better = beats(one, best[v])
-                at[v] = select(better, here, at[v])
-                best[v] = select(better, one, best[v])
+            replace_beaten(best, at, p, count, here, 0)
+            if count > VL:
+                for v in static_range(1, VECTORS):
+                    replace_beaten(best, at, p, count, here, v)
         for v in static_range(VECTORS):
             storem[T](values + v * VL * SIZE[T], best[v], count - v * VL)
             storem[index](indices + v * VL * SIZE[index], cast[index](at[v]), count - v * VL)
@@ -316,7 +328,9 @@ def top_few(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
                 r = high + v * VL * 8
                 one = loadm[T](p + v * VL * SIZE[T], count - v * VL)
                 enters = 1
-                if sorted_count == best:
+                if count <= v * VL:
+                    enters = 0
+                elif sorted_count == best:
                     if not hor[boolean](beats(one, load[T](q + (best - 1) * step))):
                         enters = 0
                 if enters == 1:
@@ -379,6 +393,15 @@ class TopK(Lowering):
         if k in (None, 1):
             self.kernels.append(self.one)
         n = self.node.inputs[0].shape[axis]
+        #: Many short rows are transposed, to be searched beside each other.
+        lines = product([bounds(d)[0] for d in self.node.inputs[0].shape[:axis]])
+        most = bounds(n)[1]
+        self.turns = not self.beside and k is not None and k <= IN_REGISTERS and lines >= self.target.lanes
+        self.turns = self.turns and most is not None and most <= SHORT_ROW
+        if self.turns:
+            self.one = top_1(**kinds)
+            self.kernels[1:] = [self.one] if k == 1 else []
+            self.beside = True
         if self.beside and k is not None and 1 < k <= IN_REGISTERS:
             self.small = top_in_registers(**kinds, by_index=by_index, count=k)
             self.kernels.append(self.small)
@@ -392,6 +415,10 @@ class TopK(Lowering):
         x = planner.view(node.inputs[0])
         rank = len(x.shape)
         y, z = (planner.output(v, row_major_layout(rank)) for v in node.outputs)
+        if self.turns and y.count:
+            layout = Layout([rank - 1, *range(rank - 1)])
+            x = planner.copy(node.inputs[0], layout)
+            y, z = planner.instead(y, layout), planner.instead(z, layout)
         if y.count and not self._plan(planner, x, y, z):
             self._plan(planner, planner.contiguous(node.inputs[0]), planner.instead(y), planner.instead(z))
 

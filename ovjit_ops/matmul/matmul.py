@@ -84,6 +84,22 @@ _CASES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
 ]
 
 
+#: Minimum elements of a column that is multiplied by sums of rows.
+MIN_DEPTH = 64
+
+
+def _multiplies_a_column(target: Target, node: Node) -> bool:
+    """Whether the right-hand side is computed and has one column. A tile would use one lane of its vectors:
+    500 x 500 by 500 x 1 takes three times as long as sums of rows."""
+    (x, y), attrs = node.inputs, node.attrs
+    if target.is_gpu or x.dtype != "f32" or attrs["transpose_a"] or None in (x.shape, y.shape):
+        return False
+    if min(len(x.shape), len(y.shape)) < 2 or x.stored is not None or y.stored is not None:
+        return False
+    depth, columns = (y.shape[-1], y.shape[-2]) if attrs["transpose_b"] else y.shape[-2:]
+    return columns == 1 and isinstance(depth, int) and depth >= MIN_DEPTH and x.shape[-2] != 1
+
+
 @op(
     "MatMul", opset=1, types=NUMBERS, epilogue=True, native=float_types,
     multiplied=2, rules=[gather_matrices], rules_for=["MatMul"], images=matrix_images,
@@ -103,12 +119,19 @@ class MatMul:
         return np.asarray(np.matmul(widen_floats(a), widen_floats(b))).astype(data_a.dtype)
 
     def expand(w, node, inputs):
-        """MatMul(x: boolean, y) -> MatMul(Convert(x, f32), Convert(y, f32)) != 0
+        """MatMul(x, y: [..., k, 1]) -> ReduceSum(x * row of y, -1), if both are computed
+        MatMul(x: boolean, y) -> MatMul(Convert(x, f32), Convert(y, f32)) != 0
         MatMul(x: i8 or u8, y) -> Convert(MatMul(Convert(x, u8), Convert(y, i8)): i32, i8 or u8)
 
         Sums of bytes that wrap around do not depend on the sign of the bytes.
         """
         out = node.output
+        if _multiplies_a_column(w.b.context.target, node):
+            x, y = inputs
+            rank = len(y.shape)
+            order = [*range(rank - 2), rank - 1, rank - 2]
+            row = y if node.attrs["transpose_b"] else w("Transpose", y, order)
+            return [w("ReduceSum", w("Multiply", x, row), [-1], keep_dims=True)]
         in_bytes = out.dtype in ("i8", "u8") and out.shape is not None
         if in_bytes and _multiplies_bytes(w.b.context.target, node):
             operands = [

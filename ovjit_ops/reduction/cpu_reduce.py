@@ -627,6 +627,9 @@ class Reduce(Lowering):
         self.two_steps = frozenset(("keep", "reduce") if self.rows < most_parts else ("keep",))
         if self.static and product(self.data.shape) * SIZE[dtype] < 2 * part_bytes:
             self.two_steps = frozenset()
+        has_equal_shapes = all(is_number(v) or v.shape == self.data.shape for v in self.sources)
+        if self.static and has_equal_shapes and self._interleave(*self._inner_extents()) > 1:
+            self.two_steps |= {"keep"}
         kernels: dict[tuple[str, str], Kernel] = {}
 
         def make(step: str, kind: str, how: Reduction, read: str, out: str, modes: str) -> None:
@@ -651,6 +654,30 @@ class Reduce(Lowering):
                 make("first", kind, first, dtype, between, modes)
                 make("last", kind, last, between, out, "v")
         return kernels
+
+    def _inner_extents(self) -> tuple[int, int]:
+        """The elements of rows, which are kept and contiguous, and the number of adjacent rows."""
+        n = run = 1
+        for axis in reversed(self.order or range(len(self.data.shape))):
+            extent = self.data.shape[axis]
+            if axis in self.axes:
+                run *= extent
+            elif run > 1:
+                break
+            else:
+                n *= extent
+        return n, run
+
+    def _interleave(self, n: int, run: int) -> int:
+        """The number of rows to take as one, so that short rows fill vectors; 1 if that is not faster. Rows
+        of 3 in vectors of 16 lanes take as long as rows of 16. The long row's parts are combined last."""
+        lanes = self.target.lanes
+        if not 0 < n < lanes:
+            return 1
+        counts = [p for p in range(2, NARROW * lanes // n + 1) if run % p == 0]
+        times = {p: run // p * ceil_div(p * n, lanes) + p + NARROW for p in counts}
+        best = min(times, key=times.__getitem__, default=1)
+        return best if times.get(best, run) * 3 < run * 2 else 1
 
     def _views(self, planner: Planner) -> list[View]:
         shape = planner.shape(self.data)
@@ -686,6 +713,8 @@ class Reduce(Lowering):
             planner.host_step(self.node, [planner.contiguous(v) for v in self.node.inputs], [y])
             return
         total = product([views[0].shape[a] for a in self.axes])
+        if self.static and self._plan_interleaved(planner, walk, views, y, more, total):
+            return
         parts = self._parts(walk)
         # with dynamic shapes there are always two steps, even for one part, so that one trace serves all
         # shapes
@@ -706,6 +735,28 @@ class Reduce(Lowering):
         n = walk.n if inner else parts
         last = walk._replace(n=n, run=parts, red=(), inputs=[(part, (), along)])
         self._step(planner, "last", last, [middle], y, more, total)
+
+    def _plan_interleaved(
+        self, planner: Planner, walk: Walk, views: Sequence[View], y: View, more: Sequence[View], total: int
+    ) -> bool:
+        """Add the steps for short rows, see `_interleave`. Returns False if rows are not adjacent."""
+        count = self._interleave(walk.n, walk.run)
+        if walk.kind not in self.two_steps & {"keep"} or walk.red or count == 1:
+            return False
+        read = [(v, mode) for v, mode in zip(views, self.modes["keep"], strict=True) if mode != "n"]
+        rows = [walk.n * view.itemsize if mode == "v" else None for view, mode in read]
+        if [step for step, _, _ in walk.inputs] != rows:
+            return False
+        middle = planner.allocate((*walk.outer, count * walk.n), SIZE[self.between])
+        size, along = middle.itemsize, middle.strides[:-1]
+        inputs = [(step * count, rx, kx) for step, rx, kx in walk.inputs]
+        first = walk._replace(
+            n=count * walk.n, run=walk.run // count, inputs=inputs, others=[(size, (), along)]
+        )
+        self._step(planner, "first", first, views, middle, [], 1)
+        last = walk._replace(run=count, inputs=[(size * walk.n, (), along)])
+        self._step(planner, "last", last, [middle], y, more, total)
+        return True
 
     def _walk(self, views: Sequence[View], others: Sequence[Sequence[int]]) -> Walk | None:
         """The loops for these views; None if no kernel supports their strides. `others`: strides of the

@@ -64,3 +64,23 @@ def test_few_beside_neighbours_and_one_along_a_row(kind: type) -> None:
             assert any(s.kernel is not None and s.kernel.name.startswith(name) for s in plan.steps), where
             for got, want in zip(run(executable, [data]), evaluate(graph, [data]), strict=True):
                 np.testing.assert_array_equal(got, want, err_msg=where)
+
+
+@pytest.mark.parametrize("kind", some([np.float32, np.int64, np.uint8, np.float16], 2))
+@pytest.mark.parametrize(("shape", "many"), [((100, 5), 3), ((40, 16), 1), ((3, 17, 7), 4), ((33, 2), 2)])
+def test_short_rows_are_searched_beside_each_other(kind: type, shape: tuple[int, ...], many: int) -> None:
+    rng = np.random.default_rng(SEED)
+    data = rng.integers(0, 5, shape).astype(kind)
+    if data.dtype.kind == "f":
+        data[rng.random(shape) < 0.1] = np.nan
+    for mode, sort in (("max", "value"), ("min", "index")):
+        b = Builder()
+        attrs = {"axis": -1, "mode": mode, "sort": sort, "index_element_type": "i64"}
+        graph = b.finish(b.add("TopK", (parameter(b, data), b.constant(np.array(many))), attrs).outputs)
+        executable = compile_graph(graph, {"threads": 2})
+        names = [s.kernel.name for s in executable.table((shape,)).plan.steps if s.kernel is not None]
+        assert any(name.startswith(("top_1_", "top_in_registers_")) for name in names), names
+        assert not any(name.startswith(("top_1_along", "topk_")) for name in names), names
+        where = f"seed {SEED}: {many} of {shape}, {mode} by {sort}"
+        for got, want in zip(run(executable, [data]), evaluate(graph, [data]), strict=True):
+            np.testing.assert_array_equal(got, want, err_msg=where)

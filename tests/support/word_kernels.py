@@ -71,6 +71,7 @@ def word_kernels() -> Iterator[WordKernel]:
         for word in ("sqrt", "floor", "ceil", "trunc", "rint", "abs_", "neg"):
             yield kernel(f"{word} {t}", t, t, f"{word}(v0)")
         yield kernel(f"fma {t}", t, t, "fma(v0, v1, v2)")
+        yield kernel(f"exact_fma {t}", t, t, "exact_fma(v0, v1, v2)")
         yield kernel(f"turned_pairs {t}", t, t, "turned_pairs(v1)")
         yield kernel(f"trunc_or_min_i32 {t}", t, "i32", "trunc_or_min_i32(v0)")
     for word in ("dot_bytes", "dot_signed", "dot_halves"):

@@ -16,6 +16,7 @@ import llvmlite.ir as ir
 from ovjit.codegen.cpu import types
 from ovjit.codegen.cpu.atomics import now
 from ovjit.codegen.cpu.intrinsics import constant, conversion, generic, make
+from ovjit.codegen.cpu.machine import X86_64
 from ovjit.codegen.cpu.neon import words as neon
 from ovjit.codegen.cpu.printing import isa_of
 from ovjit.codegen.cpu.targets import has_features
@@ -108,10 +109,40 @@ def _divide(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
     if not kind.is_signed:
         exact = b.fptoui(b.fdiv(b.uitofp(x, real), b.uitofp(safe, real)), x.type) if real else b.udiv(x, safe)
         return b.select(by_zero, zero, exact)
+    if kind.elem == "i64" and kind.lanes == 16 and has_features(isa_of(b), ("avx512dq",)):
+        return b.select(by_zero, zero, _divide_by_floats(b, kind, x, y))
     minus_one = b.icmp_signed("==", y, _splat_constant(kind, -1))
     safe = b.select(minus_one, one, safe)
     quotient = b.fptosi(b.fdiv(b.sitofp(x, real), b.sitofp(safe, real)), x.type) if real else b.sdiv(x, safe)
     return b.select(by_zero, zero, b.select(minus_one, b.sub(zero, x), quotient))
+
+
+def _divide_by_floats(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
+    """x / y of i64, truncating, in f64: two quotients, the second of the first one's remainder, which is at
+    most |y| + 2**12. Undefined for y = 0; INT_MIN / -1 is INT_MIN, as the conversion gives that for 2**63."""
+    reals = ir.VectorType(ir.DoubleType(), kind.lanes)
+    inverse = b.fdiv(ir.Constant(reals, [1.0] * kind.lanes), b.sitofp(y, reals))
+    first = _to_i64(b, b.fmul(b.sitofp(x, reals), inverse), "cvtt")
+    remainder = b.sub(x, b.mul(first, y))
+    second = _to_i64(b, b.fmul(b.sitofp(remainder, reals), inverse), "cvt")
+    remainder = b.sub(remainder, b.mul(second, y))
+    zero, one, minus_one = (_splat_constant(kind, n) for n in (0, 1, -1))
+    beyond = b.and_(b.icmp_signed("!=", remainder, zero), b.icmp_signed("<", b.xor(remainder, x), zero))
+    step = b.select(b.icmp_signed("<", b.xor(x, y), zero), minus_one, one)
+    quotient = b.add(first, second)
+    return b.select(beyond, b.sub(quotient, step), quotient)
+
+
+def _to_i64(b: ir.IRBuilder, x: ir.Value, instruction: str) -> ir.Value:
+    """16 f64 to i64 by AVX-512's `cvt`, to the nearest, or `cvtt`, which truncates. -2**63 for NaN and values
+    out of range."""
+    eight, undefined = ir.VectorType(_I64, 8), ir.Constant(x.type, ir.Undefined)
+    name, results = f"llvm.x86.avx512.mask.{instruction}pd2qq.512", []
+    for start in (0, 8):
+        half = b.shuffle_vector(x, undefined, lane_indices(*range(start, start + 8)))
+        arguments = [half, ir.Constant(eight, [0] * 8), ir.Constant(ir.IntType(8), -1), _I32(4)]
+        results.append(call_intrinsic(b, name, eight, arguments))
+    return b.shuffle_vector(*results, lane_indices(*range(16)))
 
 
 @_or_neon
@@ -163,9 +194,42 @@ def _fma(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value, z: ir.Value) -> i
     return _float_intrinsic("fma")(b, kind, x, y, z) if kind.is_float else b.add(b.mul(x, y), z)
 
 
+def _exact_fma(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
+    """x * y + z. Without the instruction, products of f32 are exact in f64, and f64 takes the C library."""
+    if isa_of(b).name == "neon" or "fma" in isa_of(b).features:
+        return _float_intrinsic("fma")(b, kind, x, y, z)
+    if kind.elem != "f32":
+        return _libm("fma", kind.elem)(b, kind, x, y, z)
+    reals = ir.VectorType(ir.DoubleType(), kind.lanes)
+    x, y, z = (b.fpext(v, reals) for v in (x, y, z))
+    return b.fptrunc(b.fadd(b.fmul(x, y), z), kind.ir)
+
+
 def _float_intrinsic(name: str) -> Any:
     def body(b: ir.IRBuilder, kind: Vec, *xs: ir.Value) -> ir.Value:
         return call_intrinsic(b, f"llvm.{name}.{suffix(kind.ir)}", kind.ir, list(xs))
+
+    return body
+
+
+#: Rounding -> its number in x86's instructions.
+_ROUNDINGS = {"rint": 4, "floor": 9, "ceil": 10, "trunc": 11}
+
+
+def _rounding(name: str) -> Any:
+    """Rounding to a float without fraction. LLVM makes one rounding of f16 from one between conversions, and
+    computes that element by element; it knows nothing about x86's instruction."""
+    intrinsic = _float_intrinsic(name)
+
+    def body(b: ir.IRBuilder, kind: Vec, x: ir.Value) -> ir.Value:
+        isa = isa_of(b)
+        if isa.machine != X86_64 or str(kind.ir.element) != "float" or not 8 <= kind.lanes == isa.lanes:
+            return intrinsic(b, kind, x)
+        how = _I32(_ROUNDINGS[name])
+        if kind.lanes == 8:
+            return call_intrinsic(b, "llvm.x86.avx.round.ps.256", kind.ir, [x, how])
+        arguments = [x, how, x, ir.Constant(_I16, -1), _I32(4)]
+        return call_intrinsic(b, "llvm.x86.avx512.mask.rndscale.ps.512", kind.ir, arguments)
 
     return body
 
@@ -599,8 +663,8 @@ BODIES: dict[str, Any] = {
     "mul": _float_or_int("fmul", "mul"), "div": _divide, "neg": _negate,
     "max_": _extreme("max"), "min_": _extreme("min"), "abs_": _abs, "fma": _fma, "dot_bytes": dot_bytes,
     "dot_signed": dot_signed,
-    "rcp": _reciprocal,
-    **{name: _float_intrinsic(name) for name in ("sqrt", "floor", "ceil", "trunc", "rint")},
+    "exact_fma": _exact_fma, "rcp": _reciprocal, "sqrt": _float_intrinsic("sqrt"),
+    **{name: _rounding(name) for name in _ROUNDINGS},
     "and_": lambda b, k, x, y: b.and_(x, y), "or_": lambda b, k, x, y: b.or_(x, y),
     "xor": lambda b, k, x, y: b.xor(x, y), "not_": lambda b, k, x: b.not_(x),
     "shl": lambda b, k, x, y: b.shl(x, y), "shr": _shift_right,

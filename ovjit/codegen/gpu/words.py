@@ -340,6 +340,7 @@ BODIES: dict[str, Any] = {
     "div": _divide, "neg": _negate, "abs_": _absolute,
     "max_": _extreme("maximum", ">"), "min_": _extreme("minimum", "<"),
     "fma": lambda b, k, x, y, z: _float_word("fma")(b, k, x, y, z) if k.is_float else b.add(b.mul(x, y), z),
+    "exact_fma": _float_word("fma"),
     "rcp": lambda b, k, x: b.fdiv(ir.Constant(k.ir, 1.0), x),
     **{name: _float_word(name) for name in ("sqrt", "floor", "ceil", "trunc", "rint")},
     "not_": lambda b, k, x: b.xor(x, ir.Constant(k.ir, -1)), "turned_pairs": _rotate_pairs,
