@@ -39,7 +39,7 @@ def needs_cut(types: Mapping[Value, Any]) -> bool:
     """True if the graph cannot be planned in one piece with these types."""
     if any(t.dtype == "string" or not is_static(t.shape) for t in types.values()):
         return True
-    return bool(_of_open_rank(dict.fromkeys(value.node for value in types)))
+    return any(types[v].value is None for n in _of_open_rank(v.node for v in types) for v in n.outputs)
 
 
 def _of_open_rank(nodes: Iterable[Node]) -> set[Node]:

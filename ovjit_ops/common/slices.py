@@ -20,7 +20,7 @@ from ovjit.graph.shapes import (
     up_to,
 )
 from ovjit.graph.symbolic import UNKNOWN, alike, sym_int, sym_max, sym_min
-from ovjit.graph.traced import is_traced_number, whole_numbers
+from ovjit.graph.traced import LARGEST, is_traced_number, whole_numbers
 from ovjit.records import NamedTuple
 
 
@@ -59,6 +59,8 @@ def _resolve_traced_slice(
     """`resolve_slice` for traced numbers."""
 
     def inside(at: Any, low: Any, high: Any) -> Any:
+        if type(at) is int and at < -LARGEST:  # exporters' "to the start": a sum with it has no trace
+            return low
         return sym_min(sym_max(at + extent if at < 0 else at, low), high)
 
     step = int(step)
@@ -117,8 +119,6 @@ def slice_extent(
 def _list_candidates(d: Dim, bends: set[int]) -> set[int]:
     """The bounds of `d`, and its numbers next to `bends`."""
     lo, hi = bounds(d)
-    if lo == hi:
-        return {lo}
     hi = NO_END if hi is None else hi
     return {lo, hi} | {x for bend in bends for x in range(bend - 1, bend + 2) if lo <= x <= hi}
 

@@ -131,13 +131,13 @@ class Ports:
 
         Raises ModelError if two inputs have different numbers.
         """
-        counts = set()
+        counts: list[int] = []  # no set: a hash pins a traced number
         for port in self.of(bodies.SLICED):
             shape = shapes[port.outer]
             if shape is not None and isinstance(extent := shape[bodies.axis_of(port, shape)], int):
-                counts.add(bodies.slice_bounds(port, extent)[2])
-        check(len(counts) <= 1, f"the sliced inputs have different numbers of parts: {sorted(counts)}")
-        return counts.pop() if counts else None
+                counts.append(bodies.slice_bounds(port, extent)[2])
+        check(counts == counts[:1] * len(counts), f"sliced inputs have different numbers of parts: {counts}")
+        return counts[0] if counts else None
 
     def run(self, data: Sequence[np.ndarray], iterations: int | None, go_on: bool) -> tuple[np.ndarray, ...]:
         """The reference. `iterations`: their number; None: until the condition is false."""

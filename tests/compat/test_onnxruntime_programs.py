@@ -170,6 +170,8 @@ PACKAGES = {
     "silero_vad": ("silero-vad", ()),
     "basic_pitch": ("basic-pitch", ("librosa", "mir-eval", "pretty_midi", "resampy<0.4.3", "setuptools<80")),
     "nudenet": ("nudenet", ("opencv-python-headless",)),
+    "piper": ("piper-tts", ("pathvalidate",)),
+    "onnx_asr": ("onnx-asr", ()),
 }
 
 

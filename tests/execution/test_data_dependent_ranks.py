@@ -65,6 +65,43 @@ def test_operations_behind_a_branch_of_open_rank_are_native(seed: int) -> None:
     assert not names & {"TopK", "ReduceSum", "Add"}, names
 
 
+def _counted(rank: int) -> Graph:
+    """A branch: the numbers of rows and columns [2], or their product, of rank 0 or 1."""
+    b = Builder()
+    sizes = _parameter(b, (2,), "i64")
+    if rank == 2:
+        return b.finish([b.add("Abs", (sizes,)).output])
+    product = b.add("ReduceProd", (sizes, b.constant(np.int64(0))), {"keep_dims": bool(rank)})
+    return b.finish([product.output])
+
+
+@pytest.mark.parametrize("rank", (0, 1))
+def test_a_branch_of_open_rank_whose_values_follow_from_shapes_breaks_no_graph(rank: int) -> None:
+    """DeBERTa's exports have it: once the shapes are known, nothing of the branch is left to run."""
+    b = Builder()
+    x = _parameter(b, (ANY, ANY))
+    sizes = b.add("ShapeOf", (x,), {"output_type": "i64"}).output
+    rows = b.add("Gather", (sizes, b.constant(np.int64(0)), b.constant(np.int64(0)))).output
+    is_high = b.add("Greater", (rows, b.constant(np.int64(3)))).output
+    ports = [Port(INVARIANT, 1, 0)]
+    attrs = {
+        "then_body": _counted(2), "else_body": _counted(rank),
+        "then_inputs": ports, "else_inputs": ports,
+        "then_outputs": [Port(LAST, 0, 0)], "else_outputs": [Port(LAST, 0, 0)],
+    }  # fmt: skip
+    counts = b.add("If", (is_high, sizes), attrs).output
+    assert rank or counts.shape is None
+    goal = b.add("Reshape", (counts, b.constant(np.array([-1]))), {"special_zero": False}).output
+    shaped = b.add("Reshape", (x, goal), {"special_zero": False}).output
+    executable = compile_graph(b.finish([b.add("Tanh", (shaped,)).output]), {})
+    for shape in ((2, 3), (5, 4), (3, 3), (4, 1)):
+        data = np.arange(shape[0] * shape[1], dtype=np.float32).reshape(shape) / 8
+        want = np.tanh(data if shape[0] > 3 else data.reshape(-1))
+        (got,) = run(executable, [data])
+        assert got.shape == want.shape, shape
+        np.testing.assert_allclose(got, want, rtol=1e-6, err_msg=str(shape))
+
+
 def _steps(kind: str) -> Graph:
     """A loop that puts row k of x into column k of a square of zeros, by OneHot or by Pad."""
     body = Builder()

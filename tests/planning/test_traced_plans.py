@@ -20,6 +20,7 @@ from ovjit import opset13 as ops
 from ovjit.engine import compile_graph
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes, traced
+from ovjit.graph.bodies import CONCAT, MERGED, SLICED, Port
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import Op, find_op
@@ -926,3 +927,55 @@ def test_few_traces_serve_any_number_of_frames(
         assert got.shape == want.shape, frames
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-5, err_msg=f"{frames} frames")
     assert executable.program.traces.total <= 4 and not executable.program.traces.refused
+
+
+@pytest.mark.parametrize("stop", some((-(2**63), 1 - 2**63, -(2**60), -(2**31)), 2))
+def test_one_trace_serves_what_is_reversed_to_the_start(stop: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exporters reverse an axis by a Slice to the smallest integer, whose sum with an extent has no trace."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng, b = np.random.default_rng(SEED), Builder()
+    x = b.add("Parameter", (), {"shape": (2, ANY), "element_type": "f32"}).output
+    cut = b.add("Slice", [x, *(b.constant(np.array([n])) for n in (-1, stop, -1, 1))]).output
+    joined = b.add("Concat", [cut, x], {"axis": 1}).output
+    sets = [[rng.standard_normal((2, n)).astype(np.float32)] for n in (16, 33, 200, 64)]
+    executable = check(b.finish([joined]), sets, f"to {stop}")
+    assert executable.program.traces.total == 1
+    for (data,) in sets:
+        np.testing.assert_array_equal(run(executable, [data])[0], np.concatenate([data[:, ::-1], data], 1))
+
+
+def _running_sums(lengths: int) -> Graph:
+    """A TensorIterator over the first axis of `lengths` inputs [length, 2, 4]: sums of all before."""
+    model, b = Builder(), Builder()
+    shape = {"shape": (1, 2, 4), "element_type": "f32"}
+    total, *parts = (b.add("Parameter", (), shape).output for _ in range(lengths + 1))
+    for part in parts:
+        total = b.add("Add", [total, part]).output
+    body = b.finish([total])
+    inputs = [
+        model.add("Parameter", (), {"shape": (ANY, 2, 4), "element_type": "f32"}).output
+        for _ in range(lengths)
+    ]
+    start = model.add("Parameter", (), shape).output
+    sliced = [Port(SLICED, i, i + 1) for i in range(lengths)]
+    attrs = {
+        "body": body,
+        "input_ports": (*sliced, Port(MERGED, lengths, 0, back=0)),
+        "output_ports": (Port(CONCAT, 0, 0),),
+    }
+    return model.finish(model.add("TensorIterator", [*inputs, start], attrs).outputs)
+
+
+@pytest.mark.parametrize("lengths", [1, 2])
+def test_one_trace_serves_any_number_of_iterations(lengths: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng, sets, wanted = np.random.default_rng(SEED), [], []
+    for count in (7, 12, 30, 4):
+        parts = [rng.standard_normal((count, 2, 4)).astype(np.float32) for _ in range(lengths)]
+        start = rng.standard_normal((1, 2, 4)).astype(np.float32)
+        sets.append([*parts, start])
+        wanted.append(start + np.cumsum(sum(part.astype(np.float64) for part in parts), 0))
+    executable = check(_running_sums(lengths), sets, "sums")
+    assert executable.program.traces.total == 1
+    for given, want in zip(sets, wanted, strict=True):
+        np.testing.assert_allclose(run(executable, given)[0], want, atol=1e-4, err_msg=f"seed {SEED}")

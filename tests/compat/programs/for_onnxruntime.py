@@ -128,6 +128,36 @@ def nudenet() -> Callable[[], Any]:
     return answer
 
 
+def piper() -> Callable[[], Any]:
+    from piper.hebrew import NakdimonDiacritizer
+    from piper.tashkeel import TashkeelDiacritizer
+
+    arabic, hebrew = TashkeelDiacritizer(), NakdimonDiacritizer()
+    texts = ["السلام عليكم ورحمة الله", "ذهب الولد إلى المدرسة"], ["שלום עולם", "הילד הלך לבית הספר"]
+    return lambda: [[arabic(text) for text in texts[0]], [hebrew(text) for text in texts[1]]]
+
+
+def onnx_asr() -> Callable[[], Any]:
+    """Features of sounds of twenty lengths: every call has a shape of its own."""
+    from onnx_asr.preprocessors.preprocessor import OnnxPreprocessor
+
+    kinds = [
+        OnnxPreprocessor(name, {}) for name in ("kaldi", "nemo128", "gigaam_v3", "wespeaker", "whisper80")
+    ]
+    sounds = [make_sound(16000, 1 + k / 40)[None] for k in range(20)]
+
+    def answer() -> Any:
+        found = []
+        for kind in kinds:
+            for sound in sounds:
+                features, lengths = kind(sound, np.array([sound.shape[1]]))
+                levels = features.reshape(-1)[::997].astype(float)
+                found.append([list(features.shape), lengths.tolist(), [round(v, 3) for v in levels.tolist()]])
+        return found
+
+    return answer
+
+
 if __name__ == "__main__":
     run = globals()[sys.argv[1]]()
     answer = run()
