@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -98,21 +98,25 @@ class Proposals(Protocol):
     def propose(self, requests: Sequence[Request], most: int) -> None:
         """Suggest at most `most` tokens to each request that can use some."""
 
+    def note(self, pool: BlockPool, rows: Sequence[Row], counts: Sequence[int]) -> None:
+        """Take what the model has computed for the last `counts` tokens of rows."""
+
     def release(self, request: Request) -> None:
         """Forget a request that has ended."""
 
 
 def paged_options(
-    config: SchedulerConfig, properties: Mapping[str, Any], inputs: RowInputs | None = None
-) -> Options:
-    """The options of a decoder for `Batches` with this configuration and these inputs."""
+    config: SchedulerConfig, properties: Mapping[str, Any], inputs: RowInputs | None = None,
+    outputs: Collection[str] = (),
+) -> Options:  # fmt: skip
+    """The options of a decoder for `Batches` with this configuration, these inputs and outputs."""
     evicts = config.use_cache_eviction
     mode = config.sparse_attention_config.mode if config.use_sparse_attention else None
     return Options(
         kv_cache=choose_cache_precision(properties), properties=properties, scores=evicts,
         rotation=evicts and config.cache_eviction_config.apply_rotation,
         xattention=mode is SparseAttentionMode.XATTENTION, inputs=() if inputs is None else inputs.names,
-        defers=True,
+        outputs=outputs, defers=True,
     )  # fmt: skip
 
 
@@ -302,7 +306,10 @@ class Batches:
         skipped = {i: blocks for i, blocks in ranges.items() if blocks}
         more, eviction = self._sparse.inputs(steps), self._eviction
         if eviction is None:
-            return self._pool.compute(rows, counts, skipped, more)
+            hidden = self._pool.compute(rows, counts, skipped, more)
+            if self._proposals is not None:
+                self._proposals.note(self._pool, rows, counts)
+            return hidden
         queries = [eviction.count_queries(*step) for step in steps]
         more |= eviction.inputs(rows, queries)
         hidden = self._pool.compute(rows, counts, skipped, more)

@@ -38,6 +38,7 @@ from ovjit.genai.vision.engine import EmbeddedRows
 from ovjit.genai.vision.reader import LANGUAGE, PictureReader, Shown, read_folder
 from ovjit.genai.vision.results import VLMDecodedResults
 from ovjit.generation.paged import PagedDecoder
+from ovjit.generation.paged import read_folder as read_decoder
 
 _CONSTRUCTORS = (
     "__init__(): incompatible constructor arguments. ContinuousBatchingPipeline takes the path of a folder, "
@@ -105,11 +106,10 @@ class ContinuousBatchingPipeline:
         settings = {n: v for n, v in properties.items() if n not in _OWN_PROPERTIES}
         change, reader, inputs = self._load_adapters(properties), None, None
         has_pictures = (folder / f"openvino_{LANGUAGE}_model.xml").is_file()
-        if has_pictures and properties.get("draft_model"):
+        draft = properties.get("draft_model")
+        if has_pictures and draft:
             raise OvjitError("a model that takes pictures takes no draft_model: leave it out")
-        if properties.get("draft_model"):
-            self._proposals = DraftProposer(properties["draft_model"])
-        elif properties.get("prompt_lookup"):
+        if properties.get("prompt_lookup"):
             self._proposals = LookupProposer()
         if has_pictures:
             models = read_folder(folder)
@@ -118,7 +118,14 @@ class ContinuousBatchingPipeline:
             inputs = EmbeddedRows(reader)
             decoder = PagedDecoder(language, paged_options(scheduler, settings, inputs), change=change)
         else:
-            decoder = PagedDecoder.load(folder, paged_options(scheduler, settings), change=change)
+            model, outputs = read_decoder(folder), ()
+            if draft and draft.is_eagle():
+                from ovjit.genai.eagle import FEATURES, BatchedEagleProposer
+
+                self._proposals, outputs = BatchedEagleProposer(draft, folder, model), (FEATURES,)
+            elif draft:
+                self._proposals = DraftProposer(draft)
+            decoder = PagedDecoder(model, paged_options(scheduler, settings, None, outputs), change=change)
         self._batches = Batches(decoder, scheduler, self._proposals, inputs)
         return reader
 
@@ -181,7 +188,8 @@ class ContinuousBatchingPipeline:
              start_us: float, prompt_logs: list[float] | None = None) -> Request:  # fmt: skip
         prompt, metrics = read.tokens, read.metrics
         has_draft = isinstance(self._proposals, DraftProposer)
-        check_drafts(config, has_draft, isinstance(self._proposals, LookupProposer))
+        takes_trees = self._proposals is not None and self._proposals.takes_trees
+        check_drafts(config, has_draft, isinstance(self._proposals, LookupProposer), takes_trees)
         if self._proposals is not None and (config.is_beam_search() or config.num_return_sequences > 1):
             raise OvjitError("Beam search and parallel sampling are not compatible with assistant generation")
         if not prompt:

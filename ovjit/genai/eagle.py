@@ -8,7 +8,7 @@ states.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,15 @@ from ovjit.api.run.core import Core
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.compat import opset13 as ops
 from ovjit.errors import OvjitError
+from ovjit.genai.batches import Request
+from ovjit.genai.blocks import NO_INPUTS, BlockPool, Row
 from ovjit.genai.config import GenerationConfig
+from ovjit.genai.drafts import DraftedRequest, DraftProposer
 from ovjit.genai.figures import now_us
 from ovjit.genai.speculation import Draft, Proposer, limit_proposals
 from ovjit.generation.decoder import Decoder, model_file
 from ovjit.generation.head import keep_last
+from ovjit.generation.paged import PagedDecoder
 
 FEATURES, _STATES = "last_hidden_state", "hidden_states"
 #: Tables with more rows are those of words, whatever their name is.
@@ -148,9 +152,7 @@ class EagleProposer(Proposer):
 
     def propose(self, tokens: Sequence[int], most: int, config: GenerationConfig) -> list[int]:
         """At most `most` tokens that follow. The last token's features are not there yet."""
-        if config.assistant_confidence_threshold:
-            raise OvjitError("EAGLE-3 takes num_assistant_tokens: leave assistant_confidence_threshold at 0")
-        most = min(limit_proposals(most, config), config.tree_depth or most)
+        most = limit_proposals(most, config)
         pairs = enumerate(zip(self._tokens, tokens, strict=False))
         common = next((i for i, (old, new) in pairs if old != new), min(len(self._tokens), len(tokens)))
         length = min(self._settled, common - 1, len(tokens) - 2)
@@ -176,3 +178,71 @@ class EagleProposer(Proposer):
         self.metrics._add_draft_inference(start, len(words), 1)
         self.metrics._processed += len(words) - prompt
         return word, np.array(self._decoder._request.get_tensor(FEATURES).data[0, -1:])
+
+
+class BatchedEagleProposer(DraftProposer):
+    """Proposes tokens for requests in common batches. Changes `model`, for which it proposes, so that it
+    computes features."""
+
+    takes_trees, _skipped = True, 1
+
+    def __init__(self, draft: Draft, source: Any, model: Any):
+        eagle = EagleDraft(draft, source, None)
+        eagle.change(model)
+        super().__init__(draft, eagle.model, inputs=(_STATES,), outputs=(FEATURES,), defers=False)
+        self._offsets = eagle.offsets
+        #: The features of the tokens in the model's blocks, and their number in a block.
+        self._features, self._size = np.zeros((0, 1), np.float32), 1
+        #: The draft's own hidden states [1, width] of the last token of a request.
+        self._states: dict[int, np.ndarray] = {}
+
+    def note(self, pool: BlockPool, rows: Sequence[Row], counts: Sequence[int]) -> None:
+        values = _features_of(pool.decoder)
+        self._size, before = pool.size, self._features
+        if len(before) < pool.decoder.blocks * pool.size:
+            self._features = np.zeros((pool.decoder.blocks * pool.size, values.shape[1]), np.float32)
+            self._features[: len(before)] = before
+        for row, count, end in zip(rows, counts, np.cumsum(counts), strict=True):
+            self._features[self._slots(row, row.length - count, row.length)] = values[end - count : end]
+
+    def _slots(self, row: Row, begin: int, end: int) -> np.ndarray:
+        """Where features of tokens from number `begin` to `end` of a sequence of the model are."""
+        numbers = np.arange(begin, end)
+        return np.asarray(row.blocks)[numbers // self._size] * self._size + numbers % self._size
+
+    def propose(self, requests: Sequence[Request], most: int) -> None:
+        super().propose(requests, most)
+        for request in requests:  # what is behind the model's features is to be computed from them again
+            if id(request) in self._rows:
+                row, tokens = self._rows[id(request)], request.rows[0]
+                row.length = min(row.length, len(tokens.tokens) - tokens.logit_count)
+
+    def _choose(self, logits: np.ndarray) -> int:
+        word = int(logits.argmax())
+        return word + (0 if self._offsets is None else int(self._offsets[word]))
+
+    def _compute(
+        self, requests: Sequence[DraftedRequest], more: Mapping[str, np.ndarray] = NO_INPUTS
+    ) -> np.ndarray:
+        pairs = [(request.row, self._rows[id(request)]) for request in requests]
+        states = [
+            self._features[self._slots(row, own.length, len(own.tokens))]
+            if len(own.tokens) < len(row.tokens) else self._states[id(request)]
+            for request, (row, own) in zip(requests, pairs, strict=True)
+        ]  # fmt: skip
+        ends = np.cumsum([len(each) for each in states])
+        logits = super()._compute(requests, {_STATES: np.concatenate(states)[:, None]})
+        values = _features_of(self._decoder)
+        for request, end in zip(requests, ends, strict=True):
+            self._states[id(request)] = np.array(values[end - 1 : end])
+        return logits
+
+    def release(self, request: Request) -> None:
+        self._states.pop(id(request), None)
+        super().release(request)
+
+
+def _features_of(decoder: PagedDecoder) -> np.ndarray:
+    """The features [tokens, width] that a decoder has computed."""
+    values = decoder.requests[0].get_tensor(FEATURES).data
+    return values.reshape(-1, values.shape[-1])
