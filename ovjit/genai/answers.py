@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from ovjit.genai.beams import search
+from ovjit.genai.beams import normalize_score, search
 from ovjit.genai.enums import GenerationFinishReason, StreamingStatus
 from ovjit.genai.figures import Figures
 from ovjit.genai.grammar_masks import Matcher
@@ -95,7 +95,7 @@ def answer_prompt(
     elif config.is_beam_search():
         answers = []
         for beam in (yield from search(prompt, stops, figures, normalize)):
-            score = sum(beam.logs) / float(max(len(beam.tokens), 1)) ** config.length_penalty
+            score = normalize_score(sum(beam.logs), len(beam.tokens), config.length_penalty)
             answers.append(Answer(beam.tokens, score))
             answers[-1].finish, answers[-1].logs = beam.finish, beam.logs[: len(beam.tokens)]
     else:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
 from ovjit.genai.sampler import log_sum
 from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.sparse import SparseAttention
+from ovjit.genai.speculation import SDPerModelsPerfMetrics
 from ovjit.generation.paged import Options, PagedDecoder
 
 #: Steps whose use of the cache is averaged.
@@ -92,8 +93,13 @@ class Request:
         self._steps.close()
 
 
-class Proposals(Protocol):
-    """Suggests tokens that requests may choose next."""
+class Proposals:
+    """Suggests tokens that requests may choose next. `outputs`: names of those that the model has for it."""
+
+    takes_trees, outputs = False, tuple[str, ...]()
+
+    def __init__(self) -> None:
+        self.metrics = SDPerModelsPerfMetrics()
 
     def propose(self, requests: Sequence[Request], most: int) -> None:
         """Suggest at most `most` tokens to each request that can use some."""
@@ -107,16 +113,16 @@ class Proposals(Protocol):
 
 def paged_options(
     config: SchedulerConfig, properties: Mapping[str, Any], inputs: RowInputs | None = None,
-    outputs: Collection[str] = (),
+    proposals: Proposals | None = None,
 ) -> Options:  # fmt: skip
-    """The options of a decoder for `Batches` with this configuration, these inputs and outputs."""
+    """The options of a decoder for `Batches` with this configuration, these inputs and proposals."""
     evicts = config.use_cache_eviction
     mode = config.sparse_attention_config.mode if config.use_sparse_attention else None
     return Options(
         kv_cache=choose_cache_precision(properties), properties=properties, scores=evicts,
         rotation=evicts and config.cache_eviction_config.apply_rotation,
         xattention=mode is SparseAttentionMode.XATTENTION, inputs=() if inputs is None else inputs.names,
-        outputs=outputs, defers=True,
+        outputs=() if proposals is None else proposals.outputs, defers=True,
     )  # fmt: skip
 
 
@@ -332,8 +338,9 @@ class Batches:
 
     def _measure(self, requests: int, scheduled: int) -> None:
         self._usage.append(100.0 * self._pool.count / self._decoder.blocks)
-        values = self.metrics._values
-        values |= {"requests": requests, "scheduled_requests": scheduled, "cache_usage": self._usage[-1]}
-        values["max_cache_usage"] = max(values["max_cache_usage"], self._usage[-1])
-        values["avg_cache_usage"] = sum(self._usage) / len(self._usage)
-        values["cache_size_in_bytes"] = self._decoder.blocks * sum(self._decoder.layer_bytes)
+        metrics, usage = self.metrics, self._usage[-1]
+        metrics.requests, metrics.scheduled_requests, metrics.cache_usage = requests, scheduled, usage
+        metrics.max_cache_usage = max(metrics.max_cache_usage, usage)
+        metrics.avg_cache_usage = sum(self._usage) / len(self._usage)
+        metrics.cache_size_in_bytes = self._decoder.blocks * sum(self._decoder.layer_bytes)
+        metrics.kv_cache_size_in_bytes = metrics.cache_size_in_bytes

@@ -18,10 +18,10 @@ from ovjit.genai.batches import Batches, Request, paged_options
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.drafts import DraftedRequest, DraftProposer, LookupProposer
 from ovjit.genai.enums import GenerationFinishReason, GenerationStatus, StreamingStatus
-from ovjit.genai.figures import Figures, measure, now_us
+from ovjit.genai.figures import Figures, SharedFigures, measure, now_us
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
 from ovjit.genai.history import ChatHistory
-from ovjit.genai.results import EncodedGenerationResult, GenerationResult
+from ovjit.genai.results import EncodedGenerationResult, GenerationResult, PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.speculation import (
     SDPerModelsPerfMetrics,
@@ -99,9 +99,8 @@ class ContinuousBatchingPipeline:
     _proposals: DraftProposer | LookupProposer | None = None
     _adapters: AdapterController | None = None
 
-    def _load(
-        self, folder: Path, scheduler: SchedulerConfig, properties: Mapping[str, Any]
-    ) -> PictureReader | None:
+    def _load(self, folder: Path, scheduler: SchedulerConfig,
+              properties: Mapping[str, Any]) -> PictureReader | None:  # fmt: skip
         """Load the model, and what proposes tokens. Returns what reads prompts with pictures."""
         settings = {n: v for n, v in properties.items() if n not in _OWN_PROPERTIES}
         change, reader, inputs = self._load_adapters(properties), None, None
@@ -118,14 +117,15 @@ class ContinuousBatchingPipeline:
             inputs = EmbeddedRows(reader)
             decoder = PagedDecoder(language, paged_options(scheduler, settings, inputs), change=change)
         else:
-            model, outputs = read_decoder(folder), ()
+            model = read_decoder(folder)
             if draft and draft.is_eagle():
-                from ovjit.genai.eagle import FEATURES, BatchedEagleProposer
+                from ovjit.genai.eagle import EagleProposer
 
-                self._proposals, outputs = BatchedEagleProposer(draft, folder, model), (FEATURES,)
+                self._proposals = EagleProposer(draft, folder, model)
             elif draft:
                 self._proposals = DraftProposer(draft)
-            decoder = PagedDecoder(model, paged_options(scheduler, settings, None, outputs), change=change)
+            options = paged_options(scheduler, settings, None, self._proposals)
+            decoder = PagedDecoder(model, options, change=change)
         self._batches = Batches(decoder, scheduler, self._proposals, inputs)
         return reader
 
@@ -146,7 +146,7 @@ class ContinuousBatchingPipeline:
 
     def get_metrics(self) -> PipelineMetrics:
         """Figures of the last step."""
-        return self._batches.metrics
+        return copy.copy(self._batches.metrics)
 
     def start_chat(self, system_message: str = "") -> None:
         """Keep messages from now on: each `generate` of a str continues the chat. Deprecated: use
@@ -182,10 +182,11 @@ class ContinuousBatchingPipeline:
             read = self._prompts.read_request(inputs, config, self._prompts.check_shown(options))
             self._apply_adapters([config])
             logs = [1.0] if config.echo else None  # the first token follows nothing
-            return self._add(number, read, config, None, now_us(), logs).handle
+            figures = Figures(read.metrics, now_us())
+            return self._add(number, read, config, None, figures, logs).handle
 
     def _add(self, number: int, read: ReadPrompt, config: GenerationConfig, stream: StreamerBase | None,
-             start_us: float, prompt_logs: list[float] | None = None) -> Request:  # fmt: skip
+             figures: Figures, prompt_logs: list[float] | None = None) -> Request:  # fmt: skip
         prompt, metrics = read.tokens, read.metrics
         has_draft = isinstance(self._proposals, DraftProposer)
         takes_trees = self._proposals is not None and self._proposals.takes_trees
@@ -194,7 +195,7 @@ class ContinuousBatchingPipeline:
             raise OvjitError("Beam search and parallel sampling are not compatible with assistant generation")
         if not prompt:
             raise OvjitError("a prompt cannot have the length 0")
-        stops = Stops(config, self._tokenizer, len(prompt))
+        stops = Stops(config, self._tokenizer, len(prompt), figures.metrics)
         if read.embedded is None:
             metrics._input_tokens += len(prompt)
         handle = GenerationHandle(self.step, metrics)
@@ -202,12 +203,10 @@ class ContinuousBatchingPipeline:
         if prompt_logs is not None and not stops.most:
             request = Request(number, prompt, echo_prompt(read.words, writer), handle, writer, read.embedded)
         elif self._proposals is None or not stops.most:
-            steps = answer_prompt(read.words, stops, writer, Figures(metrics, start_us))
+            steps = answer_prompt(read.words, stops, writer, figures)
             request = Request(number, prompt, steps, handle, writer, read.embedded)
         else:
-            drafted = answer_drafted(
-                prompt, stops, writer, Figures(metrics, start_us), self._proposals.metrics
-            )
+            drafted = answer_drafted(prompt, stops, writer, figures, self._proposals.metrics)
             request = DraftedRequest(number, prompt, drafted, handle, writer, stops.config, read.embedded)
         request.prompt_logs = prompt_logs
         self._batches.add(request)
@@ -248,10 +247,8 @@ class ContinuousBatchingPipeline:
             is_shown = any(options.get(name) is not None for name in SHOWN)
             return self._generate(items, configs, shown, is_shown, stream)
 
-    def _generate(
-        self, items: list[Any], configs: list[GenerationConfig], shown: list[Shown], is_decoded: bool,
-        stream: StreamerBase | None,
-    ) -> list[Any]:  # fmt: skip
+    def _generate(self, items: list[Any], configs: list[GenerationConfig], shown: list[Shown],
+                  is_decoded: bool, stream: StreamerBase | None) -> list[Any]:  # fmt: skip
         if self.has_non_finished_requests():
             raise OvjitError(
                 "Generate cannot be called while ContinuousBatchingPipeline is already in running state. Use "
@@ -265,10 +262,15 @@ class ContinuousBatchingPipeline:
             self._apply_adapters(merged)
             drafts = self._new_figures()
             reads = self._prompts.read(items, merged, shown)
+            figures = SharedFigures(PerfMetrics(), start_us)
             for i, read in enumerate(reads):
-                requests.append(self._add(i, read, merged[i], stream, start_us))
+                requests.append(self._add(i, read, merged[i], stream, figures))
             while self.has_non_finished_requests():
                 self._batches.step()
+                figures.end_common_step()
+            figures.finish_all()
+            for read in reads:
+                figures.copy_to(read.metrics)
             if drafts is not None:
                 sum_durations(drafts)
             results = [self._result_of(request, items[i], start_us)

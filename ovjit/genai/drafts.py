@@ -9,22 +9,14 @@ import numpy as np
 
 from ovjit.api.model.model import Model
 from ovjit.genai.adapters import AdapterConfig
-from ovjit.genai.batches import Request
+from ovjit.genai.batches import Proposals, Request
 from ovjit.genai.blocks import NO_INPUTS, BlockPool, Row
 from ovjit.genai.config import GenerationConfig
 from ovjit.genai.engine import choose_cache_precision
 from ovjit.genai.figures import now_us
 from ovjit.genai.handles import GenerationHandle, HandleWriter
 from ovjit.genai.scheduler import SchedulerConfig
-from ovjit.genai.speculation import (
-    Draft,
-    DraftedSteps,
-    SDPerModelsPerfMetrics,
-    apply_to_draft,
-    is_unsure,
-    limit_proposals,
-    look_up,
-)
+from ovjit.genai.speculation import Draft, DraftedSteps, apply_to_draft, is_unsure, limit_proposals, look_up
 from ovjit.generation.paged import Options, PagedDecoder, read_folder
 
 
@@ -72,13 +64,8 @@ class DraftedRequest(Request):
         self._start_us = now_us()
 
 
-class LookupProposer:
+class LookupProposer(Proposals):
     """Proposes the tokens that followed the last ones earlier in the same sequence."""
-
-    takes_trees = False
-
-    def __init__(self) -> None:
-        self.metrics = SDPerModelsPerfMetrics()
 
     def propose(self, requests: Sequence[Request], most: int) -> None:
         for request in requests:
@@ -86,22 +73,16 @@ class LookupProposer:
                 limit = min(request.most, most)
                 request.suggest(look_up(request.row.tokens, limit, request.config))
 
-    def note(self, pool: BlockPool, rows: Sequence[Row], counts: Sequence[int]) -> None:
-        pass
 
-    def release(self, request: Request) -> None:
-        pass
-
-
-class DraftProposer:
+class DraftProposer(Proposals):
     """A smaller decoder that proposes its most likely tokens, for all requests in common batches. `options`:
     those of the decoder that a subclass changes."""
 
-    takes_trees = False
     #: Tokens at the begin of a sequence that the decoder does not read.
     _skipped = 0
 
     def __init__(self, draft: Draft, model: Model | None = None, **options: Any):
+        super().__init__()
         self._adapters, properties = draft.split_properties()
         change = None if self._adapters is None else self._adapters.insert
         options = {"kv_cache": choose_cache_precision(properties), "defers": True, **options}
@@ -109,7 +90,6 @@ class DraftProposer:
         self._decoder = PagedDecoder(model, Options(properties=properties, **options), change=change)
         self._pool = BlockPool(self._decoder, SchedulerConfig())
         self._rows: dict[int, Row] = {}
-        self.metrics = SDPerModelsPerfMetrics()
 
     def apply(self, adapters: AdapterConfig | None, default: AdapterConfig | None) -> None:
         """Set the adapters of a call."""
@@ -149,9 +129,8 @@ class DraftProposer:
         row.length = min(row.length, common, len(tokens) - 1)
         row.tokens = tokens
 
-    def _compute(
-        self, requests: Sequence[DraftedRequest], more: Mapping[str, np.ndarray] = NO_INPUTS
-    ) -> np.ndarray:
+    def _compute(self, requests: Sequence[DraftedRequest],
+                 more: Mapping[str, np.ndarray] = NO_INPUTS) -> np.ndarray:  # fmt: skip
         """The logits [requests, words] of the last tokens. `more`: further inputs."""
         start, rows = now_us(), [self._rows[id(request)] for request in requests]
         counts = [row.remaining for row in rows]
@@ -162,9 +141,6 @@ class DraftProposer:
         self.metrics._add_draft_inference(start, sum(counts), len(rows))
         self.metrics._processed += sum(counts)
         return logits
-
-    def note(self, pool: BlockPool, rows: Sequence[Row], counts: Sequence[int]) -> None:
-        """Take what the model has computed for the last `counts` tokens of rows."""
 
     def release(self, request: Request) -> None:
         row = self._rows.pop(id(request), None)

@@ -214,9 +214,6 @@ def apply_to_draft(
 class Proposer:
     """A smaller decoder that proposes its most likely tokens, one after another."""
 
-    #: Whether `tree_depth` may be set.
-    takes_trees = False
-
     def __init__(self, decoder: Decoder, adapters: AdapterController | None):
         self._decoder, self._adapters = decoder, adapters
         self._tokens: list[int] = []

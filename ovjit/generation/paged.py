@@ -109,8 +109,8 @@ def settle(model: Model, longest: int) -> None:
 
 def split_head(model: Model, defers: bool = False, outputs: Collection[str] = ()) -> tuple[Model, Model]:
     """A paged decoder as two models: one computes the input of the last product, the scores of keys, and the
-    outputs with these names, the other one the logits. `defers`: what follows the last attention belongs to the other one, if it computes
-    each token by itself.
+    outputs with these names, the other one the logits. `defers`: what follows the last attention belongs to
+    the other one, if it computes each token by itself.
 
     Raises UnsupportedError for a decoder whose logits are not the product with a matrix of weights.
     """
