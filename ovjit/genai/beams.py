@@ -28,9 +28,9 @@ class Beam:
 
 
 def normalize_score(total: float, length: int, penalty: float) -> float:
-    """A sum of log-probabilities divided by a power of its length, which may be 0 or infinite."""
+    """A sum of log-probabilities divided by a power of its length, in f32, where it may be 0 or infinite."""
     with np.errstate(all="ignore"):
-        return float(np.float64(total) / np.float64(max(length, 1)) ** penalty)
+        return float(np.float32(np.float64(total) / np.float64(max(length, 1)) ** penalty))
 
 
 class _Group:
