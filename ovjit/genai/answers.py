@@ -34,11 +34,12 @@ class Answer:
     def take(self, choice: Choice, stops: Stops) -> None:
         """Append a token, and end with it where it is due."""
         self.tokens.append(choice.token)
-        if self.matcher is not None:
-            self.matcher.advance(choice.token)
         self.logs.append(choice.log_probability)
         self.score += choice.log_probability
         self.finish = stops.end(self.tokens)
+        # a grammar refuses a token that ends texts where it goes on, even if it allows its letters
+        if self.matcher is not None and self.finish is None:
+            self.matcher.advance(choice.token)
         self.score -= sum(self.logs[len(self.tokens) :])  # those of a stop string
         del self.logs[len(self.tokens) :]
 
