@@ -13,8 +13,12 @@ pytest.importorskip("jinja2")
 pytest.importorskip("regex")
 
 from ovjit import genai
+from ovjit.genai.answers import Answer
+from ovjit.genai.sampler import Choice
+from ovjit.genai.stops import Stops
 from tests.support.genai_cases import EXACT, is_same
 from tests.support.genai_limits import collect
+from tests.support.run import python
 
 
 def test_bounds_and_figures(folder: Path) -> None:
@@ -39,3 +43,26 @@ def test_times_of_grammars(folder: Path) -> None:
     for each in (metrics, plain, metrics + plain):
         assert each.get_grammar_compiler_init_times()["xgrammar"] > 0
     assert genai.PerfMetrics().get_grammar_compiler_init_times() == {}
+
+
+def test_a_stop_token_is_not_given_to_a_grammar(folder: Path) -> None:
+    """xgrammar refuses such a token where the grammar goes on, though its letters are allowed."""
+
+    class Refusing:
+        def advance(self, token: int) -> None:
+            raise AssertionError(f"the grammar does not allow {token}")
+
+    config = genai.GenerationConfig(max_new_tokens=5, stop_token_ids={30})
+    stops = Stops(config, genai.Tokenizer(folder), 1)
+    answer = Answer([], matcher=Refusing())  # type: ignore[arg-type]
+    answer.take(Choice(30, -1.0), stops)
+    assert answer.finish is genai.GenerationFinishReason.STOP and answer.tokens == [30]
+    with pytest.raises(AssertionError, match="31"):
+        Answer([], matcher=Refusing()).take(Choice(31, -1.0), stops)  # type: ignore[arg-type]
+
+
+def test_locks_are_taken_in_order(folder: Path) -> None:
+    """Routines of a tokenizer are loaded under the lock of a node's memory."""
+    text = "import sys, ovjit.genai as g; print(g.Tokenizer(sys.argv[1]).encode('hello').input_ids.shape)"
+    result = python("-c", text, folder, OVJIT_CHECK="1")
+    assert not result.returncode and result.stdout.startswith("[1,"), result.stderr[-2000:]
