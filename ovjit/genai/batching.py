@@ -262,15 +262,15 @@ class ContinuousBatchingPipeline:
             self._apply_adapters(merged)
             drafts = self._new_figures()
             reads = self._prompts.read(items, merged, shown)
-            figures = SharedFigures(PerfMetrics(), start_us)
+            shared = SharedFigures(PerfMetrics(), start_us)
             for i, read in enumerate(reads):
-                requests.append(self._add(i, read, merged[i], stream, figures))
+                requests.append(self._add(i, read, merged[i], stream, shared))
             while self.has_non_finished_requests():
                 self._batches.step()
-                figures.end_common_step()
-            figures.finish_all()
+                shared.end_common_step()
+            shared.finish_all()
             for read in reads:
-                figures.copy_to(read.metrics)
+                shared.copy_to(read.metrics)
             if drafts is not None:
                 sum_durations(drafts)
             results = [self._result_of(request, items[i], start_us)

@@ -156,7 +156,7 @@ class LLMPipeline:
 
             model = (BatchedEngine.read if len(source) == 1 else Core().read_model)(*source)
             scheduler, proposer = properties["scheduler_config"] if is_batched else SchedulerConfig(), None
-            if is_eagle:
+            if draft is not None and is_eagle:
                 from ovjit.genai.eagle import EagleProposer
 
                 self._drafts = proposer = EagleProposer(draft, source[0], model)
