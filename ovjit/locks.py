@@ -52,6 +52,7 @@ ORDER = (
     Rank("queue", "threads that wait for a job in a callback"),
     Rank("pools", "the pools of workers"),
     Rank("pool", "the start and the end of a pool's workers"),
+    Rank("words", "memory and words of a tokenizer's node, while it runs"),
     Rank("turn", "which thread of this process compiles a kernel"),
     Rank("late writes", "models that are kept after their first inference"),
     Rank("cache", "the kernel cache: its folder and its claims"),
@@ -64,7 +65,6 @@ ORDER = (
     Rank("registry", "the operations that are known"),
     Rank("counts", "how many kernels were compiled and taken from the cache"),
     Rank("syntax", "Python's parser of syntax trees"),
-    Rank("words", "memory and words of a tokenizer's node, while it runs"),
     Rank("blocks", "memory of jobs, which finalizers give back under any lock"),
 )
 

@@ -23,7 +23,8 @@ def native(module: str, name: str) -> Callable[..., int]:
     routine = routine_at(module, name)
 
     def call(*values: int) -> int:
-        return routine(address(np.array(values, np.int64)))
+        # its name keeps the block alive until the routine returns, which runs without the GIL
+        return routine(address(block := np.array(values, np.int64)))  # noqa: F841
 
     return call
 

@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from ovjit.genai.beams import search
+from ovjit.genai.beams import normalize_score, search
 from ovjit.genai.enums import GenerationFinishReason, StreamingStatus
 from ovjit.genai.figures import Figures
 from ovjit.genai.grammar_masks import Matcher
@@ -34,11 +34,12 @@ class Answer:
     def take(self, choice: Choice, stops: Stops) -> None:
         """Append a token, and end with it where it is due."""
         self.tokens.append(choice.token)
-        if self.matcher is not None:
-            self.matcher.advance(choice.token)
         self.logs.append(choice.log_probability)
         self.score += choice.log_probability
         self.finish = stops.end(self.tokens)
+        # a grammar refuses a token that ends texts where it goes on, even if it allows its letters
+        if self.matcher is not None and self.finish is None:
+            self.matcher.advance(choice.token)
         self.score -= sum(self.logs[len(self.tokens) :])  # those of a stop string
         del self.logs[len(self.tokens) :]
 
@@ -95,7 +96,7 @@ def answer_prompt(
     elif config.is_beam_search():
         answers = []
         for beam in (yield from search(prompt, stops, figures, normalize)):
-            score = sum(beam.logs) / float(max(len(beam.tokens), 1)) ** config.length_penalty
+            score = normalize_score(sum(beam.logs), len(beam.tokens), config.length_penalty)
             answers.append(Answer(beam.tokens, score))
             answers[-1].finish, answers[-1].logs = beam.finish, beam.logs[: len(beam.tokens)]
     else:

@@ -11,10 +11,10 @@ from ovjit.api.model.model import Model
 from ovjit.api.run.core import Core
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.answers import Answer, Steps
-from ovjit.genai.batches import Batches, Request, paged_options
+from ovjit.genai.batches import Batches, Proposals, Request, paged_options
 from ovjit.genai.blocks import RowInputs
 from ovjit.genai.config import GenerationConfig
-from ovjit.genai.drafts import DraftedRequest, LookupProposer
+from ovjit.genai.drafts import DraftedRequest
 from ovjit.genai.handles import GenerationHandle
 from ovjit.genai.results import PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig
@@ -27,14 +27,14 @@ class BatchedEngine:
 
     def __init__(self, model: Model, device: str, scheduler: SchedulerConfig, properties: dict[str, Any],
                  change: Callable[..., Collection[str]] | None, inputs: RowInputs | None = None,
-                 looks_up: bool = False):  # fmt: skip
+                 proposer: Proposals | None = None):  # fmt: skip
         if device not in ("CPU", "AUTO"):
             raise UnsupportedError(
-                "sparse attention, cache eviction and prompt lookup of pictures run on the CPU, not on "
-                f"{device!r}"
+                "sparse attention, cache eviction, EAGLE-3 and prompt lookup of pictures run on the CPU, not "
+                f"on {device!r}"
             )
-        decoder = PagedDecoder(model, paged_options(scheduler, properties, inputs), change=change)
-        proposer = LookupProposer() if looks_up else None
+        options = paged_options(scheduler, properties, inputs, proposer)
+        decoder = PagedDecoder(model, options, change=change)
         self._batches, self.requests = Batches(decoder, scheduler, proposer, inputs), decoder.requests
         self._is_embedded = inputs is not None
 
@@ -50,14 +50,19 @@ class BatchedEngine:
     def run(self, prompt: Any, steps: Steps) -> list[Answer]:
         """Compute the steps of one request. Returns its sequences. `prompt`: its tokens, or what a model that
         takes embeddings reads."""
-        prompt, embedded = (prompt.tokens, prompt) if self._is_embedded else (prompt, None)
+        tokens, embedded = self._split(prompt)
         handle = GenerationHandle(self._batches.step, PerfMetrics())
-        return self._complete(Request(0, prompt, steps, handle, embedded=embedded))
+        return self._complete(Request(0, tokens, steps, handle, embedded=embedded))
+
+    def _split(self, prompt: Any) -> tuple[list[int], Any]:
+        """The tokens of a prompt, and its embeddings, None for a model that takes tokens."""
+        return (prompt.tokens, prompt) if self._is_embedded else (prompt, None)
 
     def run_drafted(self, prompt: Any, steps: DraftedSteps, config: GenerationConfig) -> list[Answer]:
-        """Compute the steps of one sequence, whose tokens are looked up in the prompt."""
+        """Compute the steps of one sequence, whose tokens are proposed."""
+        tokens, embedded = self._split(prompt)
         handle = GenerationHandle(self._batches.step, PerfMetrics())
-        return self._complete(DraftedRequest(0, prompt.tokens, steps, handle, None, config, prompt))
+        return self._complete(DraftedRequest(0, tokens, steps, handle, None, config, embedded))
 
     def _complete(self, request: Request) -> list[Answer]:
         self._batches.add(request)

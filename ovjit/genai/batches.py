@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
 from ovjit.genai.sampler import log_sum
 from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.sparse import SparseAttention
+from ovjit.genai.speculation import SDPerModelsPerfMetrics
 from ovjit.generation.paged import Options, PagedDecoder
 
 #: Steps whose use of the cache is averaged.
@@ -92,27 +93,36 @@ class Request:
         self._steps.close()
 
 
-class Proposals(Protocol):
-    """Suggests tokens that requests may choose next."""
+class Proposals:
+    """Suggests tokens that requests may choose next. `outputs`: names of those that the model has for it."""
+
+    takes_trees, outputs = False, tuple[str, ...]()
+
+    def __init__(self) -> None:
+        self.metrics = SDPerModelsPerfMetrics()
 
     def propose(self, requests: Sequence[Request], most: int) -> None:
         """Suggest at most `most` tokens to each request that can use some."""
+
+    def note(self, pool: BlockPool, rows: Sequence[Row], counts: Sequence[int]) -> None:
+        """Take what the model has computed for the last `counts` tokens of rows."""
 
     def release(self, request: Request) -> None:
         """Forget a request that has ended."""
 
 
 def paged_options(
-    config: SchedulerConfig, properties: Mapping[str, Any], inputs: RowInputs | None = None
-) -> Options:
-    """The options of a decoder for `Batches` with this configuration and these inputs."""
+    config: SchedulerConfig, properties: Mapping[str, Any], inputs: RowInputs | None = None,
+    proposals: Proposals | None = None,
+) -> Options:  # fmt: skip
+    """The options of a decoder for `Batches` with this configuration, these inputs and proposals."""
     evicts = config.use_cache_eviction
     mode = config.sparse_attention_config.mode if config.use_sparse_attention else None
     return Options(
         kv_cache=choose_cache_precision(properties), properties=properties, scores=evicts,
         rotation=evicts and config.cache_eviction_config.apply_rotation,
         xattention=mode is SparseAttentionMode.XATTENTION, inputs=() if inputs is None else inputs.names,
-        defers=True,
+        outputs=() if proposals is None else proposals.outputs, defers=True,
     )  # fmt: skip
 
 
@@ -302,7 +312,10 @@ class Batches:
         skipped = {i: blocks for i, blocks in ranges.items() if blocks}
         more, eviction = self._sparse.inputs(steps), self._eviction
         if eviction is None:
-            return self._pool.compute(rows, counts, skipped, more)
+            hidden = self._pool.compute(rows, counts, skipped, more)
+            if self._proposals is not None:
+                self._proposals.note(self._pool, rows, counts)
+            return hidden
         queries = [eviction.count_queries(*step) for step in steps]
         more |= eviction.inputs(rows, queries)
         hidden = self._pool.compute(rows, counts, skipped, more)
@@ -325,8 +338,9 @@ class Batches:
 
     def _measure(self, requests: int, scheduled: int) -> None:
         self._usage.append(100.0 * self._pool.count / self._decoder.blocks)
-        values = self.metrics._values
-        values |= {"requests": requests, "scheduled_requests": scheduled, "cache_usage": self._usage[-1]}
-        values["max_cache_usage"] = max(values["max_cache_usage"], self._usage[-1])
-        values["avg_cache_usage"] = sum(self._usage) / len(self._usage)
-        values["cache_size_in_bytes"] = self._decoder.blocks * sum(self._decoder.layer_bytes)
+        metrics, usage = self.metrics, self._usage[-1]
+        metrics.requests, metrics.scheduled_requests, metrics.cache_usage = requests, scheduled, usage
+        metrics.max_cache_usage = max(metrics.max_cache_usage, usage)
+        metrics.avg_cache_usage = sum(self._usage) / len(self._usage)
+        metrics.cache_size_in_bytes = self._decoder.blocks * sum(self._decoder.layer_bytes)
+        metrics.kv_cache_size_in_bytes = metrics.cache_size_in_bytes

@@ -18,10 +18,10 @@ from ovjit.genai.batches import Batches, Request, paged_options
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.drafts import DraftedRequest, DraftProposer, LookupProposer
 from ovjit.genai.enums import GenerationFinishReason, GenerationStatus, StreamingStatus
-from ovjit.genai.figures import Figures, measure, now_us
+from ovjit.genai.figures import Figures, SharedFigures, measure, now_us
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
 from ovjit.genai.history import ChatHistory
-from ovjit.genai.results import EncodedGenerationResult, GenerationResult
+from ovjit.genai.results import EncodedGenerationResult, GenerationResult, PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.speculation import (
     SDPerModelsPerfMetrics,
@@ -38,6 +38,7 @@ from ovjit.genai.vision.engine import EmbeddedRows
 from ovjit.genai.vision.reader import LANGUAGE, PictureReader, Shown, read_folder
 from ovjit.genai.vision.results import VLMDecodedResults
 from ovjit.generation.paged import PagedDecoder
+from ovjit.generation.paged import read_folder as read_decoder
 
 _CONSTRUCTORS = (
     "__init__(): incompatible constructor arguments. ContinuousBatchingPipeline takes the path of a folder, "
@@ -98,18 +99,16 @@ class ContinuousBatchingPipeline:
     _proposals: DraftProposer | LookupProposer | None = None
     _adapters: AdapterController | None = None
 
-    def _load(
-        self, folder: Path, scheduler: SchedulerConfig, properties: Mapping[str, Any]
-    ) -> PictureReader | None:
+    def _load(self, folder: Path, scheduler: SchedulerConfig,
+              properties: Mapping[str, Any]) -> PictureReader | None:  # fmt: skip
         """Load the model, and what proposes tokens. Returns what reads prompts with pictures."""
         settings = {n: v for n, v in properties.items() if n not in _OWN_PROPERTIES}
         change, reader, inputs = self._load_adapters(properties), None, None
         has_pictures = (folder / f"openvino_{LANGUAGE}_model.xml").is_file()
-        if has_pictures and properties.get("draft_model"):
+        draft = properties.get("draft_model")
+        if has_pictures and draft:
             raise OvjitError("a model that takes pictures takes no draft_model: leave it out")
-        if properties.get("draft_model"):
-            self._proposals = DraftProposer(properties["draft_model"])
-        elif properties.get("prompt_lookup"):
+        if properties.get("prompt_lookup"):
             self._proposals = LookupProposer()
         if has_pictures:
             models = read_folder(folder)
@@ -118,7 +117,15 @@ class ContinuousBatchingPipeline:
             inputs = EmbeddedRows(reader)
             decoder = PagedDecoder(language, paged_options(scheduler, settings, inputs), change=change)
         else:
-            decoder = PagedDecoder.load(folder, paged_options(scheduler, settings), change=change)
+            model = read_decoder(folder)
+            if draft and draft.is_eagle():
+                from ovjit.genai.eagle import EagleProposer
+
+                self._proposals = EagleProposer(draft, folder, model)
+            elif draft:
+                self._proposals = DraftProposer(draft)
+            options = paged_options(scheduler, settings, None, self._proposals)
+            decoder = PagedDecoder(model, options, change=change)
         self._batches = Batches(decoder, scheduler, self._proposals, inputs)
         return reader
 
@@ -139,7 +146,7 @@ class ContinuousBatchingPipeline:
 
     def get_metrics(self) -> PipelineMetrics:
         """Figures of the last step."""
-        return self._batches.metrics
+        return copy.copy(self._batches.metrics)
 
     def start_chat(self, system_message: str = "") -> None:
         """Keep messages from now on: each `generate` of a str continues the chat. Deprecated: use
@@ -175,18 +182,20 @@ class ContinuousBatchingPipeline:
             read = self._prompts.read_request(inputs, config, self._prompts.check_shown(options))
             self._apply_adapters([config])
             logs = [1.0] if config.echo else None  # the first token follows nothing
-            return self._add(number, read, config, None, now_us(), logs).handle
+            figures = Figures(read.metrics, now_us())
+            return self._add(number, read, config, None, figures, logs).handle
 
     def _add(self, number: int, read: ReadPrompt, config: GenerationConfig, stream: StreamerBase | None,
-             start_us: float, prompt_logs: list[float] | None = None) -> Request:  # fmt: skip
+             figures: Figures, prompt_logs: list[float] | None = None) -> Request:  # fmt: skip
         prompt, metrics = read.tokens, read.metrics
         has_draft = isinstance(self._proposals, DraftProposer)
-        check_drafts(config, has_draft, isinstance(self._proposals, LookupProposer))
+        takes_trees = self._proposals is not None and self._proposals.takes_trees
+        check_drafts(config, has_draft, isinstance(self._proposals, LookupProposer), takes_trees)
         if self._proposals is not None and (config.is_beam_search() or config.num_return_sequences > 1):
             raise OvjitError("Beam search and parallel sampling are not compatible with assistant generation")
         if not prompt:
             raise OvjitError("a prompt cannot have the length 0")
-        stops = Stops(config, self._tokenizer, len(prompt))
+        stops = Stops(config, self._tokenizer, len(prompt), figures.metrics)
         if read.embedded is None:
             metrics._input_tokens += len(prompt)
         handle = GenerationHandle(self.step, metrics)
@@ -194,12 +203,10 @@ class ContinuousBatchingPipeline:
         if prompt_logs is not None and not stops.most:
             request = Request(number, prompt, echo_prompt(read.words, writer), handle, writer, read.embedded)
         elif self._proposals is None or not stops.most:
-            steps = answer_prompt(read.words, stops, writer, Figures(metrics, start_us))
+            steps = answer_prompt(read.words, stops, writer, figures)
             request = Request(number, prompt, steps, handle, writer, read.embedded)
         else:
-            drafted = answer_drafted(
-                prompt, stops, writer, Figures(metrics, start_us), self._proposals.metrics
-            )
+            drafted = answer_drafted(prompt, stops, writer, figures, self._proposals.metrics)
             request = DraftedRequest(number, prompt, drafted, handle, writer, stops.config, read.embedded)
         request.prompt_logs = prompt_logs
         self._batches.add(request)
@@ -239,10 +246,8 @@ class ContinuousBatchingPipeline:
         stream = streamer_of(options.get("streamer"), self._tokenizer)
         return self._turn.run(self._prompts.history, self._generate, items, configs, shown, is_shown, stream)
 
-    def _generate(
-        self, items: list[Any], configs: list[GenerationConfig], shown: list[Shown], is_decoded: bool,
-        stream: StreamerBase | None,
-    ) -> list[Any]:  # fmt: skip
+    def _generate(self, items: list[Any], configs: list[GenerationConfig], shown: list[Shown],
+                  is_decoded: bool, stream: StreamerBase | None) -> list[Any]:  # fmt: skip
         if self.has_non_finished_requests():
             raise OvjitError(
                 "Generate cannot be called while ContinuousBatchingPipeline is already in running state. Use "
@@ -256,10 +261,15 @@ class ContinuousBatchingPipeline:
             self._apply_adapters(merged)
             drafts = self._new_figures()
             reads = self._prompts.read(items, merged, shown)
+            shared = SharedFigures(PerfMetrics(), start_us)
             for i, read in enumerate(reads):
-                requests.append(self._add(i, read, merged[i], stream, start_us))
+                requests.append(self._add(i, read, merged[i], stream, shared))
             while self.has_non_finished_requests():
                 self._batches.step()
+                shared.end_common_step()
+            shared.finish_all()
+            for read in reads:
+                shared.copy_to(read.metrics)
             if drafts is not None:
                 sum_durations(drafts)
             results = [self._result_of(request, items[i], start_us)

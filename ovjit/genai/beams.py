@@ -27,6 +27,12 @@ class Beam:
         self.finish = GenerationFinishReason.LENGTH
 
 
+def normalize_score(total: float, length: int, penalty: float) -> float:
+    """A sum of log-probabilities divided by a power of its length, in f32, where it may be 0 or infinite."""
+    with np.errstate(all="ignore"):
+        return float(np.float32(np.float64(total) / np.float64(max(length, 1)) ** penalty))
+
+
 class _Group:
     """The beams of one group, and the best sequences that have ended."""
 
@@ -40,7 +46,7 @@ class _Group:
     def add_ended(self, beam: Beam, length: int) -> None:
         """Keep a sequence if it is among the best. Its score is divided by a power of its length."""
         self._count += 1
-        rank = beam.total / float(length) ** self.config.length_penalty
+        rank = normalize_score(beam.total, length, self.config.length_penalty)
         heapq.heappush(self.ended, (rank, -self._count, beam))
         if len(self.ended) > self.size:
             heapq.heappop(self.ended)
@@ -103,7 +109,7 @@ class _Group:
             return
         if self.config.stop_criteria is StopCriteria.NEVER and self.config.length_penalty > 0:
             length = self.stops.most
-        self.is_done = self.ended[0][0] >= best.total / float(max(length, 1)) ** self.config.length_penalty
+        self.is_done = self.ended[0][0] >= normalize_score(best.total, length, self.config.length_penalty)
 
 
 def _find_repeats(tokens: Sequence[int], size: int) -> list[int]:

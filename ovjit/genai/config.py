@@ -124,6 +124,11 @@ class GenerationConfig(Settings):
         if self.eos_token_id != -1:
             self.set_eos_token_id(self.eos_token_id)
 
+    def _prefer_new_tokens(self) -> None:
+        """Ignore `max_length` beside `max_new_tokens`, as openvino_genai does with ATTENTION_BACKEND SDPA."""
+        if self.max_new_tokens != UNLIMITED:
+            self.max_length = UNLIMITED
+
     def is_greedy_decoding(self) -> bool:
         return not (self.do_sample or self.is_beam_search() or self.is_tree_search())
 

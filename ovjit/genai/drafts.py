@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ovjit.errors import UnsupportedError
+from ovjit.api.model.model import Model
 from ovjit.genai.adapters import AdapterConfig
-from ovjit.genai.batches import Request
-from ovjit.genai.blocks import BlockPool, Row
+from ovjit.genai.batches import Proposals, Request
+from ovjit.genai.blocks import NO_INPUTS, BlockPool, Row
 from ovjit.genai.config import GenerationConfig
 from ovjit.genai.engine import choose_cache_precision
 from ovjit.genai.figures import now_us
 from ovjit.genai.handles import GenerationHandle, HandleWriter
 from ovjit.genai.scheduler import SchedulerConfig
-from ovjit.genai.speculation import (
-    Draft,
-    DraftedSteps,
-    SDPerModelsPerfMetrics,
-    apply_to_draft,
-    is_unsure,
-    limit_proposals,
-    look_up,
-)
-from ovjit.generation.paged import Options, PagedDecoder
+from ovjit.genai.speculation import Draft, DraftedSteps, apply_to_draft, is_unsure, limit_proposals, look_up
+from ovjit.generation.paged import Options, PagedDecoder, read_folder
 
 
 class DraftedRequest(Request):
@@ -72,11 +64,8 @@ class DraftedRequest(Request):
         self._start_us = now_us()
 
 
-class LookupProposer:
+class LookupProposer(Proposals):
     """Proposes the tokens that followed the last ones earlier in the same sequence."""
-
-    def __init__(self) -> None:
-        self.metrics = SDPerModelsPerfMetrics()
 
     def propose(self, requests: Sequence[Request], most: int) -> None:
         for request in requests:
@@ -84,26 +73,23 @@ class LookupProposer:
                 limit = min(request.most, most)
                 request.suggest(look_up(request.row.tokens, limit, request.config))
 
-    def release(self, request: Request) -> None:
-        pass
 
+class DraftProposer(Proposals):
+    """A smaller decoder that proposes its most likely tokens, for all requests in common batches. `options`:
+    those of the decoder that a subclass changes."""
 
-class DraftProposer:
-    """A smaller decoder that proposes its most likely tokens, for all requests in common batches."""
+    #: Tokens at the begin of a sequence that the decoder does not read.
+    _skipped = 0
 
-    def __init__(self, draft: Draft):
-        if draft.is_eagle():
-            raise UnsupportedError("ovjit supports drafts of EAGLE-3 in LLMPipeline only")
+    def __init__(self, draft: Draft, model: Model | None = None, **options: Any):
+        super().__init__()
         self._adapters, properties = draft.split_properties()
         change = None if self._adapters is None else self._adapters.insert
-        self._decoder = PagedDecoder.load(
-            draft.path,
-            Options(kv_cache=choose_cache_precision(properties), properties=properties, defers=True),
-            change=change,
-        )
+        options = {"kv_cache": choose_cache_precision(properties), "defers": True, **options}
+        model = read_folder(draft.path) if model is None else model
+        self._decoder = PagedDecoder(model, Options(properties=properties, **options), change=change)
         self._pool = BlockPool(self._decoder, SchedulerConfig())
         self._rows: dict[int, Row] = {}
-        self.metrics = SDPerModelsPerfMetrics()
 
     def apply(self, adapters: AdapterConfig | None, default: AdapterConfig | None) -> None:
         """Set the adapters of a call."""
@@ -116,17 +102,20 @@ class DraftProposer:
             self._rewind(request)
         running = [request for request in asking if limits[id(request)] > 0]
         while running:
-            logits = self._compute([self._rows[id(request)] for request in running])
-            following = []
+            logits, following = self._compute(running), []
             for request, values in zip(running, logits, strict=True):
                 row = self._rows[id(request)]
-                row.tokens.append(int(values.argmax()))
-                count = len(row.tokens) - len(request.row.tokens)
+                row.tokens.append(self._choose(values))
+                count = len(row.tokens) + self._skipped - len(request.row.tokens)
                 if count < limits[id(request)] and not is_unsure(values, request.config):
                     following.append(request)
             running = following
         for request in asking:
-            request.suggest(self._rows[id(request)].tokens[len(request.row.tokens) :])
+            request.suggest(self._rows[id(request)].tokens[len(request.row.tokens) - self._skipped :])
+
+    def _choose(self, logits: np.ndarray) -> int:
+        """The most likely token."""
+        return int(logits.argmax())
 
     def _rewind(self, request: DraftedRequest) -> None:
         """Keep of a request's row the tokens that its sequence begins with, but for the last one."""
@@ -134,18 +123,20 @@ class DraftProposer:
         if row is None:
             self._rows[id(request)] = row = Row([])
             self.metrics._processed -= len(request.prompt)  # they are not counted
-        tokens = request.row.tokens
+        tokens = request.row.tokens[self._skipped :]
         pairs = enumerate(zip(row.tokens, tokens, strict=False))
         common = next((i for i, (old, new) in pairs if old != new), min(len(row.tokens), len(tokens)))
         row.length = min(row.length, common, len(tokens) - 1)
-        row.tokens = list(tokens)
+        row.tokens = tokens
 
-    def _compute(self, rows: Sequence[Row]) -> np.ndarray:
-        """The logits [rows, words] of the last tokens."""
-        start, counts = now_us(), [row.remaining for row in rows]
+    def _compute(self, requests: Sequence[DraftedRequest],
+                 more: Mapping[str, np.ndarray] = NO_INPUTS) -> np.ndarray:  # fmt: skip
+        """The logits [requests, words] of the last tokens. `more`: further inputs."""
+        start, rows = now_us(), [self._rows[id(request)] for request in requests]
+        counts = [row.remaining for row in rows]
         for row, count in zip(rows, counts, strict=True):
             self._pool.reserve(row, count)
-        hidden = self._pool.compute(rows, counts)
+        hidden = self._pool.compute(rows, counts, more=more)
         logits = np.array(self._decoder.logits(hidden[np.cumsum(counts) - 1]), np.float32)
         self.metrics._add_draft_inference(start, sum(counts), len(rows))
         self.metrics._processed += sum(counts)

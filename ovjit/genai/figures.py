@@ -24,11 +24,17 @@ def measure(durations: list[float]) -> Iterator[None]:
         durations.append(now_us() - start_us)
 
 
+#: The lists of figures that steps fill.
+MEASURED = ("grammar_compile_times", "inference_durations", "m_batch_sizes", "m_durations",
+            "m_new_token_times", "m_times_to_first_token", "sampling_durations",
+            "token_infer_durations")  # fmt: skip
+
+
 class Figures:
     """Measures the steps of one request."""
 
     def __init__(self, metrics: PerfMetrics, start_us: float):
-        self._metrics, self._raw = metrics, metrics.raw_metrics
+        self.metrics, self._raw = metrics, metrics.raw_metrics
         self._start_us = self._last = start_us
         self._start = self._middle = now_us()
         self._inference = 0.0
@@ -54,7 +60,7 @@ class Figures:
             self._raw.m_times_to_first_token.append(now - self._start_us)
         self._raw.m_new_token_times.append(now / 1000)
         self._raw.m_batch_sizes.append(count)
-        self._metrics._generated_tokens += count
+        self.metrics._generated_tokens += count
         self._start = self._last = now
 
     def finish(self) -> None:
@@ -78,8 +84,16 @@ class SharedFigures(Figures):
 
     def end_common_step(self) -> None:
         """Note the end of a step of all requests."""
-        super().end_step(self._count)
+        if self._count:
+            super().end_step(self._count)
         self._count = 0
 
     def finish_all(self) -> None:
         super().finish()
+
+    def copy_to(self, metrics: PerfMetrics) -> None:
+        """Let figures of a request be those of all requests."""
+        metrics._generated_tokens = self.metrics._generated_tokens
+        metrics._grammar_init = self.metrics._grammar_init
+        for name in MEASURED:
+            setattr(metrics.raw_metrics, name, list(getattr(self._raw, name)))

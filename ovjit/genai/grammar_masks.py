@@ -11,9 +11,11 @@ import numpy as np
 
 from ovjit.errors import OvjitError
 from ovjit.genai.config import GenerationConfig
+from ovjit.genai.figures import measure, now_us
 from ovjit.genai.gguf_texts import CHARACTERS
 from ovjit.genai.grammar_library import BoundLibrary, load_library
 from ovjit.genai.grammars import StructuralTagsConfig, StructuredOutputConfig, format_of
+from ovjit.genai.results import PerfMetrics
 
 _CHARACTERS = {byte[0]: character for character, byte in CHARACTERS.items()}
 #: Time, file and line before xgrammar's messages, and lines of a trace after its newer ones.
@@ -22,6 +24,8 @@ _PLACE = re.compile(r"^(\[[\d:]+\] )?(\S+:\d+: )?(Check failed: .*? is false: )?
 
 class GrammarCompiler:
     """Compiles grammars for a vocabulary: the bytes of each token, and the token that ends a text."""
+
+    init_us = 0.0
 
     def __init__(self, words: Sequence[bytes], end: int):
         if not words:
@@ -99,12 +103,16 @@ class Matcher:
         return other
 
 
-def start_matcher(config: GenerationConfig, tokenizer: Any) -> Matcher | None:
+def start_matcher(config: GenerationConfig, tokenizer: Any, metrics: PerfMetrics) -> Matcher | None:
     """The matcher of a configuration with structured output, else None. The compiler is kept with the
-    tokenizer."""
-    grammar = config.structured_output_config
+    tokenizer. `metrics` gets the times."""
+    grammar, compiler, start_us = config.structured_output_config, tokenizer._grammar_compiler, now_us()
+    if grammar is not None and compiler is None:
+        compiler = GrammarCompiler(tokenizer._words(), tokenizer.get_eos_token_id())
+        compiler.init_us, tokenizer._grammar_compiler = now_us() - start_us, compiler
+    if compiler is not None:
+        metrics._grammar_init = {"xgrammar": compiler.init_us}
     if grammar is None:
         return None
-    if tokenizer._grammar_compiler is None:
-        tokenizer._grammar_compiler = GrammarCompiler(tokenizer._words(), tokenizer.get_eos_token_id())
-    return tokenizer._grammar_compiler.start(grammar, sorted(config.stop_token_ids))
+    with measure(metrics.raw_metrics.grammar_compile_times):
+        return compiler.start(grammar, sorted(config.stop_token_ids))

@@ -243,14 +243,8 @@ class _Printed(Keywords):
     """Such an object whose repr has its fields."""
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={_quote_simply(self._values[name])}" for name in self._fields)
+        fields = ", ".join(f"{name}={self._values[name]!r}" for name in self._fields)
         return f"{type(self).__name__}({fields})"
-
-
-def _quote_simply(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_quote_simply, value))}]"
-    return f"'{value}'" if isinstance(value, str) else str(value)
 
 
 class StructuralTagItem(_Printed):

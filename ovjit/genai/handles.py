@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from ovjit.errors import OvjitError
 from ovjit.genai.answers import Answer, Writer
@@ -139,14 +138,6 @@ class PipelineMetrics:
     of the cache in percent."""
 
     def __init__(self) -> None:
-        self._values: dict[str, Any] = dict.fromkeys(
-            ("requests", "scheduled_requests", "cache_size_in_bytes", "la_peak_pool_blocks"), 0
-        )
-        self._values |= dict.fromkeys(("cache_usage", "max_cache_usage", "avg_cache_usage"), 0.0)
-
-    def __getattr__(self, name: str) -> Any:
-        values = self.__dict__.get("_values", {})
-        name = "cache_size_in_bytes" if name == "kv_cache_size_in_bytes" else name
-        if name not in values:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return values[name]
+        self.requests = self.scheduled_requests = self.la_peak_pool_blocks = 0
+        self.cache_size_in_bytes = self.kv_cache_size_in_bytes = 0
+        self.cache_usage = self.max_cache_usage = self.avg_cache_usage = 0.0

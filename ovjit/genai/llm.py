@@ -22,7 +22,6 @@ from ovjit.genai.prompts import Prompts
 from ovjit.genai.results import DecodedResults, EncodedResults, PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig, needs_batches
 from ovjit.genai.speculation import (
-    Propose,
     Proposer,
     SDPerModelsPerfMetrics,
     answer_drafted,
@@ -41,6 +40,7 @@ from ovjit.generation.tokenizer import is_gguf
 
 if TYPE_CHECKING:
     from ovjit.genai.batched_engine import BatchedEngine
+    from ovjit.genai.eagle import EagleProposer
 
 #: Engines of the real package. They differ by the default type of caches alone.
 _BACKENDS = ("PA", "SDPA")
@@ -71,11 +71,6 @@ def engine_properties(
     return settings
 
 
-def _rows_of(properties: dict[str, Any]) -> int:
-    """The last tokens of an inference whose logits are needed."""
-    return CHECKED if properties.get("draft_model") or properties.get("prompt_lookup") else 1
-
-
 def _check_saving(properties: dict[str, Any]) -> None:
     """Remove the property that asks for an IR beside a GGUF file. UnsupportedError if it does ask."""
     if properties.pop("enable_save_ov_model", False):
@@ -97,7 +92,7 @@ class LLMPipeline:
         start_us = now_us()
         self._turn = Turn()
         #: Proposes tokens: a draft model, "lookup" for earlier tokens, or None.
-        self._drafts: Proposer | str | None = None
+        self._drafts: Proposer | EagleProposer | str | None = None
         self._extended: SDPerModelsPerfMetrics | None = None
         self._engine: Engine | BatchedEngine
         if isinstance(kwargs.get("weights", arguments[1] if len(arguments) > 1 else None), Tensor):
@@ -147,34 +142,30 @@ class LLMPipeline:
         self._adapters = controller_of(properties, DECODER)
         if self._adapters is not None:
             self._config.adapters, change = properties["adapters"], self._adapters.insert
-        settings, draft = (
-            engine_properties(properties, batched=True, device=device),
-            properties.get("draft_model"),
-        )
-        eagle = None
-        if draft is not None and draft.is_eagle():
-            from ovjit.genai.eagle import EagleDraft
-
-            eagle = EagleDraft(draft, source[0], change)
-            change = eagle.change
-        if needs_batches(properties):
-            from ovjit.genai.batched_engine import BatchedEngine
-
-            read = BatchedEngine.read if len(source) == 1 else Core().read_model
-            scheduler = properties["scheduler_config"]
-            self._engine = BatchedEngine(read(*source), device, scheduler, settings, change)
-        else:
-            load: Any = Engine.load if len(source) == 1 else Engine.load_text
-            self._engine = load(*source, device, settings, change, _rows_of(properties))
-        if (draft or properties.get("prompt_lookup")) and not isinstance(self._engine, Engine):
+        settings, draft = engine_properties(properties, True, device), properties.get("draft_model")
+        self._has_state = properties.get("ATTENTION_BACKEND") == "SDPA"
+        is_batched, is_eagle = needs_batches(properties), draft is not None and draft.is_eagle()
+        if is_batched and (draft or properties.get("prompt_lookup")):
             raise UnsupportedError(
                 "ovjit does not support draft_model and prompt_lookup of an LLMPipeline with sparse "
                 "attention or cache eviction: leave one of them out"
             )
         self._drafts = "lookup" if properties.get("prompt_lookup") else None
+        if is_batched or is_eagle:
+            from ovjit.genai.batched_engine import BatchedEngine
+
+            model = (BatchedEngine.read if len(source) == 1 else Core().read_model)(*source)
+            scheduler, proposer = properties["scheduler_config"] if is_batched else SchedulerConfig(), None
+            if draft is not None and is_eagle:
+                from ovjit.genai.eagle import EagleProposer
+
+                self._drafts = proposer = EagleProposer(draft, source[0], model)
+            self._engine = BatchedEngine(model, device, scheduler, settings, change, None, proposer)
+            return
+        load: Any = Engine.load if len(source) == 1 else Engine.load_text
+        self._engine = load(*source, device, settings, change, CHECKED if self._drafts or draft else 1)
         if draft is not None:
-            assert isinstance(self._engine, Engine)
-            self._drafts = draft.load(device) if eagle is None else eagle.load(self._engine.decoder, device)
+            self._drafts = draft.load(device)
 
     # -- settings
 
@@ -221,15 +212,15 @@ class LLMPipeline:
             self._prompts.history, self._generate, inputs, generation_config, streamer, kwargs
         )
 
-    def _generate(
-        self, inputs: Any, generation_config: GenerationConfig | None, streamer: Any, kwargs: dict[str, Any]
-    ) -> Any:
+    def _generate(self, inputs: Any, generation_config: GenerationConfig | None, streamer: Any,
+                  kwargs: dict[str, Any]) -> Any:  # fmt: skip
         start_us = now_us()
         stream = streamer_of(streamer, self._tokenizer)
         config = merge(generation_config, self._config, kwargs)
-        proposer = self._drafts if isinstance(self._drafts, Proposer) else None
-        takes_trees = proposer is not None and proposer.takes_trees
-        check_drafts(config, proposer is not None, self._drafts == "lookup", takes_trees)
+        if self._has_state:
+            config._prefer_new_tokens()
+        looks_up, takes_trees = self._drafts == "lookup", getattr(self._drafts, "takes_trees", False)
+        check_drafts(config, bool(self._drafts) and not looks_up, looks_up, takes_trees)
         if apply_adapters(self._adapters, self._engine.requests, config.adapters):
             self._engine.forget()
         metrics = PerfMetrics()
@@ -256,14 +247,8 @@ class LLMPipeline:
         is_one = isinstance(inputs, (str, bytes)) and config.num_return_sequences == 1
         return results.texts[0] if is_one else results
 
-    def _run(
-        self,
-        prompt: list[int],
-        config: GenerationConfig,
-        stream: StreamerBase | None,
-        metrics: PerfMetrics,
-        start_us: float,
-    ) -> list[Answer]:
+    def _run(self, prompt: list[int], config: GenerationConfig, stream: StreamerBase | None,
+             metrics: PerfMetrics, start_us: float) -> list[Answer]:  # fmt: skip
         """Generate the sequences of one prompt."""
         figures = Figures(metrics, start_us)
         stops, writer = self._begin(prompt, config, stream, metrics)
@@ -273,14 +258,8 @@ class LLMPipeline:
         steps = answer_prompt(prompt, stops, writer, figures)
         return self._engine.run(prompt, steps)[: config.num_return_sequences]
 
-    def _run_together(
-        self,
-        engine: Engine,
-        prompts: list[list[int]],
-        config: GenerationConfig,
-        metrics: PerfMetrics,
-        start_us: float,
-    ) -> list[Answer]:
+    def _run_together(self, engine: Engine, prompts: list[list[int]], config: GenerationConfig,
+                      metrics: PerfMetrics, start_us: float) -> list[Answer]:  # fmt: skip
         """Generate the sequences of several prompts, each step for all of them."""
         figures, steps = SharedFigures(metrics, start_us), list[Steps]()
         for prompt in prompts:
@@ -290,30 +269,31 @@ class LLMPipeline:
         figures.finish_all()
         return [answer for each in answers for answer in each[: config.num_return_sequences]]
 
-    def _begin(
-        self, prompt: list[int], config: GenerationConfig, stream: StreamerBase | None, metrics: PerfMetrics
-    ) -> tuple[Stops, Writer]:
+    def _begin(self, prompt: list[int], config: GenerationConfig, stream: StreamerBase | None,
+               metrics: PerfMetrics) -> tuple[Stops, Writer]:  # fmt: skip
         """The ends of a prompt's sequences, and what gives their tokens to the streamer."""
         if not prompt:
             raise OvjitError("a prompt cannot have the length 0")
         metrics._input_tokens = metrics._input_tokens or len(prompt)
-        stops = Stops(config, self._tokenizer, len(prompt))
+        stops = Stops(config, self._tokenizer, len(prompt), metrics)
         return stops, Writer(stream, stops, prompt if config.echo else [])
 
     def _run_drafted(self, prompt: list[int], stops: Stops, writer: Writer, figures: Figures) -> list[Answer]:
         """Generate one sequence whose tokens are proposed by a draft model or by earlier tokens."""
-        metrics = SDPerModelsPerfMetrics()
-        propose: Propose = look_up
-        if isinstance(self._drafts, Proposer):
-            self._drafts.metrics, propose = metrics, self._drafts.propose
-            self._drafts.apply(stops.config.adapters, self._config.adapters)
+        metrics, engine, drafts = SDPerModelsPerfMetrics(), self._engine, self._drafts
+        if drafts is not None and not isinstance(drafts, str):
+            drafts.metrics = metrics
+            drafts.apply(stops.config.adapters, self._config.adapters)
             metrics._load_time = metrics.main_model_metrics._load_time = self._load_time
-        assert isinstance(self._engine, Engine)
-        self._engine.forget()
+        engine.forget()
         steps = answer_drafted(prompt, stops, writer, figures, metrics)
-        answers = run_drafted(self._engine.decoder, prompt, steps, propose, stops.config)
+        if isinstance(engine, Engine):
+            propose = drafts.propose if isinstance(drafts, Proposer) else look_up
+            answers = run_drafted(engine.decoder, prompt, steps, propose, stops.config)
+        else:
+            answers = engine.run_drafted(prompt, steps, stops.config)
         sum_durations(metrics)
-        if propose is not look_up:
+        if drafts != "lookup":
             self._extended = metrics if self._extended is None else self._extended + metrics
         return answers
 

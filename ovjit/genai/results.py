@@ -79,6 +79,8 @@ class PerfMetrics:
         self._load_time = 0.0
         self._input_tokens = 0
         self._generated_tokens = 0
+        #: Microseconds to begin the compiler of grammars, by its name.
+        self._grammar_init: dict[str, float] = {}
 
     def __add__(self, metrics: PerfMetrics) -> PerfMetrics:
         total = type(self)()
@@ -88,7 +90,7 @@ class PerfMetrics:
                 # times of one clock's calls are not joined, as in openvino_genai
                 more = [] if name == "m_new_token_times" else getattr(others, name, [])
                 setattr(getattr(total, group), name, values + more)
-        total._load_time = self._load_time
+        total._load_time, total._grammar_init = self._load_time, self._grammar_init
         total._input_tokens = self._input_tokens + metrics._input_tokens
         total._generated_tokens = self._generated_tokens + metrics._generated_tokens
         return total
@@ -124,10 +126,10 @@ class PerfMetrics:
         return MeanStdPair(1000.0 / tpot.mean, 1000.0 * tpot.std / tpot.mean**2)
 
     def get_grammar_compile_time(self) -> SummaryStats:
-        return SummaryStats(self.raw_metrics.grammar_compile_times)
+        return SummaryStats([time / 1000 for time in self.raw_metrics.grammar_compile_times])
 
     def get_grammar_compiler_init_times(self) -> dict[str, float]:
-        return {}
+        return dict(self._grammar_init)
 
 
 class ExtendedPerfMetrics(PerfMetrics):

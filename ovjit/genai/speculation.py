@@ -187,9 +187,9 @@ def draft_model(models_path: Any, device: str = "", **kwargs: Any) -> Draft:
 
 def limit_proposals(most: int, config: GenerationConfig) -> int:
     """The number of tokens that a draft model proposes at most."""
-    return (
-        most if config.assistant_confidence_threshold else min(most, config.num_assistant_tokens or _PROPOSED)
-    )
+    if config.assistant_confidence_threshold:
+        return most
+    return min(most, config.num_assistant_tokens or _PROPOSED, config.tree_depth or most)
 
 
 def is_unsure(logits: np.ndarray, config: GenerationConfig) -> bool:
@@ -213,9 +213,6 @@ def apply_to_draft(
 
 class Proposer:
     """A smaller decoder that proposes its most likely tokens, one after another."""
-
-    #: Whether `tree_depth` may be set.
-    takes_trees = False
 
     def __init__(self, decoder: Decoder, adapters: AdapterController | None):
         self._decoder, self._adapters = decoder, adapters
@@ -341,6 +338,8 @@ def check_drafts(
     lookup."""
     if config.is_tree_search() and not takes_trees:
         raise OvjitError("tree_depth needs a draft_model of EAGLE-3: leave it at 0")
+    if config.assistant_confidence_threshold and takes_trees:
+        raise OvjitError("EAGLE-3 takes num_assistant_tokens: leave assistant_confidence_threshold at 0")
     if has_lookup and not config.is_prompt_lookup():
         raise OvjitError(
             "`max_ngram_size` && `num_assistant_tokens` should be specified for `prompt lookup decoding`"

@@ -8,18 +8,21 @@ from typing import Any
 from ovjit.genai.config import GenerationConfig, count_new_tokens
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.grammar_masks import start_matcher
+from ovjit.genai.results import PerfMetrics
 
 
 class Stops:
     """The ends of the sequences of one request. `window`: the tokens of the longest stop string, that are
-    decoded to look for one. `matcher`: the grammar's state at the begin of a sequence, None without one."""
+    decoded to look for one. `matcher`: the grammar's state at the begin of a sequence, None without one.
+    `metrics`: figures that get the time to compile it."""
 
-    def __init__(self, config: GenerationConfig, tokenizer: Any, prompt_length: int):
+    def __init__(self, config: GenerationConfig, tokenizer: Any, prompt_length: int,
+                 metrics: PerfMetrics | None = None):  # fmt: skip
         self.config, self._tokenizer = config, tokenizer
         self.most = count_new_tokens(config, prompt_length)
         self.texts = sorted(config.stop_strings)
         encoded = (tokenizer.encode(text, add_special_tokens=False) for text in self.texts)
-        self.matcher = start_matcher(config, tokenizer)
+        self.matcher = start_matcher(config, tokenizer, metrics or PerfMetrics())
         self.window = max((each.input_ids.shape[1] for each in encoded), default=0)
 
     def is_stop_token(self, token: int) -> bool:

@@ -46,8 +46,6 @@ class Decoder:
         self._request = compiled.create_infer_request()
         self.length = 0
         self._mark: _Mark | None = None
-        #: Called after each inference, with the length before it and the request.
-        self.on_feed: Callable[[int, Any], None] = lambda begin, request: None
         #: For each state, the axes that may be the axis of tokens; and whether they are final.
         self._candidates: list[list[int]] = []
         self._settled = False
@@ -93,7 +91,6 @@ class Decoder:
             "beam_idx": np.zeros(1, np.int32),
         }
         logits = self._request.infer({name: arrays[name] for name in self._names})["logits"]
-        self.on_feed(self.length, self._request)
         self.length = end
         if self._mark is not None:
             self._mark.tokens.extend(tokens)

@@ -39,8 +39,9 @@ class Options(NamedTuple):
 
     These add inputs to the model, which `hidden` takes by name. `scores`: `score_aggregation_window`, for
     `scores_by_sequence`; `rotation`: those that rotate keys in the cache; `xattention`: those of the sparse
-    attention. `inputs`: names of others that the model may have, such as embeddings. `defers`: rows of
-    `hidden` are what the last layer needs behind its attention, which `logits` computes.
+    attention. `inputs`: names of others that the model may have, such as embeddings. `outputs`: names of
+    outputs besides logits that the model keeps, in `requests[0]`. `defers`: rows of `hidden` are what the
+    last layer needs behind its attention, which `logits` computes.
     """
 
     weights: int = 0
@@ -51,6 +52,7 @@ class Options(NamedTuple):
     rotation: bool = False
     xattention: bool = False
     inputs: Collection[str] = ()
+    outputs: Collection[str] = ()
     defers: bool = False
 
     @property
@@ -105,10 +107,10 @@ def settle(model: Model, longest: int) -> None:
         node.output(0).replace(opset13.constant(probe.value(node.output(0))).output(0))
 
 
-def split_head(model: Model, defers: bool = False) -> tuple[Model, Model]:
-    """A paged decoder as two models: one computes the input of the last product, and the scores of keys, the
-    other one the logits. `defers`: what follows the last attention belongs to the other one, if it computes
-    each token by itself.
+def split_head(model: Model, defers: bool = False, outputs: Collection[str] = ()) -> tuple[Model, Model]:
+    """A paged decoder as two models: one computes the input of the last product, the scores of keys, and the
+    outputs with these names, the other one the logits. `defers`: what follows the last attention belongs to
+    the other one, if it computes each token by itself.
 
     Raises UnsupportedError for a decoder whose logits are not the product with a matrix of weights.
     """
@@ -141,9 +143,10 @@ def split_head(model: Model, defers: bool = False) -> tuple[Model, Model]:
         for taker in takers:
             taker.replace_source_output(part)
     logits = logits_of(model)
-    scores = [result for result in model.get_results() if result.get_friendly_name().startswith("scores.")]
+    others = [r for r in model.get_results() if r.get_friendly_name().startswith("scores.")
+              or r.output(0).get_names() & {*outputs}]  # fmt: skip
     head = Model([logits], [begin], "head")
-    body = Model([ops.result(hidden), *scores], model.get_parameters(), "decoder")
+    body = Model([ops.result(hidden), *others], model.get_parameters(), "decoder")
     return body, head
 
 
@@ -179,7 +182,7 @@ class PagedDecoder:
             compress_weights(model, options.weights, options.group)
         rotation, xattention = options.rotation, options.xattention
         paged_attention_transformation(model, False, options.scores, options.scores, rotation, xattention)
-        body, head = split_head(model, options.defers)
+        body, head = split_head(model, options.defers, options.outputs)
         constant_inputs = () if change is None else change(body, head)
         core = Core()
         self._body = core.compile_model(body, "CPU", options.config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -10,9 +10,6 @@ from ovjit.codegen.native_routines import address
 from ovjit.errors import InferenceError
 from ovjit.forks import ForkLock
 from ovjit_ops.text.packed import check_shapes, check_skips
-
-if TYPE_CHECKING:
-    pass
 
 
 def as_i32(x: Any) -> np.ndarray:

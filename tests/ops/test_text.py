@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 
 import numpy as np
@@ -14,7 +15,7 @@ from ovjit.graph.dtypes import from_numpy
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import REFUSED, all_ops, find_op
 from ovjit.graph.shapes import ANY
-from ovjit_ops.text import automata, patterns
+from ovjit_ops.text import automata, cpu_native, patterns
 from ovjit_ops.text.character_maps import CompiledTable, normalizer
 from ovjit_ops.text.packed import pack, sample_rows, sample_strings, sample_text, unpack
 from tests.support.run import run
@@ -452,3 +453,17 @@ def test_texts_outside_of_a_tensor_are_empty() -> None:
     rows = np.array([["a", "b"], ["c", "d"]])
     assert compiled([rows, np.array([1, 5, -3])])[0].tolist() == [["c", "d"], ["", ""], ["", ""]]
     assert compiled([rows[:0], np.array([0])])[0].tolist() == [["", ""]]
+
+
+def test_arguments_of_a_routine_live_until_it_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other threads allocate memory while it runs, for it holds no lock."""
+    found = []
+
+    def routine(block: int) -> int:
+        others = [np.full(3, -1, np.int64) for _ in range(100)]
+        found.append(list((ctypes.c_int64 * 3).from_address(block)))
+        return len(others)
+
+    monkeypatch.setattr(cpu_native, "routine_at", lambda module, name: routine)
+    assert cpu_native.native("module", "name")(5, 6, 7) == 100
+    assert found == [[5, 6, 7]]

@@ -86,6 +86,7 @@ EXPRESSIONS = (
     "config()", "config(triggers=['a'])", "config(triggers='ab')", "config(triggers=3)", "config(structural_tags=[3])", "config().triggers", "s().regex", "s(regex='a').regex", "s().structural_tags_config",
     "g(structured_output_config=s(regex='a')).structured_output_config", "g(structured_output_config=r)", "g(structured_output_config='a')", "g(structured_output_config=s(), max_new_tokens=4).validate()",
     "g(structured_output_config=s(regex='a'), max_new_tokens=4, num_beams=2).validate()", "g(structured_output_config=s(regex='('), max_new_tokens=4).validate()",
+    "s(regex=r'\\d\"x')", "s(grammar='it\\'s\\n')", "s(json_schema='{\\\"é\\\"}')", "config(structural_tags=[item(begin='\\\\', end='\\'')], triggers=['a\\n'])",
 )  # fmt: skip
 #: (object, attribute, value), and the attribute behind the assignment.
 ASSIGNMENTS = (

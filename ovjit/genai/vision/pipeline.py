@@ -15,6 +15,7 @@ from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
 from ovjit.genai.answers import Answer, Writer, answer_prompt
 from ovjit.genai.batched_engine import BatchedEngine
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
+from ovjit.genai.drafts import LookupProposer
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, measure, now_us
 from ovjit.genai.history import ChatHistory
@@ -75,6 +76,7 @@ class VLMPipeline(VLMPipelineBase):
         if properties.get("draft_model"):
             raise OvjitError("a model that takes pictures takes no draft_model: leave it out")
         settings = engine_properties(properties, batched=True, device=device)
+        self._has_state = properties.get("ATTENTION_BACKEND") == "SDPA"
         language = models.pop(LANGUAGE)
         self._reader = reader = PictureReader(models, folder, self._tokenizer, device, settings)
         self._adapters, change = controller_of(properties, DECODER), None
@@ -85,7 +87,7 @@ class VLMPipeline(VLMPipelineBase):
         if self._looks_up or needs_batches(properties):
             scheduler = properties.get("scheduler_config") or SchedulerConfig()
             self._engine = BatchedEngine(language, device, scheduler, settings, change, EmbeddedRows(reader),
-                                         self._looks_up)  # fmt: skip
+                                         LookupProposer() if self._looks_up else None)  # fmt: skip
         else:
             keep_last(language, 1)
             names = () if change is None else change(language)
@@ -144,6 +146,8 @@ class VLMPipeline(VLMPipelineBase):
         images += [options["image"]] if "image" in options else []
         shown = self._reader.check(images, options.get("videos", ()), options.get("videos_metadata"))
         config = merge(options.get("generation_config"), self._config, keywords)
+        if self._has_state:
+            config._prefer_new_tokens()
         if apply_adapters(self._adapters, self._engine.requests, config.adapters):
             self._engine.forget()
         stream = streamer_of(options.get("streamer"), self._tokenizer)
@@ -157,7 +161,7 @@ class VLMPipeline(VLMPipelineBase):
         read, chat = self._reader.read(str(prompt), history, config, shown, metrics)
         # as in openvino_genai, penalties do not count the tokens of a ChatHistory
         ids = [] if history is prompt else read.words
-        stops = Stops(config, self._tokenizer, read.ids.size)
+        stops = Stops(config, self._tokenizer, read.ids.size, metrics)
         writer, figures = Writer(stream, stops, []), Figures(metrics, start_us)
         if self._looks_up and stops.most and not config.is_beam_search():
             assert isinstance(self._engine, BatchedEngine)
@@ -192,12 +196,8 @@ class VLMPipeline(VLMPipelineBase):
 def _bind(arguments: Sequence[Any], keywords: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `generate` behind the prompt, by name; they are removed from the keywords. TypeError
     for others."""
-    names = {
-        "images": (Tensor, Sequence),
-        "videos": Sequence,
-        "generation_config": GenerationConfig,
-        "streamer": object,
-    }
+    names = {"images": (Tensor, Sequence), "videos": Sequence, "generation_config": GenerationConfig,
+             "streamer": object}  # fmt: skip
     options: dict[str, Any] = {}
     order = list(names)
     for value in arguments:

@@ -241,11 +241,7 @@ class Qwen25VL(Qwen2VL):
         ends = np.cumsum(np.unique(windows, return_counts=True)[1]) * (merge * merge)
         for begin, end in itertools.pairwise([0, *ends]):
             mask[0, begin:end, begin:end] = 0
-        return {
-            **super()._feed(hidden, rows, columns),
-            "window_attention_mask": mask,
-            "window_index": order,
-        }
+        return {**super()._feed(hidden, rows, columns), "window_attention_mask": mask, "window_index": order}
 
 
 class Qwen3VL(Qwen2VL):

@@ -1,0 +1,68 @@
+"""Bounds of configurations and figures beside openvino_genai, whose results are in limits.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import ovjit as ov
+
+pytest.importorskip("jinja2")
+pytest.importorskip("regex")
+
+from ovjit import genai
+from ovjit.genai.answers import Answer
+from ovjit.genai.sampler import Choice
+from ovjit.genai.stops import Stops
+from tests.support.genai_cases import EXACT, is_same
+from tests.support.genai_limits import collect
+from tests.support.run import python
+
+
+def test_bounds_and_figures(folder: Path) -> None:
+    expected = json.loads((Path(__file__).parent / "limits.json").read_text())
+    found = collect(genai, ov, folder)
+    assert list(found) == list(expected) and len(found) > 50
+    assert not {n: (v, expected[n]) for n, v in found.items() if not is_same(v, expected[n])}
+
+
+def test_times_of_grammars(folder: Path) -> None:
+    """Each request has a time to compile its grammar; that to begin the compiler stays."""
+    pytest.importorskip("xgrammar")
+    pipeline = genai.LLMPipeline(folder, "CPU", **EXACT)
+    output = genai.StructuredOutputConfig(regex="[ab]+")
+    config = genai.GenerationConfig(max_new_tokens=3, structured_output_config=output)
+    metrics = pipeline.generate(["hello", "is it"], config).perf_metrics
+    times = metrics.raw_metrics.grammar_compile_times
+    assert len(times) == 2 and min(times) > 0
+    assert metrics.get_grammar_compile_time().max == max(times) / 1000
+    plain = pipeline.generate(["hello"], max_new_tokens=3).perf_metrics
+    assert plain.raw_metrics.grammar_compile_times == [] and plain.get_grammar_compile_time().mean == -1
+    for each in (metrics, plain, metrics + plain):
+        assert each.get_grammar_compiler_init_times()["xgrammar"] > 0
+    assert genai.PerfMetrics().get_grammar_compiler_init_times() == {}
+
+
+def test_a_stop_token_is_not_given_to_a_grammar(folder: Path) -> None:
+    """xgrammar refuses such a token where the grammar goes on, though its letters are allowed."""
+
+    class Refusing:
+        def advance(self, token: int) -> None:
+            raise AssertionError(f"the grammar does not allow {token}")
+
+    config = genai.GenerationConfig(max_new_tokens=5, stop_token_ids={30})
+    stops = Stops(config, genai.Tokenizer(folder), 1)
+    answer = Answer([], matcher=Refusing())  # type: ignore[arg-type]
+    answer.take(Choice(30, -1.0), stops)
+    assert answer.finish is genai.GenerationFinishReason.STOP and answer.tokens == [30]
+    with pytest.raises(AssertionError, match="31"):
+        Answer([], matcher=Refusing()).take(Choice(31, -1.0), stops)  # type: ignore[arg-type]
+
+
+def test_locks_are_taken_in_order(folder: Path) -> None:
+    """Routines of a tokenizer are loaded under the lock of a node's memory."""
+    text = "import sys, ovjit.genai as g; print(g.Tokenizer(sys.argv[1]).encode('hello').input_ids.shape)"
+    result = python("-c", text, folder, OVJIT_CHECK="1")
+    assert not result.returncode and result.stdout.startswith("[1,"), result.stderr[-2000:]
