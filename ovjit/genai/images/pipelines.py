@@ -12,11 +12,7 @@ from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import UnsupportedError
 from ovjit.genai.images.autoencoder import AutoencoderKL
 from ovjit.genai.images.config import ImageGenerationConfig
-from ovjit.genai.images.denoisers import (
-    FluxTransformer2DModel,
-    SD3Transformer2DModel,
-    UNet2DConditionModel,
-)
+from ovjit.genai.images.denoisers import FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
 from ovjit.genai.images.diffusion import Diffusion, Task
 from ovjit.genai.images.flow import Flux, FluxFill, StableDiffusion3
 from ovjit.genai.images.flux2 import Flux2
