@@ -58,34 +58,30 @@ class Alias:
         if alias is not None:
             module.__spec__ = self._real_specs.pop(alias.name)
 
-    def _loader(self, fullname: str) -> Any:
+    def _ask(self, method: str, fullname: str) -> Any:
         real = self.real(fullname)
         spec = _spec(real)
         if spec is None or spec.loader is None:
             raise ImportError(f"no source code is available for {fullname!r}", name=fullname)
-        return spec.loader, real
+        return getattr(spec.loader, method)(real)
 
     # what `python -m` and tracebacks ask a loader for
 
     def get_code(self, fullname: str) -> Any:
         """The code of the module that the name stands for."""
-        loader, real = self._loader(fullname)
-        return loader.get_code(real)
+        return self._ask("get_code", fullname)
 
     def get_source(self, fullname: str) -> str | None:
         """The text of the module that the name stands for."""
-        loader, real = self._loader(fullname)
-        return loader.get_source(real)
+        return self._ask("get_source", fullname)
 
     def get_filename(self, fullname: str) -> str:
         """The file of the module that the name stands for."""
-        loader, real = self._loader(fullname)
-        return loader.get_filename(real)
+        return self._ask("get_filename", fullname)
 
     def is_package(self, fullname: str) -> bool:
         """Whether the module that the name stands for is a package."""
-        loader, real = self._loader(fullname)
-        return loader.is_package(real)
+        return self._ask("is_package", fullname)
 
 
 def _spec(name: str) -> ModuleSpec | None:

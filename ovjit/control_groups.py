@@ -7,6 +7,7 @@ much asks first, so that a MemoryError comes instead.
 from __future__ import annotations
 
 import os
+from itertools import takewhile
 
 #: The file system to read /sys and /proc from; tests give their own.
 ROOT = "/"
@@ -30,11 +31,7 @@ def folders(controller: str, root: str) -> list[str]:
         if controllers and controller not in controllers.split(","):
             continue
         here = f"{base}/{controllers}" if controllers else base
-        for piece in path.split("/"):
-            if piece == "..":
-                break
-            if piece in ("", "."):
-                continue
+        for piece in (part for part in takewhile("..".__ne__, path.split("/")) if part not in ("", ".")):
             here = f"{here}/{piece}"
             result.append(here)
     return result

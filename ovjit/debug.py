@@ -138,6 +138,4 @@ def show_rules(applied: Mapping[Any, int]) -> None:
 
 
 def show_groups(groups: Sequence[object]) -> None:
-    tell(f"ovjit: fused into {len(groups)} groups")
-    for group in groups:
-        tell(f"  {group!r}")
+    tell("\n".join([f"ovjit: fused into {len(groups)} groups", *(f"  {group!r}" for group in groups)]))

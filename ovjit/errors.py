@@ -11,8 +11,9 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
+E = TypeVar("E", bound=BaseException)
 #: Flags of code (`inspect.CO_VARARGS`, `CO_VARKEYWORDS`).
 _MANY, _NAMED = 4, 8
 #: Packages whose calls of each other are not a program's.
@@ -25,31 +26,21 @@ ORDINARY: tuple[type[Exception], ...] = (ArithmeticError, AssertionError, Attrib
 ORDINARY += (BufferError, EOFError, MemoryError, RuntimeError, StopIteration, TypeError, ValueError, Warning)
 
 
-def raise_if_of_signal(error: BaseException) -> None:
-    """Raise `error` again if the handler of a signal raised it, such as that of a time limit: it ends the
-    call, and says nothing about what ran. For code that catches errors of all classes."""
+def unless_of_signal(*classes: type[E]) -> tuple[type[E], ...]:
+    """For an `except` that takes errors of many classes: these classes, but none for an exception that the
+    handler of a signal raised, such as that of a time limit. It ends the call, and says nothing about it."""
     import signal
+    from traceback import walk_tb
 
-    handlers = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
-    cause: BaseException | None = error
-    seen: set[int] = set()
-    while handlers and cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        step = cause.__traceback__
-        while step is not None:
-            if step.tb_frame.f_code in handlers:
-                raise error
-            step = step.tb_next
-        cause = cause.__cause__
-
-
-def _code_of(handler: Any) -> Any:
-    """The code of a function, a method, a partial function or a callable object; None for others."""
-    while hasattr(handler, "func"):
-        handler = handler.func
-    if not hasattr(handler, "__code__"):
-        handler = next((vars(k)["__call__"] for k in type(handler).__mro__ if "__call__" in vars(k)), None)
-    return getattr(handler, "__code__", None)
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    calls = [getattr(handler, "func", handler) for handler in handlers if callable(handler)]
+    codes = {getattr(call, "__code__", getattr(type(call).__call__, "__code__", None)) for call in calls}
+    error = sys.exc_info()[1]
+    while error is not None:
+        if any(frame.f_code in codes for frame, _ in walk_tb(error.__traceback__)):
+            return ()
+        error = None if error.__cause__ is error else error.__cause__
+    return classes
 
 
 class OvjitError(RuntimeError):
@@ -137,8 +128,7 @@ def _arguments_error(why: str, kind: str) -> TypeError:
     if is_method and not result:
         arguments.insert(0, values.get(names[0]))
     name = "__init__" if result else "" if code.co_name.startswith("<") else code.co_name
-    if is_method:
-        kind = "constructor" if result else "function"
+    kind = ("constructor" if result else "function") if is_method else kind
     return arguments_error(name, kind, names, arguments, named, why)
 
 

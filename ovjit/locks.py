@@ -147,12 +147,10 @@ class Checked:
         self.release()
 
     def locked(self) -> bool:
-        locked: bool = self._plain.locked()
-        return locked
+        return bool(self._plain.locked())
 
     def _is_owned(self) -> bool:
-        owned: bool = self._plain._is_owned()
-        return owned
+        return bool(self._plain._is_owned())
 
 
 _registry: dict[str, Any] = {}

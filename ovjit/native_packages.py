@@ -72,8 +72,7 @@ def is_linked(path: str) -> bool:
 def is_tokenizers(path: Any) -> bool:
     """Whether a path is that of the library of openvino_tokenizers, whose operations ovjit has
     (`ovjit_ops.text`). The file itself is not needed."""
-    name = os.path.basename(os.fspath(path))
-    return name.removeprefix("lib").partition(".")[0] == "openvino_tokenizers"
+    return os.path.basename(os.fspath(path)).removeprefix("lib").partition(".")[0] == "openvino_tokenizers"
 
 
 def refuse_native(path: Any) -> UnsupportedError:

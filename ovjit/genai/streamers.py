@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ovjit.errors import OvjitError, raise_if_of_signal
+from ovjit.errors import OvjitError, unless_of_signal
 from ovjit.genai.enums import StreamingStatus
 
 #: A text that ends so is incomplete: the bytes of a character are missing.
@@ -118,8 +118,7 @@ def _print_errors(function: Callable[[str], Any]) -> Callable[[str], Any]:
     def call(text: str) -> Any:
         try:
             return function(text)
-        except Exception as error:
-            raise_if_of_signal(error)
+        except unless_of_signal(Exception):
             traceback.print_exc(file=sys.stderr)
             return StreamingStatus.RUNNING
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ovjit.errors import ORDINARY, OvjitError, raise_if_of_signal
+from ovjit.errors import ORDINARY, OvjitError, unless_of_signal
 
 
 @functools.lru_cache(64)
@@ -140,15 +140,15 @@ def _now(form: str) -> str:
 
 
 def _render(template: str, messages: Sequence[Any], values: Mapping[str, Any]) -> str:
+    from jinja2 import TemplateError
+
     try:
         compiled = _compile(template)
         missing = compiled.environment.undefined()
         return compiled.render(_wrap({"messages": messages, **values}, missing))
-    except Exception as error:  # of others than Python and jinja2 are those of signals' handlers
-        raise_if_of_signal(error)
-        is_known = isinstance(error, ORDINARY) or type(error).__module__.startswith("jinja2.")
-        if isinstance(error, OvjitError) or not is_known:
-            raise
+    except OvjitError:
+        raise
+    except unless_of_signal(*ORDINARY, TemplateError) as error:
         raise OvjitError(f"the chat template failed: {type(error).__name__}: {error}") from error
 
 

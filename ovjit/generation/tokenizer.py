@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ovjit.errors import OvjitError, UnsupportedError, raise_if_of_signal
+from ovjit.errors import OvjitError, UnsupportedError, unless_of_signal
 from ovjit.forks import made_once
 from ovjit.generation.charsmap import Charsmap
 from ovjit.generation.cuts import CUTS
@@ -69,8 +69,7 @@ class Tokenizer:
             return list(self._inner.encode(_check(text), add_special_tokens=special).ids)
         except OvjitError:
             raise
-        except Exception as error:  # of this very class
-            raise_if_of_signal(error)
+        except unless_of_signal(Exception) as error:  # of this very class
             raise OvjitError(f"the tokenizer cannot encode the text: {error}") from error
 
     def chat(self, text: str) -> list[int]:
@@ -157,8 +156,7 @@ def _render(template: str, **variables: Any) -> str:
     scopes = _GENERATION.sub(lambda m: f"{{%{m[1]}{m[2] or ''}with{m[3]}%}}", template)
     try:
         return environment.from_string(scopes).render(tools=None, documents=None, **variables)
-    except (TemplateError, TypeError, ValueError) as error:
-        raise_if_of_signal(error)
+    except unless_of_signal(TemplateError, TypeError, ValueError) as error:
         raise OvjitError(f"the chat template is not valid: {error}") from error
 
 
@@ -250,8 +248,7 @@ def of_folder(folder: Path) -> Tokenizer:
     package = _package()
     try:
         inner = package.Tokenizer.from_file(str(file))
-    except Exception as error:  # of this very class
-        raise_if_of_signal(error)
+    except unless_of_signal(Exception) as error:  # of this very class
         raise OvjitError(f"{str(file)!r} is not a valid tokenizer: {error}") from error
     inner.no_truncation()  # settings of the training, which transformers does not apply to prompts either
     inner.no_padding()
@@ -294,8 +291,7 @@ def of_tables(info: Any) -> Tokenizer:
         inner = makers[kind](tables, types)
     except OvjitError:
         raise
-    except Exception as error:  # of this very class
-        raise_if_of_signal(error)
+    except unless_of_signal(Exception) as error:  # of this very class
         raise OvjitError(f"the metadata tokenizer.ggml.* is not a valid tokenizer: {error}") from error
     special = [i for i, t in enumerate(types) if t in (_CONTROL, _UNKNOWN)]
     user_defined = [i for i, t in enumerate(types) if t == _OWN]

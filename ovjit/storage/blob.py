@@ -17,7 +17,7 @@ import numpy as np
 
 from ovjit import debug, logs
 from ovjit.disk.keys import user_key
-from ovjit.errors import ORDINARY, OvjitError, raise_if_of_signal
+from ovjit.errors import ORDINARY, OvjitError, unless_of_signal
 from ovjit.graph import dtypes
 from ovjit.graph.op import TensorType
 from ovjit.graph.ports import PortInfo
@@ -377,8 +377,7 @@ def _compile(
         return compile_graph(graph, config)
     except OvjitError:
         raise
-    except ORDINARY as error:
-        raise_if_of_signal(error)
+    except unless_of_signal(*ORDINARY) as error:
         raise BlobError(f"the blob's model cannot be compiled: {type(error).__name__}: {error}") from error
 
 

@@ -31,7 +31,7 @@ import numpy as np
 
 from ovjit.disk.sealed import authentication_code, name_of_key
 from ovjit.disk.store import BLOBS
-from ovjit.errors import OvjitError, raise_if_of_signal
+from ovjit.errors import OvjitError, unless_of_signal
 from ovjit.hashes import blake2b, same_bytes, sha256
 from ovjit.storage.mapped import ALIGNMENT, align, pin
 from ovjit.storage.tags import TAG_BYTES, Tag, tag
@@ -83,8 +83,7 @@ def refuse_invalid(subject: str, errors: Any = _MISFITS) -> Iterator[None]:
         yield
     except OvjitError:
         raise
-    except errors as error:
-        raise_if_of_signal(error)
+    except unless_of_signal(*errors) as error:
         raise BlobError(f"{subject} not valid: {type(error).__name__}: {error}") from error
 
 

@@ -121,11 +121,9 @@ def describe_input(rng: random.Random, i: int, spec: dict[str, Any]) -> list[str
         more = f", {names}" if names and rng.random() < 0.8 else ""
         tensor.append(f"set_color_format(v.ColorFormat.{color}{more})")
     if rng.random() < (0.3 if "_" in color else 0.6):
-        layout = (
-            rng.choice(LAYOUTS[rank])
-            if rng.random() < 0.85
-            else rng.choice(LAYOUTS[rng.choice((2, 3, 4, 5))])
-        )
+        layout = rng.choice(LAYOUTS[rank if rng.random() < 0.85 else rng.choice((2, 3, 4, 5))])
+        if color.endswith("X"):  # OpenVINO takes their last axis for the channels, whatever the layout
+            layout = "NHWC"
         tensor.append(f"set_layout({text(rng, layout)})")
     if rng.random() < 0.25:
         size = f"{rng.choice((2, 4, 6, 8))}, {rng.choice((2, 4, 6, 10))}"
@@ -189,7 +187,7 @@ def step(rng: random.Random, spec: dict[str, Any]) -> str:
             return f"convert_layout({text(rng, rng.choice(LAYOUTS[rank]))})"
         order = rng.sample(range(rank), rank)
         if rng.random() < 0.05:
-            order[0] = rng.choice((order[-1], rank, 7))
+            order[0] = order[-1]  # OpenVINO writes beyond its memory for an index that is no axis
         return f"convert_layout({order})"
     if name == "resize":
         algorithm = rng.choice(("LINEAR", "LINEAR", "CUBIC", "NEAREST", "BILINEAR_PILLOW", "BICUBIC_PILLOW"))
@@ -361,6 +359,8 @@ def check(case: dict[str, Any]) -> str:
             return f"calls raise {raised_here}, not {raised}"
         if isinstance(theirs, Exception) or isinstance(ours, Exception):
             refused = [isinstance(e, Exception) for e in (ours, theirs)]
+            if refused[0] and not refused[1] and "removes more than" in str(ours):
+                return ""  # OpenVINO builds lengths below 0
             if refused[1] and not refused[0] and any(word in str(theirs) for word in BETTER):
                 return ""
             if refused[1] and any(spec["shape"] is None for spec in case["inputs"]):
@@ -378,6 +378,8 @@ def check(case: dict[str, Any]) -> str:
             if isinstance(expected, Exception) or "?" in str(ports(theirs)):
                 return ""  # OpenVINO computes with extents that do not fit, too
             return f"infer: {str(got)[:500]}, not {str(expected)[:500]}"
+        if "PILLOW" in str(case["calls"]) and any(spec["rank"] != 4 for spec in case["inputs"]):
+            return ""  # of other ranks OpenVINO reads memory that nobody wrote
         if narrows(case):
             return ""  # values that do not fit: docs/special_values.md
         kinds = [f"t.{kind}" for kind in NARROW] + [f"'type': '{kind}'" for kind in NARROW]

@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-#: The files of a turn. Those of the engine, whose bytecodes are a thousand times as many, come to it by calls.
+#: The files of a turn. Those of the engine have a thousand times as many bytecodes.
 FILES = tuple(
     f"ovjit/genai/{name}.py"
     for name in ("turns", "history", "llm", "prompts", "batching", "batch_prompts", "vision/pipeline")

@@ -24,7 +24,7 @@ from ovjit.api.tensors.dimension import Dimension
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.tensor import Tensor, lend_array
 from ovjit.api.tensors.types import TYPES, Type
-from ovjit.errors import ModelError, no_such_form, raise_if_of_signal
+from ovjit.errors import ModelError, no_such_form, unless_of_signal
 from ovjit.graph import dtypes
 from ovjit.graph.op import Op as Record
 from ovjit.graph.op import TensorType
@@ -404,10 +404,8 @@ class OpExtension(Extension):
             raise ModelError(f"Unsupported data type : '{op_class}' is passed as an argument.")
         try:
             info = op_class().get_type_info()  # type: ignore[call-arg]
-        except Exception as error:
-            raise_if_of_signal(error)
-            kind = type(error).__name__
-            raise ModelError(f"Creation of OpExtension failed: {kind}: {error}") from error
+        except unless_of_signal(Exception) as error:
+            raise ModelError(f"Creation of OpExtension failed: {type(error).__name__}: {error}") from error
         if not isinstance(info, DiscreteTypeInfo):
             raise ModelError(
                 f"operation type_info must be an instance of DiscreteTypeInfo, but {type(info)} is passed."

@@ -31,8 +31,7 @@ class _Description:
                 f"{type(self).__name__} takes {', '.join(names)}; {missing[0]} is missing"
             )
         for name in names:
-            value = arguments.get(name, self._defaults.get(name, 0))
-            setattr(self, name, operator.index(value))
+            setattr(self, name, operator.index(arguments.get(name, self._defaults.get(name, 0))))
 
     def copy(self) -> Any:
         return type(self)(*(getattr(self, name) for name in self._fields))

@@ -157,11 +157,9 @@ class ResultTensor(DescriptorTensor):
     def of(self, source: DescriptorTensor) -> ResultTensor:
         """That of a Result of the same names which takes `source`. What was noted of the tensor before, such
         as its layout, is noted of `source`, unless it has notes of its own under these keys."""
-        notes = self._source._rt_info
-        if notes and source is not self._source:
-            kept = source.get_rt_info()._items
-            for key, value in notes._items.items():
-                kept.setdefault(key, value)
+        if self._source._rt_info and source is not self._source:
+            notes = source.get_rt_info()._items
+            notes.update({**self._source._rt_info._items, **notes})
         return ResultTensor(source, self._own_names)
 
     def keep(self) -> None:

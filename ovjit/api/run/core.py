@@ -420,8 +420,7 @@ class Core:
             return
         if device.partition(".")[0] in (*ABSENT, *self._plugins):
             return  # kept for a device that is never asked anything
-        values = table.read_config(properties, head, compiling=False)
-        self._settings[head].update(values)
+        self._settings[head].update(table.read_config(properties, head, compiling=False))
 
     def get_property(self, *args: Any, **named: Any) -> Any:
         """`get_property([device_name,] name[, arguments])`: the value that is set, or the default.

@@ -15,7 +15,7 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output, make_node
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.compat.frontend.failures import GeneralFailure
-from ovjit.errors import ConverterError, ModelError, OvjitError, no_such_constructor, raise_if_of_signal
+from ovjit.errors import ConverterError, ModelError, OvjitError, no_such_constructor, unless_of_signal
 from ovjit.graph.op import find_op
 
 
@@ -41,8 +41,7 @@ class ConversionExtension(ConversionExtensionBase):
             result = self.converter(
                 NodeContext(node.op_type, node.inputs, node.attributes, getattr(node, "texts", None))
             )
-        except Exception as error:
-            raise_if_of_signal(error)
+        except unless_of_signal(Exception) as error:
             raise ConverterError(
                 f"Model wasn't fully converted. Conversion is failed for: {self.op_type}: its converter "
                 f"raised {type(error).__name__}: {error}"

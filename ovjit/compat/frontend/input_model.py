@@ -494,8 +494,7 @@ class InputModel:
         return self._original
 
     def _drop_unused(self) -> None:
-        ends = [*self._model._results, *self._model._sinks]
-        needed = set(Model._walk_from(ends))
+        needed = set(Model._walk_from([*self._model._results, *self._model._sinks]))
         self._model._parameters[:] = [p for p in self._model._parameters if p in needed]
         self._follow()
 

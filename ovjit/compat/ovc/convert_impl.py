@@ -367,6 +367,5 @@ def _note(model: Model, argv: argparse.Namespace) -> None:
             model.set_rt_info(str(value), ["conversion_parameters", name])
     objects = input_model_is_object(argv.input_model)
     if objects and not isinstance(argv.input_model, Model):
-        framework = _framework_of(argv.input_model) or "onnx"
-        model.set_rt_info(framework, ["conversion_parameters", "framework"])
+        model.set_rt_info(_framework_of(argv.input_model) or "onnx", ["conversion_parameters", "framework"])
     model.set_rt_info(str(objects), ["conversion_parameters", "is_python_object"])

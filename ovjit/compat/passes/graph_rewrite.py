@@ -11,7 +11,7 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.compat.passes.base import ModelPass, PassBase
 from ovjit.compat.passes.patterns import Symbols, match_output, symbols_of
-from ovjit.errors import ModelError, no_such_constructor, no_such_form, raise_if_of_signal
+from ovjit.errors import ModelError, no_such_constructor, no_such_form, unless_of_signal
 
 
 @explain_calls
@@ -144,8 +144,7 @@ class GraphRewrite(ModelPass):
                 one._new_nodes = []
                 try:
                     applied = one.apply(node)
-                except Exception as error:
-                    raise_if_of_signal(error)
+                except unless_of_signal(Exception) as error:
                     raise ModelError(
                         f"[{one.get_name()}] {node!r} CALLBACK HAS THROWN: {type(error).__name__}: {error}"
                     ) from error

@@ -96,8 +96,7 @@ def choose_by_token(model: Model, choice: Choice, length: Output) -> None:
 
 def copy_subgraph(output: Output, inside: set[Output], replacements: dict[Output, Output]) -> Output:
     """Copy an output and the outputs of `inside` that it depends on; `replacements` stand for others."""
-    node = _again(output._node, inside, replacements)
-    return node.output(output._index)
+    return _again(output._node, inside, replacements).output(output._index)
 
 
 def _again(node: Node, inside: set[Output], replacements: dict[Output, Output]) -> Node:

@@ -74,8 +74,7 @@ def _carry_states(model: Model, layer: Node, use_const_initializer: bool) -> boo
 
 def _is_one_step(layer: Node) -> bool:
     shape = layer.input_value(0)._tensor._type.shape
-    one_way = str(layer._attrs["direction"]).lower() != "bidirectional"
-    return shape is not None and shape[1] == 1 and one_way
+    return shape is not None and shape[1] == 1 and str(layer._attrs["direction"]).lower() != "bidirectional"
 
 
 def _put_cell_in_place(layer: Node) -> None:

@@ -184,8 +184,7 @@ class _Rewriting(Inputs):
             names_of = old._tensors[0]._names
             old._tensors[0]._names = set()
             new._tensors[0]._names = names_of
-            spread = _op("Unsqueeze", new.output(0), np.array(axis, np.int32))
-            old.output(0).replace(spread)
+            old.output(0).replace(_op("Unsqueeze", new.output(0), np.array(axis, np.int32)))
             index = model.get_parameters().index(old)
             model.remove_parameter(old)
             self._insert_parameter(new, index)
@@ -215,8 +214,7 @@ class _Rewriting(Inputs):
             else:
                 row = _op("Unsqueeze", row, _i64(1))
                 if len(kind.shape or ()) > 2:
-                    shape = np.array([*kind.shape[:-2], 1, 1])
-                    row = _op("Broadcast", row, shape, mode="bidirectional")
+                    row = _op("Broadcast", row, np.array([*kind.shape[:-2], 1, 1]), mode="bidirectional")
             position.replace(row)
 
     def _insert_parameter(self, parameter: Parameter, index: int) -> None:

@@ -72,8 +72,7 @@ class Inputs:
         """A mask of ones [count, max_context_len]."""
         longest = _op("Convert", self.input("max_context_len", "i32", ()), destination_type="i64")
         shape = _op("Concat", count, _op("Unsqueeze", longest, _i64(0)), axis=0)
-        one = constant_node(np.array(1), mask._attrs["element_type"]).output(0)
-        return _op("Broadcast", one, shape)
+        return _op("Broadcast", constant_node(np.array(1), mask._attrs["element_type"]).output(0), shape)
 
 
 def _i64(*numbers: int) -> np.ndarray:

@@ -82,8 +82,7 @@ class CachedLayer(NamedTuple):
     def axis(self, index: int) -> int:
         """The axis along which the cache of keys (1) or values (2) grows."""
         joined = self.concat_of(index)
-        rank = len(joined._tensors[0]._type.shape)
-        return int(joined._attrs["axis"]) % rank
+        return int(joined._attrs["axis"]) % len(joined._tensors[0]._type.shape)
 
 
 def scale_of(layer: CachedLayer) -> Output:

@@ -145,8 +145,7 @@ class Pattern(Node):
     _label = "Pattern"
 
     def _prepare(self, inputs: Sequence[Output], predicate: Any) -> None:
-        record = Op(self._label, 1, _any_type)
-        self._setup(record, inputs, {}, None)
+        self._setup(Op(self._label, 1, _any_type), inputs, {}, None)
         self._set_types([TensorType("dynamic", None)])
         self._predicate = _predicate(predicate)
 
@@ -391,8 +390,7 @@ def attrs_match(attributes: Mapping[str, Any]) -> Predicate:
         unknown = set(attributes) - set(node._op.attributes)
         if unknown:
             return False
-        expected = {**node._graph_attrs(), **attributes}
-        return node._op.check_attributes(expected) == node._graph_attrs()
+        return node._op.check_attributes({**node._graph_attrs(), **attributes}) == node._graph_attrs()
 
     return Predicate(holds)
 

@@ -26,8 +26,7 @@ def to_f16(model: Model) -> bool:
             with np.errstate(over="ignore"):
                 half = np.clip(node.value, -65504, 65504).astype(np.float16)
             half = np.where(np.isfinite(node.value), half, node.value.astype(np.float16))
-            result = Constant._of(half, "f16", None, node.get_friendly_name())
-            node.output(0).replace(result.output(0))
+            node.output(0).replace(Constant._of(half, "f16", None, node.get_friendly_name()).output(0))
             changed = True
         elif isinstance(node, Parameter) and node._attrs["element_type"] == "f32":
             node._attrs = {**node._attrs, "element_type": "f16"}

@@ -84,8 +84,7 @@ def _dependents(output: Output, elements: bool) -> list[Output]:
 def _is_row(output: Output, heads: int) -> bool:
     """Whether this may have a number for each head and key."""
     shape = list(output._tensor._type.shape or ())
-    middle = shape[1:-1]
-    fits = middle in ([heads], [heads, 1], [1], [1, 1])
+    fits = shape[1:-1] in ([heads], [heads, 1], [1], [1, 1])
     return fits and not isinstance(shape[0], int) and not isinstance(shape[-1], int)
 
 

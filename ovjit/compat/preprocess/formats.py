@@ -78,14 +78,14 @@ def plane_shapes(
     """The shapes of the tensors of an image whose pixels have `shape`. RuntimeError for YUV of another rank
     than 4, whose axes are n, h, w and c."""
     form = FORMATS[color]
-    if form.planes and shape is None:
-        return [None] * len(form.planes)
+    if shape is None:
+        return [None] * plane_count(color)
     if form.planes:
         if len(shape) != 4:
             raise ModelError(f"an image in {form.label} has four dimensions, N H W C, not {shape}")
         n, h, w, c = shape
         return [plane(n, h, w, c) for plane in form.planes]
-    if form.channels and shape is not None:
+    if form.channels:
         if not layout.has_name("C"):
             raise ModelError(f"C dimension index is not defined: layout {layout.to_string()} of {form.label}")
         names = axes_of(layout, len(shape))

@@ -95,9 +95,7 @@ def permuted_layout(layout: Layout, order: Sequence[int]) -> Layout:
     if layout.empty:
         return layout
     if layout._open:
-        raise ModelError(
-            f"the axes of layout {layout.to_string()} cannot be permuted by index: their number is not fixed"
-        )
+        raise ModelError(f"layout {layout.to_string()} has no fixed number of axes to permute by index")
     return Layout("[" + ",".join(permute_items(axes_of(layout, len(order)), order)) + "]")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import ovjit.compat.preprocess.steps as steps
@@ -237,11 +236,10 @@ def _front(info: InputInfo, old: Parameter) -> _Front:
         if suffix or len(shapes_) == 1:
             parameter._friendly_name = old.get_friendly_name() + suffix
             parameter._tensors[0]._names = {name + suffix for name in old._tensors[0]._names}
-        if not layout.empty:
-            parameter.set_layout(layout)
-        elif info._model._layout is not None:  # which says nothing, so what is known stays
-            with contextlib.suppress(ModelError):  # of another rank
-                parameter.set_layout(old.get_layout())
+        # a layout that says nothing leaves what is known
+        shown = old.get_layout() if layout.empty and info._model._layout is not None else layout
+        if not shown.empty:
+            parameter.set_layout(shown)
         if tensor._memory_type:
             parameter._tensors[0].get_rt_info()._set("memory_type_0", {"value": tensor._memory_type})
         parameters.append(parameter)
@@ -282,7 +280,8 @@ def _tensor_shape(
             if shape is not None and not tensor._shape_set:
                 shape = invert_permutation(shape, step.order, ANY)
             back = [step.order.index(i) for i in range(len(step.order))]
-            before = permuted_layout(before, back) if shape is None or len(back) == len(shape) else before
+            if shape is not None and len(back) == len(shape):
+                before = permuted_layout(before, back)
     return shape, before if user_layout is None else user_layout
 
 
@@ -306,8 +305,7 @@ def _shape_in(layout: Layout, model_layout: Layout, shape: tuple[Dim, ...] | Non
         change = find_change(layout, model_layout, len(user_axes))
         if change is None:
             return shape[len(shape) - len(user_axes) :]
-        before = invert_permutation(shape, change.order, ANY)
-        return before[change.added :]
+        return invert_permutation(shape, change.order, ANY)[change.added :]
     change = find_change(model_layout, layout, len(shape))
     if change is not None and change.added:
         raise of_other_sizes(layout, model_layout)

@@ -50,8 +50,7 @@ class Context:
         is_output: bool = False,
     ):  # fmt: skip
         self.is_output = is_output  # whose layout may not get further axes
-        self.layout = layout
-        self.color = color
+        self.layout, self.color = layout, color
         self.wanted_type = wanted_type  # "": any
         self.wanted_layout = wanted_layout
         self.model_shape: tuple[Dim, ...] | None = shape

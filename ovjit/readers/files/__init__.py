@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
-from ovjit.errors import ModelError, OvjitError, UnsupportedError, raise_if_of_signal
+from ovjit.errors import ModelError, OvjitError, UnsupportedError, unless_of_signal
 
 
 def list_missing(missing: Mapping[str, Sequence[str]]) -> str:
@@ -35,7 +35,6 @@ def name_errors(where: str, *damage: type[Exception]) -> Iterator[None]:
         raise ModelError(f"{where}: the model is nested too deep") from None
     except MemoryError as error:
         raise ModelError(f"{where}: reading the model needs more memory than is available") from error
-    except invalid as error:
-        raise_if_of_signal(error)
+    except unless_of_signal(*invalid) as error:
         what = f"{type(error).__name__}: {error}"[:500]
         raise ModelError(f"{where}: the model is not valid ({what})") from error

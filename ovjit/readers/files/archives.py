@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 
-from ovjit.errors import ModelError, raise_if_of_signal
+from ovjit.errors import ModelError, unless_of_signal
 
 #: Bytes that members may have in excess of twice the size of their archive.
 _EXCESS = 256 << 20
@@ -33,6 +33,5 @@ def check_archive(path: str) -> None:
                 with archive.open(member) as file:
                     while file.read(_PIECE):
                         pass
-            except Exception as error:  # zlib and others have classes of their own
-                raise_if_of_signal(error)
+            except unless_of_signal(Exception) as error:  # zlib and others have classes of their own
                 raise ModelError(f"{path} is damaged: {member.filename!r}: {error}") from error

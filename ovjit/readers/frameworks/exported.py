@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from ovjit.errors import UnsupportedError, raise_if_of_signal
+from ovjit.errors import UnsupportedError, unless_of_signal
 from ovjit.readers.frameworks.names import with_own_names
 from ovjit.readers.frameworks.unconverted import handlers, mark
 from ovjit.readers.rows import import_contributed
@@ -60,8 +60,7 @@ def to_model_proto(
                 result = _export(graph, inputs, outputs, renames, more)
             if not _is_left(result.graph):
                 return result
-        except Exception as error:
-            raise_if_of_signal(error)
+        except unless_of_signal(Exception) as error:
             refused = error
     try:
         again, names = _rebuild(graph, inputs, outputs)

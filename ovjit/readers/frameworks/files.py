@@ -9,7 +9,7 @@ from typing import Any
 
 from ovjit.build import Model, note_further_files
 from ovjit.build.tensors import PartialShape
-from ovjit.errors import ModelError, OvjitError, UnsupportedError, raise_if_of_signal, unreadable
+from ovjit.errors import ModelError, OvjitError, UnsupportedError, unless_of_signal, unreadable
 from ovjit.readers.files.protobuf import BYTES, NUMBER, is_message
 from ovjit.readers.frameworks.names import MARKED
 from ovjit.readers.registry import HEAD, name_missing_room
@@ -120,8 +120,7 @@ def of_onnx(
         proto = exported()
     except OvjitError:
         raise
-    except Exception as error:
-        raise_if_of_signal(error)
+    except unless_of_signal(Exception) as error:
         what = f"{type(error).__name__}: {error}"[:600]
         raise ModelError(unreadable(where, f"{row.packages[1]} cannot convert the model ({what})")) from error
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ovjit.errors import ModelError, UnsupportedError, raise_if_of_signal
+from ovjit.errors import ModelError, UnsupportedError, unless_of_signal
 from ovjit.readers.frameworks.assignments import needed_nodes
 from ovjit.readers.frameworks.names import node_before, node_of, read_nodes
 from ovjit.records import NamedTuple
@@ -127,8 +127,7 @@ class _Values:
         if self._reader is None:
             try:
                 self._reader = tf.train.load_checkpoint(self._prefix)
-            except Exception as error:
-                raise_if_of_signal(error)
+            except unless_of_signal(Exception) as error:
                 raise ModelError(
                     f"{self._prefix}: the checkpoint of the variables cannot be read ({str(error)[:300]})"
                 ) from error

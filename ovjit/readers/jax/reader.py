@@ -10,7 +10,7 @@ import numpy as np
 from ovjit import build
 from ovjit.build import Model, Node, Output, Parameter
 from ovjit.build.builder import Builder, Draft
-from ovjit.errors import ModelError, OvjitError, UnsupportedError, raise_if_of_signal
+from ovjit.errors import ModelError, OvjitError, UnsupportedError, unless_of_signal
 from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim
@@ -324,8 +324,7 @@ class Reader(Draft):
                 outputs = (name not in self.converters and node.empty()) or _as_list(rule(node))
         except (ModelError, UnsupportedError) as error:
             raise type(error)(f"While converting the primitive {name}: {error}") from error
-        except _NOT_VALID as error:
-            raise_if_of_signal(error)
+        except unless_of_signal(*_NOT_VALID) as error:
             raise ModelError(f"The equation of the primitive {name} is not valid: {error!r}") from error
         except Exception as error:
             if not is_undecided(error):

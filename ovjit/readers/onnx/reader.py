@@ -15,7 +15,7 @@ import numpy as np
 from ovjit import build
 from ovjit.build import Constant, Model, Output, Parameter, Result
 from ovjit.build.builder import Builder
-from ovjit.errors import ModelError, UnsupportedError, raise_if_of_signal, unreadable
+from ovjit.errors import ModelError, UnsupportedError, unless_of_signal, unreadable
 from ovjit.readers.files import name_errors
 from ovjit.readers.files.weights import mapped_or_read, open_regular
 from ovjit.readers.onnx import tensors
@@ -268,8 +268,7 @@ class Reader(OnnxDraft):
             outputs = rule(OnnxNode(self, scope, proto, version, schema, inputs, values))
         except (ModelError, UnsupportedError) as error:
             raise type(error)(f"{label(proto)}: {error}") from error
-        except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
-            raise_if_of_signal(error)
+        except unless_of_signal(ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"{label(proto)}: it is not valid ({type(error).__name__}: {error})") from error
         self._bind(proto, scope, outputs if type(outputs) is list else [outputs])
         return None

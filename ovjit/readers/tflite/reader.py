@@ -14,7 +14,7 @@ import numpy as np
 
 from ovjit import build
 from ovjit.build import Constant, Model, Node, Output, Parameter
-from ovjit.errors import ModelError, UnsupportedError, raise_if_of_signal, unreadable
+from ovjit.errors import ModelError, UnsupportedError, unless_of_signal, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.files import name_errors
 from ovjit.readers.files.weights import mapped_or_read, open_regular
@@ -170,8 +170,7 @@ class Reader(LiteDraft):
                     self._bind(scope, index, value, n)
         except (ModelError, UnsupportedError) as error:
             raise type(error)(f"{error}. Error is encountered while working with {label}") from error
-        except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
-            raise_if_of_signal(error)
+        except unless_of_signal(ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
             what = f"{type(error).__name__}: {error}"[:300]
             raise ModelError(f"{label}: the operator is not valid ({what})") from error
 

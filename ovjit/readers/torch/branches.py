@@ -52,8 +52,7 @@ class Inside:
     def copy(self, value: Any) -> Any:
         """Return a new object for a tensor, which becomes an input of the body."""
         if isinstance(value, Output):
-            result = self._parameter(value)
-            return wrap_port(Output, result)
+            return wrap_port(Output, self._parameter(value))
         return map_tensors(value, self._parameter)
 
     def represent(self, value: Any, inner: Any) -> None:
@@ -385,8 +384,7 @@ def read_graph(
 ) -> tuple[Inside, list[Any]]:
     """Read a graph module as a body for values of the outer graph; return the body's inputs and outputs."""
     inside = Inside(call)
-    values = [inside.value(v) for v in inputs]
-    return inside, inner_graph(reader, graph, values)
+    return inside, inner_graph(reader, graph, [inside.value(v) for v in inputs])
 
 
 def inner_graph(reader: TorchReader, graph: Any, values: Sequence[Any]) -> list[Any]:

@@ -301,8 +301,7 @@ class Call(Dimensions):
 
     def arange(self, stop: Any, start: Any = 0, step: Any = 1, kind: str = "i64") -> Output:
         """A range of integers by numbers that may be known only later."""
-        ends = [self.index(v) for v in (start, stop, step)]
-        return self("Range", *ends, output_type=kind)
+        return self("Range", *[self.index(v) for v in (start, stop, step)], output_type=kind)
 
     def bias(self, value: Output, bias: Any, rank: int | None = None) -> Output:
         """A value with a number for each channel, the dimension 1, added to it."""

@@ -16,7 +16,7 @@ import torch
 
 from ovjit import logs
 from ovjit.build import Model
-from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError, raise_if_of_signal
+from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError, unless_of_signal
 from ovjit.readers.torch.decoders import TorchFXPythonDecoder, TorchScriptPythonDecoder
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.packed import packed_layers
@@ -131,8 +131,7 @@ def _by_any_way(
             model = way(ready, records, converters)
         except ConverterError:
             raise
-        except Exception as error:  # whatever the module, tracing or exporting raises
-            raise_if_of_signal(error)
+        except unless_of_signal(Exception) as error:  # whatever the module, tracing or exporting raises
             logs.info("a module is not read by %s: %s", _WAYS[way], error)
             tells = isinstance(error, (ModelError, UnsupportedError)) and not isinstance(first, Refused)
             if first is None or first is BY_VMAP or tells:
@@ -157,8 +156,7 @@ def _by_trace(ready: Prepared, records: list[Any], converters: Mapping[str, Any]
     if any(isinstance(part, torch.nn.MultiheadAttention) for part in ready.module.modules()):
         try:
             return _by_recordings(ready._replace(fused=True), records, converters)
-        except Exception as error:  # padding may make nested tensors, which no rule reads
-            raise_if_of_signal(error)
+        except unless_of_signal(Exception) as error:  # padding may make nested tensors, which no rule reads
             logs.info(
                 "attention layers are read as they are written, without PyTorch's fused attention: %s", error
             )
@@ -269,8 +267,7 @@ def _by_export(
     try:
         with quietly(records), torch.no_grad(), restore_module(ready.module):
             program = torch.export.export(ready.module, tuple(ready.leaves), dynamic_shapes=(dims,))
-    except Exception as error:
-        raise_if_of_signal(error)
+    except unless_of_signal(Exception) as error:
         raise OvjitError(f"torch.export does not take the module: {error}") from error
     with quietly(records), torch.no_grad():
         model = read_program(program, converters, ready.names)
@@ -304,8 +301,7 @@ def _raise_first(ready: Prepared | None, first: Exception) -> NoReturn:
         if ready is not None:
             with quietly(), torch.no_grad():
                 call_unchanged(ready.module, ready.module, ready.leaves)
-    except Exception as error:
-        raise_if_of_signal(error)
+    except unless_of_signal(Exception) as error:
         raise OvjitError(
             f"{NOT_TRACED}{error}\nPlease check correctness of provided 'example_input'."
         ) from error

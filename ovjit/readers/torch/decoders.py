@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ovjit.errors import OvjitError, UnsupportedError, raise_if_of_signal
+from ovjit.errors import OvjitError, UnsupportedError, unless_of_signal
 from ovjit.readers.torch.tracing.patches import allow_divmod
 from ovjit.readers.torch.tracing.trace import as_tensors, is_plain_module, quietly
 
@@ -64,8 +64,7 @@ class TorchScriptPythonDecoder:
             way = "scripting" if self.example_input is None else "tracing"
             try:
                 self._script = self._make_script(self._module.eval())
-            except Exception as error:
-                raise_if_of_signal(error)
+            except unless_of_signal(Exception) as error:
                 raise OvjitError(f"Couldn't get TorchScript module by {way}.\nException:\n{error}") from error
         return self._script
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ovjit.errors import ModelError, raise_if_of_signal
+from ovjit.errors import ModelError, unless_of_signal
 from ovjit.readers.files.archives import check_archive, members_of
 from ovjit.readers.registry import Source, recognize
 from ovjit.readers.torch.tracing.recorder import is_recording
@@ -71,8 +71,7 @@ def load(path: str) -> Any:
             return torch.jit.load(path, map_location="cpu").eval()
     except ModelError:
         raise
-    except Exception as error:
-        raise_if_of_signal(error)
+    except unless_of_signal(Exception) as error:
         reason = str(reasons[0] if reasons else error)
         raise ModelError(f"PyTorch cannot load {path}: {reason[:1000]}") from error
 

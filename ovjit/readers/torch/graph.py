@@ -15,7 +15,7 @@ import torch
 from ovjit import build
 from ovjit.build import Model, Output, Parameter
 from ovjit.build.rules import apply_rules, fold, merge_equal_nodes
-from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError, raise_if_of_signal
+from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError, unless_of_signal
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim, is_static
 from ovjit.graph.symbolic import named, without_symbols
@@ -113,8 +113,7 @@ class TorchReader(TorchDraft):
             return keep_on_grid(result, arguments, row(result, arguments))
         except (Refused, ConverterError):
             raise
-        except Exception as error:
-            raise_if_of_signal(error)
+        except unless_of_signal(Exception) as error:
             message = f"No conversion rule found for operations: {name}{where()}{_why(error, arguments)}"
             raise Refused(name, message) from error
 

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ovjit.errors import ModelError, raise_if_of_signal
+from ovjit.errors import ModelError, unless_of_signal
 
 #: Names end up in code that PyTorch makes of a graph.
 _NAME = re.compile(r"[^\s\"'`\\()=;\[\]{}@#]*")
@@ -48,8 +48,7 @@ def check_script(path: str) -> None:
                 try:
                     for _ in pickletools.genops(archive.read(name)):
                         pass
-                except Exception as error:  # any class, by its opcode
-                    raise_if_of_signal(error)
+                except unless_of_signal(Exception) as error:  # any class, by its opcode
                     raise ModelError(f"{path} is damaged: {name!r}: {error}") from error
 
 
@@ -113,8 +112,7 @@ def _not_only_weights(content: bytes) -> str:
 
     try:
         torch.load(io.BytesIO(content), map_location="meta", weights_only=True)
-    except Exception as error:
-        raise_if_of_signal(error)
+    except unless_of_signal(Exception) as error:
         lines = [
             line for line in str(error).splitlines() if "GLOBAL" in line or "unsupported" in line.lower()
         ]

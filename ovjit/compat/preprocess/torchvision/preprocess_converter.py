@@ -333,8 +333,7 @@ def _resize(transform: Any, image: _Image) -> None:
         )
     )  # fmt: skip
     if not image.is_sized:  # images of any size are resized to this one
-        shape = [-1 if name in "HW" else image.size[name] for name in image.layout]
-        image.info.tensor().set_shape(shape)
+        image.info.tensor().set_shape([-1 if name in "HW" else image.size[name] for name in image.layout])
     image.is_sized = True
     image.size["H"], image.size["W"] = new_height, new_width
 

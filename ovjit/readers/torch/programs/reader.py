@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovjit.build import Model
-from ovjit.errors import ModelError, UnsupportedError, raise_if_of_signal
+from ovjit.errors import ModelError, UnsupportedError, unless_of_signal
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.programs.decompose import decompose
 from ovjit.readers.torch.programs.fx import read_exported
@@ -37,8 +37,7 @@ def read_program(
     while True:
         try:
             ready = decompose(program, converters, refused)
-        except Exception as error:
-            raise_if_of_signal(error)
+        except unless_of_signal(Exception) as error:
             raise ModelError(f"PyTorch cannot decompose the program: {error}") from error
         try:
             return read_exported(ready, converters, names, scopes)

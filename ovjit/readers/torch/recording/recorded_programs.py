@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ovjit.errors import raise_if_of_signal
+from ovjit.errors import unless_of_signal
 from ovjit.readers.torch.recording.mask_selection import for_any_mask
 from ovjit.readers.torch.recording.python_functions import shadow_functions
 from ovjit.readers.torch.tracing.exported import Exported, export_open, is_right
@@ -16,8 +16,7 @@ def export_followed(module: Any, leaves: Sequence[Any]) -> Exported:
     """Export a module; where that fails, such as by a loop over the places of a mask, for any mask."""
     try:
         return _for_any_size(module, leaves)
-    except Exception as error:
-        raise_if_of_signal(error)
+    except unless_of_signal(Exception):
         with for_any_mask(export=True) as assumed:
             result = _for_any_size(module, leaves)
         if not assumed.any or not is_right(result.program, module, leaves):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ovjit.build import Output
-from ovjit.errors import UnsupportedError, raise_if_of_signal
+from ovjit.errors import UnsupportedError, unless_of_signal
 from ovjit.graph.shapes import Interval
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.graph import Refused, TorchReader
@@ -82,8 +82,7 @@ def _of_any_length(
             stands = _Stands(call, length)
             with patch(*_silence_log()):
                 result.append((stands.trace(target, arguments, refused), stands.values))
-    except Exception as error:  # whatever PyTorch raises of tensors without data
-        raise_if_of_signal(error)
+    except unless_of_signal(Exception):  # whatever PyTorch raises of tensors without data
         return None
     (graph, values), (other, _) = result
     is_itself = any(node.target is target for node in graph.graph.nodes)

@@ -10,7 +10,7 @@ import torch
 
 from ovjit import logs
 from ovjit.build import Model
-from ovjit.errors import OvjitError, raise_if_of_signal
+from ovjit.errors import OvjitError, unless_of_signal
 from ovjit.graph.op import TensorType
 from ovjit.readers.torch.scripts import deferred
 from ovjit.readers.torch.scripts.script import ScriptReader, one_or_all
@@ -37,8 +37,7 @@ def without_example(
     try:
         with quietly(fused=None):
             script = module if is_script(module) else torch.jit.script(module)
-    except Exception as error:
-        raise_if_of_signal(error)
+    except unless_of_signal(Exception) as error:
         raise OvjitError(
             "Couldn't get TorchScript module by scripting. With exception:\n"
             f"{error}\n{EXAMPLE} for tracing, or a TorchScript module."

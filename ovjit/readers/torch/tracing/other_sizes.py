@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from ovjit.errors import raise_if_of_signal
+from ovjit.errors import unless_of_signal
 from ovjit.readers.torch.tracing.agreement import agrees
 from ovjit.readers.torch.tracing.effects import Effect, Effects
 from ovjit.readers.torch.tracing.state import call_unchanged
@@ -54,8 +54,7 @@ class OtherSizes:
             try:
                 with quietly(), torch.no_grad(), torch.jit.optimized_execution(False):
                     yield agrees(expected, call_unchanged(recorded, self._ready.module, leaves))
-            except Exception as error:  # which the model would raise, too
-                raise_if_of_signal(error)
+            except unless_of_signal(Exception):  # which the model would raise, too
                 yield None
 
     def _try_sizes(self) -> Iterator[tuple[list[Any], Any]]:
@@ -77,8 +76,7 @@ class OtherSizes:
         try:
             with quietly(), torch.no_grad():
                 return call_unchanged(self._run, self._ready.module, leaves)
-        except (Exception, SystemExit, Effect) as error:
-            raise_if_of_signal(error)
+        except unless_of_signal(Exception, SystemExit, Effect):
             return None
 
     def _run(self, *leaves: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ovjit import logs
-from ovjit.errors import OvjitError, raise_if_of_signal
+from ovjit.errors import OvjitError, unless_of_signal
 from ovjit.readers.torch.naming import TRACED, WRAPPED
 from ovjit.readers.torch.tracing.effects import Effect
 from ovjit.readers.torch.tracing.patches import patch
@@ -124,8 +124,7 @@ def attempt(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (Exception, SystemExit, Effect) as error:
-        raise_if_of_signal(error)
+    except unless_of_signal(Exception, SystemExit, Effect) as error:
         logs.debug("%s failed: %s: %s", what, type(error).__name__, error)
 
 

@@ -21,7 +21,7 @@ from ovjit.compat.frontend.pytorch.torchdynamo.frozen import Frozen
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
 from ovjit.compat.frontend.pytorch.torchdynamo.partition import compiled_parts, tell
 from ovjit.compat.frontend.pytorch.torchdynamo.views import beside_views
-from ovjit.errors import raise_if_of_signal
+from ovjit.errors import unless_of_signal
 from ovjit.readers.torch.programs.decompose import more_decompositions
 
 NAMES = ("openvino", "ovjit")
@@ -180,7 +180,6 @@ def _compile_graph(module: Any, chosen: Options, constants: Mapping[int, Any]) -
             return with_checks(module, lambda checked: _by_parts(checked, chosen, constants))
     except PropertyError:
         raise
-    except Exception as error:
-        raise_if_of_signal(error)
+    except unless_of_signal(Exception) as error:
         tell(f"a graph is not compiled: {type(error).__name__}: {error}")
         return lambda arguments: module(*arguments)

@@ -63,8 +63,7 @@ def openvino_compile(
 
 def _read_options(options: Mapping[str, Any] | None, is_kept: bool) -> Options:
     """Options as they were given; with a folder for compiled models if those are kept."""
-    all_options = {**(options or {}), **({"model_caching": True} if is_kept else {})}
-    return compile_options.read(all_options)
+    return compile_options.read({**(options or {}), **({"model_caching": True} if is_kept else {})})
 
 
 __all__ = ["cached_model_name", "openvino_compile", "openvino_compile_cached_model"]

@@ -15,8 +15,7 @@ class OperatorSupport(OperatorSupportBase):
     """`options` are those of torch.compile: nodes of `disabled_ops` are not taken."""
 
     def __init__(self, options: Mapping[str, Any] | None):
-        disabled = {"disabled_ops": (options or {}).get("disabled_ops")}
-        self._options = compile_options.read(disabled)
+        self._options = compile_options.read({"disabled_ops": (options or {}).get("disabled_ops")})
         self.enabled_op_names: list[str] = []
 
     def enable_by_name(self, node: Any) -> None:

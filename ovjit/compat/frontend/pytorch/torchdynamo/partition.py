@@ -81,8 +81,7 @@ def _compile_partitions(
     copied = torch.fx.GraphModule(module, copy.deepcopy(module.graph))
     partitioner = CapabilityBasedPartitioner(copied, Support(), allows_single_node_partition=True)
     parts = _between_draws(copied, partitioner.propose_partitions())
-    parts = [part for part in parts if _is_worth(part)]
-    fused = partitioner.fuse_partitions(parts)
+    fused = partitioner.fuse_partitions([part for part in parts if _is_worth(part)])
     placeholders = fused.graph.find_nodes(op="placeholder")
     tensors = {placeholders[i]: tensor for i, tensor in constants.items()}
     runners = {}
