@@ -81,8 +81,7 @@ class Cut(NamedTuple):
         if precision not in float_types(target):
             return []
         graph = self.graph if precision == self.precision else in_type(self.graph, self.precision, half)
-        context = Context(target, options_of(precision, target))
-        return LoweredGraph(graph, context, interpreted=False).kernels
+        return LoweredGraph(graph, Context(target, options_of(precision, target)), interpreted=False).kernels
 
 
 def default_half(target: Target) -> str:
@@ -252,6 +251,10 @@ def _nodes(group: Group) -> list[Node]:
     return [node for node in (*group.prologue, group.anchor, *group.body) if node is not None]
 
 
+def _inputs(group: Group) -> set[Value]:
+    return {value for node in _nodes(group) for value in node.inputs}
+
+
 def _source(builder: Builder, value: Value) -> Value:
     if value.node.op.role == "constant":
         stored = value.stored
@@ -325,18 +328,16 @@ class Found:
         self.failures[f"{name}: {why}"[:150]] += 1
 
     def _windows(self, number: int) -> Iterator[Sequence[int]]:
-        """Yield candidates: the group alone, with the groups that it reads, with those that these read, and
-        then with the preceding groups."""
+        """Yield candidates: the group alone, with the groups that it reads, with those that these read, with
+        the preceding groups, and then with all that read the same tables, which may be packed for one."""
         members = {number}
         for _ in range(FURTHEST + 1):
             yield sorted(members)
-            members |= self._read_by([self.groups[i] for i in members])
+            members |= {self.makers[v] for i in members for v in _inputs(self.groups[i]) if v in self.makers}
         for first in range(number - 1, max(number - FURTHEST, 0) - 1, -1):
             yield range(first, number + 1)
-
-    def _read_by(self, groups: Sequence[Group]) -> set[int]:
-        read = [v for group in groups for node in _nodes(group) for v in node.inputs]
-        return {self.makers[v] for v in read if v in self.makers}
+        tables = {v for v in _inputs(self.groups[number]) if v.node.op.role == "constant" and v.shape}
+        yield [i for i, group in enumerate(self.groups) if tables & _inputs(group)]
 
     def sorted(self) -> list[str]:
         """The lines. Groups that most models need come first."""

@@ -53,7 +53,15 @@ def compressed() -> ov.Model:
     return ov.Model([o.relu(o.matmul(x, real, False, True))], [x], "compressed")
 
 
-@pytest.mark.parametrize("make", [image, quantized, compressed])
+def tied() -> ov.Model:
+    """A table of embeddings that the last product reads, too, so that its rows lie in panels."""
+    table = o.constant(weights(96, 64))
+    x = o.parameter([1, -1], np.int32)
+    rows = o.gather(table, x, o.constant(0))
+    return ov.Model([o.matmul(o.tanh(rows), table, False, True)], [x], "tied")
+
+
+@pytest.mark.parametrize("make", [image, quantized, compressed, tied])
 def test_groups_of_a_model(make, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Written and read, they need the kernels that the model's steps call; and so does the model itself."""
     monkeypatch.setenv("OVJIT_SHIPPED", "0")
