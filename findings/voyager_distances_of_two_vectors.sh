@@ -16,6 +16,15 @@
 # The added dimension came with voyager's pull request 25, which speaks of queries; no report of get_distance was found.
 #
 # Output seen on 2026-11-29:
+#   InnerProduct 0 held   right   1.00  -1.50   get_distance   1.00  -1.50
+#   InnerProduct 1 held   right   1.00  -1.50   get_distance   1.00  -1.50
+#   InnerProduct 2 held   right   1.00  -1.50   get_distance  -8.00  -1.50   query   1.00  -1.50
+#   InnerProduct 3 held   right   1.00  -1.50   get_distance  -8.00  -1.50   query   1.00  -1.50
+#   InnerProduct 4 held   right   1.00  -1.50   get_distance -24.00 -21.50   query   1.00  -1.50
+#   Euclidean    0 held   right   4.00   9.25   get_distance   4.00   9.25
+#   Euclidean    4 held   right   4.00   9.25   get_distance   4.00   9.25   query   4.00   9.25
+#   Cosine       0 held   right   1.00   0.49   get_distance   1.00   0.49
+#   Cosine       4 held   right   1.00   0.49   get_distance   1.00   0.49   query   1.00   0.49
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
