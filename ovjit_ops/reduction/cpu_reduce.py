@@ -518,6 +518,31 @@ def _kernel(label: str, kind: str, vectors: int, **constants: Any) -> Kernel:
     return reduce_kept.kernel(label, vectors=vectors, **constants)
 
 
+def inner_extents(shape: Sequence[int], axes: Sequence[int], order: Sequence[int] | None) -> tuple[int, int]:
+    """The elements of rows, which are kept and contiguous, and the number of adjacent rows."""
+    n = run = 1
+    for axis in reversed(order or range(len(shape))):
+        if axis in axes:
+            run *= shape[axis]
+        elif run > 1:
+            break
+        else:
+            n *= shape[axis]
+    return n, run
+
+
+def count_rows_of_one(n: int, run: int, lanes: int) -> int:
+    """The number of rows of n elements to take as one, so that short rows fill vectors; 1 if that is not
+    faster. Rows of 3 in vectors of 16 lanes take as long as rows of 16. The long row's parts are combined
+    last."""
+    if not 0 < n < lanes:
+        return 1
+    counts = [p for p in range(2, NARROW * lanes // n + 1) if run % p == 0]
+    times = {p: run // p * ceil_div(p * n, lanes) + p + NARROW for p in counts}
+    best = min(times, key=times.__getitem__, default=1)
+    return best if times.get(best, run) * 3 < run * 2 else 1
+
+
 class Walk(NamedTuple):
     """The loops of a reduction, see the kernels. Byte strides of a view: along the contiguous dimension (of
     inputs: the run), along the other reduced dimensions, and along the outer kept ones."""
@@ -530,6 +555,22 @@ class Walk(NamedTuple):
     inputs: Sequence[tuple[int, Sequence[int], Sequence[int]]]
     others: Sequence[tuple[int, Sequence[int], Sequence[int]]]  # y, and the epilogue's operands
     along: int = 0  # of kind "short": bytes between the elements of a vector
+
+
+def has_adjacent_rows(walk: Walk, views: Sequence[View], modes: str) -> bool:
+    """Whether the rows of the run are adjacent in all inputs that are not single numbers."""
+    read = [(view, mode) for view, mode in zip(views, modes, strict=True) if mode != "n"]
+    rows = [walk.n * view.itemsize if mode == "v" else None for view, mode in read]
+    return [step for step, _, _ in walk.inputs] == rows
+
+
+def cut_long_rows(walk: Walk, count: int, middle: View) -> tuple[Walk, Walk]:
+    """The walks that reduce rows of `count` adjacent ones to `middle`, then its parts."""
+    size, along = middle.itemsize, middle.strides[:-1]
+    inputs = [(step * count, rx, kx) for step, rx, kx in walk.inputs]
+    n, run, others = count * walk.n, walk.run // count, [(size, (), along)]
+    first = walk._replace(n=n, run=run, inputs=inputs, others=others)
+    return first, walk._replace(run=count, inputs=[(size * walk.n, (), along)])
 
 
 class Reduce(Lowering):
@@ -627,9 +668,7 @@ class Reduce(Lowering):
         self.two_steps = frozenset(("keep", "reduce") if self.rows < most_parts else ("keep",))
         if self.static and product(self.data.shape) * SIZE[dtype] < 2 * part_bytes:
             self.two_steps = frozenset()
-        has_equal_shapes = all(is_number(v) or v.shape == self.data.shape for v in self.sources)
-        if self.static and has_equal_shapes and self._interleave(*self._inner_extents()) > 1:
-            self.two_steps |= {"keep"}
+        self.two_steps |= self._kinds_with_short_rows()
         kernels: dict[tuple[str, str], Kernel] = {}
 
         def make(step: str, kind: str, how: Reduction, read: str, out: str, modes: str) -> None:
@@ -655,29 +694,13 @@ class Reduce(Lowering):
                 make("last", kind, last, between, out, "v")
         return kernels
 
-    def _inner_extents(self) -> tuple[int, int]:
-        """The elements of rows, which are kept and contiguous, and the number of adjacent rows."""
-        n = run = 1
-        for axis in reversed(self.order or range(len(self.data.shape))):
-            extent = self.data.shape[axis]
-            if axis in self.axes:
-                run *= extent
-            elif run > 1:
-                break
-            else:
-                n *= extent
-        return n, run
-
-    def _interleave(self, n: int, run: int) -> int:
-        """The number of rows to take as one, so that short rows fill vectors; 1 if that is not faster. Rows
-        of 3 in vectors of 16 lanes take as long as rows of 16. The long row's parts are combined last."""
-        lanes = self.target.lanes
-        if not 0 < n < lanes:
-            return 1
-        counts = [p for p in range(2, NARROW * lanes // n + 1) if run % p == 0]
-        times = {p: run // p * ceil_div(p * n, lanes) + p + NARROW for p in counts}
-        best = min(times, key=times.__getitem__, default=1)
-        return best if times.get(best, run) * 3 < run * 2 else 1
+    def _kinds_with_short_rows(self) -> set[str]:
+        """The kinds whose short rows may be taken as longer ones."""
+        equal = all(is_number(v) or v.shape == self.data.shape for v in self.sources)
+        if not self.static or not equal:
+            return set()
+        n, run = inner_extents(self.data.shape, self.axes, self.order)
+        return {"keep"} if count_rows_of_one(n, run, self.target.lanes) > 1 else set()
 
     def _views(self, planner: Planner) -> list[View]:
         shape = planner.shape(self.data)
@@ -739,22 +762,15 @@ class Reduce(Lowering):
     def _plan_interleaved(
         self, planner: Planner, walk: Walk, views: Sequence[View], y: View, more: Sequence[View], total: int
     ) -> bool:
-        """Add the steps for short rows, see `_interleave`. Returns False if rows are not adjacent."""
-        count = self._interleave(walk.n, walk.run)
+        """Add the steps for short rows, see `count_rows_of_one`. Returns False if rows are not adjacent."""
+        count = count_rows_of_one(walk.n, walk.run, self.target.lanes)
         if walk.kind not in self.two_steps & {"keep"} or walk.red or count == 1:
             return False
-        read = [(v, mode) for v, mode in zip(views, self.modes["keep"], strict=True) if mode != "n"]
-        rows = [walk.n * view.itemsize if mode == "v" else None for view, mode in read]
-        if [step for step, _, _ in walk.inputs] != rows:
+        if not has_adjacent_rows(walk, views, self.modes["keep"]):
             return False
         middle = planner.allocate((*walk.outer, count * walk.n), SIZE[self.between])
-        size, along = middle.itemsize, middle.strides[:-1]
-        inputs = [(step * count, rx, kx) for step, rx, kx in walk.inputs]
-        first = walk._replace(
-            n=count * walk.n, run=walk.run // count, inputs=inputs, others=[(size, (), along)]
-        )
+        first, last = cut_long_rows(walk, count, middle)
         self._step(planner, "first", first, views, middle, [], 1)
-        last = walk._replace(run=count, inputs=[(size * walk.n, (), along)])
         self._step(planner, "last", last, [middle], y, more, total)
         return True
 
