@@ -144,8 +144,7 @@ def _render(template: str, messages: Sequence[Any], values: Mapping[str, Any]) -
 
     try:
         compiled = _compile(template)
-        missing = compiled.environment.undefined()
-        return compiled.render(_wrap({"messages": messages, **values}, missing))
+        return compiled.render(_wrap({"messages": messages, **values}, compiled.environment.undefined()))
     except OvjitError:
         raise
     except unless_of_signal(*ORDINARY, TemplateError) as error:
