@@ -27,7 +27,7 @@ from ovjit.graph.op import Bool, Float, Op, TensorType, Word, register
 from ovjit.graph.shapes import broadcast, merge
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.values import INTEGERS, in_f32, with_value
-from ovjit_ops.elementwise.division import divide_body, floor_mod_body, mod_body
+from ovjit_ops.elementwise.division import divide, divide_body, floor_divide, floor_mod_body, mod_body
 
 NUMBERS = "f32 f64 f16 bf16 i8 i16 i32 i64 u8 u16 u32 u64".split()
 REALS = "f32 f64 f16 bf16".split()
@@ -252,23 +252,6 @@ def broadcast_types(x: TensorType, y: TensorType, rule: str) -> Any:
     says = f"Argument shapes are inconsistent. {x} and {y} differ and auto_broadcast is none"
     check(None not in merged, says)
     return tuple(merged)
-
-
-def floor_divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Integer division rounding down; 0 where y is 0. NumPy itself wraps the smallest integer / -1."""
-    return np.where(y == 0, 0, x // np.where(y == 0, 1, y)).astype(x.dtype)
-
-
-def divide(x: np.ndarray, y: np.ndarray, *, m_pythondiv: bool = True) -> np.ndarray:
-    """x / y. For integers: rounded down, or towards zero without `m_pythondiv`; 0 if y is 0."""
-    if x.dtype.kind == "f":
-        return np.divide(x, y)
-    q = floor_divide(x, y)
-    if m_pythondiv:
-        return q
-    # towards zero: one more where the quotient was negative and not exact
-    inexact = (q * y != x) & (y != 0) & ((x < 0) != (y < 0))
-    return np.where(inexact, q + 1, q).astype(x.dtype)
 
 
 def _floor_mod(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""The scalar bodies of Divide, Mod and FloorMod.
+"""Quotients of arrays, and the scalar bodies of Divide, Mod and FloorMod.
 
-All are exact: integers of 32 bits in f32 by two quotients, the second of the first one's remainder; those of
-8 and 16 bits by one quotient in f32; remainders of floats by a fused product.
+All of the bodies are exact: integers of 32 bits in f32 by two quotients, the second of the first one's
+remainder; those of 8 and 16 bits by one quotient in f32; remainders of floats by a fused product.
 """
 
 from __future__ import annotations
@@ -17,10 +17,29 @@ _SHORT = ("i8", "u8", "i16", "u16")
 FMOD_QUOTIENT = {"f32": 2.0**23, "f64": 2.0**52}
 
 
+def floor_divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Integer division rounding down; 0 where y is 0. NumPy itself wraps the smallest integer / -1."""
+    return np.where(y == 0, 0, x // np.where(y == 0, 1, y)).astype(x.dtype)
+
+
+def divide(x: np.ndarray, y: np.ndarray, *, m_pythondiv: bool = True) -> np.ndarray:
+    """x / y. For integers: rounded down, or towards zero without `m_pythondiv`; 0 if y is 0."""
+    if x.dtype.kind == "f":
+        return np.divide(x, y)
+    q = floor_divide(x, y)
+    if m_pythondiv:
+        return q
+    # towards zero: one more where the quotient was negative and not exact
+    inexact = (q * y != x) & (y != 0) & ((x < 0) != (y < 0))
+    return np.where(inexact, q + 1, q).astype(x.dtype)
+
+
 def divide_body(x: Any, y: Any, *, m_pythondiv: bool = True) -> Any:
     """x / y; for integers rounded down, or towards zero without `m_pythondiv`; 0 if y is 0."""
     if t.is_float(x):
         return x / y
+    if not (isinstance(x, t.Tracer) or isinstance(y, t.Tracer)):
+        return divide(np.asarray(x), np.asarray(y), m_pythondiv=m_pythondiv)
     x, y = _as_tracers(x, y)
     if x.dtype in _SHORT:
         divisor = t.cast(y, "f32")

@@ -269,7 +269,7 @@ def test_kernels_of_another_architecture_have_other_names() -> None:
     """A folder of the cache may be shared, and code of the one ends the process on the other."""
     names = []
     for said in ("x86_64", "aarch64"):
-        names.append(kernel._digest("text", "", target_of("generic", machine=said), ""))
+        names.append(kernel._digest("text", "", target_of("generic", machine=said), "", ""))
     assert names[0] != names[1]
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-
 from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
 from ovjit.compat.frontend.pytorch.torchdynamo.compile import openvino_compile
 from ovjit.compat.frontend.pytorch.torchdynamo.partition import compiled_parts
@@ -36,6 +34,8 @@ def execute(
 
 def execute_cached(compiled_model: Any, *args: Any) -> list[Any]:
     """Run a compiled model, whose inputs are given in reverse order."""
+    import torch
+
     results = compiled_model([x.detach().cpu().numpy() for x in reversed(args)])
     return [torch.from_numpy(results[port]) for port in compiled_model.outputs]
 
@@ -48,6 +48,7 @@ def openvino_execute(
     options: Mapping[str, Any] | None = None,
 ) -> Any:
     """Run a graph module as one compiled model. One result is given by itself, several in a list."""
+    import torch
     from torch.utils._pytree import tree_flatten
 
     leaves, _ = tree_flatten(args)
@@ -100,6 +101,8 @@ def clear_caches() -> None:
 
 
 def _is_tensor(value: Any) -> bool:
+    import torch
+
     return isinstance(value, torch.Tensor)
 
 

@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter, itemgetter, methodcaller
 from typing import Any
 
-import torch
-
 from ovjit.records import NamedTuple
 
 #: How many bytes are looked at in one place.
@@ -118,6 +116,8 @@ def _getter(indices: list[int]) -> Callable[[Any], Sequence[Any]]:
 
 def _find_replaced(old: _State, arguments: Any) -> set[int]:
     """The indices of weights that are other tensors now, except parameters: the graph seldom sets those."""
+    import torch
+
     if not old.pointers:
         return set()
     states = zip(old.indices, old.pick(arguments), old.pointers, strict=True)

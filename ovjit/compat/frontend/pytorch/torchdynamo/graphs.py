@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import OvjitError
@@ -48,6 +46,8 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
 
     An open dimension is read from a tensor that has it, if there is one: then no number is an input.
     """
+    import torch
+
     reader = _Reader()
     placeholders = module.graph.find_nodes(op="placeholder")
     values: list[Any] = [None] * len(placeholders)
@@ -96,6 +96,8 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
 def _layout(node: Any) -> tuple[list[int], list[int]] | None:
     """The axes of a tensor by falling strides, and the lengths of repeated axes, -1 for others; None where
     the tensor lies in order, or its graph does not tell."""
+    import torch
+
     value = getattr(node, "meta", {}).get("val")
     if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
         return None
@@ -137,6 +139,8 @@ def _in_order(
 def _number(
     reader: FxReader, node: Any, meta: Any, dim_sources: Mapping[Any, Any], numbers: list[int], i: int
 ) -> Any:
+    import torch
+
     if isinstance(meta, torch.SymInt):
         dim_source = dim_sources.get(meta.node.expr)
         if dim_source is not None:

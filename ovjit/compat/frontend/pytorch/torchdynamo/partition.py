@@ -8,8 +8,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-
 from ovjit.api.run.core import why_missing
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options, is_on
 from ovjit.compat.frontend.pytorch.torchdynamo.runner import Runner
@@ -60,6 +58,8 @@ _AROUND = "the graph around it is not compiled as a whole"
 
 def _is_of_graphs(node: Any) -> bool:
     """Whether a node takes graphs, which a part of a divided graph cannot have as inputs."""
+    import torch
+
     return isinstance(node.target, torch._ops.HigherOrderOperator)
 
 
@@ -71,6 +71,7 @@ def _compile_partitions(
     module: Any, options: Options, excluded: Mapping[str, str], constants: Mapping[int, Any]
 ) -> Callable[[Any], Any]:
     """Compile the parts of the graph that can be compiled; PyTorch runs the rest."""
+    import torch
     from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
     from torch.fx.passes.operator_support import OperatorSupportBase
 
@@ -81,7 +82,8 @@ def _compile_partitions(
     copied = torch.fx.GraphModule(module, copy.deepcopy(module.graph))
     partitioner = CapabilityBasedPartitioner(copied, Support(), allows_single_node_partition=True)
     parts = _between_draws(copied, partitioner.propose_partitions())
-    fused = partitioner.fuse_partitions([part for part in parts if _is_worth(part)])
+    parts = [part for part in parts if _is_worth(part)]
+    fused = partitioner.fuse_partitions(parts)
     placeholders = fused.graph.find_nodes(op="placeholder")
     tensors = {placeholders[i]: tensor for i, tensor in constants.items()}
     runners = {}
@@ -130,12 +132,15 @@ def _is_worth(part: Any) -> bool:
 
 
 def _gives_tensors(node: Any) -> bool:
+    import torch
+
     computes = isinstance(node.target, (torch._ops.OpOverload, torch._ops.HigherOrderOperator))
     return computes and isinstance(node.meta.get("val"), (torch.Tensor, list, tuple))
 
 
 def _as_module(runner: Runner) -> Any:
     """Wrap a compiled part as a module that can replace a submodule."""
+    import torch
 
     class Called(torch.nn.Module):
         def forward(self, *arguments: Any) -> Any:
