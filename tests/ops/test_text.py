@@ -10,12 +10,13 @@ import pytest
 
 import ovjit as ov
 from ovjit import opset13 as ops
+from ovjit.codegen import native_routines
 from ovjit.errors import InferenceError, ModelError, OvjitError
 from ovjit.graph.dtypes import from_numpy
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import REFUSED, all_ops, find_op
 from ovjit.graph.shapes import ANY
-from ovjit_ops.text import automata, cpu_native, patterns
+from ovjit_ops.text import automata, patterns
 from ovjit_ops.text.character_maps import CompiledTable, normalizer
 from ovjit_ops.text.packed import pack, sample_rows, sample_strings, sample_text, unpack
 from tests.support.run import run
@@ -464,6 +465,6 @@ def test_arguments_of_a_routine_live_until_it_returns(monkeypatch: pytest.Monkey
         found.append(list((ctypes.c_int64 * 3).from_address(block)))
         return len(others)
 
-    monkeypatch.setattr(cpu_native, "routine_at", lambda module, name: routine)
-    assert cpu_native.native("module", "name")(5, 6, 7) == 100
+    monkeypatch.setattr(native_routines, "routine_at", lambda module, name: routine)
+    assert native_routines.native("module", "name")(5, 6, 7) == 100
     assert found == [[5, 6, 7]]

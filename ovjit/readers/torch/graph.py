@@ -10,8 +10,6 @@ from functools import cache
 from itertools import count
 from typing import Any
 
-import torch
-
 from ovjit import build
 from ovjit.build import Model, Output, Parameter
 from ovjit.build.rules import apply_rules, fold, merge_equal_nodes
@@ -314,6 +312,8 @@ def leaves_of(values: Any, key: str | None = None) -> list[tuple[str | None, Any
 
 @cache
 def parsed_schema(text: str) -> Any:
+    import torch
+
     return torch._C.parse_schema(text)
 
 

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 
 from ovjit.build import Output
 from ovjit.errors import UnsupportedError
@@ -75,6 +74,8 @@ def arange(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1, d
         count = max(0, int(np.ceil((constants[1] - constants[0]) / constants[2])))
         n.check_count(count, "the length of a range")
         if not is_integer and not ELEMENT_TYPES[kind].is_real:
+            import torch
+
             return n.const(torch.arange(*constants, dtype=torch.int64).numpy(), kind)
         result = constants[0] + constants[2] * np.arange(count, dtype=np.int64 if is_integer else np.float64)
         return n.const(result, kind)
@@ -91,6 +92,8 @@ def arange(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1, d
 def _whole_steps(n: Call, start: Output, end: Output, step: Output) -> Output:
     """Return integers from `start` in steps of `step`, both truncated to integers: as many as the float range
     has elements, or, before PyTorch 2.14, as the range of the truncated numbers has."""
+    import torch
+
     first, stop, each = (n.convert(number, "i64") for number in (start, end, step))
     if torch.arange(1, 2.5, dtype=torch.int64).numel() == 1:
         return n("Range", first, stop, each, output_type="i64")
@@ -149,6 +152,8 @@ def eye(n: Call, x: Any, m: Any = None, dtype: Any = None) -> Output:
 def window(n: Call, x: Any, periodic: Any = True, alpha: float = 0.54, beta: Any = None,
            dtype: Any = None) -> Output:  # fmt: skip
     """Windows of a known length are made by PyTorch."""
+    import torch
+
     name = n.op.removeprefix("aten::")
     length = n.known_number(x)
     if length is None:

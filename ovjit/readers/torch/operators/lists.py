@@ -6,8 +6,6 @@ from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
-import torch
-
 from ovjit.build import Output
 from ovjit.build.builder import Unknown
 from ovjit.errors import UnsupportedError
@@ -189,6 +187,8 @@ def text_of(n: Call, x: Any) -> str:
 
 def _device(*arguments: Any) -> Any:
     """PyTorch's own object. Tensors are those of the CPU."""
+    import torch
+
     return torch.device(*arguments)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from ovjit.build import Output
 from ovjit.errors import UnsupportedError
@@ -153,6 +152,8 @@ def group_norm(
 @aten("rms_norm", "_fused_rms_norm")
 def rms_norm(n: Call, x: Output, normalized_shape: Any, weight: Any = None, eps: Any = None) -> Any:
     """x / sqrt(mean(x^2) + eps) * weight, in f32. The second output of the other form is 1 / sqrt(...)."""
+    import torch
+
     from ovjit.readers.torch.values import torch_types
 
     kind, upcast = n.dtype(x), n.upcast(x)

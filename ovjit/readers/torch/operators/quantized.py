@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from ovjit.build import Output, wrap_port
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
@@ -112,6 +110,8 @@ def dequantize(n: Call, x: Output) -> Output:
 
 def _weight(n: Call, tensor: Any) -> Output:
     """(codes - zero points) * scales; the codes stay as they are."""
+    import torch
+
     if not tensor.is_quantized:
         return n.const(tensor.float().numpy())
     codes = n.convert(n.const(tensor.int_repr().numpy()), "f32")

@@ -15,8 +15,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
-
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording.python_functions import shadow_functions, tensor_of
 from ovjit.readers.torch.tracing.asked_numbers import tensor_makers
@@ -159,6 +157,7 @@ def _is_order(node: Any) -> bool:
 
 
 def _mode(followed: Followed) -> type:
+    import torch
     from torch.overrides import TorchFunctionMode
 
     tensor = torch.Tensor
@@ -210,6 +209,8 @@ def _to_double(args: Sequence[Any], divides: bool) -> Sequence[Any]:
 
 def _as_pythons(args: Sequence[Any]) -> Sequence[Any]:
     """Reals of sizes beside a tensor of integers: Python's have the default type there."""
+    import torch
+
     if not any(isinstance(a, torch.Tensor) and a.dim() and not a.is_floating_point() for a in args):
         return args
     kind = torch.get_default_dtype()

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from functools import reduce
 from typing import Any
 
-import torch
-
 from ovjit.readers.torch.branches import Inside
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.naming import where
@@ -39,6 +37,8 @@ class AttributesReader(WritingReader):
             self._attributes = outer
 
     def _attribute(self, node: Any) -> None:
+        import torch
+
         owner = self._paths.get(node.input().debugName())
         if owner is None and node.input().node().kind() != "prim::Constant":
             self._attribute_of_object(node)

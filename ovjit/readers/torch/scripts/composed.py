@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from ovjit.build import Output
 from ovjit.errors import UnsupportedError, unless_of_signal
 from ovjit.graph.shapes import Interval
@@ -65,6 +63,8 @@ def compose(
 def _overload(name: str, overload: str) -> Any:
     """PyTorch's object for an operator, None if there is none. Operators of scripts alone, such as those of
     lists, have none that runs."""
+    import torch
+
     library, _, operator = name.partition("::")
     packet = getattr(torch.ops.aten, operator, None) if library == "aten" else None
     function = getattr(packet, overload or "default", None)
@@ -118,6 +118,7 @@ class _Stands:
 
     def trace(self, target: Any, arguments: Mapping[str, Any], refused: frozenset[str]) -> Any:
         """The graph of the operator, its parts decomposed as far as there are no rules for them."""
+        import torch
         from torch.fx.experimental.proxy_tensor import make_fx
 
         stand_ins = {key: self._standing(value) for key, value in arguments.items()}
@@ -134,6 +135,8 @@ class _Stands:
             return make_fx(function, decomposition_table=table)(*self.stands)
 
     def _standing(self, value: Any) -> Any:
+        import torch
+
         call = self.call
         if isinstance(value, Number) and call.known_number(value) is None:
             if call.dtype(value.value) != "i64":

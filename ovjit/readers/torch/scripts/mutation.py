@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-
 from ovjit.build import Output
 from ovjit.readers.torch.branches import Inside, Writes
 from ovjit.readers.torch.call import Call
@@ -113,6 +111,8 @@ class WritingReader(BlockReader):
 
     def note_constant(self, value: Any, tensor: Any) -> None:
         """A constant lies in memory as this tensor of PyTorch's."""
+        import torch
+
         self.memory.piece(value).layout = layout_of_tensor(tensor)
         if tensor.layout is torch.strided and tensor.storage_offset():
             self.memory.join(value, tensor)  # which stands for all that is in its memory
@@ -407,6 +407,8 @@ _IN_ORDER = frozenset((
 
 
 def _keeps_order(node: Any, name: str) -> bool:
+    import torch
+
     if name in _IN_ORDER:
         return True
     overload = torch._C.parse_schema(node.schema()).overload_name or "default"

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import torch
-
 from ovjit.build import Output
 from ovjit.errors import ConverterError, ModelError, UnsupportedError
 from ovjit.readers.torch.branches import raises, read_if
@@ -218,6 +216,8 @@ class ScriptReader(AttributesReader):
     # -- nodes that are no operators -------------------------------------------------------------------------
 
     def _constant(self, node: Any) -> None:
+        import torch
+
         def to_value(tensor: Any) -> Any:
             constant = self.constant(tensor, None)
             self.note_constant(constant, tensor)

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial, reduce
 from typing import Any
 
-import torch
-
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.scripts.script import ScriptReader
@@ -31,6 +29,8 @@ def inputs_of(
 ) -> list[Any]:
     """The inputs of a script: lists, tuples and dicts have one for each tensor in them. Arguments that the
     example leaves out have their defaults."""
+    import torch
+
     remaining_leaves = ready.inputs()
 
     def read_input(value: Any, name: str | None = None, kind: Any = None) -> Any:

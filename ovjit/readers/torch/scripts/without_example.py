@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import torch
-
 from ovjit import logs
 from ovjit.build import Model
 from ovjit.errors import OvjitError, unless_of_signal
@@ -32,6 +30,8 @@ def without_example(
     module: Any, converters: Mapping[str, Any] | None, described: Sequence[tuple[Any, Any, Any]]
 ) -> Model:
     """Convert by torch.jit.script; only the names of the inputs and what is `described` are known."""
+    import torch
+
     descriptions = _describe_inputs(described)
 
     try:
@@ -73,6 +73,8 @@ def _declare_inputs(
     Inputs of a script have the names of its graph, those of a module the names of its signature.
     `descriptions` has types and ranks by name or index.
     """
+    import torch
+
     graph = inline_calls(script)
     is_function = isinstance(script, torch.jit.ScriptFunction)
     reader = ScriptReader(None if is_function else script, converters)

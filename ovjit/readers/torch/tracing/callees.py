@@ -9,8 +9,6 @@ from functools import lru_cache
 from types import BuiltinFunctionType, CodeType, MethodDescriptorType, ModuleType
 from typing import Any
 
-import torch
-
 
 def calls_operator(frame: Any) -> bool:
     """Whether a frame's current instruction calls an operator of PyTorch's. False where that is not known."""
@@ -23,6 +21,8 @@ def _value(node: ast.expr, frame: Any) -> Any:
 
     It executes nothing but attribute access on modules and tensors.
     """
+    import torch
+
     if isinstance(node, ast.Name):
         tables: Any = (frame.f_locals, frame.f_globals, vars(builtins))
         return next((table[node.id] for table in tables if node.id in table), None)
@@ -36,6 +36,8 @@ def _value(node: ast.expr, frame: Any) -> Any:
 
 
 def _is_operator(value: Any) -> bool:
+    import torch
+
     if isinstance(value, MethodDescriptorType):
         return issubclass(torch.Tensor, value.__objclass__)
     if not isinstance(value, BuiltinFunctionType):

@@ -6,8 +6,6 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from ovjit.readers.torch.tracing.asked_numbers import warn_of_number
 from ovjit.readers.torch.tracing.patches import patch, suspend_tracing
 from ovjit.readers.torch.tracing.size_values import torch_value
@@ -23,6 +21,7 @@ _OF_CONVOLUTIONS = {
 def sizes_in_convolutions() -> contextlib.AbstractContextManager[None]:
     """A size is traced where it is the number of groups, of which modulated convolutions have one for each
     sample, or a padding. PyTorch takes the example's. Other numbers are the example's, and warned of."""
+    import torch
 
     def is_size(value: Any) -> bool:
         return (
@@ -63,6 +62,8 @@ def sizes_in_convolutions() -> contextlib.AbstractContextManager[None]:
 
 def _set_numbers(node: Any, sizes: Mapping[str, Any]) -> None:
     """Give the convolution that a node of a trace is, or follows, other numbers than the example's."""
+    import torch
+
     while "convolution" not in node.kind():
         node = node.inputsAt(0).node()
     graph = torch._C._get_tracing_state().graph()

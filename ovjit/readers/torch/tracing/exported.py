@@ -14,8 +14,6 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.tracing.agreement import agrees
 from ovjit.readers.torch.tracing.effects import Effects
@@ -50,6 +48,8 @@ def export(ready: Prepared, export_once: Callable[[Any, Sequence[Any]], Exported
     """
     result = export_once(ready.module, ready.leaves)
     if any(leaf.dim() and leaf.shape[0] == 1 for leaf in ready.leaves) and _is_for_one(result.program):
+        import torch
+
         doubled = [
             torch.cat([leaf, leaf]) if leaf.dim() and leaf.shape[0] == 1 else leaf for leaf in ready.leaves
         ]
@@ -66,6 +66,7 @@ def export_open(
     module: Any, leaves: Sequence[Any], context: contextlib.AbstractContextManager[Any] | None = None
 ) -> Exported:
     """Export a module once, in a context that changes what its code calls."""
+    import torch
     from torch.export import Dim
     from torch.fx.experimental import _config
 
@@ -119,6 +120,7 @@ def warn_of_other_sizes(program: Any, ready: Prepared, seconds: float) -> None:
 
 def _is_for_one(program: Any) -> bool:
     """Whether a program asserts that the first dimension of an input is 1."""
+    import torch
 
     def is_samples(node: Any) -> bool:
         if not isinstance(node, torch.fx.Node) or node.target is not torch.ops.aten.sym_size.int:
@@ -143,6 +145,8 @@ def is_right(program: Any, module: Any, leaves: Sequence[Any]) -> bool:
 
 def without_claims(program: Any) -> Any:
     """The module of a program, which asserts nothing."""
+    import torch
+
     graph = program.module(check_guards=False)  # of its own
     asserts = torch.ops.aten._assert_scalar.default
     for node in graph.graph.find_nodes(op="call_function", target=asserts):
