@@ -7,7 +7,6 @@ just these places, so an interrupt can be put at each, one in a run. Signals at 
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import inspect
 import signal
@@ -24,6 +23,7 @@ from ovjit.codegen.cpu.host import host_target
 from ovjit.disk.kernel_cache import KernelCache
 from ovjit.execution import runner
 from tests.support import api_cases as cases
+from tests.support.signal_stack import leave_signal_stack
 
 pytestmark = pytest.mark.thread_unsafe(reason="Python delivers Ctrl-C to the main thread alone")
 
@@ -280,6 +280,7 @@ def test_an_interrupt_in_a_callback_is_raised_and_kept_nowhere(compiled):
 
 def test_ctrl_c_while_a_worker_starts(monkeypatch, caplog, no_workers) -> None:
     """It is raised, the worker starts all the same, and the next call has all."""
+    leave_signal_stack()
     compiled = cases.unary(ovjit, (1 << 20,), NUM_STREAMS=3, INFERENCE_NUM_THREADS=6)
     x = np.linspace(-1, 1, 1 << 20, dtype=np.float32)
     request = compiled.create_infer_request()
@@ -350,20 +351,6 @@ def test_compilations(tmp_path, monkeypatch, step) -> None:
 
 class TimeLimit(Exception):
     """An exception that a signal's handler raises, as limits of workers do."""
-
-
-class SignalStack(ctypes.Structure):
-    """`stack_t` of Linux."""
-
-    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
-
-
-def leave_signal_stack():
-    """Let handlers run on this thread's own stack. The real OpenVINO 2026.4.1, which other tests run in this
-    process, leaves an alternate stack behind whose memory it has freed: the next signal ends the process."""
-    if sys.platform == "linux":
-        disabled = SignalStack(None, 2, 0)  # SS_DISABLE
-        assert ctypes.CDLL(None).sigaltstack(ctypes.byref(disabled), None) == 0
 
 
 ERRORS = (TimeLimit, TimeoutError, SystemExit, KeyboardInterrupt)

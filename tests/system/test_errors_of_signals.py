@@ -16,6 +16,7 @@ import pytest
 import ovjit
 from ovjit import opset13 as ops
 from ovjit.errors import unless_of_signal
+from tests.support.signal_stack import leave_signal_stack
 from tests.support.sweeps import some
 
 pytestmark = pytest.mark.thread_unsafe(reason="handlers of signals run in the main thread")
@@ -59,6 +60,7 @@ RAISED = (TimeLimit, ValueError)
 
 @pytest.fixture
 def handler(request: pytest.FixtureRequest) -> Iterator[None]:
+    leave_signal_stack()
     before = signal.signal(signal.SIGUSR1, getattr(request, "param", limit))
     try:
         yield
