@@ -21,7 +21,7 @@ from ovjit.rewrite.writer import Writer
 from ovjit_ops.attention.recognize import recognize_attention
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import check_one, in_f32
-from ovjit_ops.elementwise.arithmetic import REALS, random_array
+from ovjit_ops.elementwise.arithmetic import REALS
 
 
 def causal_mask(rows: int, columns: int, dtype: Any = np.float32) -> np.ndarray:
@@ -110,26 +110,6 @@ def _with_shared_heads(w: Writer, node: Node, inputs: Sequence[Value]) -> Sequen
     return [w("Reshape", attention, (0, q.shape[1], -1, width), special_zero=True)]
 
 
-def _samples(rng: np.random.Generator, dtype: str = "f32"):
-    def data(*shape: int) -> np.ndarray:
-        return random_array(rng, shape, dtype, (-2, 2))
-
-    half = np.asarray(0.3, data(1).dtype)
-    for shape, s, e in (((3, 1), 1, 1), ((2, 7), 9, 16), ((1, 2, 17), 33, 8), ((2, 3, 33), 17, 40)):
-        q, k, v = data(*shape, e), data(*shape[:-1], s, e), data(*shape[:-1], s, e + 1)
-        rows = shape[-1]
-        yield [q, k, v], {"causal": False}
-        yield [q, k, v], {"causal": True}
-        yield [q, k, v, data(rows, s)], {"causal": False}
-        yield [q, k, v, rng.random((rows, s)) < 0.9 if s > 1 else np.ones((rows, s), bool)], {"causal": False}
-        yield [q, k, v, data(*(1,) * len(shape), s), half], {"causal": False}
-        yield [q, k, v, np.zeros((), half.dtype), half], {"causal": True}
-    q, k, v = data(2, 4, 5, 8), data(1, 1, 6, 8), data(2, 1, 6, 8)
-    yield [q, k, v], {"causal": False}
-    yield [q, k, v, data(2, 1, 5, 6)], {"causal": False}
-    yield [q, k, v, np.zeros((), half.dtype), half, data(1, 4, 1, 1)], {"causal": False}
-
-
 def _infer(query, key, value, attention_mask, scale, sink, causal):
     """The output type of attention. Raises ModelError if the inputs do not fit together."""
     dtype = query.dtype
@@ -213,22 +193,12 @@ class ScaledDotProductAttention:
             return w.b.instead(node, [*inputs[:3], *more], types=types, lowered=True)
         return _with_shared_heads(w, node, inputs)
 
-    samples = _samples
-
 
 @op("GuardedAttention", like=ScaledDotProductAttention, internal=True, rules=[], rules_for=[])
 class GuardedAttention:
     """ScaledDotProductAttention with 0 for NaN weights, such as those of fully masked rows."""
 
     ref = in_f32(partial(attention, guarded=True))
-
-    def samples(rng, dtype="f32"):
-        yield from _samples(rng, dtype)
-        q, k, v = (random_array(rng, (2, n, 8), dtype, (-2, 2)) for n in (9, 5, 5))
-        mask = np.where(rng.random((2, 9, 5)) < 0.3, -math.inf, 0).astype(q.dtype)
-        mask[0, 3], mask[1, 7] = -math.inf, math.nan
-        yield [q, k, v, mask], {"causal": False}
-        yield [q[:, :4], k, v, mask[:, :4]], {"causal": False}
 
 
 @op("SoftmaxAttention", like=ScaledDotProductAttention, internal=True, rules=[], rules_for=[])
@@ -248,7 +218,3 @@ class CappedAttention:
         return _infer(query, key, value, attention_mask, scale, sink, causal)
 
     ref = in_f32(partial(attention, plain=True))
-
-    def samples(rng, dtype="f32"):
-        for inputs, attrs in _samples(rng, dtype):
-            yield inputs, {**attrs, "cap": 1.5}

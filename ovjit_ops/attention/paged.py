@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import check
-from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Int, Str, TensorType, op
 from ovjit.graph.paged_caches import CacheKind, kinds_of
 from ovjit.graph.shapes import ANY, compatible, is_static
@@ -93,29 +92,6 @@ def _width(query: TensorType, key: TensorType, value: TensorType) -> Any:
     return ANY
 
 
-def _inputs(rng: np.random.Generator, dtype: str) -> list[np.ndarray]:
-    """A new sequence, and one with cached tokens; blocks in any order."""
-    kind, i32 = numpy_dtype(dtype), np.int32
-    caches = [rng.standard_normal((4, 2, 8, n)).astype(kind) for n in (6, 5)]
-    rows = [rng.standard_normal((12, n)).astype(kind) for n in (4 * 6, 2 * 6, 2 * 5)]
-    tables = [np.array(x, i32) for x in ([0, 9], [0, 11, 12], [2, 0, 1, 3], [0, 2, 4])]
-
-    def none(t, *s):
-        return np.zeros(s or (0,), t)
-
-    zero = np.zeros((), i32)
-    return [
-        *rows, *caches, *tables, np.array(0.4, kind), zero, none(kind), zero, none(i32),
-        none(i32), none(i32), none(np.float32), none(np.float32), zero, zero,
-        none(kind, 0, 0, 0, 0), zero, none(i32), none(i32), none(i32), none(i32),
-        none(np.uint8), none(i32),
-    ]  # fmt: skip
-
-
-#: Attributes of the table of work in samples.
-_CUT: dict[str, Any] = {"block": 8, "part": 1, "rows": 4, "few": 1, "writing": True}
-
-
 @op("PagedAttentionExtension", opset=1, plugin="extension", stateful=True, types=REALS, role="pages")
 class PagedAttentionExtension:
     """softmax(scale q k^T + bias) v for sequences with keys and values in blocks of caches.
@@ -155,9 +131,6 @@ class PagedAttentionExtension:
     def ref(*inputs, write_kv_cache=True):
         return tuple(x.astype(inputs[0].dtype) for x in paged_attention(*inputs, writing=write_kv_cache))
 
-    def samples(rng, dtype="f32"):
-        yield _inputs(rng, dtype), {"write_kv_cache": True}
-
 
 @op("PagedPlan", internal=True, lower=".cpu_paged_plan:PagedPlan.of")
 class PagedPlan:
@@ -188,10 +161,6 @@ class PagedPlan:
 
     def ref(*inputs, **attrs):
         return list_work(*inputs, **attrs)
-
-    def samples(rng, dtype="f32"):
-        inputs = _inputs(rng, "f32")
-        yield [*inputs[5:9], np.array(0, np.int32), inputs[0], *inputs[3:5]], _CUT
 
 
 @op("PagedAttention", internal=True, lower=".cpu_paged:PagedAttention.of", stateful=True, ulp=256)
@@ -228,13 +197,6 @@ class PagedAttention:
         room[: weights.size] = weights
         return out, room, np.array([weights.size])
 
-    def samples(rng, dtype="f32"):
-        inputs = _inputs(rng, dtype)
-        table = list_work(*inputs[5:9], np.array(0, np.int32), inputs[0], *inputs[3:5], **_CUT)
-        kinds = {"keys": dtype, "values": dtype, "heads": 2, "size": 6, "wide": 5, "group": 0}
-        yield [*inputs, table], {**_CUT, **kinds, "scores": False}
-        yield [*inputs, table], {**_CUT, **kinds, "scores": True}
-
 
 @op("PagedGuard", internal=True, lower=".cpu_paged:PagedGuard.of")
 class PagedGuard:
@@ -249,11 +211,6 @@ class PagedGuard:
     def ref(begins, rotated, deltas, pairs_at, angles, pairs, cache, *, rotating, paired, block, size):
         check_extras(begins, rotated, deltas, pairs_at, angles, pairs, len(cache), block, size)
         return np.zeros(1, np.int64)
-
-    def samples(rng, dtype="f32"):
-        tables = [np.array(x, np.int32) for x in ([0, 2], [1, 0], [[0], [3]], [0, 4])]
-        more = np.ones((4, 6), np.float32), np.ones(4, np.uint8), np.ones((2, 2, 8, 6), np.float32)
-        yield [*tables, *more], {"rotating": True, "paired": True, "block": 8, "size": 6}
 
 
 @op("PagedEvictable", internal=True)
@@ -270,11 +227,6 @@ class PagedEvictable:
         evictable_blocks(block, len(cache), *tables)
         return np.zeros(1, np.int64)
 
-    def samples(rng, dtype="f32"):
-        inputs = _inputs(rng, "f32")
-        more = [np.array(x, np.int32) for x in (8, [0, 8], [], [])]
-        yield [inputs[3], *inputs[5:9], *more], {"block": 8}
-
 
 @op("PagedDiversity", internal=True)
 class PagedDiversity:
@@ -289,9 +241,3 @@ class PagedDiversity:
 
     def ref(result, *inputs, keys, heads, size, block):
         return diversity(CacheKind(keys, heads, block, size, 0, True), *inputs)
-
-    def samples(rng, dtype="f32"):
-        inputs = _inputs(rng, "f32")
-        more = [np.array(x, np.int32) for x in (8, [0, 8], [], [])]
-        kind = {"keys": "f32", "heads": 2, "size": 6, "block": 8}
-        yield [inputs[0], inputs[3], *inputs[5:9], *more], kind

@@ -50,12 +50,6 @@ def _infer(key_cache, value_cache, *tables):
     return TensorType("u8", (1,))
 
 
-def _sample(rng):
-    caches = [rng.standard_normal((4, 2, 8, n)).astype(np.float32) for n in (6, 5)]
-    tables = ([2, 0, 1], [0, 2, 3], [15, 3, 4, 5, 1, 0], [0, 2, 3])
-    return [*caches, *(np.array(x, np.int32) for x in tables)]
-
-
 @op("PaKVReorder", opset=1, plugin="extension", stateful=True, role="pages")
 class PaKVReorder:
     """Move tokens `block_update_indices` (from, to) within the blocks of each sequence. Returns 0."""
@@ -74,9 +68,6 @@ class PaKVReorder:
         )
         return move_tokens((keys, values), *inputs)
 
-    def samples(rng, dtype="f32"):
-        yield _sample(rng), {}
-
 
 @op("PagedMoves", internal=True, lower=".cpu_paged_moves:PagedMoves.of", stateful=True)
 class PagedMoves:
@@ -89,7 +80,3 @@ class PagedMoves:
 
     def ref(*inputs, **kinds):
         return move_tokens(kinds_of(kinds), *inputs[:6])
-
-    def samples(rng, dtype="f32"):
-        kinds = {"keys": "f32", "values": "f32", "heads": 2, "size": 6, "wide": 5, "block": 8, "group": 0}
-        yield _sample(rng), kinds

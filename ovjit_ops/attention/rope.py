@@ -18,7 +18,7 @@ from ovjit.graph.shapes import ANY, Dim, broadcast, compatible
 from ovjit_ops.attention.recognize_rope import out_of_pairs, recognize_turned
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import in_f32
-from ovjit_ops.elementwise.arithmetic import REALS, random_array
+from ovjit_ops.elementwise.arithmetic import REALS
 
 #: Attributes of model-specific variants, which are not implemented.
 OTHERS = (
@@ -109,17 +109,6 @@ class RoPE:
             return [out]
         return [w("Concat", out, w.part(x, width, 1 << 30, -1), axis=-1)]
 
-    def samples(rng, dtype="f32"):
-        for shape, rotary, attrs in (
-            ((1, 2, 5, 8), 8, {}),
-            ((2, 3, 7, 16), 4, {}),
-            ((1, 5, 2, 8), 8, {"input_trans0213": True}),
-            ((1, 2, 5, 24), 8, {"slice_start": 8, "slice_stop": 16}),
-        ):
-            length = shape[1] if attrs.get("input_trans0213") else shape[2]
-            turns = [random_array(rng, (1, 1, length, rotary), dtype, (-1, 1)) for _ in range(2)]
-            yield [random_array(rng, shape, dtype, (-2, 2)), *turns], {"rotary_ndims": rotary, **attrs}
-
 
 @op(
     "RotateHalf", opset=1, types=REALS, internal=True, native=FULL, epilogue=True, prologue=True,
@@ -138,8 +127,3 @@ class RotateHalf:
         parts = x.reshape(*x.shape[:-1], *((last, 2) if pairs else (2, last)))
         first, second = (np.take(parts, i, -1 if pairs else -2) for i in (0, 1))
         return np.stack([-second, first], -1 if pairs else -2).reshape(x.shape)
-
-    def samples(rng, dtype="f32"):
-        for shape in ((2,), (3, 8), (2, 3, 5, 10), (1, 4, 7, 34), (2, 5, 64), (3, 128)):
-            for pairs in (False, True):
-                yield [random_array(rng, shape, dtype)], {"pairs": pairs}

@@ -87,16 +87,3 @@ class BinaryConvolution:
         moves = {k: node.attrs[k] for k in ("strides", "dilations")}
         out = w("Convolution", x, signs, pads_begin=(0, 0), pads_end=(0, 0), **moves)
         return [out if data.dtype == "f32" else w("Convert", out, destination_type=data.dtype)]
-
-    def samples(rng, dtype="f32"):
-        for shape, filters, pad in (((1, 3, 5, 6), (4, 3, 3, 3), 0.0), ((2, 17, 4, 4), (8, 17, 1, 1), 1.0)):
-            attrs = {
-                "strides": (1, 1),
-                "pads_begin": (1, 0),
-                "pads_end": (1, 1),
-                "dilations": (1, 1),
-                "mode": "xnor-popcount",
-                "pad_value": pad,
-            }
-            data = rng.integers(0, 2, shape).astype(np.float32)
-            yield [data, rng.integers(0, 2, filters).astype(np.uint8)], attrs

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from ovjit.graph.windows import AUTO_PADS, output_extents, resolve_pads, window_
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import widen_floats
 from ovjit_ops.convolution.convolution import shown_window
-from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS
 
 
 def check_inputs(data, offsets, mask, kernel: Sequence[Dim], attrs: dict[str, Any]) -> tuple[Dim, ...]:
@@ -130,47 +129,11 @@ def _infer(data, offsets, filters, mask, attrs: dict[str, Any]) -> TensorType:
     return TensorType(data.dtype, (n, outs, *out))
 
 
-_CASES: list[tuple[tuple[int, ...], tuple[int, ...], int, int, dict[str, Any]]] = [
-    ((1, 4, 6, 7), (3, 4, 3, 3), 1, 1, {}),
-    ((2, 16, 5, 5), (17, 16, 3, 2), 1, 2, {"pads_begin": (1, 1), "pads_end": (1, 0), "strides": (2, 1)}),
-    ((1, 34, 6, 6), (4, 17, 2, 2), 2, 1, {"dilations": (2, 1)}),
-    ((1, 8, 7, 7), (8, 2, 3, 3), 4, 2, {"auto_pad": "same_upper"}),
-]
-
-
-def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
-    for i, (shape, filters, group, deformable, more) in enumerate(_CASES * (2 if version == 8 else 1)):
-        attrs: dict[str, Any] = {
-            "strides": (1, 1),
-            "pads_begin": (0, 0),
-            "pads_end": (0, 0),
-            "dilations": (1, 1),
-            "auto_pad": "explicit",
-            "group": group,
-            "deformable_group": deformable,
-            **more,
-        }
-        if version == 8:
-            attrs["bilinear_interpolation_pad"] = i % 2 == 0
-        out = output_extents(extents=shape[2:], kernel=filters[2:], **window_attributes(2, attrs))
-        assert is_static(out)
-        taps = math.prod(filters[2:]) * deformable
-        inputs = [
-            random_array(rng, shape, dtype, (-2, 2)),
-            random_array(rng, (shape[0], 2 * taps, *out), dtype, (-2, 2)),
-            random_array(rng, filters, dtype, (-2, 2)),
-        ]
-        if version == 8 and i >= len(_CASES):
-            inputs.append(random_array(rng, (shape[0], taps, *out), dtype, (0, 1)))
-        yield inputs, attrs
-
-
 @op(
     "DeformableConvolution",
     opset=1,
     types=REALS,
     native=FULL,
-    samples=partial(_samples, 1),
     ulp=512,
     words={"auto_pad": AUTO_PADS},
 )
@@ -217,7 +180,7 @@ class DeformableConvolution1:
         return [w("GroupConvolution" if groups else "Convolution", read, weights, **plain)]
 
 
-@op("DeformableConvolution", opset=8, like=DeformableConvolution1, samples=partial(_samples, 8))
+@op("DeformableConvolution", opset=8, like=DeformableConvolution1)
 class DeformableConvolution8:
     """With a mask that weights each tap, and optional zero padding of the interpolation."""
 
@@ -242,7 +205,3 @@ class DeformedColumns:
         return TensorType(data.dtype, (n, c * math.prod(kernel), *out))
 
     ref = _columns
-
-    def samples(rng, dtype="f32"):
-        for (data, offsets, filters, *mask), attrs in _samples(8, rng, dtype):
-            yield [data, offsets, *mask], {**attrs, "kernel": filters.shape[2:]}

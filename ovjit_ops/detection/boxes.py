@@ -85,12 +85,3 @@ def suppress(
         share = measure(boxes[best], boxes[remaining])
         remaining = remaining[~((share >= limit) if suppress_equal else (share > limit))]
     return selected
-
-
-def random_boxes(
-    rng: np.random.Generator, shape: tuple[int, ...], span: float, least: float, most: float
-) -> np.ndarray:
-    """Random boxes [*shape, 4] of x1, y1, x2, y2 for samples. They begin within `span` of the origin, with
-    sides from `least` to `most`."""
-    first = rng.uniform(0, span, (*shape, 2))
-    return np.concatenate([first, first + rng.uniform(least, most, first.shape)], -1)

@@ -12,7 +12,6 @@ behind the last has image -1; further rows are 0. Native (`kept_boxes.py`), exce
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_rank
 from ovjit_ops.common.dims import unify
-from ovjit_ops.detection.boxes import best_first, random_boxes
+from ovjit_ops.detection.boxes import best_first
 from ovjit_ops.detection.kept_boxes import RANKING, kept_boxes, ranked_rows, rows_of, select_boxes
 from ovjit_ops.elementwise.arithmetic import REALS
 
@@ -230,41 +229,8 @@ def _expand(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]
     return [w("Unsqueeze", rows, (0, 1))]
 
 
-_SETS: list[dict[str, Any]] = [
-    {},
-    {"code_type": "caffe.PriorBoxParameter.CENTER_SIZE", "clip_before_nms": True, "top_k": 6},
-    {"share_location": False, "keep_top_k": (-1,), "top_k": 5, "clip_after_nms": True},
-    {"normalized": False, "input_height": 30, "input_width": 40, "keep_top_k": (40,)},
-    {"variance_encoded_in_target": True, "decrease_label_id": True, "keep_top_k": (5,)},
-    {"objectness_score": 0.5, "aux": True, "code_type": "caffe.PriorBoxParameter.CENTER_SIZE"},
-]
-
-
-def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
-    images, count, class_count = 2, 11, 3
-    for chosen in _SETS:
-        attrs = {"nms_threshold": 0.4, "confidence_threshold": 0.1, "keep_top_k": (7,), "normalized": True}
-        attrs |= {**chosen, **({"num_classes": class_count} if version == 1 else {})}
-        aux = attrs.pop("aux", False)
-        sets = 1 if attrs.get("share_location", True) else class_count
-        priors = random_boxes(rng, (count,), 0.6, 0.1, 0.4)
-        if not attrs["normalized"]:
-            priors = np.concatenate([np.zeros((count, 1)), priors * [40, 30, 40, 30]], 1)
-        rows = [priors.reshape(-1)]
-        if not attrs.get("variance_encoded_in_target"):
-            rows.append(np.full(priors.size, 0.1))
-        inputs = [
-            rng.uniform(-0.5, 0.5, (images, count * 4 * sets)),
-            rng.random((images, count * class_count)),
-            np.stack(rows)[None],
-        ]
-        if aux:
-            inputs += [rng.random((images, count * 2)), rng.uniform(-0.5, 0.5, (images, count * 4))]
-        yield [x.astype(np.float32) for x in inputs], attrs
-
-
 @op(
-    "DetectionOutput", opset=1, samples=partial(_samples, 1), expand=_expand,
+    "DetectionOutput", opset=1, expand=_expand,
     words={"code_type": CODES},
 )  # fmt: skip
 class DetectionOutput1:
@@ -300,7 +266,7 @@ class DetectionOutput1:
     ref = _detection_output
 
 
-@op("DetectionOutput", opset=8, like=DetectionOutput1, without=("num_classes",), samples=partial(_samples, 8))
+@op("DetectionOutput", opset=8, like=DetectionOutput1, without=("num_classes",))
 class DetectionOutput8:
     """DetectionOutput-1 with the number of classes from the shapes."""
 

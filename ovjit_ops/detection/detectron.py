@@ -16,7 +16,7 @@ from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, Count, Floats, Int, Ints, Positive, Single, TensorType, op
 from ovjit.graph.shapes import compatible, is_static
 from ovjit_ops.common.dims import unify
-from ovjit_ops.detection.boxes import best_first, random_boxes
+from ovjit_ops.detection.boxes import best_first
 from ovjit_ops.detection.kept_boxes import RANKING, kept_boxes, ranked_rows, rows_of, select_boxes
 from ovjit_ops.detection.proposal_parts import (
     PLAIN,
@@ -26,7 +26,7 @@ from ovjit_ops.detection.proposal_parts import (
 )
 from ovjit_ops.detection.roi_align import roi_align
 from ovjit_ops.detection.sampling import check_ratio
-from ovjit_ops.elementwise.arithmetic import REALS, random_array
+from ovjit_ops.elementwise.arithmetic import REALS
 
 #: Attributes of a ProposalTable of plain regions.
 _TABLE = {"numbered": False, "swapped": False, "clipped": False, "normalized": False}
@@ -97,19 +97,6 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
         rows = {"rows": attrs["post_nms_count"], **_TABLE}
         return w.outputs("ProposalTable", boxes, *choice, info, **rows)
 
-    def samples(rng, dtype="f32"):
-        for anchors, height, width, before, after, least in ((3, 4, 5, 40, 10, 1.0), (2, 3, 3, 6, 20, 0.0)):
-            boxes = random_boxes(rng, (height * width * anchors,), 60, 5, 40).astype(np.float32)
-            yield (
-                [
-                    np.array([80.0, 100.0, 1.0], np.float32),
-                    boxes,
-                    rng.uniform(-0.5, 0.5, (anchors * 4, height, width)).astype(np.float32),
-                    rng.random((anchors, height, width)).astype(np.float32),
-                ],
-                {"min_size": least, "nms_threshold": 0.6, "pre_nms_count": before, "post_nms_count": after},
-            )
-
 
 @op("ExperimentalDetectronPriorGridGenerator", opset=6, types=["f32"], native=FULL)
 class ExperimentalDetectronPriorGridGenerator:
@@ -147,15 +134,6 @@ class ExperimentalDetectronPriorGridGenerator:
         grid = w("AnchorGrid", *inputs, **attrs, middle=0.5, swapped=False)
         return [w("Reshape", grid, (-1, 4), special_zero=False) if node.attrs["flatten"] else grid]
 
-    def samples(rng, dtype="f32"):
-        priors = random_array(rng, (3, 4), dtype)
-        maps = [np.zeros((1, 2, 4, 5), priors.dtype), np.zeros((1, 3, 64, 90), priors.dtype)]
-        for attrs in (
-            {"flatten": True, "h": 0, "w": 0, "stride_x": 0.0, "stride_y": 0.0},
-            {"flatten": False, "h": 4, "w": 5, "stride_x": 4.0, "stride_y": 8.0},
-        ):
-            yield [priors, *maps], attrs
-
 
 @op(
     "ExperimentalDetectronTopKROIs", opset=6, native=FULL,
@@ -172,11 +150,6 @@ class ExperimentalDetectronTopKROIs:
         best = input_rois[best_first(rois_probs, -np.inf, max_rois, True)]
         return np.pad(best, ((0, max_rois - len(best)), (0, 0)))
 
-    def samples(rng, dtype="f32"):
-        for count, most in ((9, 4), (7, 7), (20, 1)):
-            inputs = [random_array(rng, (count, 4), dtype), rng.random(count).astype(np.float32)]
-            yield inputs, {"max_rois": most}
-
 
 def levels(rois: np.ndarray, level_count: int) -> np.ndarray:
     """The pyramid level of each region by its size; 224 x 224 pixels are level 2."""
@@ -187,28 +160,13 @@ def levels(rois: np.ndarray, level_count: int) -> np.ndarray:
     return np.clip(level, 0, level_count - 1).astype(np.int64)
 
 
-def _feature_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for count, size, ratio, aligned in ((6, 3, 2, False), (4, 2, 0, False), (5, 3, 2, True)):
-        rois = random_boxes(rng, (count,), 60, 20, 500).astype(np.float32)
-        maps = [random_array(rng, (1, 3, 64 >> i, 64 >> i), dtype) for i in range(3)]
-        yield (
-            [rois, *maps],
-            {
-                "output_size": size,
-                "sampling_ratio": ratio,
-                "pyramid_scales": (4, 8, 16),
-                "aligned": aligned,
-            },
-        )
-
-
 def _regions(rois: TensorType, features: Sequence[TensorType], size: int) -> tuple[TensorType, TensorType]:
     """Types of the pooled maps and of the regions. All maps have the same channels."""
     dims = unify(REALS, rois=(rois, "R4"), **{f"map {i}": (x, ".C..") for i, x in enumerate(features)})
     return TensorType(rois.dtype, (*dims.shape("RC"), size, size)), TensorType(rois.dtype, dims.shape("R4"))
 
 
-@op("PyramidAlign", internal=True, samples=_feature_samples, lower=".cpu_pyramid:PyramidAlign.of", ulp=64)
+@op("PyramidAlign", internal=True, lower=".cpu_pyramid:PyramidAlign.of", ulp=64)
 class PyramidAlign:
     """The pooled maps of an ExperimentalDetectronROIFeatureExtractor."""
 
@@ -222,7 +180,6 @@ class PyramidAlign:
 @op(
     "ExperimentalDetectronROIFeatureExtractor",
     opset=6,
-    samples=_feature_samples,
     native=FULL,
     ulp=64,
 )
@@ -347,25 +304,3 @@ class ExperimentalDetectronDetectionOutput:
         )  # fmt: skip
         rows, labels, best, *_ = ranked_rows(w, moved, choice, **_ranking(attrs))
         return [rows, w("Squeeze", labels, (1,)), best]
-
-    def samples(rng, dtype="f32"):
-        for count, classes, most, agnostic, threshold in ((12, 3, 5, False, 0.05), (8, 2, 20, False, 0.3)):
-            rois = random_boxes(rng, (count,), 60, 5, 40).astype(np.float32)
-            yield (
-                [
-                    rois,
-                    rng.uniform(-2, 2, (count, 4 * classes)).astype(np.float32),
-                    rng.random((count, classes)).astype(np.float32),
-                    np.array([[90.0, 110.0, 1.0]], np.float32),
-                ],
-                {
-                    "score_threshold": threshold,
-                    "nms_threshold": 0.5,
-                    "num_classes": classes,
-                    "post_nms_count": 10,
-                    "max_detections_per_image": most,
-                    "class_agnostic_box_regression": agnostic,
-                    "max_delta_log_wh": 4.135,
-                    "deltas_weights": (10.0, 10.0, 5.0, 5.0),
-                },
-            )

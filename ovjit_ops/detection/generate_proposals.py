@@ -18,34 +18,9 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Count, Index, Single, TensorType, op
 from ovjit.graph.shapes import Dim, up_to
 from ovjit_ops.common.dims import unify
-from ovjit_ops.detection.boxes import random_boxes
 from ovjit_ops.detection.kept_boxes import gather_candidates, kept_boxes, ranked_rows, select_boxes
 from ovjit_ops.detection.proposal_parts import PLAIN, fit_anchors, moved_anchors
 from ovjit_ops.elementwise.arithmetic import REALS
-
-
-def _proposal_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for images, anchors, height, width in ((2, 3, 4, 5), (1, 2, 3, 3), (2, 2, 5, 4)):
-        normalized = images > 1
-        boxes = random_boxes(rng, (height, width, anchors), 60, 5, 40).astype(np.float32)
-        info = np.array([[80.0, 100.0, 1.0, 1.5]] * images, np.float32)[:, : 4 if normalized else 3]
-        yield (
-            [
-                info,
-                boxes,
-                rng.uniform(-0.5, 0.5, (images, anchors * 4, height, width)).astype(np.float32),
-                rng.random((images, anchors, height, width)).astype(np.float32),
-            ],
-            {
-                "min_size": 2.0 if normalized else 25.0,
-                "nms_threshold": 0.6,
-                "pre_nms_count": 30,
-                "post_nms_count": 8,
-                "normalized": normalized,
-                "nms_eta": 1.0,
-                "roi_num_type": "i32" if normalized else "i64",
-            },
-        )
 
 
 def _rows(kind: str, images: Dim, attrs: dict[str, Any]) -> tuple[TensorType, ...]:
@@ -55,7 +30,7 @@ def _rows(kind: str, images: Dim, attrs: dict[str, Any]) -> tuple[TensorType, ..
     return TensorType(kind, (rows, 4)), TensorType(kind, (rows,)), counts
 
 
-@op("GenerateProposals", opset=9, samples=_proposal_samples)
+@op("GenerateProposals", opset=9)
 class GenerateProposals:
     """The best regions of every picture, their scores, and the number of each picture."""
 

@@ -10,7 +10,6 @@ first `counts` of a class are valid. RankedRows sorts them and joins the rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from ovjit.graph.shapes import ANY, Dim, compatible
 from ovjit.graph.symbolic import sym_min
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import dims
-from ovjit_ops.detection.boxes import best_first, overlaps, random_boxes, suppress
+from ovjit_ops.detection.boxes import best_first, overlaps, suppress
 
 
 def _types(boxes: TensorType, scores: TensorType, top: int) -> tuple[TensorType, ...]:
@@ -151,27 +150,7 @@ def kept_boxes(
     return w.outputs("KeptBoxes", boxes, scores, *limits, **attrs)
 
 
-def _samples(matrix: bool, rng: np.random.Generator, dtype: str = "f32"):
-    for i, (images, classes, box_count) in enumerate(((1, 1, 7), (2, 3, 17), (1, 2, 40), (2, 1, 64))):
-        boxes = random_boxes(rng, (images, box_count), 10, 1, 6).astype(np.float32)
-        if i == 1 and not matrix:
-            boxes = np.stack([boxes, boxes + 1, boxes * 2], 1)
-        scores = np.round(rng.random((images, classes, box_count)), i % 2 + 1).astype(np.float32)
-        attrs: dict[str, Any] = {"top": (-1, 5, 100, 30)[i], "skip": (-1, 1, -1, -1)[i], "border": i == 2}
-        if matrix:
-            yield [boxes, scores, np.array(0.2, np.float32)], {**attrs, "gaussian": i % 2 == 1}
-            continue
-        if i == 2:
-            boxes[:, ::3, 1] = np.nan
-        limit = [0.6, 0.9] if i == 3 else [0.3]
-        attrs.update(
-            corners="plain", suppress_equal=i == 2, inclusive=i == 1, adaptive=i == 3, drop_nan=i == 2
-        )
-        limits = [np.array(50), np.array(limit, np.float32), np.array(0.2, np.float32)]
-        yield [boxes, scores, *limits], attrs
-
-
-@op("KeptBoxes", internal=True, samples=partial(_samples, False), lower=".cpu_kept_boxes:KeptBoxes.of")
+@op("KeptBoxes", internal=True, lower=".cpu_kept_boxes:KeptBoxes.of")
 class KeptBoxes:
     """Greedy suppression. Attributes as in `cpu_nms.Way`. `top`: maximum candidates of a class; `skip`: a
     class that is ignored."""
@@ -185,7 +164,7 @@ class KeptBoxes:
     ref = select_boxes
 
 
-@op("MatrixDecay", internal=True, samples=partial(_samples, True), lower=".cpu_kept_boxes:MatrixDecay.of")
+@op("MatrixDecay", internal=True, lower=".cpu_kept_boxes:MatrixDecay.of")
 class MatrixDecay:
     """The decay of scores in MatrixNms: min over better boxes j of (1 - o[i, j]) / (1 - w[j]), at most 1.
 
@@ -259,28 +238,6 @@ class RankedRows:
         )  # fmt: skip
 
     ref = rows_of
-
-    def samples(rng, dtype="f32"):
-        """As many rows as the buffer holds: rows behind them are undefined."""
-        for i, (images, classes, box_count) in enumerate(
-            ((2, 3, 9), (1, 1, 17), (2, 4, 5), (3, 2, 8), (1, 5, 3))
-        ):
-            sets = classes if i % 2 else 1
-            boxes = random_boxes(rng, (images, sets, box_count), 1, 0.1, 0.6).astype(np.float32)
-            scores = np.round(-np.sort(-rng.random((images, classes, box_count))), 1).astype(np.float32) + 0.1
-            if i == 3:  # values of MatrixNms are not sorted
-                scores = rng.permuted(scores, axis=2)
-            numbers = np.argsort(scores, 2).astype(np.int32)[..., ::-1] if i == 3 else np.tile(
-                np.arange(box_count, dtype=np.int32), (images, classes, 1)
-            )  # fmt: skip
-            order = ("score", "kept", "class", "class", "kept")[i]
-            ways = {"order": order, "across_batch": i in (0, 2), "decayed": i == 3}
-            attrs = RANKING | {
-                "prefix": (2, 0, 3, 2, 3)[i], "keep": (-1, -1, 6, 3, 4)[i], "clipped": i == 2,
-                "padded": ("", "zeros", "mark")[i % 3], "labels": i == 1, "capacity": box_count,
-                "output_type": ("i64", "i32")[i % 2], **ways,
-            }  # fmt: skip
-            yield [boxes, numbers, scores, np.full((images, classes), box_count)], attrs
 
 
 def _share(box: np.ndarray, others: np.ndarray, border: float) -> np.ndarray:

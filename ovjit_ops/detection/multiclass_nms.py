@@ -11,7 +11,6 @@ natively (`kept_boxes.py`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,6 @@ from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import unify
 from ovjit_ops.common.values import INTEGERS
-from ovjit_ops.detection.boxes import random_boxes
 from ovjit_ops.detection.kept_boxes import (
     RANKING,
     decay_scores,
@@ -143,31 +141,7 @@ def _simple(inputs: tuple[Value, ...]) -> bool:
     return len(inputs) == 2 and all(v.dtype == "f32" and v.shape is not None for v in inputs)
 
 
-def _inputs(rng: np.random.Generator, images: int, classes: int, box_count: int) -> list[np.ndarray]:
-    boxes = random_boxes(rng, (images, box_count), 10, 1, 6).astype(np.float32)
-    return [boxes, rng.random((images, classes, box_count)).astype(np.float32)]
-
-
-_COMMON: list[dict[str, Any]] = [
-    {},
-    {"sort_result_type": "score", "keep_top_k": 7},
-    {"sort_result_type": "classid", "background_class": 0},
-    {"sort_result_type": "score", "sort_result_across_batch": True, "nms_top_k": 5, "output_type": "i32"},
-    {"sort_result_type": "classid", "sort_result_across_batch": True, "normalized": False},
-    {"nms_top_k": 4, "keep_top_k": 3, "score_threshold": 0.6},
-]
-
-
-def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
-    for i, attrs in enumerate(_COMMON):
-        all_attrs = {"score_threshold": 0.1, "iou_threshold": 0.3, "nms_eta": 0.9 if i == 2 else 1.0, **attrs}
-        yield _inputs(rng, 2, 3, 17), all_attrs
-        if version == 9 and attrs.get("sort_result_type", "none") != "none":
-            boxes, _ = _inputs(rng, 3, 1, 12)
-            yield [boxes, rng.random((3, 12)).astype(np.float32), np.array([5, 0, 7], np.int32)], all_attrs
-
-
-@op("MulticlassNms", opset=8, samples=partial(_samples, 8))
+@op("MulticlassNms", opset=8)
 class MulticlassNms8:
     """Suppression within classes, then the best of each image."""
 
@@ -206,7 +180,7 @@ class MulticlassNms8:
         return _native_rows(w, boxes, choice, _ranking(attrs, *_order(attrs)))
 
 
-@op("MulticlassNms", opset=9, like=MulticlassNms8, samples=partial(_samples, 9))
+@op("MulticlassNms", opset=9, like=MulticlassNms8)
 class MulticlassNms9:
     """MulticlassNms-8, also for regions that are split among images."""
 
@@ -214,13 +188,7 @@ class MulticlassNms9:
         return _infer(boxes, scores, attrs, roisnum)
 
 
-def _matrix_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for i, attrs in enumerate(_COMMON):
-        decay = {"decay_function": ("linear", "gaussian")[i % 2], "post_threshold": 0.05 * i}
-        yield _inputs(rng, 2, 3, 17), {"score_threshold": 0.1, **decay, **attrs}
-
-
-@op("MatrixNms", opset=8, like=MulticlassNms8, without=("iou_threshold", "nms_eta"), samples=_matrix_samples)
+@op("MatrixNms", opset=8, like=MulticlassNms8, without=("iou_threshold", "nms_eta"))
 class MatrixNms:
     """Suppression by decay of scores, of all boxes at once."""
 

@@ -10,7 +10,6 @@ the valid prefix, on the host.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -143,41 +142,6 @@ def lower_padded(w: Writer, node: Node, inputs: Sequence[Value], encoding: str) 
     return [*outputs, count][: len(node.outputs)]
 
 
-def _boxes(rng: np.random.Generator, images: int, box_count: int, encoding: str) -> np.ndarray:
-    middle, size = rng.uniform(0, 10, (images, box_count, 2)), rng.uniform(0.5, 5, (images, box_count, 2))
-    if encoding == "center":
-        return np.concatenate([middle, size], 2).astype(np.float32)
-    return np.concatenate([middle - size / 2, middle + size / 2], 2).astype(np.float32)
-
-
-def nms_samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
-    rows = [
-        (1, 1, 7, 3, 0.5, 0.0, "corner", True), (2, 3, 17, 5, 0.3, 0.2, "corner", False),
-        (1, 2, 40, 100, 0.6, 0.1, "center", True), (2, 1, 33, 0, 0.5, 0.0, "corner", True),
-        (1, 1, 1, 1, 0.0, 0.0, "center", False), (2, 2, 16, 4, 0.45, 0.95, "corner", True),
-        (1, 4, 100, 20, 1.0, 0.5, "corner", True), (1, 1, 64, 64, 0.2, -1.0, "center", False),
-        (1, 1, 40, 40, 0.0, 0.0, "corner", True), (1, 2, 120, 120, 0.5, 0.0, "corner", True),
-    ]  # fmt: skip
-    for i, (images, classes, box_count, most, iou, threshold, encoding, sort) in enumerate(rows):
-        scores = rng.random((images, classes, box_count)).astype(np.float32)
-        if i == 2:
-            scores = np.round(scores, 1)  # many are equal
-        inputs = [
-            _boxes(rng, images, box_count, encoding), scores, np.array(most, np.int64),
-            np.array(iou, np.float32), np.array(threshold, np.float32),
-        ]  # fmt: skip
-        if i == 9:
-            low = rng.integers(0, 9, (images, box_count, 2)) * 2  # overlaps are 0, the limit or 1
-            size = np.stack([rng.integers(1, 3, (images, box_count)), np.full((images, box_count), 2)], 2)
-            inputs[0] = np.concatenate([low, low + size], 2).astype(np.float32)
-        attrs: dict[str, Any] = {"box_encoding": encoding, "sort_result_descending": sort}
-        if version >= 3:
-            attrs["output_type"] = ("i64", "i32")[i % 2]
-        if version >= 5:
-            inputs.append(np.array(0.0 if i % 4 else 0.4, np.float32))
-        yield inputs, attrs
-
-
 def infer_rows(
     boxes: TensorType, scores: TensorType, limits: Sequence[TensorType | None], attrs: dict[str, Any],
     numbers: int = 4,
@@ -190,7 +154,7 @@ def infer_rows(
     return TensorType(kind, (rows, 3)), TensorType(boxes.dtype, (rows, 3)), TensorType(kind, (1,))
 
 
-@op("NonMaxSuppression", opset=1, samples=partial(nms_samples, 1))
+@op("NonMaxSuppression", opset=1)
 class NonMaxSuppression1:
     """The selected boxes, as rows (image, class, box)."""
 
@@ -215,7 +179,7 @@ class NonMaxSuppression1:
         return lower_padded(w, node, inputs[: 6 if soft else 5], node.attrs["box_encoding"])
 
 
-@op("NonMaxSuppression", opset=3, like=NonMaxSuppression1, samples=partial(nms_samples, 3))
+@op("NonMaxSuppression", opset=3, like=NonMaxSuppression1)
 class NonMaxSuppression3:
     """NonMaxSuppression-1 with an attribute for the type of rows."""
 
@@ -232,7 +196,7 @@ class NonMaxSuppression4:
     """NonMaxSuppression-3."""
 
 
-@op("NonMaxSuppression", opset=5, like=NonMaxSuppression3, samples=partial(nms_samples, 5))
+@op("NonMaxSuppression", opset=5, like=NonMaxSuppression3)
 class NonMaxSuppression5:
     """NonMaxSuppression-4 with soft suppression, and with the scores and number of rows."""
 

@@ -66,26 +66,6 @@ def rotated_overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     return out
 
 
-def rotated_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for i, (images, classes, box_count, most, iou) in enumerate(
-        ((1, 1, 9, 5, 0.3), (2, 3, 17, 4, 0.5), (1, 2, 30, 100, 0.1), (1, 1, 1, 1, 0.5))
-    ):
-        middle, size = rng.uniform(0, 10, (images, box_count, 2)), rng.uniform(1, 8, (images, box_count, 2))
-        boxes = np.concatenate([middle, size, rng.uniform(-4, 4, (images, box_count, 1))], 2).astype(
-            np.float32
-        )
-        yield (
-            [
-                boxes,
-                rng.random((images, classes, box_count)).astype(np.float32),
-                np.array(most, np.int64),
-                np.array(iou, np.float32),
-                np.array(0.05 * i, np.float32),
-            ],
-            {"sort_result_descending": i % 2 == 0, "output_type": ("i64", "i32")[i % 2], "clockwise": i < 2},
-        )
-
-
 def rotated_nms(
     boxes: np.ndarray, scores: np.ndarray, limits: Sequence[np.ndarray], attrs: dict[str, Any]
 ) -> tuple[np.ndarray, ...]:
@@ -101,7 +81,7 @@ def rotated_nms(
     return nms.rows_of(boxes, scores, one, attrs)
 
 
-@op("NMSRotated", opset=13, samples=rotated_samples)
+@op("NMSRotated", opset=13)
 class NMSRotated:
     """The boxes that do not overlap a better one too much."""
 

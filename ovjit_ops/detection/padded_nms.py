@@ -11,8 +11,8 @@ import numpy as np
 
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit_ops.detection.cpu_nms import ROTATED
-from ovjit_ops.detection.nms import capacity, check_inputs, check_limits, evaluate, nms_samples
-from ovjit_ops.detection.nms_rotated import rotated_nms, rotated_samples
+from ovjit_ops.detection.nms import capacity, check_inputs, check_limits, evaluate
+from ovjit_ops.detection.nms_rotated import rotated_nms
 
 
 @op("PaddedNMS", lower=".cpu_nms:PaddedNms.of", internal=True)
@@ -42,12 +42,3 @@ class PaddedNMS:
             np.pad(scored.astype(np.float32), missing, constant_values=-1),
             count,
         )
-
-    def samples(rng, dtype="f32"):
-        for version in (3, 5):
-            for i, (inputs, attrs) in enumerate(nms_samples(version, rng, dtype)):
-                arguments = inputs if inputs[-1] > 0 or version == 3 else inputs[:5]
-                yield arguments, {**attrs, "limit": -1 if i % 3 == 2 else int(inputs[2])}
-        for inputs, attrs in rotated_samples(rng, dtype):
-            encoding = ROTATED[not attrs.pop("clockwise")]
-            yield inputs, {**attrs, "box_encoding": encoding, "limit": int(inputs[2])}

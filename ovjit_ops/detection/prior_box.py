@@ -11,13 +11,11 @@ counts: it writes out of bounds and crashes. Here these boxes are counted.
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ovjit.errors import check
-from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Floats, Single, TensorType, op
 from ovjit.graph.shapes import ANY
 from ovjit_ops.common.values import extents_of, length, shape_value
@@ -141,24 +139,8 @@ def _boxes(layer: TensorType, image: TensorType, attrs: dict[str, Any]) -> Tenso
     return _shape(layer, image, number_of_priors(attrs))
 
 
-_BOXES: list[dict[str, Any]] = [
-    {"min_size": (16.0,), "max_size": (38.0,), "aspect_ratio": (2.0, 3.0), "flip": True, "step": 16.0},
-    {"min_size": (2.0, 4.0), "aspect_ratio": (1.5,), "clip": True, "variance": (0.1, 0.1, 0.2, 0.2)},
-    {"fixed_size": (8.0, 16.0), "fixed_ratio": (1.5,), "density": (1.0, 2.0), "variance": (0.3,)},
-    {"fixed_size": (8.0,), "aspect_ratio": (2.0,), "density": (2.0,), "step": 4.0},
-    {"min_size": (0.2, 0.3), "aspect_ratio": (2.0, 0.5), "scale_all_sizes": False, "step": 0.125},
-]
-
-
-def _samples(version: int, rng: np.random.Generator, dtype: str = "i64"):
-    kind = numpy_dtype(dtype)
-    for i, attrs in enumerate(_BOXES):
-        more = {"min_max_aspect_ratios_order": i != 0} if version == 8 else {}
-        yield [np.array([4, 5], kind), np.array([64, 80 + i], kind)], {"offset": 0.5, **attrs, **more}
-
-
 @op(
-    "PriorBox", opset=1, types=["i64"], samples=partial(_samples, 1),
+    "PriorBox", opset=1, types=["i64"],
 )  # fmt: skip
 class PriorBox1:
     """Boxes by sizes, aspect ratios and densities, as in SSD."""
@@ -173,7 +155,7 @@ class PriorBox1:
     ref = _prior_box
 
 
-@op("PriorBox", opset=8, like=PriorBox1, samples=partial(_samples, 8))
+@op("PriorBox", opset=8, like=PriorBox1)
 class PriorBox8:
     """PriorBox-1 with a choice of order."""
 

@@ -156,39 +156,6 @@ class Proposal4:
         )  # fmt: skip
         return w.outputs("ProposalTable", boxes, *choice, info, **_table(attrs))[: len(node.outputs)]
 
-    def samples(rng, dtype="f32"):
-        base: dict[str, Any] = {
-            "base_size": 16,
-            "pre_nms_topn": 50,
-            "post_nms_topn": 12,
-            "nms_thresh": 0.7,
-            "feat_stride": 16,
-            "min_size": 4,
-            "ratio": (0.5, 1.0, 2.0),
-            "scale": (1.0, 2.0),
-        }
-        variants: tuple[dict[str, Any], ...] = (
-            {},
-            {
-                "framework": "tensorflow",
-                "box_size_scale": 5.0,
-                "box_coordinate_scale": 10.0,
-                "normalize": True,
-            },
-            {"clip_before_nms": False, "clip_after_nms": True, "post_nms_topn": 200},
-            {"clip_before_nms": False, "clip_after_nms": True, "normalize": True},
-        )
-        for i, more in enumerate(variants):
-            images = 1 + (i == 0)
-            yield (
-                [
-                    rng.random((images, 12, 4, 5)).astype(np.float32),
-                    rng.uniform(-0.4, 0.4, (images, 24, 4, 5)).astype(np.float32),
-                    np.array([70.0, 90.0, 1.0], np.float32),
-                ],
-                {**base, **more},
-            )
-
 
 @op("Proposal", opset=1, like=Proposal4)
 class Proposal1:

@@ -21,7 +21,6 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, Float, Floats, Int, TensorType, op
 from ovjit.graph.shapes import Dim, bounds, compatible, compatible_shapes
 from ovjit_ops.common.checks import dims
-from ovjit_ops.detection.boxes import random_boxes
 
 #: Maximum logarithm of the predicted growth of a side.
 MOST_LOG = float(np.log(1000.0 / 16.0))
@@ -153,25 +152,7 @@ def proposal_table(
     return regions.reshape(-1, 4 + lead), best.reshape(-1)
 
 
-def _grid_samples(rng: np.random.Generator, dtype: str = "f32"):
-    priors, image = rng.uniform(-9, 9, (3, 4)).astype(np.float32), np.zeros((1, 3, 64, 90), np.float32)
-    for shape, h, stride, middle, swapped in (
-        ((1, 2, 4, 5), 0, 0.0, 0.5, False),
-        ((1, 1, 2, 9), 3, 4.0, 0.0, True),
-    ):
-        ways = {"h": h, "w": 0, "middle": middle, "swapped": swapped}
-        yield [priors, np.zeros(shape, np.float32), image], {"stride_x": stride, "stride_y": stride, **ways}
-
-
-def _sample_choice(rng: np.random.Generator, images: int, classes: int) -> list[np.ndarray]:
-    """Boxes of 9 regions, and up to 5 selected indices."""
-    boxes = rng.uniform(0, 90, (images, classes, 9, 4)).astype(np.float32)
-    counts = rng.integers(0, 6, (images, classes))
-    numbers = rng.integers(0, 9, (images, classes, 5)).astype(np.int32)
-    return [boxes, numbers, rng.random((images, classes, 5)).astype(np.float32), counts]
-
-
-@op("AnchorGrid", internal=True, samples=_grid_samples, lower=".cpu_proposals:AnchorGrid.of")
+@op("AnchorGrid", internal=True, lower=".cpu_proposals:AnchorGrid.of")
 class AnchorGrid:
     """priors [A, 4] shifted to all positions of a map: [H, W, A, 4]. The map has the last two dimensions of
     `maps`, or h and w. Positions are (i + middle) * stride; a stride of 0 means image size / map size."""
@@ -215,18 +196,6 @@ class MovedAnchors:
         boxes, values = moved_anchors(info, anchors, deltas, scores, attrs)
         return boxes.reshape(1, len(boxes), -1, 4) if scores is None else (boxes, values)
 
-    def samples(rng, dtype="f32"):
-        for i, (images, anchors_per_cell, h, w) in enumerate(((2, 3, 4, 5), (1, 2, 3, 17), (3, 1, 1, 8))):
-            anchors = random_boxes(rng, (h, w, anchors_per_cell), 60, 5, 40).astype(np.float32)
-            inputs = [
-                np.array([[80.0, 100.0, 1.0, 1.5]], np.float32)[:, : 3 + i % 2], anchors,
-                rng.uniform(-0.5, 0.5, (images, 4 * anchors_per_cell, h, w)).astype(np.float32),
-                rng.random((images, (1 + i % 2) * anchors_per_cell, h, w)).astype(np.float32),
-            ]  # fmt: skip
-            more = {"min_size": 9.0, "second": i % 2 == 1, "swapped": i == 1, "checked": i == 1}
-            more["marked"] = i == 0
-            yield inputs[: 4 - i // 2], {**PLAIN, **more, "weights": (1.0, 2.0, 3.0, 4.0), "clipped": i < 2}
-
 
 @op("ProposalTable", internal=True, lower=".cpu_proposals:ProposalTable.of")
 class ProposalTable:
@@ -246,9 +215,3 @@ class ProposalTable:
 
     def ref(boxes, numbers, values, counts, info, **attrs):
         return proposal_table(boxes, (numbers, values, counts), info, attrs)
-
-    def samples(rng, dtype="f32"):
-        info = np.array([[70.0, 60.0, 1.0]], np.float32)
-        for i, rows in enumerate((3, 8, 5, 0)):
-            ways = {"numbered": i != 1, "swapped": i == 2, "clipped": i > 0, "normalized": i == 2}
-            yield [*_sample_choice(rng, 2, 1), info], {"rows": rows, **ways}

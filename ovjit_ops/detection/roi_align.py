@@ -9,7 +9,6 @@ A region is divided into pooled_h x pooled_w bins, and each bin into samples. Th
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import unify
 from ovjit_ops.common.values import INTEGERS, widen_floats
 from ovjit_ops.detection import sampling
-from ovjit_ops.elementwise.arithmetic import REALS, random_array
+from ovjit_ops.elementwise.arithmetic import REALS
 
 
 def infer_regions(
@@ -58,29 +57,8 @@ def roi_align(
     return out.astype(data.dtype)
 
 
-def _regions(rng: np.random.Generator, shape: tuple[int, ...], count: int) -> np.ndarray:
-    first = rng.uniform(-2, shape[3], (count, 2))
-    rois = np.concatenate([first, first + rng.uniform(0.1, shape[3], (count, 2))], 1)
-    return rois.astype(np.float32)
-
-
-def _samples(aligned: tuple[str, ...], rng: np.random.Generator, dtype: str = "f32"):
-    shapes = [(2, 3, 7, 9), (1, 17, 5, 6), (3, 33, 8, 8), (1, 1, 1, 1), (2, 5, 4, 4)]
-    for i, (mode, ratio) in enumerate([("avg", 2), ("max", 0), ("avg", 0), ("max", 1), ("avg", 3)] * 2):
-        shape = shapes[i % 5]
-        rois = _regions(rng, shape, 0 if i == 9 else 4 + i)
-        attrs = {
-            "pooled_h": 1 + i % 3, "pooled_w": 2 + i % 4, "sampling_ratio": ratio, "mode": mode,
-            "spatial_scale": 0.25 + i / 9,
-        }  # fmt: skip
-        if aligned:
-            attrs["aligned_mode"] = aligned[i % len(aligned)]
-        batches = rng.integers(0, shape[0], len(rois)).astype(np.int32)
-        yield [random_array(rng, shape, dtype), rois.astype(rois.dtype), batches], attrs
-
-
 @op(
-    "ROIAlign", opset=3, types=REALS, native=FULL, samples=partial(_samples, ()),
+    "ROIAlign", opset=3, types=REALS, native=FULL,
     lower=".cpu_roi_align:RoiAlign.of", ulp=64
 )  # fmt: skip
 class ROIAlign3:
@@ -98,7 +76,7 @@ class ROIAlign3:
         return roi_align(data, rois, batch_indices, attrs, "asymmetric")
 
 
-@op("ROIAlign", opset=9, like=ROIAlign3, samples=partial(_samples, tuple(sampling.OFFSETS)))
+@op("ROIAlign", opset=9, like=ROIAlign3)
 class ROIAlign9:
     """ROIAlign-3 with three conventions for pixel coordinates. Opset 14 has the same."""
 
@@ -142,17 +120,3 @@ class ROIAlignRotated:
             samples = sampling.bilinear(widen_floats(data[image]), down, right)
             out[r] = samples.reshape(-1, height, rows, width, columns).mean((2, 4))
         return out.astype(data.dtype)
-
-    def samples(rng, dtype="f32"):
-        shapes = [(2, 3, 7, 9), (1, 17, 5, 6), (3, 33, 8, 8)]
-        for i in range(8):
-            shape = shapes[i % 3]
-            count = 0 if i == 7 else 5
-            middle, size = rng.uniform(0, shape[3], (count, 2)), rng.uniform(0.5, shape[3], (count, 2))
-            rois = np.concatenate([middle, size, rng.uniform(-4, 4, (count, 1))], 1).astype(np.float32)
-            attrs = {
-                "pooled_h": 1 + i % 3, "pooled_w": 2 + i % 2, "sampling_ratio": (2, 0, 1)[i % 3],
-                "spatial_scale": 0.5 + i / 8, "clockwise_mode": i % 2 == 0,
-            }  # fmt: skip
-            batches = rng.integers(0, shape[0], count).astype(np.int64)
-            yield [random_array(rng, shape, dtype), rois, batches], attrs

@@ -21,9 +21,8 @@ from ovjit.graph.shapes import compatible
 from ovjit_ops.common.checks import check_rank, check_type
 from ovjit_ops.common.dims import unify
 from ovjit_ops.common.values import widen_floats
-from ovjit_ops.detection.boxes import random_boxes
 from ovjit_ops.detection.sampling import MOST_SAMPLES, bilinear_grid
-from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS
 
 #: Default of an attribute that files may omit. It is not written.
 ABSENT: Any = None
@@ -86,11 +85,6 @@ def _sample_points(first: float, last: float, count: int, extent: int) -> np.nda
     return out
 
 
-def _rois(rng: np.random.Generator, images: int, count: int, side: float) -> np.ndarray:
-    corners = random_boxes(rng, (count,), side * 0.6, side * 0.1, side * 0.5)
-    return np.concatenate([rng.integers(0, images, (count, 1)), corners], 1).astype(np.float32)
-
-
 @op(
     "ROIPooling", opset=2,
     lower=".cpu_roi_pooling:RoiPooling.of", **_POOLED
@@ -135,18 +129,6 @@ class ROIPooling:
                     if a < b and c < d:
                         out[r, :, i, j] = maps[:, a:b, c:d].max((1, 2))
         return out.astype(data.dtype)
-
-    def samples(rng, dtype="f32"):
-        for shape, pooled, method, scale in (
-            ((2, 3, 9, 11), (2, 3), "max", 0.5),
-            ((1, 17, 6, 6), (6, 6), "max", 0.0625),
-            ((1, 1, 5, 5), (1, 1), "max", 1.0),
-            ((2, 4, 7, 8), (3, 2), "bilinear", 1.0),
-            ((1, 2, 5, 5), (1, 1), "bilinear", 1.0),
-        ):
-            rois = _rois(rng, shape[0], 6, 1.0 if method == "bilinear" else shape[3] / scale)
-            attrs = {"output_roi": pooled, "spatial_scale": scale, "method": method}
-            yield [random_array(rng, shape, dtype), rois], attrs
 
 
 def _pooled_size(attrs: dict[str, Any]) -> tuple[int, ...]:
@@ -220,24 +202,6 @@ class PSROIPooling:
                     out[r] += crop(parts[v, u], y, _sample_points(left, right, group, width))
             out[r] /= bins_x * bins_y
         return out.astype(data.dtype)
-
-    def samples(rng, dtype="f32"):
-        for shape, dim, group, scale, bins, mode in (
-            ((2, 8, 7, 9), 2, 2, 0.5, (1, 1), "average"),
-            ((1, 27, 6, 5), 3, 3, 1.0, (1, 1), "average"),
-            ((1, 12, 8, 8), 2, 3, 1.0, (3, 2), "bilinear"),
-            ((2, 8, 5, 6), 2, 1, 1.0, (2, 2), "bilinear"),
-        ):
-            rois = _rois(rng, shape[0], 5, 1.0 if mode == "bilinear" else shape[3] / scale)
-            attrs = {
-                "output_dim": dim,
-                "group_size": group,
-                "spatial_scale": scale,
-                "mode": mode,
-                "spatial_bins_x": bins[0],
-                "spatial_bins_y": bins[1],
-            }
-            yield [random_array(rng, shape, dtype), rois], attrs
 
 
 @op(
@@ -313,27 +277,6 @@ class DeformablePSROIPooling:
                             (attrs["spatial_bins_y"], attrs["spatial_bins_x"]),
                         )
         return out.astype(data.dtype)
-
-    def samples(rng, dtype="f32"):
-        for shape, dim, group, part, classes, bins, offsets in (
-            ((2, 8, 7, 9), 2, 2, 2, 1, 4, True),
-            ((1, 18, 6, 8), 2, 3, 3, 1, 2, False),
-            ((1, 4, 9, 9), 4, 1, 1, 2, 3, True),
-        ):
-            rois = _rois(rng, shape[0], 4, shape[3] * 2.0)
-            inputs = [random_array(rng, shape, dtype), rois]
-            if offsets:
-                inputs.append(rng.uniform(-1, 1, (4, 2 * classes, part, part)).astype(inputs[0].dtype))
-            attrs = {
-                "output_dim": dim,
-                "spatial_scale": 0.5,
-                "group_size": group,
-                "spatial_bins_x": bins,
-                "spatial_bins_y": bins,
-                "trans_std": 0.1,
-                "part_size": part,
-            }
-            yield inputs, attrs
 
 
 def _moved_bin(

@@ -18,7 +18,6 @@ from ovjit_ops.elementwise.arithmetic import (
     NUMBERS,
     REALS,
     function,
-    random_array,
     reference_erf,
     same_type,
     unary,
@@ -124,20 +123,6 @@ def _number(x: TensorType, what: str, data: TensorType) -> None:
     check(x.rank is None or x.rank <= most, f"{what} should be a scalar, not {x}")
 
 
-def _with_numbers(*numbers: float, shape: tuple[int, ...] = ()) -> Callable:
-    """Samples: data of several sizes, with constant inputs of `shape`."""
-
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        for n in (1, 7, 8, 15, 16, 17, 33, 1000):
-            data = random_array(rng, (n,), dtype)
-            yield [data, *(np.full(shape, v).astype(data.dtype) for v in numbers)], {}
-        for dims in ((0, 3), (2, 3, 4)):
-            data = random_array(rng, dims, dtype)
-            yield [data, *(np.full(shape, v).astype(data.dtype) for v in numbers)], {}
-
-    return samples
-
-
 @op("HardSigmoid", opset=1, types=REALS, in_real=3, any_number=True)
 class HardSigmoid:
     """max(0, min(1, alpha * x + beta))"""
@@ -151,8 +136,6 @@ class HardSigmoid:
 
     def scalar(x, alpha, beta):
         return t.minimum(t.maximum(alpha * x + beta, 0), 1)
-
-    samples = _with_numbers(0.2, 0.5)
 
 
 @op("Selu", opset=1, types=REALS, ulp=16)
@@ -172,8 +155,6 @@ class Selu:
     def scalar(x, alpha, lambda_value):
         return lambda_value * t.where(x > 0, x, alpha * (t.exp(t.minimum(x, 0)) - 1))
 
-    samples = _with_numbers(1.6732632, 1.050701, shape=(1,))
-
 
 @op("Swish", opset=4, types=REALS, ulp=8, any_number=True)
 class Swish:
@@ -191,10 +172,6 @@ class Swish:
 
     def scalar(x, beta=None):
         return t.over_logistic(x, x if beta is None else x * beta)
-
-    def samples(rng, dtype="f32"):
-        yield from ((inputs[:1], {}) for inputs, _ in _with_numbers()(rng, dtype))
-        yield from _with_numbers(1.7)(rng, dtype)
 
 
 def align_slope(data: tuple, slope: tuple) -> tuple:
@@ -243,16 +220,3 @@ class PRelu:
 
     def scalar(x, slope):
         return t.where(x < 0, x * slope, x)
-
-    def samples(rng, dtype="f32"):
-        for data, slope in (
-            ((17,), ()),
-            ((2, 5, 3, 7), (5,)),
-            ((2, 5, 3, 7), (1,)),
-            ((2, 3, 17), (17,)),
-            ((3, 16), (16,)),
-            ((2, 5, 33), (5, 1)),
-            ((0, 4), (4,)),
-            ((2, 3, 4), (2, 3, 4)),
-        ):
-            yield [random_array(rng, data, dtype), random_array(rng, slope, dtype, (0, 1))], {}

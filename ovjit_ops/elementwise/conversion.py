@@ -20,7 +20,7 @@ from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import bounds, broadcast, compatible_shapes
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import in_f32, operands_as_first, with_value
-from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type, unary
+from ovjit_ops.elementwise.arithmetic import REALS, same_type, unary
 from ovjit_ops.elementwise.small_floats import SMALL_FLOATS
 
 CONVERTIBLE = [*"f32 f64 f16 bf16 i8 i16 i32 i64 u8 u16 u32 u64 boolean".split()]
@@ -105,15 +105,6 @@ class Convert:
         rounded = w("Saturated", x32, destination_type=x.dtype)
         return [w("Convert", rounded, destination_type=node.output.dtype)]
 
-    def samples(rng, dtype="f32"):
-        for to in CONVERTIBLE:
-            # CPUs differ for negative floats to unsigned integers
-            domain = (0.0, 100.0) if to[0] == "u" and dtype in REALS else (-100.0, 100.0)
-            for n in (1, 7, 16, 17, 33):
-                yield [random_array(rng, (n,), dtype, domain)], {"destination_type": to}
-        yield [random_array(rng, (0, 3), dtype)], {"destination_type": "i32"}
-        yield [random_array(rng, (), dtype)], {"destination_type": "i64"}
-
 
 @op("ConvertLike", opset=1, types=CONVERTIBLE)
 class ConvertLike:
@@ -130,10 +121,6 @@ class ConvertLike:
         """ConvertLike(x, like: T) -> Convert(x) to T"""
         attrs = {"destination_type": inputs[1].dtype}
         return w.b.add("Convert", inputs[:1], attrs, origins=node.origins).outputs
-
-    def samples(rng, dtype="f32"):
-        for to in ("i32", "f32", "u8", "boolean"):
-            yield [random_array(rng, (2, 17), dtype, (0, 100)), random_array(rng, (3,), to)], {}
 
 
 def _identity(x: Any) -> Any:
@@ -262,14 +249,6 @@ class ConvertPromoteTypes:
         attrs = {"destination_type": node.output.dtype}
         return [w.b.add("Convert", [x], attrs, origins=node.origins).output for x in inputs]
 
-    def samples(rng, dtype="f32"):
-        for to, unsafe in (("f32", True), ("i32", True), ("u8", True), ("boolean", False), (dtype, False)):
-            for shape in ((7,), ()):
-                attrs = {"promote_unsafe": unsafe, "pytorch_scalar_promotion": unsafe and to == "f32",
-                         "u64_integer_promotion_target": "f32"}  # fmt: skip
-                x, y = random_array(rng, (2, 3), dtype, (0, 9)), random_array(rng, shape, to, (0, 9))
-                yield [x, y], attrs
-
 
 _PROMOTION = ("promote_unsafe", "pytorch_scalar_promotion", "u64_integer_promotion_target")
 
@@ -309,14 +288,6 @@ class Saturated:
         # f8e4m3 has no infinity
         return t.where(t.absolute(value) > high, value * np.inf if high > 448 else np.nan, value)
 
-    def samples(rng, dtype="f32"):
-        for kind, (high, _, least) in _HELD.items():
-            ends = high * np.array([1, 1.03, 1.05, 1.07, 1.08, 1.2, 1e9, np.inf, np.nan])
-            steps = 2.0**least * np.arange(0, 2, 1 / 64)
-            spread = rng.standard_normal(3000) * 2.0 ** rng.integers(-20, 18, 3000)
-            data = np.concatenate([ends, steps, spread])
-            yield [(data * rng.choice([-1, 1], data.size)).astype(np.float32)], {"destination_type": kind}
-
 
 @op("FakeConvert", opset=13, types=REALS, part="keep")
 class FakeConvert:
@@ -349,14 +320,6 @@ class FakeConvert:
         inside = t.minimum(t.maximum(moved, -high), high)
         value = _nearest(_nearest(inside, 10, -14), bits, least)
         return (value + shift) / scale
-
-    def samples(rng, dtype="f32"):
-        for shape, other in (((7,), ()), ((3, 17), (17,)), ((2, 3, 4), (3, 1)), ((1000,), (1,))):
-            for kind in ("f8e4m3", "f8e5m2"):
-                data = random_array(rng, shape, dtype, (-400, 400))
-                scale = random_array(rng, other, dtype, (0.5, 2))
-                yield [data, scale], {"destination_type": kind}
-                yield [data, scale, random_array(rng, other, dtype, (-1, 1))], {"destination_type": kind}
 
 
 @op(
@@ -396,13 +359,3 @@ class FakeQuantize:
         inner = scaled * ((output_high - output_low) / steps) + output_low
         below = x <= t.minimum(input_low, input_high)
         return t.where(below, output_low, t.where(x > t.maximum(input_low, input_high), output_high, inner))
-
-    def samples(rng, dtype="f32"):
-        for shape, limit in (((17,), ()), ((2, 5, 7, 8), (1, 5, 1, 1)), ((3, 33), (1,))):
-            low, size = random_array(rng, limit, dtype, (-3, -1)), random_array(rng, limit, dtype, (2, 6))
-            for levels in (2, 16, 256):
-                # avoid ties of the grid, where the two roundings could differ
-                yield (
-                    [random_array(rng, shape, dtype), low, low + size, low * 2, low * 2 + size],
-                    {"levels": levels},
-                )

@@ -27,7 +27,6 @@ from ovjit_ops.elementwise.arithmetic import (
     binary,
     broadcast_types,
     common_dtype,
-    random_array,
     unary,
 )
 
@@ -189,14 +188,3 @@ class Select:
 
     def scalar(cond, x, y, *, auto_broadcast="numpy"):
         return t.where(cond, x, y)
-
-    def samples(rng, dtype="f32"):
-        for shapes in (
-            ((17,),) * 3,
-            ((3, 1), (1, 5), ()),
-            ((33,), (), ()),
-            ((2, 3, 8),) * 3,
-            ((0, 2), (2,), ()),
-        ):
-            cond = random_array(rng, shapes[0], "boolean")
-            yield [cond, *(random_array(rng, s, dtype) for s in shapes[1:])], {}

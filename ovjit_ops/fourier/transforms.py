@@ -158,14 +158,6 @@ class STFT:
         out = np.fft.rfft(frames * frame_window(window, size), axis=-1)
         return from_complex(out.swapaxes(-1, -2) if transpose_frames else out, data.dtype)
 
-    def samples(rng, dtype="f32"):
-        for shape, window, size, step, transposed in (
-            ((48,), 11, 11, 3, False), ((2, 48), 16, 16, 16, True), ((3, 33), 7, 12, 5, False),
-            ((1, 400), 400, 400, 160, True), ((2, 64), 8, 8, 1, False),
-        ):  # fmt: skip
-            data, wave = random_array(rng, shape, dtype, (-1, 1)), random_array(rng, (window,), dtype, (0, 1))
-            yield [data, wave, np.array(size), np.array(step)], {"transpose_frames": transposed}
-
 
 @op("ISTFT", opset=16, types=REALS, native=FULL, ulp=64)
 class ISTFT:
@@ -257,15 +249,3 @@ class ISTFT:
             out = w.part(out, first, first + there, -1)
             return [w("Pad", out, (*zeros, 0), (*zeros, target[0] - there), zero, pad_mode="constant")]
         return [w.part(out, first, total - first, -1)]
-
-    def samples(rng, dtype="f32"):
-        for lead, frames, window, size, step, n, center, normalized in (
-            ((), 5, 8, 8, 4, None, False, False), ((2,), 7, 16, 16, 4, None, True, False),
-            ((3,), 4, 7, 12, 3, None, False, True), ((1,), 6, 11, 11, 3, 20, True, True),
-            ((2,), 5, 10, 10, 5, 40, False, False),
-        ):  # fmt: skip
-            data = random_array(rng, (*lead, size // 2 + 1, frames, 2), dtype, (-1, 1))
-            wave = random_array(rng, (window,), dtype, (0.2, 1))
-            more = [] if n is None else [np.array(n)]
-            attrs = {"center": center, "normalized": normalized}
-            yield [data, wave, np.array(size), np.array(step), *more], attrs

@@ -12,7 +12,6 @@ it on the CPU. Its constants are those that the conversion to RGB inverts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import unify
 from ovjit_ops.common.values import real, round_to_type
-from ovjit_ops.elementwise.arithmetic import REALS, random_array
+from ovjit_ops.elementwise.arithmetic import REALS
 
 TYPES = ["u8", *REALS]
 #: red, green, blue = WEIGHTS @ (y - 16, u - 128, v - 128)
@@ -143,14 +142,6 @@ def _expand(interleaved: bool, blue_first: bool):
     return expand
 
 
-def _samples(interleaved: bool, rng: np.random.Generator, dtype: str = "u8"):
-    for n, height, width in ((1, 2, 2), (2, 4, 6), (1, 16, 34), (1, 6, 16)):
-        small = (n, height // 2, width // 2)
-        several = [(*small, 2)] if interleaved else [(*small, 1)] * 2
-        for shapes in ([(n, height * 3 // 2, width, 1)], [(n, height, width, 1), *several]):
-            yield [random_array(rng, s, dtype, (0, 255)) for s in shapes], {}
-
-
 def _infer_nv12(arg, arg_uv=None):
     return _infer([arg] if arg_uv is None else [arg, arg_uv], True)
 
@@ -164,7 +155,7 @@ def _from_planes(kind: str, colours: str, blue_first: bool) -> None:
     interleaved = kind == "NV12"
 
     @op(
-        f"{kind}to{colours}", opset=8, types=TYPES, samples=partial(_samples, interleaved), ulp=64,
+        f"{kind}to{colours}", opset=8, types=TYPES, ulp=64,
         expand=_expand(interleaved, blue_first),
     )  # fmt: skip
     class Picture:
@@ -231,11 +222,6 @@ def _to_nv12(name: str, blue_first: bool) -> None:
                 return planes
             lines = w("Reshape", planes[1], (n, height // 2, width, 1), special_zero=False)
             return [w("Concat", planes[0], lines, axis=1)]
-
-        def samples(rng, dtype="u8"):
-            for shape in ((1, 2, 2, 3), (2, 4, 6, 3), (1, 16, 34, 3), (1, 6, 16, 3)):
-                for single_plane in (True, False):
-                    yield [random_array(rng, shape, dtype, (0, 255))], {"single_plane": single_plane}
 
 
 for _name, _blue_first in (("RGB", False), ("BGR", True)):

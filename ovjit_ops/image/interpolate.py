@@ -12,7 +12,6 @@ end; by Pillow's filters after each axis, as in OpenVINO's CPU device and Pillow
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from ovjit.graph.symbolic import sym_int
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.images import resized_images
 from ovjit_ops.common.values import length, partial_sizes, real, round_to_type, shape_value
-from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS
 from ovjit_ops.image import resampling
 from ovjit_ops.image.resampling import axis_table, find_resizes, scale_extent, sizes_or_scales
 
@@ -179,71 +178,6 @@ class Interpolate1:
         attrs = _version_1(len(data.shape), node.attrs)
         return w.b.instead(node, [data, sizes, axes], attrs, find_op("Interpolate", 11))
 
-    def samples(rng, dtype="f32"):
-        padded = {"pads_begin": (0, 0, 1, 1), "pads_end": (0, 0, 1, 0)}
-        rows: list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
-            ((1, 2, 5, 6), (2, 3), (10, 12), {"mode": "nearest", "align_corners": False}),
-            ((1, 2, 5, 6), (2, 3), (3, 4), {"mode": "nearest", "align_corners": False}),
-            ((1, 3, 7, 8), (2, 3), (14, 17), {"mode": "linear", "align_corners": True}),
-            ((1, 3, 7, 8), (2, 3), (14, 16), {"mode": "linear", "align_corners": False}),
-            ((1, 1, 3, 4, 5), (2, 3, 4), (6, 8, 7), {"mode": "linear", "align_corners": False}),
-            ((1, 2, 5, 5), (2, 3), (8, 3), {"mode": "cubic", "align_corners": False}),
-            ((2, 2, 5, 5), (2, 3), (7, 8), {"mode": "nearest", "align_corners": False, **padded}),
-        ]
-        for shape, axes, sizes, attrs in rows:
-            yield [random_array(rng, shape, dtype), np.array(sizes, np.int64)], {"axes": axes, **attrs}
-
-
-#: (shape, axes, sizes, scales): up and down, integer and fractional scales, around the vector width.
-_CASES: list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[float, ...]]] = [
-    ((1, 3, 4, 9), (2, 3), (8, 18), (2.0, 2.0)),
-    ((2, 17, 5, 7), (2, 3), (3, 5), (0.6, 0.7)),
-    ((1, 2, 6, 33), (2, 3), (9, 15), (1.5, 0.47)),
-    ((1, 5, 6, 3), (1, 2), (10, 3), (2.0, 0.5)),
-    ((3, 16), (1,), (37,), (2.33,)),
-    ((1, 2, 3, 4, 5), (2, 3, 4), (5, 4, 9), (1.7, 1.0, 1.9)),
-    ((0, 3, 4, 4), (2, 3), (8, 8), (2.0, 2.0)),
-]
-
-
-def _variants(version: int) -> list[dict[str, Any]]:
-    out: list[dict[str, Any]] = []
-    for i, coordinate in enumerate(resampling.COORDINATES):
-        for nearest in resampling.NEAREST:
-            out.append(
-                {"mode": "nearest", "coordinate_transformation_mode": coordinate, "nearest_mode": nearest}
-            )
-        out.append({"mode": "linear_onnx", "coordinate_transformation_mode": coordinate})
-        out.append(
-            {"mode": "cubic", "coordinate_transformation_mode": coordinate, "cube_coeff": -0.5 - i / 10}
-        )
-        out.append({"mode": "linear", "coordinate_transformation_mode": coordinate, "antialias": i % 2 == 0})
-    if version == 11:
-        out += [{"mode": "bilinear_pillow"}, {"mode": "bicubic_pillow", "cube_coeff": -0.5}] * 3
-    return out
-
-
-def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
-    variants = _variants(version)
-    for i, variant in enumerate(variants * 2):
-        shape, axes, sizes, scales = _CASES[(i + i // len(_CASES)) % len(_CASES)]
-        several = variant["mode"].endswith("pillow") or variant["mode"] == "linear_onnx"
-        if several and len(axes) != 2:
-            shape, axes, sizes, scales = _CASES[i % 3]
-        if not shape[0] and i > len(variants):
-            shape = (1, *shape[1:])
-        by = "sizes" if (i + version) % 2 else "scales"
-        data = random_array(rng, shape, dtype)
-        target_sizes, factors = np.array(sizes, np.int64), np.array(scales, np.float32)
-        both = [target_sizes, factors] if version == 4 else [target_sizes if by == "sizes" else factors]
-        attrs = {"shape_calculation_mode": by, **variant}
-        if i % 9 == 4:
-            attrs |= {
-                "pads_begin": (0,) * (len(shape) - 1) + (1,),
-                "pads_end": (0,) * (len(shape) - 1) + (2,),
-            }
-        yield [data, *both, np.array(axes, np.int64)], attrs
-
 
 def _part(attrs):
     """The mode nearest moves elements without arithmetic."""
@@ -254,7 +188,6 @@ def _part(attrs):
     "Interpolate",
     opset=4,
     types=NUMBERS,
-    samples=partial(_samples, 4),
     lower=".cpu_resize:lower_interpolate",
     images=resized_images(3),
     part=_part,
@@ -307,7 +240,7 @@ class Interpolate4:
 
 
 @op(
-    "Interpolate", opset=11, like=Interpolate4, samples=partial(_samples, 11),
+    "Interpolate", opset=11, like=Interpolate4,
     images=resized_images(2),
 )  # fmt: skip
 class Interpolate11:

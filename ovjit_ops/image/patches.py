@@ -17,7 +17,7 @@ from ovjit.rewrite.writer import not_negative
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.dims import divide_dim
 from ovjit_ops.common.values import length, shape_value
-from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 from ovjit_ops.image.cpu_columns import window_counts
 
 MOST_TAPS = 64  # taps of a patch that is written out as slices
@@ -143,17 +143,6 @@ class Col2Im:
             out[(...,) + slices] += parts[..., i, j, :, :]
         top, left = attrs["pads_begin"]
         return np.ascontiguousarray(out[..., top : top + size[0], left : left + size[1]])
-
-    def samples(rng, dtype="f32"):
-        for batch, channels, size, kernel, attrs in (
-            ((2,), 3, (5, 6), (2, 3), {}),
-            ((), 1, (8, 8), (3, 3), {"pads_begin": (1, 1), "pads_end": (1, 1)}),
-            ((1,), 17, (9, 7), (2, 2), {"strides": (2, 1), "dilations": (2, 2), "pads_begin": (0, 1)}),
-        ):
-            full = window_attributes(2, attrs)
-            columns = math.prod(window_counts(size, kernel, full))
-            shape = (*batch, channels * math.prod(kernel), columns)
-            yield [random_array(rng, shape, dtype), np.array(size), np.array(kernel)], full
 
 
 @op("ReorgYolo", opset=2, types=NUMBERS)

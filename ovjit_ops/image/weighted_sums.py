@@ -19,7 +19,6 @@ from ovjit.rewrite.pattern import constant, value
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_rank, check_type, dims
-from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.image.resampling import Table, adjacent, resample
 
 #: The sum may have more terms than the Model's by this factor and number: a table has neighbours only.
@@ -86,16 +85,6 @@ class WeightedSums:
 
     def ref(x, starts, weights, *, axis):
         return resample(x, axis, Table(starts.astype(np.int64), weights))
-
-    def samples(rng, dtype="f32"):
-        for shape, axis, outputs, taps in (
-            ((2, 3, 9, 17), 2, 5, 3), ((2, 3, 9, 17), 3, 33, 4), ((1, 7, 5, 40), 2, 11, 2),
-            ((3, 16, 19), 1, 4, 9), ((33,), 0, 9, 5), ((0, 4, 5), 1, 3, 2), ((2, 9, 8, 3), 1, 4, 3),
-        ):  # fmt: skip
-            starts = np.sort(rng.integers(0, shape[axis] - taps + 1, outputs)).astype(np.int32)
-            weights = rng.standard_normal((outputs, taps)).astype(np.float32)
-            weights[rng.random(weights.shape) < 0.2] = 0
-            yield [random_array(rng, shape, dtype), starts, weights], {"axis": axis}
 
 
 def table_of(node: Any) -> Table:

@@ -7,7 +7,6 @@ table is never read.
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,10 @@ from ovjit.graph.shapes import ANY, Dim
 from ovjit_ops.common.checks import check_rank, check_same_type, check_type
 from ovjit_ops.common.dims import Dims, unify
 from ovjit_ops.common.values import INDEX_TYPES, check_one, check_scalar, extent_of, in_f32, shape_scalar
-from ovjit_ops.elementwise.arithmetic import NUMBERS, divide, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, divide
 from ovjit_ops.indexing.cpu_embedding import LOWEST
 from ovjit_ops.indexing.cpu_segments import lowest_of
 from ovjit_ops.indexing.gather import checked_indices, gather
-
-REDUCTIONS = ("sum", "mean")
 
 
 def check_indices(named: dict[str, TensorType | None]) -> None:
@@ -117,26 +114,6 @@ def _offsets(table, indices, offsets, default=None, weights=None, *, reduction="
     return sum_rows(table, indices, weights, bag, len(offsets), _default(default), reduction == "mean")
 
 
-def _offset_samples(reductions: tuple[str, ...], rng: np.random.Generator, dtype: str = "f32"):
-    for reduction in reductions:
-        attrs = {"reduction": reduction} if len(reductions) > 1 else {}
-        for shape, cuts, n in (
-            ((5, 1), [0], 3),
-            ((7, 16), [0, 2, 2, 4], 9),
-            ((10, 17), [0, 3, 3], 3),
-            ((4, 3, 33), [0, 1], 2),
-            ((100, 8), [0, 5, 9, 9, 30], 50),
-        ):
-            table = random_array(rng, shape, dtype, (-3, 3))
-            index = rng.integers(0, shape[0], n)
-            inputs = [table, index, np.array(cuts)]
-            yield inputs, attrs
-            yield [*inputs, np.array(1)], attrs
-            if reduction == "sum":
-                weights = random_array(rng, (n,), dtype, (-2, 2))
-                yield [*inputs, np.array(-1 if shape[0] == 4 else 0), weights], attrs
-
-
 @op(
     "EmbeddingBagOffsetsSum",
     opset=3,
@@ -151,7 +128,6 @@ class EmbeddingBagOffsetsSum:
         return _infer_offsets(emb_table, indices, offsets, default_index, per_sample_weights, "sum")
 
     ref = _offsets
-    samples = partial(_offset_samples, ("sum",))
 
 
 @op("EmbeddingBagOffsets", opset=15, like=EmbeddingBagOffsetsSum)
@@ -164,8 +140,6 @@ class EmbeddingBagOffsets:
         emb_table, indices, offsets, default_index=None, per_sample_weights=None, *, reduction: Word = "sum"
     ):
         return _infer_offsets(emb_table, indices, offsets, default_index, per_sample_weights, reduction)
-
-    samples = partial(_offset_samples, REDUCTIONS)
 
 
 def _ranges(table, indices, starts, ends, weights=None, *, reduction="sum"):
@@ -182,16 +156,6 @@ def _ranges(table, indices, starts, ends, weights=None, *, reduction="sum"):
     return out
 
 
-def _range_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for shape, n, bags in (((5, 1), 3, 2), ((7, 16), 9, 5), ((10, 17), 3, 4), ((4, 3, 33), 2, 3)):
-        table = random_array(rng, shape, dtype, (-3, 3))
-        index = rng.integers(-shape[0] - 1, shape[0] + 2, n)
-        inputs = [table, index, *rng.integers(-n - 2, n + 3, (2, bags))]
-        for reduction in (*REDUCTIONS, "max"):
-            yield inputs, {"reduction": reduction}
-        yield [*inputs, random_array(rng, (n,), dtype, (-2, 2))], {"reduction": "sum"}
-
-
 @op("EmbeddingBagRanges", types=("f32",), internal=True, native=("f32",), lower=".cpu_embedding:Bags.of")
 class EmbeddingBagRanges:
     """Sums, means or maxima of rows of a table. Bag i has the indices from starts[i] to ends[i], which are
@@ -206,7 +170,6 @@ class EmbeddingBagRanges:
         return _bags(emb_table, unify(**lists, per_sample_weights=(per_sample_weights, "N"))["B"])
 
     ref = _ranges
-    samples = _range_samples
 
 
 def _infer_packed(table, indices, weights, reduction):
@@ -225,21 +188,6 @@ def _packed(table, indices, weights=None, *, reduction="sum"):
     return sum_rows(table, indices.reshape(-1), flat, bag, bags, None, reduction == "mean")
 
 
-def _packed_samples(reductions: tuple[str, ...], rng: np.random.Generator, dtype: str = "f32"):
-    for reduction in reductions:
-        attrs = {"reduction": reduction} if len(reductions) > 1 else {}
-        for shape, counts in (
-            ((5, 1), (1, 1)),
-            ((7, 16), (3, 2)),
-            ((10, 17), (4, 5)),
-            ((4, 3, 33), (2, 3)),
-        ):
-            table, index = random_array(rng, shape, dtype, (-3, 3)), rng.integers(0, shape[0], counts)
-            yield [table, index], attrs
-            if reduction == "sum":
-                yield [table, index, random_array(rng, counts, dtype, (-2, 2))], attrs
-
-
 @op("EmbeddingBagPackedSum", opset=3, types=NUMBERS, native=FULL, lower=".cpu_embedding:Bags.of")
 class EmbeddingBagPackedSum:
     """Sums of rows of a table, with the same number of indices in every bag."""
@@ -248,7 +196,6 @@ class EmbeddingBagPackedSum:
         return _infer_packed(emb_table, indices, per_sample_weights, "sum")
 
     ref = _packed
-    samples = partial(_packed_samples, ("sum",))
 
 
 @op("EmbeddingBagPacked", opset=15, like=EmbeddingBagPackedSum)
@@ -259,8 +206,6 @@ class EmbeddingBagPacked:
 
     def infer(emb_table, indices, per_sample_weights=None, *, reduction: Word = "sum"):
         return _infer_packed(emb_table, indices, per_sample_weights, reduction)
-
-    samples = partial(_packed_samples, REDUCTIONS)
 
 
 def checked_segments(segment_ids: np.ndarray, segments: int | None) -> tuple[np.ndarray, int]:
@@ -297,19 +242,6 @@ class EmbeddingSegmentsSum:
             raise InferenceError(f"segment {ids[-1]} is out of range for {count} segments")
         return sum_rows(table, indices, weights, ids, count, _default(default_index))
 
-    def samples(rng, dtype="f32"):
-        for shape, ids, count in (
-            ((5, 1), [0], 1),
-            ((7, 16), [0, 0, 2, 2], 4),
-            ((10, 17), [0, 1, 1], 2),
-            ((4, 3, 33), [1, 1], 3),
-        ):
-            table, index = random_array(rng, shape, dtype, (-3, 3)), rng.integers(0, shape[0], len(ids))
-            inputs = [table, index, np.array(ids), np.array(count)]
-            yield inputs, {}
-            yield [*inputs, np.array(1)], {}
-            yield [*inputs, np.array(2), random_array(rng, (len(ids),), dtype, (-2, 2))], {}
-
 
 @op("SegmentMax", opset=16, types=NUMBERS, lower=".cpu_segments:Segments.of")
 class SegmentMax:
@@ -345,14 +277,3 @@ class SegmentMax:
         if fill_mode == "zero":
             out[np.bincount(ids[used], minlength=count)[:count] == 0] = 0
         return out
-
-    def samples(rng, dtype="f32"):
-        for shape, ids, count in (
-            ((1,), [0], None),
-            ((4, 17), [0, 0, 2, 3], None),
-            ((5, 2, 3), [0, 1, 1, 4, 4], 6),
-            ((4, 8), [0, 1, 2, 3], 2),
-        ):
-            for mode in ("zero", "lowest"):
-                more = [] if count is None else [np.array(count)]
-                yield [random_array(rng, shape, dtype), np.array(ids), *more], {"fill_mode": mode}

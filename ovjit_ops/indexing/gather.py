@@ -7,7 +7,6 @@ in the other operations. Memory outside of a tensor is never accessed.
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,7 @@ from ovjit_ops.common.values import (
     shape_scalar,
     with_value,
 )
-from ovjit_ops.elementwise.arithmetic import random_array
-from ovjit_ops.movement.shape import MOVABLE, ints
+from ovjit_ops.movement.shape import MOVABLE
 
 
 def check_index_type(indices: TensorType, says: str = "") -> None:
@@ -104,25 +102,6 @@ def _infer_gather(data: TensorType, indices: TensorType, axis: TensorType, batch
     )
 
 
-def _gather_samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
-    cases: list[tuple] = [
-        ((10,), (4,), 0, 0),
-        ((5, 17), (3,), 1, 0),
-        ((5, 17), (2, 3), 0, 0),
-        ((3, 4, 5), (), 1, 0),
-        ((2, 16), (7,), -1, 0),
-        ((3, 4), (0,), 0, 0),
-    ]
-    if version > 1:
-        cases += [((2, 5, 3), (2, 4), 1, 1), ((2, 3, 5, 4), (2, 3, 2), 2, 2), ((2, 5), (2, 3), 1, -1)]
-    for shape, counts, axis, batch in cases:
-        index = rng.integers(-shape[axis] if version == 8 else 0, shape[axis], counts)
-        attrs = {} if version == 1 else {"batch_dims": batch}
-        yield [random_array(rng, shape, dtype), np.asarray(index, dtype=np.int64), np.array(axis)], attrs
-    if version == 8:
-        yield [random_array(rng, (5, 3), dtype), ints(-6, 5, 1, 1 << 40), np.array(0)], {"batch_dims": 0}
-
-
 @op("Gather", opset=1, types=MOVABLE, lower=".cpu_gather:lower_gather", images=chosen_images, carried=1)
 class Gather1:
     """The slices `indices` of the data along `axis`."""
@@ -134,8 +113,6 @@ class Gather1:
         batch = batch_dims + indices.ndim if batch_dims < 0 else batch_dims
         return gather(data, indices, normalize_axis(int(axis.reshape(-1)[0]), data.ndim), batch)
 
-    samples = partial(_gather_samples, 1)
-
 
 @op("Gather", opset=7, like=Gather1)
 class Gather7:
@@ -144,14 +121,10 @@ class Gather7:
     def infer(data, indices, axis, *, batch_dims: Int = 0):
         return _infer_gather(data, indices, axis, batch_dims)
 
-    samples = partial(_gather_samples, 7)
-
 
 @op("Gather", opset=8, like=Gather7)
 class Gather8:
     """Gather-7 with negative indices, and zeros for those out of range."""
-
-    samples = partial(_gather_samples, 8)
 
 
 @op("GatherElements", opset=6, types=MOVABLE, lower=".cpu_gather:GatherElements.of", carried=1)
@@ -186,16 +159,6 @@ class GatherElements:
     def ref(data, indices, *, axis=0):
         axis = normalize_axis(axis, data.ndim)
         return np.take_along_axis(data, checked_indices(indices, data.shape[axis]), axis)
-
-    def samples(rng, dtype="f32"):
-        for shape, counts, axis in (
-            ((7,), (4,), 0),
-            ((3, 17), (3, 5), 1),
-            ((5, 16), (2, 16), 0),
-            ((2, 3, 4), (2, 3, 9), -1),
-        ):
-            index = rng.integers(0, shape[axis], counts)
-            yield [random_array(rng, shape, dtype), index.astype(np.int64)], {"axis": axis}
 
 
 def _infer_gather_nd(data: TensorType, indices: TensorType, batch_dims: int, flatten: bool) -> TensorType:
@@ -248,18 +211,6 @@ class GatherND5:
 
     def ref(data, indices, *, batch_dims=0):
         return _gather_nd(data, indices, batch_dims, True)
-
-    def samples(rng, dtype="f32"):
-        for shape, counts, batch in (
-            ((5,), (3, 1), 0),
-            ((4, 17), (3, 1), 0),
-            ((4, 5, 6), (2, 3, 2), 0),
-            ((2, 4, 5), (2, 3, 1), 1),
-            ((2, 3, 4, 5), (2, 3, 2), 2),
-            ((3, 4), (2,), 0),
-        ):
-            index = np.stack([rng.integers(0, shape[batch + k], counts[:-1]) for k in range(counts[-1])], -1)
-            yield [random_array(rng, shape, dtype), index.astype(np.int64)], {"batch_dims": batch}
 
 
 @op("GatherND", opset=8, like=GatherND5)

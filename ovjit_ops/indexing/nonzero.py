@@ -13,7 +13,6 @@ import numpy as np
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import DType, Index, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim
-from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.indexing.cpu_nonzero import MOST_DIMS
 from ovjit_ops.movement.shape import MOVABLE
 
@@ -40,13 +39,6 @@ class NonZero:
         padded = w.outputs("PaddedNonZero", data, **node.attrs)
         return w.b.instead(node, padded, {"axis": 1}, "ValidPrefix")
 
-    def samples(rng, dtype="f32"):
-        for shape in ((7,), (3, 17), (2, 3, 4), (0, 3), (2, 0), (5000,), (2, 1, 3, 2)):
-            data = random_array(rng, shape, dtype)
-            yield [np.where(rng.random(shape) < 0.5, data, 0).astype(data.dtype)], {"output_type": "i64"}
-        yield [np.zeros((2, 3), data.dtype)], {"output_type": "i32"}
-        yield [np.array(1, data.dtype)], {"output_type": "i64"}
-
 
 @op("PaddedNonZero", internal=True, types=MOVABLE, lower=".cpu_nonzero:Positions.of")
 class PaddedNonZero:
@@ -64,8 +56,3 @@ class PaddedNonZero:
         padded = np.zeros(data.ndim * data.size, indices.dtype)
         padded[: indices.size] = indices.reshape(-1)
         return padded.reshape(data.ndim, data.size), np.array([indices.shape[1]])
-
-    def samples(rng, dtype="f32"):
-        """No element is zero: the buffer is undefined behind the positions."""
-        for shape in ((7,), (2, 3, 5), (0, 3)):
-            yield [np.ones(shape, random_array(rng, (1,), dtype).dtype)], {"output_type": "i64"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,15 +46,6 @@ def _infer_one_hot(indices, depth, on_value, off_value, axis):
     sizes = partial_sizes(depth)
     new = count if count is not None else ANY if sizes is None else sizes[0]
     return TensorType(on_value.dtype, (*indices.shape[:along], new, *indices.shape[along:]))
-
-
-def _one_hot_samples(variants, rng: np.random.Generator, dtype: str = "i64"):
-    on, off = np.array(1.5, dtype=np.float32), np.array(-0.5, dtype=np.float32)
-    for variant in variants:
-        for shape, depth, axis in (((5,), 3, -1), ((2, 17), 16, 0), ((), 4, 0), ((2, 3), 5, 1)):
-            low = -depth - 1 if len(variants) > 1 else -1
-            index = np.asarray(rng.integers(low, depth + 1, shape), dtype=numpy_dtype(dtype))
-            yield [index, np.array(depth, dtype=np.int64), on, off], {"axis": axis, **variant}
 
 
 def _is_extent(depth: TensorType) -> bool:
@@ -121,8 +111,6 @@ class OneHot1:
         hit = w("Equal", w("Unsqueeze", indices, (along,)), at.reshape(-1, *(1,) * (rank - along - 1)))
         return [w("Select", hit, on, off)]
 
-    samples = partial(_one_hot_samples, [{}])
-
 
 @op("OneHot", opset=16, like=OneHot1)
 class OneHot16:
@@ -134,7 +122,3 @@ class OneHot16:
         indices, depth, on_value, off_value, *, axis: Int, negative_indices_mode: Word = "ignore_negative"
     ):
         return _infer_one_hot(indices, depth, on_value, off_value, axis)
-
-    samples = partial(
-        _one_hot_samples, [{"negative_indices_mode": m} for m in ("ignore_negative", "normalize")]
-    )

@@ -5,9 +5,7 @@ An index out of range raises InferenceError. Memory outside of a tensor is never
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from ovjit.graph.shapes import Dim, Interval, bounds, compatible, normalize_axis
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.values import shape_scalar
-from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS
 from ovjit_ops.indexing.gather import check_index_type, checked_indices
 from ovjit_ops.movement.shape import MOVABLE
 
@@ -89,20 +87,6 @@ class ScatterUpdate:
         out[(slice(None),) * along + (rows,)] = updates
         return out
 
-    def samples(rng, dtype="f32"):
-        for shape, counts, axis in (((7,), (3,), 0), ((3, 17), (4,), 1), ((5, 3), (2, 2), 0)):
-            index = rng.permutation(shape[axis])[: math.prod(counts)].reshape(counts)
-            updates = (*shape[:axis], *counts, *shape[axis + 1 :])
-            yield (
-                [
-                    random_array(rng, shape, dtype),
-                    index.astype(np.int64),
-                    random_array(rng, updates, dtype),
-                    np.array(axis),
-                ],
-                {},
-            )
-
 
 def _scatter_nd(
     data: np.ndarray, indices: np.ndarray, updates: np.ndarray, *, reduction: str = "none"
@@ -150,20 +134,6 @@ ND_REDUCTIONS = {
 }  # fmt: skip
 
 
-def _scatter_nd_samples(reductions: list[str], rng: np.random.Generator, dtype: str = "f32"):
-    for reduction in reductions:
-        attrs = {"reduction": reduction} if len(reductions) > 1 else {}
-        for shape, counts in (((9,), (3, 1)), ((8, 5), (3, 1)), ((9, 6), (4, 2))):
-            first = rng.permutation(shape[0])[: counts[0]]
-            if reduction != "none":
-                first[0] = first[-1]  # a repeated position
-            index = np.stack(
-                [first, *(rng.integers(0, shape[k], counts[0]) for k in range(1, counts[1]))], -1
-            )
-            updates = random_array(rng, (counts[0], *shape[counts[1] :]), dtype)
-            yield [random_array(rng, shape, dtype), index.astype(np.int64), updates], attrs
-
-
 @op(
     "ScatterNDUpdate", opset=4, types=MOVABLE,
     lower=".cpu_gather:ScatterND.of"
@@ -173,7 +143,6 @@ class ScatterNDUpdate4:
 
     infer = _infer_scatter_nd
     ref = _scatter_nd
-    samples = partial(_scatter_nd_samples, ["none"])
 
 
 @op(
@@ -189,7 +158,6 @@ class ScatterNDUpdate15:
         return _infer_scatter_nd(data, indices, updates)
 
     ref = _scatter_nd
-    samples = partial(_scatter_nd_samples, list(ND_REDUCTIONS))
 
 
 def neutral_element(reduction: str, target: np.dtype) -> Any:
@@ -292,29 +260,12 @@ def _infer_scatter_elements(
     return _infer_scatter(data, indices, updates, integral, same)
 
 
-def _scatter_elements_samples(attrs: list[dict[str, Any]], rng: np.random.Generator, dtype: str = "f32"):
-    for variant in attrs:
-        for shape, counts, axis in (((9,), (4,), 0), ((3, 17), (3, 5), 1), ((6, 4), (2, 4), 0)):
-            index = np.argsort(rng.random((*counts[:axis], shape[axis], *counts[axis + 1 :])), axis)
-            index = np.take(index, np.arange(counts[axis]), axis)
-            yield (
-                [
-                    random_array(rng, shape, dtype),
-                    index.astype(np.int64),
-                    random_array(rng, counts, dtype),
-                    np.array(axis),
-                ],
-                variant,
-            )
-
-
 @op("ScatterElementsUpdate", opset=3, types=MOVABLE, lower=".cpu_gather:ScatterElements.of")
 class ScatterElementsUpdate3:
     """The data with the elements that `indices` select along `axis` replaced by `updates`."""
 
     infer = _infer_scatter_elements
     ref = _scatter_elements
-    samples = partial(_scatter_elements_samples, [{}])
 
 
 @op(
@@ -334,7 +285,3 @@ class ScatterElementsUpdate12:
         return _infer_scatter_elements(data, indices, updates, axis)
 
     ref = _scatter_elements
-    samples = partial(
-        _scatter_elements_samples,
-        [{"reduction": r, "use_init_val": u} for r in REDUCTIONS for u in (True, False)],
-    )

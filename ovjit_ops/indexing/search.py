@@ -14,7 +14,7 @@ from ovjit.graph.shapes import ANY, Dim, Interval, bounds, is_static, normalize_
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.dims import unify
 from ovjit_ops.common.values import shape_scalar
-from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS
 
 #: Element types with a native Unique.
 UNIQUE = frozenset((*NUMBERS, "boolean"))
@@ -50,18 +50,6 @@ class Bucketize:
         indices = sorted_places(buckets.astype(kind), data.astype(kind), not with_right_bound)
         return indices.astype(numpy_dtype(output_type))
 
-    def samples(rng, dtype="f32"):
-        for shape, count in (((7,), 3), ((3, 17), 16), ((2, 3, 5), 1), ((33,), 0), ((1000,), 100)):
-            bounds_of = np.sort(random_array(rng, (count,), dtype))
-            for attrs in (
-                {"output_type": "i64", "with_right_bound": True},
-                {"output_type": "i32", "with_right_bound": False},
-            ):
-                data = random_array(rng, shape, dtype)
-                if count > 1:
-                    data.reshape(-1)[:2] = bounds_of[:2]
-                yield [data, bounds_of], attrs
-
 
 @op("SearchSorted", opset=15, types=NUMBERS, native=FULL, lower=".cpu_search:Search.of")
 class SearchSorted:
@@ -89,21 +77,6 @@ class SearchSorted:
         for row in np.ndindex(values.shape[:-1]):
             out[row] = sorted_places(sequence[row], values[row], right_mode)
         return out
-
-    def samples(rng, dtype="f32"):
-        for shape, count in (
-            ((7,), (3,)),
-            ((3, 17), (3, 5)),
-            ((2, 3, 16), (2, 3, 33)),
-            ((9,), (2, 4)),
-            ((0,), (3,)),
-        ):
-            sequence = np.sort(random_array(rng, shape, dtype), -1)
-            for right in (False, True):
-                values = random_array(rng, count, dtype)
-                if sequence.size and sequence.ndim == 1:
-                    values.reshape(-1)[0] = sequence[0]
-                yield [sequence, values], {"right_mode": right}
 
 
 @op("Unique", opset=10, types=[*NUMBERS, "boolean"])
@@ -193,20 +166,6 @@ class Unique:
             cut[0] = w("Transpose", cut[0], tuple(np.argsort(order).tolist()))
         return [cut[0], cut[1], inverse, cut[2]]
 
-    def samples(rng, dtype="f32"):
-        for shape, axis in (
-            ((7,), None),
-            ((3, 17), None),
-            ((33,), 0),
-            ((5, 2), 0),
-            ((2, 9), 1),
-            ((1,), None),
-        ):
-            for order in (True, False):
-                data = random_array(rng, shape, dtype, (0, 3))
-                data = np.floor(data).astype(data.dtype) if data.dtype.kind == "f" else data
-                yield [data, *([] if axis is None else [np.array(axis)])], {"sorted": order}
-
 
 @op("PaddedUnique", internal=True, types=NUMBERS, lower=".cpu_unique:LoweredUnique.of")
 class PaddedUnique:
@@ -223,13 +182,6 @@ class PaddedUnique:
         missing = (0, len(data) - len(values))
         cut = (np.pad(values, (missing, (0, 0))), np.pad(first, missing), inverse, np.pad(counts, missing))
         return (*cut, np.array([len(values)]))
-
-    def samples(rng, dtype="f32"):
-        """All rows are distinct: buffers are undefined behind the valid prefix."""
-        for shape in ((1, 1), (7, 1), (51, 1), (3, 17), (17, 2)):
-            data = rng.permutation(math.prod(shape)).reshape(shape).astype(numpy_dtype(dtype))
-            for order in (True, False):
-                yield [data], {"sorted": order, "index_element_type": "i64", "count_element_type": "i32"}
 
 
 def _at_most(d):
@@ -277,10 +229,3 @@ class GatherTree:
                 if ended.size:
                     out[ended[0] :, b, beam] = end_token
         return out
-
-    def samples(rng, dtype="f32"):
-        kind = numpy_dtype(dtype)
-        for t, b, w in ((1, 1, 1), (5, 2, 3), (17, 3, 8), (9, 1, 16)):
-            ids, parents = rng.integers(0, 11, (t, b, w)), rng.integers(0, w, (t, b, w))
-            lengths = rng.integers(1, t + 1, b)
-            yield [ids.astype(kind), parents.astype(kind), lengths.astype(kind), np.array(10, kind)], {}

@@ -10,7 +10,7 @@ from ovjit.graph.shapes import ANY, Dim
 from ovjit_ops.common.checks import check_rank, check_same_type, check_type
 from ovjit_ops.common.dims import unify
 from ovjit_ops.common.values import INDEX_TYPES, shape_value
-from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS
 
 
 @op("SparseFillEmptyRows", opset=16, types=NUMBERS)
@@ -47,12 +47,3 @@ class SparseFillEmptyRows:
         filled = np.concatenate([values, np.full(len(new), default_value, values.dtype)])
         order = np.lexsort((everything[:, 1], everything[:, 0]))
         return everything[order], filled[order], empty
-
-    def samples(rng, dtype="f32"):
-        for rows, columns, at in (
-            (5, 6, [[0, 1], [0, 3], [2, 0]]),
-            (3, 2, [[0, 0], [1, 1], [2, 0]]),
-            (4, 1, [[3, 0]]),
-        ):
-            values = random_array(rng, (len(at),), dtype)
-            yield [values, np.array([rows, columns]), np.array(at), np.array(7).astype(values.dtype)], {}

@@ -11,7 +11,7 @@ from ovjit.graph.shapes import merge
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.dims import unify
 from ovjit_ops.common.values import INDEX_TYPES, extent_of, extents_of, in_f32, shape_scalar
-from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases
 
 
 @op("Inverse", opset=14, types=REALS, native=FULL, lower=".cpu_inverse:Inverses.of")
@@ -37,15 +37,6 @@ class Inverse:
                 continue
             out[at] = inverse.T if adjoint else inverse
         return out.astype(data.dtype)
-
-    def samples(rng, dtype="f32"):
-        for shape in ((1, 1), (2, 2), (3, 5, 5), (2, 2, 8, 8), (0, 3, 3)):
-            data = (
-                random_array(rng, shape, dtype, (-1, 1))
-                + np.eye(shape[-1]).astype(random_array(rng, (1,), dtype).dtype) * 3
-            )
-            for adjoint in (False, True):
-                yield [data.astype(random_array(rng, (1,), dtype).dtype)], {"adjoint": adjoint}
 
 
 @op("Eye", opset=9, types=["i64"])

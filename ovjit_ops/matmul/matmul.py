@@ -14,7 +14,7 @@ from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import Dim, broadcast, broadcast_dims, compatible
 from ovjit_ops.common.images import matrix_images
 from ovjit_ops.common.values import widen_floats
-from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, common_dtype, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, common_dtype
 from ovjit_ops.matmul.gathered import gather_matrices
 
 
@@ -173,17 +173,3 @@ class GatheredMatMul:
         from ovjit_ops.indexing.gather import gather
 
         return MatMul.ref(x, gather(table, indices, 0), **attrs)
-
-    def samples(rng, dtype="f32"):
-        if dtype != "f32":
-            return
-        for x, table, chosen in (
-            ((6, 1, 9), (4, 9, 40), (6,)), ((5, 17, 33), (3, 33, 7), (5,)), ((2, 3, 8), (1, 8, 17), (1,)),
-            ((2, 1, 4, 16), (5, 16, 33), (2, 3)), ((1, 2, 70), (2, 70, 65), (4,)),
-            ((0, 1, 9), (4, 9, 40), (0,)),
-        ):  # fmt: skip
-            for transposed in (False, True):
-                arrays = [random_array(rng, shape, dtype, (-2, 2)) for shape in (x, table)]
-                data, rows = [a.swapaxes(-1, -2).copy() if transposed else a for a in arrays]
-                names = rng.integers(-table[0] - 1, table[0] + 1, chosen)
-                yield [data, rows, names], {"transpose_a": transposed, "transpose_b": transposed}

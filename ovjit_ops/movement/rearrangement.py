@@ -16,9 +16,9 @@ from ovjit_ops.common.dims import divide_dim
 from ovjit_ops.common.images import images_of
 from ovjit_ops.common.slices import axes_to_reverse
 from ovjit_ops.common.values import INTEGERS, length, shape_value
-from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 from ovjit_ops.movement import cpu_blocks
-from ovjit_ops.movement.shape import MOVABLE, ints
+from ovjit_ops.movement.shape import MOVABLE
 from ovjit_ops.movement.sink_shuffle import recognize_shuffle, sink_shuffle
 
 
@@ -240,12 +240,6 @@ class Reverse:
 
     def ref(data, axes, *, mode):
         return np.flip(data, axes_to_reverse(axes, data.ndim, mode)).copy(order="C")
-
-    def samples(rng, dtype="f32"):
-        for shape, axes in (((7,), (0,)), ((3, 17), (1,)), ((2, 3, 5), (0, 2)), ((4, 4), ())):
-            yield [random_array(rng, shape, dtype), ints(*axes)], {"mode": "index"}
-            mask = np.array([a in axes for a in range(len(shape))])
-            yield [random_array(rng, shape, dtype), mask], {"mode": "mask"}
 
 
 #: Maximum length of GatherND's index tuples here.

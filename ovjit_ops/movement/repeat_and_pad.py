@@ -249,23 +249,6 @@ def _partly_padded(
     return tuple(out)
 
 
-def _pad_samples(*more: tuple):
-    padded = [
-        ((7,), [1], [2]),
-        ((1, 3, 7, 8), [0, 0, 1, 1], [0, 0, 1, 1]),
-        ((3, 5), [0, 2], [2, 1]),
-        ((2, 17), [1, 0], [0, 15]),
-        *more,
-    ]
-
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        modes = [{"pad_mode": mode} for mode in ("constant", "edge", "reflect", "symmetric")]
-        yield from cases(*padded, each=modes)(rng, dtype)
-        yield from cases(*((*row, ()) for row in padded), each=modes[:1])(rng, dtype)
-
-    return samples
-
-
 @op(
     "Pad", opset=1, types=NUMBERS,
     lower=".cpu_pad:Padded", images=pad_images, bounds=(1, 2),
@@ -283,8 +266,6 @@ class Pad1:
         begin, end = (pads.reshape(-1).tolist() for pads in (pads_begin, pads_end))
         return pad_array(data, begin, end, pad_mode, fill)
 
-    samples = _pad_samples()
-
 
 @op("Pad", opset=12, like=Pad1)
 class Pad12:
@@ -292,8 +273,6 @@ class Pad12:
 
     def infer(data, pads_begin, pads_end, pad_value=None, *, pad_mode: Word):
         return _infer_pad(data, pads_begin, pads_end, pad_value, pad_mode, True)
-
-    samples = _pad_samples(((3, 8), [-1, 2], [0, -3]))
 
 
 def range_length(start: Any, stop: Any, step: Any) -> int:
@@ -377,10 +356,6 @@ class Range1:
     def ref(start, stop, step):
         return _range(start, stop, step, from_numpy(start.dtype))
 
-    def samples(rng, dtype="f32"):
-        for limits in ((0, 5, 1), (2, 19, 3), (5, 5, 1), (5, 0, 1)):
-            yield [np.array(v).astype(numpy_dtype(dtype)) for v in limits], {}
-
 
 @op("Range", opset=4, like=Range1)
 class Range4:
@@ -393,8 +368,3 @@ class Range4:
 
     def ref(start, stop, step, *, output_type):
         return _range(start, stop, step, output_type)
-
-    def samples(rng, dtype="f32"):
-        for to in ("f32", "i64"):
-            for limits in ((0, 5, 1), (2, 19, 3), (5, 5, 1)):
-                yield [np.array(v).astype(numpy_dtype(dtype)) for v in limits], {"output_type": to}

@@ -24,7 +24,7 @@ from ovjit_ops.common.values import (
     with_partial,
     with_value,
 )
-from ovjit_ops.elementwise.arithmetic import cases, random_array
+from ovjit_ops.elementwise.arithmetic import cases
 from ovjit_ops.movement.shape import MOVABLE
 
 #: Maximum number of outputs of a split. Readers create a record for each.
@@ -289,10 +289,6 @@ class SliceScatter:
             raise InferenceError(f"the updates have the shape {list(updates.shape)}, the slice {list(shape)}")
         out[index] = updates
         return out
-
-    def samples(rng, dtype="f32"):
-        for (data, *limits), attrs in cases(*_CUTS)(rng, dtype):
-            yield [data, random_array(rng, _slice(data, *limits).shape, dtype), *limits], attrs
 
 
 @op("ValidPrefix", internal=True, views=True)

@@ -15,7 +15,7 @@ from ovjit.graph.shapes import Interval, broadcast, compatible, merge, normalize
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.images import images_of
 from ovjit_ops.common.values import in_f32, shape_value, widen_floats
-from ovjit_ops.elementwise.arithmetic import REALS, cases, random_array, same_type
+from ovjit_ops.elementwise.arithmetic import REALS, cases, same_type
 from ovjit_ops.normalization import expand_norm
 from ovjit_ops.normalization.recognize import NORMALIZED, ROOT_MEAN_SQUARE, SCALED, group_mvn
 
@@ -131,13 +131,6 @@ def _infer_batch_norm(data: TensorType, others: tuple[TensorType, ...], epsilon:
     return same_type(_channels(data, *others), REALS)
 
 
-def _batch_norm_samples(rng: np.random.Generator, dtype: str):
-    for shape in ((2, 3), (1, 16, 7, 8), (2, 17, 5, 5), (1, 5, 33), (1, 2, 3, 4, 5), (0, 3, 4, 4)):
-        c = shape[1]
-        lists = [random_array(rng, (c,), dtype, d) for d in ((0.5, 2), (-1, 1), (-1, 1), (0.1, 2))]
-        yield random_array(rng, shape, dtype), lists
-
-
 @op(
     "BatchNormInference", opset=1, types=REALS, native=FULL, expand=expand_norm.expand_batch_norm,
     images=images_of(2),
@@ -151,10 +144,6 @@ class BatchNormInference1:
     def ref(gamma, beta, data, mean, variance, *, epsilon):
         return in_f32(_batch_norm)(data, gamma, beta, mean, variance, epsilon=epsilon)
 
-    def samples(rng, dtype="f32"):
-        for data, lists in _batch_norm_samples(rng, dtype):
-            yield [*lists[:2], data, *lists[2:]], {"epsilon": 1e-3}
-
 
 @op("BatchNormInference", opset=5, like=BatchNormInference1, images=images_of(0))
 class BatchNormInference5:
@@ -164,10 +153,6 @@ class BatchNormInference5:
         return _infer_batch_norm(data, (gamma, beta, mean, variance), epsilon)
 
     ref = in_f32(_batch_norm)
-
-    def samples(rng, dtype="f32"):
-        for data, lists in _batch_norm_samples(rng, dtype):
-            yield [data, *lists], {"epsilon": 1e-3}
 
 
 def _axes_of(x: TensorType, axes: TensorType) -> None:
@@ -434,11 +419,6 @@ class RMS:
         x = widen_floats(data)
         out = x / np.sqrt((x * x).mean(-1, keepdims=True) + x.dtype.type(epsilon)) * widen_floats(gamma)
         return out.astype(data.dtype if output_type == "dynamic" else numpy_dtype(output_type))
-
-    def samples(rng, dtype="f32"):
-        for shape in ((7,), (3, 17), (2, 5, 64), (1, 1000)):
-            gamma = random_array(rng, shape[-1:], dtype, (0.5, 2))
-            yield [random_array(rng, shape, dtype), gamma], {"epsilon": 1e-5}
 
 
 @op(

@@ -120,48 +120,6 @@ def avg_pool(x: np.ndarray, **attrs: Any) -> np.ndarray:
     return (total / counts.astype(x.dtype)).astype(dtype)
 
 
-def _sample_attributes(torch: bool, dilated: bool) -> list[tuple[tuple[int, ...], dict[str, Any]]]:
-    def case(shape: tuple[int, ...], k: int, s: int, begin: int = 0, end: int = 0, d: int = 1, **more: Any):
-        rank = len(shape) - 2
-        attrs = {
-            "kernel": (k,) * rank,
-            "strides": (s,) * rank,
-            "pads_begin": (begin,) * rank,
-            "pads_end": (end,) * rank,
-            **more,
-        }
-        if dilated:
-            attrs["dilations"] = (d,) * rank
-        return shape, attrs
-
-    cases = [
-        case((1, 16, 8, 8), 2, 2),
-        case((2, 17, 15, 16), 3, 2, 1, 1),
-        case((1, 33, 7, 9), 3, 1, 1, 1),
-        case((1, 3, 16, 17), 3, 2, rounding_type="ceil"),
-        case((1, 3, 16, 17), 3, 2, 0, 1, rounding_type="ceil"),
-        case((1, 5, 13, 14), 3, 3, auto_pad="same_upper"),
-        case((1, 5, 13, 14), 4, 3, auto_pad="same_lower"),
-        case((1, 5, 13, 14), 3, 2, 1, 1, auto_pad="valid"),
-        case((1, 4, 9), 3, 2, 1, 0),
-        case((1, 2, 5, 6, 7), 2, 2, 0, 1),
-        case((0, 3, 5, 5), 2, 1),
-    ]
-    if dilated:
-        cases += [case((1, 5, 13, 14), 3, 2, 1, 1, d=2), case((1, 5, 13, 14), 2, 1, 0, 1, d=3)]
-    if torch:
-        cases += [
-            case((1, 3, 16, 17), 3, 2, 1, 1, rounding_type="ceil_torch"),
-            case((1, 3, 7, 7), 2, 3, 1, 1, rounding_type="ceil_torch"),
-        ]
-    return cases
-
-
-def _samples(torch: bool, dilated: bool, more: Sequence[dict[str, Any]]):
-    shaped = _sample_attributes(torch, dilated)
-    return cases(*((shape, {**attrs, **more[i % len(more)]}) for i, (shape, attrs) in enumerate(shaped)))
-
-
 def _words(rounding: int) -> dict[str, str]:
     return {"auto_pad": POOLING_AUTO_PADS, "rounding_type": ROUNDINGS[rounding]}
 
@@ -193,16 +151,12 @@ class MaxPool1:
 
     show = _show_attrs
     ref = max_pool
-    samples = _samples(False, False, [{}])
 
 
 def _infer_max(data: TensorType, attrs: dict[str, Any]) -> tuple[TensorType, TensorType]:
     normalize_axis(attrs["axis"], len(attrs["kernel"]) + 2)
     out = _infer(data, attrs)
     return out, TensorType(attrs["index_element_type"], out.shape)
-
-
-_INDEX_VARIANTS = [{"index_element_type": "i64", "axis": 0}, {"index_element_type": "i32", "axis": 2}]
 
 
 @op("MaxPool", opset=8, like=MaxPool1)
@@ -219,8 +173,6 @@ class MaxPool8:
         index = max_pool_indices(data, attrs)
         return max_pool(data, **attrs), index.astype(numpy_dtype(attrs["index_element_type"]))
 
-    samples = _samples(False, True, _INDEX_VARIANTS)
-
 
 @op("MaxPool", opset=14, like=MaxPool8, words=_words(1))
 class MaxPool14:
@@ -228,11 +180,6 @@ class MaxPool14:
 
     def infer(data, **attrs):
         return _infer_max(data, attrs)
-
-    samples = _samples(True, True, _INDEX_VARIANTS)
-
-
-_PAD_VARIANTS = [{"exclude_pad": True}, {"exclude_pad": False}, {"exclude_pad": False}]
 
 
 @op("AvgPool", opset=1, like=MaxPool1, in_real=1)
@@ -243,7 +190,6 @@ class AvgPool1:
         return _infer(data, {**attrs, "kernel": kernel, "exclude_pad": exclude_pad})
 
     ref = avg_pool
-    samples = _samples(False, False, _PAD_VARIANTS)
 
 
 @op("AvgPool", opset=14, like=AvgPool1, words=_words(1))
@@ -253,8 +199,6 @@ class AvgPool14:
     def infer(data, **attrs):
         return _infer(data, attrs)
 
-    samples = _samples(True, False, _PAD_VARIANTS)
-
 
 @op("AvgPool", opset=16, like=AvgPool14)
 class AvgPool16:
@@ -262,8 +206,6 @@ class AvgPool16:
 
     def infer(data, *, strides: Ints = (), dilations: Ints = (), **attrs):
         return _infer(data, {**attrs, "strides": strides, "dilations": dilations})
-
-    samples = _samples(True, True, _PAD_VARIANTS)
 
 
 def adaptive_bounds(extent: Any, outputs: int) -> list[tuple[Any, Any]]:

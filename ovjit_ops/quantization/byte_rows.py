@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ovjit.errors import check
 from ovjit.graph.byte_rows import ByteRows
 from ovjit.graph.op import Int, op
 from ovjit.graph.shapes import is_static
-from ovjit_ops.elementwise.arithmetic import random_array
-
-
-def _samples(rng: np.random.Generator, dtype: str = "f32"):
-    shapes = ((4,), (3, 20), (2, 3, 64), (2, 1, 5, 12), (2, 3, 2, 2, 8), (3, 0, 8))
-    cut = [((3, 24), 8, 6), ((2, 3, 64), 8, 32), ((3, 2, 80), 8, 20)]
-    cut += [((8,), 4, 0), ((3, 40), 4, 0), ((2, 3, 64), 4, 0), ((2, 3, 64), 4, 16), ((3, 2, 80), 4, 40)]
-    for shape, bits, group in (*((shape, 8, 0) for shape in shapes), *cut):
-        yield random_array(rng, shape, "f32", (-3, 5)), ByteRows(bits, group)
-    for bits in (8, 4):
-        yield np.full((2, 8), 0.3, np.float32), ByteRows(bits)
 
 
 @op("QuantizeRows", types=("f32",), internal=True, ulp=0, lower=".cpu_byte_rows:QuantizedRows.of")
@@ -32,10 +19,6 @@ class QuantizeRows:
 
     def ref(x, *, bits=8, group=0):
         return ByteRows(bits, group).to_bytes(x)
-
-    def samples(rng, dtype="f32"):
-        for x, rows in _samples(rng, dtype):
-            yield [x], rows._asdict()
 
 
 @op("DequantizeRows", types=("f32",), internal=True, ulp=1, lower=".cpu_byte_rows:QuantizedRows.of")
@@ -54,11 +37,3 @@ class DequantizeRows:
     def ref(x, fresh=None, *, bits=8, group=0):
         plain = fresh is not None and fresh.shape[:-1] == x.shape[:-1]
         return fresh if plain else ByteRows(bits, group).to_floats(x)
-
-    def samples(rng, dtype="f32"):
-        for x, rows in _samples(rng, dtype):
-            packed = rows.to_bytes(x)
-            yield [packed], rows._asdict()
-            yield [packed, x], rows._asdict()
-            if x.ndim > 1:
-                yield [packed, x[..., :1, :]], rows._asdict()

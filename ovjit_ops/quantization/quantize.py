@@ -10,7 +10,6 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import DType, Int, TensorType, op
 from ovjit.graph.shapes import broadcast
-from ovjit_ops.elementwise.arithmetic import random_array
 
 
 @op("Quantize", opset=1, types=("f32",), internal=True, ulp=0, any_number=True)
@@ -42,16 +41,6 @@ class Quantize:
             y = t.where(y < float(high), y, float(high))
         return t.round_int(y, element_type)
 
-    def samples(rng, dtype="f32"):
-        for n in (1, 7, 16, 17, 33, 0):
-            numbers = [np.array(v, numpy_dtype(dtype)) for v in (4, 3)]
-            for high in (255, 254):
-                attrs = {"low": 0, "high": high, "element_type": "u8"}
-                yield [random_array(rng, (2, n), dtype, (-40, 80)), *numbers], attrs
-        huge = np.array([3e9, -3e9, 1e38, np.inf, -np.inf, np.nan, 255.5, 254.5, 0.5], numpy_dtype(dtype))
-        ones = [np.array(v, numpy_dtype(dtype)) for v in (1, 0)]
-        yield [huge, *ones], {"low": 0, "high": 255, "element_type": "u8"}
-
 
 @op("MultiplyAdd", opset=1, types=("f32",), internal=True, ulp=1, any_number=True)
 class MultiplyAdd:
@@ -69,9 +58,3 @@ class MultiplyAdd:
 
     def scalar(x, factor, offset):
         return t.fma(x, factor, offset)
-
-    def samples(rng, dtype="f32"):
-        for n in (1, 7, 16, 17, 33, 0):
-            yield [*(random_array(rng, (2, n), dtype, (1, 4)) for _ in range(3))], {}
-        channels = [random_array(rng, (1, 3, 1, 1), dtype, (1, 4)) for _ in range(2)]
-        yield [random_array(rng, (2, 3, 4, 5), dtype, (1, 4)), *channels], {}

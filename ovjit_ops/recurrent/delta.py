@@ -12,8 +12,7 @@ It is expanded to a TensorIterator over tokens. q and k may have fewer heads tha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -104,13 +103,3 @@ class GatedDeltaNet:
             current = decayed + columns[:, t] * change[:, :, None]
             out[:, t] = (current * rows[:, t]).sum(-2)
         return out, current
-
-    def samples(rng, dtype="f32") -> Iterator[Any]:
-        for batch, tokens, heads, groups, size, value_size, unit in (
-            (2, 5, 2, 2, 16, 8, True), (1, 3, 2, 4, 16, 24, False), (1, 1, 1, 3, 7, 5, True),
-        ):  # fmt: skip
-            extents = {"B": batch, "T": tokens, "H": heads, "G": groups, "K": size, "V": value_size}
-            data = [rng.standard_normal([extents[c] for c in s]).astype(np.float32) for s in SHAPES.values()]
-            data[1] /= np.linalg.norm(data[1], axis=-1, keepdims=True)
-            data[4], data[5] = -np.abs(data[4]), 1 / (1 + np.exp(data[5]))
-            yield data, {"fuse_qk_l2norm": True, "q_l2_norm_eps": 0.01} if unit else {}

@@ -7,7 +7,7 @@ bias (one more gate for a GRU with `linear_before_reset`).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from ovjit.graph.op import Op, TensorType, register
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.dims import Dims
 from ovjit_ops.common.values import INTEGERS, in_f32
-from ovjit_ops.elementwise.arithmetic import REALS, random_array
+from ovjit_ops.elementwise.arithmetic import REALS
 from ovjit_ops.recurrent.step import (
     ACTIVATIONS,
     DIRECTIONS,
@@ -88,8 +88,7 @@ def layer(
 
     return register(
         Op(
-            name, opset, infer, ref, doc=doc, samples=layer_samples(kind, sequence),
-            types=REALS, native=("f32",), ulp=64, words=words,
+            name, opset, infer, ref, doc=doc, types=REALS, native=("f32",), ulp=64, words=words,
             expand=expand_layer(kind, list(shapes), sequence), **options,
         )
     )  # fmt: skip
@@ -145,47 +144,6 @@ def _run_sequence(kind: str, named: dict[str, Any], attrs: dict[str, Any]) -> tu
     xps = [x @ w.T + bias for w, (bias, _) in zip(named["W"], biases, strict=True)]
     rbs = [rb for _, rb in biases]
     return run_directions(step, xps, h, c, lengths, backwards, named["R"], rbs, named.get("A"))
-
-
-#: attribute sets of the samples
-VARIANTS: dict[str, list[dict[str, Any]]] = {
-    "LSTM": [{}, {"clip": 0.7}, {"activations": ("tanh", "relu", "sigmoid")}],
-    "GRU": [{}, {"linear_before_reset": True}, {"clip": 0.4}, {"activations": ("relu", "sigmoid")}],
-    "AUGRU": [{}],
-    "RNN": [{}, {"clip": 0.4}, {"activations": ("relu",)}, {"activations": ("sigmoid",)}],
-}
-#: batch, steps, input size, hidden size
-SIZES = [(1, 1, 1, 1), (2, 5, 7, 17), (7, 3, 16, 8), (3, 4, 5, 33), (15, 2, 33, 16)]
-
-
-def layer_samples(kind: str, sequence: bool) -> Callable:
-    """Samples of a cell or a sequence: each attribute set, each direction, different lengths."""
-    gates, states, _ = KINDS[kind]
-
-    def samples(rng: np.random.Generator, dtype: str = "f32") -> Iterator[tuple[list[np.ndarray], dict]]:
-        def data(*shape: int) -> np.ndarray:
-            return random_array(rng, shape, dtype, (-1, 1))
-
-        for i, (b, t, x, h) in enumerate(SIZES):
-            for j, variant in enumerate(VARIANTS[kind]):
-                if j and i not in (1, 2):
-                    continue
-                attrs = {"hidden_size": h, "activations": KINDS[kind].activations, **variant}
-                rows = (gates + bool(variant.get("linear_before_reset"))) * h
-                if not sequence:
-                    inputs = [data(b, x), *(data(b, h) for _ in range(states))]
-                    inputs += [data(gates * h, x), data(gates * h, h), data(rows)]
-                    yield inputs + ([np.abs(data(b, 1))] if kind == "AUGRU" else []), attrs
-                    continue
-                direction = DIRECTIONS[(i + j) % 3] if kind != "AUGRU" else "forward"
-                d = len(directions(direction))
-                lengths = np.full(b, t) if (i + j) % 2 else rng.integers(1, t + 1, b)
-                inputs = [data(b, t, x), *(data(b, d, h) for _ in range(states)), lengths.astype(np.int64)]
-                inputs += [data(d, gates * h, x), data(d, gates * h, h), data(d, rows)]
-                inputs += [np.abs(data(b, t, 1))] if kind == "AUGRU" else []
-                yield inputs, {**attrs, "direction": direction}
-
-    return samples
 
 
 layer("LSTMCell", 1, "LSTM", "One step of an LSTM; its gates may see the cell's state (P).",

@@ -145,31 +145,6 @@ def _check_groups(heads: Any, groups: Any) -> None:
         check(groups and heads % groups == 0, f"{heads} heads are not a multiple of {groups}")
 
 
-def _sample_tables() -> list[np.ndarray]:
-    """Two sequences: three tokens after one past token, and two tokens."""
-    tables = [0, 3, 5], [0, 1, 3, 2, 4], [0, 3, 5], [1, 0], [2, 0]
-    return [np.array(x, np.int32) for x in tables]
-
-
-def _sample(rng: np.random.Generator, shapes: str) -> list[np.ndarray]:
-    extents = {"T": 5, "B": 6, "H": 2, "G": 4, "K": 16, "V": 5, "1": 1}
-    arrays = [rng.standard_normal([extents[c] for c in s]).astype(np.float32) for s in shapes.split()]
-    return arrays
-
-
-def _delta_sample(rng: np.random.Generator) -> list[np.ndarray]:
-    arrays = _sample(rng, "THK THK TGV BGVK TG TG")
-    arrays[1] /= np.linalg.norm(arrays[1], axis=-1, keepdims=True)
-    arrays[4], arrays[5] = -np.abs(arrays[4]), 1 / (1 + np.exp(arrays[5]))
-    return [*arrays, *_sample_tables()]
-
-
-def _space_sample(rng: np.random.Generator) -> list[np.ndarray]:
-    arrays = _sample(rng, "G TG THK TGV THK BGVK")
-    arrays[0], arrays[1] = -np.abs(arrays[0]), np.abs(arrays[1])
-    return [*arrays, *_sample_tables()]
-
-
 @op("PagedGatedDeltaNet", opset=1, plugin="extension", stateful=True, types=REALS, role="states")
 class PagedGatedDeltaNet:
     """GatedDeltaNet with states [heads, value, key] in blocks of a table. `use_qk_l2norm`: queries and keys
@@ -191,9 +166,6 @@ class PagedGatedDeltaNet:
         eps = q_l2_norm_eps, k_l2_norm_eps
         return delta_states(*inputs, unit=use_qk_l2norm, eps=eps).astype(inputs[2].dtype)
 
-    def samples(rng, dtype="f32"):
-        yield _delta_sample(rng), {"use_qk_l2norm": True, "q_l2_norm_eps": 0.01}
-
 
 @op("PagedSelectiveSSM", opset=1, plugin="extension", stateful=True, types=REALS, role="states")
 class PagedSelectiveSSM:
@@ -210,9 +182,6 @@ class PagedSelectiveSSM:
     def ref(*inputs):
         check_states(*inputs[6:], inputs[1], inputs[5], all_kept=True)
         return space_states(*inputs).astype(inputs[3].dtype)
-
-    def samples(rng, dtype="f32"):
-        yield _space_sample(rng), {}
 
 
 @op("PagedCausalConv1D", opset=1, plugin="extension", stateful=True, types=REALS, role="states")
@@ -233,9 +202,6 @@ class PagedCausalConv1D:
         check_states(*inputs[4:], inputs[0], inputs[1])
         return window_states(*inputs).astype(inputs[0].dtype)
 
-    def samples(rng, dtype="f32"):
-        yield [*_sample(rng, "TK BKG K1G K"), *_sample_tables()], {}
-
 
 def _lower_guard(group):
     from ovjit_ops.recurrent.cpu_paged_states import PagedStatesGuard
@@ -253,9 +219,6 @@ class PagedStatesGuard:
     def ref(*inputs, all_kept=False):
         check_states(*inputs, all_kept=all_kept)
         return np.zeros(1, np.int64)
-
-    def samples(rng, dtype="f32"):
-        yield [*_sample_tables(), *_sample(rng, "TK BGV")], {}
 
 
 def _lower(group):
@@ -281,10 +244,3 @@ class PagedStates:
         if what == "delta":
             return delta_states(*inputs[:-1], unit=unit, eps=(q_eps, k_eps)).astype(inputs[2].dtype)
         return (space_states if what == "space" else window_states)(*inputs[:-1]).astype(inputs[0].dtype)
-
-    def samples(rng, dtype="f32"):
-        done = np.zeros(1, np.int64)
-        yield [*_delta_sample(rng), done], {"what": "delta", "unit": True, "q_eps": 0.01}
-        yield [*_delta_sample(rng), done], {"what": "delta"}
-        yield [*_space_sample(rng), done], {"what": "space"}
-        yield [*_sample(rng, "TK BKG K1G K"), *_sample_tables(), done], {"what": "window"}

@@ -10,8 +10,7 @@ It is expanded to a TensorIterator over tokens. Groups of heads share b and c.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -67,10 +66,3 @@ class SelectiveSSM:
             state = state * np.exp(dt[:, t] * a)[..., None, None] + added
             out[:, t] = (state * c[:, t, :, None]).sum(-1)
         return out, np.array(state)
-
-    def samples(rng, dtype="f32") -> Iterator[Any]:
-        for batch, tokens, heads, groups, size, states in ((2, 5, 4, 2, 8, 16), (1, 1, 3, 1, 5, 7)):
-            extents = {"B": batch, "T": tokens, "H": heads, "G": groups, "P": size, "N": states}
-            data = [rng.standard_normal([extents[c] for c in s]).astype(np.float32) for s in SHAPES.values()]
-            data[0], data[1] = -np.abs(data[0]), np.abs(data[1])
-            yield data, {}

@@ -20,9 +20,7 @@ from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Floats, Int, Single, Str, Strs, TensorType, Word, op
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.dims import Dims
-from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.recurrent.step import (
-    DIRECTIONS,
     KINDS,
     checked_lengths,
     directions,
@@ -83,32 +81,6 @@ class RecurrentSteps:
         each = np.split(named["x"], len(backwards), 2)
         c, a, rbs = named.get("c"), named.get("a"), named.get("b", [None] * len(backwards))
         return run_directions(step, each, named["h"], c, lengths, backwards, named["r"], rbs, a)
-
-    def samples(rng, dtype="f32"):
-        for i, (kind, roles) in enumerate(
-            (
-                ("LSTM", "xhclr"),
-                ("LSTM", "xhcr"),
-                ("GRU", "xhlr"),
-                ("GRU", "xhlrb"),
-                ("AUGRU", "xhra"),
-                ("RNN", "xhlr"),
-            )
-        ):
-            gates = KINDS[kind].gates
-            for j, (b, t, h) in enumerate(((1, 1, 1), (2, 5, 17), (7, 3, 33), (25, 4, 8))):
-                direction = DIRECTIONS[(i + j) % 3]
-                d = len(directions(direction))
-                shapes = {"x": (b, t, d * gates * h), "h": (b, d, h), "c": (b, d, h), "r": (d, gates * h, h),
-                          "b": (d, h), "a": (b, t, 1)}  # fmt: skip
-                inputs = [
-                    rng.integers(0, t + 1, b) if r == "l" else random_array(rng, shapes[r], dtype, (-1, 1))
-                    for r in roles
-                ]
-                attrs = {"kind": kind, "roles": roles, "direction": direction, "hidden_size": h,
-                         "activations": KINDS[kind].activations, "linear_before_reset": "b" in roles,
-                         "clip": 0.5 if j == 2 and kind != "AUGRU" else 0.0}  # fmt: skip
-                yield inputs, attrs
 
 
 def expand_layer(kind: str, names: Sequence[str], sequence: bool) -> Any:

@@ -11,7 +11,7 @@ from ovjit.graph.op import Bool, Index, TensorType, op
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import unify
 from ovjit_ops.common.values import INDEX_TYPES, widen_floats
-from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS
 
 
 def _one(x: TensorType | None, what: str) -> None:
@@ -66,14 +66,6 @@ class CTCGreedyDecoder:
             out[b, : len(labels), 0, 0] = labels
         return out
 
-    def samples(rng, dtype="f32"):
-        for t, b, c in ((1, 1, 2), (9, 2, 3), (17, 3, 5)):
-            for merge in (True, False):
-                mask = np.zeros((t, b), random_array(rng, (1,), dtype).dtype)
-                for i in range(b):
-                    mask[: rng.integers(0, t + 1), i] = 1
-                yield [random_array(rng, (t, b, c), dtype), mask], {"ctc_merge_repeated": merge}
-
 
 @op(
     "CTCGreedyDecoderSeqLen",
@@ -112,17 +104,6 @@ class CTCGreedyDecoderSeqLen:
             labels = best_path(widen_floats(data[b, :n]), blank, attrs["merge_repeated"]) if n else []
             out[b, : len(labels)], count[b] = labels, len(labels)
         return out, count
-
-    def samples(rng, dtype="f32"):
-        for b, t, c in ((1, 1, 2), (2, 9, 3), (3, 17, 5)):
-            for merge in (True, False):
-                lengths = rng.integers(1, t + 1, b)
-                inputs = [random_array(rng, (b, t, c), dtype), lengths]
-                yield inputs, {"merge_repeated": merge}
-                yield (
-                    [*inputs, np.array([1])],
-                    {"merge_repeated": merge, "classes_index_type": "i64", "sequence_length_type": "i64"},
-                )
 
 
 def _log_sum(*xs: float) -> float:
@@ -208,26 +189,3 @@ class CTCLoss:
             x = x - np.log(np.exp(x).sum(-1, keepdims=True))
             out[b] = sequence_loss(x, target, blank, attrs["ctc_merge_repeated"])
         return out.astype(logits.dtype)
-
-    def samples(rng, dtype="f32"):
-        for n, t, c in ((1, 3, 3), (2, 8, 5), (3, 6, 4)):
-            for ways in (
-                (False, True, False),
-                (False, False, False),
-                (True, True, False),
-                (False, True, True),
-            ):
-                attrs = dict(
-                    zip(("preprocess_collapse_repeated", "ctc_merge_repeated", "unique"), ways, strict=True)
-                )
-                count = rng.integers(1, t // 2 + 1, n)
-                inputs = [
-                    random_array(rng, (n, t, c), dtype, (-2, 2)),
-                    np.full(n, t),
-                    rng.integers(0, c - 1, (n, t)),
-                    count,
-                ]
-                yield inputs, attrs
-                if n == 2:
-                    labels = rng.integers(1, c, (n, t))
-                    yield [inputs[0], np.array([t, t - 2]), labels, np.minimum(count, 3), np.array(0)], attrs

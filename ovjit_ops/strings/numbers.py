@@ -16,7 +16,7 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 from ovjit.graph.op import DType, TensorType, op
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS
 
 TYPES = (*NUMBERS, "boolean")
 _BLANKS = r"[ \t\n\v\f\r]*"
@@ -80,10 +80,6 @@ class NumberToString:
         out[:] = [_text(number) for number in numbers]
         return out.reshape(data.shape)
 
-    def samples(rng, dtype="f32"):
-        for shape in ((7,), (), (0, 3), (2, 5)):
-            yield [random_array(rng, shape, dtype)], {}
-
 
 @op("StringToNumber", types=["string"], plugin="extension")
 class StringToNumber:
@@ -103,7 +99,3 @@ class StringToNumber:
                 return numbers.astype(kind).reshape(data.shape)
         integers = np.array([_integer(text, row.kind == "i") for text in texts], np.uint64)
         return (integers != 0 if row.kind == "b" else integers.astype(kind)).reshape(data.shape)
-
-    def samples(rng, dtype="string"):
-        for kind in ("f32", "i64", "u8", "boolean"):
-            yield [np.array([["1", " 25"], ["-3.5", "7e2"]], object)], {"destination_type": kind}

@@ -9,7 +9,6 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.forks import ForkLock
-from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import TensorType, op
 from ovjit.graph.shapes import ANY
 from ovjit_ops.common.checks import check_rank, check_same_type, check_type
@@ -52,10 +51,6 @@ class StringTensorUnpack:
 
     def ref(data):
         return unpack_strings(data)
-
-    def samples(rng, dtype="string"):
-        for words in (["ab", "", "xyz"], [["a", "bc"], ["def", ""]], ["über"]):
-            yield [np.array(words, dtype=object)], {}
 
 
 #: Up to so many strings are packed one by one, which takes less than calls of NumPy.
@@ -118,9 +113,3 @@ class StringTensorPack:
 
     def ref(begins, ends, symbols):
         return pack_strings(begins, ends, symbols)
-
-    def samples(rng, dtype="i32"):
-        kind = numpy_dtype(dtype)
-        symbols = np.frombuffer(b"abcdefgh", np.uint8).copy()
-        yield [np.array([0, 2, 2], kind), np.array([2, 2, 8], kind), symbols], {}
-        yield [np.array([[1], [0]], kind), np.array([[3], [8]], kind), symbols], {}

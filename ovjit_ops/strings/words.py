@@ -94,10 +94,6 @@ class StringLookup:
     def ref(data, *, words):
         return _table(_lookup_of, words)(data)
 
-    def samples(rng, dtype="string"):
-        for texts in (["ab", "", "xyz"], [["a", "bc"], ["über", ""]], []):
-            yield [np.array(texts, dtype=object)], {"words": json.dumps(["", "über", "a", "xyz", "a"])}
-
 
 class _Grams:
     """Columns of n-grams, for texts of UTF-8. A gram of one word is the word, others are tuples."""
@@ -248,13 +244,6 @@ class TextNGrams:
             total = np.minimum(total, 1)
         factors = _factors(scaled, columns, width)
         return total if factors is None else total * factors
-
-    def samples(rng, dtype="string"):
-        attrs = {"token": "[a-z]+", "shortest": 1, "pool": json.dumps([*"ababbb"]), "starts": [0, 2],
-                 "columns": [3, 0, 1, 2], "width": 5, "least": 1, "most": 2}  # fmt: skip
-        texts = np.array(["a b a", "", "B b, b", "c ab a"], dtype=object)
-        yield [texts], {**attrs, "case": "lower", "skips": 0}
-        yield [texts], {**attrs, "case": "none", "skips": 1, "binary": 1, "scaled": [1.0, 2.0, 3.0, 4.0]}
 
 
 def _count(columns: Sequence[int], ends: Sequence[int], width: int) -> np.ndarray:

@@ -163,7 +163,6 @@ class Start(NamedTuple):
 
 
 _ESCAPED = {"n": 10, "r": 13, "t": 9, "f": 12, "a": 7, "e": 27}
-_META = frozenset("\\^$.[|()?*+{")
 
 
 class _Parser:

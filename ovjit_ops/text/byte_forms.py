@@ -72,22 +72,6 @@ class UTF8Validate:
     def ref(begins, ends, chars, *, replace_mode=False):
         return packed.map_strings(lambda text: validate(text, replace_mode), begins, ends, chars)
 
-    def samples(rng, dtype="i32"):
-        hard = (
-            b"abc",
-            b"",
-            "é€😀".encode(),
-            b"\xff a\xc3",
-            b"\xe0\x80\x80x",
-            b"\xf0\x9f\x98",
-            b"\xed\xa0\x80",
-            b"\xe2\x28\xa1",
-        )
-        for mode in (False, True):
-            yield [*packed.sample_strings(*hard)], {"replace_mode": mode}
-            noise = bytes(rng.integers(120, 256, 200, np.uint8))
-            yield [*packed.sample_strings(noise, noise[:33])], {"replace_mode": mode}
-
 
 _BYTE = re.compile(rb"<0x([0-9A-F]{2})>")
 
@@ -111,9 +95,6 @@ class ByteFallback:
 
     def ref(begins, ends, chars):
         return packed.map_strings(byte_of, begins, ends, chars)
-
-    def samples(rng, dtype="i32"):
-        yield [*packed.sample_strings("<0x41>", "a", "", "<0xE2>", "<0x4>", "<0x0g>", "<s>", "<abcd>")], {}
 
 
 @functools.cache
@@ -157,11 +138,6 @@ class BytesToChars:
         ]
         return (begins, ends, *packed.pack(results, strings[0].shape), *inputs[5:])
 
-    def samples(rng, dtype="i32"):
-        rows = packed.sample_rows(["hello wörld", ""], ["\n\x00~"])
-        yield [*rows], {}
-        yield [*rows, np.array([False, True, True])], {}
-
 
 @op("CharsToBytes", plugin="extension", host=".cpu_bytes:prepare_chars_to_bytes")
 class CharsToBytes:
@@ -175,9 +151,6 @@ class CharsToBytes:
         texts = packed.unpack(starts, stops, chars)
         rows = packed.rows_of(begins, ends, len(texts))
         return packed.pack([b"".join([_bytes_of(texts[i]) for i in row]) for row in rows], begins.shape)
-
-    def samples(rng, dtype="i32"):
-        yield [*packed.sample_rows(["Ġhello", "ĠwÃ¶rld"], [], ["Ċ", "~ł"])], {}
 
 
 def _bytes_of(text: bytes) -> bytes:

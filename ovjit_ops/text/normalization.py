@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-import numpy as np
-
 from ovjit.errors import check
 from ovjit.graph.op import Bool, Str, TensorType, op
 from ovjit_ops.common.checks import check_type
@@ -37,21 +35,6 @@ class RegexNormalization:
     def ref(*inputs, global_replace=True):
         replace = _replacing(packed.text_of(inputs[-2]), packed.text_of(inputs[-1]), global_replace)
         return packed.map_strings(replace, *inputs[:-2])
-
-    def samples(rng, dtype="i32"):
-        strings = packed.sample_strings("a  b", "", "héé  llo", "I don't .", "x$1")
-        for pattern, by in (
-            (r"\s+", " "),
-            (r"(\w)(\w)", r"\2\1"),
-            ("^", "▁"),
-            (r"(a)|(b)", r"<\1>"),
-            ("l", "$$"),
-        ):
-            for everywhere in (True, False):
-                texts = packed.sample_text(pattern), packed.sample_text(by)
-                yield [*strings, *texts], {"global_replace": everywhere}
-        skips = np.array([True, False, False, True, False])
-        yield [*strings, skips, packed.sample_text(" "), packed.sample_text("▁")], {}
 
 
 @functools.lru_cache(256)
@@ -95,16 +78,6 @@ class CharsMapNormalization:
         normalize = normalizer(table, add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces)
         return packed.map_strings(normalize, *inputs[: 3 + skips])
 
-    def samples(rng, dtype="i32"):
-        strings = packed.sample_strings("  a  é ﬁ ", "", "Ｈello\u0301", b"\xff a\xe2\x82", "가 ÅΩ")
-        for form in FORMS[1:]:
-            yield [*strings], {"normalization_form": form, "remove_extra_whitespaces": False}
-        yield [*strings], {"normalization_form": "identity", "case_fold": True}
-        flags = {"add_dummy_prefix": True, "escape_whitespaces": True}
-        yield [*strings, np.zeros(0, np.uint8)], flags
-        skips = np.array([True, False, True, False, False])
-        yield [*strings, skips], {"normalization_form": "NFKC", **flags}
-
 
 def _has_skips(count: int, form: str) -> bool:
     return count == 5 or bool(form) and count == 4
@@ -125,12 +98,6 @@ class NormalizeUnicode:
     def ref(*inputs, normalization_form="NFD"):
         table = table_of_form(normalization_form.lower(), False)
         return packed.map_strings(normalizer(table, False, False, False), *inputs)
-
-    def samples(rng, dtype="i32"):
-        strings = packed.sample_strings("  é ﬁ ", "", "e\u0301", "ÅΩ")
-        for form in ("NFC", "NFD", "NFKC", "NFKD"):
-            yield [*strings], {"normalization_form": form}
-        yield [*strings, np.array([True, False, True, False])], {}
 
 
 @op("CaseFold", plugin="extension", host=".cpu_characters:prepare_case")
@@ -153,9 +120,3 @@ class CaseFold:
             )
         strings = packed.map_strings(bytes.lower if lower else bytes.upper, *inputs[:3])
         return (*strings, *inputs[3:])  # letters of ASCII are folded in skipped strings, too
-
-    def samples(rng, dtype="i32"):
-        strings = packed.sample_strings("AbC É", "", "ΣΑΣ ẞ")
-        for attrs in ({}, {"encoding": ""}, {"encoding": "", "lower": False}):
-            yield [*strings], attrs
-            yield [*strings, np.array([True, False, False])], attrs

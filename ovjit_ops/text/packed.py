@@ -192,19 +192,4 @@ def with_known(first: int, last: int | None = None) -> Callable[[Callable[..., A
     return decorate
 
 
-def sample_strings(*words: str | bytes) -> Packed:
-    return pack([w if isinstance(w, bytes) else w.encode() for w in words])
-
-
-def sample_rows(*rows: Sequence[str]) -> tuple[np.ndarray, ...]:
-    """Ragged strings of these rows."""
-    ends = np.cumsum([len(row) for row in rows], dtype=np.int32)
-    begins = np.concatenate([np.zeros(1, np.int32), ends[:-1]]).astype(np.int32)
-    return (begins, ends, *sample_strings(*(w for row in rows for w in row)))
-
-
-def sample_text(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode(), np.uint8).copy()
-
-
 Attributes = Mapping[str, Any]

@@ -14,8 +14,6 @@ from ovjit_ops.text.packed import (
     check_count,
     check_strings,
     pack,
-    sample_strings,
-    sample_text,
     strings_type,
     text_of,
     unpack,
@@ -41,12 +39,6 @@ class EqualStr:
             (first[i if i < len(first) else 0], second[i if i < len(second) else 0]) for i in range(count)
         )
         return np.array([a == b for a, b in pairs], np.int32)
-
-    def samples(rng, dtype="i32"):
-        first = sample_strings("a", "bc", "", "é")
-        for second in (sample_strings("a", "b", "", "é"), sample_strings("bc"), sample_strings()):
-            yield [*first, *second], {}
-            yield [*second, *first], {}
 
 
 _K0, _K1, _K2 = 0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F
@@ -158,18 +150,6 @@ class StringToHashBucket:
         buckets = [farm_hash(text) % num_buckets for text in unpack(begins, ends, chars)]
         return np.array(buckets, np.uint64).astype(np.int64).reshape(begins.shape)
 
-    def samples(rng, dtype="i32"):
-        noise = bytes(rng.integers(0, 256, 300, np.uint8))
-        for buckets in (10, 1 << 40):
-            yield (
-                [
-                    *sample_strings(
-                        *(noise[:n] for n in (0, 1, 3, 4, 7, 8, 16, 17, 32, 33, 64, 65, 128, 129, 300))
-                    )
-                ],
-                {"num_buckets": buckets},
-            )
-
 
 def _number_text(x) -> bytes:
     if isinstance(x, (bool, np.bool_)):
@@ -193,14 +173,6 @@ class NumericToString:
         out = np.empty(data.size, object)
         out[:] = [_number_text(x) for x in data.reshape(-1)]
         return out.reshape(data.shape)
-
-    def samples(rng, dtype="f32"):
-        from ovjit_ops.elementwise.arithmetic import random_array
-
-        yield [random_array(rng, (2, 3), dtype)], {}
-        if dtype in ("f32", "f64"):
-            hard = [0, -0.0, 1, 1e6, 1e7, 123456789, 1e-5, 0.1, np.inf, -np.inf, np.nan]
-            yield [np.array(hard, np.float32 if dtype == "f32" else np.float64)], {}
 
 
 @op("ContribStringJoin", plugin="extension", host=True)
@@ -235,12 +207,6 @@ class ContribStringJoin:
         rows = indices.reshape(int(np.prod(shape)), begins.shape[position])
         return pack([between.join([texts[i] for i in row]) for row in rows.tolist()], shape)
 
-    def samples(rng, dtype="i32"):
-        begins, ends, chars = sample_strings("a", "bc", "", "é", "x", "yz")
-        for shape, axis in (((6,), 0), ((2, 3), 1), ((2, 3), 0), ((3, 1, 2), -2)):
-            for kind in (np.int32, np.int64):
-                yield [begins.reshape(shape), ends.reshape(shape), chars, sample_text(", "), kind(axis)], {}
-
 
 @op("ContribStringSplit", plugin="extension", host=True)
 class ContribStringSplit:
@@ -271,10 +237,3 @@ class ContribStringSplit:
             np.array(indices, np.int64).reshape(len(indices), rank), *pack(pieces),
             np.array([*begins.shape, most], np.int64),
         )  # fmt: skip
-
-    def samples(rng, dtype="i32"):
-        begins, ends, chars = sample_strings("a,b", ",", "", "é,,x")
-        for shape in ((4,), (2, 2)):
-            for between in (",", ",,", ""):
-                for skip in (np.array(True), np.array(0, np.uint8)):
-                    yield [begins.reshape(shape), ends.reshape(shape), chars, sample_text(between), skip], {}

@@ -10,12 +10,6 @@ from ovjit.graph.shapes import ANY
 from ovjit_ops.common.checks import check_rank, check_type
 from ovjit_ops.text import packed
 
-_ROWS = ([0, 3, 3], [3, 3, 7], [10, 11, 12, 20, 21, 22, 23])
-
-
-def _sample(begins=_ROWS[0], ends=_ROWS[1], data=_ROWS[2]):
-    return [np.array(x, np.int32) for x in (begins, ends, data)]
-
 
 def dense(begins, ends, data, length, fill, pad_right, keep_ends):
     """(a dense tensor of the rows, the mask of what is not filled). `keep_ends`: rows are not cut at their
@@ -60,15 +54,6 @@ class RaggedToDense:
         begins, ends, data, length, fill = inputs[:5]
         return dense(begins, ends, data, length, fill, right, m_pad_max_length)
 
-    def samples(rng, dtype="i32"):
-        for length in (0, 2, 4, 6):
-            for right in (True, False):
-                yield [*_sample(), np.int32(length), np.int32(-1)], {"pad_right": right}
-        yield [*_sample(), np.int32(5), np.int32(-1), np.array(False)], {}
-        rows = _sample([0, 1], [1, 3])[:2]
-        yield [*rows, rng.standard_normal((3, 2)).astype(np.float32), np.int32(2), np.float32(0.5)], {}
-        yield [*_sample([0, 1], [2, 2]), np.int32(3), np.int32(0)], {"m_pad_max_length": True}
-
 
 @op("RaggedToSparse", plugin="extension", host=True)
 class RaggedToSparse:
@@ -85,9 +70,6 @@ class RaggedToSparse:
         rows = np.repeat(np.arange(sizes.size), sizes)
         columns = np.arange(rows.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         return np.stack([rows, columns], 1).astype(np.int32)
-
-    def samples(rng, dtype="i32"):
-        yield _sample()[:2], {}
 
 
 @op("RaggedToRagged", plugin="extension", host=True)
@@ -113,11 +95,6 @@ class RaggedToRagged:
         begins, ends = np.searchsorted(used, numbers), np.searchsorted(used, numbers, "right")
         return begins.astype(np.int32), ends.astype(np.int32)
 
-    def samples(rng, dtype="i32"):
-        yield [np.array([0, 0, 2, 2, 2, 4], np.int32), np.array(6, np.int32)], {}
-        yield [np.array([0, 1, 5], np.int32), np.array([3], np.int32)], {}
-        yield [np.array([], np.int32), np.array(2, np.int32)], {}
-
 
 @op("RaggedTensorPack", plugin="extension", host=True)
 class RaggedTensorPack:
@@ -129,9 +106,6 @@ class RaggedTensorPack:
 
     def ref(begins, ends, data):
         return data.copy()
-
-    def samples(rng, dtype="i32"):
-        yield _sample(), {}
 
 
 SIDES, MODES = (b"left", b"right"), (b"only_first", b"only_second", b"longest_first")
@@ -196,15 +170,6 @@ class Truncate:
                 out[i] = (ends - size.reshape(ends.shape)).astype(np.int32)
         return tuple(out)
 
-    def samples(rng, dtype="i32"):
-        first, second = _sample(), _sample([0, 4, 5], [4, 5, 7])
-        for side in SIDES:
-            for mode in MODES:
-                texts = [np.frombuffer(t, np.uint8).copy() for t in (side, mode)]
-                for most in (2, 5, 100):
-                    yield [*first, np.int32(most), *texts], {"m_num_inputs": 1}
-                    yield [*first, *second, np.int32(most), *texts], {"m_num_inputs": 2}
-
 
 def combined_shape(inputs, size):
     """The shape of the joined rows' begins: that of a tensor with `size` rows that is no scalar."""
@@ -265,22 +230,6 @@ class CombineSegments:
     def ref(*inputs):
         return combine(*inputs)
 
-    def samples(rng, dtype="i32"):
-        bos = _sample(0, 1, [1])
-        yield [*bos, *_sample(), np.array([0, 0], np.int32)], {}
-        yield (
-            [
-                *bos,
-                *_sample(),
-                *bos,
-                *_sample([0, 4, 5], [4, 5, 7]),
-                *bos,
-                np.array([0, 0, 0, 1, 1], np.int32),
-            ],
-            {},
-        )
-        yield [*_sample(), np.array([0], np.int32)], {}
-
 
 def join_strings(begins, ends, starts, stops):
     packed.check_shapes(starts, stops)
@@ -304,8 +253,3 @@ class FuzeRagged:
 
     def ref(begins, ends, starts, stops):
         return join_strings(begins, ends, starts, stops)
-
-    def samples(rng, dtype="i32"):
-        rows = [np.array(x, np.int32) for x in ([0, 2], [2, 4], [0, 3, 3, 8], [3, 3, 8, 9])]
-        yield rows, {}
-        yield [np.array([0, 1], np.int32), np.array([1, 1], np.int32), *rows[2:]], {}

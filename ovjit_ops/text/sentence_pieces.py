@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -107,28 +106,6 @@ def prepare_encoder(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     return evaluate
 
 
-def _field(number: int, content: bytes) -> bytes:
-    """A field of protobuf with fewer than 128 bytes, or of any length up to 16 kB."""
-    size = len(content)
-    length = bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7])
-    return bytes([number << 3 | 2]) + length + content
-
-
-def _sample_model() -> np.ndarray:
-    """A unigram model of 13 pieces that changes no characters."""
-    pieces = (
-        ("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("▁", -2.0, 1), ("h", -3.0, 1), ("e", -3.0, 1),
-        ("l", -3.0, 1), ("o", -3.0, 1), ("▁hell", -2.5, 1), ("ell", -4.0, 1), ("<", -5.0, 1), ("s", -5.0, 1),
-        (">", -5.0, 1),
-    )  # fmt: skip
-    model = b"".join(
-        _field(1, _field(1, text.encode()) + b"\x15" + struct.pack("<f", score) + bytes([24, kind]))
-        for text, score, kind in pieces
-    )
-    model += _field(2, bytes([24, 1])) + _field(3, _field(1, b"identity"))
-    return np.frombuffer(model, np.uint8).copy()
-
-
 @op("SentencepieceTokenizer", plugin="extension", host=prepare_encoder)
 class SentencepieceTokenizer:
     """The pieces of strings as a sparse tensor: indices, ids, shape."""
@@ -149,15 +126,6 @@ class SentencepieceTokenizer:
         return TensorType("i64", (ANY, 2)), TensorType("i32", (ANY,)), TensorType("i64", (2,))
 
     ref = packed.by_host(prepare_encoder)
-
-    def samples(rng, dtype="i32"):
-        strings = packed.sample_strings("hello hell", "", "oh <s> l")
-        yield [_sample_model(), *strings], {}
-        yield [_sample_model(), *strings], {"add_bos": True, "add_eos": True}
-        yield (
-            [_sample_model(), *strings, *packed.sample_strings("<s>"), np.array([1], np.int32)],
-            {"add_eos": True},
-        )
 
 
 class _Decoder:
@@ -208,9 +176,6 @@ class SentencepieceDetokenizer:
 
     ref = packed.by_host(prepare_decoder)
 
-    def samples(rng, dtype="i32"):
-        yield [_sample_model(), np.array([[3, 4, 5], [6, 99, 4]], np.int32)], {}
-
 
 @op("SentencepieceStreamDetokenizer", plugin="extension", host=prepare_stream_decoder)
 class SentencepieceStreamDetokenizer:
@@ -220,6 +185,3 @@ class SentencepieceStreamDetokenizer:
         return _infer_decoder(model, ids)
 
     ref = packed.by_host(prepare_stream_decoder)
-
-    def samples(rng, dtype="i32"):
-        yield [_sample_model(), np.array([[3, 4, 5], [6, 99, 4]], np.int32)], {}

@@ -129,17 +129,6 @@ class RegexSplit:
         out = _cut_rows(inputs, cuts_of)
         return out if skips is not None else out[:-1]
 
-    def samples(rng, dtype="i32"):
-        rows = packed.sample_rows(["hello  world", "a"], [], ["don't stop", "x y z "])
-        for behaviour in BEHAVIOURS:
-            for invert in (False, True):
-                yield [*rows, packed.sample_text(r"\s+")], {"behaviour": behaviour, "invert": invert}
-        skips = np.array([False, True, False, False])
-        yield [*rows, skips, packed.sample_text(r"\s")], {"behaviour": "isolate", "max_splits": 2}
-        tokens = packed.sample_strings("a", "hello  world")
-        yield [*rows, packed.sample_text(r"\p{L}"), *tokens], {"behaviour": "isolate"}
-        yield [*packed.sample_rows(["é ü", "ß"]), packed.sample_text(r"\s")], {"behaviour": "remove"}
-
 
 @op("SpecialTokensSplit", plugin="extension", host=".cpu_split:prepare_special")
 class SpecialTokensSplit:
@@ -158,12 +147,6 @@ class SpecialTokensSplit:
     def ref(*inputs):
         pattern = compile_pattern(packed.text_of(inputs[-1]))
         return _cut_rows(inputs, lambda text: special_cuts(pattern, text))
-
-    def samples(rng, dtype="i32"):
-        rows = packed.sample_rows(["<s>hello  <pad> x</s>", "a"], [], ["</s>", "é<s>ü"])
-        pattern = packed.sample_text(r"(<s>|</s>)|(?:\s*)(<pad>)(?:\s*)")
-        yield [*rows, pattern], {}
-        yield [*rows, np.array([False, False, True, False]), pattern], {}
 
 
 def special_cuts(pattern: Any, text: bytes) -> list[tuple[int, int, bool]]:

@@ -190,10 +190,6 @@ def prepare_byte_pairs(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     return lambda *arrays: packed.ids_of_rows(encoder.ids, arrays[:5])
 
 
-_BPE = ("a", "b", "c", "ab", "abc", " ", "<unk>", "<0x64>", "bc", "cc", "x</w>", "x", "</w>", "y")
-_MERGES = (("a", "b"), ("ab", "c"), ("b", "c"), ("c", "c"))
-
-
 def _infer_tokens(inputs: Any, name: str, types: Iterable[str], what: str) -> tuple[TensorType, ...]:
     """The type of ids of ragged strings, for a vocabulary with a number of each word, `what`."""
     packed.check_count(inputs, (9,), name)
@@ -222,19 +218,6 @@ class BPETokenizer:
         return packed.ragged_type(inputs[0].shape)
 
     ref = packed.by_host(prepare_byte_pairs)
-
-    def samples(rng, dtype="i32"):
-        rows = packed.sample_rows(["abcc", "", "d"], [], ["abab zz", "cc"])
-        vocabulary = packed.sample_strings(*_BPE)
-        one = packed.sample_strings(*(" ".join(m) for m in _MERGES))
-        two = packed.sample_strings(*(m[0] for m in _MERGES)), packed.sample_strings(*(m[1] for m in _MERGES))
-        for merges in (one, (*two[0], *two[1])):
-            yield [*rows, *vocabulary, *merges], {}
-            unknown = {"unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True}
-            yield [*rows, *vocabulary, *merges], unknown
-            added = *packed.sample_strings("zz", "a"), np.array([77, 78], np.int32)
-            yield [*rows, *vocabulary, *merges, *added], {"unk_token": "<unk>"}
-        yield [*packed.sample_rows(["x", "yx"]), *vocabulary, *one], {"end_suffix": "</w>"}
 
 
 # -- WordPiece
@@ -283,12 +266,6 @@ class WordpieceTokenizer:
         return _infer_tokens(inputs, "WordpieceTokenizer", INDEX_TYPES, "the id of unknown words")
 
     ref = packed.by_host(prepare_word_pieces)
-
-    def samples(rng, dtype="i32"):
-        rows = packed.sample_rows(["hello", "he", "xello"], [], ["hellox", "hellohellohello"])
-        words = packed.sample_strings("[UNK]", "he", "hel", "##lo", "##l", "##o", "##hel", "#")
-        yield [*rows, *words, np.int32(0)], {}
-        yield [*rows, *words, np.int32(9)], {"max_bytes_per_word": 8}
 
 
 # -- Unigram
@@ -359,13 +336,6 @@ class UnigramTokenizer:
 
     ref = packed.by_host(prepare_unigram)
 
-    def samples(rng, dtype="i32"):
-        rows = packed.sample_rows(["▁hello", "xyzé"], [], ["", "hellohe"])
-        words = ("<unk>", "▁", "h", "e", "l", "o", "he", "ll", "llo", "▁he", "hello", "é")
-        scores = -rng.random(len(words)).astype(np.float32) * 10
-        yield [*rows, *packed.sample_strings(*words), scores], {}
-        yield [*rows, *packed.sample_strings(*words), scores], {"unk_token_id": 3}
-
 
 # -- tries and look-ups
 
@@ -399,11 +369,6 @@ class TrieTokenizer:
 
     ref = packed.by_host(prepare_trie)
 
-    def samples(rng, dtype="i32"):
-        words = ("a", "b", "c", "ab", "abc", "cab", "é")
-        rows = packed.sample_rows(["abcab", "é"], [], ["aabbcc", ""])
-        yield [*rows, *packed.sample_strings(*words), np.arange(10, 17, dtype=np.int32)], {}
-
 
 def prepare_encoder(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     numbers: dict[bytes, int] = {}
@@ -432,12 +397,6 @@ class VocabEncoder:
 
     ref = packed.by_host(prepare_encoder)
 
-    def samples(rng, dtype="i32"):
-        words = packed.sample_strings("a", "bc", "a", "é")
-        for kind in (np.int32, np.int64):
-            strings, numbers = packed.sample_strings("bc", "x", "", "a", "é"), np.array([5, 6, 7, 8], kind)
-            yield [*strings, *words, numbers, kind(-1)], {}
-
 
 @op("VocabDecoder", plugin="extension", host=".cpu_bytes:prepare_decoder")
 class VocabDecoder:
@@ -464,10 +423,3 @@ class VocabDecoder:
         each = max(size, 1)  # a row without numbers has one empty string
         rows = [(i * each, (i + 1) * each) for i in range(batch)]
         return (*packed.ragged_ends(rows, (batch,)), *packed.pack(texts or [b""] * batch))
-
-    def samples(rng, dtype="i32"):
-        words = packed.sample_strings("a", "bc", "", "é", "<s>")
-        ids = np.array([[0, 1, 2], [4, 3, 9]], np.int32)
-        yield [ids, *words], {"skip_tokens": [4]}
-        yield [ids, *words, np.array([1], np.int32)], {}
-        yield [np.zeros((2, 0), np.int32), *words, np.array([], np.int32)], {}

@@ -28,6 +28,7 @@ from ovjit.graph.op import Op
 from tests.support.compiled import program_of, run_passes
 from tests.support.isa_answers import OPS
 from tests.support.op_samples import SEED, graph_of, native_answer, native_ops
+from tests.support.samples import samples_of
 from tests.support.sweeps import in_turn
 
 NATIVE = native_ops()
@@ -40,7 +41,7 @@ def sampled(record: Op, others: Sequence[int] = (4, 8)) -> Iterator[tuple[str, i
     for dtype in types:
         if dtype == "string" or dtypes.ELEMENT_TYPES[dtype].is_packed or dtype.startswith("f8"):
             continue
-        for i, (inputs, attrs) in enumerate(record.samples(np.random.default_rng(SEED), dtype)):
+        for i, (inputs, attrs) in enumerate(samples_of(record, np.random.default_rng(SEED), dtype)):
             if dtype == first or i in others:
                 yield dtype, i, inputs, attrs
 

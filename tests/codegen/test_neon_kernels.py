@@ -16,6 +16,7 @@ from ovjit.compiler.options import Options
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Builder
 from tests.fuzz.guarded_ops import element_types, graph_of, records
+from tests.support.samples import samples_of
 
 ALL = target_of("neon", ("lse", "dotprod", "i8mm", "bf16", "fp16fml"))
 #: Beginnings of names of kernels with such a loop. Each of its steps depends on the one before, but
@@ -47,7 +48,7 @@ def kernels() -> Iterator[Kernel]:
     seen: set[str] = set()
     for record in records():
         rng = np.random.default_rng(zlib.crc32(record.name.encode()))
-        for inputs, attrs in list(record.samples(rng, element_types(record)[0]))[:SOME]:
+        for inputs, attrs in list(samples_of(record, rng, element_types(record)[0]))[:SOME]:
             try:
                 graph, _ = graph_of(record, range(1, len(inputs)), "", inputs, attrs)
                 program = compile_program(graph, ALL, Options())

@@ -18,6 +18,7 @@ from ovjit.graph.op import all_ops, find_op
 from ovjit.rewrite.low_precision import lower_precision, part_of
 from tests.support.compiled import float_types, here, run_passes
 from tests.support.networks import NAMES, build, error, expected, network_input, real_core
+from tests.support.samples import has_samples, samples_of
 from tests.support.sweeps import in_turn
 
 SEED = 20261120
@@ -404,7 +405,9 @@ def test_open_shapes_are_planned_in_bf16():
 #: What multiplies, with attention's caches, chosen matrices and volumes, and recurrent layers.
 RECURRENT = ("LSTM", "GRU", "AUGRU", "RNN")
 MULTIPLY = [
-    o for o in all_ops() if o.samples and "f32" in o.types and (o.multiplied or o.name.startswith(RECURRENT))
+    o
+    for o in all_ops()
+    if has_samples(o) and "f32" in o.types and (o.multiplied or o.name.startswith(RECURRENT))
 ]
 
 
@@ -412,7 +415,7 @@ MULTIPLY = [
 def test_samples_of_what_multiplies_are_right_in_bf16(record):
     """Of every second operation by default. The first and the last sample, read from tensors of bf16 and
     rounded to one again."""
-    samples = list(record.samples(np.random.default_rng(SEED), "f32"))
+    samples = list(samples_of(record, np.random.default_rng(SEED), "f32"))
     for at in {0, len(samples) - 1}:
         inputs, attrs = samples[at]
         b = Builder()

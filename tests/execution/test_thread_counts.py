@@ -23,6 +23,7 @@ from ovjit.graph.op import Op
 from ovjit.planning import chunks, plan
 from tests.support import networks
 from tests.support.op_samples import graph_of, native_ops
+from tests.support.samples import samples_of
 
 SEED = 20261121
 #: 25 form three groups, see `ovjit.execution.layout.GROUP`.
@@ -57,7 +58,7 @@ def bits(arrays: list[np.ndarray]) -> list[bytes]:
 def check_record(record: Op, samples: int | None, repeats: int, numbers: Sequence[int]) -> int:
     """Every sample (or so many of the last) at these numbers of threads; how many there were."""
     dtype = "f32" if "f32" in record.types else record.types[0]
-    cases = list(record.samples(np.random.default_rng(SEED), dtype))
+    cases = list(samples_of(record, np.random.default_rng(SEED), dtype))
     for inputs, attrs in cases[-samples:] if samples else cases:
         graph, data = graph_of(record, inputs, attrs, dtype)
         want: list[bytes] = []

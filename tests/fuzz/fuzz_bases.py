@@ -25,6 +25,7 @@ from ovjit.graph import dtypes
 from ovjit.graph.op import Op
 from tests.fuzz.guarded_ops import element_types, records
 from tests.support import control_models
+from tests.support.samples import has_samples, samples_of
 
 #: Elements of the largest sample that is taken.
 LARGEST = 3000
@@ -51,7 +52,7 @@ def samples() -> list[list[Sample]]:
             rng = np.random.default_rng(zlib.crc32(record.name.encode()))
             some = [
                 Sample(record, dtype, list(inputs), attrs)
-                for inputs, attrs in record.samples(rng, dtype)
+                for inputs, attrs in samples_of(record, rng, dtype)
                 if sum(x.size for x in inputs) <= LARGEST
             ]
             found += some if i == 0 else some[:OTHERS]
@@ -63,7 +64,7 @@ def samples() -> list[list[Sample]]:
 def _string_records() -> list[Op]:
     from ovjit.graph.op import all_ops
 
-    return [r for r in all_ops() if r.samples is not None and not r.internal and "string" in r.types]
+    return [r for r in all_ops() if has_samples(r) and not r.internal and "string" in r.types]
 
 
 def pick(rng: random.Random) -> tuple[int, int]:

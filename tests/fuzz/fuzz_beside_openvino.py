@@ -20,6 +20,7 @@ import ovjit
 from ovjit.errors import OvjitError
 from ovjit.graph.op import Op
 from tests.fuzz import fuzzing, guarded_ops
+from tests.support.samples import samples_of
 
 LIFE = 3000
 #: Larger samples take too long.
@@ -47,7 +48,7 @@ def _samples(name: str, opset: int, dtype: str) -> list[Any]:
     record = next(r for r in records() if (r.name, r.opset) == (name, opset))
     rng = np.random.default_rng(zlib.crc32(f"{name} {dtype}".encode()))
     try:
-        return [s for s in record.samples(rng, dtype) if sum(np.size(x) for x in s[0]) <= MOST]
+        return [s for s in samples_of(record, rng, dtype) if sum(np.size(x) for x in s[0]) <= MOST]
     except Exception:
         return []
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ovjit.graph.op import find_op
 from tests.fuzz import fuzz_indices, fuzzing, guarded_ops
+from tests.support.samples import samples_of
 
 #: Samples of more elements take too long.
 MOST = 1 << 17
@@ -31,7 +32,7 @@ def _samples(name: str) -> list[tuple[Sequence[np.ndarray], dict[str, Any]]]:
     record = find_op(name)
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     kind = guarded_ops.element_types(record)[0]
-    return [s for s in record.samples(rng, kind) if sum(x.size for x in s[0]) <= MOST]
+    return [s for s in samples_of(record, rng, kind) if sum(x.size for x in s[0]) <= MOST]
 
 
 def make(seed: int) -> dict[str, Any]:

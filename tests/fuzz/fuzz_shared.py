@@ -20,6 +20,7 @@ from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.op import Op, all_ops
 from ovjit.graph.shapes import ANY
 from tests.fuzz import fuzz_graphs, fuzzing
+from tests.support.samples import has_samples, samples_of
 
 #: Neighbouring seeds whose graphs have the same operations, and so the same kernels.
 BLOCK = 8
@@ -48,7 +49,7 @@ CLOSED = frozenset(("Bucketize", "Inverse", "SearchSorted", "Squeeze"))
 @functools.cache
 def records() -> dict[str, Op]:
     """The operations that have samples of numbers, by name and opset."""
-    found = (r for r in all_ops() if r.samples is not None and not r.internal and r.types)
+    found = (r for r in all_ops() if has_samples(r) and not r.internal and r.types)
     found = (r for r in found if r.name not in RANDOM and not r.name.startswith(WRITING))
     return {f"{r.name}-{r.opset}": r for r in found if r.types[0] in NATIVE_TYPES}
 
@@ -58,7 +59,7 @@ def sample(name: str, number: int) -> tuple[list[np.ndarray], dict[str, Any]]:
     """Inputs and attributes of a sample of an operation, in f32 if it takes that. Numbers wrap around."""
     record = records()[name]
     dtype = "f32" if "f32" in record.types else record.types[0]
-    every = list(record.samples(np.random.default_rng(zlib.crc32(name.encode())), dtype))
+    every = list(samples_of(record, np.random.default_rng(zlib.crc32(name.encode())), dtype))
     inputs, attrs = every[number % len(every)]
     return [np.asarray(a) for a in inputs], attrs
 

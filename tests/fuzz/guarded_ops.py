@@ -27,6 +27,7 @@ from ovjit.graph.op import Op, all_ops
 from ovjit.graph.shapes import ANY
 from tests.support import guard_pages
 from tests.support.op_samples import EPSILON, is_float, tolerance
+from tests.support.samples import has_samples, samples_of
 
 #: Subsets of open dimensions of an input of more dimensions than these are chosen at random.
 SUBSETS = 8
@@ -38,7 +39,7 @@ FILLED = frozenset(("PagedAttention",))
 
 def records(internal: bool = False) -> list[Op]:
     """The operations that have samples; `internal`: those that passes make, too."""
-    found = [r for r in all_ops() if r.samples is not None and "string" not in r.types]
+    found = [r for r in all_ops() if has_samples(r) and "string" not in r.types]
     return [r for r in found if internal or not r.internal]
 
 
@@ -54,7 +55,7 @@ def element_types(record: Op) -> list[str]:
 
 def cases(record: Op, dtype: str) -> Iterator[Case]:
     rng = np.random.default_rng(zlib.crc32(record.name.encode()))
-    for sample, (inputs, attrs) in enumerate(record.samples(rng, dtype)):
+    for sample, (inputs, attrs) in enumerate(samples_of(record, rng, dtype)):
         many = range(len(inputs))
         constant_sets = [tuple(i for i in many if i)]
         constant_sets += [(), *((i,) for i in many)] if len(inputs) > 1 else []

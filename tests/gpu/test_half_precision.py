@@ -21,6 +21,7 @@ from ovjit.graph.converted import Converted
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import all_ops, find_op
 from tests.support.fake_cuda import FakeCuda, install
+from tests.support.samples import has_samples, samples_of
 from tests.support.sweeps import in_turn, some
 
 SEED = 20261128
@@ -90,13 +91,13 @@ def test_products_are_exact_to_a_rounding(
     assert np.all(np.abs(result - want) <= allowed), f"seed {SEED}"
 
 
-MULTIPLY = [o for o in all_ops() if o.samples and "f32" in o.types and o.multiplied]
+MULTIPLY = [o for o in all_ops() if has_samples(o) and "f32" in o.types and o.multiplied]
 
 
 @pytest.mark.parametrize("record", some(MULTIPLY, 3), ids=lambda record: f"{record.name}-{record.opset}")
 def test_samples_of_what_multiplies(cuda: FakeCuda, record: Any) -> None:
     """The tolerance is that of bf16 on CPUs (tests/compiler/test_precision.py), and 8 times less for f16."""
-    inputs, attrs = next(iter(record.samples(np.random.default_rng(SEED), "f32")))
+    inputs, attrs = next(iter(samples_of(record, np.random.default_rng(SEED), "f32")))
     for kind, dtype in TYPES.items():
         b, values, rounded, data = Builder(), [], [], []
         for i, array in enumerate(inputs):

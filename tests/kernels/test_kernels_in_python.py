@@ -28,6 +28,7 @@ from ovjit.planning.plan import Planner
 from ovjit.planning.views import View
 from tests.fuzz.guarded_ops import element_types, graph_of, records
 from tests.support.in_python import answer, check
+from tests.support.samples import samples_of
 
 SEED = 20261121
 #: Of each operation's samples so many run by default, no large one among them.
@@ -43,7 +44,7 @@ def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cases(record: Op, dtype: str) -> Iterator[tuple[int, Graph, list[np.ndarray]]]:
     rng = np.random.default_rng(zlib.crc32(record.name.encode()))
-    for sample, (inputs, attrs) in enumerate(record.samples(rng, dtype)):
+    for sample, (inputs, attrs) in enumerate(samples_of(record, rng, dtype)):
         constants = list(range(1, len(inputs)))
         try:
             graph, arrays = graph_of(record, constants, "", inputs, attrs)

@@ -21,12 +21,13 @@ from ovjit.tiles import pack
 from ovjit_ops.matmul.cpu_compressed import FEW_ROWS
 from tests.support.compiled import float_types
 from tests.support.run import run
+from tests.support.samples import samples_of
 from tests.support.sweeps import in_turn, some
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
 RECORD = find_op("CompressedMatMul")
-CASES = list(RECORD.samples(np.random.default_rng(SEED)))
+CASES = list(samples_of(RECORD, np.random.default_rng(SEED)))
 
 
 def product(arrays, attrs, dtype="f32"):

@@ -14,7 +14,8 @@ from ovjit.graph import dtypes, interp
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import Op, all_ops, find_op
 from ovjit.graph.shapes import ANY
-from ovjit_ops.text.packed import sample_rows, sample_text
+from tests.support.samples import has_samples, samples_of
+from tests.support.samples.text import sample_rows, sample_text
 from tests.support.sweeps import some
 
 
@@ -22,7 +23,7 @@ def host_steps(record: Op, dtype: str, most: int) -> set[str]:
     """Operations of the host's steps: of samples whose data is an input of open batch."""
     found = set()
     rng = np.random.default_rng(zlib.crc32(record.name.encode()))
-    for inputs, attrs in itertools.islice(record.samples(rng, dtype), most):
+    for inputs, attrs in itertools.islice(samples_of(record, rng, dtype), most):
         if not all(a.size for a in inputs):
             continue
         b = Builder()
@@ -72,7 +73,7 @@ def test_steps_of_the_host(dtype: str) -> None:
     """No operation falls back to NumPy that has not before; one that does no more leaves the list."""
     found: dict[str, str] = {}
     for record in all_ops():
-        if record.samples is not None and dtype in (record.types or ("f32",)):
+        if has_samples(record) and dtype in (record.types or ("f32",)):
             found |= dict.fromkeys(host_steps(record, dtype, 3), record.name)
     assert found.keys() == HOST[dtype], found
 

@@ -16,6 +16,7 @@ from ovjit.graph.graph import Builder, Graph, Node
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import Op, TensorType, find_op
 from ovjit.graph.shapes import ANY
+from tests.support.samples import samples_of
 
 F = np.float32
 BIG = 1 << 62
@@ -265,7 +266,7 @@ def test_split_lengths_of_open_length_are_accepted_by_the_builder() -> None:
 def test_classes_that_detections_do_not_have(scores: int) -> None:
     """A graph that says three, of eleven priors, and finds other scores at run time."""
     record = find_op("DetectionOutput", 1)
-    (boxes, _, priors), attrs = next(iter(record.samples(np.random.default_rng(1), "f32")))
+    (boxes, _, priors), attrs = next(iter(samples_of(record, np.random.default_rng(1), "f32")))
     arrays = [boxes, np.zeros((2, scores), F), priors]
     with pytest.raises(OvjitError, match="DetectionOutput"):
         graph, given = _graph((record, arrays, attrs), [False] * 3, True)
@@ -290,7 +291,7 @@ LOWEST = np.iinfo(np.int64).min
 def test_begins_whose_differences_overflow(name: str, number: int, wrong: list[int]) -> None:
     """References refuse begins and ids that fall, however far."""
     record = find_op(name)
-    inputs, attrs = next(iter(record.samples(np.random.default_rng(3), "f32")))
+    inputs, attrs = next(iter(samples_of(record, np.random.default_rng(3), "f32")))
     arrays = [np.array(x) for x in inputs]
     if name == "EmbeddingSegmentsSum":
         arrays = [arrays[0], np.zeros(3, np.int64), np.zeros(3, np.int64), np.array(3)]

@@ -19,6 +19,7 @@ from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
+from tests.support.samples import samples_of
 
 SEED = 20261120
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -119,7 +120,7 @@ def test_rows_of_any_number_of_images_are_native(name: str, monkeypatch: pytest.
     """NaN among scores, boxes that are equal, no images at all: as the references, by few traces."""
     monkeypatch.setenv("OVJIT_CHECK", "1")
     record, rng = find_op(name), np.random.default_rng(SEED)
-    for case, (inputs, attrs) in enumerate(itertools.islice(record.samples(rng, "f32"), 5)):
+    for case, (inputs, attrs) in enumerate(itertools.islice(samples_of(record, rng, "f32"), 5)):
         attrs = record.check_attributes(attrs)
         if len(inputs) > 2 and (attrs.get("decrease_label_id") or inputs[2].dtype != np.float32):
             continue  # those are the reference's

@@ -10,6 +10,7 @@ import pytest
 from ovjit.graph import dtypes
 from ovjit.graph.op import Op, all_ops
 from tests.support.op_samples import ASKED, EPSILON, SEED, check, native_answers, native_ops, samples
+from tests.support.samples import samples_of
 from tests.support.sweeps import in_turn
 
 
@@ -38,14 +39,14 @@ def _others(record: Op) -> list[tuple[str, list[int]]]:
     for dtype in record.types:
         if dtype in ("f32", "string") or dtypes.ELEMENT_TYPES[dtype].is_packed or dtype.startswith("f8"):
             continue
-        count = sum(1 for _ in record.samples(np.random.default_rng(SEED), dtype))
+        count = sum(1 for _ in samples_of(record, np.random.default_rng(SEED), dtype))
         found.append((dtype, [i for i in range(count) if i in (4, 11) or i == count - 1 < 4]))
     return found
 
 
 def _check_others(record: Op, chosen: list[tuple[str, list[int]]]) -> None:
     for dtype, numbers in chosen:
-        for i, (inputs, attrs) in enumerate(record.samples(np.random.default_rng(SEED), dtype)):
+        for i, (inputs, attrs) in enumerate(samples_of(record, np.random.default_rng(SEED), dtype)):
             if i in numbers:
                 check(record, inputs, attrs, dtype, f"{record!r} {dtype} sample {i} {attrs} seed {SEED}")
 
@@ -97,7 +98,7 @@ def test_special_values(record: Op) -> None:
         np.float32,
     )
     rng = np.random.default_rng(SEED)
-    inputs, attrs = next(iter(record.samples(rng, "f32")))
+    inputs, attrs = next(iter(samples_of(record, rng, "f32")))
     n = sum(a.shape == (1,) for a in inputs)
     if record.name in ("Selu", "HardSigmoid", "Swish"):
         n = 1  # the others are numbers

@@ -13,6 +13,7 @@ from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
+from tests.support.samples import samples_of
 from tests.support.sweeps import some
 
 SEED = 5200
@@ -148,7 +149,7 @@ def test_errors_in_bf16_are_no_larger_than_openvinos(name):
     if "bf16" not in find_op("RecurrentSteps").native_types(host_target()):
         pytest.skip("no AVX512-BF16: OpenVINO computes in f32 there, or emulates")
     taken = "hidden_size direction activations activations_alpha activations_beta clip linear_before_reset"
-    for (x, *rest), attrs in record.samples(np.random.default_rng(SEED)):
+    for (x, *rest), attrs in samples_of(record, np.random.default_rng(SEED)):
         attrs = record.check_attributes(attrs)
         arrays = [x.astype(numpy_dtype("bf16")).astype(np.float32), *rest]
         wide = [a.astype(np.float64) if a.dtype == np.float32 else a for a in arrays]
@@ -168,7 +169,7 @@ def test_products_of_states_in_bf16_are_those_of_the_reference():
     record = find_op("RecurrentSteps")
     if "bf16" not in record.native_types(host_target()):
         pytest.skip("no AVX512-BF16")
-    for number, (arrays, attrs) in enumerate(record.samples(np.random.default_rng(SEED))):
+    for number, (arrays, attrs) in enumerate(samples_of(record, np.random.default_rng(SEED))):
         at = attrs["roles"].index("r")
         attrs, arrays = record.check_attributes(attrs), [np.asarray(a) for a in arrays]
         arrays[at] = arrays[at].astype(numpy_dtype("bf16"))

@@ -18,8 +18,10 @@ from ovjit.graph.op import REFUSED, all_ops, find_op
 from ovjit.graph.shapes import ANY
 from ovjit_ops.text import automata, patterns
 from ovjit_ops.text.character_maps import CompiledTable, normalizer
-from ovjit_ops.text.packed import pack, sample_rows, sample_strings, sample_text, unpack
+from ovjit_ops.text.packed import pack, unpack
 from tests.support.run import run
+from tests.support.samples import samples_of
+from tests.support.samples.text import sample_rows, sample_strings, sample_text
 from tests.support.tokenizers import GPT2, LLAMA3, byte_pairs
 
 SEED = 71
@@ -64,7 +66,7 @@ def texts(rng, count, letters="abc .,!'1245ABC\n\t \u00e9\u0301ﬁ你好😀Ω�
 @pytest.mark.parametrize("record", HOSTED, ids=lambda r: r.name)
 def test_native_forms_give_what_references_do(record):
     for dtype in record.types[:2]:
-        for i, (inputs, attrs) in enumerate(record.samples(np.random.default_rng(SEED), dtype)):
+        for i, (inputs, attrs) in enumerate(samples_of(record, np.random.default_rng(SEED), dtype)):
             check_equal(record, [np.asarray(x) for x in inputs], attrs, f"{record} sample {i} {attrs} {SEED}")
 
 
@@ -293,7 +295,7 @@ SIZES = {("RaggedToDense", 3), ("RaggedToRagged", 1), ("RaggedToSparse", 0), ("R
 def test_ranges_outside_of_their_elements(record):
     """Begins and ends are data: none leads out of memory."""
     rng = np.random.default_rng(SEED)
-    for inputs, attrs in list(record.samples(rng, record.types[0]))[:3]:
+    for inputs, attrs in list(samples_of(record, rng, record.types[0]))[:3]:
         for i, x in enumerate(inputs):
             if np.asarray(x).dtype != np.int32 or not np.size(x):
                 continue
@@ -340,7 +342,7 @@ BEGINS = {
 def test_begins_and_ends_of_different_shapes(name, opened):
     """Both forms refuse them, also where the result is empty, so that no one reads the values."""
     record = find_op(name)
-    inputs, attrs = next(iter(record.samples(np.random.default_rng(SEED), record.types[0])))
+    inputs, attrs = next(iter(samples_of(record, np.random.default_rng(SEED), record.types[0])))
     for begins in BEGINS[name]:
         for changed in (begins, begins + 1):
             x = np.asarray(inputs[changed])
@@ -375,7 +377,9 @@ def outcome(function, *args):
 def test_other_shapes_are_refused_as_references_refuse_them(name, known):
     """One or two inputs of another shape, the others being constants or not."""
     record = find_op(name)
-    for inputs, attrs in record.samples(np.random.default_rng(SEED), record.types[0] if record.types else ""):
+    for inputs, attrs in samples_of(
+        record, np.random.default_rng(SEED), record.types[0] if record.types else ""
+    ):
         arrays, attrs = [np.asarray(x) for x in inputs], record.check_attributes(attrs)
         one = [{i: x} for i, array in enumerate(arrays) for x in shapes_of(array)]
         two = [a | b for a, b in itertools.combinations(one, 2) if a.keys() != b.keys()]
@@ -402,7 +406,7 @@ def test_other_shapes_are_refused_as_references_refuse_them(name, known):
 def test_computed_special_tokens():
     """A SentencePiece model with special tokens that are no constants, by the reference."""
     record = find_op("SentencepieceTokenizer")
-    *_, (inputs, attrs) = record.samples(np.random.default_rng(SEED))
+    *_, (inputs, attrs) = samples_of(record, np.random.default_rng(SEED))
     b = Builder()
     kinds = [from_numpy(x.dtype) for x in inputs[1:]]
     values = [b.add("Parameter", (), {"shape": [ANY], "element_type": kind}).output for kind in kinds]

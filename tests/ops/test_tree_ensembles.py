@@ -10,8 +10,9 @@ import pytest
 
 from ovjit.errors import OvjitError
 from ovjit.graph.op import find_op
-from ovjit_ops.ensembles.trees import EQ, LEAF, LEQ, LT, NAN_TRUE, random_forest
+from ovjit_ops.ensembles.trees import EQ, LEAF, LEQ, LT, NAN_TRUE
 from tests.support.op_samples import native_answer
+from tests.support.samples.ensembles import random_forest
 from tests.support.sweeps import in_turn
 
 RECORD = find_op("TreeEnsemble")

@@ -19,6 +19,7 @@ from ovjit.graph.shapes import ANY
 from ovjit.planning.plan import Planner
 from tests.support.compiled import program_of
 from tests.support.run import run
+from tests.support.samples import has_samples, samples_of
 from tests.support.sweeps import some
 
 SEED = 20261128
@@ -129,9 +130,7 @@ def _open(record: Op, inputs: list[np.ndarray], attrs: dict[str, Any]) -> tuple[
 
 
 RECORDS = [
-    r
-    for r in all_ops()
-    if r.samples is not None and not r.internal and r.types and r.types[0] in NATIVE_TYPES
+    r for r in all_ops() if has_samples(r) and not r.internal and r.types and r.types[0] in NATIVE_TYPES
 ]
 
 
@@ -140,7 +139,7 @@ def test_samples_with_open_dimensions(part: int) -> None:
     """A planning needs no ints where it gets traced numbers, and a trace's plan is that of a new planning."""
     for record in RECORDS[part::12]:
         dtype = "f32" if "f32" in record.types else record.types[0]
-        for number, (inputs, attrs) in enumerate(record.samples(np.random.default_rng(SEED), dtype)):
+        for number, (inputs, attrs) in enumerate(samples_of(record, np.random.default_rng(SEED), dtype)):
             arrays = [np.asarray(a) for a in inputs]
             if number % 4 or not arrays[0].ndim or not arrays[0].size:
                 continue
@@ -173,7 +172,7 @@ def test_a_wrong_plan_for_open_shapes_is_refused(monkeypatch: pytest.MonkeyPatch
 def test_heads_of_one_input_are_open(name: str, number: int, axis: int) -> None:
     """The number of heads is known from another input."""
     record = next(o for o in all_ops() if o.name == name)
-    for inputs, attrs in list(record.samples(np.random.default_rng(SEED), "f32"))[:4]:
+    for inputs, attrs in list(samples_of(record, np.random.default_rng(SEED), "f32"))[:4]:
         b, arrays = Builder(), [np.asarray(a) for a in inputs]
         values = []
         for i, array in enumerate(arrays):

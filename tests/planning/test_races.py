@@ -27,6 +27,7 @@ from ovjit.planning.views import ARENA, Buffer, Layout, View
 from ovjit.tiles import lowering, sharing
 from tests.support.compiled import program_of
 from tests.support.op_samples import graph_of, native_ops
+from tests.support.samples import samples_of
 from tests.support.sweeps import in_turn
 
 SEED = 20261120
@@ -57,7 +58,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[Planner]:
 
 def sample_graphs(record: Op) -> Iterator[tuple[Graph, list[np.ndarray]]]:
     dtype = "f32" if "f32" in record.types else record.types[0]
-    for inputs, attrs in record.samples(np.random.default_rng(SEED), dtype):
+    for inputs, attrs in samples_of(record, np.random.default_rng(SEED), dtype):
         yield graph_of(record, inputs, attrs, dtype)
 
 

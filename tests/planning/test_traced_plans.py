@@ -35,6 +35,7 @@ from ovjit_ops.image.interpolate import interpolate
 from tests.support.op_samples import native_ops
 from tests.support.random_graphs import Maker
 from tests.support.run import run
+from tests.support.samples import has_samples, samples_of
 from tests.support.sweeps import in_turn, some
 from tests.support.traced_pairs import check, pair
 
@@ -188,8 +189,8 @@ def opened_samples(record: Op, monkeypatch: pytest.MonkeyPatch, most: int) -> No
     monkeypatch.setenv("OVJIT_CHECK", "1")
     rng = np.random.default_rng(SEED)
     dtype = "f32" if "f32" in record.types else record.types[0]
-    assert record.samples is not None
-    for inputs, attrs in itertools.islice(record.samples(np.random.default_rng(SEED), dtype), most):
+    assert has_samples(record)
+    for inputs, attrs in itertools.islice(samples_of(record, np.random.default_rng(SEED), dtype), most):
         try:
             graph, data = _opened(record, inputs, attrs)
             compile_graph(graph, {})

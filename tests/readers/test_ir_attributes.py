@@ -19,6 +19,7 @@ from ovjit.graph.attributes import FILE_NAMES
 from ovjit.graph.op import Op, all_ops, find_op
 from ovjit.readers.ir.reader import WITHOUT_EFFECT
 from ovjit.readers.ir.writer import to_bytes
+from tests.support.samples import has_samples, samples_of
 
 SEED = 20261205
 #: Operations that OpenVINO's reader does not take in the form that samples have.
@@ -28,7 +29,7 @@ UNREAD = {"Transpose"}
 def _sampled() -> list[Op]:
     return [
         r for r in all_ops()
-        if r.samples is not None and not r.internal and r.name in listed() and "string" not in r.types
+        if has_samples(r) and not r.internal and r.name in listed() and "string" not in r.types
     ]  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def _models(record: Op) -> list[Any]:
     """A model for each of the operation's first samples: data as input, all else constant."""
     dtype = "f32" if "f32" in record.types else record.types[0]
     out = []
-    for number, (inputs, attrs) in enumerate(record.samples(np.random.default_rng(SEED), dtype)):
+    for number, (inputs, attrs) in enumerate(samples_of(record, np.random.default_rng(SEED), dtype)):
         if number == 3:
             break
         parameters, values = [], []
@@ -198,6 +199,6 @@ def test_a_wrong_word_in_a_file_names_layer_attribute_and_choices(record: Op) ->
 
 def test_the_framework_of_a_proposal() -> None:
     record = find_op("Proposal", 4)
-    (inputs, attrs), *_ = record.samples(np.random.default_rng(SEED), "f32")
+    (inputs, attrs), *_ = samples_of(record, np.random.default_rng(SEED), "f32")
     with pytest.raises(ModelError, match="framework 'caffe' should be one of '', 'tensorflow'"):
         record.evaluate(inputs, {**record.check_attributes(attrs), "framework": "caffe"})

@@ -18,13 +18,14 @@ from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import Op, all_ops
 from ovjit.rewrite import batches
 from tests.support.op_samples import samples
+from tests.support.samples import has_samples
 
 BATCHES = Context(host_target(), Options(batches=True))
 
 
 def told() -> list[Op]:
     """Operations whose records, or bodies, say something of images."""
-    return [o for o in all_ops() if o.samples is not None and (o.images or o.scalar) and o.may_fold]
+    return [o for o in all_ops() if has_samples(o) and (o.images or o.scalar) and o.may_fold]
 
 
 def data(*shape: int) -> np.ndarray:

@@ -12,12 +12,13 @@ from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import Op, all_ops
 from tests.support.run import run
+from tests.support.samples import has_samples, samples_of
 
 SEED = 20261120
 
 
 def native_ops() -> list[Op]:
-    return [o for o in all_ops() if o.samples is not None and (o.scalar or o.lower or o.expand)]
+    return [o for o in all_ops() if has_samples(o) and (o.scalar or o.lower or o.expand)]
 
 
 #: Of an operation's samples so many at most, evenly, whatever a test takes; 0: all.
@@ -26,7 +27,7 @@ ASKED = os.environ.get("OVJIT_OP_SAMPLES")
 
 def samples(record: Op, dtype: str, most: int = 0) -> Iterator[tuple[int, list[np.ndarray], dict]]:
     """The samples of one type, numbered: `most` of them, evenly, or fewer; 0: all."""
-    every = list(record.samples(np.random.default_rng(SEED), dtype))
+    every = list(samples_of(record, np.random.default_rng(SEED), dtype))
     most = int(ASKED) if ASKED else most
     step = -(-len(every) // most) if most else 1
     for i in range(0, len(every), step):
