@@ -11,7 +11,7 @@ word's name in that text. `load_T` is `load[f32](p)` in a kernel and `load_f32(p
     V, x     a vector and a number of the element type T: f32 f64 f16 bf16 i8 .. u64 boolean
     I, L, d  vectors of i32 and of i64, an f64
     W, A     four registers of each lane: words of 4 bytes, and sums of products of the element type T
-    E, G64   eight elements of each lane, and a lane's part of sums of 64 columns (`tensor_blocks`)
+    E, G64   eight elements of each lane, and a lane's part of sums of 64 columns
 
 f16 and bf16 are f32 in registers; boolean is a mask (i1). The LLVM code of each word is in
 `ovjit.codegen.cpu.vector.BODIES` under the declared name: this module is imported where llvmlite is not.
@@ -25,14 +25,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ovjit.codegen import meanings, tensor_blocks, tensor_cores
+from ovjit.codegen import meanings
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.tensors import Ptr, Tensor
+from ovjit.codegen.warps import COLUMNS
 from ovjit.errors import KernelSourceError
 from ovjit.records import NamedTuple
 
@@ -93,20 +93,19 @@ class Declared(NamedTuple):
     @property
     def on_machine(self) -> bool:
         """Whether the NumPy implementation depends on the number of lanes, or accesses memory."""
-        return self.of_elements or "p" in self.arguments or self.name in ON_WARPS
+        return self.of_elements or "p" in self.arguments
 
 
-#: Words without an address that read or change the state of a warp.
-ON_WARPS = frozenset(
-    "shared_memory warp_barrier commit_copies await_copies block_memory warp_number meet_block "
-    "block_warps grid_warps grid_warp start_followers await_leaders take_registers leave_registers".split()
-)
 #: Declared name -> word.
 WORDS: dict[str, Declared] = {}
 _DECLARATION = re.compile(r"(\w+)\(([\w, ]*)\)(?: -> (\w+))?")
 
 
-def word(declaration: str, meaning: Callable[..., Any]) -> Any:
+def _on_gpus(*arguments: Any) -> Any:
+    raise TypeError("a word of GPUs alone has no meaning in NumPy")
+
+
+def word(declaration: str, meaning: Callable[..., Any] = _on_gpus) -> Any:
     """Declare a word. Returns the object that kernels name."""
     match = _DECLARATION.fullmatch(declaration)
     assert match is not None, declaration
@@ -324,62 +323,62 @@ libm_cos, libm_sin, libm_exp, libm_log = (
 tile_begin, tile_end = Word("tile_begin"), Word("tile_end")
 tile_load, tile_store, tile_multiply = (Word(name) for name in ("tile_load", "tile_store", "tile_multiply"))
 
-# of GPUs alone, see `ovjit.codegen.tensor_cores`: the warp's shared memory, copies to it, a barrier,
-# fragments of factors, their products, and sums by way of the shared memory
-lane_numbers = word("lane_numbers_T() -> V", tensor_cores.lane_numbers)
-shared_memory = word("shared_memory(n) -> p", tensor_cores.shared_memory)
-warp_barrier = word("warp_barrier()", tensor_cores.barrier)
-copy_async = word("copy_async(p, I, p, L, I)", tensor_cores.copy_async)
-commit_copies = word("commit_copies()", tensor_cores.commit_copies)
-await_copies = word("await_copies(n)", tensor_cores.await_copies)
-read_tiles = word("read_tiles(p, I) -> W", tensor_cores.read_tiles)
-mma = word("mma_T(W, W, n, A) -> A", tensor_cores.mma)
-zero_sums = word("zero_sums_T() -> A", tensor_cores.zero_sums)
-share_sums = word("share_sums_T(p, I, A, n)", tensor_cores.share_sums)
-read_shared = word("read_shared_T(p) -> V", tensor_cores.read_shared)
-share_elements = word("share_elements_T(p, I, V)", tensor_cores.share_elements)
-read_elements = word("read_elements_T(p, I) -> V", tensor_cores.read_elements)
+# of GPUs alone: the warp's shared memory, copies to it, a barrier, fragments of factors, their products, and
+# sums by way of the shared memory. `tests.support.gpu_words` has their meanings, which check lanes' order
+lane_numbers = word("lane_numbers_T() -> V")
+shared_memory = word("shared_memory(n) -> p")
+warp_barrier = word("warp_barrier()")
+copy_async = word("copy_async(p, I, p, L, I)")
+commit_copies = word("commit_copies()")
+await_copies = word("await_copies(n)")
+read_tiles = word("read_tiles(p, I) -> W")
+mma = word("mma_T(W, W, n, A) -> A")
+zero_sums = word("zero_sums_T() -> A")
+share_sums = word("share_sums_T(p, I, A, n)")
+read_shared = word("read_shared_T(p) -> V")
+share_elements = word("share_elements_T(p, I, V)")
+read_elements = word("read_elements_T(p, I) -> V")
 # one register of sums; sums of four registers; two fragments of sums as rows of the next product; a fragment
 # of columns from tiles whose rows lie along the depth
-part_of_sums = word("part_of_sums_T(A, n) -> V", tensor_cores.part_of_sums)
-join_sums = word("join_sums_T(V, V, V, V) -> A", tensor_cores.join_sums)
-pack_sums = word("pack_sums_T(A, A) -> W", tensor_cores.pack_sums)
-read_turned = word("read_turned(p, I) -> W", tensor_cores.read_turned)
+part_of_sums = word("part_of_sums_T(A, n) -> V")
+join_sums = word("join_sums_T(V, V, V, V) -> A")
+pack_sums = word("pack_sums_T(A, A) -> W")
+read_turned = word("read_turned(p, I) -> W")
 
-# of blocks of several warps on GPUs, see `ovjit.codegen.tensor_blocks`: their shared memory, barriers, copies
+# of blocks of several warps on GPUs: their shared memory, barriers, copies
 # to it, products of groups of warps, and eight adjacent elements of each lane
-block_memory = word("block_memory(n, n) -> p", tensor_blocks.block_memory)
-warp_number = word("warp_number() -> i", tensor_blocks.warp_number)
-begin_barrier = word("begin_barrier(p, n)", tensor_blocks.begin_barrier)
-meet_block = word("meet_block()", tensor_blocks.meet_block)
+block_memory = word("block_memory(n, n) -> p")
+warp_number = word("warp_number() -> i")
+begin_barrier = word("begin_barrier(p, n)")
+meet_block = word("meet_block()")
 # teams of warps without shared memory: all warps of a block, or of a launch; the number of a warp in it
-block_warps = word("block_warps(n) -> i", tensor_blocks.block_warps)
-grid_warps = word("grid_warps(n, n) -> i", tensor_blocks.grid_warps)
-grid_warp = word("grid_warp() -> i", tensor_blocks.warp_number)
-meet_grid = word("meet_grid(p)", tensor_blocks.meet_grid)
-arrive = word("arrive(p)", tensor_blocks.arrive)
-expect_copies = word("expect_copies(p, n)", tensor_blocks.expect_copies)
-await_phase = word("await_phase(p, n)", tensor_blocks.await_phase)
-await_space = word("await_space(p, n)", tensor_blocks.await_phase)
-copy_strips = word("copy_strips(p, p, n, n, n, p)", tensor_blocks.copy_strips)
-copy_box = word("copy_box(p, p, n, n, n, n, n, n, p)", tensor_blocks.copy_box)
-copy_pixels = word(f"copy_pixels(p, p, {', '.join(['n'] * 17)}, p)", tensor_blocks.copy_pixels)
-start_followers = word("start_followers()", tensor_blocks.start_followers)
-await_leaders = word("await_leaders()", tensor_blocks.await_leaders)
-take_registers = word("take_registers(n)", tensor_blocks.set_registers)
-leave_registers = word("leave_registers(n)", tensor_blocks.set_registers)
-load_eight = word("load_eight_T(p, L, mask) -> E", tensor_blocks.load_eight)
-store_eight = word("store_eight_T(p, L, E, mask)", tensor_blocks.store_eight)
-part_of_eight = word("part_of_eight_T(E, n) -> V", tensor_cores.part_of_sums)
-join_eight = word("join_eight_T(V, V, V, V, V, V, V, V) -> E", tensor_cores.join_sums)
+block_warps = word("block_warps(n) -> i")
+grid_warps = word("grid_warps(n, n) -> i")
+grid_warp = word("grid_warp() -> i")
+meet_grid = word("meet_grid(p)")
+arrive = word("arrive(p)")
+expect_copies = word("expect_copies(p, n)")
+await_phase = word("await_phase(p, n)")
+await_space = word("await_space(p, n)")
+copy_strips = word("copy_strips(p, p, n, n, n, p)")
+copy_box = word("copy_box(p, p, n, n, n, n, n, n, p)")
+copy_pixels = word(f"copy_pixels(p, p, {', '.join(['n'] * 17)}, p)")
+start_followers = word("start_followers()")
+await_leaders = word("await_leaders()")
+take_registers = word("take_registers(n)")
+leave_registers = word("leave_registers(n)")
+load_eight = word("load_eight_T(p, L, mask) -> E")
+store_eight = word("store_eight_T(p, L, E, mask)")
+part_of_eight = word("part_of_eight_T(E, n) -> V")
+join_eight = word("join_eight_T(V, V, V, V, V, V, V, V) -> E")
 # the same for a number of columns: multiply_group[128, f16](...)
 zero_group, multiply_group = Word("zero_group"), Word("multiply_group")
 await_group, part_of_group = Word("await_group"), Word("part_of_group")
-for _n in tensor_blocks.COLUMNS:
-    word(f"zero_group_{_n}_T() -> G{_n}", partial(tensor_blocks.zero_group, _n))
-    word(f"multiply_group_{_n}_T(p, p, G{_n}) -> G{_n}", partial(tensor_blocks.multiply_group, _n))
-    word(f"await_group_{_n}_T(G{_n}, n) -> G{_n}", tensor_blocks.await_group)
-    word(f"part_of_group_{_n}_T(G{_n}, n) -> V", tensor_blocks.part_of_group)
+for _n in COLUMNS:
+    word(f"zero_group_{_n}_T() -> G{_n}")
+    word(f"multiply_group_{_n}_T(p, p, G{_n}) -> G{_n}")
+    word(f"await_group_{_n}_T(G{_n}, n) -> G{_n}")
+    word(f"part_of_group_{_n}_T(G{_n}, n) -> V")
 
 # element types
 f32, f64, i16, i32, i64, u8, u16, u32 = "f32", "f64", "i16", "i32", "i64", "u8", "u16", "u32"

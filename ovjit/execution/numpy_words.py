@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen import meanings, tensor_blocks, words
+from ovjit.codegen import meanings, words
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.meanings import F32, OutOfBounds
 from ovjit.codegen.source import parse_source
@@ -66,9 +66,6 @@ class Memory:
 class Words(dict):
     """The names that a kernel's source may use, created at first use."""
 
-    #: Warps of a launch whose warps all run at a time.
-    grid = 8
-
     def __init__(self, lanes: int, memory: Memory):
         super().__init__(VL=lanes, float_nan=math.nan, float_inf=math.inf, njit=lambda **_: lambda f: f)
         self |= {"__divided__": _divide, "__floored__": _floor_divide, "__rest__": _remainder}
@@ -78,10 +75,11 @@ class Words(dict):
     def __missing__(self, name: str) -> Any:
         if hasattr(builtins, name):
             raise KeyError(name)  # then Python looks it up there
-        result = self[name] = self._make_word(name)
+        result = self[name] = self.make_word(name)
         return result
 
-    def _make_word(self, name: str) -> Any:
+    def make_word(self, name: str) -> Any:
+        """The function of this name in a kernel's text."""
         operation, _, dtype = name.rpartition("_")
         if operation.startswith("libm_"):
             return functools.partial(meanings.libm, operation[5:])
@@ -98,8 +96,8 @@ class Words(dict):
         hoisted = [f"    {name} = {value}" for name, value in constants.values()]
         result = f"    return {body.result_names(constants)[0]}"
         exec(
-            _code("\n".join([head, *hoisted, *lines, result])), self
-        )  # what ovjit's warp_words tracer has printed
+            compile_source("\n".join([head, *hoisted, *lines, result])), self
+        )  # what ovjit's tracer has printed
         value: np.ndarray = self["body"](*inputs)
         return value
 
@@ -151,31 +149,16 @@ class _Operators(ast.NodeTransformer):
 
 
 @functools.lru_cache(256)
-def _code(source: str) -> Any:
+def compile_source(source: str) -> Any:
     tree = ast.fix_missing_locations(_Operators().visit(parse_source(source)))
     return compile(tree, "<kernel>", "exec")
 
 
 def program(source: str, words: Words) -> Callable[[int, int, int, int], int]:
-    """The kernel's source as a function `(bases, args, chunk, scratch) -> error code` over `words`. The
-    warps of a block have words of their warp_words."""
-    form = tensor_blocks.block_form(source)
-    if form is not None:
-        form = form._replace(warps=words.grid) if form.requested else form
-        return functools.partial(_run_block, _code(source), words, form)
-    exec(_code(source), words)  # text printed by ovjit's warp_words emitters
+    """The kernel's source as a function `(bases, args, chunk, scratch) -> error code` over `words`."""
+    exec(compile_source(source), words)  # text printed by ovjit's emitters
     kernel: Callable[[int, int, int, int], int] = words["kernel"]
     return kernel
-
-
-def _run_block(code: Any, words: Words, form: tensor_blocks.Form, *arguments: int) -> int:
-    def start(block: tensor_blocks.Block, warp: int) -> Callable[[], int]:
-        warp_words: Any = type(words)(words.lanes, words.memory)
-        warp_words.block, warp_words.warp = block, warp
-        exec(code, warp_words)  # text printed by ovjit's warp_words emitters
-        return functools.partial(warp_words["kernel"], *arguments)
-
-    return tensor_blocks.run_block(form, words.lanes, start)
 
 
 __all__ = ["F32", "Memory", "OutOfBounds", "Words", "program"]

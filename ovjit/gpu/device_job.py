@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ovjit.codegen.gpu.functions import ENTRY, ptx_of
-from ovjit.codegen.tensor_cores import WARPS
+from ovjit.codegen.warps import WARPS
 from ovjit.errors import InferenceError
 from ovjit.execution import blocks, runner
 from ovjit.execution.job import Job

@@ -11,7 +11,7 @@ from typing import Any
 
 from ovjit.codegen.function import name_of
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensor_cores import MOST_SHARED
+from ovjit.codegen.warps import MOST_SHARED
 from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Value
 from ovjit.planning.copies import fill_kernel, plan_fill

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.kernel_language import *
-from ovjit.codegen.tensor_blocks import GROUP_ROWS, LINE, QUADS, STRIP
+from ovjit.codegen.warps import GROUP_ROWS, LINE, QUADS, STRIP
 from ovjit_ops.convolution.cpu_direct import Moves
 from ovjit_ops.matmul.gpu_block_products import (
     FEW,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ovjit.codegen.tensor_blocks import LINE
+from ovjit.codegen.warps import LINE
 from ovjit.graph.graph import Value
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensor_blocks import LINE
+from ovjit.codegen.warps import LINE
 from ovjit.graph.dtypes import HALVES
 from ovjit.graph.graph import Value
 from ovjit.planning.lower import Constants, Lowering, NotNative, Planner, View, ceil_div, launch, product

@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.codegen.kernel_language import *
-from ovjit.codegen.tensor_blocks import GROUP, GROUP_ROWS, LINE, MOST_BLOCK, QUADS, STRIP
+from ovjit.codegen.warps import GROUP, GROUP_ROWS, LINE, MOST_BLOCK, QUADS, STRIP
 from ovjit.planning.plan import ceil_div
 from ovjit.records import NamedTuple
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.codegen.kernel_language import *
-from ovjit.codegen.tensor_blocks import LINE, QUADS, STRIP
+from ovjit.codegen.warps import LINE, QUADS, STRIP
 from ovjit_ops.matmul.gpu_products import load_operands
 
 #: Elements of a unit, rows and columns of an item of `compressed_rows`, and vectors of units that are read

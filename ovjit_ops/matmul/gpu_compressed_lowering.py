@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.tensor_blocks import LINE, QUADS, STRIP
+from ovjit.codegen.warps import LINE, QUADS, STRIP
 from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.planning.lower import Constants, Lowering, NotNative, Planner, View, ceil_div, launch, product
 from ovjit_ops.matmul.gpu_block_lowering import ProductOfBlocks, is_loaded_by_eight

@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.codegen.kernel_language import *
-from ovjit.codegen.tensor_cores import MOST_SHARED
+from ovjit.codegen.warps import MOST_SHARED
 from ovjit.planning.chunks import ceil_div
 from ovjit.records import NamedTuple
 

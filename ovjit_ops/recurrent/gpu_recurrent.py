@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.kernel_language import *
-from ovjit.codegen.tensor_cores import WARPS
+from ovjit.codegen.warps import WARPS
 from ovjit.planning.chunks import ceil_div
 from ovjit.planning.lower import Constants, NotNative, Planner, launch, place_constants
 from ovjit.planning.views import View

@@ -13,15 +13,16 @@ import pytest
 
 from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.gpu.ptx import compile_ptx
-from ovjit.codegen.tensor_cores import NotArrived
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
-from ovjit.execution.numpy_words import Memory, Words, program
+from ovjit.execution.numpy_words import Memory
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
 from tests.support.assembler import find_ptxas
+from tests.support.gpu_words import Words, program
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
+from tests.support.warp_meanings import NotArrived
 from tests.support.warps import Warp
 
 SEED = 20261128

@@ -12,11 +12,10 @@ import pytest
 
 from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.gpu.ptx import compile_ptx
-from ovjit.codegen.tensor_cores import NotArrived
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
 from ovjit.engine import compile_graph as compile_for_card
-from ovjit.execution.numpy_words import Memory, program
+from ovjit.execution.numpy_words import Memory
 from ovjit.gpu import driver
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph
@@ -28,8 +27,10 @@ from ovjit_ops.matmul.gpu_block_products import FEATURE, TILES, BlockTile
 from tests.support.assembler import find_ptxas
 from tests.support.card_words import CardWords
 from tests.support.fake_cuda import FakeCuda, install
+from tests.support.gpu_words import program
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
+from tests.support.warp_meanings import NotArrived
 
 SEED = 20261129
 #: The tiles of convolutions.

@@ -14,22 +14,23 @@ import pytest
 
 from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.gpu.ptx import compile_ptx
-from ovjit.codegen.tensor_blocks import Deadlock
-from ovjit.codegen.tensor_cores import NotArrived
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
 from ovjit.engine import compile_graph as compile_for_card
-from ovjit.execution.numpy_words import Memory, program
+from ovjit.execution.numpy_words import Memory
 from ovjit.gpu import device_job, driver
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.symbolic import Interval
 from ovjit_ops.matmul import gpu_block_lowering
 from ovjit_ops.matmul.gpu_block_products import FEATURE, TILES, BlockTile, block_product
 from tests.support.assembler import find_ptxas
+from tests.support.block_meanings import Deadlock
 from tests.support.card_words import CardWords
 from tests.support.fake_cuda import FakeCuda, install
+from tests.support.gpu_words import program
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
+from tests.support.warp_meanings import NotArrived
 
 SEED = 20261129
 HOPPER = TARGETS["cuda"]._replace(extras=(FEATURE,))

@@ -14,13 +14,14 @@ from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.gpu.ptx import compile_ptx
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
-from ovjit.execution.numpy_words import Memory, program
+from ovjit.execution.numpy_words import Memory
 from ovjit.graph.graph import Builder, Graph
 from ovjit_ops.matmul.gpu_block_products import FEATURE
 from ovjit_ops.matmul.gpu_compressed import compressed_rows, unpack_weights
 from ovjit_ops.matmul.gpu_compressed_lowering import MOST_ROWS, shift_of
 from tests.support.assembler import find_ptxas
 from tests.support.card_words import CardWords
+from tests.support.gpu_words import program
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
 

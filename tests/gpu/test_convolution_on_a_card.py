@@ -15,13 +15,14 @@ from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.gpu.ptx import compile_ptx
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
-from ovjit.execution.numpy_words import Memory, Words, program
+from ovjit.execution.numpy_words import Memory
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
 from ovjit.planning.plan import NotNative
 from ovjit_ops.convolution.gpu_convolution import grouped_convolution, merge_groups, tensor_convolution
 from ovjit_ops.matmul.gpu_products import TILES
 from tests.support.assembler import find_ptxas
+from tests.support.gpu_words import Words, program
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
 from tests.support.warps import Warp

@@ -14,7 +14,7 @@ from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.gpu.ptx import compile_ptx
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
-from ovjit.execution.numpy_words import Memory, program
+from ovjit.execution.numpy_words import Memory
 from ovjit.graph.graph import Builder
 from ovjit.graph.symbolic import Interval
 from ovjit_ops.matmul.gpu_depth_parts import (
@@ -27,6 +27,7 @@ from ovjit_ops.matmul.gpu_depth_parts import (
 )
 from ovjit_ops.matmul.gpu_products import AT_ONCE, TILES
 from tests.support.assembler import find_ptxas
+from tests.support.gpu_words import program
 from tests.support.lane_order import Ordered
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some

@@ -14,8 +14,9 @@ from ovjit.codegen.gpu.interleave import interleave_loops
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
 from ovjit.errors import OvjitError
-from ovjit.execution.numpy_words import Memory, program
+from ovjit.execution.numpy_words import Memory
 from tests.support.card_words import CardWords
+from tests.support.gpu_words import program
 from tests.support.op_samples import graph_of, native_ops, samples
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some

@@ -13,8 +13,9 @@ from ovjit.codegen.gpu.barriers import BARRIER, with_barriers
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
 from ovjit.errors import OvjitError
-from ovjit.execution.numpy_words import Memory, program
+from ovjit.execution.numpy_words import Memory
 from ovjit.graph.interp import evaluate
+from tests.support.gpu_words import program
 from tests.support.lane_order import Ordered, Unordered
 from tests.support.op_samples import graph_of, native_ops, samples, tolerance
 from tests.support.plan_memory import PlanMemory

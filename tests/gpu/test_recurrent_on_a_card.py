@@ -13,20 +13,21 @@ import pytest
 from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.gpu.barriers import with_barriers
 from ovjit.codegen.gpu.ptx import compile_ptx
-from ovjit.codegen.tensor_cores import NotArrived
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
-from ovjit.execution.numpy_words import Memory, program
+from ovjit.execution.numpy_words import Memory
 from ovjit.gpu.blocks import block_launch, starts_early
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import find_op
 from ovjit_ops.recurrent import gpu_recurrent
 from tests.support.assembler import find_ptxas
+from tests.support.gpu_words import program
 from tests.support.lane_order import Ordered, Unordered
 from tests.support.op_samples import samples
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
+from tests.support.warp_meanings import NotArrived
 from tests.support.warps import Warp
 
 RECORD = find_op("RecurrentSteps")

@@ -13,16 +13,18 @@ import pytest
 
 from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.gpu.ptx import compile_ptx
-from ovjit.codegen.tensor_cores import MOST_SHARED, NotArrived
+from ovjit.codegen.warps import MOST_SHARED
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
-from ovjit.execution.numpy_words import Memory, Words, program
+from ovjit.execution.numpy_words import Memory
 from ovjit.graph.graph import Builder
 from ovjit_ops.matmul import gpu_products
 from ovjit_ops.matmul.gpu_products import TILES, Tile
 from tests.support.assembler import find_ptxas
+from tests.support.gpu_words import Words, program
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
+from tests.support.warp_meanings import NotArrived
 from tests.support.warps import Warp
 
 SEED = 20261128

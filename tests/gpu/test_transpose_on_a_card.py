@@ -11,17 +11,18 @@ import pytest
 
 from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.gpu.ptx import compile_ptx
-from ovjit.codegen.tensor_cores import NotArrived
 from ovjit.codegen.transpose import ELEMENTS
 from ovjit.codegen.transpose_on_cards import transpose_squares_kernel
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
-from ovjit.execution.numpy_words import Memory, program
+from ovjit.execution.numpy_words import Memory
 from ovjit.graph.graph import Builder
 from tests.support.assembler import find_ptxas
+from tests.support.gpu_words import program
 from tests.support.lane_order import Ordered
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
+from tests.support.warp_meanings import NotArrived
 from tests.support.warps import Warp
 
 SEED = 20261129

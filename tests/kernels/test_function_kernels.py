@@ -18,8 +18,8 @@ from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.codegen.kernel_printing import printed_routine
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.parts import block_routine, routine
-from ovjit.codegen.tensor_blocks import COLUMNS
 from ovjit.codegen.trace import Recorder, maximum
+from ovjit.codegen.warps import COLUMNS
 from ovjit.codegen.words import (
     VL,
     Each,
@@ -47,8 +47,9 @@ from ovjit.codegen.words import (
     storem,
 )
 from ovjit.errors import KernelSourceError, UnsupportedError
-from ovjit.execution.numpy_words import Memory, Words, program
+from ovjit.execution.numpy_words import Memory
 from ovjit.planning.views import placed_values
+from tests.support.gpu_words import Words, program
 
 TABLE = {"f32": 3, "i32": 5}
 SHIFTS = Table(3)

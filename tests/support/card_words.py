@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.memory import SIZE
-from ovjit.execution.numpy_words import Words
+from tests.support.gpu_words import Words
 
 #: Words without an element type -> the bytes of an element that they access.
 _PLAIN = {"ld": 8}

@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.gpu import functions
-from ovjit.codegen.tensor_blocks import block_form
-from ovjit.execution.numpy_words import CONSTANTS, Memory, program
+from ovjit.codegen.warps import block_form
+from ovjit.execution.numpy_words import CONSTANTS, Memory
 from ovjit.gpu.blocks import block_launch, starts_early
 from ovjit.gpu.signatures import SIGNATURES, LaunchAttribute
 from tests.support.card_words import CardWords
+from tests.support.gpu_words import program
 
 #: Results of the driver.
 SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, NOT_INITIALIZED, INVALID_CONTEXT, NOT_FOUND = 0, 1, 2, 3, 201, 500

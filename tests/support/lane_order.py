@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen import tensor_cores
 from ovjit.codegen.gpu.barriers import BARRIER
 from ovjit.codegen.memory import SIZE
 from ovjit.execution.numpy_words import Memory
+from tests.support import warp_meanings
 from tests.support.card_words import CardWords
 
 _NOBODY, _SEVERAL = -1, -2
@@ -76,7 +76,7 @@ class Ordered(CardWords):
     def meet(self) -> None:
         """A barrier of the warp."""
         self.now += 1
-        tensor_cores.barrier(self)
+        warp_meanings.barrier(self)
 
     def _note(self, shadows: list[Shadow], now: int, who: int, address: int, size: int, stores: bool) -> None:
         """Lane or warp `who` loads or stores bytes after barrier `now`; _SEVERAL: all lanes do."""

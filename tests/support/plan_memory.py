@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.gpu.words import WARP
-from ovjit.execution.numpy_words import CONSTANTS, Memory, program
+from ovjit.execution.numpy_words import CONSTANTS, Memory
 from ovjit.graph.dtypes import numpy_dtype
 from tests.support.card_words import CardWords
+from tests.support.gpu_words import program
 
 
 class PlanMemory:

@@ -19,10 +19,10 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from ovjit.codegen import tensor_cores
 from ovjit.codegen.cpu import emit
 from ovjit.codegen.gpu.ptx import TRIPLE, llvm_text
 from ovjit.codegen.gpu.words import WARP
+from tests.support import warp_meanings
 
 #: Instruction -> element type of its factors.
 _PRODUCTS = {
@@ -51,12 +51,12 @@ def _by_memory(match: re.Match[str]) -> str:
 
 
 def _copy(to: int, source: int, size: int) -> None:
-    ctypes.memset(to, 0, tensor_cores.COPIED)
+    ctypes.memset(to, 0, warp_meanings.COPIED)
     ctypes.memmove(to, source, size)
 
 
 def _read_tiles(arguments: np.ndarray) -> np.ndarray:
-    rows = [ctypes.string_at(address, tensor_cores.COPIED) for address in arguments[:, 0].tolist()]
+    rows = [ctypes.string_at(address, warp_meanings.COPIED) for address in arguments[:, 0].tolist()]
     return np.frombuffer(b"".join(rows), np.uint32).reshape(4, WARP)
 
 
@@ -69,7 +69,7 @@ def _mma(kind: str, arguments: np.ndarray) -> np.ndarray:
     words = np.ascontiguousarray(arguments.T.astype(np.uint32))
     sums = words[6:].view(np.int32 if kind[0] in "iu" else np.float32)
     factors = words[:4], np.concatenate([words[4:6], np.zeros_like(words[4:6])])
-    return tensor_cores.mma(SimpleNamespace(lanes=WARP), kind, *factors, 0, sums)
+    return warp_meanings.mma(SimpleNamespace(lanes=WARP), kind, *factors, 0, sums)
 
 
 class Warp:

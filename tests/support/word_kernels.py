@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ovjit.execution.numpy_words import Memory, Words, program
+from ovjit.execution.numpy_words import Memory
+from tests.support.gpu_words import Words, program
 
 #: Bytes of the output that kernels write to.
 OUTPUT = 256

@@ -91,8 +91,7 @@ def test_all_locks_are_declared() -> None:
         for path in sorted((ROOT / package).rglob("*.py"))
         if pattern.search(path.read_text())
     ]
-    # warps of the interpreter take turns by semaphores that live as long as a kernel's run
-    assert makers == ["ovjit/codegen/tensor_blocks.py", "ovjit/locks.py"]
+    assert makers == ["ovjit/locks.py"]
 
 
 def at_once(work, threads: int = 8) -> list:

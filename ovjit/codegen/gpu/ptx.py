@@ -34,7 +34,7 @@ from ovjit.codegen.gpu.library import namespace
 from ovjit.codegen.gpu.tensor_blocks import MAP
 from ovjit.codegen.gpu.words import WARP
 from ovjit.codegen.source import define_functions
-from ovjit.codegen.tensor_blocks import ATOM, LINE, Form, block_form
+from ovjit.codegen.warps import ATOM, LINE, Form, block_form
 
 TRIPLE = "nvptx64-nvidia-cuda"
 #: The version of PTX, as a feature of LLVM's target.

@@ -1,4 +1,4 @@
-"""The words for blocks of several warps as LLVM code: `ovjit.codegen.tensor_blocks` has their meaning.
+"""The words for blocks of several warps as LLVM code: `tests.support.block_meanings` has their meaning.
 
 They are instructions of `sm_90a` that LLVM has no intrinsics for, or whose order it must keep: inline PTX.
 One lane of a warp starts copies and arrives. Addresses in shared memory are int64s in the kernel's source,
@@ -14,7 +14,7 @@ import llvmlite.ir as ir
 
 from ovjit.codegen.gpu.calls import call, lane_number
 from ovjit.codegen.gpu.tensor_cores import part_of_sums, sum_type, vector_of
-from ovjit.codegen.tensor_blocks import ATOM, COLUMNS, MOST_BLOCK, STRIP
+from ovjit.codegen.warps import ATOM, COLUMNS, MOST_BLOCK, STRIP
 
 _I1, _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 _F16, _F32, _VOID = ir.HalfType(), ir.FloatType(), ir.VoidType()

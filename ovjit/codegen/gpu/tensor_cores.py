@@ -1,4 +1,4 @@
-"""The words for tensor cores and shared memory as LLVM code: `ovjit.codegen.tensor_cores` has their meaning.
+"""The words for tensor cores and shared memory as LLVM code: `tests.support.warp_meanings` has their meaning.
 
 Shared memory is one array of a block, of which each warp has its own part. An address in it is an int64, too.
 """
@@ -13,7 +13,7 @@ import llvmlite.ir as ir
 from ovjit.codegen.cpu.vector_types import scalar_ir
 from ovjit.codegen.gpu.calls import call, lane_number, to_bf16
 from ovjit.codegen.memory import SIZE
-from ovjit.codegen.tensor_cores import MOST_SHARED, WARPS
+from ovjit.codegen.warps import MOST_SHARED, WARPS
 
 _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (8, 16, 32, 64))
 _F16, _F32, _HALVES, _VOID = ir.HalfType(), ir.FloatType(), ir.VectorType(ir.HalfType(), 2), ir.VoidType()

@@ -22,10 +22,6 @@ import numpy as np
 from ovjit.errors import InferenceError
 from ovjit.graph.dtypes import numpy_dtype
 
-#: Warps of a block, each of which has shared memory of its own, and the maximum bytes of that: a block may
-#: declare 48 KB.
-WARPS = 4
-MOST_SHARED = 48 * 1024 // WARPS
 #: Bytes that a lane copies at once.
 COPIED = 16
 #: Who wrote a byte of shared memory, or has read it, if not a single lane.

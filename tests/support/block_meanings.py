@@ -13,55 +13,26 @@ Sums of a group, 64 rows x n columns, are an array [n / 2, lanes] of each of its
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.tensor_cores import NotArrived, elements_of
+from ovjit.codegen.meanings import from_memory, register_type, to_memory
+from ovjit.codegen.warps import ATOM, GROUP, GROUP_ROWS, LINE, STRIP, Form
 from ovjit.errors import InferenceError
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.records import NamedTuple
+from tests.support.warp_meanings import NotArrived, elements_of
 
-#: Bytes of a row of a factor in shared memory: 8 rows are an atom, in which 16 bytes are permuted.
-LINE, ATOM = 128, 1024
-#: Columns of b that lie together, one strip for each LINE bytes of depth, and its bytes.
-QUADS = 32
-STRIP = QUADS * LINE
-#: Warps of a group, rows of its products, and bytes along the depth of one instruction.
-GROUP, GROUP_ROWS, DEPTH = 4, 64, 32
-#: Columns of products of a group.
-COLUMNS = (32, 64, 128, 256)
-#: Maximum bytes of shared memory of a block on these cards, besides those that its alignment may take.
-MOST_BLOCK = 227 * 1024 - ATOM
 #: Bytes that are tracked together.
 _UNIT = 16
 _PENDING = np.iinfo(np.int64).max
-_MEMORY = re.compile(r"\bblock_memory\((\d+), (\d+)\)|\b(?:block|grid)_warps\((?:(\w+), )?(\d+)\)")
 
 
 class Deadlock(InferenceError):
     """All warps of a block wait for each other."""
-
-
-class Form(NamedTuple):
-    """Shared memory in bytes, and warps of the block of a kernel. `requested`: the variable with the number
-    of warps, for a kernel whose warps all run at a time: `grid_warps`."""
-
-    size: int
-    warps: int
-    requested: str = ""
-
-
-def block_form(source: str) -> Form | None:
-    """The form of a kernel's block; None for a kernel whose chunks are warps."""
-    match = _MEMORY.search(source)
-    if match is None:
-        return None
-    size, warps, requested, team = match.groups("")
-    return Form(int(size or 0), int(warps or team), requested)
 
 
 class Barrier:
@@ -436,8 +407,6 @@ def _check_wait(m: Any) -> None:
 
 def load_eight(m: Any, dtype: str, p: int, at: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Eight adjacent elements from p + at on in lanes with `valid`, else zeros."""
-    from ovjit.codegen.meanings import from_memory, register_type
-
     _check_wait(m)
     size = 8 * numpy_dtype(dtype).itemsize
     out = np.zeros((8, m.lanes), register_type(dtype))
@@ -447,8 +416,6 @@ def load_eight(m: Any, dtype: str, p: int, at: np.ndarray, valid: np.ndarray) ->
 
 
 def store_eight(m: Any, dtype: str, p: int, at: np.ndarray, values: np.ndarray, valid: np.ndarray) -> None:
-    from ovjit.codegen.meanings import to_memory
-
     _check_wait(m)
     size = 8 * numpy_dtype(dtype).itemsize
     for lane in np.flatnonzero(valid):
