@@ -19,7 +19,6 @@ from ovjit_ops.text.splits import BEHAVIOURS, SpecialTokensSplit, empty_rows, sp
 
 _STEPS = "ovjit_ops.text.cpu_split_steps"
 _split_strings = native(_STEPS, "split_strings")
-_mark_matches = native(_STEPS, "mark_matches")
 _replace_matches = native(_STEPS, "replace_matches")
 
 
@@ -66,7 +65,7 @@ def prepare_split(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     if splitter is None:
         return None
     table, behaviour = _table_args(splitter), BEHAVIOURS.index(attrs["behaviour"])
-    options = [behaviour, int(attrs["invert"]), attrs["max_splits"]]
+    options = [behaviour, int(attrs["invert"]), attrs["max_splits"], 0]
 
     def evaluate(*arrays: np.ndarray) -> Any:
         chars = arrays[4]
@@ -90,10 +89,11 @@ def prepare_special(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         return None
     table, whole_match = _table_args(splitter), set(range(splitter.groups + 1)) == splitter.whole_groups
     skips = len(inputs) == 7
+    options = [BEHAVIOURS.index("isolate"), 0, -1, 1]  # matches are marked
 
     def evaluate(*arrays: np.ndarray) -> Any:
         pieces = _Pieces(arrays, arrays[5] if skips else None)
-        *ranges, marks = pieces.run(_mark_matches, table, (), "SpecialTokensSplit")
+        *ranges, marks = pieces.run(_split_strings, table, options, "SpecialTokensSplit")
         if whole_match or not marks.any():
             return (*ranges, arrays[4], marks)
         return by_reference(*arrays)  # the token is a part of the match

@@ -160,10 +160,12 @@ def put_piece(begins, ends, marks, pieces, begin, end, mark):
 @block_routine
 def split_strings(
     begins, ends, chars, strings, chars_size, classes, table, columns, first_state, other_state, row_begins,
-    row_ends, rows, skips, behaviour, invert, most, new_begins, new_ends, to_begins, to_ends, marks, room,
+    row_ends, rows, skips, behaviour, invert, most, match_mark, new_begins, new_ends, to_begins, to_ends,
+    marks, room,
 ):  # fmt: skip
     """Cut ragged strings in pieces with marks (u8). Returns the number of pieces, or an error. `skips`: marks
-    (u8) of strings that are kept whole, or 0. `most`: splits of a string. `room`: for pieces."""
+    (u8) of strings that are kept whole, or 0. `most`: splits of a string. `match_mark`: that of matches.
+    `room`: for pieces."""
     pieces = 0
     for row, first, last in checked_ranges(row_begins, row_ends, 0, rows, strings):
         st[i32](new_begins + row * 4, pieces)
@@ -235,64 +237,13 @@ def split_strings(
                             if emit == 1:
                                 if pieces - before == most:
                                     end = size
-                                put_piece(
-                                    to_begins,
-                                    to_ends,
-                                    marks,
-                                    pieces,
-                                    start + max(begin, 0),
-                                    start + min(end, size),
-                                    0,
-                                )
+                                begin = start + max(begin, 0)
+                                end = start + min(end, size)
+                                put_piece(to_begins, to_ends, marks, pieces, begin, end, match * match_mark)
                                 pieces += 1
                     at = match_end
                     if span < 0:
                         going = 0
-        st[i32](new_ends + row * 4, pieces)
-    return pieces
-
-
-@block_routine
-def mark_matches(
-    begins, ends, chars, strings, chars_size, classes, table, columns, first_state, other_state, row_begins,
-    row_ends, rows, skips, new_begins, new_ends, to_begins, to_ends, marks, room,
-):  # fmt: skip
-    """Cut ragged strings at matches, which are marked. Parameters and result are those of `split_strings`."""
-    pieces = 0
-    for row, first, last in checked_ranges(row_begins, row_ends, 0, rows, strings):
-        st[i32](new_begins + row * 4, pieces)
-        for k, start, stop in checked_ranges(begins, ends, first, last, chars_size):
-            size = stop - start
-            text = chars + start
-            mark = 0
-            if pieces + 3 > room:
-                return FULL
-            if skips != 0:
-                mark = ld[u8](skips + k) + 0
-            if mark != 0:
-                put_piece(to_begins, to_ends, marks, pieces, start, stop, 1)
-                pieces += 1
-            else:
-                at = 0
-                going = is_valid_text(text, size)
-                while going == 1:
-                    if pieces + 3 > room:
-                        return FULL
-                    span = next_match(text, size, at, classes, table, columns, first_state, other_state)
-                    if span < 0:
-                        going = 0
-                    else:
-                        begin = span >> 32
-                        end = span & 0xFFFFFFFF
-                        if at < begin:
-                            put_piece(to_begins, to_ends, marks, pieces, start + at, start + begin, 0)
-                            pieces += 1
-                        put_piece(to_begins, to_ends, marks, pieces, start + begin, start + end, 1)
-                        pieces += 1
-                        at = end
-                if at < size:
-                    put_piece(to_begins, to_ends, marks, pieces, start + at, stop, 0)
-                    pieces += 1
         st[i32](new_ends + row * 4, pieces)
     return pieces
 
