@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,29 @@ def _row() -> np.ndarray:
     return np.random.default_rng(SEED).standard_normal((1, DEPTH), np.float32)
 
 
+def memory_reader() -> Callable[[], float]:
+    """A function that reads more bytes than caches hold. It returns the bytes per second of CPU time."""
+    from ovjit.codegen import loading
+    from ovjit.codegen.cpu import objects
+    from ovjit.codegen.cpu.host import host_target
+    from ovjit.tools import roofline
+
+    (address,) = loading.addresses((roofline.stream_kernel(),)).values()
+    call, lanes = objects.function(address, 4), host_target().lanes
+    block = roofline.STREAMS * lanes * 4
+    size = min(max(roofline.MEMORY_BYTES, 4 * roofline.cache_sizes()[1]), roofline.MOST_BYTES)
+    count = size // block * block
+    x, y = np.ones(count // 4 + 16, np.float32), np.zeros(lanes, np.float32)
+    read = roofline.bind_call(call, [x, y], [0, -x.ctypes.data % 64, 1, 0, count, 1])
+
+    def rate() -> float:
+        start = time.process_time()
+        read()
+        return count / (time.process_time() - start)
+
+    return rate
+
+
 def measure(kind: str, group: int, rounds: int, most: float, threads: int) -> dict[str, Any]:
     import ovjit
     from ovjit.tools import roofline
@@ -100,7 +124,7 @@ def measure(kind: str, group: int, rounds: int, most: float, threads: int) -> di
     else:
         requests.append(chain(openvino, kind, group, threads, most, kept)[0])
     clock = time.process_time if threads == 1 else time.perf_counter
-    read = roofline.memory_reader()
+    read = memory_reader()
     of_threads = roofline.measure(threads).levels[-1].bandwidth if threads > 1 else 0.0
     data = _row()
     read()

@@ -206,7 +206,7 @@ def dot_peak(form: Format, threads: int = 1) -> float:
     call = objects.function(address, 4)
 
     def start(turns: int) -> Callable[[], int]:
-        return _bound(call, [np.zeros(2 * isa.lanes + ACCUMULATORS, np.float32)], [0, 0, turns])
+        return bind_call(call, [np.zeros(2 * isa.lanes + ACCUMULATORS, np.float32)], [0, 0, turns])
 
     span = WAYS[0].span if form.listed else 1
     return 2.0 * form.group * span * isa.lanes * ACCUMULATORS * _rate(start, threads)
@@ -226,23 +226,6 @@ def cache_sizes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> tupl
     return sizes.get(2, L2_BYTES), max((size for level, size in sizes.items() if level > 2), default=0)
 
 
-def memory_reader() -> Callable[[], float]:
-    """A function that reads more bytes than caches hold. It returns the bytes per second of CPU time."""
-    (address,) = loading.addresses((stream_kernel(),)).values()
-    call, isa = objects.function(address, 4), host_target()
-    block = STREAMS * isa.lanes * 4
-    count = min(max(MEMORY_BYTES, 4 * cache_sizes()[1]), MOST_BYTES) // block * block
-    x, y = np.ones(count // 4 + 16, np.float32), np.zeros(isa.lanes, np.float32)
-    read = _bound(call, [x, y], [0, -x.ctypes.data % 64, 1, 0, count, 1])
-
-    def rate() -> float:
-        start = time.process_time()
-        read()
-        return count / (time.process_time() - start)
-
-    return rate
-
-
 def _stream(call: Callable[..., int], isa: Target, span: int, threads: int) -> float:
     block = STREAMS * isa.lanes * 4
     count = max(1, span // block) * block
@@ -254,14 +237,14 @@ def _stream(call: Callable[..., int], isa: Target, span: int, threads: int) -> f
     def start(turns: int) -> Callable[[], int]:
         x = free.pop() if free else arrays[0]
         free.insert(0, x)
-        return _bound(
+        return bind_call(
             call, [x, np.zeros(isa.lanes, np.float32)], [0, -x.ctypes.data % 64, 1, 0, count, turns]
         )
 
     return count * _rate(start, threads)
 
 
-def _bound(call: Callable[..., int], arrays: list[np.ndarray], words: list[int]) -> Callable[[], int]:
+def bind_call(call: Callable[..., int], arrays: list[np.ndarray], words: list[int]) -> Callable[[], int]:
     """A callable that runs native code with this argument block, and keeps the block's memory alive."""
     bases = np.array([a.ctypes.data for a in arrays], np.int64)
     args = np.array(words, np.int64)
