@@ -23,9 +23,6 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.meanings import F32, OutOfBounds
 from ovjit.codegen.source import parse_source
 
-#: The name of pieces that no kernel writes.
-CONSTANTS = "constants"
-
 
 class Memory:
     """Pieces of this process's memory, (address, bytes, name) each."""
@@ -37,7 +34,6 @@ class Memory:
             if size
         ]
         self.names = [f"{name} ({size} bytes)" for _, size, name in pieces if size]
-        self._constants = [(address, address + size) for address, size, name in pieces if name == CONSTANTS]
 
     def at(self, address: int, size: int, align: int = 1) -> np.ndarray:
         """`size` bytes from `address` on. Raises OutOfBounds unless they are aligned and in one piece."""
@@ -47,10 +43,6 @@ class Memory:
             if start <= address and address + size <= stop:
                 return piece[address - start : address - start + size]
         raise OutOfBounds(f"{size} bytes are accessed {self._where(address)}")
-
-    def is_constant(self, address: int) -> bool:
-        """True unless kernels may write this memory; always where no piece has the name of constants."""
-        return not self._constants or any(start <= address < stop for start, stop in self._constants)
 
     def _where(self, address: int) -> str:
         def away(i: int) -> int:

@@ -26,6 +26,8 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.records import NamedTuple
 from tests.support.warp_meanings import NotArrived, elements_of
 
+#: The name of pieces of memory that no kernel writes.
+CONSTANTS = "constants"
 #: Bytes that are tracked together.
 _UNIT = 16
 _PENDING = np.iinfo(np.int64).max
@@ -279,10 +281,20 @@ def await_phase(m: Any, p: int, parity: int) -> None:
     m.block.received[m.warp] |= barrier.copies
 
 
+def is_constant(memory: Any, address: int) -> bool:
+    """True unless kernels may write this memory; always where no piece has the name of constants."""
+    spans = [
+        piece[:2]
+        for piece, name in zip(memory.pieces, memory.names, strict=True)
+        if name.startswith(CONSTANTS)
+    ]
+    return not spans or any(start <= address < stop for start, stop in spans)
+
+
 def copy_strips(m: Any, to: int, source: int, step: int, last: int, count: int, p: int) -> None:
     """Start to copy `count` strips of STRIP bytes of the card's memory: `step` bytes apart, those behind
     number `last` repeat it. They arrive at the barrier p. Constant ones need no `await_leaders` before."""
-    if not m.block.has_waited[m.warp] and not m.memory.is_constant(source):
+    if not m.block.has_waited[m.warp] and not is_constant(m.memory, source):
         raise NotArrived("a kernel reads computed weights before it has awaited the kernels before it")
     for i in range(count):
         data = m.memory.at(source + min(i, last) * step, STRIP, 16).copy()

@@ -21,9 +21,10 @@ import numpy as np
 
 from ovjit.codegen.gpu import functions
 from ovjit.codegen.warps import block_form
-from ovjit.execution.numpy_words import CONSTANTS, Memory
+from ovjit.execution.numpy_words import Memory
 from ovjit.gpu.blocks import block_launch, starts_early
 from ovjit.gpu.signatures import SIGNATURES, LaunchAttribute
+from tests.support.block_meanings import CONSTANTS
 from tests.support.card_words import CardWords
 from tests.support.gpu_words import program
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.gpu.words import WARP
-from ovjit.execution.numpy_words import CONSTANTS, Memory
+from ovjit.execution.numpy_words import Memory
 from ovjit.graph.dtypes import numpy_dtype
+from tests.support.block_meanings import CONSTANTS
 from tests.support.card_words import CardWords
 from tests.support.gpu_words import program
 

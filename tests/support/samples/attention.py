@@ -135,7 +135,7 @@ def paged_moves(rng, dtype="f32"):
 
 
 @samples("RoPE")
-def ro_pe(rng, dtype="f32"):
+def rope(rng, dtype="f32"):
     for shape, rotary, attrs in (
         ((1, 2, 5, 8), 8, {}),
         ((2, 3, 7, 16), 4, {}),

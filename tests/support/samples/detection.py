@@ -144,7 +144,7 @@ def experimental_detectron_prior_grid_generator(rng, dtype="f32"):
 
 
 @samples("ExperimentalDetectronTopKROIs", 6)
-def experimental_detectron_top_kro_is(rng, dtype="f32"):
+def experimental_detectron_top_k_rois(rng, dtype="f32"):
     for count, most in ((9, 4), (7, 7), (20, 1)):
         inputs = [random_array(rng, (count, 4), dtype), rng.random(count).astype(np.float32)]
         yield inputs, {"max_rois": most}

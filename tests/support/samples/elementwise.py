@@ -37,7 +37,7 @@ def swish(rng, dtype="f32"):
 
 
 @samples("PRelu")
-def p_relu(rng, dtype="f32"):
+def prelu(rng, dtype="f32"):
     for data, slope in (
         ((17,), ()),
         ((2, 5, 3, 7), (5,)),

@@ -107,7 +107,7 @@ samples("Interpolate", 11)(partial(_interpolate_samples, 11))
 
 
 @samples("Col2Im", 15)
-def col2_im(rng, dtype="f32"):
+def col2im(rng, dtype="f32"):
     for batch, channels, size, kernel, attrs in (
         ((2,), 3, (5, 6), (2, 3), {}),
         ((), 1, (8, 8), (3, 3), {"pads_begin": (1, 1), "pads_end": (1, 1)}),

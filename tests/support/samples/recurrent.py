@@ -109,7 +109,7 @@ def paged_selective_ssm(rng, dtype="f32"):
 
 
 @samples("PagedCausalConv1D")
-def paged_causal_conv1_d(rng, dtype="f32"):
+def paged_causal_conv1d(rng, dtype="f32"):
     yield [*_sample(rng, "TK BKG K1G K"), *_sample_tables()], {}
 
 
