@@ -531,3 +531,15 @@ def _lower_anchor(group: Group) -> Lowering | None:
         return lower(group) if lower is not None and native else None
     except NotNative:
         return None
+
+
+def first_lowering(group: Group, *kinds: type[Lowering]) -> Lowering | None:
+    """The lowering of the first of these classes that takes the group and its epilogue; None if none does."""
+    for kind in kinds:
+        try:
+            lowering = kind.of(group)
+        except NotNative:
+            continue
+        if lowering is not None:
+            return lowering
+    return None

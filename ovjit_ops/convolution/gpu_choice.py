@@ -4,7 +4,7 @@ depthwise, or direct."""
 from __future__ import annotations
 
 from ovjit.planning.fuse import Group
-from ovjit.planning.lower import Lowering, NotNative
+from ovjit.planning.lower import Lowering, first_lowering
 from ovjit_ops.convolution.cpu_direct import Direct
 from ovjit_ops.convolution.gpu_block_lowering import BlockConvolution
 from ovjit_ops.convolution.gpu_convolution import TensorConvolution
@@ -13,11 +13,4 @@ from ovjit_ops.convolution.gpu_depthwise import GpuDepthwise
 
 def lower_on_gpu(group: Group) -> Lowering | None:
     """The first of the lowerings that takes the convolution; None if none does with the group's epilogue."""
-    for kind in (BlockConvolution, TensorConvolution, GpuDepthwise):
-        try:
-            lowering = kind.of(group)
-        except NotNative:
-            continue
-        if lowering is not None:
-            return lowering
-    return Direct.of(group)
+    return first_lowering(group, BlockConvolution, TensorConvolution, GpuDepthwise) or Direct.of(group)

@@ -237,9 +237,9 @@ def lower_compressed(group: Group) -> Lowering | None:
     """The lowering for constant weights, if x has dimensions and a type with tiles; else None."""
     anchor = group.node
     if group.context.target.is_gpu:
-        from ovjit_ops.matmul.gpu_choice import lower_compressed_on_gpu
+        from ovjit_ops.matmul.gpu_compressed_lowering import CompressedOnGpu
 
-        return lower_compressed_on_gpu(group)
+        return CompressedOnGpu.of(group)
     data = anchor.inputs[0]
     form = find_format(data.dtype, data.dtype, group.context.target)
     if any(v.stored is None for v in anchor.inputs[1:4]) or form is None:
