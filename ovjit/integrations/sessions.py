@@ -1,4 +1,4 @@
-"""Models with state in a server: the values of variables belong to a session, or to one request.
+"""Models with state in a server, whose values of variables belong to sessions.
 
 A session is a sequence of requests with one `sequence_id`, as in the protocol's sequence extension. It has an
 InferRequest of its own, and thereby values of its own. Its requests run one after another, in the order in
@@ -76,6 +76,13 @@ def check_session(state: str | None, named: Session | None) -> None:
         )
 
 
+def as_error(raised: BaseException) -> Exception:
+    """What a client gets of an exception that ended its inference."""
+    return (
+        raised if isinstance(raised, Exception) else OvjitError(f"the inference was interrupted: {raised!r}")
+    )
+
+
 class _Open:
     """A session: its requests that have not begun, and its InferRequest once one has."""
 
@@ -93,16 +100,12 @@ class _Open:
 class Sessions:
     """Runs the requests of a model with state on `jobs` threads.
 
-    `state`: BY_SESSION or BY_REQUEST. At most `most` sessions exist at a time. One without a request for
-    `seconds` ends. `run(request, item)` computes an item on an InferRequest, and ends it.
+    At most `most` sessions exist at a time. One without a request for `seconds` ends. `run(request, item)`
+    computes an item on an InferRequest, and ends it.
     """
 
-    def __init__(
-        self, compiled: Any, jobs: int, state: str, most: int, seconds: float,
-        run: Callable[[Any, Any], None],
-    ):  # fmt: skip
+    def __init__(self, compiled: Any, jobs: int, most: int, seconds: float, run: Callable[[Any, Any], None]):
         self._compiled = compiled
-        self._state = state
         self._most, self._seconds = most, seconds
         self._run = run
         self._inbox: SimpleQueue[Any] = SimpleQueue()
@@ -128,7 +131,7 @@ class Sessions:
         """The number of sessions."""
         return self._live
 
-    def submit(self, item: Any, named: Session | None) -> None:
+    def submit(self, item: Any, named: Session) -> None:
         """Run an item of a session. Its `end` gets InvalidRequest if the session has not begun, or has ended,
         and Overloaded if there are too many sessions."""
         self._inbox.put((item, named))
@@ -194,11 +197,7 @@ class Sessions:
         if self._sessions.get(session.id) is session:
             self._sessions.move_to_end(session.id)
 
-    def _admit(self, item: Any, named: Session | None) -> None:
-        if self._state == BY_REQUEST or named is None:
-            self._running += 1
-            self._work.put((None, item, True))
-            return
+    def _admit(self, item: Any, named: Session) -> None:
         self._drop_idle()
         session = self._sessions.get(named.id)
         if session is None:
@@ -231,8 +230,6 @@ class Sessions:
 
     def _over(self, session: _Open) -> None:
         self._running -= 1
-        if session.id == 0:  # of BY_REQUEST
-            return
         session.busy = False
         self._touch(session)
         self._next(session)
@@ -243,24 +240,14 @@ class Sessions:
     # -- the threads that compute
 
     def _compute(self) -> None:
-        stateless_request: Any = None  # for items without a session
-        alone = _Open(0)
-        while True:
-            work = self._work.get()
-            if work is None:
-                return
+        while (work := self._work.get()) is not None:
             session, item, resets = work
             try:
-                if session is None:
-                    request = stateless_request = stateless_request or self._compiled.create_infer_request()
-                else:
-                    request = session.request = session.request or self._compiled.create_infer_request()
+                request = session.request = session.request or self._compiled.create_infer_request()
                 if resets:
                     request.reset_state()
                 self._run(request, item)
-                if session is None:
-                    request.reset_state()  # nothing of a client stays
             except BaseException as error:
-                item.end(None, error if isinstance(error, Exception) else OvjitError(f"it ended: {error!r}"))
-            self._inbox.put(session or alone)
+                item.end(None, as_error(error))
+            self._inbox.put(session)
             del work, session, item

@@ -343,8 +343,8 @@ def test_interrupts_of_one_client(serve, tmp_path, error) -> None:
         thread.join(60)
         assert not thread.is_alive() and not lost, lost
         deadline = time.monotonic() + 20
-        while any(served._running) or served._waiting:
-            assert time.monotonic() < deadline, served._running
+        while not served._line.empty():
+            assert time.monotonic() < deadline, served._line.qsize()
             time.sleep(0.001)
 
     scenario()
