@@ -1,9 +1,9 @@
 """A model in a server: loads a folder or file, names inputs and outputs, and runs requests on threads.
 
 In: arrays by name, from any number of threads or from an event loop. Out: a future of the outputs by name for
-each request. Each thread has an InferRequest, and takes requests from one line. Every future is completed:
-with outputs, an `InvalidRequest`, or the error of the inference. Sessions of models with state have threads
-of their own (`Sessions`).
+each request. Threads take requests from one line. Each of them has an InferRequest, and so has each session
+of a model with state (`Sessions`). Every future is completed: with outputs, an `InvalidRequest`, or the error
+of the inference.
 
 A signal handler may raise an exception on the main thread, at any bytecode. `submit` raises it, whether the
 request is in line already or not. Other requests get their own outcome.
@@ -26,7 +26,7 @@ import numpy as np
 
 from ovjit.errors import ModelError, OvjitError
 from ovjit.integrations.protocol import Port, check_inputs, output_indices, ports, to_protocol
-from ovjit.integrations.sessions import BY_REQUEST, BY_SESSION, Session, Sessions, as_error, check_session
+from ovjit.integrations.sessions import BY_REQUEST, BY_SESSION, Open, Session, Sessions, Work, check_session
 from ovjit.records import NamedTuple
 
 #: Suffixes of models. If there are several files of a name, the first suffix is used.
@@ -141,11 +141,9 @@ class ServedModel:
         self._sessions: Sessions | None = None
         self.jobs = jobs or int(self.compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         try:
+            self._start()
             if self.state == BY_SESSION:
-                self._sessions = Sessions(self.compiled, self.jobs, sessions, session_seconds, self._compute)
-                self._sessions.start()
-            else:
-                self._start()
+                self._sessions = Sessions(self._line, sessions, session_seconds)
         except RuntimeError as error:
             self.close()
             raise OvjitError(
@@ -184,7 +182,7 @@ class ServedModel:
             return
         if self._process != os.getpid():  # a forked child, which has none of the threads
             self._start()
-        self._line.put(item)
+        self._line.put((None, item, self.state is not None))
         if self._closed:
             self._finish()  # it may have come behind the end of the line
 
@@ -235,7 +233,6 @@ class ServedModel:
         self._closed = True
         if self._sessions is not None:
             self._sessions.close()
-            return
         for _ in self._threads:
             self._line.put(None)
         self._finish()
@@ -245,7 +242,7 @@ class ServedModel:
     def _start(self) -> None:
         """Begin a line, and start the threads that take from it."""
         self._process = os.getpid()
-        self._line: SimpleQueue[_Item | None] = SimpleQueue()
+        self._line: SimpleQueue[Work | None] = SimpleQueue()
         self._threads = [
             threading.Thread(target=self._work, args=(self._line,), name=f"ovjit-serving-{i}", daemon=True)
             for i in range(self.jobs)
@@ -253,19 +250,26 @@ class ServedModel:
         for thread in self._threads:
             thread.start()
 
-    def _work(self, line: SimpleQueue[_Item | None]) -> None:
-        request: Any = None
-        while (item := line.get()) is not None:
-            try:
-                request = request or self.compiled.create_infer_request()
-                if self.state is not None:
-                    request.reset_state()
-                self._compute(request, item)
-                if self.state is not None:
-                    request.reset_state()  # nothing of a client stays
-            except BaseException as error:
-                item.end(None, as_error(error))
-            del item
+    def _work(self, line: SimpleQueue[Work | None]) -> None:
+        own = Open(0)  # has the InferRequest for items without a session
+        while (work := line.get()) is not None:
+            self._run(own, *work)
+            del work
+
+    def _run(self, own: Open, session: Open | None, item: _Item, resets: bool) -> None:
+        owner = session or own
+        try:
+            request = owner.request = owner.request or self.compiled.create_infer_request()
+            if resets:
+                request.reset_state()
+            self._compute(request, item)
+            if resets and session is None:
+                request.reset_state()  # nothing of a client stays
+        except BaseException as raised:
+            is_error = isinstance(raised, Exception)
+            item.end(None, raised if is_error else OvjitError(f"the inference was interrupted: {raised!r}"))
+        if session is not None and self._sessions is not None:
+            self._sessions.end_turn(session)
 
     def _compute(self, request: Any, item: _Item) -> None:
         """Run an item on an InferRequest, and give it the outputs."""
@@ -286,9 +290,9 @@ class ServedModel:
                 thread.join()
         with contextlib.suppress(Empty):
             while True:
-                item = self._line.get(block=False)
-                if item is not None:
-                    item.end(None, OvjitError(f"the model {self.path.name} has been unloaded"))
+                work = self._line.get(block=False)
+                if work is not None:
+                    work[1].end(None, OvjitError(f"the model {self.path.name} has been unloaded"))
         self._line.put(None)  # one of the threads may be the caller, in a future's callback
 
 

@@ -14,7 +14,7 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -76,14 +76,7 @@ def check_session(state: str | None, named: Session | None) -> None:
         )
 
 
-def as_error(raised: BaseException) -> Exception:
-    """What a client gets of an exception that ended its inference."""
-    return (
-        raised if isinstance(raised, Exception) else OvjitError(f"the inference was interrupted: {raised!r}")
-    )
-
-
-class _Open:
+class Open:
     """A session: its requests that have not begun, and its InferRequest once one has."""
 
     __slots__ = ("busy", "ending", "id", "request", "used", "waiting")
@@ -97,34 +90,27 @@ class _Open:
         self.used = 0.0
 
 
-class Sessions:
-    """Runs the requests of a model with state on `jobs` threads.
+#: A session or None, a request, and whether the values of variables are reset before it.
+Work = tuple[Open | None, Any, bool]
 
-    At most `most` sessions exist at a time. One without a request for `seconds` ends. `run(request, item)`
-    computes an item on an InferRequest, and ends it.
+
+class Sessions:
+    """Puts the requests of a model with state in `line`, of each session one at a time.
+
+    At most `most` sessions exist at a time. One without a request for `seconds` ends. Who has computed a
+    request of a session calls `end_turn`.
     """
 
-    def __init__(self, compiled: Any, jobs: int, most: int, seconds: float, run: Callable[[Any, Any], None]):
-        self._compiled = compiled
+    def __init__(self, line: SimpleQueue[Work | None], most: int, seconds: float):
+        self._line = line
         self._most, self._seconds = most, seconds
-        self._run = run
         self._inbox: SimpleQueue[Any] = SimpleQueue()
-        self._work: SimpleQueue[Any] = SimpleQueue()
         #: Sessions by id, the one that was used last at the end. Those that end are no longer here.
-        self._sessions: OrderedDict[int | str, _Open] = OrderedDict()
+        self._sessions: OrderedDict[int | str, Open] = OrderedDict()
         self._live = 0  # sessions, also those that end
-        self._running = 0  # items that workers have
-        self.jobs = jobs
-        self._threads = [threading.Thread(target=self._lead, name="ovjit-sessions", daemon=True)]
-        self._threads += [
-            threading.Thread(target=self._compute, name=f"ovjit-session-{i}", daemon=True)
-            for i in range(jobs)
-        ]
-
-    def start(self) -> None:
-        """Start the threads. Raises RuntimeError if there can be no more."""
-        for thread in self._threads:
-            thread.start()
+        self._running = 0  # items that are in line, or that a thread has
+        self._thread = threading.Thread(target=self._lead, name="ovjit-sessions", daemon=True)
+        self._thread.start()
 
     @property
     def count(self) -> int:
@@ -136,12 +122,14 @@ class Sessions:
         and Overloaded if there are too many sessions."""
         self._inbox.put((item, named))
 
+    def end_turn(self, session: Open) -> None:
+        """Let the session's next item run."""
+        self._inbox.put(session)
+
     def close(self) -> None:
-        """Finish what was submitted, and end the threads."""
+        """Wait until all that was submitted has run."""
         self._inbox.put(None)
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+        self._thread.join()
 
     # -- the thread that has the tables
 
@@ -154,7 +142,7 @@ class Sessions:
                 message = ()
             if message is None:
                 closed = True
-            elif isinstance(message, _Open):
+            elif isinstance(message, Open):
                 self._over(message)
             elif message:
                 item, named = message
@@ -163,8 +151,6 @@ class Sessions:
                 except Exception as error:
                     item.end(None, error)
             self._drop_idle()
-        for _ in range(self.jobs):
-            self._work.put(None)
         self._sessions.clear()
         with contextlib.suppress(Empty):
             while True:  # what came while the model was unloaded
@@ -192,7 +178,7 @@ class Sessions:
             del self._sessions[session.id]
             self._live -= 1
 
-    def _touch(self, session: _Open) -> None:
+    def _touch(self, session: Open) -> None:
         session.used = time.monotonic()
         if self._sessions.get(session.id) is session:
             self._sessions.move_to_end(session.id)
@@ -211,7 +197,7 @@ class Sessions:
                     f"{self._live} sessions are open, the maximum of this server: retry later, and end "
                     "sessions with sequence_end"
                 )
-            session = self._sessions[named.id] = _Open(named.id)
+            session = self._sessions[named.id] = Open(named.id)
             self._live += 1
         session.waiting.append((item, named))
         self._touch(session)
@@ -220,15 +206,15 @@ class Sessions:
             del self._sessions[named.id]  # a later request with this id begins another session
         self._next(session)
 
-    def _next(self, session: _Open) -> None:
-        """Give the session's next item to a worker, unless one has an item of it."""
+    def _next(self, session: Open) -> None:
+        """Put the session's next item in line, unless one is there or runs."""
         if session.waiting and not session.busy:
             session.busy = True
             item, named = session.waiting.popleft()
             self._running += 1
-            self._work.put((session, item, named.start))
+            self._line.put((session, item, named.start))
 
-    def _over(self, session: _Open) -> None:
+    def _over(self, session: Open) -> None:
         self._running -= 1
         session.busy = False
         self._touch(session)
@@ -236,18 +222,3 @@ class Sessions:
         if session.ending and not session.busy:
             self._live -= 1
             session.request = None
-
-    # -- the threads that compute
-
-    def _compute(self) -> None:
-        while (work := self._work.get()) is not None:
-            session, item, resets = work
-            try:
-                request = session.request = session.request or self._compiled.create_infer_request()
-                if resets:
-                    request.reset_state()
-                self._run(request, item)
-            except BaseException as error:
-                item.end(None, as_error(error))
-            self._inbox.put(session)
-            del work, session, item

@@ -185,8 +185,7 @@ def test_what_is_submitted_is_answered_before_the_end(counter) -> None:
     assert [f.result(0).outputs["sum"][0, 0] for f in futures] == [i // 5 + 1 for i in range(50)]
     with pytest.raises(OvjitError, match="unloaded"):
         served.submit(inputs(1), None, Session(1, True))
-    assert not [t for t in threading.enumerate() if t.name.startswith("ovjit-session") and t in
-                served._sessions._threads]  # fmt: skip
+    assert not any(thread.is_alive() for thread in (served._sessions._thread, *served._threads))
 
 
 @pytest.mark.parametrize(
