@@ -107,15 +107,14 @@ class Sessions:
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         #: Sessions by id, the one that was used last at the end. Those that end are no longer here.
         self._sessions: OrderedDict[int | str, Open] = OrderedDict()
-        self._live = 0  # sessions, also those that end
-        self._running = 0  # items that are in line, or that a thread has
+        self._live: set[Open] = set()  # sessions, also those that end
         self._thread = threading.Thread(target=self._lead, name="ovjit-sessions", daemon=True)
         self._thread.start()
 
     @property
     def count(self) -> int:
         """The number of sessions."""
-        return self._live
+        return len(self._live)
 
     def submit(self, item: Any, named: Session) -> None:
         """Run an item of a session. Its `end` gets InvalidRequest if the session has not begun, or has ended,
@@ -135,7 +134,7 @@ class Sessions:
 
     def _lead(self) -> None:
         closed = False
-        while not closed or self._running or any(s.busy or s.waiting for s in self._sessions.values()):
+        while not closed or any(session.busy or session.waiting for session in self._live):
             try:
                 message = self._inbox.get(timeout=self._until_idle())
             except Empty:
@@ -176,7 +175,7 @@ class Sessions:
                 self._touch(session)
                 continue
             del self._sessions[session.id]
-            self._live -= 1
+            self._live.remove(session)
 
     def _touch(self, session: Open) -> None:
         session.used = time.monotonic()
@@ -192,13 +191,13 @@ class Sessions:
                     f"the session {show(named.id)} has not begun, has ended, or was idle for "
                     f"{self._seconds:g} seconds: begin one with sequence_start"
                 )
-            if self._live >= self._most:
+            if len(self._live) >= self._most:
                 raise Overloaded(
-                    f"{self._live} sessions are open, the maximum of this server: retry later, and end "
+                    f"{len(self._live)} sessions are open, the maximum of this server: retry later, and end "
                     "sessions with sequence_end"
                 )
             session = self._sessions[named.id] = Open(named.id)
-            self._live += 1
+            self._live.add(session)
         session.waiting.append((item, named))
         self._touch(session)
         if named.end:
@@ -211,14 +210,12 @@ class Sessions:
         if session.waiting and not session.busy:
             session.busy = True
             item, named = session.waiting.popleft()
-            self._running += 1
             self._line.put((session, item, named.start))
 
     def _over(self, session: Open) -> None:
-        self._running -= 1
         session.busy = False
         self._touch(session)
         self._next(session)
         if session.ending and not session.busy:
-            self._live -= 1
+            self._live.remove(session)
             session.request = None
