@@ -25,8 +25,8 @@ from ovjit.genai.fields import (
     Settings,
 )
 from ovjit.genai.grammars import StructuredOutputConfig
+from ovjit.genai.json_files import read_json
 from ovjit.genai.parsers import Parsers
-from ovjit.generation.json_files import read_json
 
 #: Field -> (default, kind).
 FIELDS: dict[str, tuple[Any, Kind]] = {

@@ -21,8 +21,8 @@ from ovjit.genai.blocks import NO_INPUTS, BlockPool, Row
 from ovjit.genai.drafts import DraftedRequest, DraftProposer
 from ovjit.genai.speculation import Draft
 from ovjit.generation.decoder import model_file
-from ovjit.generation.json_files import read_settings
 from ovjit.generation.paged import PagedDecoder
+from ovjit.generation.tokenizer import read_settings
 
 FEATURES, _STATES = "last_hidden_state", "hidden_states"
 #: Tables with more rows are those of words, whatever their name is.

@@ -16,8 +16,8 @@ from ovjit.genai.enums import _Enum
 from ovjit.genai.fields import BOOL, SIZE, Instance, Keywords, Optional, Text
 from ovjit.genai.tokenizer import TokenizedInputs, Tokenizer
 from ovjit.generation.head import keep_last
-from ovjit.generation.json_files import read_settings
 from ovjit.generation.row_slices import take_first_tokens, take_rows
+from ovjit.generation.tokenizer import read_settings
 from ovjit.locks import rlock
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ovjit.generation.json_files import read_settings
+from ovjit.generation.tokenizer import read_settings
 
 #: Special tokens by the names that templates use -> the settings with their numbers.
 SPECIAL = {"bos_token": "bos_token_id", "eos_token": "eos_token_id", "pad_token": "pad_token_id"}

@@ -10,8 +10,7 @@ import numpy as np
 
 from ovjit.errors import OvjitError
 from ovjit.generation.head import keep_last
-from ovjit.generation.json_files import read_settings
-from ovjit.generation.tokenizer import find_gguf
+from ovjit.generation.tokenizer import find_gguf, read_settings
 from ovjit.records import NamedTuple
 
 #: The inputs of decoders as optimum-intel exports them. Only the first is required.

@@ -13,7 +13,6 @@ from ovjit.errors import OvjitError, UnsupportedError, unless_of_signal
 from ovjit.forks import made_once
 from ovjit.generation.charsmap import Charsmap
 from ovjit.generation.cuts import CUTS
-from ovjit.generation.json_files import read_settings
 from ovjit.generation.tables import Tables
 from ovjit.readers.registry import name_missing_room
 
@@ -217,6 +216,19 @@ def _package() -> Any:
     except ImportError as error:
         raise OvjitError("text prompts need the package tokenizers: pip install 'ovjit[generate]'") from error
     return tokenizers
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; {} without a file. Raises OvjitError for other content."""
+    if not path.is_file():
+        return {}
+    try:
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OvjitError(f"{path.name} is not valid JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise OvjitError(f"{path.name} should hold a JSON object")
+    return settings
 
 
 def _numbers(settings: Mapping[str, Any], name: str, file: str) -> list[int]:

@@ -251,13 +251,13 @@ class ServedModel:
             thread.start()
 
     def _work(self, line: SimpleQueue[Work | None]) -> None:
-        own = Open(0)  # has the InferRequest for items without a session
+        sessionless = Open(0)  # has the InferRequest for items without a session
         while (work := line.get()) is not None:
-            self._run(own, *work)
+            self._run(sessionless, *work)
             del work
 
-    def _run(self, own: Open, session: Open | None, item: _Item, resets: bool) -> None:
-        owner = session or own
+    def _run(self, sessionless: Open, session: Open | None, item: _Item, resets: bool) -> None:
+        owner = session or sessionless
         try:
             request = owner.request = owner.request or self.compiled.create_infer_request()
             if resets:

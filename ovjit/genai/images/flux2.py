@@ -16,7 +16,7 @@ from ovjit.genai.images.diffusion import Latents, Task
 from ovjit.genai.images.flow import Flux, unpack
 from ovjit.genai.images.metrics import measure_part
 from ovjit.genai.images.text_encoders import Qwen3TextEncoder
-from ovjit.generation.json_files import read_json
+from ovjit.genai.json_files import read_json
 
 #: The position of a given picture on the first axis, where the new one has 0.
 _PICTURE = 10

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError, UnsupportedError
-from ovjit.generation.json_files import read_json
+from ovjit.genai.json_files import read_json
 
 _F32 = np.float32
 #: The texts that a field of scheduler_config.json may have.

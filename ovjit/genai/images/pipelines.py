@@ -24,8 +24,8 @@ from ovjit.genai.images.schedulers import Scheduler
 from ovjit.genai.images.stable_diffusion import StableDiffusion, StableDiffusionXL
 from ovjit.genai.images.text_encoders import CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel
 from ovjit.genai.images.z_image import ZImage
+from ovjit.genai.json_files import read_json
 from ovjit.genai.turns import Turn
-from ovjit.generation.json_files import read_json
 
 #: The class in model_index.json -> the pipeline's kind.
 _KINDS = {

@@ -18,7 +18,7 @@ from ovjit.genai.images.noise_levels import (
     refuse_flags,
     space_evenly,
 )
-from ovjit.generation.json_files import read_json
+from ovjit.genai.json_files import read_json
 
 _F32 = np.float32
 #: The next latent, and the latent without noise or None.

@@ -15,11 +15,11 @@ from ovjit.api.tensors.vectors import Shape
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.config import read_config
 from ovjit.genai.figures import measure, now_us
+from ovjit.genai.json_files import read_json
 from ovjit.genai.speech.config import SpeechGenerationConfig
 from ovjit.genai.speech.results import Text2SpeechDecodedResults
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.turns import Turn
-from ovjit.generation.json_files import read_json
 
 _SAMPLE_RATE = 16000
 #: The size of a speaker's vector.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError
+from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Visual
 from ovjit.genai.vision.gemma import LayerEmbeddings
@@ -17,7 +18,6 @@ from ovjit.genai.vision.pixels import normalize, read_mean
 from ovjit.genai.vision.processors import read_processor
 from ovjit.genai.vision.resizing import resize_bicubic
 from ovjit.genai.vision.videos import VideoMetadata, find_rate, pick_frames
-from ovjit.generation.json_files import read_json
 
 _START, _IMAGE, _VIDEO, _END = "<|image>", "<|image|>", "<|video|>", "<image|>"
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError
+from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Visual
 from ovjit.genai.vision.llava import Llava
 from ovjit.genai.vision.pixels import split_crops
 from ovjit.genai.vision.resizing import resize_bicubic
-from ovjit.generation.json_files import read_json
 
 _F32 = np.float32
 #: Sizes [width, height] of larger views.

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Visual
 from ovjit.genai.vision.pixels import normalize
 from ovjit.genai.vision.resizing import resize_bicubic
 from ovjit.genai.vision.tags import Media
-from ovjit.generation.json_files import read_json
 
 _F32 = np.float32
 _UNKNOWN = "<unk>"

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ovjit.errors import OvjitError
+from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Prompt, Visual
 from ovjit.genai.vision.pixels import normalize
 from ovjit.genai.vision.resizing import resize_bilinear, resize_cubic
 from ovjit.genai.vision.tags import UNIVERSAL, Media, check_numbers
-from ovjit.generation.json_files import read_json
 
 _F32 = np.float32
 #: Pixels of a crop's side, and the values of a line's end.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ovjit.generation.json_files import read_settings
+from ovjit.generation.tokenizer import read_settings
 
 
 def read_processor(folder: Path, kind: str = "image") -> dict[str, Any]:

@@ -13,13 +13,13 @@ import numpy as np
 
 from ovjit.errors import OvjitError
 from ovjit.genai.config import GenerationConfig
+from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Visual
 from ovjit.genai.vision.processors import read_processor
 from ovjit.genai.vision.pruning import choose_tokens
 from ovjit.genai.vision.resizing import resize_cubic
 from ovjit.genai.vision.videos import VideoMetadata, find_rate, pick_frames
-from ovjit.generation.json_files import read_json
 
 _F32 = np.float32
 #: Frames of a video that one patch covers.

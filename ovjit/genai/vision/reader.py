@@ -15,6 +15,7 @@ from ovjit.genai.config import GenerationConfig, demand
 from ovjit.genai.figures import measure, now_us
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.images.pixels import check_picture
+from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Prompt
 from ovjit.genai.vision.gemma import Gemma3, Gemma3n
@@ -31,7 +32,6 @@ from ovjit.genai.vision.qwen import Qwen2VL, Qwen3VL, Qwen25VL, Qwen35
 from ovjit.genai.vision.results import VLMPerfMetrics
 from ovjit.genai.vision.tags import Media, PictureChat
 from ovjit.genai.vision.videos import VideoMetadata, check_video
-from ovjit.generation.json_files import read_json
 
 #: The model_type of config.json -> the family.
 _FAMILIES: dict[str, type[Family]] = {

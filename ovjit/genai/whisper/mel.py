@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ovjit.errors import OvjitError
-from ovjit.generation.json_files import read_settings
+from ovjit.generation.tokenizer import read_settings
 
 #: Frames that are transformed at once.
 _BLOCK = 3000

@@ -32,7 +32,7 @@ from ovjit.genai.whisper.results import (
 )
 from ovjit.genai.whisper.rules import LogitRules, Segment, Segments, constrain
 from ovjit.genai.whisper.words import compute_costs, split_words, time_words, warp
-from ovjit.generation.json_files import read_settings
+from ovjit.generation.tokenizer import read_settings
 
 
 def _folder_of(path: Any, device: Any) -> Path:

@@ -23,7 +23,7 @@ from ovjit.genai.whisper.config import ASRGenerationConfig
 from ovjit.genai.whisper.decoder import Encoder, SpeechDecoder
 from ovjit.genai.whisper.mel import FeatureExtractor
 from ovjit.genai.whisper.results import ASRDecodedResults, WhisperDecodedResults, WhisperPerfMetrics
-from ovjit.generation.json_files import read_settings
+from ovjit.generation.tokenizer import read_settings
 
 _TEXT, _PAD = "<asr_text>", "<|audio_pad|>"
 #: `<|endoftext|>` and `<|im_end|>`: exported folders have no generation_config.json.
