@@ -42,8 +42,6 @@ ORDER = (
     Rank("request", "who runs a request; it goes along with the inference", handed=True),
     Rank("pipeline", "the chat and the sequences of a pipeline that generates text"),
     Rank("tokenizer", "the options and the models of a pipeline's tokenizer"),
-    Rank("server", "who starts jobs of a server's queue"),
-    Rank("parsers", "the threads that parse large requests"),
     Rank("recorder", "the thread that records a module of PyTorch", forks=True),
     Rank("graph", "existing graphs: edits, copies and captures", forks=True),
     Rank("handles", "models that travel between processes: what is loaded"),

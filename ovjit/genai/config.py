@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ from ovjit.genai.fields import (
     Settings,
 )
 from ovjit.genai.grammars import StructuredOutputConfig
+from ovjit.genai.json_files import read_json
 from ovjit.genai.parsers import Parsers
 
 #: Field -> (default, kind).
@@ -74,13 +74,7 @@ class GenerationConfig(Settings):
         self.update_generation_config(**kwargs)
 
     def _read(self, path: Any) -> None:
-        try:
-            with open(os.fsdecode(path), encoding="utf-8") as file:
-                content = json.load(file)
-        except OSError as error:
-            raise OvjitError(f"Failed to open '{os.fsdecode(path)}' with generation config") from error
-        except ValueError as error:
-            raise OvjitError(f"{os.fsdecode(path)} is no JSON: {error}") from error
+        content = read_json(path, " with generation config")
         for name, value in self._select(content).items():
             try:
                 self._values[name] = self._fields[name][1].convert(value)

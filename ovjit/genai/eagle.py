@@ -7,7 +7,6 @@ states.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from ovjit.genai.drafts import DraftedRequest, DraftProposer
 from ovjit.genai.speculation import Draft
 from ovjit.generation.decoder import model_file
 from ovjit.generation.paged import PagedDecoder
+from ovjit.generation.tokenizer import read_settings
 
 FEATURES, _STATES = "last_hidden_state", "hidden_states"
 #: Tables with more rows are those of words, whatever their name is.
@@ -33,7 +33,7 @@ def choose_layers(source: Any) -> list[int]:
     """The layers whose hidden states are read, by config.json in the model's folder. RuntimeError for fewer
     than 10 layers, and for an IR in memory."""
     file = source / "config.json" if isinstance(source, Path) else Path("config.json of the IR in memory")
-    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    config = read_settings(file)
     count = config.get("num_hidden_layers") or config.get("text_config", {}).get("num_hidden_layers", 0)
     if count < 10:
         raise OvjitError(f"EAGLE-3 needs a model of at least 10 layers: {str(file)!r} says {count}")

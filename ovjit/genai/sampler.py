@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+import ovjit.genai.orders as orders
 from ovjit.errors import OvjitError
 from ovjit.forks import made_once
 from ovjit.genai.config import GenerationConfig
@@ -166,43 +167,17 @@ def weigh(logits: np.ndarray, config: GenerationConfig) -> tuple[np.ndarray, np.
 def largest(values: np.ndarray, count: int) -> np.ndarray:
     """The indices of the `count` largest values, in the order of a heap with the smallest first: values are
     pushed one after another, so the order decides how their weights are summed."""
-    heap = [(float(values[i]), i) for i in range(count)]
-    for parent in reversed(range(count // 2)):
-        _sift(heap, parent, count, heap[parent])
+    heap = orders.make_heap([(float(values[i]), i) for i in range(count)], _is_larger)
     start = count
     while start < len(values):
         end = min(len(values), 2 * start)
         for i in start + np.flatnonzero(values[start:end] > heap[0][0]):
             value = float(values[i])
             if value > heap[0][0]:
-                last = heap[count - 1]
-                if count > 1:
-                    _sift(heap, 0, count - 1, last)
-                heap[count - 1] = value, int(i)
-                _lift(heap, count - 1, 0, heap[count - 1])
+                orders.replace_root(heap, (value, int(i)), _is_larger)
         start = end
     return np.array([i for _, i in heap], np.int64)
 
 
-def _lift(heap: list[tuple[float, int]], hole: int, top: int, item: tuple[float, int]) -> None:
-    """Put an item into a heap, from a hole upwards."""
-    while hole > top and heap[(hole - 1) // 2][0] > item[0]:
-        heap[hole] = heap[(hole - 1) // 2]
-        hole = (hole - 1) // 2
-    heap[hole] = item
-
-
-def _sift(heap: list[tuple[float, int]], hole: int, length: int, item: tuple[float, int]) -> None:
-    """Put an item into a heap of `length` items, from a hole downwards: the hole goes to a leaf first."""
-    top, child = hole, hole
-    while child < (length - 1) // 2:
-        child = 2 * (child + 1)
-        if heap[child][0] > heap[child - 1][0]:
-            child -= 1
-        heap[hole] = heap[child]
-        hole = child
-    if length % 2 == 0 and child == (length - 2) // 2:
-        child = 2 * (child + 1)
-        heap[hole] = heap[child - 1]
-        hole = child - 1
-    _lift(heap, hole, top, item)
+def _is_larger(first: tuple[float, int], second: tuple[float, int]) -> bool:
+    return first[0] > second[0]

@@ -2,9 +2,9 @@
 
 In `model-settings.json`, `"implementation"` is `"ovjit.integrations.mlserver.OvjitRuntime"`. Under
 `parameters` are the `uri` of a model file or folder and `extra`, with `config` (properties for compiling),
-`jobs` (requests of the queue; 0: the model's optimum), `limits` (of requests, see `Limits`), and for models
-with state `state`, `sessions` and `session_seconds` (see `ServedModel`). The parameters `sequence_id`,
-`sequence_start` and `sequence_end` of a request name its session.
+`jobs` (requests that run at once; 0: the model's optimum), `limits` (of requests, see `Limits`), and for
+models with state `state`, `sessions` and `session_seconds` (see `ServedModel`). The parameters
+`sequence_id`, `sequence_start` and `sequence_end` of a request name its session.
 `max_batch_size` and `max_batch_time` are MLServer's adaptive batching. Clients with raw tensors use the
 address below `/binary`.
 """
@@ -41,7 +41,7 @@ _OF_STATE = ("state", "sessions", "session_seconds")
 
 
 class OvjitRuntime(mlserver.MLModel):
-    """One model. Requests run in an `AsyncInferQueue`, so the event loop is not blocked."""
+    """One model. Requests run on threads of their own, so the event loop is not blocked."""
 
     #: The module with OpenVINO's API that runs the model.
     engine: Any = None

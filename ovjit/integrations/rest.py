@@ -52,7 +52,7 @@ class RestModel:
 
     async def answer(self, method: str, path: str, body: bytes = b"") -> tuple[int, dict[str, Any]]:
         """Status and JSON. 400 for a request that does not fit the model, 404 for an unknown path, 413 for
-        too many bytes, 503 if memory, threads or room in the queue are missing. `path` may have a prefix
+        too many bytes, 503 if memory, threads or room in the line are missing. `path` may have a prefix
         before /v2."""
         answer = self._look_up(method, path)
         if answer is not None:

@@ -1,21 +1,21 @@
-"""A model in a server: loads a folder or file, names inputs and outputs, and runs requests in a queue.
+"""A model in a server: loads a folder or file, names inputs and outputs, and runs requests on threads.
 
 In: arrays by name, from any number of threads or from an event loop. Out: a future of the outputs by name for
-each request. All requests use one `AsyncInferQueue`. If no job is free, they wait in a list without blocking
-a thread. Every future is completed: with outputs, an `InvalidRequest`, or the error of the inference. Models
-with state use `Sessions` instead of the queue.
+each request. Threads take requests from one line. Each of them has an InferRequest, and so has each session
+of a model with state (`Sessions`). Every future is completed: with outputs, an `InvalidRequest`, or the error
+of the inference.
 
-A signal handler may raise an exception on the main thread, at any bytecode. It is raised by `submit`, or is
-the error of that request. No lock stays taken, and other requests get their own outcome.
+A signal handler may raise an exception on the main thread, at any bytecode. `submit` raises it, whether the
+request is in line already or not. Other requests get their own outcome.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
@@ -24,21 +24,18 @@ from typing import Any, cast
 
 import numpy as np
 
-from ovjit import locks
 from ovjit.errors import ModelError, OvjitError
 from ovjit.integrations.protocol import Port, check_inputs, output_indices, ports, to_protocol
-from ovjit.integrations.sessions import BY_REQUEST, BY_SESSION, Session, Sessions, check_session
+from ovjit.integrations.sessions import BY_REQUEST, BY_SESSION, Open, Session, Sessions, Work, check_session
 from ovjit.records import NamedTuple
 
 #: Suffixes of models. If there are several files of a name, the first suffix is used.
 SUFFIXES = (".blob", ".xml", ".onnx")
 _Settle = Callable[[Any, "BaseException | None"], None]
-#: Seconds between checks for failed inferences, for which a queue does not call its callback.
-_LOOK = 0.02
 
 
 class Answer(NamedTuple):
-    """`outputs` by name; `waited` and `ran`: seconds in line, and in the queue's job."""
+    """`outputs` by name; `waited` and `ran`: seconds in line, and of the inference."""
 
     outputs: dict[str, np.ndarray]
     waited: float
@@ -78,20 +75,13 @@ def _candidates(folder: Path) -> list[Path]:
 
 class _Item:
     """A request: its inputs, the indices of the requested outputs, and the function that receives these or an
-    error, from any thread. `failure`: the exception of another thread's attempt to start it."""
+    error, from any thread. Of several outcomes the first counts."""
 
-    __slots__ = ("arrays", "failure", "is_done", "output_indices", "settle", "started", "submitted")
+    __slots__ = ("arrays", "end", "output_indices", "submitted")
 
-    def __init__(self, arrays: list[np.ndarray], output_indices: list[int], settle: _Settle):
-        self.arrays, self.output_indices, self.settle = arrays, output_indices, settle
-        self.submitted = self.started = time.perf_counter()
-        self.is_done = False
-        self.failure: Exception | None = None
-
-    def end(self, answer: Answer | None, error: BaseException | None = None) -> None:
-        """Give the outcome to the caller. Of several outcomes it gets the first."""
-        self.settle(answer, error)
-        self.is_done = True
+    def __init__(self, arrays: list[np.ndarray], output_indices: list[int], end: _Settle):
+        self.arrays, self.output_indices, self.end = arrays, output_indices, end
+        self.submitted = time.perf_counter()
 
 
 def _settle_future(
@@ -105,7 +95,7 @@ def _settle_future(
 
 
 class ServedModel:
-    """A compiled model with a queue of `jobs` requests (0: the model's optimal number).
+    """A compiled model that runs `jobs` requests at once (0: the model's optimal number).
 
     `batches`: the server concatenates requests along the first dimension, so a first dimension of 1 is made
     dynamic. `ov`: the module with OpenVINO's API, by default ovjit. Thread-safe. It must be closed (`close`).
@@ -151,25 +141,11 @@ class ServedModel:
         self._sessions: Sessions | None = None
         self.jobs = jobs or int(self.compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         try:
-            if self.state is not None:
-                self._sessions = Sessions(
-                    self.compiled, self.jobs, self.state, sessions, session_seconds, self._compute
-                )
-                self._sessions.start()
-                return
-            self._queue = ov.AsyncInferQueue(self.compiled, jobs)
-            self._queue.set_callback(self._over)
-            self.jobs = len(self._queue)
-            self._waiting: deque[_Item] = deque()
-            self._running: list[_Item | None] = [None] * self.jobs
-            self._turn = locks.rlock("server")  # held while jobs are started
-            #: Errors of inferences that the queue may still raise.
-            self._failures: deque[BaseException] = deque(maxlen=4 * self.jobs)
-            self._wake: SimpleQueue[None] = SimpleQueue()
-            self._deep = False  # the feeding thread sleeps until it is woken
-            self._thread = threading.Thread(target=self._feed, name="ovjit-serving", daemon=True)
-            self._thread.start()
+            self._start()
+            if self.state == BY_SESSION:
+                self._sessions = Sessions(self._line, sessions, session_seconds)
         except RuntimeError as error:
+            self.close()
             raise OvjitError(
                 f"no thread can be started to serve the model {self.path.name}: {error}; raise the "
                 "limit of this user's processes and threads (ulimit -u, pids.max)"
@@ -197,30 +173,18 @@ class ServedModel:
         return answer
 
     def _enter(self, item: _Item, session: Session | None) -> None:
-        """Start the request if a job is free, else let it wait."""
+        """Put a request in line."""
         if self._closed:
             raise OvjitError(f"the model {self.path.name} has been unloaded")
         if self._sessions is not None:
+            assert session is not None  # `check` has refused the others
             self._sessions.submit(item, session)
             return
-        turn = self._turn
-        nested = threading.get_ident() == self._thread.ident  # a future's callback, which may hold the lock
-        if not nested and turn._is_owned():
-            turn.release()  # an exception came just before this thread released it
-        if not nested and not self._waiting:
-            try:
-                if turn.acquire(blocking=False) and self._queue.is_ready() and self._begin(item):
-                    if self._deep:
-                        self._wake.put(None)
-                    return
-            finally:
-                # no call comes before this one: after a call, a signal's handler may raise an exception
-                try:
-                    turn.release()
-                except RuntimeError:
-                    pass  # another thread has it
-        self._waiting.append(item)
-        self._wake.put(None)
+        if self._process != os.getpid():  # a forked child, which has none of the threads
+            self._start()
+        self._line.put((None, item, self.state is not None))
+        if self._closed:
+            self._finish()  # it may have come behind the end of the line
 
     def check(
         self,
@@ -269,137 +233,67 @@ class ServedModel:
         self._closed = True
         if self._sessions is not None:
             self._sessions.close()
-            return
-        self._wake.put(None)
-        self._thread.join()
+        for _ in self._threads:
+            self._line.put(None)
+        self._finish()
+
+    # -- the threads that compute
+
+    def _start(self) -> None:
+        """Begin a line, and start the threads that take from it."""
+        self._process = os.getpid()
+        self._line: SimpleQueue[Work | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, args=(self._line,), name=f"ovjit-serving-{i}", daemon=True)
+            for i in range(self.jobs)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self, line: SimpleQueue[Work | None]) -> None:
+        sessionless = Open(0)  # has the InferRequest for items without a session
+        while (work := line.get()) is not None:
+            self._run(sessionless, *work)
+            del work
+
+    def _run(self, sessionless: Open, session: Open | None, item: _Item, resets: bool) -> None:
+        owner = session or sessionless
+        try:
+            request = owner.request = owner.request or self.compiled.create_infer_request()
+            if resets:
+                request.reset_state()
+            self._compute(request, item)
+            if resets and session is None:
+                request.reset_state()  # nothing of a client stays
+        except BaseException as raised:
+            is_error = isinstance(raised, Exception)
+            item.end(None, raised if is_error else OvjitError(f"the inference was interrupted: {raised!r}"))
+        if session is not None and self._sessions is not None:
+            self._sessions.end_turn(session)
 
     def _compute(self, request: Any, item: _Item) -> None:
-        """Run an item of a session on its InferRequest."""
-        item.started = time.perf_counter()
-        request.infer(item.arrays, share_inputs=True)
-        self._answer(request, item)
-
-    def _begin(self, item: _Item) -> bool:
-        """Start a request on a free job, on the caller's thread. False if the feeding thread must do it. The
-        caller has the lock `_turn`."""
-        try:
-            i = self._queue.get_idle_request_id()
-            if self._running[i] is not None:
-                return False  # the job is free, but its callback was not called
-            self._running[i] = item
-            item.started = time.perf_counter()
-            self._queue.start_async(item.arrays, item, share_inputs=True)
-            return True
-        except BaseException as error:
-            self._forget(item)
-            if item.is_done or not isinstance(error, Exception):
-                item.is_done = True  # the caller gets the exception, and no future
-                raise
-            item.failure = error  # of this request, or of an earlier inference: the other thread knows
-            return False
-
-    # -- the thread that starts requests, and finds inferences that failed
-
-    def _feed(self) -> None:
-        while True:
-            self._deep = True
-            busy = bool(self._waiting) or any(self._running)
-            self._deep = not busy
-            if self._closed and not busy:
-                return
-            with contextlib.suppress(Empty):
-                self._wake.get(timeout=_LOOK if busy else None)
-            while self._waiting:
-                with self._turn:
-                    self._start(self._waiting.popleft())
-            with self._turn:
-                self._find_failed()
-
-    def _start(self, item: _Item) -> None:
-        """Start a request on the next free job. The caller has the lock `_turn`."""
-        error = item.failure
-        while True:
-            if error is not None:
-                # a queue raises the error of an earlier inference at the next start
-                self._find_failed()
-                if not self._is_earlier(error):
-                    item.end(None, error)
-                    return
-                item.failure = None
-            try:
-                i = self._queue.get_idle_request_id()
-                before = self._running[i]
-                if before is not None:  # the job is free, but its callback was not called
-                    self._fail(i, before, ends=True)
-                    if not before.is_done:
-                        before.end(None, OvjitError("the inference ended without a result"))
-                self._running[i] = item
-                item.started = time.perf_counter()
-                self._queue.start_async(item.arrays, item, share_inputs=True)
-                return
-            except Exception as raised:
-                self._forget(item)
-                error = raised
-
-    def _is_earlier(self, error: Exception) -> bool:
-        """Whether an error of the queue is that of an inference whose request has it already."""
-        for one in self._failures:
-            if type(one) is type(error) and str(one) == str(error):
-                self._failures.remove(one)
-                return True
-        if isinstance(error, RuntimeError) and self._failures:
-            self._failures.popleft()
-            return True
-        return False
-
-    def _forget(self, item: _Item) -> None:
-        for i, other in enumerate(self._running):
-            if other is item:
-                self._running[i] = None
-
-    def _over(self, request: Any, item: _Item) -> None:
-        """The queue's callback."""
-        try:
-            if item.failure is None:  # else it was started all the same, and its caller gets the exception
-                self._answer(request, item)
-        finally:
-            self._forget(item)
-
-    def _answer(self, request: Any, item: _Item) -> None:
-        """Give an item the outputs of its request, whose inference is over."""
+        """Run an item on an InferRequest, and give it the outputs."""
+        started = time.perf_counter()
+        request.infer(item.arrays, share_inputs=True, share_outputs=True)
         ended = time.perf_counter()
-        try:
-            outputs = {}
-            for i in item.output_indices:
-                tensor, port = request.get_output_tensor(i), self.outputs[i]
-                values = tensor.bytes_data if port.datatype == "BYTES" else np.array(tensor.data)
-                outputs[port.name] = to_protocol(values, port)
-            item.end(Answer(outputs, item.started - item.submitted, ended - item.started))
-        except BaseException as error:
-            # a signal's handler may raise on the thread that calls this, which may serve another client
-            if isinstance(error, Exception):
-                item.end(None, error)
-            else:
-                item.end(None, OvjitError(f"the inference was interrupted: {error!r}"))
-                raise
+        outputs = {}
+        for i in item.output_indices:
+            tensor, port = request.get_output_tensor(i), self.outputs[i]
+            values = tensor.bytes_data if port.datatype == "BYTES" else np.array(tensor.data)
+            outputs[port.name] = to_protocol(values, port)
+        item.end(Answer(outputs, started - item.submitted, ended - started), None)
 
-    def _find_failed(self) -> None:
-        for i, item in enumerate(self._running):
-            if item is not None and not item.is_done:
-                self._fail(i, item)
-
-    def _fail(self, i: int, item: _Item, ends: bool = False) -> None:
-        """Give the item its error if its inference has failed. `ends`: the job is free, so the inference is
-        over, even if its request does not report that yet. On the feeding thread, where no signal's handler
-        raises."""
-        try:
-            if ends or self._queue[i].wait_for(0):
-                self._queue[i].wait()
-        except Exception as error:
-            if self._running[i] is item:
-                self._running[i] = None
-                self._failures.append(error)
-                item.end(None, error)
+    def _finish(self) -> None:
+        """Wait until the threads have ended. Requests that came behind the end of the line are refused."""
+        for thread in self._threads:
+            if thread.is_alive() and thread is not threading.current_thread():
+                thread.join()
+        with contextlib.suppress(Empty):
+            while True:
+                work = self._line.get(block=False)
+                if work is not None:
+                    work[1].end(None, OvjitError(f"the model {self.path.name} has been unloaded"))
+        self._line.put(None)  # one of the threads may be the caller, in a future's callback
 
 
 def _check_state(state: str | None, sessions: int, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Models with state in a server: the values of variables belong to a session, or to one request.
+"""Models with state in a server, whose values of variables belong to sessions.
 
 A session is a sequence of requests with one `sequence_id`, as in the protocol's sequence extension. It has an
 InferRequest of its own, and thereby values of its own. Its requests run one after another, in the order in
@@ -14,7 +14,7 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -76,7 +76,7 @@ def check_session(state: str | None, named: Session | None) -> None:
         )
 
 
-class _Open:
+class Open:
     """A session: its requests that have not begun, and its InferRequest once one has."""
 
     __slots__ = ("busy", "ending", "id", "request", "used", "waiting")
@@ -90,68 +90,58 @@ class _Open:
         self.used = 0.0
 
 
-class Sessions:
-    """Runs the requests of a model with state on `jobs` threads.
+#: A session or None, a request, and whether the values of variables are reset before it.
+Work = tuple[Open | None, Any, bool]
 
-    `state`: BY_SESSION or BY_REQUEST. At most `most` sessions exist at a time. One without a request for
-    `seconds` ends. `run(request, item)` computes an item on an InferRequest, and ends it.
+
+class Sessions:
+    """Puts the requests of a model with state in `line`, of each session one at a time.
+
+    At most `most` sessions exist at a time. One without a request for `seconds` ends. Who has computed a
+    request of a session calls `end_turn`.
     """
 
-    def __init__(
-        self, compiled: Any, jobs: int, state: str, most: int, seconds: float,
-        run: Callable[[Any, Any], None],
-    ):  # fmt: skip
-        self._compiled = compiled
-        self._state = state
+    def __init__(self, line: SimpleQueue[Work | None], most: int, seconds: float):
+        self._line = line
         self._most, self._seconds = most, seconds
-        self._run = run
         self._inbox: SimpleQueue[Any] = SimpleQueue()
-        self._work: SimpleQueue[Any] = SimpleQueue()
         #: Sessions by id, the one that was used last at the end. Those that end are no longer here.
-        self._sessions: OrderedDict[int | str, _Open] = OrderedDict()
-        self._live = 0  # sessions, also those that end
-        self._running = 0  # items that workers have
-        self.jobs = jobs
-        self._threads = [threading.Thread(target=self._lead, name="ovjit-sessions", daemon=True)]
-        self._threads += [
-            threading.Thread(target=self._compute, name=f"ovjit-session-{i}", daemon=True)
-            for i in range(jobs)
-        ]
-
-    def start(self) -> None:
-        """Start the threads. Raises RuntimeError if there can be no more."""
-        for thread in self._threads:
-            thread.start()
+        self._sessions: OrderedDict[int | str, Open] = OrderedDict()
+        self._live: set[Open] = set()  # sessions, also those that end
+        self._thread = threading.Thread(target=self._lead, name="ovjit-sessions", daemon=True)
+        self._thread.start()
 
     @property
     def count(self) -> int:
         """The number of sessions."""
-        return self._live
+        return len(self._live)
 
-    def submit(self, item: Any, named: Session | None) -> None:
+    def submit(self, item: Any, named: Session) -> None:
         """Run an item of a session. Its `end` gets InvalidRequest if the session has not begun, or has ended,
         and Overloaded if there are too many sessions."""
         self._inbox.put((item, named))
 
+    def end_turn(self, session: Open) -> None:
+        """Let the session's next item run."""
+        self._inbox.put(session)
+
     def close(self) -> None:
-        """Finish what was submitted, and end the threads."""
+        """Wait until all that was submitted has run."""
         self._inbox.put(None)
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+        self._thread.join()
 
     # -- the thread that has the tables
 
     def _lead(self) -> None:
         closed = False
-        while not closed or self._running or any(s.busy or s.waiting for s in self._sessions.values()):
+        while not closed or any(session.busy or session.waiting for session in self._live):
             try:
                 message = self._inbox.get(timeout=self._until_idle())
             except Empty:
                 message = ()
             if message is None:
                 closed = True
-            elif isinstance(message, _Open):
+            elif isinstance(message, Open):
                 self._over(message)
             elif message:
                 item, named = message
@@ -160,8 +150,6 @@ class Sessions:
                 except Exception as error:
                     item.end(None, error)
             self._drop_idle()
-        for _ in range(self.jobs):
-            self._work.put(None)
         self._sessions.clear()
         with contextlib.suppress(Empty):
             while True:  # what came while the model was unloaded
@@ -187,18 +175,14 @@ class Sessions:
                 self._touch(session)
                 continue
             del self._sessions[session.id]
-            self._live -= 1
+            self._live.remove(session)
 
-    def _touch(self, session: _Open) -> None:
+    def _touch(self, session: Open) -> None:
         session.used = time.monotonic()
         if self._sessions.get(session.id) is session:
             self._sessions.move_to_end(session.id)
 
-    def _admit(self, item: Any, named: Session | None) -> None:
-        if self._state == BY_REQUEST or named is None:
-            self._running += 1
-            self._work.put((None, item, True))
-            return
+    def _admit(self, item: Any, named: Session) -> None:
         self._drop_idle()
         session = self._sessions.get(named.id)
         if session is None:
@@ -207,13 +191,13 @@ class Sessions:
                     f"the session {show(named.id)} has not begun, has ended, or was idle for "
                     f"{self._seconds:g} seconds: begin one with sequence_start"
                 )
-            if self._live >= self._most:
+            if len(self._live) >= self._most:
                 raise Overloaded(
-                    f"{self._live} sessions are open, the maximum of this server: retry later, and end "
+                    f"{len(self._live)} sessions are open, the maximum of this server: retry later, and end "
                     "sessions with sequence_end"
                 )
-            session = self._sessions[named.id] = _Open(named.id)
-            self._live += 1
+            session = self._sessions[named.id] = Open(named.id)
+            self._live.add(session)
         session.waiting.append((item, named))
         self._touch(session)
         if named.end:
@@ -221,46 +205,17 @@ class Sessions:
             del self._sessions[named.id]  # a later request with this id begins another session
         self._next(session)
 
-    def _next(self, session: _Open) -> None:
-        """Give the session's next item to a worker, unless one has an item of it."""
+    def _next(self, session: Open) -> None:
+        """Put the session's next item in line, unless one is there or runs."""
         if session.waiting and not session.busy:
             session.busy = True
             item, named = session.waiting.popleft()
-            self._running += 1
-            self._work.put((session, item, named.start))
+            self._line.put((session, item, named.start))
 
-    def _over(self, session: _Open) -> None:
-        self._running -= 1
-        if session.id == 0:  # of BY_REQUEST
-            return
+    def _over(self, session: Open) -> None:
         session.busy = False
         self._touch(session)
         self._next(session)
         if session.ending and not session.busy:
-            self._live -= 1
+            self._live.remove(session)
             session.request = None
-
-    # -- the threads that compute
-
-    def _compute(self) -> None:
-        stateless_request: Any = None  # for items without a session
-        alone = _Open(0)
-        while True:
-            work = self._work.get()
-            if work is None:
-                return
-            session, item, resets = work
-            try:
-                if session is None:
-                    request = stateless_request = stateless_request or self._compiled.create_infer_request()
-                else:
-                    request = session.request = session.request or self._compiled.create_infer_request()
-                if resets:
-                    request.reset_state()
-                self._run(request, item)
-                if session is None:
-                    request.reset_state()  # nothing of a client stays
-            except BaseException as error:
-                item.end(None, error if isinstance(error, Exception) else OvjitError(f"it ended: {error!r}"))
-            self._inbox.put(session or alone)
-            del work, session, item

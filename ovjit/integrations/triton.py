@@ -3,8 +3,8 @@
     python -m ovjit.integrations.triton model.xml repository --name digits
 
 writes `repository/digits/config.pbtxt` with the model's inputs and outputs, `1/model.py`, and copies the
-model beside it. Triton's Python environment needs ovjit. Requests that come together run at once, in an
-`AsyncInferQueue`; instance groups and dynamic batching need not be set.
+model beside it. Triton's Python environment needs ovjit. Requests that come together run at once;
+instance groups and dynamic batching need not be set.
 
 A model with state needs `--state sessions` or `--state request`. Sessions are named by Triton's correlation
 ids and its flags for the begin and the end of a sequence. They belong to one instance of the model.
@@ -36,7 +36,7 @@ MODEL_PY = "from ovjit.integrations.triton import TritonPythonModel  # noqa: F40
 
 class TritonPythonModel:
     """The class that Triton's Python backend creates from `model.py`. In `config.pbtxt`, parameters may have
-    `config` (JSON of properties for compiling), `jobs` (requests of the queue), and for models with state
+    `config` (JSON of properties for compiling), `jobs` (requests that run at once), and for models with state
     `state`, `sessions` and `session_seconds` (see `ServedModel`)."""
 
     _served: ServedModel

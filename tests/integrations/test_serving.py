@@ -13,7 +13,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -376,7 +375,7 @@ def test_close_finishes_what_runs() -> None:
     futures = [served.submit({"images": IMAGES[:20]}) for _ in range(40)]
     served.close()
     assert all(f.done() and f.exception() is None for f in futures)
-    assert not any(t.name == "ovjit-serving" and t is served._thread for t in threading.enumerate())
+    assert not any(thread.is_alive() for thread in served._threads)
     with pytest.raises(OvjitError, match="unloaded"):
         served.submit({"images": IMAGES[:1]})
 

@@ -217,7 +217,7 @@ def test_memory_and_threads_that_are_missing_are_a_503(rest, monkeypatch) -> Non
     def start(self) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threads, "_pool", None)
+    threads._pool.cache_clear()
     model = RestModel(rest.served, "digits", limits=PIECES)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", start)

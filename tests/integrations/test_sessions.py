@@ -185,8 +185,7 @@ def test_what_is_submitted_is_answered_before_the_end(counter) -> None:
     assert [f.result(0).outputs["sum"][0, 0] for f in futures] == [i // 5 + 1 for i in range(50)]
     with pytest.raises(OvjitError, match="unloaded"):
         served.submit(inputs(1), None, Session(1, True))
-    assert not [t for t in threading.enumerate() if t.name.startswith("ovjit-session") and t in
-                served._sessions._threads]  # fmt: skip
+    assert not any(thread.is_alive() for thread in (served._sessions._thread, *served._threads))
 
 
 @pytest.mark.parametrize(
@@ -343,8 +342,8 @@ def test_interrupts_of_one_client(serve, tmp_path, error) -> None:
         thread.join(60)
         assert not thread.is_alive() and not lost, lost
         deadline = time.monotonic() + 20
-        while any(served._running) or served._waiting:
-            assert time.monotonic() < deadline, served._running
+        while not served._line.empty():
+            assert time.monotonic() < deadline, served._line.qsize()
             time.sleep(0.001)
 
     scenario()

@@ -71,6 +71,12 @@ class Diffusion:
     _runs_apart = False
     #: True if the noise is drawn before that of the first picture's latents.
     _draws_noise_first = False
+    #: The guidance scale above which each picture is denoised with and without the prompt.
+    _guided_above = 1.0
+    #: The fields of prompts that the family does not take.
+    _unused_prompts: Sequence[str] = ()
+    #: Fields of the default configuration that are not those of the base: a value, or one for each task.
+    _settings: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, task: Task, scheduler: Scheduler, vae: Any, **networks: Any):
         self.task, self.vae, self.load_time = task, vae, 0.0
@@ -138,6 +144,9 @@ class Diffusion:
     def _default_config(self) -> ImageGenerationConfig:
         config = ImageGenerationConfig()
         config.height = config.width = self._default_size()
+        for kind in reversed(type(self).__mro__):
+            for name, value in vars(kind).get("_settings", {}).items():
+                setattr(config, name, value[self.task] if isinstance(value, dict) else value)
         return config
 
     def _merge_config(self, keywords: dict[str, Any]) -> ImageGenerationConfig:
@@ -150,17 +159,13 @@ class Diffusion:
         """The pictures of a call."""
         return int(config.num_images_per_prompt)
 
-    def _unused_prompts(self) -> list[str]:
-        """The fields of prompts that the family does not take."""
-        return []
-
     def _count_rows(self, guidance_scale: float) -> int:
         """2 if each picture is denoised with and without the prompt, else 1."""
-        raise NotImplementedError
+        return 1 + (guidance_scale > self._guided_above)
 
     def _count_tokens(self) -> int:
         """The tokens of a prompt that the denoiser reads."""
-        raise NotImplementedError
+        return int(self.config.max_sequence_length)
 
     def _denoiser_height(self, height: int) -> int:
         """The height of all pictures that the denoiser reads at once, one below the other."""
@@ -223,7 +228,7 @@ class Diffusion:
     def _check_config(self, config: ImageGenerationConfig) -> None:
         """RuntimeError for sizes, strengths and prompts that the model does not take."""
         check_divisible(config.height, config.width, self._size_factor())
-        for name in self._unused_prompts():
+        for name in self._unused_prompts:
             if getattr(config, name) is not None:
                 raise OvjitError(f"{name} is not used by {self.title}: leave it out")
         if self.task is Task.TEXT and config.strength != 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -30,20 +31,16 @@ class FlowDiffusion(Diffusion):
     """The base of both families: times in f32, a T5 encoder, and outputs that are predicted."""
 
     _durations = "transformer_inference_durations"
+    _settings: ClassVar[dict[str, Any]] = {
+        "num_inference_steps": 28, "strength": {Task.TEXT: 1.0, Task.IMAGE: 0.6, Task.INPAINTING: 0.6},
+        "taylorseer_config": {Task.TEXT: TaylorSeerCacheConfig(), Task.IMAGE: None, Task.INPAINTING: None},
+    }  # fmt: skip
     #: The shift of the schedule, None for that of the scheduler's file.
     _shift_type: str | None = None
     #: Height and width of the latents of the last call, for videos after their frames.
     _sizes: tuple[int, ...] = (0, 0)
     #: The states of each prompt by name, the negative one first, if the denoiser runs once for each.
     _states: Sequence[dict[str, np.ndarray]] = ()
-
-    def _default_config(self) -> ImageGenerationConfig:
-        config = super()._default_config()
-        config.num_inference_steps = 28
-        config.strength = 1.0 if self.task is Task.TEXT else 0.6
-        if self.task is Task.TEXT:
-            config.taylorseer_config = TaylorSeerCacheConfig()
-        return config
 
     def _check_config(self, config: ImageGenerationConfig) -> None:
         super()._check_config(config)
@@ -119,17 +116,10 @@ class StableDiffusion3(FlowDiffusion):
     }  # fmt: skip
     _optional = ("text_encoder_3",)
     _adapts_text = False
-
-    def _default_config(self) -> ImageGenerationConfig:
-        config = super()._default_config()
-        config.guidance_scale, config.max_sequence_length = 7.0, 256
-        return config
+    _settings = {"guidance_scale": 7.0, "max_sequence_length": 256}
 
     def _size_factor(self) -> int:
         return int(super()._size_factor() * self.denoiser.get_config().patch_size)
-
-    def _count_rows(self, guidance_scale: float) -> int:
-        return 1 + (guidance_scale > 1)
 
     def _count_tokens(self) -> int:
         length: int = self.networks["text_encoder"].get_config().max_position_embeddings
@@ -183,26 +173,17 @@ class Flux(FlowDiffusion):
     }  # fmt: skip
     _follows_picture = False
     _condition_axis = 2
-
-    def _default_config(self) -> ImageGenerationConfig:
-        config = super()._default_config()
-        config.guidance_scale, config.max_sequence_length = 3.5 if self.task is Task.TEXT else 7.0, 512
-        return config
+    _guided_above = math.inf
+    _unused_prompts: Sequence[str] = ("negative_prompt", "negative_prompt_2", "negative_prompt_3", "prompt_3")
+    _settings = {
+        "guidance_scale": {Task.TEXT: 3.5, Task.IMAGE: 7.0, Task.INPAINTING: 7.0}, "max_sequence_length": 512,
+    }  # fmt: skip
 
     def _default_size(self) -> int:
         return int(self.denoiser.get_config().default_sample_size * self.vae.get_vae_scale_factor())
 
     def _size_factor(self) -> int:
         return 2 * super()._size_factor()
-
-    def _unused_prompts(self) -> list[str]:
-        return ["negative_prompt", "negative_prompt_2", "negative_prompt_3", "prompt_3"]
-
-    def _count_rows(self, guidance_scale: float) -> int:
-        return 1
-
-    def _count_tokens(self) -> int:
-        return int(self.config.max_sequence_length)
 
     def _count_latent_tokens(self) -> int:
         return self._sizes[0] * self._sizes[1] // 4
@@ -244,11 +225,7 @@ class FluxFill(Flux):
     """Flux whose transformer takes the masked picture, for inpainting."""
 
     title = "FluxFillPipeline"
-
-    def _default_config(self) -> ImageGenerationConfig:
-        config = super()._default_config()
-        config.guidance_scale, config.num_inference_steps, config.strength = 30.0, 50, 1.0
-        return config
+    _settings = {"guidance_scale": 30.0, "num_inference_steps": 50, "strength": 1.0}
 
     def _takes_mask(self) -> bool:
         return True

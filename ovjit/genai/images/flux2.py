@@ -35,6 +35,11 @@ class Flux2(Flux):
     _adapts_text = False
     _condition_axis = 1
     _runs_apart = True
+    _guided_above = 1.0
+    _unused_prompts = (*Flux._unused_prompts, "prompt_2")
+    _settings = {
+        "guidance_scale": 4.0, "num_inference_steps": 50, "strength": 1.0, "taylorseer_config": None,
+    }  # fmt: skip
 
     #: True for a model that takes no guidance.
     is_distilled = False
@@ -57,22 +62,13 @@ class Flux2(Flux):
         copied.is_distilled, copied.norm = self.is_distilled, self.norm
         return copied
 
-    def _default_config(self) -> ImageGenerationConfig:
-        config = super()._default_config()
-        config.taylorseer_config = None
-        config.guidance_scale, config.num_inference_steps, config.strength = 4.0, 50, 1.0
-        return config
-
     def _check_config(self, config: ImageGenerationConfig) -> None:
         strength, config.strength = config.strength, 1.0
         super()._check_config(config)
         config.strength = strength
 
-    def _unused_prompts(self) -> list[str]:
-        return [*super()._unused_prompts(), "prompt_2"]
-
     def _count_rows(self, guidance_scale: float) -> int:
-        return 1 + (guidance_scale > 1 and not self.is_distilled)
+        return 1 if self.is_distilled else super()._count_rows(guidance_scale)
 
     def _choose_times(self, config: ImageGenerationConfig) -> None:
         config.strength, config.taylorseer_config = 1.0, None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ovjit.genai.figures import measure
-from ovjit.genai.results import MeanStdPair
+from ovjit.genai.results import durations
 
 
 class RawImageGenerationPerfMetrics:
@@ -19,10 +20,15 @@ class RawImageGenerationPerfMetrics:
         self.unet_inference_durations: list[float] = []
 
 
-def _split_first(durations: Sequence[float]) -> tuple[float, float]:
-    """(the first, the mean of the others) in milliseconds; 0 without values."""
-    first, others = durations[:1], durations[1:]
-    return sum(first) / 1000, sum(others) / 1000 / max(len(others), 1)
+def _split_first(name: str) -> Callable[[Any], tuple[float, float]]:
+    """The method that returns (the first, the mean of the others) of a list of durations in milliseconds; 0
+    without values."""
+
+    def get(self: ImageGenerationPerfMetrics) -> tuple[float, float]:
+        first, *others = getattr(self.raw_metrics, name) or [0.0]
+        return first / 1000, sum(others) / 1000 / max(len(others), 1)
+
+    return get
 
 
 class ImageGenerationPerfMetrics:
@@ -56,23 +62,13 @@ class ImageGenerationPerfMetrics:
     def get_vae_decoder_infer_duration(self) -> float:
         return self._vae["decoder"]
 
-    def get_iteration_duration(self) -> MeanStdPair:
-        return MeanStdPair.of(self.raw_metrics.iteration_durations, 1000)
-
-    def get_unet_infer_duration(self) -> MeanStdPair:
-        return MeanStdPair.of(self.raw_metrics.unet_inference_durations, 1000)
-
-    def get_transformer_infer_duration(self) -> MeanStdPair:
-        return MeanStdPair.of(self.raw_metrics.transformer_inference_durations, 1000)
-
-    def get_first_and_other_iter_duration(self) -> tuple[float, float]:
-        return _split_first(self.raw_metrics.iteration_durations)
-
-    def get_first_and_other_unet_infer_duration(self) -> tuple[float, float]:
-        return _split_first(self.raw_metrics.unet_inference_durations)
-
-    def get_first_and_other_trans_infer_duration(self) -> tuple[float, float]:
-        return _split_first(self.raw_metrics.transformer_inference_durations)
+    _raw_groups = ("raw_metrics",)
+    get_iteration_duration = durations("iteration_durations")
+    get_unet_infer_duration = durations("unet_inference_durations")
+    get_transformer_infer_duration = durations("transformer_inference_durations")
+    get_first_and_other_iter_duration = _split_first("iteration_durations")
+    get_first_and_other_unet_infer_duration = _split_first("unet_inference_durations")
+    get_first_and_other_trans_infer_duration = _split_first("transformer_inference_durations")
 
     def __copy__(self) -> ImageGenerationPerfMetrics:
         return copy.deepcopy(self)

@@ -138,21 +138,13 @@ class QwenImage(Flux):
     _adapts_text = False
     _runs_apart = True
     _shift_type = "linear"
-
-    def _default_config(self) -> ImageGenerationConfig:
-        config = super()._default_config()
-        config.guidance_scale, config.num_inference_steps, config.taylorseer_config = 4.0, 50, None
-        return config
+    _guided_above = 1.0
+    _unused_prompts = ("prompt_2", "prompt_3", "negative_prompt_2", "negative_prompt_3")
+    _settings = {"guidance_scale": 4.0, "num_inference_steps": 50, "taylorseer_config": None}
 
     def _check_tokens(self, config: ImageGenerationConfig) -> None:
         if config.max_sequence_length > _MOST_TOKENS:
             raise OvjitError(f"'max_sequence_length' must be less or equal to {_MOST_TOKENS}")
-
-    def _unused_prompts(self) -> list[str]:
-        return ["prompt_2", "prompt_3", "negative_prompt_2", "negative_prompt_3"]
-
-    def _count_rows(self, guidance_scale: float) -> int:
-        return 1 + (guidance_scale > 1)
 
     def _time_of(self, index: int) -> np.ndarray:
         return np.repeat(super()._time_of(index), len(self._states[0]["encoder_hidden_states"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -47,7 +48,8 @@ class StableDiffusion(Diffusion):
         config.strength = 0.8 if self.task is Task.IMAGE else 1.0
         return config
 
-    def _unused_prompts(self) -> list[str]:
+    @property
+    def _unused_prompts(self) -> Sequence[str]:  # type: ignore[override]
         others = ["prompt_2", "prompt_3", "negative_prompt_2", "negative_prompt_3"]
         return [*others, "negative_prompt"] if self._is_lcm() else others
 
@@ -83,6 +85,7 @@ class StableDiffusionXL(StableDiffusion):
     }  # fmt: skip
     #: True if the states of a missing negative prompt are zeros, not those of an empty text.
     force_zeros = True
+    _unused_prompts = ("prompt_3", "negative_prompt_3")
 
     @classmethod
     def load(cls, task: Any, folder: Any, index: Any, device: Any, properties: Any) -> Diffusion:
@@ -103,9 +106,6 @@ class StableDiffusionXL(StableDiffusion):
         config.guidance_scale = 7.5 if self.task is Task.INPAINTING else 5.0
         config.strength = {Task.TEXT: 1.0, Task.IMAGE: 0.3, Task.INPAINTING: 0.9999}[self.task]
         return config
-
-    def _unused_prompts(self) -> list[str]:
-        return ["prompt_3", "negative_prompt_3"]
 
     def _encode_prompt(self, prompt: str, config: ImageGenerationConfig) -> None:
         rows = self._count_rows(config.guidance_scale)

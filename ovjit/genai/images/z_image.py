@@ -68,12 +68,11 @@ class ZImage(FlowDiffusion):
     }  # fmt: skip
     _aliases = {"Qwen3ForCausalLM": "Qwen3TextEncoder", "Qwen3Model": "Qwen3TextEncoder"}
     _runs_apart = _draws_noise_first = True
-
-    def _default_config(self) -> ImageGenerationConfig:
-        config = super()._default_config()
-        config.guidance_scale, config.num_inference_steps, config.taylorseer_config = 5.0, 50, None
-        config.max_sequence_length = 512
-        return config
+    _guided_above = 0.0
+    _settings = {
+        "guidance_scale": 5.0, "num_inference_steps": 50, "taylorseer_config": None,
+        "max_sequence_length": 512,
+    }  # fmt: skip
 
     def _check_tokens(self, config: ImageGenerationConfig) -> None:
         pass  # a language model reads prompts of any length
@@ -85,12 +84,6 @@ class ZImage(FlowDiffusion):
 
     def _default_size(self) -> int:
         return 1024
-
-    def _count_rows(self, guidance_scale: float) -> int:
-        return 1 + (guidance_scale > 0)
-
-    def _count_tokens(self) -> int:
-        return int(self.config.max_sequence_length)
 
     def _count_latent_tokens(self) -> int:
         return self._sizes[0] * self._sizes[1] // _PATCH**2

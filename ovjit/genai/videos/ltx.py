@@ -101,9 +101,6 @@ class LTXVideo(FlowDiffusion):
                 "twice with a guidance_scale above 1"
             )
 
-    def _count_rows(self, guidance_scale: float) -> int:
-        return 1 + (guidance_scale > 1)
-
     def _count_results(self, config: Any) -> int:
         return int(config.num_videos_per_prompt)
 

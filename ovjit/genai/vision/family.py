@@ -12,6 +12,8 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.forks import made_once
 from ovjit.genai.config import GenerationConfig
 from ovjit.genai.tokenizer import Tokenizer
+from ovjit.genai.vision.pixels import read_mean
+from ovjit.genai.vision.processors import read_processor
 from ovjit.genai.vision.tags import Media, find_tags, insert_tags
 from ovjit.genai.vision.videos import VideoMetadata
 
@@ -65,6 +67,8 @@ class Family:
     automatic = ""
     #: The text whose token each feature of a picture replaces; "": the native tag.
     picture_token = ""
+    #: The texts around these tokens.
+    _borders = ("", "")
     #: Names of networks, besides those that all families have.
     networks: ClassVar[tuple[str, ...]] = ()
     #: The numbers of channels that pictures may have.
@@ -78,6 +82,9 @@ class Family:
 
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
         self._requests, self._tokenizer = requests, tokenizer
+        #: The settings of the processor of pictures.
+        self._processor = read_processor(folder)
+        self._mean, self._deviation = read_mean(self._processor)
 
     @classmethod
     def list_networks(cls, folder: Path) -> tuple[str, ...]:
@@ -90,8 +97,23 @@ class Family:
         return int(np.reshape(ids, -1)[-1])
 
     @made_once
-    def _slot_token(self) -> int:
-        return self.token(self.picture_token or self.native)
+    def _slot_tokens(self) -> list[int]:
+        texts = (self.picture_token or self.native, self.native_video)
+        return [self.token(text) for text in texts if text]
+
+    def run(self, network: str, feeds: Any) -> np.ndarray:
+        """The first output of a network, as a copy in f32."""
+        return np.array(self._requests[network].infer(feeds)[0], np.float32)
+
+    def read_sizes(self, name: str, default: int) -> tuple[int, int]:
+        """(height, width) of a setting of the processor."""
+        size = self._processor.get(name) or {}
+        return int(size.get("height", default)), int(size.get("width", default))
+
+    def normalize_planes(self, planes: np.ndarray) -> np.ndarray:
+        """Planes f32 [frames, 3, height, width] of values up to 255, around 0."""
+        mean, deviation = (values.reshape(3, 1, 1) for values in (self._mean, self._deviation))
+        return (planes / np.float32(255) - mean) / deviation
 
     def encode(self, image: np.ndarray) -> Visual:
         """A picture u8 [1, height, width, channels]."""
@@ -105,7 +127,7 @@ class Family:
 
     def write(self, visual: Any) -> str:
         """The text that replaces the tag of a picture or video."""
-        raise NotImplementedError
+        return ((self.picture_token or self.native) * len(visual.features)).join(self._borders)
 
     def insert_tags(self, prompt: str, bases: tuple[int, int], media: Media) -> tuple[str, list[Any]]:
         """The prompt with the tokens of its pictures and videos, and these in their order. `bases`: the
@@ -131,7 +153,7 @@ class Family:
 
     def find_slots(self, ids: np.ndarray) -> np.ndarray:
         """bool [tokens]: where pictures and videos are."""
-        return ids[0] == self._slot_token
+        return np.isin(ids[0], self._slot_tokens)
 
     def prune(
         self, ids: np.ndarray, embeds: np.ndarray, visuals: list[Any], config: GenerationConfig

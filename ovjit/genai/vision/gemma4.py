@@ -67,6 +67,7 @@ class Gemma4(LayerEmbeddings):
     [1, patches, 2], both padded."""
 
     native, native_video = _IMAGE, _VIDEO
+    _borders = _START, _END
 
     @classmethod
     def list_networks(cls, folder: Path) -> tuple[str, ...]:
@@ -76,10 +77,9 @@ class Gemma4(LayerEmbeddings):
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
         super().__init__(folder, requests, tokenizer)
         vision = read_json(folder / "config.json").get("vision_config") or {}
-        self._limits = Limits(read_processor(folder), int(vision.get("patch_size", 14)))
+        self._limits = Limits(self._processor, int(vision.get("patch_size", 14)))
         self._video = read_processor(folder, "video")
         self._video_limits = Limits(self._video)
-        self._slots = [self.token(_IMAGE), self.token(_VIDEO)]
         port = requests["vision_embeddings"].get_compiled_model().input("pixel_values")
         self._values = int(port.partial_shape[2].get_length())
 
@@ -106,7 +106,7 @@ class Gemma4(LayerEmbeddings):
         """The features f32 [tokens, size] of a picture."""
         pixels, numbers, count = self._split(image, limits)
         feeds = {"pixel_values": pixels, "image_position_ids": numbers}
-        features = np.array(self._requests["vision_embeddings"].infer(feeds)[0], np.float32)
+        features = self.run("vision_embeddings", feeds)
         features = features.reshape(-1, features.shape[-1])
         # an encoder of whole patches gives features of padding, too
         return features if self._values == 3 * limits.patch**2 else features[:count]
@@ -132,15 +132,12 @@ class Gemma4(LayerEmbeddings):
 
     def write(self, visual: Visual) -> str:
         if not isinstance(visual, Frames):
-            return f"{_START}{_IMAGE * len(visual.features)}{_END}"
+            return super().write(visual)
         pads = _START + _VIDEO * (len(visual.features) // len(visual.times)) + _END
         return " ".join(f"{int(time) // 60:02d}:{int(time) % 60:02d} {pads}" for time in visual.times)
 
-    def find_slots(self, ids: np.ndarray) -> np.ndarray:
-        return np.isin(ids[0], self._slots)
-
     def inputs(self, ids: np.ndarray, slots: np.ndarray, visuals: Sequence[Any]) -> dict[str, np.ndarray]:
-        types = {"token_type_ids": np.isin(ids, self._slots).astype(np.int64)}
+        types = {"token_type_ids": np.isin(ids, self._slot_tokens).astype(np.int64)}
         return (
             {**types, **super().inputs(ids, slots, visuals)} if self.networks[0] in self._requests else types
         )

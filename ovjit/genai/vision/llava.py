@@ -10,8 +10,7 @@ import numpy as np
 
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Visual
-from ovjit.genai.vision.pixels import normalize, read_mean
-from ovjit.genai.vision.processors import read_processor
+from ovjit.genai.vision.pixels import normalize
 from ovjit.genai.vision.resizing import resize_bicubic
 
 _F32 = np.float32
@@ -22,14 +21,12 @@ class Llava(Family):
     [1, tokens, size]."""
 
     native = "<image>"
+    _borders = "", "\n"
 
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
         super().__init__(folder, requests, tokenizer)
-        config = read_processor(folder)
-        crop, size = config.get("crop_size") or {}, config.get("size") or {}
-        self._crop = (int(crop.get("height", 336)), int(crop.get("width", 336)))
-        self._shortest = int(size.get("shortest_edge", 336))
-        self._mean, self._deviation = read_mean(config)
+        self._crop = self.read_sizes("crop_size", 336)
+        self._shortest = int((self._processor.get("size") or {}).get("shortest_edge", 336))
 
     def scale_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) with the shortest edge of the configuration."""
@@ -51,8 +48,4 @@ class Llava(Family):
         return rows, columns
 
     def encode(self, image: np.ndarray) -> Visual:
-        request = self._requests["vision_embeddings"]
-        return Visual(np.array(request.infer({"pixel_values": self.preprocess(image)})[0], _F32)[0])
-
-    def write(self, visual: Visual) -> str:
-        return f"{self.native * len(visual.features)}\n"
+        return Visual(self.run("vision_embeddings", {"pixel_values": self.preprocess(image)})[0])

@@ -15,7 +15,6 @@ from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Visual
 from ovjit.genai.vision.llava import Llava
 from ovjit.genai.vision.pixels import split_crops
-from ovjit.genai.vision.processors import read_processor
 from ovjit.genai.vision.resizing import resize_bicubic
 
 _F32 = np.float32
@@ -62,8 +61,8 @@ class LlavaNext(Llava):
 
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
         super().__init__(folder, requests, tokenizer)
-        config, settings = read_processor(folder), read_json(folder / "config.json")
-        self._sizes = [(int(x), int(y)) for x, y in config.get("image_grid_pinpoints") or _SIZES]
+        settings, views = read_json(folder / "config.json"), self._processor.get("image_grid_pinpoints")
+        self._sizes = [(int(x), int(y)) for x, y in views or _SIZES]
         patch = int((settings.get("vision_config") or {}).get("patch_size", 14))
         #: The rows and columns of a crop's features.
         self._grid = (self._crop[0] // patch, self._crop[1] // patch)
@@ -73,7 +72,7 @@ class LlavaNext(Llava):
 
     def see(self, pixels: np.ndarray) -> np.ndarray:
         """The features f32 [crops, tokens, size] of crops."""
-        return np.array(self._requests["vision_embeddings"].infer({"pixel_values": pixels})[0], _F32)
+        return self.run("vision_embeddings", {"pixel_values": pixels})
 
     def encode(self, image: np.ndarray) -> Visual:
         height, width = image.shape[1:3]

@@ -11,8 +11,6 @@ from ovjit.genai.vision.llava_next import LlavaNext
 from ovjit.genai.vision.resizing import resize_cubic
 from ovjit.genai.vision.videos import VideoMetadata, pick_frames
 
-_F32 = np.float32
-
 
 class Clip(Visual):
     """An encoded video."""
@@ -33,8 +31,7 @@ class LlavaNextVideo(LlavaNext):
         return self._requests["vision_embeddings"].infer({"pixel_values": pixels})["last_hidden_state"]
 
     def _project(self, hidden: np.ndarray) -> np.ndarray:
-        result = self._requests["multi_modal_projector"].infer({"image_features": hidden})[0]
-        return np.array(result, _F32)
+        return self.run("multi_modal_projector", {"image_features": hidden})
 
     def preprocess_frames(self, frames: np.ndarray) -> np.ndarray:
         """Frames u8 [frames, height, width, 3] as pixel values: the shortest edge resized by another filter
@@ -42,8 +39,7 @@ class LlavaNextVideo(LlavaNext):
         height, width = self.scale_size(*frames.shape[1:3])
         planes = resize_cubic(frames, height, width, "asymmetric", -0.5)
         cropped = planes[(..., *self.find_middle(height, width))]
-        mean, deviation = (values.reshape(3, 1, 1) for values in (self._mean, self._deviation))
-        return np.ascontiguousarray((cropped / _F32(255) - mean) / deviation)
+        return np.ascontiguousarray(self.normalize_planes(cropped))
 
     def encode_video(self, frames: np.ndarray, metadata: VideoMetadata) -> Clip:
         """A video u8 [frames, height, width, 3]."""
@@ -54,9 +50,6 @@ class LlavaNextVideo(LlavaNext):
 
     def tokenize(self, text: str, special: bool, visuals: Any) -> np.ndarray:
         return super().tokenize(text, True, visuals)
-
-    def find_slots(self, ids: np.ndarray) -> np.ndarray:
-        return np.isin(ids[0], [self.token(self.native), self.token(self.native_video)])
 
     def write(self, visual: Visual) -> str:
         tag = self.native_video if isinstance(visual, Clip) else self.native

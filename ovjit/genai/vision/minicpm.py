@@ -13,7 +13,6 @@ from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Visual
 from ovjit.genai.vision.pixels import normalize
-from ovjit.genai.vision.processors import read_processor
 from ovjit.genai.vision.resizing import resize_bicubic
 from ovjit.genai.vision.tags import Media
 
@@ -85,7 +84,7 @@ class MiniCPMV(Family):
 
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
         super().__init__(folder, requests, tokenizer)
-        config, settings = read_processor(folder), read_json(folder / "config.json")
+        config, settings = self._processor, read_json(folder / "config.json")
         self._patch = int(config.get("patch_size", 14))
         self._resolution = int(config.get("scale_resolution", 448))
         self._most = int(config.get("max_slice_nums", 0))
@@ -131,7 +130,7 @@ class MiniCPMV(Family):
             mask[i, 0, :count] = 1
             positions[i, :count] = self._find_positions(height, width)
         feeds = {"pixel_values": pixels, "patch_attention_mask": mask, "position_ids": positions}
-        hidden = np.asarray(self._requests["vision_embeddings"].infer(feeds)[0], _F32)
+        hidden = self.run("vision_embeddings", feeds)
         features = [self._resample(each[None], *size) for each, size in zip(hidden, sizes, strict=True)]
         return Sliced(np.concatenate(features), grid)
 
@@ -151,7 +150,7 @@ class MiniCPMV(Family):
         positions[:count, 0] = embed_positions(height, width, self._size)
         mask = (np.arange(patches) >= count).astype(_F32)[None]
         feeds = {"image_feature": hidden, "pos_embed": positions, "key_padding_mask": mask}
-        return np.array(self._requests["resampler"].infer(feeds)[0], _F32)[0]
+        return self.run("resampler", feeds)[0]
 
     # -- prompts
 

@@ -25,7 +25,7 @@ class NanoLlava(Family):
     def encode(self, image: np.ndarray) -> Visual:
         half = np.full(3, 0.5, _F32)
         pixels = normalize(fit_view(image[0], _SIDE, _SIDE, _GRAY)[None], half, half)
-        return Visual(np.array(self._requests["vision_embeddings"].infer({"images": pixels})[0], _F32)[0])
+        return Visual(self.run("vision_embeddings", {"images": pixels})[0])
 
     def write(self, visual: Visual) -> str:
         return self.native

@@ -14,8 +14,7 @@ from ovjit.errors import OvjitError
 from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Prompt, Visual
-from ovjit.genai.vision.pixels import normalize, read_mean
-from ovjit.genai.vision.processors import read_processor
+from ovjit.genai.vision.pixels import normalize
 from ovjit.genai.vision.resizing import resize_bilinear, resize_cubic
 from ovjit.genai.vision.tags import UNIVERSAL, Media, check_numbers
 
@@ -78,9 +77,8 @@ class Phi3Vision(Family):
         self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer, values: int | None = _VALUES
     ):
         super().__init__(folder, requests, tokenizer)
-        config, settings = read_processor(folder), read_json(folder / "config.json")
-        self._crops = int(config.get("num_crops", 4))
-        self._mean, self._deviation = read_mean(config)
+        settings = read_json(folder / "config.json")
+        self._crops = int(self._processor.get("num_crops", 4))
         self._line_end, self._view_end = (_read_end(settings, name, values) for name in ("sub_GN", "glb_GN"))
 
     def preprocess(self, image: np.ndarray) -> tuple[np.ndarray, int, int]:
@@ -88,8 +86,7 @@ class Phi3Vision(Family):
         all of it, their rows, their columns)."""
         height, width = choose_scale(image.shape[1], image.shape[2], self._crops)
         large = pad_crops(resize_bilinear(image[0], height, width))
-        small = resize_cubic(large[None], _SIDE, _SIDE, "asymmetric", -0.5) / _F32(255)
-        small = (small - self._mean.reshape(3, 1, 1)) / self._deviation.reshape(3, 1, 1)
+        small = self.normalize_planes(resize_cubic(large[None], _SIDE, _SIDE, "asymmetric", -0.5))
         rows, columns = (side // _SIDE for side in large.shape[:2])
         planes = normalize(large[None], self._mean, self._deviation).reshape(3, rows, _SIDE, columns, _SIDE)
         crops = planes.transpose(1, 3, 0, 2, 4).reshape(rows * columns, 3, _SIDE, _SIDE)
@@ -97,11 +94,11 @@ class Phi3Vision(Family):
 
     def encode(self, image: np.ndarray) -> Visual:
         pixels, rows, columns = self.preprocess(image)
-        features = np.asarray(self._requests["vision_embeddings"].infer([pixels])[0], _F32)
+        features = self.run("vision_embeddings", [pixels])
         crops = join_crops(features[1:], rows, columns, self._line_end)
         small = join_crops(features[:1], 1, 1, self._line_end)
         joined = np.concatenate([crops, self._view_end[None], small])[None]
-        return Visual(np.array(self._requests["vision_projection"].infer([joined])[0], _F32)[0])
+        return Visual(self.run("vision_projection", [joined])[0])
 
     def insert_tags(self, prompt: str, bases: tuple[int, int], media: Media) -> tuple[str, list[Any]]:
         def write(number: int) -> str:

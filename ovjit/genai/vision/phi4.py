@@ -15,6 +15,7 @@ from ovjit.compat import opset13 as ops
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Visual
 from ovjit.genai.vision.phi import Phi3Vision
+from ovjit.genai.vision.pixels import choose_grid
 
 _F32 = np.float32
 #: Pixels of a crop's side and of a patch's, patches of a crop's side, and the most crops.
@@ -24,15 +25,7 @@ _SIDE, _PATCH, _GRID, _CROPS = 448, 14, 32, 36
 def choose_crops(height: int, width: int) -> tuple[int, int]:
     """The rows and columns of crops: as many as cover a picture, or those with the nearest ratio."""
     rows, columns = (math.ceil(_F32(side) / _F32(_SIDE)) for side in (height, width))
-    if rows * columns <= _CROPS:
-        return rows, columns
-    ratio, best, least = _F32(width) / _F32(height), (1, 1), np.inf
-    grids = [(x, y) for x in range(1, _CROPS + 1) for y in range(1, _CROPS + 1) if x * y <= _CROPS]
-    for x, y in sorted(grids, key=lambda grid: grid[0] * grid[1]):
-        distance = float(abs(ratio - _F32(x) / _F32(y)))
-        if distance < least or (distance == least and 2 * height * width > _SIDE**2 * x * y):
-            least, best = distance, (y, x)
-    return best
+    return (rows, columns) if rows * columns <= _CROPS else choose_grid(height, width, _SIDE, _CROPS)
 
 
 @functools.cache
@@ -115,7 +108,7 @@ class Phi4Multimodal(Phi3Vision):
             "patch_attention_mask": crops,
             "patch_position_ids": number_patches(crops),
         }
-        features = np.asarray(self._requests["vision_embeddings"].infer(feeds)[0], _F32)
+        features = self.run("vision_embeddings", feeds)
         side, size = math.isqrt(features.shape[1]), features.shape[2]
         tiles = features[1:].reshape(rows, columns, side, side, size).transpose(0, 2, 1, 3, 4)
         lines = tiles.reshape(rows * side, columns * side, size)
@@ -124,7 +117,7 @@ class Phi4Multimodal(Phi3Vision):
         lines = self._end_lines(lines[: int(shown[:, 0].sum()), : int(shown[0].sum())])
         small = self._end_lines(features[0].reshape(side, side, size))
         joined = np.concatenate([lines, self._view_end[None], small])[None]
-        return Visual(np.array(self._requests["vision_projection"].infer([joined])[0], _F32)[0])
+        return Visual(self.run("vision_projection", [joined])[0])
 
     def _end_lines(self, lines: np.ndarray) -> np.ndarray:
         """Features f32 [rows, columns, size] as [tokens, size], with an end of each line."""

@@ -44,6 +44,19 @@ def normalize(images: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np
     return planes
 
 
+def choose_grid(height: int, width: int, side: int, most: int) -> tuple[int, int]:
+    """The rows and columns of at most `most` crops: those with the nearest ratio. Of equal ratios the larger
+    grid, if the picture has more than half of its pixels."""
+    ratio, best, least = _F32(width) / _F32(height), (1, 1), np.inf
+    grids = [(x, y) for x in range(1, most + 1) for y in range(1, most + 1) if x * y <= most]
+    for columns, rows in sorted(grids, key=lambda grid: grid[0] * grid[1]):
+        distance = float(abs(ratio - _F32(columns) / _F32(rows)))
+        is_large = 2 * height * width > side * side * columns * rows
+        if distance < least or (distance == least and is_large):
+            least, best = distance, (rows, columns)
+    return best
+
+
 def split_crops(image: np.ndarray, side: int) -> np.ndarray:
     """A picture u8 [height, width, 3] as squares u8 [crops, side, side, 3], row by row."""
     rows, columns = image.shape[0] // side, image.shape[1] // side

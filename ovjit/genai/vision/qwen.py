@@ -16,7 +16,6 @@ from ovjit.genai.config import GenerationConfig
 from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Visual
-from ovjit.genai.vision.pixels import read_mean
 from ovjit.genai.vision.processors import read_processor
 from ovjit.genai.vision.pruning import choose_tokens
 from ovjit.genai.vision.resizing import resize_cubic
@@ -89,14 +88,12 @@ class Qwen2VL(Family):
 
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
         super().__init__(folder, requests, tokenizer)
-        config = read_processor(folder)
-        self._limits = Limits(config)
-        mean, deviation = read_mean(config)
-        self._means = (mean * _F32(255)).reshape(1, 3, 1, 1)
-        self._scales = (_F32(1) / (deviation * _F32(255))).reshape(1, 3, 1, 1)
+        self._limits = Limits(self._processor)
+        self._means = (self._mean * _F32(255)).reshape(1, 3, 1, 1)
+        self._scales = (_F32(1) / (self._deviation * _F32(255))).reshape(1, 3, 1, 1)
         self._vision: dict[str, Any] = read_json(folder / "config.json").get("vision_config") or {}
         self._start, self._end = self.token(_START), self.token(_END)
-        self._pads = [self.token(_IMAGE), self.token(_VIDEO)]
+        self._slot_tokens = [self.token(_IMAGE), self.token(_VIDEO)]
         ports = requests["vision_embeddings_merger"].get_compiled_model().inputs
         rotary = next(port for port in ports if "rotary_pos_emb" in port.get_names())
         self._half = rotary.partial_shape[1].get_length() // 2
@@ -168,9 +165,6 @@ class Qwen2VL(Family):
             )
         return ids
 
-    def find_slots(self, ids: np.ndarray) -> np.ndarray:
-        return np.isin(ids[0], self._pads)
-
     def prune(
         self, ids: np.ndarray, embeds: np.ndarray, visuals: list[Patches], config: GenerationConfig
     ) -> tuple[np.ndarray, np.ndarray, list[Patches]]:
@@ -209,7 +203,7 @@ class Qwen2VL(Family):
         """i64 [3, 1, tokens]: frames, rows and columns. In texts they are equal. A picture counts as many
         positions as its longest axis."""
         count, tokens = ids.shape[1], ids[0]
-        begins = np.flatnonzero((tokens[:-1] == self._start) & np.isin(tokens[1:], self._pads)) + 1
+        begins = np.flatnonzero((tokens[:-1] == self._start) & np.isin(tokens[1:], self._slot_tokens)) + 1
         grids = [
             (grid, slice(None) if visual.remaining is None else visual.remaining[i])
             for visual in visuals

@@ -92,11 +92,6 @@ def find_rule(name: str, overload: str) -> Row | None:
     return _ROWS.get(name)
 
 
-def loaded_row(name: str) -> Row:
-    """The row of an operator whose family has been imported."""
-    return _ROWS[name]
-
-
 def known_operators() -> Sequence[str]:
     """The names of all operators that have a row."""
     _load()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from typing import Any
 
 from ovjit.build import Output
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators import elementwise as elementwise
-from ovjit.readers.torch.registry import aten, aten_rows, loaded_row
+from ovjit.readers.torch.registry import Rule, aten, aten_rows, changed_later
 from ovjit.readers.torch.values import Complex
 
 
@@ -92,14 +94,14 @@ def angle(n: Call, x: Any) -> Output:
 
 
 def multiply(n: Call, a: Complex, b: Complex) -> Complex:
-    return _by_parts(n, "Multiply", a, b)
+    return bilinear(n, partial(n, "Multiply"), a, b)
 
 
-def _by_parts(n: Call, op: str, a: Complex, b: Complex) -> Complex:
+def bilinear(n: Call, product: Callable[..., Any], a: Any, b: Any) -> Complex:
     """(a + bi)(c + di) = ac - bd + (ad + bc)i"""
-    a, b = _of_one_type(n, a, b)
+    a, b = _of_one_type(n, pair_of(n, a), pair_of(n, b))
     p, q, r, s = n.part(a, 0), n.part(a, 1), n.part(b, 0), n.part(b, 1)
-    return n.complex_of(n("Subtract", n(op, p, r), n(op, q, s)), n("Add", n(op, p, s), n(op, q, r)))
+    return n.complex_of(n("Subtract", product(p, r), product(q, s)), n("Add", product(p, s), product(q, r)))
 
 
 def divide(n: Call, a: Complex, b: Complex) -> Complex:
@@ -136,22 +138,34 @@ def complex_einsum(n: Call, x: str, tensors: Sequence[Any] = ()) -> Complex:
     return n.complex_of(*sums)
 
 
-def _extend_to_complex(name: str, of_complex: Any) -> None:
-    """Register a rule for an operator: `of_complex` for complex operands, the present rule for real ones."""
-    row = loaded_row(f"aten::{name}")
+def extend_to_complex(names: str, complex_rule: Callable[..., Any], among: str = "") -> None:
+    """Let `complex_rule(call, rule of reals, arguments)` read operators where an argument is complex: one of
+    `among`, if these are named."""
+    for name in names.split():
+        changed_later(f"aten::{name}", partial(_of_either, complex_rule, among.split()))
 
-    def rule(n: Call, x: Any, other: Any = None, alpha: Any = 1, rounding_mode: Any = None) -> Any:
-        if isinstance(x, (Complex, complex)) or isinstance(other, (Complex, complex)):
-            return of_complex(n, x, other, alpha)
-        return row.rule(
-            n, x, other, *({"add": [alpha], "sub": [alpha], "div": [rounding_mode]}.get(name, []))
-        )
 
-    aten(name)(rule)
+def _of_either(complex_rule: Callable[..., Any], among: Sequence[str], rule: Rule) -> Rule:
+    signature = inspect.signature(rule)
+
+    def either(n: Call, *positional: Any, **named: Any) -> Any:
+        _, *arguments = signature.bind(n, *positional, **named).arguments.items()
+        if not any(_is_complex(value) for name, value in arguments if not among or name in among):
+            return rule(n, *positional, **named)
+        return complex_rule(n, rule, arguments[0][1], **dict(arguments[1:]))
+
+    either.__signature__ = signature  # type: ignore[attr-defined]
+    return either
+
+
+def _is_complex(value: Any) -> bool:
+    if isinstance(value, (list, tuple)) and not isinstance(value, Complex):
+        return any(map(_is_complex, value))
+    return isinstance(value, (Complex, complex))
 
 
 def _sum(op: str) -> Any:
-    def rule(n: Call, x: Any, other: Any, alpha: Any) -> Complex:
+    def rule(n: Call, rule: Rule, x: Any, other: Any, alpha: Any = 1) -> Complex:
         a, b = (pair_of(n, value) for value in _of_one_type(n, x, other))
         right = b.pair if alpha == 1 else n("Multiply", b.pair, n.like(b.pair, alpha))
         return Complex(n(op, a.pair, right))
@@ -159,7 +173,7 @@ def _sum(op: str) -> Any:
     return rule
 
 
-def _product(n: Call, x: Any, other: Any, alpha: Any) -> Complex:
+def _product(n: Call, rule: Rule, x: Any, other: Any) -> Complex:
     x, other = _of_one_type(n, x, other)
     for a, b in ((x, other), (other, x)):
         if isinstance(a, Complex) and not isinstance(b, Complex):
@@ -167,7 +181,7 @@ def _product(n: Call, x: Any, other: Any, alpha: Any) -> Complex:
     return multiply(n, x, other)
 
 
-def _quotient(n: Call, x: Any, other: Any, alpha: Any) -> Complex:
+def _quotient(n: Call, rule: Rule, x: Any, other: Any, rounding_mode: Any = None) -> Complex:
     x, other = _of_one_type(n, x, other)
     if isinstance(other, Complex):
         return divide(n, pair_of(n, x), other)
@@ -175,7 +189,7 @@ def _quotient(n: Call, x: Any, other: Any, alpha: Any) -> Complex:
 
 
 def _compare(op: str, joined: str) -> Any:
-    def rule(n: Call, x: Any, other: Any, alpha: Any) -> Output:
+    def rule(n: Call, rule: Rule, x: Any, other: Any) -> Output:
         a, b = (pair_of(n, value) for value in _of_one_type(n, x, other))
         each = n(op, a.pair, b.pair)
         return n(joined, each, [-1], keep_dims=False)
@@ -186,12 +200,11 @@ def _compare(op: str, joined: str) -> Any:
 for _name, _rule in (("add", _sum("Add")), ("sub", _sum("Subtract")), ("mul", _product), ("div", _quotient),
                      ("eq", _compare("Equal", "ReduceLogicalAnd")),
                      ("ne", _compare("NotEqual", "ReduceLogicalOr"))):  # fmt: skip
-    _extend_to_complex(_name, _rule)
+    extend_to_complex(_name, _rule)
 
 
-def _of_one(name: str, of_complex: Any) -> None:
-    row = loaded_row(f"aten::{name}")
-    aten(name)(lambda n, x: of_complex(n, x) if isinstance(x, Complex) else row.rule(n, x))
+def _of_one(name: str, of_complex: Callable[[Call, Complex], Any]) -> None:
+    extend_to_complex(name, lambda n, rule, x: of_complex(n, pair_of(n, x)))
 
 
 def _exponential(n: Call, x: Complex) -> Complex:
@@ -334,5 +347,5 @@ aten_rows({
     "view_as_complex": lambda n, x: Complex(x),
     "view_as_real _view_as_real_physical view_as_real_copy": lambda n, x: x.pair,
     "_neg_view": lambda n, x: n("Negative", x),
-    "complex_matmul": lambda n, x, other: _by_parts(n, "MatMul", pair_of(n, x), pair_of(n, other)),
+    "complex_matmul": lambda n, x, other: bilinear(n, partial(n, "MatMul"), x, other),
 })  # fmt: skip

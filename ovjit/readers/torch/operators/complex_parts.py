@@ -3,14 +3,14 @@ and linear ones. Their rules for reals read each part."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from ovjit.build import Output
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.registry import Rule, changed_later
+from ovjit.readers.torch.operators.complex import extend_to_complex
+from ovjit.readers.torch.registry import Rule
 from ovjit.readers.torch.values import PARTS, Complex, Number, name_of, torch_types
 
 #: The arguments that hold elements, by the operators. Other arguments are the same for both parts.
@@ -30,36 +30,15 @@ _ELEMENTS = {
 }
 
 
-def _by_parts(elements: Sequence[str], rule: Rule) -> Rule:
-    """The rule of reals, of each part where one of the arguments `elements` is complex."""
-    signature = inspect.signature(rule)
-
-    def of_parts(n: Call, *positional: Any, **named: Any) -> Any:
-        arguments = signature.bind(n, *positional, **named).arguments
-        if not any(map(_is_complex, (arguments.get(name) for name in elements))):
-            return rule(n, *positional, **named)
-        result = [rule(**_arguments_of_part(n, arguments, elements, index)) for index in (0, 1)]
-        return _join_parts(n, *result)
-
-    of_parts.__signature__ = signature  # type: ignore[attr-defined]
-    return of_parts
-
-
-def _is_complex(value: Any) -> bool:
-    if isinstance(value, (list, tuple)) and not isinstance(value, Complex):
-        return any(map(_is_complex, value))
-    return isinstance(value, (Complex, complex))
-
-
-def _arguments_of_part(
-    n: Call, arguments: Mapping[str, Any], elements: Sequence[str], index: int
-) -> dict[str, Any]:
-    """The arguments of a rule for the real part, 0, or the imaginary one, 1."""
-    parts = {name: _part(n, value, index) for name, value in arguments.items() if name in elements}
-    kind = arguments.get("dtype")
-    if kind is not None and name_of(kind) in PARTS:
-        parts["dtype"] = torch_types()[PARTS[name_of(kind)]]
-    return {**arguments, **parts}
+def _by_parts(elements: Sequence[str], n: Call, rule: Rule, x: Any, **named: Any) -> Any:
+    """The rule of reals, of each part of the arguments `elements`."""
+    parts = []
+    for index in (0, 1):
+        chosen = {k: _part(n, v, index) if k in elements else v for k, v in {"x": x, **named}.items()}
+        if (kind := named.get("dtype")) is not None and name_of(kind) in PARTS:
+            chosen["dtype"] = torch_types()[PARTS[name_of(kind)]]
+        parts.append(rule(n, **chosen))
+    return _join_parts(n, *parts)
 
 
 def _part(n: Call, value: Any, index: int) -> Any:
@@ -84,5 +63,4 @@ def _join_parts(n: Call, real: Any, imaginary: Any) -> Any:
 
 
 for _names, _arguments in _ELEMENTS.items():
-    for _name in _names.split():
-        changed_later(f"aten::{_name}", partial(_by_parts, _arguments.split()))
+    extend_to_complex(_names, partial(_by_parts, _arguments.split()), among=_arguments)

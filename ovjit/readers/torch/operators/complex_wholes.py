@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.operators.complex import angle, pair_of, polar
-from ovjit.readers.torch.registry import Rule, changed_later
+from ovjit.readers.torch.operators.complex import angle, bilinear, extend_to_complex, pair_of, polar
+from ovjit.readers.torch.registry import Rule
 from ovjit.readers.torch.values import Complex
-
-
-def _of_complex(complex_rule: Callable[..., Any], rule: Rule) -> Rule:
-    """The rule of reals, and `own(call, rule, arguments)` where an argument is complex."""
-    signature = inspect.signature(rule)
-
-    def either(n: Call, *positional: Any, **named: Any) -> Any:
-        arguments = signature.bind(n, *positional, **named).arguments
-        values = [v for value in arguments.values() for v in (value if isinstance(value, list) else [value])]
-        if not any(isinstance(value, Complex) for value in values):
-            return rule(n, *positional, **named)
-        _, *later_arguments = arguments.values()
-        names = list(arguments)[2:]
-        return complex_rule(
-            n, rule, *later_arguments[:1], **dict(zip(names, later_arguments[1:], strict=True))
-        )
-
-    either.__signature__ = signature  # type: ignore[attr-defined]
-    return either
 
 
 def _product(n: Call, rule: Rule, x: Complex, dtype: Any = None, **named: Any) -> Complex:
@@ -46,13 +26,6 @@ def _variance(n: Call, rule: Rule, x: Complex, **named: Any) -> Any:
     result = n("Add", both[0][0], both[1][0])
     result = n("Sqrt", result) if "std" in n.op else result
     return [result, n.complex_of(both[0][1], both[1][1])] if n.op.endswith("mean") else result
-
-
-def _bilinear(n: Call, rule: Rule, x: Any, other: Any) -> Complex:
-    """(a + bi)(c + di) = ac - bd + (ad + bc)i"""
-    x, other = pair_of(n, x), pair_of(n, other)
-    (p, q), (r, s) = ([n.part(v, i) for i in (0, 1)] for v in (x, other))
-    return n.complex_of(n("Subtract", rule(n, p, r), rule(n, q, s)), n("Add", rule(n, p, s), rule(n, q, r)))
 
 
 def _chain(n: Call, rule: Rule, x: Any) -> Any:
@@ -99,10 +72,10 @@ def _solve(n: Call, rule: Rule, x: Any, B: Any, left: bool = True) -> Any:
 
 
 _RULES: dict[str, Callable[..., Any]] = {
-    "prod cumprod": _product, "var std var_mean std_mean": _variance, "kron": _bilinear, "meshgrid": _mesh,
+    "prod cumprod": _product, "var std var_mean std_mean": _variance, "meshgrid": _mesh,
+    "kron": lambda n, rule, x, other: bilinear(n, partial(rule, n), x, other),
     "linalg_multi_dot chain_matmul": _chain, "inverse linalg_inv linalg_inv_ex": _invert,
     "linalg_solve linalg_solve_ex _linalg_solve_ex": _solve,
 }  # fmt: skip
 for _names, _rule in _RULES.items():
-    for _name in _names.split():
-        changed_later(f"aten::{_name}", partial(_of_complex, _rule))
+    extend_to_complex(_names, _rule)
