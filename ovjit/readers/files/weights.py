@@ -6,6 +6,7 @@ import math
 import mmap
 import os
 import stat
+import time
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -49,6 +50,19 @@ def load_weights(source: Any, use_mmap: bool = True) -> np.ndarray:
     data = data.view()
     data.flags.writeable = False
     return data
+
+
+def await_file(path: str) -> bool:
+    """True if `path` exists. An xml is away for a moment while it and its weights are replaced: it is waited
+    for as long as that takes at most."""
+    weights = os.path.splitext(path)[0] + ".bin"
+    for _ in range(50):
+        if os.path.exists(path):
+            return True
+        if not path.lower().endswith(".xml") or not os.path.isfile(weights):
+            return False
+        time.sleep(0.005)
+    return False
 
 
 def open_regular(path: Any, what: str) -> BinaryIO:
