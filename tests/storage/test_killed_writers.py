@@ -146,7 +146,9 @@ def test_an_exception_at_each_rename_of_a_save(
         _save(folder / "m.xml", 1.0)
         left, replace = [count], os.replace
 
-        def fail_or_replace(*paths: Any, left: Any = left, error: Any = error, replace: Any = replace) -> None:
+        def fail_or_replace(
+            *paths: Any, left: Any = left, error: Any = error, replace: Any = replace
+        ) -> None:
             left[0] -= 1
             if left[0] == -1:
                 raise error("refused")
