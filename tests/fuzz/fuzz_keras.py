@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a form of a statement is one piece of text)
 """Random Keras models through each way in: objects, `.keras` files, SavedModels, TensorFlow Lite's forms.
 
 A model is made statement by statement, each a layer or an operation on values made before, and its text can be
@@ -96,7 +97,9 @@ class Net:
                  "tokens": (size(),), "volume": (size(), size(), size(), channels)}[kind]  # fmt: skip
         name = f"x{len(self.inputs)}"
         batch = f"batch_shape={(r.randint(1, 3), *shape)}" if r.random() < 0.2 else f"shape={shape}"
-        dtype = "int32" if kind == "tokens" else "uint8" if r.random() < 0.05 else self.policy.rpartition("_")[2]
+        dtype = (
+            "int32" if kind == "tokens" else "uint8" if r.random() < 0.05 else self.policy.rpartition("_")[2]
+        )
         self.run(name, f"keras.Input({batch}, dtype={dtype!r}, name={name!r})")
         self.inputs.append(name)
 
@@ -273,7 +276,9 @@ def recur(n: Net, r: random.Random, x: str) -> str:
 
 @of_rank(3, weight=3)
 def attend(n: Net, r: random.Random, x: str) -> str:
-    others = [v for v, w in n.values.items() if len(w.shape) == 3 and n.is_real(v) and w.shape[0] == n.size(x, 0)]
+    others = [
+        v for v, w in n.values.items() if len(w.shape) == 3 and n.is_real(v) and w.shape[0] == n.size(x, 0)
+    ]
     y = r.choice(others) if others else x
     width = [v for v in others if n.size(v, -1) == n.size(x, -1)] or [x]
     ways = [
@@ -339,7 +344,11 @@ def layer(n: Net, r: random.Random, x: str) -> str:
 @of_rank(weight=4)
 def merge(n: Net, r: random.Random, x: str) -> str:
     y = n.like(r, x)
-    same_rank = [v for v, w in n.values.items() if len(w.shape) == len(n.values[x].shape) and w.dtype == n.values[x].dtype]
+    same_rank = [
+        v
+        for v, w in n.values.items()
+        if len(w.shape) == len(n.values[x].shape) and w.dtype == n.values[x].dtype
+    ]
     z = r.choice(same_rank)
     axis = r.randint(1, max(1, len(n.values[x].shape) - 1))
     kinds = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
@@ -529,7 +538,12 @@ class Runner:
     def by_name(self, names: list[str], values: list[np.ndarray], saved: bool) -> list[np.ndarray]:
         """Of values of the inputs that `names` says; results of a SavedModel are named output_0 and so on."""
         of_name = dict(zip(names, values, strict=True))
-        found = self([next(of_name[x] for x in of_name if any(x in name for name in port.names)) for port in self.inputs])
+        found = self(
+            [
+                next(of_name[x] for x in of_name if any(x in name for name in port.names))
+                for port in self.inputs
+            ]
+        )
         if not saved or len(found) == 1:
             return found
         numbers = [int(re.findall(r"\d+", min(port.names))[-1]) for port in self.outputs]
@@ -547,7 +561,11 @@ def compare(found: list[np.ndarray], wanted: list[np.ndarray], tolerance: float,
         scale = max(float(np.abs(ends).max()) if ends.size else 0.0, 1e-2)
         low = "float16" in policy or a.dtype == np.float16
         with np.errstate(invalid="ignore"):
-            near = (np.abs(u - v) <= (5e-2 if low else tolerance) * scale) | (u == v) | (np.isnan(u) & np.isnan(v))
+            near = (
+                (np.abs(u - v) <= (5e-2 if low else tolerance) * scale)
+                | (u == v)
+                | (np.isnan(u) & np.isnan(v))
+            )
         if near.size and near.mean() < (0.8 if low else 1):
             where = np.argwhere(~near)[0]
             return (f"output {i} ({a.dtype}{list(a.shape)}): {1 - near.mean():.3f} wrong, at {where.tolist()} "
@@ -592,7 +610,9 @@ def run_lite(path: str, given: list[np.ndarray]) -> tuple[list[np.ndarray], list
     details = interpreter.get_input_details()
     values = []
     for row in details:
-        x = next((v for i, v in enumerate(given) if f"x{i}" in row["name"]), given[0] if len(given) == 1 else None)
+        x = next(
+            (v for i, v in enumerate(given) if f"x{i}" in row["name"]), given[0] if len(given) == 1 else None
+        )
         if x is None:
             return None
         scale, zero = row["quantization"]
@@ -601,21 +621,24 @@ def run_lite(path: str, given: list[np.ndarray]) -> tuple[list[np.ndarray], list
             x = np.clip(np.round(x / scale) + zero, limits.min, limits.max)
         values.append(x.astype(row["dtype"]))
         if list(row["shape"]) != list(x.shape):
-            if not -1 in row["shape_signature"]:
+            if -1 not in row["shape_signature"]:
                 return None
             interpreter.resize_tensor_input(row["index"], x.shape)
     interpreter.allocate_tensors()
     for row, x in zip(details, values, strict=True):
         interpreter.set_tensor(row["index"], x)
     interpreter.invoke()
-    return values, [interpreter.get_tensor(row["index"]) for row in interpreter.get_output_details()]
+    outputs = dict.fromkeys(row["index"] for row in interpreter.get_output_details())  # each tensor once
+    return values, [interpreter.get_tensor(index) for index in outputs]
 
 
-def compare_steps(found: list[np.ndarray], theirs: list[np.ndarray], wanted: list[np.ndarray], path: str) -> str:
+def compare_steps(
+    found: list[np.ndarray], theirs: list[np.ndarray], wanted: list[np.ndarray], path: str
+) -> str:
     """Results of quantised files: ours may be no further from those in floating point than LiteRT's."""
     import tensorflow as tf
 
-    details = tf.lite.Interpreter(path).get_output_details()
+    details = list({row["index"]: row for row in tf.lite.Interpreter(path).get_output_details()}.values())
     for i, (a, b) in enumerate(zip(found, theirs, strict=True)):
         if a.shape != b.shape or a.dtype != b.dtype:
             return f"output {i}: {a.dtype}{list(a.shape)}, not {b.dtype}{list(b.shape)}"
