@@ -13,7 +13,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 #: Flags for reading: symbolic links are not followed, and a planted FIFO does not block.
@@ -205,7 +205,14 @@ def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[list[IO[bytes
         os.umask(mask)
         for draft in drafts:
             os.chmod(draft, 0o666 & ~mask)
-        _put_in_place(drafts)
+        with _only_writer([*drafts]):
+            try:
+                _put_in_place([*drafts.items()])
+            except OSError:
+                raise
+            except BaseException:  # of a signal
+                _put_in_place([*drafts.items()])
+                raise
     except BaseException:
         for draft in drafts:
             with contextlib.suppress(FileNotFoundError):
@@ -213,23 +220,11 @@ def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[list[IO[bytes
         raise
 
 
-def _put_in_place(drafts: dict[str, str | os.PathLike[str]]) -> None:
-    if len(drafts) == 1:
-        os.replace(*drafts.copy().popitem())
-    elif drafts:
-        with _only_writer(os.path.dirname(list(drafts)[-1])):
-            try:
-                _exchange(drafts)
-            except OSError:
-                raise
-            except BaseException:  # of a signal
-                _exchange(drafts)
-                raise
-
-
-def _exchange(drafts: dict[str, str | os.PathLike[str]]) -> None:
+def _put_in_place(drafts: list[tuple[str, str | os.PathLike[str]]]) -> None:
     """Rename the drafts that are still there, the last one at the end: its path names no file until then."""
-    *others, (draft, path) = drafts.items()
+    if not drafts:
+        return
+    *others, (draft, path) = drafts
     before = f"{draft}.old"
     if others := [row for row in others if os.path.exists(row[0])]:
         with contextlib.suppress(FileNotFoundError):
@@ -248,21 +243,21 @@ def _exchange(drafts: dict[str, str | os.PathLike[str]]) -> None:
 
 
 @contextlib.contextmanager
-def _only_writer(folder: str) -> Iterator[None]:
-    """Context: no other thread or process is in a block for this folder. One that stays there for 10 s, or a
-    file system without locks, is not waited for."""
+def _only_writer(drafts: Sequence[str]) -> Iterator[None]:
+    """Context: no other thread or process is in a block for several drafts in the folder of the last one. One
+    that stays there for 10 s, or a file system without locks, is not waited for."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(ImportError, OSError):
             import fcntl
 
-            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-            stack.callback(os.close, descriptor)  # which releases the lock
-            until = time.monotonic() + 10
-            while time.monotonic() < until:
+            descriptor = os.open(os.path.dirname(drafts[-1]) if len(drafts) > 1 else "", os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)  # a fork may have the descriptor, too
+            for _ in range(2000):
                 with contextlib.suppress(BlockingIOError):
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
-                time.sleep(0.001)
+                time.sleep(0.005)
         yield
 
 

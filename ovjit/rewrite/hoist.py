@@ -157,7 +157,9 @@ def _without(body: Graph, variables: Mapping[str, _Kept], results: Sequence[Valu
         if node.op.role == "read":
             key = node.attrs["variable_id"]
             if variables[key].computed and firsts[key] is hidden[key]:
-                firsts[key] = last[key] = _started(builder, body, node, new, hidden[key], hidden[key + UNSET])
+                firsts[key] = last[key] = _start_value(
+                    builder, body, node, new, hidden[key], hidden[key + UNSET]
+                )
                 last[key + UNSET] = builder.constant(np.array(False), "boolean")
             new[node.output] = firsts[key]
         elif node.op.role == "assign":
@@ -168,29 +170,29 @@ def _without(body: Graph, variables: Mapping[str, _Kept], results: Sequence[Valu
     return builder.finish([*(new[v] for v in results), *written])
 
 
-def _started(
+def _start_value(
     builder: Builder, body: Graph, read: Node, new: Mapping[Value, Value], hidden: Value, unset: Value
 ) -> Value:
     """The value of a variable that `hidden` has unless it is `unset`: then the body computes it."""
     start = Builder()
     inner: dict[Value, Value] = {}
-    given: list[Value] = []
+    operands: list[Value] = []
     ends = ("read", "parameter")
     needed = makers(read.inputs, body.nodes, lambda node: node.op.role in ends)
     for node in body.nodes:
         if node in needed and node.op.role in ends:
             attrs = {"shape": node.output.shape, "element_type": node.output.dtype}
             inner[node.output] = start.add("Parameter", (), attrs, name=node.name).output
-            given.append(new[node.output])
+            operands.append(new[node.output])
         elif node in needed:
             copy_into(inner, start, node)
     other = Builder()
     attrs = {"shape": hidden.shape, "element_type": hidden.dtype}
     same = other.add("Parameter", (), attrs, name=read.name).output
-    count, port = len(given), Port(LAST, 0, 0)
+    count, port = len(operands), Port(LAST, 0, 0)
     choice = {
         "then_body": start.finish([inner[read.inputs[0]]]), "else_body": other.finish([same]),
         "then_inputs": tuple(Port(INVARIANT, 1 + i, i) for i in range(count)),
         "else_inputs": (Port(INVARIANT, 1 + count, 0),), "then_outputs": (port,), "else_outputs": (port,),
     }  # fmt: skip
-    return builder.add("If", [unset, *given, hidden], choice, name=f"{read.name}/start").output
+    return builder.add("If", [unset, *operands, hidden], choice, name=f"{read.name}/start").output

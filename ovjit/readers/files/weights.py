@@ -16,7 +16,7 @@ from ovjit.build.tensors import decode_text, from_storage
 from ovjit.errors import ModelError
 from ovjit.graph.converted import SMALLEST, Unmade, Unpacked
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.storage.origins import remember_origin
+from ovjit.storage.origins import Origin, file_state, remember_origin
 
 #: Smaller files are read, not mapped: a mapped file that another process truncates kills this one (SIGBUS).
 MAP_FROM = 1 << 20
@@ -79,6 +79,12 @@ def open_regular(path: Any, what: str) -> BinaryIO:
         os.close(descriptor)
         raise ModelError(f"Could not open the {what}: {shown!r} (it is not a regular file)")
     return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: Any, what: str) -> tuple[bytes, Origin]:
+    """The contents of a file, and its state when they were read. Raises ModelError as `open_regular`."""
+    with open_regular(path, what) as file:
+        return file.read(), Origin(os.fsdecode(path), file_state(os.fstat(file.fileno())))
 
 
 def contents_of(file: BinaryIO, use_mmap: bool) -> bytes | mmap.mmap:

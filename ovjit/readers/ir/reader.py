@@ -19,10 +19,9 @@ from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import PLUGIN_OPSET, Op, find_op
 from ovjit.graph.shapes import Dim
 from ovjit.readers.files import list_missing
-from ovjit.readers.files.weights import await_file, constant_values, load_weights, open_regular
+from ovjit.readers.files.weights import await_file, constant_values, load_weights, read_regular
 from ovjit.readers.ir.xml import Layer, Net, looks_like_xml, nested_nets, ordered_layers, parse_net, read_int
 from ovjit.readers.registry import conversion_note, formats_note
-from ovjit.storage.origins import file_state
 
 #: The newest opset there is.
 NEWEST_OPSET = 17
@@ -69,7 +68,7 @@ class _Replaced(Exception):
 
 def _read(xml: Any, weights: Any, use_mmap: bool, extensions: Mapping[tuple[str, str], type]) -> Model:
     """As `read_ir`. Raises _Replaced if the weights may not be those of the xml that was read."""
-    where, state = "the given xml", None
+    where, origin = "the given xml", None
     if isinstance(xml, (str, os.PathLike)):
         where = os.fsdecode(xml)
         if os.path.isdir(where) and (why := conversion_note(where)):
@@ -77,8 +76,7 @@ def _read(xml: Any, weights: Any, use_mmap: bool, extensions: Mapping[tuple[str,
         if os.path.isdir(where):
             raise ModelError(f'Could not open the file: "{where}": it is a folder without a saved_model.pb')
         try:
-            with open_regular(where, "file") as file:
-                content, state = file.read(), file_state(os.fstat(file.fileno()))
+            content, origin = read_regular(where, "file")
         except ModelError as error:
             if isinstance(error.__cause__, FileNotFoundError) and await_file(where):
                 raise _Replaced from None
@@ -101,7 +99,7 @@ def _read(xml: Any, weights: Any, use_mmap: bool, extensions: Mapping[tuple[str,
         raise type(error)(unreadable(path, why)) from error
     try:
         values = load_weights(weights, use_mmap)
-        if state and isinstance(weights, (str, os.PathLike)) and _state_of(where) != state:
+        if origin and isinstance(weights, (str, os.PathLike)) and not origin.is_unchanged():
             raise _Replaced
         model = _build(net, values, _find_ops(net, extensions))
         return _with_ports_of_version_10(model) if net.version == 10 else model
@@ -109,13 +107,6 @@ def _read(xml: Any, weights: Any, use_mmap: bool, extensions: Mapping[tuple[str,
         raise type(error)(f"{where}: {error}") from error
     except UnsupportedError as error:
         raise UnsupportedError(f"{where}: {error}") from error
-
-
-def _state_of(path: str) -> tuple[int, ...] | None:
-    try:
-        return file_state(os.stat(path))
-    except OSError:
-        return None
 
 
 def _unknown_format(path: str | None, content: bytes) -> str:

@@ -63,11 +63,11 @@ def non_max_suppression(n: LiteNode) -> Any:
         n.scalar(n[3]), n.scalar(n[4]), *([n.scalar(n[5])] if soft else []),
         box_encoding="corner", sort_result_descending=True, output_type="i32", opset=9,
     )  # fmt: skip
-    rest = n("Subtract", n.reshape(n.convert(count, "i64"), [1]), n.dim_of(selection, 0))
+    missing = n("Subtract", n.reshape(n.convert(count, "i64"), [1]), n.dim_of(selection, 0))
 
     def column(value: Output) -> Output:
         value = n("Gather", value, 2, 1)
-        return n("Pad", value, n.const([0]), rest, n.like(value, 0), pad_mode="constant", opset=1)
+        return n("Pad", value, n.const([0]), missing, n.like(value, 0), pad_mode="constant", opset=1)
 
     return [column(selection), *([column(scores)] if soft else []), n.scalar(n.convert(number, "i32"))]
 

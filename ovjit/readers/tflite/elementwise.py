@@ -83,7 +83,7 @@ def bitcast(n: LiteNode) -> Any:
 
 @tflite_op("BUCKETIZE")
 def bucketize(n: LiteNode) -> Any:
-    """How many of the boundaries are no larger than each element."""
+    """The number of boundaries that are no larger than each element."""
     boundaries = np.array(n.row.options.BoundariesAsNumpy(), np.float32, ndmin=1)
     if n.row.options.BoundariesIsNone() or (np.diff(boundaries) < 0).any():
         raise UnsupportedError("boundaries that are not sorted are not supported")
