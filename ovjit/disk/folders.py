@@ -13,7 +13,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 #: Flags for reading: symbolic links are not followed, and a planted FIFO does not block.
@@ -171,26 +171,94 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Context: a file that replaces `path` when the block ends without an exception and the content is on the
     disk. Otherwise `path` is unchanged, and no other file remains. A path that is not a file, such as a pipe,
     is written directly. Raises OSError."""
+    with replacing_together(path) as (file,):
+        yield file
+
+
+@contextlib.contextmanager
+def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[list[IO[bytes]]]:
+    """Context: as `replacing`, of several files that belong together.
+
+    While the others are replaced, the last one is away, and other writers wait. So a reader that opens the
+    last one, then the others, and then finds the last one unchanged at its path has files of one writer.
+    """
     import tempfile
 
-    if os.path.exists(path) and not os.path.isfile(path):
-        with open(path, "wb") as file:
-            yield file
-        return
-    folder, name = os.path.split(os.fspath(path))
-    descriptor, draft = tempfile.mkstemp(prefix=f".{name[:100]}.", dir=folder or ".")
+    drafts: dict[str, str | os.PathLike[str]] = {}
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        with contextlib.ExitStack() as stack:
+            files: list[IO[bytes]] = []
+            for path in paths:
+                if os.path.exists(path) and not os.path.isfile(path):
+                    files.append(stack.enter_context(open(path, "wb")))
+                    continue
+                folder, name = os.path.split(os.fspath(path))
+                descriptor, draft = tempfile.mkstemp(prefix=f".{name[:100]}.", dir=folder or ".")
+                drafts[draft] = path
+                files.append(stack.enter_context(os.fdopen(descriptor, "wb")))
+            yield files
+            for file in files:
+                file.flush()
+                if not isinstance(file.name, (str, os.PathLike)):  # a draft, opened by its descriptor
+                    os.fsync(file.fileno())
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(draft, 0o666 & ~mask)
-        os.replace(draft, path)
+        for draft in drafts:
+            os.chmod(draft, 0o666 & ~mask)
+        with _only_writer([*drafts]):
+            try:
+                _put_in_place([*drafts.items()])
+            except OSError:
+                raise
+            except BaseException:  # of a signal
+                _put_in_place([*drafts.items()])
+                raise
     except BaseException:
-        os.unlink(draft)
+        for draft in drafts:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(draft)
         raise
+
+
+def _put_in_place(drafts: list[tuple[str, str | os.PathLike[str]]]) -> None:
+    """Rename the drafts that are still there, the last one at the end: its path names no file until then."""
+    if not drafts:
+        return
+    *others, (draft, path) = drafts
+    before = f"{draft}.old"
+    if others := [row for row in others if os.path.exists(row[0])]:
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(path, before)
+        try:
+            for row in others:
+                os.replace(*row)
+        except OSError:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(before, path)
+            raise
+    if os.path.exists(draft):
+        os.replace(draft, path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(before)
+
+
+@contextlib.contextmanager
+def _only_writer(drafts: Sequence[str]) -> Iterator[None]:
+    """Context: no other thread or process is in a block for several drafts in the folder of the last one. One
+    that stays there for 10 s, or a file system without locks, is not waited for."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            descriptor = os.open(os.path.dirname(drafts[-1]) if len(drafts) > 1 else "", os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)  # a fork may have the descriptor, too
+            for _ in range(2000):
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(0.005)
+        yield
 
 
 def _make(path: str) -> None:

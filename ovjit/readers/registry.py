@@ -20,6 +20,7 @@ from ovjit.forks import made_once
 from ovjit.out_of_memory import as_memory_errors
 from ovjit.plugins import load_others
 from ovjit.readers.files import name_errors
+from ovjit.readers.files.weights import await_file
 from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
@@ -316,7 +317,7 @@ def read_model(model: Any, request: Request, read: Callable[[Source, Request], M
     if source.path is not None:
         if request.weights == "":
             request = request._replace(weights=None)  # the file beside the model
-        if not source.path or not os.path.exists(source.path):
+        if not source.path or not await_file(source.path):
             raise OvjitError(f'Could not open the file: "{source.path}": the file does not exist')
     elif not source.is_object:
         request = check_weights(request)

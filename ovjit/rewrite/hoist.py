@@ -2,7 +2,10 @@
 
 Loop(x; body: ReadValue(v), Assign(v))  ->  Loop(x, ReadValue(v); body: parameter, result), Assign(v)
 
-A branch of an If that does not use the variable returns it unchanged.
+A branch of an If that does not use the variable returns it unchanged. An initial value that the body computes
+is computed by the first body that reads the variable while it is unset, which a variable of its own tells:
+
+ReadValue(v, start)  ->  If(unset, then: start, else: v), and unset is false from then on
 
 The pass is not a rule: it changes bodies, and adds outputs to the graph.
 """
@@ -16,21 +19,27 @@ import numpy as np
 
 from ovjit.errors import ModelError
 from ovjit.graph.bodies import INVARIANT, LAST, MERGED, Port, bodies_of, ports
-from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_into, copy_node, rebuild
+from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_into, copy_node, makers, rebuild
+from ovjit.graph.op import TensorType
 from ovjit.records import NamedTuple
+
+#: The end of the name of the variable that is true while another one, whose name is before, is unset.
+UNSET = "\0unset"
 
 
 class _Kept(NamedTuple):
-    """A variable of a body: its first ReadValue's type, its initial value, and whether it is assigned."""
+    """A variable of a body: its first ReadValue's type, its initial value, and whether it is assigned.
+    `computed`: the body computes the initial value."""
 
     type: Any
     initial: np.ndarray | None
     assigned: bool
+    computed: bool = False
 
 
 def hoist(graph: Graph) -> Graph:
-    """The graph, with the variables of bodies moved to it. Raises ModelError if the initial value of one is
-    computed inside its body."""
+    """The graph, with the variables of bodies moved to it. Raises ModelError if a body and a body inside of
+    it compute the initial value of one."""
     if not any(body.has_state for node in graph.nodes for body in bodies_of(node.attrs)):
         return graph
     assigned: list[Value] = []
@@ -55,7 +64,9 @@ def _hoist_states(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequ
             variables[key] = info._replace(
                 initial=before.initial if before.initial is not None else info.initial,
                 assigned=before.assigned or info.assigned,
+                computed=before.computed or info.computed,
             )
+    _add_flags(node, variables)
     attrs = dict(node.attrs)
     first_input, first_output = len(inputs), len(node.outputs)
     written = [key for key, info in variables.items() if info.assigned]
@@ -93,19 +104,27 @@ def _hoist_states(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequ
     return result.outputs[:first_output], assigns
 
 
+def _add_flags(node: Node, variables: dict[str, _Kept]) -> None:
+    """Add the variables that tell which of those with a computed initial value are unset."""
+    for key in [key for key, info in variables.items() if info.computed]:
+        if key + UNSET in variables:
+            raise ModelError(
+                f"node {node.name!r}: a body and another one inside of it compute the initial value of the "
+                f"variable {key!r}, which is not supported; read the variable outside of the bodies"
+            )
+        variables[key] = variables[key]._replace(initial=None, assigned=True)
+        variables[key + UNSET] = _Kept(TensorType("boolean", ()), np.array(True), True)
+
+
 def _variables(node: Node, body: Graph) -> dict[str, _Kept]:
     out: dict[str, _Kept] = {}
     for inner in body.nodes:
         if inner.op.role == "read":
             key = inner.attrs["variable_id"]
             initial = inner.inputs[0].constant if inner.inputs else None
-            if inner.inputs and initial is None:
-                raise ModelError(
-                    f"node {inner.name!r} in a body of {node.name!r} computes the initial value of the "
-                    f"variable {key!r}, which is not supported; use a constant, or read the variable "
-                    "outside of the body"
-                )
-            out.setdefault(key, _Kept(inner.output.type, initial, False))
+            computed = bool(inner.inputs) and initial is None
+            first = out.setdefault(key, _Kept(inner.output.type, initial, False))
+            out[key] = first._replace(computed=first.computed or computed)
     for inner in body.nodes:
         if inner.op.role == "assign":
             key = inner.attrs["variable_id"]
@@ -131,14 +150,49 @@ def _without(body: Graph, variables: Mapping[str, _Kept], results: Sequence[Valu
         for key, info in variables.items()
     }
     last = dict(hidden)
+    firsts = dict(hidden)  # what a read gives
     for node in body.nodes:
         if node.op.role == "parameter":
             continue
         if node.op.role == "read":
-            new[node.output] = hidden[node.attrs["variable_id"]]
+            key = node.attrs["variable_id"]
+            if variables[key].computed and firsts[key] is hidden[key]:
+                firsts[key] = last[key] = _start_value(
+                    builder, body, node, new, hidden[key], hidden[key + UNSET]
+                )
+                last[key + UNSET] = builder.constant(np.array(False), "boolean")
+            new[node.output] = firsts[key]
         elif node.op.role == "assign":
             new[node.output] = last[node.attrs["variable_id"]] = new[node.inputs[0]]
         else:
             copy_into(new, builder, node)
     written = [last[key] for key, info in variables.items() if info.assigned]
     return builder.finish([*(new[v] for v in results), *written])
+
+
+def _start_value(
+    builder: Builder, body: Graph, read: Node, new: Mapping[Value, Value], hidden: Value, unset: Value
+) -> Value:
+    """The value of a variable that `hidden` has unless it is `unset`: then the body computes it."""
+    start = Builder()
+    inner: dict[Value, Value] = {}
+    operands: list[Value] = []
+    ends = ("read", "parameter")
+    needed = makers(read.inputs, body.nodes, lambda node: node.op.role in ends)
+    for node in body.nodes:
+        if node in needed and node.op.role in ends:
+            attrs = {"shape": node.output.shape, "element_type": node.output.dtype}
+            inner[node.output] = start.add("Parameter", (), attrs, name=node.name).output
+            operands.append(new[node.output])
+        elif node in needed:
+            copy_into(inner, start, node)
+    other = Builder()
+    attrs = {"shape": hidden.shape, "element_type": hidden.dtype}
+    same = other.add("Parameter", (), attrs, name=read.name).output
+    count, port = len(operands), Port(LAST, 0, 0)
+    choice = {
+        "then_body": start.finish([inner[read.inputs[0]]]), "else_body": other.finish([same]),
+        "then_inputs": tuple(Port(INVARIANT, 1 + i, i) for i in range(count)),
+        "else_inputs": (Port(INVARIANT, 1 + count, 0),), "then_outputs": (port,), "else_outputs": (port,),
+    }  # fmt: skip
+    return builder.add("If", [unset, *operands, hidden], choice, name=f"{read.name}/start").output

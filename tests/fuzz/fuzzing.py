@@ -39,7 +39,7 @@ SECONDS = 1.0
 ATTEMPTS = 150
 #: Cases of one child, which gets slower and larger with its caches; a fuzzer's own LIFE takes precedence.
 LIFE = 20_000
-#: Seconds of computing after which a case has taken too long: its process ends.
+#: Seconds of computing after which a case has taken too long: its process ends. As LIFE, as is MEMORY.
 PATIENCE = 60.0
 #: Bytes of address space that a child may have: a case that asks for more gets MemoryError.
 MEMORY = 3 << 30
@@ -134,13 +134,14 @@ def run_first(module: ModuleType, cases: list[Any], folder: Path) -> tuple[int, 
 
 def main(module: ModuleType) -> None:
     """What a fuzzer does when it is run as a program."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    memory, patience = getattr(module, "MEMORY", MEMORY), getattr(module, "PATIENCE", PATIENCE)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     if sys.argv[1] == "one":
         path = Path(sys.argv[2])
         cases = json.loads(path.read_text())
         for i, case in enumerate(cases if isinstance(cases, list) else [cases]):
             path.with_suffix(".at").write_text(str(i))
-            signal.setitimer(signal.ITIMER_VIRTUAL, PATIENCE)
+            signal.setitimer(signal.ITIMER_VIRTUAL, patience)
             what = module.check(case)
             if what:
                 path.with_suffix(".at").write_text(f"{i} {what}")
@@ -161,7 +162,7 @@ def main(module: ModuleType) -> None:
     write()
     while time.monotonic() < until and seed - first < count and len(found) < most:
         write()
-        signal.setitimer(signal.ITIMER_VIRTUAL, PATIENCE)  # what kernels do, no handler interrupts
+        signal.setitimer(signal.ITIMER_VIRTUAL, patience)  # what kernels do, no handler interrupts
         case = module.make(seed)
         what = module.check(case)
         if what:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from importlib.util import find_spec
 from types import ModuleType
 
 import pytest
@@ -18,6 +19,7 @@ from tests.fuzz import (
     fuzz_graphs,
     fuzz_indices,
     fuzz_ir,
+    fuzz_keras,
     fuzz_misfits,
     fuzz_onnx,
     fuzz_quantized,
@@ -30,10 +32,10 @@ from tests.fuzz import (
 
 FUZZERS = [
     fuzz_graphs, fuzz_indices, fuzz_misfits, fuzz_ir, fuzz_blobs, fuzz_onnx, fuzz_quantized, fuzz_sealed,
-    fuzz_tflite, fuzz_gguf, fuzz_types, fuzz_attributes,
+    fuzz_tflite, fuzz_gguf, fuzz_types, fuzz_attributes, fuzz_keras,
 ]  # fmt: skip
 #: Packages that fuzzers need besides ovjit's own.
-NEEDS = {fuzz_tflite: "tflite", fuzz_gguf: "gguf"}
+NEEDS = {fuzz_tflite: ("tflite",), fuzz_gguf: ("gguf",), fuzz_keras: ("tensorflow", "tf2onnx", "tflite")}
 #: Where the default runs begin; those marked `long` go on from another place every day.
 SEED = 20261210
 
@@ -42,11 +44,15 @@ def name_of(module: ModuleType) -> str:
     return module.__name__.rpartition(".")[2]
 
 
+def skip_without(module: ModuleType) -> None:
+    if missing := [name for name in NEEDS.get(module, ()) if find_spec(name) is None]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+
+
 @pytest.mark.parametrize("module", FUZZERS, ids=name_of)
 @pytest.mark.timeout(0)
 def test_fuzz(module: ModuleType) -> None:
-    if module in NEEDS:
-        pytest.importorskip(NEEDS[module])
+    skip_without(module)
     report = fuzzing.fuzz(module, fuzzing.seconds(), SEED)
     assert not report.findings, report.text()
 
@@ -55,8 +61,7 @@ def test_fuzz(module: ModuleType) -> None:
 @pytest.mark.parametrize("module", FUZZERS, ids=name_of)
 @pytest.mark.timeout(0)
 def test_fuzz_for_long(module: ModuleType) -> None:
-    if module in NEEDS:
-        pytest.importorskip(NEEDS[module])
+    skip_without(module)
     seconds = float(os.environ.get("OVJIT_FUZZ_SECONDS", 600))
     report = fuzzing.fuzz(module, seconds, int(time.time()) // 86400 * 10_000_000)
     print(report.text())

@@ -43,6 +43,14 @@ def test_tensorflow_lite(tmp_path: Path) -> None:
     run(tmp_path, "lite_models", "tensorflow", "ai-edge-litert", "tflite")
 
 
+def test_random_models_of_keras(tmp_path: Path) -> None:
+    """Through objects, files of Keras, SavedModels and forms of TensorFlow Lite."""
+    python = new_environment(tmp_path / "env")
+    install(python, "tensorflow", "tf2onnx", "tflite")
+    done = command(python, "-m", "tests.fuzz.fuzz_keras", 1800, 20261129, 60, folder=ROOT, seconds=3000)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
 def test_jax(tmp_path: Path) -> None:
     run(tmp_path, "jax_models", "jax")
 

@@ -290,8 +290,14 @@ class InferRequest(RequestTensors):
         if states is None:
             return []
         from ovjit.api.run.variable_state import VariableState
+        from ovjit.rewrite.hoist import UNSET
 
-        return [VariableState(self, states, k) for k in range(len(states.variables))]
+        names = {variable.name: k for k, variable in enumerate(states.variables)}
+        return [
+            VariableState(self, states, k, names.get(name + UNSET))
+            for name, k in names.items()
+            if not name.endswith(UNSET)
+        ]
 
     def reset_state(self) -> None:
         """Reset every variable to its initial value."""

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 class VariableState:
     """One variable of a request. It belongs to the request: another one has its own."""
 
-    __slots__ = ("_index", "_request", "_states")
+    __slots__ = ("_flag", "_index", "_request", "_states")
 
-    def __init__(self, request: RequestGuard, states: States, index: int):
+    def __init__(self, request: RequestGuard, states: States, index: int, flag: int | None = None):
+        """`flag`: the index of the variable that tells whether this one is unset, see `rewrite.hoist`."""
+        self._flag = flag
         self._request = request
         self._states = states
         self._index = index
@@ -61,11 +63,15 @@ class VariableState:
             with np.errstate(all="ignore"):
                 value = value.astype(expected)
         self._states.set(self._index, value)
+        if self._flag is not None:
+            self._states.set(self._flag, np.array(False))
 
     def reset(self) -> None:
         """Back to the initial value, which the next inference works out."""
         self._request._check_idle()
         self._states.reset(self._index)
+        if self._flag is not None:
+            self._states.reset(self._flag)
 
     @property
     def _shape(self) -> tuple[int, ...]:

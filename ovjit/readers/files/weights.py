@@ -6,6 +6,7 @@ import math
 import mmap
 import os
 import stat
+import time
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,7 +16,7 @@ from ovjit.build.tensors import decode_text, from_storage
 from ovjit.errors import ModelError
 from ovjit.graph.converted import SMALLEST, Unmade, Unpacked
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.storage.origins import remember_origin
+from ovjit.storage.origins import Origin, file_state, remember_origin
 
 #: Smaller files are read, not mapped: a mapped file that another process truncates kills this one (SIGBUS).
 MAP_FROM = 1 << 20
@@ -51,6 +52,19 @@ def load_weights(source: Any, use_mmap: bool = True) -> np.ndarray:
     return data
 
 
+def await_file(path: str) -> bool:
+    """True if `path` exists. An xml is away for a moment while it and its weights are replaced: it is waited
+    for as long as that takes at most."""
+    weights = os.path.splitext(path)[0] + ".bin"
+    for _ in range(50):
+        if os.path.exists(path):
+            return True
+        if not path.lower().endswith(".xml") or not os.path.isfile(weights):
+            return False
+        time.sleep(0.005)
+    return False
+
+
 def open_regular(path: Any, what: str) -> BinaryIO:
     """The file, open for reading. Raises ModelError if it cannot be, or is a folder, FIFO or device."""
     shown = os.fsdecode(path)[:400]
@@ -65,6 +79,12 @@ def open_regular(path: Any, what: str) -> BinaryIO:
         os.close(descriptor)
         raise ModelError(f"Could not open the {what}: {shown!r} (it is not a regular file)")
     return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: Any, what: str) -> tuple[bytes, Origin]:
+    """The contents of a file, and its state when they were read. Raises ModelError as `open_regular`."""
+    with open_regular(path, what) as file:
+        return file.read(), Origin(os.fsdecode(path), file_state(os.fstat(file.fileno())))
 
 
 def contents_of(file: BinaryIO, use_mmap: bool) -> bytes | mmap.mmap:

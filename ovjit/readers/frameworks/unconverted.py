@@ -21,6 +21,10 @@ def _always(context: Any, node: Any) -> bool:
     return True
 
 
+def _never(context: Any, node: Any) -> bool:
+    return False
+
+
 def _is_open(*operands: int) -> Where:
     """Test that an operand is not a constant; of all but the first one if `operands` is empty."""
     return lambda context, node: any(
@@ -103,7 +107,7 @@ def handlers(
     """
     unhandled = {name for name in rules if name not in exporter_handlers} | {*more}
     result: dict[str, Any] = dict.fromkeys(LEFT, (_left_or_mapped, []))
-    return result | dict.fromkeys(unhandled, (_leave, []))
+    return result | {"Conv3D": (_in_groups, [])} | dict.fromkeys(unhandled, (_leave, []))
 
 
 def mark(graph: Any) -> None:
@@ -129,10 +133,19 @@ def _left_or_mapped(context: Any, node: Any, name: str, args: Any) -> Any:
     """The operator as it is in some cases, else as the exporter writes it."""
     from tf2onnx.handler import tf_op
 
-    if LEFT[node.type](context, node):
+    if LEFT.get(node.type, _never)(context, node):
         return _leave(context, node, name, args)
     function, options = tf_op.create_mapping(context.opset, {})[node.type]
     if options.get("onnx_op"):
         options = {**options, "tf_op": node.type}
         node.type = options["onnx_op"]
     return function(context, node, **options)
+
+
+def _in_groups(context: Any, node: Any, name: str, args: Any) -> Any:
+    """A convolution of volumes, of which the exporter takes all for those of one group."""
+    images, filters = (context.get_shape(value) for value in node.input[:2])
+    result = _left_or_mapped(context, node, name, args)
+    if images and filters and images[-1] > 0 and filters[-2] > 0:
+        node.set_attr("group", images[-1] // filters[-2])
+    return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping, Set
@@ -18,7 +19,7 @@ from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import PLUGIN_OPSET, Op, find_op
 from ovjit.graph.shapes import Dim
 from ovjit.readers.files import list_missing
-from ovjit.readers.files.weights import constant_values, load_weights, open_regular
+from ovjit.readers.files.weights import await_file, constant_values, load_weights, read_regular
 from ovjit.readers.ir.xml import Layer, Net, looks_like_xml, nested_nets, ordered_layers, parse_net, read_int
 from ovjit.readers.registry import conversion_note, formats_note
 
@@ -37,6 +38,8 @@ PRECISIONS = {
     "unspecified": "dynamic",
 }
 _NONE: Mapping[tuple[str, str], type] = {}
+#: Reads of files that are replaced meanwhile.
+_ATTEMPTS = 100
 _DIM = re.compile(r"\s*(\?|-1|[0-9]{1,19}|[0-9]{0,19}\.\.[0-9]{0,19})\s*")
 
 
@@ -49,16 +52,35 @@ def read_ir(
     a Tensor. None takes the .bin file beside the xml, if it exists. Raises RuntimeError with the file and the
     layer for an invalid file. UnsupportedError (a RuntimeError too) lists all operations that ovjit does not
     have. TypeError for another kind of object.
+
+    Files that `save_model` replaces meanwhile are read again, so both are of one save.
     """
-    where = "the given xml"
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(_Replaced):
+            return _read(xml, weights, use_mmap, extensions)
+        await_file(os.fsdecode(xml))
+    raise ModelError(f"{os.fsdecode(xml)}: other programs replace the model's files all the time")
+
+
+class _Replaced(Exception):
+    """The xml at the path is another one than that which was read."""
+
+
+def _read(xml: Any, weights: Any, use_mmap: bool, extensions: Mapping[tuple[str, str], type]) -> Model:
+    """As `read_ir`. Raises _Replaced if the weights may not be those of the xml that was read."""
+    where, origin = "the given xml", None
     if isinstance(xml, (str, os.PathLike)):
         where = os.fsdecode(xml)
         if os.path.isdir(where) and (why := conversion_note(where)):
             raise ModelError(unreadable(where, why))
         if os.path.isdir(where):
             raise ModelError(f'Could not open the file: "{where}": it is a folder without a saved_model.pb')
-        with open_regular(where, "file") as file:
-            content = file.read()
+        try:
+            content, origin = read_regular(where, "file")
+        except ModelError as error:
+            if isinstance(error.__cause__, FileNotFoundError) and await_file(where):
+                raise _Replaced from None
+            raise
         beside = os.path.splitext(where)[0] + ".bin"
         if weights is None and os.path.isfile(beside):
             weights = beside
@@ -76,7 +98,10 @@ def read_ir(
         why = _unknown_format(path, content) or f"{where}: {error}"
         raise type(error)(unreadable(path, why)) from error
     try:
-        model = _build(net, load_weights(weights, use_mmap), _find_ops(net, extensions))
+        values = load_weights(weights, use_mmap)
+        if origin and isinstance(weights, (str, os.PathLike)) and not origin.is_unchanged():
+            raise _Replaced
+        model = _build(net, values, _find_ops(net, extensions))
         return _with_ports_of_version_10(model) if net.version == 10 else model
     except ModelError as error:
         raise type(error)(f"{where}: {error}") from error

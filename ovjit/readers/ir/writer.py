@@ -1,7 +1,7 @@
 """Writer of OpenVINO IR v11: an xml file with the graph, a bin file with the constants.
 
 Files appear whole or not at all: they are written beside their place and moved there at the end. So a model
-may be saved over the files it was read from.
+may be saved over the files it was read from, and `read_ir` never takes the files of two saves for one model.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ovjit.build.files import (
 from ovjit.build.rules import ModelNode
 from ovjit.build.subgraphs import SubGraphNode, inside_body
 from ovjit.build.tensors import Layout, partial_shape_of, to_storage
-from ovjit.disk.folders import replacing
+from ovjit.disk.folders import replacing_together
 from ovjit.errors import ModelError, UnsupportedError, no_path, no_such_form
 from ovjit.graph.attributes import FILE_NAMES
 from ovjit.graph.dtypes import ELEMENT_TYPES
@@ -118,7 +118,7 @@ def _write(
         except OSError as error:
             raise ModelError(f"Couldn't create directory [{str(folder)!r}], err={error.strerror}") from error
     try:
-        with GRAPH_LOCK, replacing(weights) as data, replacing(xml) as text:
+        with GRAPH_LOCK, replacing_together(weights, xml) as (data, text):
             writer = _Writer(data, compress and not is_quantized(model), version)
             text.write(writer.net(model, made_by).encode())
     except OSError as error:

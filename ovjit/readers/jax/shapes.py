@@ -15,6 +15,7 @@ from ovjit.readers.jax.reader import JaxNode, element_type, equations
 from ovjit.readers.jax.registry import primitive, primitives
 from ovjit.readers.jax.symbolic import is_number, plain_dims
 from ovjit.readers.numerics.cumulative import running
+from ovjit.readers.numerics.slices import replace_at
 from ovjit.readers.numerics.special import log_add
 
 REDUCTIONS = {
@@ -277,16 +278,7 @@ def dynamic_update_slice(n: JaxNode) -> Any:
     shape, sizes = n.dims(x), n.dims(update)
     cut = [a for a in range(len(shape)) if sizes[a] != shape[a]]
     rows = [(a, slice_indices(n, starts[a], sizes[a], shape[a])) for a in cut]
-    return _update(n, x, update, rows)
-
-
-def _update(n: JaxNode, x: Output, update: Output, rows: list[tuple[int, Output]]) -> Output:
-    """Along each axis of `rows`, the elements at its indices are replaced."""
-    if not rows:
-        return n.same(update)
-    axis, index = rows[0]
-    part = update if len(rows) == 1 else _update(n, n("Gather", x, index, axis), update, rows[1:])
-    return n("ScatterUpdate", x, index, part, axis)
+    return replace_at(n, x, update, rows)
 
 
 def slice_indices(n: JaxNode, start: Output, size: Any, dim: Any) -> Output:

@@ -113,23 +113,26 @@ def conv_3d(n: LiteNode) -> Any:
     return _finish(n, n("Convolution", x, weights, **_geometry(n, x, "DHW")), 2)
 
 
-@tflite_op("TRANSPOSE_CONV")
+@tflite_op("TRANSPOSE_CONV", "CONV_3D_TRANSPOSE")
 def transpose_conv(n: LiteNode) -> Any:
-    """Inputs: the result's shape, the filter [outputs, H, W, inputs], the image."""
-    outs = n.filter_shape(4)[0]
-    weights = n.weights(1, [3, 0, 1, 2], [1, outs, 1, 1])
-    size = n.fold(n.slice(n[0], 0, 1, 3))
+    """Inputs: the result's shape, the filter [outputs, H, W, inputs] or [D, H, W, outputs, inputs], the
+    image."""
+    order, axes = ([3, 0, 1, 2], "HW") if n.op_type == "TRANSPOSE_CONV" else ([4, 3, 0, 1, 2], "DHW")
+    outs, zeros = n.filter_shape(len(order))[order[1]], [0] * len(axes)
+    weights = n.weights(1, order, [1, outs, *(1 for _ in axes)])
+    size = n.fold(n.slice(n[0], 0, 1, len(order) - 1))
     result = n(
         "ConvolutionBackpropData", n.first(n[2]), weights, size,
-        strides=_positive(n, "StrideH", "StrideW"), dilations=[1, 1], pads_begin=[0, 0], pads_end=[0, 0],
-        auto_pad="same_lower" if padding(n) == "same_upper" else "valid", output_padding=[0, 0],
+        strides=_positive(n, *(f"Stride{a}" for a in axes)), pads_begin=zeros, pads_end=zeros,
+        dilations=[n.option(f"Dilation{a}Factor", 1) for a in axes], output_padding=zeros,
+        auto_pad="same_lower" if padding(n) == "same_upper" else "valid",
     )  # fmt: skip
     return _finish(n, result, 3)
 
 
-@tflite_op("AVERAGE_POOL_2D", "MAX_POOL_2D")
+@tflite_op("AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D")
 def pool_2d(n: LiteNode) -> Any:
-    """An average counts what lies inside the image alone."""
+    """An average counts what lies inside the image alone; L2 is the root of the average of squares."""
     x = n.first(n[0])
     options: dict[str, Any] = {
         "strides": _strides(n, x, "StrideH", "StrideW"),
@@ -138,4 +141,6 @@ def pool_2d(n: LiteNode) -> Any:
     }  # fmt: skip
     if n.op_type == "MAX_POOL_2D":
         return n.activate(n.last(n("MaxPool", x, dilations=[1, 1], opset=14, **options)))
-    return n.activate(n.last(n("AvgPool", x, exclude_pad=True, opset=14, **options)))
+    is_l2 = n.op_type == "L2_POOL_2D"
+    average = n("AvgPool", n("Multiply", x, x) if is_l2 else x, exclude_pad=True, opset=14, **options)
+    return n.activate(n.last(n("Sqrt", average) if is_l2 else average))

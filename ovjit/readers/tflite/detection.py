@@ -1,4 +1,5 @@
-"""TFLite_Detection_PostProcess, the custom operator at the end of detectors, which OpenVINO does not read."""
+"""Operators at the end of detectors, which OpenVINO does not read: suppression of boxes, and the custom
+operator TFLite_Detection_PostProcess."""
 
 from __future__ import annotations
 
@@ -49,6 +50,26 @@ def detection_post_process(n: LiteNode) -> Any:
         _fill_rows(n, chosen, most), _fill_rows(n, n.convert(labels, "f32"), most),
         _fill_rows(n, n("Gather", selected_scores, 2, 1), most), n.convert(count, "f32"),
     ]  # fmt: skip
+
+
+@tflite_op("NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5")
+def non_max_suppression(n: LiteNode) -> Any:
+    """Inputs: boxes, scores, the most of them, thresholds of overlap and score, sigma. Outputs: indices,
+    scores with a sigma, both with 0 behind the last one, and their number."""
+    soft = n.op_type == "NON_MAX_SUPPRESSION_V5"
+    count = n.scalar(n[2])
+    selection, scores, number = n.all(
+        "NonMaxSuppression", n.unsqueeze(n[0], [0]), n.unsqueeze(n[1], [0, 1]), count,
+        n.scalar(n[3]), n.scalar(n[4]), *([n.scalar(n[5])] if soft else []),
+        box_encoding="corner", sort_result_descending=True, output_type="i32", opset=9,
+    )  # fmt: skip
+    missing = n("Subtract", n.reshape(n.convert(count, "i64"), [1]), n.dim_of(selection, 0))
+
+    def column(value: Output) -> Output:
+        value = n("Gather", value, 2, 1)
+        return n("Pad", value, n.const([0]), missing, n.like(value, 0), pad_mode="constant", opset=1)
+
+    return [column(selection), *([column(scores)] if soft else []), n.scalar(n.convert(number, "i32"))]
 
 
 def _real(options: dict[str, Any], name: str) -> np.float32:

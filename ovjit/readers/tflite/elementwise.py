@@ -5,8 +5,11 @@ from __future__ import annotations
 from functools import reduce
 from typing import Any
 
+import numpy as np
+
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.readers.numerics.special import atan2
 from ovjit.readers.rows import Rule
 from ovjit.readers.tflite.file import TYPES, names_of
 from ovjit.readers.tflite.node import LiteNode
@@ -69,6 +72,24 @@ def cast(n: LiteNode) -> Any:
     return n.each("Convert", x, destination_type=target)
 
 
+@tflite_op("BITCAST")
+def bitcast(n: LiteNode) -> Any:
+    """The same bits as another type, whose elements have the same size."""
+    target, x = n.out().dtype, n[0]
+    if target not in ELEMENT_TYPES or ELEMENT_TYPES[target].bits != ELEMENT_TYPES[n.dtype(x)].bits:
+        raise UnsupportedError(f"a bitcast from {n.dtype(x)} to {target} is not supported")
+    return x if n.dtype(x) == target else n("BitCast", x, destination_type=target)
+
+
+@tflite_op("BUCKETIZE")
+def bucketize(n: LiteNode) -> Any:
+    """The number of boundaries that are no larger than each element."""
+    boundaries = np.array(n.row.options.BoundariesAsNumpy(), np.float32, ndmin=1)
+    if n.row.options.BoundariesIsNone() or (np.diff(boundaries) < 0).any():
+        raise UnsupportedError("boundaries that are not sorted are not supported")
+    return n("Bucketize", n[0], n.const(boundaries), output_type="i32", with_right_bound=False)
+
+
 @tflite_op("DEQUANTIZE")
 def dequantize(n: LiteNode) -> Any:
     """Constants stay as they are stored, so that weights of 16 bits can be read as such."""
@@ -121,6 +142,8 @@ tflite_ops({
     "RSQRT": lambda n: n.each("Power", n[0], n.like(n[0], -0.5)),
     "SQUARE": lambda n: n.each("Multiply", n[0], n[0]),
     "LEAKY_RELU": lambda n: n.each("PRelu", n[0], n.like(n[0], n.option("Alpha"))),
+    "ATAN2": lambda n: atan2(n, n[0], n[1]),
+    "RIGHT_SHIFT": lambda n: n.each("BitwiseRightShift", n[0], n[1], opset=15),
     "ADD_N": lambda n: reduce(lambda a, b: n.each("Add", a, b), n.inputs[1:], n[0]),
     "ZEROS_LIKE": lambda n: n.broadcast(n.like(n[0], 0), n.shape_of(n[0])),
     # quotients of integers are cut off towards zero

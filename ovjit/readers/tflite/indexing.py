@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ovjit.readers.numerics.slices import replace_at
 from ovjit.readers.tflite.elementwise import typed
 from ovjit.readers.tflite.node import LiteNode
 from ovjit.readers.tflite.registry import tflite_op, tflite_ops
@@ -14,6 +15,30 @@ def scatter_nd(n: LiteNode) -> Any:
     """Updates added up in a tensor of zeros."""
     zeros = n.broadcast(n.like(n[1], 0), n[2])
     return n("ScatterNDUpdate", zeros, n[0], n[1], reduction="sum", opset=15)
+
+
+@tflite_op("DYNAMIC_UPDATE_SLICE")
+def dynamic_update_slice(n: LiteNode) -> Any:
+    """Inputs: a tensor, a part of it, and where that begins. A part that would go over the end is moved
+    back."""
+    x, update, starts = n[0], n[1], n.convert(n[2], "i64")
+    shape, sizes = n.shape(x), n.shape(update)
+    rows = []
+    for axis in range(n.rank(x)):
+        if shape and sizes and isinstance(shape[axis], int) and shape[axis] == sizes[axis]:
+            continue
+        size = n.dim_of(update, axis)
+        start = n("Maximum", n.slice(starts, 0, axis, axis + 1), n.const([0]))
+        start = n("Minimum", start, n("Subtract", n.dim_of(x, axis), size))
+        rows.append((axis, n("Add", start, n.upto(size))))
+    return replace_at(n, x, update, rows)
+
+
+@tflite_op("SPARSE_TO_DENSE")
+def sparse_to_dense(n: LiteNode) -> Any:
+    """Inputs: places, the shape, values there, and the value elsewhere."""
+    count = n.count_of_axes(n[1], "the number of dimensions")
+    return n("ScatterNDUpdate", n.broadcast(n[3], n[1]), n.reshape(n[0], [-1, count]), n[2])
 
 
 @tflite_op("UNIQUE")

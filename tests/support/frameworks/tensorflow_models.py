@@ -610,6 +610,11 @@ def convert_convolutions() -> None:
                     )  # fmt: skip
                     model = keras.Sequential([keras.Input((*shape, 3)), made])
                     check(ov.convert_model(model), x, model(x), f"{made} {window, stride, more, padding}")
+    for rank in (1, 2, 3):
+        for shape in ([5] * rank, [None] * rank):
+            x, made = normal(2, *[5] * rank, 4), getattr(layers, f"Conv{rank}D")(6, 2, groups=2)
+            model = keras.Sequential([keras.Input((*shape, 4)), made])
+            check(ov.convert_model(model), x, model(x), f"{made} in groups, {shape}")
     pads = {"padding": "EXPLICIT", "explicit_paddings": [0, 0, 1, 0, 0, 1, 0, 0]}
     x, weights = normal(2, 6, 5, 4), normal(3, 2, 3, 4)
     for shape in ([2, 6, 5, 4], [None, None, None, 4]):
