@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ovjit.codegen.cpu.formats import F32, SIGNS, WORD, Format, tile_heights
+from ovjit.codegen.cpu.formats import BF16, F32, SIGNS, WORD, Format, tile_heights, wide_heights
 from ovjit.codegen.cpu.ir import Epilogue, Operand
 from ovjit.codegen.cpu.targets import CACHE_LINE, SET_BYTES, Target
 from ovjit.codegen.kernel_language import *
@@ -168,6 +168,29 @@ def pair_pixels(to, height, sums, flips):
     st[i64](scratch, to)
 
 
+@inline
+def widen_pixels(to, pitch, count, tall, sums, *, half, in_blocks):
+    """Copy the windows of the table's first `count` pixels of type `half` to adjacent f32, `pitch` bytes
+    apart, and write their new addresses to the table. `in_blocks`: taps are blocks of a run of words."""
+    target = to
+    for m in range(count):
+        line = ld(scratch, m)
+        st[i64](scratch + m * 8, target)
+        destination = target
+        for _i in range(1 if in_blocks else sums.n1):
+            run = line
+            for _j in range(1 if in_blocks else sums.n2):
+                for k in range(0, 2 * sums.k, VL):
+                    n = 2 * sums.k - k
+                    storem[f32](destination + k * 4, loadm[half](run + k * 2, n), n)
+                destination += 8 * sums.k
+                run += sums.s2
+            line += sums.s1
+        target += pitch
+    for m in range(count, tall):
+        st[i64](scratch + m * 8, target - pitch)
+
+
 class GroupStrides(NamedTuple):
     """Strides of groups and of panels. Kernels name these fields, and those below, in their source."""
 
@@ -279,8 +302,9 @@ def begin_chunk(
 )  # fmt: skip
 def tiles(
     x: Ptr, w: Ptr, b: Ptr, y: Ptr, word_offsets: Ptr, steps: Ptr, runs, stored, strides, grid, x_g, w_g,
-    w_panel, outs, panels, sums, shares, chosen, gathering, e=OPERANDS, *, operands, rows, heights,
-    vectors, lanes, group, listed, ways, unpack, picked, gathered, paired, flips,
+    w_panel, outs, panels, sums, shares, chosen, gathering, wide_at, wide_pitch, e=OPERANDS, *, operands,
+    rows, heights, vectors, lanes, group, listed, ways, unpack, picked, gathered, paired, flips, tall_wide,
+    half, in_blocks,
 ):  # fmt: skip
     """Compute one chunk. `run` consecutive chunks have the same panels, or with `by_pixels` the same pixels.
 
@@ -289,7 +313,8 @@ def tiles(
     or None. `picked`: `picks` has the index of each group's weights among `kinds`. Negative indices count
     from the end. Indices out of range select `none`, a panel of zeros. `gathered`: a pixel's window has
     `lines` lines of `line` bytes, which are first copied to `packed` contiguous bytes. `paired`: the windows
-    of two pixels are first copied side by side. `flips`: 128 is subtracted from each of their bytes."""
+    of two pixels are first copied side by side. `flips`: 128 is subtracted from each of their bytes.
+    `tall_wide`: heights of tiles whose pixels are first widened to f32, at `wide_at` in scratch memory."""
     first, at, order = registers()
     shared = _shared(operands)
     begin_chunk(at, first, x, y, w, x_g, w_g, w_panel, e)
@@ -320,7 +345,7 @@ def tiles(
     tall = heights[0]
     splits = lanes == 8 and not gathered and not paired
     lowers = lanes == 16 and not gathered and not paired
-    if lanes == 16 and not gathered:
+    if lanes == 16 and not gathered and not tall_wide:
         pitch = grid.x_w
         if grid.ow == 1:
             pitch = grid.x_h
@@ -336,6 +361,9 @@ def tiles(
         if lowers and remaining > heights[1] and remaining <= heights[1] + heights[2]:
             # two lower tiles for the last 8 to 11 rows: 64 rows take 0.93 of the time, 22 rows 0.83
             tall = heights[1]
+            if remaining <= 2 * heights[2]:
+                # a tile of one row waits for its sums as long as one of four
+                tall = heights[2]
         count = min(tall, remaining)
         # Addresses are stored one by one. After vector stores, the tile's loads wait for them: 16 channels in
         # f32 take 1.19 of the time, bytes of depth 64 take 0.98. An incomplete tile repeats the last pixel.
@@ -354,6 +382,8 @@ def tiles(
                 if less == 0 or count > less:
                     pair_pixels(scratch + rows * TABLE * 8, size, sums, flips)
                     break
+        if tall_wide and count > heights[len(tall_wide)]:
+            widen_pixels(scratch + wide_at, wide_pitch, count, tall, sums)
         # The part of the next chunk's weights that this tile prefetches. Behind unpacked panels the scratch
         # memory ends: prefetches of addresses without memory made products of 32,000 columns 20 times slower.
         ahead = w + udiv(p + (heights[0] - tall), heights[0]) * shares.tile_ahead
@@ -392,12 +422,13 @@ def tiles(
 def _driver(
     operands: tuple[Operand, ...], rows: int, isa: Target, heights: tuple[int, ...], group: int, listed: bool,
     unpack: Unpack | None, picked: bool, gathered: bool, paired: bool, flips: bool,
+    wide_rows: tuple[int, ...], in_blocks: bool,
 ) -> Kernel:  # fmt: skip
     """The driver's kernel, without the tile functions that it calls."""
     return tiles.kernel(
         "", operands=operands, rows=rows, heights=heights, vectors=isa.tile_vectors,
         lanes=isa.lanes, group=group, listed=listed, ways=len(WAYS), unpack=unpack, picked=picked,
-        gathered=gathered, paired=paired, flips=flips,
+        gathered=gathered, paired=paired, flips=flips, tall_wide=wide_rows, half=BF16.a, in_blocks=in_blocks,
     )  # fmt: skip
 
 
@@ -418,7 +449,8 @@ def tile_kernel(
     heights = tile_heights(isa, form)
     text = _driver(
         tuple(epilogue.operands), epilogue.table_rows, isa, heights, form.group if unpack else 1, form.listed,
-        unpack, picked, gathered, form.paired, form.paired and form.flips,
+        unpack, picked, gathered, form.paired, form.paired and form.flips, wide_heights(isa, form),
+        form.widens and blocked,
     )  # fmt: skip
 
     def intrinsics(target: Target) -> dict[str, Any]:
@@ -431,5 +463,5 @@ def tile_kernel(
         }
 
     how = (" in blocks" if blocked else "") + (" in an order" if form.listed else "")
-    how += " flipped" * form.flips + " in pairs" * form.paired
+    how += " flipped" * form.flips + " in pairs" * form.paired + " widened" * form.widens
     return Kernel(name, text.source, text.frame, intrinsics, f"{form.name}{how} {epilogue.text()}", form.name)

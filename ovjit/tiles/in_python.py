@@ -14,7 +14,7 @@ from ovjit.tiles.sizes import BLOCK, TABLE, WAYS
 
 
 def run_tile(
-    rows: int, vectors: int, epilogue: Epilogue, form: Format, blocked: bool, words: Any,
+    rows: int, vectors: int, epilogue: Epilogue, form: Format, blocked: bool, widens: bool, words: Any,
     table: int, weights: int, bias: int, n1: int, s1: int, n2: int, s2: int, k: int, channel: int,
     valid: int, ahead: int, ahead_step: int, *more: int,
 ) -> None:  # fmt: skip
@@ -34,7 +34,7 @@ def run_tile(
     elif form.paired:
         _add_pairs(acc, form, words, pixels[0], weights, form.padded_words(n1 * n2 * k) // 2)
     else:
-        _add_products(acc, form, blocked, words, pixels, weights, (n1, s1, n2, s2, k))
+        _add_products(acc, form, blocked, widens, words, pixels, weights, (n1, s1, n2, s2, k))
     sums = acc.astype(numpy_dtype(form.acc))
     results = []  # stored behind all reads: rows may be repeated
     for m in range(rows):
@@ -66,10 +66,11 @@ def _elements(words: Any, address: int, count: int, dtype: str, align: int) -> n
 
 
 def _add_products(
-    acc: np.ndarray, form: Format, blocked: bool, words: Any, pixels: list[int], weights: int,
+    acc: np.ndarray, form: Format, blocked: bool, widens: bool, words: Any, pixels: list[int], weights: int,
     taps: tuple[int, ...],
 ) -> None:  # fmt: skip
-    """acc [pixels, channels] += the products of all taps (n1, s1, n2, s2, depth)"""
+    """acc [pixels, channels] += the products of all taps (n1, s1, n2, s2, depth). `widens`: pixels are
+    adjacent f32, two for a word."""
     n1, s1, n2, s2, k = taps
     width, align = acc.shape[1], words.lanes * WORD
     for i in range(n1):
@@ -79,7 +80,11 @@ def _add_products(
                 continue
             w = _elements(words, weights, depth * width, form.w, align).reshape(depth, width, form.group)
             for m, pixel in enumerate(pixels):
-                x = _elements(words, pixel + i * s1 + j * s2, depth, form.a, SIZE[form.a])
+                if widens:
+                    at = j * s2 if blocked else (i * n2 + j) * k * WORD
+                    x = _elements(words, pixel + 2 * at, 2 * depth, "f32", WORD)
+                else:
+                    x = _elements(words, pixel + i * s1 + j * s2, depth, form.a, SIZE[form.a])
                 x = x - 128 if form.flips else x
                 acc[m] += np.einsum("kg,kng->n", x.reshape(depth, form.group), w)
             weights += depth * width * WORD

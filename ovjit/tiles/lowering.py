@@ -17,6 +17,7 @@ from ovjit.codegen.cpu.formats import (
     matrix_format,
     paired_format,
     tile_heights,
+    widened_format,
 )
 from ovjit.codegen.cpu.targets import CACHE_LINE, Target
 from ovjit.codegen.kernel import Kernel
@@ -105,11 +106,11 @@ class Tiled(Summed):
         form = find_format(self.data.dtype, self.weight_type, self.target)
         assert form is not None  # `tile_format` has been checked before
         if not self.suits_matrices(form):
-            return form
+            return widened_format(form, self.target)
         paired = paired_format(form)
         if paired is not form and self._suits_pairs(form):
             return paired
-        return matrix_format(form, self.target)
+        return widened_format(matrix_format(form, self.target), self.target)
 
     def _suits_pairs(self, form: Format) -> bool:
         """Whether it pays to copy pixels in pairs: with many channels, and weights packed at compilation.
@@ -332,6 +333,11 @@ class Tiled(Summed):
             scratch += self.tile_pixels * packed
         if self.form.paired:
             scratch += self.tile_pixels * self.form.padded_words(words) * WORD
+        if self.form.widens:
+            # an odd number of cache lines, so that rows lie in different sets of the cache
+            pitch = (2 * ceil_div(words, CACHE_LINE // WORD) + 1) * CACHE_LINE
+            values |= {"wide_at": scratch, "wide_pitch": pitch}
+            scratch += self.tile_pixels * pitch
         planner.need_scratch(scratch)
         return values
 

@@ -155,6 +155,10 @@ def functions(isa: Target, epilogue: Epilogue, form: Format) -> dict[str, str]:
         out |= inline("store", none, [i64, result], store)
         out |= inline("store_m", none, [i64, result, i64], store)
     out |= _reads(isa, epilogue)
+    if form.widens:
+        pairs, mask = f"<{2 * lanes} x i16>", f"<{2 * lanes} x i1>"
+        name = f"llvm.masked.load.v{2 * lanes}i16.p0"
+        out[name] = f"declare {pairs} @{name}(ptr, i32, {mask}, {pairs})"
     out["llvm.prefetch.p0"] = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
     return out
 
@@ -257,18 +261,29 @@ class Tile(Stores):
         self.say("%t.turns = icmp eq i64 %t.j, %last", "%t.on = add i64 %t.j, 1")
         self.say("%t.j.next = select i1 %t.turns, i64 0, i64 %t.on")
         self.say("%t.step = select i1 %t.turns, i64 %turn, i64 %s2")
-        self.say("%t.base.next = add i64 %t.base, %t.step")
+        self.say(f"%t.base.next = add i64 %t.base, {self.tap_step()}")
+
+    def tap_step(self) -> str:
+        """Bytes from a tap's run of words to that of the next."""
+        return "%t.step"
 
     def depth_step(self) -> None:
         """Print one step of depth: acc[m][v] += a[m] * w[v]."""
-        offset = self.new(f"add i64 %t.base, {self.new(f'shl i64 %k.i, {WORD.bit_length() - 1}')}")
-        self.say("call void @llvm.prefetch.p0(ptr %k.ahead, i32 0, i32 2, i32 1)")
-        self.say("%new.ahead = getelementptr i8, ptr %k.ahead, i64 %ahead_step")
+        offset = self.begin_step()
         weights = [self.weights("%k.w", v) for v in range(self.vectors)]
         for m in range(self.rows):
             pixel = self.splat(m, offset)
             for v in range(self.vectors):
                 self.call(f"%new.{m}.{v}", "madd", f"%k.{m}.{v}", pixel, weights[v])
+        self.end_step()
+
+    def begin_step(self) -> str:
+        """Print the prefetch of a step of depth. Returns the offset of its word in a pixel's words."""
+        self.say("call void @llvm.prefetch.p0(ptr %k.ahead, i32 0, i32 2, i32 1)")
+        self.say("%new.ahead = getelementptr i8, ptr %k.ahead, i64 %ahead_step")
+        return self.new(f"add i64 %t.base, {self.new(f'shl i64 %k.i, {WORD.bit_length() - 1}')}")
+
+    def end_step(self) -> None:
         step = self.vectors * self.vector_bytes
         self.say(f"%new.w = getelementptr i8, ptr %k.w, i64 {step}", "br label %k.head")
 
@@ -336,6 +351,39 @@ class Tile(Stores):
     def apply(self, name: str, *operands: str) -> str:
         """The value of a function of vectors."""
         return self.new(f"call {self.acc} @{name}({', '.join(f'{self.acc} {x}' for x in operands)})")
+
+
+class WideTile(Tile):
+    """Prints a tile of bf16 whose pixels the driver has widened to adjacent f32. Weights are widened on the
+    way: first the odd elements of depth, then the even ones, as dot products add them."""
+
+    def tap_step(self) -> str:
+        return super().tap_step() if self.blocked else self.new(f"shl i64 %k, {WORD.bit_length() - 1}")
+
+    def depth_step(self) -> None:
+        offset = self.new(f"shl i64 {self.begin_step()}, 1")
+        for odd, before, after in ((1, "k", "odd"), (0, "odd", "new")):
+            weights = [self.widen_weights("%k.w", v, odd) for v in range(self.vectors)]
+            at = self.new(f"add i64 {offset}, {odd * WORD}")
+            for m in range(self.rows):
+                pixel = self.splat(m, at)
+                for v in range(self.vectors):
+                    self.call(f"%{after}.{m}.{v}", "wide", f"%{before}.{m}.{v}", pixel, weights[v])
+        self.end_step()
+
+    def widen_weights(self, base: str, index: int, odd: int) -> str:
+        """The odd or even elements of words of weights, loaded from memory: there is no register left for the
+        words, nor for a mask of bits."""
+        words, pairs, align = f"<{self.lanes} x i32>", f"<{2 * self.lanes} x i16>", self.vector_bytes
+        at = self.new(f"getelementptr i8, ptr {base}, i64 {index * self.vector_bytes}")
+        if odd:
+            mask = f"<{', '.join(['i1 0, i1 1'] * self.lanes)}>"
+            load = f"call {pairs} @llvm.masked.load.v{2 * self.lanes}i16.p0(ptr {at}, i32 {align}, "
+            element = self.new(f"{load}<{2 * self.lanes} x i1> {mask}, {pairs} zeroinitializer)")
+            return self.new(f"bitcast {pairs} {element} to {self.acc}")
+        loaded = self.new(f"load volatile {words}, ptr {at}, align {align}")
+        element = self.new(f"shl {words} {loaded}, splat (i32 16)")
+        return self.new(f"bitcast {words} {element} to {self.acc}")
 
 
 #: Rows after which the sums of a row in 16 bits are widened and added. One after the other, the instructions

@@ -29,7 +29,7 @@ FULL_TILES = 3
 #: Tiles of pixels from which on a number of ranges of pixels is made even.
 EVEN_FROM = 4
 #: Pixels up to which weights are not prefetched.
-FEW_PIXELS = 4
+FEW_PIXELS = 8
 
 
 class Weights(NamedTuple):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ovjit.codegen.cpu.formats import F32, Format
+from ovjit.codegen.cpu.formats import F32, Format, wide_heights
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import Target
 from ovjit.tiles.in_python import run_tile
-from ovjit.tiles.micro import Tile, arguments, functions
+from ovjit.tiles.micro import Tile, WideTile, arguments, functions
 
 
 def make_tile(
@@ -38,12 +38,16 @@ def make_tile(
     text = _printer(isa, form, rows)(isa, rows, vectors, epilogue, form, blocked, fewest).text(name)
     count = len(arguments(isa, form)) + epilogue.shared_operands
     tile = llvm_parts.calling(name, count, {**functions(isa, epilogue, form), name: text})
-    tile.in_python = functools.partial(run_tile, rows, vectors, epilogue, form, blocked)
+    tile.in_python = functools.partial(
+        run_tile, rows, vectors, epilogue, form, blocked, rows in wide_heights(isa, form)
+    )
     return tile
 
 
 def _printer(isa: Target, form: Format, rows: int) -> type[Tile]:
     """The class that prints tiles of `rows` rows for an instruction set."""
+    if rows in wide_heights(isa, form):
+        return WideTile
     if isa.name != "neon":
         return Tile
     if form.has_matrix and rows % 2 == 0:

@@ -192,8 +192,10 @@ def measure(threads: int = 1, formats: frozenset[str] = frozenset()) -> Roofline
     span = min(max(MEMORY_BYTES, 4 * last), MOST_BYTES) // threads
     levels.append(Level("memory", math.inf, _stream(stream, isa, span, threads)))
     measured = (f for f in available_formats(isa) if f.name in formats and f is not F32)
-    peaks = {f.name: dot_peak(f, threads) for f in measured}
-    return Roofline(isa.name, threads, dot_peak(F32, threads), tuple(levels), peaks)
+    real = dot_peak(F32, threads)
+    least = real if isa.slow_dots else 0.0  # products of bf16 are then made by multiply-adds
+    peaks = {f.name: max(dot_peak(f, threads), least) for f in measured}
+    return Roofline(isa.name, threads, real, tuple(levels), peaks)
 
 
 def dot_peak(form: Format, threads: int = 1) -> float:

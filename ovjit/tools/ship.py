@@ -32,6 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ovjit.codegen.cpu.targets import SLOW_DOTS
 from ovjit.records import NamedTuple
 from ovjit.tools.groups import cuts, programs_of
 from ovjit.tools.kernel_sources import write_sources
@@ -42,9 +43,11 @@ if TYPE_CHECKING:
 
 #: The features of CPUs with a matrix unit. Only kernels that use it are added for them.
 _AMX = ("avx512bf16", "avx512vnni", "amx-bf16", "amx-int8")
+#: Those of CPUs that multiply bf16 by multiply-adds of f32. Only kernels of these products are added.
+_SLOW = ("avx512bf16", "avx512vnni", SLOW_DOTS)
 #: Instruction set -> sets of further features (`targets.EXTRA`): those of server CPUs of the last ten years.
 VARIANTS = {
-    "avx512": ((), ("avx512vnni",), ("avx512bf16", "avx512vnni"), _AMX),
+    "avx512": ((), ("avx512vnni",), ("avx512bf16", "avx512vnni"), _SLOW, _AMX),
     "avx2": ((),),
     "neon": ((), ("lse", "dotprod", "i8mm", "bf16", "fp16fml")),
     "generic": ((),),
@@ -58,6 +61,7 @@ MOST = 4_000_000
 LEFT_OUT = {
     ("neon", VARIANTS["neon"][1]): ("further", "combinations", "linear_quantised"),
     ("avx512", ()): ("linear_quantised",),
+    ("avx512", _SLOW): ("combinations", "varied", "linear_quantised"),
     ("avx512", _AMX): ("combinations", "varied", "linear_quantised"),
 }
 
@@ -95,7 +99,8 @@ def groups(target: Target) -> Iterator[Group]:
             kernels.update(dict.fromkeys(kernel))
         yield Group(list(kernels), texts.recorded)
         extras = {(name, frozenset(extra)): kinds for (name, extra), kinds in LEFT_OUT.items()}
-        left_out = extras.get((target.name, frozenset(target.extras)), ())
+        has = {*target.extras, *((SLOW_DOTS,) if target.slow_dots else ())}
+        left_out = extras.get((target.name, frozenset(has)), ())
         for kind, some in itertools.groupby(cuts(), key=lambda cut: cut.kind):
             before = dict(kernels)
             texts.recorded = {}

@@ -289,6 +289,8 @@ def possible_ways(form: Format, channels: int, sums: int) -> tuple[int, ...]:
 #: Cycles of a tile, by format, for a word of a pixel times a panel of two vectors. For bytes: per unit of the
 #: times in `sizes.WAYS`.
 _CYCLES = {"f32": 1 / 0.9, "bf16": 1.08 / 0.95, "f16": 2.1, "u8i8": 1.25, "i16": 1.4}
+#: The time of a word of bf16 on targets with slow dot products.
+_SLOW = 2.0
 #: Bytes of weights per cycle: between the rates of a large cache and of memory.
 _BYTES = {"f32": 5.5, "bf16": 6.3, "f16": 6.3, "u8i8": 5.5}
 #: Cost of a last panel of one vector, relative to one of two.
@@ -310,7 +312,7 @@ def best_way(
 ) -> int:  # fmt: skip
     """0 for the direct algorithm in `form`, 2 or 4 for F(2x2) or F(4x4): the fastest one by the model.
     `ways`: the m that are possible (`possible_ways`). `kernel`: the taps along the height and the width.
-    `word`: the time of a word in the direct algorithm, if that depends on the weights (`narrow.word_time`).
+    `word`: the time of a word in `form`, if that depends on the weights (`narrow.word_time`) or the target.
     `slices`: those of a filter, if the images are slices of volumes. `dilations`: those along the images.
 
     Times are in cycles of one core. Products: two vector multiply-adds a cycle at 0.9 of that (bf16: 0.95 of
@@ -346,7 +348,8 @@ def best_way(
         planes = plane_form(m, form, channels)
         words = planes.words(channels)
         size = tiles * matrices * (words + outs) * WORD
-        times[m] = products(tiles, slices * words, matrices, planes) + tiles * vectors * cycles
+        times[m] = products(tiles, slices * words, matrices, planes, word if planes is form else 1.0)
+        times[m] += tiles * vectors * cycles
         times[m] += 2 * max(0.0, size - _KEPT) / _MOVED + _STEPS + part * (math.prod(dilations) - 1)
     return min(times, key=lambda way: times[way])
 
@@ -677,7 +680,7 @@ def _chooser(group: Group, form: Format, ways: Sequence[int]) -> Callable[[int, 
             kernel=image_kernel(group.node),
         )  # fmt: skip
         if form.products == 1:
-            return best()
+            return best(word=_SLOW if target.slow_dots and form is BF16 else 1.0)
         if not isinstance(filters.constant, np.ndarray):
             return best(word=WIDENED)
         times = [way.time for way in WAYS]

@@ -17,9 +17,10 @@ from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import normalize_axis
+from ovjit.graph.symbolic import sym_min
 from ovjit.planning.constants import PackedRows
 from ovjit.planning.copies import MOVED
-from ovjit.planning.lower import Group, Lowering, launch, place_constants, plan_copy
+from ovjit.planning.lower import Group, Lowering, launch, place_constants, plan_copy, try_launch
 from ovjit.planning.plan import Constants, NotNative, Planner
 from ovjit.planning.views import CONSTANTS, Buffer, View, merge_dims, product
 from ovjit.records import NamedTuple
@@ -29,8 +30,8 @@ from ovjit_ops.movement.cpu_slices import Viewed, even_step, gather_view
 #: Maximum components of an index.
 _DEPTH = 6
 _DIMS = Table(2 * _DEPTH)
-#: Maximum elements of an item.
-RUN = 1024
+#: Maximum elements of an item, and rows of an item of short ones.
+RUN, ROWS = 1024, 256
 #: Element types of indices that the kernel reads.
 INDICES = frozenset("i8 i16 i32 i64 u8 u16 u32".split())
 
@@ -212,6 +213,57 @@ def indexed(
                 return 1
 
 
+@inline
+def store_offsets(to, n, count, row_step, step, size):
+    """Write the offset of each lane to `to`, in elements. The first `count` lanes are the elements of rows
+    of n elements, the others repeat the first."""
+    row = 0
+    element = 0
+    away = 0
+    for k in range(VL):
+        st[i32](to + k * 4, away // size)
+        element += 1
+        away += step
+        if element == n:
+            element = 0
+            row += row_step
+            away = row
+        if k + 1 >= count:
+            away = 0
+
+
+@kernel(over=f"... rows/{ROWS}", x="... rows n", y="... rows n:1", at="... rows n")
+def indexed_rows(x: Tensor, y: Tensor, at: Tensor, extent, step, *, T, index, zeros):
+    """Rows of at most a vector of elements, as many at a time as a vector has room for. Each element has an
+    index along one dimension of the data, of `extent` elements, which are `step` bytes apart."""
+    n = y.size.n
+    used = VL // n * n
+    ready = 0
+    limit = spread[index](extent)
+    none = const[index](0)
+    for first, p, q, a in items(x, y, at):
+        remaining = min(ROWS, y.size.rows - first) * n
+        while remaining > 0:
+            count = min(used, remaining)
+            if count != ready:
+                store_offsets(scratch, n, count, x.stride.rows, x.stride.n, SIZE[T])
+                store_offsets(scratch + VL * 4, n, count, at.stride.rows, at.stride.n, SIZE[index])
+                ready = count
+            position = take[index](a, load[i32](scratch + VL * 4))
+            position = select(position < none, position + limit, position)
+            there = (position >= none) & (position < limit)
+            if not zeros:
+                if not hand[boolean](there):
+                    return 1
+            away = cast[i32](select(there, position, none)) * spread[i32](step // SIZE[T])
+            values = take[T](p, away + load[i32](scratch))
+            storem[T](q, select(there, values, const[T](0)) if zeros else values, count)
+            p += VL // n * x.stride.rows
+            q += used * SIZE[T]
+            a += VL // n * at.stride.rows
+            remaining -= used
+
+
 @functools.cache
 def index_kernel(
     direction: str, index: str, dtype: str, combine: str = "", zeros: bool = False, panels: bool = False,
@@ -269,6 +321,29 @@ def plan_indexed(planner: Planner, kernel: Kernel, source: View, target: View, a
     launch(planner, kernel, tensors, ("y",), work=work, ordered="at" if walk.scatters else "", **ends)
 
 
+def plan_rows(planner: Planner, kernel: Kernel, source: View, target: View, at: View, walk: Walk) -> bool:
+    """Add a step of `indexed_rows`. Returns False if the loops do not suit it."""
+    size, (extent, step) = target.itemsize, walk.dims[0]
+    axes = [a for a, n in enumerate(walk.extents) if n != 1 or a == len(walk.extents) - 1]
+    if len(axes) < 2 or len(walk.dims) != 1 or product(walk.extents) == 0 or extent == 0:
+        return False
+    every = (walk.extents, walk.source, walk.target, walk.indices)
+    extents, by_source, by_target, by_index = ([steps[a] for a in axes] for steps in every)
+    if by_target[-1] != size or by_target[-2] != extents[-1] * size:
+        return False
+    near = max(abs(s) for s in (*by_source[-2:], *by_index[-2:])) * planner.target.lanes < 1 << 30
+    if not near or extent * abs(step) >= size << 30 or any(s % size for s in (step, *by_source[-2:])):
+        return False
+    tensors = {
+        "x": source.as_strided(extents, by_source),
+        "y": View(target.buffer, (*extents,), (*by_target,), size, target.offset),
+        "at": at.as_strided(extents, by_index),
+    }
+    planner.need_scratch(2 * planner.target.lanes * 4)
+    work = extents[-1] * sym_min(ROWS, extents[-2]) * (2 * size + 8)
+    return try_launch(planner, kernel, tensors, ("y",), work=work, extent=extent, step=step)
+
+
 class Indexed(Lowering):
     """A gather. `walk(planner, data, indices, output)` gives its loops. Data is input 0, indices are input
     1."""
@@ -278,7 +353,18 @@ class Indexed(Lowering):
     def __init__(self, group: Group, zeros: bool = False):
         super().__init__(group)
         self.data, self.indices = self.node.inputs[:2]
-        self.kernel = index_kernel("gather", self.indices.dtype, MOVED[SIZE[self.out.dtype]], zeros=zeros)
+        moved, index = MOVED[SIZE[self.out.dtype]], self.indices.dtype
+        self.kernel = index_kernel("gather", index, moved, zeros=zeros)
+        #: The kernel of rows shorter than a vector, or None.
+        self.short: Kernel | None = None
+        width = self.out.shape[-1] if self.out.shape else None
+        gathers = {moved, index} <= {"i32", "i64"} and self.target.name in (
+            "avx512",
+            "avx2",
+        )  # by instructions
+        if gathers and isinstance(width, int) and 0 < width <= self.target.lanes:
+            self.short = indexed_rows(T=moved, index=index, zeros=zeros)
+            self.kernels = (self.kernel, self.short)
 
     def walk(self, planner: Planner, data: View, indices: View, out: View) -> Walk:
         raise NotImplementedError
@@ -287,7 +373,8 @@ class Indexed(Lowering):
         data, indices = planner.view(self.data), planner.view(self.indices)
         out = planner.output(self.out)
         walk = self.walk(planner, data, indices, out)
-        plan_indexed(planner, self.kernel, data, out, indices, walk)
+        if self.short is None or not plan_rows(planner, self.short, data, out, indices, walk):
+            plan_indexed(planner, self.kernel, data, out, indices, walk)
 
 
 def known_axis(value: Value, rank: int) -> int:
@@ -325,6 +412,7 @@ class Gather(Indexed):
         self.kernel = index_kernel(
             "gather", self.indices.dtype, moved, zeros=True, panels=True, flip=self.rows.flip
         )
+        self.kernels = (self.kernel,)
 
     def plan(self, planner: Planner) -> None:
         if self.rows is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from ovjit.planning.fuse import Group, is_number
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import ALIGNMENT, Constants, Planner, ceil_div
-from ovjit.planning.views import Layout, View, product
+from ovjit.planning.views import DIMS, Layout, View, product
 from ovjit.tiles.lowering import Tiled, tile_format
 from ovjit.tiles.pack import PanelSizes, panel_sizes, tile_width
 from ovjit.tiles.sharing import Weights
@@ -35,6 +36,9 @@ from ovjit_ops.matmul.cpu_few import FEW, few_rows_kernel, plan_few
 #: Type -> ways to read words of 4 bytes: "near", columns are adjacent; "apart", they are strided; "last", K
 #: ends within the word.
 WAYS = {"f32": ("near", "apart")} | dict.fromkeys(("bf16", "f16", "i8"), ("near", "apart", "last"))
+#: Bytes of matrices that are packed before they are multiplied, and maximum of steps into which they divide a
+#: batch.
+PACKED_BYTES, MOST_STEPS = 1 << 20, 32
 #: Exceeds any number of columns.
 ALL = 1 << 30
 
@@ -207,7 +211,7 @@ class Product(Tiled):
         shape = self.data.shape
         self.permutes = bool(anchor.attrs["transpose_a"]) and len(shape) > 1
         rows = shape[-1 if self.permutes else -2] if len(shape) > 1 else 1
-        if self.is_vector_product or (self.form is F32 and bounds(rows)[0] <= FEW):
+        if self.is_vector_product or self.has_one_column or (self.form is F32 and bounds(rows)[0] <= FEW):
             self.few_rows = few_rows_kernel(self, "_".join(n.op.name.lower() for n in group.body[:4]))
             self.kernels = (*self.kernels, self.few_rows)
 
@@ -234,6 +238,31 @@ class Product(Tiled):
         and the matrices are its right-hand side."""
         return self.form is F32 and len(self.node.inputs[1].shape) == 1 < len(self.data.shape)
 
+    @property
+    def has_one_column(self) -> bool:
+        """True for transposed matrices times one column, with nothing fused. The column can then be the only
+        row of the product, and the matrices its right-hand side, in place."""
+        a, b = (v.shape for v in self.node.inputs)
+        alone = self.form is F32 and not (self.group.body or self.group.prologue)
+        if not alone or not self.permutes or not all(2 <= len(shape) <= DIMS + 2 for shape in (a, b)):
+            return False
+        return b[-2 if self.node.attrs["transpose_b"] else -1] == 1
+
+    def _plan_one_column(self, planner: Planner) -> bool:
+        """Plan the product with one column. Returns False, without a step, if rows are not adjacent in the
+        matrices, or elements in the column."""
+        a, b = (planner.view(v) for v in self.node.inputs)
+        if not self.node.attrs["transpose_b"]:
+            b = b.permute((*range(len(b.shape) - 2), len(b.shape) - 1, len(b.shape) - 2))
+        (k, m), size = a.shape[-2:], a.itemsize
+        if (k > 1 and b.strides[-1] != size) or m <= FEW or a.strides[-1] != size:
+            return False
+        y = planner.row_major_output(self.out)
+        batch = y.shape[:-2]
+        row = View(y.buffer, (*batch, m), (*y.strides[:-2], size), size, y.offset)
+        assert self.few_rows is not None
+        return plan_few(self, self.few_rows, planner, b.expand((*batch, 1, k)), a.expand((*batch, k, m)), row)
+
     def _kind(self, value: Value) -> str:
         """With a one-dimensional right-hand side, the output's last dimension is the rows, not the
         columns."""
@@ -246,6 +275,8 @@ class Product(Tiled):
         self.zeros, _ = self.pack_bias(constants, self.bias)
 
     def plan(self, planner: Planner) -> None:
+        if self.has_one_column and self._plan_one_column(planner):
+            return
         ra, rb = len(self.node.inputs[0].shape), len(self.node.inputs[1].shape)
         a = self._matrix(planner, 0, ra > 1 and self.node.attrs["transpose_a"], 0)
         b = self._matrix(planner, 1, rb > 1 and self.node.attrs["transpose_b"], -1)
@@ -293,15 +324,30 @@ class Product(Tiled):
                     offset,
                 )  # fmt: skip
 
-            rows, right, out = pick(a), pick(b), pick(full(y))
-            groups = rows.shape[0]
-            packed, sizes = plan_panels(planner, right, self.form)
-            weights = Weights(groups, n, sizes, packed.ptr, self.zeros, 0)
-            self.emit(
-                planner, rows, out, (1, 1, m), (0, 0, rows.strides[1]), (None, None, 1),
-                (1, 0, 1, 0, self.form.words(k)), rows.strides[0], weights, 0,
-                lambda v: pick(full(v)), 0, [packed],
-            )  # fmt: skip
+            for first, size in self._parts_of(planner, pick(a).shape[0], k, n):
+
+                def part(view: View, pick: Any = pick, first: int = first, size: int = size) -> View:
+                    """The matrices of this step."""
+                    return pick(view).slice(0, first, size) if size else pick(view)
+
+                rows, right, out = part(a), part(b), part(full(y))
+                packed, sizes = plan_panels(planner, right, self.form)
+                weights = Weights(rows.shape[0], n, sizes, packed.ptr, self.zeros, 0)
+                self.emit(
+                    planner, rows, out, (1, 1, m), (0, 0, rows.strides[1]), (None, None, 1),
+                    (1, 0, 1, 0, self.form.words(k)), rows.strides[0], weights, 0,
+                    lambda v, part=part: part(full(v)), 0, [packed],
+                )  # fmt: skip
+
+    def _parts_of(self, planner: Planner, groups: Any, k: Any, n: Any) -> list[tuple[int, int]]:
+        """(first, number) of the matrices that are packed before they are multiplied, so that the
+        second-level cache keeps them. (0, 0) for all."""
+        if planner.open or not all(type(d) is int for d in (groups, k, n)):
+            return [(0, 0)]
+        each = max(1, PACKED_BYTES // max(1, self.form.words(k) * n * WORD))
+        if not each < groups <= MOST_STEPS * each:
+            return [(0, 0)]
+        return [(first, min(each, groups - first)) for first in range(0, groups, each)]
 
     def _plan_vector_product(self, planner: Planner, row: View, matrix: View, y: View) -> None:
         """The product of a one-dimensional tensor, given as [..., k, 1], and matrices [..., m, k]."""

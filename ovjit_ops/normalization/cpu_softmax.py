@@ -17,6 +17,7 @@ from ovjit.codegen.function import DIMS
 from ovjit.codegen.kernel_language import *
 from ovjit.codegen.template import Template, rows
 from ovjit.graph.dtypes import FULL, numpy_dtype
+from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
 from ovjit.planning.lower import Group, Lowering, try_launch
 from ovjit.planning.plan import Planner, in_place_candidates
@@ -217,13 +218,25 @@ class Softmax(RowLowering):
         return True
 
 
+def _is_across(data: Value, axis: int, lanes: int) -> bool:
+    """Whether rows lie along another dimension than the last, and are many enough to be computed side by
+    side."""
+    n, shape = data.shape[axis], data.shape
+    others = [extent for a, extent in enumerate(shape) if a != axis]
+    enough = not is_static(others) or product(others) >= lanes
+    return enough and data.dtype == "f32" and axis < len(shape) - 1 and isinstance(n, int) and n <= MOST
+
+
 def lower_softmax(group: Group) -> Lowering | None:
-    """The lowering for f32 and f64 with at least one dimension, else None."""
+    """The lowering for f32 and f64 with at least one dimension, else None. Also None for what should not be
+    fused."""
     anchor = group.node
     data = anchor.inputs[0]
     if data.dtype not in FULL or not data.shape:
         return None
     axis = int(anchor.attrs["axis"]) % len(data.shape)
+    if (group.prologue or group.body) and _is_across(data, axis, group.context.target.lanes):
+        return None  # rows side by side, and steps of their own for what is fused, are up to 7 times as fast
     if anchor.op.name == "LogSoftmax":
         return Softmax(group, log_softmax, axis)
     normal = float(np.finfo(numpy_dtype(data.dtype)).smallest_normal)

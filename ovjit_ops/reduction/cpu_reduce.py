@@ -231,16 +231,19 @@ def step_on(q, x, inputs):
 
 
 @inline
-def fetch(q, x, *, inputs, front, vectors):
+def fetch(q, x, n, *, inputs, front, vectors):
     """Prefetch rows of the run, if the prologue is too long for the CPU to reach them out of order; else what
-    the next item reads of this row. Rows are pages apart, which hardware prefetchers do not predict."""
+    the next item reads of this row of n elements. Rows are pages apart, which hardware prefetchers do not
+    predict."""
     for k, operand in enumerate(inputs):
         if operand.mode == "v" and len(front.lines) >= SLOW:
             for u in static_range(vectors):
                 prefetch(q[k] + AHEAD * x[k, "run"] + u * VL * SIZE[operand.dtype])
         elif operand.mode == "v":
-            for at in range(vectors * VL * SIZE[operand.dtype], 2 * vectors * VL * SIZE[operand.dtype], LINE):
-                prefetch(q[k] + at)
+            if n > vectors * VL:
+                end = 2 * vectors * VL * SIZE[operand.dtype]
+                for at in range(vectors * VL * SIZE[operand.dtype], end, LINE):
+                    prefetch(q[k] + at)
 
 
 #: Combinations in which an element may be taken twice.
@@ -314,7 +317,7 @@ KEPT = Raw("*y n y_inner y_0 y_1 y_2 d1 d2")
 def take_next(acc, v, q, x, i, n, *, inputs, front, T, R, how, vectors):
     """Combine `acc` with so many vectors at q, which begin at element i of n."""
     ones(v, q, inputs, "s", 0)
-    fetch(q, x)
+    fetch(q, x, n)
     for u in static_range(vectors):
         if (not front.lines and SIZE[T] > 2 and inputs[0].mode == "v") or i + u * VL < n:
             some = element(v, q, x, u * VL, n - i - u * VL, False)
@@ -637,9 +640,13 @@ class Reduce(Lowering):
         n = 1
         for axis in reversed(self.order or range(len(self.data.shape))):
             extent = self.data.shape[axis]
-            if axis in self.axes or not isinstance(extent, int):
+            if axis in self.axes:
                 break
+            if not isinstance(extent, int):
+                return NARROW
             n *= extent
+        if n <= self.target.lanes and not self.target.is_gpu:
+            return 1
         return WIDE if n > NARROW * self.target.lanes else NARROW
 
     def _kernels(self) -> dict[tuple[str, str], Kernel]:

@@ -7,9 +7,12 @@ import pytest
 from tests.support.run import printed
 
 
-@pytest.mark.parametrize("unit", [(), ("amx-bf16", "amx-int8")], ids=["vectors", "matrix unit"])
-def test_bf16_and_bytes_of_avx512(unit: tuple[str, ...]) -> None:
-    said = printed("-m", "tests.support.assumed_cpu", *unit, OVJIT_PRECISION=None, OVJIT_ISA=None)
+@pytest.mark.parametrize(
+    "more", [(), ("slow-dots",), ("amx-bf16", "amx-int8")], ids=["vectors", "slow dots", "matrix unit"]
+)
+def test_bf16_and_bytes_of_avx512(more: tuple[str, ...]) -> None:
+    said = printed("-m", "tests.support.assumed_cpu", *more, OVJIT_PRECISION=None, OVJIT_ISA=None)
+    unit = "amx-bf16" in more
     rows = [line.split("|") for line in said.splitlines()]
     assert len(rows) == 20, said
     for name, error, kernels in rows:

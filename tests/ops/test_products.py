@@ -8,6 +8,8 @@ import itertools
 import numpy as np
 import pytest
 
+import ovjit
+from ovjit.codegen.cpu import host
 from ovjit.codegen.cpu.formats import BF16, F32, U8I8
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.loading import addresses
@@ -413,3 +415,70 @@ def test_a_constant_matrix_is_packed_once(dtype, turned) -> None:
                         np.testing.assert_allclose(job.outputs[0], left @ right, rtol=1e-14, err_msg=message)
                     packed = [row for row in job.profile() if row.exec_type.startswith("put_together")]
                     assert len(packed) == (rows > 4), message
+
+
+@pytest.mark.skipif("avx512bf16" not in host_target().extras, reason="no AVX512-BF16")
+def test_widened_products_have_the_bits_of_dot_products(monkeypatch) -> None:
+    """Rows for each height of tiles, sums in blocks, odd depths, and windows of images."""
+    rng, op = np.random.default_rng(SEED), ovjit.opset13
+    monkeypatch.setattr(host, "_host", host._host.__wrapped__)
+    models = []
+    for rows, depth, outs in ((31, 65, 40), (5, 9000, 48), (8, 33, 17)):
+        x = op.parameter([rows, depth], np.float32)
+        weights = rng.standard_normal((depth, outs)).astype(np.float32)
+        models.append(ovjit.Model([op.relu(op.matmul(x, weights, False, False))], [x], "product"))
+    for channels, kernel, stride in ((3, 7, 2), (17, 3, 2), (32, 1, 1)):
+        x = op.parameter([1, channels, 19, 19], np.float32)
+        weights = rng.standard_normal((33, channels, kernel, kernel)).astype(np.float32)
+        pads = [kernel // 2] * 2
+        y = op.convolution(x, weights, [stride] * 2, pads, pads, [1, 1])
+        models.append(ovjit.Model([y], [x], "image"))
+    for model in models:
+        given = rng.standard_normal(list(model.input(0).shape)).astype(np.float32)
+        results = []
+        for slow in (False, True):
+            monkeypatch.setattr(host, "_has_slow_dots", lambda slow=slow: slow)
+            assert host_target().slow_dots == slow
+            compiled = ovjit.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+            results.append(compiled([given])[0])
+        np.testing.assert_array_equal(*results, err_msg=f"seed {SEED}")
+        assert np.abs(results[0]).max() > 1
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["column", "row"])
+def test_transposed_matrices_times_one_column(turned) -> None:
+    """The column is the row of a product with the matrices in place, also for a broadcast batch; with what is
+    fused, tiles multiply."""
+    rng = np.random.default_rng(SEED)
+    for left, right, fused, few in (
+        ((40, 129), (40, 1), False, True), ((3, 1, 33, 50), (2, 33, 1), False, True),
+        ((40, 129), (40, 1), True, False), ((1, 20), (1, 1), False, True),
+    ):  # fmt: skip
+        other = (*right[:-2], 1, right[-2]) if turned else right
+        b = Builder()
+        values = [parameter(b, shape) for shape in (left, other)]
+        out = b.add("MatMul", values, {"transpose_a": True, "transpose_b": turned}).output
+        out = b.add("Relu", [out]).output if fused else out
+        graph = b.finish([out])
+        plan = compile_graph(graph, {"threads": 1}).table((left, other)).plan
+        assert any("few" in s.kernel.name for s in plan.steps) == few, left
+        inputs = [rng.standard_normal(shape).astype(np.float32) for shape in (left, other)]
+        check_products(b, [out], inputs, 2)
+
+
+def test_large_batches_of_computed_matrices_are_packed_in_parts() -> None:
+    """Parts of a batch fit the second-level cache: bits are those of each product alone."""
+    rng = np.random.default_rng(SEED)
+    shapes = (5, 20, 300), (5, 300, 500)
+    inputs = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    b = Builder()
+    out = b.add("MatMul", [parameter(b, shape) for shape in shapes]).output
+    graph = b.finish([out])
+    steps = compile_graph(graph, {"threads": 1}).table(shapes).plan.steps
+    assert sum(s.kernel.name.startswith("matmul") for s in steps) > 1
+    (got,) = check_products(b, [out], inputs, 2)
+    for i in range(5):
+        c = Builder()
+        alone = c.add("MatMul", [parameter(c, shape[1:]) for shape in shapes]).output
+        (want,) = check_products(c, [alone], [x[i] for x in inputs])
+        np.testing.assert_array_equal(got[i], want)

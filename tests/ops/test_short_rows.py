@@ -1,11 +1,13 @@
-"""Reductions of short contiguous rows, elements of 1 and 2 bytes by indices, and scans of f16."""
+"""Reductions and softmax of short rows, elements by indices, and scans of f16."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from ovjit.codegen.cpu.host import host_target
 from ovjit.engine import compile_graph
+from ovjit.errors import InferenceError
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from tests.support.graph_nets import add, parameter
@@ -80,3 +82,79 @@ def test_scans_of_f16() -> None:
                 graph = b.finish([add(b, "CumSum", parameter(b, data), np.array(axis), **attrs)])
                 got = run(compile_graph(graph, {"threads": 1}), [data])[0]
                 np.testing.assert_array_equal(got, evaluate(graph, [data])[0], err_msg=f"{shape} {attrs}")
+
+
+@pytest.mark.parametrize("kind", some([np.float32, np.int64, np.float64], 2))
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_rows_shorter_than_a_vector_by_indices(kind: type, index: type) -> None:
+    """Along the last dimension, the same indices for all rows or others for each; rows of few elements; more
+    rows than an item has, and rests of vectors. Of Gather, indices out of range are zeros."""
+    rng = np.random.default_rng(SEED)
+    for shape, axis, count in (
+        ((300, 4), 1, 3),
+        ((7, 5), 1, 16),
+        ((2, 3, 270, 1), 2, 261),
+        ((90, 2, 5), 0, 77),
+    ):
+        data = rng.integers(-99, 99, shape).astype(kind)
+        given = rng.integers(-shape[axis], shape[axis], count).astype(index)
+        wanted = data.take(given % shape[axis], axis)
+        bad = given.copy()
+        bad[[0, -1]] = shape[axis], -shape[axis] - 1
+        of_bad = data.take(bad % shape[axis], axis)
+        np.moveaxis(of_bad, axis, 0)[[0, -1]] = 0
+        for indices, want in ((given, wanted), (bad, of_bad)):
+            b = Builder()
+            graph = b.finish([add(b, "Gather", parameter(b, data), parameter(b, indices), np.array(axis))])
+            executable = compile_graph(graph, {"threads": 2})
+            np.testing.assert_array_equal(run(executable, [data, indices])[0], want, f"{shape} seed {SEED}")
+    data, each = rng.standard_normal((67, 9)).astype(kind), rng.integers(-9, 9, (67, 5)).astype(index)
+    b = Builder()
+    graph = b.finish([add(b, "GatherElements", parameter(b, data), parameter(b, each), axis=1)])
+    executable = compile_graph(graph, {"threads": 1})
+    np.testing.assert_array_equal(run(executable, [data, each])[0], np.take_along_axis(data, each % 9, 1))
+    each[66, 4] = 9
+    with pytest.raises(InferenceError, match="out of range"):
+        run(executable, [data, each])
+
+
+@pytest.mark.skipif(host_target().lanes < 8, reason="no instruction that gathers")
+def test_short_rows_are_gathered_together() -> None:
+    data, order = np.zeros((50, 4), np.float32), np.array([1, 0, 3])
+    b = Builder()
+    graph = b.finish([add(b, "Gather", parameter(b, data), parameter(b, order), np.array(1))])
+    steps = compile_graph(graph, {"threads": 1}).table(((50, 4), (3,))).plan.steps
+    assert [s.kernel.name for s in steps] == ["indexed_rows_i32_i64_zeros"], steps
+
+
+@pytest.mark.parametrize("name", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+def test_softmax_across_rows_with_neighbours(name: str, kind: type) -> None:
+    """What could be fused into rows one by one is apart: rows along other dimensions are side by side."""
+    rng = np.random.default_rng(SEED)
+    for shape, axis in (((3, 5, 7, 9), 1), ((60, 33), 0), ((2, 40, 20), 1)):
+        data = rng.standard_normal(shape).astype(kind)
+        b = Builder()
+        doubled = add(b, "Multiply", parameter(b, data), np.array(2, kind))
+        graph = b.finish([add(b, "Add", add(b, name, doubled, axis=axis), np.array(1, kind))])
+        executable = compile_graph(graph, {"threads": 2})
+        names = [s.kernel.name for s in executable.table((shape,)).plan.steps]
+        assert any(n.endswith(("f32_beside", "f32_apart")) for n in names), names
+        assert not any("transpose" in n for n in names), names
+        got, want = run(executable, [data])[0], evaluate(graph, [data])[0]
+        close = 2e-6 if kind is np.float32 else 4e-3
+        np.testing.assert_allclose(got, want, rtol=close, atol=close, err_msg=f"{shape} seed {SEED}")
+
+
+@pytest.mark.parametrize("index", ["i32", "i64"])
+def test_positions_in_short_rows(index: str) -> None:
+    """Several blocks and threads, one element, none, and rows of one."""
+    rng = np.random.default_rng(SEED)
+    for shape in ((3001, 3), (700, 2, 7), (2, 3, 1, 4, 5, 6, 2), (50, 63), (5, 1), (1, 1), (0, 3)):
+        for part in (0.3, 0, 1):
+            data = (rng.random(shape) < part).astype(np.float32)
+            b = Builder()
+            graph = b.finish([add(b, "NonZero", parameter(b, data), output_type=index)])
+            got = run(compile_graph(graph, {"threads": 2}), [data])[0]
+            assert got.dtype == index.replace("i", "int")
+            np.testing.assert_array_equal(got, np.stack(np.nonzero(data)), f"{shape} {part} seed {SEED}")

@@ -90,6 +90,11 @@ class Format(NamedTuple):
         return "matrix" in dict(self.more)
 
     @property
+    def widens(self) -> bool:
+        """Whether tall tiles multiply in f32 what the driver has widened."""
+        return "wide" in dict(self.more)
+
+    @property
     def on_unit(self) -> bool:
         """Whether a matrix unit multiplies."""
         return self.step == UNIT_STEP
@@ -179,11 +184,21 @@ def paired_format(form: Format) -> Format:
     return form._replace(paired=True, step=PAIRED_STEP) if form.has_matrix or form.flips else form
 
 
+def widened_format(form: Format, isa: Target) -> Format:
+    """The format for CPUs with slow dot products of bf16, with multiply-adds of f32: see `WideTile`."""
+    return form._replace(more=(("wide", "fma"),)) if isa.slow_dots and form == BF16 else form
+
+
 def tile_heights(isa: Target, form: Format) -> tuple[int, ...]:
     """The heights of tiles of a format, see `Shapes.tiles`. With pixels in pairs they are rounded up to even
     numbers."""
     heights = isa.shapes.reals if form.a == "f32" and isa.shapes.reals else isa.shapes.tiles
     return tuple(height + height % 2 for height in heights) if form.paired else heights
+
+
+def wide_heights(isa: Target, form: Format) -> tuple[int, ...]:
+    """The heights of tiles whose pixels are widened. Lower ones take no longer with dot products."""
+    return tile_heights(isa, form)[:2] if form.widens else ()
 
 
 def available_formats(isa: Target) -> tuple[Format, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from ovjit import debug
 from ovjit.codegen.cpu import machine
-from ovjit.codegen.cpu.targets import CARD_FEATURES, EXTRA, MATRIX, TARGETS, Target, target_of
+from ovjit.codegen.cpu.targets import CARD_FEATURES, EXTRA, MATRIX, SLOW_DOTS, TARGETS, Target, target_of
 from ovjit.errors import UnsupportedError
 
 #: LLVM's name of a feature -> Linux's, if different.
@@ -114,7 +114,20 @@ def _host(requested: str, hide: str, assumed: tuple[str, frozenset[str]] | None)
         choice = ", ".join(usable())
         raise ValueError(f"OVJIT_ISA={name} is not usable on this CPU; choose one of {choice}")
     features = _features() - _hidden(hide)
-    return target_of(name, features - _failing(name, features), machine.name())
+    features -= _failing(name, features)
+    has_dots = "avx512bf16" in features and "amx-bf16" not in features
+    slow = {SLOW_DOTS} if has_dots and _has_slow_dots() else set()
+    return target_of(name, features | slow, machine.name())
+
+
+#: Intel's model number of Cooper Lake, whose dot products take as long as multiply-adds.
+_COOPER_LAKE = ("6", "85")
+
+
+def _has_slow_dots() -> bool:
+    """Whether this CPU's dot products of bf16 are slow, if it has them."""
+    vendor, *model = (_cpu_fields() or ("",))[:3]
+    return vendor == "GenuineIntel" and (*model,) != _COOPER_LAKE
 
 
 def _failing(name: str, features: frozenset[str]) -> frozenset[str]:

@@ -58,6 +58,7 @@ class Target(NamedTuple):
     features: tuple[str, ...] = ()  # required CPU features
     #: multiply-adds or bytes of a chunk, if another number than that of CPUs (`ovjit.planning.chunks`)
     chunk_work: int = 0
+    slow_dots: bool = False  # see SLOW_DOTS
     extras: tuple[str, ...] = ()  # optional features, of EXTRA, that code may use
 
     @property
@@ -119,6 +120,9 @@ EXTRA = {
     "amx-bf16": "avx512", "amx-int8": "avx512",
     "lse": "neon", "dotprod": "neon", "i8mm": "neon", "bf16": "neon", "fp16fml": "neon",
 }  # fmt: skip
+#: Not a CPU feature: vector instructions for dot products of bf16 take four times as long as multiply-adds of
+#: f32, for twice the products. So those of Intel's cores with a matrix unit, which hypervisors may hide.
+SLOW_DOTS = "slow-dots"
 #: Optional features of cards that code may depend on: early starts, and blocks of warps.
 CARD_FEATURES = ("sm_90", "sm_90a")
 #: The features of a matrix unit. They are used only if the unit passes a test (`ovjit.codegen.cpu.amx_test`).
@@ -130,7 +134,8 @@ def target_of(name: str, features: Collection[str] = (), machine: str = "") -> T
     exists for all."""
     base = TARGETS[name]
     extras = tuple(f for f, of in EXTRA.items() if of == name and f in features)
-    return base._replace(extras=extras, machine=machine if machine and not base.features else base.machine)
+    machine = machine if machine and not base.features else base.machine
+    return base._replace(extras=extras, machine=machine, slow_dots=SLOW_DOTS in features)
 
 
 def without_matrix_unit(target: Target) -> Target:
