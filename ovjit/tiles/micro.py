@@ -21,7 +21,7 @@ from typing import Any
 
 from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.ir import Epilogue
-from ovjit.codegen.cpu.targets import Target
+from ovjit.codegen.cpu.targets import CACHE_LINE, Target
 from ovjit.tiles.sizes import BLOCK, WAYS, Way
 from ovjit.tiles.stores import JOINED, Stores, epilogue_functions, joined_body, made_type
 
@@ -262,14 +262,16 @@ class Tile(Stores):
     def depth_step(self) -> None:
         """Print one step of depth: acc[m][v] += a[m] * w[v]."""
         offset = self.new(f"add i64 %t.base, {self.new(f'shl i64 %k.i, {WORD.bit_length() - 1}')}")
-        self.say("call void @llvm.prefetch.p0(ptr %k.ahead, i32 0, i32 2, i32 1)")
+        step = self.vectors * self.vector_bytes
+        for line in range(0, step, CACHE_LINE):
+            at = self.new(f"getelementptr i8, ptr %k.ahead, i64 {line}") if line else "%k.ahead"
+            self.say(f"call void @llvm.prefetch.p0(ptr {at}, i32 0, i32 2, i32 1)")
         self.say("%new.ahead = getelementptr i8, ptr %k.ahead, i64 %ahead_step")
         weights = [self.weights("%k.w", v) for v in range(self.vectors)]
         for m in range(self.rows):
             pixel = self.splat(m, offset)
             for v in range(self.vectors):
                 self.call(f"%new.{m}.{v}", "madd", f"%k.{m}.{v}", pixel, weights[v])
-        step = self.vectors * self.vector_bytes
         self.say(f"%new.w = getelementptr i8, ptr %k.w, i64 {step}", "br label %k.head")
 
     def weights(self, base: str, index: int) -> str:
