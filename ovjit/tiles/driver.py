@@ -336,8 +336,8 @@ def tiles(
             # two equal tiles for the last rows: 8 rows of weights in 4 bits take 0.93 of the time on AVX2
             tall = heights[1]
         if lowers and remaining > heights[1] and remaining <= heights[1] + heights[2]:
-            # Two lower tiles for the last 8 to 11 rows: 64 rows take 0.93 of the time, 22 rows 0.83. The first
-            # tile of a chunk waits for large weights, whatever its height: there 8 rows took 1.4 of the time.
+            # Two lower tiles for the last 8 to 11 rows: 64 rows take 0.93 of the time, 22 rows 0.83. The
+            # first tile of a chunk waits for large weights anyway: there 8 rows took 1.4 of the time.
             if p > at["p"] or panels * w_panel < FAR_WEIGHTS:
                 tall = heights[1]
         count = min(tall, remaining)
