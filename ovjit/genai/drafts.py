@@ -85,7 +85,7 @@ class DraftProposer(Proposals):
         super().__init__()
         self._adapters, properties = draft.split_properties()
         change = None if self._adapters is None else self._adapters.insert
-        options = {"kv_cache": choose_cache_precision(properties), "defers": True, **options}
+        options = {"kv_cache": choose_cache_precision(properties), "defers": True, "exact": False, **options}
         model = read_folder(draft.path) if model is None else model
         self._decoder = PagedDecoder(model, Options(properties=properties, **options), change=change)
         self._pool = BlockPool(self._decoder, SchedulerConfig())

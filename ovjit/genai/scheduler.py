@@ -153,8 +153,16 @@ class SchedulerConfig(Settings):
 
     def to_string(self) -> str:
         """The fields, one a line: without the settings of what is switched off."""
-        values = dict(self._values)
-        del values["cache_eviction_config"], values["sparse_attention_config"]
+        details = {
+            "use_cache_eviction": "cache_eviction_config",
+            "use_sparse_attention": "sparse_attention_config",
+        }
+        values: dict[str, Any] = {}
+        for name, value in self._values.items():
+            if name not in details.values():
+                values[name] = value
+            if value and name in details:
+                values[details[name]] = self._values[details[name]]
         return _print_fields("SchedulerConfig", values)
 
 

@@ -41,7 +41,8 @@ class Options(NamedTuple):
     `scores_by_sequence`; `rotation`: those that rotate keys in the cache; `xattention`: those of the sparse
     attention. `inputs`: names of others that the model may have, such as embeddings. `outputs`: names of
     outputs besides logits that the model keeps, in `requests[0]`. `defers`: rows of `hidden` are what the
-    last layer needs behind its attention, which `logits` computes.
+    last layer needs behind its attention, which `logits` computes. `exact`: in f32, if `properties` have no
+    other type; else in the type that `compile_model` chooses.
     """
 
     weights: int = 0
@@ -54,11 +55,13 @@ class Options(NamedTuple):
     inputs: Collection[str] = ()
     outputs: Collection[str] = ()
     defers: bool = False
+    exact: bool = True
 
     @property
     def config(self) -> dict[str, Any]:
-        """Properties for compiling: sums in f32 unless something else is asked for."""
-        return {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": self.kv_cache, **self.properties}
+        """Properties for compiling."""
+        hints = {"INFERENCE_PRECISION_HINT": "f32"} if self.exact else {}
+        return {**hints, "KV_CACHE_PRECISION": self.kv_cache, **self.properties}
 
 
 DEFAULTS = Options()

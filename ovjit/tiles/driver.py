@@ -23,6 +23,8 @@ from ovjit.tiles.sizes import RUN_BITS, TABLE, WAYS
 #: With a minimum of 64 KB, products of bytes of depth 64 would gain 3 % with cold caches. Layers of 7x7
 #: pixels would lose 20 %, as the requests delay their weights.
 FAR_PIXELS = 384 * 1024
+#: Minimum bytes of a product's weights that are not in the second-level cache at its begin.
+FAR_WEIGHTS = 1 << 20
 
 tile = Word("tile")
 #: The epilogue's operands: addresses; for operands with pixels also the byte strides of image, row, column
@@ -359,11 +361,13 @@ def tiles(
             # two equal tiles for the last rows: 8 rows of weights in 4 bits take 0.93 of the time on AVX2
             tall = heights[1]
         if lowers and remaining > heights[1] and remaining <= heights[1] + heights[2]:
-            # two lower tiles for the last 8 to 11 rows: 64 rows take 0.93 of the time, 22 rows 0.83
-            tall = heights[1]
             if remaining <= 2 * heights[2]:
                 # a tile of one row waits for its sums as long as one of four
                 tall = heights[2]
+            elif p > at["p"] or panels * w_panel < FAR_WEIGHTS:
+                # Two lower tiles for the last 9 to 11 rows: 64 rows take 0.93 of the time, 22 rows 0.83. The
+                # first tile of a chunk waits for large weights anyway.
+                tall = heights[1]
         count = min(tall, remaining)
         # Addresses are stored one by one. After vector stores, the tile's loads wait for them: 16 channels in
         # f32 take 1.19 of the time, bytes of depth 64 take 0.98. An incomplete tile repeats the last pixel.

@@ -21,7 +21,7 @@ from typing import Any
 
 from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.ir import Epilogue
-from ovjit.codegen.cpu.targets import Target
+from ovjit.codegen.cpu.targets import CACHE_LINE, Target
 from ovjit.tiles.sizes import BLOCK, WAYS, Way
 from ovjit.tiles.stores import JOINED, Stores, epilogue_functions, joined_body, made_type
 
@@ -278,8 +278,10 @@ class Tile(Stores):
         self.end_step()
 
     def begin_step(self) -> str:
-        """Print the prefetch of a step of depth. Returns the offset of its word in a pixel's words."""
-        self.say("call void @llvm.prefetch.p0(ptr %k.ahead, i32 0, i32 2, i32 1)")
+        """Print the prefetches of a step of depth. Returns the offset of its word in a pixel's words."""
+        for line in range(0, self.vectors * self.vector_bytes, CACHE_LINE):
+            at = self.new(f"getelementptr i8, ptr %k.ahead, i64 {line}") if line else "%k.ahead"
+            self.say(f"call void @llvm.prefetch.p0(ptr {at}, i32 0, i32 2, i32 1)")
         self.say("%new.ahead = getelementptr i8, ptr %k.ahead, i64 %ahead_step")
         return self.new(f"add i64 %t.base, {self.new(f'shl i64 %k.i, {WORD.bit_length() - 1}')}")
 

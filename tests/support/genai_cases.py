@@ -715,6 +715,13 @@ def batches(genai: Any, ov: Any, folder: Path, **properties: Any) -> Iterator[tu
     yield "eviction by default", lambda: genai.SchedulerConfig().cache_eviction_config.to_string()
     yield "sparse", lambda: [genai.SparseAttentionConfig().to_string(), genai.KVCrushConfig(2).to_string()]
 
+    def switched_on() -> str:
+        config = genai.SchedulerConfig()
+        config.use_cache_eviction = config.use_sparse_attention = True
+        return config.to_string()
+
+    yield "all switched on", switched_on
+
 
 def speculation(genai: Any, ov: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Drafts by the model itself, and by earlier tokens."""
