@@ -28,8 +28,8 @@ UNPACKED_FOR = 128
 FULL_TILES = 3
 #: Tiles of pixels from which on a number of ranges of pixels is made even.
 EVEN_FROM = 4
-#: Pixels up to which weights are not prefetched.
-FEW_PIXELS = 4
+#: Rows up to which weights are not prefetched.
+FEW_PIXELS = 1
 
 
 class Weights(NamedTuple):
