@@ -364,8 +364,9 @@ def tiles(
             # Two lower tiles for the last 8 to 11 rows: 64 rows take 0.93 of the time, 22 rows 0.83. The
             # first tile of a chunk waits for large weights anyway: there 8 rows took 1.05 to 1.3 of the time.
             if p > at["p"] or panels * w_panel < FAR_WEIGHTS:
-                # a tile of one row waits for its sums as long as one of four
-                tall = heights[2] if remaining <= 2 * heights[2] else heights[1]
+                tall = heights[1]
+                if remaining <= 2 * heights[2]:
+                    tall = heights[2]  # a tile of one row waits for its sums as long as one of four
         count = min(tall, remaining)
         # Addresses are stored one by one. After vector stores, the tile's loads wait for them: 16 channels in
         # f32 take 1.19 of the time, bytes of depth 64 take 0.98. An incomplete tile repeats the last pixel.
