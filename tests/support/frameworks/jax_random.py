@@ -236,7 +236,7 @@ def picked(rng: random.Random, x: Any) -> Any:
                 v, lax.slice_in_dim(v, 0, 1, axis=axis), v.astype(jnp.int32).ravel()[0] % 3, axis
             ),
             lambda v: jnp.where(v > 0, v, jnp.zeros_like(v)),
-            lambda v: v.at[beyond].add(jnp.asarray(1, v.dtype), mode="drop"),
+            lambda v: v.at[beyond].max(jnp.asarray(1, v.dtype), mode="drop"),
         )
     )
 
