@@ -26,7 +26,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError
 from ovjit.records import NamedTuple
-from ovjit_ops.ensembles.trees import EQ, LEAF, LT, NAN_TRUE, check_forest
+from ovjit_ops.ensembles.trees import EQ, LEAF, LT, NAN_TRUE, check_forest, distinct
 
 #: Flags of a link: a leaf, and the features that take the true child.
 IS_LEAF, LOWER, EQUAL, UNORDERED = 1, 2, 4, 8
@@ -88,7 +88,7 @@ def pack_forest(tables: Sequence[np.ndarray], targets: int, features: int, most:
     long = thresholds.dtype != np.float32 or int(order.sizes.max(initial=1)) << bits + FLAG_BITS >= 1 << 31
     masks = _pack_masks(thresholds, nodes, trees, weights, accepted, order, most)
     firsts = np.cumsum(order.sizes) - order.sizes
-    plain = np.unique(inner & ~UNORDERED)
+    plain = distinct(inner & ~UNORDERED)
     same = int(plain[0]) if plain.tolist() in ([LOWER], [LOWER | EQUAL]) else MIXED if len(plain) else LOWER
     return PackedForest(
         *_pack_records(thresholds, nodes, trees, weights, accepted, order, bits, long),
@@ -273,7 +273,7 @@ def _separate_trees(
         while level.size:
             reached[level] = True
             inner = level[(nodes[level, 0] & 3) != LEAF]
-            level = np.unique(nodes[inner, 2:4])
+            level = distinct(nodes[inner, 2:4])
             level = level[~reached[level]]
         members = np.flatnonzero(reached)
         new_index = np.cumsum(reached) - 1 + size

@@ -26,15 +26,21 @@ NEUTRAL = {"sum": -0.0, "min": np.nan, "max": np.nan}
 TYPES = ("f32", "f64")
 
 
+def distinct(numbers: np.ndarray) -> np.ndarray:
+    """The different integers among `numbers`, ascending. NumPy's `unique` is slow for millions: it hashes."""
+    ordered = np.sort(numbers, axis=None)
+    return ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0]
+
+
 def levels(nodes: np.ndarray, roots: np.ndarray) -> Iterator[np.ndarray]:
     """The distinct inner nodes at each depth, from the roots on. Raises InferenceError for a cycle."""
-    level = np.unique(roots)
+    level = distinct(roots)
     for _ in range(len(nodes)):
         level = level[(nodes[level, 0] & 3) != LEAF]
         if not level.size:
             return
         yield level
-        level = np.unique(nodes[level, 2:4])
+        level = distinct(nodes[level, 2:4])
     if level.size and ((nodes[level, 0] & 3) != LEAF).any():
         raise InferenceError("the nodes of a tree form a cycle")
 
@@ -71,7 +77,7 @@ def _leaves_outside(nodes: np.ndarray, trees: np.ndarray, size: int) -> bool:
             starts = nodes[level[leaf], 2]
             if ((starts < 0) | (starts + count > size)).any():
                 return True
-            level = np.unique(nodes[level[~leaf], 2:4])
+            level = distinct(nodes[level[~leaf], 2:4])
     return False
 
 

@@ -239,6 +239,24 @@ def test_constants_of_arrays_of_other_dtypes(package: Any) -> None:
             ops.constant(array)
 
 
+@pytest.mark.parametrize(
+    "element_type", ["f8e5m2", "f4e2m1", "bf16", "f64", "i4", "u4", "u2", "u3", "i8", "u64"]
+)
+def test_constants_of_texts_of_numbers(element_type: str) -> None:
+    kind = getattr(ovjit.Type, element_type)
+    assert ovjit.op.Constant(kind, ovjit.Shape([3]), ["1", "2", "3"]).get_value_strings() == ["1", "2", "3"]
+    with pytest.raises(RuntimeError, match=f"a constant of {element_type} cannot be made of these texts"):
+        ovjit.op.Constant(kind, ovjit.Shape([2]), ["1", "x"])
+    if kind.bitwidth < 8 and element_type[0] in "iu":
+        with pytest.raises(RuntimeError, match="99 assigned value out of range"):
+            ovjit.op.Constant(kind, ovjit.Shape([2]), ["1", "99"])
+
+
+def test_a_constant_has_a_type() -> None:
+    with pytest.raises(RuntimeError, match="Element not supported"):
+        ovjit.op.Constant(ovjit.Type.dynamic, ovjit.Shape([1]), [1])
+
+
 def test_runtime_is_the_same_package() -> None:
     import ovjit.runtime as ov
     import ovjit.runtime.opset8 as o8

@@ -246,6 +246,7 @@ READERS_REACH = {
     ("ovjit.readers.ir.writer", "ovjit.disk.folders"): "files are replaced as a whole",
     ("ovjit.readers.onnx.checks", "ovjit.disk.notice"): "a warning appears once",
     ("ovjit.readers.onnx.scope", "ovjit.disk.notice"): "a warning appears once",
+    ("ovjit.readers.onnx_contrib.trees", "ovjit_ops.ensembles.trees"): "one rule for both",
     ("ovjit.readers.torch.fusions.activations", "ovjit_ops.normalization.recognize"): "one rule for both",
 }
 

@@ -436,6 +436,8 @@ def convert_values(array: np.ndarray, element_type: str) -> tuple[np.ndarray, st
 
     For a type of codes, integers are the codes. ModelError for values that a type of few bits does not have.
     """
+    if element_type == "dynamic":
+        raise ModelError("Element not supported: a constant has a type of its own, and not `dynamic`")
     if element_type == "string" and array.dtype.kind not in "OUST":
         raise ModelError(
             f"Constant does not support writing elements of type {array.dtype} into Constant of type "
@@ -444,6 +446,8 @@ def convert_values(array: np.ndarray, element_type: str) -> tuple[np.ndarray, st
     if element_type == "string":
         array = array.astype(object)
         check_texts(array)
+    elif array.dtype.kind in "UST" and element_type != "boolean":
+        array = _read_numbers(array, element_type)
     _check_range(array, element_type)
     if dtypes.ELEMENT_TYPES[element_type].is_coded and array.dtype.kind in "iub":
         return array.astype(np.uint8).view(dtypes.numpy_dtype(element_type)), element_type
@@ -455,6 +459,14 @@ def convert_values(array: np.ndarray, element_type: str) -> tuple[np.ndarray, st
     if element_type == "u1":
         return np.packbits((array.reshape(-1) != 0).astype(np.uint8)), element_type
     return pack_data(array.astype(np.uint8), type_of(element_type)), element_type
+
+
+def _read_numbers(texts: np.ndarray, element_type: str) -> np.ndarray:
+    row = dtypes.ELEMENT_TYPES[element_type]
+    try:
+        return texts.astype(np.float64 if row.is_real else row.numpy if row.bits >= 8 else np.int64)
+    except (ValueError, OverflowError) as error:
+        raise ModelError(f"a constant of {element_type} cannot be made of these texts: {error}") from error
 
 
 def _check_range(array: np.ndarray, element_type: str) -> None:

@@ -351,7 +351,7 @@ def _port(number: int, type: TensorType, names: set[str], notes: str = "") -> st
 
 
 def _names(names: set[str]) -> str:
-    return ",".join(sorted(name.replace(",", "\\,") for name in names))
+    return ",".join(name.replace(",", "\\,") for name in sorted(names))
 
 
 def _quote(text: str) -> str:

@@ -26,6 +26,7 @@ from ovjit.readers.onnx_contrib.scores import (
     transform_scores,
 )
 from ovjit.records import NamedTuple
+from ovjit_ops.ensembles.trees import distinct
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")
 _LEAF, _LEQ, _LT, _EQ = range(4)
@@ -233,7 +234,7 @@ def _check_depth(n: OnnxNode, nodes: np.ndarray, roots: np.ndarray) -> None:
     level = roots
     for depth in range(len(nodes) + 1):
         n.check_count(depth, "levels of trees", _MOST_LEVELS)
-        level = np.unique(nodes[level[nodes[level, 0] != _LEAF], 2:])
+        level = distinct(nodes[level[nodes[level, 0] != _LEAF], 2:])
         if not level.size:
             return
     raise ModelError("the nodes of a tree form a cycle")
@@ -276,7 +277,7 @@ class _LeafWeights:
         else:
             how = {"SUM": np.add, "MIN": np.fmin, "MAX": np.fmax}[self.reduction]
             how.at(self.weights, at, weights)
-        pairs = np.unique(leaf_index * self.targets + target)
+        pairs = distinct(leaf_index * self.targets + target)
         met = np.unique(
             self.tree[pairs // self.targets] * self.targets + pairs % self.targets, return_counts=True
         )
@@ -362,7 +363,7 @@ def _classify_two(
     classes the label is that of the higher one."""
     if base.size > 2:
         raise ModelError(f"{base.size} base values are given for two classes")
-    one_class = len(np.unique(leaf_weights.targets)) < 2
+    one_class = len(distinct(leaf_weights.targets)) < 2
     positive = one_class and bool((leaf_weights.values >= 0).all())
     first, second = n.slice(raw, 1, 0, 1), n.slice(raw, 1, 1, 2)
     zero = n.like(raw, 0)
