@@ -101,7 +101,7 @@ class GenerationHandle:
                 total.generated_log_probs = total.generated_log_probs + output.generated_log_probs
                 total.score, total.finish_reason = output.score, output.finish_reason
         # `read` has the last sequence first; the first one is first among equal scores
-        return sorted(reversed(merged.values()), key=lambda output: -output.score)[: self._most]
+        return sorted([*merged.values()][::-1], key=lambda output: -output.score)[: self._most]
 
 
 class HandleWriter(Writer):
