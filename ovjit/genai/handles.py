@@ -100,8 +100,8 @@ class GenerationHandle:
                 total.generated_ids = total.generated_ids + output.generated_ids
                 total.generated_log_probs = total.generated_log_probs + output.generated_log_probs
                 total.score, total.finish_reason = output.score, output.finish_reason
-        # `read` has the last sequence first; the first one is first among equal scores
-        return sorted(reversed(merged.values()), key=lambda output: -output.score)[: self._most]
+        best = sorted(merged, key=lambda number: (-merged[number].score, number))
+        return [merged[number] for number in best[: self._most]]
 
 
 class HandleWriter(Writer):

@@ -140,9 +140,9 @@ class SchedulerConfig(Settings):
         "max_num_batched_tokens": (256, SIZE), "num_kv_blocks": (0, SIZE), "cache_size": (0, SIZE),
         "num_linear_attention_blocks": (0, SIZE), "cache_interval_multiplier": (None, Optional(SIZE)),
         "dynamic_split_fuse": (True, BOOL), "use_cache_eviction": (False, BOOL),
+        "cache_eviction_config": (None, Instance(CacheEvictionConfig)),
         "max_num_seqs": (256, SIZE), "enable_prefix_caching": (False, BOOL),
         "use_sparse_attention": (False, BOOL),
-        "cache_eviction_config": (None, Instance(CacheEvictionConfig)),
         "sparse_attention_config": (None, Instance(SparseAttentionConfig)),
     }  # fmt: skip
 
@@ -153,16 +153,10 @@ class SchedulerConfig(Settings):
 
     def to_string(self) -> str:
         """The fields, one a line: without the settings of what is switched off."""
-        details = {
-            "use_cache_eviction": "cache_eviction_config",
-            "use_sparse_attention": "sparse_attention_config",
-        }
-        values: dict[str, Any] = {}
-        for name, value in self._values.items():
-            if name not in details.values():
-                values[name] = value
-            if value and name in details:
-                values[details[name]] = self._values[details[name]]
+        values = dict(self._values)
+        for name in ("cache_eviction", "sparse_attention"):
+            if not values[f"use_{name}"]:
+                del values[f"{name}_config"]
         return _print_fields("SchedulerConfig", values)
 
 

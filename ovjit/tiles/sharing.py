@@ -28,8 +28,6 @@ UNPACKED_FOR = 128
 FULL_TILES = 3
 #: Tiles of pixels from which on a number of ranges of pixels is made even.
 EVEN_FROM = 4
-#: Rows up to which weights are not prefetched.
-FEW_PIXELS = 1
 
 
 class Weights(NamedTuple):
@@ -126,6 +124,5 @@ class Sharing(NamedTuple):
         blocks = self.blocks(weights, pixels, ceil_div(weights.outs, width), words)
         # All tiles together prefetch each panel of the next block once. Requests of a single row disturb the
         # CPU's own prefetching (5 to 10 %). 2 to 4 rows take 0.8 of the time with them.
-        ahead_step = ceil_div(width * WORD, sym_max(1, ceil_div(pixels, rows)))
-        ahead_step = ahead_step * sym_min(1, pixels // (FEW_PIXELS + 1))
+        ahead_step = ceil_div(width * WORD, sym_max(1, ceil_div(pixels, rows))) * sym_min(1, pixels // 2)
         return Division(*blocks, ahead_step, ahead_step * words)

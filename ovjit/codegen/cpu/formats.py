@@ -192,7 +192,7 @@ def widened_format(form: Format, isa: Target) -> Format:
 def tile_heights(isa: Target, form: Format) -> tuple[int, ...]:
     """The heights of tiles of a format, see `Shapes.tiles`. With pixels in pairs they are rounded up to even
     numbers."""
-    heights = {"f32": isa.shapes.reals, "bf16": isa.shapes.halves}.get(form.a) or isa.shapes.tiles
+    heights = {"f32": isa.shapes.reals, "bf16": isa.shapes.bf16}.get(form.a) or isa.shapes.tiles
     return tuple(height + height % 2 for height in heights) if form.paired else heights
 
 

@@ -44,7 +44,7 @@ class Shapes(NamedTuple):
     parted: tuple[int, ...]
     #: heights of tiles of products of f32 and of bf16, if others than `tiles`
     reals: tuple[int, ...] = ()
-    halves: tuple[int, ...] = ()
+    bf16: tuple[int, ...] = ()
 
 
 class Target(NamedTuple):
@@ -87,7 +87,7 @@ TARGETS = {
         Target(
             "avx512", X86_64, 16, 2,
             # 8 rows of bf16, in one lower tile, take 0.6 of the time where `vdpbf16ps` has half the rate
-            Shapes((14, 7, 4, 1), (6, 3, 1), 12, 6, (6, 1), (8, 6, 4, 2, 1), halves=(14, 8, 4, 1)),
+            Shapes((14, 7, 4, 1), (6, 3, 1), 12, 6, (6, 1), (8, 6, 4, 2, 1), bf16=(14, 8, 4, 1)),
             "x86-64-v4", (*_AVX512, *_HASWELL),
         ),
         Target(
