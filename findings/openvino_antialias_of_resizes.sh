@@ -9,7 +9,9 @@
 # compiles the operation and does not read the attribute: the numbers are those of antialias=False, bit for bit.
 # ONNX's Resize with antialias=1, as torchvision's preprocessing is exported, is read as Interpolate with antialias=True in the modes "linear_onnx"
 # and "cubic", where the specification has none: neither the plugin nor Model.evaluate computes it, and nobody is told.
-# The modes "bilinear_pillow" and "bicubic_pillow" are right. No error, no warning. No report of this was found.
+# The modes "bilinear_pillow" and "bicubic_pillow" are right. No error, no warning.
+#
+# The cubic Resize is openvino's issue 35893; no report of the linear one and of Interpolate was found.
 #
 # Output seen on 2026-11-29 (the largest difference to Pillow; "same": no difference to the model without antialias):
 #   4 x 4  linear  ONNX Runtime 0.00   OpenVINO, Resize 1.19 same   Interpolate 1.19 same   Model.evaluate 0.00   bilinear_pillow 0.00

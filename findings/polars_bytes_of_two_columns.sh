@@ -14,7 +14,8 @@
 # The engine for large data ("streaming") has the same values. Lists are right: list.mean and list.sum of the same numbers. Nothing warns, and
 # the pages of mean_horizontal and dot do not speak of it.
 #
-# No report of mean_horizontal was found.
+# sum_horizontal is polars's issue 21515, and pull request 28829 says of arr.dot that it multiplies in the small type. No report of mean_horizontal
+# was found.
 #
 # Output seen on 2026-11-29:
 #   Int8    mean right [100.0, -95.0, 3.5]   list.mean [100.0, -95.0, 3.5]   mean_horizontal [-28.0, 33.0, 3.5]   dot right 19012, dot 68 Int64
