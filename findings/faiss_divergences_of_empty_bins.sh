@@ -6,7 +6,7 @@
 # The divergence is a sum of p * log(p / m) with m = (p + q) / 2, in which an empty bin counts 0: it is defined for all pairs of
 # distributions, which is what it is used for in place of Kullback and Leibler's. METRIC_JensenShannon computes 0 * log(0 / m), which is NaN:
 # - pairwise_distances returns NaN for each pair in which one of the two has an empty bin.
-# - An index (Flat, IVF) never returns such a vector: NaN is smaller than nothing. A vector that is held is not its own nearest
+# - An index (Flat, IVF) never returns such a vector, as NaN is nearer than none. A vector that is held is not its own nearest
 #   neighbour, and other ones take its place, or the label is -1. If the query has one empty bin, nothing is found at all, although all vectors of
 #   the index are distributions without zeros.
 # Canberra's distance is a sum of |p - q| / (|p| + |q|), where 0 / 0 counts 0, too. METRIC_Canberra is NaN for two vectors that have a zero at the

@@ -8,8 +8,7 @@
 # - mean_horizontal is a Float64 as well. The sum behind it is one of the columns' own type: the mean of 100 and 100 in Int8 is -28, and that of 200
 #   and 100 in UInt8 is 22. Int16, Int32 and unsigned ones wrap in the same way at their ends; the mean is not even between its numbers.
 # - sum_horizontal wraps, and its type is that of the columns.
-# - dot is an Int64, as sum is, but each product is one of the small type: [100, 3] by itself is 25, and in Int64 10009. sum(a * b), which
-#   wraps too, is named as its equal.
+# - dot of 8 and 16 bits is an Int64, as sum is, but each product is one of the small type: [100, 3] by itself is 25, and in Int64 10009.
 # - diff of UInt8 is an Int16, and that of Int8 an Int8: from 100 to -100 it is 56.
 # The engine for large data ("streaming") has the same values. Lists are right: list.mean and list.sum of the same numbers. Nothing warns, and
 # the pages of mean_horizontal and dot do not speak of it.
