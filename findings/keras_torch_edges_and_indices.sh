@@ -19,7 +19,19 @@
 # After this release, pull request 23233 of keras mended the pools and 23230 the symmetric padding; no report of the others was found.
 #
 # Output seen on 2026-11-29:
-
+#   pool 4, strides 2       right 2 4.75 7                     Keras 1.75 4.75 8.5
+#   pool 3, strides 2       right 1.5 3 7                      Keras the same
+#   AveragePooling2D(2, 1)  right 21 22 22.5 21.5 22.5 23.5 24.5 25 Keras the same
+#   AveragePooling2D(3, 3)  right 7 9.5 19.5 22                Keras 7 9.667 20.333 23
+#   take                    right 11 10 5                      Keras 2 1 5
+#   take_along_axis         right 11 10 5                      Keras 2 1 5
+#   take, axis 1            right 3 7 11                       Keras the same
+#   pad, symmetric          right 2 1 1 2 3 3 2 1              Keras 1 1 1 2 3 3 3 3
+#   pad, reflect            right 3 2 1 2 3 2 1                Keras the same
+#   geomspace of int32      right 1 2 7 20                     Keras 1 2.154 4.642 10
+#   geomspace               right 1 2.714 7.368 20             Keras the same
+#   blur                    right row [0.    0.124 0.204 0.124 0.   ] column [0.124 0.204 0.124] Keras row [0.    0.124 0.204 0.124 0.   ] column [0.    0.204 0.   ]
+#   blur, channels_last     right row [0.    0.124 0.204 0.124 0.   ] column [0.124 0.204 0.124] Keras the same
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
