@@ -782,8 +782,7 @@ class Reduce(Lowering):
         return True
 
     def _walk(self, views: Sequence[View], others: Sequence[Sequence[int]]) -> Walk | None:
-        """The loops for these views; None if no kernel supports their strides. `others`: strides of the
-        output and of the epilogue's operands."""
+        """The loops for these views, or None. `others`: strides of the output and the epilogue's operands."""
         shape, order = views[0].shape, self._order_of(views[0])
         keep = [a for a in order if a not in self.axes]
         ones = [is_number(v) for v in self.sources] if len(views) > 1 else [False]
@@ -821,8 +820,7 @@ class Reduce(Lowering):
         )  # fmt: skip
 
     def _kind(self, outer: Sequence[int], red: Sequence[int], keeps: bool, reduces: bool) -> str:
-        """The kind of kernel for merged dimensions, kept and reduced ones; "" if there is none. `keeps`,
-        `reduces`: whether the innermost of them is contiguous."""
+        """The kind of kernel, or "". `keeps`, `reduces`: whether the innermost of these is contiguous."""
         if outer and keeps:
             return "keep"
         if red and reduces:
@@ -867,8 +865,7 @@ class Reduce(Lowering):
         self, planner: Planner, step: str, walk: Walk, views: Sequence[View], y: View, more: Sequence[View],
         total: int, shares: tuple[int, int, int] | None = None,
     ) -> None:  # fmt: skip
-        """Add the step. `shares`: (number of parts, elements of the run in a part, byte stride of y's
-        parts)."""
+        """Add the step. `shares`: (parts, elements of the run in a part, byte stride of y's parts)."""
         extents, (y_inner, _, ky), *others = walk.outer, *walk.others
         parts, per, y_part = shares or (1, walk.run, 0)
         n, lanes, kind = walk.n, self.vectors * self.target.lanes, walk.kind
