@@ -61,9 +61,12 @@ MOST = 4_000_000
 LEFT_OUT = {
     ("neon", VARIANTS["neon"][1]): ("further", "combinations", "linear_quantised"),
     ("avx512", ()): ("linear_quantised",),
-    ("avx512", _SLOW): ("combinations", "varied", "linear_quantised"),
+    ("avx512", _SLOW): (
+        "cuts", "alphabet", "alphabet_more", "elementwise", "moves", "integer_convolutions", "quantised",
+        "exported", "further", "functions", "combinations", "varied", "linear_quantised",
+    ),
     ("avx512", _AMX): ("combinations", "varied", "linear_quantised"),
-}
+}  # fmt: skip
 
 
 #: Bytes of printed sources that are unpacked together. Compressed sources are small.
