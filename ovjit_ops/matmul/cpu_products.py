@@ -336,7 +336,7 @@ class Product(Tiled):
                 self.emit(
                     planner, rows, out, (1, 1, m), (0, 0, rows.strides[1]), (None, None, 1),
                     (1, 0, 1, 0, self.form.words(k)), rows.strides[0], weights, 0,
-                    lambda v, part=part: part(full(v)), 0, [packed],
+                    lambda v, part=part: part(full(v)), 0, [packed],  # type: ignore[misc]
                 )  # fmt: skip
 
     def _parts_of(self, planner: Planner, groups: Any, k: Any, n: Any) -> list[tuple[int, int]]:
