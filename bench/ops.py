@@ -562,10 +562,10 @@ def samples() -> Iterator[Case]:
     for record in all_ops():
         if not has_samples(record) or "f32" not in record.types:
             continue
-        found = list(samples_of(record, np.random.default_rng(networks.SEED), "f32"))
-        if not found:
+        samples = list(samples_of(record, np.random.default_rng(networks.SEED), "f32"))
+        if not samples:
             continue
-        inputs, attrs = max(found, key=lambda s: sum(np.size(a) for a in s[0]))
+        inputs, attrs = max(samples, key=lambda s: sum(np.size(a) for a in s[0]))
         every = record.scalar is not None or record.variadic is not None
         given = [
             i for i, a in enumerate(inputs) if a.dtype == np.float32 and (i == 0 or every and a.size > 1)
