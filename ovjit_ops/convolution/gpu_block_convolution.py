@@ -10,22 +10,37 @@ tap. Weights are arranged at compilation, with the channels of each tap padded b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.kernel_language import *
 from ovjit.codegen.warps import GROUP_ROWS, LINE, QUADS, STRIP
+from ovjit.graph.graph import Value
+from ovjit.planning.launch import launch
+from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
+from ovjit.planning.views import FIRST_IO, View, channels_last, product
+from ovjit.records import NamedTuple
 from ovjit_ops.convolution.cpu_direct import Moves
+from ovjit_ops.convolution.gpu_convolution import TensorConvolution, find_moves
+from ovjit_ops.matmul.gpu_block_lowering import LARGE, MOST_COLUMNS, describe_boxes, is_loaded_by_eight
 from ovjit_ops.matmul.gpu_block_products import (
+    FEATURE,
     FEW,
     MANY,
+    PROCESSORS,
+    TILES,
+    BlockTile,
+    arrange,
     begin_ring,
     begin_step,
     copy_weights,
     multiply_steps,
     next_slot,
+    store_eight_sums,
 )
+from ovjit_ops.matmul.gpu_epilogues import result_and_operands
 
 
 @inline
@@ -48,14 +63,6 @@ def find_offset(at, step_n, step_h, step_w):
 
 
 @inline
-def load_pixels(o, p, offset, channel, step, valid, *, T, which):
-    """Load eight channels of an operand of the epilogue."""
-    e = load_eight[T](p, offset + channel * spread[i64](step), valid)
-    for i in static_range(8):
-        o[which, i] = part_of_eight[T](e, i)
-
-
-@inline
 def store_pixels(
     c, o, v, at, y, p, q, r, n, h, w, column, warp, images, lines, pixels, *, T, sums, out, columns, body,
     first, second, third,
@@ -74,26 +81,11 @@ def store_pixels(
             channel = cast[i64]((lane_numbers[i32]() & const[i32](3)) << const[i32](3))
             channel = channel + spread[i64](column + quad * QUADS)
             valid = at["inside"] & (channel < spread[i64](y.size.o))
-            if first:
-                load_pixels(o, p, at["p"], channel, p.stride.o, valid, T=first, which=1)
-            if second:
-                load_pixels(o, q, at["q"], channel, q.stride.o, valid, T=second, which=2)
-            if third:
-                load_pixels(o, r, at["r"], channel, r.stride.o, valid, T=third, which=3)
-            for i in static_range(8):
-                total = part_of_group[columns, sums](c["sums"], quad * 16 + i // 2 * 4 + half * 2 + i % 2)
-                for which in (1, 2, 3):
-                    if (first, second, third)[which - 1]:
-                        v[which] = o[which, i]
-                if body:
-                    total = applied(body, total, *v)
-                o[0, i] = total
-            store_eight[out](
-                y,
-                at["y"] + channel * spread[i64](y.stride.o),
-                join_eight[out](*(o[0, i] for i in range(8))),
-                valid,
-            )
+            store_eight_sums(
+                c, o, v, quad, half, valid, y, at["y"] + channel * spread[i64](y.stride.o), p,
+                at["p"] + channel * spread[i64](p.stride.o), q, at["q"] + channel * spread[i64](q.stride.o),
+                r, at["r"] + channel * spread[i64](r.stride.o),
+            )  # fmt: skip
 
 
 @kernel(
@@ -159,3 +151,179 @@ def matrix_of_filters(weights: np.ndarray, parts: int) -> np.ndarray:
     matrix: Any = np.zeros((outs, taps.shape[1], parts * LINE // weights.itemsize), weights.dtype)
     matrix[..., :ins] = taps
     return matrix.reshape(outs, -1)
+
+
+#: Maximum elements of a box along a dimension for the driver, and its maximum stride.
+MOST_BOXED, MOST_STRIDE = 256, 8
+#: Channels of each tap are padded to whole steps: at most so many times the bytes.
+MOST_PADDED = 1.5
+
+
+class Box(NamedTuple):
+    """Output pixels of a tile."""
+
+    images: int
+    lines: int
+    pixels: int
+
+    def tiles(self, space: Sequence[int]) -> int:
+        """The number of boxes of an output [images, lines, pixels]."""
+        return product([ceil_div(d, each) for d, each in zip(space, self, strict=True)])
+
+
+def find_box(space: Sequence[int], rows: int, strides: Sequence[int]) -> Box:
+    """The box of at most `rows` output pixels with the fewest tiles; of equal ones the one with long
+    lines."""
+    best, fewest = Box(1, 1, 1), 1 << 62
+    for pixels in range(min(space[2], rows, MOST_BOXED // strides[1]), 0, -1):
+        lines = min(space[1], rows // pixels, MOST_BOXED // strides[0])
+        for used in {lines, max(1, lines // 2), 1}:
+            box = Box(max(1, min(space[0], rows // (pixels * used), MOST_BOXED)), used, pixels)
+            tiles = box.tiles(space)
+            if tiles < fewest:
+                best, fewest = box, tiles
+    return best
+
+
+class BlockConvolution(TensorConvolution):
+    """Convolution of f16 or bf16 with constant weights and static shapes, with an epilogue."""
+
+    names = ("Convolution",)
+
+    def set_up(self) -> None:
+        super().set_up()
+        weights = self.node.inputs[1].constant
+        assert weights is not None
+        shapes = (*self.data.shape, *self.out.shape)
+        if (
+            FEATURE not in self.target.extras
+            or weights.shape[0] % 8
+            or not all(isinstance(d, int) for d in shapes)
+        ):
+            raise NotNative
+        if not product(shapes) or not all(is_loaded_by_eight(v.dtype) for v in (self.out, *self.operands)):
+            raise NotNative
+        #: Steps of a tap.
+        self.parts = ceil_div(self.padded * 2, LINE)
+        if self.parts * LINE > MOST_PADDED * self.padded * 2:
+            raise NotNative
+        strides = self._strides()
+        if max(strides) > MOST_STRIDE:
+            raise NotNative
+        space = self._space()
+        # beside the addresses of pixels, the registers of a thread do not suffice for 128 sums
+        tiles = [tile for tile in TILES if tile.columns < MOST_COLUMNS]
+        depth = product(weights.shape[2:]) * self.parts * LINE
+        outs = weights.shape[0]
+
+        def cost(tile: BlockTile) -> int:
+            # a box has the time of a whole tile
+            return tile.cost(find_box(space, tile.rows, strides).tiles(space) * tile.rows, outs, depth)
+
+        self.tile = min(tiles, key=cost)
+        self.box = find_box(space, self.tile.rows, strides)
+        self.kernel = self.make_kernel(
+            block_convolution, "block_convolution", self.data.dtype, self.out.dtype, *self.tile, sums="f32",
+            rows=self.tile.rows, columns=self.tile.columns, stages=self.tile.stages,
+        )  # fmt: skip
+        self.kernels = (self.kernel,)
+
+    def _tiles(self, groups: int, outs: int) -> Sequence[Any]:
+        return ()  # those of kernels for warps
+
+    def _strides(self) -> tuple[int, int]:
+        """Strides along rows and columns."""
+        strides = self.node.attrs["strides"] or (1,) * (len(self.out.shape) - 2)
+        return (1, *strides)[-2:]
+
+    def _is_flat(self) -> bool:
+        """True if output pixels are those of the data: then they are one line."""
+        attrs, weights = self.node.attrs, self.node.inputs[1].constant
+        pads = [*(attrs["pads_begin"] or ()), *(attrs["pads_end"] or ())]
+        assert weights is not None
+        same = self.data.shape[2:] == self.out.shape[2:]
+        return product(weights.shape[2:]) == 1 and max(self._strides()) == 1 and same and not any(pads)
+
+    def _space(self) -> tuple[int, int, int]:
+        """Output images, rows and columns."""
+        images, _, *space = self.out.shape
+        if self._is_flat():
+            return 1, 1, images * product(space)
+        rows, columns = (1, *space)[-2:]
+        return images, rows, columns
+
+    def pack(self, constants: Constants) -> None:
+        self.pack_operands(constants)
+        weights = self.node.inputs[1].constant
+        assert weights is not None
+        self.image = arrange(matrix_of_filters(weights, self.parts))
+        constants.view(self.image, "u8")
+
+    def plan(self, planner: Planner) -> None:
+        y = planner.channels_last_output(self.out)
+        rank = len(y.shape)
+        if not _is_aligned(self._pixels_of(y)):
+            y = planner.instead(y, channels_last(rank))
+        b = planner.constants.view(self.image, "u8")
+        result = self._pixels_of(y)
+        assert result is not None
+        operands = [self._operand_pixels(planner, v, y) for v in self.operands]
+        moves = find_moves(planner, self.node, self.node.inputs[1].shape[2:])
+        x = self._boxes(planner)
+        tiles = self.box.tiles(result.shape[:3]) * ceil_div(result.shape[3], self.tile.columns)
+        depth = product(self.node.inputs[1].shape[1:])
+        launch(
+            planner, self.kernel, {"data": x, **result_and_operands(result, operands, b)}, ("y",),
+            b=b, work=LARGE, unit=ceil_div(tiles, PROCESSORS), flops=2.0 * result.count * depth,
+            columns=self.tile.columns, rows_of=moves[0], columns_of=moves[1], parts=self.parts,
+            depth=self.padded * 2, boxed=product(self.box), **self.box._asdict(),
+        )  # fmt: skip
+
+    def _boxes(self, planner: Planner) -> View:
+        """The data as [images, rows, columns, channels] for a tensor map, by a copy if necessary."""
+        for copies in (False, True):
+            x = self._pixels(planner, copies)
+            flat = (1, 1, product(x.shape[:3]), x.shape[3])
+            described = describe_boxes(x.reshape(flat) if self._is_flat() else x)
+            if described is not None:
+                return described
+        raise AssertionError("a copy has pixels that a tensor map describes")
+
+    def _pixels_of(self, view: View) -> View | None:
+        """[N, C, ...] as [images, rows, columns, C], as one line if pixels are those of the data. None if
+        strides do not allow it."""
+        rank = len(view.shape)
+        view = view.permute((0, *range(2, rank), 1))
+        if self._is_flat():
+            return view.reshape((1, 1, product(view.shape[:-1]), view.shape[-1]))
+        if rank == 4:
+            return view
+        images, width, channels = view.shape
+        strides = (view.strides[0], 0, *view.strides[1:])
+        return View(view.buffer, (images, 1, width, channels), strides, view.itemsize, view.offset)
+
+    def _operand_pixels(self, planner: Planner, value: Value, y: View) -> View:
+        """An operand of the epilogue as [images, rows, columns, channels], whose channels are adjacent: one
+        pixel for all if it has one."""
+        view = planner.view(value).expand(y.shape)
+        pixels = self._pixels_of(view)
+        if _is_aligned(pixels) and view.buffer.base < FIRST_IO:
+            assert pixels is not None
+            return pixels
+        channels = view.strides[0] == 0 and not any(view.strides[2:])
+        part = view
+        if channels:
+            for axis in (0, *range(2, len(view.shape))):
+                part = part.slice(axis, 0, 1)
+        copy = planner.allocate(part.shape, part.itemsize, channels_last(len(part.shape)))
+        planner.copy_step(part, copy, "pixels begin at multiples of 16 bytes")
+        pixels = self._pixels_of(copy.expand(y.shape))
+        assert pixels is not None
+        return pixels
+
+
+def _is_aligned(view: View | None) -> bool:
+    """True if channels are adjacent, and begin at multiples of 16 bytes."""
+    if view is None or view.strides[-1] != view.itemsize:
+        return False
+    return all(step % 16 == 0 for step in (*view.strides[:-1], view.offset))

@@ -6,7 +6,7 @@ from __future__ import annotations
 from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Lowering, first_lowering
 from ovjit_ops.convolution.cpu_direct import Direct
-from ovjit_ops.convolution.gpu_block_lowering import BlockConvolution
+from ovjit_ops.convolution.gpu_block_convolution import BlockConvolution
 from ovjit_ops.convolution.gpu_convolution import TensorConvolution
 from ovjit_ops.convolution.gpu_depthwise import GpuDepthwise
 

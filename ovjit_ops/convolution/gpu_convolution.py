@@ -25,7 +25,7 @@ from ovjit.planning.lower import ChannelsLast
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
 from ovjit.planning.views import View, channels_last, product
 from ovjit_ops.convolution.cpu_direct import Moves
-from ovjit_ops.matmul.gpu_epilogues import WithEpilogue, no_operand
+from ovjit_ops.matmul.gpu_epilogues import WithEpilogue, result_and_operands
 from ovjit_ops.matmul.gpu_products import (
     OPERANDS,
     PIECE,
@@ -229,9 +229,8 @@ class TensorConvolution(ChannelsLast, WithEpilogue):
             x, *views = (_by_group(view, groups) for view in (x, *views))
         else:
             b = View(b.buffer, b.shape[1:], b.strides[1:], b.itemsize, b.offset)
-        views += [no_operand(b, views[0].shape)] * (1 + OPERANDS - len(views))
         moves = find_moves(planner, self.node, self.weights.shape[3:])
-        tensors = {"data": x, "b": b, **dict(zip("ypqr", views, strict=True))}
+        tensors = {"data": x, "b": b, **result_and_operands(views[0], views[1:], b)}
         m, width = rows.shape[0], y.shape[-1]
         tile = min(self.by_tile, key=lambda tile: tile.cost(m, n, groups))
         launch(

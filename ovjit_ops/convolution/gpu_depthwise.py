@@ -15,8 +15,8 @@ from ovjit.graph.dtypes import HALVES
 from ovjit.planning.lower import ChannelsLast, Constants, NotNative, Planner, View, launch, product
 from ovjit_ops.convolution.cpu_direct import Moves
 from ovjit_ops.convolution.gpu_convolution import find_moves
-from ovjit_ops.matmul.gpu_epilogues import WithEpilogue, no_operand
-from ovjit_ops.matmul.gpu_products import LANES, OPERANDS, load_operands
+from ovjit_ops.matmul.gpu_epilogues import WithEpilogue, result_and_operands
+from ovjit_ops.matmul.gpu_products import LANES, OPERANDS, store_results
 
 #: Element types of data, weights and results.
 TYPES = ("f32", *HALVES)
@@ -58,13 +58,10 @@ def depthwise_convolution(
         add_taps(c, data, source, w, weights, i, j, count, rows_of, columns_of)
         for k in static_range(pixels):
             if j + k < y.size.j:
-                total = c[k]
-                load_operands(
-                    o, p.at(pp, j=k), q.at(pq, j=k), r.at(pr, j=k), p.stride.c, q.stride.c, r.stride.c, count
-                )
-                if body:
-                    total = applied(body, total, *o)
-                spaced(y.at(py, j=k), y.stride.c, total, count, out)
+                store_results(
+                    o, c[k], count, y.at(py, j=k), y.stride.c, p.at(pp, j=k), p.stride.c, q.at(pq, j=k),
+                    q.stride.c, r.at(pr, j=k), r.stride.c,
+                )  # fmt: skip
 
 
 class GpuDepthwise(ChannelsLast, WithEpilogue):
@@ -104,9 +101,8 @@ class GpuDepthwise(ChannelsLast, WithEpilogue):
         w = planner.constants.view(self.taps, self.data.dtype)
         pixels = _last_channels(y)
         operands = [_last_channels(planner.view(v).expand(y.shape)) for v in self.operands]
-        operands += [no_operand(w, pixels.shape)] * (OPERANDS - len(operands))
         tensors = {"data": _last_channels(planner.view(self.data)), "w": w}
-        tensors |= dict(zip(("y", "p", "q", "r"), (pixels, *operands), strict=True))
+        tensors |= result_and_operands(pixels, operands, w)
         rows_of, columns_of = find_moves(planner, self.node, self.node.inputs[1].shape[3:])
         taps = product(w.shape[:2])
         launch(

@@ -237,7 +237,7 @@ def lower_compressed(group: Group) -> Lowering | None:
     """The lowering for constant weights, if x has dimensions and a type with tiles; else None."""
     anchor = group.node
     if group.context.target.is_gpu:
-        from ovjit_ops.matmul.gpu_compressed_lowering import CompressedOnGpu
+        from ovjit_ops.matmul.gpu_compressed import CompressedOnGpu
 
         return CompressedOnGpu.of(group)
     data = anchor.inputs[0]

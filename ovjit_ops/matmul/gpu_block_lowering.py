@@ -22,7 +22,7 @@ from ovjit_ops.matmul.gpu_block_products import (
     block_product,
 )  # fmt: skip
 from ovjit_ops.matmul.gpu_depth_parts import GAIN, PLAIN
-from ovjit_ops.matmul.gpu_epilogues import no_operand
+from ovjit_ops.matmul.gpu_epilogues import result_and_operands
 from ovjit_ops.matmul.gpu_product_lowerings import ProductOnTensorCores, TensorProduct
 from ovjit_ops.matmul.gpu_products import LANES, OPERANDS, SUMS, add_parts
 
@@ -115,11 +115,10 @@ class ProductOfBlocks(ProductOnTensorCores):
             assert y is not None
         a = self._rows_of_data(planner, y.shape[0])
         operands = [self._operand(planner, v, result.shape, y.shape) for v in self.operands]
-        operands += [no_operand(b, y.shape)] * (OPERANDS - len(operands))
         (m, n), parts = y.shape, self.block_parts
         tile = min(self.by_block, key=lambda tile: tile.cost(m, n, self.depth, parts))
         tiles = parts * ceil_div(m, tile.rows) * ceil_div(n, tile.columns)
-        tensors = dict(zip("ypqr", (y, *operands), strict=True))
+        tensors = result_and_operands(y, operands, b)
         part = View(y.buffer, (1, m, n), (0, *y.strides), y.itemsize, y.offset)
         if parts > 1:
             sums = planner.allocate((m, parts, n), 4)

@@ -141,11 +141,40 @@ def begin_step(ring, pb, s, steps, last, boxed, *, rows, columns):
 
 
 @inline
-def load_operand(o, p, at_row, at_column, step_row, step_column, valid, *, T, which):
+def load_operand(o, p, offset, valid, *, T, which):
     """Load eight elements of an operand of the epilogue."""
-    e = load_eight[T](p, at_row * spread[i64](step_row) + at_column * spread[i64](step_column), valid)
+    e = load_eight[T](p, offset, valid)
     for i in static_range(8):
         o[which, i] = part_of_eight[T](e, i)
+
+
+@inline
+def store_eight_sums(
+    c, o, v, quad, half, valid, y, y_offset, p, p_offset, q, q_offset, r, r_offset, *, sums, out, columns,
+    body, first, second, third,
+):  # fmt: skip
+    """Store eight sums of a lane, with the epilogue applied."""
+    if first:
+        load_operand(o, p, p_offset, valid, T=first, which=1)
+    if second:
+        load_operand(o, q, q_offset, valid, T=second, which=2)
+    if third:
+        load_operand(o, r, r_offset, valid, T=third, which=3)
+    for i in static_range(8):
+        total = part_of_group[columns, sums](c["sums"], quad * 16 + i // 2 * 4 + half * 2 + i % 2)
+        for which in (1, 2, 3):
+            if (first, second, third)[which - 1]:
+                v[which] = o[which, i]
+        if body:
+            total = applied(body, total, *v)
+        o[0, i] = total
+    store_eight[out](y, y_offset, join_eight[out](*(o[0, i] for i in range(8))), valid)
+
+
+@inline
+def offset_of(line, column, row_step, step):
+    """The offset of the lane's element at a line and a column."""
+    return line * spread[i64](row_step) + column * spread[i64](step)
 
 
 @inline
@@ -158,23 +187,11 @@ def store_sums(
         line = cast[i64](lane >> const[i32](2)) + spread[i64](row + warp * 16 + half * 8)
         lane_column = cast[i64]((lane & const[i32](3)) << const[i32](3)) + spread[i64](column + quad * QUADS)
         valid = (line < spread[i64](y.size.m)) & (lane_column < spread[i64](y.size.n))
-        if first:
-            load_operand(o, p, line, lane_column, p.stride.m, p.stride.n, valid, T=first, which=1)
-        if second:
-            load_operand(o, q, line, lane_column, q.stride.m, q.stride.n, valid, T=second, which=2)
-        if third:
-            load_operand(o, r, line, lane_column, r.stride.m, r.stride.n, valid, T=third, which=3)
-        for i in static_range(8):
-            total = part_of_group[columns, sums](c["sums"], quad * 16 + i // 2 * 4 + half * 2 + i % 2)
-            for which in (1, 2, 3):
-                if (first, second, third)[which - 1]:
-                    v[which] = o[which, i]
-            if body:
-                total = applied(body, total, *v)
-            o[0, i] = total
-        store_eight[out](
-            py, line * spread[i64](y.stride.m) + lane_column * spread[i64](y.stride.n),
-            join_eight[out](*(o[0, i] for i in range(8))), valid,
+        store_eight_sums(
+            c, o, v, quad, half, valid, py, offset_of(line, lane_column, y.stride.m, y.stride.n), p,
+            offset_of(line, lane_column, p.stride.m, p.stride.n), q,
+            offset_of(line, lane_column, q.stride.m, q.stride.n), r,
+            offset_of(line, lane_column, r.stride.m, r.stride.n),
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Products with weights of 8 or 4 bits on GPUs.
+"""CompressedMatMul on GPUs: few rows with the codes, more rows with weights that a step unpacks.
 
     y[m, n] = epilogue(sum over k of x[m, k] (codes[n, k] - zero[n, g]) scale[n, g])        g = k // group
 
@@ -13,7 +13,12 @@ import numpy as np
 
 from ovjit.codegen.kernel_language import *
 from ovjit.codegen.warps import LINE, QUADS, STRIP
-from ovjit_ops.matmul.gpu_products import load_operands
+from ovjit.graph.dtypes import FLOATS, HALVES
+from ovjit.planning.lower import Constants, Lowering, NotNative, Planner, View, ceil_div, launch, product
+from ovjit_ops.matmul.gpu_block_lowering import ProductOfBlocks, is_loaded_by_eight
+from ovjit_ops.matmul.gpu_block_products import FEATURE
+from ovjit_ops.matmul.gpu_epilogues import result_and_operands
+from ovjit_ops.matmul.gpu_products import LANES, OPERANDS, TILES, store_lanes
 
 #: Elements of a unit, rows and columns of an item of `compressed_rows`, and vectors of units that are read
 #: together.
@@ -43,29 +48,30 @@ def load_codes(w, q, unit, count, *, width, slot):
 
 
 @kernel(
-    over="m/rows n/columns", x="m k", q="n u", scale="n g", zero="n g", y="m n", p="m n", q2="m n", r="m n",
+    over="m/rows n/columns", x="m k", codes="n u", scale="n g", zero="n g", y="m n", p="m n", q="m n",
+    r="m n",
 )  # fmt: skip
 def compressed_rows(
-    x: Tensor, q: Tensor, scale: Tensor, zero: Tensor, y: Tensor, p: Tensor, q2: Tensor, r: Tensor, units,
+    x: Tensor, codes: Tensor, scale: Tensor, zero: Tensor, y: Tensor, p: Tensor, q: Tensor, r: Tensor, units,
     shift,
     *, T, out, width, rows, columns, body, first, second, third,
 ):  # fmt: skip
-    """T, out: element types of x and y. `units`: of a row; 2**`shift` of them are a group. p, q2, r:
+    """T, out: element types of x and y. `units`: of a row; 2**`shift` of them are a group. p, q, r:
     operands of the epilogue, of the types `first`, `second` and `third` ("": none)."""
     c, w, o, at, d, v, e, s = registers()
     lane = lane_numbers[i32]()
-    for row, column, px, pq, ps, pz, py, pp, p2, pr in items(x, q, scale, zero, y, p, q2, r):
+    for row, column, px, pc, ps, pz, py, pp, pq, pr in items(x, codes, scale, zero, y, p, q, r):
         for i, j in np.ndindex(rows, columns):
             c[i, j] = const[f32](0)
         for j in static_range(columns):  # columns and rows that are not there repeat the last one
             there = min(j, y.size.n - 1 - column)
-            at["q", j] = q.at(pq, n=there)
+            at["codes", j] = codes.at(pc, n=there)
             at["s", j] = scale.at(ps, n=there)
             at["z", j] = zero.at(pz, n=there)
         for h in range(0, units, DEEP * VL):
             for n in static_range(DEEP):
                 for j in static_range(columns):
-                    load_codes(w, at["q", j], h + n * VL, units - h - n * VL, slot=n * columns + j)
+                    load_codes(w, at["codes", j], h + n * VL, units - h - n * VL, slot=n * columns + j)
             for n in static_range(DEEP):
                 unit = lane + spread[i32](h + n * VL)
                 is_there = unit < spread[i32](units)
@@ -94,35 +100,20 @@ def compressed_rows(
         count = min(y.size.n - column, columns)
         for i in static_range(rows):
             if row + i < y.size.m:
-                total = const[f32](0)
-                for j in static_range(columns):
-                    total = select(lane == const[i32](j), spread[f32](hadd[f32](c[i, j])), total)
-                load_operands(
-                    o,
-                    p.at(pp, m=i),
-                    q2.at(p2, m=i),
-                    r.at(pr, m=i),
-                    p.stride.n,
-                    q2.stride.n,
-                    r.stride.n,
-                    count,
-                )
-                if body:
-                    total = applied(body, total, *o)
-                spaced(y.at(py, m=i), y.stride.n, total, count, out)
+                store_lanes(c, o, i, count, y, p, q, r, py, pp, pq, pr)
 
 
-@kernel(over="n filled/VL", q="n u", scale="n g", zero="n g", y="")
+@kernel(over="n filled/VL", codes="n u", scale="n g", zero="n g", y="")
 def unpack_weights(
-    q: Tensor, scale: Tensor, zero: Tensor, y: Tensor, units, shift, step, filled, *, T, width, image
+    codes: Tensor, scale: Tensor, zero: Tensor, y: Tensor, units, shift, step, filled, *, T, width, image
 ):  # fmt: skip
     """The weights in 16 bits. `units`: of a row; those up to `filled` are zeros. `step`: bytes of a row of
     y; with `image`, of a strip of 32 columns in the order of `block_product`."""
     w, d = registers()
     lane = lane_numbers[i32]()
-    for column, first, pq, ps, pz in items(q, scale, zero):
+    for column, first, pc, ps, pz in items(codes, scale, zero):
         unit = lane + spread[i32](first)
-        load_codes(w, pq, first, units - first, slot=0)
+        load_codes(w, pc, first, units - first, slot=0)
         group = minimum(unit, spread[i32](units - 1)) >> spread[i32](shift)
         scales = take[f32](ps, group)
         zeros = take[f32](pz, group)
@@ -137,3 +128,136 @@ def unpack_weights(
             offset = cast[i64](unit >> const[i32](3)) * const[i64](STRIP) + cast[i64](part << const[i32](4))
             offset = offset + spread[i64](column // QUADS * step + position * LINE)
         store_eight[T](y, offset, join_eight[T](*(d[i] for i in range(8))), unit < spread[i32](filled))
+
+
+#: Rows up to which the codes are read for each four rows: unpacking reads and writes all weights.
+MOST_ROWS = 2 * ROWS
+
+
+class CompressedOnGpu(ProductOfBlocks):
+    """CompressedMatMul of a matrix of 8 or 4 bits."""
+
+    takes = (FLOATS, None)
+    ranks = (range(2, 9),)
+
+    def set_up(self) -> None:
+        x, codes, scale, *zeros = self.node.inputs
+        attrs, codes_of = self.node.attrs, codes.constant
+        self.operands = self.group.operands
+        self.bits, group = int(attrs["bits"]), int(attrs["group"])
+        if (
+            codes_of is None
+            or scale.constant is None
+            or len(zeros) > 1
+            or attrs["kind"]
+            or attrs["transpose_a"]
+        ):
+            raise NotNative
+        k, self.n = codes_of.shape
+        if self.bits not in (4, 8) or attrs["dynamic"] or k % UNIT or not codes_of.size:
+            raise NotNative
+        self.units, self.shift = k // UNIT, shift_of(group, k)
+        if self.shift is None or len(self.operands) > OPERANDS or self.out.dtype not in FLOATS:
+            raise NotNative
+        self.zeros = zeros[0].constant if zeros else np.zeros(scale.constant.shape, np.float32)
+        if self.zeros is None:
+            raise NotNative
+        self.dtype = x.dtype
+        words = f"compressed_rows_{self.bits}", x.dtype, self.out.dtype
+        self.rows_kernel = self.make_kernel(
+            compressed_rows, *words, width=self.bits, rows=ROWS, columns=COLUMNS
+        )
+        self.kernels = (self.rows_kernel,)
+        self.unpack_kernel = None
+        rows = [*self.out.shape[:-1]]
+        if x.dtype not in HALVES or all(isinstance(d, int) for d in rows) and product(rows) <= MOST_ROWS:
+            return
+        self.depth = k * 2
+        self.by_blocks = FEATURE in self.target.extras and self.n % 8 == 0
+        self.by_blocks &= all(is_loaded_by_eight(v.dtype) for v in (self.out, *self.operands))
+        self.unpack_kernel = unpack_weights(T=x.dtype, width=self.bits, image=self.by_blocks)
+        if self.by_blocks:
+            self.kernels += (self.unpack_kernel, *self.make_block_kernels(computed=True))
+            return
+        self.by_tile = self.make_tile_kernels(TILES)
+        self.kernels += (self.unpack_kernel, *self.by_tile.values())
+
+    def pack(self, constants: Constants) -> None:
+        Lowering.pack(self, constants)
+        codes, scale = self.node.inputs[1].constant, self.node.inputs[2].constant
+        assert codes is not None and scale is not None and self.zeros is not None
+        zeros = self.zeros.astype(np.float32)
+        if codes.dtype.kind == "i":  # unsigned codes have a larger zero
+            codes, zeros = codes.view(np.uint8) ^ np.uint8(0x80), zeros + np.float32(128)
+        rows = np.ascontiguousarray(codes.view(np.uint8).T)
+        self.codes = rows if self.bits == 8 else rows[:, 0::2] | rows[:, 1::2] << np.uint8(4)
+        self.scale = np.ascontiguousarray(scale.astype(np.float32).T)
+        self.zero = np.ascontiguousarray(np.broadcast_to(zeros.T, self.scale.shape))
+        for array, dtype in ((self.codes, "u8"), (self.scale, "f32"), (self.zero, "f32")):
+            constants.view(array, dtype)
+
+    def _weights(self, planner: Planner) -> dict[str, View]:
+        """The codes as units, the scales and zeros."""
+        codes = planner.constants.view(self.codes, "u8")
+        size = UNIT * self.bits // 8
+        codes = View(codes.buffer, (self.n, self.units), (codes.strides[0], size), size, codes.offset)
+        scale, zero = (planner.constants.view(array, "f32") for array in (self.scale, self.zero))
+        return {"codes": codes, "scale": scale, "zero": zero}
+
+    def plan(self, planner: Planner) -> None:
+        rows = product(planner.shape(self.out)[:-1])
+        if self.unpack_kernel is not None and rows > MOST_ROWS:
+            weights = self._unpack(planner)
+            if self.by_blocks:
+                self.plan_blocks(planner, weights)
+            else:
+                self.plan_product(planner, self._matrix(planner, self.node.inputs[0], False), weights)
+            return
+        self._plan_rows(planner)
+
+    def _plan_rows(self, planner: Planner) -> None:
+        y = planner.row_major_output(self.out)
+        if not y.count:
+            return
+        n, rows = y.shape[-1], product(y.shape[:-1])
+        result = y.reshape((rows, n))
+        assert result is not None
+        x = self._matrix(planner, self.node.inputs[0], False)
+        matrix = x.reshape((rows, x.shape[-1]))
+        if matrix is None:
+            copy = planner.allocate(x.shape, x.itemsize)
+            planner.copy_step(x, copy, "rows of the kernel are contiguous")
+            matrix = copy.reshape((rows, x.shape[-1]))
+            assert matrix is not None
+        operands = [self._operand(planner, v, y.shape, result.shape) for v in self.operands]
+        tensors = {"x": matrix, **self._weights(planner), **result_and_operands(result, operands, result)}
+        launch(
+            planner, self.rows_kernel, tensors, ("y",), work=self.units * UNIT * COLUMNS * ROWS,
+            flops=2.0 * rows * n * self.units * UNIT, units=self.units, shift=self.shift, rows=ROWS,
+            columns=COLUMNS,
+        )  # fmt: skip
+
+    def _unpack(self, planner: Planner) -> View:
+        """Plan a step that unpacks the weights. Returns them as [n, k], or as the image of
+        `block_product`."""
+        steps = ceil_div(self.depth, LINE)
+        assert self.unpack_kernel is not None
+        if self.by_blocks:
+            weights = planner.allocate((ceil_div(self.n, QUADS), steps * STRIP), 1)
+            filled, step = steps * (LINE // (2 * UNIT)), steps * STRIP
+        else:
+            weights = planner.allocate((self.n, self.units * UNIT), 2)
+            filled, step = self.units, self.depth
+        launch(
+            planner, self.unpack_kernel, {**self._weights(planner), "y": weights}, ("y",), disjoint=False,
+            work=LANES * UNIT * DEEP, units=self.units, shift=self.shift, step=step, filled=filled,
+        )  # fmt: skip
+        return weights
+
+
+def shift_of(group: int, depth: int) -> int | None:
+    """The binary logarithm of the units in a group; None if groups are not powers of two of units."""
+    if group >= depth:
+        return 31
+    units, odd = divmod(group, UNIT)
+    return None if odd or units & (units - 1) or not units else units.bit_length() - 1

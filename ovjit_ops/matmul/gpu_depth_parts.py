@@ -15,7 +15,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import Planner, ceil_div
 from ovjit.planning.views import View
-from ovjit_ops.matmul.gpu_epilogues import no_operand
+from ovjit_ops.matmul.gpu_epilogues import result_and_operands
 from ovjit_ops.matmul.gpu_products import (
     AT_ONCE,
     COLUMNS,
@@ -112,8 +112,7 @@ class DepthParts:
         part = planner.allocate((*batch, m, parts, n), 4)
         rank = len(batch)
         result = part.permute((*range(rank), rank + 1, rank, rank + 2))
-        views = {"a": _cut(a, parts), "b": _cut(b, parts), "y": result}
-        views |= dict.fromkeys("pqr", no_operand(b, result.shape))
+        views = {"a": _cut(a, parts), "b": _cut(b, parts), **result_and_operands(result, (), b)}
         if tile is None:
             assert self.row_kernel is not None
             launch(

@@ -32,6 +32,8 @@ class WithEpilogue(Lowering):
         return source.kernel(name, **usual | constants)
 
 
-def no_operand(view: View, shape: Sequence[int]) -> View:
-    """A view of this shape for an operand that a kernel does not have: an element that it reads anyway."""
-    return View(view.buffer, tuple(shape), (0,) * len(shape), view.itemsize, view.offset)
+def result_and_operands(y: View, operands: Sequence[View], read: View) -> dict[str, View]:
+    """The result and the epilogue's operands by their names in kernels. Those that a kernel does not have are
+    an element of `read`, which it reads anyway."""
+    none = View(read.buffer, y.shape, (0,) * len(y.shape), read.itemsize, read.offset)
+    return dict(zip("ypqr", (y, *operands, *[none] * OPERANDS), strict=False))

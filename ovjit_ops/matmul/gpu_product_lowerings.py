@@ -23,7 +23,7 @@ from ovjit_ops.matmul.gpu_depth_parts import (
     may_have_parts,
     parts_of_rows,
 )  # fmt: skip
-from ovjit_ops.matmul.gpu_epilogues import WithEpilogue, no_operand
+from ovjit_ops.matmul.gpu_epilogues import WithEpilogue, result_and_operands
 from ovjit_ops.matmul.gpu_products import (
     COLUMNS,
     ITEM_ROWS,
@@ -71,9 +71,8 @@ class ProductOnTensorCores(WithEpilogue):
         (m, k), n = a.shape[-2:], b.shape[-2]
         batch, size = y.shape[:-2], a.itemsize
         operands = [planner.view(v).expand(y.shape) for v in self.operands]
-        operands += [no_operand(b, y.shape)] * (OPERANDS - len(operands))
         tensors = {name: view.expand((*batch, *view.shape[-2:])) for name, view in (("a", a), ("b", b))}
-        tensors |= dict(zip(("y", "p", "q", "r"), (y, *operands), strict=True))
+        tensors |= result_and_operands(y, operands, b)
         count = product(batch)
         flops = 2.0 * count * m * n * k
         by_rows = self.row_kernel is not None and m <= MOST_ROWS

@@ -138,14 +138,20 @@ def next_stage(step, shared, *, rows, columns, stages):
 
 
 @inline
-def load_operands(o, p, q, r, p_n, q_n, r_n, count, *, first, second, third):
-    """Load the epilogue's operands of `count` columns."""
+def store_results(
+    o, sums_of_lanes, count, y, y_n, p, p_n, q, q_n, r, r_n, *, out, body, first, second, third
+):
+    """Store the sums of `count` columns, with the epilogue applied."""
+    total = sums_of_lanes
     if first:
         o[1] = gather[first](p, p_n, count)
     if second:
         o[2] = gather[second](q, q_n, count)
     if third:
         o[3] = gather[third](r, r_n, count)
+    if body:
+        total = applied(body, total, *o)
+    spaced(y, y_n, total, count, out)
 
 
 @inline
@@ -165,15 +171,12 @@ def store_tile(
         for k in range(min(PIECE, y.size.m - row - i * PIECE)):
             line_of = i * PIECE + k
             for v in static_range(columns // LANES):
-                count = y.size.n - column - v * LANES
-                load_operands(
-                    o, p.at(pp, m=line_of, n=v * LANES), q.at(pq, m=line_of, n=v * LANES),
-                    r.at(pr, m=line_of, n=v * LANES), p.stride.n, q.stride.n, r.stride.n, count,
-                )  # fmt: skip
                 total = read_shared[sums](shared + k * (columns * 4 + GAP) + v * LANES * 4)
-                if body:
-                    total = applied(body, total, *o)
-                spaced(y.at(py, m=line_of, n=v * LANES), y.stride.n, total, count, out)
+                store_results(
+                    o, total, y.size.n - column - v * LANES, y.at(py, m=line_of, n=v * LANES), y.stride.n,
+                    p.at(pp, m=line_of, n=v * LANES), p.stride.n, q.at(pq, m=line_of, n=v * LANES),
+                    q.stride.n, r.at(pr, m=line_of, n=v * LANES), r.stride.n,
+                )  # fmt: skip
     warp_barrier()
 
 
@@ -245,6 +248,19 @@ def add_units(c, w, at, a, pa, depth, m, *, T, rows, columns):
                         c[i, j] = fma(part, part_of_eight[T](w[d, j], e), c[i, j])
 
 
+@inline
+def store_lanes(c, o, i, count, y, p, q, r, py, pp, pq, pr, *, out, columns, body, first, second, third):
+    """Store `count` columns of row i: the sums of the lanes of c[i, j], with the epilogue applied."""
+    lane = lane_numbers[i32]()
+    total = const[f32](0)
+    for j in static_range(columns):
+        total = select(lane == const[i32](j), spread[f32](hadd[f32](c[i, j])), total)
+    store_results(
+        o, total, count, y.at(py, m=i), y.stride.n, p.at(pp, m=i), p.stride.n, q.at(pq, m=i), q.stride.n,
+        r.at(pr, m=i), r.stride.n,
+    )  # fmt: skip
+
+
 @kernel(
     over="... n/columns", a="... m ka", b="... n kb", y="... m n", p="... m n", q="... m n", r="... m n",
 )  # fmt: skip
@@ -254,7 +270,6 @@ def row_product(
 ):  # fmt: skip
     """As `tensor_product`, for up to `rows` rows. `depth`: elements of a row, a multiple of 16 bytes."""
     c, w, o, at = registers()
-    lane = lane_numbers[i32]()
     for column, pa, pb, py, pp, pq, pr in items(a, b, y, p, q, r):
         for i, j in np.ndindex(rows, columns):
             c[i, j] = const[f32](0)
@@ -267,15 +282,7 @@ def row_product(
         count = min(y.size.n - column, columns)
         for i in static_range(rows):
             if i < y.size.m:
-                total = const[f32](0)
-                for j in static_range(columns):
-                    total = select(lane == const[i32](j), spread[f32](hadd[f32](c[i, j])), total)
-                load_operands(
-                    o, p.at(pp, m=i), q.at(pq, m=i), r.at(pr, m=i), p.stride.n, q.stride.n, r.stride.n, count
-                )
-                if body:
-                    total = applied(body, total, *o)
-                spaced(y.at(py, m=i), y.stride.n, total, count, out)
+                store_lanes(c, o, i, count, y, p, q, r, py, pp, pq, pr)
 
 
 @kernel(over="... m n/width", part="... m s n", y="... m n", p="... m n", q="... m n", r="... m n")
@@ -286,13 +293,10 @@ def add_parts(
     o = registers()
     for _, column, ps, py, pp, pq, pr in items(part, y, p, q, r):
         count = y.size.n - column
-        load_operands(o, pp, pq, pr, p.stride.n, q.stride.n, r.stride.n, count)
         total = const[T](0)
         for i in range(part.size.s):
             total = total + gather[T](part.at(ps, s=i), part.stride.n, count)
-        if body:
-            total = applied(body, total, *o)
-        spaced(py, y.stride.n, total, count, out)
+        store_results(o, total, count, py, y.stride.n, pp, p.stride.n, pq, q.stride.n, pr, r.stride.n)
 
 
 @kernel(over="... n/width m/rows", a="... m k", b="... k n", y="... m n")

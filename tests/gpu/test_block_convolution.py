@@ -20,9 +20,8 @@ from ovjit.gpu import driver
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.interp import evaluate
-from ovjit_ops.convolution import gpu_block_lowering
-from ovjit_ops.convolution.gpu_block_convolution import block_convolution
-from ovjit_ops.convolution.gpu_block_lowering import Box, find_box
+from ovjit_ops.convolution import gpu_block_convolution
+from ovjit_ops.convolution.gpu_block_convolution import Box, block_convolution, find_box
 from ovjit_ops.matmul.gpu_block_products import FEATURE, TILES, BlockTile
 from tests.support.assembler import find_ptxas
 from tests.support.card_words import CardWords
@@ -84,8 +83,8 @@ def run(plan: Any, inputs: list[np.ndarray]) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["f16", "bf16"])
 def test_convolutions_beside_the_reference(case: Any, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     number = CASES.index(case) + (kind == "bf16")
-    monkeypatch.setattr(gpu_block_lowering, "TILES", (NARROW[number % len(NARROW)],))
-    monkeypatch.setattr(gpu_block_lowering, "PROCESSORS", 2)
+    monkeypatch.setattr(gpu_block_convolution, "TILES", (NARROW[number % len(NARROW)],))
+    monkeypatch.setattr(gpu_block_convolution, "PROCESSORS", 2)
     graph, arrays = graph_of(case, kind)
     plan = compile_graph(graph, HOPPER, Options(precision=kind)).plan([a.shape for a in arrays])
     names = [step.kernel.name for step in plan.steps]
@@ -109,8 +108,8 @@ def test_boxes_have_few_tiles() -> None:
 
 
 def test_a_window_before_the_wait_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_block_lowering, "PROCESSORS", 1)
-    monkeypatch.setattr(gpu_block_lowering, "TILES", (BlockTile(1, 32, 2),))
+    monkeypatch.setattr(gpu_block_convolution, "PROCESSORS", 1)
+    monkeypatch.setattr(gpu_block_convolution, "TILES", (BlockTile(1, 32, 2),))
     graph, arrays = graph_of(CASES[0], "f16")
     plan = compile_graph(graph, HOPPER, Options(precision="f16")).plan([a.shape for a in arrays])
     (kernel,) = [s.kernel for s in plan.steps if s.kernel.name.startswith("block_convolution")]

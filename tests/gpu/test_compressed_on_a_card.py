@@ -17,8 +17,7 @@ from ovjit.compiler.options import Options
 from ovjit.execution.numpy_words import Memory
 from ovjit.graph.graph import Builder, Graph
 from ovjit_ops.matmul.gpu_block_products import FEATURE
-from ovjit_ops.matmul.gpu_compressed import compressed_rows, unpack_weights
-from ovjit_ops.matmul.gpu_compressed_lowering import MOST_ROWS, shift_of
+from ovjit_ops.matmul.gpu_compressed import MOST_ROWS, compressed_rows, shift_of, unpack_weights
 from tests.support.assembler import find_ptxas
 from tests.support.card_words import CardWords
 from tests.support.gpu_words import program
