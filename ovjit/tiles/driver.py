@@ -61,7 +61,7 @@ def next_pixel(at, first, rows, oh, ow):
 
 
 @inline
-def offsets_over_runs(offsets, word_offsets, words, starts, runs, each, run, s1, n2, s2):
+def offsets_over_runs(offsets, word_offsets, words, starts, each, run, *, sorting, sums):
     """Write the byte offset of each word into `offsets`, if words are in several runs of `each` bytes.
     `word_offsets` refer to runs; the plan has the strides of runs of `run` bytes, which may contain several
     of these. The begin of each run is written to `starts`."""
@@ -69,14 +69,14 @@ def offsets_over_runs(offsets, word_offsets, words, starts, runs, each, run, s1,
     at = 0
     run_i = 0
     run_j = 0
-    while n < runs:
-        st[i64](starts + n * 8, run_i * s1 + run_j * s2 + at)
+    while n < sorting.runs:
+        st[i64](starts + n * 8, run_i * sums.s1 + run_j * sums.s2 + at)
         n += 1
         at += each
         if at >= run:
             at = 0
             run_j += 1
-            if run_j == n2:
+            if run_j == sums.n2:
                 run_j = 0
                 run_i += 1
     n = 0
@@ -196,6 +196,9 @@ def widen_pixels(to, pitch, count, tall, sums, *, half, in_blocks):
 class GroupStrides(NamedTuple):
     """Strides of groups and of panels. Kernels name these fields, and those below, in their source."""
 
+    x_g: int  # bytes between groups of x
+    w_g: int  # bytes between groups of weights
+    w_panel: int  # bytes between panels of weights
     y_g: int  # bytes between groups of y
     outs_g: int  # output channels between groups
     b_step: int  # bytes between panels of the bias
@@ -246,6 +249,14 @@ class ChosenWeights(NamedTuple):
     kinds: int  # the number of weights
 
 
+class SortedWords(NamedTuple):
+    """Words of weights that are permuted, see `ovjit.tiles.narrow`."""
+
+    word_offsets: Ptr  # the run of each word, and its offset there
+    steps: Ptr  # the numbers of words of each variant of the product
+    runs: int
+
+
 class Gathering(NamedTuple):
     """Windows that are copied to contiguous memory."""
 
@@ -253,12 +264,12 @@ class Gathering(NamedTuple):
     line_step: int  # bytes between lines
     line: int  # bytes of a line
     packed: int  # bytes of a window without gaps
+    wide_at: int  # offset in scratch memory of windows that are widened to f32
+    wide_pitch: int  # bytes between those
 
 
 @inline
-def begin_chunk(
-    at, first, x, y, w, x_g, w_g, w_panel, e, *, panels, strides, grid, shares, chosen, operands, picked
-):
+def begin_chunk(at, first, x, y, w, e, *, panels, strides, grid, shares, chosen, operands, picked):
     """Compute the ranges of a chunk: at["part"], its group; panels from at["panel"] on, weights at at["w"],
     with at["w_panel"] bytes between panels; pixels from at["p"] to at["stop"], the first in row at["i"] and
     column at["j"] of image at["img"]. `first`: the tensors' addresses."""
@@ -277,7 +288,7 @@ def begin_chunk(
     pixel = urem(at["p"], grid.oh * grid.ow)
     at["i"] = udiv(pixel, grid.ow)
     at["j"] = urem(pixel, grid.ow)
-    at["w_panel"] = w_panel
+    at["w_panel"] = strides.w_panel
     if picked:
         kind = ld(chosen.picks + part * chosen.picks_g, 0)
         if kind < 0:
@@ -286,10 +297,10 @@ def begin_chunk(
             at["w"] = chosen.none
             at["w_panel"] = 0
         else:
-            at["w"] = w + kind * w_g
+            at["w"] = w + kind * strides.w_g
     else:
-        at["w"] = w + part * w_g
-    begin_at(first, 0, x + part * x_g, grid.x_n, grid.x_h, grid.x_w)
+        at["w"] = w + part * strides.w_g
+    begin_at(first, 0, x + part * strides.x_g, grid.x_n, grid.x_h, grid.x_w)
     begin_at(first, 1, y + part * strides.y_g, grid.y_n, grid.y_h, grid.y_w)
     for n, o in enumerate(operands):
         if not o.shared:
@@ -300,13 +311,12 @@ def begin_chunk(
 
 @kernel(
     stored=Raw(StoredWeights), strides=Raw(GroupStrides), grid=Raw(Pixels), sums=Raw(Sums),
-    shares=Raw(Shares), chosen=Raw(ChosenWeights), gathering=Raw(Gathering),
+    shares=Raw(Shares), chosen=Raw(ChosenWeights), gathering=Raw(Gathering), sorting=Raw(SortedWords),
 )  # fmt: skip
 def tiles(
-    x: Ptr, w: Ptr, b: Ptr, y: Ptr, word_offsets: Ptr, steps: Ptr, runs, stored, strides, grid, x_g, w_g,
-    w_panel, outs, panels, sums, shares, chosen, gathering, wide_at, wide_pitch, e=OPERANDS, *, operands,
-    rows, heights, vectors, lanes, group, listed, ways, unpack, picked, gathered, paired, flips, tall_wide,
-    half, in_blocks,
+    x: Ptr, w: Ptr, b: Ptr, y: Ptr, stored, strides, grid, outs, panels, sums, shares, chosen, gathering,
+    sorting, e=OPERANDS, *, operands, rows, heights, vectors, lanes, group, listed, ways, unpack, picked,
+    gathered, paired, flips, tall_wide, half, in_blocks,
 ):  # fmt: skip
     """Compute one chunk. `run` consecutive chunks have the same panels, or with `by_pixels` the same pixels.
 
@@ -316,12 +326,12 @@ def tiles(
     from the end. Indices out of range select `none`, a panel of zeros. `gathered`: a pixel's window has
     `lines` lines of `line` bytes, which are first copied to `packed` contiguous bytes. `paired`: the windows
     of two pixels are first copied side by side. `flips`: 128 is subtracted from each of their bytes.
-    `tall_wide`: heights of tiles whose pixels are first widened to f32, at `wide_at` in scratch memory."""
+    `tall_wide`: heights of tiles whose pixels are first widened to f32."""
     first, at, order = registers()
     shared = _shared(operands)
-    begin_chunk(at, first, x, y, w, x_g, w_g, w_panel, e)
+    begin_chunk(at, first, x, y, w, e)
     w = at["w"]
-    w_panel = at["w_panel"]
+    panel_bytes = at["w_panel"]
     part = at["part"]
     first_panel = at["panel"]
     stop_panel = at["stop_panel"]
@@ -329,20 +339,18 @@ def tiles(
     stop = at["stop"]
     if unpack:
         unpacked = scratch + rows * TABLE * 8
-        unpack_panels(unpacked, first_panel, stop_panel, outs, w_panel, vectors)
-        w = unpacked - first_panel * w_panel
+        unpack_panels(unpacked, first_panel, stop_panel, outs, panel_bytes, vectors)
+        w = unpacked - first_panel * panel_bytes
     if listed:
         words = sums.n1 * sums.n2 * sums.k * vectors
-        offsets = word_offsets + (part * panels + first_panel) * words * 8
-        if runs > 1:
+        offsets = sorting.word_offsets + (part * panels + first_panel) * words * 8
+        if sorting.runs > 1:
             offsets_in_runs = offsets
             starts = scratch + rows * TABLE * 8
-            offsets = starts + runs * 8
+            offsets = starts + sorting.runs * 8
             count = (stop_panel - first_panel) * words
-            each = udiv(sums.n1 * sums.n2 * sums.k, runs) * WORD
-            offsets_over_runs(
-                offsets, offsets_in_runs, count, starts, runs, each, sums.k * WORD, sums.s1, sums.n2, sums.s2
-            )
+            each = udiv(sums.n1 * sums.n2 * sums.k, sorting.runs) * WORD
+            offsets_over_runs(offsets, offsets_in_runs, count, starts, each, sums.k * WORD)
     begin_row(at, first, rows)
     tall = heights[0]
     splits = lanes == 8 and not gathered and not paired
@@ -363,7 +371,7 @@ def tiles(
         if lowers and remaining > heights[1] and remaining <= heights[1] + heights[2]:
             # Two lower tiles for the last 8 to 11 rows: 64 rows take 0.93 of the time, 22 rows 0.83. The
             # first tile of a chunk waits for large weights anyway: there 8 rows took 1.05 to 1.3 of the time.
-            if p > at["p"] or panels * w_panel < FAR_WEIGHTS:
+            if p > at["p"] or panels * panel_bytes < FAR_WEIGHTS:
                 tall = heights[1]
                 if remaining <= 2 * heights[2]:
                     tall = heights[2]  # a tile of one row waits for its sums as long as one of four
@@ -386,13 +394,13 @@ def tiles(
                     pair_pixels(scratch + rows * TABLE * 8, size, sums, flips)
                     break
         if tall_wide and count > heights[len(tall_wide)]:
-            widen_pixels(scratch + wide_at, wide_pitch, count, tall, sums)
+            widen_pixels(scratch + gathering.wide_at, gathering.wide_pitch, count, tall, sums)
         # The part of the next chunk's weights that this tile prefetches. Behind unpacked panels the scratch
         # memory ends: prefetches of addresses without memory made products of 32,000 columns 20 times slower.
         ahead = w + udiv(p + (heights[0] - tall), heights[0]) * shares.tile_ahead
         if not unpack:
-            ahead += shares.panels_per_chunk * w_panel
-        soon = ahead + first_panel * w_panel
+            ahead += shares.panels_per_chunk * panel_bytes
+        soon = ahead + first_panel * panel_bytes
         soon_step = shares.ahead_step
         if lanes == 16 and stop_panel - first_panel > 1 and grid.pixels * sums.k >= FAR_PIXELS // WORD:
             # the first panel prefetches the next pixels instead
@@ -402,21 +410,21 @@ def tiles(
             valid = outs - c * vectors * lanes
             if listed:
                 order["offsets"] = offsets + (c - first_panel) * words * 8
-                order["steps"] = steps + (part * panels + c) * (8 * vectors * ways)
+                order["steps"] = sorting.steps + (part * panels + c) * (8 * vectors * ways)
             lists = ("offsets", "steps") if listed else ()
             for width in (vectors, 1):
                 if width == 1 or valid > lanes:
                     for size, less in choices(heights):
                         if less == 0 or count > less:
                             tile[size, width](
-                                scratch, w + c * w_panel, b + (part * panels + c) * strides.b_step, sums.n1,
+                                scratch, w + c * panel_bytes, b + (part * panels + c) * strides.b_step, sums.n1,
                                 sums.s1, sums.n2, sums.s2, sums.k,
                                 part * strides.outs_g + c * vectors * lanes, valid, soon, soon_step,
                                 *(order[name] for name in lists), *(e[n] for n in shared),
                             )  # fmt: skip
                             break
                     break
-            soon = ahead + (c + 1) * w_panel
+            soon = ahead + (c + 1) * panel_bytes
             soon_step = shares.ahead_step
         p += tall
 

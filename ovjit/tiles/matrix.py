@@ -283,7 +283,7 @@ def finish_tile(totals, of, rows, e, width, full, acc, *, lanes, operands, body,
     shares=Raw(Shares), chosen=Raw(ChosenWeights),
 )  # fmt: skip
 def matrix_tiles(
-    x: Ptr, w: Ptr, b: Ptr, y: Ptr, stored, strides, grid, x_g, w_g, w_panel, outs, panels, sums, shares,
+    x: Ptr, w: Ptr, b: Ptr, y: Ptr, stored, strides, grid, outs, panels, sums, shares,
     chosen, e=OPERANDS, *, operands, body, out, acc, rows, lanes, group, unpack, picked,
 ):  # fmt: skip
     """One chunk, see `ovjit.tiles.driver.tiles`. `acc`: the type of sums."""
@@ -292,11 +292,11 @@ def matrix_tiles(
     together = totals + SUMS_BYTES
     lines = udiv(sums.n1 * sums.n2 * sums.k + LINE - 1, LINE)
     window = (lines + 1) * ROW_BYTES
-    begin_chunk(at, first, x, y, w, x_g, w_g, w_panel, e)
+    begin_chunk(at, first, x, y, w, e)
     if unpack:
         unpacked = together + PIXELS * window
-        unpack_panels(unpacked, at["panel"], at["stop_panel"], outs, w_panel, 2)
-        at["w"] = unpacked - at["panel"] * w_panel
+        unpack_panels(unpacked, at["panel"], at["stop_panel"], outs, strides.w_panel, 2)
+        at["w"] = unpacked - at["panel"] * strides.w_panel
     set_line(a, at, sums, panels)
     set_pitch(at, grid, sums)
     begin_row(at, first, rows)

@@ -43,7 +43,7 @@ MOST_MERGED = 8
 
 
 @inline
-def find_pixels(x, at, data, first, last, height, width, rows_of, columns_of, *, rows):
+def find_pixels(first, last, *, x, at, data, height, width, rows_of, columns_of, rows):
     """Set for each piece of 16 rows the first row and column of the window, and the offset there of the half
     of a step that a lane copies. Pixels that are not there repeat the last one, and are not stored."""
     for i in static_range(rows // PIECE):
@@ -60,7 +60,7 @@ def find_pixels(x, at, data, first, last, height, width, rows_of, columns_of, *,
 
 
 @inline
-def fetch_step(x, at, data, pd, pb, into, s, steps, parts, depth, rows_of, columns_of, *, rows, columns):
+def fetch_step(into, s, *, x, at, data, pd, pb, steps, parts, depth, rows_of, columns_of, rows, columns):
     """Start the copies of step s: pixels under its tap, and weights. Steps from `steps` on are zeros.
     `parts`: steps of a tap; `depth`: bytes of a pixel."""
     tap = s // parts
@@ -94,7 +94,7 @@ def add_pixels(
 ):  # fmt: skip
     """Set the sums of the tile at this row and column, of m x n results. pd, pb: the data, and the weights of
     its columns."""
-    find_pixels(x, at, data, row, m - 1 - row, height, width, rows_of, columns_of)
+    find_pixels(row, m - 1 - row)
     for j in static_range(columns // PIECE):
         line = minimum(at["line"] + const[i32](j * PIECE), spread[i32](n - 1 - column))
         x["outs", j] = line * spread[i32](b.stride.n) + at["half"]
@@ -102,14 +102,14 @@ def add_pixels(
         c[i, j, h] = zero_sums[T]()
     for s in static_range(stages - 1):
         into = shared + s * (rows + columns) * STEP
-        fetch_step(x, at, data, pd, pb, into, s, steps, parts, depth, rows_of, columns_of)
+        fetch_step(into, s)
     step = shared
     free = shared + (stages - 1) * (rows + columns) * STEP
     for s in range(stages - 1, steps + stages - 1):
         await_copies(stages - 2)
         warp_barrier()
         multiply(c, f, step, at)
-        fetch_step(x, at, data, pd, pb, free, s, steps, parts, depth, rows_of, columns_of)
+        fetch_step(free, s)
         free = step
         step = next_stage(step, shared)
 

@@ -206,7 +206,7 @@ class ExtractImagePatches:
     )
 
 
-@op("Col2Im", opset=15, types=NUMBERS, native=FULL, lower=".cpu_columns:Columns.of")
+@op("Col2Im", opset=15, types=NUMBERS, native=FULL, lower=Columns.of)
 class Col2Im:
     """Columns [N, C * kernel, windows] added up to a picture [N, C, *output_size]."""
 

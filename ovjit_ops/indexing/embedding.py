@@ -308,7 +308,7 @@ class EmbeddingSegmentsSum:
         return sum_rows(table, indices, weights, ids, count, _default(default_index))
 
 
-@op("SegmentMax", opset=16, types=NUMBERS, lower=".cpu_segments:Segments.of")
+@op("SegmentMax", opset=16, types=NUMBERS, lower=Segments.of)
 class SegmentMax:
     """The maximum of the rows of each segment. An empty one is 0, or the lowest finite number of the type."""
 

@@ -153,7 +153,7 @@ class NonZero:
         return w.b.instead(node, padded, {"axis": 1}, "ValidPrefix")
 
 
-@op("PaddedNonZero", internal=True, types=MOVABLE, lower=".cpu_nonzero:Positions.of")
+@op("PaddedNonZero", internal=True, types=MOVABLE, lower=Positions.of)
 class PaddedNonZero:
     """The positions [rank, n], contiguous in a buffer of the maximum size, and n."""
 

@@ -28,6 +28,7 @@ from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import ALIGNMENT, Constants, Planner, ceil_div
 from ovjit.planning.views import DIMS, Layout, View, product
+from ovjit.records import NamedTuple
 from ovjit.tiles.lowering import Tiled, tile_format
 from ovjit.tiles.pack import PanelSizes, panel_sizes, tile_width
 from ovjit.tiles.sharing import Weights
@@ -194,6 +195,24 @@ def _ends(packed: View, words: int, padded: int, outs: int, sizes: PanelSizes) -
             yield View(packed.buffer, shape, strides, WORD, offset)
 
 
+class _Matrices(NamedTuple):
+    """The matrices of a step: `size` from number `first` on at this index of the outer dimensions. A size of
+    0: all of them."""
+
+    at: Sequence[int]
+    first: int = 0
+    size: int = 0
+
+    def of(self, view: View) -> View:
+        """The matrices of [batch..., rows, columns] as [groups, rows, columns]."""
+        offset = view.offset + sum(i * s for i, s in zip(self.at, view.strides, strict=False))
+        inner = view.shape[len(self.at) : -2]
+        stride = view.strides[len(view.shape) - 3] if inner else 0
+        shape, strides = (product(inner), *view.shape[-2:]), (stride, *view.strides[-2:])
+        matrices = View(view.buffer, shape, strides, view.itemsize, offset)
+        return matrices.slice(0, self.first, self.size) if self.size else matrices
+
+
 class Product(Tiled):
     """MatMul of two tensors with constant or computed right-hand side, any number of batch dimensions."""
 
@@ -287,18 +306,11 @@ class Product(Tiled):
         batch = y.shape[: len(y.shape) - (ra > 1) - (rb > 1)]
         missing = ([-2] if ra == 1 else []) + ([-1] if rb == 1 else [])
 
-        order = [*range(len(batch))]
-
         def full(view: View) -> View:
-            """y or an operand as [batch..., m, n], the batch in `order`."""
+            """y or an operand as [batch..., m, n]."""
             if -1 in missing:
                 view = view.insert(len(view.shape), stride=view.itemsize)
-            if -2 in missing:
-                view = view.insert(len(view.shape) - 1)
-            return order_batch(view)
-
-        def order_batch(view: View) -> View:
-            return view.permute((*order, *range(len(order), len(view.shape))))
+            return view.insert(len(view.shape) - 1) if -2 in missing else view
 
         a, b = a.expand((*batch, m, k)), b.expand((*batch, k, n))
         if self.is_vector_product:
@@ -306,37 +318,21 @@ class Product(Tiled):
             return
         if self.few_rows is not None and m <= FEW and plan_few(self, self.few_rows, planner, a, b, y):
             return
-        views = [a, b, full(y)] + [
-            full(self.operand_view(planner, v, o.kind)) for v, o in self._pixel_operands()
-        ]
-        order, grouped = self._walk(batch, [v.strides[: len(batch)] for v in views])
-        a, b, lead = order_batch(a), order_batch(b), [batch[i] for i in order]
-        for index in np.ndindex(*lead[: len(lead) - grouped]):
-
-            def pick(view: View, index: Sequence[int] = index) -> View:
-                """The matrices at this index of the outer dimensions, as [groups, rows, columns]."""
-                offset = view.offset + sum(i * s for i, s in zip(index, view.strides, strict=False))
-                inner = view.shape[len(index) : -2]
-                groups = product(inner)
-                stride = view.strides[len(view.shape) - 3] if inner else 0
-                return View(
-                    view.buffer, (groups, *view.shape[-2:]), (stride, *view.strides[-2:]), view.itemsize,
-                    offset,
-                )  # fmt: skip
-
-            for first, size in self._parts_of(planner, pick(a).shape[0], k, n):
-
-                def part(view: View, pick: Any = pick, first: int = first, size: int = size) -> View:
-                    """The matrices of this step."""
-                    return pick(view).slice(0, first, size) if size else pick(view)
-
-                rows, right, out = part(a), part(b), part(full(y))
+        operands = [full(self.operand_view(planner, v, o.kind)) for v, o in self._pixel_operands()]
+        order, grouped = self._walk(batch, [v.strides[: len(batch)] for v in (a, b, full(y), *operands)])
+        order += [len(batch), len(batch) + 1]
+        a, b, lead = a.permute(order), b.permute(order), [batch[i] for i in order[: len(batch) - grouped]]
+        for index in np.ndindex(*lead):
+            groups = _Matrices(index).of(a).shape[0]
+            for first, size in self._parts_of(planner, groups, k, n):
+                step = _Matrices(index, first, size)
+                rows, right, out = step.of(a), step.of(b), step.of(full(y).permute(order))
                 packed, sizes = plan_panels(planner, right, self.form)
                 weights = Weights(rows.shape[0], n, sizes, packed.ptr, self.zeros, 0)
                 self.emit(
                     planner, rows, out, (1, 1, m), (0, 0, rows.strides[1]), (None, None, 1),
                     (1, 0, 1, 0, self.form.words(k)), rows.strides[0], weights, 0,
-                    lambda v, part=part: part(full(v)), 0, [packed],  # type: ignore[misc]
+                    lambda v, step=step: step.of(full(v).permute(order)), 0, [packed],  # type: ignore[misc]
                 )  # fmt: skip
 
     def _parts_of(self, planner: Planner, groups: Any, k: Any, n: Any) -> list[tuple[int, int]]:

@@ -108,7 +108,7 @@ def sum_of_gate(c, i, g, *, units):
 
 
 @inline
-def find_rows(p, q, t, live, at, x, h0, y, middle, lengths, row, d, n, back, *, ragged, from_middle, rows):
+def find_rows(row, back, *, p, q, t, live, at, x, h0, y, middle, lengths, d, n, ragged, from_middle, rows):
     """Set for each sequence of an item: its number q, its number of steps, the index t of step n, the offset
     `at` of its states, the address of its previous state, and p[i], that of the row that is multiplied."""
     hidden = h0.size.k
@@ -140,8 +140,8 @@ def store_state(there, state, width, is_too_long):
 
 @inline
 def finish_row(
-    c, p, q, t, live, at, x, y, ho, co, bias, att, lengths, middle, update, i, is_there, d, unit, width, n,
-    hidden, *, phase, ragged, biased, units,
+    i, is_there, *, c, p, q, t, live, at, x, y, ho, co, bias, att, lengths, middle, update, d, unit, width, n,
+    hidden, phase, ragged, biased, units,
 ):  # fmt: skip
     """Apply a phase's gates to the sums of sequence q[i], and store its results if `is_there`."""
     operands, results = registers()
@@ -193,13 +193,10 @@ def one_phase(
         width = min(hidden - unit, units)
         for u in static_range(units):  # units and sequences that are not there repeat the last one
             weights[u] = r + ((d * outs + phase.first * hidden + unit + min(u, width - 1)) * hidden) * 4
-        find_rows(p, q, t, live, at, x, h0, y, middle, lengths, row, d, n, (reverse >> d) & 1)
+        find_rows(row, (reverse >> d) & 1)
         add_products(c, p, weights, hidden * 4, hidden)
         for i in static_range(rows):
-            finish_row(
-                c, p, q, t, live, at, x, y, ho, co, bias, att, lengths, middle, update, i, row + i < x.size.b,
-                d, unit, width, n, hidden,
-            )  # fmt: skip
+            finish_row(i, row + i < x.size.b)
 
 
 @inline
@@ -229,17 +226,14 @@ def run_phase(
             for j in static_range(slices):
                 w[which, g, u, j] = load_slice(weights, j)
     for row in range(first, stop):
-        find_rows(p, q, t, live, at, x, h0, y, middle, lengths, row, d, n, back, rows=1)
+        find_rows(row, back, rows=1)
         for g, u in np.ndindex(phase.stop - phase.first, units):
             c[0, g, u] = const[f32](0)
         for j in static_range(slices):
             v = load_slice(p[0], j)
             for g, u in np.ndindex(phase.stop - phase.first, units):
                 c[0, g, u] = fma(v, w[which, g, u, j], c[0, g, u])
-        finish_row(
-            c, p, q, t, live, at, x, y, ho, co, bias, att, lengths, middle, update, 0, 1 == 1, d, unit, width,
-            n, hidden,
-        )  # fmt: skip
+        finish_row(0, 1 == 1)
 
 
 @inline

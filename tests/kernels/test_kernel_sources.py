@@ -77,8 +77,7 @@ def test_kernels_take_tensors_and_structures() -> None:
             importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
     counts = {k.function.__name__: len(k.arguments) for k in defined(FunctionKernel)}
     assert len(counts) > 80
-    # the address and the pitch of widened pixels want a structure with the next change of this source
-    assert {name: n for name, n in counts.items() if n > 20} == {"tiles": 22}
+    assert not {name: n for name, n in counts.items() if n > 20}
     assert statistics.median(counts.values()) <= 5
 
 
