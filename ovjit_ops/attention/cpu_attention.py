@@ -173,6 +173,8 @@ class Attention(AttentionOfTensors):
         mode = self.name_inputs()
         named, elem, out = self.named, self.named["q"].dtype, self.out.dtype
         self.row_kernel = self.make_few_kernel(mode)
+        if self.target.slow_dots and elem == "bf16":
+            elem = "f32"  # multiply-adds: 1,024 rows of 64 elements take 0.7 of the time of dot products
         form = find_format(elem, elem, self.target)
         if form is None:
             raise NotNative
@@ -191,9 +193,9 @@ class Attention(AttentionOfTensors):
         kernels = [self.row_kernel] if low < FEW_ROWS else []
         least = 2 if any(len(named[n].node.inputs) > 1 for n in self.rows) else FEW_ROWS
         kernels += [self.tiles, *pack_kernels(self.target, form)] if high is None or high >= least else []
-        #: type of k or v -> kernel that converts it to the tiles' type
+        #: type of q, k or v -> kernel that converts it to the tiles' type
         self.narrow: dict[ByteRows | str, Kernel] = {
-            named[n].dtype: _convert_kernel(named[n].dtype, elem) for n in "kv" if named[n].dtype != elem
+            named[n].dtype: _convert_kernel(named[n].dtype, elem) for n in "qkv" if named[n].dtype != elem
         }
         if self.rows:
             from ovjit_ops.quantization.cpu_byte_rows import dequantize_kernel
@@ -232,6 +234,8 @@ class Attention(AttentionOfTensors):
             self.plan_few(planner, tensors, numbers, scale)
             return
         k, v = (self._convert(planner, n, view, sources[n].dtype) for n, view in (("k", k), ("v", v)))
+        q = self._convert(planner, "q", q, self.named["q"].dtype)
+        tensors["q"] = q.expand((*batch, rows, depth))
         k, keys = plan_panels(planner, _transpose(k), self.form, self.named["k"].shape[-1])
         v, values = plan_panels(planner, v, self.form, self.named["v"].shape[-2])
         numbers |= {n: planner.constants.at(at) for n, at in (("zeros", self.zeros), ("ones", self.ones))}
@@ -270,7 +274,7 @@ class Attention(AttentionOfTensors):
         return fresh if all_new and len(fresh) == len(named) else {}
 
     def _convert(self, planner: Planner, name: str, view: View, dtype: str) -> View:
-        """k or v, converted to the tiles' type."""
+        """q, k or v, converted to the tiles' type."""
         if dtype == self.form.a:
             return view
         n = planner.shape(self.named[name])[-1]
