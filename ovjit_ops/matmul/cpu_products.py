@@ -27,7 +27,7 @@ from ovjit.planning.fuse import Group, is_number
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import ALIGNMENT, Constants, Planner, ceil_div
-from ovjit.planning.views import DIMS, Layout, View, product
+from ovjit.planning.views import DIMS, Layout, View, product, row_major_layout
 from ovjit.tiles.lowering import Tiled, tile_format
 from ovjit.tiles.pack import PanelSizes, panel_sizes, tile_width
 from ovjit.tiles.sharing import Weights
@@ -211,7 +211,9 @@ class Product(Tiled):
         shape = self.data.shape
         self.permutes = bool(anchor.attrs["transpose_a"]) and len(shape) > 1
         rows = shape[-1 if self.permutes else -2] if len(shape) > 1 else 1
-        if self.is_vector_product or self.has_one_column or (self.form is F32 and bounds(rows)[0] <= FEW):
+        if self.swaps:
+            rows = self.out.shape[-1]
+        if self.is_vector_product or (self.form is F32 and bounds(rows)[0] <= FEW):
             self.few_rows = few_rows_kernel(self, "_".join(n.op.name.lower() for n in group.body[:4]))
             self.kernels = (*self.kernels, self.few_rows)
 
@@ -239,29 +241,43 @@ class Product(Tiled):
         return self.form is F32 and len(self.node.inputs[1].shape) == 1 < len(self.data.shape)
 
     @property
-    def has_one_column(self) -> bool:
-        """True for transposed matrices times one column, with nothing fused. The column can then be the only
-        row of the product, and the matrices its right-hand side, in place."""
+    def swaps(self) -> bool:
+        """True for transposed matrices times few columns, with nothing fused. The columns can then be the
+        rows of the product, and the matrices its right-hand side: to transpose these takes longer."""
         a, b = (v.shape for v in self.node.inputs)
         alone = self.form is F32 and not (self.group.body or self.group.prologue)
         if not alone or not self.permutes or not all(2 <= len(shape) <= DIMS + 2 for shape in (a, b)):
             return False
-        return b[-2 if self.node.attrs["transpose_b"] else -1] == 1
+        k, m, n = *a[-2:], b[-2 if self.node.attrs["transpose_b"] else -1]
+        if isinstance(n, int) and n <= FEW:
+            return n > 0
+        # a copy that transposes takes twice as long as one to panels
+        return all(isinstance(d, int) for d in (k, m, n)) and n * (k + 2 * m) < m * k
 
-    def _plan_one_column(self, planner: Planner) -> bool:
-        """Plan the product with one column. Returns False, without a step, if rows are not adjacent in the
-        matrices, or elements in the column."""
-        a, b = (planner.view(v) for v in self.node.inputs)
-        if not self.node.attrs["transpose_b"]:
-            b = b.permute((*range(len(b.shape) - 2), len(b.shape) - 1, len(b.shape) - 2))
-        (k, m), size = a.shape[-2:], a.itemsize
-        if (k > 1 and b.strides[-1] != size) or m <= FEW or a.strides[-1] != size:
-            return False
-        y = planner.row_major_output(self.out)
-        batch = y.shape[:-2]
-        row = View(y.buffer, (*batch, m), (*y.strides[:-2], size), size, y.offset)
-        assert self.few_rows is not None
-        return plan_few(self, self.few_rows, planner, b.expand((*batch, 1, k)), a.expand((*batch, k, m)), row)
+    def _swapped(self, planner: Planner) -> tuple[View, View, View] | None:
+        """The transposed right-hand side, left-hand side and output, if rows of the matrices are adjacent."""
+        a, right = planner.view(self.data), self.node.inputs[1]
+        if a.shape[-1] <= FEW or a.strides[-1] != a.itemsize:
+            return None
+        turn = _turned(len(right.shape))
+        if self.node.attrs["transpose_b"]:
+            b = planner.with_layout(right, row_major_layout(len(turn)))
+        else:
+            b = planner.with_layout(right, Layout(turn)).permute(turn)
+        y, turn = planner.row_major_output(self.out), _turned(len(self.out.shape))
+        y = (y if y.shape[-1] == 1 else planner.instead(y, Layout(turn))).permute(turn)
+        return b, a, View(y.buffer, y.shape, (*y.strides[:-1], y.itemsize), y.itemsize, y.offset)
+
+    def _operands(self, planner: Planner) -> tuple[View, View, View]:
+        """The sides as [..., m, k] and [..., k, n], and the output."""
+        swapped = self._swapped(planner) if self.swaps else None
+        if swapped:
+            return swapped
+        transposes = [self.node.attrs[f"transpose_{n}"] and len(v.shape) > 1
+                      for n, v in zip("ab", self.node.inputs, strict=True)]  # fmt: skip
+        a, b = (self._matrix(planner, i, transposes[i], -i) for i in range(2))
+        y = planner.channels_last_output(self.out, -1) if self.out.shape else planner.output(self.out)
+        return a, b, y
 
     def _kind(self, value: Value) -> str:
         """With a one-dimensional right-hand side, the output's last dimension is the rows, not the
@@ -275,12 +291,8 @@ class Product(Tiled):
         self.zeros, _ = self.pack_bias(constants, self.bias)
 
     def plan(self, planner: Planner) -> None:
-        if self.has_one_column and self._plan_one_column(planner):
-            return
         ra, rb = len(self.node.inputs[0].shape), len(self.node.inputs[1].shape)
-        a = self._matrix(planner, 0, ra > 1 and self.node.attrs["transpose_a"], 0)
-        b = self._matrix(planner, 1, rb > 1 and self.node.attrs["transpose_b"], -1)
-        y = planner.channels_last_output(self.out, -1) if self.out.shape else planner.output(self.out)
+        a, b, y = self._operands(planner)
         if not y.count:
             return
         m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
@@ -403,6 +415,11 @@ class Product(Tiled):
     def _odd(self, depth: int) -> int:
         """The number of zeros that fill the depth up to whole words."""
         return -depth % self.form.group
+
+
+def _turned(rank: int) -> tuple[int, ...]:
+    """The order of dimensions with the last two exchanged."""
+    return (*range(rank - 2), rank - 1, rank - 2)
 
 
 def _last_group(batch: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
