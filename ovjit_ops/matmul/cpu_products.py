@@ -248,11 +248,12 @@ class Product(Tiled):
         alone = self.form is F32 and not (self.group.body or self.group.prologue)
         if not alone or not self.permutes or not all(2 <= len(shape) <= DIMS + 2 for shape in (a, b)):
             return False
-        k, m, n = *a[-2:], b[-2 if self.node.attrs["transpose_b"] else -1]
+        k, m = a[-2:]
+        n = b[-2 if self.node.attrs["transpose_b"] else -1]
         if isinstance(n, int) and n <= FEW:
             return n > 0
         # a copy that transposes takes twice as long as one to panels
-        return all(isinstance(d, int) for d in (k, m, n)) and n * (k + 2 * m) < m * k
+        return isinstance(k, int) and isinstance(m, int) and isinstance(n, int) and n * (k + 2 * m) < m * k
 
     def _swapped(self, planner: Planner) -> tuple[View, View, View] | None:
         """The transposed right-hand side, left-hand side and output, if rows of the matrices are adjacent."""
