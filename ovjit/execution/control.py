@@ -207,9 +207,9 @@ class _CheckedTypes:
             if types is not None:
                 return types
             # then also with the elements of small arrays, such as those of a shape
-            few = [a.size <= MOST_NOTED and a.dtype.kind in "iufb" for a in arrays]
-            fixed = [known or small for known, small in zip(fixed, few, strict=True)]
-            key = (*key, *(a.tobytes() for a, small in zip(arrays, few, strict=True) if small))
+            small = [a.size <= MOST_NOTED and a.dtype.kind in "iufb" for a in arrays]
+            fixed = [one or other for one, other in zip(fixed, small, strict=True)]
+            key = (*key, *(a.tobytes() for a, is_small in zip(arrays, small, strict=True) if is_small))
         return None
 
 

@@ -43,7 +43,7 @@ from ovjit_ops.attention.cpu_attention_kernels import (
     Numbers,
     attention_kernel,
 )
-from ovjit_ops.matmul.cpu_products import pack_kernels, plan_panels
+from ovjit_ops.matmul.cpu_products import matrix_order, pack_kernels, plan_panels
 
 #: Tiles of rows in a chunk.
 TILES = 2
@@ -236,7 +236,9 @@ class Attention(AttentionOfTensors):
         k, v = (self._convert(planner, n, view, sources[n].dtype) for n, view in (("k", k), ("v", v)))
         q = self._convert(planner, "q", q, self.named["q"].dtype)
         tensors["q"] = q.expand((*batch, rows, depth))
-        k, keys = plan_panels(planner, _transpose(k), self.form, self.named["k"].shape[-1])
+        k, keys = plan_panels(
+            planner, k.permute(matrix_order(len(k.shape))), self.form, self.named["k"].shape[-1]
+        )
         v, values = plan_panels(planner, v, self.form, self.named["v"].shape[-2])
         numbers |= {n: planner.constants.at(at) for n, at in (("zeros", self.zeros), ("ones", self.ones))}
         more: dict[str, Any] = {"numbers": Numbers(**numbers), "k_panel": keys.panel, "v_panel": values.panel}
@@ -307,12 +309,6 @@ def rows_of_groups(tensors: dict[str, View], causal: bool) -> dict[str, View]:
     # the number of rows may be a traced 1, which is not the 1 of the keys' heads
     swapped = {n: view.slice(lead + 1, 0, 1).permute(order) for n, view in tensors.items() if n not in "kv"}
     return swapped | {n: tensors[n].slice(lead, 0, 1) for n in "kv"}
-
-
-def _transpose(view: View) -> View:
-    """Matrices [..., n, depth] as [..., depth, n]."""
-    lead = range(len(view.shape) - 2)
-    return view.permute((*lead, len(lead) + 1, len(lead)))
 
 
 def _is_of_bytes(value: Value) -> bool:

@@ -27,7 +27,7 @@ from ovjit.planning.fuse import Group, is_number
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import ALIGNMENT, Constants, Planner, ceil_div
-from ovjit.planning.views import DIMS, Layout, View, product, row_major_layout
+from ovjit.planning.views import DIMS, Layout, View, product
 from ovjit.tiles.lowering import Tiled, tile_format
 from ovjit.tiles.pack import PanelSizes, panel_sizes, tile_width
 from ovjit.tiles.sharing import Weights
@@ -248,37 +248,28 @@ class Product(Tiled):
         alone = self.form is F32 and not (self.group.body or self.group.prologue)
         if not alone or not self.permutes or not all(2 <= len(shape) <= DIMS + 2 for shape in (a, b)):
             return False
-        k, m = a[-2:]
-        n = b[-2 if self.node.attrs["transpose_b"] else -1]
+        (k, m), n = a[-2:], b[-2 if self.node.attrs["transpose_b"] else -1]
         if isinstance(n, int) and n <= FEW:
             return n > 0
         # a copy that transposes takes twice as long as one to panels
         return isinstance(k, int) and isinstance(m, int) and isinstance(n, int) and n * (k + 2 * m) < m * k
 
-    def _swapped(self, planner: Planner) -> tuple[View, View, View] | None:
-        """The transposed right-hand side, left-hand side and output, if rows of the matrices are adjacent."""
-        a, right = planner.view(self.data), self.node.inputs[1]
-        if a.shape[-1] <= FEW or a.strides[-1] != a.itemsize:
-            return None
-        turn = _turned(len(right.shape))
-        if self.node.attrs["transpose_b"]:
-            b = planner.with_layout(right, row_major_layout(len(turn)))
-        else:
-            b = planner.with_layout(right, Layout(turn)).permute(turn)
-        y, turn = planner.row_major_output(self.out), _turned(len(self.out.shape))
-        y = (y if y.shape[-1] == 1 else planner.instead(y, Layout(turn))).permute(turn)
-        return b, a, View(y.buffer, y.shape, (*y.strides[:-1], y.itemsize), y.itemsize, y.offset)
-
     def _operands(self, planner: Planner) -> tuple[View, View, View]:
-        """The sides as [..., m, k] and [..., k, n], and the output."""
-        swapped = self._swapped(planner) if self.swaps else None
-        if swapped:
-            return swapped
-        transposes = [self.node.attrs[f"transpose_{n}"] and len(v.shape) > 1
-                      for n, v in zip("ab", self.node.inputs, strict=True)]  # fmt: skip
-        a, b = (self._matrix(planner, i, transposes[i], -i) for i in range(2))
+        """The sides as [..., m, k] and [..., k, n], and the output; with `swaps`, all of them transposed, if
+        rows of the matrices are adjacent."""
+        data, right = self.node.inputs
+        a, order = planner.view(data), matrix_order(len(right.shape))
+        if self.swaps and a.shape[-1] > FEW and a.strides[-1] == a.itemsize:
+            transposed = bool(self.node.attrs["transpose_b"])
+            b = planner.with_layout(right, Layout(sorted(order) if transposed else order))
+            b = b if transposed else b.permute(order)
+            y, order = planner.row_major_output(self.out), matrix_order(len(self.out.shape))
+            y = (y if y.shape[-1] == 1 else planner.instead(y, Layout(order))).permute(order)
+            return b, a, View(y.buffer, y.shape, (*y.strides[:-1], y.itemsize), y.itemsize, y.offset)
+        sides = [self._matrix(planner, i, len(v.shape) > 1 and self.node.attrs[f"transpose_{'ab'[i]}"], -i)
+                 for i, v in enumerate((data, right))]  # fmt: skip
         y = planner.channels_last_output(self.out, -1) if self.out.shape else planner.output(self.out)
-        return a, b, y
+        return sides[0], sides[1], y
 
     def _kind(self, value: Value) -> str:
         """With a one-dimensional right-hand side, the output's last dimension is the rows, not the
@@ -365,13 +356,13 @@ class Product(Tiled):
     def _plan_vector_product(self, planner: Planner, row: View, matrix: View, y: View) -> None:
         """The product of a one-dimensional tensor, given as [..., k, 1], and matrices [..., m, k]."""
         assert self.few_rows is not None
-        turn = (*range(len(row.shape) - 2), len(row.shape) - 1, len(row.shape) - 2)
-        if plan_few(self, self.few_rows, planner, row.permute(turn), matrix.permute(turn), y):
+        order = matrix_order(len(row.shape))
+        if plan_few(self, self.few_rows, planner, row.permute(order), matrix.permute(order), y):
             return
         column = planner.contiguous(self.data)
         if not self.node.attrs["transpose_a"]:
-            column = column.permute(turn)
-        done = plan_few(self, self.few_rows, planner, row.permute(turn), column, planner.instead(y))
+            column = column.permute(order)
+        done = plan_few(self, self.few_rows, planner, row.permute(order), column, planner.instead(y))
         assert done  # nothing has gaps
 
     def _walk(self, batch: Sequence[int], strides: list[Sequence[int]]) -> tuple[list[int], int]:
@@ -411,15 +402,15 @@ class Product(Tiled):
             halo = [(0, 0)] * rank
             halo[depth] = (0, self._odd(view.shape[depth]))
             view = planner.with_layout(value, Layout([a for a in range(rank) if a != depth] + [depth], halo))
-        return view.permute((*range(rank - 2), rank - 1, rank - 2)) if transpose else view
+        return view.permute(matrix_order(rank)) if transpose else view
 
     def _odd(self, depth: int) -> int:
         """The number of zeros that fill the depth up to whole words."""
         return -depth % self.form.group
 
 
-def _turned(rank: int) -> tuple[int, ...]:
-    """The order of dimensions with the last two exchanged."""
+def matrix_order(rank: int) -> tuple[int, ...]:
+    """The order of dimensions with the last two exchanged, which transposes matrices."""
     return (*range(rank - 2), rank - 1, rank - 2)
 
 
