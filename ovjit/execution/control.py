@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 FIRST_ROOM = 256
 #: Maximum sets of exact shapes whose executables are cached.
 MOST_SEEN = 4096
+#: Maximum elements of an array with which a node's types are noted.
+MOST_NOTED = 8
 #: Maximum bytes of concatenated outputs of a single native run.
 MOST_ROOM = 1 << 30
 #: Maximum attempts, per job, to make a loop's iterations native.
@@ -179,7 +181,7 @@ def _reference(node: Any) -> Callable[..., Any]:
 
 class _CheckedTypes:
     """The types and shapes with which a node has been checked: its operation accepts all arrays that have
-    them, as it does not look at their elements."""
+    them, and the same elements where it looks at those of small arrays."""
 
     def __init__(self, node: Any, serves: bool):
         """`serves` False: no types are noted."""
@@ -194,12 +196,21 @@ class _CheckedTypes:
         """The output types for arrays that need no check; None if they do."""
         if not self._serves:
             return None
-        key = tuple([(array.shape, array.dtype) for array in arrays])
-        if key not in self._types:
-            if len(self._types) >= MOST_SEEN:
-                self._types = {}
-            self._types[key] = self._node.op.types_without_values(arrays, self._node.attrs, self._constant)
-        return self._types.get(key)
+        key: tuple[Any, ...] = tuple([(array.shape, array.dtype) for array in arrays])
+        fixed = self._constant
+        for _ in range(2):
+            if key not in self._types:
+                if len(self._types) >= MOST_SEEN:
+                    self._types = {}
+                self._types[key] = self._node.op.types_without_values(arrays, self._node.attrs, fixed)
+            types = self._types[key]
+            if types is not None:
+                return types
+            # then also with the elements of small arrays, such as those of a shape
+            small = [a.size <= MOST_NOTED and a.dtype.kind in "iufb" for a in arrays]
+            fixed = [one or other for one, other in zip(fixed, small, strict=True)]
+            key = (*key, *(a.tobytes() for a, is_small in zip(arrays, small, strict=True) if is_small))
+        return None
 
 
 class _Control:

@@ -40,6 +40,7 @@ from ovjit.tools.kernel_sources import write_sources
 if TYPE_CHECKING:
     from ovjit.codegen.cpu.targets import Target
     from ovjit.codegen.kernel import Kernel
+    from ovjit.tools.groups import Cut
 
 #: The features of CPUs with a matrix unit. Only kernels that use it are added for them.
 _AMX = ("avx512bf16", "avx512vnni", "amx-bf16", "amx-int8")
@@ -57,6 +58,9 @@ VARIANTS = {
 FEW = {("neon", ())}
 #: Maximum bytes of the object code of an instruction set.
 MOST = 4_000_000
+#: Kinds of models that come first, in this order, since most users begin with them. A file that is full lacks
+#: kernels of the others.
+FIRST_KINDS = ("frequent", "uncut", "decoders", "quantised")
 #: Variant -> kinds of models that are not compiled for it. They come so late that the file has no room.
 LEFT_OUT = {
     ("neon", VARIANTS["neon"][1]): ("further", "combinations", "linear_quantised"),
@@ -104,7 +108,7 @@ def groups(target: Target) -> Iterator[Group]:
         extras = {(name, frozenset(extra)): kinds for (name, extra), kinds in LEFT_OUT.items()}
         has = {*target.extras, *((SLOW_DOTS,) if target.slow_dots else ())}
         left_out = extras.get((target.name, frozenset(has)), ())
-        for kind, some in itertools.groupby(cuts(), key=lambda cut: cut.kind):
+        for kind, some in itertools.groupby(sorted(cuts(), key=_rank), key=lambda cut: cut.kind):
             before = dict(kernels)
             texts.recorded = {}
             for cut in () if kind in left_out else some:
@@ -112,6 +116,10 @@ def groups(target: Target) -> Iterator[Group]:
             yield Group([kernel for kernel in kernels if kernel not in before], texts.recorded)
     finally:
         texts.recorded = None
+
+
+def _rank(cut: Cut) -> int:
+    return FIRST_KINDS.index(cut.kind) if cut.kind in FIRST_KINDS else len(FIRST_KINDS)
 
 
 def _always(target: Target) -> Iterator[Kernel]:

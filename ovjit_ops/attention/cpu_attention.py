@@ -43,7 +43,7 @@ from ovjit_ops.attention.cpu_attention_kernels import (
     Numbers,
     attention_kernel,
 )
-from ovjit_ops.matmul.cpu_products import pack_kernels, plan_panels
+from ovjit_ops.matmul.cpu_products import matrix_order, pack_kernels, plan_panels
 
 #: Tiles of rows in a chunk.
 TILES = 2
@@ -173,6 +173,8 @@ class Attention(AttentionOfTensors):
         mode = self.name_inputs()
         named, elem, out = self.named, self.named["q"].dtype, self.out.dtype
         self.row_kernel = self.make_few_kernel(mode)
+        if self.target.slow_dots and elem == "bf16":
+            elem = "f32"  # multiply-adds: 1,024 rows of 64 elements take 0.7 of the time of dot products
         form = find_format(elem, elem, self.target)
         if form is None:
             raise NotNative
@@ -191,9 +193,9 @@ class Attention(AttentionOfTensors):
         kernels = [self.row_kernel] if low < FEW_ROWS else []
         least = 2 if any(len(named[n].node.inputs) > 1 for n in self.rows) else FEW_ROWS
         kernels += [self.tiles, *pack_kernels(self.target, form)] if high is None or high >= least else []
-        #: type of k or v -> kernel that converts it to the tiles' type
+        #: type of q, k or v -> kernel that converts it to the tiles' type
         self.narrow: dict[ByteRows | str, Kernel] = {
-            named[n].dtype: _convert_kernel(named[n].dtype, elem) for n in "kv" if named[n].dtype != elem
+            named[n].dtype: _convert_kernel(named[n].dtype, elem) for n in "qkv" if named[n].dtype != elem
         }
         if self.rows:
             from ovjit_ops.quantization.cpu_byte_rows import dequantize_kernel
@@ -232,7 +234,11 @@ class Attention(AttentionOfTensors):
             self.plan_few(planner, tensors, numbers, scale)
             return
         k, v = (self._convert(planner, n, view, sources[n].dtype) for n, view in (("k", k), ("v", v)))
-        k, keys = plan_panels(planner, _transpose(k), self.form, self.named["k"].shape[-1])
+        q = self._convert(planner, "q", q, self.named["q"].dtype)
+        tensors["q"] = q.expand((*batch, rows, depth))
+        k, keys = plan_panels(
+            planner, k.permute(matrix_order(len(k.shape))), self.form, self.named["k"].shape[-1]
+        )
         v, values = plan_panels(planner, v, self.form, self.named["v"].shape[-2])
         numbers |= {n: planner.constants.at(at) for n, at in (("zeros", self.zeros), ("ones", self.ones))}
         more: dict[str, Any] = {"numbers": Numbers(**numbers), "k_panel": keys.panel, "v_panel": values.panel}
@@ -270,7 +276,7 @@ class Attention(AttentionOfTensors):
         return fresh if all_new and len(fresh) == len(named) else {}
 
     def _convert(self, planner: Planner, name: str, view: View, dtype: str) -> View:
-        """k or v, converted to the tiles' type."""
+        """q, k or v, converted to the tiles' type."""
         if dtype == self.form.a:
             return view
         n = planner.shape(self.named[name])[-1]
@@ -303,12 +309,6 @@ def rows_of_groups(tensors: dict[str, View], causal: bool) -> dict[str, View]:
     # the number of rows may be a traced 1, which is not the 1 of the keys' heads
     swapped = {n: view.slice(lead + 1, 0, 1).permute(order) for n, view in tensors.items() if n not in "kv"}
     return swapped | {n: tensors[n].slice(lead, 0, 1) for n in "kv"}
-
-
-def _transpose(view: View) -> View:
-    """Matrices [..., n, depth] as [..., depth, n]."""
-    lead = range(len(view.shape) - 2)
-    return view.permute((*lead, len(lead) + 1, len(lead)))
 
 
 def _is_of_bytes(value: Value) -> bool:

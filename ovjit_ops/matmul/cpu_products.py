@@ -230,7 +230,9 @@ class Product(Tiled):
         shape = self.data.shape
         self.permutes = bool(anchor.attrs["transpose_a"]) and len(shape) > 1
         rows = shape[-1 if self.permutes else -2] if len(shape) > 1 else 1
-        if self.is_vector_product or self.has_one_column or (self.form is F32 and bounds(rows)[0] <= FEW):
+        if self.swaps:
+            rows = self.out.shape[-1]
+        if self.is_vector_product or (self.form is F32 and bounds(rows)[0] <= FEW):
             self.few_rows = few_rows_kernel(self, "_".join(n.op.name.lower() for n in group.body[:4]))
             self.kernels = (*self.kernels, self.few_rows)
 
@@ -258,29 +260,35 @@ class Product(Tiled):
         return self.form is F32 and len(self.node.inputs[1].shape) == 1 < len(self.data.shape)
 
     @property
-    def has_one_column(self) -> bool:
-        """True for transposed matrices times one column, with nothing fused. The column can then be the only
-        row of the product, and the matrices its right-hand side, in place."""
+    def swaps(self) -> bool:
+        """True for transposed matrices times few columns, with nothing fused. The columns can then be the
+        rows of the product, and the matrices its right-hand side: to transpose these takes longer."""
         a, b = (v.shape for v in self.node.inputs)
         alone = self.form is F32 and not (self.group.body or self.group.prologue)
         if not alone or not self.permutes or not all(2 <= len(shape) <= DIMS + 2 for shape in (a, b)):
             return False
-        return b[-2 if self.node.attrs["transpose_b"] else -1] == 1
+        (k, m), n = a[-2:], b[-2 if self.node.attrs["transpose_b"] else -1]
+        if isinstance(n, int) and n <= FEW:
+            return n > 0
+        # a copy that transposes takes twice as long as one to panels
+        return isinstance(k, int) and isinstance(m, int) and isinstance(n, int) and n * (k + 2 * m) < m * k
 
-    def _plan_one_column(self, planner: Planner) -> bool:
-        """Plan the product with one column. Returns False, without a step, if rows are not adjacent in the
-        matrices, or elements in the column."""
-        a, b = (planner.view(v) for v in self.node.inputs)
-        if not self.node.attrs["transpose_b"]:
-            b = b.permute((*range(len(b.shape) - 2), len(b.shape) - 1, len(b.shape) - 2))
-        (k, m), size = a.shape[-2:], a.itemsize
-        if (k > 1 and b.strides[-1] != size) or m <= FEW or a.strides[-1] != size:
-            return False
-        y = planner.row_major_output(self.out)
-        batch = y.shape[:-2]
-        row = View(y.buffer, (*batch, m), (*y.strides[:-2], size), size, y.offset)
-        assert self.few_rows is not None
-        return plan_few(self, self.few_rows, planner, b.expand((*batch, 1, k)), a.expand((*batch, k, m)), row)
+    def _operands(self, planner: Planner) -> tuple[View, View, View]:
+        """The sides as [..., m, k] and [..., k, n], and the output; with `swaps`, all of them transposed, if
+        rows of the matrices are adjacent."""
+        data, right = self.node.inputs
+        a, order = planner.view(data), matrix_order(len(right.shape))
+        if self.swaps and a.shape[-1] > FEW and a.strides[-1] == a.itemsize:
+            transposed = bool(self.node.attrs["transpose_b"])
+            b = planner.with_layout(right, Layout(sorted(order) if transposed else order))
+            b = b if transposed else b.permute(order)
+            y, order = planner.row_major_output(self.out), matrix_order(len(self.out.shape))
+            y = (y if y.shape[-1] == 1 else planner.instead(y, Layout(order))).permute(order)
+            return b, a, View(y.buffer, y.shape, (*y.strides[:-1], y.itemsize), y.itemsize, y.offset)
+        sides = [self._matrix(planner, i, len(v.shape) > 1 and self.node.attrs[f"transpose_{'ab'[i]}"], -i)
+                 for i, v in enumerate((data, right))]  # fmt: skip
+        y = planner.channels_last_output(self.out, -1) if self.out.shape else planner.output(self.out)
+        return sides[0], sides[1], y
 
     def _kind(self, value: Value) -> str:
         """With a one-dimensional right-hand side, the output's last dimension is the rows, not the
@@ -294,12 +302,8 @@ class Product(Tiled):
         self.zeros, _ = self.pack_bias(constants, self.bias)
 
     def plan(self, planner: Planner) -> None:
-        if self.has_one_column and self._plan_one_column(planner):
-            return
         ra, rb = len(self.node.inputs[0].shape), len(self.node.inputs[1].shape)
-        a = self._matrix(planner, 0, ra > 1 and self.node.attrs["transpose_a"], 0)
-        b = self._matrix(planner, 1, rb > 1 and self.node.attrs["transpose_b"], -1)
-        y = planner.channels_last_output(self.out, -1) if self.out.shape else planner.output(self.out)
+        a, b, y = self._operands(planner)
         if not y.count:
             return
         m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
@@ -348,13 +352,13 @@ class Product(Tiled):
     def _plan_vector_product(self, planner: Planner, row: View, matrix: View, y: View) -> None:
         """The product of a one-dimensional tensor, given as [..., k, 1], and matrices [..., m, k]."""
         assert self.few_rows is not None
-        turn = (*range(len(row.shape) - 2), len(row.shape) - 1, len(row.shape) - 2)
-        if plan_few(self, self.few_rows, planner, row.permute(turn), matrix.permute(turn), y):
+        order = matrix_order(len(row.shape))
+        if plan_few(self, self.few_rows, planner, row.permute(order), matrix.permute(order), y):
             return
         column = planner.contiguous(self.data)
         if not self.node.attrs["transpose_a"]:
-            column = column.permute(turn)
-        done = plan_few(self, self.few_rows, planner, row.permute(turn), column, planner.instead(y))
+            column = column.permute(order)
+        done = plan_few(self, self.few_rows, planner, row.permute(order), column, planner.instead(y))
         assert done  # nothing has gaps
 
     def _walk(self, batch: Sequence[int], strides: list[Sequence[int]]) -> tuple[list[int], int]:
@@ -394,11 +398,16 @@ class Product(Tiled):
             halo = [(0, 0)] * rank
             halo[depth] = (0, self._odd(view.shape[depth]))
             view = planner.with_layout(value, Layout([a for a in range(rank) if a != depth] + [depth], halo))
-        return view.permute((*range(rank - 2), rank - 1, rank - 2)) if transpose else view
+        return view.permute(matrix_order(rank)) if transpose else view
 
     def _odd(self, depth: int) -> int:
         """The number of zeros that fill the depth up to whole words."""
         return -depth % self.form.group
+
+
+def matrix_order(rank: int) -> tuple[int, ...]:
+    """The order of dimensions with the last two exchanged, which transposes matrices."""
+    return (*range(rank - 2), rank - 1, rank - 2)
 
 
 def _last_group(batch: Sequence[int], strides: Sequence[Sequence[int]]) -> int:

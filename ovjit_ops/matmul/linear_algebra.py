@@ -60,9 +60,15 @@ class Eye:
             min(rows, columns, *batch, 0) >= 0,
             f"{rows} x {columns} matrices {batch} have a negative dimension",
         )
-        k = max(-rows, min(k, columns))
-        one = np.eye(rows, columns, k, dtype=np.int8).astype(numpy_dtype(output_type))
-        return np.ascontiguousarray(np.broadcast_to(one, (*batch, rows, columns)))
+        out = np.zeros((*batch, rows, columns), numpy_dtype(output_type))
+        first = max(-k, 0)
+        last = min(rows, columns - k)
+        if first < last:
+            # the ones are `columns + 1` elements apart
+            start = first * columns + first + k
+            flat = out.reshape(*batch, rows * columns)
+            flat[..., start : last * columns : columns + 1] = 1
+        return out
 
     samples = cases(
         (3, 4, 1, {"output_type": "f32"}),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ovjit.engine import compile_graph
+from ovjit.errors import OvjitError
 from ovjit.graph.bodies import INVARIANT, LAST, MERGED, Port
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
@@ -167,3 +168,32 @@ def test_what_type_inference_reads_is_noted() -> None:
     assert pad.types_without_values(pads, pad.check_attributes({"pad_mode": "constant"}), [False] * 3) is None
     low = find_op("Sqrt")
     assert low.types_without_values([np.zeros(3, np.int32)], {}, [False]) is None  # computed in f32
+
+
+def test_elements_of_small_arrays_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node whose shape a computed list gives is inferred once for each list, and refuses bad ones."""
+    b = Builder()
+    x, shape = _parameter(b, (1,)), _parameter(b, (2,), "i64")
+    graph = b.finish([b.add("Broadcast", (x, shape), {"mode": "numpy"}).output])
+    op, inferred = find_op("Broadcast", 3), []
+    check = type(op).infer_types
+
+    def count(self: Any, inputs: Any, attrs: Any) -> Any:
+        inferred.append(self.name)
+        return check(self, inputs, attrs)
+
+    job = compile_graph(graph, {}).new_job()
+    monkeypatch.setattr(type(op), "infer_types", count)
+    seen = []
+    for dims in ([2, 3], [2, 3], [4, 1], [2, 3], [4, 1]):
+        inferred.clear()
+        job.set_input(0, np.full(1, sum(dims), np.float32))
+        job.set_input(1, np.array(dims))
+        job.run()
+        np.testing.assert_array_equal(job.outputs[0], np.full(dims, sum(dims), np.float32))
+        seen.append(len(inferred))
+    assert seen[1] == seen[3] == seen[4] == 0 < min(seen[0], seen[2])
+    for _ in range(2):
+        job.set_input(1, np.array([-1, 3]))
+        with pytest.raises(OvjitError, match="negative"):
+            job.run()

@@ -10,6 +10,7 @@ import openvino
 import pytest
 
 import ovjit
+from ovjit.codegen.cpu import host
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.loading import addresses
 from ovjit.engine import compile_graph
@@ -227,9 +228,33 @@ def test_a_cache_of_f32_is_read_as_it_lies(rows, depth):
     np.testing.assert_array_equal(got[1][:, :, :300], data[1])
     for one, other in zip(got, want, strict=True):
         assert np.abs(one - other).max() <= 0.03 * np.abs(other).max()
-    # q's operand, and for tiles the keys and values
+    # q's operand, and for tiles of bf16 the keys and values
     rows_of = [row.exec_type for row in request.get_profiling_info()]
-    assert rows_of.count("convert_bf16") == (3 if rows > 5 else 1)
+    assert rows_of.count("convert_bf16") == (3 if rows > 5 and not host_target().slow_dots else 1)
+
+
+@pytest.mark.skipif(
+    "avx512bf16" not in host_target().extras or "amx-bf16" in host_target().extras, reason="no AVX512-BF16"
+)
+def test_tiles_are_f32_where_dot_products_are_slow(monkeypatch):
+    """With and without a mask, odd depths, several blocks of columns: weights are then not rounded."""
+    monkeypatch.setattr(host, "_host", host._host.__wrapped__)
+    rng = np.random.default_rng(SEED)
+    for rows, columns, depth, masked in ((6, 3, 17, False), (33, 50, 64, True), (40, 1000, 16, False)):
+        shapes = [(2, 3, n, depth) for n in (rows, columns, columns)]
+        given = [rng.standard_normal(s).astype(ml_dtypes.bfloat16).astype(np.float32) for s in shapes]
+        mask = np.where(rng.random((rows, columns)) < 0.2, -np.inf, 0).astype(np.float32) if masked else None
+        inputs = [ovjit.opset13.parameter(s, np.float32) for s in shapes]
+        out = ovjit.opset13.scaled_dot_product_attention(*inputs, *([] if mask is None else [mask]))
+        model = ovjit.Model([out.output(0)], inputs)
+        want, errors = expected(*given, mask, depth**-0.5, False), []
+        for slow in (False, True):
+            monkeypatch.setattr(host, "_has_slow_dots", lambda slow=slow: slow)
+            request = ovjit.compile_model(model, "CPU", {**BF16, "PERF_COUNT": True}).create_infer_request()
+            errors.append(np.abs(np.asarray(request.infer(given)[0]) - want).max())
+            names = [row.exec_type for row in request.get_profiling_info()]
+            assert any(name.startswith("attention_f32") for name in names) == slow, names
+        assert errors[1] <= errors[0] < 0.02, f"{errors}, seed {SEED}"
 
 
 def test_attention_is_native():

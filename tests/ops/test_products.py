@@ -446,15 +446,17 @@ def test_widened_products_have_the_bits_of_dot_products(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("turned", [False, True], ids=["column", "row"])
-def test_transposed_matrices_times_one_column(turned) -> None:
-    """The column is the row of a product with the matrices in place, also for a broadcast batch; with what is
-    fused, tiles multiply."""
+def test_transposed_matrices_times_few_columns(turned) -> None:
+    """The columns are the rows of a product with the matrices, in place if they are few, also for a broadcast
+    batch. What is transposed first is the smaller side."""
     rng = np.random.default_rng(SEED)
     for left, right, fused, few in (
         ((40, 129), (40, 1), False, True), ((3, 1, 33, 50), (2, 33, 1), False, True),
-        ((40, 129), (40, 1), True, False), ((1, 20), (1, 1), False, True),
+        ((40, 129), (40, 1), True, False), ((1, 20), (1, 1), False, True), ((9, 530), (9, 2), False, True),
+        ((3, 1, 33, 50), (2, 33, 7), False, True), ((5000, 13), (5000, 12), False, True),
+        ((2, 9, 14), (2, 9, 14), False, False),
     ):  # fmt: skip
-        other = (*right[:-2], 1, right[-2]) if turned else right
+        other = (*right[:-2], right[-1], right[-2]) if turned else right
         b = Builder()
         values = [parameter(b, shape) for shape in (left, other)]
         out = b.add("MatMul", values, {"transpose_a": True, "transpose_b": turned}).output
@@ -464,6 +466,24 @@ def test_transposed_matrices_times_one_column(turned) -> None:
         assert any("few" in s.kernel.name for s in plan.steps) == few, left
         inputs = [rng.standard_normal(shape).astype(np.float32) for shape in (left, other)]
         check_products(b, [out], inputs, 2)
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["columns", "rows"])
+@pytest.mark.parametrize("columns", [13, 20, 70])
+def test_the_smaller_side_of_a_product_is_transposed(columns, turned) -> None:
+    rng = np.random.default_rng((SEED, columns))
+    for left, right in (((130, 257), (130, columns)), ((2, 1, 75, 99), (3, 75, columns))):
+        other = (*right[:-2], right[-1], right[-2]) if turned else right
+        b = Builder()
+        values = [parameter(b, shape) for shape in (left, other)]
+        out = b.add("MatMul", values, {"transpose_a": True, "transpose_b": turned}).output
+        plan = compile_graph(b.finish([out]), {"threads": 1}).table((left, other)).plan
+        swapped = columns * (left[-2] + 2 * left[-1]) < left[-1] * left[-2]
+        moved = {s.bytes for s in plan.steps if s.kernel.name.startswith("transpose_i32")}
+        assert (2 * 4 * int(np.prod(left)) in moved) != swapped, (left, columns, moved)
+        check_products(
+            b, [out], [rng.standard_normal(shape).astype(np.float32) for shape in (left, other)], 2
+        )
 
 
 def test_large_batches_of_computed_matrices_are_packed_in_parts() -> None:
