@@ -417,8 +417,8 @@ def tiles(
                     for size, less in choices(heights):
                         if less == 0 or count > less:
                             tile[size, width](
-                                scratch, w + c * panel_bytes, b + (part * panels + c) * strides.b_step, sums.n1,
-                                sums.s1, sums.n2, sums.s2, sums.k,
+                                scratch, w + c * panel_bytes, b + (part * panels + c) * strides.b_step,
+                                sums.n1, sums.s1, sums.n2, sums.s2, sums.k,
                                 part * strides.outs_g + c * vectors * lanes, valid, soon, soon_step,
                                 *(order[name] for name in lists), *(e[n] for n in shared),
                             )  # fmt: skip

@@ -36,7 +36,7 @@ from ovjit.rewrite.rules import run_rules
 from ovjit_ops.convolution import convolution, cpu_depthwise
 from ovjit_ops.convolution.convolution import convolve, convolve_transposed, of_taps_that_meet_data
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
-from ovjit_ops.image.patches import window_counts
+from ovjit_ops.image.cpu_columns import window_counts
 from tests.support.compiled import program_of
 from tests.support.graph_nets import add, parameter
 from tests.support.op_samples import SEED, graph_of, native_ops

@@ -52,6 +52,8 @@ DICTATED = {
     "ovjit/compat": {"deprecated", "place", "supported"},
     "ovjit/readers/torch": {"left"},
 }
+#: Sides: where a file names one of these, too, `left` is the other one.
+SIDES = frozenset(("right", "top"))
 #: Docstrings that are riddles: they begin with a question's word, or are in the project's old dialect.
 RIDDLE = re.compile(
     r"^(What|Where|Who|Whoever|Which|How|That which)\b|\bin the place of\b|\bone behind (the )?an?other\b"
@@ -205,7 +207,7 @@ def figures() -> dict[str, dict[str, int]]:
     rooms: dict[str, Counter[str]] = {}
     for path, text in sources():
         names, functions, docstrings = parts_of(trees()[path])
-        dictated = DICTATED.get(room_of(path), set())
+        dictated = DICTATED.get(room_of(path), set()) | (set() if SIDES.isdisjoint(names) else {"left"})
         names = [name for name in names if name not in dictated]
         functions = [name for name in functions if name not in dictated]
         room = rooms.setdefault(room_of(path), Counter())

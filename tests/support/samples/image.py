@@ -11,8 +11,8 @@ import numpy as np
 from ovjit.graph.windows import window_attributes
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.image import resampling
+from ovjit_ops.image.cpu_columns import window_counts
 from ovjit_ops.image.grid_sample import MODES, PADDINGS
-from ovjit_ops.image.patches import window_counts
 from tests.support.samples import samples
 
 
