@@ -280,6 +280,19 @@ def test_small_models_are_kept_with_each_weight_once(folder, tmp_path, unread) -
                 np.testing.assert_array_equal(there.attrs[key], value, strict=True)
 
 
+def test_a_model_beyond_the_limit_is_kept_compressed(folder, tmp_path, monkeypatch, unread) -> None:
+    w = write(tmp_path / "m.xml")
+    assert right(answer(tmp_path / "m.xml"), w)
+    (plain,) = folder.glob("*.blob")
+    limit = plain.stat().st_size - 1
+    plain.unlink()
+    monkeypatch.setattr(kept_models, "SMALLEST", limit)
+    for _ in range(2):
+        assert right(answer(tmp_path / "m.xml"), w)
+    (compressed,) = folder.glob("*.blob")
+    assert compressed.stat().st_size <= limit and len(unread) == 2
+
+
 def test_weights_of_onnx_files_stay_in_them(folder, tmp_path, unread) -> None:
     from onnx import numpy_helper
 
