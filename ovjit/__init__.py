@@ -64,7 +64,7 @@ def __getattr__(name: str) -> Any:
         from ovjit import collector, module_cache
 
         module_cache.install()
-        with collector.seldom():
+        with collector.seldom(imports_only=True):
             value = getattr(importlib.import_module(_PLACES[name]), name)
         globals()[name] = value
         return value

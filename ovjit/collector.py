@@ -3,7 +3,8 @@
 A collection traverses all objects. Imports and graphs make tens of thousands of permanent objects, and a
 graph of thousands of layers hundreds of thousands. Meanwhile the thresholds are `SELDOM`; at other times they
 are those of the program. Objects that imports make live as long as the process. So if modules were imported,
-the new objects are moved to the oldest generation without a traversal.
+the new objects are moved to the oldest generation without a traversal. Before a program has objects of its
+own, they leave the collector for good: the end of a process traverses all others four times.
 """
 
 from __future__ import annotations
@@ -11,27 +12,36 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import sys
 from collections.abc import Iterator
+from types import BuiltinFunctionType, FrameType, FunctionType, ModuleType
 
 from ovjit.forks import ForkLock
 
 #: Objects that are made between two collections of the young; of those between two of the older.
 SELDOM = (100_000, 20, 50)
 
+#: A folder of installed packages in a path.
+_PACKAGES = re.compile(r"[/\\](site|dist)-packages[/\\]")
+#: Packages with functions that run while modules are imported.
+_IMPORTERS = ("ovjit", "importlib", "contextlib", "runpy")
+
 _lock = ForkLock("collector")
 _compilations = 0  # at this moment
 _before = (0, 0, 0)
 _modules = 0  # that there were before
+_imports_only = True  # of all of them
 
 
 @contextlib.contextmanager
-def seldom() -> Iterator[None]:
+def seldom(imports_only: bool = False) -> Iterator[None]:
     """A context in which collections are rare: a model is read or compiled, or modules are imported.
     Thresholds that the program sets meanwhile are kept, and a disabled collector stays disabled."""
-    global _compilations, _before, _modules
+    global _compilations, _before, _modules, _imports_only
     with _lock.lock:
         _compilations += 1
+        _imports_only = imports_only and (_imports_only or _compilations == 1)
         if _compilations == 1:
             _before, _modules = gc.get_threshold(), len(sys.modules)
             if 0 < _before[0] < SELDOM[0]:
@@ -58,7 +68,40 @@ def _make_old() -> None:
     done after imports, since otherwise garbage of compilations would be freed late."""
     if not gc.get_freeze_count():  # else `unfreeze` would let go of what the program has frozen
         gc.freeze()
-        gc.unfreeze()
+        if not (_imports_only and _is_before_program()):
+            gc.unfreeze()
+
+
+def _is_before_program() -> bool:
+    """Whether a program has only imported installed packages yet. Frozen cycles are not finalised, so a file
+    in one of the program's would lose what it has not written."""
+    main = sys.modules["__main__"]
+    folder = os.path.dirname(__file__)
+    trusted = (os.path.dirname(os.__file__) + os.sep, folder + os.sep, f"{folder}_ops{os.sep}")
+    modules = [module for module in list(sys.modules.values()) if module is not main]
+    files = [getattr(module, "__file__", None) or __file__ for module in modules]
+    return (
+        all(name[:2] == "__" or _is_imported(value) for name, value in main.__dict__.items())
+        and all(file.startswith(trusted) or _PACKAGES.search(file) for file in files)
+        and all(map(_is_importing, sys._current_frames().values()))
+    )
+
+
+def _is_imported(value: object) -> bool:
+    """Whether a value in the program's module is a constant, or comes from another module."""
+    if isinstance(value, (type, FunctionType, BuiltinFunctionType)):
+        return value.__module__ != "__main__"
+    return value is None or isinstance(value, (ModuleType, str, int, float, type(annotations)))
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a thread executes modules, and no function of theirs."""
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if frame.f_code.co_name != "<module>" and package not in _IMPORTERS:
+            return False
+        frame = frame.f_back
+    return True
 
 
 def _in_child() -> None:

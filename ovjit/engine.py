@@ -17,7 +17,6 @@ from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import TARGETS, without_matrix_unit
 from ovjit.compiler import compile as compile_program
 from ovjit.compiler.options import Context, Memory, Options
-from ovjit.compiler.pass_pipeline import run_stage
 from ovjit.execution.executable import Executable
 from ovjit.execution.job import Job
 from ovjit.graph.graph import Graph
@@ -144,6 +143,8 @@ def stateful_type(config: Mapping[str, Any]) -> type[StatefulProgram]:
 
 def lifted_for(graph: Graph, context: Context) -> Lifted:
     """`graph` without state operations. Its caches are stored as the options say."""
+    from ovjit.compiler.pass_pipeline import run_stage
+
     lifted: Lifted = run_stage("state", graph, context)
     return lifted
 

@@ -7,9 +7,9 @@ properties, the machine, and the files of ovjit, see `file_models.Source`. The h
 the user's key, so no file can replace another.
 
 A kept model is small: the plan, code, and constants that no function can make again from the mapped file.
-Packed weights are made again at each start (`by_file`). A model with more bytes of other constants is not
-kept. It is written after the first inference (`late_writes`). A missing or wrong file means a compilation as
-before.
+Packed weights are made again at each start (`by_file`). A model that is too large is compressed, or, with
+more bytes of other constants, not kept. It is written after the first inference (`late_writes`). A missing or
+wrong file means a compilation as before.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def keep(source: Source, again: Callable[[], Source | None], compiled: Imported)
     A failure is silent, since the caller did not request it."""
     from ovjit.storage import by_file, model_cache
     from ovjit.storage.blob import KEPT, encode_start, header_for, sections_of
-    from ovjit.storage.container import BlobError, code_in, container_parts
+    from ovjit.storage.container import BlobError, code_in, container_parts, write_container
 
     where, key = folder(), find_key(compiled.config.get("OVJIT_KEY") or None)
     if where is None or not key.lasting:
@@ -115,8 +115,10 @@ def keep(source: Source, again: Callable[[], Source | None], compiled: Imported)
             sections = sections_of(compiled.executable, once=True, loaded=True)
         else:
             sections = by_file.sections(compiled.executable, source.weights, encode_start)
-        header = header_for(KEPT + source.label, compiled.inputs, compiled.outputs, compiled.config)
-        blob = container_parts({**sections, "header": header}, key.value)
+        sections["header"] = header_for(KEPT + source.label, *compiled[1:4])
+        blob = container_parts(sections, key.value)
+        if sum(map(len, blob)) > _most_bytes(source):  # compressed, it takes longer to read
+            blob = [write_container(sections, key.value)]
         settled = all(origin.is_settled() and origin.is_unchanged() for origin in source.origins)
         if sum(map(len, blob)) > _most_bytes(source) or not settled or again() != source:
             return
@@ -144,11 +146,9 @@ def prune(max_bytes: int | None = None, max_age: float | None = None) -> int:
     from ovjit.storage import model_cache
 
     kernels = default_cache().path
-    if kernels is None:
-        return 0
+    limit = MAX_BYTES if max_bytes is None else max_bytes
     with contextlib.suppress(OSError):  # none was ever kept
-        limit = MAX_BYTES if max_bytes is None else max_bytes
-        return model_cache.prune(os.path.join(kernels, _FOLDER), limit, max_age)
+        return 0 if kernels is None else model_cache.prune(os.path.join(kernels, _FOLDER), limit, max_age)
     return 0
 
 

@@ -94,7 +94,7 @@ def test_a_start_needs_neither_planner_nor_generators(tmp_path) -> None:
     spared = {
         "ovjit_ops", "ovjit.readers.ir.reader", "ovjit.planning.plan", "ovjit.compiler.program",
         "ovjit.planning.races", "ovjit.codegen.elementwise", "ovjit.codegen.function", "ovjit.codegen.tracer",
-        "ovjit.codegen.cpu.ir", "ovjit.rewrite.hoist", "ovjit.tiles.pack",
+        "ovjit.codegen.cpu.ir", "ovjit.compiler.pass_pipeline", "ovjit.rewrite.hoist", "ovjit.tiles.pack",
         "numba", "llvmlite", "lzma",  # shipped files are unpacked with it
     }  # fmt: skip
     assert not again & spared
@@ -278,6 +278,19 @@ def test_small_models_are_kept_with_each_weight_once(folder, tmp_path, unread) -
         for key, value in node.attrs.items():
             if isinstance(value, np.ndarray):
                 np.testing.assert_array_equal(there.attrs[key], value, strict=True)
+
+
+def test_a_model_beyond_the_limit_is_kept_compressed(folder, tmp_path, monkeypatch, unread) -> None:
+    w = write(tmp_path / "m.xml")
+    assert right(answer(tmp_path / "m.xml"), w)
+    (plain,) = folder.glob("*.blob")
+    limit = plain.stat().st_size - 1
+    plain.unlink()
+    monkeypatch.setattr(kept_models, "SMALLEST", limit)
+    for _ in range(2):
+        assert right(answer(tmp_path / "m.xml"), w)
+    (compressed,) = folder.glob("*.blob")
+    assert compressed.stat().st_size <= limit and len(unread) == 2
 
 
 def test_weights_of_onnx_files_stay_in_them(folder, tmp_path, unread) -> None:

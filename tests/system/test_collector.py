@@ -15,6 +15,8 @@ import pytest
 
 import ovjit
 from ovjit import collector
+from tests.support import ROOT
+from tests.support.run import printed
 
 o = ovjit.opset13
 OWN = (701, 11, 12)
@@ -89,6 +91,35 @@ def test_what_imports_made_is_old(
     finally:
         gc.freeze()
         sys.modules.pop("collected_late", None)
+
+
+#: A program that has imported the API -> whether the objects of imports have left the collector.
+PROGRAMS = {
+    "import ovjit as ov, json\nTEXT = '1'\nov.Core": True,
+    "from __future__ import annotations\nfrom ovjit import Core, Type\nfrom json import dumps": True,
+    "import ovjit as ov\ndef read(): pass\nov.Core": False,
+    "import ovjit as ov\nclass Log: file = open('log', 'w')\nLog.file.write('kept')\nov.Core": False,
+    "import ovjit as ov\npairs = []\npairs.append(pairs)\nov.Core": False,
+    "import log": False,
+    "import threading as t, ovjit\nt.Thread(target=t.Event().wait, daemon=True).start()\novjit.Core": False,
+    "from unittest.util import safe_repr\nfrom lazy import Lazy\nsafe_repr(Lazy())": False,
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_imports_leave_the_collector_before_a_program_has_objects(program: str, tmp_path: Path) -> None:
+    (tmp_path / "log.py").write_text("import ovjit\n\novjit.Core\n")
+    packages = tmp_path / "site-packages"
+    packages.mkdir()
+    (packages / "lazy.py").write_text(
+        "class Lazy:\n    def __repr__(self):\n        from ovjit import Core\n        return str(Core)\n"
+    )
+    file = tmp_path / "program.py"
+    file.write_text(f"{program}\nimport gc\nprint(gc.get_freeze_count() > 0)\n")
+    path = os.pathsep.join(map(str, (ROOT, packages)))
+    assert printed(file, folder=tmp_path, PYTHONPATH=path).split() == [str(PROGRAMS[program])]
+    if "open(" in program:
+        assert (tmp_path / "log").read_text() == "kept"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -28,7 +28,6 @@ from ovjit.api.model.node_ports import (
 )
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.model.type_info import DiscreteTypeInfo, type_info_of
-from ovjit.api.surface import surface_of
 from ovjit.api.tensors.convert import CPP_NAMES, dims_of, element_name
 from ovjit.errors import ModelError, checked_index, no_such_form
 from ovjit.graph.attributes import FILE_NAMES
@@ -386,6 +385,8 @@ class Node:
 
     def _ordered_attrs(self) -> dict[str, Any]:
         """The attributes in the order in which OpenVINO visits them, which need not be that of builders."""
+        from ovjit.api.surface import surface_of  # a table of all operations
+
         names = surface_of(self._op).shown_first.split()
         first = {name: self._attrs[name] for name in names if name in self._attrs}
         return first | self._attrs
