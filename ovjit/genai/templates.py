@@ -59,15 +59,19 @@ def _compile(template: str) -> Any:
             self.write(")")
 
     class Environment(SandboxedEnvironment):
-        """A text plus any value is a text. Messages are copies, so templates may change them."""
+        """A text plus any value is a text, and integers are divided as in C++. Messages are copies, so
+        templates may change them."""
 
-        intercepted_binops = frozenset("+")
+        intercepted_binops = frozenset("+/%")
         code_generator_class = Generator
 
         def call_binop(self, context: Any, operator: str, first: Any, second: Any) -> Any:
-            if isinstance(first, str) or isinstance(second, str):
+            if operator == "+" and (isinstance(first, str) or isinstance(second, str)):
                 return self.join_values(first, second)
-            return first + second
+            if operator != "+" and isinstance(first, int) and isinstance(second, int) and second:
+                quotient = abs(first) // abs(second) * (1 if (first < 0) == (second < 0) else -1)
+                return quotient if operator == "/" else first - quotient * second
+            return self.binop_table[operator](first, second)
 
         def join_values(self, *values: Any) -> str:
             return "".join(map(_show, values))
@@ -87,6 +91,9 @@ def _compile(template: str) -> Any:
     tests: dict[str, Any] = environment.tests
     for name in ("iterable", "sequence"):
         tests[name] = _exclude_missing(tests[name], Undefined)
+    filters: dict[str, Any] = environment.filters
+    for name in ("lower", "trim", "upper"):
+        filters[name] = _take_texts(name, filters[name], Undefined)
     environment.filters["tojson"], environment.filters["string"] = to_json, _show
     environment.globals["raise_exception"] = fail
     environment.globals["strftime_now"] = _now
@@ -96,6 +103,19 @@ def _compile(template: str) -> Any:
 def _exclude_missing(test: Callable[..., Any], undefined: type) -> Callable[[Any], bool]:
     """The test, which no missing value passes."""
     return lambda value: not isinstance(value, undefined) and test(value)
+
+
+def _take_texts(name: str, change: Callable[[str], Any], undefined: type) -> Callable[[Any], Any]:
+    """The filter, which leaves None and missing values as they are, and refuses others than texts."""
+
+    def call(value: Any) -> Any:
+        if value is None or isinstance(value, undefined):
+            return value
+        if not isinstance(value, str):
+            raise OvjitError(f"the filter {name} of a chat template takes a text, not {type(value).__name__}")
+        return change(value)
+
+    return call
 
 
 class _Object(dict[str, Any]):
