@@ -381,8 +381,13 @@ def _without_system(chat: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         content = message.get("content")
         if content is None:
             out.append(message)
+        elif not isinstance(content, str):
+            raise OvjitError(
+                f"the chat template takes no system messages, so contents should be texts, not "
+                f"{type(content).__name__}: give the text alone"
+            )
         elif message.get("role") == "system":
-            pending = f"{pending}\n{content}" if pending else str(content)
+            pending = f"{pending}\n{content}" if pending else content
         elif message.get("role") == "user" and pending:
             out.append({**message, "content": f"{pending}\n{content}" if content else pending})
             pending = ""

@@ -31,6 +31,7 @@ TEMPLATES = {
     "content": "{% for m in messages %}[{{ m.role }}]{% if m.tool_calls %}{{ m.content.split('x')[0] }}{% for c in m.tool_calls %}{{ c.function.arguments | tojson if c.function.arguments is mapping else c.function.arguments }}{% endfor %}{% else %}{{ m.content.split('x')[0] }}{% endif %}\n{% endfor %}{% for t in tools or [] %}{{ t.function.name }}{% endfor %}",
     "filters": "{% for m in messages %}{{ m.content | trim }};{{ (m.content | upper) ~ (m.nothing | lower) }}\n{% endfor %}",
     "numbers": "{% for m in messages %}{{ m.content if m.content is string else '' }}{% endfor %}{{ 10 / 4 }} {{ 8 / 4 }} {{ (0 - 7) / 2 }} {{ (0 - 3) % 5 }} {{ 7 % 4 }} {{ 7 / 2.0 }} {{ (loop or messages) | length % 2 }}",
+    "no system": "{% for m in messages %}{% if m.role != 'system' %}{{ '<' + m.role + '>' + m.content }}{% endif %}{% endfor %}",
     "sequences": "{% for m in messages %}{% if m.content is string %}S{{ m.content }}{% elif m.content is mapping %}M{% elif m.content is iterable and m.content is sequence %}L{% else %}N{% endif %}\n{% endfor %}",
 }
 TOOLS = [
