@@ -18,15 +18,18 @@ from ovjit.errors import ORDINARY, OvjitError, unless_of_signal
 @functools.lru_cache(64)
 def _compile(template: str) -> Any:
     try:
-        from jinja2 import ChainableUndefined, Undefined
+        from jinja2 import Undefined
         from jinja2.compiler import CodeGenerator
         from jinja2.ext import Extension, loopcontrols
         from jinja2.sandbox import SandboxedEnvironment
     except ImportError as error:
         raise OvjitError("chat templates need the package jinja2: pip install 'ovjit[generate]'") from error
 
-    class Missing(ChainableUndefined):
-        """None, or a value that is not there: "None" in a joined text, nothing where it is printed alone."""
+    class Missing(Undefined):
+        """None, or a value that is not there: "None" in a joined text, nothing where it is printed alone. It
+        has no attributes, no items and no length."""
+
+        __len__ = Undefined._fail_with_undefined_error
 
         def __str__(self) -> str:
             return "None"
@@ -37,7 +40,7 @@ def _compile(template: str) -> Any:
         def __eq__(self, other: object) -> bool:
             return other is None or isinstance(other, Undefined)
 
-        __hash__ = ChainableUndefined.__hash__
+        __hash__ = Undefined.__hash__
 
     class Generation(Extension):
         """{% generation %} marks what a model writes, for training: the block is rendered as it is."""
@@ -72,6 +75,12 @@ def _compile(template: str) -> Any:
                 quotient = abs(first) // abs(second) * (1 if (first < 0) == (second < 0) else -1)
                 return quotient if operator == "/" else first - quotient * second
             return self.binop_table[operator](first, second)
+
+        def getitem(self, obj: Any, argument: Any) -> Any:
+            """An item; a text has slices only."""
+            if isinstance(obj, str) and not isinstance(argument, slice):
+                return self.undefined(obj=obj, name=argument)
+            return super().getitem(obj, argument)
 
         def join_values(self, *values: Any) -> str:
             return "".join(map(_show, values))
