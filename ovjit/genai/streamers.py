@@ -65,7 +65,7 @@ class TextStreamer(StreamerBase):
     def _start_line(self) -> None:
         self._tokens: list[int] = []
         self._lengths: list[int] = []  # of the decoded text in UTF-8 after each token
-        self._printed = self._given = 0  # bytes and tokens that were given
+        self._printed = self._first = 0  # bytes, and the first token, of the next piece
 
     def _decode(self, count: int) -> bytes:
         text = self._tokenizer.decode(self._tokens[:count], **self._params)
@@ -81,7 +81,7 @@ class TextStreamer(StreamerBase):
         text = self._decode(len(self._tokens))
         self._lengths[-1] = len(text)
         if text.endswith(b"\n") and len(text) > self._printed:
-            piece, tokens = text[self._printed :], self._tokens[self._given :]
+            piece, tokens = text[self._printed :], self._tokens[self._first :]
             self._start_line()
             return self._give(piece, tokens)
         if text.endswith(_INCOMPLETE):
@@ -94,8 +94,8 @@ class TextStreamer(StreamerBase):
         if end <= self._printed:
             return StreamingStatus.RUNNING
         piece, self._printed = text[self._printed : end], end
-        tokens, self._given = self._tokens[self._given : last + 1], last + 1
-        return self._give(piece, tokens)
+        tokens, self._first = self._tokens[self._first : last + 1], last + 1
+        return self._give(piece, tokens) if piece else StreamingStatus.RUNNING
 
     def _length_at(self, index: int) -> int:
         if self._lengths[index] == _UNKNOWN:
@@ -105,7 +105,7 @@ class TextStreamer(StreamerBase):
 
     def end(self) -> None:
         """Give the remaining text."""
-        piece, tokens = self._decode(len(self._tokens))[self._printed :], self._tokens[self._given :]
+        piece, tokens = self._decode(len(self._tokens))[self._printed :], self._tokens[self._first :]
         if piece:
             self._start_line()
             self._give(piece, tokens)

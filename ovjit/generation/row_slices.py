@@ -103,13 +103,13 @@ def fix_sizes(region: Mapping[Any, _Axes]) -> None:
 
 def depends_on_inputs(value: Any) -> bool:
     """Whether a value is computed from a model's inputs or states, or from their shapes."""
-    waiting, seen = [value.get_node()], set[int]()
+    waiting, visited = [value.get_node()], set[int]()
     while waiting:
         node = waiting.pop()
         if node.get_type_name() in ("Parameter", "ReadValue"):
             return True
-        if id(node) not in seen:
-            seen.add(id(node))
+        if id(node) not in visited:
+            visited.add(id(node))
             waiting += [each.get_node() for each in node.input_values()]
     return False
 

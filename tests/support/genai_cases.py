@@ -922,7 +922,7 @@ def parsers(genai: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]
     ):
         yield (
             f"generate parsed {lasts} {inputs}",
-            lambda ends=lasts, given=inputs: generate_parsed(ends, given),
+            lambda ends=lasts, texts=inputs: generate_parsed(ends, texts),
         )
     own = Own()  # the real package does not keep it alive
     yield "generate parsed twice", lambda: generate_parsed((99,), ["hello"], parsers=[own])
