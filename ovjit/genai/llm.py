@@ -17,7 +17,7 @@ from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, r
 from ovjit.genai.engine import MAX_ROWS, Change, Engine, choose_cache_precision
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, SharedFigures, measure, now_us
-from ovjit.genai.parsers import parse_texts
+from ovjit.genai.parsers import TextParserStreamer, parse_texts
 from ovjit.genai.prompts import Prompts
 from ovjit.genai.results import DecodedResults, EncodedResults, PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig, needs_batches
@@ -229,6 +229,8 @@ class LLMPipeline:
         length = len(self._prompts.history)
         prompts, is_text = self._prompts.tokens_of(inputs, config, metrics)
         check_single(stream, config, len(prompts))
+        if is_text and isinstance(stream, TextParserStreamer):
+            stream.reset()
         answers: list[Answer] = []
         engine, is_alone = self._engine, len(prompts) == 1 or self._drafts is not None
         if isinstance(engine, Engine) and engine.can_join and not is_alone:
@@ -241,7 +243,7 @@ class LLMPipeline:
         if not is_text:
             return self._encode_results(answers, metrics, start_us)
         results = self._decode_results(answers, metrics, start_us)
-        results.parsed = parse_texts(results.texts, config.parsers)
+        results.parsed = parse_texts(results.texts, config.parsers, stream)
         is_cancelled = answers[0].finish is GenerationFinishReason.NONE
         self._prompts.end_turn(length, None if is_cancelled else results.texts[0])
         is_one = isinstance(inputs, (str, bytes)) and config.num_return_sequences == 1

@@ -236,17 +236,23 @@ class TextParserStreamer(TextStreamer):
         self._message: dict[str, Any] = {"content": ""}
         super().__init__(tokenizer, self._parse)
 
-    def _parse(self, text: str) -> StreamingStatus:
-        piece: dict[str, Any] = {}
+    def _give(self, piece: bytes, tokens: list[int]) -> StreamingStatus:
+        return self._parse(piece.decode(errors="replace"), tokens)
+
+    def _parse(self, text: str, tokens: Sequence[int] = ()) -> StreamingStatus:
+        """Take a text through the parsers, up to one that ends the generation."""
+        piece, end = dict[str, Any](), StreamingStatus.RUNNING
         for parser in self._parsers:
-            text = parser.parse(piece, text, None)
+            text = parser.parse(piece, text, list(tokens))
+            end = parser.get_status()
+            if end is not StreamingStatus.RUNNING:
+                break
         piece["content"] = text
         for key, value in piece.items():
             before = self._message.get(key)
             self._message[key] = before + value if isinstance(before, (str, list)) else value
         status = status_of(self.write(piece))  # type: ignore[arg-type]
-        ends = [parser.get_status() for parser in self._parsers]
-        return next((end for end in ends if end is not StreamingStatus.RUNNING), status)
+        return status if end is StreamingStatus.RUNNING else end
 
     def _write(self, chunk: Sequence[int] | str) -> StreamingStatus:
         """Take a text, or tokens."""
@@ -272,11 +278,13 @@ class Parsers(Kind):
         return list(value)
 
 
-def parse_texts(texts: Sequence[str], parsers: Sequence[Parser]) -> list[dict[str, Any]]:
-    """The message of each text; [] without parsers."""
-    messages = []
-    for text in texts if parsers else ():
-        messages.append({"content": text})
+def parse_texts(texts: Sequence[str], parsers: Sequence[Parser], streamer: Any) -> list[dict[str, Any]]:
+    """The message of each text, which a TextParserStreamer may have begun; [] without any parsers."""
+    if isinstance(streamer, TextParserStreamer):
+        messages = [streamer.get_parsed_message()]
+    else:
+        messages = [{"content": text} for text in texts] if parsers else []
+    for message in messages:
         for parser in parsers:
-            parser.parse(messages[-1])
+            parser.parse(message)
     return messages

@@ -65,7 +65,7 @@ class TextStreamer(StreamerBase):
     def _start_line(self) -> None:
         self._tokens: list[int] = []
         self._lengths: list[int] = []  # of the decoded text in UTF-8 after each token
-        self._printed = 0
+        self._printed = self._first = 0  # bytes, and the first token, of the next piece
 
     def _decode(self, count: int) -> bytes:
         text = self._tokenizer.decode(self._tokens[:count], **self._params)
@@ -81,19 +81,21 @@ class TextStreamer(StreamerBase):
         text = self._decode(len(self._tokens))
         self._lengths[-1] = len(text)
         if text.endswith(b"\n") and len(text) > self._printed:
-            piece = text[self._printed :]
+            piece, tokens = text[self._printed :], self._tokens[self._first :]
             self._start_line()
-            return self._give(piece)
+            return self._give(piece, tokens)
         if text.endswith(_INCOMPLETE):
             self._lengths[-1] = _WITHIN
             return StreamingStatus.RUNNING
         if len(self._lengths) < DELAY:
             return StreamingStatus.RUNNING
-        end = self._length_at(len(self._lengths) - DELAY)
+        last = len(self._lengths) - DELAY
+        end = self._length_at(last)
         if end <= self._printed:
             return StreamingStatus.RUNNING
         piece, self._printed = text[self._printed : end], end
-        return self._give(piece)
+        tokens, self._first = self._tokens[self._first : last + 1], last + 1
+        return self._give(piece, tokens) if piece else StreamingStatus.RUNNING
 
     def _length_at(self, index: int) -> int:
         if self._lengths[index] == _UNKNOWN:
@@ -103,13 +105,14 @@ class TextStreamer(StreamerBase):
 
     def end(self) -> None:
         """Give the remaining text."""
-        piece = self._decode(len(self._tokens))[self._printed :]
+        piece, tokens = self._decode(len(self._tokens))[self._printed :], self._tokens[self._first :]
         if piece:
             self._start_line()
-            self._give(piece)
+            self._give(piece, tokens)
 
-    def _give(self, piece: bytes) -> StreamingStatus:
-        return status_of(self._callback(piece.decode(errors="replace"))) if piece else StreamingStatus.RUNNING
+    def _give(self, piece: bytes, tokens: list[int]) -> StreamingStatus:
+        """Give a text that is not empty, and its tokens to those who take them."""
+        return status_of(self._callback(piece.decode(errors="replace")))
 
 
 def _print_errors(function: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -18,15 +18,18 @@ from ovjit.errors import ORDINARY, OvjitError, unless_of_signal
 @functools.lru_cache(64)
 def _compile(template: str) -> Any:
     try:
-        from jinja2 import ChainableUndefined, Undefined
+        from jinja2 import Undefined
         from jinja2.compiler import CodeGenerator
         from jinja2.ext import Extension, loopcontrols
         from jinja2.sandbox import SandboxedEnvironment
     except ImportError as error:
         raise OvjitError("chat templates need the package jinja2: pip install 'ovjit[generate]'") from error
 
-    class Missing(ChainableUndefined):
-        """None, or a value that is not there: "None" in a joined text, nothing where it is printed alone."""
+    class Missing(Undefined):
+        """None, or a value that is not there: "None" in a joined text, nothing where it is printed alone. It
+        has no attributes, no items and no length."""
+
+        __len__ = Undefined._fail_with_undefined_error
 
         def __str__(self) -> str:
             return "None"
@@ -37,7 +40,7 @@ def _compile(template: str) -> Any:
         def __eq__(self, other: object) -> bool:
             return other is None or isinstance(other, Undefined)
 
-        __hash__ = ChainableUndefined.__hash__
+        __hash__ = Undefined.__hash__
 
     class Generation(Extension):
         """{% generation %} marks what a model writes, for training: the block is rendered as it is."""
@@ -59,15 +62,25 @@ def _compile(template: str) -> Any:
             self.write(")")
 
     class Environment(SandboxedEnvironment):
-        """A text plus any value is a text. Messages are copies, so templates may change them."""
+        """A text plus any value is a text, and integers are divided as in C++. Messages are copies, so
+        templates may change them."""
 
-        intercepted_binops = frozenset("+")
+        intercepted_binops = frozenset("+/%")
         code_generator_class = Generator
 
         def call_binop(self, context: Any, operator: str, first: Any, second: Any) -> Any:
-            if isinstance(first, str) or isinstance(second, str):
+            if operator == "+" and (isinstance(first, str) or isinstance(second, str)):
                 return self.join_values(first, second)
-            return first + second
+            if operator != "+" and isinstance(first, int) and isinstance(second, int) and second:
+                quotient = abs(first) // abs(second) * (1 if (first < 0) == (second < 0) else -1)
+                return quotient if operator == "/" else first - quotient * second
+            return self.binop_table[operator](first, second)
+
+        def getitem(self, obj: Any, argument: Any) -> Any:
+            """An item; a text has slices only."""
+            if isinstance(obj, str) and not isinstance(argument, slice):
+                return self.undefined(obj=obj, name=argument)
+            return super().getitem(obj, argument)
 
         def join_values(self, *values: Any) -> str:
             return "".join(map(_show, values))
@@ -87,6 +100,9 @@ def _compile(template: str) -> Any:
     tests: dict[str, Any] = environment.tests
     for name in ("iterable", "sequence"):
         tests[name] = _exclude_missing(tests[name], Undefined)
+    filters: dict[str, Any] = environment.filters
+    for name in ("lower", "trim", "upper"):
+        filters[name] = _take_texts(name, filters[name], Undefined)
     environment.filters["tojson"], environment.filters["string"] = to_json, _show
     environment.globals["raise_exception"] = fail
     environment.globals["strftime_now"] = _now
@@ -96,6 +112,19 @@ def _compile(template: str) -> Any:
 def _exclude_missing(test: Callable[..., Any], undefined: type) -> Callable[[Any], bool]:
     """The test, which no missing value passes."""
     return lambda value: not isinstance(value, undefined) and test(value)
+
+
+def _take_texts(name: str, change: Callable[[str], Any], undefined: type) -> Callable[[Any], Any]:
+    """The filter, which leaves None and missing values as they are, and refuses others than texts."""
+
+    def call(value: Any) -> Any:
+        if value is None or isinstance(value, undefined):
+            return value
+        if not isinstance(value, str):
+            raise OvjitError(f"the filter {name} of a chat template takes a text, not {type(value).__name__}")
+        return change(value)
+
+    return call
 
 
 class _Object(dict[str, Any]):
@@ -361,8 +390,13 @@ def _without_system(chat: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         content = message.get("content")
         if content is None:
             out.append(message)
+        elif not isinstance(content, str):
+            raise OvjitError(
+                f"the chat template takes no system messages, so contents should be texts, not "
+                f"{type(content).__name__}: give the text alone"
+            )
         elif message.get("role") == "system":
-            pending = f"{pending}\n{content}" if pending else str(content)
+            pending = f"{pending}\n{content}" if pending else content
         elif message.get("role") == "user" and pending:
             out.append({**message, "content": f"{pending}\n{content}" if content else pending})
             pending = ""

@@ -27,7 +27,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.generation.decoder import FILES
 from ovjit.generation.head import last_product, logits_of
 from ovjit.generation.paged_tables import Tables, check_tables, tables_of
-from ovjit.generation.row_slices import find_region, list_sources
+from ovjit.generation.row_slices import find_region, fix_sizes, list_sources
 from ovjit.generation.tokenizer import find_gguf
 from ovjit.readers.registry import name_missing_room
 from ovjit.records import NamedTuple
@@ -124,7 +124,9 @@ def split_head(model: Model, defers: bool = False, outputs: Collection[str] = ()
             "MatMul is expected"
         )
     hidden, ops = product.input_value(0), opset13
-    sources = list_sources(find_region(product.input(0), 0)) if defers else []
+    region = find_region(product.input(0), 0, closed=True) if defers else {}
+    fix_sizes(region)
+    sources = list_sources(region)
     sizes = [_row_size(value, axis) for value, axis, _ in sources]
     if not sources or None in sizes or len({value.get_element_type() for value, _, _ in sources}) > 1:
         sources, sizes = [(hidden, 0, [product.input(0)])], [None]

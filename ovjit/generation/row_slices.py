@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.model.value_bounds import value_bounds
 from ovjit.compat.op import Constant
 from ovjit.compat.utils.node_factory import NodeFactory
 
@@ -61,9 +62,9 @@ def take_first_tokens(model: Any) -> None:
                 take_rows(node.input(0), 1, 0, 1)
 
 
-def find_region(taker: Any, axis: int) -> dict[Any, _Axes]:
+def find_region(taker: Any, axis: int, closed: bool = False) -> dict[Any, _Axes]:
     """Node -> the axes of its inputs, for the nodes before an Input that can compute sliced rows: each one
-    after all nodes that take its outputs."""
+    after all nodes that take its outputs. `closed`: other values do not depend on the model's inputs."""
     region: dict[Any, _Axes] = {}
     axes_by_taker: dict[Any, dict[tuple[int, int], int]] = {}  # node -> (taker, its input) -> axis
     last = taker.get_source_output().get_node()
@@ -71,7 +72,7 @@ def find_region(taker: Any, axis: int) -> dict[Any, _Axes]:
     while waiting:
         node, axis = waiting.pop()
         axes = _axes_of(node, axis)
-        if axes is None:
+        if axes is None or (closed and not _is_closed(node, axes)):
             continue
         region[node] = axes
         for i, each in enumerate(axes):
@@ -82,6 +83,41 @@ def find_region(taker: Any, axis: int) -> dict[Any, _Axes]:
                 if len(set(axes_of_source.values())) == 1 and _takers(source) <= axes_of_source.keys():
                     waiting.append((source, each))
     return region
+
+
+def _is_closed(node: Any, axes: _Axes) -> bool:
+    """Whether only the rows that a node takes depend on the model's inputs."""
+    values = node.input_values()
+    others = [value for value, axis in zip(values, axes, strict=True) if axis is None]
+    return all(not depends_on_inputs(value) or constant_of(value) is not None for value in others)
+
+
+def fix_sizes(region: Mapping[Any, _Axes]) -> None:
+    """Replace what nodes of a closed region take beside rows, and compute from inputs, by constants."""
+    for node, axes in region.items():
+        for input_, axis in zip(node.inputs(), axes, strict=True):
+            value = input_.get_source_output()
+            if axis is None and depends_on_inputs(value) and (constant := constant_of(value)) is not None:
+                input_.replace_source_output(constant.output(0))
+
+
+def depends_on_inputs(value: Any) -> bool:
+    """Whether a value is computed from a model's inputs or states, or from their shapes."""
+    waiting, visited = [value.get_node()], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if node.get_type_name() in ("Parameter", "ReadValue"):
+            return True
+        if id(node) not in visited:
+            visited.add(id(node))
+            waiting += [each.get_node() for each in node.input_values()]
+    return False
+
+
+def constant_of(value: Any) -> Constant | None:
+    """The constant that an integer is for all inputs, since it depends on static dimensions only."""
+    bounds = value_bounds(value) if value.get_element_type().is_integral_number() else None
+    return None if bounds is None or not np.array_equal(*bounds) else Constant(bounds[0])
 
 
 def _takers(node: Any) -> set[tuple[int, int]]:

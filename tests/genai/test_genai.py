@@ -196,6 +196,34 @@ def test_an_echo_alone_is_streamed(pipeline: Any) -> None:
     assert (streamer.items, results.tokens) == ([[1, 260], "end"], [[1, 260]])
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_parsers_get_the_tokens_of_each_piece_once(count: int, pipeline: Any) -> None:
+    tokenizer = pipeline.get_tokenizer()
+    tokens = tokenizer.encode("the weather is not there,\nhello world 你好").input_ids.data[0].tolist()
+    pieces: list[tuple[str, list[int]]] = []
+
+    class Keeps(genai.IncrementalParser):
+        def parse(self, delta_message: Any, delta_text: str, delta_tokens: Any = None) -> str:
+            pieces.append((delta_text, delta_tokens))
+            return delta_text
+
+    class Runs(genai.TextParserStreamer):
+        def write(self, message: Any) -> Any:
+            return genai.StreamingStatus.RUNNING
+
+    streamer = Runs(tokenizer, [Keeps()])
+    for first in range(0, len(tokens), count):
+        streamer._write(tokens[first : first + count])
+    streamer.end()
+    assert len(pieces) > 3
+    assert [token for _, some in pieces for token in some] == tokens
+    assert [tokenizer.decode(some) for _, some in pieces if "你" not in _] == [
+        text for text, _ in pieces if "你" not in text
+    ]
+    streamer._write("of no tokens")
+    assert pieces[-1] == ("of no tokens", [])
+
+
 def test_a_failed_question_is_no_part_of_a_chat(pipeline: Any) -> None:
     pipeline.start_chat()
     with pytest.raises(RuntimeError, match="max_length"):

@@ -11,7 +11,7 @@ import pytest
 
 import ovjit as ov
 from ovjit import opset13 as ops
-from ovjit.generation.paged import Options, PagedDecoder
+from ovjit.generation.paged import Options, PagedDecoder, split_head
 from ovjit.generation.paged_tables import tables_of
 from ovjit.generation.row_slices import find_region, take_first_tokens, take_rows
 from tests.readers.gguf_decoders import Sizes, tensors, write
@@ -169,3 +169,30 @@ def test_logits_compute_what_follows_the_last_attention(tmp_path: Path) -> None:
         assert paged.width == (1 + defers) * s.wide and hidden.shape == (40, paged.width)
         results.append(np.array(paged.logits(hidden[[3, 39]])))
     np.testing.assert_allclose(results[1], results[0], rtol=1e-5, atol=1e-5, err_msg=f"{SEED}")
+
+
+@pytest.mark.parametrize("source, products", [("shape", 0), ("input", 2)])
+def test_sizes_that_are_computed_beside_the_rows(source: str, products: int) -> None:
+    """PyTorch's `chunk` computes the sizes of a split. From a static dimension they are constants; of values
+    of inputs the part without rows stays whole."""
+    x = ops.parameter([-1, 1, WIDE], np.float32, name="x")
+    x.output(0).set_names({"x"})
+    sizes = ops.parameter([2], np.int64, name="sizes")
+    sizes.output(0).set_names({"sizes"})
+    both = linear(x, 4 * WIDE)
+    if source == "shape":
+        half = ops.divide(ops.gather(ops.shape_of(x), ints(-1), ints(0)), ints(1))
+        half = ops.multiply(half, ints(2))
+        gate, up = ops.variadic_split(both, np.int64(2), ops.concat([half, half], 0)).outputs()
+    else:
+        gate, up = ops.variadic_split(both, np.int64(2), sizes).outputs()
+    logits = linear(linear(ops.multiply(ops.swish(gate), up), WIDE, 2 * WIDE), 7)
+    logits.output(0).set_names({"logits"})
+    model = ov.Model([ops.result(logits)], [x, sizes], "chunks")
+    rows, split = np.random.default_rng(SEED).standard_normal((5, 1, WIDE), np.float32), [2 * WIDE] * 2
+    wanted = ov.compile_model(model, "CPU", EXACT)([rows, np.array(split)])[0]
+    body, head = split_head(model, defers=True)
+    assert [node.get_type_name() for node in body.get_ops()].count("MatMul") == products
+    hidden = ov.compile_model(body, "CPU", EXACT)([rows, np.array(split)])[0]
+    found = ov.compile_model(head, "CPU", EXACT)([hidden[[1, 4]]])[0]
+    np.testing.assert_allclose(found.reshape(2, 7), wanted[[1, 4], 0], rtol=1e-5, atol=1e-5)

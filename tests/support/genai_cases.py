@@ -870,6 +870,35 @@ def parsers(genai: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]
         text = pipeline.generate("hello world", max_new_tokens=8, ignore_eos=True, streamer=streamer)
         return [text, streamer.items, dict(sorted(streamer.get_parsed_message().items()))]
 
+    class Counts(genai.IncrementalParser):  # type: ignore[misc,name-defined]
+        """Counts pieces, and ends the generation at one of them."""
+
+        def __init__(self, last: int):
+            super().__init__()
+            self.last, self.count, self.resets = last, 0, 0
+
+        def parse(self, message: Any, text: str, tokens: Any = None) -> str:
+            self.count += 1
+            if self.count == self.last:
+                self.set_status(genai.StreamingStatus.TOOL_CALL_STOP)
+            message[f"of {self.last}"] = f"{self.count}. "
+            return text + "|"
+
+        def reset(self) -> None:
+            self.count, self.resets = 0, self.resets + 1
+            self.set_status(genai.StreamingStatus.RUNNING)
+
+    def generate_parsed(lasts: Any, inputs: Any, **keywords: Any) -> Any:
+        """Two answers by one streamer; that of the real package may have further tokens after the end."""
+        chain, parsed = [Counts(last) for last in lasts], []
+        streamer = Kept(pipeline.get_tokenizer(), chain)
+        for _ in range(2):
+            results = pipeline.generate(
+                inputs, max_new_tokens=8, ignore_eos=True, streamer=streamer, **keywords
+            )
+            parsed.append([dict(sorted(each.items())) for each in getattr(results, "parsed", ())])
+        return [parsed, streamer.items, [each.resets for each in chain]]
+
     class Own(genai.Parser):  # type: ignore[misc,name-defined]
         def parse(self, message: Any) -> None:
             message["length"] = len(message["content"])
@@ -884,6 +913,19 @@ def parsers(genai: Any, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]
         return [results.texts, [dict(sorted(message.items())) for message in results.parsed]]
 
     yield "generate", generate
+    for lasts, inputs in (
+        ((99,), ["hello world"]),
+        ((99,), "hello world"),
+        ((2, 99), ["hello"]),
+        ((99, 2), ["hello"]),
+        ((), ["hello"]),
+    ):
+        yield (
+            f"generate parsed {lasts} {inputs}",
+            lambda ends=lasts, texts=inputs: generate_parsed(ends, texts),
+        )
+    own = Own()  # the real package does not keep it alive
+    yield "generate parsed twice", lambda: generate_parsed((99,), ["hello"], parsers=[own])
     for name, chain in {"own": [Own()], "both": [Own(), plain["deepseek"]], "none": [], "broken": [Broken()], "base": [genai.Parser()], "number": [3], "one": plain["phi"],
                         "incremental": [genai.ReasoningIncrementalParser()]}.items():  # fmt: skip
         yield f"parsed {name}", lambda c=chain: parsed(c)

@@ -29,6 +29,13 @@ TEMPLATES = {
         "<function={{ c.function.name }}>{% for k, v in a | items %}<parameter={{ k }}>{{ v | string if v is number else v | tojson }}{% endfor %}",
     ),
     "content": "{% for m in messages %}[{{ m.role }}]{% if m.tool_calls %}{{ m.content.split('x')[0] }}{% for c in m.tool_calls %}{{ c.function.arguments | tojson if c.function.arguments is mapping else c.function.arguments }}{% endfor %}{% else %}{{ m.content.split('x')[0] }}{% endif %}\n{% endfor %}{% for t in tools or [] %}{{ t.function.name }}{% endfor %}",
+    "filters": "{% for m in messages %}{{ m.content | trim }};{{ (m.content | upper) ~ (m.nothing | lower) }}\n{% endfor %}",
+    "numbers": "{% for m in messages %}{{ m.content if m.content is string else '' }}{% endfor %}{{ 10 / 4 }} {{ 8 / 4 }} {{ (0 - 7) / 2 }} {{ (0 - 3) % 5 }} {{ 7 % 4 }} {{ 7 / 2.0 }} {{ (loop or messages) | length % 2 }}",
+    "no system": "{% for m in messages %}{% if m.role != 'system' %}{{ '<' + m.role + '>' + m.content }}{% endif %}{% endfor %}",
+    "items": "{% for m in messages %}{{ m.content[0] if m.content is string else '' }}{{ m.content if m.content is string else m.nothing }}{{ m.content[1:] if m.content is string else '' }}{% endfor %}",
+    "items of nothing": "{% for m in messages %}{{ m.content if m.content is string else '' }}{{ m.content[0] }}{% endfor %}",
+    "attributes of nothing": "{% for m in messages %}{{ m.content if m.content is string else '' }}{{ m.tool_calls.a if m.role == 'user' else '' }}{% endfor %}",
+    "lengths of nothing": "{% for m in messages %}{{ m.content if m.content is string else '' }}{{ m.content | length if m.content is defined else '' }}{% endfor %}{% if messages | length > 2 %}{{ messages[0].nothing | length }}{% endif %}",
     "sequences": "{% for m in messages %}{% if m.content is string %}S{{ m.content }}{% elif m.content is mapping %}M{% elif m.content is iterable and m.content is sequence %}L{% else %}N{% endif %}\n{% endfor %}",
 }
 TOOLS = [
