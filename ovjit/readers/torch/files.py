@@ -12,6 +12,7 @@ from typing import Any
 from ovjit.errors import ModelError, unless_of_signal
 from ovjit.readers.files.archives import check_archive, members_of
 from ovjit.readers.registry import Source, recognize
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.recorder import is_recording
 from ovjit.readers.torch.tracing.trace import quietly
 from ovjit.readers.torch.untrusted import check_program, check_script
@@ -79,8 +80,6 @@ def load(path: str) -> Any:
 def _without_guards(program: Any) -> Any:
     """The program without its guards, which are code that asks what inputs it was made for. ModelError if its
     weights are no tensors."""
-    import torch
-
     if hasattr(program, "_guards_code"):
         program._guards_code = []
     for name, value in program.state_dict.items():

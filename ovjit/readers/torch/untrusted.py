@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ovjit.errors import ModelError, unless_of_signal
+from ovjit.readers.torch.pytorch import torch
 
 #: Names end up in code that PyTorch makes of a graph.
 _NAME = re.compile(r"[^\s\"'`\\()=;\[\]{}@#]*")
@@ -57,8 +58,6 @@ def check_program(path: str) -> None:
 
     Members are read by PyTorch's own reader, so that the loader sees what was checked.
     """
-    import torch
-
     try:
         reader = torch._C.PyTorchFileReader(path)
         views = [(list(reader.get_all_records()), reader.get_record)]
@@ -108,8 +107,6 @@ def _payloads(text: Any) -> list[dict[str, Any]]:
 
 def _not_only_weights(content: bytes) -> str:
     """Return the reason why PyTorch cannot load a pickle with `weights_only`, or "" if it can."""
-    import torch
-
     try:
         torch.load(io.BytesIO(content), map_location="meta", weights_only=True)
     except unless_of_signal(Exception) as error:

@@ -13,6 +13,7 @@ from ovjit.build import Output, wrap_port
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.quant import fake_quantized
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import name_of
 from ovjit.records import NamedTuple
@@ -110,8 +111,6 @@ def dequantize(n: Call, x: Output) -> Output:
 
 def _weight(n: Call, tensor: Any) -> Output:
     """(codes - zero points) * scales; the codes stay as they are."""
-    import torch
-
     if not tensor.is_quantized:
         return n.const(tensor.float().numpy())
     codes = n.convert(n.const(tensor.int_repr().numpy()), "f32")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.recording.mask_selection import depends_on_mask, for_any_mask
 from ovjit.readers.torch.recording.recorded_programs import export_followed
 from ovjit.readers.torch.recording.sizes import MOST_ROUNDS, Followed
@@ -44,8 +45,6 @@ class _Example:
         return call_unchanged(function, self._ready.module, self._ready.leaves)
 
     def _run(self) -> None:
-        import torch
-
         if self._results is None:
             with quietly(), torch.no_grad(), for_any_mask(changes=False) as assumed:
                 self._results = self._call(self._ready.module)
@@ -58,8 +57,6 @@ class _Example:
 
     def is_of(self, script: Any) -> bool:
         """Whether a trace has the module's outputs for the example, or those of the plain trace."""
-        import torch
-
         self._run()
         with quietly(), torch.no_grad():
             result = self._call(script)

@@ -19,6 +19,7 @@ from ovjit.readers.torch.programs.decompose import UNFAITHFUL, more_decompositio
 from ovjit.readers.torch.programs.fx import FxReader
 from ovjit.readers.torch.programs.reader import MOST_REFUSED
 from ovjit.readers.torch.programs.undecomposed import written_beside
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.patches import patch
 from ovjit.readers.torch.values import Complex, Number, complex_type, torch_types
 
@@ -63,8 +64,6 @@ def compose(
 def _overload(name: str, overload: str) -> Any:
     """PyTorch's object for an operator, None if there is none. Operators of scripts alone, such as those of
     lists, have none that runs."""
-    import torch
-
     library, _, operator = name.partition("::")
     packet = getattr(torch.ops.aten, operator, None) if library == "aten" else None
     function = getattr(packet, overload or "default", None)
@@ -118,7 +117,6 @@ class _Stands:
 
     def trace(self, target: Any, arguments: Mapping[str, Any], refused: frozenset[str]) -> Any:
         """The graph of the operator, its parts decomposed as far as there are no rules for them."""
-        import torch
         from torch.fx.experimental.proxy_tensor import make_fx
 
         stand_ins = {key: self._standing(value) for key, value in arguments.items()}
@@ -135,8 +133,6 @@ class _Stands:
             return make_fx(function, decomposition_table=table)(*self.stands)
 
     def _standing(self, value: Any) -> Any:
-        import torch
-
         call = self.call
         if isinstance(value, Number) and call.known_number(value) is None:
             if call.dtype(value.value) != "i64":

@@ -8,6 +8,7 @@ from typing import Any
 
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.scripts.script import ScriptReader
 from ovjit.readers.torch.tracing.trace import Prepared, argument_names, arguments_of
 from ovjit.readers.torch.values import Number, element_type, torch_types
@@ -29,8 +30,6 @@ def inputs_of(
 ) -> list[Any]:
     """The inputs of a script: lists, tuples and dicts have one for each tensor in them. Arguments that the
     example leaves out have their defaults."""
-    import torch
-
     remaining_leaves = ready.inputs()
 
     def read_input(value: Any, name: str | None = None, kind: Any = None) -> Any:

@@ -10,6 +10,7 @@ from ovjit import logs
 from ovjit.build import Model
 from ovjit.errors import OvjitError, unless_of_signal
 from ovjit.graph.op import TensorType
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.scripts import deferred
 from ovjit.readers.torch.scripts.script import ScriptReader, one_or_all
 from ovjit.readers.torch.scripts.script_inputs import ANYHOW, EXAMPLE, Read, read_as, unknown_input
@@ -30,8 +31,6 @@ def without_example(
     module: Any, converters: Mapping[str, Any] | None, described: Sequence[tuple[Any, Any, Any]]
 ) -> Model:
     """Convert by torch.jit.script; only the names of the inputs and what is `described` are known."""
-    import torch
-
     descriptions = _describe_inputs(described)
 
     try:
@@ -73,8 +72,6 @@ def _declare_inputs(
     Inputs of a script have the names of its graph, those of a module the names of its signature.
     `descriptions` has types and ranks by name or index.
     """
-    import torch
-
     graph = inline_calls(script)
     is_function = isinstance(script, torch.jit.ScriptFunction)
     reader = ScriptReader(None if is_function else script, converters)

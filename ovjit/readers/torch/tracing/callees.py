@@ -9,6 +9,8 @@ from functools import lru_cache
 from types import BuiltinFunctionType, CodeType, MethodDescriptorType, ModuleType
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
+
 
 def calls_operator(frame: Any) -> bool:
     """Whether a frame's current instruction calls an operator of PyTorch's. False where that is not known."""
@@ -21,8 +23,6 @@ def _value(node: ast.expr, frame: Any) -> Any:
 
     It executes nothing but attribute access on modules and tensors.
     """
-    import torch
-
     if isinstance(node, ast.Name):
         tables: Any = (frame.f_locals, frame.f_globals, vars(builtins))
         return next((table[node.id] for table in tables if node.id in table), None)
@@ -36,8 +36,6 @@ def _value(node: ast.expr, frame: Any) -> Any:
 
 
 def _is_operator(value: Any) -> bool:
-    import torch
-
     if isinstance(value, MethodDescriptorType):
         return issubclass(torch.Tensor, value.__objclass__)
     if not isinstance(value, BuiltinFunctionType):

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.callees import calls_operator
 from ovjit.readers.torch.tracing.instructions import calls, takes_item, takes_part
 from ovjit.readers.torch.tracing.patches import caller, outside, patch
@@ -18,8 +19,6 @@ from ovjit.readers.torch.tracing.traced_nodes import is_open
 
 def warn_of_index(frame: Any) -> None:
     """Warn of a line that makes an open dimension a number of Python's, such as how often a loop runs."""
-    import torch
-
     frame = outside(frame)
     file, line = frame.f_code.co_filename, frame.f_lineno
     message = "A dynamic dimension used as a Python number might make the trace incorrect for other lengths"
@@ -31,8 +30,6 @@ def warn_of_index(frame: Any) -> None:
 def exporting() -> Iterator[set[str]]:
     """Warn of lines for which torch.export takes an open dimension to have the example's length. Gives the
     files that ask for numbers, or compare them in Python's functions."""
-    import torch
-
     torch_folder, asking = os.path.dirname(torch.__file__) + os.sep, set[str]()
 
     def noting(original: Any) -> Any:
@@ -58,7 +55,6 @@ def exporting() -> Iterator[set[str]]:
 def index_warnings() -> contextlib.AbstractContextManager[None]:
     """Warn of lines that make an open dimension a number of Python's by `__index__`, such as `range(n)` and
     `items[n]`: PyTorch does not."""
-    import torch
 
     def index(self: Any) -> int:
         frame = caller()
