@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from ovjit.errors import UnsupportedError, unless_of_signal
-from ovjit.readers.frameworks.names import with_own_names
+from ovjit.readers.frameworks.names import source_of, with_own_names
 from ovjit.readers.frameworks.unconverted import handlers, mark
 from ovjit.readers.rows import import_contributed
 from ovjit.records import NamedTuple
@@ -220,25 +220,17 @@ def _counts(body: Any, index: str, loop: Any, around: Mapping[str, Any]) -> bool
     """Whether a value of a loop's body counts its iterations from 0."""
     body_nodes = {node.name: node for node in body.node_def}
     names = [argument.name for argument in body.signature.input_arg]
-    name = _source(body_nodes, index)
+    name = source_of(body_nodes, index)
     if name not in names:
         return False
     position = names.index(name)
-    step = body_nodes.get(_source(body_nodes, body.ret[body.signature.output_arg[position].name]))
-    start = around.get(_source(around, loop.input[position]))
+    step = body_nodes.get(source_of(body_nodes, body.ret[body.signature.output_arg[position].name]))
+    start = around.get(source_of(around, loop.input[position]))
     if step is None or step.op not in ("Add", "AddV2") or start is None:
         return False
-    sources = [_source(body_nodes, operand) for operand in step.input[:2]]
+    sources = [source_of(body_nodes, operand) for operand in step.input[:2]]
     others = [body_nodes.get(other) for other in sources if other != name]
     return len(others) == 1 and _number(others[0]) == 1 and _number(start) == 0
-
-
-def _source(nodes: Mapping[str, Any], tensor: str) -> str:
-    """The name of what makes a tensor that identities hand on."""
-    name = tensor.partition(":")[0]
-    while name in nodes and nodes[name].op == "Identity":
-        name = nodes[name].input[0].partition(":")[0]
-    return name
 
 
 def _number(node: Any) -> Any:

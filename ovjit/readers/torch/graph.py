@@ -22,8 +22,7 @@ from ovjit.readers.torch.call import UNKNOWN_USES, Call, OutputUses
 from ovjit.readers.torch.dimensions import Shared, TorchDraft
 from ovjit.readers.torch.fusions.activations import ACTIVATIONS
 from ovjit.readers.torch.fusions.attention import ATTENTION
-from ovjit.readers.torch.fusions.constants import join_constants
-from ovjit.readers.torch.fusions.nibbles import keep_packed
+from ovjit.readers.torch.fusions.constants import join_constants, keep_packed
 from ovjit.readers.torch.fusions.transposes import MOVEMENTS
 from ovjit.readers.torch.operators.quantized import keep_on_grid
 from ovjit.readers.torch.pytorch import torch

@@ -13,8 +13,8 @@ from ovjit.readers.torch.choices import check_choices
 
 #: The modules with the rows, one for each family of operators.
 FAMILIES = (
-    "attention", "complex", "complex_parts", "complex_wholes", "create", "elementwise",
-    "factors", "fourier", "gradients", "indexing", "iterated", "linalg", "lists", "losses", "nn",
+    "attention", "complex", "complex_parts", "create", "elementwise",
+    "fourier", "gradients", "indexing", "linalg", "lists", "losses", "nn",
     "norm", "numbers", "pooling", "quant", "quantized", "random", "recurrent", "reduce", "resize",
     "scatter", "sequences", "shapes", "sorting", "special", "vision",
 )  # fmt: skip
