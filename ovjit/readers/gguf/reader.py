@@ -11,8 +11,7 @@ from typing import Any
 
 from ovjit.build import Model, make_model, make_result
 from ovjit.readers.files import name_errors
-from ovjit.readers.gguf.attention import Attention, Inputs, cap_softly
-from ovjit.readers.gguf.flat import FlatAttention, FlatInputs
+from ovjit.readers.gguf.attention import Attention, FlatAttention, FlatInputs, Inputs, cap_softly
 from ovjit.readers.gguf.header import open_gguf
 from ovjit.readers.gguf.layers import feed_forward, norm
 from ovjit.readers.gguf.settings import Settings
@@ -25,9 +24,9 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 def read_gguf(path: str | os.PathLike[str], flat: bool = False) -> Model:
     """The Model of a GGUF file; its metadata, with the tokenizer's tables, are `rt_info["gguf"]`.
 
-    `flat`: with llama.cpp's inputs, see `ovjit.readers.gguf.flat`. Lists are there as JSON. RuntimeError that
-    names the file and what is wrong; UnsupportedError, one too, names the architecture, the type of tensor or
-    the tensors that are not read.
+    `flat`: with llama.cpp's inputs, see `FlatInputs`. Lists are there as JSON. RuntimeError that names the
+    file and what is wrong; UnsupportedError, one too, names the architecture, the type of tensor or the
+    tensors that are not read.
     """
     where = os.fsdecode(path)
     with name_errors(where, TypeError, ValueError, AttributeError):
