@@ -13,7 +13,7 @@ from ovjit.graph.op import TensorType
 from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.scripts import deferred
 from ovjit.readers.torch.scripts.script import ScriptReader, one_or_all
-from ovjit.readers.torch.scripts.script_inputs import ANYHOW, EXAMPLE, Read, read_as, unknown_input
+from ovjit.readers.torch.scripts.script_inputs import EXAMPLE, UNKNOWN, Read, infer_from_uses, unknown_input
 from ovjit.readers.torch.tracing.trace import arguments_of, is_script, quietly
 from ovjit.readers.torch.values import inline_calls
 from ovjit.records import NamedTuple
@@ -41,7 +41,7 @@ def without_example(
             "Couldn't get TorchScript module by scripting. With exception:\n"
             f"{error}\n{EXAMPLE} for tracing, or a TorchScript module."
         ) from error
-    read = partial(_read_untold, script, script is module, converters, descriptions)
+    read = partial(_read_open, script, script is module, converters, descriptions)
     try:
         return deferred.reread_on_new_types(read(), read)
     except Exception as error:
@@ -55,7 +55,7 @@ def without_example(
         return deferred.defer(inputs.reader.parameters, count, read)
 
 
-class _Untold(NamedTuple):
+class _OpenInputs(NamedTuple):
     """A script's graph and inputs of which there is no example."""
 
     reader: ScriptReader
@@ -66,7 +66,7 @@ class _Untold(NamedTuple):
 def _declare_inputs(
     script: Any, is_script: bool, converters: Mapping[str, Any] | None, descriptions: Mapping[Any, Read],
     types: Sequence[TensorType] = (),
-) -> _Untold:  # fmt: skip
+) -> _OpenInputs:  # fmt: skip
     """The reader, the graph and the inputs of a script whose types are not known.
 
     Inputs of a script have the names of its graph, those of a module the names of its signature.
@@ -82,12 +82,12 @@ def _declare_inputs(
     values = []
     for value, a in zip(inputs, schema, strict=True):
         name = value.debugName() if a is None or is_script else a.name
-        read = descriptions.get(name) or descriptions.get(len(reader.parameters)) or ANYHOW
-        values.append(unknown_input(reader, name, value.type(), a, read.over(read_as(value, script))))
-    return _Untold(reader, graph, values)
+        read = descriptions.get(name) or descriptions.get(len(reader.parameters)) or UNKNOWN
+        values.append(unknown_input(reader, name, value.type(), a, read.over(infer_from_uses(value, script))))
+    return _OpenInputs(reader, graph, values)
 
 
-def _read_untold(
+def _read_open(
     script: Any, is_script: bool, converters: Mapping[str, Any] | None, descriptions: Mapping[Any, Read],
     types: Sequence[TensorType] = (),
 ) -> Model:  # fmt: skip
