@@ -83,7 +83,7 @@ FAMILIES = (
     "attention", "complex", "complex_parts", "create", "elementwise",
     "fourier", "indexing", "linalg", "lists", "losses", "nn",
     "norm", "numbers", "pooling", "quantized", "random", "recurrent", "reduce", "resize",
-    "scatter", "sequences", "shapes", "sorting", "special", "vision",
+    "scatter", "shapes", "sorting", "special", "vision",
 )  # fmt: skip
 
 #: Reads one operator: `rule(call, first argument, named arguments)` returns its outputs.
