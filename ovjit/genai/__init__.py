@@ -17,7 +17,6 @@ _NAMES = {
     "adapters": "Adapter AdapterConfig",
     "batching": "ContinuousBatchingPipeline",
     "config": "GenerationConfig",
-    "embedding": "EmbedResult EmbeddingPipeline",
     "enums": "AggregationMode GenerationFinishReason GenerationStatus KVCrushAnchorPointMode "
     "SparseAttentionMode StopCriteria StreamingStatus",
     "grammars": "StructuralTagItem StructuralTagsConfig StructuredOutputConfig",
@@ -41,7 +40,7 @@ _NAMES = {
     "Phi4ReasoningParser ReasoningIncrementalParser ReasoningParser TextParserStreamer VLLMParserWrapper",
     "results": "DecodedResults EncodedGenerationResult EncodedResults ExtendedPerfMetrics GenerationResult "
     "MeanStdPair PerfMetrics RawPerfMetrics SummaryStats",
-    "retrieval": "TextEmbeddingPipeline TextRerankPipeline",
+    "retrieval": "EmbedResult EmbeddingPipeline TextEmbeddingPipeline TextRerankPipeline",
     "scheduler": "AdaptiveRKVConfig CacheEvictionConfig KVCrushConfig SchedulerConfig "
     "SparseAttentionConfig",
     "speculation": "SDPerModelsPerfMetrics SDPerfMetrics draft_model",

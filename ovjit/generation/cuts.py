@@ -1,15 +1,22 @@
-"""Pre-tokenizers: how texts are split into words before byte pairs are merged. The names are those of GGUF
-files.
+"""The steps before byte pairs are merged: pre-tokenizers, which split texts into words and have the names of
+GGUF files, and SentencePiece's normalizer.
 
-A `Cut` has a list of regular expressions. Each match is a piece, and so is the text between two matches. The
-next expression splits these pieces.
+A `Cut` has a list of regular expressions. Each match is a piece, and so is the text between two matches.
+The next expression splits these pieces.
+
+`Charsmap` is SentencePiece's table of replaced characters, `precompiled_charsmap`. The class of
+`tokenizers` looks up whole graphemes and loses some of their characters. This one replaces the longest key
+at each position, as SentencePiece and llama.cpp do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from ovjit.errors import InferenceError, OvjitError
 from ovjit.records import NamedTuple
+from ovjit_ops.text.character_maps import CompiledTable
 
 _SHORT = "'s|'t|'re|'ve|'m|'ll|'d"
 _GPT2 = rf"{_SHORT}| ?\p{{L}}+| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|\s+(?!\S)|\s+"
@@ -112,3 +119,39 @@ CUTS: Mapping[str, Cut] = {
     # llama.cpp's, where a file does not say how
     "default": Cut((_FALCON_MARKS.replace("`", ""), _GPT2, r"\p{N}+", "[0-9]{3}")),
 }
+
+
+class Charsmap:
+    """Replaces parts of texts by `table`. Raises OvjitError for a damaged table."""
+
+    def __init__(self, table: bytes):
+        try:
+            self._table = CompiledTable(table)
+        except InferenceError as error:
+            # raised here, since the package drops exceptions of normalizers
+            raise OvjitError(f"tokenizer.ggml.precompiled_charsmap is damaged: {error}") from error
+        #: Bytes that stay where another one of ASCII follows.
+        self._plain = frozenset(filter(self._table.keeps_ascii, range(128)))
+
+    def replace(self, text: str) -> str:
+        """The text with the longest key at each place replaced, from the left."""
+        content, plain, parts, at, begin = text.encode(), self._plain, list[bytes](), 0, 0
+        while at < len(content):
+            first = content[at]
+            if first in plain and content[at + 1 : at + 2].isascii():
+                at += 1
+                continue
+            count, by = self._table.longest(content, at)
+            if count:
+                parts += [content[begin:at], by]
+                begin = at + count
+            at += count or 1 + (first >= 0xC0) + (first >= 0xE0) + (first >= 0xF0)  # a character of UTF-8
+        return b"".join([*parts, content[begin:]]).decode("utf-8", "replace")
+
+    def normalize(self, text: Any) -> None:
+        """The same for a NormalizedString, as `tokenizers.normalizers.Normalizer.custom` calls it."""
+        before = text.normalized
+        after = self.replace(before)
+        if after != before:
+            text.clear()
+            text.append(after)

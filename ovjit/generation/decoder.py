@@ -1,4 +1,6 @@
-"""Runs one sequence through a decoder with state, and rewinds it."""
+"""Runs one sequence through a decoder with state, and rewinds it. Files whose models are changed first are
+kept compiled as others are.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,31 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.run.core import Core
 from ovjit.errors import OvjitError
 from ovjit.generation.head import keep_last
 from ovjit.generation.tokenizer import find_gguf, read_settings
 from ovjit.records import NamedTuple
+
+
+class EditingCore(Core):
+    """A Core that calls `edit(model)` for each model before it compiles it. `edit` is not called for a model
+    that was kept with the same `name`. It returns False for a model that is not to be kept."""
+
+    def __init__(self, edit: Callable[[Any], bool], name: str):
+        super().__init__()
+        self._edit, self._name = edit, name
+
+    def _read(self, model: Any, weights: Any, use_mmap: bool) -> Any:
+        read = super()._read(model, weights, use_mmap)
+        read._of_one_file &= self._edit(read)
+        return read
+
+    def _config_for(self, device: str, config: Any) -> dict[str, Any]:
+        settings = super()._config_for(device, config)
+        # names of kept models and cached files derive from the properties that the user has set
+        return {**settings, "given": {**settings["given"], "EDITED_BY": self._name}}
+
 
 #: The inputs of decoders as optimum-intel exports them. Only the first is required.
 INPUTS = ("input_ids", "attention_mask", "position_ids", "beam_idx")
@@ -57,8 +80,6 @@ class Decoder:
     ) -> Decoder:  # fmt: skip
         """The decoder of a file, or of a folder with one. `change` edits its Model, and returns the names of
         constant inputs that it adds. `rows`: the last tokens whose logits are computed."""
-        from ovjit.generation.editing_core import EditingCore
-
         file, names = model_file(path), list[str]()
         turn = _turn(None, file)
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from ovjit.errors import OvjitError, UnsupportedError, unless_of_signal
 from ovjit.forks import made_once
-from ovjit.generation.charsmap import Charsmap
-from ovjit.generation.cuts import CUTS
+from ovjit.generation.cuts import CUTS, Charsmap
 from ovjit.generation.tables import Tables
 from ovjit.readers.registry import name_missing_room
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ovjit.errors import OvjitError
-from ovjit.generation.charsmap import Charsmap
+from ovjit.generation.cuts import Charsmap
 from ovjit.generation.tokenizer import of_tables
 
 pytest.importorskip("tokenizers")

@@ -11,8 +11,7 @@ import pytest
 import ovjit as ov
 from ovjit import opset13 as ops
 from ovjit.disk import kernel_cache
-from ovjit.generation import editing_core
-from ovjit.generation.decoder import Decoder
+from ovjit.generation.decoder import Decoder, EditingCore
 from ovjit.storage import kept_models, late_writes, origins
 from tests.support import paged_models
 
@@ -28,13 +27,13 @@ def reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     for name in kept_models._WATCHING:
         monkeypatch.delenv(name, raising=False)
     names: list[str] = []
-    read = editing_core.EditingCore._read
+    read = EditingCore._read
 
     def note(self: Any, *arguments: Any) -> Any:
         names.append(self._name)
         return read(self, *arguments)
 
-    monkeypatch.setattr(editing_core.EditingCore, "_read", note)
+    monkeypatch.setattr(EditingCore, "_read", note)
     return names
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ovjit.errors import ModelError
-from ovjit.readers.jax.choices import CHOICES, check_params
+from ovjit.readers.jax.reader import CHOICES, check_params
 from ovjit.readers.jax.registry import find_rule
 
 

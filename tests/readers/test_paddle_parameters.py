@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from ovjit.errors import ModelError
-from ovjit.readers.frameworks.paddle import file_to_onnx
-from ovjit.readers.frameworks.paddle_parameters import check_parameters
+from ovjit.readers.frameworks.paddle import check_parameters, file_to_onnx
 
 #: Element type -> Paddle's number of it.
 NUMBERS = {"float32": 5, "int64": 3, "float16": 4, "bool": 0, "uint8": 20}

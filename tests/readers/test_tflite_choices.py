@@ -16,8 +16,7 @@ pytest.importorskip("tflite", reason="needs ovjit[tflite]")
 import tflite
 
 from ovjit.errors import ModelError
-from ovjit.readers.tflite.choices import ENUMERATIONS
-from ovjit.readers.tflite.reader import read_tflite
+from ovjit.readers.tflite.reader import ENUMERATIONS, read_tflite
 from tests.support.tflite.files import G, Op, T, const, quantized, write
 
 SEED = 20271128

@@ -10,8 +10,7 @@ import pytest
 import ovjit as ov
 from ovjit.errors import ModelError
 from ovjit.readers.choices import TEXT
-from ovjit.readers.torch.choices import ANY, CHOICES, find_choice
-from ovjit.readers.torch.registry import find_rule, known_operators
+from ovjit.readers.torch.registry import ANY, CHOICES, find_choice, find_rule, known_operators
 
 torch = pytest.importorskip("torch")
 

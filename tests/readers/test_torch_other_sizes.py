@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.readers.torch.tracing.callees import calls_operator
+from ovjit.readers.torch.tracing.index_warnings import calls_operator
 from ovjit.readers.torch.tracing.other_sizes import _resize
 
 torch = pytest.importorskip("torch")

@@ -301,8 +301,8 @@ def is_within(name: str, *rooms: str) -> bool:
 #: it knows of `ovjit`.
 RECORDING, RECORDING_DOOR = "ovjit.readers.torch.recording", "ovjit.readers.torch.recordings"
 RECORDING_KNOWS = (
-    "ovjit.errors", "ovjit.readers.torch.scripts.shared_memory", "ovjit.readers.torch.tracing",
-    "ovjit.readers.torch.values", "ovjit.records",
+    "ovjit.errors", "ovjit.readers.torch.pytorch", "ovjit.readers.torch.scripts.shared_memory",
+    "ovjit.readers.torch.tracing", "ovjit.readers.torch.values", "ovjit.records",
 )  # fmt: skip
 
 

@@ -7,10 +7,9 @@ from typing import Any
 
 from ovjit.api.model.model import Model, check_model
 from ovjit.api.model.node import GRAPH_LOCK
-from ovjit.compat.passes.low_latency import low_latency
 from ovjit.compat.passes.precision import compress_to_f16
 from ovjit.compat.passes.sequences import sequences_to_loops
-from ovjit.compat.passes.stateful import make_stateful
+from ovjit.compat.passes.stateful import low_latency, make_stateful
 from ovjit.compat.passes.unneeded import simplify
 from ovjit.errors import ModelError
 from ovjit.readers.quantized_weights import compress_quantized
@@ -126,7 +125,7 @@ def paged_attention_transformation(
 def stateful_to_stateless_transformation(model: Model) -> None:
     """Variables become inputs and outputs again. RuntimeError for a model without the input `beam_idx`, as in
     OpenVINO."""
-    from ovjit.compat.passes.stateless import make_stateless
+    from ovjit.compat.passes.stateful import make_stateless
 
     with GRAPH_LOCK:
         make_stateless(check_model(model))

@@ -10,9 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.compat.passes.place_bias import place_bias
 from ovjit.compat.passes.probe import FAILURES, Probe
-from ovjit.compat.passes.score_bias import adds_bias
+from ovjit.compat.passes.score_bias import adds_bias, place_bias
 from ovjit.errors import UnsupportedError
 from ovjit.records import NamedTuple
 

@@ -21,14 +21,27 @@ from ovjit.api.model.node import Node, Output, make_node
 from ovjit.api.model.paged import CHUNKS, PagedAttentionExtension
 from ovjit.compat.passes.longest import Choice, choices, choose_by_token
 from ovjit.compat.passes.masks import Mask, read_mask
-from ovjit.compat.passes.padding import padding_products
-from ovjit.compat.passes.paged_inputs import Inputs, _i64
+from ovjit.compat.passes.paged_inputs import (
+    Inputs,
+    _i64,
+    check_stateless,
+    counted_positions,
+    names_of,
+    padding_products,
+    row_ends,
+)
 from ovjit.compat.passes.paged_layers import CachedLayer, is_cached, scale_of
 from ovjit.compat.passes.paged_states import Input, Layer, recurrent_layers
-from ovjit.compat.passes.place_bias import columns, with_columns, with_factors
-from ovjit.compat.passes.positions import check_stateless, counted_positions, names_of, row_ends
 from ovjit.compat.passes.probe import inputs_named, is_a
-from ovjit.compat.passes.score_bias import bias_of, score_bias, with_bias, with_factor
+from ovjit.compat.passes.score_bias import (
+    bias_of,
+    columns,
+    score_bias,
+    with_bias,
+    with_columns,
+    with_factor,
+    with_factors,
+)
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.paged_caches import BLOCK
 from ovjit.graph.shapes import ANY

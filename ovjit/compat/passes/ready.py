@@ -13,9 +13,8 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node
 from ovjit.api.run.property_values import _Choice
 from ovjit.compat.passes.base import ModelPass
-from ovjit.compat.passes.low_latency import low_latency
 from ovjit.compat.passes.precision import to_f16
-from ovjit.compat.passes.stateful import Pairs, check_pairs, make_stateful
+from ovjit.compat.passes.stateful import Pairs, check_pairs, low_latency, make_stateful
 from ovjit.errors import ModelError
 from ovjit.readers.ir import writer
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ovjit.errors import OvjitError
 from ovjit.genai.vision.family import Family, Visual
-from ovjit.genai.vision.llava_next import fit_view
+from ovjit.genai.vision.llava import fit_view
 from ovjit.genai.vision.pixels import normalize
 
 _F32 = np.float32

@@ -21,9 +21,7 @@ from ovjit.genai.vision.family import Family, Prompt
 from ovjit.genai.vision.gemma import Gemma3, Gemma3n
 from ovjit.genai.vision.gemma4 import Gemma4
 from ovjit.genai.vision.internvl import InternVL
-from ovjit.genai.vision.llava import Llava
-from ovjit.genai.vision.llava_next import LlavaNext
-from ovjit.genai.vision.llava_next_video import LlavaNextVideo
+from ovjit.genai.vision.llava import Llava, LlavaNext, LlavaNextVideo
 from ovjit.genai.vision.minicpm import MiniCPMV
 from ovjit.genai.vision.nanollava import NanoLlava
 from ovjit.genai.vision.phi import Phi3Vision

@@ -40,7 +40,7 @@ class TensorFlowReader(FrameworkReader):
 
     def sniff(self, source: Source) -> bool:
         if source.is_object:
-            from ovjit.readers.frameworks.objects import is_tensorflow
+            from ovjit.readers.frameworks.files import is_tensorflow
 
             return is_tensorflow(source.model)
         from ovjit.readers.frameworks.files import is_damaged
@@ -75,7 +75,7 @@ class PaddleReader(FrameworkReader):
 
     def sniff(self, source: Source) -> bool:
         if source.is_object:
-            from ovjit.readers.frameworks.objects import is_paddle
+            from ovjit.readers.frameworks.files import is_paddle
 
             return is_paddle(source.model)
         return self.claims(source) and bool(source.head)

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from ovjit.errors import UnsupportedError, unless_of_signal
-from ovjit.readers.frameworks.names import with_own_names
+from ovjit.readers.frameworks.names import source_of, with_own_names
 from ovjit.readers.frameworks.unconverted import handlers, mark
 from ovjit.readers.rows import import_contributed
 from ovjit.records import NamedTuple
@@ -50,7 +50,7 @@ def to_model_proto(
     of tensors or switches. `more` are operators that are left as they are."""
     _check(graph)
     graph = _with_calls_inlined(graph, inputs, outputs)
-    complex_numbers, forms = _has_forms(graph)
+    complex_numbers, forms = _find_rewritten(graph)
     if not (complex_numbers or forms):
         return _export(graph, inputs, outputs, renames, more)
     result, refused = None, None
@@ -58,7 +58,7 @@ def to_model_proto(
         try:
             with _level(logging.CRITICAL):
                 result = _export(graph, inputs, outputs, renames, more)
-            if not _is_left(result.graph):
+            if not _has_rewritten(result.graph):
                 return result
         except unless_of_signal(Exception) as error:
             refused = error
@@ -186,12 +186,11 @@ def _check(graph: Any) -> None:
 _NOISY = ("tensorflow", "tf2onnx.tf_loader", "tf2onnx.tfonnx", "tf2onnx.tf_utils", "tf2onnx.utils")
 
 
-def _has_forms(graph: Any) -> tuple[bool, bool]:
-    """Whether a graph has complex numbers, and whether it has other operators of which `rebuilt` makes new
-    ones."""
+def _find_rewritten(graph: Any) -> tuple[bool, bool]:
+    """(whether a graph has complex numbers, whether it has other operators that `rebuild` replaces)"""
     nodes = _nodes(graph)
     pairs = any(_is_complex(value) for node in nodes for value in node.attr.values())
-    return pairs, any(_is_of_form(node.op) for node in nodes)
+    return pairs, any(_is_rewritten(node.op) for node in nodes)
 
 
 def _writes_anywhere(graph: Any) -> bool:
@@ -210,35 +209,27 @@ def _writes_anywhere(graph: Any) -> bool:
                 continue
             body = bodies[node.attr["body"].func.name]
             writes = [inner for inner in body.node_def if inner.op == "TensorListSetItem"]
-            if not all(_counts(body, inner.input[1], node, nodes_by_name) for inner in writes):
+            if not all(_counts_iterations(body, inner.input[1], node, nodes_by_name) for inner in writes):
                 return True
     within = [{node.op for node in nodes} for nodes in owners]
     return any({"NextIteration", "TensorListSetItem"} <= kinds for kinds in within)
 
 
-def _counts(body: Any, index: str, loop: Any, around: Mapping[str, Any]) -> bool:
+def _counts_iterations(body: Any, index: str, loop: Any, around: Mapping[str, Any]) -> bool:
     """Whether a value of a loop's body counts its iterations from 0."""
     body_nodes = {node.name: node for node in body.node_def}
     names = [argument.name for argument in body.signature.input_arg]
-    name = _source(body_nodes, index)
+    name = source_of(body_nodes, index)
     if name not in names:
         return False
     position = names.index(name)
-    step = body_nodes.get(_source(body_nodes, body.ret[body.signature.output_arg[position].name]))
-    start = around.get(_source(around, loop.input[position]))
+    step = body_nodes.get(source_of(body_nodes, body.ret[body.signature.output_arg[position].name]))
+    start = around.get(source_of(around, loop.input[position]))
     if step is None or step.op not in ("Add", "AddV2") or start is None:
         return False
-    sources = [_source(body_nodes, operand) for operand in step.input[:2]]
+    sources = [source_of(body_nodes, operand) for operand in step.input[:2]]
     others = [body_nodes.get(other) for other in sources if other != name]
     return len(others) == 1 and _number(others[0]) == 1 and _number(start) == 0
-
-
-def _source(nodes: Mapping[str, Any], tensor: str) -> str:
-    """The name of what makes a tensor that identities hand on."""
-    name = tensor.partition(":")[0]
-    while name in nodes and nodes[name].op == "Identity":
-        name = nodes[name].input[0].partition(":")[0]
-    return name
 
 
 def _number(node: Any) -> Any:
@@ -251,8 +242,8 @@ def _number(node: Any) -> Any:
     return value.item() if value.size == 1 else None
 
 
-def _is_of_form(kind: str) -> bool:
-    return kind.startswith(("TensorList", "TensorArray")) or kind in _ANEW
+def _is_rewritten(kind: str) -> bool:
+    return kind.startswith(("TensorList", "TensorArray")) or kind in _REWRITTEN
 
 
 def _is_complex(attribute: Any) -> bool:
@@ -261,24 +252,24 @@ def _is_complex(attribute: Any) -> bool:
 
 #: The numbers of complex64 and complex128 in DataType.
 _COMPLEX_TYPES = {8, 18}
-#: Operators that are made of others, but for lists and TensorArrays.
-_ANEW = {"Case", "StatelessCase", "Merge", "_SwitchN", "Switch", "EmptyTensorList", "ConjugateTranspose",
+#: Operators that `rebuild` replaces, beside those of lists and TensorArrays.
+_REWRITTEN = {"Case", "StatelessCase", "Merge", "_SwitchN", "Switch", "EmptyTensorList", "ConjugateTranspose",
          "CheckNumericsV2"}  # fmt: skip
 
 
-def _is_left(graph: Any) -> bool:
+def _has_rewritten(graph: Any) -> bool:
     """Whether an exported graph still has such operators."""
     graphs = [graph]
     while graphs:
         for node in graphs.pop().node:
-            if _is_of_form(node.op_type):
+            if _is_rewritten(node.op_type):
                 return True
             graphs += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
     return False
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a note says more than the exporter's exception does, and more than these three.
+def _adds_information(record: logging.LogRecord) -> bool:
+    """True for a message of the log that says more than the exporter's exception does.
 
     An operator is left as it is: its rule is here, or the error names it. The exporter calls a deprecated
     function. It does not find a table, which `tables` does, or the error names the lookup.
@@ -292,7 +283,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def _level(level: int) -> Iterator[None]:
-    """tf2onnx tells what is at least this urgent."""
+    """Context in which tf2onnx logs only messages of this level and above."""
     logger = logging.getLogger("tf2onnx")
     before = logger.level
     logger.setLevel(level)
@@ -310,10 +301,10 @@ def quiet() -> Iterator[None]:
     """
     noisy = [logging.getLogger(name) for name in _NOISY]
     for part in noisy:
-        part.addFilter(_is_news)
+        part.addFilter(_adds_information)
     try:
         with _level(logging.WARNING):
             yield
     finally:
         for part in noisy:
-            part.removeFilter(_is_news)
+            part.removeFilter(_adds_information)

@@ -1,12 +1,16 @@
 """Models of Paddle, in files and in memory -> bytes of ONNX, by the package paddle2onnx.
 
 It runs in a process of its own: importing paddle changes handlers of signals, and its exporter prints to
-standard output.
+standard output. Paddle does not check that the last tensor of a `.pdiparams` file is complete, so it is
+checked here. The file has tensors one after another: u32 0, u64 number of levels (of each: u64 bytes, and
+they), u32 0, i32 bytes of a description, the description (protobuf: 1 the type, 2 the dimensions), the
+elements.
 """
 
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -14,10 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from inspect import signature
-from typing import Any
+from typing import Any, BinaryIO
 
 from ovjit.errors import ModelError, UnsupportedError, unreadable
-from ovjit.readers.frameworks.paddle_parameters import check_parameters
 
 
 def file_to_onnx(path: str, weights: Any = None) -> bytes:
@@ -162,3 +165,85 @@ def _specification(paddle: Any, value: Any, name: str) -> Any:
 def _dims(shape: Sequence[Any]) -> list[int | None]:
     dims = [d.get_length() if getattr(d, "is_static", False) else d for d in shape]
     return [d if isinstance(d, int) and d >= 0 else None for d in dims]
+
+
+#: Paddle's number of an element type -> bytes of an element.
+_SIZES = {0: 1, 1: 2, 2: 4, 3: 8, 4: 2, 5: 4, 6: 8, 20: 1, 21: 1, 22: 2, 23: 8, 24: 16, 32: 1, 33: 1}
+#: No description and no levels are larger.
+_MOST = 1 << 16
+
+
+class _Unknown(Exception):
+    """The file has another form, of which Paddle is the judge."""
+
+
+def check_parameters(path: str) -> None:
+    """Raise ModelError if a tensor in the file has fewer bytes than its shape needs."""
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        number = 0
+        try:
+            while file.tell() < size:
+                _pass_tensor(file, size)
+                number += 1
+        except _Unknown:
+            return
+        except (EOFError, struct.error):
+            why = f"tensor {number} is cut short: the file ends after {size} bytes. Copy the file again"
+            raise ModelError(unreadable(path, why)) from None
+
+
+def _pass_tensor(file: BinaryIO, size: int) -> None:
+    """Move past one tensor. Raises EOFError if it goes beyond the end of the file, and _Unknown for another
+    form."""
+    version, levels = struct.unpack("<IQ", file.read(12))
+    if version or levels > _MOST:
+        raise _Unknown
+    for _ in range(levels):
+        _skip(file, struct.unpack("<Q", file.read(8))[0], size)
+    version, length = struct.unpack("<Ii", file.read(8))
+    if version or not 0 < length < _MOST:
+        raise _Unknown
+    described = file.read(length)
+    if len(described) < length:
+        raise EOFError
+    _skip(file, _byte_count(described), size)
+
+
+def _skip(file: BinaryIO, count: int, size: int) -> None:
+    if file.tell() + count > size:
+        raise EOFError
+    file.seek(count, os.SEEK_CUR)
+
+
+def _byte_count(described: bytes) -> int:
+    """The bytes of the elements of a described tensor."""
+    at, element, count = 0, -1, 1
+    while at < len(described):
+        key, at = _varint(described, at)
+        value, at = _varint(described, at)
+        if key == 0x08:
+            element = value
+        elif key == 0x10:
+            count *= value
+        elif key == 0x12:  # packed dimensions
+            end = at + value
+            while at < end:
+                value, at = _varint(described, at)
+                count *= value
+        else:
+            raise _Unknown
+    if element not in _SIZES:
+        raise _Unknown
+    return count * _SIZES[element]
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if at >= len(data) or shift > 63:
+            raise _Unknown
+        value |= (data[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+        if data[at - 1] < 128:
+            return value, at

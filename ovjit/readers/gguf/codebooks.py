@@ -11,6 +11,7 @@ The grids are those of the package `gguf`.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,18 @@ def join_halves(data: np.ndarray, run: int) -> np.ndarray:
     return np.concatenate([low, high], 2).reshape(len(data), -1)
 
 
+def scales_in_bytes(first: int, end: int) -> Callable[[np.ndarray], Factors]:
+    """The f16 of a block, and odd factors: 4 bits each, in the bytes from `first` to `end`."""
+    return lambda blocks: Factors(half_at(blocks, 0), _odd(_by_nibbles(blocks[:, first:end])))
+
+
+def scales_in_words(first: int, end: int, step: int) -> Callable[[np.ndarray], Factors]:
+    """The f16 of a block, and odd factors: the highest 4 bits of each word of 32 bits, of every `step`-th."""
+    return lambda blocks: Factors(
+        half_at(blocks, 0), _odd(_words(blocks, first, end, "<u4")[:, step - 1 :: step] >> 28)
+    )
+
+
 def iq2_xxs(blocks: np.ndarray) -> np.ndarray:
     words = _words(blocks, 2, 66, "<u4")
     signs = words[:, 1::2, None] >> np.array([0, 7, 14, 21], np.uint32) & 127
@@ -124,17 +137,9 @@ def iq2_xxs(blocks: np.ndarray) -> np.ndarray:
     return _codes("IQ2_XXS", index, np.take(_even_masks(), signs.reshape(len(blocks), -1)))
 
 
-def iq2_xxs_scale(blocks: np.ndarray) -> Factors:
-    return Factors(half_at(blocks, 0), _odd(_words(blocks, 2, 66, "<u4")[:, 1::2] >> 28))
-
-
 def iq2_xs(blocks: np.ndarray) -> np.ndarray:
     words = _words(blocks, 2, 66, "<u2")
     return _codes("IQ2_XS", words & 511, np.take(_even_masks(), words >> 9))
-
-
-def iq2_xs_scale(blocks: np.ndarray) -> Factors:
-    return Factors(half_at(blocks, 0), _odd(_by_nibbles(blocks[:, 66:74])))
 
 
 def _high_bits(high: np.ndarray, width: int) -> np.ndarray:
@@ -149,27 +154,15 @@ def iq2_s(blocks: np.ndarray) -> np.ndarray:
     return _codes("IQ2_S", index, np.take(_sign_masks(), blocks[:, 34:66]))
 
 
-def iq2_s_scale(blocks: np.ndarray) -> Factors:
-    return Factors(half_at(blocks, 0), _odd(_by_nibbles(blocks[:, 74:82])))
-
-
 def iq3_xxs(blocks: np.ndarray) -> np.ndarray:
     words = _words(blocks, 66, 98, "<u4")
     signs = words[:, :, None] >> np.array([0, 7, 14, 21], np.uint32) & 127
     return _codes("IQ3_XXS", blocks[:, 2:66], np.take(_even_masks(), signs.reshape(len(blocks), -1)))
 
 
-def iq3_xxs_scale(blocks: np.ndarray) -> Factors:
-    return Factors(half_at(blocks, 0), _odd(_words(blocks, 66, 98, "<u4") >> 28))
-
-
 def iq3_s(blocks: np.ndarray) -> np.ndarray:
     index = blocks[:, 2:66] | _high_bits(blocks[:, 66:74], 1)
     return _codes("IQ3_S", index, np.take(_sign_masks(), blocks[:, 74:106]))
-
-
-def iq3_s_scale(blocks: np.ndarray) -> Factors:
-    return Factors(half_at(blocks, 0), _odd(_by_nibbles(blocks[:, 106:110])))
 
 
 def iq1_s_index(blocks: np.ndarray) -> np.ndarray:

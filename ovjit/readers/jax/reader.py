@@ -14,7 +14,7 @@ from ovjit.errors import ModelError, OvjitError, UnsupportedError, unless_of_sig
 from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim
-from ovjit.readers.jax.choices import check_params
+from ovjit.readers.choices import Choice, one_of
 from ovjit.readers.jax.decoder import is_jaxpr
 from ovjit.readers.jax.multi_tensor import (
     BY_OPERAND,
@@ -32,6 +32,30 @@ from ovjit.readers.jax.registry import find_rule, find_rule_of_parts
 from ovjit.readers.jax.symbolic import Sizes, is_number, is_undecided, number_or_dim
 from ovjit.readers.rows import Rule
 from ovjit.records import NamedTuple
+
+#: What becomes of indices beyond an operand.
+_INDEXED = {"mode": one_of("clip fill_or_drop promise_in_bounds")}
+_SCATTERED = ("", "-add", "_add", "-sub", "_sub", "-mul", "_mul", "-min", "_min", "-max", "_max")
+
+#: primitive -> parameter -> its choices. None is always the default.
+CHOICES: dict[str, dict[str, Choice]] = {
+    "eigh": {"implementation": one_of("qr jacobi qdwh"), "algorithm": one_of("qr jacobi qdwh")},
+    "fft": {"fft_type": one_of("fft ifft rfft irfft")},
+    "gather": _INDEXED,
+    "round": {"rounding_method": one_of((0, 1))},
+    "svd": {"algorithm": one_of("default qr jacobi polar divide_and_conquer")},
+    **{f"scatter{joined}": _INDEXED for joined in _SCATTERED},
+}
+
+
+def check_params(primitive: str, params: Mapping[str, Any]) -> None:
+    """Raise ModelError for a parameter that is none of its choices."""
+    for name, choice in CHOICES.get(primitive, {}).items():
+        value = params.get(name)
+        if value is not None:
+            word = str(getattr(value, "name", value)).rpartition(".")[2].lower()
+            choice.check(name, int(value) if isinstance(choice.words[0], int) else word)
+
 
 #: What rules raise for parameters and operands that are not those of the primitive.
 _NOT_VALID = (KeyError, IndexError, ValueError, TypeError, AttributeError, ArithmeticError)

@@ -18,7 +18,9 @@ from ovjit.readers.onnx.attributes import reads
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.repeats import repeat_appended
-from ovjit.readers.onnx.rows import (
+from ovjit.readers.onnx.values import (
+    LoopSequence,
+    TensorList,
     element_type,
     is_sequence,
     joined_values,
@@ -27,7 +29,6 @@ from ovjit.readers.onnx.rows import (
     row_shape,
     stack_rows,
 )
-from ovjit.readers.onnx.values import LoopSequence, TensorList
 
 if TYPE_CHECKING:
     from ovjit.readers.onnx.scope import Scope

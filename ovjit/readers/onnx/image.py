@@ -10,7 +10,7 @@ import numpy as np
 from ovjit.build import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import ANY
-from ovjit.readers.numerics.grid_sampling import sample
+from ovjit.readers.numerics.interpolation import sample
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
 from ovjit.records import NamedTuple

@@ -45,7 +45,6 @@ from ovjit.readers.onnx.registry import (
     function_body,
     prepare_nodes,
 )
-from ovjit.readers.onnx.rows import of_rows, stack_rows
 from ovjit.readers.onnx.scope import (
     MISSING,
     Frame,
@@ -57,7 +56,7 @@ from ovjit.readers.onnx.scope import (
     version_of,
 )
 from ovjit.readers.onnx.standard import messages
-from ovjit.readers.onnx.values import EMPTY, LoopSequence, OpenOptional, TensorList
+from ovjit.readers.onnx.values import EMPTY, LoopSequence, OpenOptional, TensorList, of_rows, stack_rows
 from ovjit.readers.onnx.wire import cut_out
 from ovjit.records import NamedTuple
 

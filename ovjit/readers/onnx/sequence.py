@@ -14,8 +14,16 @@ from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.control import loop_while
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
-from ovjit.readers.onnx.rows import fit_rows, is_sequence, of_rows, stack_rows
-from ovjit.readers.onnx.values import EMPTY, LoopSequence, OpenOptional, TensorList
+from ovjit.readers.onnx.values import (
+    EMPTY,
+    LoopSequence,
+    OpenOptional,
+    TensorList,
+    fit_rows,
+    is_sequence,
+    of_rows,
+    stack_rows,
+)
 
 if TYPE_CHECKING:
     from ovjit.readers.onnx.scope import Scope

@@ -16,10 +16,10 @@ from ovjit import build
 from ovjit.build import Constant, Model, Node, Output, Parameter
 from ovjit.errors import ModelError, UnsupportedError, unless_of_signal, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.readers.choices import unknown_choice
 from ovjit.readers.files import name_errors
 from ovjit.readers.files.weights import mapped_or_read, open_regular
 from ovjit.readers.rows import Rule
-from ovjit.readers.tflite.choices import check_options
 from ovjit.readers.tflite.constants import Stored, is_quantized, read_constant
 from ovjit.readers.tflite.draft import LiteDraft
 from ovjit.readers.tflite.file import (
@@ -27,6 +27,7 @@ from ovjit.readers.tflite.file import (
     OperatorRow,
     TensorRow,
     has_magic,
+    names_of,
     open_file,
     refuse_damaged,
 )
@@ -34,6 +35,31 @@ from ovjit.readers.tflite.node import LiteNode
 from ovjit.readers.tflite.quantized import dequantize, fake_quantized, requantize
 from ovjit.readers.tflite.registry import find_rule
 from ovjit.readers.tflite.scope import Handle, Scope
+
+#: Option -> the schema's enumeration. An option has the same meaning in all operators that have it.
+ENUMERATIONS = {
+    "Algorithm": "RngAlgorithm", "Combiner": "CombinerType", "CompareType": "StablehloComparisonType",
+    "ComparisonDirection": "StablehloComparisonDirection", "CompositeAttributesFormat": "CustomOptionsFormat",
+    "FusedActivationFunction": "ActivationFunctionType", "IdxOutType": "TensorType",
+    "InDataType": "TensorType", "KernelType": "LSTMKernelType", "KeyDtype": "TensorType",
+    "Mode": "MirrorPadMode", "OutDataType": "TensorType", "OutType": "TensorType", "OutputType": "TensorType",
+    "Padding": "Padding", "QuantizedBiasType": "TensorType", "Type": "LSHProjectionType",
+    "ValueDtype": "TensorType", "WeightsFormat": "FullyConnectedOptionsWeightsFormat",
+}  # fmt: skip
+
+
+def check_options(row: OperatorRow) -> None:
+    """Raise ModelError, with the choices, for an option that is no member of its enumeration."""
+    for name, enumeration in ENUMERATIONS.items():
+        getter: Any = getattr(row.options, name, None)
+        if getter is None:
+            continue
+        value, members = getter(), names_of(enumeration)
+        if value not in members:
+            raise unknown_choice(
+                name, value, (f"{number} ({word})" for number, word in sorted(members.items()))
+            )
+
 
 #: The name of models, as OpenVINO's front end gives it.
 MODEL_NAME = "TensorFlow_Lite_Frontend_IR"

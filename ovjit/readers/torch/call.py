@@ -18,6 +18,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import bounds, is_static
 from ovjit.readers.torch.dimensions import Dimensions, TorchDraft
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Complex, Number, element_type, is_complex, torch_types
 from ovjit.records import NamedTuple
@@ -168,8 +169,6 @@ class Call(Dimensions):
 
     def common(self, values: Sequence[Any]) -> str:
         """The element type that PyTorch promotes to: tensors with dimensions count before those without."""
-        import torch
-
         types = torch_types()
         names = {torch_type: name for name, torch_type in types.items()}
         levels: list[Any] = [None, None, None]
@@ -186,8 +185,6 @@ class Call(Dimensions):
     def _weight(self, value: Any, types: dict[str, Any]) -> tuple[int, Any]:
         """(level, PyTorch's type) of a value for `common`. The level is 0 for tensors with dimensions, 1 for
         those without, 2 for Python's numbers."""
-        import torch
-
         if isinstance(value, Number):
             kind = self.dtype(value.value)
             return 2, torch.float32 if ELEMENT_TYPES[kind].is_real else types[kind]
@@ -334,8 +331,6 @@ def _itself(value: Output) -> Output:
 def _saturates() -> bool:
     """Whether this PyTorch takes numbers out of the range of f8e4m3 for the largest. Older ones and OpenVINO
     take them for NaN."""
-    import torch
-
     return bool(torch.tensor(1e9).to(torch.float8_e4m3fn).float().isfinite())
 
 

@@ -21,6 +21,7 @@ from ovjit.readers.torch.packed import packed_layers
 from ovjit.readers.torch.programs.graph_modules import is_graph, read_graph_module, with_described
 from ovjit.readers.torch.programs.guards import warn_of_guards
 from ovjit.readers.torch.programs.reader import read_program
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.recordings import recordings
 from ovjit.readers.torch.scripts.script import ScriptReader, one_or_all
 from ovjit.readers.torch.scripts.script_inputs import check_lists, input_of, inputs_of
@@ -69,8 +70,6 @@ def _convert(
     source: Any, example: Any, described: Sequence[tuple[Any, Any, Any]],
     converters: Mapping[str, Any] | None, modules: Mapping[Any, Any] | None, dynamo: bool,
 ) -> Model:  # fmt: skip
-    import torch
-
     if isinstance(source, TorchScriptPythonDecoder):
         example = source.example_input if example is None else example
         modules = modules or _by_module(source.module_extensions)
@@ -151,8 +150,6 @@ def _by_any_way(
 
 def _by_trace(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
     """Convert the graph of torch.jit.trace, or of a script."""
-    import torch
-
     if is_script(ready.source):
         return _read(ready, ready.source, converters)
     if any(isinstance(part, torch.nn.MultiheadAttention) for part in ready.module.modules()):
@@ -181,8 +178,6 @@ def _by_recordings(ready: Prepared, records: list[Any], converters: Mapping[str,
 
 
 def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) -> Model:
-    import torch
-
     is_original = script is ready.source
     graph = inline_calls(script)
     if not is_original and writes_to_constants(graph):
@@ -232,8 +227,6 @@ def _origin(value: Any) -> Any:
 
 def _by_program(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
     """Convert by torch.export. Operators without a rule are decomposed."""
-    import torch
-
     with quietly(records), torch.no_grad():
         begin = time.perf_counter()
         (result,) = recordings(ready, exports=True)
@@ -253,8 +246,6 @@ def _by_program(ready: Prepared, records: list[Any], converters: Mapping[str, An
 
 def _by_script(ready: Prepared, records: list[Any], converters: Mapping[str, Any] | None) -> Model:
     """Convert by torch.jit.script, as OpenVINO does without an example. Inputs are named by the signature."""
-    import torch
-
     with quietly(records):
         script = torch.jit.script(ready.source)
     schema = arguments_of(script)
@@ -267,8 +258,6 @@ def _by_export(
     ready: Prepared, described: Sequence[tuple[Any, Any, Any]], converters: Mapping[str, Any] | None
 ) -> Model:
     """Convert by torch.export alone. Only the dimensions that are dynamic in `described` are dynamic."""
-    import torch
-
     shapes = dict(zip(ready.names, [None] * len(ready.names), strict=True))
     for name, (described_name, shape, _) in zip(ready.names, described, strict=False):
         shapes[described_name if described_name in shapes else name] = shape
@@ -307,8 +296,6 @@ _WAYS: dict[Way, str] = {
 
 def _raise_first(ready: Prepared | None, first: Exception) -> NoReturn:
     """Raise the error of the first way, or what the module says of its example where it does not run."""
-    import torch
-
     try:
         if ready is not None:
             with quietly(), torch.no_grad():

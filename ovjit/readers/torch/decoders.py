@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovjit.errors import OvjitError, UnsupportedError, unless_of_signal
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.patches import allow_divmod
 from ovjit.readers.torch.tracing.trace import as_tensors, is_plain_module, quietly
 
@@ -69,8 +70,6 @@ class TorchScriptPythonDecoder:
         return self._script
 
     def _make_script(self, module: Any) -> Any:
-        import torch
-
         with quietly(), torch.no_grad(), allow_divmod():
             if self.example_input is None:
                 script = torch.jit.script(module)

@@ -22,10 +22,10 @@ from ovjit.readers.torch.call import UNKNOWN_USES, Call, OutputUses
 from ovjit.readers.torch.dimensions import Shared, TorchDraft
 from ovjit.readers.torch.fusions.activations import ACTIVATIONS
 from ovjit.readers.torch.fusions.attention import ATTENTION
-from ovjit.readers.torch.fusions.constants import join_constants
-from ovjit.readers.torch.fusions.nibbles import keep_packed
+from ovjit.readers.torch.fusions.constants import join_constants, keep_packed
 from ovjit.readers.torch.fusions.transposes import MOVEMENTS
 from ovjit.readers.torch.operators.quantized import keep_on_grid
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Complex, Number, Stacked, constant_of, element_type, is_complex
 from ovjit.rewrite.weight_scales import BATCH_NORMS
@@ -312,8 +312,6 @@ def leaves_of(values: Any, key: str | None = None) -> list[tuple[str | None, Any
 
 @cache
 def parsed_schema(text: str) -> Any:
-    import torch
-
     return torch._C.parse_schema(text)
 
 

@@ -22,6 +22,7 @@ from ovjit.build import Output, make_constant
 from ovjit.errors import unless_of_signal
 from ovjit.graph.converted import Unmade, Unpacked
 from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.patches import patch
 from ovjit.readers.torch.tracing.trace import is_script
 from ovjit.readers.torch.values import element_type
@@ -93,7 +94,6 @@ def _forward(number: int, layer: Packed) -> Callable[..., Any]:
 @cache
 def _operator() -> Any:
     """The operator, registered with PyTorch once for a process."""
-    import torch
 
     def result_shape(x: torch.Tensor, outputs: int) -> tuple[int, ...]:
         return (*(x.shape[:-1] if x.is_floating_point() else x.shape), outputs)
@@ -171,8 +171,6 @@ def _distance(module: Any, layer: Packed) -> float:
 
     It is 0 for a layer that cannot run here, and infinite for a result of another shape.
     """
-    import torch
-
     outs, depth = layer.codes.shape
     if layer.rows is not None:
         inputs, expected = [torch.arange(outs)], layer.weights()
@@ -202,8 +200,6 @@ def _words(tensor: Any, bits: int, axis: int) -> np.ndarray:
 
 
 def _array(tensor: Any) -> np.ndarray:
-    import torch
-
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
 
@@ -260,8 +256,6 @@ def _awq(module: Any) -> list[Packed]:
 
 def _torchao(module: Any) -> list[Packed]:
     """A Linear whose weight is a tensor of torchao's: integers [out, in], scales, zero points."""
-    import torch
-
     weight: Any = getattr(module, "weight", None)
     if not isinstance(module, torch.nn.Linear) or not type(weight).__module__.startswith("torchao."):
         return []
@@ -283,8 +277,6 @@ def _torchao(module: Any) -> list[Packed]:
 
 def _compressed_tensors(module: Any) -> list[Packed]:
     """Words of codes along the inputs. Symmetric codes have half the range added, as have zero points."""
-    import torch
-
     scheme = module.quantization_scheme
     arguments, is_table = scheme.weights, isinstance(module, torch.nn.Embedding)
     bits = int(arguments.num_bits)

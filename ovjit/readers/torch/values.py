@@ -11,6 +11,7 @@ import numpy as np
 from ovjit.build import Output, make_constant, make_node, set_notes, tensor_type, wrap_port
 from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import Dim, Interval
+from ovjit.readers.torch.pytorch import torch
 from ovjit.records import NamedTuple
 
 #: OpenVINO's names of element types by PyTorch's.
@@ -131,8 +132,6 @@ class Number:
 @cache
 def torch_types() -> dict[str, Any]:
     """PyTorch's types by OpenVINO's names of element types."""
-    import torch
-
     plain = [name for name in ELEMENT_NAMES if hasattr(torch, name) and not name.startswith("q")]
     return {ELEMENT_NAMES[name]: getattr(torch, name) for name in plain}
 
@@ -140,8 +139,6 @@ def torch_types() -> dict[str, Any]:
 @cache
 def _by_number() -> dict[int, Any]:
     """PyTorch's types by the numbers that scripts have for them."""
-    import torch
-
     order = (
         "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex32", "complex64",
         "complex128", "bool", "qint8", "quint8", "qint32", "bfloat16",
@@ -174,8 +171,6 @@ def element_type(dtype: Any) -> str:
 
 def array_of(tensor: Any) -> tuple[np.ndarray, str]:
     """The numbers of a tensor, in its own memory where they lie in order there, and their element type."""
-    import torch
-
     tensor = tensor.detach()
     if tensor.device.type != "cpu":
         tensor = tensor.cpu()
@@ -230,8 +225,6 @@ def complex_type(kind: str) -> Any:
 
 def inline_calls(script: Any) -> Any:
     """A copy of the script's graph, calls of other scripts in their places. A task runs where it starts."""
-    import torch
-
     graph = script.graph.copy() if hasattr(script.graph, "copy") else script.graph
     torch._C._jit_pass_inline(graph)
     while _typed_as_are(graph, script) or graph.findNode("prim::fork") is not None:

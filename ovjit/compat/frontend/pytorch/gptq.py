@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
+
 #: The kinds of GPTQ's layers that have one format of weights.
 supported_quant_types = ["triton", "exllama", "exllamav2", "cuda-old", "hf_kernel", "torch_fused"]
 #: The attribute that keeps a layer's own forward.
@@ -75,8 +77,6 @@ def _forward(module: Any, is_symmetric: bool) -> Callable[..., Any]:
 
 def _weights(module: Any, is_symmetric: bool) -> Any:
     """The matrix [in, out]. Stored zero points are one less in the first of both formats."""
-    import torch
-
     shifts = torch.arange(0, 32, _BITS, dtype=torch.int32, device=module.qweight.device)
     most = (1 << _BITS) - 1
     columns = module.qweight.shape[1]

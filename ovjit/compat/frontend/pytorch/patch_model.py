@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, wraps
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.modules import extension_of, forward_of
 from ovjit.readers.torch.values import STORED
 
@@ -91,8 +92,6 @@ def _is_half(tensor: Any) -> bool:
 
 
 def _set_aside(module: Any) -> None:
-    import torch
-
     for name in ("weight", "bias"):
         tensor = getattr(module, name, None)
         if tensor is not None and _is_half(tensor):
@@ -107,7 +106,6 @@ def _set_aside(module: Any) -> None:
 def _weight_converter() -> Any:
     """The operator that converts a weight to f32. The reader of graphs keeps this conversion; others of
     constants are computed."""
-    import torch
 
     def convert_weight(x: Any) -> Any:
         return x.float()
@@ -120,8 +118,6 @@ def _weight_converter() -> Any:
 
 def _forwards() -> dict[type, Callable[[Any], Callable[..., Any]]]:
     """Classes of layers -> forwards that convert the weights to f32."""
-    import torch
-
     convert = _weight_converter()
 
     def real(module: Any, name: str) -> Any:

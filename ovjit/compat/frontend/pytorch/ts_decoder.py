@@ -13,6 +13,7 @@ from ovjit.compat.frontend.extensions import _IDecoder
 from ovjit.compat.frontend.pytorch.py_pytorch_frontend import _Type
 from ovjit.compat.frontend.pytorch.utils import constant_of, pt_to_ov_type_map
 from ovjit.readers.torch import decoders
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.trace import is_plain_module
 
 
@@ -164,8 +165,6 @@ class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
 
     def may_produce_alias(self, in_index: int, out_index: int) -> bool:
         """Whether a result may be in the memory of an input: the schema says which are."""
-        import torch
-
         schema = torch._C.parse_schema(self.get_schema())
         ends = schema.arguments[in_index], schema.returns[out_index]
         return all(end.alias_info is not None for end in ends)
@@ -192,8 +191,6 @@ class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
 
 def _describe_type(kind: Any) -> Any:
     """A type of PyTorch's as an OVAny of an element type or of a `_Type`."""
-    import torch
-
     name = str(kind)
     if kind is None:
         described: Any = Type.dynamic
@@ -217,8 +214,6 @@ def _describe_type(kind: Any) -> Any:
 def _explicit(graph: Any) -> Any:
     """The graph with lists of constant tensors built from its constants, and None where an optional value is
     None."""
-    import torch
-
     for node in graph.findAllNodes("prim::Constant"):
         value, output = node.output().toIValue(), node.output()
         with graph.insert_point_guard(node):
@@ -237,8 +232,6 @@ def _explicit(graph: Any) -> Any:
 
 def _is_of_tensors(kind: Any) -> bool:
     """Whether a type of lists is one of tensors, or of tensors and None."""
-    import torch
-
     inner = kind.getElementType()
     inner = inner.getElementType() if isinstance(inner, torch.OptionalType) else inner
     return isinstance(inner, torch.TensorType)

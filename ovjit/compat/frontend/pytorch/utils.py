@@ -11,6 +11,7 @@ from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.compat.frontend.pytorch.py_pytorch_frontend import _Type
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.values import ELEMENT_NAMES, PARTS, array_of
 
 #: Names of classes of tensors -> the types of their elements.
@@ -45,8 +46,6 @@ def constant_of_tensor(tensor: Any) -> Output:
 
 def constant_of(value: Any) -> Output | None:
     """A number, a tensor, or a list or tuple of numbers as a Constant; None for anything else."""
-    import torch
-
     if isinstance(value, torch.Tensor):
         return constant_of_tensor(value)
     first = value[0] if isinstance(value, (list, tuple)) and value else value

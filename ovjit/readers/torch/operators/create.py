@@ -12,6 +12,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import DEFAULT_REAL, Call
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Number, element_type, is_complex
 
@@ -92,8 +93,6 @@ def arange(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1, d
 def _whole_steps(n: Call, start: Output, end: Output, step: Output) -> Output:
     """Return integers from `start` in steps of `step`, both truncated to integers: as many as the float range
     has elements, or, before PyTorch 2.14, as the range of the truncated numbers has."""
-    import torch
-
     first, stop, each = (n.convert(number, "i64") for number in (start, end, step))
     if torch.arange(1, 2.5, dtype=torch.int64).numel() == 1:
         return n("Range", first, stop, each, output_type="i64")
@@ -152,8 +151,6 @@ def eye(n: Call, x: Any, m: Any = None, dtype: Any = None) -> Output:
 def window(n: Call, x: Any, periodic: Any = True, alpha: float = 0.54, beta: Any = None,
            dtype: Any = None) -> Output:  # fmt: skip
     """Windows of a known length are made by PyTorch."""
-    import torch
-
     name = n.op.removeprefix("aten::")
     length = n.known_number(x)
     if length is None:

@@ -18,61 +18,61 @@ from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Number, dimension_of
 
-#: Functions of reals: integers become f32 first.
-OF_REALS = {
+#: Functions of floats: integers become f32 first.
+OF_FLOATS = {
     "acos": "Acos", "acosh": "Acosh", "asin": "Asin", "asinh": "Asinh", "atan": "Atan", "atanh": "Atanh",
     "cos": "Cos", "cosh": "Cosh", "erf": "Erf", "exp": "Exp", "log": "Log", "sigmoid": "Sigmoid",
     "sin": "Sin", "sinh": "Sinh", "sqrt": "Sqrt", "tan": "Tan", "tanh": "Tanh", "special_expit": "Sigmoid",
     "special_erf": "Erf", "arccos": "Acos", "arccosh": "Acosh", "arcsin": "Asin", "arcsinh": "Asinh",
     "arctan": "Atan", "arctanh": "Atanh", "hardswish": "HSwish", "mish": "Mish",
 }  # fmt: skip
-#: Functions that keep the type; of integers there is nothing to round.
-ROUNDING = {"ceil": "Ceiling", "floor": "Floor"}
-#: Of two operands of one type.
-PAIRS = {"eq": "Equal", "ne": "NotEqual", "lt": "Less", "le": "LessEqual", "gt": "Greater",
+#: Functions that keep the element type. They return integers as they are.
+ROUNDERS = {"ceil": "Ceiling", "floor": "Floor"}
+#: Functions of two operands of one element type.
+BINARY = {"eq": "Equal", "ne": "NotEqual", "lt": "Less", "le": "LessEqual", "gt": "Greater",
          "ge": "GreaterEqual", "not_equal": "NotEqual", "less": "Less", "less_equal": "LessEqual",
          "greater": "Greater", "greater_equal": "GreaterEqual", "remainder": "FloorMod", "fmod": "Mod",
          "bitwise_left_shift": "BitwiseLeftShift", "__lshift__": "BitwiseLeftShift",
          "bitwise_right_shift": "BitwiseRightShift", "__rshift__": "BitwiseRightShift",
          "__ilshift__": "BitwiseLeftShift", "__irshift__": "BitwiseRightShift"}  # fmt: skip
-#: Connectives: any number that is not 0 is true.
-CONNECTIVES = {"logical_and": "LogicalAnd", "logical_or": "LogicalOr", "logical_xor": "LogicalXor"}
-#: Of integers and of booleans.
+#: Functions of booleans: any number that is not 0 is true.
+LOGICAL = {"logical_and": "LogicalAnd", "logical_or": "LogicalOr", "logical_xor": "LogicalXor"}
+#: Functions of integers and of booleans.
 BITS = {"bitwise_and": "BitwiseAnd", "bitwise_or": "BitwiseOr", "bitwise_xor": "BitwiseXor",
         "__and__": "BitwiseAnd", "__or__": "BitwiseOr", "__xor__": "BitwiseXor",
         "__iand__": "BitwiseAnd", "__ior__": "BitwiseOr", "__ixor__": "BitwiseXor"}  # fmt: skip
-#: What is asked of reals, and what holds of other numbers.
-ASKING = {
+#: (operation for floats, value for other numbers, attributes of the operation).
+PREDICATES = {
     "isnan": ("IsNaN", False, {}), "isinf": ("IsInf", False, {}), "isfinite": ("IsFinite", True, {}),
     "isposinf": ("IsInf", False, {"detect_negative": False}),
     "isneginf": ("IsInf", False, {"detect_positive": False}),
 }  # fmt: skip
 
 
-def _of_reals(name: str, op: str) -> None:
+def _declare_float_function(name: str, op: str) -> None:
     aten(name)(lambda n, x: n(op, n.real(x)))
 
 
-def _rounding(name: str, op: str) -> None:
+def _declare_rounder(name: str, op: str) -> None:
     aten(name)(lambda n, x: n(op, x) if n.is_real(x) else x)
 
 
-def _declare_pair(name: str, op: str) -> None:
+def _declare_binary(name: str, op: str) -> None:
     aten(name)(lambda n, x, other: n(op, *n.same_kind([x, other])))
 
 
-def _connective(name: str, op: str) -> None:
+def _declare_logical(name: str, op: str) -> None:
     aten(name)(lambda n, x, other: n(op, n.tensor(x, "boolean"), n.tensor(other, "boolean")))
 
 
-def _asking(name: str, what: tuple[str, bool, dict[str, Any]]) -> None:
+def _declare_predicate(name: str, what: tuple[str, bool, dict[str, Any]]) -> None:
     op, otherwise, attrs = what
     aten(name)(lambda n, x: n(op, x, **attrs) if n.is_real(x) else n.alike(x, otherwise, "boolean"))
 
 
 _TABLES: list[tuple[Callable[..., None], dict[str, Any]]] = [
-    (_of_reals, OF_REALS), (_rounding, ROUNDING), (_declare_pair, PAIRS), (_connective, CONNECTIVES),
-    (_declare_pair, BITS), (_asking, ASKING),
+    (_declare_float_function, OF_FLOATS), (_declare_rounder, ROUNDERS), (_declare_binary, BINARY),
+    (_declare_logical, LOGICAL), (_declare_binary, BITS), (_declare_predicate, PREDICATES),
 ]  # fmt: skip
 for _make, _table in _TABLES:
     for _name, _what in _table.items():

@@ -12,6 +12,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.containers import item_of, stack_items
 from ovjit.readers.torch.operators.numbers import compute, sorted_items
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Nested, Number, Stacked, number_of
 
@@ -187,8 +188,6 @@ def text_of(n: Call, x: Any) -> str:
 
 def _device(*arguments: Any) -> Any:
     """PyTorch's own object. Tensors are those of the CPU."""
-    import torch
-
     return torch.device(*arguments)
 
 

@@ -10,6 +10,7 @@ from ovjit.build import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.registry import aten
 
 
@@ -152,8 +153,6 @@ def group_norm(
 @aten("rms_norm", "_fused_rms_norm")
 def rms_norm(n: Call, x: Output, normalized_shape: Any, weight: Any = None, eps: Any = None) -> Any:
     """x / sqrt(mean(x^2) + eps) * weight, in f32. The second output of the other form is 1 / sqrt(...)."""
-    import torch
-
     from ovjit.readers.torch.values import torch_types
 
     kind, upcast = n.dtype(x), n.upcast(x)

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.build import Output
-from ovjit.readers.numerics.grid_sampling import sample
-from ovjit.readers.numerics.interpolation import elements_around, inside, nearness, weighted_sums
+from ovjit.readers.numerics.interpolation import elements_around, inside, nearness, sample, weighted_sums
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Number

@@ -12,7 +12,7 @@ import numpy as np
 from ovjit.build import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.torch.call import LAST, Call
-from ovjit.readers.torch.fusions.nibbles import in_pairs
+from ovjit.readers.torch.fusions.constants import in_pairs
 from ovjit.readers.torch.naming import UNPACK
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Chunks, Complex, Number, Picked, Stacked, are_all_parts, parts_of

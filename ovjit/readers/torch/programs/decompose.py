@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.registry import find_rule
 
 #: PyTorch decomposes them to something else: weights of attention stand for their logarithmic sums.
@@ -37,7 +38,6 @@ def _table(refused: frozenset[str] = frozenset()) -> Any:
 
 def more_decompositions(refused: frozenset[str] = frozenset()) -> dict[Any, Any]:
     """Operators without a rule that PyTorch can decompose, also beyond the core set."""
-    import torch
     from torch._decomp import decomposition_table
 
     return {
@@ -50,7 +50,6 @@ def more_decompositions(refused: frozenset[str] = frozenset()) -> dict[Any, Any]
 
 def kept_whole() -> list[Any]:
     """Operators with a rule that PyTorch can decompose, also beyond the core set."""
-    import torch
     from torch._decomp import decomposition_table
     from torch.export import default_decompositions
 
@@ -90,7 +89,6 @@ def decompose(
 def _with_aliases(program: Any) -> Any:
     """The program with views in place of dropouts that are off: they return their argument, and PyTorch 2.13
     loses writes to it when they are decomposed."""
-    import torch
 
     def is_off(node: Any) -> bool:
         return node.target is torch.ops.aten.dropout.default and node.args[2:] == (False,)

@@ -14,6 +14,7 @@ from ovjit.readers.torch.graph import Refused, TorchReader, bound
 from ovjit.readers.torch.loops import read_scan, read_while
 from ovjit.readers.torch.operators.numbers import compute, python_number
 from ovjit.readers.torch.programs.undecomposed import INLINED, changes_types, in_place
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.tracing.strides import BY_STRIDES, in_storage
 from ovjit.readers.torch.values import Number
@@ -76,24 +77,18 @@ class FxReader(TorchReader):
 
     def _check_value(self, node: Any, value: Any) -> Any:
         """Return a node's value. Raises Refused if it is real but complex in PyTorch."""
-        import torch
-
         example = node.meta.get("val")
         if isinstance(example, torch.Tensor) and isinstance(value, Output) and example.is_complex():
             raise Refused(_base_name(node), f"{node.target} does not support complex tensors{_where(node)}")
         return value
 
     def _attribute(self, module: Any, target: str) -> Any:
-        import torch
-
         value = module
         for part in target.split("."):
             value = getattr(value, part)
         return self.constant(value, target) if isinstance(value, torch.Tensor) else value
 
     def _arguments(self, value: Any, env: Mapping[Any, Any]) -> Any:
-        import torch
-
         if isinstance(value, torch.fx.Node):
             return env[value]
         if isinstance(value, (list, tuple)):
@@ -105,8 +100,6 @@ class FxReader(TorchReader):
         return value
 
     def _function(self, node: Any, env: Mapping[Any, Any]) -> Any:
-        import torch
-
         target = node.target
         arguments = self._arguments(node.args, env)
         named = self._arguments(node.kwargs, env)
@@ -171,8 +164,6 @@ class FxReader(TorchReader):
 
     def _item(self, node: Any, values: Any, index: Any) -> Any:
         """A part of what an operator gives. Raises Refused where a rule leaves out what is read."""
-        import torch
-
         value = values[index] if not isinstance(values, (list, tuple)) or index < len(values) else None
         if value is None and node.users and isinstance(node.meta.get("val"), torch.Tensor):
             producer = node.args[0]
@@ -193,8 +184,6 @@ class FxReader(TorchReader):
             raise
 
     def _graphs(self, name: str, node: Any, arguments: list[Any]) -> Any:
-        import torch
-
         call = Call(self, name, self._base(node, name))
         if name == "cond":
             return self._cond(call, *arguments)
@@ -240,8 +229,6 @@ def _base_name(node: Any) -> str:
 
 
 def _output_uses(node: Any) -> OutputUses:
-    import torch
-
     value = node.meta.get("val")
     if isinstance(value, torch.Tensor):
         return OutputUses(rank=value.dim())
@@ -263,8 +250,6 @@ def _where(node: Any) -> str:
 
 def refusal(target: Any) -> str | None:
     """Return the reason why an operator of FX graphs cannot be converted, or None if it has a rule."""
-    import torch
-
     if isinstance(target, torch._ops.OpOverload):
         schema = target._schema
         if find_rule(schema.name, schema.overload_name) is None:
@@ -324,8 +309,6 @@ def result_names(node: Any, value: Any) -> list[str]:
 def input_of(reader: TorchReader, node: Any, name: str, length: Callable[[Any], int | None]) -> Any:
     """A parameter for a placeholder's tensor or symbolic number; of other arguments, the value that the graph
     has. `length`: that of a tensor's dimension, None if it is open."""
-    import torch
-
     value = node.meta.get("val")
     if isinstance(value, torch.Tensor):
         return reader.parameter(name, value.dtype, [length(n) for n in value.shape])
@@ -343,8 +326,6 @@ def _parameter(reader: TorchReader, node: Any, name: str, spec: Any, ranges: Map
 def _only_length(dim: Any, ranges: Mapping[Any, Any]) -> int | None:
     """The length that an open dimension has alone, None if there are others. 1 is none: what is compared with
     it mostly holds for any number of samples (`specialized`)."""
-    import torch
-
     if not isinstance(dim, torch.SymInt):
         return None
     symbol, length = dim.node.expr, dim.node.hint

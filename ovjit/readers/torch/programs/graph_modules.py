@@ -10,12 +10,11 @@ from ovjit.build import Model
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.graph import leaves_of
 from ovjit.readers.torch.programs.fx import FxReader, input_of, result_names
+from ovjit.readers.torch.pytorch import torch
 
 
 def is_graph(module: Any) -> bool:
     """Whether a module is a graph whose placeholders tell of the inputs."""
-    import torch
-
     if not isinstance(module, torch.fx.GraphModule):
         return False
     examples = [node.meta.get("val") for node in module.graph.find_nodes(op="placeholder")]
@@ -24,8 +23,6 @@ def is_graph(module: Any) -> bool:
 
 def with_described(module: Any, described: Sequence[tuple[Any, Any]]) -> Any:
     """A graph module whose placeholders tell of shapes and types; others are given back as they are."""
-    import torch
-
     if not described or not isinstance(module, torch.fx.GraphModule) or is_graph(module):
         return module
     result = torch.fx.GraphModule(module, copy.deepcopy(module.graph))

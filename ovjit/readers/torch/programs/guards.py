@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
+
 _SIZE = re.compile(r"L(?:\[[^\]]+\])+\.size\(\)\[\d+\]")
 #: That a length is not 0 or 1, for which strides have rules of their own.
 _NOT_ONE = re.compile(r"[^%<>=!]+ (!= [01]|>= [012])|[^<>=!]+ != [^<>=!]*sym_max[^<>=!]+")
@@ -58,8 +60,6 @@ def _conditions(program: Any) -> Iterator[str]:
 
 def _specialized_sizes(program: Any) -> Iterator[str]:
     """Numbers of sizes that a program has from its example and asserts, such as windows of half a length."""
-    import torch
-
     asserts = torch.ops.aten._assert_scalar.default
     messages = [node.args[-1] for node in program.graph.find_nodes(op="call_function", target=asserts)]
     matches = [match for match in map(_TAKEN.search, map(str, messages)) if match]

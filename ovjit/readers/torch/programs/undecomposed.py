@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ovjit.readers.torch.operators.numbers import python_number
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.scripts.shared_memory import RESHAPES
 
@@ -61,8 +62,6 @@ def changes_types(name: str, arguments: Sequence[Any]) -> bool:
 def in_place(target: Any) -> str | None:
     """The operator that computes what one in place writes to its first argument: "aten::add" for
     "aten::add_". None for operators that write to nothing, "" where there is no such operator."""
-    import torch
-
     schema = getattr(target, "_schema", None)
     if schema is None:
         return None
@@ -115,8 +114,6 @@ def written_beside(module: Any) -> set[Any]:
 
 def _aliased_arguments(node: Any, is_meant: Callable[[Any], bool]) -> list[Any]:
     """The nodes that an operator has for arguments whose memory it gives or writes to."""
-    import torch
-
     arguments = [
         node.args[i] if i < len(node.args) else node.kwargs.get(argument.name)
         for i, argument in enumerate(node.target._schema.arguments)
@@ -131,8 +128,6 @@ def _functions(module: Any) -> Iterator[Any]:
 
 
 def _has_rule(module: Any, node: Any) -> bool:
-    import torch
-
     target = node.target
     if isinstance(target, torch._ops.OpOverload):
         written = in_place(target)
@@ -151,8 +146,6 @@ def _has_rule(module: Any, node: Any) -> bool:
 
 def _may_be_view(target: Any) -> bool:
     """Whether an operator is a composite one that may give its argument or a view of it."""
-    import torch
-
     if not isinstance(target, torch._ops.OpOverload) or target._schema.name in _MAKES_NEW:
         return False
     return torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), "CompositeImplicitAutograd")
@@ -160,8 +153,6 @@ def _may_be_view(target: Any) -> bool:
 
 def _sources(node: Any) -> Sequence[Any]:
     """The arguments that what a node gives may share memory with."""
-    import torch
-
     if node.target is operator.getitem and isinstance(node.args[0], torch.fx.Node):
         producer, index = node.args
         if isinstance(producer.target, torch._ops.OpOverload) and not _sources(producer):

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.patches import patch, suspend_tracing
 
 #: A loop over a mask of more places than these is recorded as it runs.
@@ -43,7 +44,6 @@ def for_any_mask(*, export: bool = False, changes: bool = True) -> Iterator[Assu
     If `changes` is False, operations run unchanged. The result then tells whether a trace for any mask could
     differ from a plain one.
     """
-    import torch
     from torch.overrides import TorchFunctionMode
 
     assumed = Assumed(changes)
@@ -87,8 +87,6 @@ def depends_on_mask(graph: Any, warned: Sequence[Any]) -> bool:
 
 def _positions(mask: Any) -> list[Any] | None:
     """All places of a mask as tensors, None if there are too many or its shape is not known."""
-    import torch
-
     if mask is None:
         return None
     with suspend_tracing():
@@ -103,8 +101,6 @@ _Row = Callable[[Assumed, Any, Sequence[Any], Mapping[str, Any]], Any]
 
 def _rows() -> dict[Any, _Row]:
     """Return the replacements for PyTorch functions, by function."""
-    import torch
-
     return {
         torch.nonzero: _nonzero, torch.Tensor.nonzero: _nonzero, torch.where: _where,
         torch.Tensor.__getitem__: _part, torch.argwhere: _nonzero, torch.Tensor.argwhere: _nonzero,
@@ -114,8 +110,6 @@ def _rows() -> dict[Any, _Row]:
 
 def _traced_rows() -> dict[Any, _Row]:
     """Rows for traces, in which numbers of elements are tensors."""
-    import torch
-
     tensor = torch.Tensor
     more = (tensor.__gt__, tensor.__ne__, tensor.gt, tensor.ne, tensor.__bool__)
     return {
@@ -144,8 +138,6 @@ def _mark_selected(indices: tuple[Any, ...], mask: Any = None) -> tuple[Any, ...
 
     The only index tensor of a one-dimensional `mask` refers to the mask.
     """
-    import torch
-
     if mask is not None and len(indices) == 1:
         setattr(indices[0], _LINE, mask)
     for value in indices:
@@ -166,8 +158,6 @@ def _part(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[
 
 
 def _numel(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    import torch
-
     result = function(*args, **kwargs)
     if hasattr(args[0], _SELECTED):
         if isinstance(result, torch.Tensor):
@@ -192,8 +182,6 @@ def _answer(truth: bool) -> _Row:
 
 def _to_list(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """All places of a mask; other numbers each as a tensor, by which it is traced where it came from."""
-    import torch
-
     tensor = args[0]
     positions = _positions(getattr(tensor, _LINE, None))
     is_list = tensor.dim() == 1 and tensor.dtype in (torch.int64, torch.int32)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.recording.redirected import others_in
 from ovjit.readers.torch.tracing.asked_numbers import data_of, numbers_in
 from ovjit.readers.torch.tracing.size_values import Parts, is_of_sizes
@@ -27,8 +28,6 @@ from ovjit.readers.torch.tracing.size_values import Parts, is_of_sizes
 def tensor_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """`torch.tensor([h, w])` has sizes as they will be. Other tensors are copies of the trace's constants,
     which are written to otherwise."""
-    import torch
-
     data, name = data_of(function, args, kwargs), function.__name__
     if not any(map(is_of_sizes, numbers_in(data))):
         result = function(*args, **kwargs)
@@ -45,8 +44,6 @@ def tensor_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping
 
 
 def _stack_numbers(data: Any, kind: Any) -> Any:
-    import torch
-
     if isinstance(data, (list, tuple)):
         return torch.stack([_stack_numbers(part, kind) for part in data])
     return data.to(kind) if isinstance(data, torch.Tensor) else torch.scalar_tensor(data, dtype=kind)
@@ -84,15 +81,11 @@ class _Float(float, metaclass=_FloatType):
 
 def _is_symbol(value: Any) -> bool:
     """Whether this is an open number of torch.export."""
-    import torch
-
     return isinstance(value, (torch.SymInt, torch.SymFloat))
 
 
 def _round_by(value: Any, how: str) -> Any:
     """A size's integer: it stays one, or a real one is rounded."""
-    import torch
-
     return getattr(torch, how)(value).to(torch.int64) if value.is_floating_point() else value
 
 
@@ -128,8 +121,6 @@ def _truths(original: Callable[..., Any], combined: str) -> Callable[..., Any]:
     """`any` or `all` for code that is recorded."""
 
     def function(items: Any) -> Any:
-        import torch
-
         open_ones = []
         for item in items:
             if is_of_sizes(item):
@@ -147,8 +138,6 @@ def _is_number(value: Any) -> bool:
 
 def _length(value: Any) -> Any:
     """`len` for code that is recorded."""
-    import torch
-
     if isinstance(value, Parts):
         return value.number()
     is_traced = isinstance(value, torch.Tensor) and torch.jit.is_tracing()
@@ -159,8 +148,6 @@ def _extreme(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     """`max` or `min` for code that is recorded."""
 
     def function(*args: Any, **named: Any) -> Any:
-        import torch
-
         if len(args) == 1 and not isinstance(args[0], torch.Tensor):
             items = list(args[0])
             if not items or not all(_is_number(v) or _is_symbol(v) for v in items):
@@ -189,8 +176,6 @@ def _itself(value: Any) -> Any:
 
 def _as_size(value: Any) -> Any:
     """A number as a tensor: integers and reals have 64 bits, as Python's."""
-    import torch
-
     if isinstance(value, torch.Tensor):
         return value
     return torch.full((), value, dtype=torch.int64 if isinstance(value, builtins.int) else torch.float64)
@@ -208,8 +193,6 @@ _REAL = (
 
 def _in_double(name: str) -> Callable[..., Any]:
     """PyTorch's function of numbers as reals of 64 bits."""
-    import torch
-
     function = getattr(torch, _OTHER_NAMES.get(name, name))
     return lambda *values: function(*(_as_size(v).double() for v in values))
 
@@ -220,7 +203,6 @@ def _fold(combined: Callable[..., Any]) -> Callable[..., Any]:
 
 def _math() -> Any:
     """The module `math` for code that is recorded."""
-    import torch
 
     def wrap(name: str) -> Callable[..., Any]:
         original, recorded = getattr(math, name), _math_functions()[name]
@@ -238,7 +220,6 @@ def _math() -> Any:
 @functools.cache
 def _math_functions() -> dict[str, Callable[..., Any]]:
     """Functions of `math` for numbers of which some are sizes."""
-    import torch
 
     def of_integers(name: str) -> Callable[..., Any]:
         return lambda *values: functools.reduce(getattr(torch, name), map(_as_size, values))
@@ -282,8 +263,6 @@ class _NumPy:
 @functools.cache
 def _numpy_functions() -> dict[str, Callable[..., Any]]:
     """NumPy's functions of numbers and lists of them, for numbers of which some are sizes."""
-    import torch
-
     rows = {name: _in_double(name) for name in (*_REAL, "floor", "ceil", "trunc") if hasattr(np, name)}
     largest, smallest = _fold(_extreme("maximum", max)), _fold(_extreme("minimum", min))
     rows |= {"max": largest, "maximum": largest, "min": smallest, "minimum": smallest}
@@ -307,8 +286,6 @@ class _Torch:
     `dtype=int` becomes torch.int64."""
 
     def __getattr__(self, name: str) -> Any:
-        import torch
-
         attribute = getattr(torch, name)
         if isinstance(attribute, type) or not callable(attribute):
             return attribute

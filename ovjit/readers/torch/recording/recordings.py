@@ -4,22 +4,49 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
+from ovjit.errors import unless_of_signal
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.recording.mask_selection import depends_on_mask, for_any_mask
-from ovjit.readers.torch.recording.recorded_programs import export_followed
+from ovjit.readers.torch.recording.python_functions import shadow_functions
 from ovjit.readers.torch.recording.sizes import MOST_ROUNDS, Followed
 from ovjit.readers.torch.scripts.shared_memory import writes_to_constants
 from ovjit.readers.torch.tracing.agreement import agrees
 from ovjit.readers.torch.tracing.asked_numbers import files_asking
 from ovjit.readers.torch.tracing.effects import Effects
-from ovjit.readers.torch.tracing.exported import export
+from ovjit.readers.torch.tracing.exported import Exported, export, export_open, is_right
 from ovjit.readers.torch.tracing.other_sizes import OtherSizes
 from ovjit.readers.torch.tracing.plain import Recorded, trace_plainly
 from ovjit.readers.torch.tracing.state import call_unchanged
 from ovjit.readers.torch.tracing.trace import Prepared, attempt, quietly
 from ovjit.readers.torch.values import inline_calls
+
+
+def export_followed(module: Any, leaves: Sequence[Any]) -> Exported:
+    """Export a module; where that fails, such as by a loop over the places of a mask, for any mask."""
+    try:
+        return _for_any_size(module, leaves)
+    except unless_of_signal(Exception):
+        with for_any_mask(export=True) as assumed:
+            result = _for_any_size(module, leaves)
+        if not assumed.any or not is_right(result.program, module, leaves):
+            raise
+        return result
+
+
+def _for_any_size(module: Any, leaves: Sequence[Any]) -> Exported:
+    """The program; where Python asks for open numbers, the one with Python's functions recorded if that gives
+    the same of the example."""
+    result = export_open(module, leaves)
+    if result.asking_files:
+        with attempt("an export with numbers of open sizes"):
+            other = export_open(module, leaves, shadow_functions(result.asking_files, module))
+            if is_right(other.program, module, leaves):
+                return other
+    return result
+
 
 #: For how long traces are compared with the module for other sizes at least: else for half of the time that
 #: the first trace has taken.
@@ -44,8 +71,6 @@ class _Example:
         return call_unchanged(function, self._ready.module, self._ready.leaves)
 
     def _run(self) -> None:
-        import torch
-
         if self._results is None:
             with quietly(), torch.no_grad(), for_any_mask(changes=False) as assumed:
                 self._results = self._call(self._ready.module)
@@ -58,8 +83,6 @@ class _Example:
 
     def is_of(self, script: Any) -> bool:
         """Whether a trace has the module's outputs for the example, or those of the plain trace."""
-        import torch
-
         self._run()
         with quietly(), torch.no_grad():
             result = self._call(script)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.recording.python_functions import shadow_functions, tensor_of
 from ovjit.readers.torch.tracing.asked_numbers import tensor_makers
 from ovjit.readers.torch.tracing.assertions import Claims
@@ -157,7 +158,6 @@ def _is_order(node: Any) -> bool:
 
 
 def _mode(followed: Followed) -> type:
-    import torch
     from torch.overrides import TorchFunctionMode
 
     tensor = torch.Tensor
@@ -209,8 +209,6 @@ def _to_double(args: Sequence[Any], divides: bool) -> Sequence[Any]:
 
 def _as_pythons(args: Sequence[Any]) -> Sequence[Any]:
     """Reals of sizes beside a tensor of integers: Python's have the default type there."""
-    import torch
-
     if not any(isinstance(a, torch.Tensor) and a.dim() and not a.is_floating_point() for a in args):
         return args
     kind = torch.get_default_dtype()

@@ -10,6 +10,7 @@ from typing import Any
 from ovjit.readers.torch.branches import Inside
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.naming import where
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.scripts.memory import TENSORS
 from ovjit.readers.torch.scripts.mutation import WritingReader
 from ovjit.readers.torch.values import constant_of
@@ -37,8 +38,6 @@ class AttributesReader(WritingReader):
             self._attributes = outer
 
     def _attribute(self, node: Any) -> None:
-        import torch
-
         owner = self._paths.get(node.input().debugName())
         if owner is None and node.input().node().kind() != "prim::Constant":
             self._attribute_of_object(node)

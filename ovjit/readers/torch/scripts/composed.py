@@ -1,8 +1,8 @@
-"""Operators of scripts that have no rule, or whose rules refuse what is given: they are read as the operators
-that PyTorch's own implementation is composed of.
+"""Operators of scripts that have no rule, or whose rules refuse their arguments: they are read as the
+operators that PyTorch's own implementation is composed of.
 
-A trace of the operator with tensors without data finds them. Open dimensions have symbols there. A second
-trace has other lengths: the operator stays refused where that gives another graph.
+A trace of the operator with fake tensors finds them. Dynamic dimensions are symbols there. A second trace has
+other lengths: the operator stays refused if its graph differs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ovjit.readers.torch.programs.decompose import UNFAITHFUL, more_decompositio
 from ovjit.readers.torch.programs.fx import FxReader
 from ovjit.readers.torch.programs.reader import MOST_REFUSED
 from ovjit.readers.torch.programs.undecomposed import written_beside
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.patches import patch
 from ovjit.readers.torch.values import Complex, Number, complex_type, torch_types
 
@@ -49,7 +50,7 @@ def compose(
         raise error
     call, refused = Call(reader, name, name, overload), frozenset((name,))
     while True:
-        graph, values = _of_any_length(call, target, arguments, refused) or (None, [])
+        graph, values = _trace_twice(call, target, arguments, refused) or (None, [])
         if graph is None:
             raise error
         try:
@@ -63,8 +64,6 @@ def compose(
 def _overload(name: str, overload: str) -> Any:
     """PyTorch's object for an operator, None if there is none. Operators of scripts alone, such as those of
     lists, have none that runs."""
-    import torch
-
     library, _, operator = name.partition("::")
     packet = getattr(torch.ops.aten, operator, None) if library == "aten" else None
     function = getattr(packet, overload or "default", None)
@@ -72,16 +71,17 @@ def _overload(name: str, overload: str) -> Any:
     return function if is_known else None
 
 
-def _of_any_length(
+def _trace_twice(
     call: Call, target: Any, arguments: Mapping[str, Any], refused: frozenset[str]
 ) -> tuple[Any, list[Any]] | None:
-    """The graph that an operator is composed of, and the values that it takes."""
+    """The graph that an operator is composed of, and the values that it takes. None if PyTorch cannot trace
+    it, or if its graph depends on lengths."""
     result = []
     try:
         for length in _LENGTHS:
-            stands = _Stands(call, length)
+            inputs = _FakeInputs(call, length)
             with patch(*_silence_log()):
-                result.append((stands.trace(target, arguments, refused), stands.values))
+                result.append((inputs.trace(target, arguments, refused), inputs.values))
     except unless_of_signal(Exception):  # whatever PyTorch raises of tensors without data
         return None
     (graph, values), (other, _) = result
@@ -98,7 +98,7 @@ def _silence_log() -> list[tuple[Any, str, Any]]:
     return [(fake_tensor.log, "exception", lambda *_, **__: None)]
 
 
-class _Stands:
+class _FakeInputs:
     """Symbolic inputs for tracing an operator: fake tensors, and symbols for dynamic dimensions and numbers.
 
     Equal dimensions have one symbol. `values` are the values that the inputs represent.
@@ -114,14 +114,13 @@ class _Stands:
         self.mode = FakeTensorMode(shape_env=self.shapes, static_shapes=False)
         self.symbols: dict[Any, Any] = {}
         self.values: list[Any] = []
-        self.stands: list[Any] = []
+        self.fakes: list[Any] = []
 
     def trace(self, target: Any, arguments: Mapping[str, Any], refused: frozenset[str]) -> Any:
         """The graph of the operator, its parts decomposed as far as there are no rules for them."""
-        import torch
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        stand_ins = {key: self._standing(value) for key, value in arguments.items()}
+        stand_ins = {key: self._fake(value) for key, value in arguments.items()}
         positional_names = [a.name for a in target._schema.arguments if not a.kwarg_only]
 
         def function(*inputs: Any) -> Any:
@@ -132,16 +131,14 @@ class _Stands:
         # operators in place stay: a decomposition of them would copy
         table = {op: how for op, how in more_decompositions(refused).items() if not op._schema.is_mutable}
         with self.mode, torch.no_grad():
-            return make_fx(function, decomposition_table=table)(*self.stands)
+            return make_fx(function, decomposition_table=table)(*self.fakes)
 
-    def _standing(self, value: Any) -> Any:
-        import torch
-
+    def _fake(self, value: Any) -> Any:
         call = self.call
         if isinstance(value, Number) and call.known_number(value) is None:
             if call.dtype(value.value) != "i64":
                 raise UnsupportedError("a number that is no integer")
-            return self._take(value, self._symbol(value.key))
+            return self._add_input(value, self._symbol(value.key))
         if isinstance(value, (Output, Complex)):
             tensor, rank, _ = call.unwrap(value)
             shape = call.shape(tensor)
@@ -150,19 +147,20 @@ class _Stands:
             kind = call.dtype(tensor)
             dtype = complex_type(kind) if isinstance(value, Complex) else torch_types()[kind]
             with self.mode:
-                return self._take(value, torch.empty([self._dimension(d) for d in shape[:rank]], dtype=dtype))
+                dims = [self._dimension(d) for d in shape[:rank]]
+                return self._add_input(value, torch.empty(dims, dtype=dtype))
         if isinstance(value, Number):
             return call.known_number(value)
         if isinstance(value, (list, tuple)):
-            return [self._standing(part) for part in value]
+            return [self._fake(part) for part in value]
         if value is None or isinstance(value, (bool, int, float, complex, str, torch.dtype)):
             return value
         raise UnsupportedError("a value that is no tensor")
 
-    def _take(self, value: Any, stand: Any) -> _Place:
+    def _add_input(self, value: Any, fake: Any) -> _InputIndex:
         self.values.append(value)
-        self.stands.append(stand)
-        return _Place(len(self.values) - 1)
+        self.fakes.append(fake)
+        return _InputIndex(len(self.values) - 1)
 
     def _dimension(self, dim: Any) -> Any:
         return self._symbol(dim.key) if isinstance(dim, Interval) else int(dim)
@@ -180,15 +178,15 @@ class _Stands:
         return self.symbols[key]
 
 
-class _Place:
-    """The place of an argument among the inputs of a traced function."""
+class _InputIndex:
+    """Stands for an argument: its index among the inputs of a traced function."""
 
     def __init__(self, index: int):
         self.index = index
 
 
 def _fill_inputs(value: Any, inputs: Any) -> Any:
-    """An argument with the inputs in their places."""
-    if isinstance(value, _Place):
+    """An argument with inputs instead of their indices."""
+    if isinstance(value, _InputIndex):
         return inputs[value.index]
     return [_fill_inputs(part, inputs) for part in value] if isinstance(value, list) else value

@@ -10,6 +10,7 @@ from ovjit.build import Output
 from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.numbers import compute
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.values import Number
 from ovjit.records import NamedTuple
 
@@ -32,8 +33,6 @@ _PLAIN_FORMATS = (None, 0, 1)
 
 def layout_of_tensor(tensor: Any) -> Layout | None:
     """The layout of a tensor of PyTorch's, None for one without strides."""
-    import torch
-
     if tensor.layout is not torch.strided:
         return None
     return IN_ORDER if tensor.is_contiguous() else Layout(tuple((step,) for step in tensor.stride()))
@@ -146,8 +145,6 @@ def _count_shared_dims(call: Call, sizes: list[Any], shape: list[Any]) -> tuple[
 
 def _by_torch(call: Call, sizes: Any, strides: Any, shape: Any) -> bool | None:
     """Whether PyTorch views a tensor of known sizes and strides in another shape."""
-    import torch
-
     steps = [[call.known_number(f) for f in s] for s in strides]
     constants = [call.known_number(v) for v in (*sizes, *shape)]
     if None in constants or any(None in s for s in steps):

@@ -10,6 +10,7 @@ from ovjit.readers.torch.branches import Inside, Writes
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.naming import label, where
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.scripts.block_reader import BlockReader
 from ovjit.readers.torch.scripts.layouts import (
     IN_ORDER,
@@ -111,8 +112,6 @@ class WritingReader(BlockReader):
 
     def note_constant(self, value: Any, tensor: Any) -> None:
         """A constant lies in memory as this tensor of PyTorch's."""
-        import torch
-
         self.memory.piece(value).layout = layout_of_tensor(tensor)
         if tensor.layout is torch.strided and tensor.storage_offset():
             self.memory.join(value, tensor)  # which stands for all that is in its memory
@@ -407,8 +406,6 @@ _IN_ORDER = frozenset((
 
 
 def _keeps_order(node: Any, name: str) -> bool:
-    import torch
-
     if name in _IN_ORDER:
         return True
     overload = torch._C.parse_schema(node.schema()).overload_name or "default"

@@ -15,6 +15,7 @@ from ovjit.readers.torch.graph import Refused, bound, parsed_schema
 from ovjit.readers.torch.loops import read_loop, unroll
 from ovjit.readers.torch.naming import UNPACK, label, naming, where
 from ovjit.readers.torch.operators.lists import as_list, broadcast_shapes, extreme_list
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.scripts.attributes import AttributesReader
 from ovjit.readers.torch.scripts.by_strides import as_in_memory
@@ -216,8 +217,6 @@ class ScriptReader(AttributesReader):
     # -- nodes that are no operators -------------------------------------------------------------------------
 
     def _constant(self, node: Any) -> None:
-        import torch
-
         def to_value(tensor: Any) -> Any:
             constant = self.constant(tensor, None)
             self.note_constant(constant, tensor)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.scripts.script import ScriptReader
 from ovjit.readers.torch.tracing.trace import Prepared, argument_names, arguments_of
 from ovjit.readers.torch.values import Number, element_type, torch_types
@@ -29,8 +30,6 @@ def inputs_of(
 ) -> list[Any]:
     """The inputs of a script: lists, tuples and dicts have one for each tensor in them. Arguments that the
     example leaves out have their defaults."""
-    import torch
-
     remaining_leaves = ready.inputs()
 
     def read_input(value: Any, name: str | None = None, kind: Any = None) -> Any:
@@ -83,14 +82,14 @@ def check_lists(script: Any, described: Sequence[tuple[Any, Any, Any]]) -> None:
         argument = argument_by_name.get(name, schema[index] if not name and index < len(schema) else None)
         if argument is not None and shape is not None and _listed_number(argument.type) is not None:
             if len(shape) != 1 or not _is_known(shape[0]):
-                raise OvjitError(_of_any_length(argument))
+                raise OvjitError(_length_message(argument))
 
 
 def _is_known(d: Any) -> bool:
     return bool(d.is_static) if hasattr(d, "is_static") else isinstance(d, int) and d >= 0
 
 
-def _of_any_length(argument: Any) -> str:
+def _length_message(argument: Any) -> str:
     """Return the error message for a list of unknown length among a script's inputs."""
     text = (
         f"The script's input {argument.name!r} is of the type {argument.type.annotation_str}, of any number"
@@ -115,7 +114,7 @@ class Read(NamedTuple):
         return Read(rank, other.kind if self.kind == "dynamic" else self.kind)
 
 
-ANYHOW = Read(None, "dynamic")
+UNKNOWN = Read(None, "dynamic")
 #: Ranks of what convolutions read.
 _CONVOLVED = {f"aten::conv{dims}d": 2 + dims for dims in (1, 2, 3)}
 #: Operators whose first argument has the rank and the element type of their result.
@@ -126,7 +125,7 @@ _KEEPING = {
 }  # fmt: skip
 
 
-def read_as(value: Any, module: Any) -> Read:
+def infer_from_uses(value: Any, module: Any) -> Read:
     """Infer the rank and type of a script's input from its uses.
 
     Both are unknown if the ranks disagree, or if no use reads a size or the rank.
@@ -175,7 +174,7 @@ class _Open(dict):
 
 
 def unknown_input(
-    reader: ScriptReader, name: str, kind: Any, argument: Any = None, read: Read = ANYHOW
+    reader: ScriptReader, name: str, kind: Any, argument: Any = None, read: Read = UNKNOWN
 ) -> Any:
     """An input of which its type in a script is known, and a default if there is one: a tensor, a number, a
     tuple or a dict of such. `read` says how the script reads it. Raises OvjitError for what has an unknown
@@ -191,7 +190,7 @@ def unknown_input(
         if argument is not None and argument.has_default_value():
             return argument.default_value
         if argument is not None:
-            raise OvjitError(_of_any_length(argument))
+            raise OvjitError(_length_message(argument))
         text = f"The script's input {name!r} is of the type {kind.annotation_str}, of any number of items."
         raise OvjitError(f"{text}\n{EXAMPLE}, which determines their number.")
     number = _NUMBERS.get(kind.kind())

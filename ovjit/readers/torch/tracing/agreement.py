@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
+
 #: How far a recorded graph may be from its module on the example, of the largest number.
 CLOSE = 1e-4
 
 
 def agrees(expected: Sequence[Any], actual: Sequence[Any]) -> bool:
     """Whether two lists of tensors are close."""
-    import torch
-
     if len(expected) != len(actual):
         return False
     for a, b in zip(expected, actual, strict=True):

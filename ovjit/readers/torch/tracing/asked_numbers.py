@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.assertions import is_claim
 from ovjit.readers.torch.tracing.patches import caller, patch, suspend_tracing
 from ovjit.readers.torch.tracing.recorder import listening, tell
@@ -32,8 +33,6 @@ def files_asking(warned: Sequence[Any]) -> set[str]:
 
 def warn_of_number(called: str) -> None:
     """Warn of the line that has asked for a number by a function of this module, whose caller this is."""
-    import torch
-
     frame: Any = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_BETWEEN):
         frame = frame.f_back
@@ -44,7 +43,6 @@ def warn_of_number(called: str) -> None:
 def _split_with_count(original: Callable[..., Any], number: Callable[..., Any]) -> Callable[..., Any]:
     """A function like `original`, which splits a tensor. While tracing, it returns `Parts`, whose length is
     `number` of the same arguments."""
-    import torch
 
     def call_recorded(*args: Any, **named: Any) -> Any:
         result = original(*args, **named)
@@ -117,7 +115,6 @@ def hashes_and_claims() -> contextlib.AbstractContextManager[None]:
     """Sizes are found in dicts and sets as Python's numbers are, which is warned of. What code claims of
     sizes is true, and no warning is due: PyTorch's functions claim such things, and a mode of tensors'
     functions does not see what they ask."""
-    import torch
 
     def hash_size(self: Any) -> int:
         if self.dim() or not is_of_sizes(self):
@@ -139,8 +136,6 @@ def hashes_and_claims() -> contextlib.AbstractContextManager[None]:
 @functools.cache
 def tensor_makers() -> frozenset[Callable[..., Any]]:
     """PyTorch's functions that make a tensor of numbers, as they are without patches."""
-    import torch
-
     return frozenset((torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor))
 
 
@@ -171,7 +166,6 @@ def _cut_apart(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _warning(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     """A function that makes a tensor of numbers: sizes among them are warned of if they are the example's."""
-    import torch
 
     @functools.wraps(original)
     def call_recorded(*args: Any, **kwargs: Any) -> Any:
@@ -195,8 +189,6 @@ def _is_whole(self: Any) -> Any:
 
 def _bits(self: Any) -> Any:
     """`bit_length` of a number of a trace: how many powers of two are not larger."""
-    import torch
-
     return (2 ** torch.arange(63) <= self.abs()).sum()
 
 

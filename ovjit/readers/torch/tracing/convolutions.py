@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.asked_numbers import warn_of_number
 from ovjit.readers.torch.tracing.patches import patch, suspend_tracing
 from ovjit.readers.torch.tracing.size_values import torch_value
@@ -62,8 +63,6 @@ def sizes_in_convolutions() -> contextlib.AbstractContextManager[None]:
 
 def _set_numbers(node: Any, sizes: Mapping[str, Any]) -> None:
     """Give the convolution that a node of a trace is, or follows, other numbers than the example's."""
-    import torch
-
     while "convolution" not in node.kind():
         node = node.inputsAt(0).node()
     graph = torch._C._get_tracing_state().graph()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.agreement import agrees
 from ovjit.readers.torch.tracing.effects import Effects
 from ovjit.readers.torch.tracing.index_warnings import exporting
@@ -66,7 +67,6 @@ def export_open(
     module: Any, leaves: Sequence[Any], context: contextlib.AbstractContextManager[Any] | None = None
 ) -> Exported:
     """Export a module once, in a context that changes what its code calls."""
-    import torch
     from torch.export import Dim
     from torch.fx.experimental import _config
 
@@ -120,7 +120,6 @@ def warn_of_other_sizes(program: Any, ready: Prepared, seconds: float) -> None:
 
 def _is_for_one(program: Any) -> bool:
     """Whether a program asserts that the first dimension of an input is 1."""
-    import torch
 
     def is_samples(node: Any) -> bool:
         if not isinstance(node, torch.fx.Node) or node.target is not torch.ops.aten.sym_size.int:
@@ -145,8 +144,6 @@ def is_right(program: Any, module: Any, leaves: Sequence[Any]) -> bool:
 
 def without_claims(program: Any) -> Any:
     """The module of a program, which asserts nothing."""
-    import torch
-
     graph = program.module(check_guards=False)  # of its own
     asserts = torch.ops.aten._assert_scalar.default
     for node in graph.graph.find_nodes(op="call_function", target=asserts):

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.patches import patch, suspend_tracing
 
 
@@ -31,8 +32,6 @@ def extension_of(name: str, module: Any, extensions: Mapping[Any, Any]) -> Any:
 
 def forward_of(module: Any, extension: Any) -> Any:
     """A forward that gives `convert` a function which stands for the operator in the traced graph."""
-    import torch
-
     original = type(module).forward
     is_evaluated = []  # not empty while the module computes what its operator gives
 

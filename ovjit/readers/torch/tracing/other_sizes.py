@@ -16,6 +16,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from ovjit.errors import unless_of_signal
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.agreement import agrees
 from ovjit.readers.torch.tracing.effects import Effect, Effects
 from ovjit.readers.torch.tracing.state import call_unchanged
@@ -48,8 +49,6 @@ class OtherSizes:
 
     def _compare(self, recorded: Any) -> Iterator[bool | None]:
         """Yield for each example whether the recording's results agree with the module's; None for errors."""
-        import torch
-
         for leaves, expected in self._try_sizes() if self._examples is None else self._examples:
             try:
                 with quietly(), torch.no_grad(), torch.jit.optimized_execution(False):
@@ -73,8 +72,6 @@ class OtherSizes:
 
     def _outputs(self, leaves: Sequence[Any]) -> Any:
         """Return the module's outputs, or None if it fails for these sizes or exceeds the time limit."""
-        import torch
-
         try:
             with quietly(), torch.no_grad():
                 return call_unchanged(self._run, self._ready.module, leaves)
@@ -165,8 +162,6 @@ def _changes(shapes: Sequence[Sequence[int]]) -> Iterator[tuple[Mapping[int, int
 
 def _with_lengths(leaf: Any, change: Mapping[int, int], axis: int | None) -> Any:
     """A tensor with other lengths of all its axes, or of one; its items are repeated."""
-    import torch
-
     for dim, length in enumerate(leaf.shape):
         if length in change and axis in (None, dim):
             leaf = leaf.index_select(dim, torch.arange(change[length]) % length)

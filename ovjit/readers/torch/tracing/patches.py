@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.recorder import alone, is_recording
 
 _ABSENT = object()
@@ -102,8 +103,6 @@ def _missing(owner: Any, name: str) -> Callable[..., Any]:
 def allow_divmod() -> contextlib.AbstractContextManager[None]:
     """Let Python's divmod, and pow with a modulus, take tensors, such as sizes while a module is traced. They
     do elsewhere for their numbers."""
-    import torch
-
     power: Any = torch.Tensor.__pow__
 
     def modular_power(base: Any, exponent: Any, modulus: Any = None) -> Any:
@@ -133,8 +132,6 @@ def outside(frame: Any) -> Any:
 def named_variables() -> Iterator[None]:
     """A trace calls tensors as the variables of the function that calls an operator. That function is the
     module's, where one of ovjit stands for the operator."""
-    import torch
-
     tracer: Any = torch.jit._trace
     maker = "_create_interpreter_name_lookup_fn"
 
@@ -183,8 +180,6 @@ def sizes_in_lists() -> contextlib.AbstractContextManager[None]:
 def traced_data() -> contextlib.AbstractContextManager[None]:
     """`x.data` is a part of a trace, as `x.detach()` is one; without this it is the example's constant.
     `x.data = y` writes the numbers of y."""
-    import torch
-
     descriptor: Any = torch._C.TensorBase.data
 
     def data(self: Any) -> Any:
@@ -225,8 +220,6 @@ def _suspend_patches() -> Iterator[None]:
 def plain_scripts() -> Iterator[None]:
     """Functions that a trace makes scripts of, as `torch.jit.script_if_tracing` does, are compiled with
     PyTorch's own functions: its compiler knows them by identity, and takes others for the user's code."""
-    import torch
-
     compiler, name = torch.jit._script, "_script_impl"
     original: Any = getattr(compiler, name, None)
 
@@ -245,8 +238,6 @@ def plain_modules() -> Iterator[None]:
     module for overloads, properties and exported methods, and compiles the last. The classes of the modules
     that it makes have none of the first two. No method is taken as exported: a trace calls `forward` alone,
     and the compiler may refuse the others."""
-    import torch
-
     recursive, internal = torch.jit._recursive, torch._jit_internal
 
     def unless_traced(original: Any, nothing: type) -> Any:
@@ -265,8 +256,6 @@ def plain_modules() -> Iterator[None]:
 @contextlib.contextmanager
 def suspend_tracing() -> Iterator[None]:
     """Context manager that suspends tracing: operations are not recorded, and numbers are Python's."""
-    import torch
-
     state = torch._C._get_tracing_state()
     torch._C._set_tracing_state(None)
     try:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing import strides
 from ovjit.readers.torch.tracing.asked_numbers import hashes_and_claims, rounding
 from ovjit.readers.torch.tracing.index_warnings import index_warnings
@@ -24,7 +25,6 @@ class Recorded(NamedTuple):
 
 def trace_plainly(ready: Prepared, records: list[Any]) -> Any:
     """The plain trace of a module. What PyTorch warns of is added to `records`."""
-    import torch
     from torch._functorch import vmap
 
     others = patch(
@@ -43,8 +43,6 @@ BY_VMAP = UnsupportedError("torch.vmap is not supported by tracing")
 
 def _of_other_classes(values: Sequence[Any]) -> bool:
     """Whether some are tensors of classes that have functions of their own."""
-    import torch
-
     plain = torch.Tensor, torch.nn.Parameter
     return any(hasattr(type(v), "__torch_function__") and type(v) not in plain for v in values)
 

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from ovjit.locks import rlock
+from ovjit.readers.torch.pytorch import torch
 
 _lock = rlock("recorder")
 #: The thread that records, and how often it has entered `alone`.
@@ -127,8 +128,6 @@ def tell(text: str, category: type[Warning], file: str, line: int) -> None:
 def heard_category() -> Any:
     """PyTorch's category of warnings of traces, which keeps those of the recording thread when they are
     made: Python may have shown one before, and then asks no filter."""
-    import torch
-
     plain = torch.jit.TracerWarning
 
     class TracerWarning(plain):  # type: ignore[valid-type,misc]

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.instructions import calls
 
 #: Operators by which numbers are computed from sizes, and what is no operator there.
@@ -48,15 +49,11 @@ def register_parts() -> None:
 
 
 def torch_value(tensor: Any) -> Any:
-    import torch
-
     return torch._C._get_value_trace(tensor)
 
 
 def is_of_sizes(tensor: Any) -> bool:
     """Whether a tensor of one number is computed from sizes of tensors alone, one of them no constant."""
-    import torch
-
     if not isinstance(tensor, torch.Tensor) or not torch.jit.is_tracing() or tensor.dim():
         return False
     has_sizes = False

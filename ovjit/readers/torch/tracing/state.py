@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.convolutions import sizes_in_convolutions
 from ovjit.readers.torch.tracing.patches import named_variables, patch, sizes_in_lists, traced_data
 
@@ -36,8 +37,6 @@ def call_unchanged(function: Callable[..., Any], module: Any, leaves: Sequence[A
 
 def trace_module(module: Any, leaves: Sequence[Any], names: Sequence[str] = ()) -> Any:
     """The script that torch.jit.trace makes of a module and an example. `names` are those of the inputs."""
-    import torch
-
     trace = partial(torch.jit.trace, module, strict=False, check_trace=False)
     with (
         _named_inputs(module, names), named_variables(), sizes_in_lists(), sizes_in_convolutions(),
@@ -79,8 +78,6 @@ def _generators_unchanged() -> Iterator[None]:
 
     They are not restored if another thread ran meanwhile: numbers that it drew would be drawn again.
     """
-    import torch
-
     getting = torch.get_rng_state, np.random.get_state, random.getstate
     setting: tuple[Callable[[Any], object], ...] = torch.set_rng_state, np.random.set_state, random.setstate
     others, states = _time_of_others(), [get() for get in getting]
@@ -111,8 +108,6 @@ def _time_of_others() -> dict[int, int] | None:
 
 def _save(part: Any) -> Iterator[Callable[[], object]]:
     """Yield functions that restore the state of one module."""
-    import torch
-
     tables: list[Any] = [part._buffers]
     generators = torch.Generator, random.Random, np.random.RandomState, np.random.Generator
     if not isinstance(part, torch.jit.ScriptModule):
@@ -132,8 +127,6 @@ def _save(part: Any) -> Iterator[Callable[[], object]]:
 @cache
 def _internal() -> frozenset[str]:
     """Attributes by which PyTorch knows a module's parts."""
-    import torch
-
     return frozenset(vars(torch.nn.Module()))
 
 
@@ -197,8 +190,6 @@ def _items(value: Any) -> Iterator[Any]:
 
 def _is_state(buffer: Any) -> bool:
     """Whether a buffer may be one that a module writes to."""
-    import torch
-
     if type(buffer) is not torch.Tensor or buffer.layout is not torch.strided or buffer.is_quantized:
         return False
     if buffer.is_floating_point() and buffer.element_size() > 1:
@@ -212,8 +203,6 @@ def _writes(buffer: Any) -> int | None:
 
 
 def _restore(buffer: Any, before: Any, writes: int | None) -> None:
-    import torch
-
     if writes is None or buffer._version != writes:
         with torch.inference_mode(buffer.is_inference()), torch.no_grad():
             if buffer.shape != before.shape:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.patches import patch, suspend_tracing
 
 #: Operators that find elements by strides.
@@ -33,8 +34,6 @@ def in_storage(node: Any) -> tuple[list[int] | None, int]:
 
     The order is None if the tensor has gaps or the node reads outside of the tensor.
     """
-    import torch
-
     value = node.args[0].meta.get("val") if isinstance(node.args[0], torch.fx.Node) else node.args[0]
     schema = [argument.name for argument in node.target._schema.arguments]
     arguments = {**dict(zip(schema, node.args, strict=False)), **node.kwargs}
@@ -59,7 +58,6 @@ def hint(number: Any) -> Any:
 @contextlib.contextmanager
 def trace_strides() -> Iterator[None]:
     """`stride()` of a tensor without gaps gives traced numbers."""
-    import torch
 
     def stride(self: Any, dim: int | None = None) -> Any:
         plain, order = torch._C.TensorBase.stride, None

@@ -18,6 +18,7 @@ import numpy as np
 from ovjit import logs
 from ovjit.errors import OvjitError, unless_of_signal
 from ovjit.readers.torch.naming import TRACED, WRAPPED
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.effects import Effect
 from ovjit.readers.torch.tracing.patches import patch
 from ovjit.readers.torch.tracing.recorder import heard_category, listening
@@ -58,8 +59,6 @@ def prepare(source: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]
 
     `described` is (name, shape, element type) of each input. None where nothing tells of the inputs.
     """
-    import torch
-
     keywords: Mapping[str, Any] = {}
     if isinstance(source, torch.export.ExportedProgram):
         if example is None:
@@ -107,8 +106,6 @@ def quietly(records: list[Any] | None = None, fused: bool | None = False) -> Ite
 
     Warnings that something may be incorrect are kept: `warn_again` shows them.
     """
-    import torch
-
     rows = [(torch.jit, "TracerWarning", heard_category())]
     if fused is not None:
         rows.append((torch.backends.mha, "get_fastpath_enabled", lambda: fused))
@@ -136,8 +133,6 @@ def warn_again(records: list[Any]) -> None:
 
 
 def is_script(source: Any) -> bool:
-    import torch
-
     return isinstance(source, (torch.jit.ScriptModule, torch.jit.ScriptFunction))
 
 
@@ -179,8 +174,6 @@ def argument_names(arguments: Iterable[Any]) -> list[str]:
 
 def example_of(source: Any, described: Sequence[tuple[Any, Any, Any]]) -> Any:
     """An example of zeros, by what is said of the inputs; keywords where they are named."""
-    import torch
-
     needed = [a for a in arguments_of(source) if not a.has_default_value()] if is_script(source) else []
     if any(a.type.kind() in (*_NUMBERS, "TupleType", "DictType") for a in needed):
         return None  # zeros would be tensors, which have other rules for types of results
@@ -228,8 +221,6 @@ def _extent(d: Any) -> int:
 
 def as_tensors(example: Any) -> Any:
     """The example with arrays, and what holds one as `data`, as PyTorch's tensors."""
-    import torch
-
     if isinstance(example, torch.Tensor):
         return example
     if isinstance(example, Mapping):
@@ -245,7 +236,6 @@ def flatten_example(
 ) -> tuple[list[str], list[Any], Any, Mapping[str, Any]]:
     """Names and tensors of all inputs in the order of the signature, the module that takes them so, and what
     they are in."""
-    import torch
     from torch.utils import _pytree as tree
 
     example = as_tensors(_check_example(example))
@@ -303,8 +293,6 @@ def flatten_example(
 def _is_wrapped(source: Any, example: Any) -> bool:
     """Whether OpenVINO calls a module by keywords, from a module of its own: of arguments by names that are
     not the first ones, and of None among the arguments."""
-    import torch
-
     values = list(example.values()) if isinstance(example, dict) else example
     if isinstance(values, (list, tuple)):
         nested = [part for v in values if isinstance(v, tuple) for part in v]
@@ -336,7 +324,6 @@ def _drop_unknown(source: Any, keywords: Mapping[str, Any]) -> Mapping[str, Any]
 
 def _input_names(bound: Mapping[str, Any]) -> list[str]:
     """A name for each tensor of the arguments: those of a list are counted, those of a dict have its keys."""
-    import torch
     from torch.utils import _pytree as tree
 
     names: list[str] = []
@@ -359,7 +346,6 @@ def _in_order(bound: Mapping[str, Any], keywords: Mapping[str, Any]) -> dict[str
 
 def named_outputs(outputs: Any) -> tuple[list[str | None], tuple[Any, ...]]:
     """Names and tensors of what a module gives: keys of a dict are names, None is left out."""
-    import torch
     from torch.utils import _pytree as tree
 
     names: list[str | None] = []

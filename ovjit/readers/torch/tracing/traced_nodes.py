@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
+
 
 def is_traced(value: Any) -> bool:
-    import torch
-
     return isinstance(value, torch.Tensor) and torch.jit.is_tracing()
 
 
 def is_open(number: Any) -> bool:
     """True for a traced number that depends on the inputs, and not on weights and constants alone."""
-    import torch
-
     if not is_traced(number):
         return False
     visited, queue = set(), [torch._C._get_value_trace(number)]
@@ -30,8 +28,6 @@ def is_open(number: Any) -> bool:
 
 def insert_node(kind: str, inputs: list[Any], type_of: Any) -> Any:
     """The output of a node that is put where the trace is."""
-    import torch
-
     graph = torch._C._get_tracing_state().graph()
     node = graph.insertNode(graph.create(kind, inputs, 1))
     node.output().setType(type_of)

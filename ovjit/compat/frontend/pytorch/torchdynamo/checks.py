@@ -13,6 +13,7 @@ from typing import Any
 
 from ovjit.errors import InferenceError
 from ovjit.execution.job import KERNEL_ERRORS
+from ovjit.readers.torch.pytorch import torch
 from ovjit.records import NamedTuple
 
 
@@ -95,8 +96,6 @@ def _with_flags(module: Any) -> tuple[Any, list[str]]:
     """The graph with a further output for each kind of error that it may have; and these kinds."""
     import copy
 
-    import torch
-
     graph = copy.deepcopy(module.graph)
     flags_by_kind: dict[str, list[Any]] = {}
     for node in list(graph.nodes):
@@ -118,13 +117,9 @@ class _Builder:
     """Adds nodes to a graph, with their example values."""
 
     def __init__(self, graph: Any):
-        import torch
-
         self.graph, self.aten = graph, torch.ops.aten
 
     def __call__(self, target: Any, *arguments: Any) -> Any:
-        import torch
-
         node = self.graph.call_function(target, arguments)
         node.meta["val"] = target(*torch.fx.map_arg(arguments, lambda n: n.meta["val"]))
         return node
@@ -204,8 +199,6 @@ def _flags(builder: _Builder, node: Any) -> Iterator[tuple[str, Any]]:
 
 def _find_integer_indices(indices: Any) -> Iterator[tuple[int, Any]]:
     """The indices of a list that are integers, with their dimensions. A mask is for as many as it has."""
-    import torch
-
     axis = 0
     for index in indices:
         value = None if index is None else index.meta["val"]
@@ -217,8 +210,6 @@ def _find_integer_indices(indices: Any) -> Iterator[tuple[int, Any]]:
 
 def _is_of_integers(node: Any) -> bool:
     """Whether a node is a tensor of integers."""
-    import torch
-
     value = getattr(node, "meta", {}).get("val")
     return isinstance(value, torch.Tensor) and value.dtype is not torch.bool and not (
         value.is_floating_point() or value.is_complex()

@@ -8,6 +8,7 @@ from typing import Any
 from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
 from ovjit.compat.frontend.pytorch.torchdynamo.compile import openvino_compile
 from ovjit.compat.frontend.pytorch.torchdynamo.partition import compiled_parts
+from ovjit.readers.torch.pytorch import torch
 
 #: What was compiled, by the graph module and what its arguments are like. The module is kept, too: its
 #: identity stands for it.
@@ -34,8 +35,6 @@ def execute(
 
 def execute_cached(compiled_model: Any, *args: Any) -> list[Any]:
     """Run a compiled model, whose inputs are given in reverse order."""
-    import torch
-
     results = compiled_model([x.detach().cpu().numpy() for x in reversed(args)])
     return [torch.from_numpy(results[port]) for port in compiled_model.outputs]
 
@@ -48,7 +47,6 @@ def openvino_execute(
     options: Mapping[str, Any] | None = None,
 ) -> Any:
     """Run a graph module as one compiled model. One result is given by itself, several in a list."""
-    import torch
     from torch.utils._pytree import tree_flatten
 
     leaves, _ = tree_flatten(args)
@@ -101,8 +99,6 @@ def clear_caches() -> None:
 
 
 def _is_tensor(value: Any) -> bool:
-    import torch
-
     return isinstance(value, torch.Tensor)
 
 

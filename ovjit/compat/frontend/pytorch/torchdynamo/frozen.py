@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter, itemgetter, methodcaller
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
 from ovjit.records import NamedTuple
 
 #: How many bytes are looked at in one place.
@@ -116,8 +117,6 @@ def _getter(indices: list[int]) -> Callable[[Any], Sequence[Any]]:
 
 def _find_replaced(old: _State, arguments: Any) -> set[int]:
     """The indices of weights that are other tensors now, except parameters: the graph seldom sets those."""
-    import torch
-
     if not old.pointers:
         return set()
     states = zip(old.indices, old.pick(arguments), old.pointers, strict=True)

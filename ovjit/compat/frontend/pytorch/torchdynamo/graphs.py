@@ -12,6 +12,7 @@ from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.fusions.transposes import is_for_products
 from ovjit.readers.torch.programs.fx import FxReader
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.strides import hint
 from ovjit.readers.torch.values import Complex, Number
 from ovjit.records import NamedTuple
@@ -46,8 +47,6 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
 
     An open dimension is read from a tensor that has it, if there is one: then no number is an input.
     """
-    import torch
-
     reader = _Reader()
     placeholders = module.graph.find_nodes(op="placeholder")
     values: list[Any] = [None] * len(placeholders)
@@ -96,8 +95,6 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
 def _layout(node: Any) -> tuple[list[int], list[int]] | None:
     """The axes of a tensor by falling strides, and the lengths of repeated axes, -1 for others; None where
     the tensor lies in order, or its graph does not tell."""
-    import torch
-
     value = getattr(node, "meta", {}).get("val")
     if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
         return None
@@ -139,8 +136,6 @@ def _in_order(
 def _number(
     reader: FxReader, node: Any, meta: Any, dim_sources: Mapping[Any, Any], numbers: list[int], i: int
 ) -> Any:
-    import torch
-
     if isinstance(meta, torch.SymInt):
         dim_source = dim_sources.get(meta.node.expr)
         if dim_source is not None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ovjit.errors import OvjitError
+from ovjit.readers.torch.pytorch import torch
 from ovjit.records import NamedTuple
 
 KNOWN = frozenset(
@@ -78,8 +79,6 @@ def _normalize_disabled(name: Any) -> str:
 
 def _names(option: str, name: Any) -> list[str]:
     """An operator's name with its namespace, and an overload if one is given."""
-    import torch
-
     parts = str(name).removeprefix("torch.ops.").replace("::", ".").split(".")
     space, operator, *overload = parts if len(parts) > 1 else ["aten", *parts]
     packet = getattr(getattr(torch.ops, space), operator, None)
@@ -90,7 +89,6 @@ def _names(option: str, name: Any) -> list[str]:
 
 def _find_decomposable(name: Any) -> Any:
     """An operator that PyTorch can decompose. Raises OvjitError for another one."""
-    import torch
     from torch._decomp import get_decompositions
 
     full, *overload = _names("decompositions", name)

@@ -14,6 +14,7 @@ from ovjit.compat.frontend.pytorch.torchdynamo.runner import Runner
 from ovjit.compat.frontend.pytorch.torchdynamo.support import is_random, name_of_target, why_unsupported
 from ovjit.errors import OvjitError
 from ovjit.readers.torch.graph import Refused
+from ovjit.readers.torch.pytorch import torch
 
 #: How often a graph is divided anew, each time without an operator that was refused.
 MOST_TRIALS = 60
@@ -58,8 +59,6 @@ _AROUND = "the graph around it is not compiled as a whole"
 
 def _is_of_graphs(node: Any) -> bool:
     """Whether a node takes graphs, which a part of a divided graph cannot have as inputs."""
-    import torch
-
     return isinstance(node.target, torch._ops.HigherOrderOperator)
 
 
@@ -71,7 +70,6 @@ def _compile_partitions(
     module: Any, options: Options, excluded: Mapping[str, str], constants: Mapping[int, Any]
 ) -> Callable[[Any], Any]:
     """Compile the parts of the graph that can be compiled; PyTorch runs the rest."""
-    import torch
     from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
     from torch.fx.passes.operator_support import OperatorSupportBase
 
@@ -132,15 +130,12 @@ def _is_worth(part: Any) -> bool:
 
 
 def _gives_tensors(node: Any) -> bool:
-    import torch
-
     computes = isinstance(node.target, (torch._ops.OpOverload, torch._ops.HigherOrderOperator))
     return computes and isinstance(node.meta.get("val"), (torch.Tensor, list, tuple))
 
 
 def _as_module(runner: Runner) -> Any:
     """Wrap a compiled part as a module that can replace a submodule."""
-    import torch
 
     class Called(torch.nn.Module):
         def forward(self, *arguments: Any) -> Any:

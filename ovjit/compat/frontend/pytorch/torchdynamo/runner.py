@@ -15,6 +15,7 @@ from ovjit.compat.frontend.pytorch.torchdynamo.checks import as_in_eager_mode
 from ovjit.compat.frontend.pytorch.torchdynamo.graphs import part_of, static_outputs
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
 from ovjit.errors import InferenceError
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.values import array_of, torch_types
 
 _pointer = methodcaller("data_ptr")
@@ -109,15 +110,11 @@ class Runner:
 
     def _form(self, i: int, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
         """Size, strides and type of an output of known shape, as the caller gets it."""
-        import torch
-
         like = self._restore_layout(i, torch.empty(shape, dtype=self._types[i], device="meta"))
         return tuple(like.shape), like.stride(), like.dtype
 
     def _restore_layout(self, i: int, tensor: Any) -> Any:
         """The tensor in the memory of the model's output i that the caller gets."""
-        import torch
-
         if i in self.laid:
             axes, lengths = self.laid[i]
             tensor = tensor.permute(axes).expand(lengths)
@@ -135,7 +132,6 @@ def _types(ports: list[Any]) -> list[Any]:
 
 def _new_tensor() -> Callable[[Any, Any, Any], Any]:
     """Makes a tensor on the CPU of a size, strides and type, as Inductor does."""
-    import torch
 
     def allocate(size: Any, strides: Any, dtype: Any) -> Any:
         return torch.empty_strided(size, strides, dtype=dtype, device="cpu")
@@ -151,8 +147,6 @@ def _select(kind: str, where: Any, tensors: list[Any]) -> Any:
 
 def _in_order(value: Any, kind: Any) -> Any:
     """A tensor with its elements in order. Operators may give another type than their graph says, `kind`."""
-    import torch
-
     if value.is_complex():
         value = torch.view_as_real(value.resolve_conj())
     elif value.dtype is not kind:
@@ -163,13 +157,9 @@ def _in_order(value: Any, kind: Any) -> Any:
 
 
 def _number(value: Any, kind: Any) -> Any:
-    import torch
-
     return value.to(kind) if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=kind)
 
 
 def _tensor(array: np.ndarray, dtype: Any) -> Any:
     """A tensor in an array's memory. NumPy does not have all types, so bits are handed over."""
-    import torch
-
     return torch.from_numpy(array.view(f"i{array.itemsize}")).view(dtype)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
 from ovjit.readers.torch.programs.fx import refusal
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.values import ELEMENT_NAMES, PARTS, name_of
 
 #: Operators that refuse tensors without elements, by dimension or as a whole.
@@ -41,8 +42,6 @@ def why_unsupported(node: Any, options: Options, refused: Mapping[str, str]) -> 
 
 
 def _is_of_bytes(node: Any) -> bool:
-    import torch
-
     return node.meta["val"].dtype is torch.uint8
 
 
@@ -61,8 +60,6 @@ def name_of_target(target: Any) -> str:
 
 
 def _unfit_type(node: Any) -> str | None:
-    import torch
-
     values = node.meta.get("val")
     for value in values if isinstance(values, (list, tuple)) else [values]:
         if isinstance(value, torch.Tensor):
@@ -76,6 +73,4 @@ def _unfit_type(node: Any) -> str | None:
 
 def is_random(target: Any) -> bool:
     """Whether an operator may draw random numbers."""
-    import torch
-
     return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())

@@ -13,6 +13,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.strides import hint, in_memory
 
 #: A compiled graph: from a list of arguments to its outputs.
@@ -57,8 +58,6 @@ def beside_views(module: Any, compiled: Callable[[Any], Compiled]) -> Compiled:
 
 
 def _is_node(value: Any) -> bool:
-    import torch
-
     return isinstance(value, torch.fx.Node)
 
 
@@ -86,8 +85,6 @@ def base_of_view(node: Any) -> Any:
 
 def _has_gaps(node: Any) -> bool:
     """Whether a tensor leaves out places of its memory. Repeated axes take none."""
-    import torch
-
     value = node.meta.get("val")
     if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
         return False
@@ -100,8 +97,6 @@ def _has_gaps(node: Any) -> bool:
 
 def is_view(node: Any) -> bool:
     """Whether a node gives a part of its first argument's memory."""
-    import torch
-
     if not _is_node(node) or node.op != "call_function":
         return False
     if node.target is operator.getitem:
@@ -118,8 +113,6 @@ def _with_outputs(module: Any, nodes: list[Any]) -> Any:
     """The graph with other outputs."""
     import copy
 
-    import torch
-
     graph = copy.deepcopy(module.graph)
     named = {node.name: node for node in graph.nodes}
     graph.output_node().args = (tuple(named[n.name] if _is_node(n) else n for n in nodes),)
@@ -129,8 +122,6 @@ def _with_outputs(module: Any, nodes: list[Any]) -> Any:
 
 def _views(module: Any, bases: list[Any], outputs: list[Any]) -> Any:
     """A function of all inputs and of `bases` that makes views."""
-    import torch
-
     graph, result = torch.fx.Graph(), {}
     inputs = module.graph.find_nodes(op="placeholder")
     for node in [*inputs, *bases]:
