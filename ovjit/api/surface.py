@@ -23,7 +23,8 @@ class Surface(NamedTuple):
     builder makes this version; 0: its own. `all_or_first`: the builder takes either the first input
     only, or all inputs. `read_if`: last input -> (attribute, value); for other values of the attribute
     the builder omits the input. `absent`: optional input -> (index of the input whose type it has,
-    number): its value if a builder gets a later input. `shown_first`: attributes that `get_attributes`
+    number): its value if a builder gets a later input. `filled`: optional input -> (type, number): the
+    constant that a builder gives if it gets none. `shown_first`: attributes that `get_attributes`
     and files list first. `order`: the builder's arguments, where they are not inputs, then attributes;
     arguments that are not listed come after `name`, and listed ones that a version does not have are
     skipped. `required`: how many arguments the builder requires, where that is more than those without
@@ -38,6 +39,7 @@ class Surface(NamedTuple):
     all_or_first: bool = False
     read_if: Mapping[str, tuple[str, str]] = _NONE
     absent: Mapping[str, tuple[int, float]] = _NONE
+    filled: Mapping[str, tuple[str, float]] = _NONE
     shown_first: str = ""
     order: str = ""
     required: int = 0
@@ -46,6 +48,11 @@ class Surface(NamedTuple):
 
 
 _USUAL = Surface()
+_LIMITS = {
+    "max_output_boxes_per_class": ("i64", 0),
+    "iou_threshold": ("f32", 0),
+    "score_threshold": ("f32", 0),
+}
 
 
 def surface_of(record: Op) -> Surface:
@@ -188,6 +195,8 @@ SURFACES = {
     "MulticlassNms": Surface(shown_first="sort_result_type output_type nms_top_k keep_top_k"),
     "NV12toBGR": Surface("nv12_to_bgr"),
     "NV12toRGB": Surface("nv12_to_rgb"),
+    "NonMaxSuppression": Surface(filled=_LIMITS),
+    "NonMaxSuppression-9": Surface(filled={**_LIMITS, "soft_nms_sigma": ("f32", 0)}),
     "NormalizeL2": Surface(required=4),
     "PRelu": Surface("prelu"),
     "PSROIPooling": Surface(

@@ -81,7 +81,7 @@ def names_of(ov: Any) -> dict[str, Any]:
     names = {f"o{i}": importlib.import_module(f"{ov.__name__}.opset{i}") for i in (1, 6, 9)}
     return names | {
         "__name__": "__main__", "failure": failure, "ov": ov, "np": np, "os": os, "Path": Path, "ops": ops,
-        "net": net, "tell": tell, "core": ov.Core(), "MACHINE": MACHINE,
+        "net": net, "tell": tell, "tell_words": tell_words, "core": ov.Core(), "MACHINE": MACHINE,
         "F32": {"INFERENCE_PRECISION_HINT": "f32"},
     }  # fmt: skip
 
@@ -92,6 +92,14 @@ def tell(call: Any, *args: Any, **kwargs: Any) -> None:
         print("returns", plain(call(*args, **kwargs)))
     except Exception as error:
         print(failure(error))
+
+
+def tell_words(words: str, call: Any, *args: Any, **kwargs: Any) -> None:
+    """Prints what a call returns, or the class that it raises and whether its message has `words`."""
+    try:
+        print("returns", plain(call(*args, **kwargs)))
+    except Exception as error:
+        print(failure(error).partition(":")[0], "with" if words in str(error) else "without", words)
 
 
 def failure(error: BaseException) -> str:

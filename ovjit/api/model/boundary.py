@@ -196,6 +196,8 @@ class Constant(Node):
             raise no_such_constructor("Constant takes an array, a Tensor, or a Type, a Shape and values")
 
     def _from_values(self, element_type: Type, shape: Any, values: Any) -> None:
+        if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
+            raise no_such_constructor("Constant takes a sequence of values")
         dims = static_dims(shape)
         flat = np.asarray(values).reshape(-1)
         count = math.prod(dims)

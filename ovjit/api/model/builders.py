@@ -154,6 +154,9 @@ def _sources(
     variadic = surface.names.get(record.variadic, record.variadic) if record.variadic else None
     for index, (argument, optional) in enumerate(inputs):
         value = arguments.get(argument)
+        if value is None and argument in surface.filled:
+            type_, number = surface.filled[argument]
+            value = constant_node(number, type_)
         attribute, needed = surface.read_if.get(argument, ("", ""))
         if needed and str(attrs.get(attribute, "")).lower() != needed:
             break

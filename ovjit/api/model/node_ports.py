@@ -154,6 +154,8 @@ class ResultTensor(DescriptorTensor):
         with GRAPH_LOCK:
             self.name(self._own_names | checked)
 
+    names = accessor(DescriptorTensor.get_names, set_names)
+
     def of(self, source: DescriptorTensor) -> ResultTensor:
         """That of a Result of the same names which takes `source`. What was noted of the tensor before, such
         as its layout, is noted of `source`, unless it has notes of its own under these keys."""

@@ -198,6 +198,14 @@ def _mapping(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+def _thresholds(value: Any) -> dict[str, int]:
+    """Percentages by device."""
+    percentages = _mapping(value)
+    if not all(isinstance(part, int) and 0 <= part <= 100 for part in percentages.values()):
+        raise ValueError("a dict of numbers from 0 to 100")
+    return percentages
+
+
 def _per_device(value: Any) -> dict[str, Any]:
     """The properties of each device; each dict may be a text, see `read_dict`."""
     try:
@@ -303,7 +311,7 @@ ROWS = {
         Row("ENABLE_RUNTIME_FALLBACK", True, _bool, "A"),
         Row("DEVICE_BIND_BUFFER", False, _bool, "AM"),
         Row("SCHEDULE_POLICY", values.SchedulePolicy.DEVICE_PRIORITY, _POLICIES, "AM", "M"),
-        Row("DEVICES_UTILIZATION_THRESHOLD", {}, _mapping, "A"),
+        Row("DEVICES_UTILIZATION_THRESHOLD", {}, _thresholds, "A"),
         Row("LOW_POWER_DEVICE", "", _text, "A"),
         Row("PERF_CURVE_TABLE", {}, lambda value: value if isinstance(value, str) else _mapping(value), "A"),
     )

@@ -202,8 +202,8 @@ class Tensor:
         own_type, count = check_lendable(array), math.prod(shape)
         if own_type is not type_:
             text = (
-                f"The element type of the array is {own_type._name}, that of the port is {type_._name}: "
-                "the memory is reinterpreted."
+                "Type of the array and the port are different. Data is going to be casted. "
+                f"The memory of {own_type._name} is read as {type_._name}."
             )
             warnings.warn(text, RuntimeWarning, stacklevel=4)
         if count > array.size:

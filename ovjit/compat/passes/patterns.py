@@ -400,7 +400,7 @@ def shape_matches(shape_notation: str) -> Predicate:
     length everywhere in a pattern, a name with dots for any number of dimensions."""
     expect(shape_notation, str, "shape_matches takes a str")
     text = shape_notation.strip().removeprefix("[").removesuffix("]")  # which OpenVINO does not ask for
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
     if sum(part.endswith("...") for part in parts) > 1:
         raise ModelError(f"{shape_notation!r}: only one item can match several dimensions")
 

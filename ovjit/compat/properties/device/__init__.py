@@ -39,6 +39,9 @@ def _per_device(values: Any) -> dict[str, Any]:
     for value in values:
         if not isinstance(value, dict):
             raise TypeError(f"Incorrect passed value: {value}, expected a dictionary")
+        for name in value:
+            if not isinstance(name, str):
+                raise TypeError(f"Incorrect passed key in value: {name}, expected string")
         merged.update(value)
     return merged
 
