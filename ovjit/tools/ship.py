@@ -60,7 +60,7 @@ FEW = {("neon", ())}
 MOST = 4_000_000
 #: Kinds of models that come first, in this order, since most users begin with them. A file that is full lacks
 #: kernels of the others.
-FIRST_KINDS = ("frequent", "uncut", "decoders", "quantised")
+FIRST_KINDS = ("frequent", "uncut", "decoders")
 #: Variant -> kinds of models that are not compiled for it. They come so late that the file has no room.
 LEFT_OUT = {
     ("neon", VARIANTS["neon"][1]): ("further", "combinations", "linear_quantised"),
