@@ -6,7 +6,8 @@
 # dask.array has NumPy's functions for arrays that are cut into chunks, and the chunks are to change nothing but the speed.
 # - A product of matrices is summed over chunks with sum, which counts booleans and widens small integers, as NumPy's sum does and its matmul does not.
 #   Two booleans that both are true make 2, in int64, if the rows are cut, and True if they are not. ~ of the one is -3, of the other False. int8
-#   wraps inside of a chunk and not between chunks: 100 + 100 is -56 or 200. einsum is the same, with the type int64 always; tensordot of booleans is int64 always, with 1 or 2 in it.
+#   wraps inside of a chunk and not between chunks: 100 + 100 is -56 or 200. einsum is the same, with the type int64
+#   always; tensordot of booleans is int64 always, with 1 or 2 in it.
 # - linalg.norm raises bytes to the power in their own type: the length of [200, 100] is 8.9 where 223.6 is right, whatever the chunks are. NumPy
 #   converts integers to float64 before. ord=1 and the largest singular value (ord=2) are right.
 # - argmin of all numbers gives the place of a least one, not the first one, if another chunk has one as well and its first row is later.
