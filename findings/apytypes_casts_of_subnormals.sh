@@ -9,8 +9,9 @@
 # - From E5M2 to float16, which has the same exponents and more digits, nothing needs rounding. Of the subnormal numbers 1/4 of the least normal one
 #   becomes 2/4, 2/4 becomes 0, and 3/4 becomes 2/4.
 # - A number below the least normal one of the new format that rounds up to it becomes 0, in arrays and alone: 0.0149 in E4M3 where 0.015625 is
-#   right. The digits that carry into the exponent are lost. If the old format has as many subnormal exponents, it becomes twice the right number.
-# All other numbers are right, among them those that round to a subnormal number. Nothing warns.
+#   right. The digits that carry into the exponent are lost.
+# - A few that round up to a subnormal number become the least normal one: 0.0068 in E4M3 is 0.0156 where 0.0078 is right, and 0.055 in E3M4 is 0.25.
+# All other numbers are right. Nothing warns.
 #
 # Known in part: issue 1023 of apytypes (August 2026) has one number of the second point. No report of the first was found.
 #

@@ -3,7 +3,7 @@
 #
 # Versions: numpy-groupies 0.16.0, numpy 2.4.6, Python 3.11, Linux x86-64.
 #
-# numpy_groupies.aggregate(groups, values, func="sum") reduces the values of each group, with NumPy's names, as flox and xarray have it done. It chooses the
+# numpy_groupies.aggregate(groups, values, func="sum") reduces the values of each group, with NumPy's names. It chooses the
 # type of the result by the function, and integers need no function for NaN, so a program that says nansum for all its columns does for these, too:
 # - sum of int8 has a wider type if the number of values asks for it. nansum has int8 always: ten times 100 is -24. The mean of both is right. For booleans
 #   sum counts, and nansum is "any": two of them make True. nancumsum and cumsum are as nansum.

@@ -10,7 +10,7 @@
 # - The sum of decimal128 has 38 digits. Beyond that it wraps at 2^127: 20 times 10^37 is -1.4 * 10^38, and the mean is negative, too.
 #   decimal256 and Python's Decimal are right; add with two arrays has an error.
 # - cumulative_min of numbers that begin with NaN begins with infinity, and cumulative_max with -infinity: values that are not in the array. min and max
-#   of NaN alone are NaN since issue 46063 was mended (pandas' cummin of Arrow's type has it as well).
+#   of NaN alone are NaN since issue 46063 was mended.
 # Nothing warns. Known in part: issue 51194 of Arrow has another wrong start of cumulative_max, and pull request 44184 speaks of a check of sums. No
 # report of the zeros was found.
 #

@@ -10,7 +10,7 @@
 # - The distances are those of the bytes: 16129 times as large for "l2sq", and 1 minus the product of bytes for "ip", where 1 - a @ b is -9999
 #   in one and -16128 in the other. Two indexes cannot be merged by their distances.
 # f16 and bf16 keep the lengths and have NumPy's order. Arrays that are int8 already are taken as they are, so the same
-# numbers as float32 and as int8 make two different indexes. Nothing warns. The documentation has "i8" beside "f16", for all metrics.
+# numbers as float32 and as int8 make two different indexes. Nothing warns.
 #
 # Known in part: issue 405 of USearch (closed) has other matches by inner product in i8, and distances "scaled differently".
 #
