@@ -534,17 +534,18 @@ def test_a_module_may_give_another_order_while_it_is_traced() -> None:
 
 
 def test_differences_are_for_the_sizes_of_the_example() -> None:
-    """torch.gradient takes the example's sizes for constants."""
+    """Up to PyTorch 2.13 torch.gradient takes the example's sizes for constants."""
 
     def function(x):
         return torch.gradient(x, spacing=2.0, edge_order=2)
 
     x = torch.rand(4, 5)
     model = ov.convert_model(Of(function), example_input=x)
-    assert model.input(0).partial_shape == ov.PartialShape([4, 5])
+    assert model.input(0).partial_shape in (ov.PartialShape([4, 5]), ov.PartialShape([-1, -1]))
     compiled = ov.compile_model(model, "CPU", EXACT)
-    for i, wanted in enumerate(function(x)):
-        np.testing.assert_allclose(compiled([x.numpy()])[i], wanted.numpy(), 1e-5, 1e-5)
+    for value in [x, torch.rand(6, 7)] if model.is_dynamic() else [x]:
+        for i, wanted in enumerate(function(value)):
+            np.testing.assert_allclose(compiled([value.numpy()])[i], wanted.numpy(), 1e-5, 1e-5)
 
 
 class Writing(torch.nn.Module):

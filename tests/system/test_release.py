@@ -159,6 +159,16 @@ def test_all_tests_from_the_sdist(release: dict[str, Path], tmp_path: Path) -> N
     run_tests(Path(sys.executable), unpacked(release, tmp_path))
 
 
+def test_the_lowest_versions(release: dict[str, Path], tmp_path: Path) -> None:
+    """Of each package that the wheel requires: files that are mapped are read, compiled and run."""
+    with zipfile.ZipFile(release[".whl"]) as wheel:
+        name = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+        required = email.message_from_bytes(wheel.read(name)).get_all("Requires-Dist", [])
+    python = new_environment(tmp_path / "env")
+    install(python, *(each.replace(">=", "==") for each in required if ";" not in each), alone=True)
+    run_tests(python, unpacked(release, tmp_path / "sdist"), "tests/api/test_gil.py")
+
+
 def test_a_program_with_types(release: dict[str, Path], tmp_path: Path) -> None:
     """As a user has it: the wheel is installed, and `mypy --strict` finds ovjit's types in it."""
     python = new_environment(tmp_path / "env")

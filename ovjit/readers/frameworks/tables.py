@@ -1,4 +1,4 @@
-"""Lookups in hash tables of integers, by a search in sorted keys."""
+"""Lookups in hash tables of numbers, by a search in sorted keys."""
 
 from __future__ import annotations
 
@@ -8,40 +8,52 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ovjit.errors import UnsupportedError
 from ovjit.readers.frameworks.names import node_of, rename_tensor, source_of
 
-_FIND = "LookupTableFindV2"
+_FIND, _SIZE = "LookupTableFindV2", "LookupTableSizeV2"
 
 
 def has_lookups(graph: Any) -> bool:
-    return any(node.op == _FIND for node in graph.node)
+    return any(node.op in (_FIND, _SIZE) for node in graph.node)
 
 
 def with_keys(graph: Any, captures: Sequence[tuple[Any, Any]]) -> Any:
-    """A frozen graph whose lookups in tables of integers have the keys and values of these tables.
+    """A frozen graph that has the keys, values and sizes of its tables of numbers.
 
-    `captures`: tables and what stands for them in the graph of the function. Other lookups stay.
+    `captures`: tables and what stands for them in the graph of the function. Lookups of texts stay.
     """
     tables = {node_of(inner.name): table for table, inner in captures if inner.dtype == tf.resource}
     nodes = {node.name: node for node in graph.node}
     result = []
     for node in graph.node:
-        if node.op == _FIND:
-            name = source_of(nodes, node.input[0])
-            kinds = [tf.as_dtype(node.attr[key].type) for key in ("Tin", "Tout")]
-            if name in tables and all(kind.is_integer for kind in kinds):
-                result.append((node, _search(node, tables[name], *kinds)))
-    for node, search in result:
+        table = tables.get(source_of(nodes, node.input[0])) if node.op in (_FIND, _SIZE) else None
+        if table is None:
+            continue
+        kinds = [tf.as_dtype(node.attr[key].type) for key in ("Tin", "Tout")] if node.op == _FIND else []
+        if tf.string not in kinds:
+            result.append((node, _search(node, table, *kinds) if kinds else [_size(node, table)]))
+    for node, replacements in result:
         graph.node.remove(node)
-        graph.node.extend(search)
+        graph.node.extend(replacements)
     return graph
+
+
+def _size(node: Any, table: Any) -> Any:
+    """The constant that is the number of a table's keys."""
+    size = tf.raw_ops.LookupTableSizeV2(table_handle=table).numpy()
+    with tf.Graph().as_default():
+        return tf.constant(size, name=node.name).op.node_def
 
 
 def _search(node: Any, table: Any, keys_type: Any, values_type: Any) -> list[Any]:
     """The nodes that give what a lookup gives; the last one has its name."""
     exported = tf.raw_ops.LookupTableExportV2(table_handle=table, Tkeys=keys_type, Tvalues=values_type)
-    order = np.argsort(exported.keys.numpy())
-    keys, values = exported.keys.numpy()[order], exported.values.numpy()[order]
+    # a dense table exports its empty places, too, all under one key
+    keys, first = np.unique(exported.keys.numpy(), return_index=True)
+    if exported.values.shape.num_elements() != exported.keys.shape.num_elements():
+        raise UnsupportedError(f"{node.name}: the table has values that are vectors; give each a table")
+    values = exported.values.numpy().ravel()[first]
     with tf.Graph().as_default() as graph:
         query = tf.compat.v1.placeholder(keys_type, None, "query")
         default = tf.compat.v1.placeholder(values_type, None, "default")

@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 import zipfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ovjit.errors import ModelError, UnsupportedError
@@ -77,7 +77,7 @@ def _trace_function(model: Any, example: Any, described: Sequence[Any] = ()) -> 
 
     signatures = getattr(model, "signatures", None)
     if signatures:
-        return _signature_of(signatures), None
+        return signatures[_select_signature(signatures)], None
     if hasattr(model, "structured_outputs"):
         return model, None
     if not hasattr(model, "get_concrete_function"):
@@ -100,12 +100,11 @@ def _trace_function(model: Any, example: Any, described: Sequence[Any] = ()) -> 
     return function.get_concrete_function(), None
 
 
-def _signature_of(signatures: Any) -> Any:
-    """The signature "serving_default", else the only one."""
-    names = list(signatures)
-    if "serving_default" not in names and len(names) != 1:
-        raise UnsupportedError(f"the SavedModel has the signatures {', '.join(names)}: select one of them")
-    return signatures["serving_default" if "serving_default" in names else names[0]]
+def _select_signature(signatures: Any) -> str:
+    """The name of the signature "serving_default", else "default", else of the first one, as in OpenVINO."""
+    return next(
+        (name for name in ("serving_default", "default") if name in signatures), next(iter(signatures))
+    )
 
 
 def _of_keras(model: Any) -> tuple[Any, list[str] | None]:
@@ -137,82 +136,82 @@ def _layer_name(tensor: Any) -> str:
     return str(history.operation.name if history else tensor.name.partition(":")[0])
 
 
-def _concrete(function: Any, names: Sequence[str] | None, more: Collection[str]) -> Any:
-    """Of a concrete function. Inputs have the names of its graph; outputs too, unless it returns a dict, or
-    names are given."""
+def _concrete(
+    function: Any, names: Sequence[str] | None, more: Collection[str], keys: Collection[str] = ()
+) -> Any:
+    """Of a concrete function. Inputs have the names of its keywords, else of its graph; outputs have the keys
+    of a dict, `names`, or names of the graph.
+
+    `keys` are the inputs of a signature in its file, of which TensorFlow makes keywords.
+    """
     from tf2onnx.tf_loader import convert_variables_to_constants_large_model, fix_freezing_errors_part2
 
     # loops stay operators, of which the exporter knows those with lists of tensors. The graph does not become
     # a function: names of loops' functions would be those of another model that was read before
     graph = fix_freezing_errors_part2(convert_variables_to_constants_large_model(function))
+    declared = function.inputs[: len(function.inputs) - len(function.captured_inputs)]
+    called = [tensor.name.partition(":")[0] for tensor in declared]
+    keywords: dict[str, Any] = (function.structured_input_signature or ((), {}))[1]
+    if len(keywords) == len(declared):
+        specs = sorted(keywords.items())
+        called = [spec.name if getattr(spec, "name", None) in keys else key for key, spec in specs]
     placeholders = {f"{node.name}:0" for node in graph.node if node.op.startswith("Placeholder")}
-    parameters = [tensor for tensor in function.inputs if tensor.name in placeholders]
-    inputs = [tensor.name for tensor in parameters if tensor.dtype.name != "resource"]
-    outputs = [tensor.name for tensor in function.outputs]
-    graph = _with_tables(without_assignments(graph, outputs), lambda: function)
-    renames = {name: name.partition(":")[0] for name in inputs}
+    renames = {
+        tensor.name: name
+        for tensor, name in zip(declared, called, strict=True)
+        if tensor.name in placeholders and tensor.dtype.name != "resource"
+    }
+    inputs, outputs = list(renames), [tensor.name for tensor in function.outputs]
+    graph = _with_tables(without_assignments(graph, outputs), function)
     result = function.structured_outputs
     if names is None and isinstance(result, dict):
         names = sorted(result)
     if names is not None and len({*names, *renames.values()}) == len(outputs) + len(inputs):
         renames.update(zip(outputs, names, strict=True))
     result = to_model_proto(graph, inputs, outputs, renames, more)
-    declared_inputs = function.inputs[: len(function.inputs) - len(function.captured_inputs)]
-    every = [
-        (t.name.partition(":")[0], t.dtype.as_datatype_enum, t.shape.as_proto()) for t in declared_inputs
-    ]
-    add_unread(result, every)
+    kinds = ((tensor.dtype.as_datatype_enum, tensor.shape.as_proto()) for tensor in declared)
+    add_unread(result, [(name, *kind) for name, kind in zip(called, kinds, strict=True)])
     return result
 
 
-def _with_tables(graph: Any, function: Callable[[], Any]) -> Any:
-    """A frozen graph of a function, with the contents of the tables in which it looks up integers."""
+def _with_tables(graph: Any, function: Any) -> Any:
+    """A frozen graph of a function, with the contents of the tables in which it looks up numbers."""
     from ovjit.readers.frameworks.tables import has_lookups, with_keys
 
-    return with_keys(graph, function().graph.captures) if has_lookups(graph) else graph
+    return with_keys(graph, function.graph.captures) if has_lookups(graph) else graph
 
 
 def _saved_model(path: str, more: Collection[str]) -> Any:
-    """By the signature "serving_default", else the only one, under the names of its inputs and outputs."""
+    """By one of its signatures, under the names of its inputs and outputs."""
     import tensorflow as tf
-    from tf2onnx import tf_loader
 
-    tags, signatures, every = _tags_and_signatures(path)
+    tags, signatures = _tags_and_signatures(path)
     with quiet():
-        # "large": the graph does not become a function, as in `_concrete`
-        graph, inputs, outputs, renames = tf_loader.from_saved_model(
-            path, None, None, tag=tags, signatures=signatures, large_model=True, return_tensors_to_rename=True
-        )
-        graph = without_assignments(tf_loader.fix_freezing_errors_part2(graph), list(outputs))
-        graph = _with_tables(graph, lambda: _signature_of(tf.saved_model.load(path, tags).signatures))
-        result = to_model_proto(graph, inputs, outputs, renames, more)
-        add_unread(result, every)
-        return result
+        loaded = tf.saved_model.load(path, tags)
+        if not loaded.signatures:
+            raise UnsupportedError(
+                f"{path}: the SavedModel has no signatures. Save it with `signatures=`, or convert a "
+                "function of tf.saved_model.load(path) with 'example_input'"
+            )
+        name = _select_signature(loaded.signatures)
+        keys = signatures[name].inputs if name in signatures else ()
+        return _concrete(loaded.signatures[name], None, more, keys)
 
 
-def _tags_and_signatures(path: str) -> tuple[list[str] | None, list[str] | None, list[tuple[str, Any, Any]]]:
-    """(tags, signature keys, inputs of the signature as name, element type and shape) of a SavedModel.
-
-    Tags or keys are None if the loader finds them itself.
-    """
+def _tags_and_signatures(path: str) -> tuple[list[str] | None, Mapping[str, Any]]:
+    """The tags and the signatures of a SavedModel. Tags are None if the loader finds them itself."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     file = os.path.join(path, "saved_model.pb")
     if not os.path.isfile(file):
-        return None, None, []
+        return None, {}
     saved = saved_model_pb2.SavedModel()
     with open(file, "rb") as stream:
         saved.ParseFromString(stream.read())
     if not saved.meta_graphs:
         raise ModelError(f"{path}: the SavedModel has no graph")
     graph = saved.meta_graphs[0]
-    signatures = {name: value for name, value in graph.signature_def.items() if not name.startswith("__")}
-    named = "serving_default" in signatures
-    chosen = signatures["serving_default"].inputs if named else {}
-    if not named and len(signatures) == 1:
-        chosen = next(iter(signatures.values())).inputs
-    every = [(name, info.dtype, info.tensor_shape) for name, info in sorted(chosen.items())]
-    return list(graph.meta_info_def.tags) or None, ["serving_default"] if named else None, every
+    return list(graph.meta_info_def.tags) or None, graph.signature_def
 
 
 def _read_frozen(path: str, text: bool, more: Collection[str]) -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ovjit.build import Output
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.readers.jax.multi_tensor import join_parts, taken_apart
+from ovjit.readers.jax.multi_tensor import flat, join_parts, taken_apart
 from ovjit.readers.jax.reader import JaxNode
 from ovjit.readers.jax.registry import primitive, primitives
 
@@ -60,6 +61,16 @@ def random_bits(n: JaxNode) -> Any:
     shape = tuple(int(d) for d in n.params["shape"])
     words, batch = _keys(n)
     return _trace(n, lambda key: bits(key, width, shape), [words], batch)
+
+
+@primitive("random_gamma")
+def random_gamma(n: JaxNode) -> Any:
+    """By JAX's own function; it takes all elements at once where it can."""
+    import jax
+
+    function = partial(n.eqn.primitive.impl, log_space=n.params["log_space"], use_vmap=True)
+    specs = [jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in n.eqn.invars]
+    return n.run(jax.make_jaxpr(function)(*specs), flat(n.inputs))
 
 
 @primitive("iota_2x32_shape")

@@ -382,8 +382,8 @@ class Reader(Draft):
 
 #: Primitives whose only rule is about parts.
 _OF_PARTS = (
-    "complex", "conj", "fft", "imag", "random_bits", "random_fold_in", "random_seed", "random_split",
-    "random_unwrap", "random_wrap", "real",
+    "complex", "conj", "fft", "imag", "random_bits", "random_fold_in", "random_gamma", "random_seed",
+    "random_split", "random_unwrap", "random_wrap", "real",
 )  # fmt: skip
 #: Parameters of loops that count operands, in their order.
 _COUNTS = ("cond_nconsts", "body_nconsts", "num_consts", "num_carry")

@@ -407,6 +407,14 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         ),
         (np.array([1, 2], np.uint32), np.int32(9), X),
     ),
+    "random numbers of distributions": (
+        lambda key: (
+            jax.random.gamma(key, jnp.array([0.1, 1, 2.5])),
+            jax.vmap(lambda one: jax.random.loggamma(one, 0.3, (2,)))(jax.random.split(key)),
+            jax.random.dirichlet(key, jnp.array([1.0, 2.0, 3.0]), (2,)),
+        ),
+        (np.array([1, 2], np.uint32),),
+    ),
     "complex numbers": (
         lambda x, y: [
             part

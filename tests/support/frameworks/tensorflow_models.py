@@ -689,18 +689,64 @@ def convert_assignments(folder: Path) -> None:
 
 
 class Looking(tf.Module):
-    """Looks integers up in a table."""
+    """Looks numbers up in a table, or how many it has."""
 
-    def __init__(self, keys: list[int], kind: Any):
+    def __init__(self, keys: list[int], kind: Any, table: str = "static"):
         super().__init__()
-        self.table = tf.lookup.experimental.MutableHashTable(tf.int64, kind, 7)
-        if keys:
-            given = tf.constant(keys, tf.int64), tf.constant(range(10, 10 + len(keys)), kind)
-            self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(*given), 7)
+        given = tf.constant(keys, tf.int64), tf.cast(tf.range(10, 10 + len(keys)), kind)
+        default = tf.constant(7, kind)
+        if keys and table == "static":
+            self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(*given), default)
+        elif table != "dense":
+            self.table = tf.lookup.experimental.MutableHashTable(tf.int64, kind, default)
+        else:
+            self.table = tf.lookup.experimental.DenseHashTable(tf.int64, kind, default, -100, -101)
+        if keys and table != "static":
+            self.table.insert(*given)
+        self.is_flat = table == "dense"
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int64)])
     def __call__(self, x: Any) -> Any:
+        if self.is_flat:
+            return tf.reshape(self.table.lookup(tf.reshape(x, [-1])), tf.shape(x))
         return self.table.lookup(x)
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int64)])
+    def count(self, x: Any) -> Any:
+        return self.table.size() + x
+
+
+def convert_signatures(folder: Path) -> None:
+    """The default one of several signatures, else the first; also of a file of TensorFlow 1."""
+    module = Looking([4, 1], tf.float32)
+    spec = tf.TensorSpec([None], tf.float32, "my-input")
+    functions = (lambda x: {"y": x + 1}), (lambda x: {"y": x * 2})
+    first, second = (tf.function(function, input_signature=[spec]) for function in functions)
+    lookup, path, x = module.__call__, str(folder / "signatures"), normal(3)
+    for keys, want in (("b default a", x * 2), ("b serving_default a", x * 2), ("z b a", x + 1)):
+        signatures = dict(zip(keys.split(), (first, second, lookup), strict=True))
+        tf.saved_model.save(module, path, signatures=signatures)
+        for given, name in ((path, "my-input"), (tf.saved_model.load(path), "my_input")):
+            model, (got,) = run(given, x)
+            np.testing.assert_array_equal(got, want, keys)
+            assert names(model) == [[name], ["y"]]
+        loaded = tf.saved_model.load(path).signatures["a"]
+        _, (found,) = run(loaded, np.array([[1, 2]]))
+        np.testing.assert_array_equal(found, [[11, 7]])
+    tf.saved_model.save(module, path)
+    assert "no signatures" in refusal(ov, path)
+    old = tf.compat.v1
+    with tf.Graph().as_default(), old.Session() as session:
+        a, b = old.placeholder(tf.float32, [None, 2]), old.placeholder(tf.float32, [2])
+        w = old.get_variable("w", initializer=np.float32([[1, 2], [3, 4]]))
+        session.run(old.global_variables_initializer())
+        ends = {"y": a @ w, "z": b * 2}
+        old.saved_model.simple_save(session, str(folder / "old"), {"zz": a, "my-input": b}, ends)
+    for given in (str(folder / "old"), tf.saved_model.load(str(folder / "old"))):
+        model, (y, z) = run(given, np.float32([1, 2]), np.float32([[1, 0]]))
+        assert names(model) == [["my-input", "zz"], ["y", "z"]]
+        np.testing.assert_array_equal(y, [[1, 2]])
+        np.testing.assert_array_equal(z, [2, 4])
 
 
 def convert_lookups(folder: Path) -> None:
@@ -710,7 +756,9 @@ def convert_lookups(folder: Path) -> None:
         {}, {"num_oov_indices": 3, "mask_token": 0}, {"invert": True}, {"output_mode": "multi_hot"},
         {"output_mode": "count"}, {"output_mode": "tf_idf", "idf_weights": [0.1, 0.2, 0.3]},
     ]  # fmt: skip
-    whats: list[Any] = [Looking(keys, kind) for keys in ([4, 1, -3], []) for kind in (tf.int32, tf.int64)]
+    kinds = tf.int32, tf.int64, tf.float32
+    whats: list[Any] = [Looking(keys, kind) for keys in ([4, 1, -3], []) for kind in kinds]
+    whats += [Looking(keys, tf.float64, table) for keys in ([4, 1], []) for table in ("mutable", "dense")]
     whats += [
         keras.Sequential([keras.Input((4,), dtype="int64"), layer(vocabulary=[1, 3, 5], **each)])
         for each in options
@@ -724,6 +772,9 @@ def convert_lookups(folder: Path) -> None:
         for given in (what, path):
             _, (found,) = run(given, x)
             np.testing.assert_array_equal(found, what(x).numpy(), str(given))
+        if isinstance(what, Looking):
+            _, (count,) = run(what.count.get_concrete_function(), np.int64(3))
+            assert count == what.count(3).numpy()
 
 
 def convert_calls(folder: Path) -> None:
@@ -1043,6 +1094,7 @@ def main(folder: Path) -> None:
     convert_signals()
     convert_assignments(folder)
     convert_lookups(folder)
+    convert_signatures(folder)
     convert_calls(folder)
     tf.random.set_seed(20261123)
     model = network()
