@@ -11,7 +11,7 @@ from ovjit.genai.enums import GenerationFinishReason, StreamingStatus
 from ovjit.genai.figures import Figures
 from ovjit.genai.grammar_masks import Matcher
 from ovjit.genai.sampler import Choice, Sampler
-from ovjit.genai.stops import Stops
+from ovjit.genai.stops import OutOfBlocks, Stops
 from ovjit.genai.streamers import StreamerBase, status_of
 
 #: Reasons of ends by the streamer's answer.
@@ -59,11 +59,13 @@ class Writer:
         self._echoed = list(echoed)
         self._count = 0
 
-    def write(self, answer: Answer) -> StreamingStatus:
-        """Give the tokens that are new. Returns the streamer's status."""
+    def write(self, answer: Answer, even_none: bool = False) -> StreamingStatus:
+        """Give the tokens that are new, with `even_none` also if there are none. Returns the streamer's
+        status."""
         tokens = answer.tokens
         end = len(tokens) - (0 if answer.finish is not None else self._window)
-        if (end <= self._count and tokens) or not (tokens or self._echoed):
+        is_empty = (end <= self._count and tokens) or not (tokens or self._echoed)
+        if is_empty and not even_none:
             return StreamingStatus.RUNNING
         begin, self._count = self._count, max(end, 0)
         echoed, self._echoed = self._echoed, []
@@ -71,7 +73,7 @@ class Writer:
 
     def _give(self, echoed: list[int], tokens: list[int], answer: Answer) -> StreamingStatus:
         """Give the prompt's tokens that are echoed, and new ones."""
-        if self._stream is not None:
+        if self._stream is not None and (echoed or tokens):
             # `write` of a TextParserStreamer is the program's, and takes messages
             write = getattr(self._stream, "_write", self._stream.write)
             self.status = status_of(write([*echoed, *tokens]))
@@ -87,20 +89,20 @@ def answer_prompt(
 ) -> Steps:
     """Generate the sequences of one prompt by the configuration of `stops`. Without `normalize` beams get
     log-probabilities, not logits."""
-    config = stops.config
-    if stops.most == 0:
+    config, answers, is_refused = stops.config, list[Answer](), False
+    try:
+        if config.is_beam_search() and stops.most:
+            for beam in (yield from search(prompt, stops, figures, normalize)):
+                score = normalize_score(sum(beam.logs), len(beam.tokens), config.length_penalty)
+                answers.append(Answer(beam.tokens, score))
+                answers[-1].finish, answers[-1].logs = beam.finish, beam.logs[: len(beam.tokens)]
+        elif stops.most:
+            answers = yield from _choose(prompt, stops, writer, figures)
+    except OutOfBlocks:
+        is_refused = True  # the prompt
+    if not answers:
         answers = [Answer([])]
-        answers[0].finish = GenerationFinishReason.NONE
-        writer.write(answers[0])
-        writer.end()
-    elif config.is_beam_search():
-        answers = []
-        for beam in (yield from search(prompt, stops, figures, normalize)):
-            score = normalize_score(sum(beam.logs), len(beam.tokens), config.length_penalty)
-            answers.append(Answer(beam.tokens, score))
-            answers[-1].finish, answers[-1].logs = beam.finish, beam.logs[: len(beam.tokens)]
-    else:
-        answers = yield from _choose(prompt, stops, writer, figures)
+        end_early(answers, writer, even_none=is_refused)
     if config.echo:
         for answer in answers:
             answer.tokens = [*prompt, *answer.tokens]
@@ -130,7 +132,11 @@ def _choose(prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figure
     figures.end_step(1)
     running = find_running(answers, writer)
     while running:
-        logits = yield [answer.row for answer in running], [answer.tokens[-1] for answer in running]
+        try:
+            logits = yield [answer.row for answer in running], [answer.tokens[-1] for answer in running]
+        except OutOfBlocks:
+            end_early(running, writer)
+            break
         figures.end_inference()
         for i, answer in enumerate(running):
             answer.row = i
@@ -140,6 +146,14 @@ def _choose(prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figure
         running = find_running(running, writer)
     figures.finish()
     return answers
+
+
+def end_early(answers: list[Answer], writer: Writer, even_none: bool = False) -> None:
+    """End sequences without a reason, and give the rest of the first one to the streamer."""
+    for answer in answers:
+        answer.finish = GenerationFinishReason.NONE
+    writer.write(answers[0], even_none)
+    writer.end()
 
 
 def find_running(answers: list[Answer], writer: Writer) -> list[Answer]:

@@ -15,6 +15,7 @@ from ovjit.genai.batches import Batches, Proposals, Request, paged_options
 from ovjit.genai.blocks import RowInputs
 from ovjit.genai.config import GenerationConfig
 from ovjit.genai.drafts import DraftedRequest
+from ovjit.genai.enums import GenerationStatus
 from ovjit.genai.handles import GenerationHandle
 from ovjit.genai.results import PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig
@@ -73,7 +74,7 @@ class BatchedEngine:
             if request in self._batches.running:
                 self._batches.remove(request)
             raise
-        if request.answers is None:
+        if request.answers is None or request.handle.get_status() is GenerationStatus.IGNORED:
             raise OvjitError(
                 "the cache has too few blocks for this request: raise num_kv_blocks or cache_size of "
                 "scheduler_config"

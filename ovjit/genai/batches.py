@@ -20,6 +20,7 @@ from ovjit.genai.sampler import log_sum
 from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.sparse import SparseAttention
 from ovjit.genai.speculation import SDPerModelsPerfMetrics
+from ovjit.genai.stops import OutOfBlocks
 from ovjit.generation.paged import Options, PagedDecoder
 
 #: Steps whose use of the cache is averaged.
@@ -74,6 +75,16 @@ class Request:
             self.writer.finish(answers)
         if self.handle._status is GenerationStatus.RUNNING:
             self.handle._status = GenerationStatus.FINISHED
+
+    def end_without_blocks(self) -> None:
+        """Give the sequences as far as they are: the cache has no room for their next tokens."""
+        self.handle._status = GenerationStatus.IGNORED
+        try:
+            self._steps.throw(OutOfBlocks())
+        except OutOfBlocks:
+            pass
+        except StopIteration as end:
+            self.end(end.value)
 
     def take(self, row: Row, logits: np.ndarray) -> bool:
         """Keep the logits [count, words] of a row's last tokens. True if those of all rows are there. They
@@ -256,7 +267,7 @@ class Batches:
             victim = next((r for r in reversed(later) if r in others), None)
             if victim is None:
                 if not others:
-                    request.handle._status = GenerationStatus.IGNORED
+                    request.end_without_blocks()
                 else:
                     self._preempt(request, batch)
                 return False

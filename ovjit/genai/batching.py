@@ -290,7 +290,9 @@ class ContinuousBatchingPipeline:
             self._prompts.keep(reads)
         if isinstance(items[0], str):
             texts = results[0].m_generation_ids
-            self._prompts.end_turn(length, None if is_cancelled or not texts else texts[0])
+            is_refused = results[0].m_status is GenerationStatus.IGNORED and not any(texts)
+            is_kept = texts and not (is_cancelled or is_refused)
+            self._prompts.end_turn(length, texts[0] if is_kept else None)
         if is_decoded:
             return [_as_decoded(*pair) for pair in zip(results, requests, strict=True)]
         return results

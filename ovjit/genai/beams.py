@@ -12,7 +12,7 @@ from ovjit.genai.enums import GenerationFinishReason, StopCriteria
 from ovjit.genai.figures import Figures
 from ovjit.genai.grammar_masks import Matcher
 from ovjit.genai.sampler import log_sum
-from ovjit.genai.stops import Stops
+from ovjit.genai.stops import OutOfBlocks, Stops
 
 
 class Beam:
@@ -141,7 +141,12 @@ def search(
         figures.end_step(1)
         if not running or length == stops.most:
             break
-        logits = yield [beam.row for beam in running], [beam.tokens[-1] for beam in running]
+        try:
+            logits = yield [beam.row for beam in running], [beam.tokens[-1] for beam in running]
+        except OutOfBlocks:
+            for beam in running:
+                beam.finish = GenerationFinishReason.NONE
+            break
         figures.end_inference()
         for i, beam in enumerate(running):
             beam.row = i

@@ -12,12 +12,12 @@ import numpy as np
 
 from ovjit.errors import OvjitError
 from ovjit.genai.adapters import DECODER, AdapterConfig, AdapterController, controller_of, is_same
-from ovjit.genai.answers import Answer, Writer, find_running
+from ovjit.genai.answers import Answer, Writer, end_early, find_running
 from ovjit.genai.config import GenerationConfig
 from ovjit.genai.figures import Figures, now_us
 from ovjit.genai.results import ExtendedPerfMetrics, MeanStdPair, PerfMetrics
 from ovjit.genai.sampler import Sampler
-from ovjit.genai.stops import Stops
+from ovjit.genai.stops import OutOfBlocks, Stops
 from ovjit.generation.decoder import FILES, Decoder
 from ovjit.generation.speculative import check_tokens, follow_ngram, rewind_to_common
 
@@ -274,7 +274,11 @@ def answer_drafted(
     sampler, newest = Sampler(config, prompt), list[int]()
     raw = metrics.main_model_metrics.raw_metrics
     while True:
-        proposed, rows, start = yield newest, most
+        try:
+            proposed, rows, start = yield newest, most
+        except OutOfBlocks:
+            end_early([answer], writer, even_none=not answer.tokens)
+            break
         count = 0
         for row in rows:
             if not count:

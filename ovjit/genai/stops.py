@@ -11,6 +11,10 @@ from ovjit.genai.grammar_masks import start_matcher
 from ovjit.genai.results import PerfMetrics
 
 
+class OutOfBlocks(Exception):
+    """Thrown into the steps of a request for whose next tokens the cache has no room: its sequences end."""
+
+
 class Stops:
     """The ends of the sequences of one request. `window`: the tokens of the longest stop string, that are
     decoded to look for one. `matcher`: the grammar's state at the begin of a sequence, None without one.

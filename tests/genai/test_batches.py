@@ -221,8 +221,48 @@ def test_a_question_without_room_is_no_part_of_a_chat(folder: Path) -> None:
     with pytest.warns(DeprecationWarning, match="start_chat is deprecated"):
         pipeline.start_chat()
     result = pipeline.generate("hello " * 200, config)[0]
-    assert (result.m_status, result.m_generation_ids) == (genai.GenerationStatus.IGNORED, [])
+    assert (result.m_status, result.m_generation_ids) == (genai.GenerationStatus.IGNORED, [""])
     assert not pipeline._prompts.history
+
+
+@pytest.mark.parametrize(
+    ("blocks", "options", "lengths"),
+    [
+        (3, {}, [93]), (3, {"stop_strings": {"no such text at all"}}, [93]), (3, {"echo": True}, [97]),
+        (3, {"num_return_sequences": 3, "do_sample": True}, [29] * 3),
+        (3, {"num_return_sequences": 3, "num_beams": 4}, [1] * 3),
+        (6, {"num_return_sequences": 4, "num_beams": 4}, [61] * 4),
+    ],
+)  # fmt: skip
+def test_a_request_ends_where_the_cache_is_full(
+    folder: Path, blocks: int, options: dict[str, Any], lengths: list[int]
+) -> None:
+    """Its sequences are as long as openvino_genai's with as many blocks, and the blocks are free again."""
+    pipeline, prompt = load(folder, num_kv_blocks=blocks), tensor_of([1, 260, 270, 20])
+    config = genai.GenerationConfig(max_new_tokens=1000, ignore_eos=True, rng_seed=3, **options)
+    for _ in range(2):
+        result = pipeline.generate([prompt], [config])[0]
+        assert [*map(len, result.m_generation_ids)] == lengths
+        assert result.finish_reasons == [genai.GenerationFinishReason.NONE] * len(lengths)
+        assert len(result.m_scores) == len(lengths) and np.isfinite(result.m_scores).all()
+        check_pool(pipeline)
+    handle = pipeline.add_request(0, prompt, config)
+    while pipeline.has_non_finished_requests():
+        pipeline.step()
+    assert handle.get_status() is genai.GenerationStatus.IGNORED
+    assert [len(output.generated_ids) for output in handle.read_all()] == lengths
+
+
+def test_a_prompt_without_room_has_an_empty_answer(folder: Path) -> None:
+    pipeline = load(folder, num_kv_blocks=1)
+    for options in (
+        {},
+        {"num_return_sequences": 2, "num_beams": 2},
+        {"num_return_sequences": 2, "do_sample": True},
+    ):
+        config = genai.GenerationConfig(max_new_tokens=3, ignore_eos=True, **options)
+        assert pipeline.generate([tensor_of([1] + [3] * 200)], [config])[0].m_generation_ids == [[]]
+        check_pool(pipeline)
 
 
 def test_an_error_of_a_request_leaves_the_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
