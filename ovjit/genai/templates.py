@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ovjit.errors import ORDINARY, OvjitError, unless_of_signal
@@ -18,113 +18,17 @@ from ovjit.errors import ORDINARY, OvjitError, unless_of_signal
 @functools.lru_cache(64)
 def _compile(template: str) -> Any:
     try:
-        from jinja2 import Undefined
-        from jinja2.compiler import CodeGenerator
-        from jinja2.ext import Extension, loopcontrols
-        from jinja2.sandbox import SandboxedEnvironment
+        from ovjit.genai.template_environment import Environment
     except ImportError as error:
         raise OvjitError("chat templates need the package jinja2: pip install 'ovjit[generate]'") from error
 
-    class Missing(Undefined):
-        """None, or a value that is not there: "None" in a joined text, nothing where it is printed alone. It
-        has no attributes, no items and no length."""
-
-        __len__ = Undefined._fail_with_undefined_error
-
-        def __str__(self) -> str:
-            return "None"
-
-        def __repr__(self) -> str:
-            return "null"
-
-        def __eq__(self, other: object) -> bool:
-            return other is None or isinstance(other, Undefined)
-
-        __hash__ = Undefined.__hash__
-
-    class Generation(Extension):
-        """{% generation %} marks what a model writes, for training: the block is rendered as it is."""
-
-        tags = {"generation"}
-
-        def parse(self, parser: Any) -> Any:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    class Generator(CodeGenerator):
-        """Joins values by `join_values`."""
-
-        def visit_Concat(self, node: Any, frame: Any) -> None:
-            self.write("environment.join_values(")
-            for each in node.nodes:
-                self.visit(each, frame)
-                self.write(", ")
-            self.write(")")
-
-    class Environment(SandboxedEnvironment):
-        """A text plus any value is a text, and integers are divided as in C++. Messages are copies, so
-        templates may change them."""
-
-        intercepted_binops = frozenset("+/%")
-        code_generator_class = Generator
-
-        def call_binop(self, context: Any, operator: str, first: Any, second: Any) -> Any:
-            if operator == "+" and (isinstance(first, str) or isinstance(second, str)):
-                return self.join_values(first, second)
-            if operator != "+" and isinstance(first, int) and isinstance(second, int) and second:
-                quotient = abs(first) // abs(second) * (1 if (first < 0) == (second < 0) else -1)
-                return quotient if operator == "/" else first - quotient * second
-            return self.binop_table[operator](first, second)
-
-        def getitem(self, obj: Any, argument: Any) -> Any:
-            """An item; a text has slices only."""
-            if isinstance(obj, str) and not isinstance(argument, slice):
-                return self.undefined(obj=obj, name=argument)
-            return super().getitem(obj, argument)
-
-        def join_values(self, *values: Any) -> str:
-            return "".join(map(_show, values))
-
-    environment = Environment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation], undefined=Missing,
-        finalize=_print,
-    )  # fmt: skip
-
-    def fail(message: str) -> None:
-        raise OvjitError(message)
-
-    def to_json(value: Any, indent: int | None = None, **_: Any) -> str:
-        return _dump(list(value) if isinstance(value, Iterator) else value, indent)
-
-    environment.tests["none"] = lambda value: value is None or isinstance(value, Undefined)
-    tests: dict[str, Any] = environment.tests
-    for name in ("iterable", "sequence"):
-        tests[name] = _exclude_missing(tests[name], Undefined)
-    filters: dict[str, Any] = environment.filters
-    for name in ("lower", "trim", "upper"):
-        filters[name] = _take_texts(name, filters[name], Undefined)
-    environment.filters["tojson"], environment.filters["string"] = to_json, _show
-    environment.globals["raise_exception"] = fail
-    environment.globals["strftime_now"] = _now
+    environment = Environment()
+    environment.filters["tojson"] = _to_json
     return environment.from_string(template)
 
 
-def _exclude_missing(test: Callable[..., Any], undefined: type) -> Callable[[Any], bool]:
-    """The test, which no missing value passes."""
-    return lambda value: not isinstance(value, undefined) and test(value)
-
-
-def _take_texts(name: str, change: Callable[[str], Any], undefined: type) -> Callable[[Any], Any]:
-    """The filter, which leaves None and missing values as they are, and refuses others than texts."""
-
-    def call(value: Any) -> Any:
-        if value is None or isinstance(value, undefined):
-            return value
-        if not isinstance(value, str):
-            raise OvjitError(f"the filter {name} of a chat template takes a text, not {type(value).__name__}")
-        return change(value)
-
-    return call
+def _to_json(value: Any, indent: int | None = None, **_: Any) -> str:
+    return _dump(list(value) if isinstance(value, Iterator) else value, indent)
 
 
 class _Object(dict[str, Any]):
@@ -148,24 +52,6 @@ def _wrap(value: Any, missing: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_wrap(each, missing) for each in value]
     return missing if value is None else value
-
-
-def _show(value: Any) -> str:
-    """The text of a value in a joined text."""
-    return f"{value:.6f}" if isinstance(value, float) else str(value)
-
-
-def _print(value: Any) -> Any:
-    """The text of a value that is printed alone."""
-    from jinja2 import Undefined
-
-    return "" if value is None or isinstance(value, Undefined) else value
-
-
-def _now(form: str) -> str:
-    import datetime
-
-    return datetime.datetime.now().strftime(form)
 
 
 def _render(template: str, messages: Sequence[Any], values: Mapping[str, Any]) -> str:
