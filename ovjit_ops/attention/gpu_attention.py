@@ -29,8 +29,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.function import name_of
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.kernel_language import *
 from ovjit.codegen.warps import MOST_SHARED
 from ovjit.graph.dtypes import FLOATS, HALVES
