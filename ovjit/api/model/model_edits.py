@@ -66,21 +66,17 @@ class ModelEdits(ModelParts):
                     if item in tensor._names and not isinstance(node, Result):
                         return node.output(port)
             raise ModelError(f"Model::add_output. Tensor name {item!r} was not found.")
-        if (
-            isinstance(item, tuple)
-            and len(item) == 2
-            and isinstance(item[0], str)
-            and isinstance(item[1], int)
-        ):
+        if isinstance(item, tuple):
+            name, port = item[0], item[1]  # IndexError for fewer, as in OpenVINO
             for node in self._walk():
-                if node.get_friendly_name() == item[0]:
-                    if not 0 <= item[1] < len(node._tensors):
+                if node.get_friendly_name() == name:
+                    if port not in range(len(node._tensors)):
                         raise ModelError(
-                            f"Cannot add output to port {item[1]} operation {item[0]} has only "
+                            f"Cannot add output to port {port} operation {name} has only "
                             f"{len(node._tensors)} outputs."
                         )
-                    return node.output(item[1])
-            raise ModelError(f"Model::add_output. Operation with name {item[0]!r} was not found.")
+                    return node.output(port)
+            raise ModelError(f"Model::add_output. Operation with name {name!r} was not found.")
         raise TypeError(
             f"Incorrect type of a value to add as output{where}. It is {type(item).__name__}, not a str, "
             "(str, int) or Output"

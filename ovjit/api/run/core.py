@@ -297,6 +297,8 @@ class Core:
             if "_parameters" not in model.__dict__:  # it was left by `with`
                 raise no_path(None)
             return _compile(model, device, settings)
+        if isinstance(model, bytes) and weights is None and os.path.exists(model):
+            model = os.fsdecode(model)
         by_file = isinstance(model, (str, os.PathLike)) and weights is None and not _is_text(model)
         if not by_file:
             from ovjit.readers.registry import is_readable

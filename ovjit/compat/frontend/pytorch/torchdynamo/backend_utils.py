@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ovjit.compat.frontend.pytorch.torchdynamo.options import is_on
 
 
-def _is_testing(options: Mapping[str, Any] | None) -> bool:
-    """Whether the option `testing` is on."""
-    return is_on(options or {}, "testing")
+def _reader(name: str, default: Any = None) -> Callable[[Mapping[str, Any] | None], Any]:
+    """The function that returns an option's value, or without a default whether the option is on."""
+
+    def read(options: Mapping[str, Any] | None) -> Any:
+        return is_on(options or {}, name) if default is None else (options or {}).get(name, default)
+
+    return read
 
 
-__all__ = ["_is_testing"]
+_is_testing = _reader("testing")
+_get_aot_autograd = _reader("aot_autograd")
+_get_model_caching = _reader("model_caching")
+_get_device = _reader("device", "CPU")
+_get_config = _reader("config", {})
+_get_decompositions = _reader("decompositions", [])
+_get_disabled_ops = _reader("disabled_ops", [])
+
+
+def _get_cache_dir(options: Mapping[str, Any] | None) -> str:
+    """The folder of compiled models: that of `config` goes before the option `cache_dir`."""
+    return (_get_config(options) or {}).get("CACHE_DIR") or (options or {}).get("cache_dir", "./cache")
+
+
+__all__ = [
+    "_get_aot_autograd", "_get_cache_dir", "_get_config", "_get_decompositions", "_get_device",
+    "_get_disabled_ops", "_get_model_caching", "_is_testing",
+]  # fmt: skip
