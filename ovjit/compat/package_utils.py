@@ -26,10 +26,8 @@ def deprecation_warning(
     import warnings
 
     text = f"{function_name} is deprecated"
-    if version:
-        text += f" and will be removed in version {version}"
-    if message:
-        text += f". {message}"
+    text += f" and will be removed in version {version}" if version else ""
+    text += f". {message}" if message else ""
     warnings.warn(text, DeprecationWarning, stacklevel=stacklevel + 1)
 
 
@@ -69,8 +67,7 @@ def deprecatedclassproperty(
 
     def decorator(wrapped: Any) -> _ClassPropertyDescriptor:
         inner = wrapped.__func__ if isinstance(wrapped, (classmethod, staticmethod)) else wrapped
-        label = inner.__name__ if name is None else name
-        return classproperty(deprecated(label, version, message, stacklevel + 1)(inner))
+        return classproperty(deprecated(name, version, message, stacklevel + 1)(inner))
 
     return decorator
 
@@ -82,18 +79,17 @@ class LazyLoader:
         self.module_name = module_name
         self._module: ModuleType | None = None
 
-    def _load_module(self) -> None:
+    def _load_module(self) -> ModuleType:
         if self._module is None:
             self._module = importlib.import_module(self.module_name)
             self.__dict__.update(self._module.__dict__)
+        return self._module
 
     def __getattr__(self, item: str) -> Any:
-        self._load_module()
-        return getattr(self._module, item)
+        return getattr(self._load_module(), item)
 
     def __dir__(self) -> list[str]:
-        self._load_module()
-        return dir(self._module)
+        return dir(self._load_module())
 
     def __repr__(self) -> str:
         return f"<LazyLoader for module '{self.module_name}'>"

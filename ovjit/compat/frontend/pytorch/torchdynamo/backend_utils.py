@@ -10,11 +10,9 @@ from ovjit.compat.frontend.pytorch.torchdynamo.options import is_on
 
 def _reader(name: str, default: Any = None) -> Callable[[Mapping[str, Any] | None], Any]:
     """The function that returns an option's value, or without a default whether the option is on."""
-
-    def read(options: Mapping[str, Any] | None) -> Any:
-        return is_on(options or {}, name) if default is None else (options or {}).get(name, default)
-
-    return read
+    if default is None:
+        return lambda options: is_on(options or {}, name)
+    return lambda options: (options or {}).get(name, default)
 
 
 _is_testing = _reader("testing")
@@ -29,9 +27,3 @@ _get_disabled_ops = _reader("disabled_ops", [])
 def _get_cache_dir(options: Mapping[str, Any] | None) -> str:
     """The folder of compiled models: that of `config` goes before the option `cache_dir`."""
     return (_get_config(options) or {}).get("CACHE_DIR") or (options or {}).get("cache_dir", "./cache")
-
-
-__all__ = [
-    "_get_aot_autograd", "_get_cache_dir", "_get_config", "_get_decompositions", "_get_device",
-    "_get_disabled_ops", "_get_model_caching", "_is_testing",
-]  # fmt: skip

@@ -24,9 +24,9 @@ class OperatorSupport(OperatorSupportBase):
 
     def is_node_supported(self, submodules: Any, node: Any) -> bool:
         """Whether the node is taken."""
-        if node.op != "call_function":
-            return False
-        return node.name in self.enabled_op_names or why_unsupported(node, self._options, {}) is None
+        return node.op == "call_function" and (
+            node.name in self.enabled_op_names or why_unsupported(node, self._options, {}) is None
+        )
 
 
 __all__ = ["OperatorSupport"]
