@@ -37,8 +37,8 @@ def truncate_pair(first: int, second: int, most: int) -> tuple[int, int]:
 def join_pairs(
     columns: Sequence[Sequence[Sequence[int]]], template: Sequence[tuple[int, int]], most: int | None
 ) -> list[list[tuple[int, int]]]:
-    """The tokens of each pair and their types by the template, at most `most` if it is not None. A column with
-    one text goes with all of the other."""
+    """The tokens of each pair and their types by the template, at most `most` if it is not None. A column
+    with one text goes with all of the other."""
     count = max(map(len, columns))
     firsts, seconds = (list(column) * (count if len(column) == 1 else 1) for column in columns)
     rows = []
