@@ -138,7 +138,7 @@ def search(
             if not group.is_done:
                 chosen += [beam.tokens[-1] for beam in group.advance(log_rows, prompt, chosen)]
         running = [beam for group in groups for beam in group.beams]
-        figures.end_step(1)
+        figures.end_step(len(log_rows) if figures.counts_beams else 1)
         if not running or length == stops.most:
             break
         try:

@@ -188,7 +188,18 @@ class Copied(Instance):
 BOOL, SIZE, REAL, TOKEN = Bool(), Integer(), Real(), Integer(-(2**63))
 
 
-class Settings:
+class _WithFields(type):
+    """Gives a class its fields as properties, which programs look for before they set them."""
+
+    _fields: dict[str, Any]
+
+    def __getattr__(cls, name: str) -> property:
+        if name not in cls._fields:
+            raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
+        return property(operator.attrgetter(name))
+
+
+class Settings(metaclass=_WithFields):
     """An object with fields. An unknown attribute is an AttributeError, a value of another
     type a TypeError."""
 

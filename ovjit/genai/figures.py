@@ -31,9 +31,11 @@ MEASURED = ("grammar_compile_times", "inference_durations", "m_batch_sizes", "m_
 
 
 class Figures:
-    """Measures the steps of one request."""
+    """Measures the steps of one request. A step of a beam search has one token, or one for each sequence that
+    it continues if figures `counts_beams`, as those of speech do."""
 
-    def __init__(self, metrics: PerfMetrics, start_us: float):
+    def __init__(self, metrics: PerfMetrics, start_us: float, counts_beams: bool = False):
+        self.counts_beams = counts_beams
         self.metrics, self._raw = metrics, metrics.raw_metrics
         self._start_us = self._last = start_us
         self._start = self._middle = now_us()

@@ -20,7 +20,7 @@ from ovjit.genai.figures import Figures, SharedFigures, measure, now_us
 from ovjit.genai.parsers import TextParserStreamer, parse_texts
 from ovjit.genai.prompts import Prompts
 from ovjit.genai.results import DecodedResults, EncodedResults, PerfMetrics
-from ovjit.genai.scheduler import SchedulerConfig, needs_batches
+from ovjit.genai.scheduler import SchedulerConfig, limits_blocks, needs_batches
 from ovjit.genai.speculation import (
     Proposer,
     SDPerModelsPerfMetrics,
@@ -151,6 +151,8 @@ class LLMPipeline:
                 "attention or cache eviction: leave one of them out"
             )
         self._drafts = "lookup" if properties.get("prompt_lookup") else None
+        if draft is None and self._drafts is None and device in ("CPU", "AUTO"):
+            is_batched = is_batched or limits_blocks(properties)
         if is_batched or is_eagle:
             from ovjit.genai.batched_engine import BatchedEngine
 

@@ -93,7 +93,7 @@ class _Encoder:
         if not set(self._names) <= INPUTS | {"token_type_ids"}:
             raise UnsupportedError(f"a model with the inputs {self._names} is not supported")
         self._request, self._lock = compiled.create_infer_request(), rlock("pipeline")
-        self._executor = ThreadPoolExecutor(1)
+        self._executor, self._pairs = ThreadPoolExecutor(1), pairs
         self._future: Future[Any] | None = None
 
     def encode(self, *texts: list[str]) -> TokenizedInputs:
@@ -112,8 +112,10 @@ class _Encoder:
     def infer(self, inputs: TokenizedInputs) -> tuple[np.ndarray, np.ndarray]:
         """(the model's output in f32, the mask of tokens)."""
         ids, mask = np.array(inputs.input_ids.data), np.array(inputs.attention_mask.data)
+        # openvino_genai leaves the types of single texts at 0
+        types = inputs._types if self._pairs and inputs._types is not None else np.zeros_like(ids)
         feeds = {
-            "input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids),
+            "input_ids": ids, "attention_mask": mask, "token_type_ids": types,
             "position_ids": np.cumsum(mask, 1) - mask, "beam_idx": np.zeros(len(ids), np.int32),
         }  # fmt: skip
         with self._lock:  # a call in the background uses the same request
@@ -287,6 +289,8 @@ class TextRerankPipeline:
 class EmbedResult:
     """`embeddings`: a Tensor [texts, size] in f32."""
 
+    __slots__ = ("embeddings",)
+
     def __init__(self, embeddings: Tensor):
         self.embeddings = embeddings
 
@@ -307,7 +311,7 @@ class EmbeddingPipeline:
         configuration. RuntimeError for pictures and videos: models of texts take none. Other keywords are
         ignored."""
         if len(images) or len(videos) or len(videos_metadata):
-            raise OvjitError("a model of texts takes no images and videos: leave them out")
+            raise OvjitError("This model does not support image/video input: leave images and videos out")
         texts = [text] if isinstance(text, str) else text
         if embedding_prompt is None:
             rows = self._pipeline.embed_documents(texts)

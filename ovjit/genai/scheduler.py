@@ -166,3 +166,9 @@ def needs_batches(properties: dict[str, Any]) -> bool:
     if not isinstance(scheduler, SchedulerConfig):
         return False
     return scheduler.use_sparse_attention or scheduler.use_cache_eviction
+
+
+def limits_blocks(properties: dict[str, Any]) -> bool:
+    """True if the property `scheduler_config` limits the blocks of caches of paged attention."""
+    scheduler, backend = properties.get("scheduler_config"), properties.get("ATTENTION_BACKEND", "PA")
+    return isinstance(scheduler, SchedulerConfig) and scheduler.num_kv_blocks > 0 and backend == "PA"

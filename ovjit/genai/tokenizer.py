@@ -38,11 +38,15 @@ _PADDED = 2**20
 class TokenizedInputs:
     """Tokens [texts, length] and their mask, as Tensors."""
 
+    __slots__ = ("input_ids", "attention_mask", "_types")
+
     def __init__(self, input_ids: Tensor, attention_mask: Tensor):
         for name, value in (("input_ids", input_ids), ("attention_mask", attention_mask)):
             if not isinstance(value, Tensor):
                 raise TypeError(f"{name} should be a Tensor, not {type(value).__name__}")
         self.input_ids, self.attention_mask = input_ids, attention_mask
+        #: Whether a token is of the first or the second text, where the tokenizer says.
+        self._types: np.ndarray | None = None
 
 
 class _Texts:
@@ -128,7 +132,7 @@ class Tokenizer:
         self._takes_pairs = model is not None and len(model.inputs) == 2
         if model is not None:
             self._tokens.read_model(model)
-        self._pair_template: list[int] | None = None
+        self._pair_template: list[tuple[int, int]] | None = None
         if self._pairs and (model is not None or self._gguf) and not self._takes_pairs:
             self._pair_template = None if model is None else read_pair_template(model)
             if self._pair_template is None:
@@ -177,14 +181,16 @@ class Tokenizer:
             raise OvjitError(
                 f"the tokenizer should have the outputs input_ids and attention_mask, not {list(results)}"
             )
-        return TokenizedInputs(Tensor(results["input_ids"]), Tensor(results["attention_mask"]))
+        encoded = TokenizedInputs(Tensor(results["input_ids"]), Tensor(results["attention_mask"]))
+        encoded._types = results.get("token_type_ids")
+        return encoded
 
     def _encode_pairs(self, columns: list[np.ndarray], options: Mapping[str, Any]) -> TokenizedInputs:
         """Pairs by the template, for a tokenizer of one input."""
         tokenizer, most = self._load(TOKENIZER), options["max_length"]
         if options["pad_to_max_length"] and most is None:
             raise OvjitError("pad_to_max_length needs max_length: the tokenizer has no limit of its own")
-        template = [t for t in self._pair_template or [] if options["add_special_tokens"] or t < 0]
+        template = [t for t in self._pair_template or [] if options["add_special_tokens"] or t[0] < 0]
         tokens = []
         for column in columns:
             results = tokenizer.run([column], {"add_special_tokens": False, "truncation": False})
@@ -195,8 +201,10 @@ class Tokenizer:
         if right is None:
             right = bool(tokenizer.defaults.get("pad_right", np.ones(1)).reshape(-1)[0])
         length = most if options["pad_to_max_length"] else 0
-        ids, mask = pad(rows, length or 0, max(self.get_pad_token_id(), 0), right)
-        return TokenizedInputs(Tensor(ids), Tensor(mask))
+        ids, types, mask = pad(rows, length or 0, max(self.get_pad_token_id(), 0), right)
+        paired = TokenizedInputs(Tensor(ids), Tensor(mask))
+        paired._types = types
+        return paired
 
     def _texts_of(self, texts: Any, others: Any) -> list[np.ndarray]:
         """The inputs of the tokenizer: arrays of texts."""

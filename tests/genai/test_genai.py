@@ -552,8 +552,38 @@ def test_embeddings_as_a_tensor(folder: Path, tmp_path: Path) -> None:
     ):
         assert result.embeddings.data.shape == (1, 8) and result.embeddings.data.dtype == np.float32
         np.testing.assert_allclose(result.embeddings.data[0, :4], expected, atol=1e-4)
-    with pytest.raises(OvjitError, match="takes no images"):
+    with pytest.raises(OvjitError, match="does not support image"):
         pipeline.embed("hello", images=[ov.Tensor(np.zeros((1, 4, 4, 3), np.uint8))])
+
+
+def test_rerankers_get_the_types_of_tokens(folder: Path, tmp_path: Path) -> None:
+    """A classifier that counts the tokens of the second text."""
+    tokenizer = shutil.copytree(folder, tmp_path / "ranker") / "openvino_tokenizer.xml"
+    text = tokenizer.read_text()
+    types = "&quot;type_ids&quot;: [0, 0, {0}, {0}]"
+    assert types.format(0) in text
+    tokenizer.write_text(text.replace(types.format(0), types.format(1)))
+    nodes = [ov.opset13.parameter([-1, -1], np.int64, name=n) for n in ("input_ids", "token_type_ids")]
+    for node in nodes:
+        node.output(0).set_names({node.get_friendly_name()})
+    count = ov.opset13.reduce_sum(nodes[1], ov.opset13.constant(1), keep_dims=True)
+    logits = ov.opset13.multiply(ov.opset13.convert(count, np.float32), ov.opset13.constant(np.float32(0.1)))
+    logits.output(0).set_names({"logits"})
+    ov.save_model(ov.Model([ov.opset13.result(logits)], nodes), tmp_path / "ranker" / "openvino_model.xml")
+    texts = ["a", "hello is it there", "so is it"]
+    lengths = [genai.Tokenizer(folder).encode(each).input_ids.shape[1] for each in texts]
+    ranks = genai.TextRerankPipeline(tmp_path / "ranker", "CPU").rerank("the weather", texts)
+    assert [i for i, _ in ranks] == [1, 2, 0]
+    expected = [1 / (1 + np.exp(-0.1 * lengths[i])) for i, _ in ranks]
+    np.testing.assert_allclose([score for _, score in ranks], expected, rtol=1e-3)
+
+
+def test_classes_have_their_fields() -> None:
+    for kind, name in ((genai.GenerationConfig, "max_new_tokens"), (genai.SchedulerConfig, "cache_size")):
+        assert getattr(kind, name).fget(kind()) == getattr(kind(), name)
+        assert not hasattr(kind, "no_such_field")
+    assert hasattr(genai.EmbedResult, "embeddings")
+    assert hasattr(genai.TokenizedInputs, "input_ids")
 
 
 def test_texts_keep_u0000_at_their_ends(folder: Path) -> None:

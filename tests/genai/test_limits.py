@@ -13,6 +13,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("regex")
 
 from ovjit import genai
+from ovjit.errors import OvjitError
 from ovjit.genai.answers import Answer
 from ovjit.genai.sampler import Choice
 from ovjit.genai.stops import Stops
@@ -43,6 +44,27 @@ def test_times_of_grammars(folder: Path) -> None:
     for each in (metrics, plain, metrics + plain):
         assert each.get_grammar_compiler_init_times()["xgrammar"] > 0
     assert genai.PerfMetrics().get_grammar_compiler_init_times() == {}
+
+
+def test_answers_without_room_in_the_cache_are_errors(folder: Path) -> None:
+    """As in openvino_genai: a streamer gets what there is room for, and the next answer may fit."""
+    scheduler = genai.SchedulerConfig()
+    scheduler.num_kv_blocks = 2
+    pipeline = genai.LLMPipeline(folder, "CPU", scheduler_config=scheduler, **EXACT)
+    free = genai.LLMPipeline(folder, "CPU", **EXACT)
+    options = {"ignore_eos": True, "apply_chat_template": False}
+    texts: list[str] = []
+    with pytest.raises(OvjitError, match="raise num_kv_blocks"):
+        pipeline.generate("hello", streamer=texts.append, max_new_tokens=100, **options)
+    assert texts and free.generate("hello", max_new_tokens=100, **options).startswith("".join(texts))
+    for prompt, more in (("hello " * 70, {}), (["hello", "hello " * 70], {}), ("is it", {"num_beams": 3})):
+        with pytest.raises(OvjitError, match="raise num_kv_blocks"):
+            pipeline.generate(prompt, max_new_tokens=60, **options, **more)
+    assert pipeline.generate("hello", max_new_tokens=9, **options) == free.generate(
+        "hello", max_new_tokens=9, **options
+    )
+    properties = {"ATTENTION_BACKEND": "SDPA", "scheduler_config": scheduler, **EXACT}
+    assert genai.LLMPipeline(folder, "CPU", **properties).generate("hello", max_new_tokens=100, **options)
 
 
 def test_a_stop_token_is_not_given_to_a_grammar(folder: Path) -> None:

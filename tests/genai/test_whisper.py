@@ -249,6 +249,17 @@ def test_figures_are_added(pipeline: Any) -> None:
     assert first.get_inference_duration().mean < first.get_generate_duration().mean
 
 
+def test_figures_of_beams_and_prompts(pipeline: Any) -> None:
+    """A step of two beams has two tokens; texts alone take time to tokenize."""
+    options = {"max_new_tokens": 5, "stop_token_ids": set(), "ignore_eos": True}
+    beams = pipeline.generate([0.5] * 400, num_beams=2, **options).perf_metrics
+    assert list(beams.raw_metrics.m_batch_sizes) == [1, 2, 2, 2, 2]
+    assert beams.get_num_generated_tokens() == 9 and len(beams.raw_metrics.m_durations) == 8
+    assert beams.get_tokenization_duration().mean == 0
+    prompted = pipeline.generate([0.5] * 400, initial_prompt="hello", **options).perf_metrics
+    assert prompted.get_tokenization_duration().mean > 0
+
+
 def test_wrong_folders_and_settings(speech_folder: Path, tmp_path: Path, pipeline: Any) -> None:
     with pytest.raises(RuntimeError, match="openvino_encoder_model"):
         genai.WhisperPipeline(tmp_path, "CPU")

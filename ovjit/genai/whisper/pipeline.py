@@ -64,7 +64,7 @@ class _Speech:
         self.config, self.stream, self.start_us = config, stream, start_us
         self.results = WhisperDecodedResults()
         self.metrics = self.results.perf_metrics
-        self.figures = Figures(self.metrics, start_us)
+        self.figures = Figures(self.metrics, start_us, counts_beams=True)
         #: Tokens that begin each window: the start, the language and the task.
         self.start_tokens: list[int] = []
         self.initial: list[int] = []
@@ -163,7 +163,8 @@ class WhisperPipeline:
             return [token for token in np.array(ids)[0].tolist() if token not in special]
 
         speech.initial, speech.hotwords = read(config.initial_prompt), read(config.hotwords)
-        speech.metrics.raw_metrics.tokenization_durations.append(now_us() - start_us)
+        has_texts = config.initial_prompt is not None or config.hotwords is not None
+        speech.metrics.raw_metrics.tokenization_durations.append(now_us() - start_us if has_texts else 0.0)
 
     def _transcribe(self, samples: np.ndarray, speech: _Speech) -> None:
         """Generate the tokens of all windows."""
