@@ -130,7 +130,7 @@ class EmbeddingPipeline:
     def embed(self, text: str | Sequence[str] = "", images: Sequence[Any] = (), videos: Sequence[Any] = (),
               videos_metadata: Sequence[Any] = (), *, embedding_prompt: str | None = None, **_: Any
               ) -> EmbedResult:  # fmt: skip
-        """A vector for each text, with the pictures and videos that its tags name, or else all. The text
+        """A vector for each text with the pictures and videos at its tags, or else behind it. The text
         follows `embedding_prompt`; a model of texts has `embed_instruction` of the configuration by default.
         RuntimeError for pictures and videos of a model of texts. Other keywords are ignored."""
         texts = check_texts([text] if isinstance(text, str) else text)
