@@ -1,8 +1,8 @@
 """Small random folders of the families of VLMPipeline, and the programs whose results are compared.
 
-    python -m tests.support.genai_families tests/genai/families.json
+    python -m tests.support.genai_families tests/genai/families.json [family ...]
 
-runs them on the real packages. `tests/genai/families` has the tokenizer of `tests.support.genai_folder` with the tokens of the families.
+runs them, or those of these families, on the real packages. `tests/genai/families` has the tokenizer of `tests.support.genai_folder` with the tokens of the families.
 """
 
 # the cases are a table
@@ -396,9 +396,11 @@ def write_phi4(package: Any, folder: Path, kind: str) -> None:
     )
 
 
-def write_patches(package: Any, folder: Path, patch: int, name: str = "pixel_values") -> None:
+def write_patches(
+    package: Any, folder: Path, patch: int, name: str = "pixel_values", network: str = "vision_embeddings"
+) -> None:
     """A vision encoder with a token for each patch."""
-    net = Ops(package, 43)
+    net = Ops(package, 43 if network == "vision_embeddings" else 47)
     ops, pixels = net.ops, net.parameter(name, [-1, 3, -1, -1])
     patches = ops.convolution(
         pixels, net.weights(WIDTH, 3, patch, patch, scale=0.05), [patch] * 2, [0, 0], [0, 0], [1, 1]
@@ -407,7 +409,7 @@ def write_patches(package: Any, folder: Path, patch: int, name: str = "pixel_val
     _save(
         net,
         folder,
-        "vision_embeddings",
+        network,
         {"last_hidden_state": ops.transpose(rows, ops.constant(np.array([0, 2, 1])))},
         [pixels],
     )
@@ -458,6 +460,22 @@ def write_internvl(package: Any, folder: Path, kind: str) -> None:
     )
     write_language_model(package, folder)
     write_patches(package, folder, side // 2)
+
+
+def write_deepseek(package: Any, folder: Path, kind: str) -> None:
+    """Whole pictures of 16 tokens, and tiles of 4."""
+    tile, separator = 28, np.linspace(-1, 1, WIDTH).tolist()
+    sizes = {
+        "size": {"height": 2 * tile, "width": 2 * tile},
+        "tile_size": tile,
+        "min_patches": 2,
+        "max_patches": 6,
+    }
+    means = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "background_color": [127, 100, 90]}
+    write_common(package, folder, {"model_type": kind, "view_separator": separator}, {**sizes, **means})
+    write_language_model(package, folder)
+    for network in ("vision_embeddings", "vision_embeddings_tiles"):
+        write_patches(package, folder, tile // 2, network=network)
 
 
 def write_phi(package: Any, folder: Path, kind: str) -> None:
@@ -556,6 +574,7 @@ FAMILIES: dict[str, tuple[Callable[[Any, Path, str], None], str]] = {
     "gemma3n": (write_gemma3n, "<image_soft_token>"),
     "gemma4": (write_gemma4, "<|image|>"),
     "internvl_chat": (write_internvl, "<image>"),
+    "deepseek_ocr2": (write_deepseek, "<image>"),
     "llava_next": (write_llava_next, "<image>"),
     "llava-qwen2": (write_nanollava, "<image>\n"),
     "llava_next_video": (write_llava_next_video, "<image>"),
@@ -642,6 +661,13 @@ def programs(genai: Any, folder: Path, kind: str) -> Iterator[Program]:
         ("other words", {}),
         ("look <ov_genai_image_2> here", {"images": [two]}),
     ]
+    if kind == "deepseek_ocr2":  # one picture in each prompt
+        turns = [("is it so?", {"images": [one]})]
+        for height, width in ((1, 90), (29, 112), (112, 29), (28, 28), (90, 60), (33, 31)):
+            pixels = picture(ov, height, width, seed=7)
+            yield f"{height} x {width}", lambda p=pixels: run("is it so?", images=[p])
+        for prompt in ("a <ov_genai_image_0> b", f"a {native} b"):
+            yield f"one tag {prompt!r}", lambda p=prompt: run(p, images=[one])
 
     def chat() -> Any:
         with warnings.catch_warnings():
@@ -775,9 +801,10 @@ if __name__ == "__main__":
 
     from tests.support.genai_cases import value_of
 
-    expected: dict[str, Any] = {}
-    for kind in FAMILIES:
+    file = Path(sys.argv[1])
+    expected: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    for kind in sys.argv[2:] or FAMILIES:
         with tempfile.TemporaryDirectory() as name:
             folder = write_folder(openvino, Path(name) / kind, kind)
             expected[kind] = {title: value_of(run) for title, run in programs(openvino_genai, folder, kind)}
-    Path(sys.argv[1]).write_text(json.dumps(expected, indent=0))
+    file.write_text(json.dumps(expected, indent=0))

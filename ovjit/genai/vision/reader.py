@@ -17,6 +17,7 @@ from ovjit.genai.history import ChatHistory
 from ovjit.genai.images.pixels import check_picture
 from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
+from ovjit.genai.vision.deepseek import DeepSeekOCR2
 from ovjit.genai.vision.family import Family, Prompt
 from ovjit.genai.vision.gemma import Gemma3, Gemma3n
 from ovjit.genai.vision.gemma4 import Gemma4
@@ -33,6 +34,7 @@ from ovjit.genai.vision.videos import VideoMetadata, check_video
 
 #: The model_type of config.json -> the family.
 _FAMILIES: dict[str, type[Family]] = {
+    "deepseek_ocr2": DeepSeekOCR2,
     "gemma3": Gemma3, "gemma3n": Gemma3n, "gemma4": Gemma4, "gemma4_unified": Gemma4,
     "internvl_chat": InternVL, "llava": Llava, "llava_next": LlavaNext,
     "llava-qwen2": NanoLlava, "llava_next_video": LlavaNextVideo,
