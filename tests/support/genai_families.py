@@ -478,6 +478,39 @@ def write_deepseek(package: Any, folder: Path, kind: str) -> None:
         write_patches(package, folder, tile // 2, network=network)
 
 
+def write_muse(package: Any, folder: Path, kind: str) -> None:
+    """Tokens of 2 x 2 patches, at most 6 of a picture and 3 of two frames."""
+    settings = {**_QWEN, "max_image_tokens": 6}
+    write_common(package, folder, {"model_type": kind}, settings)
+    (folder / "video_preprocessor_config.json").write_text(
+        json.dumps({**_QWEN, "image_mean": [0.5] * 3, "max_video_frame_tokens": 3, "fps": 8, "num_frames": 6})
+    )
+    for file in folder.glob("openvino_*tokenizer.*"):  # a token of the same length
+        file.write_bytes(
+            file.read_bytes().replace(b"|image|", b"|patch|").replace(b"|image\\|", b"|patch\\|")
+        )
+    write_language_model(package, folder)
+    net = Ops(package, 53)
+    ops = net.ops
+    patches = net.parameter("pixel_values", [-1, 6 * PATCH * PATCH])
+    grid = net.parameter("image_grid_thw", [-1, 3], np.int64)
+    sizes = ops.gather(grid, ops.constant(np.array([1, 2])), ops.constant(1))
+    halves = ops.divide(
+        ops.reshape(sizes, ops.constant(np.array([2])), False), ops.constant(np.array([MERGE]))
+    )
+    rows, columns = (ops.gather(halves, ops.constant(np.array([i])), ops.constant(0)) for i in range(2))
+    two, size = ops.constant(np.array([MERGE])), ops.constant(np.array([WIDTH]))
+    hidden = ops.tanh(ops.matmul(patches, net.weights(6 * PATCH * PATCH, WIDTH, scale=0.1), False, False))
+    tiles = ops.reshape(hidden, ops.concat([rows, two, columns, two, size], 0), False)
+    merged = ops.reshape(
+        ops.transpose(tiles, ops.constant(np.array([0, 2, 1, 3, 4]))),
+        ops.constant(np.array([-1, MERGE * MERGE * WIDTH])),
+        False,
+    )
+    result = ops.tanh(ops.matmul(merged, net.weights(MERGE * MERGE * WIDTH, WIDTH, scale=0.2), False, False))
+    _save(net, folder, "vision_embeddings", {"last_hidden_state": result}, [patches, grid])
+
+
 def write_phi(package: Any, folder: Path, kind: str) -> None:
     """The real package takes encoders of 576 tokens x 1024 only."""
     side, tokens, size, few = 14, 576, 1024, 8
@@ -575,6 +608,7 @@ FAMILIES: dict[str, tuple[Callable[[Any, Path, str], None], str]] = {
     "gemma4": (write_gemma4, "<|image|>"),
     "internvl_chat": (write_internvl, "<image>"),
     "deepseek_ocr2": (write_deepseek, "<image>"),
+    "muse_glimmer": (write_muse, "<|image|>"),
     "llava_next": (write_llava_next, "<image>"),
     "llava-qwen2": (write_nanollava, "<image>\n"),
     "llava_next_video": (write_llava_next_video, "<image>"),
@@ -692,7 +726,15 @@ def programs(genai: Any, folder: Path, kind: str) -> Iterator[Program]:
         yield "history", history
         if kind != "llava-qwen2":  # a batch of the real package takes one's pictures for another's
             yield from batch_programs(genai, folder, turns, two)
-    if kind.startswith("qwen") or kind in ("llava_next_video", "gemma4"):
+    if kind == "muse_glimmer":
+        metadata = genai.VideoMetadata()
+        metadata.fps, metadata.frames_indices = 5.0, [0, 1, 2, 4]
+        yield "groups", lambda: run("a", videos=[clip(ov, 5, 17, 40)], videos_metadata=[metadata])
+        yield "begin", lambda: run("<s>so", images=[one], apply_chat_template=False)
+        for height, width in ((8, 8), (1, 90), (90, 1), (24, 16), (65, 44), (300, 301)):
+            pixels = picture(ov, height, width, seed=7)
+            yield f"{height} x {width}", lambda p=pixels: run("is it so?", images=[p])
+    if kind.startswith("qwen") or kind in ("llava_next_video", "gemma4", "muse_glimmer"):
         yield from video_programs(genai, ov, run, one)
         parts = [{"type": "text", "text": "look"}, {"type": "video"}, {"type": "text", "text": "so"}]
         if not backend:

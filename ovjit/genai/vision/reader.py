@@ -24,6 +24,7 @@ from ovjit.genai.vision.gemma4 import Gemma4
 from ovjit.genai.vision.internvl import InternVL
 from ovjit.genai.vision.llava import Llava, LlavaNext, LlavaNextVideo
 from ovjit.genai.vision.minicpm import MiniCPMV
+from ovjit.genai.vision.muse import MuseGlimmer
 from ovjit.genai.vision.nanollava import NanoLlava
 from ovjit.genai.vision.phi import Phi3Vision
 from ovjit.genai.vision.phi4 import Phi4Multimodal
@@ -38,7 +39,7 @@ _FAMILIES: dict[str, type[Family]] = {
     "gemma3": Gemma3, "gemma3n": Gemma3n, "gemma4": Gemma4, "gemma4_unified": Gemma4,
     "internvl_chat": InternVL, "llava": Llava, "llava_next": LlavaNext,
     "llava-qwen2": NanoLlava, "llava_next_video": LlavaNextVideo,
-    "minicpmo": MiniCPMV, "minicpmv": MiniCPMV,
+    "minicpmo": MiniCPMV, "minicpmv": MiniCPMV, "muse_glimmer": MuseGlimmer,
     "phi3_v": Phi3Vision, "phi4mm": Phi4Multimodal, "qwen2_5_vl": Qwen25VL, "qwen2_vl": Qwen2VL,
     "qwen3_5": Qwen35, "qwen3_5_moe": Qwen35, "qwen3_vl": Qwen3VL,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pillow's bicubic and bilinear filters, in its fixed-point numbers of 22 bits after the point; and cubics.
+"""Pillow's bicubic, bilinear and Lanczos filters, in its fixed-point numbers of 22 bits after the point.
 
 `genai.images.pixels.resize` rounds floats as the operation Interpolate does, so its pixels differ by up to 1.
 Pipelines of openvino_genai have both: these filters for pictures in prompts, the operation for pictures that
@@ -35,6 +35,13 @@ def _weigh_cubic(x: np.ndarray) -> np.ndarray:
 
 def _weigh_linear(x: np.ndarray) -> np.ndarray:
     return np.where(x < 1, 1 - x, 0.0)
+
+
+def _weigh_lanczos(x: np.ndarray) -> np.ndarray:
+    angles = np.pi * np.where(x == 0, 1, x)
+    return np.where(
+        x == 0, 1.0, np.where(x < 3, np.sin(angles) * np.sin(angles / 3) / (angles * angles / 3), 0.0)
+    )
 
 
 @functools.lru_cache(64)
@@ -82,6 +89,11 @@ def resize_bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """A picture u8 [height, width, 3] in another size."""
     return _resize(image, height, width, _weigh_linear, 1.0)
+
+
+def resize_lanczos(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture u8 [height, width, 3] in another size."""
+    return _resize(image, height, width, _weigh_lanczos, 3.0)
 
 
 @functools.cache
