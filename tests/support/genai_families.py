@@ -28,6 +28,8 @@ WORDS = 320
 #: Layers with further embeddings of each token, and the size of these.
 EMBEDDED, LAYER_WIDTH = 2, 3
 PATCH, MERGE, SIDE = 4, 2, 5
+#: Bands of sounds.
+MELS = 8
 _QWEN = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2, "image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28]}  # fmt: skip
 
 
@@ -80,10 +82,13 @@ def write_language_model(
         order = ops.maximum(ops.subtract(ops.cum_sum(numbers, ops.constant(int(not flat))), one), first)
         total = ops.multiply(ops.reduce_sum(added, ops.constant(0)), ops.constant(np.float32(0.3)))
         features = ops.gather(total, order, ops.constant(0))
+        # [tokens, 1], or [rows, tokens, 1]
+        axis = ops.constant(1 if flat else 2)
+        visible = ops.reshape(visible, ops.constant(np.array([-1])), False) if flat else visible
+        shown = ops.multiply(features, ops.unsqueeze(ops.convert(visible, np.float32), axis))
         if flat:
-            features = ops.reshape(features, ops.shape_of(embeds), False)
-        shown = ops.unsqueeze(ops.convert(visible, np.float32), ops.constant(2))
-        hidden = ops.add(hidden, ops.multiply(features, shown))
+            shown = ops.reshape(shown, ops.shape_of(embeds), False)
+        hidden = ops.add(hidden, shown)
     heads, assigns = [], []
     shape = ops.constant(np.array([0, 0, 2, WIDTH // 2]))
     for name in ("query", "key", "value"):
@@ -242,6 +247,69 @@ def write_qwen(package: Any, folder: Path, kind: str) -> None:
             [numbers],
         )
     _save(net, folder, "vision_embeddings_merger", outputs, inputs)
+
+
+def write_omni(package: Any, folder: Path, kind: str) -> None:
+    """Chunks of sounds of 32 frames become 4 tokens."""
+    write_qwen(package, folder, "qwen3_vl")
+    for file in folder.glob("openvino_*tokenizer.*"):  # tokens of the same length
+        text = file.read_bytes().replace(rb"\<IMG_CONTEXT\>", rb"\<.audio_pad.\>")
+        file.write_bytes(text.replace(b"<IMG_CONTEXT>", b"<|audio_pad|>"))
+    settings = json.loads((folder / "config.json").read_text())
+    thinker = {
+        "text_config": {"hidden_size": WIDTH},
+        "vision_config": settings["vision_config"],
+        "audio_config": {"num_mel_bins": MELS, "n_window": 4, "n_window_infer": 16},
+        "audio_token_id": 309,
+        "image_token_id": 302,
+        "video_token_id": 303,
+    }
+    (folder / "config.json").write_text(json.dumps({"model_type": kind, "thinker_config": thinker}))
+    write_language_model(package, folder, 4, 2, flat=True)
+    (folder / "openvino_vision_embeddings_merger_model.xml").unlink()
+    net = Ops(package, 61)
+    ops, count = net.ops, 3 * 2 * PATCH * PATCH
+    patches, rotary = net.parameter("hidden_states", [-1, count]), net.parameter("rotary_pos_emb", [-1, 4])
+    places, mask = net.parameter("pos_embeds", [-1, WIDTH]), net.parameter("attention_mask", [1, -1, -1])
+    hidden = ops.tanh(ops.matmul(patches, net.weights(count, WIDTH, scale=0.1), False, False))
+    hidden = ops.add(
+        hidden, ops.add(places, ops.sin(ops.matmul(rotary, net.weights(4, WIDTH), False, False)))
+    )
+    scores = ops.unsqueeze(ops.matmul(hidden, hidden, False, True), ops.constant(0))
+    seen = ops.matmul(ops.softmax(ops.add(scores, mask), 2), ops.tanh(hidden), False, False)
+    hidden = ops.add(hidden, ops.squeeze(seen, ops.constant(np.array([0]))))
+    merged = ops.reshape(hidden, ops.constant(np.array([-1, MERGE * MERGE * WIDTH])), False)
+    result = ops.tanh(ops.matmul(merged, net.weights(MERGE * MERGE * WIDTH, WIDTH, scale=0.2), False, False))
+    layers = [
+        ops.unsqueeze(ops.multiply(result, ops.constant(np.float32(s))), ops.constant(0)) for s in (0.7, -1.3)
+    ]
+    outputs = {"last_hidden_state": result, "deepstack_feature_lists": ops.concat(layers, 0)}
+    _save(net, folder, "vision_embeddings", outputs, [patches, places, mask, rotary])
+    net = Ops(package, 67)
+    ops = net.ops
+    frames = net.parameter("padded_feature", [-1, MELS, -1])
+    mask = net.parameter("padded_mask_after_cnn", [-1, -1], np.bool_)
+    lengths, ends = (
+        net.parameter("aftercnn_lens", [-1], np.int64),
+        net.parameter("cu_seqlens", [-1], np.int32),
+    )
+    parts = ops.reshape(frames, ops.constant(np.array([0, MELS, -1, 8])), True)
+    rows = ops.reshape(
+        ops.transpose(parts, ops.constant(np.array([0, 2, 1, 3]))),
+        ops.constant(np.array([0, 0, 8 * MELS])),
+        True,
+    )
+    hidden = ops.tanh(ops.matmul(rows, net.weights(8 * MELS, WIDTH, scale=0.3), False, False))
+    # all inputs count
+    total = ops.reduce_sum(ops.convert(ends, np.float32), ops.constant(np.array([0])), False)
+    scale = ops.add(
+        ops.unsqueeze(ops.convert(lengths, np.float32), ops.constant(np.array([1, 2]))),
+        ops.multiply(total, ops.constant(np.float32(0.01))),
+    )
+    shown = ops.multiply(
+        ops.unsqueeze(ops.convert(mask, np.float32), ops.constant(2)), ops.multiply(hidden, scale)
+    )
+    _save(net, folder, "audio_encoder", {"audio_features": shown}, [frames, mask, lengths, ends])
 
 
 def write_gemma(package: Any, folder: Path, kind: str) -> None:
@@ -603,6 +671,7 @@ FAMILIES: dict[str, tuple[Callable[[Any, Path, str], None], str]] = {
         ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"),
         (write_qwen, "<|vision_start|><|image_pad|><|vision_end|>"),
     ),
+    "qwen3_omni": (write_omni, "<|vision_start|><|image_pad|><|vision_end|>"),
     "gemma3": (write_gemma, "<start_of_image>"),
     "gemma3n": (write_gemma3n, "<image_soft_token>"),
     "gemma4": (write_gemma4, "<|image|>"),
@@ -746,6 +815,8 @@ def programs(genai: Any, folder: Path, kind: str) -> Iterator[Program]:
                     videos=[clip(ov, 6, 30, 21)],
                 ),
             )
+    if kind == "qwen3_omni":  # the real pipeline keeps sounds in later calls
+        yield from sound_programs(ov, run, one)
 
 
 def scheduler(genai: Any, **fields: Any) -> Any:
@@ -816,6 +887,20 @@ def batch_programs(
         return evicting.generate("is it so?", images=[*images, two], max_new_tokens=8, ignore_eos=True).texts
 
     yield "eviction", evict
+
+
+def sound_programs(ov: Any, run: Callable[..., Any], one: Any) -> Iterator[Program]:
+    long, short = (
+        ov.Tensor((0.3 * np.sin(np.arange(size) * pace)).astype(np.float32))
+        for size, pace in ((9000, 0.2), (2401, 0.05))
+    )
+    for name, sounds in (("sound", [long]), ("short", [short]), ("sounds", [short, long]), ("silence", [ov.Tensor(np.zeros(0, np.float32))])):  # fmt: skip
+        yield name, lambda s=sounds: run("is it so?", audios=s)
+    yield "sound and image", lambda: run("is it so?", images=[one], audios=[short])
+    yield "sound in a picture's text", lambda: run("a <ov_genai_image_0>", images=[one], audios=[short])
+    yield "too few pads", lambda: run("<|audio_start|><|audio_pad|><|audio_end|> a", audios=[long])
+    for samples in (np.zeros(150, np.float32), np.zeros((1, 900), np.float32), np.zeros(900, np.float64)):
+        yield f"bad {samples.dtype} {samples.shape}", lambda s=samples: run("a", audios=[ov.Tensor(s)])
 
 
 def video_programs(genai: Any, ov: Any, run: Callable[..., Any], one: Any) -> Iterator[Program]:

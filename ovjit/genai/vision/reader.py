@@ -26,6 +26,7 @@ from ovjit.genai.vision.llava import Llava, LlavaNext, LlavaNextVideo
 from ovjit.genai.vision.minicpm import MiniCPMV
 from ovjit.genai.vision.muse import MuseGlimmer
 from ovjit.genai.vision.nanollava import NanoLlava
+from ovjit.genai.vision.omni import Qwen3Omni
 from ovjit.genai.vision.phi import Phi3Vision
 from ovjit.genai.vision.phi4 import Phi4Multimodal
 from ovjit.genai.vision.qwen import Qwen2VL, Qwen3VL, Qwen25VL, Qwen35
@@ -42,6 +43,7 @@ _FAMILIES: dict[str, type[Family]] = {
     "minicpmo": MiniCPMV, "minicpmv": MiniCPMV, "muse_glimmer": MuseGlimmer,
     "phi3_v": Phi3Vision, "phi4mm": Phi4Multimodal, "qwen2_5_vl": Qwen25VL, "qwen2_vl": Qwen2VL,
     "qwen3_5": Qwen35, "qwen3_5_moe": Qwen35, "qwen3_vl": Qwen3VL,
+    "qwen3_omni": Qwen3Omni, "qwen3_omni_moe": Qwen3Omni,
 }  # fmt: skip
 LANGUAGE = "language"
 #: The networks that all families have, by their names in a dict of models.
@@ -80,13 +82,14 @@ def read_models(folder: Path, models: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Shown:
-    """The pictures u8 [1, height, width, channels] of a prompt, and its videos u8 [frames, height, width, 3]
-    with what is known about them."""
+    """The pictures u8 [1, height, width, channels] of a prompt, its videos u8 [frames, height, width, 3] with
+    what is known about them, and its sounds f32 [samples]."""
 
     def __init__(
-        self, pictures: Sequence[np.ndarray] = (), videos: Sequence[tuple[np.ndarray, VideoMetadata]] = ()
-    ):
-        self.pictures, self.videos = pictures, videos
+        self, pictures: Sequence[np.ndarray] = (), videos: Sequence[tuple[np.ndarray, VideoMetadata]] = (),
+        sounds: Sequence[np.ndarray] = (),
+    ):  # fmt: skip
+        self.pictures, self.videos, self.sounds = pictures, videos, sounds
 
 
 class PictureReader:
@@ -112,9 +115,10 @@ class PictureReader:
         """The embeddings f32 [rows, tokens, size] of tokens; those of pictures are negative or replaced."""
         return np.array(self.embedder.infer([np.maximum(ids, 0)])[0], np.float32)
 
-    def check(self, images: Any, videos: Any = (), metadata: Any = ()) -> Shown:
-        """The arguments images, videos and videos_metadata. TypeError, RuntimeError."""
-        return Shown(_split_pictures(images, self.family.channels), _split_videos(videos, metadata))
+    def check(self, images: Any, videos: Any = (), metadata: Any = (), audios: Any = ()) -> Shown:
+        """The arguments images, videos, videos_metadata and audios. TypeError, RuntimeError."""
+        sounds = [_check_sound(audio) for audio in audios]
+        return Shown(_split_pictures(images, self.family.channels), _split_videos(videos, metadata), sounds)
 
     def read(
         self, prompt: str, history: ChatHistory | None, config: GenerationConfig, shown: Shown,
@@ -127,6 +131,8 @@ class PictureReader:
                 [self.family.encode(picture) for picture in shown.pictures],
                 [self.family.encode_video(*video) for video in shown.videos],
             )
+        with measure(raw.audio_encoding_durations):
+            media.sounds = self.family.encode_sounds(shown.sounds)
         raw.per_image_slice_counts += [visual.slices for visual in media.images]
         chat = PictureChat(None if history is None else self._chats.get(history))
         text, special, visuals = self._render(prompt, history, chat, config, media, metrics)
@@ -181,6 +187,18 @@ def _split_pictures(images: Any, channels: tuple[int, ...]) -> list[np.ndarray]:
         batch = image.data if len(image.shape) == 4 else image.data[None]
         pictures += [check_picture(Tensor(batch[i : i + 1]), "an image", channels) for i in range(len(batch))]
     return pictures
+
+
+def _check_sound(audio: Any) -> np.ndarray:
+    """The samples f32 of a sound: those of a Tensor. TypeError, RuntimeError."""
+    if not isinstance(audio, Tensor):
+        raise TypeError(f"audios should be a list of Tensors, not of {type(audio).__name__}")
+    data: np.ndarray = audio.data
+    if data.dtype != np.float32 or data.ndim != 1:
+        raise OvjitError(
+            f"a sound should be a Tensor of f32 [samples], not of {data.dtype} {list(data.shape)}"
+        )
+    return data
 
 
 def _split_videos(videos: Any, metadata: Any) -> list[tuple[np.ndarray, VideoMetadata]]:

@@ -97,7 +97,7 @@ def resize_lanczos(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 @functools.cache
-def _cubic(transformation: str, coefficient: float) -> Any:
+def _cubic(transformation: str, coefficient: float, mode: str) -> Any:
     """The compiled model that resizes frames u8 [frames, height, width, 3] to sizes [2]."""
     from ovjit.api.model.model import Model
     from ovjit.api.run.core import Core
@@ -106,7 +106,7 @@ def _cubic(transformation: str, coefficient: float) -> Any:
     frames, sizes = ops.parameter([-1] * 4, np.uint8), ops.parameter([2], np.int64)
     planes = ops.transpose(ops.convert(frames, np.float32), ops.constant(np.array([0, 3, 1, 2])))
     resized = ops.interpolate(
-        planes, sizes, mode="cubic", shape_calculation_mode="sizes", pads_begin=[0, 0], pads_end=[0, 0],
+        planes, sizes, mode=mode, shape_calculation_mode="sizes", pads_begin=[0, 0], pads_end=[0, 0],
         axes=ops.constant(np.array([2, 3])), coordinate_transformation_mode=transformation,
         nearest_mode="floor", cube_coeff=coefficient,
     )  # fmt: skip
@@ -114,8 +114,9 @@ def _cubic(transformation: str, coefficient: float) -> Any:
 
 
 def resize_cubic(
-    frames: np.ndarray, height: int, width: int, transformation: str, coefficient: float
+    frames: np.ndarray, height: int, width: int, transformation: str, coefficient: float, mode: str = "cubic"
 ) -> np.ndarray:
-    """Frames u8 [frames, height, width, 3] in another size, as f32 [frames, 3, height, width]: the operation
-    Interpolate's cubic of four pixels, whatever the scale."""
-    return np.array(_cubic(transformation, coefficient)([frames, np.array([height, width])])[0])
+    """Frames u8 [frames, height, width, 3] in another size, as f32 [frames, 3, height, width], by the
+    operation Interpolate. Mode `cubic` reads four pixels, whatever the scale."""
+    sizes = np.array([height, width])
+    return np.array(_cubic(transformation, coefficient, mode)([frames, sizes])[0])
