@@ -63,7 +63,7 @@ class Qwen3Omni(Qwen3VL):
     def _see(self, patches: np.ndarray, rows: int, columns: int) -> Any:
         feeds = {
             **super(Qwen3VL, self)._feed(patches, rows, columns),
-            "pos_embeds": self._place(rows, columns),
+            "pos_embeds": self._embed_places(rows, columns),
         }
         return self._requests[self._last_network].infer(feeds)
 

@@ -264,9 +264,9 @@ class Qwen3VL(Qwen2VL):
         self._layers = len(self._vision.get("deepstack_visual_indexes", ()))
 
     def _feed(self, hidden: np.ndarray, rows: int, columns: int) -> dict[str, np.ndarray]:
-        return super()._feed(hidden + self._place(rows, columns), rows, columns)
+        return super()._feed(hidden + self._embed_places(rows, columns), rows, columns)
 
-    def _place(self, rows: int, columns: int) -> np.ndarray:
+    def _embed_places(self, rows: int, columns: int) -> np.ndarray:
         """The embeddings f32 [rows * columns, size] of the places of patches."""
         last, indices, weights = self._side - 1, [], []
         for numbers, count in zip(
