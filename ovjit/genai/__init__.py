@@ -40,7 +40,7 @@ _NAMES = {
     "Phi4ReasoningParser ReasoningIncrementalParser ReasoningParser TextParserStreamer VLLMParserWrapper",
     "results": "DecodedResults EncodedGenerationResult EncodedResults ExtendedPerfMetrics GenerationResult "
     "MeanStdPair PerfMetrics RawPerfMetrics SummaryStats",
-    "retrieval": "EmbedResult EmbeddingPipeline TextEmbeddingPipeline TextRerankPipeline",
+    "retrieval": "TextEmbeddingPipeline TextRerankPipeline",
     "scheduler": "AdaptiveRKVConfig CacheEvictionConfig KVCrushConfig SchedulerConfig "
     "SparseAttentionConfig",
     "speculation": "SDPerModelsPerfMetrics SDPerfMetrics draft_model",
@@ -52,6 +52,7 @@ _NAMES = {
     "videos.config": "VideoGenerationConfig VideoGenerationPerfMetrics VideoGenerationResult",
     "videos.networks": "AutoencoderKLLTXVideo LTXVideoTransformer3DModel",
     "videos.pipeline": "Text2VideoPipeline",
+    "vision.embeddings": "EmbedResult EmbeddingPipeline",
     "vision.pipeline": "VLMPipeline VLMPipelineBase",
     "vision.results": "VLMDecodedResults VLMPerfMetrics VLMRawPerfMetrics",
     "vision.videos": "VideoMetadata",

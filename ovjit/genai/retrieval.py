@@ -1,6 +1,4 @@
-"""TextEmbeddingPipeline, EmbeddingPipeline and TextRerankPipeline: vectors of texts, and scores of texts for
-a query.
-"""
+"""TextEmbeddingPipeline and TextRerankPipeline: vectors of texts, and scores of texts for a query."""
 
 from __future__ import annotations
 
@@ -12,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.engine import INPUTS
 from ovjit.genai.enums import _Enum
@@ -135,7 +132,7 @@ class _Encoder:
         return self._future.result()
 
 
-def _check_texts(texts: Any) -> list[str]:
+def check_texts(texts: Any) -> list[str]:
     if isinstance(texts, (str, bytes)) or not isinstance(texts, Sequence):
         raise TypeError(f"texts should be a list of str, not {type(texts).__name__}")
     if not all(isinstance(text, str) for text in texts):
@@ -147,6 +144,22 @@ def _check_text(text: Any, name: str) -> str:
     if not isinstance(text, str):
         raise TypeError(f"{name} should be a str, not {type(text).__name__}")
     return text
+
+
+def pool_states(states: np.ndarray, mask: np.ndarray, config: _EmbeddingConfig) -> np.ndarray:
+    """The vectors f32 [texts, size] of states [texts, tokens, size]."""
+    if config.pooling_type is _PoolingType.CLS:
+        vectors = states[:, 0]
+    elif config.pooling_type is _PoolingType.MEAN:
+        weights = mask[..., None].astype(np.float32)
+        vectors = (states * weights).sum(1) / np.maximum(weights.sum(1), 1e-9)
+    else:
+        last = mask.shape[1] - 1 - (mask[:, ::-1] != 0).argmax(1)
+        vectors = states[np.arange(len(states)), last]
+    if config.normalize:
+        norms = np.sqrt((vectors.astype(np.float64) ** 2).sum(1, keepdims=True))
+        vectors = (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
+    return vectors
 
 
 class TextEmbeddingPipeline:
@@ -179,7 +192,7 @@ class TextEmbeddingPipeline:
 
     def embed(self, texts: Sequence[str], prompt: str) -> list[list[float]]:
         """A vector for each text with `prompt` before it."""
-        config, checked = self._encoder.config, _check_texts(texts)
+        config, checked = self._encoder.config, check_texts(texts)
         prompt = _check_text(prompt, "prompt")
         if not checked:
             raise OvjitError("the list of texts is empty")
@@ -188,25 +201,11 @@ class TextEmbeddingPipeline:
                 f"Number of texts passed to pipeline should be equal to batch_size({config.batch_size})"
             )
         states, mask = self._encoder.infer(self._encoder.encode([prompt + text for text in checked]))
-        vectors = self._pool(states, mask)
-        if config.normalize:
-            norms = np.sqrt((vectors.astype(np.float64) ** 2).sum(1, keepdims=True))
-            vectors = (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
-        return vectors.tolist()
-
-    def _pool(self, states: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        pooling = self._encoder.config.pooling_type
-        if pooling is _PoolingType.CLS:
-            return states[:, 0]
-        if pooling is _PoolingType.MEAN:
-            weights = mask[..., None].astype(np.float32)
-            return (states * weights).sum(1) / np.maximum(weights.sum(1), 1e-9)
-        last = mask.shape[1] - 1 - (mask[:, ::-1] != 0).argmax(1)
-        return states[np.arange(len(states)), last]
+        return pool_states(states, mask, config).tolist()
 
     def start_embed_documents_async(self, texts: Sequence[str]) -> None:
         """Begin `embed_documents` in the background."""
-        self._encoder.start(self.embed_documents, _check_texts(texts))
+        self._encoder.start(self.embed_documents, check_texts(texts))
 
     def wait_embed_documents(self) -> list[list[float]]:
         """The result of the call in the background."""
@@ -254,7 +253,7 @@ class TextRerankPipeline:
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """(index of a text, its score) of the best texts, the best first."""
-        query, checked = _check_text(query, "query"), _check_texts(texts)
+        query, checked = _check_text(query, "query"), check_texts(texts)
         if not checked:
             return []
         if self._answers:
@@ -279,42 +278,8 @@ class TextRerankPipeline:
 
     def start_rerank_async(self, query: str, texts: Sequence[str]) -> None:
         """Begin `rerank` in the background."""
-        self._encoder.start(self.rerank, _check_text(query, "query"), _check_texts(texts))
+        self._encoder.start(self.rerank, _check_text(query, "query"), check_texts(texts))
 
     def wait_rerank(self) -> list[tuple[int, float]]:
         """The result of the call in the background."""
         return self._encoder.wait()
-
-
-class EmbedResult:
-    """`embeddings`: a Tensor [texts, size] in f32."""
-
-    __slots__ = ("embeddings",)
-
-    def __init__(self, embeddings: Tensor):
-        self.embeddings = embeddings
-
-
-class EmbeddingPipeline:
-    """Vectors of texts: EmbeddingPipeline(folder, device, **kwargs). Keywords are fields of
-    TextEmbeddingPipeline.Config, or `text_embedding_config` with such an object, and properties of the
-    device."""
-
-    def __init__(self, models_path: Any, device: str, **kwargs: Any):
-        config = kwargs.pop("text_embedding_config", None)
-        self._pipeline = TextEmbeddingPipeline(models_path, device, config, **kwargs)
-
-    def embed(self, text: str | Sequence[str] = "", images: Sequence[Any] = (), videos: Sequence[Any] = (),
-              videos_metadata: Sequence[Any] = (), *, embedding_prompt: str | None = None, **_: Any
-              ) -> EmbedResult:  # fmt: skip
-        """A vector for each text, with `embedding_prompt` before it, or else `embed_instruction` of the
-        configuration. RuntimeError for pictures and videos: models of texts take none. Other keywords are
-        ignored."""
-        if len(images) or len(videos) or len(videos_metadata):
-            raise OvjitError("This model does not support image/video input: leave images and videos out")
-        texts = [text] if isinstance(text, str) else text
-        if embedding_prompt is None:
-            rows = self._pipeline.embed_documents(texts)
-        else:
-            rows = self._pipeline.embed(texts, embedding_prompt)
-        return EmbedResult(Tensor(np.array(rows, np.float32)))

@@ -1,4 +1,4 @@
-"""Qwen3-ASR beside openvino_genai, whose results are in asr.json."""
+"""Qwen3-ASR and Fun-ASR beside openvino_genai, whose results are in asr.json."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 import ovjit as ov
 import ovjit.genai as genai
-from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.errors import OvjitError
 from ovjit.genai.whisper import qwen
 from tests.support.genai_asr import collect, write_folder
 
@@ -18,8 +18,12 @@ from tests.support.genai_asr import collect, write_folder
 def test_texts_languages_pieces_and_figures(tmp_path: Path) -> None:
     expected = json.loads((Path(__file__).parent / "asr.json").read_text())
     found = json.loads(json.dumps(collect(ov, genai, tmp_path)))
-    assert len(expected) > 50
-    assert found == expected, [name for name in expected if found[name] != expected[name]]
+    assert len(expected) > 100 and found.keys() == expected.keys()
+    for name, values in expected.items():
+        if isinstance(values, list) and len(values) == 9:
+            assert found[name][2] == pytest.approx(values[2], rel=1e-5), name
+            values[2] = found[name][2]
+        assert found[name] == values, name
 
 
 def test_stop_strings_and_kinds_of_models(tmp_path: Path) -> None:
@@ -32,10 +36,9 @@ def test_stop_strings_and_kinds_of_models(tmp_path: Path) -> None:
         pipeline.generate(np.ones(16000), num_beams=2, max_new_tokens=3)
     with pytest.raises(OvjitError, match="too short"):
         qwen.FeatureExtractor(folder).extract(np.ones(100, np.float32), pads=False)
-    for kind, error in (("fun_asr", UnsupportedError), ("other", OvjitError)):
-        (folder / "config.json").write_text(json.dumps({"model_type": kind}))
-        with pytest.raises(error, match=kind):
-            genai.ASRPipeline(folder, "CPU")
+    (folder / "config.json").write_text(json.dumps({"model_type": "other"}))
+    with pytest.raises(OvjitError, match="other"):
+        genai.ASRPipeline(folder, "CPU")
 
 
 def test_long_sounds_are_cut_at_quiet_samples() -> None:

@@ -1,4 +1,4 @@
-"""Programs of ASRPipeline with a Qwen3-ASR folder, whose results are compared, and the small folder that they read.
+"""Programs of ASRPipeline with folders of Qwen3-ASR and Fun-ASR, whose results are compared, and these small folders.
 
     python -m tests.support.genai_asr tests/genai
 
@@ -40,6 +40,11 @@ PROGRAMS: dict[str, dict[str, Any]] = {
     "stop token": {"eos_token_id": FIRST + 4}, "timestamps": {"return_timestamps": True},
     "words": {"word_timestamps": True}, "task": {"task": "translate"}, "short": {"max_new_tokens": 1},
 }  # fmt: skip
+FUN_PROGRAMS: dict[str, dict[str, Any]] = {
+    **{name: PROGRAMS[name] for name in ("plain", "sample", "sample again", "beams", "penalty", "short", "words")},
+    **{f"scores {language}": {"logprobs": 1, "language": language} for language in ("French", "\u4e2d\u6587", "")},
+    "scores": {"logprobs": 1},
+}  # fmt: skip
 
 
 def write_tokenizer(folder: Path) -> None:
@@ -60,10 +65,10 @@ def write_tokenizer(folder: Path) -> None:
         openvino.save_model(model, folder / f"{name}.xml")
 
 
-def write_folder(package: Any, folder: Path) -> Path:
+def write_folder(package: Any, folder: Path, kind: str = "qwen3_asr") -> Path:
     shutil.copytree(DATA, folder)
     (folder / "config.json").write_text(
-        json.dumps({"model_type": "qwen3_asr", "thinker_config": {"audio_config": {"n_window": WINDOW}}})
+        json.dumps({"model_type": kind, "thinker_config": {"audio_config": {"n_window": WINDOW}}})
     )
     (folder / "preprocessor_config.json").write_text(json.dumps({"feature_size": MELS}))
     net = Ops(package, 61)
@@ -83,15 +88,12 @@ def write_folder(package: Any, folder: Path) -> Path:
         ops.constant(np.array([0, 0, 8 * MELS])),
         True,
     )
-    save(
-        "encoder",
-        {
-            "last_hidden_state": ops.tanh(
-                ops.matmul(frames, net.weights(8 * MELS, WIDTH, scale=0.3), False, False)
-            )
-        },
-        [features],
-    )
+    weights = net.weights(8 * MELS, WIDTH, scale=0.3)
+    if kind == "fun_asr":  # [1, groups, values]: each second group
+        ends = [ops.constant(np.array([end])) for end in (0, 2**31 - 1, 2, 1)]
+        frames, weights = ops.slice(features, *ends), net.weights(560, WIDTH, scale=0.004)
+    state = ops.tanh(ops.matmul(frames, weights, False, False))
+    save("encoder", {"last_hidden_state": state}, [features])
     ids, beams = net.parameter("input_ids", [-1, -1], np.int64), net.parameter("beam_idx", [-1], np.int32)
     states = net.parameter("encoder_hidden_states", [-1, -1, WIDTH])
     words = FIRST + len(ADDED)
@@ -133,11 +135,21 @@ def sound(seconds: float, seed: int) -> np.ndarray:
 
 def collect(package: Any, genai: Any, folder: Path) -> dict[str, Any]:
     """Program -> texts, languages, scores, pieces, counts of figures; or the class of the error."""
-    pipeline = genai.ASRPipeline(write_folder(package, folder / "asr"), "CPU", INFERENCE_PRECISION_HINT="f32")
-    found: dict[str, Any] = {}
     sounds = {"second": sound(1, 1), "half": sound(0.013, 2), "long": sound(3.21, 3), "exact": sound(1.6, 4)}
+    found = run_programs(genai, write_folder(package, folder / "asr"), "", sounds, PROGRAMS)
+    more = {"tiny": sound(1, 5)[:7], "one sample": sound(1, 5)[:1]}
+    return found | run_programs(
+        genai, write_folder(package, folder / "fun", "fun_asr"), "fun ", sounds | more, FUN_PROGRAMS
+    )
+
+
+def run_programs(
+    genai: Any, folder: Path, prefix: str, sounds: dict[str, Any], programs: dict[str, Any]
+) -> dict[str, Any]:
+    pipeline = genai.ASRPipeline(folder, "CPU", INFERENCE_PRECISION_HINT="f32")
+    found: dict[str, Any] = {}
     for name, samples in sounds.items():
-        for title, options in PROGRAMS.items():
+        for title, options in programs.items():
             pieces: list[str] = []
 
             def write(piece: str, pieces: list[str] = pieces) -> None:
@@ -148,7 +160,7 @@ def collect(package: Any, genai: Any, folder: Path) -> dict[str, Any]:
                     samples.tolist(), streamer=write, **{"max_new_tokens": 12, **options}
                 )
             except Exception as error:
-                found[f"{name} {title}"] = next(
+                found[f"{prefix}{name} {title}"] = next(
                     c.__name__ for c in type(error).__mro__ if c.__module__ == "builtins"
                 )
                 continue
@@ -167,12 +179,12 @@ def collect(package: Any, genai: Any, folder: Path) -> dict[str, Any]:
                     raw.generate_durations,
                 )
             ]
-            found[f"{name} {title}"] = [
+            found[f"{prefix}{name} {title}"] = [
                 results.texts, results.languages, results.scores, results.chunks, results.words, pieces, counts,
                 metrics.get_num_generated_tokens(), str(results),
             ]  # fmt: skip
     config = pipeline.get_generation_config()
-    found["config"] = [
+    found[f"{prefix}config"] = [
         config.eos_token_id,
         sorted(config.stop_token_ids),
         config.max_new_tokens == 2**64 - 1,

@@ -1,8 +1,8 @@
 """Small random folders of the families of VLMPipeline, and the programs whose results are compared.
 
-    python -m tests.support.genai_families tests/genai/families.json
+    python -m tests.support.genai_families tests/genai/families.json [family ...]
 
-runs them on the real packages. `tests/genai/families` has the tokenizer of `tests.support.genai_folder` with the tokens of the families.
+runs them, or those of these families, on the real packages. `tests/genai/families` has the tokenizer of `tests.support.genai_folder` with the tokens of the families.
 """
 
 # the cases are a table
@@ -28,6 +28,8 @@ WORDS = 320
 #: Layers with further embeddings of each token, and the size of these.
 EMBEDDED, LAYER_WIDTH = 2, 3
 PATCH, MERGE, SIDE = 4, 2, 5
+#: Bands of sounds.
+MELS = 8
 _QWEN = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2, "image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28]}  # fmt: skip
 
 
@@ -80,10 +82,13 @@ def write_language_model(
         order = ops.maximum(ops.subtract(ops.cum_sum(numbers, ops.constant(int(not flat))), one), first)
         total = ops.multiply(ops.reduce_sum(added, ops.constant(0)), ops.constant(np.float32(0.3)))
         features = ops.gather(total, order, ops.constant(0))
+        # [tokens, 1], or [rows, tokens, 1]
+        axis = ops.constant(1 if flat else 2)
+        visible = ops.reshape(visible, ops.constant(np.array([-1])), False) if flat else visible
+        shown = ops.multiply(features, ops.unsqueeze(ops.convert(visible, np.float32), axis))
         if flat:
-            features = ops.reshape(features, ops.shape_of(embeds), False)
-        shown = ops.unsqueeze(ops.convert(visible, np.float32), ops.constant(2))
-        hidden = ops.add(hidden, ops.multiply(features, shown))
+            shown = ops.reshape(shown, ops.shape_of(embeds), False)
+        hidden = ops.add(hidden, shown)
     heads, assigns = [], []
     shape = ops.constant(np.array([0, 0, 2, WIDTH // 2]))
     for name in ("query", "key", "value"):
@@ -244,6 +249,69 @@ def write_qwen(package: Any, folder: Path, kind: str) -> None:
     _save(net, folder, "vision_embeddings_merger", outputs, inputs)
 
 
+def write_omni(package: Any, folder: Path, kind: str) -> None:
+    """Chunks of sounds of 32 frames become 4 tokens."""
+    write_qwen(package, folder, "qwen3_vl")
+    for file in folder.glob("openvino_*tokenizer.*"):  # tokens of the same length
+        text = file.read_bytes().replace(rb"\<IMG_CONTEXT\>", rb"\<.audio_pad.\>")
+        file.write_bytes(text.replace(b"<IMG_CONTEXT>", b"<|audio_pad|>"))
+    settings = json.loads((folder / "config.json").read_text())
+    thinker = {
+        "text_config": {"hidden_size": WIDTH},
+        "vision_config": settings["vision_config"],
+        "audio_config": {"num_mel_bins": MELS, "n_window": 4, "n_window_infer": 16},
+        "audio_token_id": 309,
+        "image_token_id": 302,
+        "video_token_id": 303,
+    }
+    (folder / "config.json").write_text(json.dumps({"model_type": kind, "thinker_config": thinker}))
+    write_language_model(package, folder, 4, 2, flat=True)
+    (folder / "openvino_vision_embeddings_merger_model.xml").unlink()
+    net = Ops(package, 61)
+    ops, count = net.ops, 3 * 2 * PATCH * PATCH
+    patches, rotary = net.parameter("hidden_states", [-1, count]), net.parameter("rotary_pos_emb", [-1, 4])
+    places, mask = net.parameter("pos_embeds", [-1, WIDTH]), net.parameter("attention_mask", [1, -1, -1])
+    hidden = ops.tanh(ops.matmul(patches, net.weights(count, WIDTH, scale=0.1), False, False))
+    hidden = ops.add(
+        hidden, ops.add(places, ops.sin(ops.matmul(rotary, net.weights(4, WIDTH), False, False)))
+    )
+    scores = ops.unsqueeze(ops.matmul(hidden, hidden, False, True), ops.constant(0))
+    seen = ops.matmul(ops.softmax(ops.add(scores, mask), 2), ops.tanh(hidden), False, False)
+    hidden = ops.add(hidden, ops.squeeze(seen, ops.constant(np.array([0]))))
+    merged = ops.reshape(hidden, ops.constant(np.array([-1, MERGE * MERGE * WIDTH])), False)
+    result = ops.tanh(ops.matmul(merged, net.weights(MERGE * MERGE * WIDTH, WIDTH, scale=0.2), False, False))
+    layers = [
+        ops.unsqueeze(ops.multiply(result, ops.constant(np.float32(s))), ops.constant(0)) for s in (0.7, -1.3)
+    ]
+    outputs = {"last_hidden_state": result, "deepstack_feature_lists": ops.concat(layers, 0)}
+    _save(net, folder, "vision_embeddings", outputs, [patches, places, mask, rotary])
+    net = Ops(package, 67)
+    ops = net.ops
+    frames = net.parameter("padded_feature", [-1, MELS, -1])
+    mask = net.parameter("padded_mask_after_cnn", [-1, -1], np.bool_)
+    lengths, ends = (
+        net.parameter("aftercnn_lens", [-1], np.int64),
+        net.parameter("cu_seqlens", [-1], np.int32),
+    )
+    parts = ops.reshape(frames, ops.constant(np.array([0, MELS, -1, 8])), True)
+    rows = ops.reshape(
+        ops.transpose(parts, ops.constant(np.array([0, 2, 1, 3]))),
+        ops.constant(np.array([0, 0, 8 * MELS])),
+        True,
+    )
+    hidden = ops.tanh(ops.matmul(rows, net.weights(8 * MELS, WIDTH, scale=0.3), False, False))
+    # all inputs count
+    total = ops.reduce_sum(ops.convert(ends, np.float32), ops.constant(np.array([0])), False)
+    scale = ops.add(
+        ops.unsqueeze(ops.convert(lengths, np.float32), ops.constant(np.array([1, 2]))),
+        ops.multiply(total, ops.constant(np.float32(0.01))),
+    )
+    shown = ops.multiply(
+        ops.unsqueeze(ops.convert(mask, np.float32), ops.constant(2)), ops.multiply(hidden, scale)
+    )
+    _save(net, folder, "audio_encoder", {"audio_features": shown}, [frames, mask, lengths, ends])
+
+
 def write_gemma(package: Any, folder: Path, kind: str) -> None:
     side, patch = 28, 14
     write_common(
@@ -396,9 +464,11 @@ def write_phi4(package: Any, folder: Path, kind: str) -> None:
     )
 
 
-def write_patches(package: Any, folder: Path, patch: int, name: str = "pixel_values") -> None:
+def write_patches(
+    package: Any, folder: Path, patch: int, name: str = "pixel_values", network: str = "vision_embeddings"
+) -> None:
     """A vision encoder with a token for each patch."""
-    net = Ops(package, 43)
+    net = Ops(package, 43 if network == "vision_embeddings" else 47)
     ops, pixels = net.ops, net.parameter(name, [-1, 3, -1, -1])
     patches = ops.convolution(
         pixels, net.weights(WIDTH, 3, patch, patch, scale=0.05), [patch] * 2, [0, 0], [0, 0], [1, 1]
@@ -407,7 +477,7 @@ def write_patches(package: Any, folder: Path, patch: int, name: str = "pixel_val
     _save(
         net,
         folder,
-        "vision_embeddings",
+        network,
         {"last_hidden_state": ops.transpose(rows, ops.constant(np.array([0, 2, 1])))},
         [pixels],
     )
@@ -458,6 +528,55 @@ def write_internvl(package: Any, folder: Path, kind: str) -> None:
     )
     write_language_model(package, folder)
     write_patches(package, folder, side // 2)
+
+
+def write_deepseek(package: Any, folder: Path, kind: str) -> None:
+    """Whole pictures of 16 tokens, and tiles of 4."""
+    tile, separator = 28, np.linspace(-1, 1, WIDTH).tolist()
+    sizes = {
+        "size": {"height": 2 * tile, "width": 2 * tile},
+        "tile_size": tile,
+        "min_patches": 2,
+        "max_patches": 6,
+    }
+    means = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "background_color": [127, 100, 90]}
+    write_common(package, folder, {"model_type": kind, "view_separator": separator}, {**sizes, **means})
+    write_language_model(package, folder)
+    for network in ("vision_embeddings", "vision_embeddings_tiles"):
+        write_patches(package, folder, tile // 2, network=network)
+
+
+def write_muse(package: Any, folder: Path, kind: str) -> None:
+    """Tokens of 2 x 2 patches, at most 6 of a picture and 3 of two frames."""
+    settings = {**_QWEN, "max_image_tokens": 6}
+    write_common(package, folder, {"model_type": kind}, settings)
+    (folder / "video_preprocessor_config.json").write_text(
+        json.dumps({**_QWEN, "image_mean": [0.5] * 3, "max_video_frame_tokens": 3, "fps": 8, "num_frames": 6})
+    )
+    for file in folder.glob("openvino_*tokenizer.*"):  # a token of the same length
+        file.write_bytes(
+            file.read_bytes().replace(b"|image|", b"|patch|").replace(b"|image\\|", b"|patch\\|")
+        )
+    write_language_model(package, folder)
+    net = Ops(package, 53)
+    ops = net.ops
+    patches = net.parameter("pixel_values", [-1, 6 * PATCH * PATCH])
+    grid = net.parameter("image_grid_thw", [-1, 3], np.int64)
+    sizes = ops.gather(grid, ops.constant(np.array([1, 2])), ops.constant(1))
+    halves = ops.divide(
+        ops.reshape(sizes, ops.constant(np.array([2])), False), ops.constant(np.array([MERGE]))
+    )
+    rows, columns = (ops.gather(halves, ops.constant(np.array([i])), ops.constant(0)) for i in range(2))
+    two, size = ops.constant(np.array([MERGE])), ops.constant(np.array([WIDTH]))
+    hidden = ops.tanh(ops.matmul(patches, net.weights(6 * PATCH * PATCH, WIDTH, scale=0.1), False, False))
+    tiles = ops.reshape(hidden, ops.concat([rows, two, columns, two, size], 0), False)
+    merged = ops.reshape(
+        ops.transpose(tiles, ops.constant(np.array([0, 2, 1, 3, 4]))),
+        ops.constant(np.array([-1, MERGE * MERGE * WIDTH])),
+        False,
+    )
+    result = ops.tanh(ops.matmul(merged, net.weights(MERGE * MERGE * WIDTH, WIDTH, scale=0.2), False, False))
+    _save(net, folder, "vision_embeddings", {"last_hidden_state": result}, [patches, grid])
 
 
 def write_phi(package: Any, folder: Path, kind: str) -> None:
@@ -552,10 +671,13 @@ FAMILIES: dict[str, tuple[Callable[[Any, Path, str], None], str]] = {
         ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"),
         (write_qwen, "<|vision_start|><|image_pad|><|vision_end|>"),
     ),
+    "qwen3_omni": (write_omni, "<|vision_start|><|image_pad|><|vision_end|>"),
     "gemma3": (write_gemma, "<start_of_image>"),
     "gemma3n": (write_gemma3n, "<image_soft_token>"),
     "gemma4": (write_gemma4, "<|image|>"),
     "internvl_chat": (write_internvl, "<image>"),
+    "deepseek_ocr2": (write_deepseek, "<image>"),
+    "muse_glimmer": (write_muse, "<|image|>"),
     "llava_next": (write_llava_next, "<image>"),
     "llava-qwen2": (write_nanollava, "<image>\n"),
     "llava_next_video": (write_llava_next_video, "<image>"),
@@ -642,6 +764,13 @@ def programs(genai: Any, folder: Path, kind: str) -> Iterator[Program]:
         ("other words", {}),
         ("look <ov_genai_image_2> here", {"images": [two]}),
     ]
+    if kind == "deepseek_ocr2":  # one picture in each prompt
+        turns = [("is it so?", {"images": [one]})]
+        for height, width in ((1, 90), (29, 112), (112, 29), (28, 28), (90, 60), (33, 31)):
+            pixels = picture(ov, height, width, seed=7)
+            yield f"{height} x {width}", lambda p=pixels: run("is it so?", images=[p])
+        for prompt in ("a <ov_genai_image_0> b", f"a {native} b"):
+            yield f"one tag {prompt!r}", lambda p=prompt: run(p, images=[one])
 
     def chat() -> Any:
         with warnings.catch_warnings():
@@ -666,7 +795,15 @@ def programs(genai: Any, folder: Path, kind: str) -> Iterator[Program]:
         yield "history", history
         if kind != "llava-qwen2":  # a batch of the real package takes one's pictures for another's
             yield from batch_programs(genai, folder, turns, two)
-    if kind.startswith("qwen") or kind in ("llava_next_video", "gemma4"):
+    if kind == "muse_glimmer":
+        metadata = genai.VideoMetadata()
+        metadata.fps, metadata.frames_indices = 5.0, [0, 1, 2, 4]
+        yield "groups", lambda: run("a", videos=[clip(ov, 5, 17, 40)], videos_metadata=[metadata])
+        yield "begin", lambda: run("<s>so", images=[one], apply_chat_template=False)
+        for height, width in ((8, 8), (1, 90), (90, 1), (24, 16), (65, 44), (300, 301)):
+            pixels = picture(ov, height, width, seed=7)
+            yield f"{height} x {width}", lambda p=pixels: run("is it so?", images=[p])
+    if kind.startswith("qwen") or kind in ("llava_next_video", "gemma4", "muse_glimmer"):
         yield from video_programs(genai, ov, run, one)
         parts = [{"type": "text", "text": "look"}, {"type": "video"}, {"type": "text", "text": "so"}]
         if not backend:
@@ -678,6 +815,8 @@ def programs(genai: Any, folder: Path, kind: str) -> Iterator[Program]:
                     videos=[clip(ov, 6, 30, 21)],
                 ),
             )
+    if kind == "qwen3_omni":  # the real pipeline keeps sounds in later calls
+        yield from sound_programs(ov, run, one)
 
 
 def scheduler(genai: Any, **fields: Any) -> Any:
@@ -750,6 +889,20 @@ def batch_programs(
     yield "eviction", evict
 
 
+def sound_programs(ov: Any, run: Callable[..., Any], one: Any) -> Iterator[Program]:
+    long, short = (
+        ov.Tensor((0.3 * np.sin(np.arange(size) * pace)).astype(np.float32))
+        for size, pace in ((9000, 0.2), (2401, 0.05))
+    )
+    for name, sounds in (("sound", [long]), ("short", [short]), ("sounds", [short, long]), ("silence", [ov.Tensor(np.zeros(0, np.float32))])):  # fmt: skip
+        yield name, lambda s=sounds: run("is it so?", audios=s)
+    yield "sound and image", lambda: run("is it so?", images=[one], audios=[short])
+    yield "sound in a picture's text", lambda: run("a <ov_genai_image_0>", images=[one], audios=[short])
+    yield "too few pads", lambda: run("<|audio_start|><|audio_pad|><|audio_end|> a", audios=[long])
+    for samples in (np.zeros(150, np.float32), np.zeros((1, 900), np.float32), np.zeros(900, np.float64)):
+        yield f"bad {samples.dtype} {samples.shape}", lambda s=samples: run("a", audios=[ov.Tensor(s)])
+
+
 def video_programs(genai: Any, ov: Any, run: Callable[..., Any], one: Any) -> Iterator[Program]:
     even, odd = clip(ov, 6, 30, 21), clip(ov, 5, 17, 40)
 
@@ -775,9 +928,10 @@ if __name__ == "__main__":
 
     from tests.support.genai_cases import value_of
 
-    expected: dict[str, Any] = {}
-    for kind in FAMILIES:
+    file = Path(sys.argv[1])
+    expected: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    for kind in sys.argv[2:] or FAMILIES:
         with tempfile.TemporaryDirectory() as name:
             folder = write_folder(openvino, Path(name) / kind, kind)
             expected[kind] = {title: value_of(run) for title, run in programs(openvino_genai, folder, kind)}
-    Path(sys.argv[1]).write_text(json.dumps(expected, indent=0))
+    file.write_text(json.dumps(expected, indent=0))

@@ -125,6 +125,12 @@ class Family:
             "Video preprocessing isn't implemented for this model. Pass frames as independent images."
         )
 
+    def encode_sounds(self, sounds: Sequence[np.ndarray]) -> list[Visual]:
+        """The features of samples f32 at 16 kHz. UnsupportedError for models that do not hear."""
+        if sounds:
+            raise UnsupportedError("the model reads no sounds: leave `audios` out")
+        return []
+
     def write(self, visual: Any) -> str:
         """The text that replaces the tag of a picture or video."""
         return ((self.picture_token or self.native) * len(visual.features)).join(self._borders)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ovjit.api.tensors.tensor import Tensor
-from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.errors import OvjitError
 from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
 from ovjit.genai.answers import Answer, Writer, answer_prompt
 from ovjit.genai.batched_engine import BatchedEngine
@@ -127,7 +127,8 @@ class VLMPipeline(VLMPipelineBase):
         """generate(prompt or history, images=[...], videos=[], generation_config=None, streamer=None,
         **kwargs), where a Tensor may stand for images, or be the keyword image. A picture is a Tensor u8
         [height, width, 3], or [n, height, width, 3] for several; a video one [frames, height, width, 3],
-        with `videos_metadata`. Further keywords are fields of GenerationConfig."""
+        with `videos_metadata`; `audios` are Tensors f32 [samples] at 16 kHz. Further keywords are fields of
+        GenerationConfig."""
         prompt = kwargs.pop("history", None) if prompt is None else prompt
         if not isinstance(prompt, (str, ChatHistory)):
             raise TypeError(f"prompt should be a str or a ChatHistory, not {type(prompt).__name__}")
@@ -144,7 +145,8 @@ class VLMPipeline(VLMPipelineBase):
         images = options.get("images", [])
         images = [images] if isinstance(images, Tensor) else [*images]
         images += [options["image"]] if "image" in options else []
-        shown = self._reader.check(images, options.get("videos", ()), options.get("videos_metadata"))
+        others = (options.get(name, ()) for name in ("videos", "videos_metadata", "audios"))
+        shown = self._reader.check(images, *others)
         config = merge(options.get("generation_config"), self._config, keywords)
         if self._has_state:
             config._prefer_new_tokens()
@@ -208,9 +210,7 @@ def _bind(arguments: Sequence[Any], keywords: dict[str, Any]) -> dict[str, Any]:
                 f"generate(): incompatible function arguments: {type(value).__name__} is not expected"
             )
         options[order.pop(0)] = value
-    for name in ("image", *names, "videos_metadata"):
+    for name in ("image", *names, "videos_metadata", "audios"):
         if name in keywords:
             options[name] = keywords.pop(name)
-    if keywords.get("audios"):
-        raise UnsupportedError("ovjit does not support audio in prompts yet: leave it out")
     return options

@@ -44,11 +44,11 @@ def normalize(images: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np
     return planes
 
 
-def choose_grid(height: int, width: int, side: int, most: int) -> tuple[int, int]:
-    """The rows and columns of at most `most` crops: those with the nearest ratio. Of equal ratios the larger
-    grid, if the picture has more than half of its pixels."""
+def choose_grid(height: int, width: int, side: int, most: int, fewest: int = 1) -> tuple[int, int]:
+    """The rows and columns of `fewest` to `most` crops: those with the nearest ratio. Of equal ratios the
+    larger grid, if the picture has more than half of its pixels."""
     ratio, best, least = _F32(width) / _F32(height), (1, 1), np.inf
-    grids = [(x, y) for x in range(1, most + 1) for y in range(1, most + 1) if x * y <= most]
+    grids = [(x, y) for x in range(1, most + 1) for y in range(1, most + 1) if fewest <= x * y <= most]
     for columns, rows in sorted(grids, key=lambda grid: grid[0] * grid[1]):
         distance = float(abs(ratio - _F32(columns) / _F32(rows)))
         is_large = 2 * height * width > side * side * columns * rows

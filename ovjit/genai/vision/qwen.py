@@ -85,18 +85,26 @@ class Qwen2VL(Family):
     networks: ClassVar[tuple[str, ...]] = ("vision_embeddings_merger",)
     channels: ClassVar[tuple[int, ...]] = (1, 3, 4)
     _has_layers = _prunes_videos = False
+    #: The network whose results are features.
+    _last_network = "vision_embeddings_merger"
+    #: The filter that resizes pictures.
+    _filter = ("pytorch_half_pixel", -0.75, "cubic")
 
     def __init__(self, folder: Path, requests: Mapping[str, Any], tokenizer: Tokenizer):
         super().__init__(folder, requests, tokenizer)
         self._limits = Limits(self._processor)
         self._means = (self._mean * _F32(255)).reshape(1, 3, 1, 1)
         self._scales = (_F32(1) / (self._deviation * _F32(255))).reshape(1, 3, 1, 1)
-        self._vision: dict[str, Any] = read_json(folder / "config.json").get("vision_config") or {}
+        self._vision = self._read_vision(read_json(folder / "config.json"))
         self._start, self._end = self.token(_START), self.token(_END)
         self._slot_tokens = [self.token(_IMAGE), self.token(_VIDEO)]
-        ports = requests["vision_embeddings_merger"].get_compiled_model().inputs
+        ports = requests[self._last_network].get_compiled_model().inputs
         rotary = next(port for port in ports if "rotary_pos_emb" in port.get_names())
         self._half = rotary.partial_shape[1].get_length() // 2
+
+    def _read_vision(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """The settings of the vision encoder in a config.json."""
+        return settings.get("vision_config") or {}
 
     # -- pictures and videos
 
@@ -104,7 +112,7 @@ class Qwen2VL(Family):
         """(the patches f32 [rows * columns, values] of one or two frames u8 [frames, height, width, 3], their
         rows, their columns)."""
         height, width = limits.choose_size(*frames.shape[1:3])
-        planes = resize_cubic(frames, height, width, "pytorch_half_pixel", -0.75)
+        planes = resize_cubic(frames, height, width, *self._filter)
         np.clip(planes, 0, 255, out=planes)
         planes -= self._means
         planes *= self._scales
@@ -129,12 +137,16 @@ class Qwen2VL(Family):
         features, layers, no_layers = [], [], np.zeros((0, 0, 0), _F32)
         for i in range(0, len(frames), _FRAMES):
             patches, rows, columns = self.preprocess(frames[i : i + _FRAMES], limits)
-            hidden = np.asarray(self._requests["vision_embeddings"].infer([patches])[0])
-            results = self._requests["vision_embeddings_merger"].infer(self._feed(hidden, rows, columns))
+            results = self._see(patches, rows, columns)
             features.append(np.array(results["last_hidden_state"], _F32))
             layers.append(np.array(results[_LAYERS], _F32) if self._has_layers else no_layers)
         grid = (len(features), rows // limits.merge, columns // limits.merge)
         return Patches(np.concatenate(features), grid, pad, np.concatenate(layers, 1))
+
+    def _see(self, patches: np.ndarray, rows: int, columns: int) -> Any:
+        """The results of the last network for patches f32 [rows * columns, values]."""
+        hidden = np.asarray(self._requests["vision_embeddings"].infer([patches])[0])
+        return self._requests[self._last_network].infer(self._feed(hidden, rows, columns))
 
     def _feed(self, hidden: np.ndarray, rows: int, columns: int) -> dict[str, np.ndarray]:
         """The inputs of the merger, for patches f32 [rows * columns, size]."""
@@ -252,7 +264,10 @@ class Qwen3VL(Qwen2VL):
         self._layers = len(self._vision.get("deepstack_visual_indexes", ()))
 
     def _feed(self, hidden: np.ndarray, rows: int, columns: int) -> dict[str, np.ndarray]:
-        feeds = super()._feed(hidden, rows, columns)
+        return super()._feed(hidden + self._embed_places(rows, columns), rows, columns)
+
+    def _embed_places(self, rows: int, columns: int) -> np.ndarray:
+        """The embeddings f32 [rows * columns, size] of the places of patches."""
         last, indices, weights = self._side - 1, [], []
         for numbers, count in zip(
             order_patches(rows, columns, self._limits.merge), (rows, columns), strict=True
@@ -266,11 +281,10 @@ class Qwen3VL(Qwen2VL):
         corners = [row * self._side + column for row in indices[0] for column in indices[1]]
         embeds = np.asarray(self._requests["vision_embeddings_pos"].infer([np.stack(corners)])[0])
         shares = [row * column for row in weights[0] for column in weights[1]]
-        positions = sum(
+        return sum(
             (embed * share[:, None] for embed, share in zip(embeds[1:], shares[1:], strict=True)),
             start=embeds[0] * shares[0][:, None],
         )
-        return {**feeds, "hidden_states": hidden + positions}
 
     def encode_video(self, frames: np.ndarray, metadata: VideoMetadata) -> Patches:
         indices, fps = self._choose_frames(len(frames), metadata)
@@ -313,7 +327,7 @@ class Qwen3VL(Qwen2VL):
     def inputs(self, ids: np.ndarray, slots: np.ndarray, visuals: Sequence[Patches]) -> dict[str, np.ndarray]:
         is_visual = np.zeros(ids.shape, bool)
         if not visuals:
-            size = self._requests["vision_embeddings_merger"].get_compiled_model().output("last_hidden_state")
+            size = self._requests[self._last_network].get_compiled_model().output("last_hidden_state")
             layers = np.zeros((self._layers, ids.size, size.partial_shape[1].get_length()), _F32)
         else:
             is_visual[0, slots] = True

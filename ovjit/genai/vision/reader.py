@@ -17,13 +17,16 @@ from ovjit.genai.history import ChatHistory
 from ovjit.genai.images.pixels import check_picture
 from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
+from ovjit.genai.vision.deepseek import DeepSeekOCR2
 from ovjit.genai.vision.family import Family, Prompt
 from ovjit.genai.vision.gemma import Gemma3, Gemma3n
 from ovjit.genai.vision.gemma4 import Gemma4
 from ovjit.genai.vision.internvl import InternVL
 from ovjit.genai.vision.llava import Llava, LlavaNext, LlavaNextVideo
 from ovjit.genai.vision.minicpm import MiniCPMV
+from ovjit.genai.vision.muse import MuseGlimmer
 from ovjit.genai.vision.nanollava import NanoLlava
+from ovjit.genai.vision.omni import Qwen3Omni
 from ovjit.genai.vision.phi import Phi3Vision
 from ovjit.genai.vision.phi4 import Phi4Multimodal
 from ovjit.genai.vision.qwen import Qwen2VL, Qwen3VL, Qwen25VL, Qwen35
@@ -33,12 +36,14 @@ from ovjit.genai.vision.videos import VideoMetadata, check_video
 
 #: The model_type of config.json -> the family.
 _FAMILIES: dict[str, type[Family]] = {
+    "deepseek_ocr2": DeepSeekOCR2,
     "gemma3": Gemma3, "gemma3n": Gemma3n, "gemma4": Gemma4, "gemma4_unified": Gemma4,
     "internvl_chat": InternVL, "llava": Llava, "llava_next": LlavaNext,
     "llava-qwen2": NanoLlava, "llava_next_video": LlavaNextVideo,
-    "minicpmo": MiniCPMV, "minicpmv": MiniCPMV,
+    "minicpmo": MiniCPMV, "minicpmv": MiniCPMV, "muse_glimmer": MuseGlimmer,
     "phi3_v": Phi3Vision, "phi4mm": Phi4Multimodal, "qwen2_5_vl": Qwen25VL, "qwen2_vl": Qwen2VL,
     "qwen3_5": Qwen35, "qwen3_5_moe": Qwen35, "qwen3_vl": Qwen3VL,
+    "qwen3_omni": Qwen3Omni, "qwen3_omni_moe": Qwen3Omni,
 }  # fmt: skip
 LANGUAGE = "language"
 #: The networks that all families have, by their names in a dict of models.
@@ -77,13 +82,14 @@ def read_models(folder: Path, models: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Shown:
-    """The pictures u8 [1, height, width, channels] of a prompt, and its videos u8 [frames, height, width, 3]
-    with what is known about them."""
+    """The pictures u8 [1, height, width, channels] of a prompt, its videos u8 [frames, height, width, 3] with
+    what is known about them, and its sounds f32 [samples]."""
 
     def __init__(
-        self, pictures: Sequence[np.ndarray] = (), videos: Sequence[tuple[np.ndarray, VideoMetadata]] = ()
-    ):
-        self.pictures, self.videos = pictures, videos
+        self, pictures: Sequence[np.ndarray] = (), videos: Sequence[tuple[np.ndarray, VideoMetadata]] = (),
+        sounds: Sequence[np.ndarray] = (),
+    ):  # fmt: skip
+        self.pictures, self.videos, self.sounds = pictures, videos, sounds
 
 
 class PictureReader:
@@ -109,9 +115,10 @@ class PictureReader:
         """The embeddings f32 [rows, tokens, size] of tokens; those of pictures are negative or replaced."""
         return np.array(self.embedder.infer([np.maximum(ids, 0)])[0], np.float32)
 
-    def check(self, images: Any, videos: Any = (), metadata: Any = ()) -> Shown:
-        """The arguments images, videos and videos_metadata. TypeError, RuntimeError."""
-        return Shown(_split_pictures(images, self.family.channels), _split_videos(videos, metadata))
+    def check(self, images: Any, videos: Any = (), metadata: Any = (), audios: Any = ()) -> Shown:
+        """The arguments images, videos, videos_metadata and audios. TypeError, RuntimeError."""
+        sounds = [_check_sound(audio) for audio in audios]
+        return Shown(_split_pictures(images, self.family.channels), _split_videos(videos, metadata), sounds)
 
     def read(
         self, prompt: str, history: ChatHistory | None, config: GenerationConfig, shown: Shown,
@@ -124,6 +131,8 @@ class PictureReader:
                 [self.family.encode(picture) for picture in shown.pictures],
                 [self.family.encode_video(*video) for video in shown.videos],
             )
+        with measure(raw.audio_encoding_durations):
+            media.sounds = self.family.encode_sounds(shown.sounds)
         raw.per_image_slice_counts += [visual.slices for visual in media.images]
         chat = PictureChat(None if history is None else self._chats.get(history))
         text, special, visuals = self._render(prompt, history, chat, config, media, metrics)
@@ -178,6 +187,18 @@ def _split_pictures(images: Any, channels: tuple[int, ...]) -> list[np.ndarray]:
         batch = image.data if len(image.shape) == 4 else image.data[None]
         pictures += [check_picture(Tensor(batch[i : i + 1]), "an image", channels) for i in range(len(batch))]
     return pictures
+
+
+def _check_sound(audio: Any) -> np.ndarray:
+    """The samples f32 of a sound: those of a Tensor. TypeError, RuntimeError."""
+    if not isinstance(audio, Tensor):
+        raise TypeError(f"audios should be a list of Tensors, not of {type(audio).__name__}")
+    data: np.ndarray = audio.data
+    if data.dtype != np.float32 or data.ndim != 1:
+        raise OvjitError(
+            f"a sound should be a Tensor of f32 [samples], not of {data.dtype} {list(data.shape)}"
+        )
+    return data
 
 
 def _split_videos(videos: Any, metadata: Any) -> list[tuple[np.ndarray, VideoMetadata]]:

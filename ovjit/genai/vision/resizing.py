@@ -1,4 +1,4 @@
-"""Pillow's bicubic and bilinear filters, in its fixed-point numbers of 22 bits after the point; and cubics.
+"""Pillow's bicubic, bilinear and Lanczos filters, in its fixed-point numbers of 22 bits after the point.
 
 `genai.images.pixels.resize` rounds floats as the operation Interpolate does, so its pixels differ by up to 1.
 Pipelines of openvino_genai have both: these filters for pictures in prompts, the operation for pictures that
@@ -35,6 +35,13 @@ def _weigh_cubic(x: np.ndarray) -> np.ndarray:
 
 def _weigh_linear(x: np.ndarray) -> np.ndarray:
     return np.where(x < 1, 1 - x, 0.0)
+
+
+def _weigh_lanczos(x: np.ndarray) -> np.ndarray:
+    angles = np.pi * np.where(x == 0, 1, x)
+    return np.where(
+        x == 0, 1.0, np.where(x < 3, np.sin(angles) * np.sin(angles / 3) / (angles * angles / 3), 0.0)
+    )
 
 
 @functools.lru_cache(64)
@@ -84,8 +91,13 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return _resize(image, height, width, _weigh_linear, 1.0)
 
 
+def resize_lanczos(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture u8 [height, width, 3] in another size."""
+    return _resize(image, height, width, _weigh_lanczos, 3.0)
+
+
 @functools.cache
-def _cubic(transformation: str, coefficient: float) -> Any:
+def _cubic(transformation: str, coefficient: float, mode: str) -> Any:
     """The compiled model that resizes frames u8 [frames, height, width, 3] to sizes [2]."""
     from ovjit.api.model.model import Model
     from ovjit.api.run.core import Core
@@ -94,7 +106,7 @@ def _cubic(transformation: str, coefficient: float) -> Any:
     frames, sizes = ops.parameter([-1] * 4, np.uint8), ops.parameter([2], np.int64)
     planes = ops.transpose(ops.convert(frames, np.float32), ops.constant(np.array([0, 3, 1, 2])))
     resized = ops.interpolate(
-        planes, sizes, mode="cubic", shape_calculation_mode="sizes", pads_begin=[0, 0], pads_end=[0, 0],
+        planes, sizes, mode=mode, shape_calculation_mode="sizes", pads_begin=[0, 0], pads_end=[0, 0],
         axes=ops.constant(np.array([2, 3])), coordinate_transformation_mode=transformation,
         nearest_mode="floor", cube_coeff=coefficient,
     )  # fmt: skip
@@ -102,8 +114,9 @@ def _cubic(transformation: str, coefficient: float) -> Any:
 
 
 def resize_cubic(
-    frames: np.ndarray, height: int, width: int, transformation: str, coefficient: float
+    frames: np.ndarray, height: int, width: int, transformation: str, coefficient: float, mode: str = "cubic"
 ) -> np.ndarray:
-    """Frames u8 [frames, height, width, 3] in another size, as f32 [frames, 3, height, width]: the operation
-    Interpolate's cubic of four pixels, whatever the scale."""
-    return np.array(_cubic(transformation, coefficient)([frames, np.array([height, width])])[0])
+    """Frames u8 [frames, height, width, 3] in another size, as f32 [frames, 3, height, width], by the
+    operation Interpolate. Mode `cubic` reads four pixels, whatever the scale."""
+    sizes = np.array([height, width])
+    return np.array(_cubic(transformation, coefficient, mode)([frames, sizes])[0])

@@ -13,10 +13,10 @@ UNIVERSAL = {kind: re.compile(rf"<ov_genai_{kind}_(\d+)>") for kind in ("image",
 
 
 class Media:
-    """The pictures and videos of a message."""
+    """The pictures, videos and sounds of a message."""
 
-    def __init__(self, images: Sequence[Any] = (), videos: Sequence[Any] = ()):
-        self.images, self.videos = list(images), list(videos)
+    def __init__(self, images: Sequence[Any] = (), videos: Sequence[Any] = (), sounds: Sequence[Any] = ()):
+        self.images, self.videos, self.sounds = list(images), list(videos), list(sounds)
 
 
 def check_numbers(numbers: Sequence[int], base: int, count: int, kind: str = "image") -> None:
@@ -87,7 +87,7 @@ class PictureChat:
         pairs = zip(messages, self._messages, strict=False)
         same = next((i for i, (new, old) in enumerate(pairs) if new != old[0]), None)
         self._cut(min(len(messages), len(self._messages)) if same is None else same)
-        if (media.images or media.videos) and (not users or users[-1] < len(self._messages)):
+        if (media.images or media.videos or media.sounds) and (not users or users[-1] < len(self._messages)):
             raise OvjitError("pictures need a new message of the user in the history")
         for i, message in enumerate(messages[len(self._messages) :], len(self._messages)):
             bases, content = self._counts, message.get("content", "")

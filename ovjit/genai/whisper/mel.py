@@ -3,7 +3,9 @@ scale, and the logarithm, as Whisper's feature extractor has them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,10 +34,11 @@ class Features:
 
 
 class FeatureExtractor:
-    """Features by the settings of a folder's preprocessor_config.json; Whisper's own without the file."""
+    """Features by the settings of a folder's preprocessor_config.json, Whisper's own without the file, or by
+    those that are given."""
 
-    def __init__(self, folder: Path):
-        settings = read_settings(folder / "preprocessor_config.json")
+    def __init__(self, folder: Path, settings: Mapping[str, Any] | None = None):
+        settings = read_settings(folder / "preprocessor_config.json") if settings is None else settings
         self.mels: int = settings.get("feature_size", 80)
         self.rate: int = settings.get("sampling_rate", 16000)
         self.hop: int = settings.get("hop_length", 160)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.errors import OvjitError
 from ovjit.genai.adapters import apply_adapters
 from ovjit.genai.answers import Writer, answer_prompt
 from ovjit.genai.config import add_eos, merge, read_config
@@ -22,8 +22,10 @@ from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.turns import Turn
 from ovjit.genai.whisper.config import ASRGenerationConfig, WhisperGenerationConfig, find_language
 from ovjit.genai.whisper.decoder import Encoder, SpeechDecoder
+from ovjit.genai.whisper.fun import FunSpeech
+from ovjit.genai.whisper.language import ENDS, SpeechReader
 from ovjit.genai.whisper.mel import FeatureExtractor, Features
-from ovjit.genai.whisper.qwen import ENDS, QwenSpeech
+from ovjit.genai.whisper.qwen import QwenSpeech
 from ovjit.genai.whisper.results import (
     ASRDecodedResults,
     WhisperDecodedResultChunk,
@@ -33,6 +35,9 @@ from ovjit.genai.whisper.results import (
 from ovjit.genai.whisper.rules import LogitRules, Segment, Segments, constrain
 from ovjit.genai.whisper.words import compute_costs, split_words, time_words, warp
 from ovjit.generation.tokenizer import read_settings
+
+#: The model_type of config.json -> models with a language model as decoder.
+_READERS: dict[Any, type[SpeechReader]] = {"fun_asr": FunSpeech, "qwen3_asr": QwenSpeech}
 
 
 def _folder_of(path: Any, device: Any) -> Path:
@@ -276,22 +281,20 @@ class WhisperPipeline:
 
 
 class ASRPipeline:
-    """Texts of speech by a Whisper or Qwen3-ASR model: ASRPipeline(folder, device, **properties)."""
+    """Texts of speech: ASRPipeline(folder of Whisper, Qwen3-ASR or Fun-ASR, device, **properties)."""
 
     def __init__(self, models_path: Any, device: str, **kwargs: Any):
         folder = _folder_of(models_path, device)
         if not (folder / "config.json").is_file():
             raise OvjitError(f"Failed to open '{folder / 'config.json'}'")
         kind = read_settings(folder / "config.json").get("model_type")
-        if kind == "fun_asr":
-            raise UnsupportedError("ovjit does not support models of the type fun_asr yet")
-        if kind not in ("whisper", "qwen3_asr"):
+        if kind not in ("whisper", *_READERS):
             raise OvjitError(f"Unsupported '{kind}' ASR model type in config.json")
         self._config = read_config(ASRGenerationConfig, folder)
         if kind == "whisper":
-            self._pipeline: WhisperPipeline | QwenSpeech = WhisperPipeline(folder, device, **kwargs)
+            self._pipeline: WhisperPipeline | SpeechReader = WhisperPipeline(folder, device, **kwargs)
         else:
-            self._pipeline = QwenSpeech(folder, device, kwargs)
+            self._pipeline = _READERS[kind](folder, device, kwargs)
             self._config.set_eos_token_id(ENDS[0])
             self._config.stop_token_ids = self._config.stop_token_ids.union(ENDS)
 
@@ -319,7 +322,7 @@ class ASRPipeline:
             raise TypeError(f"generation_config should be an ASRGenerationConfig, not {kind}")
         config = copy.copy(generation_config or self._config)
         config.update_generation_config(**kwargs)
-        if isinstance(self._pipeline, QwenSpeech):
+        if isinstance(self._pipeline, SpeechReader):
             merged = merge(config, self._config, {})
             return self._pipeline.generate(_samples_of(audio_inputs), merged, streamer)
         return ASRDecodedResults(self._pipeline.generate(audio_inputs, config.for_whisper(), streamer))
