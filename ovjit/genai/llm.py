@@ -51,7 +51,7 @@ CACHES = frozenset(("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PR
 def engine_properties(
     properties: dict[str, Any], batched: bool = False, device: str = "CPU"
 ) -> dict[str, Any]:
-    """Properties of the device. RuntimeError for those of the pipeline that contradict one another,
+    """Properties of the device. RuntimeError for those of the pipeline that contradict each other,
     UnsupportedError for those that need a `BatchedEngine` where the pipeline is not `batched`."""
     scheduler = properties.get("scheduler_config", SchedulerConfig())
     if not isinstance(scheduler, SchedulerConfig):

@@ -1,7 +1,7 @@
 """Relaxes constant patterns of Reshape that hold the size of a batch, before a model is reshaped.
 
 Exporters write `Reshape(x, [64, 800])` before a MatMul. The pattern fits no other batch, and an open batch
-would stay 64 behind it. OpenVINO's `Model.reshape` relaxes these patterns, and so does this module:
+would stay 64 after it. OpenVINO's `Model.reshape` relaxes these patterns, and so does this module:
 
 | the Reshape is                                          | pattern   | becomes                     |
 |---------------------------------------------------------|-----------|-----------------------------|

@@ -51,7 +51,7 @@ def runtime_model(compiled: CompiledRecord, profile: Sequence[Any]) -> Model:
     program = compiled._executable.program
     program = getattr(program, "main", compiled._executable).program  # of a model with states what runs
     graph, layouts = program.graph, program.layouts
-    inputs, count = graph.inputs[: len(compiled.inputs)], len(compiled.outputs)  # behind them are variables
+    inputs, count = graph.inputs[: len(compiled.inputs)], len(compiled.outputs)  # after them are variables
     steps = {name: row for row in profile for name in row.names}
     out: dict[Value, Output] = {}
     parameters: dict[Value, Parameter] = {}

@@ -31,9 +31,9 @@ REPEATS = ("Reshape", "Tile", "Broadcast")
 
 
 class Layer(NamedTuple):
-    """A layer that `operation` computes. `inputs`: those before and behind the table, which has the place
+    """A layer that `operation` computes. `inputs`: those before and after the table, which has the place
     `table`; `made`: what takes the result, whose tokens lie along `axis`; `state`: the variable's shape
-    behind the batch."""
+    after the batch."""
 
     operation: str
     node: Node
@@ -257,7 +257,7 @@ def _through(source: Output, names: Sequence[str]) -> Output:
 
 
 def _tail(source: Output) -> tuple[Any, ...]:
-    """The dimensions behind the first two."""
+    """The dimensions after the first two."""
     return tuple((source._tensor._type.shape or ())[2:])
 
 

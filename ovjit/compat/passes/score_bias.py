@@ -126,7 +126,7 @@ def bias_of(bias: Output, cache: Node, value: Output) -> Output:
 
 
 def with_bias(x: Output, bias: Output) -> Output:
-    """Rows of heads [..., heads, size] with the bias [..., heads, 1], and zeros, behind them."""
+    """Rows of heads [..., heads, size] with the bias [..., heads, 1], and zeros, after them."""
     zeros = [_op("Multiply", bias, constant_node(np.float32(0)).output(0))] * (MORE - 1)
     return _op("Concat", x, bias, *zeros, axis=3)
 

@@ -194,7 +194,7 @@ class VLMPipeline(VLMPipelineBase):
 
 
 def _bind(arguments: Sequence[Any], keywords: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `generate` behind the prompt, by name; they are removed from the keywords. TypeError
+    """The arguments of `generate` after the prompt, by name; they are removed from the keywords. TypeError
     for others."""
     names = {"images": (Tensor, Sequence), "videos": Sequence, "generation_config": GenerationConfig,
              "streamer": object}  # fmt: skip

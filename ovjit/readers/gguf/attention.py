@@ -183,7 +183,7 @@ class Attention:
         return rms_norm(self.w, x, name) if self.w.settings.kind.head_norms else x
 
     def _append_to_cache(self, value: Output, layer: int, kind: str, size: int) -> Output:
-        """The values so far, in the order of the beams, with the new ones behind them."""
+        """The values so far, in the order of the beams, with the new ones after them."""
         w, shared, name = self.w, self.w.settings.shared, f"past_key_values.{layer}.{kind}"
         start = w.concat([self.inputs.batch, w.const([shared]), w.const([0]), w.const([size])], 0)
         before = w(
@@ -214,7 +214,7 @@ class Attention:
         return w("MatMul", chances, v, transpose_a=False, transpose_b=False)
 
     def _mask(self, window: int) -> Output:
-        """0 where a new position sees one of all: not those behind it, those that attention_mask hides, and
+        """0 where a new position sees one of all: not those after it, those that attention_mask hides, and
         those that are a `window` and more before it."""
         if window in self._masks:
             return self._masks[window]

@@ -125,7 +125,7 @@ def loop(n: OnnxNode) -> Any:
 
 
 def _by_rows(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Any]) -> list[Any]:
-    """A loop over sequences of open length: they go round as rows."""
+    """A loop over sequences of dynamic length: they go round as rows."""
     sequences = [i for i, value in enumerate(carried) if not isinstance(value, Output)]
     if not all(is_sequence(carried[i]) for i in sequences):
         raise UnsupportedError("a loop-carried optional is not supported")
@@ -296,7 +296,7 @@ def _find_inserts(graph: Any, names: Sequence[str], carried: Sequence[Any]) -> d
 def _collect(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
     """The loop with what is added to sequences as outputs that are collected.
 
-    Where the model joins such tensors along an axis of open length, they may be of different lengths. Then
+    Where the model joins such tensors along an axis of dynamic length, they may be of different lengths. Then
     the loop is read once more, and puts each of them behind a tensor that goes round.
     """
     inputs, attributes = list(n.inputs), n.attributes

@@ -19,7 +19,7 @@ from ovjit.records import NamedTuple
 MOST_STEPS, MOST_STATES, MOST_TIMES = 100_000, 10_000, 1000
 _LAST = 0x10FFFF
 _SURROGATES = (0xD800, 0xDFFF)
-#: What is before a place, or behind it: nothing, a letter of a word, the end of a line, anything else.
+#: What is before a place, or after it: nothing, a letter of a word, the end of a line, anything else.
 EDGE, _WORD, _LINE, _OTHER = range(4)
 
 _Ranges = tuple[tuple[int, int], ...]
@@ -42,7 +42,7 @@ class Table(NamedTuple):
 
     It begins in the state `starts[kind before]`, 0 at the begin of a text. A match may end where
     `accepts[state, kind behind]` is true. In state 1 no match is possible. `sides[kind of byte]` is the side
-    that such a byte forms before and behind others, EDGE the one without a byte."""
+    that such a byte forms before and after others, EDGE the one without a byte."""
 
     following: np.ndarray
     kind: np.ndarray
@@ -54,7 +54,7 @@ class Table(NamedTuple):
 def table_of(pattern: str, anywhere: bool = False) -> Table:
     """The table of the texts, in UTF-8, that `pattern` matches, of whole texts or also `anywhere` in one.
 
-    Raises ModelError for what is no expression, UnsupportedError for what makes too large a table.
+    Raises ModelError for an invalid expression, UnsupportedError for one whose table is too large.
     """
     steps = _Steps()
     end = steps.add()
@@ -98,7 +98,7 @@ class _Steps:
 
 
 def _in_bytes(low: int, high: int) -> Iterable[list[tuple[int, int]]]:
-    """Ranges of bytes, one behind the other, that are the UTF-8 of the letters from `low` to `high`."""
+    """Ranges of bytes, one after the other, that are the UTF-8 of the letters from `low` to `high`."""
     for first, last in ((low, min(high, _SURROGATES[0] - 1)), (max(low, _SURROGATES[1] + 1), high)):
         begin = first
         while begin <= last:
@@ -182,7 +182,7 @@ class _Parser:
         self.depth = self.built = 0
 
     def parse(self, end: int) -> int:
-        """The first step of the whole expression, `end` behind it."""
+        """The first step of the whole expression, `end` after it."""
         node, _ = self._either(_Flags())
         if self.at < len(self.text):
             raise self._wrong("a ) without a (")

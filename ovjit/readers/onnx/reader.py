@@ -184,7 +184,7 @@ class Reader(OnnxDraft):
 
     def _results(self, name: str, scope: Scope) -> list[Result]:
         """The outputs of the model for one of the graph: a sequence is one for each of its tensors, named
-        with their numbers, or of open length one with its tensors as rows."""
+        with their numbers, or of dynamic length one with its tensors as rows."""
         value = scope.find(name)
         value = value.value if isinstance(value, OpenOptional) else value
         if not isinstance(value, (TensorList, LoopSequence)):

@@ -48,7 +48,7 @@ def _sequence_of(n: OnnxNode) -> Any:
 
 
 def _cut(n: OnnxNode, rows: Output, index: int, count: int) -> tuple[Output, Output]:
-    """The rows before a place that is an input, and those from `count` behind it on."""
+    """The rows before a place that is an input, and those from `count` after it on."""
     position = n.convert(n.scalar(n[index]), "i64")
     length = n("Add", n.squeeze(n.dim_of(rows, 0), [0]), 0)
     position = n.unsqueeze(n("Select", n("Less", position, 0), n("Add", position, length), position), [0])
@@ -255,7 +255,7 @@ def map_(n: OnnxNode) -> Any:
 
 
 def _map_rows(n: OnnxNode, graph: Any, names: list[str]) -> Any:
-    """SequenceMap of a sequence of open length: a Loop over its rows, which makes rows."""
+    """SequenceMap of a sequence of dynamic length: a Loop over its rows, which makes rows."""
     rows = {k: stack_rows(n, v) for k, v in zip(names, n.inputs, strict=True) if is_sequence(v)}
     others = {k: v for k, v in zip(names, n.inputs, strict=True) if k not in rows}
     result = [info.name for info in graph.output]

@@ -121,7 +121,7 @@ class TextRows:
         return self.n("Unsqueeze", self.n.upto(self.width), [0])
 
     def letters(self, positions: Output) -> Output:
-        """The letters at these places of each text. Those behind its end are any."""
+        """The letters at these places of each text. Those after its end are any."""
         source = self.n("Minimum", self.n("Add", self.begins, positions), self._last)
         return self.n("Gather", self._letters, source, 0, opset=8)
 
@@ -143,7 +143,7 @@ def regex_full_match(n: OnnxNode) -> Any:
     kind = n("Gather", table.kind, rows.letters(rows.positions), 0, opset=8)
     kind = n("Select", n("Less", rows.positions, rows.lengths), kind, n.const(kinds, "i32"))
     count = len(table.following)
-    # behind a text's end it stays
+    # after a text's end it stays
     next_of = np.concatenate([table.following, np.arange(count, dtype=np.int32)[:, None]], 1).reshape(-1)
 
     def once(state: Output, now: dict[str, Output]) -> tuple[Output, Output]:
@@ -277,7 +277,7 @@ def _counts(n: OnnxNode, x: Output, pool: Sequence[int]) -> list[Output]:
 
 @onnx_op("StringConcat", 20)
 def string_concat(n: OnnxNode) -> Any:
-    """Texts one behind the other: new letters are a row for each, as wide as the longest."""
+    """Texts one after the other: new letters are a row for each, as wide as the longest."""
     begins, ends, letters = n.all("StringTensorUnpack", n[0])
     begins_2, ends_2, letters_2 = n.all("StringTensorUnpack", n[1])
     first, second = n("Subtract", ends, begins), n("Subtract", ends_2, begins_2)
@@ -404,7 +404,7 @@ def _words(n: OnnxNode, letter: Callable[[int], Output]) -> tuple[Output, Output
 
 @onnx_op("StringSplit", 20)
 def string_split(n: OnnxNode) -> Any:
-    """(parts of each text [..., most parts], texts without letters behind the last; how many each has)
+    """(parts of each text [..., most parts], texts without letters after the last; how many each has)
 
     Texts are rows of letters here. Places where parts begin and end are put before the others by sorting.
     """
@@ -423,7 +423,7 @@ def string_split(n: OnnxNode) -> Any:
         return n("Select", within, rows.letters(n("Maximum", at, 0)), -1)
 
     def in_front(which: Output) -> Output:
-        """The places where it is true, in order, and numbers beyond all texts behind them"""
+        """The places where it is true, in order, and numbers beyond all texts after them"""
         keys = n("Select", which, positions, beyond)
         how: dict[str, Any] = {"mode": "min", "sort": "value", "index_element_type": "i64"}
         return n("TopK", keys, width, axis=1, **how, opset=11)

@@ -500,7 +500,7 @@ def _search_members(
     children: np.ndarray, missing: np.ndarray,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
     """The nodes with each BRANCH_MEMBER as a binary search of its sorted members, which compares for equality
-    last. `values`: the lists of members in the order of their nodes, each with a NaN behind it."""
+    last. `values`: the lists of members in the order of their nodes, each with a NaN after it."""
     asking = np.flatnonzero(modes == _MEMBER)
     lists = np.cumsum(np.isnan(values)) - np.isnan(values)
     if len(asking) > (lists[-1] + 1 if len(values) else 0):

@@ -216,7 +216,7 @@ class Call(Dimensions):
         return self("Gather", value.pair, index, -1)
 
     def may_be_one(self, dim: Any) -> bool:
-        """Whether a dimension is open to be 1."""
+        """True if a dimension may be 1."""
         low, high = bounds(dim)
         return low <= 1 and (high is None or high >= 1)
 
@@ -242,7 +242,7 @@ class Call(Dimensions):
     def to_shape(self, value: Output, dims: Sequence[Any]) -> Output:
         """A tensor in another shape; a dimension of -1 follows from the others.
 
-        The pattern is constant where each open dimension is the value's own one at its place, or is the only
+        The pattern is constant where each dynamic dimension is the value's own one at its index, or the only
         one that is left: (?, ?, 8) -> (?, ?, 2, 4) is [0, 0, 2, 4].
         """
         pattern = self._pattern(value, list(dims))

@@ -210,7 +210,7 @@ def nonzero(n: Call, x: Output) -> Output:
 
 @aten("nonzero_static")
 def nonzero_static(n: Call, x: Output, size: Any, fill_value: int = -1) -> Output:
-    """The first `size` rows, and rows of one number behind them."""
+    """The first `size` rows, and rows of one number after them."""
     coordinates = nonzero(n, x)
     fill_rows = n.fill(fill_value, [size, n.rank(x)], "i64")
     return n.cut(n("Concat", coordinates, fill_rows, axis=0), 0, 0, size)

@@ -324,7 +324,7 @@ def _parameter(reader: TorchReader, node: Any, name: str, spec: Any, ranges: Map
 
 
 def _only_length(dim: Any, ranges: Mapping[Any, Any]) -> int | None:
-    """The length that an open dimension has alone, None if there are others. 1 is none: what is compared with
+    """The only length that a dynamic dimension can have, or None. 1 does not count: a comparison with
     it mostly holds for any number of samples (`specialized`)."""
     if not isinstance(dim, torch.SymInt):
         return None

@@ -21,7 +21,7 @@ from ovjit.readers.torch.tracing.recorder import alone, is_recording
 
 #: Code that is called otherwise than a function: it stays as it is.
 _LATER = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
-#: The constant in the place of which the code of a function has what it calls.
+#: The constant instead of which the code of a function has what it calls.
 _CALLED = "ovjit: what this function calls"
 
 

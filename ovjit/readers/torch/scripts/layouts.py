@@ -22,7 +22,7 @@ class Layout(NamedTuple):
 
     @property
     def is_known(self) -> bool:
-        """Whether no stride depends on an open dimension."""
+        """Whether no stride depends on a dynamic dimension."""
         return self.strides is None or not any(isinstance(f, Number) for s in self.strides for f in s)
 
 
@@ -52,7 +52,7 @@ class Merging(NamedTuple):
     last: int | None = None
 
     def decide_statically(self, call: Call) -> bool | None:
-        """Whether it is so, None where that depends on open dimensions."""
+        """Whether it is so, None where that depends on dynamic dimensions."""
         if self._is_plain(call):
             return True
         numbers = [*self.sizes, *(f for s in self.strides for f in s)]

@@ -25,7 +25,7 @@ from ovjit.errors import unless_of_signal
 from ovjit.readers.torch.programs.decompose import more_decompositions
 
 NAMES = ("openvino", "ovjit")
-#: Options for all graphs, in the place of those that torch.compile is given, if there are any.
+#: Options for all graphs, instead of those that torch.compile is given, if there are any.
 openvino_options: dict[str, Any] = {}
 
 
