@@ -26,7 +26,7 @@ BASE = 1.0
 SCALINGS = ("none", "linear", "yarn", "longrope")
 
 
-class Turns:
+class RotaryTables:
     """Cosines and sines [B, 1, L, rotated], which layers of one base share."""
 
     def __init__(self, w: Weights, positions: Output):
@@ -144,7 +144,7 @@ class Attention:
 
     def __init__(self, w: Weights, inputs: Inputs):
         self.w, self.inputs, self.sinks = w, inputs, list[Node]()
-        self.turns = Turns(w, inputs.positions)
+        self.turns = RotaryTables(w, inputs.positions)
         self._masks: dict[int, Output] = {}
 
     def __call__(self, x: Output, layer: int) -> Output:

@@ -125,7 +125,7 @@ def _unite_ranges(ranges: Iterable[tuple[int, int]]) -> _Ranges:
     return tuple(out)
 
 
-def _others(ranges: _Ranges) -> _Ranges:
+def _complement(ranges: _Ranges) -> _Ranges:
     out, begin = [], 0
     for low, high in _unite_ranges(ranges):
         if low > begin:
@@ -173,7 +173,7 @@ class _Flags(NamedTuple):
     def letters_in_case(self, ranges: _Ranges, negative: bool = False) -> _Ranges:
         """These letters, or all but these, where both cases may be one."""
         ranges = _either_case(ranges) if self.either_case else ranges
-        return _others(ranges) if negative else ranges
+        return _complement(ranges) if negative else ranges
 
 
 class _Parser:
@@ -183,10 +183,10 @@ class _Parser:
 
     def parse(self, end: int) -> int:
         """The first step of the whole expression, `end` after it."""
-        node, _ = self._either(_Flags())
+        node, _ = self._parse_alternatives(_Flags())
         if self.at < len(self.text):
             raise self._wrong("a ) without a (")
-        return self._built(node, end)
+        return self._add_steps(node, end)
 
     def _wrong(self, what: str) -> ModelError:
         return ModelError(f"the regular expression {self.text[:60]!r} is not valid at {self.at}: {what}")
@@ -205,7 +205,7 @@ class _Parser:
 
     # --- expressions
 
-    def _either(self, flags: _Flags) -> tuple[_Node, _Flags]:
+    def _parse_alternatives(self, flags: _Flags) -> tuple[_Node, _Flags]:
         """Up to a closing bracket or the end; flags that are set within hold up to there."""
         ways: list[_Node] = []
         parts: list[_Node] = []
@@ -214,7 +214,7 @@ class _Parser:
                 ways.append(_Node("then", tuple(parts)))
                 parts = []
                 continue
-            node, flags = self._one(flags)
+            node, flags = self._parse_item(flags)
             parts.append(self._parse_repetition(node))
         return _Node("either", (*ways, _Node("then", tuple(parts)))), flags
 
@@ -248,14 +248,14 @@ class _Parser:
         self.at = end + 1
         return bounds
 
-    def _one(self, flags: _Flags) -> tuple[_Node, _Flags]:
+    def _parse_item(self, flags: _Flags) -> tuple[_Node, _Flags]:
         mark = self._next()
         if mark == "(":
             return self._group(flags)
         if mark == "[":
             return _Node("letters", (self._class(flags),)), flags
         if mark == ".":
-            return _Node("letters", (((0, _LAST),) if flags.any else _others(((10, 10),)),)), flags
+            return _Node("letters", (((0, _LAST),) if flags.any else _complement(((10, 10),)),)), flags
         if mark in "^$":
             name = {"^": "begin", "$": "end"}[mark]
             return _Node("only", (f"line {name}" if flags.lines else name,)), flags
@@ -273,7 +273,7 @@ class _Parser:
             quoted, _, following_text = self.text[self.at :].partition("\\E")
             quoted = "".join(f"\\{c}" if c.isascii() and not c.isalnum() else c for c in quoted)
             self.text = self.text[: self.at] + quoted + following_text
-            return self._one(flags) if quoted else (_Node("then", ()), flags)
+            return self._parse_item(flags) if quoted else (_Node("then", ()), flags)
         return _Node("letters", (self._parse_escape(what, flags),)), flags
 
     def _group(self, flags: _Flags) -> tuple[_Node, _Flags]:
@@ -295,7 +295,7 @@ class _Parser:
             raise UnsupportedError(
                 "groups of a regular expression that nest more than 200 deep are not supported"
             )
-        node, _ = self._either(inner)
+        node, _ = self._parse_alternatives(inner)
         self.depth -= 1
         if not self._take(")"):
             raise self._wrong("a ( without a )")
@@ -398,11 +398,11 @@ class _Parser:
                     raise self._wrong("a range that ends before it begins")
             ranges += flags.letters_in_case(((low, high),))
         out = _unite_ranges(ranges)
-        return _others(out) if negative else out
+        return _complement(out) if negative else out
 
     # --- steps
 
-    def _built(self, node: _Node, end: int) -> int:
+    def _add_steps(self, node: _Node, end: int) -> int:
         """The first step of a part whose last one goes on to `end`."""
         steps = self.steps
         self.built += 1
@@ -416,21 +416,21 @@ class _Parser:
             return steps.add(end, only=node.what[0])
         if node.kind == "then":
             for part in reversed(node.what):
-                end = self._built(part, end)
+                end = self._add_steps(part, end)
             return end
         if node.kind == "either":
-            return steps.add(*(self._built(part, end) for part in node.what))
+            return steps.add(*(self._add_steps(part, end) for part in node.what))
         part, least, most = node.what
         if most is None:
             again = steps.add(end)
-            steps.free[again].append(("", self._built(part, again)))
+            steps.free[again].append(("", self._add_steps(part, again)))
             end = again
         else:
             out = end
             for _ in range(most - least):
-                end = steps.add(self._built(part, end), out)
+                end = steps.add(self._add_steps(part, end), out)
         for _ in range(least):
-            end = self._built(part, end)
+            end = self._add_steps(part, end)
         return end
 
 

@@ -165,7 +165,7 @@ def split(n: OnnxNode) -> Any:
             n.check_count(count[0], "parts of a sequence", MOST_NODES)
             return [TensorList(n.all("VariadicSplit", x, axis, n[1]) if count[0] else [], n.dtype(x))]
     if isinstance(size, Interval):
-        if n.has(1) and not _ones(n, n[1]):
+        if n.has(1) and not _has_single_elements(n, n[1]):
             raise UnsupportedError(
                 "a dynamic dimension is split into parts that may differ in size, which is not supported"
             )
@@ -192,8 +192,8 @@ def split(n: OnnxNode) -> Any:
     return [TensorList(parts, n.dtype(x))]
 
 
-def _ones(n: OnnxNode, lengths: Output) -> bool:
-    """Whether parts of one element are said: by the number 1, or by an open number of ones."""
+def _has_single_elements(n: OnnxNode, lengths: Output) -> bool:
+    """True if all parts have one element: the lengths are the number 1, or ones of dynamic count."""
     value = n.value(lengths)
     node = lengths.node
     if value is None and node.get_type_name() == "Broadcast":

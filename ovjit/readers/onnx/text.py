@@ -175,7 +175,7 @@ def tf_idf_vectorizer(n: OnnxNode) -> Any:
     counts = _counts(n, x, pool)
     if sum(n.last_dim(v) for v in counts) != columns.size:
         raise ModelError(f"{columns.size} output indices are given for the n-grams of {len(pool)} words")
-    out = n.convert(n("Concat", *counts, _none(n, x, 1), axis=1), "f32")
+    out = n.convert(n("Concat", *counts, _zero_counts(n, x, 1), axis=1), "f32")
     mode = n.require("mode")
     if mode == "IDF":
         out = n("Minimum", out, 1.0)
@@ -247,7 +247,7 @@ def _text_n_grams(n: OnnxNode, pool: Sequence[str]) -> Output | None:
         return None  # the general way reads it, or reports what is wrong
 
 
-def _none(n: OnnxNode, x: Output, count: int) -> Output:
+def _zero_counts(n: OnnxNode, x: Output, count: int) -> Output:
     """Zeros, `count` for each row."""
     return n.broadcast(n.const(0), n("Concat", n.dim_of(x, 0), [count], axis=0))
 
@@ -260,7 +260,7 @@ def _counts(n: OnnxNode, x: Output, pool: Sequence[int]) -> list[Output]:
         if not 0 <= start <= end <= len(pool) or (end - start) % size:
             raise ModelError(f"ngram_counts {starts[:8]} is not valid for {len(pool)} words")
         grams = np.asarray(pool[start:end], np.int64).reshape(-1, size)
-        total = _none(n, x, len(grams))
+        total = _zero_counts(n, x, len(grams))
         is_counted = n.require("min_gram_length") <= size <= n.require("max_gram_length")
         # words that are farther apart make no other n-grams of one word
         steps = (n.check_count(n.require("max_skip_count"), "skips", MOST_NODES) if size > 1 else 0) + 1

@@ -167,7 +167,7 @@ def _check_lengths(count: int, *columns: np.ndarray) -> None:
             raise ModelError(f"{len(column)} numbers are given for {count} tree nodes")
 
 
-class _Given(NamedTuple):
+class _LeafRows(NamedTuple):
     """The weights of leaves as a file has them: leaves, their trees, targets, values."""
 
     leaves: np.ndarray
@@ -186,7 +186,7 @@ class _Given(NamedTuple):
         return bool((np.abs(sums - of_tree[tree]) <= 1e-5 * sums).all())
 
 
-def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[Forest, _Given]:
+def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[Forest, _LeafRows]:
     """The forest of a TreeEnsembleRegressor or TreeEnsembleClassifier."""
     trees, ids = _read_column(n, "nodes_treeids", np.int64), _read_column(n, "nodes_nodeids", np.int64)
     count = n.check_count(len(trees), "nodes of trees", 1 << 24)
@@ -226,7 +226,7 @@ def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[
     nodes[leaf, 2] = rows.fill(n, np.flatnonzero(leaf), index[at_leaf], which[at_leaf], weights[at_leaf])
     _check_depth(n, nodes, node_ids.roots)
     forest = Forest(thresholds, nodes, rows.trees(node_ids.roots), rows.weights, rows.certain)
-    return forest, _Given(index[at_leaf], node_ids.tree[index[at_leaf]], which[at_leaf], weights[at_leaf])
+    return forest, _LeafRows(index[at_leaf], node_ids.tree[index[at_leaf]], which[at_leaf], weights[at_leaf])
 
 
 def _check_depth(n: OnnxNode, nodes: np.ndarray, roots: np.ndarray) -> None:
@@ -355,7 +355,7 @@ def _classify_many(
 
 def _classify_two(
     n: OnnxNode, forest: Forest, raw: Output, labels: np.ndarray, base: np.ndarray, transform: str,
-    leaf_weights: _Given,
+    leaf_weights: _LeafRows,
 ) -> list[Output]:  # fmt: skip
     """Scores and labels as ONNX Runtime has them. A row without a weight for the second class has one score.
     With two base values the second class has the first one's sum. The label is the second class if its score

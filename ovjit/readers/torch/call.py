@@ -209,7 +209,7 @@ class Call(Dimensions):
         of such a tensor. Complex numbers have a last dimension more, for their two parts."""
         if isinstance(value, Complex):
             return value.pair, self.rank(value.pair) - 1, Complex
-        return value, self.rank(value), _itself
+        return value, self.rank(value), _identity
 
     def part(self, value: Complex, index: int) -> Output:
         """The real part, 0, or the imaginary one, 1."""
@@ -323,7 +323,7 @@ class Call(Dimensions):
             raise UnsupportedError(f"{what} is not supported")
 
 
-def _itself(value: Output) -> Output:
+def _identity(value: Output) -> Output:
     return value
 
 

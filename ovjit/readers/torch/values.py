@@ -49,14 +49,14 @@ class Stacked:
 
 
 class Picked(dict):
-    """Parts of a dynamic dimension by the indices that are read, some of which count from the last part.
-    `number` is how many there are, where that is read."""
+    """Slices along a dynamic dimension by the constant indices that are read; negative ones count from the
+    end. `number`: how many slices there are, if that is read."""
 
     number: Any = None
 
 
 class Chunks(list):
-    """Parts of a dynamic dimension, of which the last ones may be empty. `number` is how many are not."""
+    """Slices along a dynamic dimension; the last ones may be empty. `number`: how many are not."""
 
     number: Any = None
 

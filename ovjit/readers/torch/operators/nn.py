@@ -364,7 +364,7 @@ def cdist(n: Call, x: Output, x2: Output, p: Any = 2.0) -> Output:
 
 @aten("einsum")
 def einsum(n: Call, x: str, tensors: Sequence[Any] = ()) -> Any:
-    """`x` is the equation; an ellipsis and spaces are OpenVINO's too."""
+    """`x` is the equation. Without "->", the output has the letters that occur once, in order."""
     if any(isinstance(value, Complex) for value in tensors):
         return n.also("complex_einsum", x, tensors)
     equation = x.replace(" ", "")

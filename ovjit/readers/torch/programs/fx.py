@@ -44,7 +44,7 @@ class FxReader(TorchReader):
         self.writes = writes
 
     @classmethod
-    def within(cls, reader: TorchReader) -> FxReader:
+    def for_subgraph(cls, reader: TorchReader) -> FxReader:
         """Reads a graph that stands for a node of another one, whose reader's state it shares."""
         result = cls.__new__(cls)
         result.__dict__ = reader.__dict__

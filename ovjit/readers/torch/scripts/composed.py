@@ -54,7 +54,7 @@ def compose(
         if graph is None:
             raise error
         try:
-            return _Composition.within(reader).run(graph, values)
+            return _Composition.for_subgraph(reader).run(graph, values)
         except Refused as other:
             if other.operator in refused or len(refused) > MOST_REFUSED:
                 raise error from other

@@ -50,7 +50,7 @@ class ScriptReader(AttributesReader):
             raise UnsupportedError(f"the script takes {len(inputs)} inputs, but {len(values)} are given")
         for value, argument in zip(inputs, values, strict=True):
             self.env[value.debugName()] = argument
-        self.note_order(values)
+        self.note_contiguous(values)
         self.named = values_of(graph)
         self.read_block(graph)
         result = [self.look_up(v) for v in graph.outputs()]

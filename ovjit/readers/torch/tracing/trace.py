@@ -220,7 +220,7 @@ def _extent(d: Any) -> int:
 
 
 def as_tensors(example: Any) -> Any:
-    """The example with arrays, and what holds one as `data`, as PyTorch's tensors."""
+    """The example with tensors of PyTorch instead of arrays, and of objects with an array as `data`."""
     if isinstance(example, torch.Tensor):
         return example
     if isinstance(example, Mapping):
