@@ -59,7 +59,7 @@ def _hoist_states(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequ
     names = ("then_body", "else_body") if node.op.name == "If" else ("body",)
     variables: dict[str, _HoistedVariable] = {}
     for name in names:
-        for key, info in _variables(node, node.attrs[name]).items():
+        for key, info in _variables(node.attrs[name]).items():
             before = variables.get(key, info)
             variables[key] = info._replace(
                 initial=before.initial if before.initial is not None else info.initial,
@@ -116,7 +116,7 @@ def _add_flags(node: Node, variables: dict[str, _HoistedVariable]) -> None:
         variables[key + UNSET] = _HoistedVariable(TensorType("boolean", ()), np.array(True), True)
 
 
-def _variables(node: Node, body: Graph) -> dict[str, _HoistedVariable]:
+def _variables(body: Graph) -> dict[str, _HoistedVariable]:
     out: dict[str, _HoistedVariable] = {}
     for inner in body.nodes:
         if inner.op.role == "read":

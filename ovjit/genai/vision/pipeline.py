@@ -75,7 +75,7 @@ class VLMPipeline(VLMPipelineBase):
 
         if properties.get("draft_model"):
             raise OvjitError("a model that takes pictures takes no draft_model: leave it out")
-        settings = engine_properties(properties, batched=True, device=device)
+        settings = engine_properties(properties, device)
         self._has_state = properties.get("ATTENTION_BACKEND") == "SDPA"
         language = models.pop(LANGUAGE)
         self._reader = reader = PictureReader(models, folder, self._tokenizer, device, settings)

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 _MOST = (1 << 63) - 1
 
 
-def _list(n: OnnxNode, index: int = 0) -> TensorList:
-    value = n.inputs[index] if index < len(n.inputs) else None
+def _list(n: OnnxNode) -> TensorList:
+    value = n.inputs[0] if n.inputs else None
     value = value.value if isinstance(value, OpenOptional) else value
     if isinstance(value, LoopSequence):
         raise UnsupportedError("a sequence whose length is a loop's number of iterations is not supported")
     if not isinstance(value, TensorList):
-        raise ModelError(f"input {index} should be a sequence")
+        raise ModelError("input 0 should be a sequence")
     return value
 
 

@@ -111,7 +111,7 @@ def _convert_nodes(
     return thresholds, nodes
 
 
-def _number_modes(n: OnnxNode, names: Sequence[str]) -> np.ndarray:
+def _number_modes(names: Sequence[str]) -> np.ndarray:
     """Indices into MODES; leaves are above them. Raises ModelError for an unknown mode."""
     numbers_by_name = {name: i for i, name in enumerate(MODES[:-1])} | {"LEAF": _INNER_MODES}
     numbers = np.array([numbers_by_name.get(name, -1) for name in names], np.int64)
@@ -190,7 +190,7 @@ def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[
     """The forest of a TreeEnsembleRegressor or TreeEnsembleClassifier."""
     trees, ids = _read_column(n, "nodes_treeids", np.int64), _read_column(n, "nodes_nodeids", np.int64)
     count = n.check_count(len(trees), "nodes of trees", 1 << 24)
-    modes = _number_modes(n, n.require("nodes_modes"))
+    modes = _number_modes(n.require("nodes_modes"))
     features = _read_column(n, "nodes_featureids", np.int64)
     values = _read_column(n, "nodes_values", np.float32)
     sides = [_read_column(n, f"nodes_{side}nodeids", np.int64) for side in ("true", "false")]
