@@ -414,7 +414,7 @@ class OpExtension(Extension):
 
 
 def extension_records(extension: OpExtension) -> dict[tuple[str, str], type]:
-    """(type name, version) -> class, of what an extension brings."""
+    """(type name, version) -> class, of the operations of an extension."""
     return {(extension._type_name, extension._version): extension.op_class}
 
 

@@ -93,7 +93,7 @@ def _find_flat_source(product: Node) -> Output | None:
 
 
 def _pattern(node: Node) -> list[int]:
-    """The constant pattern of a Reshape of what is computed; [] for other nodes."""
+    """The constant pattern of a Reshape of a computed value; [] for other nodes."""
     if not _RESHAPE.fits(node._op) or isinstance(node._inputs[0]._node, Constant):
         return []
     constant = node._inputs[1]._node

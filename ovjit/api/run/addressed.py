@@ -61,7 +61,7 @@ class AddressedJob:
 
 
 def _array_without_memory(value: Any, shape: Shape) -> np.ndarray:
-    """An array of a shape without memory of its own. It stands for what is known by its address."""
+    """An array of a shape without memory of its own. It is a placeholder for data with an address."""
     return np.broadcast_to(np.zeros((), numpy_dtype(value.dtype)), shape)
 
 

@@ -32,7 +32,7 @@ def _any_inputs(*inputs: TensorType) -> tuple[TensorType, ...]:
 
 
 class ExecutionNode(Node):
-    """One thing that a compiled model executes. Its outputs are what they are."""
+    """A step of a compiled model as a node. Its output types are not inferred."""
 
     _RECORD = Op("ExecutionNode", 1, _any_inputs, internal=True)
 

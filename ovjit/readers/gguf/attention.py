@@ -86,7 +86,7 @@ class RotaryTables:
         return w.const(speeds.astype(np.float32).reshape(1, -1, 1))
 
     def _stretch(self, speeds: np.ndarray, base: float) -> tuple[np.ndarray, float]:
-        """Speeds for a longer context, and what cosines and sines are multiplied with."""
+        """Angular speeds for a longer context, and the factor of cosines and sines."""
         settings = self.w.settings
         old = settings.real("rope.scale_linear", 1.0)
         factor = settings.real("rope.scaling.factor", old)

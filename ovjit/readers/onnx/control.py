@@ -343,7 +343,7 @@ def _collect(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
 
 
 def _empty_shape(n: OnnxNode, rows: Output, axis: int) -> list[Any]:
-    """The sizes of what has no elements along an axis, and else those of a row."""
+    """The shape of a row, with 0 elements along an axis."""
     return [0 if k == axis else size for k, size in enumerate((n.shape(rows) or ())[1:])]
 
 

@@ -1,4 +1,4 @@
-"""Convolutions, pooling, normalisation, and what else layers of networks are made of."""
+"""Convolutions, pooling, normalisation, and other parts of layers."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ READS_NUMBERS = frozenset(("Cast", "DequantizeLinear"))
 
 
 class Opened(NamedTuple):
-    """A model that is parsed: its ModelProto, what reads its data in other places, and what it is called."""
+    """A parsed model: its ModelProto, the reader of its external data, and its name in messages."""
 
     proto: Any
     external: ExternalData

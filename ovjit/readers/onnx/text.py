@@ -43,7 +43,7 @@ def _encode(texts: Sequence[Any]) -> list[bytes]:
 
 
 def text_at(n: OnnxNode, texts: Sequence[Any], index: Output) -> Output:
-    """Strings: texts[place]."""
+    """Strings: texts[index]."""
     data = _encode(texts)
     ends = np.cumsum([len(text) for text in data])
     begins = ends - [len(text) for text in data]
@@ -135,7 +135,7 @@ def place_of(n: OnnxNode, same: Output) -> tuple[Output, Output]:
 
 @onnx_op("RegexFullMatch", 20)
 def regex_full_match(n: OnnxNode) -> Any:
-    """Whether all of a text is matched: a table's state goes over its bytes, those of all texts at once."""
+    """True for texts that match as a whole: an automaton reads the bytes of all texts at once."""
     table = table_of(n.require("pattern"))
     begins, ends, letters = n.all("StringTensorUnpack", n[0])
     rows = TextRows(n, begins, ends, letters, "i32")
@@ -277,7 +277,7 @@ def _counts(n: OnnxNode, x: Output, pool: Sequence[int]) -> list[Output]:
 
 @onnx_op("StringConcat", 20)
 def string_concat(n: OnnxNode) -> Any:
-    """Texts one after the other: new letters are a row for each, as wide as the longest."""
+    """Concatenates pairs of texts: the new bytes are rows as wide as the longest result."""
     begins, ends, letters = n.all("StringTensorUnpack", n[0])
     begins_2, ends_2, letters_2 = n.all("StringTensorUnpack", n[1])
     first, second = n("Subtract", ends, begins), n("Subtract", ends_2, begins_2)
@@ -306,7 +306,7 @@ def string_concat(n: OnnxNode) -> Any:
 
 
 def _change_case(n: OnnxNode, letters: Output, upper: bool) -> Output:
-    """UTF-8 with its letters in the other case, those of up to three bytes whose two cases are as long."""
+    """Changes the case of UTF-8, of letters of up to three bytes whose two cases are equally long."""
     table = _case_table(upper)
     padded = n("Concat", np.zeros(2, np.int32), n.convert(letters, "i32"), np.zeros(2, np.int32), axis=0)
     around = [n.slice(padded, 0, i, i - 4 or None) for i in range(5)]  # two before each byte ... two behind
@@ -352,7 +352,7 @@ def _case_table(upper: bool) -> np.ndarray:
 
 @onnx_op("StringNormalizer", 10)
 def string_normalizer(n: OnnxNode) -> Any:
-    """Texts but those of a list, in another case; an empty text if none is left. Of [C] or [1, C]."""
+    """Changes the case of texts [C] or [1, C] without stop words; one empty text if none remains."""
     action, rank, stop = n.attr("case_change_action"), n.rank(n[0]), n.attr("stopwords") or []
     if rank not in (1, 2):
         raise ModelError(f"texts of {rank} dimensions are not valid; 1 or 2 are expected")

@@ -201,7 +201,7 @@ class Reader(LiteDraft):
             raise ModelError(f"{label}: the operator is not valid ({what})") from error
 
     def _bind(self, scope: Scope, index: int, value: Output | Stored | Handle, n: LiteNode) -> None:
-        """Give an operator's output its name, and what its quantisation rounds it to."""
+        """Give an operator's output its name, and the FakeQuantize of its quantisation."""
         row = scope.graph.tensors[index]
         if index in scope.values or index in scope.stored:
             raise ModelError(f"the tensor {row.name[:200]!r} is computed twice")

@@ -120,7 +120,7 @@ class TorchReader(TorchDraft):
         return self.converters.get(name)
 
     def result(self, value: Any, names: Iterable[str] = ()) -> Any:
-        """A Result of a value; numbers become tensors."""
+        """The Result of a value; numbers become tensors."""
         if isinstance(value, Complex):
             value = value.pair
         if isinstance(value, Number):
@@ -175,7 +175,7 @@ class TorchReader(TorchDraft):
         return node.output(0)
 
     def finish(self, values: Any, names: Sequence[str | None] | None) -> Model:
-        """The model of what the module gives: tensors in lists, or by name in a dict; None is left out."""
+        """The model of the module's results: tensors in lists, or by name in a dict; None is left out."""
         leaves = [(key, leaf) for key, leaf in leaves_of(values) if leaf is not None]
         if names is not None:
             leaves = [(self._own_name(key, leaf), leaf) for key, (_, leaf) in zip(names, leaves, strict=True)]

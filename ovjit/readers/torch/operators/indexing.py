@@ -13,7 +13,7 @@ from ovjit.readers.torch.values import Complex
 
 
 def flattened_masks(n: Call, indices: Sequence[Any]) -> list[Any]:
-    """Indices for each axis: a mask stands for the coordinates of what it selects."""
+    """Indices for each axis: a mask becomes the coordinates of the elements that it selects."""
     out: list[Any] = []
     for index in indices:
         if index is not None and n.dtype(index) in ("boolean", "u8"):

@@ -163,7 +163,7 @@ class FxReader(TorchReader):
         return result
 
     def _item(self, node: Any, values: Any, index: Any) -> Any:
-        """A part of what an operator gives. Raises Refused where a rule leaves out what is read."""
+        """An item of an operator's result. Raises Refused if the operator's rule lacks it."""
         value = values[index] if not isinstance(values, (list, tuple)) or index < len(values) else None
         if value is None and node.users and isinstance(node.meta.get("val"), torch.Tensor):
             producer = node.args[0]

@@ -134,13 +134,11 @@ def _count_writes(tensors: Sequence[Any]) -> list[int]:
 
 def _sample_bytes(tensors: Sequence[Any]) -> list[Any]:
     """Views of a few bytes at the beginning, the middle and the end of each tensor that lies in order."""
-    samples = []
+    views = []
     for tensor in tensors:
         address, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
         if not address or not size or tensor.device.type != "cpu" or not tensor.is_contiguous():
             continue
         starts = {0, size // 2, max(0, size - SPOT)}
-        samples += [
-            (ctypes.c_char * min(SPOT, size - at)).from_address(address + at) for at in sorted(starts)
-        ]
-    return samples
+        views += [(ctypes.c_char * min(SPOT, size - at)).from_address(address + at) for at in sorted(starts)]
+    return views
