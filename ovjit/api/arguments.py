@@ -46,7 +46,7 @@ def mismatch(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], why: Any)
 
 
 def flag(value: Any, name: str) -> bool:
-    """The truth of an argument that is a flag: of None and of what has a truth of its own, as numbers have.
+    """The truth of a flag: None, or an object with a truth of its own, such as a number.
     TypeError for text and containers."""
     try:
         if value is None or hasattr(type(value), "__bool__"):

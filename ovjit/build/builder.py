@@ -105,7 +105,7 @@ class Builder:
         return len(shape)
 
     def static_shape(self, value: Output, what: str = "the input's shape") -> tuple[int, ...]:
-        """The shape. Raises UnsupportedError where a dimension is open."""
+        """The shape. Raises UnsupportedError where a dimension is dynamic."""
         shape = value._tensor._type.shape
         if not is_static(shape):
             raise UnsupportedError(f"{what} is not known when the model is read")

@@ -142,7 +142,7 @@ class GenerationConfig(Settings):
         return self.max_ngram_size > 0 and (self.num_assistant_tokens or 0) > 0
 
     def validate(self) -> None:
-        """RuntimeError if fields are out of range or contradict one another."""
+        """RuntimeError if fields are out of range or contradict each other."""
         for check in (_check_stops, _check_choice, _check_beams, _check_assistant):
             check(self)
         if self.structured_output_config is not None:

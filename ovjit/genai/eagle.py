@@ -138,7 +138,7 @@ class EagleProposer(DraftProposer):
 
     def propose(self, requests: Sequence[Request], most: int) -> None:
         super().propose(requests, most)
-        for request in requests:  # what is behind the model's features is to be computed from them again
+        for request in requests:  # what is after the model's features is to be computed from them again
             if id(request) in self._rows:
                 row, tokens = self._rows[id(request)], request.rows[0]
                 row.length = min(row.length, len(tokens.tokens) - tokens.logit_count)

@@ -147,7 +147,7 @@ class Engine(StepRunner):
 
     @property
     def requests(self) -> list[Any]:
-        """The requests whose inputs adapters are."""
+        """The requests whose inputs are matrices of adapters."""
         return [self._request]
 
     def forget(self) -> None:

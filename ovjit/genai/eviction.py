@@ -85,7 +85,7 @@ def check_eviction(config: CacheEvictionConfig, block: int) -> None:
 
 
 class Importance:
-    """The scores of one sequence's tokens behind the first ones, for each layer [layers, tokens], and the
+    """The scores of one sequence's tokens after the first ones, for each layer [layers, tokens], and the
     number of queries that each token has got weights from."""
 
     def __init__(self, config: CacheEvictionConfig, block: int):
@@ -155,7 +155,7 @@ class Importance:
 
 
 def _pool_following(values: np.ndarray, width: int) -> np.ndarray:
-    """The maximum of each column [rows, columns] and of the `width` - 1 columns behind it."""
+    """The maximum of each column [rows, columns] and of the `width` - 1 columns after it."""
     padded = np.pad(values, ((0, 0), (0, width - 1)), constant_values=-np.inf)
     return np.lib.stride_tricks.sliding_window_view(padded, width, axis=1).max(2)
 

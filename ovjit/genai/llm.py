@@ -48,18 +48,11 @@ _BACKENDS = ("PA", "SDPA")
 CACHES = frozenset(("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"))
 
 
-def engine_properties(
-    properties: dict[str, Any], batched: bool = False, device: str = "CPU"
-) -> dict[str, Any]:
-    """Properties of the device. RuntimeError for those of the pipeline that contradict one another,
-    UnsupportedError for those that need a `BatchedEngine` where the pipeline is not `batched`."""
+def engine_properties(properties: dict[str, Any], device: str) -> dict[str, Any]:
+    """Properties of the device. RuntimeError for those of the pipeline that contradict each other."""
     scheduler = properties.get("scheduler_config", SchedulerConfig())
     if not isinstance(scheduler, SchedulerConfig):
         raise OvjitError(f"scheduler_config should be a SchedulerConfig, not {type(scheduler).__name__}")
-    if needs_batches(properties) and not batched:
-        raise UnsupportedError(
-            "ovjit supports sparse attention and cache eviction for pipelines of texts only"
-        )
     backend = properties.get("ATTENTION_BACKEND", "PA")
     if backend not in _BACKENDS:
         raise OvjitError(f"ATTENTION_BACKEND should be one of {list(_BACKENDS)}, not {backend!r}")
@@ -142,7 +135,7 @@ class LLMPipeline:
         self._adapters = controller_of(properties, DECODER)
         if self._adapters is not None:
             self._config.adapters, change = properties["adapters"], self._adapters.insert
-        settings, draft = engine_properties(properties, True, device), properties.get("draft_model")
+        settings, draft = engine_properties(properties, device), properties.get("draft_model")
         self._has_state = properties.get("ATTENTION_BACKEND") == "SDPA"
         is_batched, is_eagle = needs_batches(properties), draft is not None and draft.is_eagle()
         if is_batched and (draft or properties.get("prompt_lookup")):

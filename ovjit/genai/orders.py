@@ -17,7 +17,7 @@ def select_first(items: Sequence[Any], count: int, before: Before) -> list[Any]:
     heap = make_heap(items[:count], before)
     for item in items[count:] if count else ():
         if before(item, heap[0]):
-            _sink(heap, 0, len(heap), item, before)
+            _sift_down(heap, 0, len(heap), item, before)
     return heap
 
 
@@ -25,7 +25,7 @@ def make_heap(items: Sequence[Any], before: Before) -> list[Any]:
     """The items as a heap whose root is the last one in order, as make_heap makes it."""
     heap = list(items)
     for parent in range(len(heap) // 2 - 1, -1, -1):
-        _sink(heap, parent, len(heap), heap[parent], before)
+        _sift_down(heap, parent, len(heap), heap[parent], before)
     return heap
 
 
@@ -33,11 +33,11 @@ def replace_root(heap: list[Any], value: Any, before: Before) -> None:
     """Put a value into a heap instead of the root, as pop_heap and push_heap do."""
     last = len(heap) - 1
     if last:
-        _sink(heap, 0, last, heap[last], before)
-    _lift(heap, last, 0, value, before)
+        _sift_down(heap, 0, last, heap[last], before)
+    _sift_up(heap, last, 0, value, before)
 
 
-def _sink(heap: list[Any], top: int, size: int, value: Any, before: Before) -> None:
+def _sift_down(heap: list[Any], top: int, size: int, value: Any, before: Before) -> None:
     """Put a value at `top` of a heap of `size` elements. Children move up until the end of the heap is
     reached, and from there the value moves up again."""
     hole = top
@@ -47,10 +47,10 @@ def _sink(heap: list[Any], top: int, size: int, value: Any, before: Before) -> N
         heap[hole], hole = heap[child], child
     if child == size:
         heap[hole], hole = heap[child - 1], child - 1
-    _lift(heap, hole, top, value, before)
+    _sift_up(heap, hole, top, value, before)
 
 
-def _lift(heap: list[Any], hole: int, top: int, value: Any, before: Before) -> None:
+def _sift_up(heap: list[Any], hole: int, top: int, value: Any, before: Before) -> None:
     """Put a value into a hole of a heap, or above it, up to `top`."""
     while hole > top and before(heap[(hole - 1) // 2], value):
         heap[hole], hole = heap[(hole - 1) // 2], (hole - 1) // 2

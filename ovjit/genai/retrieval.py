@@ -44,7 +44,7 @@ class _EmbeddingConfig(Keywords):
     }  # fmt: skip
 
     def validate(self) -> None:
-        """RuntimeError if fields contradict one another."""
+        """RuntimeError if fields contradict each other."""
         if self.padding_side not in (None, "left", "right"):
             raise OvjitError(f"padding_side should be 'left' or 'right', not {self.padding_side!r}")
 

@@ -152,7 +152,7 @@ class SchedulerConfig(Settings):
         self.sparse_attention_config = SparseAttentionConfig()
 
     def to_string(self) -> str:
-        """The fields, one a line: without the settings of what is switched off."""
+        """The fields, one a line: without the settings of disabled features."""
         values = dict(self._values)
         for name in ("cache_eviction", "sparse_attention"):
             if not values[f"use_{name}"]:

@@ -353,7 +353,7 @@ def check_drafts(
 
 
 def check_properties(properties: Mapping[str, Any]) -> None:
-    """RuntimeError for properties of speculation that contradict one another."""
+    """RuntimeError for properties of speculation that contradict each other."""
     if properties.get("draft_model") is not None and properties.get("prompt_lookup"):
         raise OvjitError("Speculative decoding and prompt lookup decoding are mutually exclusive")
     if not isinstance(properties.get("draft_model"), (Draft, type(None))):

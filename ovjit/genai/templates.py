@@ -79,18 +79,18 @@ class Template:
     def __init__(self, text: str, tokens: Mapping[str, str]):
         self.text, self.tokens = text, dict(tokens)
         user = {"role": "user", "content": _PROBE}
-        self.needs_parts = not self._shows([user]) and self._shows([self._to_parts(user)])
+        self.needs_parts = not self._renders([user]) and self._renders([self._to_parts(user)])
         self._user = self._in_parts({**user, "content": "x"})
-        self.has_system = self._shows([self._in_parts({"role": "system", "content": _PROBE}), self._user])
-        self.has_tools = self._shows([self._user], "probe_of_tools", tools=[_TOOL])
+        self.has_system = self._renders([self._in_parts({"role": "system", "content": _PROBE}), self._user])
+        self.has_tools = self._renders([self._user], "probe_of_tools", tools=[_TOOL])
         #: Whether a message without a text is not shown: "" stands for None then.
-        self.needs_text = self._shows_turns("") and not self._shows_turns(None)
+        self.needs_text = self._renders_answer("") and not self._renders_answer(None)
         arguments = {_ARGUMENT: "print('y')"}
-        as_text, as_object = (self._shows_call(value) for value in (json.dumps(arguments), arguments))
+        as_text, as_object = (self._renders_call(value) for value in (json.dumps(arguments), arguments))
         self.has_calls = as_text or as_object
         self.needs_objects = as_object and not as_text
         call = self._call("f", arguments if self.needs_objects else json.dumps(arguments))
-        self.has_answers = self.has_calls and self._shows([self._user, call, _answer("f", _PROBE)])
+        self.has_answers = self.has_calls and self._renders([self._user, call, _answer("f", _PROBE)])
         self.example = "" if self.has_tools else self._example_of_call()
 
     def render_raw(self, messages: Sequence[Any], values: Mapping[str, Any]) -> str:
@@ -105,24 +105,24 @@ class Template:
     def _to_parts(message: dict[str, Any]) -> dict[str, Any]:
         return {**message, "content": [{"type": "text", "text": message["content"]}]}
 
-    def _shows(self, messages: Sequence[Any], text: str = _PROBE, **values: Any) -> bool:
+    def _renders(self, messages: Sequence[Any], text: str = _PROBE, **values: Any) -> bool:
         try:
             return text in self.render_raw(messages, values)
         except OvjitError:
             return False
 
-    def _shows_call(self, arguments: Any) -> bool:
+    def _renders_call(self, arguments: Any) -> bool:
         chat = [self._user, self._call("ipython", arguments), _answer("ipython", "z")]
         forms = (f"<parameter={_ARGUMENT}>", f'"{_ARGUMENT}":', f"'{_ARGUMENT}':")
-        return any(self._shows(chat, form) for form in forms)
+        return any(self._renders(chat, form) for form in forms)
 
-    def _shows_turns(self, content: str | None) -> bool:
-        """Whether a chat with this answer is rendered. Some templates treat the last answer otherwise."""
+    def _renders_answer(self, content: str | None) -> bool:
+        """True if a chat with this answer is rendered. It has two: templates may treat the last otherwise."""
         turn = [
             self._in_parts({"role": "user", "content": _PROBE}),
             {"role": "assistant", "content": content},
         ]
-        return self._shows(turn * 2)
+        return self._renders(turn * 2)
 
     def _call(self, name: str, arguments: Any) -> dict[str, Any]:
         calls = [{"id": _CALL, "type": "function", "function": {"arguments": arguments, "name": name}}]

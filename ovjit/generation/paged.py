@@ -294,7 +294,7 @@ class PagedDecoder:
         return rows_of_logits.reshape(len(hidden), -1)
 
     def warm_up(self, counts: Sequence[int], sequences: int = 1) -> None:
-        """Compile what calls need: prompts of these lengths, tokens behind them, both in one call, and tokens
+        """Compile what calls need: prompts of these lengths, tokens after them, both in one call, and tokens
         of up to so many sequences. Block 0 is written."""
         batches = [[(count, count)] for count in counts]
         batches += [[(count, 1)] for count in counts]

@@ -443,13 +443,13 @@ class DeviceJob(Job):
             if stop > first:
                 self._run_steps(state, replay, table, first, stop)
             if stop < steps:
-                if not self._check_errors(state, table):
+                if not self._check_errors(state):
                     return
                 self._run_host(stop)
             first = stop + 1
         pinned = self._download_outputs(state)
         self._download_written(state, table)
-        if self._check_errors(state, table):
+        if self._check_errors(state):
             for i, memory in pinned.items():
                 array = self.outputs[i]
                 array.reshape(-1).view(np.uint8)[:] = memory
@@ -500,7 +500,7 @@ class DeviceJob(Job):
             elif i in self.remote and address != self.remote[i].address:
                 state.card.copy(self.remote[i].address, address, self.remote[i].size, state.stream)
 
-    def _check_errors(self, state: DeviceState, table: Table) -> bool:
+    def _check_errors(self, state: DeviceState) -> bool:
         """Wait for the stream. False if a kernel has reported an error, which becomes the job's."""
         state.card.synchronize(state.stream)
         codes = state.codes

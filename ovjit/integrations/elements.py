@@ -64,7 +64,7 @@ def array_of(
             array = _to_array(data, dtype).reshape(-1)
         if array.size == count:
             return array.reshape(tuple(shape))
-    except _MoreThanThat as error:
+    except _TooManyElements as error:
         raise InvalidRequest(
             f"input {show(name)}: shape {show(shape)} has {count} elements, the data have {error}"
         ) from None
@@ -77,7 +77,7 @@ def array_of(
     )
 
 
-class _MoreThanThat(Exception):
+class _TooManyElements(Exception):
     """The data have more elements than the shape. The argument is their number, or a lower bound of it."""
 
 
@@ -124,7 +124,7 @@ def _numbers(data: Sequence[Any], dtype: np.dtype, count: int, limits: Limits) -
     for row in _rows(data, [], 0, limits.rank):
         had += len(row)
         if had > count:
-            raise _MoreThanThat(had if row is data else f"at least {had}")
+            raise _TooManyElements(had if row is data else f"at least {had}")
         if len(collected) + len(row) < PIECE:
             collected += row
             continue
@@ -186,7 +186,7 @@ def _strings(data: Any, count: int) -> Iterator[np.ndarray]:
     for one in _each_string(data, 0):
         collected.append(one)
         if had + len(collected) > count:
-            raise _MoreThanThat(f"at least {had + len(collected)}")
+            raise _TooManyElements(f"at least {had + len(collected)}")
         if len(collected) == PIECE:
             had += PIECE
             yield _objects(collected)

@@ -33,7 +33,7 @@ _PART = 64 << 10
 
 
 class Long(list[Any]):
-    """A list of many elements, in parts: the parts are lists whose elements follow one another. A single list
+    """A list of many elements, in parts: the parts are lists whose elements follow each other. A single list
     of millions would be copied each time that it grows."""
 
 

@@ -24,7 +24,7 @@ from ovjit.records import NamedTuple
 
 
 class Port(NamedTuple):
-    """An input or output: `shape` has -1 for open dimensions, `names` has all accepted names."""
+    """An input or output: `shape` has -1 for dynamic dimensions, `names` has all accepted names."""
 
     name: str
     datatype: str

@@ -184,7 +184,7 @@ class ServedModel:
             self._start()
         self._line.put((None, item, self.state is not None))
         if self._closed:
-            self._finish()  # it may have come behind the end of the line
+            self._finish()  # it may have come after the end of the line
 
     def check(
         self,
@@ -284,7 +284,7 @@ class ServedModel:
         item.end(Answer(outputs, started - item.submitted, ended - started), None)
 
     def _finish(self) -> None:
-        """Wait until the threads have ended. Requests that came behind the end of the line are refused."""
+        """Wait until the threads have ended. Requests that came after the end of the line are refused."""
         for thread in self._threads:
             if thread.is_alive() and thread is not threading.current_thread():
                 thread.join()

@@ -112,7 +112,7 @@ class IOBinding:
         self._results = []
 
     def _run(self, run_options: RunOptions | None) -> None:
-        """Run the session. RuntimeError for what does not fit, as ONNX Runtime has it."""
+        """Run the session. RuntimeError for bindings that do not fit, as ONNX Runtime has it."""
         try:
             self._results = self._compute(run_options)
         except Exception as error:

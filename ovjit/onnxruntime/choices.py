@@ -11,7 +11,7 @@ class Choice:
     """A value of an enumeration. Subclasses are made by `_enumeration`."""
 
     __members__: dict[str, Any]
-    #: True if values equal ints, and one another's ints.
+    #: True if values equal ints, and each other's ints.
     _is_number = True
 
     def __init__(self, value: int) -> None:

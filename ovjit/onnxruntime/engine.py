@@ -71,7 +71,7 @@ class Engine:
     # -- a run ---------------------------------------------------------------------------------------------
 
     def checked_feeds(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The arrays of a run's inputs. Raises ONNX Runtime's errors for what does not fit."""
+        """The arrays of a run's inputs. Raises ONNX Runtime's errors for inputs that do not fit."""
         checks = self._checks
         arrays = {}
         for name, value in feeds.items():

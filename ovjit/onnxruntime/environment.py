@@ -1,4 +1,4 @@
-"""The functions of the module onnxruntime: versions, logging, and what concerns other devices."""
+"""The functions of the module onnxruntime: versions, logging, and other devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs of a run: conversion and checks, with ONNX Runtime's words for what does not fit."""
+"""Inputs of a run: conversion and checks, with ONNX Runtime's words for inputs that do not fit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class InputCheck:
         self.shape: tuple[int, ...] | None = None
 
     def convert(self, value: Any) -> np.ndarray:
-        """The array of a value that a program passes. Raises ONNX Runtime's errors for what does not fit."""
+        """The array of a value that a program passes. Raises ONNX Runtime's errors if it does not fit."""
         array, number, shape = self._array_of(value)
         if number != self._number:
             raise self._wrong_type(tensor_text(number))

@@ -171,7 +171,7 @@ class Reader:
         return None
 
     def convert(self, model: Any, conversion: Conversion) -> Model:
-        """The Model of an object in memory that `sniff` recognizes. RuntimeError for what cannot be read."""
+        """The Model of an object in memory that `sniff` recognizes. RuntimeError if it cannot be read."""
         raise UnsupportedError(f"{self.name}: models are read from files, not from {type(model).__name__}")
 
     def needs_example(self, model: Any) -> bool:

@@ -38,7 +38,7 @@ def _by_reciprocal(b: Builder, node: Node, x: Value, c: Value) -> Replacement:
     assert array is not None
     with np.errstate(divide="ignore"):
         inverse = np.asarray(1 / array, array.dtype)
-    return _instead(b, node, "Multiply", [x, b.constant(inverse, c.dtype)])
+    return _replace_node(b, node, "Multiply", [x, b.constant(inverse, c.dtype)])
 
 
 @rule(op.Subtract(x, constant("c")))
@@ -46,7 +46,7 @@ def add_negative(b: Builder, node: Node, x: Value, c: Value) -> Replacement:
     """x - c -> x + -c     for a constant. Zero points of weights stay, since passes look for them."""
     if c.constant is None or not x.dtype == c.dtype == node.output.dtype or is_weight(x):
         return None
-    return _instead(b, node, "Add", [x, b.constant(-c.constant, c.dtype)]) if c.dtype in SIGNED else None
+    return _replace_node(b, node, "Add", [x, b.constant(-c.constant, c.dtype)]) if c.dtype in SIGNED else None
 
 
 #: Types whose differences become sums.
@@ -70,7 +70,7 @@ def constant_last(b: Builder, node: Node, c: Value, y: Value) -> Replacement:
     return b.instead(node, [y, c]) if node.inputs[0] is c and y.constant is None else None
 
 
-def _instead(b: Builder, node: Node, name: str, inputs: list[Value]) -> Replacement:
+def _replace_node(b: Builder, node: Node, name: str, inputs: list[Value]) -> Replacement:
     attrs = {"auto_broadcast": node.attrs.get("auto_broadcast", "numpy")}
     return b.instead(node, inputs, attrs, name)
 

@@ -27,7 +27,7 @@ from ovjit.records import NamedTuple
 UNSET = "\0unset"
 
 
-class _Kept(NamedTuple):
+class _HoistedVariable(NamedTuple):
     """A variable of a body: its first ReadValue's type, its initial value, and whether it is assigned.
     `computed`: the body computes the initial value."""
 
@@ -57,9 +57,9 @@ def hoist(graph: Graph) -> Graph:
 def _hoist_states(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequence[Value], list[Value]]:
     """The node's outputs, and the Assigns that follow it."""
     names = ("then_body", "else_body") if node.op.name == "If" else ("body",)
-    variables: dict[str, _Kept] = {}
+    variables: dict[str, _HoistedVariable] = {}
     for name in names:
-        for key, info in _variables(node, node.attrs[name]).items():
+        for key, info in _variables(node.attrs[name]).items():
             before = variables.get(key, info)
             variables[key] = info._replace(
                 initial=before.initial if before.initial is not None else info.initial,
@@ -104,7 +104,7 @@ def _hoist_states(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequ
     return result.outputs[:first_output], assigns
 
 
-def _add_flags(node: Node, variables: dict[str, _Kept]) -> None:
+def _add_flags(node: Node, variables: dict[str, _HoistedVariable]) -> None:
     """Add the variables that tell which of those with a computed initial value are unset."""
     for key in [key for key, info in variables.items() if info.computed]:
         if key + UNSET in variables:
@@ -113,17 +113,17 @@ def _add_flags(node: Node, variables: dict[str, _Kept]) -> None:
                 f"variable {key!r}, which is not supported; read the variable outside of the bodies"
             )
         variables[key] = variables[key]._replace(initial=None, assigned=True)
-        variables[key + UNSET] = _Kept(TensorType("boolean", ()), np.array(True), True)
+        variables[key + UNSET] = _HoistedVariable(TensorType("boolean", ()), np.array(True), True)
 
 
-def _variables(node: Node, body: Graph) -> dict[str, _Kept]:
-    out: dict[str, _Kept] = {}
+def _variables(body: Graph) -> dict[str, _HoistedVariable]:
+    out: dict[str, _HoistedVariable] = {}
     for inner in body.nodes:
         if inner.op.role == "read":
             key = inner.attrs["variable_id"]
             initial = inner.inputs[0].constant if inner.inputs else None
             computed = bool(inner.inputs) and initial is None
-            first = out.setdefault(key, _Kept(inner.output.type, initial, False))
+            first = out.setdefault(key, _HoistedVariable(inner.output.type, initial, False))
             out[key] = first._replace(computed=first.computed or computed)
     for inner in body.nodes:
         if inner.op.role == "assign":
@@ -137,7 +137,7 @@ def _variables(node: Node, body: Graph) -> dict[str, _Kept]:
     return out
 
 
-def _without(body: Graph, variables: Mapping[str, _Kept], results: Sequence[Value]) -> Graph:
+def _without(body: Graph, variables: Mapping[str, _HoistedVariable], results: Sequence[Value]) -> Graph:
     """The body with a further parameter for each variable, and a further result for each assigned one."""
     builder = Builder()
     new: dict[Value, Value] = {}

@@ -145,7 +145,7 @@ def _fresh(w: Writer, x: Value) -> Value:
     return w(maker.op, *maker.inputs, **maker.attrs) if _converts_bytes(maker) else x
 
 
-def _alone(x: Value, linear: Linear, readers: Uses) -> bool:
+def _is_not_stored(x: Value, linear: Linear, readers: Uses) -> bool:
     """True if `x` need not be stored: it has one reader, or is a conversion of bytes."""
     return readers.single(x) or len(linear.terms) == 1 and _converts_bytes(linear.terms[0][0].node)
 
@@ -232,7 +232,7 @@ class _Requantizer:
         if x.dtype != "f32" or x.shape is None:
             return single
         if (linear := self.linear_sums.get(x)) is not None:
-            return linear if shared or _alone(x, linear, readers) else single
+            return linear if shared or _is_not_stored(x, linear, readers) else single
         step = _STEP.first(x)
         if step is not None:
             ((name, number),) = ((key, each) for key, each in step.items() if key != "x")
@@ -242,11 +242,11 @@ class _Requantizer:
             linear = (
                 inner.times(number) if name == "times" else inner.plus(number if name == "plus" else -number)
             )
-            return linear if shared or _alone(x, linear, readers) else single
+            return linear if shared or _is_not_stored(x, linear, readers) else single
         pair = _SUM.first(x)
         if pair is None or most < 2 or any(v.shape != x.shape for v in pair.values()):
             return single
-        if not _alone(x, single, readers):
+        if not _is_not_stored(x, single, readers):
             return single
         one = self.linear(pair["left"], most - 1, readers)
         other = self.linear(pair["right"], most - len(one.terms), readers)

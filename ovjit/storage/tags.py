@@ -77,7 +77,7 @@ def needs_kernel(size: int) -> bool:
 
 
 def _hash(content: np.ndarray, keys: np.ndarray, sums: np.ndarray) -> int:
-    """Write the sums of all whole blocks and the bytes behind them. Returns how many bytes these are."""
+    """Write the sums of all whole blocks and the bytes after them. Returns how many bytes these are."""
     blocks = content.size // BLOCK_BYTES
     if blocks:
         function()(content.ctypes.data, blocks, keys.ctypes.data, sums.ctypes.data)

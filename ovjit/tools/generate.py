@@ -80,7 +80,7 @@ def _config(pairs: Sequence[str]) -> dict[str, str]:
 
 @contextmanager
 def _loading() -> Iterator[Callable[[str], None]]:
-    """A bar of what loading a model does. The yielded function begins a stage. Packing weights and compiling
+    """A progress bar for loading a model. The yielded function begins a stage. Packing weights and compiling
     kernels are stages of their own."""
     from ovjit.codegen import compiling
     from ovjit.planning import constants

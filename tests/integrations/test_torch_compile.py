@@ -128,7 +128,7 @@ def test_weights_that_change_often_become_inputs() -> None:
         weight.add_(1)
         close(call([x, weight])[0], x * weight)
     assert made == [[1]] * frozen.FEW_CHANGES + [[]]
-    for _ in range(frozen.CALM + 1):
+    for _ in range(frozen.CALLS_UNTIL_RETRY + 1):
         close(call([x, weight])[0], x * weight)
     assert made == [[1]] * frozen.FEW_CHANGES + [[], [1]]
 
@@ -283,7 +283,7 @@ def test_an_operator_with_an_open_number_is_left_alone() -> None:
 
     compiled = torch.compile(function, backend="openvino", options=CONFIG, dynamic=True)
     x, boxes = torch.rand(1, 2, 9, 9), torch.tensor([[0, 1.0, 1.0, 6.0, 7.0]])
-    partition._TOLD.clear()
+    partition._WARNINGS.clear()
     with pytest.warns(
         UserWarning, match="torchvision::roi_align is not compiled.* by numbers that are not known"
     ):
@@ -308,7 +308,7 @@ def test_disabled_operators_are_a_list_or_a_text(given) -> None:
     compiled = torch.compile(lambda x: x.cos().exp().sin() + 1, backend="openvino", options=options)
     x = torch.randn(3)
     with pytest.warns(UserWarning) as told:
-        partition._TOLD.clear()
+        partition._WARNINGS.clear()
         close(compiled(x), x.cos().exp().sin() + 1)
     found = {str(w.message).split()[1] for w in told if "disabled_ops" in str(w.message)}
     assert found == {"aten::sin", "aten::cos"}
@@ -318,7 +318,7 @@ def test_one_overload_of_an_operator_is_disabled() -> None:
     options = {**CONFIG, "disabled_ops": "aten.bitwise_and.Scalar"}
     x = torch.arange(6)
     compiled = torch.compile(lambda x: (x & 3) & x.flip(0), backend="openvino", options=options)
-    partition._TOLD.clear()
+    partition._WARNINGS.clear()
     with pytest.warns(UserWarning, match="aten::bitwise_and is not compiled") as told:
         assert compiled(x).equal((x & 3) & x.flip(0))
     assert len(told) == 1
@@ -386,7 +386,7 @@ def test_wrong_options_are_told(options, says) -> None:
 def test_a_missing_device_runs_in_eager_mode_with_a_warning(device, training) -> None:
     layer, x = torch.nn.Linear(3, 2), torch.randn(4, 3)
     options = {"device": device, "aot_autograd": training}
-    partition._TOLD.clear()
+    partition._WARNINGS.clear()
     compiled = torch.compile(layer, backend="openvino", options=options)
     with pytest.warns(UserWarning, match="the device is missing: .*; it runs in eager mode"):
         result = compiled(x)
@@ -978,7 +978,7 @@ def test_a_complex_tensor_between_parts() -> None:
     compiled = torch.compile(function, backend="openvino", options=CONFIG)
     x = torch.randn(2, 4, 5)
     with pytest.warns(UserWarning, match="aten::logcumsumexp is not compiled: .* of complex tensors"):
-        partition._TOLD.clear()
+        partition._WARNINGS.clear()
         close(compiled(x), function(x))
 
 

@@ -81,7 +81,7 @@ def test_a_kernel_in_eager_mode_and_a_copy_of_its_result() -> None:
     x = _last(2, 8, 5, 6)
     compiled = torch.compile(lambda x: F.group_norm(x, 2).reshape(2, -1), backend="openvino", options=options)
     with torch.no_grad(), pytest.warns(UserWarning, match="native_group_norm"):
-        partition._TOLD.clear()
+        partition._WARNINGS.clear()
         torch.testing.assert_close(compiled(x), F.group_norm(x, 2).reshape(2, -1), rtol=1e-5, atol=1e-5)
 
 

@@ -62,7 +62,7 @@ def test_what_was_compiled_is_forgotten(root) -> None:
 def test_options_of_all_graphs(monkeypatch) -> None:
     backend = _part("ovjit.compat", "backend")
     monkeypatch.setattr(backend, "openvino_options", {"device": "NPU7"})
-    _part("ovjit.compat", "partition")._TOLD.clear()
+    _part("ovjit.compat", "partition")._WARNINGS.clear()
     torch._dynamo.reset()
     with pytest.warns(UserWarning, match='"NPU7" name is not registered .*; it runs in eager mode'):
         torch.compile(torch.nn.ReLU(), backend="openvino", options={"device": "CPU"})(torch.ones(2))

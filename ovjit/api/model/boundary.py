@@ -375,7 +375,8 @@ def constant_node(
     """A Constant of a number, list, array or string(s), converted to `element_type` if given.
 
     A bare int is i64, a float f64. The value is copied unless `share` is True and it is an array that needs
-    no conversion. Raises TypeError for what has no element type, RuntimeError for an array or list of such.
+    no conversion. Raises TypeError for a value without an element type, RuntimeError for
+    an array or list of them.
     """
     array = np.asarray(value)
     if array.dtype == object and any(not isinstance(v, (str, bytes)) for v in array.reshape(-1)):

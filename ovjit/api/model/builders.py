@@ -186,7 +186,7 @@ def _is_default(value: Any, absent: tuple[int, Any] | None) -> bool:
 
 
 def _missing(record: Op, name: str, argument: str, later: str) -> Exception:
-    """The error for an argument that is left out, where one behind it is given."""
+    """The error for an argument that is left out, where one after it is given."""
     if surface_of(record).all_or_first:
         return _input_count(record)
     return TypeError(f"{name}() takes {later!r} only together with {argument!r}")
@@ -256,7 +256,7 @@ def _signature(record: Op) -> tuple[inspect.Signature, list[tuple[str, bool]], d
 
 def _attributes_of(attributes: Any, record: Op, name: str) -> dict[str, Any]:
     """The attributes in the dict that a builder was given; keys that the operation does not have are left
-    unused, as in OpenVINO. Raises TypeError for what is no dict, UserInputError for one that lacks an
+    unused, as in OpenVINO. Raises TypeError unless it is a dict, UserInputError for one that lacks an
     attribute or has one of another kind."""
     expect(attributes, dict, f"{name}() takes its attributes as a dict", TypeError)
     for key, attribute in record.attributes.items():
@@ -324,7 +324,7 @@ def parameter(shape: Any, dtype: Any = np.float32, name: str | None = None) -> P
 def constant(value: Any, dtype: Any = None, name: str | None = None) -> Constant:
     """A constant of a number, list or array. A bare int is i64, a float f64.
 
-    Raises ValueError for None and an empty array, TypeError for what has no element type.
+    Raises ValueError for None and an empty array, TypeError for values without an element type.
     """
     if value is None or isinstance(value, np.ndarray) and value.size == 0:
         raise ValueError("Cannot create an empty Constant. Please provide valid data.")

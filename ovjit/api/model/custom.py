@@ -414,13 +414,13 @@ class OpExtension(Extension):
 
 
 def extension_records(extension: OpExtension) -> dict[tuple[str, str], type]:
-    """(type name, version) -> class, of what an extension brings."""
+    """(type name, version) -> class, of the operations of an extension."""
     return {(extension._type_name, extension._version): extension.op_class}
 
 
 def read_extensions(arguments: tuple[Any, ...]) -> list[Extension]:
     """The extensions that `Core.add_extension` is given. The library of openvino_tokenizers adds none: ovjit
-    has its operations. RuntimeError for another library's path, TypeError for what is none."""
+    has its operations. RuntimeError for another library's path, TypeError for other objects."""
     if len(arguments) != 1:
         raise no_such_form("add_extension takes Op classes, Extensions, a list of these, or a path")
     if isinstance(arguments[0], (str, os.PathLike)):

@@ -23,7 +23,7 @@ _numbers = itertools.count()
 
 
 def check_model(model: Any) -> Model:
-    """`model`. TypeError for what is no Model."""
+    """`model`. TypeError unless it is a Model."""
     if not isinstance(model, Model):
         raise TypeError("Incompatible `model` argument. Please provide a valid openvino.Model instance.")
     return model

@@ -118,7 +118,7 @@ def _as_form(form: Form, args: list[Any], kwargs: dict[str, Any]) -> ModelArgume
 
 
 def elements(items: Any) -> Any:
-    """The list of what a sequence or a set holds; other objects, and text, as they are."""
+    """The elements of a sequence or a set as a list; other objects, and text, as they are."""
     if isinstance(items, (str, bytes)) or not isinstance(items, (Sequence, Set, np.ndarray)):
         return items
     return list(items)

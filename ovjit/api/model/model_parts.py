@@ -169,7 +169,7 @@ class ModelParts:
         self._friendly_name = expect(name, str, "a name is a str")
 
     def is_dynamic(self) -> bool:
-        """Whether an output of any node has an open dimension."""
+        """Whether an output of any node has a dynamic dimension."""
         with GRAPH_LOCK:
             return not all(is_static(t._type.shape) for node in self._walk() for t in node._tensors)
 

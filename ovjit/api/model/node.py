@@ -81,7 +81,7 @@ def _operator(op_name: str) -> tuple[Callable[[Any, Any], Node], Callable[[Any, 
 
 
 class _Inferred(NamedTuple):
-    """The outputs' types of a node, and what they were inferred of."""
+    """The outputs' types of a node, and the types and attributes that they were inferred from."""
 
     inputs: list[TensorType]
     attrs: dict[str, Any]

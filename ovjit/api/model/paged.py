@@ -75,7 +75,7 @@ def heads_of(note: Any) -> dict[str, Any]:
 
 
 def _number(node: Node, name: str, value: Any) -> int:
-    """A number of heads, or the size of one. ModelError for what is none."""
+    """A number of heads, or the size of one. ModelError for other values."""
     try:
         number = 0 if isinstance(value, float) else int(value)
     except (TypeError, ValueError):

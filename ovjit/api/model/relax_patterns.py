@@ -1,7 +1,7 @@
 """Relaxes constant patterns of Reshape that hold the size of a batch, before a model is reshaped.
 
 Exporters write `Reshape(x, [64, 800])` before a MatMul. The pattern fits no other batch, and an open batch
-would stay 64 behind it. OpenVINO's `Model.reshape` relaxes these patterns, and so does this module:
+would stay 64 after it. OpenVINO's `Model.reshape` relaxes these patterns, and so does this module:
 
 | the Reshape is                                          | pattern   | becomes                     |
 |---------------------------------------------------------|-----------|-----------------------------|
@@ -93,7 +93,7 @@ def _find_flat_source(product: Node) -> Output | None:
 
 
 def _pattern(node: Node) -> list[int]:
-    """The constant pattern of a Reshape of what is computed; [] for other nodes."""
+    """The constant pattern of a Reshape of a computed value; [] for other nodes."""
     if not _RESHAPE.fits(node._op) or isinstance(node._inputs[0]._node, Constant):
         return []
     constant = node._inputs[1]._node

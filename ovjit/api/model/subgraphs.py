@@ -237,14 +237,14 @@ class _Repeated(SubGraphNode):
                 out[port.outer] = again
         return out
 
-    def _begun(self, input_types: Sequence[TensorType]) -> list[TensorType]:
+    def _start_types(self, input_types: Sequence[TensorType]) -> list[TensorType]:
         """The types of the inputs as the operation's record gets them."""
         rounds = self._rounds()
         return [TensorType(rounds[i], t.shape) if i in rounds else t for i, t in enumerate(input_types)]
 
     def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:
         if self._is_complete():
-            inputs = self._begun([s._tensor._type for s in self._inputs] if inputs is None else inputs)
+            inputs = self._start_types([s._tensor._type for s in self._inputs] if inputs is None else inputs)
             self._ends(inputs).feeds(inputs)  # a Model's body takes its inputs, though it may not run
         return super()._infer(inputs)
 
@@ -267,7 +267,7 @@ class _Repeated(SubGraphNode):
         }
 
     def _feeds(self, input_types: Sequence[TensorType]) -> list[list[TensorType | None]]:
-        return [list(self._ends(input_types).feeds(self._begun(input_types))[0])]
+        return [list(self._ends(input_types).feeds(self._start_types(input_types))[0])]
 
     def _ends(self, input_types: Sequence[TensorType]) -> Any:
         """The ports with the body as it is now, see `ovjit_ops.control.ends`."""
@@ -401,7 +401,7 @@ class loop(_Repeated):
     def _iterations(self, types: list[TensorType]) -> int | None:
         from ovjit_ops.control.ends import loop_iterations
 
-        return loop_iterations(self._begun(types), self._ends(types))
+        return loop_iterations(self._start_types(types), self._ends(types))
 
     def _copied_from(self, other: Node) -> None:
         super()._copied_from(other)

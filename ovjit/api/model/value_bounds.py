@@ -27,7 +27,7 @@ _FALLING_IN_SECOND = {"Subtract", "Divide"}
 
 
 def value_bounds(output: Output) -> Bounds | None:
-    """(smallest, largest) values of an output, or None. An open dimension's largest value is that of its
+    """(smallest, largest) values of an output, or None. A dynamic dimension's largest value is that of its
     type."""
     bounds_by_output: dict[tuple[int, int], Bounds | None] = {}
     pending = [output]

@@ -44,14 +44,14 @@ class AddressedJob:
         self.bases: Any = None
         for i, value in enumerate(executable.outputs):
             if is_static(value.shape):
-                job.set_output(i, _nowhere(value, value.shape))
+                job.set_output(i, _array_without_memory(value, value.shape))
         _jobs.add(self)
 
     def prepare(self, shapes: Sequence[Shape]) -> None:
         """Get ready for these input shapes. Raises InferenceError if the model does not take them."""
         job, self.shapes, self.bases = self._job, None, None
         for i, (value, shape) in enumerate(zip(job.executable.inputs, shapes, strict=True)):
-            job.set_input(i, _nowhere(value, shape), 0)
+            job.set_input(i, _array_without_memory(value, shape), 0)
         job.unbind()
         job._bind()
         if not job.in_python:
@@ -60,8 +60,8 @@ class AddressedJob:
         self.shapes = shapes
 
 
-def _nowhere(value: Any, shape: Shape) -> np.ndarray:
-    """An array of a shape without memory of its own. It stands for what is known by its address."""
+def _array_without_memory(value: Any, shape: Shape) -> np.ndarray:
+    """An array of a shape without memory of its own. It is a placeholder for data with an address."""
     return np.broadcast_to(np.zeros((), numpy_dtype(value.dtype)), shape)
 
 

@@ -360,7 +360,7 @@ class Core:
     def import_model(
         self, model_stream: Any, device_name: str = "AUTO", config: Mapping[str, Any] | None = None
     ) -> CompiledModel:
-        """A CompiledModel from what `export_model` wrote: bytes-like, BytesIO, Tensor, mmap or a path.
+        """A CompiledModel from a blob of `export_model`: bytes-like, BytesIO, Tensor, mmap or a path.
 
         RuntimeError for a blob that is damaged or of another version, TypeError for another kind of object.
         """

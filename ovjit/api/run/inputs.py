@@ -1,6 +1,6 @@
-"""From what a caller may pass as inputs to arrays in a request's slots: the long way round.
+"""From what a caller may pass as inputs to arrays in a request's slots: the general path.
 
-The short way, for arrays that fit as they are, is `InferRequest._assign`. Everything else comes here: lists,
+The fast path, for arrays that fit as they are, is `InferRequest._assign`. Everything else comes here: lists,
 tuples, single values, Tensors, scalars, other dtypes, strides, byte orders, wrong types. All inputs are
 checked before the first is set, so that a refused one leaves the request as it was.
 """
@@ -71,7 +71,7 @@ def _pairs(request: RequestTensors, inputs: Any) -> list[tuple[Any, InputSlot, A
 
 
 def find_slot(request: RequestTensors, key: Any) -> InputSlot:
-    """The input by index, name or port. RuntimeError for what the model does not have, TypeError for keys
+    """The input by index, name or port. RuntimeError for an input that the model lacks, TypeError for keys
     of another kind and for negative indices."""
     slot = request._tables.get(type(key), {}).get(key)
     if slot is not None:

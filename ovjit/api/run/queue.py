@@ -558,8 +558,8 @@ _ON_THE_WAY.add(AsyncInferQueue.start_async.__code__)
 
 
 def _find_lost(pool: _Pool) -> None:
-    """Put jobs back that an interrupt has left nowhere; not while another thread may have one in its
-    hands, for it is called again."""
+    """Return jobs to the pool that an interrupt has dropped on their way between its lists. Does nothing
+    while another thread may be moving one: it is called again."""
     lost = pool.lost_jobs()
     me = _get_ident()
     for thread, frame in list(sys._current_frames().items()):

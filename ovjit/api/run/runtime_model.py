@@ -32,7 +32,7 @@ def _any_inputs(*inputs: TensorType) -> tuple[TensorType, ...]:
 
 
 class ExecutionNode(Node):
-    """One thing that a compiled model executes. Its outputs are what they are."""
+    """A step of a compiled model as a node. Its output types are not inferred."""
 
     _RECORD = Op("ExecutionNode", 1, _any_inputs, internal=True)
 
@@ -51,7 +51,7 @@ def runtime_model(compiled: CompiledRecord, profile: Sequence[Any]) -> Model:
     program = compiled._executable.program
     program = getattr(program, "main", compiled._executable).program  # of a model with states what runs
     graph, layouts = program.graph, program.layouts
-    inputs, count = graph.inputs[: len(compiled.inputs)], len(compiled.outputs)  # behind them are variables
+    inputs, count = graph.inputs[: len(compiled.inputs)], len(compiled.outputs)  # after them are variables
     steps = {name: row for row in profile for name in row.names}
     out: dict[Value, Output] = {}
     parameters: dict[Value, Parameter] = {}

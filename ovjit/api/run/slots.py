@@ -122,7 +122,7 @@ class InputSlot:
     """One input of a request.
 
     `shape` is what a shared array must have to be taken without more ado, `own_shape` what a copied one
-    must have; None sends every array the long way round (`inputs.py`).
+    must have; with None every array takes the general path (`inputs.py`).
     """
 
     __slots__ = (
@@ -311,7 +311,7 @@ class InputSlot:
         return self.target
 
     def clear(self, job: Any) -> None:
-        """Give an input that was never set a tensor of zeros, open dimensions 0."""
+        """Give an input that was never set a tensor of zeros, dynamic dimensions as 0."""
         assert self.info.shape is not None
         shape = lowest_shape(self.info.shape)
         tensor = new_tensor(TYPES[self.info.dtype], shape)

@@ -49,7 +49,7 @@ class VariableState:
 
     @state.setter
     def state(self, tensor: Tensor) -> None:
-        """TypeError for what is no Tensor, RuntimeError for one that does not fit."""
+        """TypeError unless it is a Tensor, RuntimeError for one that does not fit."""
         expect(tensor, Tensor, "a state is set from a Tensor")
         self._request._check_idle()
         variable = self._states.variables[self._index]

@@ -96,7 +96,7 @@ FEW_STRINGS = 16
 
 
 def decode_array(strings: np.ndarray) -> np.ndarray:
-    """An array of UTF-8 bytes as a NumPy array of str (`U`); what is no UTF-8 is replaced. Of many strings,
+    """An array of UTF-8 bytes as a NumPy array of str (`U`); invalid bytes are replaced. Of many strings,
     equal ones are decoded once."""
     values = strings.ravel().tolist()
     if len(values) <= FEW_STRINGS:

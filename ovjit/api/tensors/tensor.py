@@ -260,7 +260,7 @@ class Tensor:
 
     @property
     def str_data(self) -> NDArray[Any]:
-        """A copy of the strings as a NumPy array of str (`U`); what is no UTF-8 is replaced.
+        """A copy of the strings as a NumPy array of str (`U`); invalid bytes are replaced.
 
         RuntimeError for other types. Set it from an array or list of str or bytes, as many as there are.
         """

@@ -193,7 +193,7 @@ _BY_KIND = {(dtype.kind, dtype.itemsize): element_type for dtype, element_type i
 
 
 def type_of_dtype(dtype: np.dtype[Any]) -> Type:
-    """The Type of an array's dtype, in any byte order. Raises RuntimeError for what no tensor can hold."""
+    """The Type of an array's dtype, in any byte order. Raises RuntimeError if no tensor can hold it."""
     if dtype.kind in "US":
         return Type.string
     element_type = _BY_KIND.get((dtype.kind, dtype.itemsize))

@@ -62,7 +62,7 @@ def apply_make_stateful_transformation(
 
 
 def compress_model_transformation(model: Model) -> None:
-    """f32 and f64 constants become f16 with a Convert behind them."""
+    """f32 and f64 constants become f16 with a Convert after them."""
     with GRAPH_LOCK:
         compress_to_f16(check_model(model))
 
@@ -104,7 +104,7 @@ def paged_attention_transformation(
     `use_block_indices_inputs`: each layer has block indices of its own. `use_score_outputs`: outputs
     `scores.N`, the weights that keys have got; with `allow_score_aggregation` only of the last queries. The
     others add the inputs that rotate cached keys, leave out blocks (XAttention), tell how different keys are,
-    and mask queries of one call from one another. RuntimeError for a model without state.
+    and mask queries of one call from each other. RuntimeError for a model without state.
     """
     if not check_model(model).get_variables():
         raise ModelError(

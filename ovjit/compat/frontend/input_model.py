@@ -343,7 +343,7 @@ class InputModel:
         self._drop_unused()
 
     def cut_and_add_new_output(self, place: Place, new_name: str = "") -> None:
-        """Make a tensor an output, the only one that is left of what follows it."""
+        """Make a tensor an output, and remove all that follows it."""
         self.override_all_outputs([place])
         self._drop_unused()
         if new_name:

@@ -1,4 +1,4 @@
-"""Nodes as classes: Constant, Parameter, Result, those with bodies; and what else OpenVINO keeps in `op`."""
+"""Nodes as classes: Constant, Parameter, Result, those with bodies; and other names of OpenVINO's `op`."""
 
 from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.custom import Extension

@@ -29,7 +29,7 @@ _INPUT = re.compile(r"[^\[\]]*(\[[0-9?.,\s\-]*\])*")
 
 
 def is_single_input(input: Any) -> bool:
-    """Whether there is at most a name, a shape and a type. TypeError for what has no items."""
+    """Whether there is at most a name, a shape and a type. TypeError for objects without items."""
     kinds = [_kind_of(item) for item in input]
     return None not in kinds and len(set(kinds)) == len(kinds)
 
@@ -41,7 +41,7 @@ def _kind_of(item: Any) -> str | None:
 
 
 def single_input_to_input_cut_info(input: Any) -> _InputCutInfo:
-    """The description of one input. Error for what describes none."""
+    """The description of one input. Error for other objects."""
     if isinstance(input, (tuple, list)) and not is_shape_type(input):
         items: dict[str, Any] = {}
         for item in input:
@@ -138,7 +138,7 @@ def parse_inputs(inputs: str) -> list[tuple[str | None, PartialShape | None]]:
 
 
 def parse_outputs(outputs: str) -> list[str]:
-    """The names between the commas. Error for what cannot be a name."""
+    """The names between the commas. Error for invalid names."""
     names = re.split(r"\s*,\s*", outputs.strip())
     if not all(name and not re.search(r"\s", name) for name in names):
         raise Error(f"output '{outputs}' is incorrect, output names should not be empty or contain spaces")

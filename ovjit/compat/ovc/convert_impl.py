@@ -1,4 +1,4 @@
-"""The way from what `convert_model` or `ovc` is given to a Model."""
+"""Converts the arguments of `convert_model` and `ovc` to a Model."""
 
 from __future__ import annotations
 

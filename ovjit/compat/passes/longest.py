@@ -82,12 +82,12 @@ def choose_by_token(model: Model, choice: Choice, length: Output) -> None:
     live = {id(node) for node in model.get_ordered_ops() if not node._op.role}
     length = _op("Convert", length, destination_type=choice.length._tensor._type.dtype)
     chosen = choice.node.output(0)
-    condition = _each(chosen, {choice.length: length})
+    condition = _compute_per_token(chosen, {choice.length: length})
     shape = chosen._tensor._type.shape or ()
     inside, readers = _find_dependents(chosen, choice.shared)
     both = [{chosen: constant_node(np.full(shape, answer)).output(0)} for answer in (True, False)]
     for reader in (r for r in readers if id(r) in live):
-        one, other = (_again(reader, inside, replacements) for replacements in both)
+        one, other = (_rebuild_node(reader, inside, replacements) for replacements in both)
         for old, true, false in zip(reader.outputs(), one.outputs(), other.outputs(), strict=True):
             rank = len(old._tensor._type.shape or ())
             column = _op("Unsqueeze", condition, np.arange(1, rank)) if rank > 1 else condition
@@ -96,22 +96,22 @@ def choose_by_token(model: Model, choice: Choice, length: Output) -> None:
 
 def copy_subgraph(output: Output, inside: set[Output], replacements: dict[Output, Output]) -> Output:
     """Copy an output and the outputs of `inside` that it depends on; `replacements` stand for others."""
-    return _again(output._node, inside, replacements).output(output._index)
+    return _rebuild_node(output._node, inside, replacements).output(output._index)
 
 
-def _again(node: Node, inside: set[Output], replacements: dict[Output, Output]) -> Node:
+def _rebuild_node(node: Node, inside: set[Output], replacements: dict[Output, Output]) -> Node:
     """Copy a node and the outputs of `inside` that it depends on; `replacements` stand for others."""
 
     def replacement_of(source: Output) -> Output:
         if source in inside and source not in replacements:
-            copy = _again(source._node, inside, replacements)
+            copy = _rebuild_node(source._node, inside, replacements)
             replacements.update(zip(source._node.outputs(), copy.outputs(), strict=True))
         return replacements.get(source, source)
 
     return Node._new(node._op, [replacement_of(x) for x in node._inputs], node._attrs)
 
 
-def _each(source: Output, vectors: Mapping[Output, Output]) -> Output:
+def _compute_per_token(source: Output, vectors: Mapping[Output, Output]) -> Output:
     """Rebuild an output from `vectors` vectors [n], elementwise: shape changes before it are left out."""
     node = source._node
     if source in vectors:
@@ -119,8 +119,8 @@ def _each(source: Output, vectors: Mapping[Output, Output]) -> Output:
     if node._op.role == "constant":
         return _op("Reshape", source, np.zeros(0, np.int64), special_zero=False)
     if is_a(node, *_SHAPES):
-        return _each(node.input_value(0), vectors)
-    return Node._new(node._op, [_each(x, vectors) for x in node._inputs], node._attrs).output(0)
+        return _compute_per_token(node.input_value(0), vectors)
+    return Node._new(node._op, [_compute_per_token(x, vectors) for x in node._inputs], node._attrs).output(0)
 
 
 def _find_dependents(condition: Output, shared: dict[Output, bool]) -> tuple[set[Output], list[Node]]:

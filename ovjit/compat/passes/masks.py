@@ -97,7 +97,7 @@ class _MaskRows:
         while self.first_visible(low + step) == start:
             low, step = low + step, step * 2
             if low > FARTHEST:
-                raise _other(self.source, _Uneven)
+                raise _make_error(self.source, _Uneven)
         high = low + step
         while high - low > 1:
             middle = (low + high) // 2
@@ -105,7 +105,7 @@ class _MaskRows:
         chunk = high - start
         samples = (0, chunk // 2, chunk - 1, chunk, 2 * chunk - 1, 3 * chunk)
         if start % chunk or any(self.first_visible(p) != p // chunk * chunk for p in samples):
-            raise _other(self.source, _Uneven)
+            raise _make_error(self.source, _Uneven)
         return 0, chunk
 
     def check_bias(self, past: int) -> None:
@@ -116,10 +116,10 @@ class _MaskRows:
             except FAILURES:
                 fits = False
             if not fits:
-                raise _other(self.source)
+                raise _make_error(self.source)
 
 
-def _other(source: Output, kind: type[UnsupportedError] = UnsupportedError) -> UnsupportedError:
+def _make_error(source: Output, kind: type[UnsupportedError] = UnsupportedError) -> UnsupportedError:
     return kind(
         f"the mask {source.get_node().get_friendly_name()!r} is neither causal, nor a sliding window, "
         "nor a mask by chunks of keys: paged attention does not support it"
@@ -149,7 +149,7 @@ def _count_visible(row: np.ndarray, source: Output) -> int:
     visible = np.isfinite(row)
     count = int(visible[0].sum())
     if not count or not visible[:, -count:].all() or visible[:, :-count].any():
-        raise _other(source)
+        raise _make_error(source)
     return 0 if count == row.shape[1] else count
 
 

@@ -3,7 +3,7 @@
     ScaledDotProductAttention(q, Concat(ReadValue, k), Concat(ReadValue, v), mask)
         -> PagedAttentionExtension(q, k, v, key_cache.N, value_cache.N, tables ...)
 
-`input_ids` and `position_ids` lose their batch: the tokens of all sequences follow one another, and the model
+`input_ids` and `position_ids` lose their batch: the tokens of all sequences follow each other, and the model
 sees each as a sequence of its own, of one token. Names, types and order of the new inputs are OpenVINO's.
 """
 

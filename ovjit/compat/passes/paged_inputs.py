@@ -132,7 +132,7 @@ def _spreads(ones: Output, other: Output) -> bool:
 
 #: A past and a count of new tokens for which places are computed.
 TRIED = ((7, 3), (0, 2))
-#: A state in the order of beams, and with what is new behind it.
+#: A state in the order of beams, and with what is new after it.
 _STATES = ("Gather", "Convert", "Concat")
 
 

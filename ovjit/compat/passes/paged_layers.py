@@ -30,7 +30,7 @@ def _cache_of(source: Output) -> Node | None:
         if is_a(node, "Concat"):
             if len(node._inputs) == 2 and _is_state(node.input_value(0)):
                 return node
-            if len({(x._node, x._index) for x in node._inputs}) > 1:  # heads repeated one behind the other
+            if len({(x._node, x._index) for x in node._inputs}) > 1:  # heads repeated one after the other
                 return None
         source = node.input_value(0)
     return None

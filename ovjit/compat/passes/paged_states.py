@@ -31,9 +31,9 @@ REPEATS = ("Reshape", "Tile", "Broadcast")
 
 
 class Layer(NamedTuple):
-    """A layer that `operation` computes. `inputs`: those before and behind the table, which has the place
+    """A layer that `operation` computes. `inputs`: those before and after the table, which has the place
     `table`; `made`: what takes the result, whose tokens lie along `axis`; `state`: the variable's shape
-    behind the batch."""
+    after the batch."""
 
     operation: str
     node: Node
@@ -218,21 +218,21 @@ class _Finder:
     def _spaces(self, rows: Sequence[Output]) -> Iterator[Layer]:
         """exp(dt A), dt B x and C go into the loop."""
         heads, size, states = self.state
-        decay = _through(rows[0], ("Reshape", "Unsqueeze", "Convert"))
+        decay = _skip_nodes(rows[0], ("Reshape", "Unsqueeze", "Convert"))
         if not is_a(decay._node, "Exp"):
             return
         product = decay._node.input_value(0)._node
         if not is_a(product, "Multiply"):
             return
         rate, dt = sorted(product._inputs, key=lambda x: len(x._tensor._type.shape or ()))
-        rate = _through(rate, ("Unsqueeze", "Reshape"))
+        rate = _skip_nodes(rate, ("Unsqueeze", "Reshape"))
         if rate._tensor._type.shape != (heads,):
             return
         state = self.rng.standard_normal((1, *self.state)).astype(np.float32)
         factors = [x for x in _factors(rows[1]) if x != dt]
         candidates = itertools.product(
             *(itertools.chain(*(_shared(x, states) for x in ends)) for ends in (factors, [rows[2]])),
-            [Input(x, 1, (heads, size)) for x in factors if _tail(x) == (heads, size)],
+            [Input(x, 1, (heads, size)) for x in factors if _last_sizes(x) == (heads, size)],
         )
         for b, c, x in candidates:
             inputs = [Input(dt, 1, (heads,)), b, x, c]
@@ -249,21 +249,21 @@ def _near(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and bool(np.abs(one - other).max() <= NEAR * np.abs(other).max())
 
 
-def _through(source: Output, names: Sequence[str]) -> Output:
+def _skip_nodes(source: Output, names: Sequence[str]) -> Output:
     """The first output before a chain of nodes of these types."""
     while is_a(source._node, *names):
         source = source._node.input_value(0)
     return source
 
 
-def _tail(source: Output) -> tuple[Any, ...]:
-    """The dimensions behind the first two."""
+def _last_sizes(source: Output) -> tuple[Any, ...]:
+    """The dimensions after the first two."""
     return tuple((source._tensor._type.shape or ())[2:])
 
 
 def _factors(source: Output) -> list[Output]:
     """The factors of a product; Unsqueeze and Convert after them are skipped."""
-    source = _through(source, ("Unsqueeze", "Convert"))
+    source = _skip_nodes(source, ("Unsqueeze", "Convert"))
     if not is_a(source._node, "Multiply"):
         return [source]
     return [x for factor in source._node._inputs for x in _factors(factor)]
@@ -272,13 +272,13 @@ def _factors(source: Output) -> list[Output]:
 def _shared(source: Output, size: int) -> list[Input]:
     """[batch, tokens, heads, size], and before it what several heads share."""
     inputs: list[Input] = []
-    source = _through(source, ("Unsqueeze",))
+    source = _skip_nodes(source, ("Unsqueeze",))
     for _ in range(2):
-        tail = _tail(source)
+        tail = _last_sizes(source)
         if len(tail) == 2 and tail[1] == size and isinstance(tail[0], int):
             inputs.insert(0, Input(source, 1, tail))
-        source = _through(source, REPEATS)
-        source = _through(source, ("Unsqueeze",))
+        source = _skip_nodes(source, REPEATS)
+        source = _skip_nodes(source, ("Unsqueeze",))
     return inputs
 
 
@@ -289,7 +289,7 @@ def _find_vectors(source: Output, axis: int, groups: int, size: int) -> list[tup
     eps = 1e-6
     while True:
         shape = source._tensor._type.shape or ()
-        heads = shape[3 - axis] if len(shape) == 4 and _tail(source)[1] == size else None
+        heads = shape[3 - axis] if len(shape) == 4 and _last_sizes(source)[1] == size else None
         if isinstance(heads, int) and groups % heads == 0:
             candidates.insert(0, (Input(source, axis, (heads, size)), eps))
         node = source._node
@@ -300,7 +300,7 @@ def _find_vectors(source: Output, axis: int, groups: int, size: int) -> list[tup
         elif is_a(node, "Gather", "Unsqueeze", *REPEATS):
             source = node.input_value(0)
         elif is_a(node, "Multiply", "Divide"):
-            vectors = [x for x in node._inputs if len(tail := _tail(x)) == 2 and tail[1] == size]
+            vectors = [x for x in node._inputs if len(tail := _last_sizes(x)) == 2 and tail[1] == size]
             if len(vectors) != 1:
                 return candidates
             source = vectors[0]
@@ -321,7 +321,7 @@ def _find_epsilon(source: Output, eps: float) -> float:
         node = output._node
         if is_a(node, "Add"):
             for x in node._inputs:
-                x = _through(x, ("Convert",))
+                x = _skip_nodes(x, ("Convert",))
                 if x._node._op.role == "constant" and math.prod(x._tensor._type.shape) == 1:
                     return float(x._node.get_data().reshape(-1)[0])
         if is_a(node, "Divide", "Sqrt", "Power", "Convert"):

@@ -56,7 +56,7 @@ def flush_subnormals(model: Model) -> None:
 
 
 def compress_to_f16(model: Model) -> None:
-    """f32 and f64 constants become f16 with a Convert behind them, as `save_model` writes them."""
+    """f32 and f64 constants become f16 with a Convert after them, as `save_model` writes them."""
     if is_quantized(model):
         return
     for node in model.get_ordered_ops():

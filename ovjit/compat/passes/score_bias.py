@@ -27,7 +27,7 @@ def place_bias(mask: Output, rows: dict[int, np.ndarray]) -> Output | None:
     output equals all `rows`: past tokens -> values added to the last query's scores [heads, keys]."""
     for output in _by_mask_alone(mask):
         shape = output._tensor._type.shape
-        if shape is not None and len(shape) == 4 and shape[2] == 1 and _adds(output, rows):
+        if shape is not None and len(shape) == 4 and shape[2] == 1 and _depends_on_key_index(output, rows):
             return output
     return None
 
@@ -48,7 +48,7 @@ def with_columns(key: Output, column: Output, heads: int, shared: int) -> Output
     """Keys [tokens, 1, shared, size] with the columns [tokens, heads] of the heads that share each."""
     each = heads // shared
     more = _op("Reshape", column, np.array([0, 1, shared, each]), special_zero=True)
-    zeros = [_op("Multiply", _first(more), constant_node(np.float32(0)).output(0))] * (each % 2)
+    zeros = [_op("Multiply", _first_key(more), constant_node(np.float32(0)).output(0))] * (each % 2)
     return _op("Concat", key, more, *zeros, axis=3)  # an even number more, for 4 bits
 
 
@@ -63,7 +63,7 @@ def with_factors(query: Output, scale: Output, heads: int, shared: int) -> Outpu
     return _op("Concat", query, _op("Broadcast", row, target, mode="bidirectional"), axis=3)
 
 
-def _first(x: Output) -> Output:
+def _first_key(x: Output) -> Output:
     return _op("Slice", x, *(np.array([n]) for n in (0, 1, 1, 3)))
 
 
@@ -79,8 +79,8 @@ def _by_mask_alone(mask: Output) -> list[Output]:
     return outputs
 
 
-def _adds(output: Output, rows: dict[int, np.ndarray]) -> bool:
-    """Whether this is each of these rows, whose beginnings are alike: a key's place decides."""
+def _depends_on_key_index(output: Output, rows: dict[int, np.ndarray]) -> bool:
+    """True if the output is these rows, and each is the start of the longest: only key indices count."""
     longest = rows[max(rows)]
     for past, row in rows.items():
         value = Probe(past).try_values([output])
@@ -126,7 +126,7 @@ def bias_of(bias: Output, cache: Node, value: Output) -> Output:
 
 
 def with_bias(x: Output, bias: Output) -> Output:
-    """Rows of heads [..., heads, size] with the bias [..., heads, 1], and zeros, behind them."""
+    """Rows of heads [..., heads, size] with the bias [..., heads, 1], and zeros, after them."""
     zeros = [_op("Multiply", bias, constant_node(np.float32(0)).output(0))] * (MORE - 1)
     return _op("Concat", x, bias, *zeros, axis=3)
 

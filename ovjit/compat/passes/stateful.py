@@ -30,7 +30,7 @@ Pairs = Mapping[str, str] | Sequence[tuple[Parameter, Result]]
 
 
 def check_pairs(pairs: Any) -> None:
-    """TypeError for what are no pairs of names, or of Parameter and Result."""
+    """TypeError unless they are pairs of names, or of Parameter and Result."""
     rows = list(pairs.items() if isinstance(pairs, Mapping) else pairs)
     kinds = (str, str) if isinstance(pairs, Mapping) else (Parameter, Result)
     for row in rows:

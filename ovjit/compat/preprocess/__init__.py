@@ -1,4 +1,4 @@
-"""Steps before and behind a model: types, layouts, colours, sizes, means, as part of the model itself."""
+"""Steps before and after a model: types, layouts, colours, sizes, means, as part of the model itself."""
 
 from ovjit.compat.preprocess.formats import ColorFormat, PaddingMode, ResizeAlgorithm
 from ovjit.compat.preprocess.infos import (

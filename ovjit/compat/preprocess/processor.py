@@ -1,4 +1,4 @@
-"""`PrePostProcessor`: puts the steps that a user describes before and behind a model."""
+"""`PrePostProcessor`: puts the steps that a user describes before and after a model."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Front(NamedTuple):
 @explain_calls
 class PrePostProcessor:
     """Describes the tensors that a user has and wants, and the steps between them and a Model; `build` puts
-    the steps into that Model. TypeError for what is no Model."""
+    the steps into that Model. TypeError unless it is a Model."""
 
     def __init__(self, model: Model):
         self._model = check_model(model)

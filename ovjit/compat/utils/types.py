@@ -79,7 +79,7 @@ def get_shape(data: NumericData) -> TensorShape:
 def make_constant_node(
     value: NumericData, dtype: NumericType | Type | None = None, *, name: str | None = None
 ) -> Constant:
-    """A Constant of `value`, converted to `dtype` if given. OVTypeError for what has no element type."""
+    """A Constant of `value`, converted to `dtype` if given. OVTypeError if it has no element type."""
     array = get_ndarray(value)
     kind = array.dtype if dtype is None else dtype
     element_type = kind if isinstance(kind, Type) else get_element_type(kind)

@@ -73,7 +73,7 @@ class Family:
     networks: ClassVar[tuple[str, ...]] = ()
     #: The numbers of channels that pictures may have.
     channels: ClassVar[tuple[int, ...]] = (3,)
-    #: Whether tags of pictures are put before those of videos, not behind them.
+    #: Whether tags of pictures are put before those of videos, not after them.
     _images_last = False
     #: The first position.
     _first = 0

@@ -75,7 +75,7 @@ class VLMPipeline(VLMPipelineBase):
 
         if properties.get("draft_model"):
             raise OvjitError("a model that takes pictures takes no draft_model: leave it out")
-        settings = engine_properties(properties, batched=True, device=device)
+        settings = engine_properties(properties, device)
         self._has_state = properties.get("ATTENTION_BACKEND") == "SDPA"
         language = models.pop(LANGUAGE)
         self._reader = reader = PictureReader(models, folder, self._tokenizer, device, settings)
@@ -196,7 +196,7 @@ class VLMPipeline(VLMPipelineBase):
 
 
 def _bind(arguments: Sequence[Any], keywords: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `generate` behind the prompt, by name; they are removed from the keywords. TypeError
+    """The arguments of `generate` after the prompt, by name; they are removed from the keywords. TypeError
     for others."""
     names = {"images": (Tensor, Sequence), "videos": Sequence, "generation_config": GenerationConfig,
              "streamer": object}  # fmt: skip

@@ -45,7 +45,7 @@ class SpeechConfig(GenerationConfig):
         self._values["lang_to_id"] = self.lang_to_id or default.lang_to_id
 
     def validate(self) -> None:
-        """RuntimeError if fields are out of range or contradict one another."""
+        """RuntimeError if fields are out of range or contradict each other."""
         super().validate()
         demand(
             self.num_return_sequences == 1,
@@ -59,7 +59,7 @@ class WhisperGenerationConfig(SpeechConfig):
     are ignored, as in openvino_genai."""
 
     def validate(self) -> None:
-        """RuntimeError if fields are out of range or contradict one another."""
+        """RuntimeError if fields are out of range or contradict each other."""
         super().validate()
         if self.is_multilingual:
             demand(

@@ -98,7 +98,7 @@ class _Speech:
             self.is_cancelled |= status is not StreamingStatus.RUNNING
 
     def finish_figures(self) -> None:
-        """Complete the figures by those of the tokens that are in the results."""
+        """Complete the metrics, for the tokens that are in the results."""
         raw, speech = self.metrics.raw_metrics, self.metrics.whisper_raw_metrics
         speech.decode_inference_durations = list(raw.token_infer_durations)
         raw.inference_durations = [sum(raw.inference_durations) + sum(speech.encode_inference_durations)]

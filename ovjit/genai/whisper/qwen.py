@@ -17,7 +17,7 @@ from ovjit.genai.whisper.mel import FeatureExtractor
 from ovjit.generation.tokenizer import read_settings
 
 _TEXT, _PAD = "<asr_text>", "<|audio_pad|>"
-#: Seconds of a part of the sound at most, before and behind its end where a quiet sample is sought, of the
+#: Seconds of a part of the sound at most, before and after its end where a quiet sample is sought, of the
 #: frame that is quiet, and of a part at least.
 _LONGEST, _AROUND, _QUIET, _SHORTEST = 1200, 5, 0.1, 0.5
 

@@ -67,10 +67,11 @@ def warp(costs: np.ndarray) -> tuple[list[int], list[int]]:
         sums[i] = costs[i - 1, j - 1] + np.choose(moves, (corner, above, beside))
         trace[i, j] = moves
         before, last = last, sums
-    return _follow(trace)
+    return _backtrack(trace)
 
 
-def _follow(trace: np.ndarray) -> tuple[list[int], list[int]]:
+def _backtrack(trace: np.ndarray) -> tuple[list[int], list[int]]:
+    """(rows, columns) of the cheapest path, which the moves in `trace` give from its end."""
     i, j = (size - 1 for size in trace.shape)
     path = []
     while i or j:

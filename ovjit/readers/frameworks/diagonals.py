@@ -73,9 +73,9 @@ def _sizes(n: OnnxNode, matrix: Output) -> tuple[Output, Output]:
     return n.dim_of(matrix, rank - 2), n.dim_of(matrix, rank - 1)
 
 
-def _flat(n: OnnxNode, x: Output, count: int) -> Output:
-    """The last dimensions as one."""
-    head = n.slice(n.shape_of(x), 0, 0, n.rank(x) - count)
+def _flat(n: OnnxNode, x: Output) -> Output:
+    """The last two dimensions as one."""
+    head = n.slice(n.shape_of(x), 0, 0, n.rank(x) - 2)
     return n.reshape(x, n.fold(n.concat([head, n.const([-1])], 0)))
 
 
@@ -88,7 +88,7 @@ def _set_diagonals(n: OnnxNode, band: _Band, diagonals: Output, around: Any) -> 
     position = n("Add", n("Minimum", rows, columns), band.start(n, number))
     position = n("Add", n("Multiply", n("Subtract", band.high, number), band.most(n)), position)
     position = n("Select", inside, position, n.const(0))
-    values = _flat(n, diagonals, 2) if band.several else diagonals
+    values = _flat(n, diagonals) if band.several else diagonals
     return n("Select", n.fold(inside), n("Gather", values, n.fold(position), -1), around)
 
 
@@ -131,7 +131,7 @@ def _diagonals(n: OnnxNode) -> Output:
     flat = n("Select", inside, n("Add", n("Multiply", row, band.columns), column), n.const(0))
     inside, flat = (n.fold(v if several else n.squeeze(v, [0])) for v in (inside, flat))
     padding = n.scalar(n[2]) if len(n) > 2 else n.like(n[0], 0)
-    return n("Select", inside, n("Gather", _flat(n, n[0], 2), flat, -1), padding)
+    return n("Select", inside, n("Gather", _flat(n, n[0]), flat, -1), padding)
 
 
 DIAGONALS: dict[str, Rule] = {

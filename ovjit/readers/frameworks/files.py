@@ -110,7 +110,7 @@ def of_onnx(
     exported: Callable[[], Any],
     converters: Mapping[str, Any] | None = None,
 ) -> Model:
-    """The Model of what an exporter makes, whose errors become RuntimeErrors that name it. `converters` are
+    """The Model of an exporter's result, whose errors become RuntimeErrors that name it. `converters` are
     the caller's rules for operators that the exporter leaves as they are."""
     row = FRAMEWORKS[framework]
     with name_missing_room(f"Models of {row.title}"):

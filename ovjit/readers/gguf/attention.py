@@ -26,7 +26,7 @@ BASE = 1.0
 SCALINGS = ("none", "linear", "yarn", "longrope")
 
 
-class Turns:
+class RotaryTables:
     """Cosines and sines [B, 1, L, rotated], which layers of one base share."""
 
     def __init__(self, w: Weights, positions: Output):
@@ -86,7 +86,7 @@ class Turns:
         return w.const(speeds.astype(np.float32).reshape(1, -1, 1))
 
     def _stretch(self, speeds: np.ndarray, base: float) -> tuple[np.ndarray, float]:
-        """Speeds for a longer context, and what cosines and sines are multiplied with."""
+        """Angular speeds for a longer context, and the factor of cosines and sines."""
         settings = self.w.settings
         old = settings.real("rope.scale_linear", 1.0)
         factor = settings.real("rope.scaling.factor", old)
@@ -144,7 +144,7 @@ class Attention:
 
     def __init__(self, w: Weights, inputs: Inputs):
         self.w, self.inputs, self.sinks = w, inputs, list[Node]()
-        self.turns = Turns(w, inputs.positions)
+        self.turns = RotaryTables(w, inputs.positions)
         self._masks: dict[int, Output] = {}
 
     def __call__(self, x: Output, layer: int) -> Output:
@@ -183,7 +183,7 @@ class Attention:
         return rms_norm(self.w, x, name) if self.w.settings.kind.head_norms else x
 
     def _append_to_cache(self, value: Output, layer: int, kind: str, size: int) -> Output:
-        """The values so far, in the order of the beams, with the new ones behind them."""
+        """The values so far, in the order of the beams, with the new ones after them."""
         w, shared, name = self.w, self.w.settings.shared, f"past_key_values.{layer}.{kind}"
         start = w.concat([self.inputs.batch, w.const([shared]), w.const([0]), w.const([size])], 0)
         before = w(
@@ -214,7 +214,7 @@ class Attention:
         return w("MatMul", chances, v, transpose_a=False, transpose_b=False)
 
     def _mask(self, window: int) -> Output:
-        """0 where a new position sees one of all: not those behind it, those that attention_mask hides, and
+        """0 where a new position sees one of all: not those after it, those that attention_mask hides, and
         those that are a `window` and more before it."""
         if window in self._masks:
             return self._masks[window]

@@ -175,7 +175,7 @@ def is_later_part(path: str | os.PathLike[str]) -> bool:
 
 def open_gguf(path: str) -> GgufFile:
     """The contents of a file, and of the other parts if it is the first of several; tensors stay mapped.
-    ModelError for what is damaged, and for parts that are not there or of another model."""
+    ModelError for a damaged file, and for parts that are not there or of another model."""
     first = _open(path)
     count = _count(first, "split.count", path)
     if count < 2:

@@ -76,7 +76,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 class Settings:
-    """Checked numbers of one file. ModelError for what is missing, or makes no sense."""
+    """The settings of one file, checked. ModelError for missing or inconsistent numbers."""
 
     def __init__(self, metadata: dict[str, Any]):
         self.metadata = metadata

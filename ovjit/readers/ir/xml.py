@@ -133,7 +133,7 @@ def parse_net(xml: bytes) -> Net:
         raise ModelError(f"the xml is malformed: {error}") from error
     except (ValueError, LookupError) as error:
         raise ModelError(f"the xml cannot be decoded: {error}") from error
-    finally:  # parser and target would keep one another
+    finally:  # parser and target would keep each other
         parser.StartElementHandler = parser.EndElementHandler = parser.CharacterDataHandler = None
     if target.net is None:
         raise ModelError("the xml has no <net> element; it is not an OpenVINO IR")

@@ -136,7 +136,7 @@ def _take_slices(n: JaxNode, p: Plan) -> Output | None:
     index = n.reshape_to(index, n.dims(p.indices)[:-1])
     index = n("Minimum", n("Maximum", index, n.const(0)), n.length(p.operand[axis] - 1))
     result = n("Gather", n[0], index, axis)
-    # operand dims before the axis, the index tensor's, operand dims behind it
+    # operand dims before the axis, the index tensor's, operand dims after it
     before = [p.offsets[i] for i in range(axis)]
     after = [p.offsets[i] for i in range(axis, len(p.offsets))]
     axis_order = [*before, *_batch_places(p), *after]
@@ -175,7 +175,7 @@ def _joined_number(n: JaxNode, operand: Output, updates: Output) -> Output:
 
 @primitive(*JOINED)
 def scatter(n: JaxNode) -> Any:
-    """Updates beyond the operand are dropped: they go to a row behind it that is cut off again."""
+    """Updates beyond the operand are dropped: they go to a row after it that is cut off again."""
     numbers, operand, updates = n.params["dimension_numbers"], n[0], n[2]
     if n.op_type in ("scatter-sub", "scatter_sub"):
         updates = n("Subtract", n.like(updates, 0), updates)

@@ -156,7 +156,7 @@ def inlined_of(eqn: Any) -> Any:
 
 
 def type_of(aval: Any) -> TensorType:
-    """The element type and shape of an abstract value, of each of its parts; symbolic dimensions are open."""
+    """The element type and shape of an abstract value, or of each of its parts. Symbols are dynamic."""
     dims: tuple[Dim, ...] = tuple(int(d) if is_number(d) else ANY for d in aval.shape)
     parts = part_type(aval)
     return TensorType(element_type(aval.dtype) if parts is None else parts[0], dims)

@@ -20,7 +20,7 @@ Join = Callable[[Output, Output], Output]
 
 
 def running(n: Builder, x: Output, axis: int, join: Join, backwards: bool = False) -> Output:
-    """x[..., i, ...] joined with all elements before it along `axis`; `backwards`: with all behind it."""
+    """x[..., i, ...] joined with all elements before it along `axis`; `backwards`: with all after it."""
     length = (n.shape(x) or ())[axis]
     if not isinstance(length, int):
         return _of_open_length(n, x, axis, join, backwards)

@@ -64,7 +64,7 @@ class Eliminated(NamedTuple):
     packed: Output
     #: The row of A at each place, i64 [count, rows].
     order: Output
-    #: The row with which each one was exchanged, i64 [count, rows]; itself behind the last step.
+    #: The row with which each one was exchanged, i64 [count, rows]; itself after the last step.
     swaps: Output
     #: The number of the first step without a pivot counted from 1, 0 where all have one: i64 [count].
     failed: Output

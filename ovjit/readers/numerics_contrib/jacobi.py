@@ -49,7 +49,7 @@ def _list(n: Builder, *sizes: Size) -> list[int] | Output:
 
 
 def _shape(n: Builder, head: Output, *sizes: Size) -> Output:
-    """Dimensions that stand before matrices, and the sizes behind them."""
+    """Dimensions that stand before matrices, and the sizes after them."""
     listed = _list(n, *sizes)
     return n.concat([head, listed if isinstance(listed, Output) else n.const(listed)], 0)
 

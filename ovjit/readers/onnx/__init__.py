@@ -1,6 +1,6 @@
 """Reader of ONNX files: opset 7 to the newest, com.microsoft's operators of exporters and quantisers.
 
-`reader.read_onnx` makes a Model; a row or short function for each operator is in the modules of families.
+`reader.read_opened` makes a Model; a row or short function for each operator is in the modules of families.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ class OnnxReader(Reader):
             return is_message(file, fields, needed=7)  # the graph
 
     def read(self, source: Source, request: Request) -> Model:
-        from ovjit.readers.onnx.reader import read_onnx
+        from ovjit.readers.onnx.reader import open_model, read_opened
 
-        return read_onnx(source.model, request.weights, request.use_mmap, request.converters)
+        opened = open_model(source.model, request.weights, request.use_mmap)
+        return read_opened(opened, request.converters)
 
 
 READER = OnnxReader()

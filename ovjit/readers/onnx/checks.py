@@ -22,7 +22,7 @@ class SchemaError(ModelError):
 
 
 def check_text(text: Any, what: str) -> None:
-    """Raise ModelError for what is no UTF-8: protobuf gives such fields as bytes."""
+    """Raise ModelError for bytes that are no UTF-8: protobuf gives such fields as bytes."""
     if not isinstance(text, str):
         raise ModelError(f"{what}, {text[:40]!r}, is not valid UTF-8")
 

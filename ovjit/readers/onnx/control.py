@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MAX_TRIPS = 1024
 
 
-class _OpenLength(UnsupportedError):
+class _DynamicLength(UnsupportedError):
     """A loop over sequences cannot be unrolled, as the number of its iterations is not known."""
 
 
@@ -115,7 +115,7 @@ def loop(n: OnnxNode) -> Any:
         except UnsupportedError as error:
             if added := _find_inserts(graph, names, carried):
                 return _collect(n, graph, added)
-            if not isinstance(error, _OpenLength):
+            if not isinstance(error, _DynamicLength):
                 raise
             try:
                 return _by_rows(n, graph, names, carried)
@@ -125,7 +125,7 @@ def loop(n: OnnxNode) -> Any:
 
 
 def _by_rows(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Any]) -> list[Any]:
-    """A loop over sequences of open length: they go round as rows."""
+    """A loop over sequences of dynamic length: they go round as rows."""
     sequences = [i for i, value in enumerate(carried) if not isinstance(value, Output)]
     if not all(is_sequence(carried[i]) for i in sequences):
         raise UnsupportedError("a loop-carried optional is not supported")
@@ -296,7 +296,7 @@ def _find_inserts(graph: Any, names: Sequence[str], carried: Sequence[Any]) -> d
 def _collect(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
     """The loop with what is added to sequences as outputs that are collected.
 
-    Where the model joins such tensors along an axis of open length, they may be of different lengths. Then
+    Where the model joins such tensors along an axis of dynamic length, they may be of different lengths. Then
     the loop is read once more, and puts each of them behind a tensor that goes round.
     """
     inputs, attributes = list(n.inputs), n.attributes
@@ -309,7 +309,7 @@ def _collect(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
         n.inputs = [inputs[0], inputs[1] if len(inputs) > 1 else None]
         for i, value in enumerate(inputs[2:]):
             if i in growing:
-                n.inputs.append(n.const(np.zeros(_nothing(n, rows[i], growing[i])), n.dtype(rows[i])))
+                n.inputs.append(n.const(np.zeros(_empty_shape(n, rows[i], growing[i])), n.dtype(rows[i])))
             elif i not in added:
                 n.inputs.append(value)
         values = loop(n)
@@ -342,8 +342,8 @@ def _collect(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
     return [*states, *remaining]
 
 
-def _nothing(n: OnnxNode, rows: Output, axis: int) -> list[Any]:
-    """The sizes of what has no elements along an axis, and else those of a row."""
+def _empty_shape(n: OnnxNode, rows: Output, axis: int) -> list[Any]:
+    """The shape of a row, with 0 elements along an axis."""
     return [0 if k == axis else size for k, size in enumerate((n.shape(rows) or ())[1:])]
 
 
@@ -390,7 +390,7 @@ def _written_out(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequenc
     trips = n.value(n.optional(0))
     go_on = n.value(n.optional(1))
     if trips is None or (n.has(1) and go_on is None):
-        raise _OpenLength(
+        raise _DynamicLength(
             "a loop over sequences needs a number of iterations that is known when the model is read"
         )
     number = int(trips.reshape(())) if go_on is None or bool(go_on.reshape(())) else 0
@@ -417,7 +417,9 @@ def _iterations(
             row.append(part)
         again = n.value(_tensor(result[0]))
         if again is None:
-            raise _OpenLength("a loop over sequences needs a condition that is known when the model is read")
+            raise _DynamicLength(
+                "a loop over sequences needs a condition that is known when the model is read"
+            )
         if not bool(again.reshape(())):
             break
     return [*values, *(n.concat(row, 0) for row in collected)]

@@ -29,7 +29,7 @@ def image_scaler(n: OnnxNode) -> Any:
 @onnx_op("Crop")
 def crop(n: OnnxNode) -> Any:
     """An operator of the first versions: without the borders (left, top, right, bottom), or what of `scale`
-    (height, width) lies behind the first two."""
+    (height, width) lies after the first two."""
     x, border, size = n[0], n.require("border"), n.attr("scale")
     if len(border) != 4 or min(border) < 0 or (size and len(size) != 2):
         raise ModelError(f"the border {border[:8]} or the scale {(size or [])[:8]} of a crop is not valid")

@@ -1,4 +1,4 @@
-"""Convolutions, pooling, normalisation, and what else layers of networks are made of."""
+"""Convolutions, pooling, normalisation, and other parts of layers."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Window:
             raise ModelError("the attribute kernel_shape is missing")
         if len(self.kernel) != dims:
             raise ModelError(f"kernel_shape should have {dims} dimensions, not {len(self.kernel)}")
-        self.strides = self._ints(n, "strides", 1)
-        self.dilations = self._ints(n, "dilations", 1)
+        self.strides = self._ints(n, "strides")
+        self.dilations = self._ints(n, "dilations")
         self.auto_pad = _AUTO_PADS[n.attr("auto_pad", "NOTSET")]
         pads = n.attr("pads")
         if pads is None or self.auto_pad != "explicit":
@@ -47,10 +47,10 @@ class Window:
         if any(v > _FARTHEST for v in (*self.kernel, *self.strides, *self.dilations)):
             raise ModelError(f"kernel_shape, strides and dilations should not exceed {_FARTHEST}")
 
-    def _ints(self, n: OnnxNode, name: str, default: int) -> list[int]:
+    def _ints(self, n: OnnxNode, name: str) -> list[int]:
         values = n.attr(name)
         if not values:
-            return [default] * len(self.kernel)
+            return [1] * len(self.kernel)
         if len(values) != len(self.kernel):
             raise ModelError(f"{name} should have {len(self.kernel)} numbers, not {len(values)}")
         return list(values)

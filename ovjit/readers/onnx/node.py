@@ -107,7 +107,7 @@ class OnnxNode(NodeBuilder):
     # -- what is known of values ----------------------------------------------------------------------------
 
     def size(self, shape: Sequence[Dim]) -> int | None:
-        """The number of elements, None where a dimension is open."""
+        """The number of elements, None where a dimension is dynamic."""
         dims = tuple(shape)
         return math.prod(dims) if is_static(dims) else None
 

@@ -19,7 +19,7 @@ from ovjit.records import NamedTuple
 MOST_STEPS, MOST_STATES, MOST_TIMES = 100_000, 10_000, 1000
 _LAST = 0x10FFFF
 _SURROGATES = (0xD800, 0xDFFF)
-#: What is before a place, or behind it: nothing, a letter of a word, the end of a line, anything else.
+#: What is before a place, or after it: nothing, a letter of a word, the end of a line, anything else.
 EDGE, _WORD, _LINE, _OTHER = range(4)
 
 _Ranges = tuple[tuple[int, int], ...]
@@ -42,7 +42,7 @@ class Table(NamedTuple):
 
     It begins in the state `starts[kind before]`, 0 at the begin of a text. A match may end where
     `accepts[state, kind behind]` is true. In state 1 no match is possible. `sides[kind of byte]` is the side
-    that such a byte forms before and behind others, EDGE the one without a byte."""
+    that such a byte forms before and after others, EDGE the one without a byte."""
 
     following: np.ndarray
     kind: np.ndarray
@@ -54,7 +54,7 @@ class Table(NamedTuple):
 def table_of(pattern: str, anywhere: bool = False) -> Table:
     """The table of the texts, in UTF-8, that `pattern` matches, of whole texts or also `anywhere` in one.
 
-    Raises ModelError for what is no expression, UnsupportedError for what makes too large a table.
+    Raises ModelError for an invalid expression, UnsupportedError for one whose table is too large.
     """
     steps = _Steps()
     end = steps.add()
@@ -98,7 +98,7 @@ class _Steps:
 
 
 def _in_bytes(low: int, high: int) -> Iterable[list[tuple[int, int]]]:
-    """Ranges of bytes, one behind the other, that are the UTF-8 of the letters from `low` to `high`."""
+    """Ranges of bytes, one after the other, that are the UTF-8 of the letters from `low` to `high`."""
     for first, last in ((low, min(high, _SURROGATES[0] - 1)), (max(low, _SURROGATES[1] + 1), high)):
         begin = first
         while begin <= last:
@@ -125,7 +125,7 @@ def _unite_ranges(ranges: Iterable[tuple[int, int]]) -> _Ranges:
     return tuple(out)
 
 
-def _others(ranges: _Ranges) -> _Ranges:
+def _complement(ranges: _Ranges) -> _Ranges:
     out, begin = [], 0
     for low, high in _unite_ranges(ranges):
         if low > begin:
@@ -173,7 +173,7 @@ class _Flags(NamedTuple):
     def letters_in_case(self, ranges: _Ranges, negative: bool = False) -> _Ranges:
         """These letters, or all but these, where both cases may be one."""
         ranges = _either_case(ranges) if self.either_case else ranges
-        return _others(ranges) if negative else ranges
+        return _complement(ranges) if negative else ranges
 
 
 class _Parser:
@@ -182,11 +182,11 @@ class _Parser:
         self.depth = self.built = 0
 
     def parse(self, end: int) -> int:
-        """The first step of the whole expression, `end` behind it."""
-        node, _ = self._either(_Flags())
+        """The first step of the whole expression, `end` after it."""
+        node, _ = self._parse_alternatives(_Flags())
         if self.at < len(self.text):
             raise self._wrong("a ) without a (")
-        return self._built(node, end)
+        return self._add_steps(node, end)
 
     def _wrong(self, what: str) -> ModelError:
         return ModelError(f"the regular expression {self.text[:60]!r} is not valid at {self.at}: {what}")
@@ -205,7 +205,7 @@ class _Parser:
 
     # --- expressions
 
-    def _either(self, flags: _Flags) -> tuple[_Node, _Flags]:
+    def _parse_alternatives(self, flags: _Flags) -> tuple[_Node, _Flags]:
         """Up to a closing bracket or the end; flags that are set within hold up to there."""
         ways: list[_Node] = []
         parts: list[_Node] = []
@@ -214,7 +214,7 @@ class _Parser:
                 ways.append(_Node("then", tuple(parts)))
                 parts = []
                 continue
-            node, flags = self._one(flags)
+            node, flags = self._parse_item(flags)
             parts.append(self._parse_repetition(node))
         return _Node("either", (*ways, _Node("then", tuple(parts)))), flags
 
@@ -248,14 +248,14 @@ class _Parser:
         self.at = end + 1
         return bounds
 
-    def _one(self, flags: _Flags) -> tuple[_Node, _Flags]:
+    def _parse_item(self, flags: _Flags) -> tuple[_Node, _Flags]:
         mark = self._next()
         if mark == "(":
             return self._group(flags)
         if mark == "[":
             return _Node("letters", (self._class(flags),)), flags
         if mark == ".":
-            return _Node("letters", (((0, _LAST),) if flags.any else _others(((10, 10),)),)), flags
+            return _Node("letters", (((0, _LAST),) if flags.any else _complement(((10, 10),)),)), flags
         if mark in "^$":
             name = {"^": "begin", "$": "end"}[mark]
             return _Node("only", (f"line {name}" if flags.lines else name,)), flags
@@ -273,7 +273,7 @@ class _Parser:
             quoted, _, following_text = self.text[self.at :].partition("\\E")
             quoted = "".join(f"\\{c}" if c.isascii() and not c.isalnum() else c for c in quoted)
             self.text = self.text[: self.at] + quoted + following_text
-            return self._one(flags) if quoted else (_Node("then", ()), flags)
+            return self._parse_item(flags) if quoted else (_Node("then", ()), flags)
         return _Node("letters", (self._parse_escape(what, flags),)), flags
 
     def _group(self, flags: _Flags) -> tuple[_Node, _Flags]:
@@ -295,7 +295,7 @@ class _Parser:
             raise UnsupportedError(
                 "groups of a regular expression that nest more than 200 deep are not supported"
             )
-        node, _ = self._either(inner)
+        node, _ = self._parse_alternatives(inner)
         self.depth -= 1
         if not self._take(")"):
             raise self._wrong("a ( without a )")
@@ -398,11 +398,11 @@ class _Parser:
                     raise self._wrong("a range that ends before it begins")
             ranges += flags.letters_in_case(((low, high),))
         out = _unite_ranges(ranges)
-        return _others(out) if negative else out
+        return _complement(out) if negative else out
 
     # --- steps
 
-    def _built(self, node: _Node, end: int) -> int:
+    def _add_steps(self, node: _Node, end: int) -> int:
         """The first step of a part whose last one goes on to `end`."""
         steps = self.steps
         self.built += 1
@@ -416,21 +416,21 @@ class _Parser:
             return steps.add(end, only=node.what[0])
         if node.kind == "then":
             for part in reversed(node.what):
-                end = self._built(part, end)
+                end = self._add_steps(part, end)
             return end
         if node.kind == "either":
-            return steps.add(*(self._built(part, end) for part in node.what))
+            return steps.add(*(self._add_steps(part, end) for part in node.what))
         part, least, most = node.what
         if most is None:
             again = steps.add(end)
-            steps.free[again].append(("", self._built(part, again)))
+            steps.free[again].append(("", self._add_steps(part, again)))
             end = again
         else:
             out = end
             for _ in range(most - least):
-                end = steps.add(self._built(part, end), out)
+                end = steps.add(self._add_steps(part, end), out)
         for _ in range(least):
-            end = self._built(part, end)
+            end = self._add_steps(part, end)
         return end
 
 

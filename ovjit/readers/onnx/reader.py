@@ -70,24 +70,8 @@ FIRST_OPSETS = 3
 READS_NUMBERS = frozenset(("Cast", "DequantizeLinear"))
 
 
-def read_onnx(
-    model: Any, weights: Any = None, use_mmap: bool = True, converters: Mapping[str, Rule] | None = None,
-    all_inputs: bool = False,
-) -> Model:  # fmt: skip
-    """The Model of an ONNX file.
-
-    `model` is a path, the file's bytes, or a ModelProto. `weights` may be a dict with the contents of files
-    with external data by their location, for a model that is not given by its path. Other weights are
-    ignored, as in OpenVINO: an ONNX model has its own. `converters` are the caller's rules by operator type,
-    before all others. With `all_inputs`, those stay that no node reads. Raises RuntimeError with the file and
-    the node for an invalid model. UnsupportedError, a RuntimeError too, lists all operators that cannot be
-    read.
-    """
-    return read_opened(open_model(model, weights, use_mmap), converters, all_inputs)
-
-
 class Opened(NamedTuple):
-    """A model that is parsed: its ModelProto, what reads its data in other places, and what it is called."""
+    """A parsed model: its ModelProto, the reader of its external data, and its name in messages."""
 
     proto: Any
     external: ExternalData
@@ -95,7 +79,11 @@ class Opened(NamedTuple):
 
 
 def open_model(model: Any, weights: Any = None, use_mmap: bool = True) -> Opened:
-    """Parse a model, of which `read_onnx` says what it may be."""
+    """Parse a model: the path of a file, its bytes, or a ModelProto.
+
+    `weights` may be a dict with the contents of files with external data by their location, for a model that
+    is not given by its path. Other weights are ignored, as in OpenVINO: an ONNX model has its own.
+    """
     where, path = "the given model", None
     if isinstance(model, (str, os.PathLike)):
         where = path = os.fsdecode(model)
@@ -113,7 +101,9 @@ def open_model(model: Any, weights: Any = None, use_mmap: bool = True) -> Opened
 def read_opened(
     parsed_file: Opened, converters: Mapping[str, Rule] | None = None, all_inputs: bool = False
 ) -> Model:
-    """The Model of what was parsed, by `read_onnx`'s options."""
+    """The Model of a parsed file. `converters`: the caller's rules by operator type, before all others. With
+    `all_inputs`, inputs stay that no node reads. Raises RuntimeError with the file and the node for an
+    invalid model. UnsupportedError, a RuntimeError too, lists all operators that cannot be read."""
     with name_errors(parsed_file.where, TypeError, ValueError, AttributeError):
         model = Reader(parsed_file.proto, parsed_file.external, converters).read(all_inputs)
         if parsed_file.external.has_files:
@@ -184,7 +174,7 @@ class Reader(OnnxDraft):
 
     def _results(self, name: str, scope: Scope) -> list[Result]:
         """The outputs of the model for one of the graph: a sequence is one for each of its tensors, named
-        with their numbers, or of open length one with its tensors as rows."""
+        with their numbers, or of dynamic length one with its tensors as rows."""
         value = scope.find(name)
         value = value.value if isinstance(value, OpenOptional) else value
         if not isinstance(value, (TensorList, LoopSequence)):

@@ -112,8 +112,8 @@ class _Cell:
         shape = n.concat([n.dim_of(self.x, 0), n.const(np.array([self.count, self.hidden]))], 0)
         return n.broadcast(n.like(self.x, 0), shape)
 
-    def reorder_gates(self, value: Output, order: Sequence[int], axis: int = 1) -> Output:
-        """The parts of the gates along `axis` in another order."""
+    def reorder_gates(self, value: Output, order: Sequence[int]) -> Output:
+        """The parts of the gates along axis 1 in another order."""
         if list(order) == sorted(order):
             return value
         size = self.hidden
@@ -121,8 +121,8 @@ class _Cell:
         indices = np.concatenate([np.arange(size) + part * size for part in order])
         constant = n.value(value)
         if constant is not None:
-            return n.const(np.ascontiguousarray(np.take(constant, indices, axis)), n.dtype(value))
-        return n("Gather", value, indices, axis, opset=8)
+            return n.const(np.ascontiguousarray(np.take(constant, indices, 1)), n.dtype(value))
+        return n("Gather", value, indices, 1, opset=8)
 
     def bias(self, order: Sequence[int], parts: int) -> Output:
         """The biases of input and recurrence added up: [directions, gates * hidden]."""

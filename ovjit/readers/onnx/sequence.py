@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 _MOST = (1 << 63) - 1
 
 
-def _list(n: OnnxNode, index: int = 0) -> TensorList:
-    value = n.inputs[index] if index < len(n.inputs) else None
+def _list(n: OnnxNode) -> TensorList:
+    value = n.inputs[0] if n.inputs else None
     value = value.value if isinstance(value, OpenOptional) else value
     if isinstance(value, LoopSequence):
         raise UnsupportedError("a sequence whose length is a loop's number of iterations is not supported")
     if not isinstance(value, TensorList):
-        raise ModelError(f"input {index} should be a sequence")
+        raise ModelError("input 0 should be a sequence")
     return value
 
 
@@ -48,7 +48,7 @@ def _sequence_of(n: OnnxNode) -> Any:
 
 
 def _cut(n: OnnxNode, rows: Output, index: int, count: int) -> tuple[Output, Output]:
-    """The rows before a place that is an input, and those from `count` behind it on."""
+    """The rows before a place that is an input, and those from `count` after it on."""
     position = n.convert(n.scalar(n[index]), "i64")
     length = n("Add", n.squeeze(n.dim_of(rows, 0), [0]), 0)
     position = n.unsqueeze(n("Select", n("Less", position, 0), n("Add", position, length), position), [0])
@@ -165,7 +165,7 @@ def split(n: OnnxNode) -> Any:
             n.check_count(count[0], "parts of a sequence", MOST_NODES)
             return [TensorList(n.all("VariadicSplit", x, axis, n[1]) if count[0] else [], n.dtype(x))]
     if isinstance(size, Interval):
-        if n.has(1) and not _ones(n, n[1]):
+        if n.has(1) and not _has_single_elements(n, n[1]):
             raise UnsupportedError(
                 "a dynamic dimension is split into parts that may differ in size, which is not supported"
             )
@@ -192,8 +192,8 @@ def split(n: OnnxNode) -> Any:
     return [TensorList(parts, n.dtype(x))]
 
 
-def _ones(n: OnnxNode, lengths: Output) -> bool:
-    """Whether parts of one element are said: by the number 1, or by an open number of ones."""
+def _has_single_elements(n: OnnxNode, lengths: Output) -> bool:
+    """True if all parts have one element: the lengths are the number 1, or ones of dynamic count."""
     value = n.value(lengths)
     node = lengths.node
     if value is None and node.get_type_name() == "Broadcast":
@@ -255,7 +255,7 @@ def map_(n: OnnxNode) -> Any:
 
 
 def _map_rows(n: OnnxNode, graph: Any, names: list[str]) -> Any:
-    """SequenceMap of a sequence of open length: a Loop over its rows, which makes rows."""
+    """SequenceMap of a sequence of dynamic length: a Loop over its rows, which makes rows."""
     rows = {k: stack_rows(n, v) for k, v in zip(names, n.inputs, strict=True) if is_sequence(v)}
     others = {k: v for k, v in zip(names, n.inputs, strict=True) if k not in rows}
     result = [info.name for info in graph.output]

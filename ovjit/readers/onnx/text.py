@@ -43,7 +43,7 @@ def _encode(texts: Sequence[Any]) -> list[bytes]:
 
 
 def text_at(n: OnnxNode, texts: Sequence[Any], index: Output) -> Output:
-    """Strings: texts[place]."""
+    """Strings: texts[index]."""
     data = _encode(texts)
     ends = np.cumsum([len(text) for text in data])
     begins = ends - [len(text) for text in data]
@@ -121,7 +121,7 @@ class TextRows:
         return self.n("Unsqueeze", self.n.upto(self.width), [0])
 
     def letters(self, positions: Output) -> Output:
-        """The letters at these places of each text. Those behind its end are any."""
+        """The letters at these places of each text. Those after its end are any."""
         source = self.n("Minimum", self.n("Add", self.begins, positions), self._last)
         return self.n("Gather", self._letters, source, 0, opset=8)
 
@@ -135,7 +135,7 @@ def place_of(n: OnnxNode, same: Output) -> tuple[Output, Output]:
 
 @onnx_op("RegexFullMatch", 20)
 def regex_full_match(n: OnnxNode) -> Any:
-    """Whether all of a text is matched: a table's state goes over its bytes, those of all texts at once."""
+    """True for texts that match as a whole: an automaton reads the bytes of all texts at once."""
     table = table_of(n.require("pattern"))
     begins, ends, letters = n.all("StringTensorUnpack", n[0])
     rows = TextRows(n, begins, ends, letters, "i32")
@@ -143,7 +143,7 @@ def regex_full_match(n: OnnxNode) -> Any:
     kind = n("Gather", table.kind, rows.letters(rows.positions), 0, opset=8)
     kind = n("Select", n("Less", rows.positions, rows.lengths), kind, n.const(kinds, "i32"))
     count = len(table.following)
-    # behind a text's end it stays
+    # after a text's end it stays
     next_of = np.concatenate([table.following, np.arange(count, dtype=np.int32)[:, None]], 1).reshape(-1)
 
     def once(state: Output, now: dict[str, Output]) -> tuple[Output, Output]:
@@ -175,7 +175,7 @@ def tf_idf_vectorizer(n: OnnxNode) -> Any:
     counts = _counts(n, x, pool)
     if sum(n.last_dim(v) for v in counts) != columns.size:
         raise ModelError(f"{columns.size} output indices are given for the n-grams of {len(pool)} words")
-    out = n.convert(n("Concat", *counts, _none(n, x, 1), axis=1), "f32")
+    out = n.convert(n("Concat", *counts, _zero_counts(n, x, 1), axis=1), "f32")
     mode = n.require("mode")
     if mode == "IDF":
         out = n("Minimum", out, 1.0)
@@ -247,7 +247,7 @@ def _text_n_grams(n: OnnxNode, pool: Sequence[str]) -> Output | None:
         return None  # the general way reads it, or reports what is wrong
 
 
-def _none(n: OnnxNode, x: Output, count: int) -> Output:
+def _zero_counts(n: OnnxNode, x: Output, count: int) -> Output:
     """Zeros, `count` for each row."""
     return n.broadcast(n.const(0), n("Concat", n.dim_of(x, 0), [count], axis=0))
 
@@ -260,7 +260,7 @@ def _counts(n: OnnxNode, x: Output, pool: Sequence[int]) -> list[Output]:
         if not 0 <= start <= end <= len(pool) or (end - start) % size:
             raise ModelError(f"ngram_counts {starts[:8]} is not valid for {len(pool)} words")
         grams = np.asarray(pool[start:end], np.int64).reshape(-1, size)
-        total = _none(n, x, len(grams))
+        total = _zero_counts(n, x, len(grams))
         is_counted = n.require("min_gram_length") <= size <= n.require("max_gram_length")
         # words that are farther apart make no other n-grams of one word
         steps = (n.check_count(n.require("max_skip_count"), "skips", MOST_NODES) if size > 1 else 0) + 1
@@ -277,7 +277,7 @@ def _counts(n: OnnxNode, x: Output, pool: Sequence[int]) -> list[Output]:
 
 @onnx_op("StringConcat", 20)
 def string_concat(n: OnnxNode) -> Any:
-    """Texts one behind the other: new letters are a row for each, as wide as the longest."""
+    """Concatenates pairs of texts: the new bytes are rows as wide as the longest result."""
     begins, ends, letters = n.all("StringTensorUnpack", n[0])
     begins_2, ends_2, letters_2 = n.all("StringTensorUnpack", n[1])
     first, second = n("Subtract", ends, begins), n("Subtract", ends_2, begins_2)
@@ -306,7 +306,7 @@ def string_concat(n: OnnxNode) -> Any:
 
 
 def _change_case(n: OnnxNode, letters: Output, upper: bool) -> Output:
-    """UTF-8 with its letters in the other case, those of up to three bytes whose two cases are as long."""
+    """Changes the case of UTF-8, of letters of up to three bytes whose two cases are equally long."""
     table = _case_table(upper)
     padded = n("Concat", np.zeros(2, np.int32), n.convert(letters, "i32"), np.zeros(2, np.int32), axis=0)
     around = [n.slice(padded, 0, i, i - 4 or None) for i in range(5)]  # two before each byte ... two behind
@@ -352,7 +352,7 @@ def _case_table(upper: bool) -> np.ndarray:
 
 @onnx_op("StringNormalizer", 10)
 def string_normalizer(n: OnnxNode) -> Any:
-    """Texts but those of a list, in another case; an empty text if none is left. Of [C] or [1, C]."""
+    """Changes the case of texts [C] or [1, C] without stop words; one empty text if none remains."""
     action, rank, stop = n.attr("case_change_action"), n.rank(n[0]), n.attr("stopwords") or []
     if rank not in (1, 2):
         raise ModelError(f"texts of {rank} dimensions are not valid; 1 or 2 are expected")
@@ -404,7 +404,7 @@ def _words(n: OnnxNode, letter: Callable[[int], Output]) -> tuple[Output, Output
 
 @onnx_op("StringSplit", 20)
 def string_split(n: OnnxNode) -> Any:
-    """(parts of each text [..., most parts], texts without letters behind the last; how many each has)
+    """(parts of each text [..., most parts], texts without letters after the last; how many each has)
 
     Texts are rows of letters here. Places where parts begin and end are put before the others by sorting.
     """
@@ -423,7 +423,7 @@ def string_split(n: OnnxNode) -> Any:
         return n("Select", within, rows.letters(n("Maximum", at, 0)), -1)
 
     def in_front(which: Output) -> Output:
-        """The places where it is true, in order, and numbers beyond all texts behind them"""
+        """The places where it is true, in order, and numbers beyond all texts after them"""
         keys = n("Select", which, positions, beyond)
         how: dict[str, Any] = {"mode": "min", "sort": "value", "index_element_type": "i64"}
         return n("TopK", keys, width, axis=1, **how, opset=11)

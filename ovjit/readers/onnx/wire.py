@@ -103,7 +103,7 @@ class _Cut:
         return at
 
     def _behind_words(self, after: int, end: int, tag: int, size: int) -> int:
-        """The end of a field of `size` bytes, and of those behind it with the same tag of one byte."""
+        """The end of a field of `size` bytes, and of those after it with the same tag of one byte."""
         at, count = after + size, _FIRST_RUN
         while tag < 128 and at + size < end and self._bytes[at] == tag:
             others = self._content[at : min(end - size, at + count * (size + 1)) : size + 1] != tag

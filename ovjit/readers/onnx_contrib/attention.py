@@ -71,7 +71,7 @@ def scores_of(
     softcap: float = 0.0,
     sink: Output | None = None,
 ) -> tuple[Output, Output]:
-    """(the scores before the softmax, and behind it without the sink's) as `attend` has them"""
+    """(the scores before the softmax, and after it without the sink's) as `attend` has them"""
     factor = scale or 1 / float(np.sqrt(n.last_dim(q)))
     scores = n("MatMul", n("Multiply", q, n.like(q, factor)), k, transpose_b=True)
     if softcap:

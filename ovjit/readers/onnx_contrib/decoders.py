@@ -57,7 +57,7 @@ def group_query_attention(n: OnnxNode) -> Any:
     ids, attention bias, sinks of the heads, two scales of a quantised cache, weights of two norms)
 
     Valid keys and values of the past come first in its buffers. The present has them and the new ones, and
-    keeps the content of a longer buffer behind them.
+    keeps the content of a longer buffer after them.
     """
     heads, groups = n.require("num_heads"), n.require("kv_num_heads")
     if groups < 1 or heads % groups:

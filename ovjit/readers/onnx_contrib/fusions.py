@@ -94,7 +94,7 @@ def activation_of(n: OnnxNode, x: Output) -> Output:
 @ms("TransposeMatMul")
 @ms("SparseToDenseMatMul")
 def fused_matmul(n: OnnxNode) -> Any:
-    """alpha * op(A) @ op(B); transBatch moves the first dimension behind the others but the last.
+    """alpha * op(A) @ op(B); transBatch moves the first dimension after the others but the last.
     A sparse A is a dense one here."""
     a, b = n[0], n[1]
     for which in "AB":

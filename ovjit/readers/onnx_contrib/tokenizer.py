@@ -3,7 +3,7 @@ and of these the longest.
 
 A table (`patterns`) reads from all places of all texts at once, until none of them can match more: that gives
 the longest match that begins at each place. Then one walk over the places, of all texts at once, takes those
-that begin behind the one before.
+that begin after the one before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ovjit.readers.onnx.text import TextRows, Tokens
 from ovjit.readers.onnx_contrib.attention import ms
 from ovjit.records import NamedTuple
 
-#: What stands before the first and behind the last part where these are marked.
+#: What stands before the first and after the last part where these are marked.
 _MARKS = b"\x02\x03"
 ANY_CHARACTER = "(?s)."
 #: A table's state from which nothing is matched any more.
@@ -85,7 +85,7 @@ def _cut(n: OnnxNode, parts: _Parts, letters: Output, pattern: str, between: boo
         size = n("Add", size, n.convert(n("GreaterEqual", byte, least), "i64"))
     beyond = n("Add", positions, n("Select", n("Greater", longest, 0), longest, size))
     hit = n("GreaterEqual", longest, 0)
-    if between:  # what is behind the last one is a part, too
+    if between:  # what is after the last one is a part, too
         hit = n("LogicalOr", hit, n("Equal", positions, lengths))
     free = _drop_overlaps(n, hit, beyond, lengths)
     start, stop = (free, positions) if between else (positions, n("Add", positions, longest))
@@ -157,7 +157,7 @@ def _drop_overlaps(n: OnnxNode, hit: Output, beyond: Output, lengths: Output) ->
 def _filled_up(
     n: OnnxNode, parts: _Parts, texts: Output, letters: Output, fill: bytes, has_marks: bool
 ) -> Output:
-    """The parts of each text in a row, with `fill` behind them; rows of none where no text has one."""
+    """The parts of each text in a row, with `fill` after them; rows of none where no text has one."""
     how: dict[str, Any] = {"output_type": "i64", "opset": 15}
     first, last = (n("SearchSorted", parts.text, texts, right_mode=side, **how) for side in (False, True))
     counts = n.unsqueeze(n("Subtract", last, first), [1])

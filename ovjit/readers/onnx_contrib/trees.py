@@ -111,7 +111,7 @@ def _convert_nodes(
     return thresholds, nodes
 
 
-def _number_modes(n: OnnxNode, names: Sequence[str]) -> np.ndarray:
+def _number_modes(names: Sequence[str]) -> np.ndarray:
     """Indices into MODES; leaves are above them. Raises ModelError for an unknown mode."""
     numbers_by_name = {name: i for i, name in enumerate(MODES[:-1])} | {"LEAF": _INNER_MODES}
     numbers = np.array([numbers_by_name.get(name, -1) for name in names], np.int64)
@@ -167,7 +167,7 @@ def _check_lengths(count: int, *columns: np.ndarray) -> None:
             raise ModelError(f"{len(column)} numbers are given for {count} tree nodes")
 
 
-class _Given(NamedTuple):
+class _LeafRows(NamedTuple):
     """The weights of leaves as a file has them: leaves, their trees, targets, values."""
 
     leaves: np.ndarray
@@ -186,11 +186,11 @@ class _Given(NamedTuple):
         return bool((np.abs(sums - of_tree[tree]) <= 1e-5 * sums).all())
 
 
-def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[Forest, _Given]:
+def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[Forest, _LeafRows]:
     """The forest of a TreeEnsembleRegressor or TreeEnsembleClassifier."""
     trees, ids = _read_column(n, "nodes_treeids", np.int64), _read_column(n, "nodes_nodeids", np.int64)
     count = n.check_count(len(trees), "nodes of trees", 1 << 24)
-    modes = _number_modes(n, n.require("nodes_modes"))
+    modes = _number_modes(n.require("nodes_modes"))
     features = _read_column(n, "nodes_featureids", np.int64)
     values = _read_column(n, "nodes_values", np.float32)
     sides = [_read_column(n, f"nodes_{side}nodeids", np.int64) for side in ("true", "false")]
@@ -226,7 +226,7 @@ def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[
     nodes[leaf, 2] = rows.fill(n, np.flatnonzero(leaf), index[at_leaf], which[at_leaf], weights[at_leaf])
     _check_depth(n, nodes, node_ids.roots)
     forest = Forest(thresholds, nodes, rows.trees(node_ids.roots), rows.weights, rows.certain)
-    return forest, _Given(index[at_leaf], node_ids.tree[index[at_leaf]], which[at_leaf], weights[at_leaf])
+    return forest, _LeafRows(index[at_leaf], node_ids.tree[index[at_leaf]], which[at_leaf], weights[at_leaf])
 
 
 def _check_depth(n: OnnxNode, nodes: np.ndarray, roots: np.ndarray) -> None:
@@ -355,7 +355,7 @@ def _classify_many(
 
 def _classify_two(
     n: OnnxNode, forest: Forest, raw: Output, labels: np.ndarray, base: np.ndarray, transform: str,
-    leaf_weights: _Given,
+    leaf_weights: _LeafRows,
 ) -> list[Output]:  # fmt: skip
     """Scores and labels as ONNX Runtime has them. A row without a weight for the second class has one score.
     With two base values the second class has the first one's sum. The label is the second class if its score
@@ -500,7 +500,7 @@ def _search_members(
     children: np.ndarray, missing: np.ndarray,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
     """The nodes with each BRANCH_MEMBER as a binary search of its sorted members, which compares for equality
-    last. `values`: the lists of members in the order of their nodes, each with a NaN behind it."""
+    last. `values`: the lists of members in the order of their nodes, each with a NaN after it."""
     asking = np.flatnonzero(modes == _MEMBER)
     lists = np.cumsum(np.isnan(values)) - np.isnan(values)
     if len(asking) > (lists[-1] + 1 if len(values) else 0):

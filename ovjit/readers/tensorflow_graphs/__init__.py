@@ -14,7 +14,7 @@ from typing import Any
 def rebuild(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Any, list[str]]:
     """The graph with operators that the exporter knows, and the new names of its outputs.
 
-    Raises UnsupportedError for what has no such form.
+    Raises UnsupportedError for graphs without such a form.
     """
     from ovjit.readers.tensorflow_graphs import complex_pairs, graph_rewriter, lists
 

@@ -68,7 +68,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 
 def rebuilt(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Any, list[str]]:
-    """The GraphDef, and the names of its outputs. UnsupportedError for what has no such form."""
+    """The GraphDef, and the names of its outputs. UnsupportedError for graphs without such a form."""
     source, result = tf.Graph(), tf.Graph()
     with source.as_default():
         tf.graph_util.import_graph_def(graph, name="")

@@ -18,7 +18,7 @@ def detection_post_process(n: LiteNode) -> Any:
     """Inputs: encodings of boxes, scores of classes, anchors. Outputs: boxes, classes, scores, their number.
 
     The regular way suppresses boxes of each class among themselves. The fast way suppresses boxes whatever
-    their class, each with its highest score. Rows behind the last detection are 0.
+    their class, each with its highest score. Rows after the last detection are 0.
     """
     options = n.custom_fields()
     if options.get("max_classes_per_detection", 1) != 1 and not options.get("use_regular_nms", False):
@@ -55,7 +55,7 @@ def detection_post_process(n: LiteNode) -> Any:
 @tflite_op("NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5")
 def non_max_suppression(n: LiteNode) -> Any:
     """Inputs: boxes, scores, the most of them, thresholds of overlap and score, sigma. Outputs: indices,
-    scores with a sigma, both with 0 behind the last one, and their number."""
+    scores with a sigma, both with 0 after the last one, and their number."""
     soft = n.op_type == "NON_MAX_SUPPRESSION_V5"
     count = n.scalar(n[2])
     selection, scores, number = n.all(
@@ -95,6 +95,6 @@ def _decode_boxes(n: LiteNode, options: dict[str, Any]) -> Output:
 
 
 def _fill_rows(n: LiteNode, rows: Output, most: int) -> Output:
-    """The first rows, and 0 behind them: [1, most, ...]"""
+    """The first rows, and 0 after them: [1, most, ...]"""
     zeros = n.const(np.zeros((most, *(d for d in (n.shape(rows) or ())[1:])), np.float32))
     return n.unsqueeze(n.slice(n.concat([rows, zeros], 0), 0, 0, most), [0])

@@ -341,7 +341,7 @@ class _Parser:
         return TensorRow(label, TYPES[kind], shape, data, quant, row.Sparsity(), row.IsVariable())
 
     def _data(self, index: int, label: str) -> np.ndarray | None:
-        """The bytes of a tensor's buffer: None where it has none, as what operators compute."""
+        """The bytes of a tensor's buffer: None for a tensor that an operator computes."""
         if not index:
             return None
         if not 0 <= index < len(self.buffers):

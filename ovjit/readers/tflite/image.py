@@ -47,7 +47,7 @@ def blocks(n: LiteNode) -> Any:
 
 @tflite_op("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND")
 def batches(n: LiteNode) -> Any:
-    """The blocks' sizes, and pads or crops [dimensions, 2], of the dimensions behind the batch. All of them
+    """The blocks' sizes, and pads or crops [dimensions, 2], of the dimensions after the batch. All of them
     may be computed."""
     x, rank = n[0], n.rank(n[0])
     count = n.count_of_axes(n[1], "the size of blocks")

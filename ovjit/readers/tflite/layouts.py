@@ -14,7 +14,7 @@ _FOLLOWED = ("Convert", "FakeQuantize")
 
 
 def first_order(rank: int) -> list[int]:
-    """The order of axes that brings the last one, the channels, behind the batch."""
+    """The order of axes that brings the last one, the channels, after the batch."""
     return [0, rank - 1, *range(1, rank - 1)]
 
 

@@ -218,7 +218,7 @@ class LiteNode(NodeBuilder):
 
 
 def fields_of(flexbuffer: bytes) -> dict[str, Any]:
-    """The fields of a FlexBuffer that are numbers or text; none of what is no map.
+    """The fields of a FlexBuffer that are numbers or text; none for other values.
 
     Others are not followed: they may contain themselves.
     """

@@ -1,6 +1,6 @@
 """Bytes of a TensorFlow Lite file -> Model. Operators are read by the rules of the families, see `registry`.
 
-Quantised tensors are real numbers between operators: a FakeQuantize behind each one that is computed, a
+Quantised tensors are real numbers between operators: a FakeQuantize after each one that is computed, a
 Convert and Multiply behind those that are stored, as OpenVINO's front end gives them.
 """
 
@@ -99,7 +99,7 @@ class Reader(LiteDraft):
     def __init__(self, file: LiteFile, converters: Mapping[str, Rule] | None = None, plain: bool = False):
         super().__init__(file, plain)
         self.converters = dict(converters or {})
-        #: Values before the FakeQuantize that was put behind them.
+        #: Values before the FakeQuantize that was put after them.
         self.exact: dict[tuple[Node, int], Output] = {}
         #: Constants by the rows that they are of.
         self.constants: dict[int, Stored] = {}
@@ -201,7 +201,7 @@ class Reader(LiteDraft):
             raise ModelError(f"{label}: the operator is not valid ({what})") from error
 
     def _bind(self, scope: Scope, index: int, value: Output | Stored | Handle, n: LiteNode) -> None:
-        """Give an operator's output its name, and what its quantisation rounds it to."""
+        """Give an operator's output its name, and the FakeQuantize of its quantisation."""
         row = scope.graph.tensors[index]
         if index in scope.values or index in scope.stored:
             raise ModelError(f"the tensor {row.name[:200]!r} is computed twice")

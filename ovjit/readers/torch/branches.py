@@ -342,7 +342,7 @@ def _note_changes(
 
 
 def _row(call: Call, item: Any) -> Output | None:
-    """An item of a list with a first dimension of 1; None for what is no tensor or number."""
+    """An item of a list with a first dimension of 1; None for other objects."""
     if isinstance(item, Output):
         return call.unsqueeze(item, [0]) if call.shape(item) is not None else None
     if isinstance(item, (bool, int, float, Number)):
@@ -363,7 +363,7 @@ def _is_only_appended_to(block: Any, name: str) -> bool:
 
 
 def _adds_alone(block: Any, node: Any) -> bool:
-    """Whether a node adds to a list, which is at most an output of the block behind that."""
+    """Whether a node adds to a list, which is at most an output of the block after that."""
     if node.kind() not in ("aten::append", "aten::add_"):
         return False
     uses = [use.user.kind() for value in node.outputs() for use in value.uses()]

@@ -209,14 +209,14 @@ class Call(Dimensions):
         of such a tensor. Complex numbers have a last dimension more, for their two parts."""
         if isinstance(value, Complex):
             return value.pair, self.rank(value.pair) - 1, Complex
-        return value, self.rank(value), _itself
+        return value, self.rank(value), _identity
 
     def part(self, value: Complex, index: int) -> Output:
         """The real part, 0, or the imaginary one, 1."""
         return self("Gather", value.pair, index, -1)
 
     def may_be_one(self, dim: Any) -> bool:
-        """Whether a dimension is open to be 1."""
+        """True if a dimension may be 1."""
         low, high = bounds(dim)
         return low <= 1 and (high is None or high >= 1)
 
@@ -242,7 +242,7 @@ class Call(Dimensions):
     def to_shape(self, value: Output, dims: Sequence[Any]) -> Output:
         """A tensor in another shape; a dimension of -1 follows from the others.
 
-        The pattern is constant where each open dimension is the value's own one at its place, or is the only
+        The pattern is constant where each dynamic dimension is the value's own one at its index, or the only
         one that is left: (?, ?, 8) -> (?, ?, 2, 4) is [0, 0, 2, 4].
         """
         pattern = self._pattern(value, list(dims))
@@ -323,7 +323,7 @@ class Call(Dimensions):
             raise UnsupportedError(f"{what} is not supported")
 
 
-def _itself(value: Output) -> Output:
+def _identity(value: Output) -> Output:
     return value
 
 

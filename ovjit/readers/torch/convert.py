@@ -280,7 +280,7 @@ def _by_export(
 
 
 def _open_dims(leaf: Any, shape: Any) -> dict[int, Any]:
-    """torch.export's description of a tensor whose shape may have open dimensions."""
+    """torch.export's description of a tensor whose shape may have dynamic dimensions."""
     from torch.export import Dim
 
     lengths = () if shape is None else shape[: leaf.dim()]

@@ -112,7 +112,7 @@ class TorchFXPythonDecoder:
     def from_exported_program(
         cls, exported_program: Any, dynamic_shapes: bool = True, **__: Any
     ) -> TorchFXPythonDecoder:
-        """The decoder of what torch.export gives."""
+        """The decoder of an ExportedProgram."""
         return cls(exported_program, dynamic_shapes=dynamic_shapes)
 
 

@@ -48,7 +48,7 @@ class Shared:
 
 
 class TorchDraft(Draft):
-    """A model that is being read from PyTorch: what is known of its open dimensions.
+    """A model that is being read from PyTorch: what is known of its dynamic dimensions.
 
     Equal dimensions have one name. The nodes that compute them are shared.
     """
@@ -70,7 +70,7 @@ class TorchDraft(Draft):
         return isinstance(name, tuple) and (name in self.often_none or name[:2] in self.often_none)
 
     def name_dimensions(self, outputs: Sequence[Output]) -> None:
-        """Give each open dimension that has no name a new one."""
+        """Give each dynamic dimension that has no name a new one."""
         for value in outputs:
             kind = tensor_type(value)
             if kind.shape is None or all(not isinstance(d, Interval) or d.key for d in kind.shape):
@@ -94,7 +94,7 @@ class TorchDraft(Draft):
         return None if number.key is None else self.shared.sources.get(number.key)
 
     def number_of(self, call: Dimensions, dim: Interval) -> Number | None:
-        """The number that an open dimension is, None where no tensor with it is known."""
+        """The number that a dynamic dimension is, None where no tensor with it is known."""
         number = Number(lambda: call.const(0, "i64"), dim)
         source = self.place_of(number)
         return None if source is None else call.size(*source)
@@ -272,7 +272,7 @@ class Dimensions(Builder):
 
 
 def _dim_of(op: str, a: Any, b: Any) -> Any:
-    """The open dimension that a sum, difference or product is, None where nothing is known of it."""
+    """The dynamic dimension that a sum, difference or product is, None where nothing is known of it."""
     function = {"Add": operator.add, "Subtract": operator.sub, "Multiply": operator.mul}.get(op)
     parts = [v.dim if isinstance(v, Number) else v if isinstance(v, int) else None for v in (a, b)]
     if function is None or None in parts or not isinstance(parts[0], Interval) and op == "Subtract":

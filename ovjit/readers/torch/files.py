@@ -1,4 +1,4 @@
-"""Files of PyTorch: a path -> a script or an exported program. A file is known by what its archive holds.
+"""Files of PyTorch: a path -> a script or an exported program. Archives are identified by their contents.
 
 PyTorch trusts its files. It unpickles the contents of an exported program, and evaluates strings and names
 in it as Python. So they are checked before PyTorch loads them.

@@ -55,7 +55,7 @@ class TorchReader(TorchDraft):
 
     def parameter(self, name: str, dtype: Any, shape: Sequence[int | None]) -> Any:
         """An input of the model, open where a dimension is None; complex ones are pairs."""
-        # open dimensions are known by name while the graph is read
+        # dynamic dimensions are known by name while the graph is read
         dims = named([ANY if d is None else int(d) for d in shape], "input", len(self.parameters))
         pairs = is_complex(dtype)
         node = build.make_parameter(element_type(dtype), (*dims, 2) if pairs else dims, name, {name})
@@ -120,7 +120,7 @@ class TorchReader(TorchDraft):
         return self.converters.get(name)
 
     def result(self, value: Any, names: Iterable[str] = ()) -> Any:
-        """A Result of a value; numbers become tensors."""
+        """The Result of a value; numbers become tensors."""
         if isinstance(value, Complex):
             value = value.pair
         if isinstance(value, Number):
@@ -175,7 +175,7 @@ class TorchReader(TorchDraft):
         return node.output(0)
 
     def finish(self, values: Any, names: Sequence[str | None] | None) -> Model:
-        """The model of what the module gives: tensors in lists, or by name in a dict; None is left out."""
+        """The model of the module's results: tensors in lists, or by name in a dict; None is left out."""
         leaves = [(key, leaf) for key, leaf in leaves_of(values) if leaf is not None]
         if names is not None:
             leaves = [(self._own_name(key, leaf), leaf) for key, (_, leaf) in zip(names, leaves, strict=True)]
@@ -240,7 +240,7 @@ def _forget_unread(model: Model) -> None:
 
 
 def _shapes_of_inputs(model: Model, parts: Collection[Any]) -> None:
-    """Inputs have plain open dimensions; one that a convolution reads has its channels, as in OpenVINO. Those
+    """Dimensions of inputs are dynamic. One that a convolution reads has its channels, as in OpenVINO. Those
     that are `parts` of an argument have the lengths of what they are joined with."""
     for parameter in model.get_parameters():
         shape = build.attributes_of(parameter)["shape"]

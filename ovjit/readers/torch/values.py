@@ -49,14 +49,14 @@ class Stacked:
 
 
 class Picked(dict):
-    """Parts of an open dimension by the indices that are read, some of which count from the last part.
-    `number` is how many there are, where that is read."""
+    """Slices along a dynamic dimension by the constant indices that are read; negative ones count from the
+    end. `number`: how many slices there are, if that is read."""
 
     number: Any = None
 
 
 class Chunks(list):
-    """Parts of an open dimension, of which the last ones may be empty. `number` is how many are not."""
+    """Slices along a dynamic dimension; the last ones may be empty. `number`: how many are not."""
 
     number: Any = None
 
@@ -99,16 +99,16 @@ def are_all_parts(values: Any) -> bool:
 
 
 def dimension_of(value: Output) -> Dim | None:
-    """The open dimension that a tensor of one element holds, None where it holds another number."""
+    """The dynamic dimension that a tensor of one element holds, None where it holds another number."""
     partial = tensor_type(value).partial
     bound = partial.reshape(-1)[0] if partial is not None and partial.size == 1 else None
     return bound if isinstance(bound, Interval) else None
 
 
 class Number:
-    """A number that Python computes, such as an open dimension: a tensor without dimensions.
+    """A number that Python computes, such as a dynamic dimension: a tensor without dimensions.
 
-    `dim` is the open dimension that it is, where it is one. Its nodes are made when `value` is first read.
+    `dim` is the dynamic dimension that it is, where it is one. Its nodes are made when `value` is first read.
     """
 
     __slots__ = ("_value", "dim")

@@ -74,11 +74,11 @@ class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
         return self.get_input_debug_name(index)
 
     def get_input_shape(self, index: int) -> PartialShape:
-        """The rank of a value that goes in, if known; dimensions are open."""
+        """The rank of a value that goes in, if known; dimensions are dynamic."""
         return self.get_shape_for_value(self.raw_inputs[index])
 
     def get_output_shape(self, index: int) -> PartialShape:
-        """The rank of a value that comes out, if known; dimensions are open."""
+        """The rank of a value that comes out, if known; dimensions are dynamic."""
         return self.get_shape_for_value(self.raw_outputs[index])
 
     def get_input_strides(self, index: int) -> list[int]:
@@ -95,7 +95,7 @@ class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
         return self.get_type_for_value(self.raw_outputs[index])
 
     def get_shape_for_value(self, value: Any) -> PartialShape:
-        """The rank of a value, if known; dimensions are open."""
+        """The rank of a value, if known; dimensions are dynamic."""
         if value.isCompleteTensor():
             return PartialShape([-1] * len(value.type().sizes()))
         return PartialShape.dynamic()

@@ -36,7 +36,7 @@ def _is_of_framework(value: Any) -> bool:
 
 
 def _dims_of(value: Any) -> Any:
-    """The sizes of a shape that is a framework's own, -1 for open ones; None for an open rank."""
+    """The sizes of a shape that is a framework's own, -1 for open ones; None for a dynamic rank."""
     if hasattr(value, "numpy"):
         return [int(dim) for dim in value.numpy().reshape(-1)]
     if value.rank is None:

@@ -1,4 +1,4 @@
-"""Boxes."""
+"""Operators of Paddle for detection: boxes and their suppression."""
 
 from __future__ import annotations
 

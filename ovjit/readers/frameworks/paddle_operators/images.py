@@ -204,7 +204,7 @@ def _affine_grid(op: Any) -> Any:
 
 
 def _shifted_in_time(op: Any) -> Any:
-    """The exporter refuses open sizes."""
+    """The exporter refuses dynamic sizes."""
     x, attrs = op.operand_source(0), op.attrs()
     last = attrs["data_format"][-1] == "C"
     y = paddle.transpose(x, [0, 3, 1, 2]) if last else x

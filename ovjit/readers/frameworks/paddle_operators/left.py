@@ -47,15 +47,15 @@ def _has_open_filters(op: Any) -> bool:
     return min(op.operand_source(1).shape + op.operand_source(2).shape + op.result(0).shape) < 1
 
 
-def _always(op: Any) -> bool:
+def _matches_all(op: Any) -> bool:
     return True
 
 
 #: Operator -> where it stays.
 LEFT: dict[str, Callable[[Any], bool]] = {
     "rnn": _has_lengths_or_is_plain, "floor_divide": _has_integers, "deformable_conv": _has_open_filters,
-    **dict.fromkeys("matrix_nms generate_proposals nms unique".split(), _always),
-    **dict.fromkeys("digamma lgamma erfinv i0 det inverse".split(), _always),
+    **dict.fromkeys("matrix_nms generate_proposals nms unique".split(), _matches_all),
+    **dict.fromkeys("digamma lgamma erfinv i0 det inverse".split(), _matches_all),
 }  # fmt: skip
 #: Those that are refused in branches and loops; others are the exporter's there.
 ONLY_LEFT = {"rnn", "matrix_nms", "generate_proposals"}

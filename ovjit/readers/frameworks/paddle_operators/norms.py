@@ -84,7 +84,7 @@ def _norm_along(x: Any, order: float, axis: int) -> Any:
 
 
 def _layer_norm(op: Any) -> Any:
-    """The exporter refuses open sizes where more than the last dimension is normalized."""
+    """The exporter refuses dynamic sizes where more than the last dimension is normalized."""
     x, weight, bias = op.operands_source()
     axis, epsilon = op.attrs()["begin_norm_axis"], op.attrs()["epsilon"]
     if axis >= len(x.shape) - 1 or min(x.shape[axis:]) >= 0:
@@ -99,7 +99,7 @@ def _layer_norm(op: Any) -> Any:
 
 
 def _instance_norm(op: Any) -> Any:
-    """The exporter refuses an open number of channels."""
+    """The exporter refuses a dynamic number of channels."""
     x, weight, bias = op.operands_source()
     if x.shape[1] >= 0:
         return None

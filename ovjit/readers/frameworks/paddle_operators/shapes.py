@@ -10,7 +10,7 @@ from .parts import Rule, constant_of, numbers_below, parts_of, sizes_of
 
 
 def _flip(op: Any) -> Any:
-    """The exporter refuses open sizes."""
+    """The exporter refuses dynamic sizes."""
     x = op.operand_source(0)
     axes = op.attrs()["axis"]
     if all(x.shape[axis] >= 0 for axis in axes):
@@ -22,7 +22,7 @@ def _flip(op: Any) -> Any:
 
 
 def _split(op: Any) -> Any:
-    """The exporter refuses to divide an open size, and sections that are not all stated."""
+    """The exporter refuses to divide a dynamic size, and sections that are not all stated."""
     x = op.operand_source(0)
     axis = (constant_of(op.operand_source(op.num_operands() - 1)) or [None])[0]
     if axis is None or x.shape[int(axis)] >= 0:
@@ -46,7 +46,7 @@ def _split(op: Any) -> Any:
 
 
 def _repeat(op: Any) -> Any:
-    """The exporter repeats open dimensions wrongly."""
+    """The exporter repeats dynamic dimensions wrongly."""
     x, axis, count = (
         op.operand_source(0),
         op.attrs()["axis"] % len(op.operand_source(0).shape),
@@ -82,7 +82,7 @@ def _crop(op: Any) -> Any:
 
 
 def _roll(op: Any) -> Any:
-    """The exporter refuses open sizes where all elements are rolled as one row."""
+    """The exporter refuses dynamic sizes where all elements are rolled as one row."""
     x, shift = op.operand_source(0), constant_of(op.operand_source(1))
     if op.attrs()["axis"] or shift is None or min(x.shape, default=0) >= 0:
         return None

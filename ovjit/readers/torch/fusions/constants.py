@@ -1,4 +1,4 @@
-"""Numbers that follow one another, as one: OpenVINO's `convert_model` does so, too.
+"""Numbers that follow each other, as one: OpenVINO's `convert_model` does so, too.
 
 x + a + b            x + (a + b)                    conv(x; w) * a      conv(x; w * a)
 x * a * b            x * (a * b)                    conv(x * a; w)      conv(x; w * a)

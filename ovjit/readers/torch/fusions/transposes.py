@@ -29,7 +29,7 @@ def input_of_transpose(value: ModelValue) -> ModelValue | None:
 
 
 def is_for_products(node: Node) -> bool:
-    """Whether a node turns the last two dimensions of what products alone read: they have a flag for that."""
+    """True if a node transposes a matrix that MatMuls alone read: they have a flag for that."""
     if node.get_type_name() != "Transpose":
         return False
     order = node.input_value(1).get_node()

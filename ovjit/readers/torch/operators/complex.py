@@ -241,7 +241,7 @@ def _multiply_by_i(n: Call, x: Complex, back: bool = False) -> Complex:
     return n.complex_of(b, n("Negative", a)) if back else n.complex_of(n("Negative", b), a)
 
 
-def _by_turning(function: Callable[[Call, Complex], Complex]) -> Callable[[Call, Complex], Complex]:
+def _by_rotation(function: Callable[[Call, Complex], Complex]) -> Callable[[Call, Complex], Complex]:
     """sin x = -i sinh ix, and so on"""
     return lambda n, x: _multiply_by_i(n, function(n, _multiply_by_i(n, x)), back=True)
 
@@ -260,7 +260,7 @@ def _times(n: Call, x: Complex, factor: float) -> Complex:
     return Complex(n("Multiply", x.pair, n.like(x.pair, factor)))
 
 
-def _more(n: Call, x: Complex, number: float) -> Complex:
+def _add_real(n: Call, x: Complex, number: float) -> Complex:
     return Complex(n("Add", x.pair, n.like(x.pair, [number, 0])))
 
 
@@ -270,7 +270,7 @@ def _logarithm(n: Call, x: Complex) -> Complex:
 
 def _sigmoid(n: Call, x: Complex) -> Complex:
     """(1 + tanh(x / 2)) / 2"""
-    return _times(n, _more(n, _tanh(n, _times(n, x, 0.5)), 1), 0.5)
+    return _times(n, _add_real(n, _tanh(n, _times(n, x, 0.5)), 1), 0.5)
 
 
 def _inverse(n: Call, x: Complex) -> Complex:
@@ -286,25 +286,25 @@ def _asinh(n: Call, x: Complex) -> Complex:
     a = n.part(x, 0)
     sign = n.unsqueeze(n("Select", n("Less", a, n.like(a, 0)), n.like(a, -1), n.like(a, 1)), [-1])
     upper = Complex(n("Multiply", x.pair, sign))
-    root = _root(n, _more(n, multiply(n, upper, upper), 1))
+    root = _root(n, _add_real(n, multiply(n, upper, upper), 1))
     return Complex(n("Multiply", _logarithm(n, Complex(n("Add", upper.pair, root.pair))).pair, sign))
 
 
 def _atanh(n: Call, x: Complex) -> Complex:
     """(log(1 + x) - log(1 - x)) / 2"""
-    logs = [_logarithm(n, _more(n, v, 1)) for v in (x, Complex(n("Negative", x.pair)))]
+    logs = [_logarithm(n, _add_real(n, v, 1)) for v in (x, Complex(n("Negative", x.pair)))]
     return _times(n, Complex(n("Subtract", logs[0].pair, logs[1].pair)), 0.5)
 
 
 def _acosh(n: Call, x: Complex) -> Complex:
     """log(x + sqrt(x + 1) sqrt(x - 1))"""
-    roots = multiply(n, _root(n, _more(n, x, 1)), _root(n, _more(n, x, -1)))
+    roots = multiply(n, _root(n, _add_real(n, x, 1)), _root(n, _add_real(n, x, -1)))
     return _logarithm(n, Complex(n("Add", x.pair, roots.pair)))
 
 
 def _acos(n: Call, x: Complex) -> Complex:
     """pi / 2 - asin x"""
-    return _more(n, Complex(n("Negative", _by_turning(_asinh)(n, x).pair)), math.pi / 2)
+    return _add_real(n, Complex(n("Negative", _by_rotation(_asinh)(n, x).pair)), math.pi / 2)
 
 
 def _either_part(op: str, joined: str) -> Callable[[Call, Complex], Output]:
@@ -321,21 +321,21 @@ _of_one("rsqrt", lambda n, x: _inverse(n, _root(n, x)))
 _of_one("sinh", _sinh)
 _of_one("cosh", _cosh)
 _of_one("tanh", _tanh)
-_of_one("sin", _by_turning(_sinh))
+_of_one("sin", _by_rotation(_sinh))
 _of_one("cos", lambda n, x: _cosh(n, _multiply_by_i(n, x)))
-_of_one("tan", _by_turning(_tanh))
+_of_one("tan", _by_rotation(_tanh))
 _of_one("asinh", _asinh)
 _of_one("acosh", _acosh)
 _of_one("atanh", _atanh)
-_of_one("asin", _by_turning(_asinh))
+_of_one("asin", _by_rotation(_asinh))
 _of_one("acos", _acos)
-_of_one("atan", _by_turning(_atanh))
+_of_one("atan", _by_rotation(_atanh))
 _of_one("sigmoid", _sigmoid)
 _of_one("exp2", _scale(math.log(2), _exponential, before=True))
 _of_one("log2", _scale(1 / math.log(2), _logarithm, before=False))
 _of_one("log10", _scale(1 / math.log(10), _logarithm, before=False))
-_of_one("log1p", lambda n, x: _logarithm(n, _more(n, x, 1)))
-_of_one("expm1", lambda n, x: _more(n, _exponential(n, x), -1))
+_of_one("log1p", lambda n, x: _logarithm(n, _add_real(n, x, 1)))
+_of_one("expm1", lambda n, x: _add_real(n, _exponential(n, x), -1))
 _of_one("isnan", _either_part("IsNaN", "ReduceLogicalOr"))
 _of_one("isinf", _either_part("IsInf", "ReduceLogicalOr"))
 _of_one("isfinite", _either_part("IsFinite", "ReduceLogicalAnd"))

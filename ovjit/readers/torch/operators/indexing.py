@@ -13,7 +13,7 @@ from ovjit.readers.torch.values import Complex
 
 
 def flattened_masks(n: Call, indices: Sequence[Any]) -> list[Any]:
-    """Indices for each axis: a mask stands for the coordinates of what it selects."""
+    """Indices for each axis: a mask becomes the coordinates of the elements that it selects."""
     out: list[Any] = []
     for index in indices:
         if index is not None and n.dtype(index) in ("boolean", "u8"):
@@ -210,7 +210,7 @@ def nonzero(n: Call, x: Output) -> Output:
 
 @aten("nonzero_static")
 def nonzero_static(n: Call, x: Output, size: Any, fill_value: int = -1) -> Output:
-    """The first `size` rows, and rows of one number behind them."""
+    """The first `size` rows, and rows of one number after them."""
     coordinates = nonzero(n, x)
     fill_rows = n.fill(fill_value, [size, n.rank(x)], "i64")
     return n.cut(n("Concat", coordinates, fill_rows, axis=0), 0, 0, size)

@@ -105,7 +105,7 @@ def convolution_backward(
         "pads_end": pads,
     }
     result: list[Any] = [None, None, None]
-    if output_mask[0]:  # of a transposed one, what a stride left unread is behind the end
+    if output_mask[0]:  # of a transposed one, what a stride left unread is after the end
         more = {} if transposed else {"output_padding": [step - 1 for step in strides]}
         back = apply_filters(n, out, weight, groups, not transposed, **attributes, **more)
         result[0] = _cut(n, back, n.sizes(input)[2:])

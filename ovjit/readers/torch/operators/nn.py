@@ -192,7 +192,7 @@ def _bags(
         has_begun = n("LessEqual", n.unsqueeze(starts, [0]), n.unsqueeze(n.arange(n.size(indices, 0)), [1]))
         bags = n("Subtract", n("ReduceSum", n.convert(has_begun, "i64"), [1], keep_dims=False), n.const(1))
     kind = n.dtype(x)
-    if padding is not None and padding >= 0:  # to a bag behind the last one
+    if padding is not None and padding >= 0:  # to a bag after the last one
         bags = n("Select", n("Equal", indices, n.const(padding)), n.index(count), bags)
     rows = n("Gather", x, indices, 0)
     if weights is not None:
@@ -347,7 +347,7 @@ def _length(n: Call, gap: Output, p: Any, keepdim: bool) -> Output:
 
 @aten("pdist", "_pdist_forward")
 def pdist(n: Call, x: Output, p: Any = 2.0) -> Output:
-    """Distances of all rows to those behind them."""
+    """Distances of all rows to those after them."""
     count = n.index(n.size(x, 0))
     rows = n.upto(count)
     is_later = n("Less", n.unsqueeze(rows, [1]), n.unsqueeze(rows, [0]))
@@ -364,7 +364,7 @@ def cdist(n: Call, x: Output, x2: Output, p: Any = 2.0) -> Output:
 
 @aten("einsum")
 def einsum(n: Call, x: str, tensors: Sequence[Any] = ()) -> Any:
-    """`x` is the equation; an ellipsis and spaces are OpenVINO's too."""
+    """`x` is the equation. Without "->", the output has the letters that occur once, in order."""
     if any(isinstance(value, Complex) for value in tensors):
         return n.also("complex_einsum", x, tensors)
     equation = x.replace(" ", "")

@@ -32,8 +32,8 @@ def batch_norm(
     kind, upcast = n.dtype(x), x
     if n.dtype(running_mean) != kind:
         upcast = n.convert(x, n.dtype(running_mean))
-    scale = _everywhere(n, 1, running_mean) if weight is None else weight
-    shift = _everywhere(n, 0, running_mean) if bias is None else bias
+    scale = _filled_like(n, 1, running_mean) if weight is None else weight
+    shift = _filled_like(n, 0, running_mean) if bias is None else bias
     scale, shift = (n.to_type(v, n.dtype(upcast)) for v in (scale, shift))
     out = n("BatchNormInference", upcast, scale, shift, running_mean, running_var, epsilon=float(eps))
     out = n.to_type(out, kind)
@@ -65,7 +65,7 @@ def _of_batch(
     return result
 
 
-def _everywhere(n: Call, number: int, like: Output) -> Output:
+def _filled_like(n: Call, number: int, like: Output) -> Output:
     """A tensor like another that holds one number; a constant where its shape is known."""
     shape = n.shape(like)
     return n.const(np.full(shape, number), n.dtype(like)) if is_static(shape) else n.alike(like, number)

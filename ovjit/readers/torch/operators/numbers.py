@@ -117,7 +117,7 @@ def _unary(n: Call, op: str, value: Output) -> Any:
     return Number(n(op, value))
 
 
-def _both(name: str, python: str) -> None:
+def _add_both_forms(name: str, python: str) -> None:
     """Rows of overloads of numbers, such as aten::add.int, for Python's operator."""
     for overload in ("int", "float", "int_float", "float_int", "Scalar", "bool", "Scalars"):
         if overload != "Scalar" or name not in _OF_TENSORS:
@@ -131,7 +131,7 @@ _OF_TENSORS = frozenset("add sub mul div eq ne lt le gt ge pow remainder __and__
 
 for _python in ("add", "sub", "mul", "eq", "ne", "lt", "le", "gt", "ge", "pow", "floordiv", "mod", "truediv",
                 "and_", "or_", "xor"):  # fmt: skip
-    _both(_SCRIPTED.get(_python, _python), _python)
+    _add_both_forms(_SCRIPTED.get(_python, _python), _python)
 
 
 @aten(*(f"{name}.{kind}" for name in ("ceil", "floor", "round") for kind in ("int", "float", "Scalar")))

@@ -176,7 +176,7 @@ def im2col(
 
 
 def _windows(n: Call, length: Any, kernel: Any, dilation: int, stride: Any) -> Output:
-    """[kernel, places]: where each element of each window is"""
+    """Indices i64 [kernel, windows] of the elements of each window."""
     covered = n.compute("Add", n.compute("Multiply", n.compute("Subtract", kernel, 1), dilation), 1)
     count = n.compute("Add", n.compute("Divide", n.compute("Subtract", length, covered), stride), 1)
     starts = n("Multiply", n.arange(count), n.index(stride))

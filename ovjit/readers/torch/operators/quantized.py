@@ -167,7 +167,7 @@ class Grid(NamedTuple):
 
 
 class OnGrid(Output):
-    """A quantized tensor. The Output behind it is the same tensor as reals, which `dequantize` gives."""
+    """A quantized tensor. The Output after it is the same tensor as reals, which `dequantize` gives."""
 
     __slots__ = ("grid",)
     #: None for one with a grid for each channel, of which nothing but the reals is read.

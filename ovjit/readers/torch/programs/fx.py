@@ -44,7 +44,7 @@ class FxReader(TorchReader):
         self.writes = writes
 
     @classmethod
-    def within(cls, reader: TorchReader) -> FxReader:
+    def for_subgraph(cls, reader: TorchReader) -> FxReader:
         """Reads a graph that stands for a node of another one, whose reader's state it shares."""
         result = cls.__new__(cls)
         result.__dict__ = reader.__dict__
@@ -163,7 +163,7 @@ class FxReader(TorchReader):
         return result
 
     def _item(self, node: Any, values: Any, index: Any) -> Any:
-        """A part of what an operator gives. Raises Refused where a rule leaves out what is read."""
+        """An item of an operator's result. Raises Refused if the operator's rule lacks it."""
         value = values[index] if not isinstance(values, (list, tuple)) or index < len(values) else None
         if value is None and node.users and isinstance(node.meta.get("val"), torch.Tensor):
             producer = node.args[0]
@@ -324,7 +324,7 @@ def _parameter(reader: TorchReader, node: Any, name: str, spec: Any, ranges: Map
 
 
 def _only_length(dim: Any, ranges: Mapping[Any, Any]) -> int | None:
-    """The length that an open dimension has alone, None if there are others. 1 is none: what is compared with
+    """The only length that a dynamic dimension can have, or None. 1 does not count: a comparison with
     it mostly holds for any number of samples (`specialized`)."""
     if not isinstance(dim, torch.SymInt):
         return None

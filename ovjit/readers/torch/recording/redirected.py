@@ -21,7 +21,7 @@ from ovjit.readers.torch.tracing.recorder import alone, is_recording
 
 #: Code that is called otherwise than a function: it stays as it is.
 _LATER = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
-#: The constant in the place of which the code of a function has what it calls.
+#: The constant instead of which the code of a function has what it calls.
 _CALLED = "ovjit: what this function calls"
 
 
@@ -96,7 +96,7 @@ def redirect(functions: Iterable[Any]) -> Iterator[list[Redirected]]:
                 if function.__code__.co_flags & _LATER:
                     continue
                 each = Redirected(function)
-                code = _calling(each)
+                code = _forwarding_code(each)
                 function.__code__ = code
                 _redirected[function] = each
                 undo.callback(_undo, each, code)
@@ -166,7 +166,7 @@ def _with_globals(function: Any, table: dict[str, Any]) -> Any:
     return result
 
 
-def _calling(each: Redirected) -> Any:
+def _forwarding_code(each: Redirected) -> Any:
     """Code with the signature and free variables of a function, which calls what stands for it."""
     code = each.code
     flags = inspect.CO_VARARGS, inspect.CO_VARKEYWORDS, inspect.CO_GENERATOR

@@ -91,7 +91,7 @@ class Followed:
         if not is_of_sizes(value):
             return None
         node = torch_value(value).node()
-        frame = _asking()
+        frame = _asking_frame()
         if is_fixed(torch_value(value)):
             with suspend_tracing():
                 return bool(value)
@@ -143,7 +143,7 @@ class Followed:
         return end
 
 
-def _asking() -> Any:
+def _asking_frame() -> Any:
     """The frame of the code that asks for a number."""
     return outside(sys._getframe(1))
 
@@ -174,7 +174,7 @@ def _mode(followed: Followed) -> type:
             if function is tensor.__bool__ and (answer := followed.answer(args[0])) is not None:
                 return answer
             if function in asking:
-                followed.asking_files.add(_asking().f_code.co_filename)
+                followed.asking_files.add(_asking_frame().f_code.co_filename)
             if (maker := getattr(function, "__wrapped__", function)) in makers:
                 return tensor_of(maker, args, kwargs)
             if function is tensor.__getitem__ and followed.positive:

@@ -36,7 +36,7 @@ _READS_MEMORY = frozenset((
     "aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu", "aten::_pack_padded_sequence",
     "aten::_pad_packed_sequence", "aten::tensor_split", "aten::ctc_loss", "aten::segment_reduce",
 ))  # fmt: skip
-#: The lengths that open dimensions have in the two traces.
+#: The lengths that dynamic dimensions have in the two traces.
 _LENGTHS = 7, 12
 
 
@@ -44,7 +44,7 @@ def compose(
     reader: TorchReader, error: Refused, name: str, overload: str, arguments: Mapping[str, Any]
 ) -> Any:
     """The result of an operator that was refused with `error`, composed of others. Raises the error if
-    PyTorch does not compose it of others, or its composition depends on open dimensions."""
+    PyTorch does not compose it of others, or its composition depends on dynamic dimensions."""
     target = _overload(name, overload)
     if target is None or name in UNFAITHFUL or name in _READS_MEMORY:
         raise error
@@ -54,7 +54,7 @@ def compose(
         if graph is None:
             raise error
         try:
-            return _Composition.within(reader).run(graph, values)
+            return _Composition.for_subgraph(reader).run(graph, values)
         except Refused as other:
             if other.operator in refused or len(refused) > MOST_REFUSED:
                 raise error from other

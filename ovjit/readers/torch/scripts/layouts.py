@@ -22,7 +22,7 @@ class Layout(NamedTuple):
 
     @property
     def is_known(self) -> bool:
-        """Whether no stride depends on an open dimension."""
+        """Whether no stride depends on a dynamic dimension."""
         return self.strides is None or not any(isinstance(f, Number) for s in self.strides for f in s)
 
 
@@ -52,14 +52,14 @@ class Merging(NamedTuple):
     last: int | None = None
 
     def decide_statically(self, call: Call) -> bool | None:
-        """Whether it is so, None where that depends on open dimensions."""
+        """As `decide`; None if the answer depends on dynamic dimensions."""
         if self._is_plain(call):
             return True
         numbers = [*self.sizes, *(f for s in self.strides for f in s)]
         return None if None in map(call.known_number, numbers) else bool(self.decide(call))
 
     def decide(self, call: Call) -> Any:
-        """Whether it is so: Python's, or a number that the model computes."""
+        """True if the dimensions can be merged: a bool, or a Number that the model computes."""
         strides = [reduce(lambda a, b: compute(call, "mul", a, b), s, 1) for s in self.strides]
         truth: Any = True
         expected: Any = -1 if self.last is None else self.last

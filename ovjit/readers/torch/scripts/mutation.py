@@ -105,8 +105,8 @@ class WritingReader(BlockReader):
         piece.layout = IN_ORDER if is_plain and is_ordered else None
         return result
 
-    def note_order(self, values: Any) -> None:
-        """The elements of these tensors are in order."""
+    def note_contiguous(self, values: Any) -> None:
+        """Record that these tensors are contiguous."""
         for value in tensors_of(values):
             self.memory.piece(value).layout = IN_ORDER
 
@@ -123,7 +123,7 @@ class WritingReader(BlockReader):
         pieces = [self.memory.find(value) for value in tensors]
         if all(piece is not None and piece.layout == IN_ORDER for piece in pieces):
             if has_plain_format(arguments) and _keeps_order(node, name):
-                self.note_order(result)
+                self.note_contiguous(result)
 
     # -- what is written -------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from ovjit.readers.torch.scripts.shared_memory import COPIES_OF_LISTS, RESHAPES,
 from ovjit.readers.torch.tracing.strides import BY_STRIDES
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 
-#: Nodes that give what they are given.
+#: Nodes that return their input.
 _SAME = frozenset((
     "prim::data", "prim::unchecked_cast", "aten::_unwrap_optional", "prim::unchecked_unwrap_optional",
 ))  # fmt: skip
@@ -37,7 +37,7 @@ OF_LISTS = COPIES_OF_LISTS | {"aten::__getitem__", "aten::len", "aten::__contain
 class ScriptReader(AttributesReader):
     """Reads one script."""
 
-    #: Whether it is a trace of zeros, which nobody has given as an example.
+    #: True for a trace of zeros, not of an example.
     is_assumed = False
 
     def run(self, graph: Any, values: Sequence[Any]) -> list[Any]:
@@ -50,7 +50,7 @@ class ScriptReader(AttributesReader):
             raise UnsupportedError(f"the script takes {len(inputs)} inputs, but {len(values)} are given")
         for value, argument in zip(inputs, values, strict=True):
             self.env[value.debugName()] = argument
-        self.note_order(values)
+        self.note_contiguous(values)
         self.named = values_of(graph)
         self.read_block(graph)
         result = [self.look_up(v) for v in graph.outputs()]
@@ -325,7 +325,7 @@ def _raise(reader: ScriptReader, node: Any) -> None:
 
 
 def _text(reader: ScriptReader, node: Any) -> None:
-    """A text of parts, of which those are left out that are not known."""
+    """`pattern.format(*parts)`; the pattern alone if a part is not known."""
     pattern, *parts = (reader.look_up(v) for v in node.inputs())
     is_known = all(isinstance(part, (str, int, float)) or part is None for part in parts)
     reader.set_value(node, pattern.format(*parts) if is_known else pattern)
@@ -354,7 +354,7 @@ def _items_read(users: Sequence[Any]) -> frozenset[int] | None:
 
 
 def _limits_loop(node: Any) -> bool:
-    """Whether a number of a script is that of a loop's iterations, maybe the least of several."""
+    """True if a number limits the iterations of a loop, perhaps as one operand of `min`."""
     users = [use.user for use in node.output().uses() if use.user.kind() != "prim::Loop" or use.offset == 0]
     through = ("prim::ListConstruct", "prim::min", "aten::__range_length")
     return any(u.kind() == "prim::Loop" or (u.kind() in through and _limits_loop(u)) for u in users)
@@ -489,7 +489,7 @@ def _is_written(node: Any) -> bool:
     )
 
 
-#: Operators that give no tensor for an output that is not asked for.
+#: Operators whose unused outputs are no tensors.
 _UNDEFINED = ("aten::_native_multi_head_attention",)
 
 
@@ -503,7 +503,7 @@ def _check_outputs(node: Any, name: str, values: Any) -> None:
 
 
 def _takes_one(schema: Any, result: Any) -> bool:
-    """Whether a rule gave more values than the operator has in scripts."""
+    """True if a rule returned several values, of which the operator has one in scripts."""
     return isinstance(result, list) and len(schema.returns) == 1 and str(schema.returns[0].type) == "Tensor"
 
 

@@ -161,7 +161,7 @@ def _type_of_attribute(value: Any, module: Any) -> set[str]:
     return {element_type(tensor.dtype)}
 
 
-class _Open(dict):
+class _UnknownDict(dict):
     """A dict of inputs: those that the script reads, by their keys."""
 
     def __init__(self, reader: ScriptReader, kind: Any):
@@ -185,7 +185,7 @@ def unknown_input(
         base = name if argument is None else argument.name
         return [unknown_input(reader, f"{base}.{i}", part) for i, part in enumerate(kind.elements())]
     if kind.kind() == "DictType" and kind.getKeyType().kind() == "StringType":
-        return _Open(reader, kind.getValueType())
+        return _UnknownDict(reader, kind.getValueType())
     if kind.kind() in ("ListType", "DictType"):
         if argument is not None and argument.has_default_value():
             return argument.default_value

@@ -252,7 +252,7 @@ def without_example(
         return defer(inputs.reader.parameters, count, read)
 
 
-class _OpenInputs(NamedTuple):
+class _UntypedInputs(NamedTuple):
     """A script's graph and inputs of which there is no example."""
 
     reader: ScriptReader
@@ -263,7 +263,7 @@ class _OpenInputs(NamedTuple):
 def _declare_inputs(
     script: Any, is_script: bool, converters: Mapping[str, Any] | None, descriptions: Mapping[Any, Read],
     types: Sequence[TensorType] = (),
-) -> _OpenInputs:  # fmt: skip
+) -> _UntypedInputs:  # fmt: skip
     """The reader, the graph and the inputs of a script whose types are not known.
 
     Inputs of a script have the names of its graph, those of a module the names of its signature.
@@ -281,7 +281,7 @@ def _declare_inputs(
         name = value.debugName() if a is None or is_script else a.name
         read = descriptions.get(name) or descriptions.get(len(reader.parameters)) or UNKNOWN
         values.append(unknown_input(reader, name, value.type(), a, read.over(infer_from_uses(value, script))))
-    return _OpenInputs(reader, graph, values)
+    return _UntypedInputs(reader, graph, values)
 
 
 def _read_open(

@@ -1,1 +1,1 @@
-"""Plain traces and exports of modules, their state and threads, and warnings of what the example fixes."""
+"""Plain traces and exports of modules, their state and threads, and warnings of values of the example."""

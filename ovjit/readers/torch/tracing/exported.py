@@ -27,7 +27,7 @@ from ovjit.readers.torch.tracing.state import call_unchanged, restore_module
 from ovjit.readers.torch.tracing.trace import Prepared, attempt, quietly
 from ovjit.records import NamedTuple
 
-#: What a module asks of open sizes is asserted when the program runs, and not taken for granted. PyTorch has
+#: Conditions of a module on dynamic sizes are asserted when the program runs, not assumed. PyTorch has
 #: this option since 2.9.
 _DEFERRED = frozenset(("prefer_deferred_runtime_asserts_over_guards",))
 #: torch.export knows lengths from here on, and to there, of what holds for any.
@@ -35,7 +35,7 @@ _LEAST, _MOST = 2, 1 << 31
 
 
 class Exported(NamedTuple):
-    """A program with open dimensions, its warnings, and the files whose code asked for open numbers."""
+    """A program with dynamic dimensions, its warnings, and the files whose code asked for open numbers."""
 
     program: Any
     warned: list[Any]

@@ -1,4 +1,4 @@
-"""Warnings of code that makes a number of Python's of an open dimension: a trace has the example's.
+"""Warnings of code that makes a number of Python's of a dynamic dimension: a trace has the example's.
 
 PyTorch's operators record the sizes they take, so the function that a frame calls is looked up in its source.
 """
@@ -77,7 +77,7 @@ def _callee_expression(code: CodeType, at: int) -> ast.expr | None:
 
 
 def warn_of_index(frame: Any) -> None:
-    """Warn of a line that makes an open dimension a number of Python's, such as how often a loop runs."""
+    """Warn of a line that makes a dynamic dimension a number of Python's, such as how often a loop runs."""
     frame = outside(frame)
     file, line = frame.f_code.co_filename, frame.f_lineno
     message = "A dynamic dimension used as a Python number might make the trace incorrect for other lengths"
@@ -87,7 +87,7 @@ def warn_of_index(frame: Any) -> None:
 
 @contextlib.contextmanager
 def exporting() -> Iterator[set[str]]:
-    """Warn of lines for which torch.export takes an open dimension to have the example's length. Gives the
+    """Warn of lines for which torch.export takes a dynamic dimension to have the example's length. Gives the
     files that ask for numbers, or compare them in Python's functions."""
     torch_folder, asking = os.path.dirname(torch.__file__) + os.sep, set[str]()
 
@@ -112,7 +112,7 @@ def exporting() -> Iterator[set[str]]:
 
 
 def index_warnings() -> contextlib.AbstractContextManager[None]:
-    """Warn of lines that make an open dimension a number of Python's by `__index__`, such as `range(n)` and
+    """Warn of lines that make a dynamic dimension a number of Python's by `__index__`, such as `range(n)` and
     `items[n]`: PyTorch does not."""
 
     def index(self: Any) -> int:

@@ -84,7 +84,7 @@ class OtherSizes:
             return call_within(limit, self._ready.module, *leaves)
 
 
-class _Late(BaseException):
+class _TimeLimitExceeded(BaseException):
     """Raised in Python code that runs for too long."""
 
 
@@ -117,14 +117,14 @@ def call_within(seconds: float, function: Callable[..., Any], *arguments: Any) -
         if frame.f_globals.get("__name__", "").partition(".")[0] in _ENDING:
             return None
         if event == "line" and time.perf_counter() > end and frame.f_lasti not in _ends_of_with(frame.f_code):
-            raise _Late
+            raise _TimeLimitExceeded
         return check
 
     tracer = sys.gettrace()
     sys.settrace(check)
     try:
         return function(*arguments)
-    except _Late:
+    except _TimeLimitExceeded:
         raise TimeoutError(f"it takes more than {seconds} seconds") from None
     finally:
         sys.settrace(tracer)

@@ -32,7 +32,7 @@ def patch(*rows: tuple[Any, str, Any]) -> Iterator[None]:
         try:
             for owner, name, value in rows:
                 before = vars(owner).get(name, _ABSENT)
-                value = _here(owner, name, before, value)
+                value = _patch_this_thread(owner, name, before, value)
                 _patches.append((owner, name, before, value))
                 setattr(owner, name, value)
             yield
@@ -42,20 +42,20 @@ def patch(*rows: tuple[Any, str, Any]) -> Iterator[None]:
             del _patches[first:]
 
 
-def _here(owner: Any, name: str, before: Any, value: Any) -> Any:
+def _patch_this_thread(owner: Any, name: str, before: Any, value: Any) -> Any:
     """Return an attribute that is `value` in the recording thread and the owner's previous one in others."""
     if isinstance(value, property):
         assert isinstance(before, property) or before is _ABSENT
-        unpatched = property(*(_elsewhere(owner, name, before, at) for at in range(2)))
+        unpatched = property(*(_unpatched_accessor(owner, name, before, at) for at in range(2)))
         pairs = zip((value.fget, value.fset), (unpatched.fget, unpatched.fset), strict=True)
-        return property(*(_either(one, other) for one, other in pairs))
+        return property(*(_dispatch_by_thread(one, other) for one, other in pairs))
     if isinstance(value, type) or not callable(value):
         return value
     original = before if before is not _ABSENT else _find_inherited(owner, name)
-    return _either(value, original if original is not _ABSENT else _missing(owner, name))
+    return _dispatch_by_thread(value, original if original is not _ABSENT else _missing(owner, name))
 
 
-def _either(replacement: Any, original: Any) -> Any:
+def _dispatch_by_thread(replacement: Any, original: Any) -> Any:
     if isinstance(original, (staticmethod, classmethod)):
         original = original.__func__
 
@@ -71,7 +71,7 @@ def _either(replacement: Any, original: Any) -> Any:
     return function
 
 
-def _elsewhere(owner: Any, name: str, before: Any, index: int) -> Any:
+def _unpatched_accessor(owner: Any, name: str, before: Any, index: int) -> Any:
     """Return a function that gets (0) or sets (1) the attribute of a class without the patch."""
     original = before if before is not _ABSENT else _find_inherited(owner, name)
     if index == 0:

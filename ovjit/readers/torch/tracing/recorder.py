@@ -48,15 +48,15 @@ def is_recording() -> bool:
     return _recording is not None and _recording[0] == _ident()
 
 
-class _Heard(threading.local):
+class _WarningPattern(threading.local):
     """The pattern of a filter of warnings. It matches no text, in C and without taking turns, but in a thread
     that has set `match`."""
 
     match: Any = {}.get
 
 
-_heard = _Heard()
-_FILTER: Any = ("ignore", _heard, Warning, None, 0)
+_warning_pattern = _WarningPattern()
+_FILTER: Any = ("ignore", _warning_pattern, Warning, None, 0)
 #: Lists that get what is heard, the innermost last.
 _listeners: list[list[Any]] = []
 #: The text of a warning of PyTorch's that has been heard when it was made.
@@ -71,7 +71,7 @@ def listening(records: list[Any] | None = None) -> Iterator[None]:
         _listeners.append([] if records is None else records)
         is_first = len(_listeners) == 1
         if is_first:
-            _heard.match = _hear
+            _warning_pattern.match = _record_warning
         if _FILTER not in warnings.filters:  # or another thread has put older filters back
             warnings.filters.insert(0, _FILTER)  # type: ignore[attr-defined]
         try:
@@ -79,12 +79,12 @@ def listening(records: list[Any] | None = None) -> Iterator[None]:
         finally:
             _listeners.pop()
             if is_first:
-                del _heard.match
+                del _warning_pattern.match
                 with contextlib.suppress(ValueError):
                     warnings.filters.remove(_FILTER)  # type: ignore[attr-defined]
 
 
-def _hear(text: str) -> bool:
+def _record_warning(text: str) -> bool:
     if _last_text and _last_text.pop() == text:
         return True
     keep(text, UserWarning)

@@ -19,7 +19,7 @@ _NEVER_BELOW_ZERO = {*_LEAVES, "prim::NumToTensor", "aten::Int", "aten::mul"}
 
 
 class Parts(tuple):
-    """Parts of a tensor along an open dimension. `number` is how many there may be for others."""
+    """Parts of a tensor along a dynamic dimension. `number` is how many there may be for others."""
 
     number: Callable[[], Any]
     _warn: Callable[[], None]

@@ -173,7 +173,7 @@ def argument_names(arguments: Iterable[Any]) -> list[str]:
 
 
 def example_of(source: Any, described: Sequence[tuple[Any, Any, Any]]) -> Any:
-    """An example of zeros, by what is said of the inputs; keywords where they are named."""
+    """An example of zeros, by the description of the inputs; keywords where they are named."""
     needed = [a for a in arguments_of(source) if not a.has_default_value()] if is_script(source) else []
     if any(a.type.kind() in (*_NUMBERS, "TupleType", "DictType") for a in needed):
         return None  # zeros would be tensors, which have other rules for types of results
@@ -220,7 +220,7 @@ def _extent(d: Any) -> int:
 
 
 def as_tensors(example: Any) -> Any:
-    """The example with arrays, and what holds one as `data`, as PyTorch's tensors."""
+    """The example with tensors of PyTorch instead of arrays, and of objects with an array as `data`."""
     if isinstance(example, torch.Tensor):
         return example
     if isinstance(example, Mapping):
@@ -345,7 +345,7 @@ def _in_order(bound: Mapping[str, Any], keywords: Mapping[str, Any]) -> dict[str
 
 
 def named_outputs(outputs: Any) -> tuple[list[str | None], tuple[Any, ...]]:
-    """Names and tensors of what a module gives: keys of a dict are names, None is left out."""
+    """Names and tensors of a module's results: keys of a dict are names, None is left out."""
     from torch.utils import _pytree as tree
 
     names: list[str | None] = []

@@ -19,13 +19,13 @@ from ovjit.compat.frontend.pytorch.torchdynamo.checks import with_checks
 from ovjit.compat.frontend.pytorch.torchdynamo.execute import clear_caches
 from ovjit.compat.frontend.pytorch.torchdynamo.frozen import Frozen
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
-from ovjit.compat.frontend.pytorch.torchdynamo.partition import compiled_parts, tell
+from ovjit.compat.frontend.pytorch.torchdynamo.partition import compiled_parts, warn_once
 from ovjit.compat.frontend.pytorch.torchdynamo.views import beside_views
 from ovjit.errors import unless_of_signal
 from ovjit.readers.torch.programs.decompose import more_decompositions
 
 NAMES = ("openvino", "ovjit")
-#: Options for all graphs, in the place of those that torch.compile is given, if there are any.
+#: Options for all graphs, instead of those that torch.compile is given, if there are any.
 openvino_options: dict[str, Any] = {}
 
 
@@ -181,5 +181,5 @@ def _compile_graph(module: Any, chosen: Options, constants: Mapping[int, Any]) -
     except PropertyError:
         raise
     except unless_of_signal(Exception) as error:
-        tell(f"a graph is not compiled: {type(error).__name__}: {error}")
+        warn_once(f"a graph is not compiled: {type(error).__name__}: {error}")
         return lambda arguments: module(*arguments)

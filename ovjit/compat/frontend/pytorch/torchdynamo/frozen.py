@@ -18,7 +18,7 @@ from ovjit.records import NamedTuple
 SPOT = 64
 #: How often weights may change before they become inputs, and after how many calls without a change they are
 #: constants again.
-FEW_CHANGES, CALM = 4, 100
+FEW_CHANGES, CALLS_UNTIL_RETRY = 4, 100
 
 _pointer, _version = methodcaller("data_ptr"), attrgetter("_version")
 
@@ -32,7 +32,7 @@ class _State(NamedTuple):
     pick: Callable[[Any], Sequence[Any]]
     pointers: list[int]
     versions: list[int]
-    spots: list[Any]
+    samples: list[Any]
     contents: bytes
     call: Callable[[Any], list[Any]]
     weights: Sequence[Any]
@@ -53,9 +53,9 @@ class Frozen:
 
     def __init__(self, indices: list[int], make: Callable[[Mapping[int, Any]], Callable[[Any], list[Any]]]):
         self.make = make
-        self._state = _State(indices, _getter(indices), [], [], [], b"", _never, ())
+        self._state = _State(indices, _make_picker(indices), [], [], [], b"", _not_compiled, ())
         self._changes = 0
-        self._calm = 0
+        self._calls_until_retry = 0
         self._open: Callable[[Any], list[Any]] | None = None
 
     def __call__(self, arguments: Any) -> list[Any]:
@@ -69,7 +69,7 @@ class Frozen:
         if (
             pointers != state.pointers
             or versions != state.versions
-            or b"".join(state.spots) != state.contents
+            or b"".join(state.samples) != state.contents
         ):
             state = self._recompile(state, arguments)
         return state.call(arguments)
@@ -78,35 +78,35 @@ class Frozen:
         """The graph compiled with these weights. Two threads may compile it at once: each calls its own."""
         moved = _find_replaced(old, arguments)
         indices = [index for index in old.indices if index not in moved]
-        picked = _getter(indices) if moved else old.pick
+        picked = _make_picker(indices) if moved else old.pick
         weights = picked(arguments)
         pointers, versions = list(map(_pointer, weights)), _count_writes(weights)
-        spots = _spots(weights)
-        contents = b"".join(spots)
+        samples = _sample_bytes(weights)
+        contents = b"".join(samples)
         self._changes += 1
         if self._changes <= FEW_CHANGES:
             pairs = zip(indices, weights, strict=True)
             call = self.make({index: weight for index, weight in pairs if not weight.is_inference()})
         else:
             self._open = self._open or self.make({})
-            self._calm, call = CALM, self._patient
-        self._state = state = _State(indices, picked, pointers, versions, spots, contents, call, weights)
+            self._calls_until_retry, call = CALLS_UNTIL_RETRY, self._call_with_inputs
+        self._state = state = _State(indices, picked, pointers, versions, samples, contents, call, weights)
         return state
 
-    def _patient(self, arguments: Any) -> list[Any]:
-        """The call with weights as inputs."""
+    def _call_with_inputs(self, arguments: Any) -> list[Any]:
+        """Call the graph with weights as inputs; after some calls, have it compiled with constants again."""
         assert self._open is not None
-        self._calm -= 1
-        if self._calm <= 0:
+        self._calls_until_retry -= 1
+        if self._calls_until_retry <= 0:
             self._changes, self._state = 0, self._state._replace(pointers=[])
         return self._open(arguments)
 
 
-def _never(arguments: Any) -> list[Any]:
+def _not_compiled(arguments: Any) -> list[Any]:
     raise AssertionError("the graph is not compiled yet")
 
 
-def _getter(indices: list[int]) -> Callable[[Any], Sequence[Any]]:
+def _make_picker(indices: list[int]) -> Callable[[Any], Sequence[Any]]:
     if len(indices) > 1:
         return itemgetter(*indices)
     if not indices:
@@ -132,13 +132,13 @@ def _count_writes(tensors: Sequence[Any]) -> list[int]:
     return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
 
 
-def _spots(tensors: Sequence[Any]) -> list[Any]:
+def _sample_bytes(tensors: Sequence[Any]) -> list[Any]:
     """Views of a few bytes at the beginning, the middle and the end of each tensor that lies in order."""
-    spots = []
+    views = []
     for tensor in tensors:
         address, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
         if not address or not size or tensor.device.type != "cpu" or not tensor.is_contiguous():
             continue
         starts = {0, size // 2, max(0, size - SPOT)}
-        spots += [(ctypes.c_char * min(SPOT, size - at)).from_address(address + at) for at in sorted(starts)]
-    return spots
+        views += [(ctypes.c_char * min(SPOT, size - at)).from_address(address + at) for at in sorted(starts)]
+    return views

@@ -21,7 +21,7 @@ from ovjit.records import NamedTuple
 class Part(NamedTuple):
     """A Model and how it is called.
 
-    `takes` are the places of the arguments that are its inputs: tensors, and behind them those of `numbers`.
+    `takes` are the places of the arguments that are its inputs: tensors, and after them those of `numbers`.
     `gives` has a pair for each output: the kind of value ("tensor", "complex" or "number") and the place of
     the Model's output; else ("value", the value). `laid` has, for an output that PyTorch lays otherwise than
     in order, how a view of the Model's output is the wanted tensor: the axes to permute and the lengths to
@@ -45,7 +45,7 @@ class _Reader(FxReader):
 def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
     """A graph module as a Model. `constants` are tensors for some of its placeholders, by their places.
 
-    An open dimension is read from a tensor that has it, if there is one: then no number is an input.
+    A dynamic dimension is read from a tensor that has it, if there is one: then no number is an input.
     """
     reader = _Reader()
     placeholders = module.graph.find_nodes(op="placeholder")
@@ -154,6 +154,6 @@ def _number(
 
 
 def static_outputs(model: Model) -> list[tuple[int, ...] | None]:
-    """The shape of each output, None for one that has open dimensions."""
+    """The shape of each output, None for one that has dynamic dimensions."""
     shapes: Sequence[Any] = [port._tensor._type.shape for port in model.outputs]
     return [tuple(shape) if is_static(shape) else None for shape in shapes]

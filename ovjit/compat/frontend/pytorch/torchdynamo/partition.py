@@ -18,13 +18,13 @@ from ovjit.readers.torch.pytorch import torch
 
 #: How often a graph is divided anew, each time without an operator that was refused.
 MOST_TRIALS = 60
-_TOLD: set[str] = set()
+_WARNINGS: set[str] = set()
 
 
-def tell(text: str) -> None:
+def warn_once(text: str) -> None:
     """Warn once that something runs in eager mode, and why."""
-    if text not in _TOLD:
-        _TOLD.add(text)
+    if text not in _WARNINGS:
+        _WARNINGS.add(text)
         warnings.warn(f"torch.compile(backend='openvino'): {text}; it runs in eager mode", stacklevel=2)
 
 
@@ -35,7 +35,7 @@ def compiled_parts(module: Any, options: Options, constants: Mapping[int, Any]) 
     a machine without the device.
     """
     if missing := why_missing(options.device):
-        tell(f"the device is missing: {missing}")
+        warn_once(f"the device is missing: {missing}")
     if missing or not any(_gives_tensors(node) for node in _computing(module)):
         return lambda arguments: module(*arguments)
     refused: dict[str, str] = {}
@@ -94,7 +94,7 @@ def _compile_partitions(
     fused.recompile()
     for name, why in excluded.items():
         node = next(n for n in module.graph.nodes if n.name == name)
-        tell(f"{name_of_target(node.target)} is not compiled: {why}")
+        warn_once(f"{name_of_target(node.target)} is not compiled: {why}")
 
     def run(arguments: Any) -> Any:
         return fused(*arguments)

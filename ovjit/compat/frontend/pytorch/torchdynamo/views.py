@@ -19,7 +19,7 @@ from ovjit.readers.torch.tracing.strides import hint, in_memory
 #: A compiled graph: from a list of arguments to its outputs.
 Compiled = Callable[[Any], Any]
 #: Operators whose results share memory with each other, though their schemas do not tell it.
-_UNTOLD_VIEWS = frozenset(("aten::unsafe_split", "aten::unsafe_split_with_sizes"))
+_UNDECLARED_VIEWS = frozenset(("aten::unsafe_split", "aten::unsafe_split_with_sizes"))
 
 
 def beside_views(module: Any, compiled: Callable[[Any], Compiled]) -> Compiled:
@@ -103,7 +103,7 @@ def is_view(node: Any) -> bool:
         return is_view(node.args[0])
     if not isinstance(node.target, torch._ops.OpOverload) or not node.target._schema.arguments:
         return False
-    if node.target._schema.name in _UNTOLD_VIEWS:
+    if node.target._schema.name in _UNDECLARED_VIEWS:
         return True
     alias = node.target._schema.arguments[0].alias_info
     return alias is not None and not alias.is_write
