@@ -65,8 +65,7 @@ class Net:
 
         keras.utils.clear_session()
         r = random.Random(seed)
-        policies = ("float32", "float16", "mixed_float16", "bfloat16", "mixed_bfloat16")
-        self.policy = r.choices(policies, (18, 1, 1, 1, 1))[0]
+        self.policy = r.choices(("float32", "float16", "mixed_float16"), (18, 1, 1))[0]
         keras.config.set_dtype_policy(self.policy)
         keras.utils.set_random_seed(seed % 2**31)
         self.names: dict[str, Any] = {
