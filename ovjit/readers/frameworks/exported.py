@@ -94,7 +94,7 @@ def _export(
 
     custom_handlers = handlers(TENSORFLOW, more, tf_op.create_mapping(OPSET, {}))
     graph = with_own_names(graph)
-    with _diagonals_kept():
+    with _with_changes():
         proto = convert.from_graph_def(
             graph, input_names=list(inputs), output_names=list(outputs), opset=OPSET,
             tensors_to_rename=renames, custom_op_handlers=custom_handlers,
@@ -104,47 +104,71 @@ def _export(
     return proto
 
 
-#: Whether the export that runs here leaves diagonals of ones.
-_LEAVES_DIAGONALS = ContextVar("whether diagonals of ones are left", default=False)
+#: Whether the export that runs here is one of ovjit's. Those of others run tf2onnx as it is.
+_EXPORTS = ContextVar("whether ovjit exports here", default=False)
 
 
 class _Eyes(NamedTuple):
     """In the place of the function of tf2onnx that makes one unit matrix of a diagonal of ones, without its
-    batch and offset. Exports of others run it as it is."""
+    batch and offset."""
 
     rewrite: Any
 
     def __call__(self, graph: Any, nodes: Any) -> Any:
-        return nodes if _LEAVES_DIAGONALS.get() else self.rewrite(graph, nodes)
+        return nodes if _EXPORTS.get() else self.rewrite(graph, nodes)
+
+
+#: Element types that tf2onnx has none or another for: their numbers in TensorFlow, and in ONNX.
+_NARROW_TYPES = {14: 16, 25: 17}
+
+
+class _ElementTypes(dict[int, int]):
+    """In the place of tf2onnx's table of element types."""
+
+    def __getitem__(self, kind: int) -> int:
+        return (_NARROW_TYPES.get(kind) if _EXPORTS.get() else None) or super().__getitem__(kind)
+
+
+class _NamesOfTypes(dict[int, str]):
+    """In the place of the table by which tf2onnx removes the first of two casts, which may round."""
+
+    def __contains__(self, kind: object) -> bool:
+        return not _EXPORTS.get() and super().__contains__(kind)
 
 
 @contextmanager
-def _diagonals_kept() -> Iterator[None]:
-    """tf2onnx leaves diagonals of ones."""
-    from tf2onnx import tfonnx
+def _with_changes() -> Iterator[None]:
+    """tf2onnx leaves diagonals of ones, narrow types and casts as they are."""
+    import ml_dtypes
+    from tf2onnx import tf_utils, tfonnx, utils
+    from tf2onnx.optimizer import back_to_back_optimizer
 
     if not isinstance(tfonnx.rewrite_eye, _Eyes):
         tfonnx.rewrite_eye = _Eyes(tfonnx.rewrite_eye)
-    token = _LEAVES_DIAGONALS.set(True)
+        tf_utils.TF_TO_ONNX_DTYPE = _ElementTypes(tf_utils.TF_TO_ONNX_DTYPE)
+        back_to_back_optimizer.ONNX_DTYPE_NAMES = _NamesOfTypes(utils.ONNX_DTYPE_NAMES)
+        utils.ONNX_TO_NUMPY_DTYPE |= {16: ml_dtypes.bfloat16, 17: ml_dtypes.float8_e4m3fn}
+    token = _EXPORTS.set(True)
     try:
         yield
     finally:
-        _LEAVES_DIAGONALS.reset(token)
+        _EXPORTS.reset(token)
 
 
 def add_unread(proto: Any, every: Sequence[tuple[str, Any, Any]]) -> None:
     """Put inputs back that nothing reads, which the exporter leaves out. `every` input in its order: name,
     element type and shape, as TensorFlow has them."""
     from onnx import helper
-    from tf2onnx.tf_utils import TF_TO_ONNX_DTYPE
+    from tf2onnx.tf_utils import TF_TO_ONNX_DTYPE as element_types
 
     inputs_by_name = {value.name: value for value in proto.graph.input}
     result = []
     for name, dtype, shape in every:
         value = inputs_by_name.pop(name, None)
-        if value is None and dtype in TF_TO_ONNX_DTYPE:
+        if value is None and dtype in element_types:
             dims = None if shape.unknown_rank else [None if d.size < 0 else d.size for d in shape.dim]
-            value = helper.make_tensor_value_info(name, TF_TO_ONNX_DTYPE[dtype], dims)
+            with _with_changes():
+                value = helper.make_tensor_value_info(name, element_types[dtype], dims)
         result += [value] if value is not None else []
     result += inputs_by_name.values()
     del proto.graph.input[:]

@@ -777,6 +777,48 @@ def convert_lookups(folder: Path) -> None:
             assert count == what.count(3).numpy()
 
 
+def convert_narrow_types(folder: Path) -> None:
+    """bf16 and float8 stay what they are, as f16 has other limits; a cast to a type and back rounds."""
+    weights = tf.constant(normal(4, 3), tf.bfloat16)
+    eighth = tf.dtypes.experimental.float8_e4m3fn
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.bfloat16, name="x")])
+    def function(x: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        large = tf.constant(3e38, tf.bfloat16) * x
+        coarse = tf.cast(tf.cast(x, eighth), tf.float32)
+        return tf.nn.relu(x @ weights), large, tf.cast(x, tf.float16) * 2, coarse
+
+    x = tf.constant(normal(2, 4), tf.bfloat16)
+    concrete = function.get_concrete_function()
+    model = ov.convert_model(concrete)
+    assert model.input(0).get_element_type() == ov.Type.bf16
+    assert [str(port.get_element_type()) for port in model.outputs][:3] == [
+        "<Type: 'bfloat16'>", "<Type: 'bfloat16'>", "<Type: 'float16'>",
+    ]  # fmt: skip
+    bits = ov.Tensor(ov.Type.bf16, [2, 4])
+    bits.data[:] = x.numpy().view(bits.data.dtype)
+    found = ov.compile_model(model, "CPU", F32)(bits)
+    for i, want in enumerate(function(x)):
+        value = np.asarray(found[i])
+        np.testing.assert_array_equal(value.view(want.dtype.as_numpy_dtype), want.numpy(), str(i))
+    for policy in ("bfloat16", "mixed_bfloat16"):
+        keras.config.set_dtype_policy(policy)
+        made = network()
+        keras.config.set_dtype_policy("float32")
+        image = normal(2, 8, 8, 3)
+        made.export(folder / policy, verbose=False)
+        for what in (made, folder / policy):
+            (value,) = run(what, image)[1]
+            np.testing.assert_allclose(value.view(tf.bfloat16.as_numpy_dtype).astype(np.float32),
+                                       np.asarray(made(image)).astype(np.float32), atol=0.02)  # fmt: skip
+    dense = keras.Sequential([keras.Input((4,)), keras.layers.Dense(16)])
+    exact = dense.predict(rows := normal(3, 4), verbose=0)
+    dense.quantize("float8")
+    (value,) = run(dense, rows)[1]
+    np.testing.assert_allclose(value, dense(rows), rtol=1e-5, atol=1e-6)
+    assert np.abs(value - exact).max() > 1e-3
+
+
 def convert_calls(folder: Path) -> None:
     """Functions for XLA, which TensorFlow does not put in the places of their calls."""
     factor = tf.Variable(normal(4))
@@ -1094,6 +1136,7 @@ def main(folder: Path) -> None:
     convert_signals()
     convert_assignments(folder)
     convert_lookups(folder)
+    convert_narrow_types(folder)
     convert_signatures(folder)
     convert_calls(folder)
     tf.random.set_seed(20261123)
