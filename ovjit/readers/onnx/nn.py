@@ -373,7 +373,10 @@ def group_normalization(n: OnnxNode) -> Any:
 def layer_norm(
     n: OnnxNode, x: Output, scale: Output | None, bias: Output | None, axis: int, epsilon: float
 ) -> list[Output]:
-    """(normalised and scaled, mean, inverse standard deviation) over the dimensions from `axis` on."""
+    """(normalised and scaled, mean, inverse standard deviation) over the dimensions from `axis` on.
+
+    The last two have the type that `stash_type` names, f32 by default, also for f64.
+    """
     rank = n.rank(x)
     axes = list(range(n.axis(axis, rank), rank))
     kind = n.dtype(x)
@@ -389,7 +392,8 @@ def layer_norm(
     centred = n("Subtract", upcast, mean)
     variance = n("ReduceMean", n("Multiply", centred, centred), axes, keep_dims=True)
     deviation = n("Sqrt", n("Add", variance, n.like(upcast, epsilon)))
-    return [out, mean, n("Divide", n.like(upcast, 1), deviation)]
+    stash = n.data_type("stash_type", 1)
+    return [out, n.convert(mean, stash), n.convert(n("Divide", n.like(upcast, 1), deviation), stash)]
 
 
 @onnx_op("LayerNormalization")
