@@ -22,7 +22,7 @@ from tests.fuzz import fuzz_onnx_cases, fuzzing
 LIFE = 1500
 #: ONNX Runtime needs room for threads.
 MEMORY = 16 << 30
-FLOATS = ("float32", "float32", "float32", "float32", "float64", "float16")
+FLOATS = ("float32", "float32", "float32", "float64")
 INTEGERS = ("int64", "int32", "int32", "uint8", "int8", "int16", "uint16", "uint32", "uint64", "bool")
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 12)
 MOST = 5000
@@ -260,12 +260,14 @@ def binary(p: Program) -> None:
     y = p.like(x)
     a: dict[str, Any] = {}
     if kind == "Mod":
-        a = {"fmod": 1 if p.values[x].dtype.kind == "f" else p.r.choice((0, 1))}
+        if p.values[x].dtype.kind == "f":
+            raise Refused  # a last bit may be a whole divisor
+        a = {"fmod": p.r.choice((0, 1))}
     if kind in ("Mod", "Div"):
         y = p.constant(np.where(p.values[y] == 0, 3, p.values[y]).astype(p.values[x].dtype))
     if kind == "BitShift":
         a = {"direction": p.r.choice(("LEFT", "RIGHT"))}
-    if kind == "PRelu" and p.values[y].ndim > p.values[x].ndim:
+    if kind == "PRelu" and np.broadcast_shapes(p.values[x].shape, p.values[y].shape) != p.values[x].shape:
         raise Refused
     args = [x, y] if p.r.random() < 0.6 or kind == "PRelu" else [y, x]
     if kind in ("Mod", "Div"):
@@ -276,18 +278,13 @@ def binary(p: Program) -> None:
 
 
 def cast(p: Program) -> None:
+    """Not from reals to integers, where a last bit is a step."""
     x = p.any()
-    to = p.r.choice((1, 1, 2, 3, 5, 6, 7, 9, 10, 11, 12, 13))
-    if p.values[x].dtype.kind == "f" and to not in (1, 10, 11, 9):
-        lo, hi = (0, 100) if to in (2, 12, 13, 4) else (-100, 100)
-        x = (
-            p.add(
-                "Clip", [p.add("Cast", [x], to=1)[0], p.constant(lo, "float32"), p.constant(hi, "float32")]
-            )[0]
-            if p.opset >= 11
-            else x
-        )
-    p.add("Cast", [x], to=to)
+    p.add(
+        "Cast",
+        [x],
+        to=p.r.choice((1, 1, 9, 11) if p.values[x].dtype.kind == "f" else (1, 2, 3, 5, 6, 7, 9, 11, 12, 13)),
+    )
 
 
 def reduce(p: Program) -> None:
@@ -827,6 +824,8 @@ def resize(p: Program) -> None:
         a["nearest_mode"] = p.r.choice(("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"))
     roi = "" if p.opset >= 13 else p.constant(np.zeros(0, "float32"))
     if p.r.random() < 0.5:
+        if a["coordinate_transformation_mode"] == "align_corners":
+            raise Refused  # docs/onnx.md: ONNX Runtime aligns the corners of the rounded size
         scales = [1.0 if i < lead else p.r.choice((0.5, 1.0, 2.0, 1.5, 0.7)) for i in range(len(s))]
         p.add("Resize", [x, roi, p.constant(scales, "float32")], **a)
     else:

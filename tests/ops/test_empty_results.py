@@ -111,7 +111,9 @@ def test_an_array_of_no_texts(dtype: Any, shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(made[1], [*b"abc"])
 
 
-@pytest.mark.parametrize("shape, pattern", [([-1, 0, 0], [0, 0]), ([-1, 0, 5], [0, 0]), ([2, -1, 0, 3], [0, 0, 0])])
+@pytest.mark.parametrize(
+    "shape, pattern", [([-1, 0, 0], [0, 0]), ([-1, 0, 5], [0, 0]), ([2, -1, 0, 3], [0, 0, 0])]
+)
 def test_a_copied_dimension_of_0_leaves_others_out(shape: list[int], pattern: list[int]) -> None:
     """No element is there on either side, whatever the dimensions that are not copied."""
     x = o.parameter(shape, np.float32)

@@ -390,10 +390,9 @@ def layer_norm(
     upcast = n.upcast(x)
     mean = n("ReduceMean", upcast, axes, keep_dims=True)
     centred = n("Subtract", upcast, mean)
-    variance = n("ReduceMean", n("Multiply", centred, centred), axes, keep_dims=True)
-    deviation = n("Sqrt", n("Add", variance, n.like(upcast, epsilon)))
-    stash = n.data_type("stash_type", 1)
-    return [out, n.convert(mean, stash), n.convert(n("Divide", n.like(upcast, 1), deviation), stash)]
+    squares = n("ReduceMean", n("Multiply", centred, centred), axes, keep_dims=True)
+    both = mean, n("Divide", n.like(upcast, 1), n("Sqrt", n("Add", squares, n.like(upcast, epsilon))))
+    return [out, *(n.convert(value, n.data_type("stash_type", 1)) for value in both)]
 
 
 @onnx_op("LayerNormalization")
