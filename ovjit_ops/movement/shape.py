@@ -99,7 +99,7 @@ def reshape_dims(
         )
     elif is_static(before):
         check(
-            math.prod(before) == product_after,
+            0 in (shape[i] for i in copied) or math.prod(before) == product_after,
             f"{text(shape)} cannot be reshaped to the pattern {list(pattern)}",
         )
     return tuple(out)

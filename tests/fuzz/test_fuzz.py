@@ -15,6 +15,7 @@ import pytest
 from tests.fuzz import (
     fuzz_attributes,
     fuzz_blobs,
+    fuzz_decoders,
     fuzz_gguf,
     fuzz_graphs,
     fuzz_indices,
@@ -22,7 +23,9 @@ from tests.fuzz import (
     fuzz_keras,
     fuzz_misfits,
     fuzz_onnx,
+    fuzz_onnx_programs,
     fuzz_quantized,
+    fuzz_requests,
     fuzz_sealed,
     fuzz_tflite,
     fuzz_types,
@@ -32,10 +35,17 @@ from tests.fuzz import (
 
 FUZZERS = [
     fuzz_graphs, fuzz_indices, fuzz_misfits, fuzz_ir, fuzz_blobs, fuzz_onnx, fuzz_quantized, fuzz_sealed,
-    fuzz_tflite, fuzz_gguf, fuzz_types, fuzz_attributes, fuzz_keras,
+    fuzz_tflite, fuzz_gguf, fuzz_types, fuzz_attributes, fuzz_keras, fuzz_requests,
+    fuzz_onnx_programs, fuzz_decoders,
 ]  # fmt: skip
 #: Packages that fuzzers need besides ovjit's own.
-NEEDS = {fuzz_tflite: ("tflite",), fuzz_gguf: ("gguf",), fuzz_keras: ("tensorflow", "tf2onnx", "tflite")}
+NEEDS = {
+    fuzz_decoders: ("openvino",),
+    fuzz_onnx_programs: ("onnxruntime",),
+    fuzz_tflite: ("tflite",),
+    fuzz_gguf: ("gguf",),
+    fuzz_keras: ("tensorflow", "tf2onnx", "tflite"),
+}
 #: Where the default runs begin; those marked `long` go on from another place every day.
 SEED = 20261210
 

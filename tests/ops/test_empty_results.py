@@ -109,3 +109,14 @@ def test_an_array_of_no_texts(dtype: Any, shape: tuple[int, ...]) -> None:
     assert made[0].shape == shape and made[1].shape == (0,)
     made = compiled([np.array([["ab", b"c"]], object).reshape([1] * (len(shape) - 1) + [2])])
     np.testing.assert_array_equal(made[1], [*b"abc"])
+
+
+@pytest.mark.parametrize(
+    "shape, pattern", [([-1, 0, 0], [0, 0]), ([-1, 0, 5], [0, 0]), ([2, -1, 0, 3], [0, 0, 0])]
+)
+def test_a_copied_dimension_of_0_leaves_others_out(shape: list[int], pattern: list[int]) -> None:
+    """No element is there on either side, whatever the dimensions that are not copied."""
+    x = o.parameter(shape, np.float32)
+    y = o.reshape(x, o.constant(np.array(pattern)), True)
+    known = [2 if d == -1 else d for d in shape]
+    assert infer(y, [x], np.zeros(known, np.float32)).shape == tuple(known[: len(pattern)])

@@ -161,3 +161,30 @@ def test_epsilon_of_zero_and_statistics_that_are_constants() -> None:
         got = run(model, [X])
     np.testing.assert_allclose(got[:, 1:3], run_onnxruntime(model, [X])[:, 1:3], rtol=1e-4, atol=1e-5)
     assert not np.isfinite(got[:, [0, 3]]).any()
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "float64"])
+@pytest.mark.parametrize("stash", [None, TensorProto.FLOAT])
+def test_statistics_have_the_type_of_stash_type(kind: str, stash: int | None) -> None:
+    x = RNG.standard_normal((2, 3, 4)).astype(kind)
+    number = helper.np_dtype_to_tensor_dtype(x.dtype)
+    attributes = {} if stash is None else {"stash_type": stash}
+    node = helper.make_node(
+        "LayerNormalization", ["x", "s"], ["y", "mean", "deviation"], axis=1, **attributes
+    )
+    infos = [
+        helper.make_tensor_value_info("x", number, x.shape),
+        helper.make_tensor_value_info("s", number, [4]),
+    ]
+    results = [helper.make_tensor_value_info(name, 0, None) for name in node.output]
+    for result in results:
+        result.ClearField("type")
+    graph = helper.make_graph([node], "g", infos, results)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    given = [x, np.ones(4, kind)]
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    wanted = session.run(None, dict(zip("xs", given, strict=True)))
+    found = list(ov.Core().compile_model(model, "CPU")(given).values())
+    assert [a.dtype for a in found] == [b.dtype for b in wanted]
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=4e-3 if kind == "float16" else 1e-5)

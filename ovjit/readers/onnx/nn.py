@@ -373,7 +373,10 @@ def group_normalization(n: OnnxNode) -> Any:
 def layer_norm(
     n: OnnxNode, x: Output, scale: Output | None, bias: Output | None, axis: int, epsilon: float
 ) -> list[Output]:
-    """(normalised and scaled, mean, inverse standard deviation) over the dimensions from `axis` on."""
+    """(normalised and scaled, mean, inverse standard deviation) over the dimensions from `axis` on.
+
+    The last two have the type that `stash_type` names, f32 by default, also for f64.
+    """
     rank = n.rank(x)
     axes = list(range(n.axis(axis, rank), rank))
     kind = n.dtype(x)
@@ -387,9 +390,9 @@ def layer_norm(
     upcast = n.upcast(x)
     mean = n("ReduceMean", upcast, axes, keep_dims=True)
     centred = n("Subtract", upcast, mean)
-    variance = n("ReduceMean", n("Multiply", centred, centred), axes, keep_dims=True)
-    deviation = n("Sqrt", n("Add", variance, n.like(upcast, epsilon)))
-    return [out, mean, n("Divide", n.like(upcast, 1), deviation)]
+    squares = n("ReduceMean", n("Multiply", centred, centred), axes, keep_dims=True)
+    both = mean, n("Divide", n.like(upcast, 1), n("Sqrt", n("Add", squares, n.like(upcast, epsilon))))
+    return [out, *(n.convert(value, n.data_type("stash_type", 1)) for value in both)]
 
 
 @onnx_op("LayerNormalization")
