@@ -504,6 +504,10 @@ def write_page(results: str, page: str = "docs/gpu.md") -> None:
         file.write("\n".join([before + MARKS[0], part, MARKS[1] + after.split(MARKS[1])[1]]))
 
 
+#: The part of the time after which measurements begin, whatever is left to check.
+CHECKS_SHARE = 0.6
+
+
 def sections(options: argparse.Namespace) -> list[Section]:
     """All checks, and measurements, in their order."""
     quick, seconds = options.quick, options.seconds
@@ -524,7 +528,9 @@ def sections(options: argparse.Namespace) -> list[Section]:
     return checks + measurements
 
 
-def work(options: argparse.Namespace, start: Sequence[int]) -> Iterator[Message]:
+def work(
+    options: argparse.Namespace, start: Sequence[int], checks_end: float = float("inf")
+) -> Iterator[Message]:
     """The messages of a worker: of the card, and of all items from `start` on."""
     if not driver.cards():
         yield {"broken": f"no card: {driver.why_no_card()}"}
@@ -535,7 +541,7 @@ def work(options: argparse.Namespace, start: Sequence[int]) -> Iterator[Message]
     }  # fmt: skip
     if len(start) > 2:
         run_kernel_by_kernel()
-    yield from run_items(sections(options), start)
+    yield from run_items(sections(options), start, checks_end)
 
 
 def main(
@@ -550,20 +556,25 @@ def main(
     parser.add_argument("--seconds", type=float, default=0.2, help="time for each network")
     parser.add_argument("--page", metavar="JSON", help="write the results of this file to docs/gpu.md")
     parser.add_argument("--limit", type=float, help="end after so many seconds: 480, with --quick 150")
-    parser.add_argument("--from", dest="start", help=argparse.SUPPRESS)  # of a worker: section,item
+    # of a worker: section and item, and the time at which checks end
+    parser.add_argument("--from", dest="start", help=argparse.SUPPRESS)
+    parser.add_argument("--checks-end", type=float, default=float("inf"), help=argparse.SUPPRESS)
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = parser.parse_args(arguments)
     if options.page:
         write_page(options.page)
         return 0
     if options.start:
-        serve(work(options, [*map(int, options.start.split(","))]))
+        serve(work(options, [*map(int, options.start.split(","))], options.checks_end))
         return 0
 
-    def start_process(start: Sequence[int]) -> Worker:
-        return Worker([sys.executable, "-m", "bench.gpu", *arguments, "--from", ",".join(map(str, start))])
-
     limit = options.limit or (150 if options.quick else 480)
+    checks_end = str(time.time() + limit * CHECKS_SHARE)
+
+    def start_process(start: Sequence[int]) -> Worker:
+        further = "--from", ",".join(map(str, start)), "--checks-end", checks_end
+        return Worker([sys.executable, "-m", "bench.gpu", *arguments, *further])
+
     return fill_results(follow_items(start_worker or start_process, limit), options.json)
 
 
@@ -591,6 +602,9 @@ def fill_results(messages: Iterator[Message], path: str | None) -> int:
         elif "over" in message:
             report["over"] = True
             print("the time is over: what is missing was not measured", file=sys.stderr, flush=True)
+        elif "left" in message:
+            report["over"] = True
+            print(f"the time for checks is over: {message['title']} from {message['left']} on", flush=True)
         elif "name" in message:
             add_result(report, message)
         if path:

@@ -55,9 +55,12 @@ def is_lost(number: int = 0) -> bool:
     return False
 
 
-def run_items(sections: Sequence[Section], start: Sequence[int]) -> Iterator[Message]:
+def run_items(
+    sections: Sequence[Section], start: Sequence[int], checks_end: float = float("inf")
+) -> Iterator[Message]:
     """Run the items from number start[1] of section start[0] on; with a third number, this one alone. Yields
-    a message before and after each. Ends early if the card is lost."""
+    a message before and after each. Ends early if the card is lost. Sections with a title are left at the
+    time `checks_end` of the clock, so that measurements have the rest."""
     for number, (title, make_items) in enumerate(sections):
         if number < start[0]:
             continue
@@ -75,6 +78,9 @@ def run_items(sections: Sequence[Section], start: Sequence[int]) -> Iterator[Mes
             at += 1
             if at <= first:
                 continue
+            if title and time.time() >= checks_end:
+                yield {"title": title, "left": item.name}
+                break
             message["name"] = item.name
             yield {**message, "begins": True}
             try:

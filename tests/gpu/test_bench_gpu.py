@@ -65,6 +65,17 @@ class InProcess:
         return "ended"
 
 
+def test_checks_leave_time_for_measurements() -> None:
+    def section(name: str) -> Any:
+        return lambda: iter([Item(f"{name} {i}", lambda: True) for i in range(2)])
+
+    titles = [("a", section("a")), ("b", section("b")), ("", section("measured"))]
+    messages = list(run_items(titles, (0, 1), 0.0))
+    assert [m["left"] for m in messages if "left" in m] == ["a 1", "b 0"]
+    assert [m["name"] for m in messages if "result" in m] == ["measured 0", "measured 1"]
+    assert len([m for m in run_items(titles, (0, 0)) if "result" in m]) == 6
+
+
 def test_there_are_ten_networks() -> None:
     assert len(list(bench.networks())) + 1 == 10
 
