@@ -10,8 +10,8 @@
 # - The corners of a box are one pixel off the flipped box: outside on one side, inside on the other. A point at the right edge gets -1, and
 #   SanitizeKeyPoints drops it.
 # - Resize by 2 and a flip, in the two orders, differ for key points and not for boxes.
-# rotate with expand=True computes the size of the picture in two ways. The pixels take the floor and ceil of the corners, boxes and key points
-# the difference that is cut: their canvas_size is one less for many angles. Other transforms take canvas_size for the size of the picture,
+# rotate with expand=True takes the floor and ceil of the rotated corners. For the pixels they are measured from the center of the picture,
+# for boxes and key points from its corner, so the size differs by one for many angles. Other transforms take canvas_size for the picture's size,
 # so a flip behind it moves boxes and pixels apart by one more.
 #
 # There is no warning. The page of KeyPoints says that points are "X and Y coordinates along the width and height dimensions". No report was found.
