@@ -67,7 +67,6 @@ class LargeNet(Net):
         super().__init__(package, name, stored)
         self.drawn = self.rng.standard_normal(_DRAWN, np.float32)
         self.bytes = self.rng.integers(0, 256, _DRAWN, np.uint8)
-        self.shared: list[np.ndarray] = []  # memory of constants, which OpenVINO's tensors do not keep
 
     def repeated(self, drawn: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         count = int(np.prod(shape))
@@ -93,9 +92,9 @@ class LargeNet(Net):
             shape = (out, wide // 64, 64)
             scale = np.full((out, wide // 64, 1), gain / np.sqrt(wide) / 4.6, np.float16)
             packed = self.repeated(self.bytes, (out * wide // 2,))
-            self.shared.append(packed)
-            made = self.ov.op.Constant(self.ov.Tensor(packed, self.ov.Shape(list(shape)), self.ov.Type.i4))
-            made = ops.convert(made, "f16")
+            tensor = self.ov.Tensor(self.ov.Type.i4, self.ov.Shape(list(shape)))  # owns its memory
+            tensor.data.view(np.uint8)[:] = packed
+            made = ops.convert(self.ov.op.Constant(tensor), "f16")
         made = ops.multiply(made, ops.constant(scale))
         return ops.convert(ops.reshape(made, self.ints(out, wide), False), "f32")
 

@@ -32,7 +32,6 @@ class Net:
         self.ov = package
         self.stored = stored
         self.ops = package.opset13
-        self.kept: list[np.ndarray] = []  # memory that OpenVINO's tensors share
         self.rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
 
     def const(self, value: Any, dtype: Any = None) -> Any:
@@ -73,8 +72,8 @@ class Net:
             scale = (np.abs(blocks).max(2, keepdims=True) / 7).astype(np.float16)
             whole = np.clip(np.rint(blocks / scale.astype(np.float32)), -8, 7).astype(np.int8).reshape(-1)
             packed = ((whole[0::2] & 15) | (whole[1::2] << 4)).astype(np.uint8)
-            self.kept.append(packed)
-            tensor = self.ov.Tensor(packed, self.ov.Shape(list(blocks.shape)), self.ov.Type.i4)
+            tensor = self.ov.Tensor(self.ov.Type.i4, self.ov.Shape(list(blocks.shape)))  # owns its memory
+            tensor.data.view(np.uint8)[:] = packed
             made = ops.convert(self.ov.op.Constant(tensor), "f16")
         made = ops.multiply(made, ops.constant(scale))
         return ops.convert(ops.reshape(made, self.ints(out, wide), False), "f32")
