@@ -91,10 +91,7 @@ class LargeNet(Net):
         else:
             shape = (out, wide // 64, 64)
             scale = np.full((out, wide // 64, 1), gain / np.sqrt(wide) / 4.6, np.float16)
-            packed = self.repeated(self.bytes, (out * wide // 2,))
-            tensor = self.ov.Tensor(self.ov.Type.i4, self.ov.Shape(list(shape)))  # owns its memory
-            tensor.data.view(np.uint8)[:] = packed
-            made = ops.convert(self.ov.op.Constant(tensor), "f16")
+            made = self.convert_i4(self.repeated(self.bytes, (out * wide // 2,)), shape)
         made = ops.multiply(made, ops.constant(scale))
         return ops.convert(ops.reshape(made, self.ints(out, wide), False), "f32")
 

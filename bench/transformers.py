@@ -72,11 +72,16 @@ class Net:
             scale = (np.abs(blocks).max(2, keepdims=True) / 7).astype(np.float16)
             whole = np.clip(np.rint(blocks / scale.astype(np.float32)), -8, 7).astype(np.int8).reshape(-1)
             packed = ((whole[0::2] & 15) | (whole[1::2] << 4)).astype(np.uint8)
-            tensor = self.ov.Tensor(self.ov.Type.i4, self.ov.Shape(list(blocks.shape)))  # owns its memory
-            tensor.data.view(np.uint8)[:] = packed
-            made = ops.convert(self.ov.op.Constant(tensor), "f16")
+            made = self.convert_i4(packed, blocks.shape)
         made = ops.multiply(made, ops.constant(scale))
         return ops.convert(ops.reshape(made, self.ints(out, wide), False), "f32")
+
+    def convert_i4(self, packed: np.ndarray, shape: tuple[int, ...]) -> Any:
+        """The f16 values of 4-bit integers, two in a byte. Their tensor owns its memory, since OpenVINO's
+        constants do not keep the array of another."""
+        tensor = self.ov.Tensor(self.ov.Type.i4, self.ov.Shape(list(shape)))
+        tensor.data.view(np.uint8)[:] = packed
+        return self.ops.convert(self.ov.op.Constant(tensor), "f16")
 
     def layer_norm(self, x: Any, wide: int) -> Any:
         y = self.ops.mvn(x, self.ints(-1), True, 1e-5, "INSIDE_SQRT")

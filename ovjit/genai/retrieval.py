@@ -62,6 +62,18 @@ for _kind in (_EmbeddingConfig, _RerankConfig):
     _kind.__name__ = "Config"
 
 
+def split_config(config: Any, kind: type[Keywords], properties: dict[str, Any], **defaults: Any
+                 ) -> tuple[Any, dict[str, Any]]:  # fmt: skip
+    """(a copy of the configuration, properties of the device). Without a configuration, the properties that
+    are fields of its class, and the defaults, make one. TypeError for one of another class."""
+    if config is None:
+        others = {name: value for name, value in properties.items() if name not in kind._fields}
+        return kind(**{**defaults, **properties}), others
+    if not isinstance(config, kind):
+        raise TypeError(f"config should be a {kind.__qualname__}, not {type(config).__name__}")
+    return config.__copy__(), properties
+
+
 class _Encoder:
     """The model and the tokenizer of a folder. At most one call runs in the background. `change` edits the
     model for the configuration."""
@@ -70,18 +82,13 @@ class _Encoder:
                  pairs: bool, change: Callable[[Any, Any], Any]):  # fmt: skip
         from ovjit.api.run.core import Core
 
-        if config is not None and not isinstance(config, kind):
-            raise TypeError(f"config should be a {kind.__qualname__}, not {type(config).__name__}")
+        self.config, properties = split_config(config, kind, properties)
         if not isinstance(path, (str, bytes, os.PathLike)) or not isinstance(device, str):
             raise TypeError("models_path should be the path of a folder, and device a str")
-        if config is None:
-            config = kind(**properties)
-            properties = {name: value for name, value in properties.items() if name not in kind._fields}
         folder = Path(os.fsdecode(path))
         file = folder / "openvino_model.xml"
         if not file.is_file():
             raise OvjitError(f"{str(folder)!r} has no openvino_model.xml: export it with optimum-cli")
-        self.config = config.__copy__()
         self.tokenizer = Tokenizer(folder, **({"add_second_input": True} if pairs else {}))
         model = Core().read_model(file)
         change(model, self.config)

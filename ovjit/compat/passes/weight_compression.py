@@ -55,7 +55,7 @@ def compress_weights(model: Model, bits: int, group: int = GROUP) -> int:
 
 
 def _weight(source: Output) -> Constant | None:
-    """The constant of reals after this matrix, or None."""
+    """The constant of reals that a matrix is, or is converted from; None if there is none."""
     node = source._node
     while node._op.name == "Convert":
         node = node.input_value(0)._node

@@ -12,7 +12,7 @@ import numpy as np
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.history import ChatHistory
-from ovjit.genai.retrieval import TextEmbeddingPipeline, check_texts, pool_states
+from ovjit.genai.retrieval import TextEmbeddingPipeline, check_texts, pool_states, split_config
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.turns import Turn
 from ovjit.genai.vision.engine import INPUTS
@@ -36,15 +36,13 @@ class _PictureEncoder:
     def __init__(self, folder: Path, device: str, properties: dict[str, Any]):
         from ovjit.api.run.core import Core
 
-        kinds, names = TextEmbeddingPipeline.PoolingType, TextEmbeddingPipeline.Config._fields
+        kind, last = TextEmbeddingPipeline.Config, TextEmbeddingPipeline.PoolingType.LAST_TOKEN
         config = properties.pop("text_embedding_config", None)
-        chosen = {name: value for name, value in properties.items() if name in names}
-        self._config = config or TextEmbeddingPipeline.Config(**{"pooling_type": kinds.LAST_TOKEN, **chosen})
+        self._config, settings = split_config(config, kind, properties, pooling_type=last)
         self._config.validate()
-        settings = {name: value for name, value in properties.items() if name not in names}
         models = read_folder(folder)
         language = models.pop(LANGUAGE)
-        if self._config.pooling_type is kinds.LAST_TOKEN:
+        if self._config.pooling_type is last:
             keep_last(language, 1)
         self._tokenizer, self._turn = Tokenizer(folder), Turn()
         self._reader = PictureReader(models, folder, self._tokenizer, device, settings)
@@ -71,7 +69,7 @@ class _PictureEncoder:
                      [family.encode_video(*video) for video in shown.videos])  # fmt: skip
 
     def _add_tags(self, text: str, media: Media) -> str:
-        """The text, with tags of all pictures and videos behind it if it has none."""
+        """The text, followed by tags of all pictures and videos if it has none."""
         family = self._reader.family
         natives = [tag for tag in (family.native, family.native_video) if tag]
         if any(tag in text for tag in natives) or any(tag.search(text) for tag in UNIVERSAL.values()):
@@ -81,8 +79,8 @@ class _PictureEncoder:
         return text + "".join(tags)
 
     def _format(self, text: str, prompt: str | None) -> str:
-        """The text with its instruction, and the special tokens behind it. RuntimeError if a tokenizer adds
-        others."""
+        """The text with its instruction, followed by the special tokens of the tokenizer. RuntimeError if it
+        adds tokens elsewhere."""
         if prompt is not None and self._tokenizer.chat_template:
             messages = [{"role": "system", "content": prompt}, {"role": "user", "content": text}]
             text = self._tokenizer.apply_chat_template(ChatHistory(messages), False)
@@ -132,7 +130,7 @@ class EmbeddingPipeline:
     def embed(self, text: str | Sequence[str] = "", images: Sequence[Any] = (), videos: Sequence[Any] = (),
               videos_metadata: Sequence[Any] = (), *, embedding_prompt: str | None = None, **_: Any
               ) -> EmbedResult:  # fmt: skip
-        """A vector for each text with the pictures and videos at its tags, or else behind it. The text
+        """A vector for each text with the pictures and videos at its tags, or else after it. The text
         follows `embedding_prompt`; a model of texts has `embed_instruction` of the configuration by default.
         RuntimeError for pictures and videos of a model of texts. Other keywords are ignored."""
         texts = check_texts([text] if isinstance(text, str) else text)

@@ -67,7 +67,7 @@ class MuseGlimmer(Family):
         self._picture = _Settings(self._processor, int(self._processor.get("max_image_tokens", 4096)))
         self._video = _Settings(video, int(video.get("max_video_frame_tokens", 144)))
 
-    def _see(self, frames: np.ndarray, settings: _Settings) -> np.ndarray:
+    def _infer(self, frames: np.ndarray, settings: _Settings) -> np.ndarray:
         """The features of a group of frames u8 [frames, height, width, 3], or of one picture."""
         patch, merge = settings.patch, settings.merge
         height, width = frames.shape[1:3]
@@ -82,7 +82,7 @@ class MuseGlimmer(Family):
         return self.run("vision_embeddings", feeds)
 
     def encode(self, image: np.ndarray) -> Visual:
-        return Visual(self._see(image, self._picture))
+        return Visual(self._infer(image, self._picture))
 
     def encode_video(self, frames: np.ndarray, metadata: VideoMetadata) -> Clip:
         """RuntimeError for too few frames, and for groups that are not whole."""
@@ -92,7 +92,7 @@ class MuseGlimmer(Family):
         indices = list(metadata.frames_indices) or self._choose_frames(len(frames), float(rate))
         demand(len(indices) % size == 0, f"the number of frames_indices must be a multiple of {size}")
         chosen = pick_frames(frames, indices)
-        features = [self._see(chosen[i : i + size], self._video) for i in range(0, len(indices), size)]
+        features = [self._infer(chosen[i : i + size], self._video) for i in range(0, len(indices), size)]
         return Clip(np.concatenate(features), [float(_F32(index) / rate) for index in indices[::size]])
 
     def _choose_frames(self, count: int, rate: float) -> list[int]:

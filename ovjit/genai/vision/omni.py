@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ovjit.errors import OvjitError
 from ovjit.genai.config import GenerationConfig, demand
 from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
@@ -26,7 +25,7 @@ class Sound(Visual):
 
 
 def halve(frames: np.ndarray) -> np.ndarray:
-    """The numbers of frames behind three convolutions of stride 2."""
+    """The numbers of frames that three convolutions of stride 2 leave."""
     return (frames + 7) // 8
 
 
@@ -43,10 +42,8 @@ class Qwen3Omni(Qwen3VL):
         audio, self._audio_token = thinker.get("audio_config") or {}, int(thinker.get("audio_token_id", -1))
         self._window, self._step = int(audio.get("n_window", 50)), int(audio.get("n_window_infer", 200))
         if _AUDIO in requests:
-            demand(
-                0 < 2 * self._window <= self._step,
-                "config.json: n_window_infer should be at least 2 * n_window",
-            )
+            is_valid = 0 < 2 * self._window <= self._step
+            demand(is_valid, "config.json: n_window_infer should be at least 2 * n_window")
             mels = int(audio.get("num_mel_bins", 128))
             self._extractor = FeatureExtractor(folder, {"feature_size": mels})
 
@@ -60,21 +57,19 @@ class Qwen3Omni(Qwen3VL):
         return {**(settings.get("thinker_config", {}).get("vision_config") or {}), "tokens_per_second": 2,
                 **(settings.get("vision_config") or {})}  # fmt: skip
 
-    def _see(self, patches: np.ndarray, rows: int, columns: int) -> Any:
-        feeds = {
-            **super(Qwen3VL, self)._feed(patches, rows, columns),
-            "pos_embeds": self._embed_places(rows, columns),
-        }
+    def _encode_patches(self, patches: np.ndarray, rows: int, columns: int) -> Any:
+        feeds = self._feed(patches, rows, columns)
+        feeds["pos_embeds"] = self._embed_positions(rows, columns)
         return self._requests[self._last_network].infer(feeds)
 
     def encode_sounds(self, sounds: Sequence[np.ndarray]) -> list[Visual]:
         """The features of samples f32 at 16 kHz: one list for all. Empty sounds are left out."""
         if _AUDIO not in self._requests:
             return super().encode_sounds(sounds)
-        features = [self._hear(sound) for sound in sounds if sound.size]
+        features = [self._encode_sound(sound) for sound in sounds if sound.size]
         return [Sound(np.concatenate(features))] if features else []
 
-    def _hear(self, samples: np.ndarray) -> np.ndarray:
+    def _encode_sound(self, samples: np.ndarray) -> np.ndarray:
         """The features [tokens, size] of a sound: chunks of its frames that overlap by half."""
         frames = self._extractor.extract(samples, pads=False).data
         step, size = self._step, 2 * self._step
@@ -114,10 +109,8 @@ class Qwen3Omni(Qwen3VL):
         sounds, shown = _split(visuals)
         if sounds:
             features, slots = np.concatenate([s.features for s in sounds]), ids[0] == self._audio_token
-            if slots.sum() != len(features):
-                raise OvjitError(
-                    f"the prompt has {slots.sum()} tokens {_PAD} for {len(features)} of its sounds"
-                )
+            count, size = slots.sum(), len(features)
+            demand(count == size, f"the prompt has {count} tokens {_PAD} for {size} of its sounds")
             embeds = embeds.copy()
             embeds[0, slots] = features
         prompt = super().merge(ids, embeds, shown)

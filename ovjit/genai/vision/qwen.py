@@ -137,16 +137,20 @@ class Qwen2VL(Family):
         features, layers, no_layers = [], [], np.zeros((0, 0, 0), _F32)
         for i in range(0, len(frames), _FRAMES):
             patches, rows, columns = self.preprocess(frames[i : i + _FRAMES], limits)
-            results = self._see(patches, rows, columns)
+            results = self._encode_patches(patches, rows, columns)
             features.append(np.array(results["last_hidden_state"], _F32))
             layers.append(np.array(results[_LAYERS], _F32) if self._has_layers else no_layers)
         grid = (len(features), rows // limits.merge, columns // limits.merge)
         return Patches(np.concatenate(features), grid, pad, np.concatenate(layers, 1))
 
-    def _see(self, patches: np.ndarray, rows: int, columns: int) -> Any:
+    def _encode_patches(self, patches: np.ndarray, rows: int, columns: int) -> Any:
         """The results of the last network for patches f32 [rows * columns, values]."""
-        hidden = np.asarray(self._requests["vision_embeddings"].infer([patches])[0])
+        hidden = self._embed_patches(patches, rows, columns)
         return self._requests[self._last_network].infer(self._feed(hidden, rows, columns))
+
+    def _embed_patches(self, patches: np.ndarray, rows: int, columns: int) -> np.ndarray:
+        """The embeddings f32 [rows * columns, size] of patches."""
+        return np.asarray(self._requests["vision_embeddings"].infer([patches])[0])
 
     def _feed(self, hidden: np.ndarray, rows: int, columns: int) -> dict[str, np.ndarray]:
         """The inputs of the merger, for patches f32 [rows * columns, size]."""
@@ -263,11 +267,11 @@ class Qwen3VL(Qwen2VL):
         self._side = math.isqrt(int(self._vision.get("num_position_embeddings", 2304)))
         self._layers = len(self._vision.get("deepstack_visual_indexes", ()))
 
-    def _feed(self, hidden: np.ndarray, rows: int, columns: int) -> dict[str, np.ndarray]:
-        return super()._feed(hidden + self._embed_places(rows, columns), rows, columns)
+    def _embed_patches(self, patches: np.ndarray, rows: int, columns: int) -> np.ndarray:
+        return super()._embed_patches(patches, rows, columns) + self._embed_positions(rows, columns)
 
-    def _embed_places(self, rows: int, columns: int) -> np.ndarray:
-        """The embeddings f32 [rows * columns, size] of the places of patches."""
+    def _embed_positions(self, rows: int, columns: int) -> np.ndarray:
+        """The embeddings f32 [rows * columns, size] of the positions of patches."""
         last, indices, weights = self._side - 1, [], []
         for numbers, count in zip(
             order_patches(rows, columns, self._limits.merge), (rows, columns), strict=True

@@ -4,6 +4,7 @@ Its features are those of Kaldi: the logarithms of mel bands, seven frames of wh
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,6 +24,7 @@ def _to_mel(hertz: np.ndarray) -> np.ndarray:
     return 1127 * np.log1p(hertz / 700)
 
 
+@functools.cache
 def build_bands() -> np.ndarray:
     """Triangular filters f32 [frequencies, bands] of the height 1 on the mel scale. The last frequency has
     the weight 0."""
@@ -52,11 +54,11 @@ def extract_bands(samples: np.ndarray, bands: np.ndarray) -> np.ndarray:
 class FunSpeech(SpeechReader):
     """ASRPipeline of a Fun-ASR folder."""
 
-    _family, _bands = "Fun-ASR", build_bands()
+    _family = "Fun-ASR"
 
     def _extract(self, samples: np.ndarray) -> Iterator[np.ndarray]:
         demand(len(samples) >= 2, "Fun-ASR input audio must contain at least 2 samples")
-        yield extract_bands(samples, self._bands)
+        yield extract_bands(samples, build_bands())
 
     def _encode(self, features: np.ndarray) -> np.ndarray:
         return self._encoder.encode(features)

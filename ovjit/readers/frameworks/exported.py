@@ -118,7 +118,7 @@ class _Eyes(NamedTuple):
         return nodes if _EXPORTS.get() else self.rewrite(graph, nodes)
 
 
-#: Element types that tf2onnx has none or another for: their numbers in TensorFlow, and in ONNX.
+#: Element types that tf2onnx lacks or replaces by another: their numbers in TensorFlow, and in ONNX.
 _NARROW_TYPES = {14: 16, 25: 17}
 
 
@@ -159,16 +159,16 @@ def add_unread(proto: Any, every: Sequence[tuple[str, Any, Any]]) -> None:
     """Put inputs back that nothing reads, which the exporter leaves out. `every` input in its order: name,
     element type and shape, as TensorFlow has them."""
     from onnx import helper
-    from tf2onnx.tf_utils import TF_TO_ONNX_DTYPE as element_types
+    from tf2onnx.tf_utils import TF_TO_ONNX_DTYPE
 
     inputs_by_name = {value.name: value for value in proto.graph.input}
     result = []
     for name, dtype, shape in every:
         value = inputs_by_name.pop(name, None)
-        if value is None and dtype in element_types:
+        kind = _NARROW_TYPES.get(dtype) or TF_TO_ONNX_DTYPE.get(dtype)
+        if value is None and kind is not None:
             dims = None if shape.unknown_rank else [None if d.size < 0 else d.size for d in shape.dim]
-            with _with_changes():
-                value = helper.make_tensor_value_info(name, element_types[dtype], dims)
+            value = helper.make_tensor_value_info(name, kind, dims)
         result += [value] if value is not None else []
     result += inputs_by_name.values()
     del proto.graph.input[:]

@@ -1,7 +1,7 @@
 """Bytes of a TensorFlow Lite file -> Model. Operators are read by the rules of the families, see `registry`.
 
 Quantised tensors are real numbers between operators: a FakeQuantize after each one that is computed, a
-Convert and Multiply behind those that are stored, as OpenVINO's front end gives them.
+Convert and Multiply after those that are stored, as OpenVINO's front end gives them.
 """
 
 from __future__ import annotations
