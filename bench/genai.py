@@ -1,6 +1,6 @@
 """Pipelines of texts beside the real openvino_genai: CPU time to the first token, and of each further one.
 
-    python -m bench.genai [--what llm batch embed rerank start] [--weights f32 u8 i4]
+    python -m bench.genai [--what llm batch embed rerank start restart] [--weights f32 u8 i4]
     [--cases 1x16 1x512 4x16 8x16] [--tokens 24] [--threads 1] [--rounds 5] [--layers 12] [--json FILE]
 
 A random llama of 12 layers x 768 with 32,000 words, of which it chooses the 300 of a small tokenizer. Each
@@ -8,7 +8,8 @@ pipeline has its own process. In interleaved rounds each one gets the same new r
 token, and once, with others, for several. A case `4x512` has 4 prompts of 512 tokens. `llm` is LLMPipeline
 beside the real one with its default engine (PA) and with that of state (SDPA); `batch` is
 ContinuousBatchingPipeline; `embed` and `rerank` get 16 texts of 64 words; `start` is a process from its begin
-to the first token, in wall time. Other figures are CPU times in milliseconds; ratios are medians over rounds.
+to the first token, in wall time, with an empty kernel cache; `restart` the same where models were kept.
+Other figures are CPU times in milliseconds; ratios are medians over rounds.
 `same` is the share of leading tokens that are equal: caches of the real package are u8 by default.
 """
 
@@ -54,13 +55,15 @@ PIPELINES: dict[str, dict[str, tuple[str, str, dict[str, Any]]]] = {
                            ("rerank", "TextRerankPipeline"))
     },
 }  # fmt: skip
+#: What is measured of whole processes, see `start`.
+STARTS = ("start", "restart")
 START = """
 import sys, time
 if sys.argv[1] == "ovjit":
     import ovjit.as_openvino
 import openvino_genai
 pipeline = openvino_genai.LLMPipeline(sys.argv[2], "CPU", INFERENCE_NUM_THREADS=int(sys.argv[3]))
-pipeline.generate("the weather is there", max_new_tokens=1)
+pipeline.generate("the weather is there", max_new_tokens=int(sys.argv[4]))
 """
 
 
@@ -240,20 +243,28 @@ def _share(mine: list[list[int]], others: list[list[int]]) -> float:
     return same / sum(map(len, mine))
 
 
-def start(folder: Path, threads: int, rounds: int) -> dict[str, Any]:
-    """A process from its begin to the first token."""
+def start(what: str, folder: Path, threads: int, rounds: int) -> dict[str, Any]:
+    """A process from its begin to the first token: with an empty kernel cache ("start"), or after processes
+    that have generated more tokens ("restart")."""
     times: dict[str, list[float]] = {"ovjit": [], "openvino": []}
-    for turn in range(rounds + 1):
-        for name in ("ovjit", "openvino")[:: 1 if turn % 2 else -1]:
+    with tempfile.TemporaryDirectory() as caches:
+
+        def run(name: str, tokens: int, cache: str) -> float:
             start_s = time.perf_counter()
             subprocess.run(
-                [sys.executable, "-c", START, name, str(folder), str(threads)], check=True, env=environment()
-            )
-            if turn:  # the first round compiles
-                times[name].append(time.perf_counter() - start_s)
+                [sys.executable, "-c", START, name, str(folder), str(threads), str(tokens)], check=True,
+                env={**environment(), "OVJIT_CACHE": str(Path(caches) / cache)},
+            )  # fmt: skip
+            return time.perf_counter() - start_s
+
+        for name in times:  # Python's bytecode, the files' pages, and for "restart" the kept models
+            run(name, 64, "first")
+        for turn in range(rounds):
+            for name in ("ovjit", "openvino")[:: 1 if turn % 2 else -1]:
+                times[name].append(run(name, 1, "first" if what == "restart" else f"new{turn}"))
     pairs = zip(times["ovjit"], times["openvino"], strict=True)
     return {
-        "what": "start", "threads": threads, "first_ms": statistics.median(times["ovjit"]) * 1e3,
+        "what": what, "threads": threads, "first_ms": statistics.median(times["ovjit"]) * 1e3,
         "ratio": statistics.median(a / b for a, b in pairs),
     }  # fmt: skip
 
@@ -272,8 +283,8 @@ def compare(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
             path = write_llama(options.folder / f"llama-{weights}-{options.layers}", weights, options.layers)
             for threads in options.threads:
                 print(what, weights, threads, flush=True)
-                if what == "start":
-                    more = [start(path, threads, options.rounds)]
+                if what in STARTS:
+                    more = [start(what, path, threads, options.rounds)]
                 else:
                     more = measure(what, path, cases, threads, options.rounds)
                 rows += [{**row, "weights": weights} for row in more]
@@ -282,7 +293,7 @@ def compare(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 
 def main() -> int:
     parser = command.parser("genai", __doc__)
-    names = [*PIPELINES, "start"]
+    names = [*PIPELINES, *STARTS]
     parser.add_argument("--what", nargs="*", default=names, choices=names)
     parser.add_argument("--weights", nargs="*", default=["f32", "u8", "i4"], choices=["f32", "u8", "i4"])
     parser.add_argument("--cases", nargs="*", default=["1x16", "1x512", "4x16", "8x16"])
