@@ -21,6 +21,7 @@ from ovjit.execution.executable import Executable
 from ovjit.execution.job import Job
 from ovjit.graph.graph import Graph
 from ovjit.graph.shapes import guess_input_shape
+from ovjit.planning.constants import packing_aside
 
 if TYPE_CHECKING:
     from ovjit.execution.variables import StatefulProgram
@@ -46,7 +47,7 @@ def compile_graph(graph: Graph, config: Mapping[str, Any], memory: Memory | None
 
     Raises ModelError and UnsupportedError as `ovjit.compiler.compile` does.
     """
-    with collector.seldom():
+    with collector.seldom(), packing_aside():
         executable = build(graph, config, memory)
         trace = executable.program.trace_ahead()
         plan = None if trace is None else trace.at([guess_input_shape(v.shape) for v in graph.inputs])

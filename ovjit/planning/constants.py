@@ -6,7 +6,8 @@ import collections
 import contextlib
 import functools
 import mmap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -204,9 +205,9 @@ class Constants:
         self.traced += [(at + i * size, size, x) for i, x in enumerate(numbers) if type(x) is Traced]
         return view
 
-    def materialize(self, memory: np.ndarray | None = None) -> np.ndarray:
+    def materialize(self, memory: np.ndarray | None = None, aside: bool = False) -> np.ndarray:
         """Write all constants into one aligned byte array and return it: `memory` if given, which may be a
-        mapped file's.
+        mapped file's. `aside`: they may be incomplete until the end of a `packing_aside`.
 
         Offsets do not change. References to the arrays are dropped. Arrays in mapped files move to
         `of_files`, and the pages that were read are released.
@@ -220,20 +221,33 @@ class Constants:
                 tasks.append((array.nbytes, functools.partial(array.fill, target)))
             elif array.size:
                 tasks.append((array.nbytes, functools.partial(fill_copy, target, array, shared)))
-        in_threads(tasks)
-        for offset, array in self.arrays:
-            # padding is deterministic; written last, when threads have touched the pages
-            memory[offset + array.nbytes : align_up(offset + array.nbytes)] = 0
-            source = array.source if isinstance(array, Filling) else array
-            recipe = array.recipe if isinstance(array, Filling) else Recipe(fill_copy, {})
-            if source is not None and recipe is not None and not is_mapped(source):
-                source, recipe = _before_conversion(source, recipe)
-            if source is not None and is_mapped(source):
-                release_pages(source)
-                if recipe is not None:
-                    self.of_files.append((offset, array.nbytes, source, recipe))
-        self.arrays = []
+        delayed = _delayed.get() if aside else None
+        work = Tasks(tasks, delayed is not None)
+
+        def complete() -> None:
+            work.finish()
+            for offset, array in arrays:
+                # padding is deterministic; written last, when threads have touched the pages
+                memory[offset + array.nbytes : align_up(offset + array.nbytes)] = 0
+                self._release(offset, array)
+
+        arrays, self.arrays = self.arrays, []
+        if delayed is None or not work.is_parallel:
+            complete()
+        else:
+            delayed.append((work, complete))
         return memory
+
+    def _release(self, offset: int, array: np.ndarray | Filling) -> None:
+        """Release the pages of a mapped file that a written constant was made from, and note its recipe."""
+        source = array.source if isinstance(array, Filling) else array
+        recipe = array.recipe if isinstance(array, Filling) else Recipe(fill_copy, {})
+        if source is not None and recipe is not None and not is_mapped(source):
+            source, recipe = _before_conversion(source, recipe)
+        if source is not None and is_mapped(source):
+            release_pages(source)
+            if recipe is not None:
+                self.of_files.append((offset, array.nbytes, source, recipe))
 
 
 def _before_conversion(source: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, Recipe]:
@@ -261,43 +275,86 @@ def tell_written(callback: Callable[[int, int], object] | None) -> Callable[[int
     return before
 
 
-def in_threads(tasks: Sequence[tuple[int, Callable[[], None]]]) -> None:
-    """Run all tasks (bytes that are written, function). Large tasks run on as many threads as there are
-    cores. The first exception is raised when no task is running any more."""
-    large = sorted((task for task in tasks if task[0] >= _PIECE), key=lambda task: -task[0])
-    queue, errors = collections.deque(large), list[BaseException]()
-    total, done = sum(size for size, _ in large), list[int]()
+#: Constants that wait for the end of `packing_aside`: their tasks, and what completes them.
+_delayed: ContextVar[list[tuple[Tasks, Callable[[], None]]] | None] = ContextVar("delayed", default=None)
 
-    def work() -> None:
-        while not errors:
+
+@contextlib.contextmanager
+def packing_aside() -> Iterator[None]:
+    """Constants that are materialized `aside` in this context are written by other threads while the caller
+    goes on. All are complete when it ends; until then nothing may read them."""
+    delayed: list[tuple[Tasks, Callable[[], None]]] = []
+    token = _delayed.set(delayed)
+    try:
+        yield
+        for _, complete in delayed:
+            complete()
+    finally:
+        _delayed.reset(token)
+        for work, _ in delayed:
+            work.stop()
+
+
+class Tasks:
+    """Tasks (bytes that are written, function). Large ones run on as many threads as there are cores; the
+    last of these is the caller of `finish`, which may be busy until then."""
+
+    def __init__(self, tasks: Sequence[tuple[int, Callable[[], None]]], busy: bool = False):
+        large = sorted((task for task in tasks if task[0] >= _PIECE), key=lambda task: -task[0])
+        self._queue, self._errors = collections.deque(large), list[BaseException]()
+        self._total, self._done = sum(size for size, _ in large), list[int]()
+        self._threads: list[Any] = []
+        count = min(cores.usable_cores()[0], len(large) + busy) - 1
+        try:
+            if self._total >= _MANY:
+                with contextlib.suppress(RuntimeError):  # a thread cannot be started: fewer do the work
+                    for _ in range(count):
+                        os_threads.start(self._work, (), "ovjit-packing", self._threads.append)
+            for size, run in tasks:
+                if size < _PIECE:
+                    run()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def is_parallel(self) -> bool:
+        return bool(self._threads)
+
+    def _work(self) -> None:
+        while not self._errors:
             try:
-                size, run = queue.popleft()
+                size, run = self._queue.popleft()
             except IndexError:
                 return
             try:
                 run()
-                done.append(size)
+                self._done.append(size)
                 if _written is not None:
-                    _written(sum(done), total)
+                    _written(sum(self._done), self._total)
             except BaseException as error:
-                errors.append(error)
+                self._errors.append(error)
 
-    helpers: list[Any] = []
-    try:
-        if total >= _MANY:
-            with contextlib.suppress(RuntimeError):  # a thread cannot be started: fewer threads do the work
-                for _ in range(min(cores.usable_cores()[0], len(large)) - 1):
-                    os_threads.start(work, (), "ovjit-packing", helpers.append)
-        for size, run in tasks:
-            if size < _PIECE:
-                run()
-        work()
-    except BaseException as error:
-        errors.append(error)
-    for helper in helpers:
-        helper.join(os_threads.FOREVER)
-    if errors:
-        raise errors[0]
+    def finish(self) -> None:
+        """Run the tasks that no thread has begun, and wait for the others. Raises the first exception when no
+        task is running any more."""
+        try:
+            self._work()
+        finally:
+            self.stop()
+        if self._errors:
+            raise self._errors[0]
+
+    def stop(self) -> None:
+        """Wait for the tasks that are running; no others begin."""
+        self._queue.clear()
+        for thread in self._threads:
+            thread.join(os_threads.FOREVER)
+
+
+def in_threads(tasks: Sequence[tuple[int, Callable[[], None]]]) -> None:
+    """Run all tasks, see `Tasks`. The first exception is raised when no task is running any more."""
+    Tasks(tasks).finish()
 
 
 def steers(array: np.ndarray | Filling) -> bool:

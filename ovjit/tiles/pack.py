@@ -27,6 +27,8 @@ from ovjit.tiles import weave
 
 #: Bytes of panels that are written at a time, so that later passes find them in the second-level cache.
 _PACKED = 1 << 19
+#: Bytes that one call of native code packs. A thread may have to wait for the GIL after each call.
+_WOVEN = 1 << 23
 
 
 def tile_width(isa: Target) -> int:
@@ -226,7 +228,7 @@ def fill_later(
 def fill_woven(memory: np.ndarray, source: np.ndarray, width: int, size: int, change: int, mask: int) -> None:
     """Write full panels of `width` columns from rows [columns, bytes] with words of `size` bytes, see
     `Woven`."""
-    some = max(1, _PACKED // max(1, source.shape[1] * width)) * width
+    some = max(1, _WOVEN // max(1, source.shape[1] * width)) * width
     for first in range(0, len(source), some):
         part = source[first : first + some]
         destination = memory[first * source.shape[1] :][: part.size]

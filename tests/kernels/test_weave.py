@@ -14,7 +14,8 @@ from ovjit import os_threads
 from ovjit.codegen.cpu.host import host_target
 from ovjit.errors import OvjitError
 from ovjit.graph.dtypes import flush_subnormals
-from ovjit.planning.constants import in_threads
+from ovjit.planning import constants
+from ovjit.planning.constants import Constants, Filling, in_threads
 from ovjit.tiles import weave, winograd
 from ovjit.tiles.pack import tile_width
 from tests.support.sweeps import in_turn
@@ -200,3 +201,40 @@ def test_tasks_in_threads(monkeypatch) -> None:
     with pytest.raises(ValueError, match="seven"):
         in_threads([(size, fail if i == 7 else lambda: None) for i in range(20)])
     assert threading.active_count() == before
+
+
+def test_packing_aside(monkeypatch) -> None:
+    """Threads write large constants while the caller goes on. They are complete when the context ends, and
+    its errors come from there; after an error of the caller no task begins."""
+    monkeypatch.setattr(constants.cores, "usable_cores", lambda: (2, "test"))
+    gate, began = threading.Event(), threading.Event()
+    array = np.arange(1 << 22, dtype=np.float32)
+
+    def wait(memory: np.ndarray) -> None:
+        began.set()
+        assert gate.wait(60)
+        np.copyto(memory.view(np.float32), array)
+
+    with constants.packing_aside():
+        one, other = Constants(), Constants()
+        one.place(Filling(array.nbytes, wait))
+        other.place(Filling(array.nbytes, wait))
+        memories = [one.materialize(aside=True), other.materialize(aside=True)]
+        assert began.wait(60)
+        gate.set()
+    for memory in memories:
+        np.testing.assert_array_equal(memory[: array.nbytes].view(np.float32), array)
+
+    def fail(memory: np.ndarray) -> None:
+        raise ValueError("seven")
+
+    with pytest.raises(ValueError, match="seven"), constants.packing_aside():
+        one = Constants()
+        one.place(Filling(array.nbytes, fail))
+        one.materialize(aside=True)
+    with pytest.raises(KeyError), constants.packing_aside():
+        one = Constants()
+        one.place(Filling(array.nbytes, wait))
+        one.materialize(aside=True)
+        raise KeyError
+    assert not [thread for thread in threading.enumerate() if thread.name == "ovjit-packing"]
