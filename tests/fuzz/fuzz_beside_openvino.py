@@ -7,7 +7,6 @@ uninitialised: findings are to be judged one by one, and the default suite does 
 from __future__ import annotations
 
 import functools
-import json
 import random
 import sys
 import zlib
@@ -220,12 +219,6 @@ def difference(a: np.ndarray, b: np.ndarray) -> str:
 def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for name in Case(case["seed"], case["without"]).changes:
         yield {**case, "without": [*case["without"], name]}
-
-
-def script(case: dict[str, Any]) -> str:
-    return (
-        f"from tests.fuzz import fuzz_beside_openvino\nprint(fuzz_beside_openvino.check({json.dumps(case)}))"
-    )
 
 
 if __name__ == "__main__":

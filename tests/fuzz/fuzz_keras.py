@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import random
 import re
@@ -662,10 +661,6 @@ def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for i in range(9):
         if i not in case["without"]:
             yield {**case, "without": [*case["without"], i]}
-
-
-def script(case: dict[str, Any]) -> str:
-    return f"from tests.fuzz import fuzz_keras\nprint(fuzz_keras.check({json.dumps(case)}))"
 
 
 if __name__ == "__main__":

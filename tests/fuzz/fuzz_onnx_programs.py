@@ -8,7 +8,6 @@ initializers that are inputs, outputs that are inputs, constants or given twice.
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 import warnings
@@ -1199,10 +1198,6 @@ def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
     left = [i for i in range(c.wanted) if i not in case["without"]]
     for kept in fuzzing.without(left):
         yield {**case, "without": [i for i in range(c.wanted) if i not in kept]}
-
-
-def script(case: dict[str, Any]) -> str:
-    return f"from tests.fuzz import fuzz_onnx_programs\nprint(fuzz_onnx_programs.check({json.dumps(case)}))"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ input, one tensor for two inputs, views of a larger tensor.
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -567,10 +566,6 @@ def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
     left = [i for i in range(count) if i not in case["without"]]
     for kept in fuzzing.without(left):
         yield {**case, "without": [i for i in range(count) if i not in kept]}
-
-
-def script(case: dict[str, Any]) -> str:
-    return f"from tests.fuzz import fuzz_requests\nprint(fuzz_requests.check({json.dumps(case)}))"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ other sizes, where PyTorch's own trace or script is the answer.
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 import warnings
@@ -460,10 +459,6 @@ def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for i in range(max(LENGTHS)):
         if i not in case["without"]:
             yield {**case, "without": [*case["without"], i]}
-
-
-def script(case: dict[str, Any]) -> str:
-    return f"from tests.fuzz import fuzz_torch\nprint(fuzz_torch.check({json.dumps(case)}))"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes
@@ -222,12 +221,6 @@ def test_products_are_assembled_without_spills(tile: BlockTile) -> None:
         assert done.returncode == 0, done.stderr
         assert " 0 bytes spill stores" in done.stderr, done.stderr
         assert "Potential Performance Loss" not in done.stderr, done.stderr  # such as serialized products
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    yield install(monkeypatch, FakeCuda())
-    driver.forget()
 
 
 def run_job(job: Any, x: np.ndarray) -> np.ndarray:
