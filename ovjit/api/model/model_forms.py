@@ -144,10 +144,10 @@ def result_of(source: Node | Output) -> Result:
     node = source if isinstance(source, Node) else source.get_node()
     if isinstance(node, Result):
         return node
-    return made_result(source.output(0) if isinstance(source, Node) else source)
+    return make_result(source.output(0) if isinstance(source, Node) else source)
 
 
-def made_result(source: Output) -> Result:
+def make_result(source: Output) -> Result:
     """A new Result, which has the names that the value has now. One of a Parameter shows the Parameter's."""
     result = Result._of(source)
     if not isinstance(source.get_node(), Parameter):
