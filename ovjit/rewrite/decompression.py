@@ -37,9 +37,8 @@ def _is_stored(value: Value) -> bool | None:
         stored = ELEMENT_TYPES[first.dtype]
         return _is_stored(first) if first.stored_array is None else stored.kind in "iu" or stored.bits <= 8
     if _TAKEN.fits(node.op) and first.dtype in _REALS and _indices(others[0]) is not None:
-        decompresses = first.stored_array is not None or _is_stored(first) is not None
         is_table = others[1].stored_array is not None and len(first.shape or ()) == 1
-        return True if decompresses and is_table else None
+        return (is_table and (first.stored_array is not None or _is_stored(first) is not None)) or None
     if _MOVES.fits(node.op) and all(v.stored_array is not None for v in others):
         return _is_stored(first)
     if not _ARITHMETIC.fits(node.op):

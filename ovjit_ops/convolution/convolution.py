@@ -402,14 +402,9 @@ def _repeats_channels(node: Node, target: Target) -> bool:
     """Whether an f32 convolution has several outputs for each group of one channel, but few. A tile computes
     one group at a time, so most of its vectors would be empty."""
     data, filters = node.inputs
-    if (
-        node.op.name != "GroupConvolution"
-        or node.lowered
-        or data.dtype != "f32"
-        or filters.stored_array is None
-    ):
+    if node.op.name != "GroupConvolution" or node.lowered or data.dtype != "f32":
         return False
-    if not is_static(filters.shape):
+    if filters.stored_array is None or not is_static(filters.shape):
         return False
     (groups, outs, channels), lanes = filters.shape[:3], target.lanes
     # with a stride, the copy of repeated channels for lanes / 4 outputs takes longer than the empty lanes

@@ -174,8 +174,7 @@ def run_in(ov: Any, c: Case) -> Any:
         return error
 
 
-def make(seed: int) -> dict[str, Any]:
-    return {"seed": seed, "without": []}
+make = fuzzing.make_by_seed
 
 
 def check(case: dict[str, Any]) -> str:

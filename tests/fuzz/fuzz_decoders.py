@@ -393,8 +393,7 @@ class Case:
             )
 
 
-def make(seed: int) -> dict[str, Any]:
-    return {"seed": seed, "without": []}
+make = fuzzing.make_by_seed
 
 
 def answers(compiled: Any, case: Case) -> Iterator[np.ndarray]:
@@ -433,9 +432,7 @@ def check(case: dict[str, Any]) -> str:
 
 
 def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    left = [i for i in range(STEPS) if i not in case["without"]]
-    for kept in fuzzing.without(left):
-        yield {**case, "without": [i for i in range(STEPS) if i not in kept]}
+    return fuzzing.without_steps(case, STEPS)
 
 
 if __name__ == "__main__":

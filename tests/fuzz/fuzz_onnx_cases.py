@@ -502,8 +502,7 @@ def brief(x: np.ndarray) -> str:
     return f"{x.dtype}{list(x.shape)} {x.reshape(-1)[:6].tolist()}"
 
 
-def make(seed: int) -> dict[str, Any]:
-    return {"seed": seed, "without": []}
+make = fuzzing.make_by_seed
 
 
 def check(case: dict[str, Any]) -> str:

@@ -1133,8 +1133,7 @@ class Case:
         }
 
 
-def make(seed: int) -> dict[str, Any]:
-    return {"seed": seed, "without": []}
+make = fuzzing.make_by_seed
 
 
 def check(case: dict[str, Any]) -> str:
@@ -1194,10 +1193,7 @@ def _differ(got: list[np.ndarray], want: list[np.ndarray]) -> str:
 
 
 def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    c = Case(case["seed"], case["without"])
-    left = [i for i in range(c.wanted) if i not in case["without"]]
-    for kept in fuzzing.without(left):
-        yield {**case, "without": [i for i in range(c.wanted) if i not in kept]}
+    return fuzzing.without_steps(case, Case(case["seed"], case["without"]).wanted)
 
 
 if __name__ == "__main__":

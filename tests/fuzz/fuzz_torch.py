@@ -332,8 +332,7 @@ STATEMENTS = [unary, unary, binary, binary, cast, in_place, in_place, index, ind
               masked, view, view, view, move, gather, reduce, reduce, product, make_tensor]  # fmt: skip
 
 
-def make(seed: int) -> dict[str, Any]:
-    return {"seed": seed, "without": []}
+make = fuzzing.make_by_seed
 
 
 def check(case: dict[str, Any]) -> str:
@@ -456,9 +455,7 @@ def _difference(n: Net, found: list[Any], wanted: list[Any]) -> str:
 
 
 def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for i in range(max(LENGTHS)):
-        if i not in case["without"]:
-            yield {**case, "without": [*case["without"], i]}
+    return fuzzing.without_steps(case, max(LENGTHS))
 
 
 if __name__ == "__main__":

@@ -207,6 +207,17 @@ def without(items: list[Any]) -> Iterator[list[Any]]:
         size //= 2
 
 
+def make_by_seed(seed: int) -> dict[str, Any]:
+    """The case of fuzzers that derive all from the seed, and leave out what `without` says."""
+    return {"seed": seed, "without": []}
+
+
+def without_steps(case: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
+    """Such a case with fewer of its `count` steps, by their numbers."""
+    for kept in without([i for i in range(count) if i not in case["without"]]):
+        yield {**case, "without": [i for i in range(count) if i not in kept]}
+
+
 def kind(what: str) -> str:
     """What findings of one cause mostly have in common: their text without numbers and names."""
     return re.sub(r"'[^']*'|\[[^\]]*\]|[-+.\de]*\d[-+.\de]*|nan|inf", "#", what)[:90]

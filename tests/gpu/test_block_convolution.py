@@ -14,7 +14,6 @@ from ovjit.codegen.gpu.ptx import compile_ptx
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
 from ovjit.engine import compile_graph as compile_for_card
-from ovjit.execution.numpy_words import Memory
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.interp import evaluate
@@ -22,9 +21,7 @@ from ovjit_ops.convolution import gpu_block_convolution
 from ovjit_ops.convolution.gpu_block_convolution import Box, block_convolution, find_box
 from ovjit_ops.matmul.gpu_block_products import FEATURE, TILES, BlockTile
 from tests.support.assembler import find_ptxas
-from tests.support.card_words import CardWords
 from tests.support.fake_cuda import FakeCuda
-from tests.support.gpu_words import program
 from tests.support.plan_memory import PlanMemory
 from tests.support.run import run_job
 from tests.support.sweeps import some
@@ -67,13 +64,7 @@ def graph_of(case: Any, kind: str) -> tuple[Graph, list[np.ndarray]]:
 
 def run(plan: Any, inputs: list[np.ndarray]) -> np.ndarray:
     memory = PlanMemory(plan, inputs, ["f32"])
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        with np.errstate(all="ignore"):  # rows of a tile beyond its box are undefined
-            kernel = program(source, CardWords(32, checked))
-            return kernel(memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    return memory.run(run_chunk)[0]
+    return memory.run_words()[0]
 
 
 @pytest.mark.parametrize(

@@ -54,12 +54,7 @@ def graph_of(shape: Any, weights: np.ndarray, bias: np.ndarray | None, residual:
 
 def run(plan: Any, inputs: list[np.ndarray], dtype: str = "f32") -> np.ndarray:
     memory = PlanMemory(plan, inputs, [dtype])
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        kernel = program(source, CardWords(32, checked))
-        return kernel(memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    return memory.run(run_chunk)[0]
+    return memory.run_words()[0]
 
 
 def rounded(array: np.ndarray, kind: str) -> np.ndarray:
