@@ -118,7 +118,7 @@ def keep(package: str, name: str, value: Any) -> None:
     path = None if sys.dont_write_bytecode else place_beside(package, name)
     content = marshal.dumps([_state(package), value])
     if path is None or not write(path, with_sum(content)):
-        _cache().put(_address(package, name), content, {"name": f"{name} of {package}"})
+        _cache().write(_address(package, name), content, {"name": f"{name} of {package}"})
 
 
 #: Bytes of a checksum.

@@ -52,7 +52,7 @@ class KeptImporter(zipimport.zipimporter):
             path, code = marshal.loads(content)
             return path, code
         result = super().get_filename(fullname), super().get_code(fullname)
-        default_cache().put(address, marshal.dumps(result), {"name": f"the bytecode of {fullname}"})
+        default_cache().write(address, marshal.dumps(result), {"name": f"the bytecode of {fullname}"})
         return result
 
 

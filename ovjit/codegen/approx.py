@@ -195,14 +195,14 @@ ERF_BELOW = [1.0, 0.5020675712, 0.1141049827, 0.01496830139, 0.00116241037, 3.80
 def sin_f32(x: t.Tracer) -> t.Tracer:
     """The sine, within 2 ULP."""
     quadrant, sine, cosine, far = _reduce_range(x)
-    y = _of_quadrant(quadrant, sine, cosine)
+    y = _select_by_quadrant(quadrant, sine, cosine)
     return t.seldom("sin", far, x, y)
 
 
 def cos_f32(x: t.Tracer) -> t.Tracer:
     """The cosine, within 2 ULP: the sine, one quadrant further."""
     quadrant, sine, cosine, far = _reduce_range(x)
-    y = _of_quadrant(quadrant + 1, sine, cosine)
+    y = _select_by_quadrant(quadrant + 1, sine, cosine)
     return t.seldom("cos", far, x, y)
 
 
@@ -266,7 +266,8 @@ def _reduce_range(x: t.Tracer) -> tuple[t.Tracer, t.Tracer, t.Tracer, t.Tracer]:
     return t.cast(t.bits(shifted, "i64"), "i32"), sine, cosine, t.absolute(x) >= FAR
 
 
-def _of_quadrant(quadrant: t.Tracer, sine: t.Tracer, cosine: t.Tracer) -> t.Tracer:
+def _select_by_quadrant(quadrant: t.Tracer, sine: t.Tracer, cosine: t.Tracer) -> t.Tracer:
+    """The sine of r + quadrant * pi/2, from the sine and the cosine of r."""
     y = t.where((quadrant & 1) != 0, cosine, sine)
     return t.bits(t.bits(y, "i32") ^ ((quadrant & 2) << 30), "f32")
 

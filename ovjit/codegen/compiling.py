@@ -130,7 +130,7 @@ def compile_all(missing: Mapping[str, Compilable], isa: Target) -> Iterator[tupl
                     teller.step(done, missing[symbol].name)
                     code = _compile(missing[symbol], isa)
                     teller.compiled += 1
-                    teller.stored += cache.put(symbol, code)
+                    teller.stored += cache.write(symbol, code)
                 else:
                     count("cached")
             done += 1

@@ -32,7 +32,7 @@ remaining source is printed. Arguments that it does not read are dropped. The pr
                                  that name
     for x, y in f(...)           the statements of `@inline def f(...)`, with the loop's body at its
                                  `yield x, y`. A `return` in them leaves the kernel
-    spaced(p, step, v, n, T)     stores the first n lanes of v, `step` bytes apart
+    store_spaced(p, step, v, n, T)  stores the first n lanes of v, `step` bytes apart
 
 Expressions of constants and of names in the function's module are evaluated when the kernel is printed.
 `ovjit.codegen.template` is for kernels over rows of adjacent elements: it adds the loop nest and the masks.
@@ -60,7 +60,7 @@ from ovjit.forks import made_once
 
 
 @inline
-def spaced(address, step, v, count, T):
+def store_spaced(address, step, v, count, T):
     """Store the first `count` lanes of v, `step` bytes apart."""
     if step == SIZE[T]:
         storem[T](address, v, count)

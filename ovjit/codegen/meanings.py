@@ -226,7 +226,7 @@ def udiv(x: int, y: int) -> int:
     return x // y
 
 
-def whole(x: float) -> int:
+def to_int(x: float) -> int:
     """Truncated, saturated to int64; NaN gives 0."""
     if math.isnan(x):
         return 0
@@ -371,7 +371,7 @@ def round_int(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
     return np.rint(clamped).astype(register_type(dtype))
 
 
-def held(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
+def saturate(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
     """Saturating conversion of integers to a narrower type."""
     info = np.iinfo(register_type(dtype))
     return np.clip(v, info.min, info.max).astype(info.dtype)

@@ -69,7 +69,7 @@ def _look_up(entry: Place, title: str, make: Callable[[], Printed]) -> Printed:
         content = default_cache().get(entry.name)
     if content is None:
         content = json.dumps(make()).encode()
-        default_cache().put(entry.name, content, {"name": f"the text of {title}"})
+        default_cache().write(entry.name, content, {"name": f"the text of {title}"})
     if recorded is not None:
         recorded[entry.key] = content
     text, fields, tables = json.loads(content)

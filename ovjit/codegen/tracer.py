@@ -12,7 +12,7 @@ Instructions (dtype of the result):
     comparison    lt le gt ge eq ne (boolean)
     bits          and or xor not shl shr (operands' type)
     other         select, cast, trunc_int, round_int (unchecked), trunc_or_min, rcp (about 1 / x),
-                  bits (reinterpret), held (i32 to 8 bits, saturating),
+                  bits (reinterpret), saturate (i32 to 8 bits),
                   libm_<name> (C library), seldom_<name> (C library in rare lanes, see `seldom`)
 """
 
@@ -29,9 +29,9 @@ from ovjit.graph import dtypes
 
 __all__ = [
     "Recorder", "Tracer", "WIDENED", "absolute", "bits", "cast", "ceil", "constant", "dtype", "exact_fma",
-    "floor", "floor_divide", "fma", "held", "is_common", "is_float", "is_near", "is_zero", "isinf", "isnan",
+    "floor", "floor_divide", "fma", "is_common", "is_float", "is_near", "is_zero", "isinf", "isnan",
     "maximum", "minimum", "number", "pow", "power", "rcp", "round_away", "round_even", "round_int",
-    "seldom", "sqrt", "to_int", "trace", "trunc", "trunc_or_min", "where",
+    "saturate", "seldom", "sqrt", "to_int", "trace", "trunc", "trunc_or_min", "where",
 ]  # fmt: skip
 
 #: Types that are computed in f32: loads widen them, stores round them to nearest even.
@@ -324,9 +324,9 @@ def round_int(x: Any, to: str) -> Any:
     return rounded
 
 
-def held(x: Tracer, to: str) -> Tracer:
+def saturate(x: Tracer, to: str) -> Tracer:
     """An i32 saturated to the 8-bit type `to`."""
-    return x.recorder.emit("held", (x.name,), to)
+    return x.recorder.emit("saturate", (x.name,), to)
 
 
 def bits(x: Any, to: str) -> Any:
@@ -344,9 +344,7 @@ def seldom(name: str, mask: Tracer, *xs: Tracer) -> Tracer:
 
 
 def isnan(x: Any) -> Any:
-    if not isinstance(x, Tracer):
-        return np.isnan(x)
-    return x != x if is_float(x) else (x != x)
+    return x != x if isinstance(x, Tracer) else np.isnan(x)
 
 
 def isinf(x: Any) -> Any:

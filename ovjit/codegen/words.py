@@ -52,8 +52,8 @@ __all__ = [
     "select", "share", "share_elements", "share_sums", "shared_memory", "shr_halves", "sigmoid", "splat",
     "spread", "sqrt", "st", "start_followers", "static_range", "store", "store_eight", "storem", "strided",
     "strided_store", "sum_pairs", "take", "take_registers", "tanh", "thirds", "tile_begin", "tile_end",
-    "tile_load", "tile_multiply", "tile_store", "trunc", "trunc_int", "turned_pairs", "u16", "u32", "u8",
-    "udiv", "urem", "vectors", "warp_barrier", "warp_number", "whole", "zero_group", "zero_sums",
+    "tile_load", "tile_multiply", "tile_store", "to_int", "trunc", "trunc_int", "turned_pairs", "u16", "u32",
+    "u8", "udiv", "urem", "vectors", "warp_barrier", "warp_number", "zero_group", "zero_sums",
     "zip_bytes_high", "zip_bytes_low", "zip_halves_high", "zip_halves_low",
 ]  # fmt: skip
 
@@ -225,7 +225,7 @@ trunc_int = word("trunc_int_T(v) -> V", meanings.trunc_int)
 # truncated; the integer type's minimum for NaN and for values that do not fit
 word("trunc_or_min_T(v) -> V", meanings.trunc_or_min)
 word("round_int_T(v) -> V", meanings.round_int)
-word("held_T(v) -> V", meanings.held)
+word("saturate_T(v) -> V", meanings.saturate)
 # bits reinterpreted; v as 2 VL f16, two per lane: their first or last half, as f32
 bits = word("bits_T(v) -> V", meanings.bits)
 halves_low = word("halves_low_T(v) -> V", meanings.halves_low)
@@ -306,7 +306,7 @@ word("imax(i, i) -> i", max)
 udiv = word("udiv(i, i) -> i", meanings.udiv)
 urem = word("urem(i, i) -> i", meanings.urem)
 # a float as int64: truncated, saturating, NaN gives 0
-whole = word("whole(d) -> i", meanings.whole)
+to_int = word("to_int(d) -> i", meanings.to_int)
 # nanoseconds of the monotonic clock
 now = word("now() -> i", time.monotonic_ns)
 

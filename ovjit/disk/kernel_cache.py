@@ -83,7 +83,7 @@ class KernelCache:
             warn_once(f"read {opened.folder}", f"the cached kernel {path} is compiled again: {error}", error)
             return None
 
-    def put(self, key: str, code: bytes, about: Mapping[str, str] | None = None) -> bool:
+    def write(self, key: str, code: bytes, about: Mapping[str, str] | None = None) -> bool:
         """Keep `code` under `key`; `about` says what it is. False, and one warning, when it can't be kept."""
         _check_address(key)
         opened = self._ready()

@@ -51,11 +51,11 @@ class Value(Typed):
     @property
     def constant(self) -> np.ndarray | None:
         """The array of a Constant; None for other nodes."""
-        stored = self.stored
+        stored = self.stored_array
         return stored.array() if isinstance(stored, Unmade) else stored
 
     @property
-    def stored(self) -> np.ndarray | Unmade | None:
+    def stored_array(self) -> np.ndarray | Unmade | None:
         """The array of a Constant as stored in the graph, possibly a lazy conversion; None for other
         nodes."""
         return self.node.attrs["value"] if self.node.op.role == "constant" else None

@@ -99,4 +99,4 @@ def kinds_of(attrs: Mapping[str, Any]) -> tuple[CacheKind, CacheKind]:
     """The layouts of the caches of keys and of values."""
     heads, block = attrs["heads"], attrs["block"]
     keys = CacheKind(attrs["keys"], heads, block, attrs["size"], 0, True)
-    return keys, CacheKind(attrs["values"], heads, block, attrs["wide"], attrs["group"])
+    return keys, CacheKind(attrs["values"], heads, block, attrs["value_size"], attrs["group"])

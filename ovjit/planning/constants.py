@@ -123,7 +123,7 @@ class Constants:
         self.size = 0
         self.arrays: list[tuple[int, np.ndarray | Filling]] = []
         self.sizes: dict[int, int] = {}  # offset -> bytes
-        self.placed_offsets: list[int] = []  # offsets that `place` has returned, in order
+        self.placed_offsets: list[int] = []  # offsets that `add` has returned, in order
         self.steering: list[tuple[int, int]] = []  # (offset, bytes) of arrays that kernels use unchecked
         self._offset_by_key: dict[Any, int] = {}
         self._panels: dict[int, Panels] = {}
@@ -135,7 +135,7 @@ class Constants:
         #: (offset, bytes, number) of elements that are traced
         self.traced: list[tuple[int, int, Traced]] = []
 
-    def place(self, array: np.ndarray | Filling, key: Any = None) -> Ptr:
+    def add(self, array: np.ndarray | Filling, key: Any = None) -> Ptr:
         """The address of `array` in constant memory. Equal keys are placed once. The default key is the
         object's identity."""
         named = key is not None
@@ -189,7 +189,7 @@ class Constants:
         return None if rows is None or self.holds(table) or has_subnormals(table) else rows
 
     def view(self, array: np.ndarray, dtype: str) -> View:
-        offset = self.place(array).offset
+        offset = self.add(array).offset
         size = SIZE.get(dtype, array.itemsize)
         home = Buffer(array.size * size, self.base, offset)
         if home.size != array.nbytes:

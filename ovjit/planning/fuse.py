@@ -244,7 +244,7 @@ def quotient(x: Any, y: Any, **attrs: Any) -> Any:
 
 def is_number(value: Value) -> bool:
     """True for constants of one element."""
-    array = value.stored
+    array = value.stored_array
     return array is not None and array.size == 1 and value.dtype != "string"
 
 

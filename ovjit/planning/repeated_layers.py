@@ -196,7 +196,7 @@ class Layers:
         return _same_types(one, other) and self.follows.setdefault(one, other) is other
 
     def _constants(self, one: Value, other: Value) -> bool:
-        a, b = one.stored, other.stored
+        a, b = one.stored_array, other.stored_array
         assert a is not None and b is not None
         if not _same_types(one, other) or one.dtype != other.dtype or not self._arrays_alike(a, b):
             return False

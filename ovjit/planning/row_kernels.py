@@ -91,7 +91,7 @@ class RowLowering(Lowering):
     def pack(self, constants: Constants) -> None:
         super().pack(constants)
         for array, key in self.numbers.values():
-            constants.place(array, key)
+            constants.add(array, key)
 
     def integers(self, n: int) -> Mapping[str, int]:
         return {"n": n}
@@ -198,7 +198,7 @@ class RowLowering(Lowering):
         n, part, extents, strides, first_strides = walk
         rows = product(extents)
         values: dict[str, Any] = {"rows": rows, **self.integers(n)}
-        values |= {name: planner.constants.place(*number) for name, number in self.numbers.items()}
+        values |= {name: planner.constants.add(*number) for name, number in self.numbers.items()}
         values |= {name: view.ptr for name, view in zip(self.names, views, strict=True)}
         values |= placed_values(extents, **dict(zip(self.names, strides, strict=True)))
         if "c" in modes:

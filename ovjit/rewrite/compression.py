@@ -346,7 +346,7 @@ _REALS = HALVES | {"f32"}
 
 def _factor(value: Value) -> Factor | None:
     """As `exact_constant`, but blocks with two factors are returned unchanged."""
-    stored = value.stored
+    stored = value.stored_array
     return stored if isinstance(stored, InBlocks) and stored.factors else exact_constant(value)
 
 
@@ -364,7 +364,7 @@ def exact_constant(value: Value) -> np.ndarray | None:
     value = skip_convert(value)
     if _RESHAPED.matches(value):
         return exact_constant(value)
-    stored = value.stored
+    stored = value.stored_array
     if isinstance(stored, Converted) and (stored.source.dtype == np.float64 or stored.is_exact):
         return stored.source
     array = value.constant
@@ -377,7 +377,7 @@ def _transposed_constant(value: Value) -> np.ndarray | Unmade | None:
     """A constant, or a transposed one."""
     moved = _TRANSPOSE.first(value)
     if moved is None:
-        return value.stored
+        return value.stored_array
     inner, order = moved["x"].constant, moved["order"].constant
     return None if inner is None else inner.transpose([int(a) for a in order] or None)
 
@@ -436,7 +436,7 @@ def _named(value: Value) -> tuple[np.ndarray | Unpacked, str, None] | None:
         return None
     indices = skip_convert(book["indices"])
     if _are_nibbles(indices, levels):
-        return indices.stored, codebook(levels, 4), None  # type: ignore[return-value]
+        return indices.stored_array, codebook(levels, 4), None  # type: ignore[return-value]
     array = indices.constant if ELEMENT_TYPES[indices.dtype].kind in "iu" else None
     if array is None or array.size < SMALLEST:
         return None
@@ -459,7 +459,7 @@ def _levels_in(table: Value) -> np.ndarray | None:
 
 def _are_nibbles(indices: Value, levels: np.ndarray) -> bool:
     """True for many codes of 16 levels that stay where they are: two in a byte."""
-    stored = indices.stored
+    stored = indices.stored_array
     return (
         isinstance(stored, Unpacked) and indices.dtype == "u4" and stored.size >= SMALLEST
         and len(levels) == 16

@@ -35,11 +35,11 @@ def _is_stored(value: Value) -> bool | None:
     first, *others = node.inputs
     if converts(node):
         stored = ELEMENT_TYPES[first.dtype]
-        return stored.kind in "iu" or stored.bits <= 8 if first.stored is not None else _is_stored(first)
+        return _is_stored(first) if first.stored_array is None else stored.kind in "iu" or stored.bits <= 8
     if _TAKEN.fits(node.op) and first.dtype in _REALS and _indices(others[0]) is not None:
-        decompresses = first.stored is not None or _is_stored(first) is not None
-        return True if decompresses and others[1].stored is not None and len(first.shape or ()) == 1 else None
-    if _MOVES.fits(node.op) and all(v.stored is not None for v in others):
+        is_table = others[1].stored_array is not None and len(first.shape or ()) == 1
+        return (is_table and (first.stored_array is not None or _is_stored(first) is not None)) or None
+    if _MOVES.fits(node.op) and all(v.stored_array is not None for v in others):
         return _is_stored(first)
     if not _ARITHMETIC.fits(node.op):
         return None
@@ -51,7 +51,7 @@ def _indices(value: Value) -> Value | None:
     """The constant of unsigned integers of at most 8 bits that the indices are, possibly converted."""
     source = skip_convert(value)
     stored = ELEMENT_TYPES[source.dtype]
-    return source if source.stored is not None and stored.kind == "u" and stored.bits <= 8 else None
+    return source if source.stored_array is not None and stored.kind == "u" and stored.bits <= 8 else None
 
 
 @rule(op.Convert(value("half"), destination_type="f32"))
@@ -70,11 +70,11 @@ def _to_f32(b: Builder, value: Value, end: Node) -> Value:
         operands = [_to_f32(b, v, end) if array is None else b.constant(array) for v, array in _sides(node)]
     elif not converts(node):
         operands = [_to_f32(b, first, end), *(_copy_constant(b, v, end) for v in others)]
-    elif first.stored is None or ELEMENT_TYPES[first.dtype].bits > 16:
+    elif first.stored_array is None or ELEMENT_TYPES[first.dtype].bits > 16:
         array = _fold(value)
         return _to_f32(b, first, end) if array is None else b.constant(array)
     else:
-        operands, attrs = [b.constant(first.stored, first.dtype)], {"destination_type": "f32"}
+        operands, attrs = [b.constant(first.stored_array, first.dtype)], {"destination_type": "f32"}
         if first.dtype in ROUNDED and value.dtype in HALVES:
             operands = [b.add("Convert", operands, node.attrs, origins=end.origins).output]
     return b.add(node.op, operands, attrs, name=f"{end.name}/{node.op.name}", origins=end.origins).output
@@ -83,7 +83,7 @@ def _to_f32(b: Builder, value: Value, end: Node) -> Value:
 def _copy_constant(b: Builder, value: Value, end: Node) -> Value:
     """A copy of a constant, or of a converted constant, in its own type."""
     first = skip_convert(value)
-    constant = b.constant(first.stored, first.dtype)
+    constant = b.constant(first.stored_array, first.dtype)
     if first is value:
         return constant
     return b.add(value.node.op, [constant], value.node.attrs, origins=end.origins).output
@@ -92,7 +92,7 @@ def _copy_constant(b: Builder, value: Value, end: Node) -> Value:
 def _sides(node: Node) -> list[tuple[Value, np.ndarray | None]]:
     """The operands of a product or difference. Operands that are smaller than the result and computed are
     returned with their elements."""
-    small = (v.shape != node.output.shape and skip_convert(v).stored is None for v in node.inputs)
+    small = (v.shape != node.output.shape and skip_convert(v).stored_array is None for v in node.inputs)
     return [(v, _fold(v) if some else None) for v, some in zip(node.inputs, small, strict=True)]
 
 

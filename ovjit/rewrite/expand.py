@@ -121,8 +121,8 @@ def _back(w: Writer, x: Value, kind: str) -> Value:
 def _convert_to(w: Writer, x: Value, kind: str) -> Value:
     """`x` in the type `kind`. Constants are converted now, since expansions may need them before folding."""
     dtype = numpy_dtype(kind)
-    if isinstance(x.stored, Converted):
-        return w.b.constant(Converted(x.stored, [dtype]))
+    if isinstance(x.stored_array, Converted):
+        return w.b.constant(Converted(x.stored_array, [dtype]))
     if x.constant is not None:
         return w.b.constant(cast(x.constant, dtype))
     return w("Convert", x, destination_type=kind)

@@ -41,7 +41,7 @@ class _Wide(dict[Value, Value]):
         if value.dtype != "f16":
             return value
         if value not in self:
-            stored, name = value.stored, f"{value.node.name}/f32"
+            stored, name = value.stored_array, f"{value.node.name}/f32"
             if value in self.moved:
                 node, inputs = self.moved[value]
                 arguments = [self.of(b, inputs[0]), *inputs[1:]]

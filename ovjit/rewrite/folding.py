@@ -33,9 +33,9 @@ def fold_constants(b: Builder, node: Node, readers: Uses) -> Sequence[Value] | N
     inputs = node.inputs
     if node.lowered and node.op.multiplied:
         return None  # references multiply inputs of one type only
-    stored = [v.type.value if v.stored is None else v.stored for v in inputs]
+    stored = [v.type.value if v.stored_array is None else v.stored_array for v in inputs]
     inferred = [v.type.value for v in node.outputs]
-    if all(k is not None for k in inferred) and all(v.stored is None for v in inputs):
+    if all(k is not None for k in inferred) and all(v.stored_array is None for v in inputs):
         return [b.constant(k, v.dtype) for k, v in zip(inferred, node.outputs, strict=True)]
     constants = [a for a in stored if a is not None]
     if len(constants) < len(stored) or any(not is_static(v.shape) for v in node.outputs):

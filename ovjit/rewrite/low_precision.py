@@ -114,7 +114,7 @@ def _low_factor(node: Node, low: str, context: Context) -> int | None:
     if node.op.factor is None or low not in (node.op.native_types(context.target) or ()):
         return None
     at: int = node.op.factor(node.attrs)
-    return at if node.inputs[at].stored is not None else None
+    return at if node.inputs[at].stored_array is not None else None
 
 
 def _converted_inputs(node: Node, caches: set[Value]) -> int:
@@ -136,7 +136,7 @@ def _cast(b: Builder, value: Value, dtype: str, casts: Casts) -> Value:
         return value
     converted = casts.get((value, dtype))
     if converted is None:
-        stored, node = value.stored, value.node
+        stored, node = value.stored_array, value.node
         if isinstance(stored, np.ndarray | Converted):
             converted = b.constant(_cast_constant(stored, dtype), dtype, name=node.name)
         else:
@@ -226,7 +226,7 @@ _BEYOND_F16, _COMPARED = 65520.0, 1 << 22
 
 def _is_beyond_f16(value: Value) -> bool:
     """True for an f32 constant with a finite element that f16 rounds to infinity."""
-    stored = value.stored
+    stored = value.stored_array
     if value.dtype != "f32" or not isinstance(stored, np.ndarray | Converted):
         return False
     source = stored.source if isinstance(stored, Converted) else stored
@@ -247,7 +247,7 @@ def _exceeds_range(node: Node, low: str) -> bool:
     elements is infinite in f16 only: x / (y + 1e-15) would be 0 / 0 in f16."""
     if low == "f16" and any(map(_is_beyond_f16, node.inputs)):
         return True
-    constants = (v.stored for v in node.inputs if v.dtype == "f32")
+    constants = (v.stored_array for v in node.inputs if v.dtype == "f32")
     numbers = [c.reshape(-1) for c in constants if isinstance(c, np.ndarray) and c.size == 1]
     rounded = [cast(number, numpy_dtype(low)).astype(np.float32) for number in numbers]
     return any(

@@ -28,7 +28,7 @@ def merge_equal(graph: Graph) -> Graph:
     results: dict[Node, Sequence[Value]] = {}
 
     def source(value: Value) -> Hashable:
-        stored = value.stored
+        stored = value.stored_array
         if stored is None:
             return equal.get(value.node, value.node), value.index
         if isinstance(stored, np.ndarray) and stored.nbytes <= MOST_BYTES and not stored.dtype.hasobject:

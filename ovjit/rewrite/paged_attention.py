@@ -176,7 +176,7 @@ def _attributes(keys: CacheKind, values: CacheKind) -> dict[str, Any]:
     """Attributes of nodes that describe both caches."""
     return {
         "keys": keys.kind, "values": values.kind, "heads": keys.heads, "size": keys.size,
-        "wide": values.size, "block": keys.tokens, "group": values.group,
+        "value_size": values.size, "block": keys.tokens, "group": values.group,
     }  # fmt: skip
 
 
@@ -287,7 +287,7 @@ class _Work:
         part = max(1, COLUMNS // keys.tokens)
         few_rows = FEW + (max(0, GROUPS - group) if keys.kind == values.kind == "f32" else 0)
         attrs = {
-            "block": keys.tokens, "part": part, "rows": rows, "few": min(few_rows, rows),
+            "block": keys.tokens, "part": part, "rows": rows, "short_rows": min(few_rows, rows),
             "writing": bool(node.attrs["write_kv_cache"]), "typed": _may_have(node.inputs[25]),
         }  # fmt: skip
         window = node.inputs[10]

@@ -73,7 +73,7 @@ def transpose_the_narrow(b: Builder, node: Node, x: Value, order: Value, readers
     steps: list[tuple[Node, int]] = []
     best, smallest = 0, _item_size(x)
     while x.node.op.scalar is not None and readers.single(x):
-        varying = [i for i, v in enumerate(x.node.inputs) if v.stored is None]
+        varying = [i for i, v in enumerate(x.node.inputs) if v.stored_array is None]
         if len(varying) != 1 or not _broadcasts_to(x.node, varying[0], len(axes)):
             break
         steps.append((x.node, varying[0]))

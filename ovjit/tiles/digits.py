@@ -37,7 +37,7 @@ LEAST = 2.0**-126
 DEEP = 4
 _BYTE = "i8"
 #: The element of depth of each digit in a word: even ones first.
-TURNED = np.array([0, 2, 4, 6, 1, 3, 5, 7], np.int32)
+LANE_ORDER = np.array([0, 2, 4, 6, 1, 3, 5, 7], np.int32)
 
 
 def takes_digits(unpack: Unpack, isa: Target) -> bool:
@@ -56,9 +56,9 @@ class GroupSizes(NamedTuple):
 
 
 @kernel(sizes=Raw(GroupSizes))
-def _to_digits(x: Ptr, q: Ptr, p: Ptr, turned: Ptr, sizes, *, T):
+def _to_digits(x: Ptr, q: Ptr, p: Ptr, lane_order: Ptr, sizes, *, T):
     """q [words][DIGITS][8], groups filled up with zeros to whole words; p [groups][4]"""
-    order = load[i32](turned)
+    order = load[i32](lane_order)
     words = (sizes.size + 7) // 8
     base = const[f32](256.0)
     half = const[f32](0.5)

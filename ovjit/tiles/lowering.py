@@ -193,7 +193,7 @@ class Tiled(Summed):
         if arranged is not None:  # the same weights in the same arrangement are placed once
             source = (id(weights.source), *weights.through) if isinstance(weights, Converted) else id(weights)
             key = ("panels", self.form.name, self.form.paired, source, *map(tuple, arranged[1:]))
-        at = constants.place(packed, key).offset
+        at = constants.add(packed, key).offset
         if arranged is not None and self.form is F32 and isinstance(weights, np.ndarray):
             _, dims, order = arranged
             shape = (self.groups, math.prod(matrix.shape[1:-1]), self.outs)
@@ -214,7 +214,7 @@ class Tiled(Summed):
             listed.bias.reshape(self.groups, -1)[:, : self.outs] += self.bias.reshape(self.groups, self.outs)
         parts = listed._asdict()
         names = ("memory", "word_offsets", "steps", "bias")
-        at, offsets, steps, bias = (constants.place(parts[name], (self, name)).offset for name in names)
+        at, offsets, steps, bias = (constants.add(parts[name], (self, name)).offset for name in names)
         step, runs = tile_width(self.target) * WORD, math.prod(matrix.shape[1:-2])
         self.weights = Weights(self.groups, self.outs, listed.sizes, at, bias, step, (offsets, steps, runs))
 
@@ -223,9 +223,9 @@ class Tiled(Summed):
         zeros that all panels share (0 bytes)."""
         if bias is None:
             zeros = np.zeros(tile_width(self.target), numpy_dtype(self.form.acc))
-            return constants.place(zeros, "zero panel").offset, 0
+            return constants.add(zeros, "zero panel").offset, 0
         panels = pack_bias(bias, self.groups, self.target)
-        return constants.place(panels, (self, "bias")).offset, tile_width(self.target) * WORD
+        return constants.add(panels, (self, "bias")).offset, tile_width(self.target) * WORD
 
     #: Bytes of the stored weights, if tiles unpack them.
     stored: int | None = None

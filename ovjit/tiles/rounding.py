@@ -58,7 +58,7 @@ def rounded_body(dtype: str) -> Body:
     """The body of such an epilogue, of a sum, a factor and an offset."""
     lines = [
         ("a", "bits", ("x0",), "f32"), ("b", "fma", ("a", "x1", "x2"), "f32"),
-        ("c", "round_int", ("b",), "i32"), ("d", "held", ("c",), dtype),
+        ("c", "round_int", ("b",), "i32"), ("d", "saturate", ("c",), dtype),
     ]  # fmt: skip
     return Body(["i32", "f32", "f32"], [dtype], lines, ["d"])
 

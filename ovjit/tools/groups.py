@@ -257,7 +257,7 @@ def _inputs(group: Group) -> set[Value]:
 
 def _source(builder: Builder, value: Value) -> Value:
     if value.node.op.role == "constant":
-        stored = value.stored
+        stored = value.stored_array
         if isinstance(stored, Unmade) and not isinstance(stored, Unpacked):
             return builder.constant(stored.array(), value.dtype)
         return builder.copy(value.node, [], [value.type]).output

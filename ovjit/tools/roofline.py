@@ -99,12 +99,13 @@ def dot_kernel(form: Format) -> Kernel:
     lines = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
     source = "\n".join([*lines, "    spin(y, turns)", "    return 0", ""])
     return Kernel(
-        f"roof_dot_{form.name}", source, frame, lambda isa: {"spin": _spin(isa, form)},
+        f"roof_dot_{form.name}", source, frame, lambda isa: {"spin": _compile_spin(isa, form)},
         f"{form.name}{' narrow' if form.listed else ''}", form.name,
     )  # fmt: skip
 
 
-def _spin(isa: Target, form: Format) -> Any:
+def _compile_spin(isa: Target, form: Format) -> Any:
+    """Compile a loop of multiply-adds on registers, whose time gives the peak rate."""
     from ovjit.codegen.cpu import llvm_parts
     from ovjit.tiles.micro import multiply_add, narrow_products, widen_sums
 

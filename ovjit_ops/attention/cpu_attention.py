@@ -97,12 +97,12 @@ class AttentionOfTensors(Lowering):
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs)
-        self.zeros = constants.place(np.zeros(COLUMNS, np.float32), "attention zeros").offset
-        self.ones = constants.place(np.ones(1, np.float32), "attention ones").offset
+        self.zeros = constants.add(np.zeros(COLUMNS, np.float32), "attention zeros").offset
+        self.ones = constants.add(np.ones(1, np.float32), "attention ones").offset
         unseen = np.array(UNSEEN[self.node.op.name], np.float32)
-        self.unseen = constants.place(unseen, "rows without weights").offset
+        self.unseen = constants.add(unseen, "rows without weights").offset
         if self.cap is not None:
-            self.cap_at = constants.place(np.full(1, self.cap, np.float32), "cap of scores").offset
+            self.cap_at = constants.add(np.full(1, self.cap, np.float32), "cap of scores").offset
 
     def _scale(self, planner: Planner, depth: int) -> View:
         if "scale" in self.named:

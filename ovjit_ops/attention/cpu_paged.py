@@ -87,8 +87,8 @@ class PagedAttention(Lowering):
     def pack(self, constants: Constants) -> None:
         super().pack(constants)
         ramp = np.arange(self.node.attrs["part"] * self.keys.tokens, dtype=np.float32)
-        self.ramp = constants.place(ramp, "distances of keys").offset
-        self.zeros = constants.place(np.zeros(TILE_COLUMNS * 2, np.float32), "attention zeros").offset
+        self.ramp = constants.add(ramp, "distances of keys").offset
+        self.zeros = constants.add(np.zeros(TILE_COLUMNS * 2, np.float32), "attention zeros").offset
 
     def plan(self, planner: Planner) -> None:
         y = planner.row_major_output(self.node.outputs[0])
@@ -154,10 +154,10 @@ class PagedAttention(Lowering):
             values |= {"some": columns // self.keys.tokens, "zeros": planner.constants.at(self.zeros)}
             chunks = layout["many"] * self.keys.heads
             planner.step(self.tiles, values, chunks, [*reads, *caches], [y, sums], flops * attrs["rows"])
-        rows = attrs["few"] if self.tiles is not None else max(attrs["rows"], attrs["few"])
+        rows = attrs["short_rows"] if self.tiles is not None else max(attrs["rows"], attrs["short_rows"])
         count = ceil_div(rows * group, 4) * 4
         shared |= self._scratch(planner, count, attrs["part"] * self.keys.tokens)
-        slot = attrs["few"] * group * (shared["o_step"] + 8)
+        slot = attrs["short_rows"] * group * (shared["o_step"] + 8)
         partial = planner.allocate((layout["few"], self.keys.heads, slot), 1)
         shared |= {"partial": partial.ptr, "slot_size": slot}
         for number, items in ((1, "few"), (2, "many")):
@@ -186,7 +186,7 @@ class PagedAttention(Lowering):
         offsets = {"s_at": line, "u_at": line + self.keys.tokens * 4 + ALIGNMENT}
         planner.need_scratch(offsets["u_at"] + (self.keys.tokens + 1) * shared["u_step"] + ALIGNMENT)
         outputs = {"y": scores.ptr, "count": count.ptr, "recent": recent, "recents": recents}
-        outputs["few"] = self.node.attrs["few"]
+        outputs["short_rows"] = self.node.attrs["short_rows"]
         values = shared | offsets | outputs | {"sequences": sequences}
         work = 2.0 * entries * self.keys.tokens * shared["heads"] * shared["group"] * shared["key_size"]
         chunks = sym_max(entries, 1)

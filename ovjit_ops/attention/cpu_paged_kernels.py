@@ -595,7 +595,7 @@ def sequence_of(entry, table, sequences):
 SCORE_TENSORS = Raw("*q *keys *table *entries *sums *recent *y *count")
 #: Sequences, block indices, bytes of a row of q, elements of `recent` (one serves all sequences), and the
 #: maximum new tokens of a sequence that does not use the matrix unit.
-SCORE_COUNTS = Raw("sequences listed q_row recents few")
+SCORE_COUNTS = Raw("sequences listed q_row recents short_rows")
 
 
 @inline
@@ -620,7 +620,7 @@ def paged_scores(
     if that is negative, one if it is absent.
 
     The sums of queries belong to the scores that `paged_rows` and similar kernels compute. `rounded`: for
-    sequences of more than `few` new tokens a matrix unit computed these from q and k rounded to bf16.
+    sequences of more than `short_rows` new tokens a matrix unit computed these from q and k rounded to bf16.
     """
     it = registers()
     if chunk == 0:
@@ -658,7 +658,7 @@ def paged_scores(
             row_of = memory.u_step
             widen(k, caches.k_row, lines, row_of, live, shape.key_size, 0, mode.kind, True)
             if rounded:
-                if it["new"] > counts.few:
+                if it["new"] > counts.short_rows:
                     round_to_bf16(lines, row_of, live, shape.key_size)
         for r in range(first, it["new"]):
             token = it["begin"] + r
@@ -671,7 +671,7 @@ def paged_scores(
                     const[f32](1.0) if rounded else factor, mode.T,
                 )  # fmt: skip
                 if rounded:
-                    if it["new"] > counts.few:
+                    if it["new"] > counts.short_rows:
                         round_to_bf16(scratch, memory.q_step, 1, shape.key_size)
                     scale_row(scratch, scratch, shape.key_size, factor)
                 dots(

@@ -46,7 +46,7 @@ def sizes(sequences: Any, tokens: Any, entries: Any, block: int, part: int, rows
 PLAN_COUNTS = Raw("sequences tokens listed cache_blocks")
 #: Tokens of a block, blocks of a part, rows of a prompt's item, and the maximum new tokens of a sequence that
 #: is listed among the tokens.
-PLAN_PARTS = Raw("block part rows few")
+PLAN_PARTS = Raw("block part rows short_rows")
 #: Where the lists begin, and the size of the table, in words.
 PLAN_LISTS = Raw("writes_at few_at many_at words")
 
@@ -111,7 +111,7 @@ def list_sequence(tally, s, at, before, new, window_size, blocks, table, *, cut,
     start = 0
     if window_size > 0 and not typed:
         start = max(before + 1 - window_size, 0) // cut.block
-    if new <= cut.few:
+    if new <= cut.short_rows:
         list_tokens(tally, s, at, new, start, table)
     else:
         list_prompt(tally, s, before, new, window_size, table)
@@ -207,7 +207,7 @@ class PagedPlan(Lowering):
             "window": window.ptr, "table": table.ptr, "sequences": sequences, "tokens": tokens,
             "listed": listed, "cache_blocks": sym_min(*caches) if len(caches) > 1 else caches[0],
         }  # fmt: skip
-        values |= {name: attrs[name] for name in ("block", "part", "rows", "few")}
+        values |= {name: attrs[name] for name in ("block", "part", "rows", "short_rows")}
         values |= {name: layout[name] for name in ("writes_at", "few_at", "many_at", "words")}
         reads = [past, begins, entries, ends, window]
         planner.step(self.kernel, values, 1, reads, [table])

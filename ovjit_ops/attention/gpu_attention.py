@@ -199,7 +199,7 @@ def store_rows(p, step, low, high, count):
     lane = lane_numbers[i32]()
     source = (lane & const[i32](7)) << const[i32](2)
     by_row = select(lane < const[i32](8), permute[f32](low, source), permute[f32](high, source))
-    spaced(p, step, by_row, count, f32)
+    store_spaced(p, step, by_row, count, f32)
 
 
 @kernel(
@@ -277,7 +277,7 @@ def tensor_attention(
             for j in static_range(columns // LANES):
                 total = read_shared[f32](shared + r * (columns * 4 + GAP) + j * LANES * 4)
                 there = y.at(py, r=r, w=j * LANES)
-                spaced(there, y.stride.w, total, y.size.w - j * LANES, mode.out)
+                store_spaced(there, y.stride.w, total, y.size.w - j * LANES, mode.out)
         warp_barrier()
 
 
@@ -301,7 +301,7 @@ def combine_parts(part: Tensor, stat: Tensor, y: Tensor, unseen: Ptr, *, out):
             result = result + select(weights > const[f32](0), sums * weight, const[f32](0))
             total = total + weight
         result = select(total > const[f32](0), result / total, without_weights(total, unseen))
-        spaced(py, y.stride.w, result, count, out)
+        store_spaced(py, y.stride.w, result, count, out)
 
 
 #: Maximum bytes of a row of q, k and v on tensor cores: their fragments and sums are in registers.

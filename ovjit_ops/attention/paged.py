@@ -139,7 +139,7 @@ class PagedPlan:
 
     def infer(
         past_lens, subsequence_begins, block_indices, block_indices_begins, window, query, *caches,
-        block: Int, part: Int, rows: Int, few: Int, writing: Bool, typed: Bool = False,
+        block: Int, part: Int, rows: Int, short_rows: Int, writing: Bool, typed: Bool = False,
     ):  # fmt: skip
         shapes = [x.shape for x in (past_lens, query, block_indices)]
         if any(shape is None for shape in shapes):
@@ -169,13 +169,13 @@ class PagedAttention:
     of products of prompts."""
 
     def infer(
-        *inputs, keys: Str, values: Str, heads: Int, size: Int, wide: Int, block: Int, group: Int,
-        part: Int, rows: Int, few: Int, writing: Bool, typed: Bool = False, scores: Bool = False,
+        *inputs, keys: Str, values: Str, heads: Int, size: Int, value_size: Int, block: Int, group: Int,
+        part: Int, rows: Int, short_rows: Int, writing: Bool, typed: Bool = False, scores: Bool = False,
         precision: Str = "f32",
     ):  # fmt: skip
         query, key, value = inputs[:3]
         _check_rows(query, key, value)
-        for x, each in ((query, size), (key, size), (value, wide)):
+        for x, each in ((query, size), (key, size), (value, value_size)):
             width = _features(x)
             if isinstance(width, int):
                 fits = width % (heads * each) == 0 if x is query else width == heads * each
@@ -189,7 +189,7 @@ class PagedAttention:
         entries = inputs[7].shape[0] if inputs[7].shape else ANY
         return (out, TensorType("f32", (entries * block,)), TensorType("i64", (1,))) if scores else out
 
-    def ref(*inputs, part, rows, few, writing, typed=False, scores=False, precision="f32", **kinds):
+    def ref(*inputs, part, rows, short_rows, writing, typed=False, scores=False, precision="f32", **kinds):
         out, weights, _ = paged_attention(*inputs[:28], writing=writing, kinds=kinds_of(kinds), diverse=False)
         if not scores:
             return out

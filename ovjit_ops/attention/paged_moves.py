@@ -74,7 +74,7 @@ class PagedMoves:
     """PaKVReorder for caches of known kinds."""
 
     def infer(
-        *inputs, keys: Str, values: Str, heads: Int, size: Int, wide: Int, block: Int, group: Int
+        *inputs, keys: Str, values: Str, heads: Int, size: Int, value_size: Int, block: Int, group: Int
     ):  # fmt: skip
         return _infer(*inputs[:6])
 

@@ -35,7 +35,7 @@ def _refuse(condition: Any, number: int) -> None:
 
 def list_work(
     past_lens: Any, begins: Any, entries: Any, ends: Any, window: Any, query: Any, *caches: Any, block: int,
-    part: int, rows: int, few: int, writing: bool, typed: bool = False,
+    part: int, rows: int, short_rows: int, writing: bool, typed: bool = False,
 ) -> np.ndarray:  # fmt: skip
     """The int64 table of work (`cpu_paged_plan`). Raises InferenceError for invalid tables."""
     sequences, tokens = len(past_lens), len(query)
@@ -64,7 +64,7 @@ def list_work(
         lengths += past + new
         writes += [[s, i] for i in touched]
         start = max(past + 1 - window_size, 0) // block if window_size > 0 and not typed else 0
-        if 0 < new <= few:
+        if 0 < new <= short_rows:
             parts = -(-(blocks - start) // part)
             if parts > 1:
                 row[4:6] = slots, parts
@@ -72,7 +72,7 @@ def list_work(
                 block_count = min(part, blocks - start - i * part)
                 short.append([s, 0, new, start + i * part, block_count, slots if parts > 1 else -1])
                 slots += parts > 1
-        for r in range(0, new, rows) if new > few else ():
+        for r in range(0, new, rows) if new > short_rows else ():
             count = min(rows, new - r)
             at = max(past + r + 1 - window_size, 0) // block if window_size > 0 and not typed else 0
             stop_at = past + (new if typed else r + count)
@@ -385,7 +385,7 @@ def paged_attention(
         evictable_blocks(block, len(key_cache), *tables, *evicted)
     list_work(
         past_lens, begins, entries, ends, window, query, key_cache, value_cache, block=block, part=1, rows=1,
-        few=1, writing=writing,
+        short_rows=1, writing=writing,
     )  # fmt: skip
     rotated, deltas, angles = more[2:5]
     check_extras(begins, rotated, deltas, pairs_at, angles, pairs, len(key_cache), block, size)

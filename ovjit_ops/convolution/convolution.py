@@ -177,7 +177,7 @@ def of_taps_that_meet_data(b: Builder, node: Node) -> Sequence[Value] | None:
     Windows that are larger than the image, by their size or dilation, have many such taps.
     """
     inputs = node.inputs
-    if node.lowered or inputs[1].stored is None:
+    if node.lowered or inputs[1].stored_array is None:
         return None
     data, shape = inputs[0].shape, inputs[1].shape
     if not is_static(shape) or data is None or not is_static(data[2:]):
@@ -378,7 +378,7 @@ def _leaves_lanes(node: Node, context: Context) -> bool:
     """Whether an f32 convolution has so few outputs that computing all columns of its window as outputs takes
     fewer vectors. The sums must be long enough to pay for adding the columns."""
     data, filters = node.inputs
-    if node.op.name != "Convolution" or node.lowered or data.dtype != "f32" or filters.stored is None:
+    if node.op.name != "Convolution" or node.lowered or data.dtype != "f32" or filters.stored_array is None:
         return False
     if context.options.precision != "f32":  # bf16 would round the partial sums
         return False
@@ -402,9 +402,9 @@ def _repeats_channels(node: Node, target: Target) -> bool:
     """Whether an f32 convolution has several outputs for each group of one channel, but few. A tile computes
     one group at a time, so most of its vectors would be empty."""
     data, filters = node.inputs
-    if node.op.name != "GroupConvolution" or node.lowered or data.dtype != "f32" or filters.stored is None:
+    if node.op.name != "GroupConvolution" or node.lowered or data.dtype != "f32":
         return False
-    if not is_static(filters.shape):
+    if filters.stored_array is None or not is_static(filters.shape):
         return False
     (groups, outs, channels), lanes = filters.shape[:3], target.lanes
     # with a stride, the copy of repeated channels for lanes / 4 outputs takes longer than the empty lanes

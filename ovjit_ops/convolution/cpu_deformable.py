@@ -44,8 +44,8 @@ def move_run(q, x, p, py, px, weight, run, pad):
     w = x.size.w
     fy = py // 1.0
     fx = px // 1.0
-    i0 = whole(fy)
-    j0 = whole(fx)
+    i0 = to_int(fy)
+    j0 = to_int(fx)
     a1 = py - fy
     b1 = px - fx
     a0 = 1.0 - a1

@@ -372,15 +372,15 @@ class ByChannels(Tiled):
         # block, row of words, column, input, channel, tap in a word
         packed[...] = split_up.transpose(0, 3, 5, 2, 1, 4)
         flush_subnormals(packed)
-        return constants.place(packed, key).offset
+        return constants.add(packed, key).offset
 
     def place_bias(self, constants: Constants) -> None:
         lanes, ins, channels = self.target.lanes, self.outs, self.groups * self.outs
         swaps = np.arange(lanes, dtype=np.int32) ^ np.arange(ins, dtype=np.int32)[:, None]
-        self.swaps_at = constants.place(swaps, f"lanes of groups of {ins}").offset
+        self.swaps_at = constants.add(swaps, f"lanes of groups of {ins}").offset
         bias = np.zeros(ceil_div(channels, lanes) * lanes, numpy_dtype(self.form.acc))
         bias[:channels] = 0 if self.bias is None else self.bias
-        self.bias_at = constants.place(bias, (self, "bias")).offset
+        self.bias_at = constants.add(bias, (self, "bias")).offset
 
     def emit_window(
         self, planner: Planner, kernel: Kernel, weights_at: int, x: View, y: View, window: Window,
@@ -458,7 +458,7 @@ def is_depthwise(node: Node, target: Target) -> bool:
     """True for constant [G, 1, 1, ...] filters: in bytes with few taps on images only. Also for real groups
     of a few channels, if the target permutes lanes."""
     filters = node.inputs[1]
-    if node.op.name != "GroupConvolution" or filters.stored is None or not is_static(filters.shape):
+    if node.op.name != "GroupConvolution" or filters.stored_array is None or not is_static(filters.shape):
         return False
     return goes_by_channels(node, filters.shape[3:], target)
 

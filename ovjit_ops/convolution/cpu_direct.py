@@ -65,7 +65,7 @@ def direct_convolution(x: Tensor, w: Tensor, y: Tensor, depth, row, column, *, T
                                     q += w.stride.ins
                             e += 1
                         b += 1
-                spaced(y.at(target, outs=o), y.stride.outs, acc, outs - o, out or T)
+                store_spaced(y.at(target, outs=o), y.stride.outs, acc, outs - o, out or T)
 
 
 def filter_matrix(planner: Planner, filters: Value, grouped: bool, dense: bool = False) -> View:

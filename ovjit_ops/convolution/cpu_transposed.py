@@ -167,7 +167,7 @@ class TransposedConvolution(Tiled):
         for chosen in itertools.product(*self._tap_sets()):
             packed, sizes = pack_panels(self._taps(chosen), self.target, self.form)
             key = ("phase", self.form.name, id(self.node.inputs[1].constant), self.groups, chosen)
-            at = constants.place(packed, key).offset
+            at = constants.add(packed, key).offset
             self.phases[chosen] = Weights(self.groups, self.outs, sizes, at, *bias)
 
     def of_phase(self, row: Sequence[Phase]) -> Callable[[View], View]:

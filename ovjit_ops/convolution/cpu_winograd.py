@@ -425,13 +425,13 @@ class Winograd(TiledConvolution):
             planes * sizes.group, filters, fill_planes, m=self.m,
             kind=self.form.w, group=self.form.group, width=sizes.width, last=sizes.last,
         )  # fmt: skip
-        at = constants.place(filling, self.of_node("weights", self.form.name, self.m)).offset
-        zeros = constants.place(np.zeros(tile_width(self.target), np.float32), "zero panel").offset
+        at = constants.add(filling, self.of_node("weights", self.form.name, self.m)).offset
+        zeros = constants.add(np.zeros(tile_width(self.target), np.float32), "zero panel").offset
         # the output transform adds the bias
         self.weights = Weights(planes, self.outs, sizes, at, zeros, 0)
         none = np.zeros(self.outs, numpy_dtype(self.form.acc))
         bias = self.bias if self.bias is not None else none
-        self.bias_at = constants.place(pack_bias(bias, 1, self.target), (self, "bias")).offset
+        self.bias_at = constants.add(pack_bias(bias, 1, self.target), (self, "bias")).offset
 
     def plan(self, planner: Planner) -> None:
         planes = math.prod(self.grid)

@@ -93,14 +93,14 @@ def deformable_pooling(
                         py = y0 + a * step_y
                         if image >= 0 and py >= -0.5 and py <= x.size.h - 0.5:
                             fy = clamp_coordinate(py, x.size.h)
-                            i0 = whole(fy)
+                            i0 = to_int(fy)
                             i1 = min(i0 + 1, x.size.h - 1)
                             dy = cast[f32](spread[f64](fy - i0))
                             for b in range(of.bins_x):
                                 px = x0 + b * step_x
                                 if px >= -0.5 and px <= x.size.w - 0.5:
                                     fx = clamp_coordinate(px, x.size.w)
-                                    j0 = whole(fx)
+                                    j0 = to_int(fx)
                                     j1 = min(j0 + 1, x.size.w - 1)
                                     dx = cast[f32](spread[f64](fx - j0))
                                     p = source + k * of.step
@@ -112,7 +112,7 @@ def deformable_pooling(
                                     acc = acc + sample
                                     samples += 1
                     acc = acc / cast[f32](spread[f64](max(samples, 1) * 1.0))
-                    spaced(y.at(target, c=k), y.stride.c, acc, of.each - k, f32)
+                    store_spaced(y.at(target, c=k), y.stride.c, acc, of.each - k, f32)
 
 
 class DeformablePooling(Regions):

@@ -40,8 +40,8 @@ def add_sample(x, source, py, px, mean):
         at_y = 0.0
     if at_x < 0.0:
         at_x = 0.0
-    i0 = min(whole(at_y), x.size.h - 1)
-    j0 = min(whole(at_x), x.size.w - 1)
+    i0 = min(to_int(at_y), x.size.h - 1)
+    j0 = min(to_int(at_x), x.size.w - 1)
     i1 = min(i0 + 1, x.size.h - 1)
     j1 = min(j0 + 1, x.size.w - 1)
     ly = at_y - i0
@@ -76,7 +76,7 @@ def store_bin(y, target, samples, mean):
         acc = load[f32](scratch + k * 4)
         if mean:
             acc = acc / count
-        spaced(y.at(target, c=k), y.stride.c, acc, y.size.c - k, f32)
+        store_spaced(y.at(target, c=k), y.stride.c, acc, y.size.c - k, f32)
 
 
 @inline
@@ -147,8 +147,8 @@ def roi_align(
         n_y = ratio
         n_x = ratio
         if ratio == 0 and bins > 0:
-            n_y = whole(0.0 - (0.0 - to["h"] / y.size.ph) // 1.0 * 1.0)
-            n_x = whole(0.0 - (0.0 - to["w"] / y.size.pw) // 1.0 * 1.0)
+            n_y = to_int(0.0 - (0.0 - to["h"] / y.size.ph) // 1.0 * 1.0)
+            n_x = to_int(0.0 - (0.0 - to["w"] / y.size.pw) // 1.0 * 1.0)
             if n_y > MOST_SAMPLES or n_x > MOST_SAMPLES:
                 return 2
             n_y = max(n_y, 0)

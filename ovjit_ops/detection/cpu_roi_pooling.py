@@ -28,7 +28,7 @@ def image_of(roi, images):
     if number >= 0.0:
         image = images
         if number < images:
-            image = whole(number)
+            image = to_int(number)
     return image
 
 
@@ -45,9 +45,9 @@ def interpolate(v00, v01, v10, v11, dx, dy):
 def round_coordinate(x):
     """x rounded, ties away from zero, and clamped to +-FAR."""
     if x >= 0.0:
-        near = min(whole(x + 0.5), FAR)
+        near = min(to_int(x + 0.5), FAR)
     else:
-        near = max(whole(x - 0.5), -FAR)
+        near = max(to_int(x - 0.5), -FAR)
     return near
 
 
@@ -63,7 +63,7 @@ def at_least(x, least):
 @inline
 def bound(coordinate, extent):
     """The first element of a bin along an axis."""
-    return min(max(whole(coordinate // 1.0), 0), extent)
+    return min(max(to_int(coordinate // 1.0), 0), extent)
 
 
 @inline
@@ -108,10 +108,10 @@ def roi_pooling(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, step, *, mean
             w_roi = max(x2 - x1 + 1, 1) * 1.0
             h_roi = max(y2 - y1 + 1, 1) * 1.0
         y0 = bound(i * h_roi / ph + top, h)
-        y9 = min(max(whole(0.0 - (0.0 - ((i + 1) * h_roi / ph + top)) // 1.0), 0), h)
+        y9 = min(max(to_int(0.0 - (0.0 - ((i + 1) * h_roi / ph + top)) // 1.0), 0), h)
         for j in range(pw):
             x0 = bound(j * w_roi / pw + left, w)
-            x9 = min(max(whole(0.0 - (0.0 - ((j + 1) * w_roi / pw + left)) // 1.0), 0), w)
+            x9 = min(max(to_int(0.0 - (0.0 - ((j + 1) * w_roi / pw + left)) // 1.0), 0), w)
             elements = 0
             if image >= 0:
                 elements = max(x9 - x0, 0) * max(y9 - y0, 0)
@@ -136,7 +136,7 @@ def roi_pooling(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, step, *, mean
                         best = best / cast[f32](spread[i64](elements))
                     remaining = c - k - v * VL
                     if remaining > 0:
-                        spaced(y.at(target, c=k + v * VL), y.stride.c, best, remaining, f32)
+                        store_spaced(y.at(target, c=k + v * VL), y.stride.c, best, remaining, f32)
 
 
 @inline
@@ -193,8 +193,8 @@ def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins, *, part
                     else:
                         px = sample_at(x1, x2, j, pw, w)
                     if image >= 0 and py >= 0.0 and py <= h - 1.0 and px >= 0.0 and px <= w - 1.0:
-                        i0 = whole(py)
-                        j0 = whole(px)
+                        i0 = to_int(py)
+                        j0 = to_int(px)
                         dy = cast[f32](spread[f64](py - i0))
                         dx = cast[f32](spread[f64](px - j0))
                         p = x.at(source, h=i0, w=j0) + (v * bins.x + u) * c * 4
@@ -213,7 +213,7 @@ def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins, *, part
                 acc = load[f32](scratch + k * 4)
                 if parts:
                     acc = acc / cast[f32](spread[i64](bins.y * bins.x))
-                spaced(y.at(target, c=k), y.stride.c, acc, c - k, f32)
+                store_spaced(y.at(target, c=k), y.stride.c, acc, c - k, f32)
 
 
 def numbers(planner: Planner, *settings: Any) -> Place:

@@ -92,14 +92,14 @@ unary(
 unary("BitwiseNot", np.invert, lambda x: x ^ True if t.dtype(x) == "boolean" else ~x, opset=13, types=BITS)
 
 
-def _shift_body(left: bool) -> Any:
+def _shift_body(is_left: bool) -> Any:
     """The body of a shift. Shifts by negative amounts, or by the width or more, give 0 or the sign."""
 
     def body(x: Any, y: Any) -> Any:
         bits = int(t.dtype(x)[1:])
         inside = y < bits if t.dtype(y)[0] == "u" else (y >= 0) & (y < bits)
         y = t.where(inside, y, 0)
-        if left:
+        if is_left:
             return t.where(inside, x << y, 0)
         overflow = t.where(x < 0, -1 + 0 * x, 0 * x) if t.dtype(x)[0] == "i" else 0
         return t.where(inside, x >> y, overflow)

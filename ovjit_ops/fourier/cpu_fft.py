@@ -242,9 +242,9 @@ def store_signal(
             re = one
         if real_out:  # real and imaginary parts are exchanged
             re = im
-        spaced(q + k * y_n, y_l, re, m, T)
+        store_spaced(q + k * y_n, y_l, re, m, T)
         if not real_out:
-            spaced(q + k * y_n + y_im, y_l, im, m, T)
+            store_spaced(q + k * y_n + y_im, y_l, im, m, T)
 
 
 class FftTables(NamedTuple):

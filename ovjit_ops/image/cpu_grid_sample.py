@@ -122,7 +122,7 @@ def grid_sample(x: Tensor, grid: Tensor, y: Tensor, *, side, padding, align, adj
                     else:
                         v = take[f32](x.at(source, c=k), at)
                     acc[0] = add_tap(v, load[f32](scratch + (side**2 + n) * VL * 4), acc[0], n, side)
-                spaced(y.at(target, c=k), y.stride.ow, acc[0], valid, f32)
+                store_spaced(y.at(target, c=k), y.stride.ow, acc[0], valid, f32)
             for e in range(min(VL, valid)) if adjacent else ():
                 for n in static_range(side**2):
                     offset = ld[i32](scratch + (n * VL + e) * 4) + 0

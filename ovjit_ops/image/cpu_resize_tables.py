@@ -166,8 +166,8 @@ def filter_table(starts: Tensor, weights: Tensor, numbers: Tensor, sizes):
                     at = 0.0
                 if at > sizes.extent - 1.0:
                     at = sizes.extent - 1.0
-            low = whole((at - support) // 1.0) + 1
-            stop = 0 - whole((0.0 - at - support) // 1.0)
+            low = to_int((at - support) // 1.0) + 1
+            stop = 0 - to_int((0.0 - at - support) // 1.0)
             if sizes.clamp_taps == 0:
                 low = max(low, 0)
                 stop = min(stop, sizes.extent)

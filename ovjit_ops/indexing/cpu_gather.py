@@ -401,7 +401,7 @@ class Gather(Indexed):
         self.rows: PackedRows | None = None
 
     def pack(self, constants: Constants) -> None:
-        table = self.data.stored
+        table = self.data.stored_array
         if isinstance(table, np.ndarray) and not self.axis and not self.batch:
             self.rows = constants.rows_of(table)
         if self.rows is None:

@@ -20,7 +20,7 @@ def gather_tree(ids: Tensor, parents: Tensor, lengths: Tensor, end: Tensor, y: T
         if number != number:
             return 1
         if T == "f32":
-            length = min(whole(number * 1.0), steps)
+            length = min(to_int(number * 1.0), steps)
         else:
             length = min(number + 0, steps)
         at = beam
@@ -31,7 +31,7 @@ def gather_tree(ids: Tensor, parents: Tensor, lengths: Tensor, end: Tensor, y: T
             st[T](y.at(path, t=t), ld[T](ids.at(t=t, batch=b, beam=at)))
             parent = ld[T](parents.at(t=t, batch=b, beam=at))
             if T == "f32":
-                at = whole(parent * 1.0)
+                at = to_int(parent * 1.0)
                 if parent != parent:
                     at = -1
             else:

@@ -58,7 +58,7 @@ def scan_lines(x, y, p, q, count, exclusive, reverse, single, first, *, T, combi
         if single:
             st[T](target, lane[T](out, 0))
         else:
-            spaced(target, y.stride.lanes, out, count, T)
+            store_spaced(target, y.stride.lanes, out, count, T)
         total = after
         source += x_step
         target += y_step

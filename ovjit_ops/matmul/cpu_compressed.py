@@ -21,7 +21,7 @@ from ovjit.tiles.compressed import (
     pack_compressed,
     row_kernel,
 )
-from ovjit.tiles.digits import DIGITS, TURNED, digits_kernel, product_kernel, takes_digits
+from ovjit.tiles.digits import DIGITS, LANE_ORDER, digits_kernel, product_kernel, takes_digits
 from ovjit.tiles.driver_choice import driver_kernel, tile_kernel
 from ovjit.tiles.pack import panel_sizes, tile_width
 from ovjit.tiles.rows import row_step
@@ -87,9 +87,9 @@ class CompressedProduct(StoredWeights):
         self.lower_at = None
         if self.unpack.shifts_data:
             factors = lowering_factors(self.target, self.unpack)
-            self.lower_at = constants.place(factors, ("place of bits", self.unpack.is_mixed)).offset
+            self.lower_at = constants.add(factors, ("place of bits", self.unpack.is_mixed)).offset
         if self.by_digits:
-            self.turned_at = constants.place(TURNED, "order of digits").offset
+            self.lane_order_at = constants.add(LANE_ORDER, "order of digits").offset
         self.sizes = {
             "q_panel": packed.integer_panel, "s_panel": packed.scale_panel, "g_size": self.size,
             "depth": self.depth,
@@ -161,7 +161,7 @@ class CompressedProduct(StoredWeights):
             p = planner.allocate((groups, DIGITS + 1), 4)
             per_chunk = split(groups, 8 * self.size)
             values: dict[str, Any] = {
-                "x": x.ptr, "q": q.ptr, "p": p.ptr, "turned": planner.constants.at(self.turned_at),
+                "x": x.ptr, "q": q.ptr, "p": p.ptr, "lane_order": planner.constants.at(self.lane_order_at),
                 "depth": self.depth, "size": self.size, "groups": groups, "per_chunk": per_chunk,
             }  # fmt: skip
             planner.step(self.to_digits, values, ceil_div(groups, per_chunk), [x], [q, p], 8.0 * x.count)
@@ -242,9 +242,9 @@ def lower_compressed(group: Group) -> Lowering | None:
         return CompressedOnGpu.of(group)
     data = anchor.inputs[0]
     form = find_format(data.dtype, data.dtype, group.context.target)
-    if any(v.stored is None for v in anchor.inputs[1:4]) or form is None:
+    if any(v.stored_array is None for v in anchor.inputs[1:4]) or form is None:
         return None
-    integers = anchor.inputs[1].stored
+    integers = anchor.inputs[1].stored_array
     assert integers is not None
     depth, size = integers.shape[0], int(anchor.attrs["group"])
     if not anchor.attrs["dynamic"] and data.dtype == "bf16" and size % 2 and size < depth:

@@ -56,7 +56,7 @@ class TiledMatMul(Tiled):
 
     def read_weights(self) -> None:
         node = self.node
-        weights = node.inputs[1].stored
+        weights = node.inputs[1].stored_array
         assert isinstance(weights, np.ndarray | Converted)
         self.constant = weights
         self.transposes_weights = bool(node.attrs["transpose_b"])
@@ -148,7 +148,7 @@ class TiledMatMul(Tiled):
         if self.picks is not None:
             place_constants(constants, [self.picks])
             zeros = np.zeros(self.weights.sizes.panel // WORD, np.int32)
-            self.nothing = constants.place(zeros, ("zeros", zeros.size)).offset
+            self.nothing = constants.add(zeros, ("zeros", zeros.size)).offset
 
     def _full(self, view: View) -> View:
         """The view of the output or an operand as [..., rows, columns]."""
@@ -219,7 +219,7 @@ def lower_matmul(group: Group) -> Lowering | None:
     """The tiled lowering for constant right-hand matrices; else the right-hand side is packed at run time."""
     anchor = group.node
     data, weights = anchor.inputs[:2]
-    b, form = weights.stored, tile_format(data, weights, group.context.target)
+    b, form = weights.stored_array, tile_format(data, weights, group.context.target)
     if b is None or b.ndim < 2 or not b.size or not data.shape or form is None:
         return lower_product(group) if len(anchor.inputs) == 2 else None
     return TiledMatMul(group)

@@ -248,7 +248,7 @@ def place_panels(constants: Constants, key: Any, right: np.ndarray, kind: str, w
             panels[..., j, :, part.shape[-1] :] = 0
 
     size, shape = product(layout) * dtype.itemsize, (*batch, k, layout[-3] * width)
-    at = constants.place(Filling(size, fill), (key, "panels")).offset
+    at = constants.add(Filling(size, fill), (key, "panels")).offset
     home, strides = Buffer(size, CONSTANTS, at), row_major(shape, dtype.itemsize)
     strides[-2] = width * dtype.itemsize
     return View(home, shape, strides, dtype.itemsize)

@@ -19,14 +19,14 @@ from ovjit_ops.matmul.cpu_matmul import TiledMatMul
 
 def _factor(value: Value) -> Any:
     """Scales or zeros: with their factors if they have some, unconverted if not converted yet."""
-    return value.stored if isinstance(value.stored, Factored | Converted) else value.constant
+    return value.stored_array if isinstance(value.stored_array, Factored | Converted) else value.constant
 
 
 class StoredWeights(TiledMatMul):
     """CompressedMatMul with integers or other codes [depth, outs], scales, and optional zero points."""
 
     def read_weights(self) -> None:
-        integers = self.node.inputs[1].stored
+        integers = self.node.inputs[1].stored_array
         scale, zero = (*(_factor(v) for v in self.node.inputs[2:]), None)[:2]
         assert integers is not None and scale is not None
         self.integers, self.scale, self.zero = integers, scale, zero
@@ -42,7 +42,7 @@ class StoredWeights(TiledMatMul):
         """Place the arrays that are not None, packed according to `how`. `offsets` maps the kernel's argument
         names to their offsets."""
         self.offsets = {
-            name: constants.place(array, self.of_node(name, *how)).offset
+            name: constants.add(array, self.of_node(name, *how)).offset
             for name, array in arrays.items()
             if array is not None
         }

@@ -151,7 +151,7 @@ def store_results(
         o[3] = gather[third](r, r_n, count)
     if body:
         total = applied(body, total, *o)
-    spaced(y, y_n, total, count, out)
+    store_spaced(y, y_n, total, count, out)
 
 
 @inline
@@ -316,7 +316,7 @@ def half_product(a: Tensor, b: Tensor, y: Tensor, *, T, out, width, rows):
             pb += b.stride.k
         for r in static_range(rows):
             if i + r < y.size.m:
-                spaced(py, y.stride.n, c[r], count, out)
+                store_spaced(py, y.stride.n, c[r], count, out)
             py += y.stride.m
 
 

@@ -94,7 +94,7 @@ def _multiplies_a_column(target: Target, node: Node) -> bool:
     (x, y), attrs = node.inputs, node.attrs
     if target.is_gpu or x.dtype != "f32" or attrs["transpose_a"] or None in (x.shape, y.shape):
         return False
-    if min(len(x.shape), len(y.shape)) < 2 or x.stored is not None or y.stored is not None:
+    if min(len(x.shape), len(y.shape)) < 2 or x.stored_array is not None or y.stored_array is not None:
         return False
     depth, columns = (y.shape[-1], y.shape[-2]) if attrs["transpose_b"] else y.shape[-2:]
     return columns == 1 and isinstance(depth, int) and depth >= MIN_DEPTH and x.shape[-2] != 1

@@ -34,7 +34,7 @@ class Quantize:
         # Saturate first, which is exact as the bounds are integers. Then one instruction rounds and converts.
         y = x * factor if t.is_zero(zero) else t.fma(x, factor, zero)
         if t.is_near(y) and (low, high) in ((0, 255), (-128, 127)):
-            return t.held(t.round_int(y, "i32"), element_type)
+            return t.saturate(t.round_int(y, "i32"), element_type)
         if (element_type, low) != ("u8", 0):
             y = t.where(y > float(low), y, float(low))
         if (element_type, high) != ("u8", 255):

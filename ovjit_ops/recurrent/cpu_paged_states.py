@@ -329,7 +329,7 @@ class _Matrices(_States):
     def pack(self, constants: Any) -> None:
         super().pack(constants)
         attrs = self.node.attrs
-        self.eps = constants.place(np.array([attrs["q_eps"], attrs["k_eps"]], np.float32), "eps").offset
+        self.eps = constants.add(np.array([attrs["q_eps"], attrs["k_eps"]], np.float32), "eps").offset
 
     def plan(self, planner: Planner) -> None:
         lists, views = _lists(planner, self.node.inputs[6:11])

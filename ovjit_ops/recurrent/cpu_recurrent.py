@@ -430,12 +430,12 @@ class RecurrentSteps(LayerLowering):
             outs, weights, sums = (phase.stop - phase.first) * self.hidden, None, None
             if recurrent is not None:
                 part = recurrent[:, phase.first * self.hidden : phase.stop * self.hidden]
-                weights = constants.place(pack_recurrent(part, width, self.form), (self, "weights", i)).offset
+                weights = constants.add(pack_recurrent(part, width, self.form), (self, "weights", i)).offset
             if "b" not in self.named or hidden_bias is not None:
                 bias = np.zeros((turns, ceil_div(outs, width) * width), np.float32)
                 if hidden_bias is not None:
                     bias[:, outs - self.hidden : outs] = hidden_bias
-                sums = constants.place(bias, (self, "bias", i)).offset
+                sums = constants.add(bias, (self, "bias", i)).offset
             self.offsets.append((weights, sums))
 
     def _pack_weights(self, planner: Planner, phase: Phase) -> View:

@@ -24,7 +24,7 @@ from ovjit_ops.recurrent.step import (
     DIRECTIONS,
     FORMATS,
     KINDS,
-    checked_lengths,
+    check_lengths,
     directions,
     gate_rows,
     make_step,
@@ -139,7 +139,7 @@ def _run_sequence(kind: str, named: dict[str, Any], attrs: dict[str, Any]) -> tu
     step = make_step(kind, attrs)
     x, h, c = named["X"], named["initial_hidden_state"], named.get("initial_cell_state")
     backwards = directions(attrs["direction"])
-    lengths = checked_lengths(named["sequence_lengths"], x.shape[1], backwards)
+    lengths = check_lengths(named["sequence_lengths"], x.shape[1], backwards)
     biases = [split_bias(b, kind, step.linear_before_reset) for b in named["B"]]
     xps = [x @ w.T + bias for w, (bias, _) in zip(named["W"], biases, strict=True)]
     rbs = [rb for _, rb in biases]

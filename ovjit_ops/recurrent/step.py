@@ -100,17 +100,18 @@ class Step(NamedTuple):
         beta = self.beta[index] if index < len(self.beta) else beta
         return function(x, alpha, beta)
 
-    def bound(self, x: Any) -> Any:
+    def clip_sum(self, x: Any) -> Any:
+        """x limited to [-clip, clip], if the layer clips."""
         return t.minimum(t.maximum(x, -self.clip), self.clip) if self.clip > 0 else x
 
     def gate(self, index: int, x: Any) -> Any:
         """Activation `index` of the clipped sum x."""
-        return self.act(index, self.bound(x))
+        return self.act(index, self.clip_sum(x))
 
     def gate_by(self, sums: Any, index: int, x: Any) -> Any:
         """The product of the first gate's activation and activation `index` of x."""
         if self.activations[0] == "sigmoid" and self.activations[index] == "tanh":
-            return t.logistic_by_tanh(self.bound(sums), x)
+            return t.logistic_by_tanh(self.clip_sum(sums), x)
         return self.gate(0, sums) * self.act(index, x)
 
     def lstm(self, f: Any, i: Any, c: Any, o: Any, old: Any, peep: Sequence[Any] = ()) -> tuple[Any, Any]:
@@ -119,7 +120,7 @@ class Step(NamedTuple):
         if peep:
             f, i = f + peep[0] * old, i + peep[1] * old
         forget = self.gate(0, f)
-        update = (1 - forget) * self.gate(1, c) if self.input_forget else self.gate_by(i, 1, self.bound(c))
+        update = (1 - forget) * self.gate(1, c) if self.input_forget else self.gate_by(i, 1, self.clip_sum(c))
         new = forget * old + update
         if peep:
             o = o + peep[2] * new
@@ -146,7 +147,7 @@ def make_step(kind: str, attrs: Any) -> Step:
     )  # fmt: skip
 
 
-def checked_lengths(lengths: np.ndarray, steps: int, directions: Iterable[bool]) -> np.ndarray:
+def check_lengths(lengths: np.ndarray, steps: int, directions: Iterable[bool]) -> np.ndarray:
     """Lengths of sequences as i64; negative ones become 0. `directions`: for each, whether it is reverse.
 
     Raises InferenceError for reverse layers with lengths outside 0 ... `steps`, as in OpenVINO.

@@ -22,7 +22,7 @@ from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.dims import Dims
 from ovjit_ops.recurrent.step import (
     KINDS,
-    checked_lengths,
+    check_lengths,
     directions,
     make_step,
     run_directions,
@@ -77,7 +77,7 @@ class RecurrentSteps:
         batch, steps = xs[0].shape[:2]
         lengths = named.get("l")
         backwards = directions(direction)
-        lengths = np.full(batch, steps) if lengths is None else checked_lengths(lengths, steps, backwards)
+        lengths = np.full(batch, steps) if lengths is None else check_lengths(lengths, steps, backwards)
         each = np.split(named["x"], len(backwards), 2)
         c, a, rbs = named.get("c"), named.get("a"), named.get("b", [None] * len(backwards))
         return run_directions(step, each, named["h"], c, lengths, backwards, named["r"], rbs, a)

@@ -23,11 +23,12 @@ def over_tokens(
     into = [*(Port(SLICED, i, i, axis=1) for i in indices), Port(MERGED, len(rows), len(rows), 1)]
     out = [Port(CONCAT, 0, 0, axis=1), Port(LAST, 1, 1)]
     ports = {"input_ports": tuple(into), "output_ports": tuple(out)}
-    body = _body(w.b.context, node, rows, state, token)
+    body = _make_body(w.b.context, node, rows, state, token)
     return w.outputs("TensorIterator", *rows, state, body=body, **ports)
 
 
-def _body(context: Any, node: Node, rows: Sequence[Value], state: Value, token: Token) -> Any:
+def _make_body(context: Any, node: Node, rows: Sequence[Value], state: Value, token: Token) -> Any:
+    """The graph of one iteration: `token` applied to slices [batch, 1, ...] of `rows` and to the state."""
     inner = Builder(context)
     shaped = [(x, (x.shape[0], 1, *x.shape[2:])) for x in rows] + [(state, state.shape)]
     parameters = [

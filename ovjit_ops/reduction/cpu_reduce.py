@@ -289,7 +289,7 @@ def store_values(target, step, value, i, n, w, g, e, along, *, operands, body, o
         if not operand.one:
             w[k + 1] = some_of(g[k] + i * e[k, along], e[k, along], n - i, operand.dtype)
     result = applied(body, value, *w)
-    spaced(target + i * step, step, result, n - i, out)
+    store_spaced(target + i * step, step, result, n - i, out)
 
 
 @inline

@@ -21,7 +21,7 @@ def _one(x: TensorType | None, what: str) -> None:
         check(one, f"Expected 0D or 1D tensor for the '{what}' input. Got: {shapes.text(x.shape)}")
 
 
-def checked_lengths(lengths: np.ndarray, most: int, what: str) -> np.ndarray:
+def check_lengths(lengths: np.ndarray, most: int, what: str) -> np.ndarray:
     """Lengths as i64. Raises InferenceError for lengths outside 0 ... `most`."""
     values = lengths.astype(np.int64).reshape(-1)
     if values.size and (values.min() < 0 or values.max() > most):
@@ -100,7 +100,7 @@ class CTCGreedyDecoderSeqLen:
         blank = classes - 1 if blank_index is None else int(blank_index.reshape(-1)[0])
         out = np.full((batch, steps), -1, numpy_dtype(attrs["classes_index_type"]))
         count = np.zeros(batch, numpy_dtype(attrs["sequence_length_type"]))
-        for b, n in enumerate(checked_lengths(sequence_length, steps, "sequence_length")):
+        for b, n in enumerate(check_lengths(sequence_length, steps, "sequence_length")):
             labels = best_path(widen_floats(data[b, :n]), blank, attrs["merge_repeated"]) if n else []
             out[b, : len(labels)], count[b] = labels, len(labels)
         return out, count
@@ -171,8 +171,8 @@ class CTCLoss:
         blank = classes - 1 if blank_index is None else int(blank_index.reshape(-1)[0])
         if not 0 <= blank < classes:
             raise InferenceError(f"blank_index {blank} is out of range for {classes} classes")
-        times = checked_lengths(logit_length, steps, "logit_length")
-        counts = checked_lengths(label_length, labels.shape[1], "label_length")
+        times = check_lengths(logit_length, steps, "logit_length")
+        counts = check_lengths(label_length, labels.shape[1], "label_length")
         out = np.zeros(batch)
         for b in range(batch):
             if counts[b] > times[b]:

@@ -33,8 +33,8 @@ def _like(begins: np.ndarray, room: int) -> tuple[list[np.ndarray], list[int]]:
     return arrays, [address(x) for x in arrays]
 
 
-def _total(strings: Sequence[np.ndarray]) -> int:
-    """The bytes of all strings, of which none is longer than all bytes."""
+def _count_bytes(strings: Sequence[np.ndarray]) -> int:
+    """The sum of the lengths of strings (begins, ends, bytes), each at most the number of bytes."""
     return int((strings[1].astype(np.int64) - strings[0]).clip(0, strings[2].size).sum())
 
 
@@ -47,7 +47,7 @@ def prepare_validation(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
         refuse(code, "UTF8Validate")
         if code == 1:
             return begins, ends, chars
-        results, results_at = _like(begins, 3 * _total(strings) + 1)
+        results, results_at = _like(begins, 3 * _count_bytes(strings) + 1)
         count = _validate(*at, *results_at, replace)
         refuse(count, "UTF8Validate")
         return results[0], results[1], results[2][:count].copy()
@@ -58,7 +58,7 @@ def prepare_validation(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
 def prepare_byte_tokens(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     def evaluate(begins: np.ndarray, ends: np.ndarray, chars: np.ndarray) -> Any:
         strings, at = strings_of(begins, ends, chars)
-        results, results_at = _like(begins, _total(strings) + 1)
+        results, results_at = _like(begins, _count_bytes(strings) + 1)
         count = _put_byte_tokens(*at, *results_at)
         refuse(count, "ByteFallback")
         return results[0], results[1], results[2][:count]
@@ -113,7 +113,7 @@ def prepare_bytes_to_chars(inputs: Sequence[Any], attrs: Mapping[str, Any]) -> A
         check_ranges(row_begins, row_ends, begins.size, "a row")
         buffers, at = strings_of(begins, ends, chars)
         marks = marks_at(arrays[5] if len(arrays) == 6 else None, buffers)
-        results, results_at = _like(begins, 2 * _total(buffers) + 1)
+        results, results_at = _like(begins, 2 * _count_bytes(buffers) + 1)
         count = _as_chars(*at, *results_at, address(table), marks)
         refuse(count, "BytesToChars")
         return (row_begins, row_ends, results[0], results[1], results[2][:count], *arrays[5:])

@@ -14,6 +14,7 @@ from ovjit.data import digits
 from tests.support import api_cases as cases
 from tests.support.compiled import product_format
 from tests.support.run import printed, python
+from tests.support.threads import start_and_join
 
 X = np.arange(8, dtype=np.float32)
 
@@ -162,10 +163,7 @@ def test_models_compiled_by_several_threads_at_once():
         results.append(ovjit.compile_model(xml)(images[:5])[0])
 
     threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    start_and_join(threads)
     assert len(results) == 4
     for result in results:
         np.testing.assert_array_equal(result, expected)

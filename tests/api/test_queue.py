@@ -19,7 +19,7 @@ from ovjit.execution.layout import COUNT
 from ovjit.execution.streams import CompletionQueue
 from tests.support import api_cases as cases
 from tests.support.run import python
-from tests.support.threads import run_threads
+from tests.support.threads import run_threads, start_and_join
 
 X = np.arange(8, dtype=np.float32)
 
@@ -332,10 +332,7 @@ def test_several_threads_use_one_queue():
         queue.wait_all()
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    start_and_join(threads)
     queue.wait_all()
     assert len(seen) == 400
     assert all(value == 2 * userdata for userdata, value in seen)

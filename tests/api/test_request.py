@@ -17,7 +17,7 @@ import pytest
 import ovjit
 from ovjit import errors
 from tests.support import api_cases as cases
-from tests.support.threads import run_threads
+from tests.support.threads import run_threads, start_and_join
 
 X = np.arange(8, dtype=np.float32) - 3
 
@@ -791,10 +791,7 @@ def test_one_compiled_model_called_by_many_threads():
                 wrong.append((seed, i))
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    start_and_join(threads)
     assert not wrong
     assert len(compiled._free) <= 16
     assert compiled._free[-1] is compiled._first

@@ -11,6 +11,7 @@ from ovjit.graph import interp
 from ovjit.planning import fuse as fusing
 from tests.support.compiled import fuse, program_of, run_passes
 from tests.support.graph_nets import SEED, Net
+from tests.support.run import run_job
 from tests.support.sweeps import some
 
 
@@ -23,9 +24,7 @@ def check(graph):
     rng = np.random.default_rng(SEED)
     arrays = [rng.standard_normal(v.shape).astype(np.float32) for v in graph.inputs]
     job = compile_graph(graph, {}).new_job()
-    for i, array in enumerate(arrays):
-        job.set_input(i, array)
-    job.run()
+    run_job(job, arrays)
     for got, want in zip(job.outputs, interp.evaluate(graph, arrays), strict=True):
         np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5, err_msg=f"seed {SEED}")
 
@@ -182,8 +181,7 @@ def test_bytes_are_turned_before_they_become_floats(elementwise):
     assert len(kernels) == 1 and kernels[0][0] == "Convert" and kernels[0][-1] == "Relu"
     x = np.random.default_rng(SEED).integers(0, 256, (2, 5, 7, 3), np.uint8)
     job = compile_graph(graph, {}).new_job()
-    job.set_input(0, x)
-    job.run()
+    run_job(job, [x])
     np.testing.assert_allclose(job.outputs[0], interp.evaluate(graph, [x])[0], rtol=1e-6)
 
 
@@ -253,8 +251,7 @@ def test_quotients_by_numbers_are_right_to_the_last_bit():
     net = Net(x.shape)
     divided = [net.Divide(net.inputs[0], d) for d in divisors]
     job = compile_graph(net.b.finish(divided), {}).new_job()
-    job.set_input(0, x)
-    job.run()
+    run_job(job, [x])
     for d, got in zip(divisors, job.outputs, strict=True):
         with np.errstate(all="ignore"):
             want = x / np.float32(d)

@@ -24,6 +24,7 @@ from ovjit.planning.symbols import Symbols
 from ovjit.planning.touches import Trace
 from ovjit.planning.views import Layout
 from tests.support.compiled import fuse, here, program_of, run_passes
+from tests.support.run import run_job
 
 SEED = 20261128
 CONV: dict[str, Any] = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1)}
@@ -77,9 +78,7 @@ def test_an_epilogue_may_broadcast_what_it_follows(anchor: str, side: int) -> No
     columns = y.shape[3]
     for first, second, wide in [(1, 5, True), (5, 1, True), (3, 3, True), (1, 1, False), (1, 5, False)]:
         arrays = [random(rng, first, 16, 8, 8), random(rng, second, 16, 8, columns if wide else 1)]
-        for i, array in enumerate(arrays):
-            job.set_input(i, array)
-        job.run()
+        run_job(job, arrays)
         want = evaluate(graph, arrays)[0]
         assert job.outputs[0].shape == want.shape
         where = f"{first} {second} {wide} seed {SEED}"
@@ -96,9 +95,7 @@ def test_channels_that_turn_out_to_be_one_element() -> None:
     job = compile_graph(graph, {}).new_job()
     for m, shape, columns in [(7, (7, 48), 48), (7, (7, 1), 1), (7, (1, 1), 48), (7, (1, 48), 1)]:
         arrays = [random(rng, m, 16), random(rng, *shape), random(rng, columns)]
-        for i, array in enumerate(arrays):
-            job.set_input(i, array)
-        job.run()
+        run_job(job, arrays)
         np.testing.assert_allclose(
             job.outputs[0], evaluate(graph, arrays)[0], atol=1e-4, rtol=1e-4, err_msg=f"{shape} {columns}"
         )
@@ -168,9 +165,7 @@ def test_prelu_with_open_dimensions(constant: bool, open_axes: tuple[int, ...]) 
             continue
         ran += 1
         arrays = [random(rng, *shape)] + ([] if constant else [slope])
-        for i, array in enumerate(arrays):
-            job.set_input(i, array)
-        job.run()
+        run_job(job, arrays)
         np.testing.assert_array_equal(job.outputs[0], evaluate(graph, arrays)[0], err_msg=f"{shape}")
     assert ran
 
@@ -183,8 +178,7 @@ def test_the_padding_of_nothing_is_zero() -> None:
     y = b.add("Convolution", [x, eye], {**CONV, "pads_begin": (1, 0), "pads_end": (1, 1)}).output
     job = compile_graph(b.finish([y]), {}).new_job()
     for rows in (6, 0):
-        job.set_input(0, np.full((1, 4, rows, 8), 42424242.0, np.float32))
-        job.run()
+        run_job(job, [np.full((1, 4, rows, 8), 42424242.0, np.float32)])
     assert job.outputs[0].shape == (1, 4, 2, 9)
     assert not job.outputs[0].any()
 

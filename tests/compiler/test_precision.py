@@ -18,6 +18,7 @@ from ovjit.graph.op import all_ops, find_op
 from ovjit.rewrite.low_precision import lower_precision, part_of
 from tests.support.compiled import float_types, here, run_passes
 from tests.support.networks import NAMES, build, error, expected, network_input, real_core
+from tests.support.run import run_job
 from tests.support.samples import has_samples, samples_of
 from tests.support.sweeps import in_turn
 
@@ -74,9 +75,7 @@ def test_products_of_bf16_are_exact_to_a_rounding(name, shapes, constant, attrs)
     executable = compile_graph(b.finish([b.add(name, [x, w], attrs).output]), {})
     assert executable.program.host_nodes() == []
     job = executable.new_job()
-    for i, array in enumerate(arrays[: 1 if constant else 2]):
-        job.set_input(i, array)
-    job.run()
+    run_job(job, arrays[: 1 if constant else 2])
     record = find_op(name)
     wide = [a.astype(np.float64) for a in arrays]
     want = record.evaluate(wide, record.check_attributes(attrs))[0]
@@ -109,9 +108,7 @@ def test_winograd_of_bf16_is_near_the_direct_way(monkeypatch, way, channels, siz
     assert any(name.startswith("winograd_input_bf16") for name in used)
     assert any(name.startswith("conv_bf16") for name in used) == (way == "2" and channels % 2 == 0)
     job = executable.new_job()
-    for i, array in enumerate((x, more)):
-        job.set_input(i, array)
-    job.run()
+    run_job(job, (x, more))
     record = find_op("Convolution")
     wide = [a.astype(np.float64) for a in (x, w)]
     want = np.maximum(record.evaluate(wide, record.check_attributes(PADDED))[0] + bias + more, 0)
@@ -130,8 +127,7 @@ def test_activations_of_bf16_are_exact_to_their_rounding(name):
     data = b.add("Parameter", (), {"shape": x.shape, "element_type": "bf16"}).output
     executable = compile_graph(b.finish([b.add(name, [data]).output]), {})
     job = executable.new_job()
-    job.set_input(0, x)
-    job.run()
+    run_job(job, [x])
     got = np.asarray(job.outputs[0]).astype(np.float64)
     record = find_op(name)
     with np.errstate(all="ignore"):
@@ -196,8 +192,7 @@ def test_products_that_are_angles_stay_f32(last):
     assert [n.inputs[0].dtype for n in products] == ["f32", "bf16"]
     executable = compile_graph(graph, {})
     job = executable.new_job()
-    job.set_input(0, places)
-    job.run()
+    run_job(job, [places])
     rng = np.random.default_rng(SEED)
     angles = np.matmul(turns.astype(np.float64), places).transpose(0, 2, 1)
     angles = np.concatenate([angles, angles], 2)
@@ -253,8 +248,7 @@ def test_reductions_read_what_is_stored_in_bf16(name, axes):
         executable = compile_graph(plain, {"INFERENCE_PRECISION_HINT": precision})
         assert executable.program.host_nodes() == []
         job = executable.new_job()
-        job.set_input(0, x)
-        job.run()
+        run_job(job, [x])
         answers.append(np.array(job.outputs[0]))
     assert not np.array_equal(*answers)
     assert np.abs(answers[0] - answers[1]).max() <= 0.02 * np.abs(answers[0]).max(), f"seed {SEED}"
@@ -435,9 +429,7 @@ def test_samples_of_what_multiplies_are_right_in_bf16(record):
         low = {"destination_type": "bf16"}
         graph = b.finish([b.add("Convert", [v], low).output if v.dtype == "f32" else v for v in outputs])
         job = compile_graph(graph, BF16).new_job()
-        for i, array in enumerate(data):
-            job.set_input(i, np.asarray(array, order="C"))
-        job.run()
+        run_job(job, data)
         wanted = record.evaluate(rounded, record.check_attributes(attrs))
         for i, (got, want) in enumerate(zip(job.outputs, wanted, strict=True)):
             # states are rounded and multiplied again at each step: test_recurrent compares with OpenVINO

@@ -16,6 +16,7 @@ from ovjit.compiler.program import Program
 from ovjit.planning import repeated_layers
 from ovjit.planning.parametric import Traces
 from ovjit.planning.plan_steps import Plan
+from tests.support.threads import start_and_join
 
 Tracked = list[tuple[Program, tuple, Any, Plan]]
 
@@ -212,9 +213,6 @@ def test_layers_are_looked_for_once_and_before_the_first_trace(monkeypatch: pyte
     threads = [
         threading.Thread(target=lambda n=n: plans.append(program.plan(((2, n, 96),)))) for n in range(3, 7)
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    start_and_join(threads)
     assert len(plans) == 4 and len(looked) == 1
     assert program.layers is not None and program.layers.count >= 7

@@ -15,7 +15,7 @@ from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
-from tests.support.run import run
+from tests.support.run import run, run_job
 from tests.support.sweeps import some
 
 
@@ -57,9 +57,7 @@ def test_operations_behind_a_branch_of_open_rank_are_native(seed: int) -> None:
     for _ in range(4):
         x = rng.standard_normal((int(rng.integers(1, 5)), 6)).astype(np.float32)
         chosen = np.array(bool(rng.integers(2)))
-        for i, array in enumerate((x, chosen)):
-            job.set_input(i, array)
-        job.run()
+        run_job(job, (x, chosen))
         for got, want in zip(job.outputs, evaluate(graph, [x, chosen]), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-5, err_msg=f"seed {seed} {chosen}")
     names = {row.node_type for row in job.profile() if row.exec_type == "ref_numpy"}
@@ -187,9 +185,7 @@ def test_elements_of_small_arrays_are_noted(monkeypatch: pytest.MonkeyPatch) -> 
     seen = []
     for dims in ([2, 3], [2, 3], [4, 1], [2, 3], [4, 1]):
         inferred.clear()
-        job.set_input(0, np.full(1, sum(dims), np.float32))
-        job.set_input(1, np.array(dims))
-        job.run()
+        run_job(job, [np.full(1, sum(dims), np.float32), np.array(dims)])
         np.testing.assert_array_equal(job.outputs[0], np.full(dims, sum(dims), np.float32))
         seen.append(len(inferred))
     assert seen[1] == seen[3] == seen[4] == 0 < min(seen[0], seen[2])

@@ -16,6 +16,7 @@ from ovjit import opset13 as op
 from ovjit.errors import Busy
 from ovjit.execution import blocks, runner, streams
 from tests.support import api_cases as cases
+from tests.support.threads import start_and_join
 
 X = np.linspace(-1, 1, 8, dtype=np.float32)
 
@@ -502,10 +503,7 @@ def test_no_wake_up_is_lost(no_workers, threads: int, busy: bool) -> None:
     errors: list[object] = []
     hook, threading.excepthook = threading.excepthook, errors.append
     try:
-        for driver in drivers:
-            driver.start()
-        for driver in drivers:
-            driver.join()
+        start_and_join(drivers)
     finally:
         threading.excepthook = hook
     assert not errors

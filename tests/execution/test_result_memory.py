@@ -19,6 +19,7 @@ import pytest
 import ovjit as ov
 from ovjit.execution import blocks, states
 from tests.support.decoders import decoder
+from tests.support.threads import start_and_join
 
 SEED = 20261122
 MB = 1 << 20
@@ -160,10 +161,7 @@ def test_threads_never_share_a_block() -> None:
             wrong.extend([me] * bool((array[::4096] != me).any()))
 
     threads = [threading.Thread(target=work, args=(me,)) for me in range(1, 5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    start_and_join(threads)
     assert not wrong
 
 

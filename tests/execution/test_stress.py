@@ -19,6 +19,7 @@ import ovjit
 from ovjit.readers.ir.writer import to_bytes
 from tests.support import api_cases as cases
 from tests.support.run import printed
+from tests.support.threads import start_and_join
 
 X = np.linspace(-1, 1, 8, dtype=np.float32)
 
@@ -45,10 +46,7 @@ def in_threads(count, work):
             errors.append(error)
 
     threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    start_and_join(threads)
     if errors:
         raise errors[0]
 

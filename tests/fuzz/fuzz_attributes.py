@@ -7,7 +7,6 @@ transforms, recurrent layers, scatters. What one of the two refuses, the other r
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -306,13 +305,8 @@ def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**case, "attrs": {k: v for k, v in case["attrs"].items() if k != name}}
 
 
-def script(case: dict[str, Any]) -> str:
-    return (
-        "import json\nfrom tests.fuzz import fuzz_attributes\n"
-        f"case = json.loads('''{json.dumps(case)}''')\n"
-        "print(fuzz_attributes.model_of(case)._graph())\nprint(fuzz_attributes.check(case))"
-    )
-
+#: The part of a case that findings show.
+SHOWN = "model_of(case)._graph()"
 
 if __name__ == "__main__":
     fuzzing.main(sys.modules[__name__])

@@ -7,7 +7,6 @@ uninitialised: findings are to be judged one by one, and the default suite does 
 from __future__ import annotations
 
 import functools
-import json
 import random
 import sys
 import zlib
@@ -175,8 +174,7 @@ def run_in(ov: Any, c: Case) -> Any:
         return error
 
 
-def make(seed: int) -> dict[str, Any]:
-    return {"seed": seed, "without": []}
+make = fuzzing.make_by_seed
 
 
 def check(case: dict[str, Any]) -> str:
@@ -220,12 +218,6 @@ def difference(a: np.ndarray, b: np.ndarray) -> str:
 def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for name in Case(case["seed"], case["without"]).changes:
         yield {**case, "without": [*case["without"], name]}
-
-
-def script(case: dict[str, Any]) -> str:
-    return (
-        f"from tests.fuzz import fuzz_beside_openvino\nprint(fuzz_beside_openvino.check({json.dumps(case)}))"
-    )
 
 
 if __name__ == "__main__":

@@ -133,13 +133,5 @@ def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**case, "changes": changes}
 
 
-def script(case: dict[str, Any]) -> str:
-    return (
-        "import json\nfrom tests.fuzz import fuzz_blobs\n"
-        f"case = json.loads({json.dumps(json.dumps(case))})\n"
-        "print(fuzz_blobs.check(case))"
-    )
-
-
 if __name__ == "__main__":
     fuzzing.main(sys.modules[__name__])

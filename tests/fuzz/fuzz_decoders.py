@@ -7,7 +7,6 @@ the same numbers as f32. Answers of f32 are compared closely, those of lower pre
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 import warnings
@@ -394,8 +393,7 @@ class Case:
             )
 
 
-def make(seed: int) -> dict[str, Any]:
-    return {"seed": seed, "without": []}
+make = fuzzing.make_by_seed
 
 
 def answers(compiled: Any, case: Case) -> Iterator[np.ndarray]:
@@ -434,13 +432,7 @@ def check(case: dict[str, Any]) -> str:
 
 
 def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    left = [i for i in range(STEPS) if i not in case["without"]]
-    for kept in fuzzing.without(left):
-        yield {**case, "without": [i for i in range(STEPS) if i not in kept]}
-
-
-def script(case: dict[str, Any]) -> str:
-    return f"from tests.fuzz import fuzz_decoders\nprint(fuzz_decoders.check({json.dumps(case)}))"
+    return fuzzing.without_steps(case, STEPS)
 
 
 if __name__ == "__main__":

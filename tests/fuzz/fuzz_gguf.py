@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import base64
 import functools
-import json
 import os
 import random
 import struct
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -187,19 +185,6 @@ def check(case: dict[str, Any]) -> str:
     _path().write_bytes(base64.b64decode(case["data"]))
     return fuzz_models.read_and_run(
         lambda: ovjit.Core().read_model(str(_path())), {"INFERENCE_PRECISION_HINT": "f32"}
-    )
-
-
-def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Nothing can be left out of a file of counts."""
-    yield from ()
-
-
-def script(case: dict[str, Any]) -> str:
-    text = json.dumps(json.dumps({"base": case["base"], "seed": case["seed"]}))
-    return (
-        f"import json\nfrom tests.fuzz import fuzz_gguf\n"
-        f"print(fuzz_gguf.check(fuzz_gguf.make(json.loads({text})['seed'])))"
     )
 
 

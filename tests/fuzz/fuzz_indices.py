@@ -3,7 +3,6 @@ open dimensions, between inaccessible pages. Native code and reference agree: on
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -402,12 +401,6 @@ def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 yield {**case, "inputs": [
                     {**w, "values": values} if k == i else w for k, w in enumerate(case["inputs"])
                 ]}  # fmt: skip
-
-
-def script(case: dict[str, Any]) -> str:
-    text = json.dumps(case)
-    head = "import json\nfrom tests.fuzz import fuzz_indices\n"
-    return f"{head}print(fuzz_indices.check(json.loads('''{text}''')))"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ answer."""
 from __future__ import annotations
 
 import functools
-import json
 import random
 import re
 import sys
@@ -117,13 +116,8 @@ def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**case, "changes": changes}
 
 
-def script(case: dict[str, Any]) -> str:
-    return (
-        "import json\nfrom tests.fuzz import fuzz_ir\n"
-        f"case = json.loads({json.dumps(json.dumps(case))})\n"
-        "print(fuzz_ir.changed(case)[0])\nprint(fuzz_ir.check(case))"
-    )
-
+#: The part of a case that findings show.
+SHOWN = "changed(case)[0]"
 
 if __name__ == "__main__":
     fuzzing.main(sys.modules[__name__])

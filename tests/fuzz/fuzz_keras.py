@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import random
 import re
@@ -417,8 +416,7 @@ def set_weights(model: Any, seed: int) -> None:
         w.assign(values)
 
 
-def make(seed: int) -> dict[str, Any]:
-    return {"seed": seed, "without": []}
+make = fuzzing.make_by_seed
 
 
 def check(case: dict[str, Any]) -> str:
@@ -659,13 +657,7 @@ def compare_steps(
 
 
 def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for i in range(9):
-        if i not in case["without"]:
-            yield {**case, "without": [*case["without"], i]}
-
-
-def script(case: dict[str, Any]) -> str:
-    return f"from tests.fuzz import fuzz_keras\nprint(fuzz_keras.check({json.dumps(case)}))"
+    return fuzzing.without_steps(case, 9)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ shapes, and the reference take it or refuse it alike. Between inaccessible pages
 from __future__ import annotations
 
 import functools
-import json
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -87,12 +86,6 @@ def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for i, now in enumerate(case[key]):
             if now != plain and (i or key == "open"):
                 yield {**case, key: [plain if k == i else v for k, v in enumerate(case[key])]}
-
-
-def script(case: dict[str, Any]) -> str:
-    text = json.dumps(case)
-    head = "import json\nfrom tests.fuzz import fuzz_misfits\n"
-    return f"{head}print(fuzz_misfits.check(json.loads('''{text}''')))"
 
 
 if __name__ == "__main__":

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import functools
-import json
 import random
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import ovjit
@@ -42,16 +40,6 @@ def check(case: dict[str, Any]) -> str:
     return fuzz_models.read_and_run(
         lambda: ovjit.Core().read_model(data), {"INFERENCE_PRECISION_HINT": "f32"}
     )
-
-
-def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Nothing can be left out of a message without knowing what it says."""
-    yield from ()
-
-
-def script(case: dict[str, Any]) -> str:
-    text = json.dumps(json.dumps(case))
-    return f"import json\nfrom tests.fuzz import fuzz_onnx\nprint(fuzz_onnx.check(json.loads({text})))"
 
 
 if __name__ == "__main__":

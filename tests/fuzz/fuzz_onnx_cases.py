@@ -7,7 +7,6 @@ if ovjit raises an exception that is not its own, or if it refuses what both oth
 from __future__ import annotations
 
 import functools
-import json
 import random
 import sys
 import warnings
@@ -503,8 +502,7 @@ def brief(x: np.ndarray) -> str:
     return f"{x.dtype}{list(x.shape)} {x.reshape(-1)[:6].tolist()}"
 
 
-def make(seed: int) -> dict[str, Any]:
-    return {"seed": seed, "without": []}
+make = fuzzing.make_by_seed
 
 
 def check(case: dict[str, Any]) -> str:
@@ -565,10 +563,6 @@ def _is_valid(data: bytes) -> bool:
 def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for name in Changed(case["seed"], case["without"]).changes:
         yield {**case, "without": [*case["without"], name]}
-
-
-def script(case: dict[str, Any]) -> str:
-    return f"from tests.fuzz import fuzz_onnx_cases\nprint(fuzz_onnx_cases.check({json.dumps(case)}))"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ initializers that are inputs, outputs that are inputs, constants or given twice.
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 import warnings
@@ -1134,8 +1133,7 @@ class Case:
         }
 
 
-def make(seed: int) -> dict[str, Any]:
-    return {"seed": seed, "without": []}
+make = fuzzing.make_by_seed
 
 
 def check(case: dict[str, Any]) -> str:
@@ -1195,14 +1193,7 @@ def _differ(got: list[np.ndarray], want: list[np.ndarray]) -> str:
 
 
 def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    c = Case(case["seed"], case["without"])
-    left = [i for i in range(c.wanted) if i not in case["without"]]
-    for kept in fuzzing.without(left):
-        yield {**case, "without": [i for i in range(c.wanted) if i not in kept]}
-
-
-def script(case: dict[str, Any]) -> str:
-    return f"from tests.fuzz import fuzz_onnx_programs\nprint(fuzz_onnx_programs.check({json.dumps(case)}))"
+    return fuzzing.without_steps(case, Case(case["seed"], case["without"]).wanted)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ finding as well.
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import re
 import sys
@@ -420,13 +419,6 @@ def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 inputs = list(case["inputs"])
                 inputs[i] = {**spec, key: value}
                 yield {**case, "inputs": inputs}
-
-
-def script(case: dict[str, Any]) -> str:
-    return (
-        f"import json\nfrom tests.fuzz import fuzz_preprocess\n"
-        f"case = json.loads({json.dumps(case)!r})\nprint(fuzz_preprocess.check(case))"
-    )
 
 
 if __name__ == "__main__":

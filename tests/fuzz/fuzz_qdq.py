@@ -7,7 +7,6 @@ itself, so that its answers are those of the standard.
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 import warnings
@@ -283,10 +282,6 @@ def check(case: dict[str, Any]) -> str:
 def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if not case["limits"].get("f32"):
         yield {**case, "limits": {"f32": True}}
-
-
-def script(case: dict[str, Any]) -> str:
-    return f"from tests.fuzz import fuzz_qdq\nprint(fuzz_qdq.check({json.dumps(case)}))"
 
 
 if __name__ == "__main__":

@@ -560,12 +560,8 @@ def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
             }
 
 
-def script(case: dict[str, Any]) -> str:
-    return (
-        f"from tests.fuzz import fuzz_quantized\ncase = {case!r}\n"
-        "print(fuzz_quantized.Net(case, 'f32').graph)\nprint(fuzz_quantized.check(case))"
-    )
-
+#: The part of a case that findings show.
+SHOWN = "Net(case, 'f32').graph"
 
 if __name__ == "__main__":
     fuzzing.main(sys.modules[__name__])

@@ -8,7 +8,6 @@ input, one tensor for two inputs, views of a larger tensor.
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -548,8 +547,7 @@ ACTIONS = [infer_arrays, infer_arrays, infer_again, other_rows, set_shared, set_
            keep_state, state_as_input, together, drop, call_model]  # fmt: skip
 
 
-def make(seed: int) -> dict[str, Any]:
-    return {"seed": seed, "without": []}
+make = fuzzing.make_by_seed
 
 
 def check(case: dict[str, Any], engine: Any = None) -> str:
@@ -563,14 +561,7 @@ def check(case: dict[str, Any], engine: Any = None) -> str:
 
 
 def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    count = max(STEPS)
-    left = [i for i in range(count) if i not in case["without"]]
-    for kept in fuzzing.without(left):
-        yield {**case, "without": [i for i in range(count) if i not in kept]}
-
-
-def script(case: dict[str, Any]) -> str:
-    return f"from tests.fuzz import fuzz_requests\nprint(fuzz_requests.check({json.dumps(case)}))"
+    return fuzzing.without_steps(case, max(STEPS))
 
 
 if __name__ == "__main__":

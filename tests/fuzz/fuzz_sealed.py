@@ -7,11 +7,9 @@ native code, the plan and the packed constants of a changed blob are never used.
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import random
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import ovjit
@@ -56,18 +54,6 @@ def check(case: dict[str, Any]) -> str:
     except RuntimeError:
         return ""
     return "a graph is made of forged weights"
-
-
-def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield from ()
-
-
-def script(case: dict[str, Any]) -> str:
-    return (
-        "import json\nfrom tests.fuzz import fuzz_sealed\n"
-        f"case = json.loads({json.dumps(json.dumps(case))})\n"
-        "print(fuzz_sealed.check(case))"
-    )
 
 
 if __name__ == "__main__":

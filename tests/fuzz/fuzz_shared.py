@@ -4,7 +4,6 @@ computed in place must not be read later. Around one or two operations of any ki
 from __future__ import annotations
 
 import functools
-import json
 import os
 import sys
 import zlib
@@ -20,6 +19,7 @@ from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.op import Op, all_ops
 from ovjit.graph.shapes import ANY
 from tests.fuzz import fuzz_graphs, fuzzing
+from tests.support.run import run_job
 from tests.support.samples import has_samples, samples_of
 
 #: Neighbouring seeds whose graphs have the same operations, and so the same kernels.
@@ -343,9 +343,7 @@ class _Shared(fuzz_graphs._Native):
     """The compiled graph in memory as users have it, where values share an arena."""
 
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        for i, array in enumerate(arrays):
-            self.job.set_input(i, array)
-        self.job.run()
+        run_job(self.job, arrays)
         return [np.array(out) for out in self.job.outputs[: len(self.executable.outputs)]]
 
 
@@ -425,13 +423,8 @@ def _pruned(case: dict[str, Any]) -> dict[str, Any]:
     return {**case, "nodes": nodes, "outputs": [moved[o] for o in case["outputs"]]}
 
 
-def script(case: dict[str, Any]) -> str:
-    return (
-        "import json\nfrom tests.fuzz import fuzz_shared\n"
-        f"case = json.loads('''{json.dumps(case)}''')\n"
-        "print(fuzz_shared.graph_of(case))\nprint(fuzz_shared.check(case))"
-    )
-
+#: The part of a case that findings show.
+SHOWN = "graph_of(case)"
 
 if __name__ == "__main__":
     fuzzing.main(sys.modules[__name__])

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import functools
-import json
 import math
 import random
 import struct
 import sys
-from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
@@ -148,16 +146,6 @@ def check(case: dict[str, Any]) -> str:
     )
     # a network of integers may round a sum to the next one: test_tflite.py compares those
     return "" if case["base"] >= len(files()) - len(NETS) and what.startswith("output") else what
-
-
-def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Nothing can be left out of a file of offsets."""
-    yield from ()
-
-
-def script(case: dict[str, Any]) -> str:
-    text = json.dumps(json.dumps(case))
-    return f"import json\nfrom tests.fuzz import fuzz_tflite\nprint(fuzz_tflite.check(json.loads({text})))"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ other sizes, where PyTorch's own trace or script is the answer.
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 import warnings
@@ -333,8 +332,7 @@ STATEMENTS = [unary, unary, binary, binary, cast, in_place, in_place, index, ind
               masked, view, view, view, move, gather, reduce, reduce, product, make_tensor]  # fmt: skip
 
 
-def make(seed: int) -> dict[str, Any]:
-    return {"seed": seed, "without": []}
+make = fuzzing.make_by_seed
 
 
 def check(case: dict[str, Any]) -> str:
@@ -457,13 +455,7 @@ def _difference(n: Net, found: list[Any], wanted: list[Any]) -> str:
 
 
 def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for i in range(max(LENGTHS)):
-        if i not in case["without"]:
-            yield {**case, "without": [*case["without"], i]}
-
-
-def script(case: dict[str, Any]) -> str:
-    return f"from tests.fuzz import fuzz_torch\nprint(fuzz_torch.check({json.dumps(case)}))"
+    return fuzzing.without_steps(case, max(LENGTHS))
 
 
 if __name__ == "__main__":

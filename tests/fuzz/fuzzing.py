@@ -4,8 +4,8 @@ A fuzzer is a module with
 
     make(seed) -> case              data that `json` can write
     check(case) -> str              what is wrong with it, "" for nothing; may end the process
-    smaller(case) -> cases          the same with something left out, most first
-    script(case) -> str             a program that shows it, without this module where that is possible
+    smaller(case) -> cases          the same with something left out, most first; without it, cases stay
+    SHOWN                           an expression of a case that findings show, such as its graph; or none
 
 and is run as a program: `python -m tests.fuzz.fuzz_x SECONDS SEED` tries one case after the other, with a
 further argument COUNT at most so many; `one FILE` tries the cases in the file up to the first that goes
@@ -74,10 +74,19 @@ def fuzz(module: ModuleType, how_long: float, seed: int, most: int = 5, count: i
             done, found = child(module, left, seed, min(count - ran, life), most - len(findings), folder)
             for number, what in found:
                 case, what = minimise(module, module.make(number), what, Path(folder))
-                findings.append(Finding(number, what, module.script(case)))
+                findings.append(Finding(number, what, script_of(module, case)))
             ran += done
             seed += done
     return Report(ran, findings)
+
+
+def script_of(module: ModuleType, case: Any) -> str:
+    """A program that prints the case and what is wrong with it."""
+    shown = f"print(fuzzer.{module.SHOWN})\n" if hasattr(module, "SHOWN") else ""
+    return (
+        f"import json\nfrom tests.fuzz import {Path(str(module.__file__)).stem} as fuzzer\n"
+        f"case = json.loads({json.dumps(case)!r})\n{shown}print(fuzzer.check(case))"
+    )
 
 
 def child(
@@ -105,9 +114,10 @@ def child(
 
 def minimise(module: ModuleType, case: Any, what: str, folder: Path) -> tuple[Any, str]:
     """The smallest case that still goes wrong, by leaving out as long as something can be left out."""
+    smaller = getattr(module, "smaller", lambda case: ())
     left = ATTEMPTS
     while left > 0:
-        candidates = [c for c, _ in zip(module.smaller(case), range(left), strict=False)]
+        candidates = [c for c, _ in zip(smaller(case), range(left), strict=False)]
         tried, wrong = run_first(module, candidates, folder)
         left -= tried
         if not wrong:
@@ -167,7 +177,7 @@ def main(module: ModuleType) -> None:
         what = module.check(case)
         if what:
             found.append((seed, what))
-            print(f"seed {seed}: {what}\n{module.script(case)}", flush=True)
+            print(f"seed {seed}: {what}\n{script_of(module, case)}", flush=True)
         seed += 1
     write()
     print(seed - first, "cases")
@@ -197,6 +207,17 @@ def without(items: list[Any]) -> Iterator[list[Any]]:
         size //= 2
 
 
+def make_by_seed(seed: int) -> dict[str, Any]:
+    """The case of fuzzers that derive all from the seed, and leave out what `without` says."""
+    return {"seed": seed, "without": []}
+
+
+def without_steps(case: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
+    """Such a case with fewer of its `count` steps, by their numbers."""
+    for kept in without([i for i in range(count) if i not in case["without"]]):
+        yield {**case, "without": [i for i in range(count) if i not in kept]}
+
+
 def kind(what: str) -> str:
     """What findings of one cause mostly have in common: their text without numbers and names."""
     return re.sub(r"'[^']*'|\[[^\]]*\]|[-+.\de]*\d[-+.\de]*|nan|inf", "#", what)[:90]
@@ -214,7 +235,7 @@ def campaign(module: ModuleType, how_long: float, seed: int, count: int) -> None
                 known[kind(what)] = known.get(kind(what), 0) + 1
                 if known[kind(what)] == 1:
                     case, what = minimise(module, module.make(number), what, Path(folder))
-                    print(f"\nseed {number}: {what}\n{module.script(case)}\n", flush=True)
+                    print(f"\nseed {number}: {what}\n{script_of(module, case)}\n", flush=True)
             pace = ran / (time.monotonic() - began)
             print(f"{module.__name__} from seed {seed}: {ran} cases, {pace:.0f} a second, "
                   f"{sum(known.values())} findings of {len(known)} kinds", flush=True)  # fmt: skip

@@ -253,7 +253,7 @@ class Kept(Target):
         self.key = find_key(None).value
         self.cache = kernel_cache.KernelCache(self.folder)
         self.address = "ab" * 32
-        self.cache.put(self.address, b"object code" * 9, {"kernel": "k"})
+        self.cache.write(self.address, b"object code" * 9, {"kernel": "k"})
         x = op.parameter([1, 8], np.float32)
         y = op.softmax(op.matmul(x, np.ones((8, 8), np.float32), False, False), 1)
         model = ovjit.compile_model(ovjit.Model([y], [x]), "CPU", {"INFERENCE_NUM_THREADS": 1})

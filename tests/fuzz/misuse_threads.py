@@ -27,6 +27,7 @@ import numpy as np
 
 import ovjit as ov
 from ovjit import opset8 as o
+from tests.support.threads import start_and_join
 
 ALLOWED = (RuntimeError, TypeError, ValueError)
 #: Seconds that a case may take on a busy machine.
@@ -73,10 +74,7 @@ class Case:
                 self.wrong.append(error)
 
         threads = [threading.Thread(target=guarded, args=(one,)) for one in work]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        start_and_join(threads)
         if self.wrong:
             raise self.wrong[0]
 

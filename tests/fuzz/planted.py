@@ -3,7 +3,6 @@ process and two together are a wrong answer."""
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -28,10 +27,6 @@ def check(case: dict[str, Any]) -> str:
 
 def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
     return ({"numbers": numbers} for numbers in fuzzing.without(case["numbers"]))
-
-
-def script(case: dict[str, Any]) -> str:
-    return f"planted.check({json.dumps(case)})"
 
 
 if __name__ == "__main__":

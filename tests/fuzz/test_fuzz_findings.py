@@ -22,6 +22,7 @@ from ovjit.graph.shapes import ANY
 from ovjit.rewrite.integer_weights import integer_range_steps
 from ovjit_ops.convolution.cpu_transposed import phases, tap_sets
 from tests.support.run import run as run_graph
+from tests.support.run import run_job
 
 X = np.array([[-1, 2, -3]], np.float32)
 
@@ -110,8 +111,7 @@ def test_a_loop_s_condition_is_one_boolean(shape: Any) -> None:
             evaluate(_loop(condition, shape), [data])
         with pytest.raises(OvjitError, match="condition"):
             job = compile_graph(_loop(condition, shape), {}).new_job()
-            job.set_input(0, data)
-            job.run()
+            run_job(job, [data])
 
 
 def test_what_a_loop_without_trips_makes_has_the_shape_that_it_would_have() -> None:
@@ -130,9 +130,7 @@ def test_what_a_loop_without_trips_makes_has_the_shape_that_it_would_have() -> N
         feeds = [np.array(trips), data]
         want = evaluate(graph, feeds)[0]
         assert want.shape == (6, 2)
-        for i, array in enumerate(feeds):
-            job.set_input(i, array)
-        job.run()
+        run_job(job, feeds)
         np.testing.assert_array_equal(job.outputs[0], want)
 
 
@@ -163,9 +161,7 @@ def test_a_list_of_nothing_that_comes_at_run_time(name: str) -> None:
     job = compile_graph(graph, {}).new_job()
     feeds = [np.ones((1, 1), np.float32), np.empty(0, np.int64)]
     for _ in range(2):
-        for i, array in enumerate(feeds):
-            job.set_input(i, array)
-        job.run()
+        run_job(job, feeds)
         want = evaluate(graph, feeds)[0]
         assert job.outputs[0].shape == want.shape and (job.outputs[0] == want).all()
 
@@ -195,8 +191,7 @@ def test_an_iterator_over_nothing(open_dims: bool) -> None:
     job = compile_graph(graph, {}).new_job()
     for extent in (0, 2, 0) if open_dims else (0,):
         x = np.ones((7, extent, 3), np.float32)
-        job.set_input(0, x)
-        job.run()
+        run_job(job, [x])
         assert job.outputs[0].shape == evaluate(graph, [x])[0].shape == (7, extent, 3)
 
 
@@ -233,8 +228,7 @@ def test_a_body_is_given_what_lies_backwards(back: bool) -> None:
     graph = b.finish([b.add("TensorIterator", [turned], {"body": body, **ports}).output])
     x = np.linspace(-1, 1, 96, dtype=np.float32).reshape(16, 3, 2, 1)
     job = compile_graph(graph, {}).new_job()
-    job.set_input(0, x)
-    job.run()
+    run_job(job, [x])
     np.testing.assert_allclose(job.outputs[0], evaluate(graph, [x])[0], atol=1e-6)
 
 
@@ -297,8 +291,7 @@ def test_strides_of_transposed_convolutions_may_be_any_number() -> None:
         graph = b.finish([b.add("ConvolutionBackpropData", [x, filters], attrs).output])
         job = compile_graph(graph, {}).new_job()
         data = np.ones((1, 3, 1, 1), np.float32)
-        job.set_input(0, data)
-        job.run()
+        run_job(job, [data])
         np.testing.assert_array_equal(job.outputs[0], evaluate(graph, [data])[0])
 
 
@@ -325,9 +318,7 @@ def test_a_loop_s_body_that_does_not_run_may_reject_its_inputs() -> None:
     for rows in (1, 3, 4):
         feeds = [np.ones((3, 2), np.float32), np.ones((rows, 2), np.float32)]
         job = compile_graph(graph, {}).new_job()
-        for i, array in enumerate(feeds):
-            job.set_input(i, array)
-        job.run()
+        run_job(job, feeds)
         for got in (job.outputs[0], evaluate(graph, feeds)[0]):
             np.testing.assert_array_equal(got, feeds[0])
 
@@ -360,9 +351,7 @@ def test_where_nothing_is_made_no_index_counts(name: str) -> None:
         given = [_parameter(b, (ANY,) * a.ndim, "f32" if i == 0 else "i64") for i, a in enumerate(feeds)]
         graph = b.finish([b.add(name, given, {}).output])
         job = compile_graph(graph, {}).new_job()
-        for i, array in enumerate(feeds):
-            job.set_input(i, array)
-        job.run()
+        run_job(job, feeds)
         want = evaluate(graph, feeds)[0]
         assert job.outputs[0].shape == want.shape == (bags, *table[1:])
 
@@ -399,8 +388,7 @@ def test_a_scalar_is_reduced_to_itself(name: str, keep: bool) -> None:
     graph = b.finish([b.add(name, given, {"keep_dims": keep}).output])
     job = compile_graph(graph, {}).new_job()
     data = np.array(3, np.float32)
-    job.set_input(0, data)
-    job.run()
+    run_job(job, [data])
     want = evaluate(graph, [data])[0]
     assert want.shape == job.outputs[0].shape == () and want == job.outputs[0] == 3
 
@@ -425,9 +413,7 @@ def test_a_scalar_has_no_axis_that_moves(name: str) -> None:
         b = Builder()
         graph = b.finish([b.add(name, [_parameter(b, ()), _parameter(b, (ANY,), "i64")], {}).output])
         job = compile_graph(graph, {}).new_job()
-        job.set_input(0, np.array(5, np.float32))
-        job.set_input(1, np.zeros(0, np.int64))
-        job.run()
+        run_job(job, [np.array(5, np.float32), np.zeros(0, np.int64)])
         assert job.outputs[0] == 5
 
 
@@ -512,8 +498,7 @@ def test_nothing_may_be_shuffled_in_many_groups() -> None:
     empty = np.zeros((0, 3), np.float32)
     assert evaluate(graph, [empty])[0].shape == (0, 3)
     job = compile_graph(graph, {}).new_job()
-    job.set_input(0, empty)
-    job.run()
+    run_job(job, [empty])
     assert job.outputs[0].shape == (0, 3)
 
 
@@ -537,9 +522,7 @@ def test_angles_may_repeat_what_is_turned_whole(opened: bool) -> None:
     want = data * cos + np.concatenate([-data[..., 4:], data[..., :4]], -1) * sin
     graph = b.finish([out])
     job = compile_graph(graph, {}).new_job()
-    for i, array in enumerate((x, cos, sin)):
-        job.set_input(i, array)
-    job.run()
+    run_job(job, (x, cos, sin))
     for got in (job.outputs[0], evaluate(graph, [x, cos, sin])[0]):
         np.testing.assert_allclose(got, want, atol=1e-6)
     with pytest.raises(ModelError, match="needs a rotation of all elements"):
@@ -557,9 +540,7 @@ def test_an_unknown_width_may_be_rotated_whole() -> None:
     graph = b.finish([b.add("Tanh", [out]).output])
     arrays = [np.ones(shape, np.float32) for shape in ((1, 2, 5, 8), (7, 1, 5, 8), (1, 1, 5, 8))]
     job = compile_graph(graph, {}).new_job()
-    for i, array in enumerate(arrays):
-        job.set_input(i, array)
-    job.run()
+    run_job(job, arrays)
     assert job.outputs[0].shape == evaluate(graph, arrays)[0].shape == (7, 2, 5, 8)
 
 
@@ -582,8 +563,7 @@ def test_a_stride_beyond_everything_is_no_reason_to_read_ahead() -> None:
             attrs = {"strides": strides, "pads_begin": [0, 0], "pads_end": [0, 0], "kernel": [3, 3]}
             out = b.add("MaxPool", [_parameter(b, shape)], attrs).output
             job = compile_graph(b.finish([out]), {}).new_job()
-            job.set_input(0, data)
-            job.run()
+            run_job(job, [data])
             rows = range(3) if strides[0] == 1 else range(1)
             columns = range(5) if strides[1] == 1 else range(1)
             want = [[data[0, :, r : r + 3, c : c + 3].max((1, 2)) for c in columns] for r in rows]
@@ -637,8 +617,7 @@ def test_readers_of_a_squeezed_dimension_are_made_for_the_rank() -> None:
     b = Builder()
     graph = b.finish([b.add("Squeeze", [_parameter(b, (ANY, ANY)), b.constant(np.array([0]))], {}).output])
     job = compile_graph(graph, {}).new_job()
-    job.set_input(0, np.ones((1, 3), np.float32))
-    job.run()
+    run_job(job, [np.ones((1, 3), np.float32)])
     assert job.outputs[0].shape == (3,)
     job.set_input(0, np.ones((2, 3), np.float32))
     with pytest.raises(ModelError, match="its output type is"):
@@ -667,8 +646,7 @@ def test_the_dilation_of_one_tap_says_nothing() -> None:
     graph = b.finish([b.add("GroupConvolution", [x, filters], window).output])
     data = np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)
     job = compile_graph(graph, {"threads": 1}).new_job()
-    job.set_input(0, data)
-    job.run()
+    run_job(job, [data])
     np.testing.assert_array_equal(job.outputs[0], evaluate(graph, [data])[0])
 
 

@@ -15,15 +15,13 @@ from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.gpu.ptx import compile_ptx
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
-from ovjit.execution.numpy_words import Memory
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
 from tests.support.assembler import find_ptxas
-from tests.support.gpu_words import Words, program
+from tests.support.gpu_words import Words
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
 from tests.support.warp_meanings import NotArrived
-from tests.support.warps import Warp
 
 SEED = 20261128
 DTYPES: dict[str, Any] = {"f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32}
@@ -47,13 +45,7 @@ def program_of(name: str, arrays: list[np.ndarray], kind: str, **attrs: Any) -> 
 
 def run(plan: Any, inputs: list[np.ndarray], kind: str) -> np.ndarray:
     memory = PlanMemory(plan, inputs, [kind])
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        kernel = program(source, Words(32, checked))
-        with np.errstate(all="ignore"):
-            return kernel(memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    return memory.run(run_chunk)[0].astype(np.float64)
+    return memory.run_words(Words)[0].astype(np.float64)
 
 
 def arrays_of(
@@ -136,15 +128,8 @@ def test_code_on_threads_has_the_results_of_the_meaning(kind: str) -> None:
     """The LLVM code of the kernel, but for the instructions of tensor cores: the same bits."""
     plan, arrays = small_case(kind)
     want = run(plan, arrays, kind)
-    memory, warp = PlanMemory(plan, arrays, [kind]), Warp()
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        return warp.run(source, memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    try:
-        np.testing.assert_array_equal(memory.run(run_chunk)[0].astype(np.float64), want)
-    finally:
-        warp.close()
+    memory = PlanMemory(plan, arrays, [kind])
+    np.testing.assert_array_equal(memory.run_threads()[0].astype(np.float64), want)
 
 
 def is_too_early(plan: Any, arrays: list[np.ndarray]) -> bool:

@@ -20,13 +20,7 @@ from bench import gpu_layers
 from bench.gpu_worker import MARK, Item, Worker, follow_items, run_items
 from ovjit.gpu import driver
 from ovjit.gpu.device_job import DeviceJob
-from tests.support.fake_cuda import FakeCuda, install
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    yield install(monkeypatch, FakeCuda())
-    driver.forget()
+from tests.support.fake_cuda import FakeCuda
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ assembler takes, and tensor maps by the stand-in for the driver."""
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,6 @@ from ovjit.codegen.gpu.ptx import compile_ptx
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
 from ovjit.engine import compile_graph as compile_for_card
-from ovjit.execution.numpy_words import Memory
-from ovjit.gpu import driver
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.interp import evaluate
@@ -24,10 +21,9 @@ from ovjit_ops.convolution import gpu_block_convolution
 from ovjit_ops.convolution.gpu_block_convolution import Box, block_convolution, find_box
 from ovjit_ops.matmul.gpu_block_products import FEATURE, TILES, BlockTile
 from tests.support.assembler import find_ptxas
-from tests.support.card_words import CardWords
-from tests.support.fake_cuda import FakeCuda, install
-from tests.support.gpu_words import program
+from tests.support.fake_cuda import FakeCuda
 from tests.support.plan_memory import PlanMemory
+from tests.support.run import run_job
 from tests.support.sweeps import some
 from tests.support.warp_meanings import NotArrived
 
@@ -68,13 +64,7 @@ def graph_of(case: Any, kind: str) -> tuple[Graph, list[np.ndarray]]:
 
 def run(plan: Any, inputs: list[np.ndarray]) -> np.ndarray:
     memory = PlanMemory(plan, inputs, ["f32"])
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        with np.errstate(all="ignore"):  # rows of a tile beyond its box are undefined
-            kernel = program(source, CardWords(32, checked))
-            return kernel(memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    return memory.run(run_chunk)[0]
+    return memory.run_words()[0]
 
 
 @pytest.mark.parametrize(
@@ -140,18 +130,10 @@ def test_convolutions_are_assembled_without_spills(tile: BlockTile, operand: str
     assert "Potential Performance Loss" not in done.stderr, done.stderr
 
 
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    yield install(monkeypatch, FakeCuda())
-    driver.forget()
-
-
 def test_tensor_maps_describe_the_data(cuda: FakeCuda) -> None:
     graph, arrays = graph_of(CASES[2], "f16")
     job = compile_for_card(graph, {"card": 0, "INFERENCE_PRECISION_HINT": "f16"}).new_job()
-    for i, array in enumerate(arrays):
-        job.set_input(i, array)
-    job.run()
+    run_job(job, arrays)
     want = evaluate(graph, arrays)[0]
     assert np.abs(job.outputs[0] - want).max() <= 3e-3 * np.abs(want).max()
     assert "cuTensorMapEncodeTiled" in cuda.calls

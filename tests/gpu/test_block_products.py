@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes
@@ -55,12 +54,7 @@ def graph_of(shape: Any, weights: np.ndarray, bias: np.ndarray | None, residual:
 
 def run(plan: Any, inputs: list[np.ndarray], dtype: str = "f32") -> np.ndarray:
     memory = PlanMemory(plan, inputs, [dtype])
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        kernel = program(source, CardWords(32, checked))
-        return kernel(memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    return memory.run(run_chunk)[0]
+    return memory.run_words()[0]
 
 
 def rounded(array: np.ndarray, kind: str) -> np.ndarray:
@@ -222,12 +216,6 @@ def test_products_are_assembled_without_spills(tile: BlockTile) -> None:
         assert done.returncode == 0, done.stderr
         assert " 0 bytes spill stores" in done.stderr, done.stderr
         assert "Potential Performance Loss" not in done.stderr, done.stderr  # such as serialized products
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    yield install(monkeypatch, FakeCuda())
-    driver.forget()
 
 
 def run_job(job: Any, x: np.ndarray) -> np.ndarray:

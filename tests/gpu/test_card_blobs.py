@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,12 @@ import pytest
 
 import ovjit as ov
 from ovjit.codegen.gpu import functions, ptx
-from ovjit.gpu import driver
-from tests.support.fake_cuda import FakeCuda, install
+from tests.support.fake_cuda import FakeCuda
 from tests.support.sweeps import in_turn
 
 op = ov.opset13
 X = np.random.default_rng(0).integers(-4, 5, (3, 8)).astype(np.float32)  # sums are exact in f16
 W = np.random.default_rng(1).integers(-4, 5, (8, 5)).astype(np.float32)
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    yield install(monkeypatch, FakeCuda())
-    driver.forget()
 
 
 def model(rows: Any = 3) -> ov.Model:

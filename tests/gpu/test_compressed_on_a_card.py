@@ -14,13 +14,10 @@ from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.gpu.ptx import compile_ptx
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
-from ovjit.execution.numpy_words import Memory
 from ovjit.graph.graph import Builder, Graph
 from ovjit_ops.matmul.gpu_block_products import FEATURE
 from ovjit_ops.matmul.gpu_compressed import MOST_ROWS, compressed_rows, shift_of, unpack_weights
 from tests.support.assembler import find_ptxas
-from tests.support.card_words import CardWords
-from tests.support.gpu_words import program
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
 
@@ -70,13 +67,7 @@ def test_products_beside_float64(case: Any, kind: str, extras: tuple[str, ...]) 
     assert any(name.startswith("unpack_weights") for name in names) == unpacks, names
     assert any(name.startswith("compressed_rows") for name in names) != unpacks, names
     memory = PlanMemory(plan, [x], ["f32"])
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        kernel = program(source, CardWords(32, checked))
-        with np.errstate(all="ignore"):
-            return kernel(memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    result = memory.run(run_chunk)[0]
+    result = memory.run_words()[0]
     data = x.astype(DTYPES[kind]).astype(np.float64)
     used = weights.astype(np.float32).astype(DTYPES[kind]).astype(np.float64) if unpacks else weights
     want, size = data @ used, np.abs(data) @ np.abs(used)

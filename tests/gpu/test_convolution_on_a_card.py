@@ -15,17 +15,15 @@ from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.gpu.ptx import compile_ptx
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
-from ovjit.execution.numpy_words import Memory
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
 from ovjit.planning.plan import NotNative
 from ovjit_ops.convolution.gpu_convolution import grouped_convolution, merge_groups, tensor_convolution
 from ovjit_ops.matmul.gpu_products import TILES
 from tests.support.assembler import find_ptxas
-from tests.support.gpu_words import Words, program
+from tests.support.gpu_words import Words
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
-from tests.support.warps import Warp
 
 SEED = 20261128
 op = ov.opset13
@@ -75,12 +73,7 @@ def numbers_of(case: Any) -> list[np.ndarray]:
 
 def run(plan: Any, x: np.ndarray, dtype: str) -> np.ndarray:
     memory = PlanMemory(plan, [x], [dtype])
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        kernel = program(source, Words(32, checked))
-        return kernel(memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    return memory.run(run_chunk)[0].astype(np.float64)
+    return memory.run_words(Words)[0].astype(np.float64)
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -161,15 +154,8 @@ def test_code_on_threads_has_the_bits_of_the_meaning() -> None:
     program_ = program_of(CASES[1], "f16", False)
     plan = program_.plan([v.shape for v in program_.graph.inputs])
     x = arrays_of(CASES[1], "f16")[0]
-    want, memory, warp = run(plan, x, "f16"), PlanMemory(plan, [x], ["f16"]), Warp()
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        return warp.run(source, memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    try:
-        np.testing.assert_array_equal(memory.run(run_chunk)[0].astype(np.float64), want)
-    finally:
-        warp.close()
+    want, memory = run(plan, x, "f16"), PlanMemory(plan, [x], ["f16"])
+    np.testing.assert_array_equal(memory.run_threads()[0].astype(np.float64), want)
 
 
 @pytest.mark.skipif(find_ptxas() is None, reason="the CUDA toolkit's assembler is not installed")

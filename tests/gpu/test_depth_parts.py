@@ -14,7 +14,6 @@ from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.gpu.ptx import compile_ptx
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
-from ovjit.execution.numpy_words import Memory
 from ovjit.graph.graph import Builder
 from ovjit.graph.symbolic import Interval
 from ovjit_ops.matmul.gpu_depth_parts import (
@@ -27,11 +26,9 @@ from ovjit_ops.matmul.gpu_depth_parts import (
 )
 from ovjit_ops.matmul.gpu_products import AT_ONCE, TILES
 from tests.support.assembler import find_ptxas
-from tests.support.gpu_words import program
 from tests.support.lane_order import Ordered
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
-from tests.support.warps import Warp
 
 SEED = 20261129
 HALVES = {"f16": np.float16, "bf16": ml_dtypes.bfloat16}
@@ -84,13 +81,7 @@ def check(plan: Any, kind: str, x: np.ndarray, w: np.ndarray, inputs: list[np.nd
     """A plan's results in the interpreter that fails if the order of lanes matters."""
     integers = kind == "i8"
     memory = PlanMemory(plan, inputs, [kind if integers else "f32"])
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        kernel = program(source, Ordered(32, checked))
-        with np.errstate(all="ignore"):
-            return kernel(memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    result = memory.run(run_chunk)[0]
+    result = memory.run_words(Ordered)[0]
     left, right = rounded(x, kind), rounded(w, kind).swapaxes(-1, -2)
     want = left @ right
     if integers:
@@ -181,20 +172,8 @@ def test_code_on_threads_has_the_results_of_the_meaning(m: int, monkeypatch: pyt
     n, k = 9, 4096
     plan = program_of("f16", (m, k), n).plan([(m, k)])
     x = data_of("f16", (m, k))
-    warp, memory, numpy_memory = Warp(), PlanMemory(plan, [x]), PlanMemory(plan, [x])
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        return warp.run(source, memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    def run_in_numpy(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        kernel = program(source, Ordered(32, checked))
-        return kernel(numpy_memory.bases.ctypes.data, block.ctypes.data, chunk, numpy_memory.scratch)
-
-    try:
-        result = memory.run(run_chunk)[0]
-    finally:
-        warp.close()
-    np.testing.assert_allclose(result, numpy_memory.run(run_in_numpy)[0], rtol=1e-5, atol=1e-4)
+    results = [PlanMemory(plan, [x]).run_threads()[0], PlanMemory(plan, [x]).run_words(Ordered)[0]]
+    np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.skipif(find_ptxas() is None, reason="the CUDA toolkit's assembler is not installed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,7 @@ from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.interp import evaluate
 from ovjit.graph.symbolic import Interval
 from tests.support.fake_cuda import FakeCuda, install
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    yield install(monkeypatch, FakeCuda())
-    driver.forget()
+from tests.support.run import run_job
 
 
 def graph_of(*shape: Any) -> Graph:
@@ -36,10 +30,7 @@ def graph_of(*shape: Any) -> Graph:
 
 
 def run(job, *arrays: np.ndarray) -> list[np.ndarray]:
-    for i, array in enumerate(arrays):
-        job.set_input(i, array)
-    job.run()
-    return [np.array(output) for output in job.outputs]
+    return run_job(job, arrays)
 
 
 def expected(x: np.ndarray) -> list[np.ndarray]:

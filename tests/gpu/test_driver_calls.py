@@ -6,7 +6,6 @@ from __future__ import annotations
 import ctypes
 import re
 import threading
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -21,7 +20,9 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder
 from tests.support.assembler import find_headers
 from tests.support.card_words import CardWords, Misaligned
-from tests.support.fake_cuda import CONTEXT, FakeCuda, install
+from tests.support.fake_cuda import CONTEXT, FakeCuda
+from tests.support.run import run_job
+from tests.support.threads import start_and_join
 
 #: Types of the header that are not pointers -> types of ctypes.
 KINDS = {
@@ -61,12 +62,6 @@ def test_parameters_are_those_of_the_header() -> None:
         assert tuple(map(kind_of, found[1].split(","))) == kinds, (name, found[1])
         if name != plain:  # the library's symbol for this declaration
             assert re.search(rf"#define\s+{plain}\s+(__CUDA_API_PTSZ\()?{name}\b", text), name
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    yield install(monkeypatch, FakeCuda())
-    driver.forget()
 
 
 def test_calls_restore_the_context_of_the_thread(cuda: FakeCuda) -> None:
@@ -126,10 +121,7 @@ def test_threads_upload_constants_once(cuda: FakeCuda, monkeypatch: pytest.Monke
         found.append(device_job.constants_of(executable, card, np.ones(64, np.uint8), stream))
 
     threads = [threading.Thread(target=prepare, name=f"upload {i}") for i in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    start_and_join(threads)
     assert found[0] is found[1]
 
 
@@ -177,7 +169,5 @@ def test_copies_of_odd_sizes_are_aligned(cuda: FakeCuda, dtype: str) -> None:
         np.random.default_rng(i).integers(0, 200, shape).astype(numpy_dtype(dtype))
         for i, shape in enumerate(shapes)
     ]
-    for i, array in enumerate(arrays):
-        job.set_input(i, array)
-    job.run()
+    run_job(job, arrays)
     np.testing.assert_array_equal(job.outputs[0], np.concatenate(arrays, 1))

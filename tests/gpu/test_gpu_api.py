@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,6 @@ from tests.support.fake_cuda import FakeCuda, install
 op = ov.opset13
 X = np.random.default_rng(0).integers(-4, 5, (3, 8)).astype(np.float32)  # sums are exact in f16
 W = np.random.default_rng(1).integers(-4, 5, (8, 5)).astype(np.float32)
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    yield install(monkeypatch, FakeCuda())
-    driver.forget()
 
 
 def model(rows: int = 3) -> ov.Model:

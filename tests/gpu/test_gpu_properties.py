@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,12 +28,6 @@ ACTIVATIONS_SCALE_FACTOR WEIGHTS_PATH CACHE_ENCRYPTION_CALLBACKS KV_CACHE_PRECIS
 CONFIG_FILE
 """.split()
 READ_ONLY, WRITE_ONLY = NAMES[:22], ("CACHE_ENCRYPTION_CALLBACKS", "MODEL_PTR")
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    yield install(monkeypatch, FakeCuda())
-    driver.forget()
 
 
 def model(scale: float = 1.0) -> ov.Model:

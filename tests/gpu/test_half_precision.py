@@ -3,7 +3,6 @@ card, beside NumPy in float64 and the CPU in f32."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes
@@ -16,11 +15,11 @@ from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.compiler.options import Context, Options
 from ovjit.compiler.pass_pipeline import run_passes
 from ovjit.engine import compile_graph
-from ovjit.gpu import driver
 from ovjit.graph.converted import Converted
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import all_ops, find_op
-from tests.support.fake_cuda import FakeCuda, install
+from tests.support.fake_cuda import FakeCuda
+from tests.support.run import run_job
 from tests.support.samples import has_samples, samples_of
 from tests.support.sweeps import in_turn, some
 
@@ -52,18 +51,9 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    yield install(monkeypatch, FakeCuda())
-    driver.forget()
-
-
 def run(executable: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
     job = executable.new_job()
-    for i, array in enumerate(arrays):
-        job.set_input(i, np.asarray(array, order="C"))
-    job.run()
-    return [np.asarray(output) for output in job.outputs]
+    return run_job(job, arrays)
 
 
 @pytest.mark.parametrize("kind", TYPES)

@@ -110,13 +110,6 @@ def test_results_of_operations_have_the_same_bits(record: Any) -> None:
         results = []
         for change in (with_barriers, lambda source: interleave_loops(with_barriers(source))):
             memory = PlanMemory(plan, data, [v.dtype for v in graph.outputs])
-
-            def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int, memory: Any = memory,
-                          change: Any = change) -> int:  # fmt: skip
-                with np.errstate(all="ignore"):
-                    kernel = program(change(source), CardWords(32, checked))
-                    return kernel(memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-            results.append(memory.run(run_chunk))
+            results.append(memory.run_words(change=change))
         for plain, interleaved in zip(*results, strict=True):
             assert plain.tobytes() == interleaved.tobytes()

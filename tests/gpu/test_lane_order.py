@@ -117,15 +117,7 @@ def test_operations(record: Any) -> None:
         if plan.cut is not None or any(step.kernel is None for step in plan.steps):
             continue
         memory = PlanMemory(plan, data, [v.dtype for v in graph.outputs])
-
-        def run_chunk(
-            source: str, checked: Memory, block: np.ndarray, chunk: int, memory: Any = memory
-        ) -> int:
-            kernel = program(with_barriers(source), Ordered(32, checked))
-            with np.errstate(all="ignore"):
-                return kernel(memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-        results = memory.run(run_chunk)
+        results = memory.run_words(Ordered, change=with_barriers)
         if record.name == "RandomUniform" or any(v.dtype != "f32" for v in graph.outputs):
             continue
         for result, want in zip(results, evaluate(graph, data), strict=True):

@@ -16,7 +16,7 @@ from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import Op
 from tests.support.op_samples import graph_of, native_ops, samples, tolerance
-from tests.support.plan_memory import run_as_vectors
+from tests.support.plan_memory import PlanMemory
 
 OPERATIONS = native_ops()
 #: Every so many operations run by default.
@@ -44,7 +44,7 @@ def test_operations(record: Op) -> None:
         if plan.cut is not None or any(step.kernel is None for step in plan.steps):
             pytest.skip("a step runs on the host")
         expected = evaluate(graph, data)
-        for result, want in zip(run_as_vectors(plan, data), expected, strict=True):
+        for result, want in zip(PlanMemory(plan, data).run_words(), expected, strict=True):
             allowed = 16 * tolerance(record, np.asarray(want, np.float64), "f32")
             same = (np.abs(result - want) <= allowed) | (result == want) | (np.isnan(result) & np.isnan(want))
             assert same.all(), f"{record.name}: {np.argwhere(~same)[:3]}"
@@ -64,4 +64,4 @@ def test_long_reductions_have_parts(shape: tuple[int, ...], axis: int) -> None:
     assert len(plan.steps) == 2 and plan.chunks_of(0) >= (2 if axis == len(shape) - 1 else 8)
     data = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     want = data.astype(np.float64).sum(axis)
-    np.testing.assert_allclose(run_as_vectors(plan, [data])[0], want, atol=1e-4)
+    np.testing.assert_allclose(PlanMemory(plan, [data]).run_words()[0], want, atol=1e-4)

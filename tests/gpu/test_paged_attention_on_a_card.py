@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.gpu import driver
 from tests.support import paged_op
-from tests.support.fake_cuda import FakeCuda, install
+from tests.support.fake_cuda import FakeCuda
 
 SEED = 20261128
 #: (cached tokens, new tokens, blocks) of each sequence, call by call.
@@ -19,12 +16,6 @@ CALLS = [
     [(5, 1, [0]), (40, 1, [1, 2])],
     [(6, 30, [0, 5]), (41, 1, [1, 2]), (0, 3, [6])],
 ]
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    yield install(monkeypatch, FakeCuda())
-    driver.forget()
 
 
 def run_on(device: str, cache: str) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -17,9 +17,7 @@ from ovjit.codegen.gpu.ptx import compile_ptx
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
 from ovjit.data import DIGITS_XML, digits
-from ovjit.execution.numpy_words import Memory
-from tests.support.plan_memory import PlanMemory, run_as_vectors
-from tests.support.warps import Warp
+from tests.support.plan_memory import PlanMemory
 
 CUDA = TARGETS["cuda"]
 op = ov.opset13
@@ -74,7 +72,7 @@ def test_models_in_vectors_of_32_lanes(name: str) -> None:
     inputs = [rng.standard_normal(tuple(p.shape)).astype(np.float32) for p in model.inputs]
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
     expected = [np.array(v) for v in ov.compile_model(model, "CPU", exact)(inputs).values()]
-    for result, want in zip(run_as_vectors(plan_of(model), inputs), expected, strict=True):
+    for result, want in zip(PlanMemory(plan_of(model), inputs).run_words(), expected, strict=True):
         np.testing.assert_allclose(result, want, rtol=2e-5, atol=2e-5)
 
 
@@ -89,16 +87,9 @@ def test_digits_on_threads_has_the_bits_of_vectors() -> None:
     model = ov.Core().read_model(str(DIGITS_XML))
     model.reshape([1, 1, 8, 8])
     plan, image = plan_of(model), np.ascontiguousarray(images[:1], np.float32)
-    vectors = run_as_vectors(plan, [image])[0]
+    vectors = PlanMemory(plan, [image]).run_words()[0]
     exact = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
     expected = ov.compile_model(model, "CPU", exact)(image)[0]
     np.testing.assert_allclose(vectors, expected, rtol=1e-5, atol=1e-6)
-    warp, memory = Warp(), PlanMemory(plan, [image])
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        return warp.run(source, memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    try:
-        np.testing.assert_array_equal(memory.run(run_chunk)[0], vectors)
-    finally:
-        warp.close()
+    memory = PlanMemory(plan, [image])
+    np.testing.assert_array_equal(memory.run_threads()[0], vectors)

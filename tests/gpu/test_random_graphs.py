@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ovjit.engine import compile_graph
-from ovjit.gpu import driver
-from tests.support.fake_cuda import FakeCuda, install
+from tests.support.fake_cuda import FakeCuda
 from tests.support.random_graphs import Maker
 from tests.support.sweeps import some
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    yield install(monkeypatch, FakeCuda())
-    driver.forget()
 
 
 def run(graph: Any, config: dict[str, Any], inputs: list[np.ndarray]) -> list[list[np.ndarray]]:

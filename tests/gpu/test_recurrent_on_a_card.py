@@ -22,13 +22,11 @@ from ovjit.graph.interp import evaluate
 from ovjit.graph.op import find_op
 from ovjit_ops.recurrent import gpu_recurrent
 from tests.support.assembler import find_ptxas
-from tests.support.gpu_words import program
 from tests.support.lane_order import Ordered, Unordered
 from tests.support.op_samples import samples
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
 from tests.support.warp_meanings import NotArrived
-from tests.support.warps import Warp
 
 RECORD = find_op("RecurrentSteps")
 SAMPLES = [(i, *rest) for i, rest in enumerate(samples(RECORD, "f32", 100))]
@@ -53,16 +51,13 @@ def plan_of(
 
 def run(plan: Any, data: list[np.ndarray], warps: int = 8, change: Any = str) -> list[np.ndarray]:
     """The results of a plan, whose launches of all warps have so many. `change`: of kernels' sources."""
-    memory = PlanMemory(plan, data)
 
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        words = Ordered(32, checked)
+    def make_words(lanes: int, checked: Memory) -> Ordered:
+        words = Ordered(lanes, checked)
         words.grid = warps
-        kernel = program(with_barriers(change(source)), words)
-        with np.errstate(all="ignore"):
-            return kernel(memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
+        return words
 
-    return memory.run(run_chunk)
+    return PlanMemory(plan, data).run_words(make_words, lambda source: with_barriers(change(source)))
 
 
 def layer(kind: str, hidden: int, batch: int, steps: int, roles: str, **attrs: Any) -> tuple[list, dict]:
@@ -197,16 +192,9 @@ def test_lengths_that_do_not_fit(direction: str, length: int) -> None:
 def test_code_on_threads_has_the_bits_of_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_recurrent, "BLOCK_WEIGHTS", 0)
     _, plan, data = plan_of(*layer("GRU", 5, 1, 2, "xhr"))
-    want, memory, warp = run(plan, data), PlanMemory(plan, data), Warp()
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        return warp.run(source, memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    try:
-        for result, right in zip(memory.run(run_chunk), want, strict=True):
-            np.testing.assert_array_equal(result, right)
-    finally:
-        warp.close()
+    want, memory = run(plan, data), PlanMemory(plan, data)
+    for result, right in zip(memory.run_threads(), want, strict=True):
+        np.testing.assert_array_equal(result, right)
 
 
 @pytest.mark.skipif(find_ptxas() is None, reason="the CUDA toolkit's assembler is not installed")

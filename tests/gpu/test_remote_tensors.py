@@ -6,7 +6,6 @@ import ctypes
 import gc
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,12 +20,6 @@ op = ov.opset13
 RNG = np.random.default_rng(0)
 X = RNG.integers(-4, 5, (3, 8)).astype(np.float32)  # sums are exact in f16
 W = RNG.integers(-4, 5, (8, 5)).astype(np.float32)
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    yield install(monkeypatch, FakeCuda())
-    driver.forget()
 
 
 @pytest.fixture

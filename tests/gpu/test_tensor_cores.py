@@ -16,16 +16,14 @@ from ovjit.codegen.gpu.ptx import compile_ptx
 from ovjit.codegen.warps import MOST_SHARED
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
-from ovjit.execution.numpy_words import Memory
 from ovjit.graph.graph import Builder
 from ovjit_ops.matmul import gpu_products
 from ovjit_ops.matmul.gpu_products import TILES, Tile
 from tests.support.assembler import find_ptxas
-from tests.support.gpu_words import Words, program
+from tests.support.gpu_words import Words
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
 from tests.support.warp_meanings import NotArrived
-from tests.support.warps import Warp
 
 SEED = 20261128
 DTYPES = {"f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "i8": np.int8, "u8": np.uint8}
@@ -57,12 +55,7 @@ def bias_of(shape: tuple[int, ...], attrs: dict[str, bool]) -> np.ndarray:
 
 def run(plan: Any, inputs: list[np.ndarray], dtype: str) -> np.ndarray:
     memory = PlanMemory(plan, inputs, [dtype])
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        kernel = program(source, Words(32, checked))
-        return kernel(memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    return memory.run(run_chunk)[0]
+    return memory.run_words(Words)[0]
 
 
 def expected(arrays: list[np.ndarray], kind: str, attrs: dict[str, bool], fused: bool) -> Any:
@@ -143,15 +136,8 @@ def test_code_on_threads_has_the_results_of_the_meaning(kind: str, m: int) -> No
     program_ = program_of(kind, shapes, attrs, arrays[1], fused)
     plan, dtype = program_.plan([shapes[0]]), "f32" if fused else kind
     want = run(plan, arrays[:1], dtype)
-    memory, warp = PlanMemory(plan, arrays[:1], [dtype]), Warp()
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        return warp.run(source, memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    try:
-        np.testing.assert_array_equal(memory.run(run_chunk)[0], want)
-    finally:
-        warp.close()
+    memory = PlanMemory(plan, arrays[:1], [dtype])
+    np.testing.assert_array_equal(memory.run_threads()[0], want)
 
 
 def kernel_of(tile: Tile, kind: str = "f16") -> str:

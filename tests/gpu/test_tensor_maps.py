@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,17 +10,10 @@ import pytest
 
 import ovjit as ov
 from ovjit.engine import compile_graph
-from ovjit.gpu import driver
-from tests.support.fake_cuda import FakeCuda, install
+from tests.support.fake_cuda import FakeCuda
 
 op = ov.opset13
 SEED = 20261129
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    yield install(monkeypatch, FakeCuda())
-    driver.forget()
 
 
 def weights(*shape: int) -> np.ndarray:

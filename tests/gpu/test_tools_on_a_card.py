@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,9 @@ import ovjit as ov
 from ovjit import __main__ as command
 from ovjit.gpu import driver
 from ovjit.tools import demo
-from tests.support.fake_cuda import FakeCuda, install
+from tests.support.fake_cuda import FakeCuda
 
 op = ov.opset13
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    yield install(monkeypatch, FakeCuda())
-    driver.forget()
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from tests.support.lane_order import Ordered
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
 from tests.support.warp_meanings import NotArrived
-from tests.support.warps import Warp
 
 SEED = 20261129
 TYPES = {8: "i64", 4: "f32", 2: "f16", 1: "u8"}
@@ -53,12 +52,7 @@ def data_of(shape: tuple[int, ...], size: int) -> np.ndarray:
 def run_in_any_order(plan: Any, data: np.ndarray, dtype: str) -> np.ndarray:
     """The result of a plan in the interpreter that fails if the order of lanes matters."""
     memory = PlanMemory(plan, [data], [dtype])
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        kernel = program(source, Ordered(32, checked))
-        return kernel(memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    return memory.run(run_chunk)[0]
+    return memory.run_words(Ordered)[0]
 
 
 @pytest.mark.parametrize("shape, order", CASES)
@@ -122,15 +116,8 @@ def test_what_a_card_would_read_too_early_is_found(monkeypatch: pytest.MonkeyPat
 def test_code_on_threads_has_the_elements_of_numpy(size: int) -> None:
     shape = (45, 70)
     plan, data = plan_of(shape, (1, 0), TYPES[size]), data_of(shape, size)
-    memory, warp = PlanMemory(plan, [data], [TYPES[size]]), Warp()
-
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        return warp.run(source, memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
-
-    try:
-        np.testing.assert_array_equal(memory.run(run_chunk)[0], data.T)
-    finally:
-        warp.close()
+    memory = PlanMemory(plan, [data], [TYPES[size]])
+    np.testing.assert_array_equal(memory.run_threads()[0], data.T)
 
 
 @pytest.mark.skipif(find_ptxas() is None, reason="the CUDA toolkit's assembler is not installed")

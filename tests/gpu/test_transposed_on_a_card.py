@@ -13,7 +13,7 @@ from ovjit.compiler.options import Options
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
 from ovjit_ops.matmul.gpu_block_products import FEATURE
-from tests.support.plan_memory import run_as_vectors
+from tests.support.plan_memory import PlanMemory
 
 SEED = 20261129
 #: Operation, shapes of data and filters, attributes, and a requested size.
@@ -56,7 +56,7 @@ def test_convolutions_are_products_on_tensor_cores(case: Any) -> None:
     record, wide = find_op(kind), [x.astype(np.float64), w.astype(np.float64)]
     want = np.maximum(record.evaluate([*wide, *sizes], attrs)[0], 0)
     room = record.evaluate([*map(np.abs, wide), *sizes], attrs)[0] * 2.0**-10 + 1e-6
-    assert np.all(np.abs(run_as_vectors(plan, [x])[0] - want) <= room), f"seed {SEED}"
+    assert np.all(np.abs(PlanMemory(plan, [x]).run_words()[0] - want) <= room), f"seed {SEED}"
 
 
 def test_blocks_of_warps_take_them() -> None:

@@ -20,6 +20,7 @@ from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
 from ovjit.planning import concrete_types
+from tests.support.run import run_job
 
 SEED = 20261122
 
@@ -60,10 +61,7 @@ def _arrays(shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
 
 def _run(executable: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     job = executable.new_job()
-    for i, array in enumerate(arrays):
-        job.set_input(i, array)
-    job.run()
-    return [np.array(a) for a in job.outputs]
+    return run_job(job, arrays)
 
 
 @pytest.mark.parametrize("before", ("", "Relu"))

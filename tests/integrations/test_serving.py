@@ -59,19 +59,6 @@ def named(node, *names):
 
 
 @pytest.fixture
-def serve():
-    """`ServedModel`, closed at the end."""
-    with contextlib.ExitStack() as stack:
-
-        def make(*arguments, **keywords):
-            served = ServedModel(*arguments, **keywords)
-            stack.callback(served.close)
-            return served
-
-        yield make
-
-
-@pytest.fixture
 def fallible(tmp_path):
     """A model whose inference fails for some inputs: Reshape to a length that is given."""
     data, length = parameter("data", [4]), parameter("length", [1], np.int64)

@@ -4,7 +4,6 @@ submitted: every other client gets its own outcome."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import sys
 import threading
@@ -48,19 +47,6 @@ def counter(tmp_path_factory):
     folder = tmp_path_factory.mktemp("counter")
     ov.save_model(ov.Model(results, sinks, [x, length], "counter"), folder / "counter.xml", False)
     return folder / "counter.xml"
-
-
-@pytest.fixture
-def serve():
-    """`ServedModel`, closed at the end."""
-    with contextlib.ExitStack() as stack:
-
-        def make(*arguments: Any, **keywords: Any) -> ServedModel:
-            served = ServedModel(*arguments, **keywords)
-            stack.callback(served.close)
-            return served
-
-        yield make
 
 
 def inputs(value: float, length: int = 4) -> dict[str, np.ndarray]:

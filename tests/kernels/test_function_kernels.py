@@ -13,7 +13,7 @@ from ovjit import tiles
 from ovjit.codegen import kernel_language, words
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.function import inline, kernel, spaced
+from ovjit.codegen.function import inline, kernel, store_spaced
 from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.codegen.kernel_printing import printed_routine
 from ovjit.codegen.memory import SIZE
@@ -299,7 +299,7 @@ def test_a_kernel_in_python(lanes):
             for i in range(0, n, VL):
                 v = loadm["f32"](p + i * 4, n - i)
                 v = applied(body, v, v * v)
-                spaced(q + i * step, step, v, n - i, "f32")
+                store_spaced(q + i * step, step, v, n - i, "f32")
 
     made = k.kernel("k", body=body)
     rng = np.random.default_rng(20261120)
@@ -715,7 +715,7 @@ def test_an_inline_function_that_yields_is_called_by_a_loop_only():
 
     @routine
     def without(x, count):
-        for i in spaced(x, 4, count, 1, "f32"):
+        for i in store_spaced(x, 4, count, 1, "f32"):
             st[i64](x, i)
 
     with pytest.raises(KernelSourceError, match="it does not yield"):

@@ -13,6 +13,7 @@ from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
 from ovjit.planning.fuse import MOST_INSTRUCTIONS, instructions
 from tests.support.compiled import fuse, here, program_of
+from tests.support.run import run_job
 
 SEED = 20261130
 CONV = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1)}
@@ -66,8 +67,7 @@ def test_layers_with_numbers_of_their_own_share_kernels(anchor: str, monkeypatch
     assert len(names) == (3 if anchor == "none" else 1), names
     x = _random(np.random.default_rng(SEED), *graph.inputs[0].shape)
     job = compile_graph(graph, {}).new_job()
-    job.set_input(0, x)
-    job.run()
+    run_job(job, [x])
     np.testing.assert_allclose(job.outputs[0], evaluate(graph, [x])[0], atol=1e-5, rtol=1e-4)
 
 
@@ -91,8 +91,7 @@ def test_numbers_as_operands_and_as_text_are_equal(dtype: str) -> None:
     job = compile_graph(graph, {}).new_job()
     for shape in [(3, 5, 17), (1, 5, 1), (2, 5, 16), (0, 5, 3)]:
         array = rng.integers(0, 9, shape).astype(kind)
-        job.set_input(0, array)
-        job.run()
+        run_job(job, [array])
         want = evaluate(graph, [array])[0]
         if real:
             eps = float(np.finfo(np.float32).eps if dtype == "f32" else 1e-15 if dtype == "f64" else 2**-7)
@@ -134,8 +133,7 @@ def test_one_kernel_does_what_is_written_in_several_ways(kind: str) -> None:
         graph = b.finish([b.add(name, [values[each] for each in order]).output])
         found.add(frozenset(k.symbol() for k in program_of(graph).kernels))
         job = compile_graph(graph, {}).new_job()
-        job.set_input(0, x)
-        job.run()
+        run_job(job, [x])
         want = references[name](*(given[each] for each in order)).astype(np.float32)
         np.testing.assert_array_equal(job.outputs[0].view(np.int32), want.view(np.int32))
     assert len(found) == 1
@@ -177,9 +175,7 @@ def test_rows_of_every_rank_and_share(rank: int) -> None:
     graph = b.finish([b.add("Add", [b.add("Multiply", [x, y]).output, z]).output])
     given = [_random(rng, *s) for s in inputs]
     job = compile_graph(graph, {}).new_job()
-    for i, each in enumerate(given):
-        job.set_input(i, each)
-    job.run()
+    run_job(job, given)
     (wanted,) = evaluate(graph, given)
     np.testing.assert_allclose(job.outputs[0], wanted, rtol=2e-6, atol=1e-6)
 

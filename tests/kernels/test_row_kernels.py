@@ -18,6 +18,7 @@ from ovjit_ops.normalization.cpu_mvn import mvn, rms
 from ovjit_ops.normalization.cpu_softmax import log_softmax, softmax
 from tests.support.compiled import fuse, program_of, run_passes
 from tests.support.graph_nets import SEED, Net
+from tests.support.run import run_job
 
 #: The smallest normal number.
 NORMAL = float(np.finfo(np.float32).smallest_normal)
@@ -26,10 +27,7 @@ LENGTHS = (1, 7, 15, 16, 17, 31, 32, 33, 100)
 
 def answers(graph, arrays):
     job = compile_graph(graph, {}).new_job()
-    for i, array in enumerate(arrays):
-        job.set_input(i, array)
-    job.run()
-    return [np.array(a) for a in job.outputs]
+    return run_job(job, arrays)
 
 
 def whole_softmax(x):
@@ -332,8 +330,7 @@ def test_softmax_of_rows_side_by_side(name: str, open_shape: bool) -> None:
         both = b.add("Concat", [y, x], {"axis": 0 if axis else 1}).output
         graph = b.finish([y, both])
         job = compile_graph(graph, {"threads": 2}).new_job()
-        job.set_input(0, data)
-        job.run()
+        run_job(job, [data])
         if way:
             assert any(f"softmax_f32_{way}" in row.exec_type for row in job.profile()), (shape, axis)
         with np.errstate(all="ignore"):

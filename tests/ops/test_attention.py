@@ -19,6 +19,7 @@ from ovjit.tiles.pack import panel_sizes
 from ovjit_ops.attention.cpu_attention import COLUMNS
 from ovjit_ops.matmul.cpu_products import transposed_panels_kernel
 from tests.support.compiled import float_types
+from tests.support.run import run_job
 from tests.support.sweeps import some
 
 SEED = 7100
@@ -150,9 +151,7 @@ def run_native(inputs, mask, scale, causal):
     executable = compile_graph(b.finish([node.output]), {})
     assert executable.program.host_nodes() == []
     job = executable.new_job()
-    for i, array in enumerate(given):
-        job.set_input(i, array)
-    job.run()
+    run_job(job, given)
     return np.asarray(job.outputs[0])
 
 

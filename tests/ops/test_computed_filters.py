@@ -11,6 +11,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
+from tests.support.run import run_job
 from tests.support.sweeps import parts, some
 
 SEED = 20261124
@@ -53,9 +54,7 @@ def test_transposed_convolutions(kind: str, cases: range) -> None:
             continue
         graph = b.finish(b.add(record, [x, f, *(b.constant(s) for s in sizes)], checked).outputs)
         job = compile_graph(graph, {"threads": 1}).new_job()
-        for i, array in enumerate((data, filters)):
-            job.set_input(i, array)
-        job.run()
+        run_job(job, (data, filters))
         assert not want.size or "ref_numpy" not in {row.exec_type for row in job.profile()}, where
         np.testing.assert_array_equal(job.outputs[0], want, err_msg=where)
         ran += 1

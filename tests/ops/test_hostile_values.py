@@ -16,6 +16,7 @@ from ovjit.graph.graph import Builder, Graph, Node
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import Op, TensorType, find_op
 from ovjit.graph.shapes import ANY
+from tests.support.run import run_job
 from tests.support.samples import samples_of
 
 F = np.float32
@@ -166,9 +167,7 @@ def test_one_truth_about_what_is_an_error(case: Case) -> None:
             with pytest.raises(OvjitError) as caught:
                 graph, arrays = _graph(case, constants, open_dims)
                 job = compile_graph(graph, {}).new_job()
-                for i, array in enumerate(arrays):
-                    job.set_input(i, array)
-                job.run()
+                run_job(job, arrays)
             assert name in str(caught.value), "the message names the operation"
 
 
@@ -215,9 +214,7 @@ def test_one_truth_about_what_is_none(case: Case) -> None:
             graph, arrays = _graph(case, constants, open_dims)
             assert [x.tolist() for x in evaluate(graph, arrays)] == [x.tolist() for x in want]
             job = compile_graph(graph, {}).new_job()
-            for i, array in enumerate(arrays):
-                job.set_input(i, array)
-            job.run()
+            run_job(job, arrays)
             for got, expected in zip(job.outputs, want, strict=True):
                 assert (got.shape, got.tolist()) == (expected.shape, expected.tolist())
 
@@ -235,9 +232,7 @@ def test_attributes_that_no_kernel_can_have(case: Case) -> None:
     try:
         graph, arrays = _graph(case, [False] + [True] * (len(case[1]) - 1), False)
         job = compile_graph(graph, {}).new_job()
-        for i, array in enumerate(arrays):
-            job.set_input(i, array)
-        job.run()
+        run_job(job, arrays)
     except OvjitError:
         pass  # refused in the project's own words, or run
 
@@ -271,9 +266,7 @@ def test_classes_that_detections_do_not_have(scores: int) -> None:
     with pytest.raises(OvjitError, match="DetectionOutput"):
         graph, given = _graph((record, arrays, attrs), [False] * 3, True)
         job = compile_graph(graph, {}).new_job()
-        for i, array in enumerate(given):
-            job.set_input(i, array)
-        job.run()
+        run_job(job, given)
 
 
 LOWEST = np.iinfo(np.int64).min

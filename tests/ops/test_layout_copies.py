@@ -9,6 +9,7 @@ from ovjit.engine import compile_graph
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
+from tests.support.run import run_job
 from tests.support.sweeps import some
 
 SEED = 20261123
@@ -28,8 +29,7 @@ def test_transposes_are_exact(order: tuple[int, ...], dtype: str) -> None:
     many = [(1, 17, 15, 33), (3, 31, 2, 18), (1, 3, 40, 41)]
     for shape in [(1, 1, 1, 1), (2, 3, 5, 7), (1, 16, 16, 16), *many, (2, 0, 3, 4)]:
         array = rng.integers(-1000, 1000, shape).astype(np.float32 if dtype == "f32" else np.int32)
-        job.set_input(0, array)
-        job.run()
+        run_job(job, [array])
         np.testing.assert_array_equal(job.outputs[0], array.transpose(order), err_msg=f"{shape} seed {SEED}")
 
 
@@ -51,9 +51,7 @@ def test_blocks_of_columns_are_woven(mode: str, dtype: str) -> None:
             outputs += [b.add(name, [v], {"block_size": block, "mode": mode}).output for v in (x, half)]
     graph = b.finish(outputs)
     job = compile_graph(graph, {"threads": 2}).new_job()
-    for i, array in enumerate(arrays):
-        job.set_input(i, array)
-    job.run()
+    run_job(job, arrays)
     for i, (got, want) in enumerate(zip(job.outputs, evaluate(graph, arrays), strict=True)):
         np.testing.assert_array_equal(got, want, err_msg=f"output {i}, seed {SEED}")
 
@@ -74,9 +72,7 @@ def test_short_rows_are_tiled_in_steps(dtype: str, threads: int) -> None:
         x = b.add("Parameter", (), {"shape": shape, "element_type": dtype}).output
         outputs.append(b.add("Tile", [x, b.constant(np.array(repeats, np.int64))]).output)
     job = compile_graph(b.finish(outputs), {"threads": threads}).new_job()
-    for i, array in enumerate(arrays):
-        job.set_input(i, array)
-    job.run()
+    run_job(job, arrays)
     for got, array, (shape, repeats) in zip(job.outputs, arrays, cases, strict=True):
         np.testing.assert_array_equal(got, np.tile(array, repeats), err_msg=f"{shape} {repeats}, seed {SEED}")
 
@@ -109,9 +105,7 @@ def test_rows_of_small_elements_are_copied(dtype: str, dynamic: bool, checked: b
     graph = b.finish(outputs)
     executable = compile_graph(graph, {"threads": 2})
     job = executable.new_job()
-    for i, array in enumerate((image, rows)):
-        job.set_input(i, array)
-    job.run()
+    run_job(job, (image, rows))
     for i, (got, want) in enumerate(zip(job.outputs, evaluate(graph, [image, rows]), strict=True)):
         np.testing.assert_array_equal(got, want, err_msg=f"output {i}, seed {SEED}")
     kernels = {s.kernel.name for s in executable.program.plan((image.shape, rows.shape)).steps}

@@ -15,7 +15,7 @@ from ovjit.graph.shapes import ANY
 from ovjit.tiles.lowering import LONG_SUM
 from tests.support import guard_pages
 from tests.support.compiled import program_of
-from tests.support.run import run
+from tests.support.run import run, run_job
 from tests.support.sweeps import in_turn, some
 
 SEED = 20261202
@@ -148,8 +148,7 @@ def test_means_and_roots_of_integers_are_exact(dtype: str, monkeypatch: pytest.M
             twice = b.add("Maximum", [data, data]).output  # in front of it
             out = b.add(f"Reduce{name}", [twice, b.constant(np.array([axis]))], {"keep_dims": True}).output
             job = compile_graph(b.finish([out]), {"threads": 1}).new_job()
-            job.set_input(0, x)
-            job.run()
+            run_job(job, [x])
             exact = x.astype(object)
             if name == "Mean":
                 total, count = exact.sum(axis, keepdims=True), max(shape[axis], 1)
@@ -177,8 +176,7 @@ def test_several_vectors_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -
             data = b.add("Parameter", (), {"shape": given, "element_type": "f32"}).output
             out = b.add(record, [data, b.constant(np.array(axes))], {"keep_dims": False}).output
             job = compile_graph(b.finish([out]), {"threads": 1}).new_job()
-            job.set_input(0, x)
-            job.run()
+            run_job(job, [x])
             wide = x.astype(np.float64) if x.size else x  # of nothing it is a limit of the type
             (want,) = record.evaluate([wide, np.array(axes)], {"keep_dims": False})
             where = f"{shape} along {axes}, opened: {opened}"

@@ -10,6 +10,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
+from tests.support.run import run_job
 from tests.support.sweeps import parts
 
 SEED = 20261125
@@ -33,8 +34,7 @@ def test_any_axes(kind: str, cases: range) -> None:
         x = b.add("Parameter", (), given).output
         graph = b.finish(b.add(record, [x, b.constant(axes)], checked).outputs)
         job = compile_graph(graph, {"threads": 1}).new_job()
-        job.set_input(0, data)
-        job.run()
+        run_job(job, [data])
         where = f"{kind} case {case} seed {SEED}: {shape} {axes} {attrs} {opened}"
         assert not data.size or "ref_numpy" not in {row.exec_type for row in job.profile()}, where
         want = record.evaluate([data.astype(np.float64), axes], checked)[0]
@@ -51,7 +51,6 @@ def test_the_bias_is_a_real_number(bias: float) -> None:
     attrs = {"alpha": 1.0, "beta": 0.75, "bias": bias, "size": 1}
     graph = b.finish(b.add("LRN", [x, b.constant(np.array([1]))], attrs).outputs)
     job = compile_graph(graph, {"threads": 1}).new_job()
-    job.set_input(0, data)
-    job.run()
+    run_job(job, [data])
     want = data.astype(np.float64)
     np.testing.assert_allclose(job.outputs[0], want / (bias + want**2) ** 0.75, rtol=3e-6)

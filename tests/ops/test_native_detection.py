@@ -19,6 +19,7 @@ from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
+from tests.support.run import run_job
 from tests.support.samples import samples_of
 
 SEED = 20261120
@@ -173,9 +174,7 @@ def test_soft_suppression(encoding: str) -> None:
         node = b.add("NonMaxSuppression", [*ports, *(b.constant(x) for x in limits)], attrs)
         graph = b.finish(node.outputs)
         job = compile_graph(graph, {"threads": 2}).new_job()
-        for i, array in enumerate((boxes, scores)):
-            job.set_input(i, array)
-        job.run()
+        run_job(job, (boxes, scores))
         assert any(row.exec_type.startswith("nms_select_soft") for row in job.profile()) or not many
         with np.errstate(all="ignore"):
             rows, values, count = evaluate(graph, [boxes, scores])

@@ -16,6 +16,7 @@ from ovjit.engine import compile_graph
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder
 from ovjit.graph.shapes import ANY
+from tests.support.run import run_job
 from tests.support.sweeps import in_turn
 
 SEED = 20261129
@@ -77,8 +78,7 @@ def test_neighbouring_rows_of_two_chunks(dtype: str) -> None:
     for _ in range(8):
         for out in job.outputs:
             out[...] = np.zeros((), out.dtype)
-        job.set_input(0, array)
-        job.run()
+        run_job(job, [array])
         np.testing.assert_array_equal(job.outputs[0].astype(np.int64)[:, 0], small.min(1), f"seed {SEED}")
         np.testing.assert_array_equal(job.outputs[1].astype(np.int64)[:, 0], small.max(1), f"seed {SEED}")
 
@@ -91,8 +91,7 @@ def test_a_result_of_one_element_ends_where_its_memory_ends() -> None:
     job = compile_graph(b.finish([y]), {}).new_job()
     memory = np.full(2, 7, ml_dtypes.bfloat16)
     job.set_output(0, memory[:1])
-    job.set_input(0, np.arange(32).astype(ml_dtypes.bfloat16))
-    job.run()
+    run_job(job, [np.arange(32).astype(ml_dtypes.bfloat16)])
     assert memory.tolist() == [31, 7]
 
 
@@ -111,6 +110,5 @@ def test_rows_of_more_elements_than_32_bits_count() -> None:
     job = compile_graph(b.finish([b.add("Slice", [p, *limits]).output]), {}).new_job()
     out = np.full(n, 9, np.uint8)
     job.set_output(0, out)
-    job.set_input(0, x)
-    job.run()
+    run_job(job, [x])
     assert np.array_equal(out, x[::-1])

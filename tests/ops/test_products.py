@@ -20,6 +20,7 @@ from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
 from ovjit.tiles.pack import panel_sizes
 from ovjit_ops.matmul.cpu_products import pack_kernel
+from tests.support.run import run_job
 from tests.support.sweeps import in_turn
 
 SEED = 20261122
@@ -28,9 +29,7 @@ SEED = 20261122
 def check_products(b: Builder, outputs, inputs, threads: int = 1):
     graph = b.finish(outputs)
     job = compile_graph(graph, {"threads": threads}).new_job()
-    for i, x in enumerate(inputs):
-        job.set_input(i, np.asarray(x, order="C"))
-    job.run()
+    run_job(job, inputs)
     assert all(row.exec_type != "ref_numpy" for row in job.profile()), "a step ran on the host"
     wide = evaluate(graph, inputs)
     for got, expected in zip(job.outputs, wide, strict=True):
@@ -152,9 +151,7 @@ def test_products_in_their_own_type(dtype) -> None:
     graph = b.finish(outputs)
     for threads in (1, 2):
         job = compile_graph(graph, {"threads": threads}).new_job()
-        for i, array in enumerate(arrays):
-            job.set_input(i, array)
-        job.run()
+        run_job(job, arrays)
         assert all(row.exec_type != "ref_numpy" for row in job.profile()), "a step ran on the host"
         for got, want in zip(job.outputs, wanted, strict=True):
             message = f"{dtype} {want.shape} on {threads} threads, seed {SEED}"
@@ -186,9 +183,7 @@ def test_products_of_integers_are_exact_whatever_their_size(open_shape, dtype) -
             else:
                 arrays = [np.full((2, 60, 64), most, kind), np.full((64, 40), other, kind)]
                 arrays[0][0, 0, 0], arrays[1][0] = 512, 512
-            for i, array in enumerate(arrays):
-                job.set_input(i, array)
-            job.run()
+            run_job(job, arrays)
             message = f"{dtype} {most} {other} seed {SEED}"
             np.testing.assert_array_equal(job.outputs[0], arrays[0] @ arrays[1], err_msg=message)
     assert any(row.exec_type.startswith(f"magnitude_{dtype}") for row in job.profile())
@@ -220,9 +215,7 @@ def test_few_rows_and_lists_meet_matrices_where_they_lie(open_shape) -> None:
             arrays[1].flat[arrays[1].size // 2] = special
             graph = b.finish([y])
             job = compile_graph(graph, {"threads": 2}).new_job()
-            for i, array in enumerate(arrays):
-                job.set_input(i, array)
-            job.run()
+            run_job(job, arrays)
             few = any(row.exec_type.startswith("matmul_few_") for row in job.profile())
             assert few == (right != (1, 4, 1, 2, 9, 18)), (left, right)  # tiles have those of four walks
             with np.errstate(invalid="ignore"):
@@ -357,9 +350,7 @@ def test_convolution_by_computed_filters(data, filters, strides, dilations, pads
     arrays = [rng.uniform(-3, 3, s).astype(numpy_dtype(dtype)) for s in shapes]
     graph = b.finish([y])
     job = compile_graph(graph, {"threads": 2}).new_job()
-    for i, a in enumerate(arrays):
-        job.set_input(i, a)
-    job.run()
+    run_job(job, arrays)
     assert all(row.exec_type != "ref_numpy" for row in job.profile()), "a step ran on the host"
     want = evaluate(graph, arrays)[0].astype(np.float64)
     scale = max(1.0, np.abs(want).max())
@@ -377,9 +368,7 @@ def test_lists_of_bytes_of_any_length(dtype: str) -> None:
     job = compile_graph(graph, {"threads": 1}).new_job()
     for length in (5, 0, 300):
         given = [rng.integers(0, 120, length).astype(numpy_dtype(dtype)) for _ in range(2)]
-        for i, list_ in enumerate(given):
-            job.set_input(i, list_)
-        job.run()
+        run_job(job, given)
         want = np.dot(*(list_.astype(np.int64) for list_ in given)).astype(numpy_dtype(dtype))
         np.testing.assert_array_equal(job.outputs[0], want, err_msg=f"seed {SEED}: {length} elements")
 
@@ -408,8 +397,7 @@ def test_a_constant_matrix_is_packed_once(dtype, turned) -> None:
                 for most in (9, 2**15):
                     left = rng.integers(-most if kind.kind == "i" else 0, most, (3, rows, shape[-2]))
                     left = left.astype(kind)
-                    job.set_input(0, left)
-                    job.run()
+                    run_job(job, [left])
                     message = f"{dtype} {limit} {shape} {rows} {most} seed {SEED}"
                     with np.errstate(over="ignore"):
                         np.testing.assert_allclose(job.outputs[0], left @ right, rtol=1e-14, err_msg=message)

@@ -13,6 +13,7 @@ from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
+from tests.support.run import run_job
 from tests.support.samples import samples_of
 from tests.support.sweeps import some
 
@@ -118,9 +119,7 @@ def test_weights_that_are_inputs(case, monkeypatch):
     executable = compile_graph(b.finish(b.add(record, values, attrs).outputs), {})
     job = executable.new_job()
     for _ in range(2):
-        for i, a in enumerate(arrays):
-            job.set_input(i, a)
-        job.run()
+        run_job(job, arrays)
         for mine, theirs in zip(job.outputs, record.evaluate(arrays, attrs), strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=2e-4, err_msg=f"case {case}: {name}")
         arrays = [a if a.dtype == np.int64 else a * np.float32(0.7) for a in arrays]
@@ -183,9 +182,7 @@ def test_products_of_states_in_bf16_are_those_of_the_reference():
         executable = compile_graph(b.finish(b.add(record, values, attrs).outputs), {})
         job = executable.new_job()
         given = [a for i, a in enumerate(arrays) if i != at]
-        for i, a in enumerate(given):
-            job.set_input(i, a)
-        job.run()
+        run_job(job, given)
         assert not any(step.host for step in executable.program.plan([a.shape for a in given]).steps)
         for mine, want in zip(job.outputs, record.evaluate(arrays, attrs), strict=True):
             far = np.abs(mine - want)

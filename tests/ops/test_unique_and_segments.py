@@ -12,7 +12,7 @@ from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
 from tests.support.graph_nets import add, parameter
 from tests.support.op_samples import SEED
-from tests.support.run import run
+from tests.support.run import run, run_job
 from tests.support.sweeps import in_turn, some
 
 KINDS = [np.float32, np.float64, np.float16, np.int8, np.int32, np.int64, np.uint32, np.uint64, np.bool_]
@@ -69,8 +69,7 @@ def test_unique_slices(kind: type) -> None:
             data = np.where(data == 0, rng.choice([0.0, -0.0], shape), data).astype(kind)
             data.reshape(-1)[:: 5 if case == 1 else data.size + 1] = np.nan if case == 1 else 1
         job = compile_graph(graph, {"threads": 1, "profiling": True}).new_job()
-        job.set_input(0, data)
-        job.run()
+        run_job(job, [data])
         assert not [row for row in job.profile() if row.exec_type == "ref_numpy"]
         for i, (got, want) in enumerate(zip(job.outputs, evaluate(graph, [data]), strict=True)):
             np.testing.assert_array_equal(got, want, err_msg=f"seed {SEED}: {shape} {axis}, output {i}")
@@ -86,8 +85,7 @@ def test_unique_slices_of_nothing(shape: tuple[int, int], axis: int, closed: boo
     graph = b.finish(b.add("Unique", (x, b.constant(np.array(axis))), attrs).outputs)
     job = compile_graph(graph, {"threads": 1}).new_job()
     data = np.zeros(shape, np.float32)
-    job.set_input(0, data)
-    job.run()
+    run_job(job, [data])
     many = int(shape[axis] > 0)
     for found in (job.outputs, evaluate(graph, [data])):
         values, first, inverse, counts = found
@@ -101,8 +99,7 @@ def test_unique_is_native() -> None:
     b = Builder()
     graph = b.finish([add(b, "Unique", parameter(b, np.ones(9, np.float32)))])
     job = compile_graph(graph, {"threads": 1, "profiling": True}).new_job()
-    job.set_input(0, np.ones(9, np.float32))
-    job.run()
+    run_job(job, [np.ones(9, np.float32)])
     assert any(row.exec_type.startswith("unique_f32") for row in job.profile())
 
 
@@ -153,9 +150,7 @@ def test_searches_of_any_types() -> None:
         attrs = {"with_right_bound": case & 4 > 0} if case & 1 else {"right_mode": case & 4 > 0}
         graph = b.finish([add(b, name, *(parameter(b, x) for x in given), **attrs)])
         job = compile_graph(graph, {"threads": 1, "profiling": True}).new_job()
-        for i, x in enumerate(given):
-            job.set_input(i, x)
-        job.run()
+        run_job(job, given)
         where = f"seed {SEED}: {name} {first} {second}"
         assert not [row for row in job.profile() if row.exec_type == "ref_numpy"], where
         np.testing.assert_array_equal(job.outputs[0], evaluate(graph, given)[0], err_msg=where)

@@ -23,6 +23,7 @@ from ovjit.planning.lower import Versions
 from ovjit_ops.convolution import cpu_winograd
 from ovjit_ops.convolution.convolution import convolve
 from ovjit_ops.convolution.cpu_winograd import WinogradIfLarge, best_way, possible_ways
+from tests.support.run import run_job
 from tests.support.sweeps import in_turn
 
 SEED = 20261121
@@ -140,8 +141,7 @@ def test_bands_of_an_image_are_the_image(
         monkeypatch.setattr(cpu_winograd, "BAND", band)
         executable = compile_graph(graph, {"threads": 1})
         job = executable.new_job()
-        job.set_input(0, x)
-        job.run()
+        run_job(job, [x])
         return np.array(job.outputs[0]), executable
 
     whole, one = run(1 << 40)
@@ -186,8 +186,7 @@ def test_images_of_open_size_go_either_way(monkeypatch: pytest.MonkeyPatch, band
     for size in SIZES:
         x = rng.standard_normal((size[0], 16, *size[1:]), np.float32)
         job = executable.new_job()
-        job.set_input(0, x)
-        job.run()
+        run_job(job, [x])
         names = [step.kernel.name for step in executable.table((x.shape,)).plan.steps]
         steps.add(any(name.startswith("winograd") for name in names))
         np.testing.assert_allclose(
@@ -253,8 +252,7 @@ def test_volumes_are_transformed_slice_by_slice(
         for more in (0,) if fixed else (0, 3, 1, 0):
             x = rng.standard_normal((2, channels, slices + more, 21, 19 + more), np.float32)
             job = executable.new_job()
-            job.set_input(0, x)
-            job.run()
+            run_job(job, [x])
             names = [step.kernel.name for step in executable.table((x.shape,)).plan.steps]
             assert any(f"winograd_input_f32_f32_{way}x{way}" in name for name in names), (names, case)
             expected = evaluate(graph, [x.astype(np.float32)])[0]
@@ -295,8 +293,7 @@ def test_dilated_windows_are_transformed_among_interleaved_pixels(
         for extra in (0,) if fixed else (0, 21, 0, 34):
             x = rng.standard_normal((2, 16, height + extra, width + extra), np.float32)
             job = executable.new_job()
-            job.set_input(0, x)
-            job.run()
+            run_job(job, [x])
             names = [step.kernel.name for step in executable.table((x.shape,)).plan.steps]
             seen.add(any(f"winograd_input_f32_f32_{way}x{way}" in name for name in names))
             case = f"{height} x {width}, {pads}, {dilations}, {extra} more, seed {SEED}"
@@ -340,8 +337,7 @@ def test_lines_of_taps_have_tiles_along_one_axis(monkeypatch: pytest.MonkeyPatch
             executable = compile_graph(b.finish(results), {"threads": 2})
             x = rng.standard_normal(shape).astype(np.float32)
             job = executable.new_job()
-            job.set_input(0, x)
-            job.run()
+            run_job(job, [x])
             names = [step.kernel.name for step in executable.table((shape,)).plan.steps]
             tile = "x".join(str(way if t > 1 else 1) for t in (*taps, 1)[:2])
             case = f"{shape}, {taps}, {dilations}, band {band}, seed {SEED}"
@@ -382,8 +378,7 @@ def test_infinite_weights_are_multiplied_directly(odd: float, shape: tuple) -> N
     assert cpu_winograd.winograd_way(Group(Context(TARGETS["avx2"]), made)) == (0, 0)
     given = rng.standard_normal((1, 32, 20, 20)).astype(np.float32)
     job = compile_graph(b.finish([made.output]), {"threads": 1}).new_job()
-    job.set_input(0, given)
-    job.run()
+    run_job(job, [given])
     assert np.isfinite(np.delete(job.outputs[0], 5, 1)).all() and not np.isfinite(job.outputs[0][:, 5]).any()
 
 
@@ -408,8 +403,7 @@ def test_bytes_of_volumes_and_of_dilated_windows_are_exact(
     out = TensorType("i32", (shape[0], 32, *shape[2:]))
     made = b.add("Convolution", [x, b.constant(weights)], windows, types=[out], lowered=True).output
     job = compile_graph(b.finish([made]), {"threads": 2}).new_job()
-    job.set_input(0, given)
-    job.run()
+    run_job(job, [given])
     windows["auto_pad"] = "explicit"
     want = convolve(given.astype(np.float64), weights[None].astype(np.float64), windows)
     np.testing.assert_array_equal(job.outputs[0], want, err_msg=f"seed {SEED}")

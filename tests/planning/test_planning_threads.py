@@ -21,7 +21,8 @@ from ovjit.graph.graph import Builder
 from ovjit.graph.shapes import ANY
 from ovjit.planning.lower import Lowering
 from tests.support import paged_op
-from tests.support.threads import run_threads
+from tests.support.run import run_job
+from tests.support.threads import run_threads, start_and_join
 
 SEED = 20261125
 
@@ -45,9 +46,7 @@ def test_threads_plan_different_shapes_at_once() -> None:
             m, k, n = (int(v) for v in rng.integers(1, 70, 3))
             a = rng.standard_normal((m, k)).astype(np.float32)
             c = rng.standard_normal((k, n)).astype(np.float32)
-            job.set_input(0, a)
-            job.set_input(1, c)
-            job.run()
+            run_job(job, [a, c])
             want = np.concatenate([np.maximum(a, 0)] + [np.maximum(a @ c, 0)] * 6, 1)
             if not np.allclose(job.outputs[0], want, atol=1e-4):
                 wrong.append(f"{(m, k, n)} seed {SEED}")
@@ -134,17 +133,13 @@ def test_plans_are_made_in_parallel(models, monkeypatch) -> None:
             failed.append(error)
 
     workers = [threading.Thread(target=plan, args=(i,), daemon=True) for i in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    start_and_join(workers)
     assert not failed, failed
     monkeypatch.undo()
     for i, table in tables.items():
         a = np.random.default_rng([SEED, i]).standard_normal((4 + i, 3)).astype(np.float32)
         job = executables[i % models].new_job()
-        job.set_input(0, a)
-        job.run()
+        run_job(job, [a])
         assert job._table is table
         np.testing.assert_allclose(job.outputs[0], np.tile(np.maximum(a, 0) @ a.T, 2), rtol=1e-5, atol=1e-5)
 
@@ -162,8 +157,7 @@ def test_long_rows_are_shared_out(shape, open_shape) -> None:
     x = b.add("Parameter", (), {"shape": declared, "element_type": "f32"}).output
     job = compile_graph(b.finish([b.add("Sigmoid", [x], {}).output]), {}).new_job()
     data = np.random.default_rng(5).standard_normal(shape, np.float32)
-    job.set_input(0, data)
-    job.run()
+    run_job(job, [data])
     np.testing.assert_allclose(job.outputs[0], 1 / (1 + np.exp(-data)), rtol=1e-5, err_msg="seed 5")
     step, *rest = job._table.plan.steps
     assert step.chunks > 4 and [s.chunks for s in rest] in ([], [1])
@@ -180,8 +174,7 @@ def test_open_rows_are_cut_alike_by_traces(dims, monkeypatch) -> None:
         wanted = extents[-len(dims) :]
         shape = tuple(d if isinstance(d, int) else e for d, e in zip(dims, wanted, strict=True))
         data = np.random.default_rng(6).standard_normal(shape, np.float32)
-        job.set_input(0, data)
-        job.run()
+        run_job(job, [data])
         np.testing.assert_allclose(job.outputs[0], 1 / (1 + np.exp(-data)), rtol=1e-5, err_msg=f"{shape}")
 
 
@@ -201,9 +194,7 @@ def test_products_and_sums_are_put_into_a_concatenation(rows, axis) -> None:
     joined = b.add("Concat", parts[::2] if axis == 0 else made, {"axis": 0}).output
     job = compile_graph(b.finish([joined]), {}).new_job()
     given = [np.random.default_rng([SEED, n]).standard_normal((n, 5)) for n in rows]
-    for i, array in enumerate(given):
-        job.set_input(i, array)
-    job.run()
+    run_job(job, given)
     weights = np.random.default_rng(SEED).standard_normal((5, 5))
     wanted = [a @ weights if axis == 0 else np.hstack([a @ weights, a.cumsum(1)]) for a in given]
     np.testing.assert_allclose(job.outputs[0], np.concatenate(wanted), 1e-9, 1e-9, err_msg=f"seed {SEED}")

@@ -37,6 +37,7 @@ from tests.support.random_graphs import Maker
 from tests.support.run import run
 from tests.support.samples import has_samples, samples_of
 from tests.support.sweeps import in_turn, some
+from tests.support.threads import start_and_join
 from tests.support.traced_pairs import check, pair
 
 SEED = 20261120
@@ -222,10 +223,7 @@ def test_threads_share_traces() -> None:
                 wrong.append(f"thread {seed}, shapes {i}")
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    start_and_join(threads)
     assert not wrong
 
 

@@ -24,6 +24,7 @@ from ovjit.disk import kernel_cache as cache_module
 from ovjit.disk.kernel_cache import KernelCache
 from ovjit.tools import cache as cli
 from tests.support import ROOT
+from tests.support.threads import start_and_join
 
 KEY = "ovjit_" + "0123456789" * 4
 OTHER = "ovjit_" + "9876543210" * 4
@@ -87,8 +88,8 @@ def _run(script, *args, **environment):
 def test_put_and_get(home, warnings):
     cache = KernelCache()
     assert cache.get(KEY) is None
-    cache.put(KEY, CODE)
-    cache.put(OTHER, b"")
+    cache.write(KEY, CODE)
+    cache.write(OTHER, b"")
     assert KernelCache().get(KEY) == CODE and KernelCache().get(OTHER) == b""
     assert cache.folder == home / ".cache" / "ovjit"
     assert not warnings()
@@ -98,7 +99,7 @@ def test_what_is_written_is_private(home):
     old = os.umask(0)
     try:
         cache = KernelCache()
-        cache.put(KEY, CODE)
+        cache.write(KEY, CODE)
     finally:
         os.umask(old)
     modes = {name: _mode(home / name) for name in _everything_in(home)}
@@ -125,7 +126,7 @@ def test_folders_are_those_of_platformdirs(home, monkeypatch):
 
 def test_variable_names_the_folder(home, monkeypatch, tmp_path):
     monkeypatch.setenv("OVJIT_CACHE", str(tmp_path / "deep" / "down"))
-    KernelCache().put(KEY, CODE)
+    KernelCache().write(KEY, CODE)
     assert (tmp_path / "deep" / "down" / f"{KEY}.kernel").exists()
     assert not (home / ".cache").exists()
 
@@ -145,13 +146,13 @@ def test_a_key_is_no_path(home, key):
     with pytest.raises(ValueError, match="content address"):
         KernelCache().get(key)
     with pytest.raises(ValueError, match="content address"):
-        KernelCache().put(key, CODE)
+        KernelCache().write(key, CODE)
 
 
 def test_switched_off_writes_nothing(home, monkeypatch, warnings):
     monkeypatch.setenv("OVJIT_CACHE", "0")
     cache = cache_module.default_cache()
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     assert cache.get(KEY) is None and cache.folder is None
     assert cache.entries() == [] and cache.prune(0) == 0
     assert len(keys.user_key()) == 32 and keys.user_key() == keys.user_key()
@@ -168,10 +169,10 @@ def test_switched_off_reads_the_key_that_is_there(home, monkeypatch):
 
 def test_removed_folder_is_made_again(home, warnings):
     cache = KernelCache()
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     shutil.rmtree(cache.folder)
     assert cache.get(KEY) is None
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     assert cache.get(KEY) == CODE and not warnings()
 
 
@@ -179,7 +180,7 @@ def test_reading_many_is_quick(home):
     cache = KernelCache()
     addresses = [f"ovjit_{i:040x}" for i in range(30)]
     for address in addresses:
-        cache.put(address, CODE * 100)
+        cache.write(address, CODE * 100)
     best = float("inf")
     for _ in range(10):
         began = time.perf_counter()
@@ -228,20 +229,20 @@ def _damaged(record, how):
 )
 def test_planted_entry_is_a_miss_and_replaced(home, warnings, how):
     cache = KernelCache()
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     path = _only_entry(cache)
     path.write_bytes(_damaged(path.read_bytes(), how))
     assert cache.get(KEY) is None
     assert cache.get(KEY) is None
     (message,) = warnings()
     assert str(path) in message and "compiled again" in message
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     assert cache.get(KEY) == CODE and len(warnings()) == 1
 
 
 def test_truncated_at_every_byte_and_every_byte_changed(home, warnings):
     cache = KernelCache()
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     path = _only_entry(cache)
     record = path.read_bytes()
     for i in range(len(record)):
@@ -256,7 +257,7 @@ def test_truncated_at_every_byte_and_every_byte_changed(home, warnings):
 @pytest.mark.parametrize("kind", ["link", "fifo", "folder", "sparse"])
 def test_entry_that_is_no_small_file(home, warnings, kind, tmp_path):
     cache = KernelCache()
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     path = _only_entry(cache)
     if kind == "link":
         path.rename(tmp_path / "genuine")
@@ -273,12 +274,12 @@ def test_entry_that_is_no_small_file(home, warnings, kind, tmp_path):
     assert cache.get(KEY) is None
     (message,) = warnings()
     assert kind != "sparse" or "536870912 bytes" in message
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     assert cache.get(KEY) == (None if kind == "folder" else CODE)
 
 
 def test_record_of_another_user_is_a_miss(home, monkeypatch, warnings):
-    KernelCache().put(KEY, CODE)
+    KernelCache().write(KEY, CODE)
     _forget(monkeypatch)
     monkeypatch.setenv("OVJIT_KEY", "ab" * 32)
     assert KernelCache().get(KEY) is None
@@ -290,9 +291,9 @@ def test_record_of_another_user_is_a_miss(home, monkeypatch, warnings):
 
 def _assert_not_kept(warnings, because):
     cache = KernelCache()
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     assert cache.get(KEY) is None and cache.folder is None
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     messages = [message for message in warnings() if "not kept on disk" in message]
     assert len(messages) == 1 and because in messages[0]
 
@@ -345,11 +346,11 @@ def test_root_with_another_users_home(home, warnings, monkeypatch, missing):
 
 def test_folder_swapped_while_running(home, warnings, tmp_path):
     cache = KernelCache()
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     cache.folder.rename(tmp_path / "moved")
     (tmp_path / "trap").mkdir(0o700)
     pathlib.Path(home / ".cache" / "ovjit").symlink_to(tmp_path / "trap")
-    cache.put(OTHER, CODE)
+    cache.write(OTHER, CODE)
     assert _everything_in(tmp_path / "trap") == []
     assert len(warnings()) == 1 and "symbolic link" in warnings()[0]
 
@@ -384,7 +385,7 @@ def test_a_file_in_the_folders_place(home, warnings):
 @pytest.mark.parametrize("call", ["open", "write", "replace"])
 def test_failed_write(home, warnings, monkeypatch, call, number):
     cache = KernelCache()
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     real = getattr(os, call)
 
     def fail(*args, **kwargs):
@@ -394,13 +395,13 @@ def test_failed_write(home, warnings, monkeypatch, call, number):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
-        cache.put(KEY, CODE * 2)
-        cache.put(OTHER, CODE)
+        cache.write(KEY, CODE * 2)
+        cache.write(OTHER, CODE)
         assert cache.get(KEY) == CODE and cache.get(OTHER) is None
     assert _everything_in(cache.folder) == [f"{KEY}.kernel"]
     (message,) = warnings()
     assert "not kept" in message and os.strerror(number) in message
-    cache.put(OTHER, CODE)
+    cache.write(OTHER, CODE)
     assert cache.get(OTHER) == CODE
 
 
@@ -410,10 +411,10 @@ def test_disk_full_for_real(home, warnings, tmp_path):
 import resource, sys
 from ovjit.disk.kernel_cache import KernelCache
 cache = KernelCache()
-cache.put("small_one", b"x")
+cache.write("small_one", b"x")
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
-cache.put("large_one", b"x" * 20000)
-cache.put("other_large_one", b"x" * 20000)
+cache.write("large_one", b"x" * 20000)
+cache.write("other_large_one", b"x" * 20000)
 print(cache.get("small_one"), cache.get("large_one"))
 """
     process = _run(script)
@@ -445,14 +446,14 @@ def unprivileged():
 def test_read_only_folder(home, warnings, monkeypatch, unprivileged):
     monkeypatch.setenv("OVJIT_KEY", "ab" * 32)
     monkeypatch.setenv("OVJIT_CACHE", str(unprivileged / "cache"))
-    KernelCache().put(KEY, CODE)
+    KernelCache().write(KEY, CODE)
     path = unprivileged / "cache" / f"{KEY}.kernel"
     os.utime(path, (0, 0))
     (unprivileged / "cache").chmod(0o500)
     cache = KernelCache()
     assert cache.get(KEY) == CODE  # what a container image was warmed with
-    cache.put(OTHER, CODE)
-    cache.put(OTHER, CODE)
+    cache.write(OTHER, CODE)
+    cache.write(OTHER, CODE)
     assert cache.get(OTHER) is None
     assert cache.prune(0) == 0 and cache.get(KEY) == CODE
     (message,) = warnings()
@@ -463,7 +464,7 @@ def test_unreadable_entry(home, warnings, monkeypatch, unprivileged):
     monkeypatch.setenv("OVJIT_KEY", "ab" * 32)
     monkeypatch.setenv("OVJIT_CACHE", str(unprivileged / "cache"))
     cache = KernelCache()
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     _only_entry(cache).chmod(0)
     assert cache.get(KEY) is None
     (message,) = warnings()
@@ -478,7 +479,7 @@ def _fill(cache, count, size=1000):
     addresses = [f"ovjit_{i:040x}" for i in range(count)]
     now = time.time()
     for i, address in enumerate(addresses):
-        cache.put(address, bytes(size))
+        cache.write(address, bytes(size))
         os.utime(cache.folder / f"{address}.kernel", (now, now - 3600 * (count - 1 - i)))
     return addresses
 
@@ -502,7 +503,7 @@ def test_prune_by_age(home):
 
 def test_prune_removes_old_drafts_and_nothing_else(home):
     cache = KernelCache()
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     for name in (".ovjit-00ff.tmp", ".ovjit-00fe.tmp", "mine.txt", ".other.tmp"):
         (cache.folder / name).write_bytes(bytes(10))
         if name != ".ovjit-00fe.tmp":
@@ -518,11 +519,11 @@ def test_cache_bounds_itself(home):
     cache = KernelCache(max_bytes=50_000)
     addresses = [f"ovjit_{i:040x}" for i in range(300)]
     for address in addresses:
-        cache.put(address, bytes(1000))
+        cache.write(address, bytes(1000))
         # Evicted at the latest when an eighth of the bound was written since the last time.
         assert sum(path.stat().st_size for path in cache.folder.iterdir()) <= 50_000 * 9 // 8 + 1200
     assert cache.get(addresses[-1]) is not None
-    cache.put(KEY, bytes(50_001))
+    cache.write(KEY, bytes(50_001))
     assert cache.get(KEY) is None
 
 
@@ -532,13 +533,13 @@ def test_small_entries_are_bounded_too(home, monkeypatch):
     monkeypatch.setattr(KernelCache, "_evict", lambda self, *bounds: evictions.append(bounds))
     for process in range(64):
         monkeypatch.setattr(os, "getpid", lambda process=process: 1000 + process)
-        KernelCache().put(KEY, CODE)
+        KernelCache().write(KEY, CODE)
     assert evictions == [(1 << 30, (1 << 30) * 7 // 8, None)]
 
 
 def test_use_is_noted_once_a_day(home):
     cache = KernelCache()
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     path = _only_entry(cache)
     now = time.time()
     for age, noted in ((3600, False), (90_000, True)):
@@ -549,8 +550,8 @@ def test_use_is_noted_once_a_day(home):
 
 def test_entries_say_what_they_are(home):
     cache = KernelCache()
-    cache.put(KEY, CODE, {"name": "Conv+Relu", "isa": "avx512"})
-    cache.put(OTHER, CODE, {"name": "x" * 10_000})
+    cache.write(KEY, CODE, {"name": "Conv+Relu", "isa": "avx512"})
+    cache.write(OTHER, CODE, {"name": "x" * 10_000})
     (cache.folder / "garbage12.kernel").write_bytes(b"garbage")
     found = {entry.key: entry for entry in cache.entries()}
     assert set(found) == {KEY, OTHER}
@@ -565,7 +566,7 @@ def _only_size(cache, key):
 
 def test_hostile_descriptions(home):
     cache = KernelCache()
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     path = _only_entry(cache)
     for text in ("[" * 4000, "nonsense", '"text"', "[1]", '{"a": {"b": 1}}', "NaN", "\u2603"):
         path.write_bytes(sealed.seal(b"OVJITKRN", KEY, CODE, os.urandom(32), text))
@@ -631,7 +632,7 @@ def test_untrustworthy_key_file(home, monkeypatch, warnings, how, tmp_path):
     key = keys.find_key()
     assert not key.lasting and keys.find_key() == key
     cache = KernelCache()
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     assert cache.get(KEY) is None
     assert sum("no key" in message for message in warnings()) == 1
 
@@ -697,7 +698,7 @@ while True:
     address = f"ovjit_{i:040x}"
     found = cache.get(address)
     if found is None:
-        cache.put(address, code(i))
+        cache.write(address, code(i))
     elif found != code(i):
         print("wrong code", i, file=sys.stderr, flush=True)
 """
@@ -734,23 +735,20 @@ def test_threads_share_a_cache(home, warnings):
             address, code = f"ovjit_{i:040x}", bytes([i]) * 1000
             if (cache.get(address) or code) != code:
                 wrong.append((seed, i))
-            cache.put(address, code)
+            cache.write(address, code)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    start_and_join(threads)
     assert not wrong and not warnings()
 
 
 def test_descriptors_are_given_back(home, tmp_path):
     cache = KernelCache()
-    cache.put(KEY, CODE)
+    cache.write(KEY, CODE)
     _only_entry(cache).with_name(f"{OTHER}.kernel").write_bytes(b"garbage")
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(50):
-        cache.put(KEY, CODE)
+        cache.write(KEY, CODE)
         assert cache.get(KEY) == CODE and cache.get(OTHER) is None
         assert len(cache.entries()) == 1
     assert len(os.listdir("/proc/self/fd")) == before
@@ -772,7 +770,7 @@ assert held.wait(60)
 child = os.fork()
 if not child:
     signal.alarm(20)
-    kernel_cache.default_cache().put("something", b"code")
+    kernel_cache.default_cache().write("something", b"code")
     os._exit(0 if kernel_cache.default_cache().get("something") == b"code" else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
@@ -814,7 +812,7 @@ def test_public_functions(home):
 
 def test_command_line(home, capsys):
     cache = cache_module.default_cache()
-    cache.put(KEY, CODE, {"name": "evil\x1b[31m\nname"})
+    cache.write(KEY, CODE, {"name": "evil\x1b[31m\nname"})
     assert cli.main(["path"]) == 0
     assert capsys.readouterr().out == f"{cache.folder}\n"
     assert cli.main(["list"]) == 0
@@ -847,7 +845,7 @@ class _Compiler:
         if device != "CPU" or model == "broken":
             raise RuntimeError(f"can't compile {model} for {device}")
         for letter in model:
-            cache_module.default_cache().put(f"ovjit_{letter}_0000", CODE)
+            cache_module.default_cache().write(f"ovjit_{letter}_0000", CODE)
 
 
 def test_command_line_warms(home, monkeypatch, capsys):

@@ -19,6 +19,7 @@ import numpy as np
 import ovjit as ov
 from ovjit.data import digits
 from tests.support import guard_pages
+from tests.support.threads import start_and_join
 
 STREAMS, JOBS, IMAGES = 4, 6, 40
 SETTINGS = {"NUM_STREAMS": STREAMS, "INFERENCE_NUM_THREADS": STREAMS}
@@ -71,10 +72,7 @@ def threads(compiled: ov.CompiledModel, images: np.ndarray, answers: np.ndarray)
             wrong.append(error)
 
     running = [threading.Thread(target=work, args=(first,)) for first in range(STREAMS)]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join()
+    start_and_join(running)
     assert not wrong, wrong
 
 

@@ -103,7 +103,7 @@ def install(side: str) -> None:
     materialize, table_init, lead = constants.materialize, tables.__init__, job._lead
     finish = planning.Planner.finish
 
-    def place(self: Any, array: np.ndarray, key: Any = None) -> Any:
+    def add_constant(self: Any, array: np.ndarray, key: Any = None) -> Any:
         layout = self.__dict__.setdefault("_layout", _Layout(side))
         if key is None:
             key = id(array)
@@ -209,7 +209,7 @@ def install(side: str) -> None:
     parametric.assign_offsets = assign_offsets
     traced._lay_out = laid_out  # type: ignore[method-assign]
     traced._plan = planned  # type: ignore[method-assign]
-    constants.place = place  # type: ignore[method-assign]
+    constants.add = add_constant  # type: ignore[method-assign]
     constants.materialize = placed  # type: ignore[method-assign]
     tables.__init__ = make_table  # type: ignore[method-assign]
     planning.assign_offsets = assign_offsets

@@ -13,6 +13,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from tests.support.block_meanings import CONSTANTS
 from tests.support.card_words import CardWords
 from tests.support.gpu_words import program
+from tests.support.warps import Warp
 
 
 class PlanMemory:
@@ -49,14 +50,27 @@ class PlanMemory:
                 assert run_chunk(step.kernel.source, Memory(named), block, chunk) == 0
         return self.outputs
 
+    def run_words(
+        self, words: Callable[[int, Memory], Any] = CardWords, change: Callable[[str], str] = str
+    ) -> list[np.ndarray]:
+        """The outputs where kernels run as NumPy vectors of a warp, by `words` of lanes and memory. `change`:
+        of kernels' sources."""
 
-def run_as_vectors(plan: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The outputs of a plan, whose kernels run as NumPy vectors of a warp."""
-    memory = PlanMemory(plan, inputs)
+        def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
+            kernel = program(change(source), words(WARP, checked))
+            with np.errstate(all="ignore"):
+                return kernel(self.bases.ctypes.data, block.ctypes.data, chunk, self.scratch)
 
-    def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
-        with np.errstate(all="ignore"):
-            kernel = program(source, CardWords(WARP, checked))
-            return kernel(memory.bases.ctypes.data, block.ctypes.data, chunk, memory.scratch)
+        return self.run(run_chunk)
 
-    return memory.run(run_chunk)
+    def run_threads(self) -> list[np.ndarray]:
+        """The outputs where kernels run as the threads of a warp."""
+        warp = Warp()
+
+        def run_chunk(source: str, checked: Memory, block: np.ndarray, chunk: int) -> int:
+            return warp.run(source, self.bases.ctypes.data, block.ctypes.data, chunk, self.scratch)
+
+        try:
+            return self.run(run_chunk)
+        finally:
+            warp.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,18 @@ def run(
     """
     executable = what if isinstance(what, Executable) else compile_graph(what, options)
     job = executable.new_job()
+    outputs = run_job(job, arrays, times)
+    if native:
+        assert not [row for row in job.profile() if row.exec_type == "ref_numpy"], "a step ran on the host"
+    return outputs
+
+
+def run_job(job: Any, arrays: Iterable[np.ndarray], times: int = 1) -> list[np.ndarray]:
+    """Copies of a job's outputs for these inputs, after so many runs."""
     for i, array in enumerate(arrays):
         job.set_input(i, np.asarray(array, order="C"))
     for _ in range(times):
         job.run()
-    if native:
-        assert not [row for row in job.profile() if row.exec_type == "ref_numpy"], "a step ran on the host"
     return [np.array(output) for output in job.outputs]
 
 

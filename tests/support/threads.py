@@ -1,4 +1,4 @@
-"""Threads that Python switches often, so that races show."""
+"""Threads of tests: started together, and switched often, so that races show."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ def run_threads(
     before = sys.getswitchinterval()
     sys.setswitchinterval(interval)
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(None if until == float("inf") else max(0.0, until - time.monotonic()))
+        start_and_join(threads, until)
     finally:
         sys.setswitchinterval(before)
+
+
+def start_and_join(threads: Sequence[threading.Thread], until: float = float("inf")) -> None:
+    """Start the threads and join them, or wait until the time `until` of `time.monotonic`."""
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(None if until == float("inf") else max(0.0, until - time.monotonic()))

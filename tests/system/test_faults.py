@@ -170,7 +170,7 @@ def test_a_clock_that_was_ahead(tmp_path) -> None:
     cache = KernelCache(tmp_path / "cache")
     names = [f"ovjit_{i:040x}" for i in range(10)]
     for name in names:
-        cache.put(name, bytes(1000))
+        cache.write(name, bytes(1000))
     if cache.folder is None:
         pytest.skip("no key can be kept here")
     entries = {name: cache.folder / f"{name}.kernel" for name in names}

@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.api.arguments import ONLY, expect, explain_calls, public_name
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.broadcast_states import broadcast_states
-from ovjit.api.model.model_forms import checked_sink, made_result, name_tensor, port_index, shape_dims
+from ovjit.api.model.model_forms import checked_sink, make_result, name_tensor, port_index, shape_dims
 from ovjit.api.model.model_parts import ModelParts
 from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output
 from ovjit.api.model.relax_patterns import relax_patterns
@@ -49,7 +49,7 @@ class ModelEdits(ModelParts):
                 takers = (port.get_node() for port in source.get_target_inputs())
                 result = next((node for node in takers if isinstance(node, Result)), None)
                 if result is None:
-                    result = made_result(source)
+                    result = make_result(source)
                     name_tensor(result)
                     self._results.append(result)
                 added.append(result.output(0))

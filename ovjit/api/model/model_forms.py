@@ -81,7 +81,7 @@ def model_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelArgum
     keywords = {name: elements(value) for name, value in kwargs.items()}
     lists = [elements(value) for value in args]
     for form in FORMS:
-        arguments = _as_form(form, lists, keywords)
+        arguments = _bind_form(form, lists, keywords)
         if arguments is not None:
             return arguments
     raise no_such_constructor(
@@ -91,7 +91,8 @@ def model_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelArgum
     )
 
 
-def _as_form(form: Form, args: list[Any], kwargs: dict[str, Any]) -> ModelArguments | None:
+def _bind_form(form: Form, args: list[Any], kwargs: dict[str, Any]) -> ModelArguments | None:
+    """The arguments in this form of Model's constructor. None if they do not fit it."""
     names = form.names()
     arguments = dict(zip(names, args, strict=False))
     if len(args) > len(names) or set(kwargs) - set(names) or set(arguments) & set(kwargs):
@@ -144,10 +145,10 @@ def result_of(source: Node | Output) -> Result:
     node = source if isinstance(source, Node) else source.get_node()
     if isinstance(node, Result):
         return node
-    return made_result(source.output(0) if isinstance(source, Node) else source)
+    return make_result(source.output(0) if isinstance(source, Node) else source)
 
 
-def made_result(source: Output) -> Result:
+def make_result(source: Output) -> Result:
     """A new Result, which has the names that the value has now. One of a Parameter shows the Parameter's."""
     result = Result._of(source)
     if not isinstance(source.get_node(), Parameter):

@@ -409,7 +409,7 @@ def _slices(begin: tuple[int, ...], end: tuple[int, ...]) -> tuple[Any, ...]:
 
 def _named_arguments(positional: list[Any], named: dict[str, Any]) -> dict[str, Any]:
     """The arguments of Tensor(...) under the names of the form that is meant; {} when there is none."""
-    names = _form(positional)
+    names = _name_arguments(positional)
     if any(name in named for name in names):
         return {}
     arguments = dict(zip(names, positional, strict=True)) | named
@@ -425,7 +425,8 @@ def _named_arguments(positional: list[Any], named: dict[str, Any]) -> dict[str, 
     return ordered if good else {}
 
 
-def _form(positional: list[Any]) -> tuple[str, ...]:
+def _name_arguments(positional: list[Any]) -> tuple[str, ...]:
+    """The names of positional arguments of a Tensor, by the type of the first one."""
     if not positional:
         return ()
     first, count = positional[0], len(positional)

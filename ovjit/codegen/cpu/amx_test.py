@@ -88,7 +88,7 @@ def _agrees(feature: str, target: Target, cpu: Any) -> bool:
     verdict = default_cache().get(key)
     if verdict not in (_AGREES, _DIFFERS):
         verdict = _AGREES if differences(feature, target) == 0 else _DIFFERS
-        default_cache().put(key, verdict, {"name": f"the test of {feature}"})
+        default_cache().write(key, verdict, {"name": f"the test of {feature}"})
     if verdict == _DIFFERS:
         logs.warning(
             "the CPU feature %s is not used: its products differ from the reference on this machine", feature

@@ -15,7 +15,7 @@ from ovjit.records import NamedTuple
 #: Names of a body's inputs, constants and lines.
 _LOCAL = re.compile(r"\b[xkt]\d+\b")
 #: Beginnings of operations whose words are named by the type of the result.
-_TYPED = ("cast", "bits", "trunc_int", "trunc_or_min", "round_int", "held", "libm_", "seldom_")
+_TYPED = ("cast", "bits", "trunc_int", "trunc_or_min", "round_int", "saturate", "libm_", "seldom_")
 _NAMES = {"max": "max_", "min": "min_", "abs": "abs_", "and": "and_", "or": "or_", "not": "not_"}
 
 
@@ -194,7 +194,7 @@ class Epilogue:
         if self.body is None or self.out not in ("u8", "i8"):
             return None
         for target, operation, operands, _ in self.body.lines:
-            if (target,) == self.body.results and operation in ("round_int", "held"):
+            if (target,) == self.body.results and operation in ("round_int", "saturate"):
                 register = self.body.register[operands[0]]
                 return Body(self.body.inputs, [register], self.body.lines, operands), operation
         return None

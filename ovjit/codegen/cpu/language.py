@@ -123,13 +123,14 @@ class _Walk:
                     self.ranges[step.loop] = self.range([self.operand(x) for x in step.arguments])
                 else:
                     self.assign(step.target, self.expression(step.value))
-            self.end(block.last)
+            self.emit_terminator(block.last)
         self.b.position_at_end(self.entry)
         self.b.branch(self.basic_blocks[self.order[0]])
 
     # --- statements
 
-    def end(self, last: Any) -> None:
+    def emit_terminator(self, last: Any) -> None:
+        """End the basic block: by a jump, a branch, the next item of a loop, or a return."""
         if isinstance(last, reading.Jump):
             self.arrive(last.target)
             self.b.branch(self.basic_blocks[last.target])
@@ -150,6 +151,7 @@ class _Walk:
         self.b.cbranch(condition, self.basic_blocks[then], self.basic_blocks[other])
 
     def assign(self, name: str | None, result: Any) -> None:
+        """Make `result` the value of a variable. Raises _Again if its type changes."""
         if name is None:
             return
         if not isinstance(result, tuple):

@@ -27,13 +27,13 @@ from ovjit.codegen.cpu.vector_memory import (
     gather,
     hidden,
     load_scalar,
+    load_strided,
     load_vector,
     scatter,
     splat,
     store_scalar,
+    store_strided,
     store_vector,
-    strided,
-    strided_store,
     take,
     thirds,
 )
@@ -58,9 +58,9 @@ from ovjit.errors import UnsupportedError
 
 #: Also used by tiles and epilogues.
 __all__ = [
-    "OPERATORS", "SIZE", "Vec", "bf16_vector", "call_intrinsic", "convert", "dot_bytes", "hidden", "hold",
-    "join_bytes", "load_vector", "multiply_words", "namespace", "round_to_int", "scalar_ir", "splat",
-    "store_vector", "suffix", "truncate", "vec",
+    "OPERATORS", "SIZE", "Vec", "bf16_vector", "call_intrinsic", "convert", "dot_bytes", "hidden",
+    "join_bytes", "load_vector", "multiply_words", "namespace", "round_to_int", "saturate_int", "scalar_ir",
+    "splat", "store_vector", "suffix", "truncate", "vec",
 ]  # fmt: skip
 
 _I16, _I32, _I64 = (ir.IntType(n) for n in (16, 32, 64))
@@ -330,7 +330,7 @@ def _to_i32(b: ir.IRBuilder, x: ir.Value, instruction: str) -> ir.Value:
     return call_intrinsic(b, f"llvm.x86.avx512.mask.{instruction}ps2dq.512", ints, arguments)
 
 
-def hold(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
+def saturate_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
     """Saturate vectors of i32 to integers of 8 bits."""
     for sign, end in zip(("<", ">"), (-128, 127) if to.is_signed else (0, 255), strict=True):
         ends = ir.Constant(x.type, [end] * to.lanes)
@@ -340,7 +340,7 @@ def hold(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
 
 @_or_neon
 def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.Value:
-    """`round_int` or `held` of four vectors of 16 or 8 lanes, as one vector of bytes. Narrowing a single
+    """`round_int` or `saturate` of four vectors of 16 or 8 lanes, as one vector of bytes. Narrowing a single
     vector takes two instructions or more. Four vectors take four, which saturate: i32 to i16, then i16 to
     bytes."""
     lanes = vectors[0].type.count
@@ -681,13 +681,13 @@ BODIES: dict[str, Any] = {
     "trunc_int_T": lambda b, source, x, to: truncate(b, x, to),
     "trunc_or_min_T": lambda b, source, x, to: truncate_or_min(b, x, to),
     "round_int_T": lambda b, source, x, to: round_to_int(b, x, to),
-    "held_T": lambda b, source, x, to: hold(b, x, to),
+    "saturate_T": lambda b, source, x, to: saturate_int(b, x, to),
     "bits_T": lambda b, source, x, to: b.bitcast(x, to.ir),
     "halves_low_T": lambda b, source, x, to: _half_of_halves(b, x, 0),
     "halves_high_T": lambda b, source, x, to: _half_of_halves(b, x, 1),
     # numbers
     "ld": lambda b, p, i: b.load(b.gep(pointer(b, p, _I64), [i]), align=8),
-    "whole": _truncate_to_int,
+    "to_int": _truncate_to_int,
     "prefetch": lambda b, p: _prefetch(b, p, 3),
     "prefetch_l2": lambda b, p: _prefetch(b, p, 2),
     "imin": lambda b, x, y: b.select(b.icmp_signed("<", x, y), x, y),
@@ -705,7 +705,7 @@ BODIES: dict[str, Any] = {
     "splat_T": lambda elem, lanes: lambda b, p: splat(b, p, elem, lanes),
     "spread_T": lambda elem, lanes: lambda b, x: broadcast(b, x, lanes),
     "const_T": lambda elem, lanes: lambda b, x: broadcast(b, x, lanes),
-    "gather_T": gather, "scatter_T": scatter, "strided_T": strided, "strided_store_T": strided_store,
+    "gather_T": gather, "scatter_T": scatter, "strided_T": load_strided, "strided_store_T": store_strided,
     "take_T": take,
     "evens_T": lambda elem, lanes: lambda b, p: evens(b, p, elem, lanes),
     "thirds_T": lambda elem, lanes: lambda b, p: thirds(b, p, elem, lanes),

@@ -283,7 +283,7 @@ def scatter(elem: str, lanes: int) -> Any:
     return body
 
 
-def strided(elem: str, lanes: int) -> Any:
+def load_strided(elem: str, lanes: int) -> Any:
     gathered = gather(elem, lanes)
     # no CPU gathers these types; a few shuffles of a contiguous load are faster than scalar loads
     channels = (2, 3, 4) if SIZE[elem] <= 2 else ()
@@ -348,7 +348,7 @@ def thirds(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int) -> ir.Value:
     return from_memory(b, b.shuffle_vector(joined, third, lane_indices(*range(before), *others)), elem)
 
 
-def strided_store(elem: str, lanes: int) -> Any:
+def store_strided(elem: str, lanes: int) -> Any:
     scattered = scatter(elem, lanes)
 
     def body(b: ir.IRBuilder, p: ir.Value, stride: ir.Value, v: ir.Value, n: ir.Value) -> None:

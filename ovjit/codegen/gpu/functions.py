@@ -67,7 +67,7 @@ def number_of(kernel: Kernel, target: Target) -> int:
         from ovjit.codegen.gpu.ptx import compile_ptx
 
         text = compile_ptx(kernel.source, ENTRY, target)
-        default_cache().put(symbol, text.encode(), {"name": kernel.name})
+        default_cache().write(symbol, text.encode(), {"name": kernel.name})
     else:
         text = cached.decode()
     return use_ptx(symbol, text, kernel.name)

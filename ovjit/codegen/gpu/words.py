@@ -351,7 +351,7 @@ BODIES: dict[str, Any] = {
     "held_T": _saturate_byte,
     # numbers
     "ld": _load_number,
-    "whole": lambda b, x: call(b, "llvm.fptosi.sat.i64.f64", _I64, x),
+    "to_int": lambda b, x: call(b, "llvm.fptosi.sat.i64.f64", _I64, x),
     "prefetch": lambda b, p: None, "prefetch_l2": lambda b, p: None,
     "now": lambda b: call(b, "llvm.nvvm.read.ptx.sreg.globaltimer", _I64),
     # for one element type

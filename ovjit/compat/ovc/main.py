@@ -12,7 +12,7 @@ from ovjit.readers.ir.writer import save_model
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code."""
+    """Run the command `ovc`. Returns its exit code."""
     parser = get_all_cli_parser()
     try:
         options = parser.parse_args(argv)

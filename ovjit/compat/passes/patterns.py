@@ -193,7 +193,8 @@ def _sources(args: tuple[Any, ...], named: dict[str, Any], what: str) -> tuple[l
     return [item if isinstance(item, Output) else item.output(0) for item in items], predicate
 
 
-def _records(names: Any, what: str) -> list[Op]:
+def _find_records(names: Any, what: str) -> list[Op]:
+    """The records of operation types such as opset13.Relu. Raises ModelError for unknown opsets."""
     listed = [names] if isinstance(names, str) else names
     if not isinstance(listed, (list, tuple)) or not all(isinstance(name, str) for name in listed):
         raise no_such_constructor(
@@ -221,7 +222,7 @@ class WrapType(Pattern):
     def __init__(self, type_names: Any = None, *args: Any, **named: Any):
         if type_names is None:
             type_names = named.pop("type_name", None)
-        self._types = _records(type_names, "WrapType")
+        self._types = _find_records(type_names, "WrapType")
         inputs, predicate = _sources(args, named, "WrapType")
         self._prepare(inputs or (), predicate)
         self._has_inputs = inputs is not None
@@ -266,7 +267,7 @@ class Optional(Pattern):
         if isinstance(type_names, str):
             raise no_such_constructor("Optional takes a list of types' names, not one name")
         inputs, predicate = _sources(args, named, "Optional")
-        _records(type_names, "Optional")
+        _find_records(type_names, "Optional")
         arguments = [inputs] if inputs else []
         self._wrapped = WrapType(type_names, *arguments, predicate=predicate)
         self._prepare(inputs or (), None)

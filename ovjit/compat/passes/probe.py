@@ -79,6 +79,7 @@ class Probe:
         return [1, *(d if isinstance(d, int) else self.past for d in kind.shape[1:])]
 
     def _compute(self, node: Node, values: dict[Key, np.ndarray]) -> None:
+        """Evaluate a node on the probe's inputs, and store its outputs in `values`."""
         kind, name = node._tensors[0]._type, node._op.name
         if name == "Parameter":
             outputs = [self._input_value(node, kind)]

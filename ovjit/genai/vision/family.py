@@ -19,10 +19,10 @@ from ovjit.genai.vision.videos import VideoMetadata
 
 
 class Visual:
-    """An encoded picture or video: `features` f32 [tokens, size]. `slices`: the parts of a picture."""
+    """An encoded picture or video: `features` f32 [tokens, size]."""
 
-    def __init__(self, features: np.ndarray, slices: int = 1):
-        self.features, self.slices = features, slices
+    def __init__(self, features: np.ndarray):
+        self.features = features
 
 
 class Prompt:

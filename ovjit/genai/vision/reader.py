@@ -133,7 +133,7 @@ class PictureReader:
             )
         with measure(raw.audio_encoding_durations):
             media.sounds = self.family.encode_sounds(shown.sounds)
-        raw.per_image_slice_counts += [visual.slices for visual in media.images]
+        raw.per_image_slice_counts += [1] * len(media.images)
         chat = PictureChat(None if history is None else self._chats.get(history))
         text, special, visuals = self._render(prompt, history, chat, config, media, metrics)
         with measure(metrics.raw_metrics.tokenization_durations):

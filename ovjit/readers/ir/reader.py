@@ -101,7 +101,7 @@ def _read(xml: Any, weights: Any, use_mmap: bool, extensions: Mapping[tuple[str,
         values = load_weights(weights, use_mmap)
         if origin and isinstance(weights, (str, os.PathLike)) and not origin.is_unchanged():
             raise _Replaced
-        model = _build(net, values, _find_ops(net, extensions))
+        model = _build_model(net, values, _find_ops(net, extensions))
         return _with_ports_of_version_10(model) if net.version == 10 else model
     except ModelError as error:
         raise type(error)(f"{where}: {error}") from error
@@ -139,12 +139,13 @@ def _with_ports_of_version_10(model: Model) -> Model:
     return steps.build()
 
 
-def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op | type]) -> Model:
+def _build_model(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op | type]) -> Model:
+    """A Model of the layers, in topological order."""
     result: dict[Layer, Node] = {}
     for layer in ordered_layers(net):
         inputs = [result[source].output(index) for source, index in layer.sources]
         try:
-            node = _make(layer, records, inputs, weights)
+            node = _make_node(layer, records, inputs, weights)
         except ModelError as error:
             raise ModelError(f"{layer!r}: {error}") from error
         count, tensors = len(layer.outputs), build.tensors_of(node)
@@ -226,9 +227,10 @@ def _find_op(type_name: str, version: str) -> Op | None:
     return record if record.plugin == plugin and not record.internal else None
 
 
-def _make(
+def _make_node(
     layer: Layer, records: Mapping[tuple[str, str], Op | type], inputs: list[Output], weights: np.ndarray
 ) -> Node:
+    """The node of a layer. Raises ModelError if attributes or inputs do not fit."""
     name = layer.name or None
     record = records[layer.type, layer.version]
     if isinstance(record, type):
@@ -236,12 +238,12 @@ def _make(
         from ovjit.build.subgraphs import inside_body
 
         with inside_body():
-            bodies = {tag: _build(body, weights, records) for tag, body in layer.bodies.items()}
+            bodies = {tag: _build_model(body, weights, records) for tag, body in layer.bodies.items()}
         return read_node(record, inputs, {**layer.attrs, **bodies}, name)
     if record.runs_body:
         from ovjit.readers.ir.subgraphs import subgraph_node
 
-        return subgraph_node(layer, record, inputs, lambda body: _build(body, weights, records))
+        return subgraph_node(layer, record, inputs, lambda body: _build_model(body, weights, records))
     if record.name == "Parameter":
         if inputs:
             raise ModelError("a Parameter takes no inputs")

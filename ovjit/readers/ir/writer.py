@@ -158,7 +158,7 @@ class _Writer:
         edges = "".join(_edge(*edge) for edge in sorted(self.edges, key=lambda e: (e[0], e[2], e[3])))
         return (
             f"\t<layers>\n{''.join(self.layers)}\t</layers>\n\t<edges>\n{edges}\t</edges>\n"
-            f"{_rt_info({**build.model_notes(model), **(made_by or {})})}"
+            f"{_write_rt_info({**build.model_notes(model), **(made_by or {})})}"
         )
 
     def bodies(self, node: SubGraphNode) -> tuple[str, str]:
@@ -360,7 +360,8 @@ def _quote(text: str) -> str:
     return quoteattr(text, {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
 
 
-def _rt_info(items: dict[str, Any]) -> str:
+def _write_rt_info(items: dict[str, Any]) -> str:
+    """The <rt_info> section of a model, nested as the dicts are."""
     lines: list[str] = ["\t<rt_info>\n"]
 
     def write(inner: dict[str, Any], depth: int) -> None:

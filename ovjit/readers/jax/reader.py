@@ -311,7 +311,7 @@ class Reader(Draft):
                 value_by_var[var] = constant(n, value, var.aval)
         for i, eqn in needed_equations(jaxpr):
             inputs = [self._value(n, var, value_by_var) for var in eqn.invars]
-            outputs = self._equation(eqn, inputs, f"{prefix}{eqn.primitive.name}_{i}", sizes)
+            outputs = self._convert_equation(eqn, inputs, f"{prefix}{eqn.primitive.name}_{i}", sizes)
             for var, value in zip(eqn.outvars, outputs, strict=False):
                 value_by_var[var] = value
         return [self._value(n, var, value_by_var) for var in jaxpr.outvars]
@@ -330,7 +330,8 @@ class Reader(Draft):
             return n.const(np.asarray(var.val, var.aval.dtype), element_type(var.aval.dtype))
         return value_by_var[var]
 
-    def _equation(self, eqn: Any, inputs: Sequence[Any], base: str, sizes: Sizes) -> list[Any]:
+    def _convert_equation(self, eqn: Any, inputs: Sequence[Any], base: str, sizes: Sizes) -> list[Any]:
+        """Convert an equation by its primitive's rule, or inline its program."""
         name = eqn.primitive.name
         inner = inlined_of(eqn)
         if inner is not None and name not in self.converters:

@@ -98,7 +98,7 @@ def _largest_weighted(n: OnnxNode, half: bool) -> Output:
     kind, x, rois = n.dtype(n[0]), n.upcast(n[0]), n.upcast(n[1])
     height, width = (n.dim_of(x, i) for i in (2, 3))
     sizes = [int(n.attr(name)) for name in ("output_height", "output_width")]
-    rows, columns = (_bin_samples(n, rois, i, side, sizes[i], half) for i, side in enumerate((height, width)))
+    rows, columns = (_sample_bins(n, rois, i, side, sizes[i], half) for i, side in enumerate((height, width)))
     pixels = n.reshape(n.channels_last(x), n("Concat", [-1], n.dim_of(x, 1), axis=0))
     batches = n.unsqueeze(n.convert(n[2], "i64"), [1, 2])
     first_row = n("Multiply", batches, height)
@@ -128,7 +128,8 @@ class _BinSamples(NamedTuple):
     most: Output
 
 
-def _bin_samples(n: OnnxNode, rois: Output, side: int, extent: Output, bins: int, half: bool) -> _BinSamples:
+def _sample_bins(n: OnnxNode, rois: Output, side: int, extent: Output, bins: int, half: bool) -> _BinSamples:
+    """Sample points of the bins along one side of regions. `side`: 0 for y, 1 for x."""
     scale, ratio = n.like(rois, n.attr("spatial_scale", 1.0)), int(n.attr("sampling_ratio", 0))
     start, end = (
         n("Subtract", n("Multiply", n("Gather", rois, i, 1, opset=8), scale), n.like(rois, 0.5 * half))

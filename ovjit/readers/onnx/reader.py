@@ -178,14 +178,15 @@ class Reader(OnnxDraft):
         value = scope.find(name)
         value = value.value if isinstance(value, OpenOptional) else value
         if not isinstance(value, (TensorList, LoopSequence)):
-            return [self._result(name, value, scope)]
+            return [self._make_result(name, value, scope)]
         if isinstance(value, TensorList):
-            return [self._result(f"{name}_{i}", v, scope) for i, v in enumerate(value)]
+            return [self._make_result(f"{name}_{i}", v, scope) for i, v in enumerate(value)]
         builder = Builder()
         builder.reader, builder.base = self, name
-        return [self._result(name, stack_rows(builder, value), scope)]
+        return [self._make_result(name, stack_rows(builder, value), scope)]
 
-    def _result(self, name: str, value: Any, scope: Scope) -> Result:
+    def _make_result(self, name: str, value: Any, scope: Scope) -> Result:
+        """A Result for a graph output. Raises ModelError if nothing produces it."""
         if value is None:
             raise ModelError(
                 f'Output tensor "{name[:200]}" was declared as a graph output but is not produced by any '

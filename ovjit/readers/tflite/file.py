@@ -204,7 +204,7 @@ class _Parser:
         codes = [self._code(row) for row in self._rows(model.OperatorCodes, model.OperatorCodesLength())]
         self.codes: list[tuple[str, bool]] = codes
         self.buffers = self._rows(model.Buffers, model.BuffersLength())
-        graphs = [self._graph(row) for row in self._rows(model.Subgraphs, model.SubgraphsLength())]
+        graphs = [self._read_graph(row) for row in self._rows(model.Subgraphs, model.SubgraphsLength())]
         return LiteFile(graphs, self._text(model.Description() or b""))
 
     def _rows(self, get: Callable[[int], Any], count: int) -> list[Any]:
@@ -237,11 +237,12 @@ class _Parser:
             raise ModelError("Operator has CUSTOM type but no custom_code string")
         return self._text(custom), True
 
-    def _graph(self, graph: Any) -> GraphRow:
-        tensors = [self._tensor(row) for row in self._rows(graph.Tensors, graph.TensorsLength())]
+    def _read_graph(self, graph: Any) -> GraphRow:
+        """Read a subgraph. Raises ModelError for indices of tensors out of range."""
+        tensors = [self._read_tensor(row) for row in self._rows(graph.Tensors, graph.TensorsLength())]
         rows = self._rows(graph.Operators, graph.OperatorsLength())
         out = GraphRow(
-            self._text(graph.Name() or b""), tensors, [self._operator(i, row) for i, row in enumerate(rows)],
+            self._text(graph.Name() or b""), tensors, [self._read_operator(*row) for row in enumerate(rows)],
             self._ints(graph, "Inputs"), self._ints(graph, "Outputs"),
         )  # fmt: skip
         for index in (*out.inputs, *out.outputs):
@@ -263,7 +264,8 @@ class _Parser:
                 tensors[index] = replace(tensor, data=np.empty(0, np.uint8))
         return out
 
-    def _operator(self, index: int, row: Any) -> OperatorRow:
+    def _read_operator(self, index: int, row: Any) -> OperatorRow:
+        """Read an operator: kind, inputs, outputs and options."""
         code_index = row.OpcodeIndex()
         if not 0 <= code_index < len(self.codes):
             raise ModelError(
@@ -271,9 +273,9 @@ class _Parser:
                 f"Number of operator codes: {len(self.codes)}"
             )
         kind, custom = self.codes[code_index]
-        options = self._options("BuiltinOptions", row.BuiltinOptionsType(), row.BuiltinOptions())
+        options = self._read_options("BuiltinOptions", row.BuiltinOptionsType(), row.BuiltinOptions())
         if options is None and hasattr(row, "BuiltinOptions2"):
-            options = self._options("BuiltinOptions2", row.BuiltinOptions2Type(), row.BuiltinOptions2())
+            options = self._read_options("BuiltinOptions2", row.BuiltinOptions2Type(), row.BuiltinOptions2())
         custom_options = self._custom_options(row, kind) if custom else b""
         return OperatorRow(
             index,
@@ -308,7 +310,8 @@ class _Parser:
             raise ModelError(f"{what} are outside of the file")
         return self.content[offset : offset + size]
 
-    def _options(self, union: str, number: int, table: Any) -> Any:
+    def _read_options(self, union: str, number: int, table: Any) -> Any:
+        """The table of an operator's options, None without one. `union`: their type in the schema."""
         name = names_of(union).get(number, "NONE")
         if name == "NONE" or table is None:
             return None
@@ -320,7 +323,8 @@ class _Parser:
 
     # -- tensors ---------------------------------------------------------------------------------------------
 
-    def _tensor(self, row: Any) -> TensorRow:
+    def _read_tensor(self, row: Any) -> TensorRow:
+        """Read a tensor's description, and the data of a constant."""
         name = row.Name()
         if name is None:
             raise ModelError(
@@ -337,7 +341,7 @@ class _Parser:
         if len(dims) > MAX_RANK or (signature and len(signature) != len(dims)):
             raise ModelError(f"the tensor {label[:200]!r} has the shape {dims} and the signature {signature}")
         shape: tuple[Dim, ...] = tuple(ANY if d < 0 else d for d in signature or dims)
-        quant = self._quant(row.Quantization(), label, len(shape))
+        quant = self._read_quantization(row.Quantization(), label, len(shape))
         return TensorRow(label, TYPES[kind], shape, data, quant, row.Sparsity(), row.IsVariable())
 
     def _data(self, index: int, label: str) -> np.ndarray | None:
@@ -354,7 +358,8 @@ class _Parser:
             return buffer.DataAsNumpy()
         return self._outside(buffer, "", f"the data of {label[:200]!r}")
 
-    def _quant(self, row: Any, label: str, rank: int) -> Quant | None:
+    def _read_quantization(self, row: Any, label: str, rank: int) -> Quant | None:
+        """Read scales, zero points and their axis. None if there are no scales."""
         if row is None or not row.ScaleLength():
             return None
         self._read(row.ScaleLength(), 4)

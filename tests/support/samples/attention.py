@@ -72,7 +72,7 @@ def _inputs(rng: np.random.Generator, dtype: str) -> list[np.ndarray]:
 
 
 #: Attributes of the table of work in samples.
-_CUT: dict[str, Any] = {"block": 8, "part": 1, "rows": 4, "few": 1, "writing": True}
+_CUT: dict[str, Any] = {"block": 8, "part": 1, "rows": 4, "short_rows": 1, "writing": True}
 
 
 @samples("PagedAttentionExtension")
@@ -90,7 +90,7 @@ def paged_plan(rng, dtype="f32"):
 def paged_attention(rng, dtype="f32"):
     inputs = _inputs(rng, dtype)
     table = list_work(*inputs[5:9], np.array(0, np.int32), inputs[0], *inputs[3:5], **_CUT)
-    kinds = {"keys": dtype, "values": dtype, "heads": 2, "size": 6, "wide": 5, "group": 0}
+    kinds = {"keys": dtype, "values": dtype, "heads": 2, "size": 6, "value_size": 5, "group": 0}
     yield [*inputs, table], {**_CUT, **kinds, "scores": False}
     yield [*inputs, table], {**_CUT, **kinds, "scores": True}
 
@@ -130,7 +130,7 @@ def pa_kv_reorder(rng, dtype="f32"):
 
 @samples("PagedMoves")
 def paged_moves(rng, dtype="f32"):
-    kinds = {"keys": "f32", "values": "f32", "heads": 2, "size": 6, "wide": 5, "block": 8, "group": 0}
+    kinds = {"keys": "f32", "values": "f32", "heads": 2, "size": 6, "value_size": 5, "block": 8, "group": 0}
     yield _sample(rng), kinds
 
 

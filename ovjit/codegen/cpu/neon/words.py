@@ -185,7 +185,7 @@ def truncate_or_min(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value | None:
 
 
 def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.Value:
-    """`round_int` or `held` of four vectors, as one vector of bytes. i32 are narrowed to 16 bits, then to
+    """`round_int` or `saturate` of four vectors, as one vector of bytes. i32 are narrowed to 16 bits, then to
     bytes, both saturating."""
     integers = [_nearest(b, x, elem == "i8") if how == "round_int" else x for x in vectors]
     # results of `round_int` to u8 are unsigned, sums are signed

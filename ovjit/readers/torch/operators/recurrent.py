@@ -44,7 +44,7 @@ def layers(
         states = [n.unsqueeze(s, [1]) for s in states]
     if not batch_first:
         x = n.transpose(x, [1, 0, 2])
-    x, finals = stacked_layers(n, rnn_op(n), x, states, params, has_biases, num_layers, bidirectional)
+    x, finals = apply_stacked_layers(n, rnn_op(n), x, states, params, has_biases, num_layers, bidirectional)
     out = x if batch_first else n.transpose(x, [1, 0, 2])
     if single:
         out = n.squeeze(out, [0 if batch_first else 1])
@@ -52,7 +52,7 @@ def layers(
     return [out, *finals]
 
 
-def stacked_layers(
+def apply_stacked_layers(
     n: Call, op: str, x: Output, states: list[Output], params: Any, has_biases: bool, num_layers: int,
     bidirectional: bool, lengths: Output | None = None,
 ) -> tuple[Output, list[Output]]:  # fmt: skip
@@ -258,7 +258,7 @@ def packed_layers(
     num_layers: int = 1, bidirectional: bool = False,
 ) -> list[Output]:  # fmt: skip
     rows, lengths = _pad_rows(n, data, batch_sizes)
-    result, finals = stacked_layers(
+    result, finals = apply_stacked_layers(
         n, rnn_op(n), rows, list_states(hx), params, has_biases, num_layers, bidirectional, lengths
     )
     return [_packed(n, Padded(result, lengths)), *finals]

@@ -64,7 +64,7 @@ def resize(
     for i in reversed(range(dims)):
         sizes = output_size and [output_size[k] if k == i else n.size(upcast, axes[k]) for k in range(dims)]
         axis_factors = factors and [factors[k] if k == i else 1.0 for k in range(dims)]
-        upcast = _in_bytes(n, _interpolate(n, upcast, sizes, axis_factors, axes, attrs))
+        upcast = _round_bytes(n, _interpolate(n, upcast, sizes, axis_factors, axes, attrs))
     return n.convert(upcast, kind)
 
 
@@ -75,7 +75,7 @@ def _interpolate(
     if factors is None:
         target = n.ints(list(output_size))
         return n("Interpolate", x, target, axes, shape_calculation_mode="sizes", **attrs)
-    chosen = [_factor(f) for f in factors]
+    chosen = [_round_factor(f) for f in factors]
     scales = n.const([f for f, _ in chosen], "f32")
     out = n("Interpolate", x, scales, axes, shape_calculation_mode="scales", **attrs)
     for i, axis in enumerate(axes):
@@ -87,8 +87,8 @@ def _interpolate(
     return out
 
 
-def _in_bytes(n: Call, out: Output) -> Output:
-    """Means of bytes as PyTorch rounds them after each axis, the last one first: halves up, within a byte."""
+def _round_bytes(n: Call, out: Output) -> Output:
+    """Round means of bytes half up and clamp them to 0 .. 255, as PyTorch does after each axis."""
     rounded = n("Floor", n("Add", out, n.like(out, 0.5)))
     return n("Clamp", rounded, min=0.0, max=255.0)
 
@@ -102,8 +102,8 @@ def _length(n: Call, size: Any, factor: float) -> Output:
     return n("Floor", n("Multiply", n.convert(n.index(size), "f64"), n.const(factor, "f64")))
 
 
-def _factor(factor: float) -> tuple[float, bool]:
-    """A factor in f32 that makes nothing too short, and whether it makes nothing too long either."""
+def _round_factor(factor: float) -> tuple[float, bool]:
+    """Round a factor to f32 so that no length becomes shorter. Also returns whether none becomes longer."""
     exact_lengths = np.floor(_LENGTHS * factor)
     rounded = np.float32(factor)
     for near in (rounded, np.nextafter(rounded, np.float32(np.inf))):
@@ -118,7 +118,7 @@ def _goes_by_division(factor: float) -> bool:
     not multiplied by its reciprocal, both in f32, and lengths are the same."""
     near, inverse = np.float32(factor), np.float32(1 / factor)
     positions = [_LENGTHS.astype(np.float32) - np.float32(v) for v in (1, 0.5)]
-    return _factor(factor) == (float(near), True) and all(
+    return _round_factor(factor) == (float(near), True) and all(
         np.array_equal(np.floor(p * inverse), np.floor(p / near)) for p in positions
     )
 
@@ -163,7 +163,7 @@ def _pillow(
     for axis in (3, 2):
         upcast = weighted_sums(n, upcast, axis, *weights[axis - 2])
         if kind == "u8":
-            upcast = _in_bytes(n, upcast)
+            upcast = _round_bytes(n, upcast)
     return n.convert(upcast, kind)
 
 

@@ -67,7 +67,7 @@ class FxReader(TorchReader):
                 return self._arguments(node.args[0], env)
             elif node.op == "call_function":
                 try:
-                    env[node] = self._check_value(node, self._function(node, env))
+                    env[node] = self._check_value(node, self._convert_function(node, env))
                 except Refused as error:
                     error.node = error.node or node.name
                     raise
@@ -99,7 +99,8 @@ class FxReader(TorchReader):
             return self.constant(value, None)
         return value
 
-    def _function(self, node: Any, env: Mapping[Any, Any]) -> Any:
+    def _convert_function(self, node: Any, env: Mapping[Any, Any]) -> Any:
+        """Convert a call of a function by the rule of its overload."""
         target = node.target
         arguments = self._arguments(node.args, env)
         named = self._arguments(node.kwargs, env)
@@ -178,12 +179,13 @@ class FxReader(TorchReader):
         try:
             if named.get("mutated_arg_indices"):
                 raise Refused(name, f"{name} of a function that writes to its arguments{_where(node)}")
-            return self._graphs(name, node, arguments)
+            return self._convert_graphs(name, node, arguments)
         except Refused as error:
             error.node = node.name  # not the one of an inner graph
             raise
 
-    def _graphs(self, name: str, node: Any, arguments: list[Any]) -> Any:
+    def _convert_graphs(self, name: str, node: Any, arguments: list[Any]) -> Any:
+        """Convert an operator that runs graphs: a branch, a loop, a scan, or a graph that is inlined."""
         call = Call(self, name, self._base(node, name))
         if name == "cond":
             return self._cond(call, *arguments)

@@ -160,8 +160,8 @@ def _extreme(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         if not any(map(is_of_sizes, keys)) or not all(map(_is_number, args)):
             return original(args if len(args) > 1 else [*args], key=key, **named)
         if key is _itself:
-            return functools.reduce(getattr(torch, name), map(_as_size, args))
-        best, value = keys[0], _as_size(args[0])
+            return functools.reduce(getattr(torch, name), map(_as_size_tensor, args))
+        best, value = keys[0], _as_size_tensor(args[0])
         for other, item in zip(keys[1:], args[1:], strict=True):
             better = other > best if name == "maximum" else other < best
             best, value = torch.where(better, other, best), torch.where(better, item, value)
@@ -174,7 +174,7 @@ def _itself(value: Any) -> Any:
     return value
 
 
-def _as_size(value: Any) -> Any:
+def _as_size_tensor(value: Any) -> Any:
     """A number as a tensor: integers and reals have 64 bits, as Python's."""
     if isinstance(value, torch.Tensor):
         return value
@@ -194,7 +194,7 @@ _REAL = (
 def _in_double(name: str) -> Callable[..., Any]:
     """PyTorch's function of numbers as reals of 64 bits."""
     function = getattr(torch, _OTHER_NAMES.get(name, name))
-    return lambda *values: function(*(_as_size(v).double() for v in values))
+    return lambda *values: function(*(_as_size_tensor(v).double() for v in values))
 
 
 def _fold(combined: Callable[..., Any]) -> Callable[..., Any]:
@@ -222,20 +222,20 @@ def _math_functions() -> dict[str, Callable[..., Any]]:
     """Functions of `math` for numbers of which some are sizes."""
 
     def of_integers(name: str) -> Callable[..., Any]:
-        return lambda *values: functools.reduce(getattr(torch, name), map(_as_size, values))
+        return lambda *values: functools.reduce(getattr(torch, name), map(_as_size_tensor, values))
 
     def log(value: Any, *base: Any) -> Any:
-        reals = [_as_size(v).double().log() for v in (value, *base)]
+        reals = [_as_size_tensor(v).double().log() for v in (value, *base)]
         return reals[0] / reals[1] if base else reals[0]
 
     def is_close(a: Any, b: Any, *, rel_tol: float = 1e-9, abs_tol: float = 0.0) -> Any:
-        one, other = (_as_size(v).double() for v in (a, b))
+        one, other = (_as_size_tensor(v).double() for v in (a, b))
         limit = torch.maximum(one.abs(), other.abs()) * rel_tol
-        return (one - other).abs() <= torch.maximum(limit, _as_size(float(abs_tol)))
+        return (one - other).abs() <= torch.maximum(limit, _as_size_tensor(float(abs_tol)))
 
     rows = {name: _in_double(name) for name in _REAL if hasattr(math, name)}
     rows |= {name: functools.partial(_round_by, how=name) for name in ("floor", "ceil", "trunc")}
-    rows |= {"isqrt": lambda value: _as_size(value).double().sqrt().floor().to(torch.int64)}
+    rows |= {"isqrt": lambda value: _as_size_tensor(value).double().sqrt().floor().to(torch.int64)}
     return rows | {
         "log": log, "isclose": is_close, "gcd": of_integers("gcd"), "lcm": of_integers("lcm"),
     }  # fmt: skip

@@ -67,9 +67,10 @@ class ScriptReader(AttributesReader):
 
     def read_block(self, block: Any) -> None:
         for node in block.nodes():
-            self._node(node)
+            self._read_node(node)
 
-    def _node(self, node: Any) -> None:
+    def _read_node(self, node: Any) -> None:
+        """Convert a node of the script, or follow it where its value is known."""
         kind = node.kind()
         if is_changed(node):
             tensors = list(tensors_of([self.look_up(v) for v in node.inputs()]))
@@ -90,9 +91,10 @@ class ScriptReader(AttributesReader):
         schema = None if node.schema() == "(no schema)" else parsed_schema(node.schema())
         if schema is None:
             raise Refused(kind, f"No conversion rule found for operations: {kind}{where(node)}")
-        self._operator(node, kind, schema, inputs)
+        self._convert_operator(node, kind, schema, inputs)
 
-    def _operator(self, node: Any, kind: str, schema: Any, inputs: list[Any]) -> None:
+    def _convert_operator(self, node: Any, kind: str, schema: Any, inputs: list[Any]) -> None:
+        """Convert an operator by its rule. `schema`: the declaration of its arguments."""
         overload = schema.overload_name or ("Scalars" if _of_numbers(schema) else "")
         if any(schema_argument.is_out for schema_argument in schema.arguments):
             count = len(schema.arguments) - sum(a.is_out for a in schema.arguments)
@@ -267,7 +269,8 @@ class ScriptReader(AttributesReader):
     def _slice(self, node: Any) -> None:
         self.set_value(node, self.look_up(node.input())[node.i("beg") : node.i("end")])
 
-    def _if(self, node: Any) -> None:
+    def _read_branch(self, node: Any) -> None:
+        """Read the block that a known condition chooses, else both blocks as an If."""
         call = Call(self, "prim::If", "")
         condition = call.known_number(self.look_up(node.inputsAt(0)))
         blocks = list(node.blocks())
@@ -367,7 +370,7 @@ def _length(reader: ScriptReader, node: Any) -> None:
     if number is not None and not _limits_loop(node):
         reader.set_value(node, number)
     else:
-        reader._operator(node, node.kind(), parsed_schema(node.schema()), [value])
+        reader._convert_operator(node, node.kind(), parsed_schema(node.schema()), [value])
 
 
 def _tolist(reader: ScriptReader, node: Any) -> None:
@@ -391,7 +394,8 @@ def _context(reader: ScriptReader, node: Any) -> None:
         reader.env[output.debugName()] = None
 
 
-def _extreme(reader: ScriptReader, node: Any) -> None:
+def _convert_extreme(reader: ScriptReader, node: Any) -> None:
+    """Convert prim::max and prim::min: of two numbers, of one list, or of two lists."""
     call = Call(reader, node.kind(), label(node.scopeName(), node.kind()))
     values = [reader.look_up(v) for v in node.inputs()]
     if len(values) == 1:
@@ -426,15 +430,15 @@ _SPECIAL = {
     "prim::TupleUnpack": ScriptReader._unpack,
     "prim::TupleIndex": ScriptReader._index,
     "prim::TupleSlice": ScriptReader._slice,
-    "prim::If": ScriptReader._if,
+    "prim::If": ScriptReader._read_branch,
     "prim::Loop": ScriptReader._loop,
     "prim::RaiseException": _raise,
     "prim::Print": _none,
     "aten::warn": _none,
     "prim::Enter": _context,
     "prim::Exit": _context,
-    "prim::max": _extreme,
-    "prim::min": _extreme,
+    "prim::max": _convert_extreme,
+    "prim::min": _convert_extreme,
     "aten::format": _text,
     "aten::percentFormat": _percent,
     "prim::tolist": _tolist,
