@@ -45,26 +45,34 @@ def levels(nodes: np.ndarray, roots: np.ndarray) -> Iterator[np.ndarray]:
         raise InferenceError("the nodes of a tree form a cycle")
 
 
+def are_separate(nodes: np.ndarray, roots: np.ndarray) -> bool:
+    """Whether no node is the child of two nodes, or a child and a root: no path from a root has a cycle."""
+    children = nodes[np.flatnonzero((nodes[:, 0] & 3) != LEAF), 2:4]
+    uses = np.bincount(children.reshape(-1), minlength=len(nodes))
+    return bool(uses.max(initial=0) <= 1 and (uses[roots] == 0).all() and len(distinct(roots)) == len(roots))
+
+
 def check_forest(
     nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, targets: int, features: int
 ) -> None:
     """Raise InferenceError unless children, features, targets and weights exist, and no path has a cycle."""
-    inner = (nodes[:, 0] & 3) != LEAF
-    children = nodes[inner, 2:4]
-    if ((nodes[:, 0] < 0) | (nodes[:, 0] > EQ + NAN_TRUE)).any() or (nodes[inner, 1] < 0).any():
+    modes, is_leaf = nodes[:, 0], (nodes[:, 0] & 3) == LEAF
+    inner = nodes[np.flatnonzero(~is_leaf)]
+    if modes.min(initial=0) < 0 or modes.max(initial=0) > EQ + NAN_TRUE or inner[:, 1].min(initial=0) < 0:
         raise InferenceError("a tree node has an unknown mode or a negative feature")
-    if nodes[inner, 1].max(initial=0) >= features:
+    if inner[:, 1].max(initial=0) >= features:
         raise InferenceError(f"a tree node reads a feature beyond the {features}")
-    if ((children < 0) | (children >= len(nodes))).any():
+    if inner[:, 2:4].min(initial=0) < 0 or inner[:, 2:4].max(initial=0) >= max(len(nodes), 1):
         raise InferenceError("a tree node has a child that does not exist")
     roots, first, count = trees.T.astype(np.int64)
     if ((roots < 0) | (roots >= len(nodes)) | (first < 0) | (count < 1) | (first + count > targets)).any():
         raise InferenceError(f"a tree has a root that does not exist, or targets beyond the {targets}")
-    for _ in levels(nodes, roots):
-        pass
-    starts = nodes[~inner, 2]
+    if not are_separate(nodes, roots):
+        for _ in levels(nodes, roots):
+            pass
+    starts = nodes[:, 2][is_leaf]
     most = len(weights) - int(count.max(initial=0))
-    if ((starts < 0) | (starts > most)).any() and _leaves_outside(nodes, trees, len(weights)):
+    if len(starts) and (starts.min() < 0 or starts.max() > most) and _leaves_outside(nodes, trees, len(weights)):
         raise InferenceError("a leaf has weights that do not exist")
 
 
