@@ -27,7 +27,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError
 from ovjit.records import NamedTuple
-from ovjit_ops.ensembles.trees import EQ, LEAF, LT, NAN_TRUE, are_separate, check_forest, distinct
+from ovjit_ops.ensembles.trees import EQ, LEAF, LT, NAN_TRUE, check_forest, distinct
 
 #: Flags of a link: a leaf, and the features that take the true child.
 IS_LEAF, LOWER, EQUAL, UNORDERED = 1, 2, 4, 8
@@ -62,8 +62,8 @@ class PackedForest(NamedTuple):
 
 
 class _Records(NamedTuple):
-    """Records level by level, those of a level tree by tree: nodes and trees. The next pair of the level below
-    has the children of each record that `opens`, as all inner nodes do but those that were met before.
+    """Records level by level, those of a level tree by tree, with their nodes and trees. The children of each
+    record that `opens` are the next pair of the level below; inner nodes that were met before open nothing.
     `bounds`: the first record of each level, and the end. `rows`: record -> its index here. `sizes`: records
     of each tree."""
 
@@ -82,11 +82,11 @@ def pack_forest(tables: Sequence[np.ndarray], targets: int, features: int, most:
     nodes, trees = np.asfortranarray(nodes, np.int64), trees.astype(np.int64)
     if len(thresholds) != len(nodes):
         raise InferenceError(f"{len(thresholds)} thresholds are given for {len(nodes)} tree nodes")
-    check_forest(nodes, trees, weights, targets, features)
-    records = _list_records(nodes, trees[:, 0])
+    separate = check_forest(nodes, trees, weights, targets, features)
+    records = _list_records(nodes, trees[:, 0], separate)
     if records is None:
         thresholds, nodes, trees = _separate_trees(thresholds, nodes, trees)
-        records = _list_records(nodes, trees[:, 0])
+        records = _list_records(nodes, trees[:, 0], False)
         assert records is not None
     accepted = _FLAGS[nodes[:, 0]]
     bits = max(1, int((nodes[:, 1] * (accepted > 0)).max(initial=0)).bit_length())
@@ -190,7 +190,11 @@ def _pack_masks(
     entry, word, mask = _cut_ranges(low[inner], low[inner] + below)
     group = (first[tree[entry]] + word) * len(kinds) + np.searchsorted(kinds, accepted[node])[entry]
     rank = _find_order(group * len(features) + row[entry], words * len(kinds) * len(features))
-    values = np.ascontiguousarray(thresholds[node[entry[rank]]]).view(np.int32).reshape(-1, thresholds.itemsize // 4)
+    values = (
+        np.ascontiguousarray(thresholds[node[entry[rank]]])
+        .view(np.int32)
+        .reshape(-1, thresholds.itemsize // 4)
+    )
     entries = np.column_stack([values, row[entry[rank]], mask[rank]]).astype(np.int32)
     bounds = np.append(0, np.cumsum(np.bincount(group, minlength=words * len(kinds)))).astype(np.int64)
     rows = np.arange(max(1, words))[:, None] * len(kinds) + np.arange(len(kinds) + 1)
@@ -203,9 +207,9 @@ def _pack_masks(
 
 def _find_order(keys: np.ndarray, end: int) -> np.ndarray:
     """The indices that sort the keys, all from 0 to below `end`; equal ones stay in their order."""
-    count = len(keys)
-    if end * count < 1 << 62:  # NumPy sorts numbers several times as fast as their indices
-        return np.sort(keys * count + np.arange(count)) % max(count, 1)
+    bits = len(keys).bit_length()
+    if end << bits < 1 << 62:  # NumPy sorts numbers several times as fast as their indices
+        return np.sort(keys << bits | np.arange(len(keys))) & (1 << bits) - 1
     return np.argsort(keys, kind="stable")
 
 
@@ -220,11 +224,12 @@ def _cut_ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndar
     return entry, word, mask.astype(np.uint32).view(np.int32)
 
 
-def _list_records(nodes: np.ndarray, roots: np.ndarray) -> _Records | None:
-    """The records of trees without cycles. None if two trees share an inner node."""
+def _list_records(nodes: np.ndarray, roots: np.ndarray, separate: bool) -> _Records | None:
+    """The records of trees without cycles. None if two trees share an inner node. `separate`: no node has two
+    parents."""
     is_inner = (nodes[:, 0] & 3) != LEAF
     children = np.ascontiguousarray(nodes[:, 2:4])
-    owner = None if are_separate(nodes, roots) else np.full(len(nodes), -1)
+    owner = None if separate else np.full(len(nodes), -1)
     node, tree = roots, np.arange(len(roots))
     levels = []
     while len(node):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,11 @@ KINDS = ("UNDEFINED", "FLOAT", "INT", "STRING", "TENSOR", "GRAPH", "FLOATS", "IN
 #: The field that holds an attribute's value, by AttributeProto.AttributeType.
 _FIELDS = {1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints", 8: "strings", 9: "tensors",
            10: "graphs", 11: "sparse_tensor", 13: "tp"}  # fmt: skip
+_STRINGS_TAG = 9 << 3 | 2
+#: Number of bytes -> the mask of so many first ones of 8 in memory.
+_FIRST_BYTES = np.frombuffer(
+    b"".join(b"\xff" * min(n, 8) + bytes(8 - min(n, 8)) for n in range(17)), np.uint64
+)
 _NO_VALUES = frozenset(("name", "type", "doc_string", "ref_attr_name"))
 
 
@@ -29,8 +33,8 @@ class AttributeValues(Mapping[str, Any]):
     """The values of a node's attributes by name. `fields` are as protobuf has them; a list is converted when
     a rule reads it, since columns of trees have millions of numbers."""
 
-    def __init__(self, fields: Mapping[str, Any]):
-        self.fields = fields
+    def __init__(self, fields: Mapping[str, Any], protos: Mapping[str, Any] = MappingProxyType({})):
+        self.fields, self._protos = fields, protos
         self._values: dict[str, Any] = {}
         self._words: dict[str, tuple[list[str], np.ndarray]] = {}
 
@@ -52,9 +56,16 @@ class AttributeValues(Mapping[str, Any]):
         """(the distinct strings of a list, the number of each of its elements among them)"""
         if name not in self._words:
             field = self.fields.get(name, ())
-            number_of: defaultdict[bytes, int] = defaultdict(itertools.count().__next__)
-            numbers = np.fromiter(map(number_of.__getitem__, field), np.int64, len(field))
-            self._words[name] = _convert(list(number_of)), numbers
+            words, numbers = (
+                _number_short(self._protos[name])
+                if len(field) > 1000 and name in self._protos
+                else ([], None)
+            )
+            if numbers is None:
+                words = list(dict.fromkeys(field))
+                number_of = {word: i for i, word in enumerate(words)}
+                numbers = np.fromiter(map(number_of.__getitem__, field), np.int64, len(field))
+            self._words[name] = _convert(words), numbers
         return self._words[name]
 
     def distinct(self, name: str) -> Any:
@@ -63,6 +74,33 @@ class AttributeValues(Mapping[str, Any]):
         if not _is_list(field):
             return self[name]
         return self.words(name)[0] if isinstance(next(iter(field), b""), bytes) else np.unique(field).tolist()
+
+
+def _number_short(attribute: Any) -> tuple[list[bytes], np.ndarray | None]:
+    """See `words`, without an object for each string. ([], None) unless they are few and of at most 16
+    bytes."""
+    content = np.frombuffer(attribute.SerializeToString() + bytes(16), np.uint8)
+    at = np.flatnonzero(content == _STRINGS_TAG)
+    sizes = content[at + 1]
+    if len(at) != len(attribute.strings) or sizes.max() > 16 or (np.diff(at) != sizes[:-1] + 2).any():
+        return [], None  # there is a byte like the tag within a string
+    halves = np.ndarray(len(content) - 7, np.uint64, content, 0, (1,))  # 8 bytes from each one on
+    low, high = halves[at + 2] & _FIRST_BYTES[sizes], halves[at + 10] & _FIRST_BYTES[np.maximum(sizes, 8) - 8]
+    words: list[bytes] = []
+    numbers, remaining = np.empty(len(at), np.int64), np.arange(len(at))
+    while remaining.size:
+        first = remaining[0]
+        same = (
+            (low[remaining] == low[first])
+            & (high[remaining] == high[first])
+            & (sizes[remaining] == sizes[first])
+        )
+        numbers[remaining[same]] = len(words)
+        words.append(attribute.strings[first])
+        remaining = remaining[~same]
+        if len(words) > 16:
+            return [], None
+    return words, numbers
 
 
 def read_attribute(attribute: Any) -> Any:

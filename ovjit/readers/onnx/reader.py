@@ -238,7 +238,7 @@ class Reader(OnnxDraft):
         try:
             if schema is not None and converter is None:
                 check_schema(schema, proto, inputs, attributes)
-            values = AttributeValues({name: field_of(each) for name, each in attributes.items()})
+            values = AttributeValues({k: field_of(a) for k, a in attributes.items()}, attributes)
             if converter is None:
                 check_choices(domain, proto.op_type, values)
             if rule is None:

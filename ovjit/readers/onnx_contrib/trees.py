@@ -134,10 +134,12 @@ class _Ids:
 
     def find(self, tree: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """The position of each node, -1 if there is none. `tree`: ranks of trees."""
-        inside = (ids >= self.lowest) & (ids - self.lowest < self.span) & (tree >= 0)
         if not len(self.keys):
             return np.full(len(ids), -1)
-        keys = np.where(inside, tree * self.span + (ids - self.lowest), -1)
+        steps = ids - self.lowest
+        keys = tree * self.span + steps
+        if min(steps.min(initial=0), tree.min(initial=0)) < 0 or steps.max(initial=0) >= self.span:
+            keys[(steps < 0) | (steps >= self.span) | (tree < 0)] = -1
         at = _search(self.keys, keys, keys - self.offsets[tree])
         return np.where(at < 0, -1, self.order[at])
 
@@ -190,9 +192,8 @@ def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[
     trees, ids = _read_column(n, "nodes_treeids", np.int64), _read_column(n, "nodes_nodeids", np.int64)
     count = n.check_count(len(trees), "nodes of trees", 1 << 24)
     words, numbers = n.attributes.words("nodes_modes")
-    modes = np.array([MODES.index(word) if word in MODES else _INNER_MODES for word in words], np.int64)[
-        numbers
-    ]
+    word_modes = [MODES.index(word) if word in MODES else _INNER_MODES for word in words]
+    modes = np.array(word_modes, np.int64)[numbers]
     features = _read_column(n, "nodes_featureids", np.int64)
     values = _read_column(n, "nodes_values", np.float32)
     sides = [_read_column(n, f"nodes_{side}nodeids", np.int64) for side in ("true", "false")]
@@ -201,12 +202,16 @@ def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[
     missing = missing == 1 if len(missing) == count else np.zeros(count, bool)
     node_ids = _Ids(trees, ids)
     leaf = modes == _INNER_MODES
-    children = np.stack([node_ids.find(node_ids.tree, side) for side in sides], 1)
-    invalid = np.flatnonzero(~leaf & (children < 0).any(1))
-    if invalid.size:
-        where = f"the node {int(ids[invalid[0]])} of the tree {int(trees[invalid[0]])}"
-        raise ModelError(f"{where} has a child that does not exist")
-    thresholds, nodes = _convert_nodes(modes, features, np.where(leaf[:, None], 0, children), values, missing)
+    leaves, inner = np.flatnonzero(leaf), np.flatnonzero(~leaf)
+    of_inner, children = node_ids.tree[inner], np.zeros((count, 2), np.int64)
+    for column, side in zip(children.T, sides, strict=True):
+        column[inner] = node_ids.find(of_inner, side[inner])
+    if children.min(initial=0) < 0:
+        i = int(np.argmax((children < 0).any(1)))
+        raise ModelError(
+            f"the node {int(ids[i])} of the tree {int(trees[i])} has a child that does not exist"
+        )
+    thresholds, nodes = _convert_nodes(modes, features, children, values, missing)
 
     of, at, which = (n.numbers(f"{kind}_{name}", np.int64) for name in ("treeids", "nodeids", "ids"))
     weights = _read_column(n, f"{kind}_weights", np.float32)
@@ -222,12 +227,14 @@ def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[
             f"the weight of node {at[i]} of tree {of[i]} for target {which[i]} refers to no leaf or target"
         )
     rows = _LeafWeights(node_ids.tree, len(node_ids.roots), targets, reduction)
-    at_leaf = leaf[index]
-    nodes[leaf, 2] = rows.fill(n, np.flatnonzero(leaf), index[at_leaf], which[at_leaf], weights[at_leaf])
-    if not are_separate(nodes, node_ids.roots) or np.bincount(node_ids.tree).max() > _MOST_LEVELS:
+    at_leaf = np.flatnonzero(leaf[index])
+    index, which, weights = index[at_leaf], which[at_leaf], weights[at_leaf]
+    nodes[leaves, 2] = rows.fill(n, leaves, index, which, weights)
+    most = np.bincount(node_ids.tree).max(initial=0)
+    if most > _MOST_LEVELS or not are_separate(children[inner], node_ids.roots, count):
         _check_depth(n, nodes, node_ids.roots)
     forest = Forest(thresholds, nodes, rows.trees(node_ids.roots), rows.weights, rows.certain)
-    return forest, _LeafRows(index[at_leaf], node_ids.tree[index[at_leaf]], which[at_leaf], weights[at_leaf])
+    return forest, _LeafRows(index, node_ids.tree[index], which, weights)
 
 
 def _check_depth(n: OnnxNode, nodes: np.ndarray, roots: np.ndarray) -> None:
@@ -273,8 +280,7 @@ class _LeafWeights:
         at = row[leaf_index] + target - self.first[of]
         self.weights = np.full(size, -0.0 if self.reduction == "SUM" else np.nan, weights.dtype)
         if self.targets == 1:
-            at, first = np.unique(at, return_index=True)
-            self.weights[at] = weights[first]
+            self.weights[at[::-1]] = weights[::-1]  # the last assignment of a place counts
         else:
             how = {"SUM": np.add, "MIN": np.fmin, "MAX": np.fmax}[self.reduction]
             how.at(self.weights, at, weights)
