@@ -125,16 +125,20 @@ def _pack_records(
     pairs = np.zeros(len(nodes), np.int64)
     pairs[records.node[records.opens]] = slots[len(records.sizes) :: 2]
     starts = nodes[:, 2] * leaf
-    found = np.where(leaf, weights[starts], 0).astype(thresholds.dtype) if single else starts.astype(np.int32)
+    results = (
+        np.where(leaf, weights[starts], 0).astype(thresholds.dtype) if single else starts.astype(np.int32)
+    )
     links = np.where(leaf, IS_LEAF << bits, nodes[:, 1] | accepted << bits)[node]
     distance = np.where(leaf[node], -1, pairs[node] - np.arange(len(node)))
     values = np.where(leaf, thresholds.dtype.type(np.nan), thresholds)[node]
     words = values.view(np.int32).reshape(len(values), -1)
     if not long:
-        return np.column_stack([words, (links | distance << bits + FLAG_BITS).astype(np.int32)]), found[node]
+        return np.column_stack([words, (links | distance << bits + FLAG_BITS).astype(np.int32)]), results[
+            node
+        ]
     table = np.zeros((len(values), 4), np.int32)
     table[:, : words.shape[1]], table[:, 2], table[:, 3] = words, links, distance
-    return table, found[node]
+    return table, results[node]
 
 
 class _Masks(NamedTuple):

@@ -84,8 +84,11 @@ def _number_short(attribute: Any) -> tuple[list[bytes], np.ndarray | None]:
     sizes = content[at + 1]
     if len(at) != len(attribute.strings) or sizes.max() > 16 or (np.diff(at) != sizes[:-1] + 2).any():
         return [], None  # there is a byte like the tag within a string
-    halves = np.ndarray(len(content) - 7, np.uint64, content, 0, (1,))  # 8 bytes from each one on
-    low, high = halves[at + 2] & _FIRST_BYTES[sizes], halves[at + 10] & _FIRST_BYTES[np.maximum(sizes, 8) - 8]
+    windows = np.ndarray(len(content) - 7, np.uint64, content, 0, (1,))  # 8 bytes from each one on
+    low, high = (
+        windows[at + 2] & _FIRST_BYTES[sizes],
+        windows[at + 10] & _FIRST_BYTES[np.maximum(sizes, 8) - 8],
+    )
     words: list[bytes] = []
     numbers, remaining = np.empty(len(at), np.int64), np.arange(len(at))
     while remaining.size:

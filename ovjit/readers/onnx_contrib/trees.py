@@ -151,14 +151,14 @@ class _Ids:
         return np.where(at < 0, -1, self.rank[at])
 
 
-def _search(numbers: np.ndarray, wanted: np.ndarray, guesses: np.ndarray) -> np.ndarray:
-    """The position of each wanted number among the ascending `numbers`, -1 if there is none. `guesses`:
+def _search(numbers: np.ndarray, targets: np.ndarray, guesses: np.ndarray) -> np.ndarray:
+    """The position of each of the `targets` among the ascending `numbers`, -1 if there is none. `guesses`:
     positions if they follow each other without gaps."""
     at = np.clip(guesses, 0, len(numbers) - 1)
-    missed = np.flatnonzero(numbers[at] != wanted)
+    missed = np.flatnonzero(numbers[at] != targets)
     if missed.size:
-        at[missed] = np.minimum(np.searchsorted(numbers, wanted[missed]), len(numbers) - 1)
-        at[missed[numbers[at[missed]] != wanted[missed]]] = -1
+        at[missed] = np.minimum(np.searchsorted(numbers, targets[missed]), len(numbers) - 1)
+        at[missed[numbers[at[missed]] != targets[missed]]] = -1
     return at
 
 
