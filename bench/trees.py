@@ -4,7 +4,8 @@
 
 A gradient boosting of LightGBM on 28 features. In every round each engine predicts,
 in one process. Times are of the CPU (all threads), medians of rounds; ratios are medians of the rounds'
-ratios. `wall` has the ratio of elapsed times. lleaves needs another version of llvmlite: `--lleaves` names
+ratios. `wall` has the ratio of elapsed times, `load` that of reading the model, compiling it and a first
+prediction of one row. lleaves needs another version of llvmlite: `--lleaves` names
 the Python of an environment with lleaves. It takes part in forests of at most `--compiled` trees, as it
 compiles for minutes.
 """
@@ -80,24 +81,34 @@ def to_onnx(booster: Any) -> bytes:
     return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
 
 
-def engines(booster: Any, model: bytes, threads: int) -> dict[str, Call]:
-    """Name -> function of rows."""
-    import onnxruntime
-
+def load_ovjit(model: bytes, threads: int) -> Call:
     import ovjit as ov
 
     config = {"INFERENCE_NUM_THREADS": threads}
-    here = ov.Core().compile_model(ov.Core().read_model(model), "CPU", config)
-    request = here.create_infer_request()
+    request = ov.Core().compile_model(ov.Core().read_model(model), "CPU", config).create_infer_request()
+    return lambda x: request.infer([x])[0]
+
+
+def load_onnxruntime(model: bytes, threads: int) -> Call:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # its CPU time is not work
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return {
-        "ovjit": lambda x: request.infer([x])[0],
-        "onnxruntime": lambda x: session.run(None, {"x": x})[0],
-        "lightgbm": lambda x: booster.predict(x, num_threads=threads),
-    }
+    return lambda x: session.run(None, {"x": x})[0]
+
+
+LOADERS = {"ovjit": load_ovjit, "onnxruntime": load_onnxruntime}
+
+
+def compare_loading(model: bytes, threads: int, rounds: int) -> float:
+    """The median of the rounds' ratios of CPU times."""
+    x, ratios = np.zeros((1, FEATURES), np.float32), []
+    for _ in range(rounds):
+        times = [measure(lambda x, load=load: load(model, threads)(x), x, 1)[0] for load in LOADERS.values()]
+        ratios.append(times[0] / times[1])
+    return statistics.median(ratios)
 
 
 #: The program of lleaves' process: for each line "rows times" the microseconds of CPU and of elapsed time.
@@ -192,10 +203,12 @@ def main() -> int:
         python = given.lleaves if trees <= given.compiled else None
         with lleaves_process(python, booster) as process:
             for threads in given.threads:
-                found = engines(booster, model, threads)
+                found = {name: load(model, threads) for name, load in LOADERS.items()}
+                found["lightgbm"] = functools.partial(booster.predict, num_threads=threads)
+                loading = compare_loading(model, threads, given.rounds)
                 for count in given.rows:
                     x = np.random.default_rng(count).standard_normal((count, FEATURES)).astype(np.float32)
-                    row = {"trees": trees, "rows": count, "threads": threads}
+                    row = {"trees": trees, "rows": count, "threads": threads, "load": loading}
                     rows.append(row | compare(found, x, given.rounds, process, threads))
     keys = ("trees", "rows", "threads")
     columns = list(dict.fromkeys(key for row in rows for key in row))

@@ -272,6 +272,9 @@ def plan_copy(planner: StepList, source: View, target: View) -> None:
 #: Maximum number of rows that are interleaved, or de-interleaved, in registers.
 MOST_WOVEN = 8
 
+#: Pixels of an item, at least.
+FEWEST_PIXELS = 1024
+
 #: Dimensions shorter than this are not worth transposing in blocks of CPUs.
 SHORTEST_TRANSPOSED = 3
 #: Bytes that a card reads at once. It gathers rows that are shorter as fast.
@@ -312,6 +315,8 @@ def _plan_transpose(planner: StepList, source: View, target: View) -> bool:
     # separate comparisons: the minimum of two traced numbers would add a guard
     if extents[a] < shortest or extents[b] < shortest or xs[b] == 0:
         return False
+    if size == 1 and not planner.open and _plan_pixels(planner, source, target, extents, xs, ys, a):
+        return True
     side = isa.lanes if isa.is_gpu else max(isa.lanes, CACHE_LINE // size)
     missing = DIMS + 2 - len(extents)
     shape, none = ([1] * missing + extents), [0] * missing
@@ -324,6 +329,26 @@ def _plan_transpose(planner: StepList, source: View, target: View) -> bool:
         side=side, work=(side if isa.is_gpu else extents[b]) * side * 8, type="Reorder",
     )  # fmt: skip
     return True
+
+
+def _plan_pixels(
+    planner: StepList, source: View, target: View, extents: list[int], xs: list[int], ys: list[int], a: int
+) -> bool:
+    """Copy pixels of a few adjacent bytes to as many planes, a vector of pixels at a time. See
+    `_plan_transpose`. False if pixels are not adjacent, or have too many bytes."""
+    rows, count, size = extents[a], extents[-1], source.itemsize
+    if rows > MOST_WOVEN or size not in interleave_sizes(planner.target) or xs[-1] != rows * size:
+        return False
+    blocks = 1  # for threads
+    while count % (2 * blocks) == 0 and count >= 2 * blocks * FEWEST_PIXELS:
+        blocks *= 2
+    outer, each = [i for i in range(len(extents) - 1) if i != a], count // blocks
+    shape = [*(extents[i] for i in outer), blocks]
+    pixels = [*(xs[i] for i in outer), each * rows * size, rows * size, size]
+    planes = [*(ys[i] for i in outer), each * size, ys[a], size]
+    x = View(source.buffer, [*shape, each, rows], pixels, size, source.offset)
+    y = View(target.buffer, [*shape, rows, each], planes, size, target.offset)
+    return plan_interleave(planner, y, x, back=True)
 
 
 def plan_interleave(planner: StepList, source: View, target: View, back: bool = False) -> bool:

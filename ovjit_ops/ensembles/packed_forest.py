@@ -20,6 +20,7 @@ word are ordered by what they accept.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,12 +61,17 @@ class PackedForest(NamedTuple):
     single: bool  #: whether each tree has one target
 
 
-class _Order(NamedTuple):
-    """Records in breadth-first order of each tree: their nodes, trees and positions, a row per level.
-    `pairs`: node -> position of its true child. `sizes`: records of each tree."""
+class _Records(NamedTuple):
+    """Records level by level, those of a level tree by tree, with their nodes and trees. The children of each
+    record that `opens` are the next pair of the level below; inner nodes that were met before open nothing.
+    `bounds`: the first record of each level, and the end. `rows`: record -> its index here. `sizes`: records
+    of each tree."""
 
-    levels: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
-    pairs: np.ndarray
+    node: np.ndarray
+    tree: np.ndarray
+    opens: np.ndarray
+    bounds: np.ndarray
+    rows: np.ndarray
     sizes: np.ndarray
 
 
@@ -73,64 +79,66 @@ def pack_forest(tables: Sequence[np.ndarray], targets: int, features: int, most:
     """The layout of the inputs of a TreeEnsemble behind the data. Trees of up to `most` leaves have words.
     Raises InferenceError for invalid arrays."""
     thresholds, nodes, trees, weights = tables
-    nodes, trees = nodes.astype(np.int64), trees.astype(np.int64)
+    nodes, trees = np.asfortranarray(nodes, np.int64), trees.astype(np.int64)
     if len(thresholds) != len(nodes):
         raise InferenceError(f"{len(thresholds)} thresholds are given for {len(nodes)} tree nodes")
-    check_forest(nodes, trees, weights, targets, features)
-    order = _order_records(nodes, trees[:, 0])
-    if order is None:
+    separate = check_forest(nodes, trees, weights, targets, features)
+    records = _list_records(nodes, trees[:, 0], separate)
+    if records is None:
         thresholds, nodes, trees = _separate_trees(thresholds, nodes, trees)
-        order = _order_records(nodes, trees[:, 0])
-        assert order is not None
-    accepted = _read_flags(nodes[:, 0])
-    inner = accepted[accepted > 0]
-    bits = max(1, int(nodes[:, 1][accepted > 0].max(initial=0)).bit_length())
-    long = thresholds.dtype != np.float32 or int(order.sizes.max(initial=1)) << bits + FLAG_BITS >= 1 << 31
-    masks = _pack_masks(thresholds, nodes, trees, weights, accepted, order, most)
-    firsts = np.cumsum(order.sizes) - order.sizes
-    plain = distinct(inner & ~UNORDERED)
+        records = _list_records(nodes, trees[:, 0], False)
+        assert records is not None
+    accepted = _FLAGS[nodes[:, 0]]
+    bits = max(1, int((nodes[:, 1] * (accepted > 0)).max(initial=0)).bit_length())
+    long = thresholds.dtype != np.float32 or int(records.sizes.max(initial=1)) << bits + FLAG_BITS >= 1 << 31
+    single = bool((trees[:, 2] == 1).all())
+    masks = _pack_masks(thresholds, nodes, weights, accepted, records, most, single)
+    firsts = np.cumsum(records.sizes) - records.sizes
+    kinds = np.flatnonzero(np.bincount(accepted, minlength=1)[1:]) + 1
+    plain = distinct(kinds & ~UNORDERED)
     same = int(plain[0]) if plain.tolist() in ([LOWER], [LOWER | EQUAL]) else MIXED if len(plain) else LOWER
     return PackedForest(
-        *_pack_records(thresholds, nodes, trees, weights, accepted, order, bits, long),
+        *_pack_records(thresholds, nodes, weights, accepted, records, bits, long, single),
         np.stack([firsts, trees[:, 1], trees[:, 2], masks.first, masks.word_counts], 1),
         weights if len(weights) else np.zeros(1, thresholds.dtype), masks.starts, masks.entries, masks.leaves,
-        masks.features, masks.kinds, long, bits, same, bool((inner & UNORDERED).any()),
-        bool((trees[:, 2] == 1).all()),
+        masks.features, masks.kinds, long, bits, same, bool((kinds & UNORDERED).any()), single,
     )  # fmt: skip
 
 
-def _read_flags(modes: np.ndarray) -> np.ndarray:
-    """The flags of nodes with these modes; 0 for leaves."""
-    kind = modes & 3
-    flags = np.where(kind == LT, LOWER, np.where(kind == EQ, EQUAL, LOWER | EQUAL))
-    return np.where(kind == LEAF, 0, flags | (modes >= NAN_TRUE) * UNORDERED)
+def _flags_of(mode: int) -> int:
+    kind = {LT: LOWER, EQ: EQUAL, LEAF: 0}.get(mode & 3, LOWER | EQUAL)
+    return kind | UNORDERED * (kind > 0 and mode >= NAN_TRUE)
+
+
+#: Mode -> flags; 0 for leaves.
+_FLAGS = np.array([_flags_of(mode) for mode in range(2 * NAN_TRUE)])
 
 
 def _pack_records(
-    thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, accepted: np.ndarray,
-    order: _Order, bits: int, long: bool,
+    thresholds: np.ndarray, nodes: np.ndarray, weights: np.ndarray, accepted: np.ndarray, records: _Records,
+    bits: int, long: bool, single: bool,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """(records, words of 4 bytes as i32; what is found at the leaves)"""
-    firsts = np.cumsum(order.sizes) - order.sizes
-    node, tree, slot = (np.concatenate(column) for column in zip(*order.levels, strict=True))
-    rows = np.empty(len(node), np.int64)
-    rows[firsts[tree] + slot] = np.arange(len(node))
-    node, slot = node[rows], slot[rows]
-    leaf = accepted[node] == 0
-    values = np.where(leaf, thresholds.dtype.type(np.nan), thresholds[node])
-    starts = np.where(leaf, nodes[node, 2], 0)
-    single = bool((trees[:, 2] == 1).all())
-    result = (
+    leaf, node = accepted == 0, records.node[records.rows]
+    slots = np.empty(len(node), np.int64)
+    slots[records.rows] = np.arange(len(node))
+    pairs = np.zeros(len(nodes), np.int64)
+    pairs[records.node[records.opens]] = slots[len(records.sizes) :: 2]
+    starts = nodes[:, 2] * leaf
+    results = (
         np.where(leaf, weights[starts], 0).astype(thresholds.dtype) if single else starts.astype(np.int32)
     )
-    links = np.where(leaf, IS_LEAF << bits, nodes[node, 1] | accepted[node] << bits)
-    distance = np.where(leaf, -1, order.pairs[node] - slot)
+    links = np.where(leaf, IS_LEAF << bits, nodes[:, 1] | accepted << bits)[node]
+    distance = np.where(leaf[node], -1, pairs[node] - np.arange(len(node)))
+    values = np.where(leaf, thresholds.dtype.type(np.nan), thresholds)[node]
     words = values.view(np.int32).reshape(len(values), -1)
     if not long:
-        return np.column_stack([words, (links | distance << bits + FLAG_BITS).astype(np.int32)]), result
-    records = np.zeros((len(values), 4), np.int32)
-    records[:, : words.shape[1]], records[:, 2], records[:, 3] = words, links, distance
-    return records, result
+        return np.column_stack([words, (links | distance << bits + FLAG_BITS).astype(np.int32)]), results[
+            node
+        ]
+    table = np.zeros((len(values), 4), np.int32)
+    table[:, : words.shape[1]], table[:, 2], table[:, 3] = words, links, distance
+    return table, results[node]
 
 
 class _Masks(NamedTuple):
@@ -145,76 +153,68 @@ class _Masks(NamedTuple):
     kinds: tuple[int, ...]
 
 
-class _Leaves(NamedTuple):
-    """The leaves of trees that have words: `fits` of each tree; tree, node, number of each leaf. `low`: the
-    lowest number below a node; `size`: how many leaves there are."""
-
-    fits: np.ndarray
-    tree: np.ndarray
-    node: np.ndarray
-    number: np.ndarray
-    low: np.ndarray
-    size: np.ndarray
-
-
-def _number_leaves(
-    nodes: np.ndarray, trees: np.ndarray, leaf: np.ndarray, order: _Order, most: int
-) -> _Leaves:
-    node, tree, _ = (np.concatenate(column) for column in zip(*order.levels, strict=True))
-    leaf_count = np.bincount(tree[leaf[node]], minlength=len(trees))
-    times = np.bincount(node, minlength=len(nodes))
-    shared = np.bincount(tree[(times[node] > 1) & ~leaf[node]], minlength=len(trees)) > 0
-    # inner nodes that are there twice have their children once: such a graph has no words
-    proper = leaf_count == np.bincount(tree[~leaf[node]], minlength=len(trees)) + 1
-    fits = proper & ~shared & (leaf_count <= most)
-    size, low = leaf.astype(np.int64), np.zeros(len(nodes), np.int64)
-    inner_levels = [level[fits[of] & ~leaf[level]] for level, of, _ in order.levels]
-    for inner in reversed(inner_levels):
-        size[inner] = size[nodes[inner, 2]] + size[nodes[inner, 3]]
-    root = fits & leaf[trees[:, 0]]
-    edges = [(np.flatnonzero(root), trees[root, 0], np.zeros(int(root.sum()), np.int64))]
-    for inner, (level, of, _) in zip(inner_levels, order.levels, strict=True):
-        yes, no = nodes[inner, 2], nodes[inner, 3]
-        # leaves may be shared, so that their numbers belong to the edges
-        numbers = np.stack([low[inner], low[inner] + size[yes]], 1).reshape(-1)
-        edges.append((np.repeat(of[fits[of] & ~leaf[level]], 2), np.stack([yes, no], 1).reshape(-1), numbers))
-        low[yes], low[no] = low[inner], low[inner] + size[yes]
-    of, child, number = (np.concatenate(column) for column in zip(*edges, strict=True))
-    ends = leaf[child]
-    return _Leaves(fits, of[ends], child[ends], number[ends], low, size)
+def _number_leaves(records: _Records) -> tuple[np.ndarray, np.ndarray]:
+    """(how many leaves are below each record, the number of the first of them in its tree)"""
+    size, low = (~records.opens).astype(np.int64), np.zeros(len(records.node), np.int64)
+    levels = [slice(*ends) for ends in itertools.pairwise(records.bounds)]
+    inner = [np.flatnonzero(records.opens[level]) for level in levels]
+    for i in range(len(levels) - 2, -1, -1):
+        below = size[levels[i + 1]]
+        size[levels[i]][inner[i]] = below[::2] + below[1::2]
+    for i in range(len(levels) - 1):
+        at, below = low[levels[i]][inner[i]], low[levels[i + 1]]
+        below[::2], below[1::2] = at, at + size[levels[i + 1]][::2]
+    return size, low
 
 
 def _pack_masks(
-    thresholds: np.ndarray, nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, accepted: np.ndarray,
-    order: _Order, most: int,
+    thresholds: np.ndarray, nodes: np.ndarray, weights: np.ndarray, accepted: np.ndarray, records: _Records,
+    most: int, single: bool,
 ) -> _Masks:  # fmt: skip
-    leaf = accepted == 0
-    leaves = _number_leaves(nodes, trees, leaf, order, most)
-    count = -(-np.bincount(leaves.tree, minlength=len(trees)) // WORD)
-    first, words = np.cumsum(count) - count, int(count.sum())
-    single = bool((trees[:, 2] == 1).all())
-    starts = nodes[leaves.node, 2]
+    count = len(records.sizes)
+    is_leaf = accepted[records.node] == 0
+    size, low = _number_leaves(records)
+    # a graph with inner nodes that are there twice has no words
+    again = np.bincount(records.tree[~is_leaf & ~records.opens], minlength=count)
+    fits = (again == 0) & (size[:count] <= most)
+    word_counts = np.where(fits, -(-size[:count] // WORD), 0)
+    first, words = np.cumsum(word_counts) - word_counts, int(word_counts.sum())
+    ends = np.flatnonzero(is_leaf & fits[records.tree])
+    starts = nodes[:, 2][records.node[ends]]
     table = np.zeros((max(1, words), WORD), thresholds.dtype if single else np.int32)
-    table.reshape(-1)[first[leaves.tree] * WORD + leaves.number] = weights[starts] if single else starts
-    node, tree, _ = (np.concatenate(column) for column in zip(*order.levels, strict=True))
-    inner = leaves.fits[tree] & ~leaf[node]
-    node, tree = node[inner], tree[inner]
-    features, row = np.unique(nodes[node, 1], return_inverse=True)
-    entry, word, mask = _cut_ranges(leaves.low[node], leaves.low[node] + leaves.size[nodes[node, 2]])
-    word_index = first[tree[entry]] + word
-    kinds, kind = np.unique(accepted[node], return_inverse=True)
-    rank = np.lexsort((row.reshape(-1)[entry], kind.reshape(-1)[entry], word_index))
-    size = thresholds.itemsize // 4
-    values = np.ascontiguousarray(thresholds[node[entry[rank]]]).view(np.int32).reshape(len(rank), size)
-    entries = np.column_stack([values, row.reshape(-1)[entry[rank]], mask[rank]]).astype(np.int32)
-    tally = np.bincount(word_index * len(kinds) + kind.reshape(-1)[entry], minlength=words * len(kinds))
-    bounds = np.append(0, np.cumsum(tally)).astype(np.int64)
+    table.reshape(-1)[first[records.tree[ends]] * WORD + low[ends]] = weights[starts] if single else starts
+    inner = np.flatnonzero(records.opens)
+    below = size[count::2]  # leaves below the true children
+    if not fits.all():
+        chosen = fits[records.tree[inner]]
+        inner, below = inner[chosen], below[chosen]
+    node, tree = records.node[inner], records.tree[inner]
+    features, kinds = distinct(nodes[:, 1][node]), distinct(accepted[node])
+    row = np.searchsorted(features, nodes[:, 1][node])
+    entry, word, mask = _cut_ranges(low[inner], low[inner] + below)
+    group = (first[tree[entry]] + word) * len(kinds) + np.searchsorted(kinds, accepted[node])[entry]
+    rank = _find_order(group * len(features) + row[entry], words * len(kinds) * len(features))
+    values = (
+        np.ascontiguousarray(thresholds[node[entry[rank]]])
+        .view(np.int32)
+        .reshape(-1, thresholds.itemsize // 4)
+    )
+    entries = np.column_stack([values, row[entry[rank]], mask[rank]]).astype(np.int32)
+    bounds = np.append(0, np.cumsum(np.bincount(group, minlength=words * len(kinds)))).astype(np.int64)
     rows = np.arange(max(1, words))[:, None] * len(kinds) + np.arange(len(kinds) + 1)
     return _Masks(
-        first, count, bounds[np.minimum(rows, len(bounds) - 1)],
-        entries if len(entries) else np.zeros((1, 2 + size), np.int32), table,
+        first, word_counts, bounds[np.minimum(rows, len(bounds) - 1)],
+        entries if len(entries) else np.zeros((1, 2 + thresholds.itemsize // 4), np.int32), table,
         features if len(features) else np.zeros(1, np.int64), tuple(kinds.tolist()),
     )  # fmt: skip
+
+
+def _find_order(keys: np.ndarray, end: int) -> np.ndarray:
+    """The indices that sort the keys, all from 0 to below `end`; equal ones stay in their order."""
+    bits = len(keys).bit_length()
+    if end << bits < 1 << 62:  # NumPy sorts numbers several times as fast as their indices
+        return np.sort(keys << bits | np.arange(len(keys))) & (1 << bits) - 1
+    return np.argsort(keys, kind="stable")
 
 
 def _cut_ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -228,38 +228,31 @@ def _cut_ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndar
     return entry, word, mask.astype(np.uint32).view(np.int32)
 
 
-def _order_records(nodes: np.ndarray, roots: np.ndarray) -> _Order | None:
-    """The order of records. None if two trees share an inner node."""
-    leaf = (nodes[:, 0] & 3) == LEAF
-    count = len(roots)
-    pairs, owner = np.full(len(nodes), -1), np.full(len(nodes), -1)
-    sizes = np.ones(count, np.int64)
-    node, tree, slot = roots, np.arange(count), np.zeros(count, np.int64)
-    levels = [(node, tree, slot)]
-    for _ in range(len(nodes)):
-        inner = ~leaf[node]
-        parent, of = node[inner], tree[inner]
-        ordered = pairs[parent] >= 0
-        if ordered.any() and (owner[parent[ordered]] != of[ordered]).any():
-            return None
-        parent, of = parent[~ordered], of[~ordered]
-        first = np.sort(np.unique(parent, return_index=True)[1])
-        if len(first) < len(parent):
-            owner[parent] = of  # the last tree of a shared node
-            if (owner[parent] != of).any():
+def _list_records(nodes: np.ndarray, roots: np.ndarray, separate: bool) -> _Records | None:
+    """The records of trees without cycles. None if two trees share an inner node. `separate`: no node has two
+    parents."""
+    is_inner = (nodes[:, 0] & 3) != LEAF
+    children = np.ascontiguousarray(nodes[:, 2:4])
+    owner = None if separate else np.full(len(nodes), -1)
+    node, tree = roots, np.arange(len(roots))
+    levels = []
+    while len(node):
+        inner = np.flatnonzero(is_inner[node])
+        if owner is not None:
+            before = owner[node[inner]]
+            owner[node[inner]] = tree[inner]  # the last tree of a shared node
+            if ((before >= 0) & (before != tree[inner]) | (owner[node[inner]] != tree[inner])).any():
                 return None
-            parent, of = parent[first], of[first]
-        if not len(parent):
-            break
-        pair_count = np.bincount(of, minlength=count)
-        rank = np.arange(len(of)) - (np.cumsum(pair_count) - pair_count)[of]
-        at = sizes[of] + 2 * rank
-        pairs[parent], owner[parent] = at, of
-        sizes += 2 * pair_count
-        node, tree = nodes[parent, 2:4].reshape(-1), np.repeat(of, 2)
-        slot = (at[:, None] + np.arange(2)).reshape(-1)
-        levels.append((node, tree, slot))
-    return _Order(levels, pairs, sizes)
+            inner = inner[before < 0]
+            inner = inner[np.sort(np.unique(node[inner], return_index=True)[1])]
+        opens = np.zeros(len(node), bool)
+        opens[inner] = True
+        levels.append((node, tree, opens))
+        node, tree = children[node[inner]].reshape(-1), np.repeat(tree[inner], 2)
+    bounds = np.append(0, np.cumsum([len(opens) for _, _, opens in levels]))
+    node, tree, opens = (np.concatenate(column) for column in zip(*levels, strict=True))
+    rows, sizes = _find_order(tree, len(roots)), np.bincount(tree, minlength=len(roots))
+    return _Records(node, tree, opens, bounds, rows, sizes)
 
 
 def _separate_trees(

@@ -45,27 +45,43 @@ def levels(nodes: np.ndarray, roots: np.ndarray) -> Iterator[np.ndarray]:
         raise InferenceError("the nodes of a tree form a cycle")
 
 
+def are_separate(children: np.ndarray, roots: np.ndarray, count: int) -> bool:
+    """Whether none of `count` nodes is twice a child, or a child and a root: no path from a root has a
+    cycle."""
+    uses = np.bincount(children.reshape(-1), minlength=count)
+    return bool(uses.max(initial=0) <= 1 and (uses[roots] == 0).all() and len(distinct(roots)) == len(roots))
+
+
 def check_forest(
     nodes: np.ndarray, trees: np.ndarray, weights: np.ndarray, targets: int, features: int
-) -> None:
-    """Raise InferenceError unless children, features, targets and weights exist, and no path has a cycle."""
-    inner = (nodes[:, 0] & 3) != LEAF
-    children = nodes[inner, 2:4]
-    if ((nodes[:, 0] < 0) | (nodes[:, 0] > EQ + NAN_TRUE)).any() or (nodes[inner, 1] < 0).any():
+) -> bool:
+    """Whether the trees are separate. Raises InferenceError unless children, features, targets and weights
+    exist, and no path has a cycle."""
+    modes, is_leaf = nodes[:, 0], (nodes[:, 0] & 3) == LEAF
+    inner = np.flatnonzero(~is_leaf)
+    used, children = nodes[:, 1][inner], nodes[:, 2:4][inner]
+    if modes.min(initial=0) < 0 or modes.max(initial=0) > EQ + NAN_TRUE or used.min(initial=0) < 0:
         raise InferenceError("a tree node has an unknown mode or a negative feature")
-    if nodes[inner, 1].max(initial=0) >= features:
+    if used.max(initial=0) >= features:
         raise InferenceError(f"a tree node reads a feature beyond the {features}")
-    if ((children < 0) | (children >= len(nodes))).any():
+    if children.min(initial=0) < 0 or children.max(initial=-1) >= len(nodes):
         raise InferenceError("a tree node has a child that does not exist")
     roots, first, count = trees.T.astype(np.int64)
     if ((roots < 0) | (roots >= len(nodes)) | (first < 0) | (count < 1) | (first + count > targets)).any():
         raise InferenceError(f"a tree has a root that does not exist, or targets beyond the {targets}")
-    for _ in levels(nodes, roots):
-        pass
-    starts = nodes[~inner, 2]
+    separate = are_separate(children, roots, len(nodes))
+    if not separate:
+        for _ in levels(nodes, roots):
+            pass
+    starts = nodes[:, 2][is_leaf]
     most = len(weights) - int(count.max(initial=0))
-    if ((starts < 0) | (starts > most)).any() and _leaves_outside(nodes, trees, len(weights)):
+    if (
+        len(starts)
+        and (starts.min() < 0 or starts.max() > most)
+        and _leaves_outside(nodes, trees, len(weights))
+    ):
         raise InferenceError("a leaf has weights that do not exist")
+    return separate
 
 
 def _leaves_outside(nodes: np.ndarray, trees: np.ndarray, size: int) -> bool:

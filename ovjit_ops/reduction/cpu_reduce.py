@@ -87,8 +87,8 @@ LINE = 64
 
 #: Maximum parts into which the elements of one output are split, and minimum bytes of a part.
 PARTS, PART_BYTES = 8, 32768
-#: Minimum adjacent elements of a part.
-SHORTEST_PART = 1024
+#: Minimum adjacent elements of a part, and rows: their results are written and read once more.
+SHORTEST_PART, FEWEST_ROWS = 1024, 8
 #: The same on GPUs, which run thousands of items at a time, and their number. Both steps are loops over rows:
 #: their time is least if they have about as many.
 GPU_PARTS, GPU_PART_BYTES, SHORTEST_GPU_PART, GPU_ITEMS = 96, 4096, 256, 2048
@@ -859,6 +859,8 @@ class Reduce(Lowering):
         if self.target.is_gpu:
             rows = sym_max(rows, rows * ceil_div(walk.n, self.target.lanes) * limit // GPU_ITEMS)
         most_parts = limit // sym_min(limit, rows)
+        if not self.target.is_gpu:
+            most_parts = sym_min(most_parts, walk.run // FEWEST_ROWS)
         return sym_max(1, sym_min(most_parts, walk.run, walk.run * walk.n * size // part_bytes))
 
     def _step(

@@ -181,6 +181,19 @@ def test_texts_as_labels(seed: int) -> None:
     compare("CategoryMapper", [rng.integers(-1, 5, 6)], {**table, "default_string": "-"}, 1, ML, where)
 
 
+@pytest.mark.parametrize("seed", some(range(4), 2))
+def test_numbers_as_labels(seed: int) -> None:
+    """Keys in any order, of which the first equal one counts: zeros of both signs, infinities, NaN."""
+    rng, where = np.random.default_rng(seed), f"seed {seed}"
+    reals = np.array([2.5, 0.0, -1, np.inf, -0.0, 7, 2.5, -np.inf] + [np.nan] * (seed % 2), np.float32)
+    numbers = np.append(rng.integers(-30, 3000, 2000), [(1 << 60) + 1, 1 << 60])
+    for keys, kind, more in ((reals, "floats", [3, np.nan]), (numbers, "int64s", [-40, 5000, (1 << 60) + 2])):
+        x = rng.choice(np.append(keys, more).astype(keys.dtype), (3, 20))
+        keys = rng.permutation(keys)
+        table = {f"keys_{kind}": keys.tolist(), "values_int64s": list(range(9, 9 + len(keys)))}
+        compare("LabelEncoder", [x], {**table, "default_int64": -4}, 1, ML, where, version=4)
+
+
 @pytest.mark.parametrize("seed", some(range(3), 2))
 def test_classes_named_by_text(seed: int) -> None:
     rng, where = np.random.default_rng(seed), f"seed {seed}"

@@ -11,6 +11,7 @@ import pytest
 from onnx import helper
 
 import ovjit as ov
+from ovjit.readers.onnx.attributes import AttributeValues
 from tests.support.onnx.samples_trees import FAMILIES, model_of
 from tests.support.sweeps import in_turn, some
 
@@ -187,3 +188,49 @@ def test_levels_are_limited() -> None:
     }  # fmt: skip
     with pytest.raises(RuntimeError, match="levels of trees"):
         ov.Core().read_model(_regressor(**nodes))
+
+
+def _stumps(ids: np.ndarray, order: np.ndarray) -> bytes:
+    """Trees of a root and two leaves. `ids`: of their nodes; `order`: that of the nodes in the file."""
+    count = len(ids)
+    rng = np.random.default_rng(5)
+    columns = {
+        "treeids": np.repeat(np.arange(count) * 7, 3), "nodeids": ids.reshape(-1),
+        "featureids": np.repeat(np.arange(count) % 2, 3), "values": np.repeat(rng.standard_normal(count), 3),
+        "modes": np.array(["BRANCH_GT", "LEAF", "LEAF"] * count),
+        "truenodeids": np.repeat(ids[:, 1], 3), "falsenodeids": np.repeat(ids[:, 2], 3),
+    }  # fmt: skip
+    attributes: dict[str, Any] = {f"nodes_{name}": column[order].tolist() for name, column in columns.items()}
+    attributes |= {
+        "target_treeids": np.repeat(np.arange(count) * 7, 2).tolist(),
+        "target_nodeids": ids[:, 1:].reshape(-1).tolist(), "target_ids": [0] * (2 * count),
+        "target_weights": rng.standard_normal(2 * count).tolist(), "n_targets": 1,
+    }  # fmt: skip
+    return model_of("TreeEnsembleRegressor", attributes, np.zeros((1, 2), np.float32), ["y"], 3)
+
+
+def test_ids_of_nodes_in_any_order() -> None:
+    """The same forest with ids in order, with gaps that differ, and far apart in nodes of any order."""
+    count = 400  # more nodes than have their modes numbered one by one
+    rng = np.random.default_rng(6)
+    plain, in_file = np.arange(3 * count).reshape(count, 3) % 3, np.arange(3 * count)
+    x = rng.standard_normal((40, 2)).astype(np.float32)
+    _compare(_stumps(plain, in_file), x, "in order")
+    expected = _answers(_stumps(plain, in_file), x)[0]
+    gaps = plain * (np.arange(count)[:, None] + 1) - np.arange(count)[:, None]
+    far = rng.integers(-(1 << 40), 1 << 40, (count, 3))
+    leaves_behind = np.concatenate([in_file[::3], rng.permutation(np.delete(in_file, slice(0, None, 3)))])
+    for ids, order in ((gaps, in_file), (far, in_file), (plain, leaves_behind), (far, leaves_behind)):
+        np.testing.assert_array_equal(_answers(_stumps(ids, order), x)[0], expected)
+
+
+@pytest.mark.parametrize("longest, distinct", [(0, 1), (3, 2), (9, 7), (16, 16), (16, 40), (17, 3)])
+def test_numbers_of_words(longest: int, distinct: int) -> None:
+    """Of any letters, such as that of the fields' tag."""
+    rng = np.random.default_rng(longest)
+    for letters in ("ABC\0", "HIJK"):
+        drawn = ["".join(rng.choice(list(letters), rng.integers(longest + 1))) for _ in range(distinct)]
+        words = [drawn[i] for i in rng.integers(distinct, size=1500)]
+        attribute = helper.make_attribute("nodes_modes", words)
+        found, numbers = AttributeValues({"m": attribute.strings}, {"m": attribute}).words("m")
+        assert [found[i] for i in numbers] == words and sorted(set(found)) == sorted(found)

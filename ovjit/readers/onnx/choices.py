@@ -7,10 +7,10 @@ domains declare theirs by `declare_choices`. A text that is no choice is declare
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from ovjit.readers.choices import FLAG, TEXT, Choice, one_of
 from ovjit.readers.onnx.activations import ALPHAS, PLAIN
+from ovjit.readers.onnx.attributes import AttributeValues
 
 #: In place of an operator's name: an attribute that means the same in each operator of the domain.
 ANY = "*"
@@ -38,12 +38,12 @@ def choices_of(domain: str, operator: str) -> Mapping[str, Choice]:
     return _TABLES.get(domain, {}).get(operator, {})
 
 
-def check_choices(domain: str, operator: str, values: Mapping[str, Any]) -> None:
+def check_choices(domain: str, operator: str, values: AttributeValues) -> None:
     """Raise ModelError for an attribute that is none of its choices. `values`: those that a node has."""
-    for name, value in values.items():
+    for name in values:
         choice = find_choice(domain, operator, name)
-        if choice is not None:
-            choice.check(name, value)
+        if choice is not None and choice is not TEXT:
+            choice.check(name, values.distinct(name))
 
 
 def flags(names: str) -> dict[str, Choice]:

@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ovjit.build import Output
 from ovjit.build.builder import NodeBuilder
 from ovjit.errors import ModelError
 from ovjit.graph.shapes import Dim, is_static
 from ovjit.readers.onnx import tensors
-from ovjit.readers.onnx.attributes import read_attribute
+from ovjit.readers.onnx.attributes import AttributeValues, read_attribute
 from ovjit.readers.onnx.draft import OnnxDraft
 from ovjit.readers.onnx.registry import Schema
 from ovjit.readers.onnx.scope import Scope
@@ -28,7 +30,7 @@ class OnnxNode(NodeBuilder):
 
     def __init__(
         self, reader: OnnxDraft, scope: Scope, proto: Any, version: int, schema: Schema | None,
-        inputs: list[Any], attributes: dict[str, Any],
+        inputs: list[Any], attributes: AttributeValues,
     ):  # fmt: skip
         self.reader = reader
         self.scope = scope
@@ -96,6 +98,10 @@ class OnnxNode(NodeBuilder):
         if value is None:
             raise ModelError(f"the attribute {name!r} is missing")
         return value
+
+    def numbers(self, name: str, dtype: Any) -> np.ndarray:
+        """A list of numbers as an array, without objects of Python; empty without the attribute."""
+        return np.array(self.attributes.fields.get(name, ()), dtype).reshape(-1)
 
     def data_type(self, name: str, default: int | None = None) -> str:
         """The element type that an attribute names."""

@@ -19,7 +19,7 @@ from ovjit.errors import ModelError, UnsupportedError, unless_of_signal, unreada
 from ovjit.readers.files import name_errors
 from ovjit.readers.files.weights import mapped_or_read, open_regular
 from ovjit.readers.onnx import tensors
-from ovjit.readers.onnx.attributes import read_attribute, reads
+from ovjit.readers.onnx.attributes import AttributeValues, field_of, reads
 from ovjit.readers.onnx.checks import (
     check_operators,
     check_schema,
@@ -239,7 +239,7 @@ class Reader(OnnxDraft):
         try:
             if schema is not None and converter is None:
                 check_schema(schema, proto, inputs, attributes)
-            values = {name: read_attribute(attribute) for name, attribute in attributes.items()}
+            values = AttributeValues({k: field_of(a) for k, a in attributes.items()}, attributes)
             if converter is None:
                 check_choices(domain, proto.op_type, values)
             if rule is None:

@@ -126,13 +126,6 @@ class TextRows:
         return self.n("Gather", self._letters, source, 0, opset=8)
 
 
-def place_of(n: OnnxNode, same: Output) -> tuple[Output, Output]:
-    """(whether one of the last dimension is true, the place of the first that is), without that dimension"""
-    is_any = n("ReduceLogicalOr", same, [-1], keep_dims=False)
-    index = n.top_k(n.convert(same, "i32"), 1, -1)[1]
-    return is_any, n.squeeze(index, [n.rank(same) - 1])
-
-
 @onnx_op("RegexFullMatch", 20)
 def regex_full_match(n: OnnxNode) -> Any:
     """True for texts that match as a whole: an automaton reads the bytes of all texts at once."""

@@ -10,6 +10,7 @@ protobuf to refuse.
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -22,10 +23,10 @@ SMALLEST = 4096
 #: Messages nest no deeper for protobuf.
 _DEEPEST = 100
 #: A file with more fields is parsed whole: protobuf reads small ones a hundred times as fast.
-_MOST_FIELDS = 1 << 20
+_MOST_FIELDS = 1 << 18
 _RANDOM = 16
-#: Bytes that are searched at a time for numbers of one list: the first, and the most.
-_FIRST_RUN, _RUN = 256, 1 << 16
+#: The ends of attributes that are lists of numbers or strings: the field `type`, which writers have last.
+_LISTS = frozenset(b"\xa0\x01" + bytes([kind]) for kind in (6, 7, 8))
 
 #: Field number -> the fields of the message in it, None for data.
 _Fields = dict[int, Any]
@@ -35,7 +36,7 @@ def cut_out(content: np.ndarray) -> tuple[Any, dict[bytes, np.ndarray]]:
     """(bytes-like, {mark: data}) of a file's bytes, a read-only u8 array that the data are views of."""
     data: dict[bytes, np.ndarray] = {}
     try:
-        pieces = _Cut(content, data).message(0, content.size, _model_fields(), 0)
+        pieces = _Cut(content, data).message(0, content.size, _message_fields()["onnx.ModelProto"], 0)
     except _OddError:
         return content.data, {}
     return (content.data, {}) if pieces is None else (b"".join(pieces), data)
@@ -54,6 +55,7 @@ class _Cut:
         self._data = data
         self._random = os.urandom(_RANDOM)
         self._remaining_fields = _MOST_FIELDS
+        self._attribute = _message_fields()["onnx.AttributeProto"]
 
     def message(self, at: int, end: int, fields: _Fields, depth: int) -> list[Any] | None:
         """The pieces that make up the message at `at`, None if nothing is cut out of it."""
@@ -71,9 +73,7 @@ class _Cut:
                 size, begin = self._number(after, end)
                 at = begin + size
                 if size >= SMALLEST and at <= end and tag >> 3 in fields:
-                    inner = fields[tag >> 3]
-                    parts = [self._mark(begin, at)] if inner is None else None
-                    parts = parts or self.message(begin, at, inner, depth + 1)
+                    parts = self._field(begin, at, fields[tag >> 3], depth)
                     if parts is not None:
                         pieces += (self._bytes[copy_from:after], _varint(sum(map(len, parts))), *parts)
                         copy_from = at
@@ -81,14 +81,21 @@ class _Cut:
                     at = self._behind_short(at, end, tag)
             elif kind == 0:
                 _, at = self._number(after, end)
-                at = self._behind_numbers(at, end, tag)
             elif kind in (1, 5):
-                at = self._behind_words(after, end, tag, 8 if kind == 1 else 4)
+                at = after + (8 if kind == 1 else 4)
             else:
                 raise _OddError
         if at > end:
             raise _OddError
         return [*pieces, self._bytes[copy_from:end]] if pieces else None
+
+    def _field(self, begin: int, end: int, fields: _Fields | None, depth: int) -> list[Any] | None:
+        """The pieces of a large field, None if nothing is cut out of it."""
+        if fields is None:
+            return [self._mark(begin, end)]
+        if fields is self._attribute and bytes(self._bytes[end - 3 : end]) in _LISTS:
+            return None
+        return self.message(begin, end, fields, depth + 1)
 
     def _mark(self, begin: int, end: int) -> bytes:
         mark = self._random + len(self._data).to_bytes(8, "little")
@@ -100,36 +107,6 @@ class _Cut:
         content = self._bytes
         while tag < 128 and at + 1 < end and content[at] == tag and content[at + 1] < 128:
             at += 2 + content[at + 1]
-        return at
-
-    def _behind_words(self, after: int, end: int, tag: int, size: int) -> int:
-        """The end of a field of `size` bytes, and of those after it with the same tag of one byte."""
-        at, count = after + size, _FIRST_RUN
-        while tag < 128 and at + size < end and self._bytes[at] == tag:
-            others = self._content[at : min(end - size, at + count * (size + 1)) : size + 1] != tag
-            run = int(others.argmax()) if others.any() else len(others)
-            at += run * (size + 1)
-            if run < len(others):
-                return at
-            count = min(4 * count, _RUN)
-        return at
-
-    def _behind_numbers(self, at: int, end: int, tag: int) -> int:
-        """The end of the fields at `at` that have the same tag of one byte and a number of up to 10 bytes."""
-        count = _FIRST_RUN
-        while tag < 128 and at < end and self._bytes[at] == tag:
-            part = self._content[at : min(end, at + count)]
-            last = np.flatnonzero(part < 128)  # of each number; tags are numbers, too
-            tags, ends = last[: len(last) // 2 * 2].reshape(-1, 2).T
-            if not len(tags):
-                return at
-            starts = np.append(0, ends[:-1] + 1)
-            others = (tags != starts) | (part[tags] != tag) | (ends - tags > 10)
-            run = int(others.argmax()) if others.any() else len(others)
-            at += int(ends[run - 1]) + 1 if run else 0
-            if run < len(others):
-                return at
-            count = min(4 * count, _RUN)
         return at
 
     def _number(self, at: int, end: int) -> tuple[int, int]:
@@ -154,8 +131,10 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-def _model_fields() -> _Fields:
-    """The fields of a ModelProto that are messages, theirs, and so on, as the package onnx declares them."""
+@functools.cache
+def _message_fields() -> dict[str, _Fields]:
+    """For a ModelProto and all messages in it, the fields that are messages, as the package onnx declares
+    them."""
     fields_by_type: dict[str, _Fields] = {}
 
     def fields_of(kind: Any) -> _Fields:
@@ -168,4 +147,5 @@ def _model_fields() -> _Fields:
 
     tensor = messages().TensorProto.DESCRIPTOR
     fields_of(tensor)[tensor.fields_by_name["raw_data"].number] = None
-    return fields_of(messages().ModelProto.DESCRIPTOR)
+    fields_of(messages().ModelProto.DESCRIPTOR)
+    return fields_by_type

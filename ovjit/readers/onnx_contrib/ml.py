@@ -11,7 +11,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
-from ovjit.readers.onnx.text import find_text, place_of, same_text, text_at
+from ovjit.readers.onnx.text import find_text, same_text, text_at
 from ovjit.readers.onnx_contrib.scores import read_labels
 
 DOMAIN = "ai.onnx.ml"
@@ -77,10 +77,7 @@ def label_encoder(n: OnnxNode) -> Any:
     if n.dtype(x) == "string":
         is_key, index = find_text(n, x, keys.tolist())
     else:
-        same = n("Equal", n.unsqueeze(x, [-1]), n.like(x, keys))
-        if keys.dtype.kind == "f" and np.isnan(keys).any():
-            same = n("LogicalOr", same, n("LogicalAnd", n("IsNaN", n.unsqueeze(x, [-1])), np.isnan(keys)))
-        is_key, index = place_of(n, same)
+        is_key, index = _find_number(n, x, keys)
     default = _default(n, values)
     if values.dtype.kind in "OUS":
         return text_at(n, [*values.tolist(), default], n("Select", is_key, index, values.size))
@@ -110,8 +107,24 @@ def _map_labels(n: OnnxNode, texts: list[str], numbers: np.ndarray) -> Output:
         is_match, index = find_text(n, n[0], texts)
         picked = n("Gather", n.const(numbers), index, 0, opset=8)
         return n("Select", is_match, picked, n.attr("default_int64"))
-    is_match, index = place_of(n, n("Equal", n.unsqueeze(n[0], [-1]), numbers))
+    is_match, index = _find_number(n, n[0], numbers)
     return text_at(n, [*texts, n.attr("default_string")], n("Select", is_match, index, numbers.size))
+
+
+def _find_number(n: OnnxNode, x: Output, keys: np.ndarray) -> tuple[Output, Output]:
+    """(whether each number is among the keys, the index of the first key that is equal); NaN equals NaN."""
+    same_type = n.value(n.like(x, keys))
+    assert same_type is not None
+    ordered, first = np.unique(same_type, return_index=True)
+    bounds = np.nan_to_num(ordered, nan=np.inf, posinf=np.inf, neginf=-np.inf)  # NaN is the last
+    at = n("Bucketize", x, n.like(x, bounds), output_type="i64", opset=3)
+    at = n("Minimum", at, len(ordered) - 1)
+    is_key = n("Equal", n("Gather", n.like(x, ordered), at, 0, opset=8), x)
+    index = n("Gather", first, at, 0, opset=8)
+    if keys.dtype.kind == "f" and np.isnan(ordered[-1]):
+        is_nan = n("IsNaN", x)
+        is_key, index = n("LogicalOr", is_key, is_nan), n("Select", is_nan, int(first[-1]), index)
+    return is_key, index
 
 
 @ml("FeatureVectorizer")

@@ -6,7 +6,6 @@ members is a binary search.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,14 +25,15 @@ from ovjit.readers.onnx_contrib.scores import (
     transform_scores,
 )
 from ovjit.records import NamedTuple
-from ovjit_ops.ensembles.trees import distinct
+from ovjit_ops.ensembles.trees import are_separate, distinct
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")
 _LEAF, _LEQ, _LT, _EQ = range(4)
 _NAN_TRUE = 4
 _MEMBER, _INNER_MODES = MODES.index("BRANCH_MEMBER"), len(MODES)
-#: Mode -> (mode, whether the children are exchanged).
-_FORMS = np.array([(_LEQ, 0), (_LT, 0), (_LT, 1), (_LEQ, 1), (_EQ, 0), (_EQ, 1), (_EQ, 0)])
+#: Mode, or that of a leaf -> mode of the operation; whether the children are exchanged.
+_FORMS = np.array([_LEQ, _LT, _LT, _LEQ, _EQ, _EQ, _EQ, _LEAF])
+_SWAPPED = np.array([0, 0, 1, 1, 0, 1, 0, 0], bool)
 AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 _MOST_FEATURE, _MOST_LEVELS = 1 << 26, 1 << 14
 
@@ -78,7 +78,7 @@ def _read_column(n: OnnxNode, name: str, dtype: Any) -> np.ndarray:
     tensor = n.attr(f"{name}_as_tensor")
     if tensor is not None and tensor.data_type:
         return _read_array(n, tensor)
-    return np.asarray(n.attr(name) or [], dtype)
+    return n.numbers(name, dtype)
 
 
 def _read_array(n: OnnxNode, tensor: Any) -> np.ndarray:
@@ -93,45 +93,30 @@ def _convert_nodes(
     """(thresholds, nodes) of the operation. `modes`: indices into MODES, above them leaves. `children`: the
     true and the false one of each node. `missing`: whether NaN takes the true child."""
     inner = modes < _INNER_MODES
-    if (features[inner] < 0).any() or (features[inner] > _MOST_FEATURE).any():
-        raise ModelError(f"a tree node reads the feature {int(features[inner].min())}")
-    forms = _FORMS[np.where(inner, modes, 0)]
-    swapped = inner & (forms[:, 1] == 1)
+    features, children = features * inner, children * inner[:, None]
+    if features.min(initial=0) < 0 or features.max(initial=0) > _MOST_FEATURE:
+        raise ModelError(f"a tree node reads the feature {int(features.min())}")
+    swapped = _SWAPPED[modes]
+    mode = _FORMS[modes]
+    if swapped.any():
+        children = np.where(swapped[:, None], children[:, ::-1], children)
+        never = swapped & np.isnan(thresholds) & (mode != _EQ)  # no number is above NaN
+        mode[never] = _LEQ
+        thresholds = np.where(never, np.array(np.inf, thresholds.dtype), thresholds)
     # NaN equals nothing, so that the comparison is false, or "not equal" true
-    nan_true = np.where(modes == MODES.index("BRANCH_NEQ"), True, missing)
-    mode = forms[:, 0].copy()
-    never = swapped & np.isnan(thresholds) & (mode != _EQ)  # no number is above NaN
-    mode[never] = _LEQ
-    thresholds = np.where(never, np.array(np.inf, thresholds.dtype), thresholds)
-    nodes = np.zeros((len(modes), 4), np.int64)
-    nodes[:, 0] = np.where(inner, mode + _NAN_TRUE * (nan_true ^ swapped), _LEAF)
-    nodes[:, 1] = np.where(inner, features, 0)
-    nodes[:, 2:] = np.where(swapped[:, None], children[:, ::-1], children)
-    nodes[~inner, 2:] = 0
-    return thresholds, nodes
-
-
-def _number_modes(names: Sequence[str]) -> np.ndarray:
-    """Indices into MODES; leaves are above them. Raises ModelError for an unknown mode."""
-    numbers_by_name = {name: i for i, name in enumerate(MODES[:-1])} | {"LEAF": _INNER_MODES}
-    numbers = np.array([numbers_by_name.get(name, -1) for name in names], np.int64)
-    if (numbers < 0).any():
-        unknown = names[int(np.flatnonzero(numbers < 0)[0])]
-        raise ModelError(
-            f"the mode {unknown[:20]!r} of a tree node is unknown; known are {', '.join(numbers_by_name)}"
-        )
-    return numbers
+    nan_true = (missing | (modes == MODES.index("BRANCH_NEQ"))) ^ swapped
+    return thresholds, np.column_stack([mode + _NAN_TRUE * (nan_true & inner), features, children])
 
 
 class _Ids:
     """The positions of nodes by the ids of their trees and their own."""
 
     def __init__(self, trees: np.ndarray, ids: np.ndarray):
-        self.names, first, self.tree = np.unique(trees, return_index=True, return_inverse=True)
+        self.names, first = np.unique(trees, return_index=True)
         order = np.argsort(first)  # trees in the order of their first nodes
-        rank = np.empty(len(order), np.int64)
-        rank[order] = np.arange(len(order))
-        self.rank, self.tree, self.roots = rank, rank[self.tree.reshape(-1)], first[order]
+        self.rank = np.empty(len(order), np.int64)
+        self.rank[order] = np.arange(len(order))
+        self.tree, self.roots = self.rank_of(trees), first[order]
         self.lowest = int(ids.min(initial=0))
         self.span = int(ids.max(initial=0)) - self.lowest + 1
         if self.span * max(len(order), 1) >= 1 << 62:
@@ -139,6 +124,9 @@ class _Ids:
         keys = self.tree * self.span + (ids - self.lowest)
         self.order = np.argsort(keys, kind="stable")
         self.keys = keys[self.order]
+        starts = np.searchsorted(self.keys, np.arange(len(order)) * self.span)
+        #: For each tree, by how much the key of its first node is above that node's position.
+        self.offsets = self.keys[starts] - starts
         twice = np.flatnonzero(self.keys[1:] == self.keys[:-1])
         if twice.size:
             at = self.order[twice[0]]
@@ -146,19 +134,32 @@ class _Ids:
 
     def find(self, tree: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """The position of each node, -1 if there is none. `tree`: ranks of trees."""
-        inside = (ids >= self.lowest) & (ids - self.lowest < self.span) & (tree >= 0)
-        keys = np.where(inside, tree * self.span + (ids - self.lowest), -1)
         if not len(self.keys):
             return np.full(len(ids), -1)
-        at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        return np.where(self.keys[at] == keys, self.order[at], -1)
+        steps = ids - self.lowest
+        keys = tree * self.span + steps
+        if min(steps.min(initial=0), tree.min(initial=0)) < 0 or steps.max(initial=0) >= self.span:
+            keys[(steps < 0) | (steps >= self.span) | (tree < 0)] = -1
+        at = _search(self.keys, keys, keys - self.offsets[tree])
+        return np.where(at < 0, -1, self.order[at])
 
     def rank_of(self, trees: np.ndarray) -> np.ndarray:
         """The rank of each tree, -1 for unknown ones."""
         if not len(self.names):
             return np.full(len(trees), -1)
-        at = np.minimum(np.searchsorted(self.names, trees), len(self.names) - 1)
-        return np.where(self.names[at] == trees, self.rank[at], -1)
+        at = _search(self.names, trees, trees - self.names[0])
+        return np.where(at < 0, -1, self.rank[at])
+
+
+def _search(numbers: np.ndarray, targets: np.ndarray, guesses: np.ndarray) -> np.ndarray:
+    """The position of each of the `targets` among the ascending `numbers`, -1 if there is none. `guesses`:
+    positions if they follow each other without gaps."""
+    at = np.clip(guesses, 0, len(numbers) - 1)
+    missed = np.flatnonzero(numbers[at] != targets)
+    if missed.size:
+        at[missed] = np.minimum(np.searchsorted(numbers, targets[missed]), len(numbers) - 1)
+        at[missed[numbers[at[missed]] != targets[missed]]] = -1
+    return at
 
 
 def _check_lengths(count: int, *columns: np.ndarray) -> None:
@@ -190,7 +191,9 @@ def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[
     """The forest of a TreeEnsembleRegressor or TreeEnsembleClassifier."""
     trees, ids = _read_column(n, "nodes_treeids", np.int64), _read_column(n, "nodes_nodeids", np.int64)
     count = n.check_count(len(trees), "nodes of trees", 1 << 24)
-    modes = _number_modes(n.require("nodes_modes"))
+    words, numbers = n.attributes.words("nodes_modes")
+    word_modes = [MODES.index(word) if word in MODES else _INNER_MODES for word in words]
+    modes = np.array(word_modes, np.int64)[numbers]
     features = _read_column(n, "nodes_featureids", np.int64)
     values = _read_column(n, "nodes_values", np.float32)
     sides = [_read_column(n, f"nodes_{side}nodeids", np.int64) for side in ("true", "false")]
@@ -199,16 +202,18 @@ def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[
     missing = missing == 1 if len(missing) == count else np.zeros(count, bool)
     node_ids = _Ids(trees, ids)
     leaf = modes == _INNER_MODES
-    children = np.stack([node_ids.find(node_ids.tree, side) for side in sides], 1)
-    invalid = np.flatnonzero(~leaf & (children < 0).any(1))
-    if invalid.size:
-        where = f"the node {int(ids[invalid[0]])} of the tree {int(trees[invalid[0]])}"
-        raise ModelError(f"{where} has a child that does not exist")
-    thresholds, nodes = _convert_nodes(modes, features, np.where(leaf[:, None], 0, children), values, missing)
+    leaves, inner = np.flatnonzero(leaf), np.flatnonzero(~leaf)
+    of_inner, children = node_ids.tree[inner], np.zeros((count, 2), np.int64)
+    for column, side in zip(children.T, sides, strict=True):
+        column[inner] = node_ids.find(of_inner, side[inner])
+    if children.min(initial=0) < 0:
+        i = int(np.argmax((children < 0).any(1)))
+        raise ModelError(
+            f"the node {int(ids[i])} of the tree {int(trees[i])} has a child that does not exist"
+        )
+    thresholds, nodes = _convert_nodes(modes, features, children, values, missing)
 
-    of, at, which = (
-        np.asarray(n.attr(f"{kind}_{name}") or [], np.int64) for name in ("treeids", "nodeids", "ids")
-    )
+    of, at, which = (n.numbers(f"{kind}_{name}", np.int64) for name in ("treeids", "nodeids", "ids"))
     weights = _read_column(n, f"{kind}_weights", np.float32)
     if not len(of) == len(at) == len(which) == len(weights):
         raise ModelError(
@@ -222,11 +227,14 @@ def _read_by_ids(n: OnnxNode, kind: str, targets: int, reduction: str) -> tuple[
             f"the weight of node {at[i]} of tree {of[i]} for target {which[i]} refers to no leaf or target"
         )
     rows = _LeafWeights(node_ids.tree, len(node_ids.roots), targets, reduction)
-    at_leaf = leaf[index]
-    nodes[leaf, 2] = rows.fill(n, np.flatnonzero(leaf), index[at_leaf], which[at_leaf], weights[at_leaf])
-    _check_depth(n, nodes, node_ids.roots)
+    at_leaf = np.flatnonzero(leaf[index])
+    index, which, weights = index[at_leaf], which[at_leaf], weights[at_leaf]
+    nodes[leaves, 2] = rows.fill(n, leaves, index, which, weights)
+    most = np.bincount(node_ids.tree).max(initial=0)
+    if most > _MOST_LEVELS or not are_separate(children[inner], node_ids.roots, count):
+        _check_depth(n, nodes, node_ids.roots)
     forest = Forest(thresholds, nodes, rows.trees(node_ids.roots), rows.weights, rows.certain)
-    return forest, _LeafRows(index[at_leaf], node_ids.tree[index[at_leaf]], which[at_leaf], weights[at_leaf])
+    return forest, _LeafRows(index, node_ids.tree[index], which, weights)
 
 
 def _check_depth(n: OnnxNode, nodes: np.ndarray, roots: np.ndarray) -> None:
@@ -272,8 +280,7 @@ class _LeafWeights:
         at = row[leaf_index] + target - self.first[of]
         self.weights = np.full(size, -0.0 if self.reduction == "SUM" else np.nan, weights.dtype)
         if self.targets == 1:
-            at, first = np.unique(at, return_index=True)
-            self.weights[at] = weights[first]
+            self.weights[at[::-1]] = weights[::-1]  # the last assignment of a place counts
         else:
             how = {"SUM": np.add, "MIN": np.fmin, "MAX": np.fmax}[self.reduction]
             how.at(self.weights, at, weights)
