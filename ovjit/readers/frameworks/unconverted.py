@@ -17,8 +17,8 @@ from ovjit.readers.onnx.attributes import reads
 
 #: Element types that tf2onnx lacks or replaces by another: their numbers in TensorFlow, and in ONNX.
 NARROW_TYPES = {14: 16, 25: 17}
-#: The number of strings in ONNX.
-TEXT = 8
+#: The numbers of strings, and of f32, f16 and f64 in ONNX.
+TEXT, FLOATS = 8, (1, 10, 11)
 #: A test of a graph and its node.
 Where = Callable[[Any, Any], bool]
 
@@ -128,6 +128,7 @@ def handlers(
     unhandled = {name for name in rules if name not in exporter_handlers} | {*more}
     result: dict[str, Any] = dict.fromkeys(LEFT, (_left_or_mapped, []))
     result |= {"Conv3D": (_in_groups, []), "LookupTableFindV2": (_leave_with_contents, [])}
+    result |= dict.fromkeys(("AvgPool", "AvgPool3D", "MaxPool", "MaxPoolV2", "MaxPool3D"), (_in_f32, []))
     return result | dict.fromkeys(unhandled, (_leave, []))
 
 
@@ -169,6 +170,20 @@ def _leave_with_contents(context: Any, node: Any, name: str, args: Any) -> Any:
         raise UnsupportedError(f"{node.name}: the contents of the table are not known")
     context.replace_inputs(node, list(node.input[1:]))
     return _leave(context, node, name, args)
+
+
+def _in_f32(context: Any, node: Any, name: str, args: Any) -> Any:
+    """An operator of floats, of other types in f32. The exporter's own casts would reach all readers of the
+    operand."""
+    kind = context.get_dtype(node.output[0])
+    if kind not in FLOATS:
+        operand = context.insert_new_node_on_input(node, "Cast", node.input[0], to=FLOATS[0])
+        result = context.insert_new_node_on_output("Cast", node.output[0], to=kind)
+        for value, dtype, like in ((operand, FLOATS[0], operand.input), (result, kind, node.output)):
+            context.set_dtype(value.output[0], dtype)
+            context.copy_shape(like[0], value.output[0])
+        context.set_dtype(node.output[0], FLOATS[0])
+    return _left_or_mapped(context, node, name, args)
 
 
 def _in_groups(context: Any, node: Any, name: str, args: Any) -> Any:

@@ -817,8 +817,18 @@ def convert_what_the_exporter_spoils() -> None:
         low = tf.einsum("...i,...i->...", tf.cast(a, tf.bfloat16), tf.cast(a, tf.bfloat16))
         return tf.raw_ops.Einsum(inputs=[a, b], equation="aB,ab->Bb"), tf.cast(low, tf.float32)
 
+    def pool(a: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        values = tf.reshape(tf.split(tf.stack([a, b]), 2)[1], [1, 2, 2, 1])
+        low, whole = tf.cast(values, tf.bfloat16) * 2, tf.cast(tf.clip_by_value(values, -9, 9), tf.int32) * 3
+        pooled = [tf.nn.max_pool2d(low, 2, 1, "SAME"), tf.nn.max_pool2d(whole, 2, 2, "SAME")]
+        return (
+            *(tf.cast(v, tf.float32) for v in pooled),
+            tf.cast(tf.reduce_max(low, [1, 2]), tf.float32),
+            whole * 2,
+        )
+
     spec = tf.TensorSpec([4], tf.float32)
-    for function in (select, compare, multiply):
+    for function in (select, compare, multiply, pool):
         given = y[::-1].copy() if function is multiply else y
         want = function(tf.constant(x), tf.constant(given))
         _, found = run(tf.function(function, input_signature=[spec, spec]), x, given)
