@@ -132,7 +132,7 @@ class Positions(Lowering):
         launch(planner, self.list, tensors, ("positions", "number"), **how)
 
 
-def find_nonzero(data: np.ndarray, output_type: str) -> np.ndarray:
+def find_nonzero(data: np.ndarray, output_type: str = "i64") -> np.ndarray:
     """The positions [rank, n] of all elements that are not zero."""
     return np.stack(np.nonzero(np.atleast_1d(data))).astype(numpy_dtype(output_type))
 
@@ -145,15 +145,14 @@ class NonZero:
     def infer(data, *, output_type: Index = "i64"):
         value = None if type(data) is ObservedType else data.value
         if value is not None and not is_traced(value):
-            out = TensorType(output_type, (max(value.ndim, 1), int(np.count_nonzero(value))))
-            return with_value(out, find_nonzero, data, output_type=output_type)
+            shape = max(value.ndim, 1), int(np.count_nonzero(value))
+            return with_value(TensorType(output_type, shape), find_nonzero, data, output_type=output_type)
         most = None if data.shape is None else bounds(math.prod(data.shape))[1]
         if not data.rank:  # unknown rank, or a scalar, for which OpenVINO gives no shape
             return TensorType(output_type, (ANY, dim(0, most) if data.rank is None else ANY))
         return TensorType(output_type, (data.rank, dim(0, most)))
 
-    def ref(data, *, output_type="i64"):
-        return find_nonzero(data, output_type)
+    ref = find_nonzero
 
     def expand(w, node, inputs):
         """NonZero(x) -> ValidPrefix(PaddedNonZero(x))"""
