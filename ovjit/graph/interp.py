@@ -44,11 +44,12 @@ def evaluate_node(node: Node, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarr
     """A node's outputs by its operation's reference.
 
     In a graph of mixed types, a node may have tensors of lower types and of f32, or sums of bytes in i32. It
-    computes in the wider type, and stores its outputs as they are declared."""
+    computes in the wider type, and stores its outputs as they are declared. The inputs of a body have their
+    own types."""
     low = {"bf16", "f16", "u8", "i8"} if node.lowered else {"bf16"}
     here = {value.dtype for value in (*node.inputs, *node.outputs)}
     full, low = ("f32", low) if "f32" in here else ("i32", low - {"bf16", "f16"})
-    if full not in here or not low & here:
+    if full not in here or not low & here or (node.op.runs_body and not node.lowered):
         return node.op.evaluate(inputs, node.attrs)
     pairs = zip(node.inputs, inputs, strict=True)
     widened = [x.astype(numpy_dtype(full)) if v.dtype in low else x for v, x in pairs]

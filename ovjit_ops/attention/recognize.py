@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import Dim, broadcast, is_static
 from ovjit.records import NamedTuple
@@ -65,8 +66,8 @@ def recognize_attention(
             inputs[0] = _with_rows_of(w, q, mask)
         inputs.append(mask)
     else:
-        inputs.append(w.b.constant(np.zeros((), np.float32), v.dtype))
-    inputs.append(w.b.constant(np.array(scale, np.float32), v.dtype))
+        inputs.append(w.b.constant(np.zeros((), numpy_dtype(v.dtype))))
+    inputs.append(w.b.constant(np.array(scale, numpy_dtype(v.dtype))))
     attrs: dict[str, Any] = {"causal": False}
     name = "SoftmaxAttention" if zero is None else "GuardedAttention"
     if parts.cap:
@@ -301,8 +302,8 @@ def _sum(w: Writer, masks: Sequence[Value | Chosen], dtype: str) -> Value:
     for mask in masks:
         if isinstance(mask, Chosen):
             least = mask.number if len(masks) > 1 else min(mask.number, ABSORBING)
-            base = w.b.constant(np.zeros((), np.float32), dtype) if total is None else total
-            hidden = w.b.constant(np.array(least, np.float32), dtype)
+            base = w.b.constant(np.zeros((), numpy_dtype(dtype))) if total is None else total
+            hidden = w.b.constant(np.array(least, numpy_dtype(dtype)))
             chosen = (base, hidden) if mask.sees else (hidden, base)
             total = _once(w, "Select", (mask.condition, *chosen), tuple)
         else:

@@ -16,11 +16,13 @@ import numpy as np
 
 from ovjit.codegen.kernel_language import *
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.op import DType, Index, TensorType, op
+from ovjit.graph.op import DType, Index, ObservedType, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim
 from ovjit.graph.symbolic import sym_max
+from ovjit.graph.traced import is_traced
 from ovjit.planning.lower import Lowering, Planner, ceil_div, launch, product
 from ovjit.planning.plan import split
+from ovjit_ops.common.values import with_value
 from ovjit_ops.movement.shape import MOVABLE
 
 #: Elements of a row in a block, and of rows that are not listed one by one.
@@ -130,19 +132,27 @@ class Positions(Lowering):
         launch(planner, self.list, tensors, ("positions", "number"), **how)
 
 
+def find_nonzero(data: np.ndarray, output_type: str = "i64") -> np.ndarray:
+    """The positions [rank, n] of all elements that are not zero."""
+    return np.stack(np.nonzero(np.atleast_1d(data))).astype(numpy_dtype(output_type))
+
+
 @op("NonZero", opset=3, types=MOVABLE)
 class NonZero:
     """The positions [rank, n] of all elements that are not zero, in order. A scalar is treated as a vector of
     one element."""
 
     def infer(data, *, output_type: Index = "i64"):
+        value = None if type(data) is ObservedType else data.value
+        if value is not None and not is_traced(value):
+            shape = max(value.ndim, 1), int(np.count_nonzero(value))
+            return with_value(TensorType(output_type, shape), find_nonzero, data, output_type=output_type)
         most = None if data.shape is None else bounds(math.prod(data.shape))[1]
         if not data.rank:  # unknown rank, or a scalar, for which OpenVINO gives no shape
             return TensorType(output_type, (ANY, dim(0, most) if data.rank is None else ANY))
         return TensorType(output_type, (data.rank, dim(0, most)))
 
-    def ref(data, *, output_type="i64"):
-        return np.stack(np.nonzero(np.atleast_1d(data))).astype(numpy_dtype(output_type))
+    ref = find_nonzero
 
     def expand(w, node, inputs):
         """NonZero(x) -> ValidPrefix(PaddedNonZero(x))"""
@@ -165,7 +175,7 @@ class PaddedNonZero:
         return TensorType(output_type, shape), TensorType("i64", (1,))
 
     def ref(data, *, output_type):
-        indices = np.stack(np.nonzero(data)).astype(numpy_dtype(output_type))
+        indices = find_nonzero(data, output_type)
         padded = np.zeros(data.ndim * data.size, indices.dtype)
         padded[: indices.size] = indices.reshape(-1)
         return padded.reshape(data.ndim, data.size), np.array([indices.shape[1]])

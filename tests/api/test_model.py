@@ -9,6 +9,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import openvino
 import pytest
@@ -251,6 +252,26 @@ def test_evaluate_as_openvino() -> None:
     np.testing.assert_array_equal(answers[0], answers[1])
     with pytest.raises(RuntimeError, match="is not equal to number of parameters .2."):
         two_inputs(ovjit).m.evaluate([], [])
+
+
+def test_evaluate_a_loop_of_several_types() -> None:
+    """state = state * (bf16 of weights), twice: inputs of a body keep their types."""
+    o = ovjit.opset13
+    x = o.parameter([2], ovjit.Type.bf16)
+    state, weights = o.parameter([2], ovjit.Type.bf16), o.parameter([2], np.float32)
+    product = o.multiply(state, o.convert(weights, "bf16"))
+    body = ovjit.Model([product, o.constant(np.array(True))], [state, weights], "body")
+    loop = o.loop(o.constant(np.int64(2)), o.constant(np.array(True)))
+    loop.set_function(body)
+    loop.set_special_body_ports([-1, 1])
+    loop.set_merged_input(state, x.output(0), product.output(0))
+    loop.set_invariant_input(weights, o.constant(np.float32([3, 5])).output(0))
+    loop.get_iter_value(product.output(0), -1)
+    loop.validate_and_infer_types()
+    out = [ovjit.Tensor(ovjit.Type.bf16, ovjit.Shape([2]))]
+    values = np.array([1, 2], ml_dtypes.bfloat16)
+    assert ovjit.Model([loop], [x]).evaluate(out, [ovjit.Tensor(values)])
+    np.testing.assert_array_equal(out[0].data.view(values.dtype), np.array([9, 50], values.dtype))
 
 
 def test_clone_is_independent_and_complete() -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import ml_dtypes
 import numpy as np
 
 import ovjit
@@ -40,6 +41,8 @@ ACTIVATIONS = ("relu relu6 elu selu softplus softsign sigmoid tanh exponential h
                "leaky_relu mish celu hard_tanh log_sigmoid soft_shrink tanh_shrink squareplus "
                "sparse_plus hard_shrink threshold linear").split()  # fmt: skip
 FORMS = ("f32", "f16", "dynamic", "i8", "i8 inside", "i16x8")
+#: Policy -> its share of the models.
+POLICIES = {"float32": 16, "bfloat16": 1, "mixed_bfloat16": 1, "float16": 1, "mixed_float16": 1}
 
 Make = Callable[["Net", random.Random, str], "str | None"]
 STATEMENTS: list[tuple[int | None, Make]] = []
@@ -58,13 +61,14 @@ def of_rank(*ranks: int, weight: int = 1) -> Callable[[Make], Make]:
 class Net:
     """A model's statements and the values that they name, as far as Keras takes them."""
 
-    def __init__(self, seed: int, without: list[int]) -> None:
+    def __init__(self, seed: int, without: list[int], policy: str = "") -> None:
         import keras
         import tensorflow as tf
 
         keras.utils.clear_session()
         r = random.Random(seed)
-        self.policy = r.choices(("float32", "float16", "mixed_float16"), (18, 1, 1))[0]
+        random_policy = r.choices(list(POLICIES), list(POLICIES.values()))[0]
+        self.policy = policy or random_policy
         keras.config.set_dtype_policy(self.policy)
         keras.utils.set_random_seed(seed % 2**31)
         self.names: dict[str, Any] = {
@@ -130,6 +134,17 @@ class Net:
     def model(self) -> Any:
         keras = self.names["keras"]
         return keras.Model([self.values[n] for n in self.inputs], [self.values[n] for n in self.outputs])
+
+    def has_usual_values(self, given: list[np.ndarray]) -> bool:
+        """True if all values have elements, and the shapes that Keras says. Converters need not take others."""
+        values = [value for n, value in self.values.items() if n not in self.inputs]
+        every = self.names["keras"].Model([self.values[n] for n in self.inputs], values)
+        shapes = [result.shape for result in every(given, training=False)]
+        return all(
+            0 not in shape and len(shape) == len(value.shape)
+            and all(a in (None, b) for a, b in zip(value.shape, shape, strict=True))
+            for shape, value in zip(shapes, values, strict=True)
+        )  # fmt: skip
 
     def text(self) -> str:
         return "\n".join([f"# {self.policy}", *self.lines,
@@ -431,7 +446,7 @@ def _check(case: dict[str, Any]) -> str:
     for name in ("tensorflow", "absl", "tf2onnx"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     seed = case["seed"]
-    n = Net(seed, case["without"])
+    n = Net(seed, case["without"], case.get("policy", ""))
     if not n.outputs:
         return ""
     try:
@@ -440,6 +455,8 @@ def _check(case: dict[str, Any]) -> str:
         r = random.Random(seed + 7)
         rows = [n.data(r, batch) for batch in (2, 1)]
         wanted = results_of(model, rows)
+        if not all(map(n.has_usual_values, rows)):
+            return ""
     except Exception:
         return ""
     title = n.text() + "\n"
@@ -528,10 +545,15 @@ class Runner:
     def __call__(self, values: list[np.ndarray]) -> list[np.ndarray]:
         if self.compiles:
             results = self.model(dict(enumerate(values)))
-            return [np.asarray(results[i]) for i in range(len(self.outputs))]
+            return [self.read(i, np.asarray(results[i])) for i in range(len(self.outputs))]
         made = [ovjit.Tensor(port.get_element_type(), ovjit.Shape([])) for port in self.outputs]
         assert self.model.evaluate(made, [ovjit.Tensor(np.ascontiguousarray(value)) for value in values])
-        return [np.array(tensor.data) for tensor in made]
+        return [self.read(i, np.array(tensor.data)) for i, tensor in enumerate(made)]
+
+    def read(self, i: int, values: np.ndarray) -> np.ndarray:
+        """Values of an output; arrays hold those of bf16 as the bits of float16."""
+        is_bf16 = self.outputs[i].get_element_type() == ovjit.Type.bf16
+        return values.view(ml_dtypes.bfloat16) if is_bf16 else values
 
     def by_name(self, names: list[str], values: list[np.ndarray], saved: bool) -> list[np.ndarray]:
         """Of values of the inputs that `names` says; results of a SavedModel are named output_0 and so on."""

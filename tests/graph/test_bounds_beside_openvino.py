@@ -32,6 +32,13 @@ CASES = {
     "one length per sample": ("[?,4,?]", lambda o, x: o.reverse_sequence(x, np.array([1, 2, 3]), 0, 1)),
     "samples of a range": ("[2..4,4]", lambda o, x: o.reverse_sequence(x, np.array([1, 2, 3]), 0, 1)),
     "positions": ("[2..4,3]", lambda o, x: o.non_zero(x)),
+    "positions in constants": (
+        "[2]",
+        lambda o, x: o.non_zero(
+            o.multiply(o.constant(np.float32([[1, 0], [2, 3]])), np.float32([[1, 1], [0, 1]]))
+        ),
+    ),
+    "positions in a constant scalar": ("[2]", lambda o, x: o.non_zero(o.constant(np.int32(3)))),
     "positions without a bound": ("[2..,3]", lambda o, x: o.non_zero(x)),
     "blocks of an odd bound": ("[1,4,3..7,2..6]", lambda o, x: o.space_to_depth(x, "blocks_first", 2)),
     "blocks of channels": ("[1,7..13,2,2]", lambda o, x: o.depth_to_space(x, "depth_first", 2)),

@@ -951,3 +951,11 @@ def test_axes_that_are_known_when_the_model_runs(op: str, axes: list[int], keepd
     inputs = {"x": x, "axes": np.array(axes, np.int64)}
     for shapes in ({"axes": [None]}, {"x": [None] * 3, "axes": [None]}):
         same(one_node(op, inputs, shapes, opset=18, keepdims=keepdims), inputs)
+
+
+@pytest.mark.parametrize("opset", [11, 13])
+@pytest.mark.parametrize("shape", [(2, 0), (0, 3), (2, 0, 3), (2, 4)])
+def test_hardmax_of_empty_axes(shape: tuple[int, ...], opset: int, rng: np.random.Generator) -> None:
+    x = rng.standard_normal(shape).astype(np.float32)
+    for axis, dims in itertools.product(range(-1, len(shape)), (shape, [None] * len(shape))):
+        same(one_node("Hardmax", {"x": x}, {"x": dims}, opset=opset, ir=8, axis=axis), {"x": x})

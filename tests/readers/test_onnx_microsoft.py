@@ -667,3 +667,14 @@ def test_channels_last_convolution() -> None:
     wanted = session.run(None, {"x0": x.transpose(0, 3, 1, 2).copy()})[0].transpose(0, 2, 3, 1)
     got = ov.Core().compile_model(ov.Core().read_model(data), "CPU")(x)[0]
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("op", ["SkipLayerNormalization", "SkipSimplifiedLayerNormalization"])
+def test_statistics_of_skipped_layers(op: str, dtype: Any) -> None:
+    inputs = [v.astype(dtype) for v in (r(2, 3, 8), r(3, 5, 8)[:2, :3], r(8), r(8))]
+    data, given = build(op, inputs[: 3 if "Simplified" in op else 4], 4, (2,))
+    (ours, theirs) = both(data, given)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.dtype == b.dtype and a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-3 if dtype == np.float16 else 1e-5)

@@ -315,6 +315,24 @@ def test_unsupported_operators_are_listed_at_once() -> None:
         assert words in str(caught.value)
 
 
+def test_operators_of_a_branch_that_is_not_read() -> None:
+    """OpenVINO refuses both models."""
+    infos = [helper.make_tensor_value_info("d", FLOAT, None)]
+    branches = {
+        f"{which}_branch": helper.make_graph([node(op, "x", "d", "inside", domain=domain)], which, [], infos)
+        for which, op, domain in (("then", "Neg", ""), ("else", "Deep", "my.ops"))
+    }  # fmt: skip
+    x = np.float32([1, -2])
+    nodes = [node("Not", "k", "c"), node("If", "c", "y", **branches)]
+    proto = make(nodes, [("x", [2])], ["y"], {"k": np.array(False)})
+    np.testing.assert_array_equal(ov.compile_model(proto, "CPU")(x)[0], -x)
+    proto = make([node("Cast", "n", "c", to=9), nodes[1]], [("x", [2]), ("n", [])], ["y"])
+    with pytest.raises(
+        RuntimeError, match=r"No conversion rule found for operations: my\.ops\.Deep.*'inside'"
+    ):
+        ov.Core().read_model(proto)
+
+
 @pytest.mark.parametrize(
     ("words", "proto"),
     [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -512,3 +513,18 @@ def test_one_image_of_windows_beside_a_bias_for_each(monkeypatch: pytest.MonkeyP
     arrays = [data(rng, windows, H, L, E) for _ in "qkv"] + [data(rng, *each) for _ in "bm"]
     want = attention(*arrays[:3], arrays[3] + arrays[4], 0.3)
     np.testing.assert_allclose(compiled(arrays)[0], want, atol=2e-5, err_msg=f"seed {SEED}")
+
+
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_bf16_models(is_masked: bool) -> None:
+    rng = np.random.default_rng(SEED)
+    arrays = [data(rng, B, H, n, E).astype(ml_dtypes.bfloat16) for n in (L, S, S)]
+    hidden = rng.random((1, 1, L, S)) < 0.3
+    q, k, v = (o.parameter(list(x.shape), ov.Type.bf16) for x in arrays)
+    scores = o.matmul(q, k, False, True)
+    if is_masked:
+        scores = o.add(scores, o.constant(np.where(hidden, -1e4, 0).astype(ml_dtypes.bfloat16)))
+    compiled = compiled_of([o.matmul(o.softmax(scores, -1), v, False, False)], [q, k, v])
+    assert is_one_operation(compiled, arrays)
+    want = attention(*arrays, np.where(hidden, -1e4, 0) if is_masked else None, 1.0)
+    np.testing.assert_allclose(compiled(arrays)[0].view(ml_dtypes.bfloat16).astype(float), want, atol=0.05)

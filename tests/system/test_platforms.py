@@ -88,7 +88,7 @@ left_out = {"ovjit.as_openvino", "ovjit.as_onnxruntime",
             "ovjit.integrations.ray", "ovjit.__main__", "ovjit.compat.torch",
             "ovjit.compat.frontend.pytorch.torchdynamo.backend",
             "ovjit.compat.frontend.pytorch.torchdynamo.op_support", "ovjit.readers.frameworks.paddle_program",
-            "ovjit.readers.frameworks.tables", "ovjit.readers.tensorflow_graphs.lists",
+            "ovjit.readers.tensorflow_graphs.lists",
             "ovjit.readers.tensorflow_graphs.complex_pairs",
             "ovjit.readers.tensorflow_graphs.graph_rewriter"}
 root = pathlib.Path(ROOT)

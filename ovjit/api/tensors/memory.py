@@ -141,6 +141,12 @@ def check_lendable(array: np.ndarray) -> Type:
     return type_
 
 
+def as_container(array: np.ndarray, type_: Type) -> np.ndarray:
+    """A view of an array of this type as tensors hold it: the bits of bf16 and 8-bit floats."""
+    dtype = type_._dtype
+    return array.view() if dtype is None or dtype == type_._row.numpy else array.view(dtype)
+
+
 def check_native(array: np.ndarray) -> None:
     if not array.dtype.isnative:
         raise RuntimeError(f"{_NOT_SHARED} The byte order of {array.dtype} is foreign.")

@@ -27,6 +27,7 @@ from ovjit.api.arguments import expect, takes
 from ovjit.api.tensors.memory import (
     STRING,
     address_of,
+    as_container,
     check_lendable,
     check_native,
     decode_array,
@@ -168,14 +169,14 @@ class Tensor:
             check_native(array)
             if not array.flags.writeable:
                 raise ValueError("array is not writeable")
-            self._set(array.view(), array.shape, type_, LENT)
+            self._set(as_container(array, type_), array.shape, type_, LENT)
             return
         type_ = type_of_dtype(array.dtype)
         if type_ is STRING:
             self._set(encode_strings(array), array.shape, type_, OWN)
             return
         self._allocate(type_, array.shape)
-        np.copyto(self._array, array)
+        np.copyto(self._array, as_container(array, type_))
 
     def _from_memory(self, array: NDArray[Any], shape: tuple[int, ...], type_: Type) -> None:
         own_type = check_lendable(array)
@@ -381,7 +382,8 @@ class Tensor:
             expect(source, (list, _ndarray), "copy_from takes a Tensor, array or list")
             array = np.asarray(source)
             own_type = type_of_dtype(array.dtype)
-            source = lend_array(encode_strings(array) if own_type is STRING else array, own_type)
+            array = encode_strings(array) if own_type is STRING else as_container(array, own_type)
+            source = lend_array(array, own_type)
         source.copy_to(self)
 
     def __copy__(self) -> Tensor:

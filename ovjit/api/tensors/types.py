@@ -8,13 +8,14 @@ What a tensor of a type looks like as an array is decided here: `Type.to_dtype()
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ovjit.api.accessors import accessor
 from ovjit.api.arguments import expect
-from ovjit.graph.dtypes import ELEMENT_TYPES, SMALL, ElementType
+from ovjit.graph.dtypes import ELEMENT_TYPES, SMALL, ElementType, from_numpy
 
 #: What `repr` says: the name in C++, but for two.
 _SHOWN = {name: row.cpp for name, row in ELEMENT_TYPES.items()} | {"f32": "float32", "f64": "double64"}
@@ -197,7 +198,10 @@ def type_of_dtype(dtype: np.dtype[Any]) -> Type:
     if dtype.kind in "US":
         return Type.string
     element_type = _BY_KIND.get((dtype.kind, dtype.itemsize))
-    if element_type is None:
+    if element_type is None and dtype.kind != "O":
+        with contextlib.suppress(TypeError):  # one of ml_dtypes
+            element_type = TYPES[from_numpy(dtype)]
+    if element_type is None or not element_type._itemsize:
         raise RuntimeError(f"Unsupported data type: {dtype}")
     return element_type
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ovjit.errors import UnsupportedError, unless_of_signal
 from ovjit.readers.frameworks.names import source_of, with_own_names
-from ovjit.readers.frameworks.unconverted import handlers, mark
+from ovjit.readers.frameworks.unconverted import NARROW_TYPES, handlers, mark
 from ovjit.readers.rows import import_contributed
 from ovjit.records import NamedTuple
 
@@ -118,15 +118,11 @@ class _Eyes(NamedTuple):
         return nodes if _EXPORTS.get() else self.rewrite(graph, nodes)
 
 
-#: Element types that tf2onnx lacks or replaces by another: their numbers in TensorFlow, and in ONNX.
-_NARROW_TYPES = {14: 16, 25: 17}
-
-
 class _ElementTypes(dict[int, int]):
     """In the place of tf2onnx's table of element types."""
 
     def __getitem__(self, kind: int) -> int:
-        return (_NARROW_TYPES.get(kind) if _EXPORTS.get() else None) or super().__getitem__(kind)
+        return (NARROW_TYPES.get(kind) if _EXPORTS.get() else None) or super().__getitem__(kind)
 
 
 class _NamesOfTypes(dict[int, str]):
@@ -165,7 +161,7 @@ def add_unread(proto: Any, every: Sequence[tuple[str, Any, Any]]) -> None:
     result = []
     for name, dtype, shape in every:
         value = inputs_by_name.pop(name, None)
-        kind = _NARROW_TYPES.get(dtype) or TF_TO_ONNX_DTYPE.get(dtype)
+        kind = NARROW_TYPES.get(dtype) or TF_TO_ONNX_DTYPE.get(dtype)
         if value is None and kind is not None:
             dims = None if shape.unknown_rank else [None if d.size < 0 else d.size for d in shape.dim]
             value = helper.make_tensor_value_info(name, kind, dims)
@@ -207,7 +203,10 @@ def _check(graph: Any) -> None:
 
 
 #: Loggers of tf2onnx's that write what is left out here.
-_NOISY = ("tensorflow", "tf2onnx.tf_loader", "tf2onnx.tfonnx", "tf2onnx.tf_utils", "tf2onnx.utils")
+_NOISY = (
+    "", "tensorflow", "tf2onnx.optimizer", "tf2onnx.shape_inference", "tf2onnx.tf_loader", "tf2onnx.tfonnx",
+    "tf2onnx.tf_utils", "tf2onnx.utils",
+)  # fmt: skip
 
 
 def _find_rewritten(graph: Any) -> tuple[bool, bool]:
@@ -296,11 +295,13 @@ def _adds_information(record: logging.LogRecord) -> bool:
     """True for a message of the log that says more than the exporter's exception does.
 
     An operator is left as it is: its rule is here, or the error names it. The exporter calls a deprecated
-    function. It does not find a table, which `tables` does, or the error names the lookup.
+    function. It does not find a table, which `tables` does, or the error names the lookup. It leaves out an
+    optimisation.
     """
     redundant = (
         "is not supported|Unsupported ops|convert failed for|Failed to convert|^rewriter .* exception"
-        "|^From .* deprecated|^Could not find table resource"
+        "|^From .* deprecated|^Could not find table resource|^Issue encountered when serializing"
+        r"|^Failed to apply|^For now, onnxruntime only|^Cannot infer shape for \S+/LookupTableFindV2/"
     )
     return not re.search(redundant, record.getMessage())
 

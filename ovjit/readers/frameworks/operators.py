@@ -20,6 +20,7 @@ from ovjit.readers.frameworks.names import MARKED
 from ovjit.readers.frameworks.paddle_nodes import CELLS, DOMAIN, LEFT
 from ovjit.readers.frameworks.resizing import KERNELS, RESIZING
 from ovjit.readers.frameworks.segments import SEGMENTS
+from ovjit.readers.frameworks.tables import find_in_table
 from ovjit.readers.numerics import matrices, special
 from ovjit.readers.numerics.bits import recast
 from ovjit.readers.numerics.cumulative import running
@@ -297,6 +298,14 @@ def _rank(n: OnnxNode) -> Output:
     return n.convert(n.scalar(n("ShapeOf", n("ShapeOf", n[0], output_type="i64"), output_type="i64")), "i32")
 
 
+def _select(n: OnnxNode) -> Output:
+    """Elements of one of two tensors. Select has conditions of rows, too."""
+    condition, rank = n[0], n.rank(n[1]) if n.op_type == "Select" else 0
+    if rank > 1 and n.rank(condition) == 1:
+        condition = n.along(condition, 0, rank)
+    return n("Select", condition, n[1], n[2])
+
+
 def _one_hot(n: OnnxNode) -> Output:
     indices = n[0] if n.dtype(n[0]) in ("i32", "i64") else n.convert(n[0], "i64")
     return n("OneHot", indices, n[1], n[2], n[3], axis=int(n.attr("axis", -1)), opset=1)
@@ -342,6 +351,11 @@ TENSORFLOW: dict[str, Rule] = {
     **LAYERS,
     **RESIZING,
     **SEGMENTS,
+    **dict.fromkeys(("Select", "SelectV2"), _select),
+    "Einsum": lambda n: n("Einsum", *n.tensors(), equation=n.require("equation")),
+    "Equal": lambda n: n("Equal", n[0], n[1]),
+    "NotEqual": lambda n: n("NotEqual", n[0], n[1]),
+    "Atan2": lambda n: n.convert(special.atan2(n, n.upcast(n[0]), n.upcast(n[1])), n.dtype(n[0])),
     "OneHot": _one_hot,
     "ToBool": _truth,
     "Transpose": lambda n: n("Transpose", n[0], n[1]),
@@ -401,6 +415,7 @@ TENSORFLOW: dict[str, Rule] = {
     "Cross": lambda n: matrices.cross(n, n[0], n[1], n.rank(n[0]) - 1),
     "Bitcast": lambda n: recast(n, n[0], n.data_type("type")),
     "Rank": _rank,
+    "LookupTableFindV2": find_in_table,
     "Snapshot": lambda n: n.same(n[0]),
     "PreventGradient": lambda n: n.same(n[0]),
     "LowerBound": lambda n: n("SearchSorted", n[0], n[1], right_mode=False, output_type="i32"),

@@ -10,9 +10,15 @@ from collections.abc import Callable, Collection, Mapping
 from math import frexp
 from typing import Any
 
+from ovjit.errors import UnsupportedError
 from ovjit.readers.frameworks.names import MARKED
+from ovjit.readers.frameworks.tables import KEYS
 from ovjit.readers.onnx.attributes import reads
 
+#: Element types that tf2onnx lacks or replaces by another: their numbers in TensorFlow, and in ONNX.
+NARROW_TYPES = {14: 16, 25: 17}
+#: The numbers of strings, and of f32, f16 and f64 in ONNX.
+TEXT, FLOATS = 8, (1, 10, 11)
 #: A test of a graph and its node.
 Where = Callable[[Any, Any], bool]
 
@@ -35,6 +41,17 @@ def _is_open(*operands: int) -> Where:
 def _has(name: str, *values: Any) -> Where:
     """Test that an attribute has one of the values."""
     return lambda context, node: node.get_attr_value(name) in values
+
+
+def _is_cast(context: Any, node: Any) -> bool:
+    """True for operands that the exporter compares as integers: text, and floats of types that it lacks."""
+    return context.get_dtype(node.input[0]) in (TEXT, *NARROW_TYPES.values())
+
+
+def _loses_letters(context: Any, node: Any) -> bool:
+    """True where the exporter may take two letters of an equation, or two types, for one."""
+    equation = node.get_attr_value("equation")
+    return equation != equation.lower() or _is_cast(context, node)
 
 
 def _has_open_filters(context: Any, node: Any) -> bool:
@@ -68,25 +85,28 @@ def _is_doubled(context: Any, node: Any) -> bool:
     return all(old > 0 and frexp(new / old)[0] == 0.5 for old, new in pairs)
 
 
+#: The exporter selects by products with 0 and 1, which infinities and NaN spoil.
 #: ONNX's ScatterND does not add updates of one place; its OneHot counts negative indices from the end. Of
 #: AdjustSaturation the exporter mixes channels, and of integers that FloorDiv divides it makes others. It
 #: loses empty segments, and rows of negative numbers. It resizes by scales, which lose rows, and takes areas
 #: for their nearest pixels. Of diagonals it may lose dimensions.
 _NAMES = (
-    "AdjustSaturation Bincount ComplexAbs DenseBincount FFT RFFT RFFT2D FakeQuantWithMinMaxArgs "
+    "AdjustSaturation Atan2 Bincount ComplexAbs DenseBincount FFT RFFT RFFT2D FakeQuantWithMinMaxArgs "
     "FakeQuantWithMinMaxVars FloorDiv FloorMod TruncateDiv InvertPermutation MatrixDiag MatrixDiagV2 "
     "MatrixDiagV3 MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixSetDiagV3 NonMaxSuppressionV2 "
     "NonMaxSuppressionV3 NonMaxSuppressionV4 NonMaxSuppressionV5 OneHot ResizeArea ResizeBicubic ScatterNd "
-    "SegmentSum SegmentProd SegmentMax SegmentMin SegmentMean SparseFillEmptyRows SparseSegmentSum "
-    "SparseSegmentMean SparseSegmentSqrtN SparseSegmentSumWithNumSegments SparseSegmentMeanWithNumSegments "
-    "SparseSegmentSqrtNWithNumSegments SparseToDense UnsortedSegmentSum UnsortedSegmentProd "
-    "UnsortedSegmentMax UnsortedSegmentMin"
+    "Select SelectV2 SegmentSum SegmentProd SegmentMax SegmentMin SegmentMean SparseFillEmptyRows "
+    "SparseSegmentSum SparseSegmentMean SparseSegmentSqrtN SparseSegmentSumWithNumSegments "
+    "SparseSegmentMeanWithNumSegments SparseSegmentSqrtNWithNumSegments SparseToDense UnsortedSegmentSum "
+    "UnsortedSegmentProd UnsortedSegmentMax UnsortedSegmentMin"
 ).split()
 
 #: Operators that the exporter knows -> where they are left.
 LEFT: Mapping[str, Where] = {
     **dict.fromkeys(_NAMES, _always),
     **dict.fromkeys(("BatchToSpaceND", "Roll", "StridedSlice", "Transpose"), _is_open()),
+    **dict.fromkeys(("Equal", "NotEqual"), _is_cast),
+    "Einsum": _loses_letters,
     # the exporter gives scales, which are not exact: corners are not aligned, or other pixels are the nearest
     "ResizeBilinear": _has("align_corners", 1),
     "ResizeNearestNeighbor": lambda context, node: not _is_doubled(context, node),
@@ -107,7 +127,9 @@ def handlers(
     """
     unhandled = {name for name in rules if name not in exporter_handlers} | {*more}
     result: dict[str, Any] = dict.fromkeys(LEFT, (_left_or_mapped, []))
-    return result | {"Conv3D": (_in_groups, [])} | dict.fromkeys(unhandled, (_leave, []))
+    result |= {"Conv3D": (_in_groups, []), "LookupTableFindV2": (_leave_with_contents, [])}
+    result |= dict.fromkeys(("AvgPool", "AvgPool3D", "MaxPool", "MaxPoolV2", "MaxPool3D"), (_in_f32, []))
+    return result | dict.fromkeys(unhandled, (_leave, []))
 
 
 def mark(graph: Any) -> None:
@@ -140,6 +162,28 @@ def _left_or_mapped(context: Any, node: Any, name: str, args: Any) -> Any:
         options = {**options, "tf_op": node.type}
         node.type = options["onnx_op"]
     return function(context, node, **options)
+
+
+def _leave_with_contents(context: Any, node: Any, name: str, args: Any) -> Any:
+    """A lookup, whose table is its attributes."""
+    if not node.get_attr(KEYS):
+        raise UnsupportedError(f"{node.name}: the contents of the table are not known")
+    context.replace_inputs(node, list(node.input[1:]))
+    return _leave(context, node, name, args)
+
+
+def _in_f32(context: Any, node: Any, name: str, args: Any) -> Any:
+    """An operator of floats, of other types in f32. The exporter's own casts would reach all readers of the
+    operand."""
+    kind = context.get_dtype(node.output[0])
+    if kind not in FLOATS:
+        operand = context.insert_new_node_on_input(node, "Cast", node.input[0], to=FLOATS[0])
+        result = context.insert_new_node_on_output("Cast", node.output[0], to=kind)
+        for value, dtype, like in ((operand, FLOATS[0], operand.input), (result, kind, node.output)):
+            context.set_dtype(value.output[0], dtype)
+            context.copy_shape(like[0], value.output[0])
+        context.set_dtype(node.output[0], FLOATS[0])
+    return _left_or_mapped(context, node, name, args)
 
 
 def _in_groups(context: Any, node: Any, name: str, args: Any) -> Any:

@@ -155,14 +155,16 @@ def check_operators(
     opsets: Mapping[str, int],
     functions: Mapping[tuple[str, str, str], Any],
     converters: Collection[str],
-) -> None:
-    """Raise UnsupportedError that lists all operators without a rule, wherever they stand."""
+) -> UnsupportedError | None:
+    """Raise UnsupportedError that lists all operators without a rule. It is returned if all of them are in
+    branches, which may not be read."""
     newest = newest_opset()
     missing: dict[str, list[str]] = {}
+    is_certain = False
     visited: set[tuple[str, str, str]] = set()
-    waiting: list[tuple[Any, Mapping[str, int]]] = [(graph, opsets)]
+    waiting: list[tuple[Any, Mapping[str, int], bool]] = [(graph, opsets, True)]
     while waiting:
-        part, imports = waiting.pop()
+        part, imports, is_read = waiting.pop()
         for node in part.node:
             check_text(node.op_type, "the type of a node")
             check_text(node.domain, "the domain of a node")
@@ -171,16 +173,16 @@ def check_operators(
                 check_text(name, "the name of a tensor")
             for attribute in node.attribute:
                 if attribute.type == 5:
-                    waiting.append((attribute.g, imports))
+                    waiting.append((attribute.g, imports, is_read and node.op_type != "If"))
                 elif attribute.type == 10:
-                    waiting.extend((g, imports) for g in attribute.graphs)
+                    waiting.extend((g, imports, is_read) for g in attribute.graphs)
             domain = "" if node.domain in DEFAULT_DOMAINS else node.domain
             key = (domain, node.op_type, node.overload)
             if key in functions:
                 if key not in visited:
                     visited.add(key)
                     function = functions[key]
-                    waiting.append((function, opsets_of(function.opset_import) or imports))
+                    waiting.append((function, opsets_of(function.opset_import) or imports, is_read))
                 continue
             version = imports.get(domain, 1 if domain else newest)
             if converter_key(domain, node.op_type) in converters:
@@ -191,8 +193,13 @@ def check_operators(
             if schema is None or not schema.function:
                 label = operator_name(node, version)
                 missing.setdefault(label, []).append(node.name or first(node.output))
-    if missing:
-        raise UnsupportedError(
-            "Model wasn't fully converted. No conversion rule found for operations: "
-            f"{', '.join(sorted(missing))}. The nodes are: {list_missing(missing)}"
-        )
+                is_certain |= is_read
+    if not missing:
+        return None
+    error = UnsupportedError(
+        "Model wasn't fully converted. No conversion rule found for operations: "
+        f"{', '.join(sorted(missing))}. The nodes are: {list_missing(missing)}"
+    )
+    if is_certain:
+        raise error
+    return error

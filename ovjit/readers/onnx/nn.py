@@ -460,9 +460,11 @@ def _rows(n: OnnxNode, function: Any) -> Output:
 
 def _hardmax(n: OnnxNode):
     def function(x: Output, axis: int) -> Output:
-        best = n.top_k(x, 1, axis)[1]
         depth = n.squeeze(n.dim_of(x, axis), [0])
-        return n("OneHot", n.squeeze(best, [axis]), depth, n.like(x, 1), n.like(x, 0), axis=axis)
+        # the axis may be empty, of which there is no best
+        count = n.fold(n("Minimum", depth, 1))
+        best = n("ReduceMax", n.top_k(x, count, axis)[1], [axis], keep_dims=False)
+        return n("OneHot", best, depth, n.like(x, 1), n.like(x, 0), axis=axis)
 
     return function
 

@@ -130,13 +130,15 @@ class Reader(OnnxDraft):
         super().__init__(proto, external)
         self.converters = dict(converters or {})
         self.functions = functions_of(proto)
+        #: What is raised for an operator without a rule.
+        self.missing_in_branches: UnsupportedError | None = None
 
     def read(self, all_inputs: bool = False) -> Model:
         graph = self.proto.graph
         opsets = opsets_of(self.proto.opset_import)
         if not opsets and self.proto.ir_version < FIRST_OPSETS:
             opsets = {"": 1}
-        check_operators(graph, opsets, self.functions, self.converters)
+        self.missing_in_branches = check_operators(graph, opsets, self.functions, self.converters)
         self.expansion = Expansion(graph, self.functions, self.converters, MAX_NODES)
         scope = Scope(opsets)
         constants = self._initializers(graph, scope)
@@ -242,6 +244,8 @@ class Reader(OnnxDraft):
             values = AttributeValues({k: field_of(a) for k, a in attributes.items()}, attributes)
             if converter is None:
                 check_choices(domain, proto.op_type, values)
+            if rule is None and schema is None and self.missing_in_branches is not None:
+                raise self.missing_in_branches
             if rule is None:
                 types = [type_bytes(v) for v in inputs]
                 function = function_body(

@@ -168,17 +168,16 @@ def skip_layer_normalization(n: OnnxNode) -> Any:
 
 @ms("SkipSimplifiedLayerNormalization")
 def skip_simplified_layer_normalization(n: OnnxNode) -> Any:
-    """(input, skip, gamma, bias) -> (normalised, -, -, the sum)"""
+    """(input, skip, gamma, bias) -> (normalised, 0, inverse of the root mean square, the sum)"""
     total = _add_skip(n, 3)
     epsilon = n.attr("epsilon", 1e-12)
-    mean: Output | None = None
-    deviation: Output | None = None
-    if n.wants(1):
-        mean = n("ReduceMean", total, [-1], keep_dims=True)
-    if n.wants(2):
-        squares = n("ReduceMean", n("Multiply", total, total), [-1], keep_dims=True)
-        deviation = n("Divide", n.like(total, 1), n("Sqrt", n("Add", squares, n.like(total, epsilon))))
-    return [rms_norm(n, total, n[2], -1, epsilon), mean, deviation, total]
+    statistics: list[Output | None] = [None, None]
+    if n.wants(1) or n.wants(2):
+        upcast = n.upcast(total)
+        squares = n("ReduceMean", n("Multiply", upcast, upcast), [-1], keep_dims=True)
+        inverse = n("Divide", n.like(upcast, 1), n("Sqrt", n("Add", squares, n.like(upcast, epsilon))))
+        statistics = [n.broadcast(n.like(inverse, 0), n.shape_of(inverse)), inverse]
+    return [rms_norm(n, total, n[2], -1, epsilon), *statistics, total]
 
 
 @ms("EmbedLayerNormalization")

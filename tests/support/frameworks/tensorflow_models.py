@@ -777,6 +777,74 @@ def convert_lookups(folder: Path) -> None:
             assert count == what.count(3).numpy()
 
 
+def convert_lookups_of_text(folder: Path) -> None:
+    """Tables of texts, found and not."""
+    layer, x = keras.layers.StringLookup, np.array([["x", "é", "q"], ["y", "", "x"]])
+    options: list[dict[str, Any]] = [{}, {"mask_token": "q"}, {"output_mode": "multi_hot"}, {"invert": True}]
+    for each in options:
+        kind = "int64" if each.get("invert") else "string"
+        what = keras.Sequential([keras.Input((3,), dtype=kind), layer(vocabulary=["é", "x", "y"], **each)])
+        values = np.array([[1, 0, 2], [3, 3, 0]]) if each.get("invert") else x
+        want = what(tf.constant(values)).numpy()
+        what.export(str(folder / "words"), verbose=False)
+        for given in (what, str(folder / "words")):
+            _, (found,) = run(given, values)
+            np.testing.assert_array_equal(
+                found, np.char.decode(want.astype("S"), "utf-8") if want.dtype == object else want, str(each)
+            )
+    keys, values = tf.constant(["b", "a"]), tf.constant(["é", "none"])
+    table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), "else")
+    function = tf.function(table.lookup, input_signature=[tf.TensorSpec([None], tf.string)])
+    _, (found,) = run(function, np.array(["a", "c", "b"]))
+    assert found.tolist() == ["none", "else", "é"]
+
+
+def convert_what_the_exporter_spoils() -> None:
+    """Elements that are not selected, types and letters that it takes for others."""
+    x, y = np.float32([-1, 0, 2, np.inf]), np.float32([0.5, 0, -2, np.inf])
+
+    def select(a: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        rows = tf.raw_ops.Select(condition=b > 0, x=tf.reshape(a, [4, 1]), y=tf.zeros([4, 1]))
+        return tf.where(a > 0, tf.math.log(a), b), rows
+
+    def compare(a: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        low = tf.cast(a, tf.bfloat16), tf.cast(b, tf.bfloat16)
+        angle = tf.cast(tf.atan2(low[0] + 1.0, low[1]), tf.float32)
+        return low[0] * 0.3 == low[0] * 0.4, low[0] != low[1], angle, tf.atan2(a + 1, b)
+
+    def multiply(a: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        a, b = tf.reshape(a[:3], [1, 3]), tf.reshape(b, [1, 4])
+        low = tf.einsum("...i,...i->...", tf.cast(a, tf.bfloat16), tf.cast(a, tf.bfloat16))
+        return tf.raw_ops.Einsum(inputs=[a, b], equation="aB,ab->Bb"), tf.cast(low, tf.float32)
+
+    def pool(a: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        values = tf.reshape(tf.split(tf.stack([a, b]), 2)[1], [1, 2, 2, 1])
+        low, whole = tf.cast(values, tf.bfloat16) * 2, tf.cast(tf.clip_by_value(values, -9, 9), tf.int32) * 3
+        pooled = [tf.nn.max_pool2d(low, 2, 1, "SAME"), tf.nn.max_pool2d(whole, 2, 2, "SAME")]
+        return (
+            *(tf.cast(v, tf.float32) for v in pooled),
+            tf.cast(tf.reduce_max(low, [1, 2]), tf.float32),
+            whole * 2,
+        )
+
+    spec = tf.TensorSpec([4], tf.float32)
+    for function in (select, compare, multiply, pool):
+        given = y[::-1].copy() if function is multiply else y
+        want = function(tf.constant(x), tf.constant(given))
+        _, found = run(tf.function(function, input_signature=[spec, spec]), x, given)
+        for a, b in zip(found, want, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-2, err_msg=function.__name__)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    a = keras.Input((6, 8), dtype="bfloat16")
+    ends = [keras.ops.median(a, axis=1), keras.layers.Attention()([a, a]), keras.layers.SimpleRNN(2)(a)]
+    model = keras.Model(a, ends)
+    keras.config.set_dtype_policy("float32")
+    rows = normal(2, 6, 8).astype(tf.bfloat16.as_numpy_dtype)
+    for found, want in zip(run(model, rows)[1], model(rows), strict=True):
+        low = found.view(rows.dtype).astype(np.float32)
+        np.testing.assert_allclose(low, tf.cast(want, tf.float32), atol=0.05)
+
+
 def convert_narrow_types(folder: Path) -> None:
     """bf16 and float8 stay what they are, as f16 has other limits; a cast to a type and back rounds."""
     weights = tf.constant(normal(4, 3), tf.bfloat16)
@@ -1136,6 +1204,8 @@ def main(folder: Path) -> None:
     convert_signals()
     convert_assignments(folder)
     convert_lookups(folder)
+    convert_lookups_of_text(folder)
+    convert_what_the_exporter_spoils()
     convert_narrow_types(folder)
     convert_signatures(folder)
     convert_calls(folder)
