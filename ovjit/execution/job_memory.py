@@ -54,8 +54,6 @@ class JobMemory(QueuedJob):
         self.notes: dict[Any, Any] = {}
         self._native = runner.native()
         self._pool = executable.pool
-        super().__init__(*streams.take_block())
-        self.words[runner.FLUSH] = executable.flushes
         self._bases = np.zeros(FIRST_IO + inputs + outputs, np.int64)
         self._counters = counters_for(1, 1)
         self._perf: np.ndarray | None = None
@@ -68,6 +66,8 @@ class JobMemory(QueuedJob):
         self._written_for: weakref.ref[JobMemory] | None = None
         #: Capacity of growing inputs. Their outputs are written to the same memory, not to output arrays.
         self.room: Room | None = None
+        super().__init__(*streams.take_block())  # last: what `__del__` gives back with the block is there
+        self.words[runner.FLUSH] = executable.flushes
 
     def __del__(self) -> None:
         words = getattr(self, "words", None)

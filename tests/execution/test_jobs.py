@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import threading
 import time
 import weakref
@@ -14,7 +15,7 @@ import pytest
 import ovjit
 from ovjit import opset13 as op
 from ovjit.errors import Busy
-from ovjit.execution import blocks, runner, streams
+from ovjit.execution import blocks, job_memory, runner, streams
 from tests.support import api_cases as cases
 from tests.support.threads import start_and_join
 
@@ -176,6 +177,25 @@ def test_no_memory_for_a_binding_leaves_no_half_of_it(monkeypatch) -> None:
     np.testing.assert_array_equal(request.infer([longer])[0], np.maximum(longer, 0))
     assert job.words[runner.TABLE] == job._table.address
     assert job.words[runner.COUNTERS] == job._counters.ctypes.data
+
+
+def test_a_job_that_is_not_complete_gives_its_block_back(monkeypatch) -> None:
+    compiled = cases.unary(ovjit)
+
+    def fail(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    ignored: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", ignored.append)
+    free = len(streams._free_blocks) or streams._BLOCKS
+    for name in ("counters_for", "np"):
+        with monkeypatch.context() as patch:
+            patch.setattr(job_memory, name, fail)
+            with pytest.raises((KeyboardInterrupt, AttributeError)):
+                compiled.create_infer_request()
+    gc.collect()
+    assert not ignored
+    assert len(streams._free_blocks) == free
 
 
 def test_requests_that_nobody_waits_for_do_not_pile_up() -> None:

@@ -78,6 +78,10 @@ def _everything():
     return [streams, logged, dict(vars(builtins)), names, functions, *patched, flags]
 
 
+#: What it logs in a converting thread is dropped.
+LOGGER = "torch.fx.experimental.symbolic_shapes"
+
+
 class Beside(threading.Thread):
     """A thread that prints, logs, warns, draws numbers and runs functions while others are converted."""
 
@@ -97,7 +101,7 @@ class Beside(threading.Thread):
             n = self.count
             print(f"line {n}")
             print(f"line {n}", file=sys.stderr)
-            logging.getLogger("beside").error("record %d", n)
+            logging.getLogger(LOGGER).error("record %d", n)
             warnings.warn(f"warning {n}", RuntimeWarning, stacklevel=1)
             self.drawn.append(
                 (torch.rand(4).tolist(), np.random.rand(4).tolist(), [random.random() for _ in range(4)])
@@ -125,7 +129,8 @@ def test_nothing_of_a_conversion_is_seen_in_other_threads(threads, monkeypatch) 
             records.append(record.getMessage())
 
     handler = Keeping()
-    logging.getLogger("beside").addHandler(handler)
+    monkeypatch.setattr(logging.getLogger(LOGGER), "handlers", [handler])
+    monkeypatch.setattr(logging.getLogger(LOGGER), "propagate", False)
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
     errors, models = [], {}
@@ -157,7 +162,6 @@ def test_nothing_of_a_conversion_is_seen_in_other_threads(threads, monkeypatch) 
         beside.stop.set()
         beside.join()
         after = _everything()
-    logging.getLogger("beside").removeHandler(handler)
     assert not errors, errors
     assert not beside.wrong, beside.wrong[:3]
     assert len(models) == 20

@@ -9,20 +9,18 @@ from __future__ import annotations
 import ast
 import io
 import json
-import logging
 import os
 import pickletools
 import re
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from ovjit.errors import ModelError, unless_of_signal
 from ovjit.readers.files.archives import check_archive, members_of
 from ovjit.readers.registry import Source, recognize
 from ovjit.readers.torch.pytorch import torch
-from ovjit.readers.torch.tracing.recorder import is_recording
+from ovjit.readers.torch.tracing.recorder import drop_records
 from ovjit.readers.torch.tracing.trace import quietly
 
 #: Names end up in code that PyTorch makes of a graph.
@@ -246,8 +244,14 @@ def load(path: str) -> Any:
         ) from error
     check_archive(path)
     reasons: list[BaseException] = []
+
+    def add_reason(record: Any) -> bool:
+        """Keep what PyTorch logs, with a traceback of a hundred lines, before an error that refers to it."""
+        reasons.extend(record.exc_info[1:2] if record.exc_info else ())
+        return bool(record.exc_info)
+
     try:
-        with quietly(), _logged_errors(reasons):
+        with quietly(), drop_records("torch.export", add_reason):
             if kind == "program":
                 check_program(path)
                 return _without_guards(torch.export.load(path))
@@ -269,22 +273,3 @@ def _without_guards(program: Any) -> Any:
         if not isinstance(value, torch.Tensor):
             raise ModelError(f"the weight {name[:200]!r} is no tensor, but {type(value).__name__}")
     return program
-
-
-@contextmanager
-def _logged_errors(errors: list[BaseException]) -> Iterator[None]:
-    """Keep what PyTorch writes into its log, with tracebacks of a hundred lines, before it raises an error
-    that refers to it."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info and is_recording() else None
-        if error is not None:
-            errors.append(error)
-        return error is None
-
-    logger = logging.getLogger("torch.export")
-    logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)

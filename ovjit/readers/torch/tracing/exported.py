@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from logging import WARNING
 from typing import Any
 
 from ovjit.errors import UnsupportedError
@@ -22,7 +23,7 @@ from ovjit.readers.torch.tracing.index_warnings import exporting
 from ovjit.readers.torch.tracing.other_sizes import OtherSizes
 from ovjit.readers.torch.tracing.patches import patch
 from ovjit.readers.torch.tracing.plain import Recorded
-from ovjit.readers.torch.tracing.recorder import keep
+from ovjit.readers.torch.tracing.recorder import drop_records, keep
 from ovjit.readers.torch.tracing.state import call_unchanged, restore_module
 from ovjit.readers.torch.tracing.trace import Prepared, attempt, quietly
 from ovjit.records import NamedTuple
@@ -73,7 +74,7 @@ def export_open(
     dims = tuple(dict.fromkeys(range(leaf.dim()), Dim.AUTO) for leaf in leaves)
     parameters = inspect.signature(torch.export.export).parameters.keys()
     records: list[Any] = []
-    with quietly(records), patch(*_of_exports()), context or contextlib.nullcontext(), exporting() as asking:
+    with quietly(records), _silent_export(), context or contextlib.nullcontext(), exporting() as asking:
         with _config.patch(backed_size_oblivious=True), restore_module(module):
             program = torch.export.export(
                 module, tuple(leaves), dynamic_shapes=(dims,), strict=False,
@@ -82,17 +83,20 @@ def export_open(
     return Exported(program, records, asking)
 
 
-def _of_exports() -> list[tuple[Any, str, Any]]:
-    """Patches of torch.export: graphs that PyTorch prints where it fails are not printed, and the numbers
-    that are drawn meanwhile by other threads are not drawn again. An export draws none."""
+@contextlib.contextmanager
+def _silent_export() -> Iterator[None]:
+    """Context manager of torch.export: what PyTorch prints and logs where it fails is neither printed nor
+    logged, and the numbers that are drawn meanwhile by other threads are not drawn again. An export draws
+    none."""
     import torch.export._trace
     import torch.fx.graph_module
     from torch._functorch import aot_autograd
 
-    printing = torch.fx.graph_module, torch.export._trace
-    silent = [(module, "print", lambda *_, **__: None) for module in printing]
-    states = [(aot_autograd, "preserve_rng_state", contextlib.nullcontext)]
-    return [*silent, *(row for row in states if hasattr(*row[:2]))]
+    rows: list[Any] = [(aot_autograd, "preserve_rng_state", contextlib.nullcontext)]
+    rows += [(m, "print", lambda *_, **__: None) for m in (torch.fx.graph_module, torch.export._trace)]
+    logger = "torch.fx.experimental.symbolic_shapes"
+    with patch(*rows), drop_records(logger, lambda record: record.levelno >= WARNING):
+        yield
 
 
 def check_open(program: Any, dims: Sequence[tuple[int, int]]) -> None:
