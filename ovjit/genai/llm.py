@@ -22,6 +22,7 @@ from ovjit.genai.prompts import Prompts
 from ovjit.genai.results import DecodedResults, EncodedResults, PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig, needs_batches
 from ovjit.genai.speculation import (
+    SHARED,
     Proposer,
     SDPerModelsPerfMetrics,
     answer_drafted,
@@ -36,7 +37,7 @@ from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, streamer_of
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.turns import Turn
-from ovjit.generation.decoder import CHECKED
+from ovjit.generation.decoder import CHECKED, model_file
 from ovjit.generation.tokenizer import is_gguf
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ class LLMPipeline:
         settings, draft = engine_properties(properties, device), properties.get("draft_model")
         self._has_state = properties.get("ATTENTION_BACKEND") == "SDPA"
         is_drafted = draft is not None or bool(properties.get("prompt_lookup"))
-        if needs_batches(properties, device) or (draft is not None and draft.mode):
+        mode = "" if draft is None else draft.mode
+        if needs_batches(properties, device) or mode not in ("", SHARED):
             from ovjit.genai.batched_engine import BatchedEngine
             from ovjit.genai.drafts import load_proposals
 
@@ -152,7 +154,16 @@ class LLMPipeline:
             return
         load: Any = Engine.load if len(source) == 1 else Engine.load_text
         self._engine = load(*source, device, settings, change, CHECKED if is_drafted else 1)
-        if draft is not None:
+        if mode == SHARED:
+            from ovjit.genai.shared_caches import SharedCacheProposer
+
+            model = (
+                Core().read_model(*map(model_file, source))
+                if len(source) == 1
+                else Core().read_model(*source)
+            )
+            self._drafts = SharedCacheProposer(draft, self._engine.decoder, model, device)
+        elif draft is not None:
             self._drafts = draft.load(device)
         elif is_drafted:
             from ovjit.genai.drafts import LookupProposer

@@ -26,6 +26,8 @@ from ovjit.generation.speculative import check_tokens, follow_ngram, rewind_to_c
 MODES = ("eagle3_mode", "dflash_mode", "mtp_mode")
 #: The file of a layer for multi-token prediction, which may lie in the model's own folder.
 MTP_FILE = "openvino_mtp_model.xml"
+#: The kind of drafts that attend to keys and values of the model.
+SHARED = "shared"
 #: Tokens that a draft model proposes if neither their number nor a threshold is set.
 PROPOSED = 5
 
@@ -175,6 +177,8 @@ class Draft:
             return "mtp_mode"
         files = [file for file in (self.path, *(self.path / name for name in FILES)) if file.suffix == ".xml"]
         text = b"".join(file.read_bytes() for file in files if file.is_file())
+        if b'"sliding_attention_key"' in text:
+            return SHARED
         marks = (mode for mode in MODES if self.properties.get(mode) or b"<%s " % mode.encode() in text)
         return next(marks, "")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import ovjit as ov
 import ovjit.genai as genai
 from ovjit.errors import OvjitError
-from tests.support.genai_drafts import EXACT, collect, write_folders
+from tests.support.genai_drafts import EXACT, collect, collect_gemma, write_folders, write_gemma
 
 
 def test_texts_and_accepted_tokens(tmp_path: Path) -> None:
@@ -56,4 +57,23 @@ def test_layers_that_the_model_does_not_name(tmp_path: Path, settings: object, m
             genai.Tokenizer(model),
             "CPU",
             draft_model=genai.draft_model(path, "CPU"),
+        )
+
+
+def test_drafts_that_read_the_caches_of_the_model(tmp_path: Path) -> None:
+    """The first proposal of a step does not depend on the number of proposals, nor on the tokens that were
+    refused before."""
+    counts: list[list[Any]] = []
+    collect_gemma(ov, genai, tmp_path, counts)
+    for five, two, one, *_ in (counts[i : i + 5] for i in range(0, len(counts), 5)):
+        for accepted, generated, _, sizes, drafted, *_ in (five, two, one):
+            assert generated == sum(sizes) == 40 and accepted == 40 - len(sizes)
+            assert set(drafted) <= {1} and len(drafted) >= len(sizes) - 2
+        assert max(one[3]) <= 2 and max(two[3]) <= 3 and max(five[3]) <= 6
+        assert one[0] <= two[0] <= five[0]
+    assert sum(each[0] for each in counts) > 60
+    model, draft = write_gemma(ov, tmp_path / "refused")
+    with pytest.raises(OvjitError, match="lacks"):
+        genai.LLMPipeline(
+            write_folders(ov, tmp_path / "plain")[0], "CPU", draft_model=genai.draft_model(draft)
         )

@@ -45,9 +45,9 @@ def favour(package: Any, model: Any) -> None:
     product.input(1).replace_source_output(package.opset13.constant(weights * gain).output(0))
 
 
-def write_target(package: Any, folder: Path, annotated: bool) -> None:
+def write_target(package: Any, folder: Path, annotated: bool, shared: int = SIZES.shared) -> None:
     net = nets.Net(package, "dflash")
-    model = nets.llama(net, SIZES)
+    model = nets.llama(net, SIZES._replace(shared=shared))
     sums = [node for node in model.get_ordered_ops() if node.get_type_name() == "Add"
             and node.input_value(1).get_node().get_type_name() == "MatMul"]  # fmt: skip
     for i, node in enumerate(sums):
@@ -144,9 +144,90 @@ def describe(metrics: Any) -> Any:
     ]  # fmt: skip
 
 
+def write_gemma(package: Any, folder: Path) -> tuple[Path, Path]:
+    """The folders of a model that gives its keys and values, and of a draft that reads them, as of Gemma 4."""
+    model, draft = (
+        shutil.copytree(ROOT / "tests" / "genai" / "data", folder / name) for name in ("model", "draft")
+    )
+    write_target(package, model, annotated=False)
+    read = package.Core().read_model(model / "openvino_model.xml")
+    caches = [sink.input_value(0) for sink in read.get_sinks()]
+    order = sorted(range(len(caches)), key=lambda i: read.get_sinks()[i].get_variable_id())
+    names = ("sliding_attention_key", "sliding_attention_value", "full_attention_key", "full_attention_value")
+    values = [caches[i] for i in (*order[:2], *order[-2:])]
+    values.append(read.get_results()[0].input_value(0).get_node().input_value(0))
+    for name, value in zip((*names, "last_hidden_state"), values, strict=True):
+        result = package.opset13.result(value)
+        result.output(0).set_names({f"mtp_{name}"})
+        read.add_results([result])
+    for node in read.get_ordered_ops():
+        if node.get_type_name() == "Gather" and node.input_value(0).get_node().get_type_name() == "Constant":
+            node.set_friendly_name("__module.model.embed_tokens/aten::embedding/Gather")
+            break
+    package.save_model(read, folder / "openvino_model.xml", compress_to_fp16=False)
+    move(folder, model, "openvino_model")
+    net = nets.Net(package, "gemma draft")
+    ops, wide, size, heads = net.ops, SIZES.wide, SIZES.size, SIZES.shared
+    embeds = ops.parameter([1, 1, 2 * wide], np.float32, name="inputs_embeds")
+    places, mask = (
+        ops.parameter([1, -1], np.int64, name=name) for name in ("position_ids", "attention_mask")
+    )
+    parts = [ops.parameter([1, heads, -1, size], np.float32, name=name) for name in names]
+    for node, name in zip(
+        (embeds, places, mask, *parts),
+        ("inputs_embeds", "position_ids", "attention_mask", *names),
+        strict=True,
+    ):
+        node.output(0).set_names({name})
+    count = ops.reduce_sum(ops.convert(mask, "f32"), net.ints(0, 1), False)
+    turned = ops.sin(ops.add(ops.unsqueeze(ops.convert(places, "f32"), net.ints(-1)), count))
+    end, one = net.ints(np.iinfo(np.int64).max), net.ints(1)
+    unseen = ops.subtract(net.const(1.0), ops.convert(ops.slice(mask, one, end, one, one), "f32"))
+    hidden = ops.unsqueeze(ops.multiply(unseen, net.const(-60000.0)), net.ints(1, 2))
+    x = ops.add(net.linear(embeds, 2 * wide, wide, False), ops.multiply(turned, net.const(0.1)))
+    for key, value in (parts[:2], parts[2:]):
+        query = net.heads(net.linear(net.rms_norm(x, wide), wide, heads * size, False), heads, size)
+        read_values = net.merge(ops.scaled_dot_product_attention(query, key, value, hidden), heads * size)
+        x = ops.add(x, net.linear(read_values, heads * size, wide, False))
+    x = net.rms_norm(x, wide)
+    logits = net.linear(x, wide, SIZES.words, False)
+    for value, name in ((logits, "logits"), (x, "last_hidden_state")):
+        value.output(0).set_names({name})
+    net_of_draft = package.Model([ops.result(logits), ops.result(x)], [embeds, places, mask, *parts], "draft")
+    favour(package, net_of_draft)
+    package.save_model(net_of_draft, draft / "openvino_model.xml", compress_to_fp16=False)
+    return model, draft
+
+
+def collect_gemma(package: Any, genai: Any, folder: Path, counts: list[Any] | None = None) -> dict[str, Any]:
+    """The tokens of prompts of one token. Counts of the real package vary from run to run; those here are added
+    to `counts`."""
+    model, draft = write_gemma(package, folder / "gemma")
+    config = {"max_new_tokens": 40, "eos_token_id": 290, "stop_token_ids": {290}}
+    found: dict[str, Any] = {}
+    for name in ("plain", "gemma"):
+        settings = {"draft_model": genai.draft_model(draft, "CPU", **EXACT)} if name == "gemma" else {}
+        pipeline = genai.LLMPipeline(model, "CPU", ATTENTION_BACKEND="SDPA", **settings, **EXACT)
+        for tokens in ([73], [81], [20], [270], [13]):
+            for options in (
+                {},
+                {"num_assistant_tokens": 2},
+                {"num_assistant_tokens": 1},
+                {"max_new_tokens": 2},
+                {"max_new_tokens": 1},
+            ):
+                ids = package.Tensor(np.array([tokens], np.int64))
+                results = pipeline.generate(ids, **{**config, **options})
+                found[f"{name} {tokens} {options}"] = results.tokens[0]
+                if counts is not None and name == "gemma":
+                    counts.append(describe(results.extended_perf_metrics))
+    return found
+
+
 def collect(package: Any, genai: Any, folder: Path) -> dict[str, Any]:
     """Program -> (text, score, figures), or the class of the error."""
-    return {**collect_dflash(package, genai, folder), **collect_mtp(package, genai, folder)}
+    parts = (collect_dflash, collect_mtp, collect_gemma)
+    return {key: value for part in parts for key, value in part(package, genai, folder).items()}
 
 
 def collect_mtp(package: Any, genai: Any, folder: Path) -> dict[str, Any]:
