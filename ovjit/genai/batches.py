@@ -105,12 +105,18 @@ class Request:
 
 
 class Proposals:
-    """Suggests tokens that requests may choose next. `outputs`: names of those that the model has for it."""
+    """Suggests tokens that requests may choose next. `outputs`: names of those that the model has for it;
+    `counts_last`: figures count the last step; `name`: of drafts that take no
+    `assistant_confidence_threshold`."""
 
-    takes_trees, outputs = False, tuple[str, ...]()
+    has_draft = looks_up = takes_trees = counts_last = False
+    outputs, name = tuple[str, ...](), ""
 
     def __init__(self) -> None:
         self.metrics = SDPerModelsPerfMetrics()
+
+    def apply(self, adapters: AdapterConfig | None, default: AdapterConfig | None) -> None:
+        """Set the adapters of a call."""
 
     def propose(self, requests: Sequence[Request], most: int) -> None:
         """Suggest at most `most` tokens to each request that can use some."""

@@ -14,9 +14,9 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, AdapterController, controller_of, is_same
 from ovjit.genai.answers import answer_prompt, echo_prompt
 from ovjit.genai.batch_prompts import SHOWN, BatchPrompts, ReadPrompt, bind_arguments
-from ovjit.genai.batches import Batches, Request, paged_options
+from ovjit.genai.batches import Batches, Proposals, Request, paged_options
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
-from ovjit.genai.drafts import DraftedRequest, DraftProposer, LookupProposer
+from ovjit.genai.drafts import DraftedRequest, load_proposals
 from ovjit.genai.enums import GenerationFinishReason, GenerationStatus, StreamingStatus
 from ovjit.genai.figures import Figures, SharedFigures, measure, now_us
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
@@ -26,6 +26,7 @@ from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.speculation import (
     SDPerModelsPerfMetrics,
     answer_drafted,
+    begin_figures,
     check_drafts,
     check_properties,
     sum_durations,
@@ -96,7 +97,7 @@ class ContinuousBatchingPipeline:
         self._prompts = BatchPrompts(self._tokenizer, self._load(folder, scheduler, properties))
         self._prompts.load_time = self._load_time = (now_us() - start_us) / 1000
 
-    _proposals: DraftProposer | LookupProposer | None = None
+    _proposals: Proposals | None = None
     _adapters: AdapterController | None = None
 
     def _load(self, folder: Path, scheduler: SchedulerConfig,
@@ -105,27 +106,16 @@ class ContinuousBatchingPipeline:
         settings = {n: v for n, v in properties.items() if n not in _OWN_PROPERTIES}
         change, reader, inputs = self._load_adapters(properties), None, None
         has_pictures = (folder / f"openvino_{LANGUAGE}_model.xml").is_file()
-        draft = properties.get("draft_model")
-        if has_pictures and draft:
-            raise OvjitError("a model that takes pictures takes no draft_model: leave it out")
-        if properties.get("prompt_lookup"):
-            self._proposals = LookupProposer()
         if has_pictures:
             models = read_folder(folder)
-            language = models.pop(LANGUAGE)
+            model = models.pop(LANGUAGE)
             reader = PictureReader(models, folder, self._tokenizer, "CPU", settings)
             inputs = EmbeddedRows(reader)
-            decoder = PagedDecoder(language, paged_options(scheduler, settings, inputs), change=change)
         else:
             model = read_decoder(folder)
-            if draft and draft.is_eagle():
-                from ovjit.genai.eagle import EagleProposer
-
-                self._proposals = EagleProposer(draft, folder, model)
-            elif draft:
-                self._proposals = DraftProposer(draft)
-            options = paged_options(scheduler, settings, None, self._proposals)
-            decoder = PagedDecoder(model, options, change=change)
+        self._proposals = load_proposals(properties, folder, model, inputs)
+        options = paged_options(scheduler, settings, inputs, self._proposals)
+        decoder = PagedDecoder(model, options, change=change)
         self._batches = Batches(decoder, scheduler, self._proposals, inputs)
         return reader
 
@@ -188,9 +178,7 @@ class ContinuousBatchingPipeline:
     def _add(self, number: int, read: ReadPrompt, config: GenerationConfig, stream: StreamerBase | None,
              figures: Figures, prompt_logs: list[float] | None = None) -> Request:  # fmt: skip
         prompt, metrics = read.tokens, read.metrics
-        has_draft = isinstance(self._proposals, DraftProposer)
-        takes_trees = self._proposals is not None and self._proposals.takes_trees
-        check_drafts(config, has_draft, isinstance(self._proposals, LookupProposer), takes_trees)
+        check_drafts(config, self._proposals)
         if self._proposals is not None and (config.is_beam_search() or config.num_return_sequences > 1):
             raise OvjitError("Beam search and parallel sampling are not compatible with assistant generation")
         if not prompt:
@@ -206,7 +194,7 @@ class ContinuousBatchingPipeline:
             steps = answer_prompt(read.words, stops, writer, figures)
             request = Request(number, prompt, steps, handle, writer, read.embedded)
         else:
-            drafted = answer_drafted(prompt, stops, writer, figures, self._proposals.metrics)
+            drafted = answer_drafted(prompt, stops, writer, figures, self._proposals)
             request = DraftedRequest(number, prompt, drafted, handle, writer, stops.config, read.embedded)
         request.prompt_logs = prompt_logs
         self._batches.add(request)
@@ -218,7 +206,7 @@ class ContinuousBatchingPipeline:
         if any(not is_same(config.adapters, first) for config in configs):
             raise OvjitError("LoRA adapters value must be the same for all requests")
         self._batches.apply(self._adapters, first)
-        if isinstance(self._proposals, DraftProposer):
+        if self._proposals is not None:
             self._proposals.apply(first, self._config.adapters)
 
     def has_non_finished_requests(self) -> bool:
@@ -299,11 +287,9 @@ class ContinuousBatchingPipeline:
 
     def _new_figures(self) -> SDPerModelsPerfMetrics | None:
         """Begin new figures of drafts. None without a draft model."""
-        if not isinstance(self._proposals, DraftProposer):
+        if self._proposals is None or not self._proposals.has_draft:
             return None
-        self._proposals.metrics = metrics = SDPerModelsPerfMetrics()
-        metrics._load_time = metrics.main_model_metrics._load_time = self._load_time
-        return metrics
+        return begin_figures(self._proposals, self._load_time)
 
     def _result_of(self, request: Request, item: Any, start_us: float) -> Any:
         answered = request.writer.status if request.writer is not None else StreamingStatus.RUNNING
@@ -332,7 +318,7 @@ def _as_decoded(result: Any, request: Request) -> VLMDecodedResults:
     """A result as that of a prompt with pictures."""
     decoded = VLMDecodedResults()
     decoded.texts, decoded.scores = result.m_generation_ids, result.m_scores
-    decoded.perf_metrics = result.perf_metrics
+    decoded.perf_metrics, decoded.extended_perf_metrics = result.perf_metrics, result.extended_perf_metrics
     reasons = [answer.finish or GenerationFinishReason.NONE for answer in request.answers or ()]
     decoded.finish_reasons = reasons[: len(decoded.texts)]
     return decoded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -56,9 +56,11 @@ class Row:
 
 
 class RowInputs(Protocol):
-    """Makes inputs of a decoder that takes embeddings. `names`: those that it may have."""
+    """Makes inputs of a decoder that takes embeddings. `names`: those that it may have; `embed`: the
+    embeddings of tokens."""
 
     names: Collection[str]
+    embed: Callable[[np.ndarray], np.ndarray]
 
     def __call__(self, pairs: Sequence[tuple[Row, int]]) -> Mapping[str, np.ndarray]:
         """The inputs for rows and the numbers of their next tokens."""

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.model import Model
+from ovjit.errors import OvjitError
 from ovjit.genai.adapters import AdapterConfig
 from ovjit.genai.batches import Proposals, Request
-from ovjit.genai.blocks import NO_INPUTS, BlockPool, Row
+from ovjit.genai.blocks import NO_INPUTS, BlockPool, Row, RowInputs
 from ovjit.genai.config import GenerationConfig
 from ovjit.genai.engine import choose_cache_precision
 from ovjit.genai.figures import now_us
@@ -67,6 +68,8 @@ class DraftedRequest(Request):
 class LookupProposer(Proposals):
     """Proposes the tokens that followed the last ones earlier in the same sequence."""
 
+    looks_up = True
+
     def propose(self, requests: Sequence[Request], most: int) -> None:
         for request in requests:
             if isinstance(request, DraftedRequest) and request.most > 0:
@@ -75,20 +78,23 @@ class LookupProposer(Proposals):
 
 
 class DraftProposer(Proposals):
-    """A smaller decoder that proposes its most likely tokens, for all requests in common batches. `options`:
-    those of the decoder that a subclass changes."""
+    """A smaller decoder that proposes its most likely tokens, for all requests in common batches. `rows`: its
+    inputs if it takes embeddings. `options`: those of the decoder that a subclass changes."""
 
+    has_draft = True
     #: Tokens at the begin of a sequence that the decoder does not read.
     _skipped = 0
 
-    def __init__(self, draft: Draft, model: Model | None = None, **options: Any):
+    def __init__(
+        self, draft: Draft, model: Model | None = None, rows: RowInputs | None = None, **options: Any
+    ):  # fmt: skip
         super().__init__()
         self._adapters, properties = draft.split_properties()
         change = None if self._adapters is None else self._adapters.insert
         options = {"kv_cache": choose_cache_precision(properties), "defers": True, "exact": False, **options}
         model = read_folder(draft.path) if model is None else model
         self._decoder = PagedDecoder(model, Options(properties=properties, **options), change=change)
-        self._pool = BlockPool(self._decoder, SchedulerConfig())
+        self._pool = BlockPool(self._decoder, SchedulerConfig(), rows)
         self._rows: dict[int, Row] = {}
 
     def apply(self, adapters: AdapterConfig | None, default: AdapterConfig | None) -> None:
@@ -117,11 +123,15 @@ class DraftProposer(Proposals):
         """The most likely token."""
         return int(logits.argmax())
 
+    def _begin(self, request: DraftedRequest) -> Row:
+        """The row of a new request."""
+        return Row([])
+
     def _rewind(self, request: DraftedRequest) -> None:
         """Keep of a request's row the tokens that its sequence begins with, but for the last one."""
         row = self._rows.get(id(request))
         if row is None:
-            self._rows[id(request)] = row = Row([])
+            self._rows[id(request)] = row = self._begin(request)
             self.metrics._processed -= len(request.prompt)  # they are not counted
         tokens = request.row.tokens[self._skipped :]
         pairs = enumerate(zip(row.tokens, tokens, strict=False))
@@ -146,3 +156,33 @@ class DraftProposer(Proposals):
         row = self._rows.pop(id(request), None)
         if row is not None:
             self._pool.release(row)
+
+
+def load_proposals(
+    properties: Mapping[str, Any], source: Any, model: Model, inputs: RowInputs | None = None
+) -> Proposals | None:
+    """What proposes tokens for `model`, the one of `source`, by the properties `draft_model` and
+    `prompt_lookup`. It may change the model. `inputs`: those of a model that takes embeddings."""
+    draft = properties.get("draft_model")
+    if properties.get("prompt_lookup"):
+        return LookupProposer()
+    if draft is None:
+        return None
+    if draft.mode == "dflash_mode":
+        from ovjit.genai.dflash import DflashProposer
+
+        return DflashProposer(draft, model, inputs)
+    if draft.mode == "mtp_mode":
+        from ovjit.genai.mtp import MtpProposer
+
+        return MtpProposer(draft, model, inputs)
+    if inputs is not None:
+        raise OvjitError(
+            "Speculative decoding is not supported for models with embeddings: leave draft_model out, or "
+            "give one of DFlash or MTP"
+        )
+    if draft.mode == "eagle3_mode":
+        from ovjit.genai.eagle import EagleProposer
+
+        return EagleProposer(draft, source, model)
+    return DraftProposer(draft)

@@ -20,11 +20,13 @@ from ovjit.genai.figures import Figures, SharedFigures, measure, now_us
 from ovjit.genai.parsers import TextParserStreamer, parse_texts
 from ovjit.genai.prompts import Prompts
 from ovjit.genai.results import DecodedResults, EncodedResults, PerfMetrics
-from ovjit.genai.scheduler import SchedulerConfig, limits_blocks, needs_batches
+from ovjit.genai.scheduler import SchedulerConfig, needs_batches
 from ovjit.genai.speculation import (
+    SHARED,
     Proposer,
     SDPerModelsPerfMetrics,
     answer_drafted,
+    begin_figures,
     check_drafts,
     check_properties,
     look_up,
@@ -35,12 +37,12 @@ from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, streamer_of
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.turns import Turn
-from ovjit.generation.decoder import CHECKED
+from ovjit.generation.decoder import CHECKED, model_file
 from ovjit.generation.tokenizer import is_gguf
 
 if TYPE_CHECKING:
     from ovjit.genai.batched_engine import BatchedEngine
-    from ovjit.genai.eagle import EagleProposer
+    from ovjit.genai.batches import Proposals
 
 #: Engines of the real package. They differ by the default type of caches alone.
 _BACKENDS = ("PA", "SDPA")
@@ -57,6 +59,8 @@ def engine_properties(properties: dict[str, Any], device: str) -> dict[str, Any]
     if backend not in _BACKENDS:
         raise OvjitError(f"ATTENTION_BACKEND should be one of {list(_BACKENDS)}, not {backend!r}")
     check_properties(properties)
+    if backend == "SDPA" and "scheduler_config" in properties:
+        raise OvjitError("scheduler_config is not for ATTENTION_BACKEND SDPA: leave one of them out")
     names = ("adapters", "draft_model", "prompt_lookup", "ATTENTION_BACKEND", "scheduler_config")
     settings = {name: value for name, value in properties.items() if name not in names}
     if backend == "PA" and not device.startswith("GPU") and not CACHES.intersection(settings):
@@ -84,8 +88,8 @@ class LLMPipeline:
     def __init__(self, *arguments: Any, **kwargs: Any):
         start_us = now_us()
         self._turn = Turn()
-        #: Proposes tokens: a draft model, "lookup" for earlier tokens, or None.
-        self._drafts: Proposer | EagleProposer | str | None = None
+        #: Proposes tokens: a draft model, or earlier tokens.
+        self._drafts: Proposer | Proposals | None = None
         self._extended: SDPerModelsPerfMetrics | None = None
         self._engine: Engine | BatchedEngine
         if isinstance(kwargs.get("weights", arguments[1] if len(arguments) > 1 else None), Tensor):
@@ -137,30 +141,34 @@ class LLMPipeline:
             self._config.adapters, change = properties["adapters"], self._adapters.insert
         settings, draft = engine_properties(properties, device), properties.get("draft_model")
         self._has_state = properties.get("ATTENTION_BACKEND") == "SDPA"
-        is_batched, is_eagle = needs_batches(properties), draft is not None and draft.is_eagle()
-        if is_batched and (draft or properties.get("prompt_lookup")):
-            raise UnsupportedError(
-                "ovjit does not support draft_model and prompt_lookup of an LLMPipeline with sparse "
-                "attention or cache eviction: leave one of them out"
-            )
-        self._drafts = "lookup" if properties.get("prompt_lookup") else None
-        if draft is None and self._drafts is None and device in ("CPU", "AUTO"):
-            is_batched = is_batched or limits_blocks(properties)
-        if is_batched or is_eagle:
+        is_drafted = draft is not None or bool(properties.get("prompt_lookup"))
+        mode = "" if draft is None else draft.mode
+        if needs_batches(properties, device) or mode not in ("", SHARED):
             from ovjit.genai.batched_engine import BatchedEngine
+            from ovjit.genai.drafts import load_proposals
 
             model = (BatchedEngine.read if len(source) == 1 else Core().read_model)(*source)
-            scheduler, proposer = properties["scheduler_config"] if is_batched else SchedulerConfig(), None
-            if draft is not None and is_eagle:
-                from ovjit.genai.eagle import EagleProposer
-
-                self._drafts = proposer = EagleProposer(draft, source[0], model)
-            self._engine = BatchedEngine(model, device, scheduler, settings, change, None, proposer)
+            scheduler = properties.get("scheduler_config") or SchedulerConfig()
+            self._drafts = load_proposals(properties, source[0], model)
+            self._engine = BatchedEngine(model, device, scheduler, settings, change, None, self._drafts)
             return
         load: Any = Engine.load if len(source) == 1 else Engine.load_text
-        self._engine = load(*source, device, settings, change, CHECKED if self._drafts or draft else 1)
-        if draft is not None:
+        self._engine = load(*source, device, settings, change, CHECKED if is_drafted else 1)
+        if mode == SHARED:
+            from ovjit.genai.shared_caches import SharedCacheProposer
+
+            model = (
+                Core().read_model(*map(model_file, source))
+                if len(source) == 1
+                else Core().read_model(*source)
+            )
+            self._drafts = SharedCacheProposer(draft, self._engine.decoder, model, device)
+        elif draft is not None:
             self._drafts = draft.load(device)
+        elif is_drafted:
+            from ovjit.genai.drafts import LookupProposer
+
+            self._drafts = LookupProposer()
 
     # -- settings
 
@@ -214,8 +222,7 @@ class LLMPipeline:
         config = merge(generation_config, self._config, kwargs)
         if self._has_state:
             config._prefer_new_tokens()
-        looks_up, takes_trees = self._drafts == "lookup", getattr(self._drafts, "takes_trees", False)
-        check_drafts(config, bool(self._drafts) and not looks_up, looks_up, takes_trees)
+        check_drafts(config, self._drafts)
         if apply_adapters(self._adapters, self._engine.requests, config.adapters):
             self._engine.forget()
         metrics = PerfMetrics()
@@ -277,20 +284,19 @@ class LLMPipeline:
 
     def _run_drafted(self, prompt: list[int], stops: Stops, writer: Writer, figures: Figures) -> list[Answer]:
         """Generate one sequence whose tokens are proposed by a draft model or by earlier tokens."""
-        metrics, engine, drafts = SDPerModelsPerfMetrics(), self._engine, self._drafts
-        if drafts is not None and not isinstance(drafts, str):
-            drafts.metrics = metrics
-            drafts.apply(stops.config.adapters, self._config.adapters)
-            metrics._load_time = metrics.main_model_metrics._load_time = self._load_time
+        engine, drafts = self._engine, self._drafts
+        assert drafts is not None
+        metrics = begin_figures(drafts, self._load_time)
+        drafts.apply(stops.config.adapters, self._config.adapters)
         engine.forget()
-        steps = answer_drafted(prompt, stops, writer, figures, metrics)
+        steps = answer_drafted(prompt, stops, writer, figures, drafts)
         if isinstance(engine, Engine):
             propose = drafts.propose if isinstance(drafts, Proposer) else look_up
             answers = run_drafted(engine.decoder, prompt, steps, propose, stops.config)
         else:
             answers = engine.run_drafted(prompt, steps, stops.config)
         sum_durations(metrics)
-        if drafts != "lookup":
+        if drafts.has_draft:
             self._extended = metrics if self._extended is None else self._extended + metrics
         return answers
 

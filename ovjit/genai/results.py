@@ -10,9 +10,9 @@ from ovjit.genai.enums import GenerationFinishReason, GenerationStatus
 
 
 class MeanStdPair:
-    """A mean and a standard deviation; -1 without values."""
+    """A mean and a standard deviation."""
 
-    def __init__(self, mean: float = -1.0, std: float = -1.0):
+    def __init__(self, mean: float = 0.0, std: float = 0.0):
         self.mean, self.std = mean, std
 
     def __iter__(self) -> Iterator[float]:
@@ -20,9 +20,9 @@ class MeanStdPair:
 
     @classmethod
     def of(cls, values: Sequence[float], scale: float = 1.0) -> MeanStdPair:
-        """Those of values, which are divided by `scale`."""
+        """Those of values, which are divided by `scale`; -1 without values."""
         if not values:
-            return cls()
+            return cls(-1.0, -1.0)
         scaled = [value / scale for value in values]
         return cls(statistics.fmean(scaled), statistics.pstdev(scaled))
 
@@ -30,10 +30,14 @@ class MeanStdPair:
 class SummaryStats(MeanStdPair):
     """Mean, standard deviation, minimum and maximum."""
 
-    def __init__(self, values: Sequence[float] = ()):
-        pair = MeanStdPair.of(values)
-        super().__init__(pair.mean, pair.std)
-        self.min, self.max = (min(values), max(values)) if values else (-1.0, -1.0)
+    min = max = 0.0
+
+    @classmethod
+    def summarize(cls, values: Sequence[float]) -> SummaryStats:
+        """Those of values; -1 without values."""
+        stats = cls(*MeanStdPair.of(values))
+        stats.min, stats.max = (min(values), max(values)) if values else (-1.0, -1.0)
+        return stats
 
     def as_tuple(self) -> tuple[float, float, float, float]:
         return self.mean, self.std, self.min, self.max
@@ -126,7 +130,7 @@ class PerfMetrics:
         return MeanStdPair(1000.0 / tpot.mean, 1000.0 * tpot.std / tpot.mean**2)
 
     def get_grammar_compile_time(self) -> SummaryStats:
-        return SummaryStats([time / 1000 for time in self.raw_metrics.grammar_compile_times])
+        return SummaryStats.summarize([time / 1000 for time in self.raw_metrics.grammar_compile_times])
 
     def get_grammar_compiler_init_times(self) -> dict[str, float]:
         return dict(self._grammar_init)

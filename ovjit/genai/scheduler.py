@@ -160,15 +160,11 @@ class SchedulerConfig(Settings):
         return _print_fields("SchedulerConfig", values)
 
 
-def needs_batches(properties: dict[str, Any]) -> bool:
-    """True if the property `scheduler_config` asks for sparse attention or cache eviction."""
+def needs_batches(properties: dict[str, Any], device: str) -> bool:
+    """True if the property `scheduler_config` asks for sparse attention or cache eviction, or limits the
+    blocks of caches on the CPU."""
     scheduler = properties.get("scheduler_config")
     if not isinstance(scheduler, SchedulerConfig):
         return False
-    return scheduler.use_sparse_attention or scheduler.use_cache_eviction
-
-
-def limits_blocks(properties: dict[str, Any]) -> bool:
-    """True if the property `scheduler_config` limits the blocks of caches of paged attention."""
-    scheduler, backend = properties.get("scheduler_config"), properties.get("ATTENTION_BACKEND", "PA")
-    return isinstance(scheduler, SchedulerConfig) and scheduler.num_kv_blocks > 0 and backend == "PA"
+    limits = scheduler.num_kv_blocks > 0 and device in ("CPU", "AUTO")
+    return limits or scheduler.use_sparse_attention or scheduler.use_cache_eviction

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError
+from ovjit.forks import made_once
 from ovjit.genai.adapters import DECODER, AdapterConfig, AdapterController, controller_of, is_same
 from ovjit.genai.answers import Answer, Writer, end_early, find_running
 from ovjit.genai.config import GenerationConfig
@@ -21,8 +22,14 @@ from ovjit.genai.stops import OutOfBlocks, Stops
 from ovjit.generation.decoder import FILES, Decoder
 from ovjit.generation.speculative import check_tokens, follow_ngram, rewind_to_common
 
+#: Marks of draft models that read features.
+MODES = ("eagle3_mode", "dflash_mode", "mtp_mode")
+#: The file of a layer for multi-token prediction, which may lie in the model's own folder.
+MTP_FILE = "openvino_mtp_model.xml"
+#: The kind of drafts that attend to keys and values of the model.
+SHARED = "shared"
 #: Tokens that a draft model proposes if neither their number nor a threshold is set.
-_PROPOSED = 5
+PROPOSED = 5
 
 
 class SDPerfMetrics(ExtendedPerfMetrics):
@@ -162,15 +169,22 @@ class Draft:
         change = None if adapters is None else adapters.insert
         return Proposer(Decoder.load(self.path, self.device or device, properties, change), adapters)
 
-    def is_eagle(self) -> bool:
-        """True if the model is one of EAGLE-3, which reads hidden states: its file or a property says so."""
+    @made_once
+    def mode(self) -> str:
+        """The mark of a model that reads features of the other one, in its file, its name or the properties.
+        "" without."""
+        if (self.path / MTP_FILE).is_file() and not (self.path / FILES[0]).is_file():
+            return "mtp_mode"
         files = [file for file in (self.path, *(self.path / name for name in FILES)) if file.suffix == ".xml"]
-        is_marked = any(file.is_file() and b"<eagle3_mode " in file.read_bytes() for file in files)
-        return is_marked or bool(self.properties.get("eagle3_mode"))
+        text = b"".join(file.read_bytes() for file in files if file.is_file())
+        if b'"sliding_attention_key"' in text:
+            return SHARED
+        marks = (mode for mode in MODES if self.properties.get(mode) or b"<%s " % mode.encode() in text)
+        return next(marks, "")
 
     def split_properties(self) -> tuple[AdapterController | None, dict[str, Any]]:
         """The controller of the model's adapters, and the properties of its device."""
-        names = ("adapters", "scheduler_config", "eagle3_mode")
+        names = ("adapters", "scheduler_config", *MODES)
         properties = {name: value for name, value in self.properties.items() if name not in names}
         return controller_of(self.properties, DECODER), properties
 
@@ -189,7 +203,7 @@ def limit_proposals(most: int, config: GenerationConfig) -> int:
     """The number of tokens that a draft model proposes at most."""
     if config.assistant_confidence_threshold:
         return most
-    return min(most, config.num_assistant_tokens or _PROPOSED, config.tree_depth or most)
+    return min(most, config.num_assistant_tokens or PROPOSED, config.tree_depth or most)
 
 
 def is_unsure(logits: np.ndarray, config: GenerationConfig) -> bool:
@@ -213,6 +227,8 @@ def apply_to_draft(
 
 class Proposer:
     """A smaller decoder that proposes its most likely tokens, one after another."""
+
+    has_draft, looks_up, takes_trees, counts_last, name = True, False, False, False, ""
 
     def __init__(self, decoder: Decoder, adapters: AdapterController | None):
         self._decoder, self._adapters = decoder, adapters
@@ -267,10 +283,11 @@ DraftedSteps = Generator[
 
 
 def answer_drafted(
-    prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figures, metrics: SDPerModelsPerfMetrics
+    prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figures, drafts: Any
 ) -> DraftedSteps:
-    """Generate one sequence. The model's own choices are compared with the proposed tokens."""
+    """Generate one sequence. The model's own choices are compared with the tokens that `drafts` propose."""
     config, answer, most = stops.config, Answer([], matcher=stops.matcher), 0
+    metrics: SDPerModelsPerfMetrics = drafts.metrics
     sampler, newest = Sampler(config, prompt), list[int]()
     raw = metrics.main_model_metrics.raw_metrics
     while True:
@@ -291,10 +308,12 @@ def answer_drafted(
         figures.end_step(count)
         raw.m_batch_sizes.append(count)
         raw.m_durations.append(now_us() - start)
-        if not find_running([answer], writer):
+        is_last = not find_running([answer], writer)
+        if drafts.counts_last or not is_last:  # as in openvino_genai
+            metrics._proposed += len(proposed)
+            metrics._accepted += count - 1
+        if is_last:
             break
-        metrics._proposed += len(proposed)  # as in openvino_genai, without those of the last step
-        metrics._accepted += count - 1
         newest, most = answer.tokens[-count:], stops.most - len(answer.tokens) - 1
     figures.finish()
     metrics._input_tokens += len(prompt)
@@ -303,6 +322,13 @@ def answer_drafted(
     if config.echo:
         answer.tokens = [*prompt, *answer.tokens]
     return [answer]
+
+
+def begin_figures(drafts: Any, load_time: float) -> SDPerModelsPerfMetrics:
+    """New figures of a generation with `drafts`. `load_time`: that of the pipeline."""
+    drafts.metrics = metrics = SDPerModelsPerfMetrics()
+    metrics._load_time = metrics.main_model_metrics._load_time = load_time
+    return metrics
 
 
 def sum_durations(metrics: SDPerModelsPerfMetrics) -> None:
@@ -335,20 +361,20 @@ def run_drafted(
         return end.value
 
 
-def check_drafts(
-    config: GenerationConfig, has_draft: bool, has_lookup: bool, takes_trees: bool = False
-) -> None:
-    """RuntimeError for a configuration that does not fit a pipeline with or without a draft model and prompt
-    lookup."""
-    if config.is_tree_search() and not takes_trees:
+def check_drafts(config: GenerationConfig, drafts: Any) -> None:
+    """RuntimeError for a configuration that does not fit a pipeline with the `drafts`: a draft model, prompt
+    lookup, or None."""
+    if config.is_tree_search() and not (drafts and drafts.takes_trees):
         raise OvjitError("tree_depth needs a draft_model of EAGLE-3: leave it at 0")
-    if config.assistant_confidence_threshold and takes_trees:
-        raise OvjitError("EAGLE-3 takes num_assistant_tokens: leave assistant_confidence_threshold at 0")
-    if has_lookup and not config.is_prompt_lookup():
+    if config.assistant_confidence_threshold and drafts and drafts.name:
+        raise OvjitError(
+            f"{drafts.name} takes num_assistant_tokens: leave assistant_confidence_threshold at 0"
+        )
+    if drafts and drafts.looks_up and not config.is_prompt_lookup():
         raise OvjitError(
             "`max_ngram_size` && `num_assistant_tokens` should be specified for `prompt lookup decoding`"
         )
-    if config.assistant_confidence_threshold and not has_draft:
+    if config.assistant_confidence_threshold and not (drafts and drafts.has_draft):
         raise OvjitError("assistant_confidence_threshold needs a pipeline with a draft_model")
 
 

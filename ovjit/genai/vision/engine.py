@@ -73,9 +73,10 @@ class EmbeddedRows:
     `Prompt`s."""
 
     names: Collection[str] = INPUTS
+    embed: Callable[[np.ndarray], np.ndarray]
 
     def __init__(self, reader: PictureReader):
-        self._embed, self._family = reader.embed, reader.family
+        self.embed, self._family = reader.embed, reader.family
 
     def __call__(self, pairs: Sequence[tuple[Row, int]]) -> dict[str, np.ndarray]:
         parts = [self._split(row, count) for row, count in pairs]
@@ -97,7 +98,7 @@ class EmbeddedRows:
         embeds, positions = [prompt.embeds[0, read]], [prompt.positions[..., 0, read]]
         more = [_cut(prompt.inputs, read)]
         if new.size:
-            embeds.append(self._embed(new)[0])
+            embeds.append(self.embed(new)[0])
             positions.append(np.arange(max(begin, size), end) + prompt.shift[..., None])
             inputs = self._family.inputs(new, np.zeros(0, np.int64), ())
             more.append({n: x[:, :0] if n == _LAYERS else x for n, x in inputs.items()})

@@ -15,13 +15,13 @@ from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
 from ovjit.genai.answers import Answer, Writer, answer_prompt
 from ovjit.genai.batched_engine import BatchedEngine
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
-from ovjit.genai.drafts import LookupProposer
+from ovjit.genai.drafts import load_proposals
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, measure, now_us
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.llm import engine_properties
 from ovjit.genai.scheduler import SchedulerConfig, needs_batches
-from ovjit.genai.speculation import SDPerModelsPerfMetrics, answer_drafted, check_drafts
+from ovjit.genai.speculation import answer_drafted, begin_figures, check_drafts, sum_durations
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import streamer_of
 from ovjit.genai.tokenizer import Tokenizer
@@ -73,8 +73,6 @@ class VLMPipeline(VLMPipelineBase):
     def _compile(self, models: dict[str, Any], folder: Path, device: str, properties: dict[str, Any]) -> None:
         from ovjit.api.run.core import Core
 
-        if properties.get("draft_model"):
-            raise OvjitError("a model that takes pictures takes no draft_model: leave it out")
         settings = engine_properties(properties, device)
         self._has_state = properties.get("ATTENTION_BACKEND") == "SDPA"
         language = models.pop(LANGUAGE)
@@ -83,11 +81,11 @@ class VLMPipeline(VLMPipelineBase):
         if self._adapters is not None:
             self._config.adapters, change = properties["adapters"], self._adapters.insert
         self._engine: EmbeddingEngine | BatchedEngine
-        self._looks_up = bool(properties.get("prompt_lookup"))
-        if self._looks_up or needs_batches(properties):
+        rows = EmbeddedRows(reader)
+        self._drafts = load_proposals(properties, folder, language, rows)
+        if self._drafts is not None or needs_batches(properties, device):
             scheduler = properties.get("scheduler_config") or SchedulerConfig()
-            self._engine = BatchedEngine(language, device, scheduler, settings, change, EmbeddedRows(reader),
-                                         LookupProposer() if self._looks_up else None)  # fmt: skip
+            self._engine = BatchedEngine(language, device, scheduler, settings, change, rows, self._drafts)
         else:
             keep_last(language, 1)
             names = () if change is None else change(language)
@@ -154,7 +152,7 @@ class VLMPipeline(VLMPipelineBase):
             self._engine.forget()
         stream = streamer_of(options.get("streamer"), self._tokenizer)
         check_single(stream, config, 1)
-        check_drafts(config, has_draft=False, has_lookup=self._looks_up)
+        check_drafts(config, self._drafts)
         history = prompt if isinstance(prompt, ChatHistory) else chat_history
         if history is prompt and not (history and config.apply_chat_template):
             raise OvjitError("a ChatHistory needs messages, and apply_chat_template=True")
@@ -165,15 +163,22 @@ class VLMPipeline(VLMPipelineBase):
         ids = [] if history is prompt else read.words
         stops = Stops(config, self._tokenizer, read.ids.size, metrics)
         writer, figures = Writer(stream, stops, []), Figures(metrics, start_us)
-        if self._looks_up and stops.most and not config.is_beam_search():
+        extended = None
+        if self._drafts is not None and stops.most and not config.is_beam_search():
             assert isinstance(self._engine, BatchedEngine)
-            drafted = answer_drafted(ids, stops, writer, figures, SDPerModelsPerfMetrics())
+            extended = begin_figures(self._drafts, self._load_time)
+            self._drafts.apply(config.adapters, self._config.adapters)
+            drafted = answer_drafted(ids, stops, writer, figures, self._drafts)
             answers = self._engine.run_drafted(read, drafted, config)
+            sum_durations(extended)
         else:
             answers = self._engine.run(read, answer_prompt(ids, stops, writer, figures))
         answers = answers[: config.num_return_sequences]
         is_done = answers[0].finish is not GenerationFinishReason.NONE
         results = self._decode(answers, metrics, start_us)
+        if self._drafts is not None and self._drafts.has_draft and extended is not None:
+            results.extended_perf_metrics = extended
+            extended._copy_call(metrics)
         if history is not None and is_done:
             self._reader.keep(history, chat)
         if chat_history is not None:
