@@ -152,7 +152,7 @@ class Optional(Kind):
         return None if value is None else self.kind.assign(value)
 
     def convert(self, value: Any) -> Any:
-        return self.kind.convert(value)
+        return None if value is None else self.kind.convert(value)
 
 
 class Text(Kind):
@@ -223,9 +223,9 @@ class Settings(metaclass=_WithFields):
 
     def update_fields(self, values: Mapping[str, Any]) -> None:
         """Set fields by keywords. Unknown ones are ignored; None and values of other types are
-        RuntimeErrors."""
+        RuntimeErrors. `taylorseer_config` may be None."""
         for name, value in values.items():
-            if value is None:
+            if value is None and name != "taylorseer_config":
                 raise OvjitError(f'Property "{name}" can\'t be None: leave the keyword out')
             if name not in self._fields:
                 continue

@@ -42,6 +42,12 @@ def test_several_videos_of_one_prompt(folders: Path) -> None:
     assert (one[0] == two[0]).all() and (two[0] != two[1]).any()
 
 
+def test_no_steps_are_predicted_by_none(folders: Path) -> None:
+    pipe = genai.Text2VideoPipeline(folders / "ltx", "CPU", **cases.EXACT)
+    one, other = (pipe.generate("a", **cases.SHORT, **more) for more in ({}, {"taylorseer_config": None}))
+    assert (one.video.data == other.video.data).all()
+
+
 def test_figures(folders: Path) -> None:
     result = genai.Text2VideoPipeline(folders / "ltx", "CPU").generate("a", **cases.SHORT)
     figures = result.perf_metrics

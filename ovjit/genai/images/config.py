@@ -30,8 +30,6 @@ class ImageGenerationConfig(Settings):
     def update_generation_config(self, **kwargs: Any) -> None:
         """Set fields by keywords; unknown ones are ignored. Without a generator, one is created with
         `rng_seed`; the keyword `rng_seed` seeds an existing one."""
-        if kwargs.get("taylorseer_config", 0) is None:
-            self.taylorseer_config = kwargs.pop("taylorseer_config")
         self.update_fields(kwargs)
         if "generator" not in kwargs:
             if self.generator is None:
