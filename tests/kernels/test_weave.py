@@ -217,8 +217,8 @@ def test_packing_aside(monkeypatch) -> None:
 
     with constants.packing_aside():
         one, other = Constants(), Constants()
-        one.place(Filling(array.nbytes, wait))
-        other.place(Filling(array.nbytes, wait))
+        one.add(Filling(array.nbytes, wait))
+        other.add(Filling(array.nbytes, wait))
         memories = [one.materialize(aside=True), other.materialize(aside=True)]
         assert began.wait(60)
         gate.set()
@@ -230,11 +230,11 @@ def test_packing_aside(monkeypatch) -> None:
 
     with pytest.raises(ValueError, match="seven"), constants.packing_aside():
         one = Constants()
-        one.place(Filling(array.nbytes, fail))
+        one.add(Filling(array.nbytes, fail))
         one.materialize(aside=True)
     with pytest.raises(KeyError), constants.packing_aside():
         one = Constants()
-        one.place(Filling(array.nbytes, wait))
+        one.add(Filling(array.nbytes, wait))
         one.materialize(aside=True)
         raise KeyError
     assert not [thread for thread in threading.enumerate() if thread.name == "ovjit-packing"]
