@@ -177,13 +177,13 @@ def _in_floats(context: Any, node: Any, name: str, args: Any) -> Any:
     reach all readers of the operand."""
     kind = context.get_dtype(node.output[0])
     if kind not in FLOATS:
-        wide = FLOATS[2 if kind in (6, 7) else 0]
-        operand = context.insert_new_node_on_input(node, "Cast", node.input[0], to=wide)
+        compute_type = FLOATS[2 if kind in (6, 7) else 0]
+        operand = context.insert_new_node_on_input(node, "Cast", node.input[0], to=compute_type)
         result = context.insert_new_node_on_output("Cast", node.output[0], to=kind)
-        for value, dtype, like in ((operand, wide, operand.input), (result, kind, node.output)):
+        for value, dtype, like in ((operand, compute_type, operand.input), (result, kind, node.output)):
             context.set_dtype(value.output[0], dtype)
             context.copy_shape(like[0], value.output[0])
-        context.set_dtype(node.output[0], wide)
+        context.set_dtype(node.output[0], compute_type)
     return _left_or_mapped(context, node, name, args)
 
 
