@@ -107,8 +107,11 @@ LEFT: Mapping[str, Where] = {
     **dict.fromkeys(("BatchToSpaceND", "Roll", "StridedSlice", "Transpose"), _is_open()),
     **dict.fromkeys(("Equal", "NotEqual"), _is_cast),
     "Einsum": _loses_letters,
-    # the exporter gives scales, which are not exact: corners are not aligned, or other pixels are the nearest
-    "ResizeBilinear": _has("align_corners", 1),
+    # the exporter gives scales, which are not exact: corners are not aligned, or other pixels are the
+    # nearest. TensorFlow's result is of f32
+    "ResizeBilinear": lambda context, node: (
+        context.get_dtype(node.input[0]) != FLOATS[0] or _has("align_corners", 1)(context, node)
+    ),
     "ResizeNearestNeighbor": lambda context, node: not _is_doubled(context, node),
     **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _has("is_training", 1)),
     **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _leaves_rows_open),

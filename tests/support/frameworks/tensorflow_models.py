@@ -825,7 +825,8 @@ def convert_what_the_exporter_spoils() -> None:
         )
         first, second = tf.nn.max_pool2d(low, 2, 1, "SAME"), tf.nn.max_pool2d(whole, 2, 2, "SAME")
         greatest = tf.cast(tf.reduce_max(low, [1, 2]), tf.float32)
-        return tf.cast(first, tf.float32), second - 2**24, greatest, whole * 2
+        resized = tf.raw_ops.ResizeBilinear(images=tf.clip_by_value(low, -9, 9), size=[3, 5]) + 0.5
+        return tf.cast(first, tf.float32), second - 2**24, greatest, whole * 2, resized
 
     spec = tf.TensorSpec([4], tf.float32)
     for function in (select, compare, multiply, pool):
