@@ -107,8 +107,11 @@ LEFT: Mapping[str, Where] = {
     **dict.fromkeys(("BatchToSpaceND", "Roll", "StridedSlice", "Transpose"), _is_open()),
     **dict.fromkeys(("Equal", "NotEqual"), _is_cast),
     "Einsum": _loses_letters,
-    # the exporter gives scales, which are not exact: corners are not aligned, or other pixels are the nearest
-    "ResizeBilinear": _has("align_corners", 1),
+    # the exporter gives scales, which are not exact: corners are not aligned, or other pixels are the
+    # nearest. TensorFlow's result is of f32
+    "ResizeBilinear": lambda context, node: (
+        context.get_dtype(node.input[0]) != FLOATS[0] or _has("align_corners", 1)(context, node)
+    ),
     "ResizeNearestNeighbor": lambda context, node: not _is_doubled(context, node),
     **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _has("is_training", 1)),
     **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _leaves_rows_open),
@@ -128,7 +131,7 @@ def handlers(
     unhandled = {name for name in rules if name not in exporter_handlers} | {*more}
     result: dict[str, Any] = dict.fromkeys(LEFT, (_left_or_mapped, []))
     result |= {"Conv3D": (_in_groups, []), "LookupTableFindV2": (_leave_with_contents, [])}
-    result |= dict.fromkeys(("AvgPool", "AvgPool3D", "MaxPool", "MaxPoolV2", "MaxPool3D"), (_in_f32, []))
+    result |= dict.fromkeys(("AvgPool", "AvgPool3D", "MaxPool", "MaxPoolV2", "MaxPool3D"), (_in_floats, []))
     return result | dict.fromkeys(unhandled, (_leave, []))
 
 
@@ -172,17 +175,18 @@ def _leave_with_contents(context: Any, node: Any, name: str, args: Any) -> Any:
     return _leave(context, node, name, args)
 
 
-def _in_f32(context: Any, node: Any, name: str, args: Any) -> Any:
-    """An operator of floats, of other types in f32. The exporter's own casts would reach all readers of the
-    operand."""
+def _in_floats(context: Any, node: Any, name: str, args: Any) -> Any:
+    """An operator of floats, of other types in f32, or in f64 for i32 and i64. The exporter's own casts would
+    reach all readers of the operand."""
     kind = context.get_dtype(node.output[0])
     if kind not in FLOATS:
-        operand = context.insert_new_node_on_input(node, "Cast", node.input[0], to=FLOATS[0])
+        compute_type = FLOATS[2 if kind in (6, 7) else 0]
+        operand = context.insert_new_node_on_input(node, "Cast", node.input[0], to=compute_type)
         result = context.insert_new_node_on_output("Cast", node.output[0], to=kind)
-        for value, dtype, like in ((operand, FLOATS[0], operand.input), (result, kind, node.output)):
+        for value, dtype, like in ((operand, compute_type, operand.input), (result, kind, node.output)):
             context.set_dtype(value.output[0], dtype)
             context.copy_shape(like[0], value.output[0])
-        context.set_dtype(node.output[0], FLOATS[0])
+        context.set_dtype(node.output[0], compute_type)
     return _left_or_mapped(context, node, name, args)
 
 

@@ -819,13 +819,14 @@ def convert_what_the_exporter_spoils() -> None:
 
     def pool(a: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, ...]:
         values = tf.reshape(tf.split(tf.stack([a, b]), 2)[1], [1, 2, 2, 1])
-        low, whole = tf.cast(values, tf.bfloat16) * 2, tf.cast(tf.clip_by_value(values, -9, 9), tf.int32) * 3
-        pooled = [tf.nn.max_pool2d(low, 2, 1, "SAME"), tf.nn.max_pool2d(whole, 2, 2, "SAME")]
-        return (
-            *(tf.cast(v, tf.float32) for v in pooled),
-            tf.cast(tf.reduce_max(low, [1, 2]), tf.float32),
-            whole * 2,
+        low, whole = (
+            tf.cast(values, tf.bfloat16) * 2,
+            tf.cast(tf.clip_by_value(values, -9, 9), tf.int32) + 2**24,
         )
+        first, second = tf.nn.max_pool2d(low, 2, 1, "SAME"), tf.nn.max_pool2d(whole, 2, 2, "SAME")
+        greatest = tf.cast(tf.reduce_max(low, [1, 2]), tf.float32)
+        resized = tf.raw_ops.ResizeBilinear(images=tf.clip_by_value(low, -9, 9), size=[3, 5]) + 0.5
+        return tf.cast(first, tf.float32), second - 2**24, greatest, whole * 2, resized
 
     spec = tf.TensorSpec([4], tf.float32)
     for function in (select, compare, multiply, pool):
