@@ -23,6 +23,12 @@ from ovjit.genai.speculation import DraftedSteps
 from ovjit.generation.paged import PagedDecoder, read_folder
 
 
+def read_model(source: tuple[Any, ...]) -> Model:
+    """The decoder of a path, which may be a folder, or of an IR's text and weights."""
+    path = source[0]
+    return read_folder(path) if isinstance(path, Path) and path.is_dir() else Core().read_model(*source)
+
+
 class BatchedEngine:
     """Runs requests one after another, each in the steps of `Batches`."""
 
@@ -38,11 +44,6 @@ class BatchedEngine:
         decoder = PagedDecoder(model, options, change=change)
         self._batches, self.requests = Batches(decoder, scheduler, proposer, inputs), decoder.requests
         self._is_embedded = inputs is not None
-
-    @staticmethod
-    def read(path: Path) -> Model:
-        """The decoder of a file, or of a folder with one."""
-        return read_folder(path) if path.is_dir() else Core().read_model(path)
 
     def forget(self) -> None:
         """Compute common prefixes of prompts anew."""

@@ -16,11 +16,12 @@ from ovjit.genai.answers import answer_prompt, echo_prompt
 from ovjit.genai.batch_prompts import SHOWN, BatchPrompts, ReadPrompt, bind_arguments
 from ovjit.genai.batches import Batches, Proposals, Request, paged_options
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
-from ovjit.genai.drafts import DraftedRequest, load_proposals
+from ovjit.genai.drafts import DraftedRequest
 from ovjit.genai.enums import GenerationFinishReason, GenerationStatus, StreamingStatus
 from ovjit.genai.figures import Figures, SharedFigures, measure, now_us
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
 from ovjit.genai.history import ChatHistory
+from ovjit.genai.proposals import load_proposals
 from ovjit.genai.results import EncodedGenerationResult, GenerationResult, PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.speculation import (

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.model import Model
-from ovjit.errors import OvjitError
 from ovjit.genai.adapters import AdapterConfig
 from ovjit.genai.batches import Proposals, Request
 from ovjit.genai.blocks import NO_INPUTS, BlockPool, Row, RowInputs
@@ -156,33 +155,3 @@ class DraftProposer(Proposals):
         row = self._rows.pop(id(request), None)
         if row is not None:
             self._pool.release(row)
-
-
-def load_proposals(
-    properties: Mapping[str, Any], source: Any, model: Model, inputs: RowInputs | None = None
-) -> Proposals | None:
-    """What proposes tokens for `model`, the one of `source`, by the properties `draft_model` and
-    `prompt_lookup`. It may change the model. `inputs`: those of a model that takes embeddings."""
-    draft = properties.get("draft_model")
-    if properties.get("prompt_lookup"):
-        return LookupProposer()
-    if draft is None:
-        return None
-    if draft.mode == "dflash_mode":
-        from ovjit.genai.dflash import DflashProposer
-
-        return DflashProposer(draft, model, inputs)
-    if draft.mode == "mtp_mode":
-        from ovjit.genai.mtp import MtpProposer
-
-        return MtpProposer(draft, model, inputs)
-    if inputs is not None:
-        raise OvjitError(
-            "Speculative decoding is not supported for models with embeddings: leave draft_model out, or "
-            "give one of DFlash or MTP"
-        )
-    if draft.mode == "eagle3_mode":
-        from ovjit.genai.eagle import EagleProposer
-
-        return EagleProposer(draft, source, model)
-    return DraftProposer(draft)

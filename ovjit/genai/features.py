@@ -20,7 +20,7 @@ _LOCATIONS = "hidden_states_decoder_layers"
 
 
 def add_features(model: Any, values: Sequence[Any]) -> None:
-    """Add the output `FEATURES`: these values, one behind the other."""
+    """Add the output `FEATURES`: these values, joined along their last axis."""
     result = ops.result(ops.concat(list(values), -1) if len(values) > 1 else values[0])
     result.output(0).set_names({FEATURES})
     model.add_results([result])
@@ -56,10 +56,10 @@ def find_layers(model: Any, layers: Sequence[int]) -> list[Any]:
     if not model.has_rt_info([_LOCATIONS]):
         return find_residuals(model, [f"layers.{layer}/" for layer in layers])
     try:
-        places = json.loads(model.get_rt_info([_LOCATIONS]).astype(str))["layers"]
-        found = [(places[str(layer)]["producer"], places[str(layer)]["output_index"]) for layer in layers]
+        outputs = json.loads(model.get_rt_info([_LOCATIONS]).astype(str))["layers"]
+        ports = [(outputs[str(i)]["producer"], outputs[str(i)]["output_index"]) for i in layers]
         nodes = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
-        return [nodes[name].output(index) for name, index in found]
+        return [nodes[name].output(index) for name, index in ports]
     except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
         raise OvjitError(
             f"the model's {_LOCATIONS} does not name the outputs of the layers {list(layers)}: {error}"

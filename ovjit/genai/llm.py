@@ -8,7 +8,6 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovjit.api.run.core import Core
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
@@ -37,7 +36,7 @@ from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, streamer_of
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.turns import Turn
-from ovjit.generation.decoder import CHECKED, model_file
+from ovjit.generation.decoder import CHECKED
 from ovjit.generation.tokenizer import is_gguf
 
 if TYPE_CHECKING:
@@ -144,25 +143,21 @@ class LLMPipeline:
         is_drafted = draft is not None or bool(properties.get("prompt_lookup"))
         mode = "" if draft is None else draft.mode
         if needs_batches(properties, device) or mode not in ("", SHARED):
-            from ovjit.genai.batched_engine import BatchedEngine
-            from ovjit.genai.drafts import load_proposals
+            from ovjit.genai.batched_engine import BatchedEngine, read_model
+            from ovjit.genai.proposals import load_proposals
 
-            model = (BatchedEngine.read if len(source) == 1 else Core().read_model)(*source)
+            model = read_model(source)
             scheduler = properties.get("scheduler_config") or SchedulerConfig()
             self._drafts = load_proposals(properties, source[0], model)
             self._engine = BatchedEngine(model, device, scheduler, settings, change, None, self._drafts)
             return
         load: Any = Engine.load if len(source) == 1 else Engine.load_text
-        self._engine = load(*source, device, settings, change, CHECKED if is_drafted else 1)
-        if mode == SHARED:
+        self._engine = engine = load(*source, device, settings, change, CHECKED if is_drafted else 1)
+        if draft is not None and mode == SHARED:
+            from ovjit.genai.batched_engine import read_model
             from ovjit.genai.shared_caches import SharedCacheProposer
 
-            model = (
-                Core().read_model(*map(model_file, source))
-                if len(source) == 1
-                else Core().read_model(*source)
-            )
-            self._drafts = SharedCacheProposer(draft, self._engine.decoder, model, device)
+            self._drafts = SharedCacheProposer(draft, engine.decoder, read_model(source), device)
         elif draft is not None:
             self._drafts = draft.load(device)
         elif is_drafted:

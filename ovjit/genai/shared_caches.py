@@ -72,9 +72,9 @@ class SharedCacheProposer(Proposer):
             words = self._embeddings.infer({"input_ids": np.array([[last]], np.int64)})[0]
             start_us = now_us()
             inputs["inputs_embeds"] = np.concatenate([words, state], -1)
-            found = self._draft.infer(inputs)
+            results = self._draft.infer(inputs)
             self.metrics._add_draft_inference(start_us, 1, 1)
-            state, last = np.array(found[_STATES]), int(np.argmax(found["logits"][0, -1]))
+            state, last = np.array(results[_STATES]), int(np.argmax(results["logits"][0, -1]))
             proposed.append(last)
             if last in config.stop_token_ids:
                 break

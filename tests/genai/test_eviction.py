@@ -125,7 +125,7 @@ def test_what_is_not_supported(folder: Path) -> None:
     for properties in ({"prompt_lookup": True}, {"draft_model": genai.draft_model(folder, "CPU")}):
         with pytest.raises(UnsupportedError, match="cache eviction with draft_model"):
             genai.ContinuousBatchingPipeline(folder, scheduler, "CPU", properties)
-    with pytest.raises(UnsupportedError, match="leave one of them out"):
+    with pytest.raises(UnsupportedError, match="cache eviction with draft_model"):
         genai.LLMPipeline(folder, "CPU", scheduler_config=scheduler, prompt_lookup=True)
     mode = genai.AggregationMode.ADAPTIVE_RKV
     scheduler.cache_eviction_config = genai.CacheEvictionConfig(32, 32, 128, mode)

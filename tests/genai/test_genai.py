@@ -366,7 +366,7 @@ def test_pipelines_of_models_in_memory(folder: Path, pipeline: Any) -> None:
     assert in_memory.generate("hello world") == expected
     scheduler = genai.SchedulerConfig()
     scheduler.cache_size, scheduler.enable_prefix_caching = 2, True
-    properties = {"ATTENTION_BACKEND": "SDPA", "scheduler_config": scheduler, **cases.EXACT}
+    properties = {"scheduler_config": scheduler, **cases.EXACT}
     own_tokenizer = genai.LLMPipeline(folder, tokenizer, "CPU", **properties)
     assert own_tokenizer.get_tokenizer() is tokenizer
     assert own_tokenizer("hello world", max_new_tokens=6) == expected

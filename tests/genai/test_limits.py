@@ -68,6 +68,21 @@ def test_answers_without_room_in_the_cache_are_errors(folder: Path) -> None:
         genai.LLMPipeline(folder, "CPU", **properties)
 
 
+@pytest.mark.parametrize("kind", ["draft_model", "prompt_lookup"])
+def test_drafts_in_a_cache_with_a_limit(folder: Path, kind: str) -> None:
+    scheduler = genai.SchedulerConfig()
+    scheduler.num_kv_blocks = 2
+    drafts = {"draft_model": genai.draft_model(folder, "CPU", **EXACT), "prompt_lookup": True}
+    limited = genai.LLMPipeline(folder, "CPU", scheduler_config=scheduler, **{kind: drafts[kind]}, **EXACT)
+    free = genai.LLMPipeline(folder, "CPU", **EXACT)
+    options = {"ignore_eos": True, "apply_chat_template": False}
+    counts = {"num_assistant_tokens": 3, "max_ngram_size": 2 if kind == "prompt_lookup" else 0}
+    with pytest.raises(OvjitError, match="raise num_kv_blocks"):
+        limited.generate("hello", max_new_tokens=100, **options, **counts)
+    expected = free.generate("hello", max_new_tokens=50, **options)
+    assert limited.generate("hello", max_new_tokens=50, **options, **counts) == expected
+
+
 def test_a_stop_token_is_not_given_to_a_grammar(folder: Path) -> None:
     """xgrammar refuses such a token where the grammar goes on, though its letters are allowed."""
 

@@ -52,6 +52,17 @@ def test_looked_up_tokens_are_checked_together(pictures: Path) -> None:
             load()
 
 
+def test_answers_without_room_in_the_cache_are_errors(pictures: Path) -> None:
+    scheduler = genai.SchedulerConfig()
+    scheduler.num_kv_blocks = 2
+    limited = genai.VLMPipeline(pictures, "CPU", scheduler_config=scheduler, **cases.EXACT)
+    plain = genai.VLMPipeline(pictures, "CPU", **cases.EXACT)
+    with pytest.raises(OvjitError, match="raise num_kv_blocks"):
+        limited.generate("1 2 1 2", max_new_tokens=90, ignore_eos=True)
+    texts = [pipe.generate("1 2", max_new_tokens=9, ignore_eos=True).texts for pipe in (limited, plain)]
+    assert texts[0] == texts[1]
+
+
 def test_figures_of_several_prompts_are_those_of_the_real_package(folder: Path) -> None:
     """The length of the first prompt; an entry for each token of a step; times of one call."""
     pipe = genai.LLMPipeline(folder, "CPU")

@@ -347,4 +347,5 @@ if __name__ == "__main__":
 
     with tempfile.TemporaryDirectory() as path:
         results = collect(openvino, openvino_genai, Path(path))
-    Path(sys.argv[1]).write_text(json.dumps(results, indent=0) + "\n")
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in results.items())
+    Path(sys.argv[1]).write_text(f"{{\n{lines}\n}}\n")

@@ -15,11 +15,11 @@ from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
 from ovjit.genai.answers import Answer, Writer, answer_prompt
 from ovjit.genai.batched_engine import BatchedEngine
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
-from ovjit.genai.drafts import load_proposals
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, measure, now_us
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.llm import engine_properties
+from ovjit.genai.proposals import load_proposals
 from ovjit.genai.scheduler import SchedulerConfig, needs_batches
 from ovjit.genai.speculation import answer_drafted, begin_figures, check_drafts, sum_durations
 from ovjit.genai.stops import Stops
