@@ -516,5 +516,5 @@ class _NoCache:
     def get(self, name: str) -> None:
         return None
 
-    def put(self, name: str, content: bytes, about: Any) -> None:
+    def write(self, name: str, content: bytes, about: Any) -> None:
         return None
