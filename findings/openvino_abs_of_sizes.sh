@@ -79,7 +79,8 @@ check(
 )
 check(
     "window as a matrix",
-    f"(float[5] x) => (float[1, 5] y) <{WINDOW}, int64[2] shape={{1, 5}}> {{ r = Range(start, limit, step) i = Reshape(r, shape) a = Abs(i) h = Mul(a, half) w = Sub(one, h) y = Mul(x, w) }}",
+    f"(float[5] x) => (float[1, 5] y) <{WINDOW}, int64[2] shape={{1, 5}}> {{ r = Range(start, limit, step) i = Reshape(r, shape) a = Abs(i)"
+    f" h = Mul(a, half) w = Sub(one, h) y = Mul(x, w) }}",
     five,
     False,
 )
