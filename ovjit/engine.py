@@ -16,12 +16,12 @@ from ovjit.codegen.compiling import counts
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import TARGETS, without_matrix_unit
 from ovjit.compiler import compile as compile_program
+from ovjit.compiler import packing_aside
 from ovjit.compiler.options import Context, Memory, Options
 from ovjit.execution.executable import Executable
 from ovjit.execution.job import Job
 from ovjit.graph.graph import Graph
 from ovjit.graph.shapes import guess_input_shape
-from ovjit.planning.constants import packing_aside
 
 if TYPE_CHECKING:
     from ovjit.execution.variables import StatefulProgram

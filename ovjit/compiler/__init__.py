@@ -1,9 +1,12 @@
 """From a graph to a program: rewrites, fusion, layouts, and the kernels of a target. `compile` is the entry
-point. The result does not depend on this machine, and nothing is run."""
+point; constants that it packs in `packing_aside` are complete when that ends. The result does not depend on
+this machine, and nothing is run."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from ovjit.planning.constants import packing_aside as packing_aside
 
 if TYPE_CHECKING:
     from ovjit.codegen.cpu.targets import Target

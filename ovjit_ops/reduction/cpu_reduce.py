@@ -666,10 +666,10 @@ class Reduce(Lowering):
         last = how if plainly else how._replace(before="")
         first = how if plainly else how._replace(after="", empty="")
         extents = [d for a, d in enumerate(self.data.shape) if a not in self.axes]
-        self.limits = (PARTS, PART_BYTES, SHORTEST_PART)
+        self.limits = (PARTS, PART_BYTES, SHORTEST_PART, FEWEST_ROWS)
         if self.target.is_gpu:
-            self.limits = (GPU_PARTS, GPU_PART_BYTES, SHORTEST_GPU_PART)
-        most_parts, part_bytes, _ = self.limits
+            self.limits = (GPU_PARTS, GPU_PART_BYTES, SHORTEST_GPU_PART, 1)
+        most_parts, part_bytes, *_ = self.limits
         self.rows = product(extents) if is_static(extents) else most_parts
         #: The kinds with two steps. For dynamic shapes that may have many rows, a second step rarely helps.
         self.two_steps = frozenset(("keep", "reduce") if self.rows < most_parts else ("keep",))
@@ -726,8 +726,7 @@ class Reduce(Lowering):
         views, more = self._views(planner), [planner.view(v).expand(shape) for v in self.operands]
         walk = self._walk(views, [v.strides for v in (y, *more)])
         if walk is None and not self.group.prologue:
-            # no dimension is contiguous, or there are too many: a copy may fit. Also for data that is
-            # contiguous only because a dynamic dimension is 1: merging does not use that
+            # too many dimensions, or none is contiguous (or only as a dynamic one is 1): a copy may fit
             steps = row_major(views[0].shape, views[0].itemsize)
             if not all(map(statically_known_equal, views[0].strides, steps)):
                 views = [planner.copy(self.data, row_major_layout(len(steps)))]
@@ -746,8 +745,7 @@ class Reduce(Lowering):
         if self.static and self._plan_interleaved(planner, walk, views, y, more, total):
             return
         parts = self._parts(walk)
-        # with dynamic shapes there are always two steps, even for one part, so that one trace serves all
-        # shapes
+        # with dynamic shapes there are always two steps, so that one trace serves all shapes
         if parts is None or (self.static and parts == 1):
             self._step(planner, "all", walk, views, y, more, total)
             return
@@ -847,7 +845,7 @@ class Reduce(Lowering):
 
     def _parts(self, walk: Walk) -> int | None:
         """The number of parts; None if the reduction has a single step."""
-        size, (limit, part_bytes, shortest) = SIZE[self.data.dtype], self.limits
+        size, (limit, part_bytes, shortest, fewest) = SIZE[self.data.dtype], self.limits
         if walk.kind not in self.two_steps:
             return None
         if walk.kind == "reduce":
@@ -858,10 +856,8 @@ class Reduce(Lowering):
         rows = sym_max(1, product(walk.outer))
         if self.target.is_gpu:
             rows = sym_max(rows, rows * ceil_div(walk.n, self.target.lanes) * limit // GPU_ITEMS)
-        most_parts = limit // sym_min(limit, rows)
-        if not self.target.is_gpu:
-            most_parts = sym_min(most_parts, walk.run // FEWEST_ROWS)
-        return sym_max(1, sym_min(most_parts, walk.run, walk.run * walk.n * size // part_bytes))
+        most_parts = sym_min(limit // sym_min(limit, rows), walk.run // fewest)
+        return sym_max(1, sym_min(most_parts, walk.run * walk.n * size // part_bytes))
 
     def _step(
         self, planner: Planner, step: str, walk: Walk, views: Sequence[View], y: View, more: Sequence[View],
