@@ -84,7 +84,7 @@ def word_kernels() -> Iterator[WordKernel]:
     small = "and_(v1, const_i32(1061109567))"  # bytes up to 63: sums of two products fit 16 bits
     yield kernel("dot_pairs", "i32", "i32", f"dot_pairs(and_(v0, const_i32(2139062143)), {small})")
     for t in ("u8", "i8"):
-        yield kernel(f"held_{t}", "i32", t, f"held_{t}(shr(v0, const_i32(20)))")
+        yield kernel(f"saturate_{t}", "i32", t, f"saturate_{t}(shr(v0, const_i32(20)))")
         yield kernel(
             f"round_int_{t}", "f32", t, f"round_int_{t}(min_(max_(v1, const_f32(-128.0)), const_f32(127.0)))"
         )

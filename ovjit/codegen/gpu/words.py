@@ -348,7 +348,7 @@ BODIES: dict[str, Any] = {
     "dot_pairs": _dot_pairs, "add_pairs": _add_pairs, "sum_pairs": _sum_pairs, "shr_halves": _shift_halves,
     # conversions
     "cast_T": _convert, "trunc_or_min_T": _truncate_or_min, "round_int_T": _round_to_int,
-    "held_T": _saturate_byte,
+    "saturate_T": _saturate_byte,
     # numbers
     "ld": _load_number,
     "to_int": lambda b, x: call(b, "llvm.fptosi.sat.i64.f64", _I64, x),
