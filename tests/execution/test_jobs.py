@@ -186,6 +186,7 @@ def test_a_job_that_is_not_complete_gives_its_block_back(monkeypatch) -> None:
         raise KeyboardInterrupt
 
     ignored: list[object] = []
+    gc.collect()  # jobs of other tests
     monkeypatch.setattr("sys.unraisablehook", ignored.append)
     free = len(streams._free_blocks) or streams._BLOCKS
     for name in ("counters_for", "np"):
@@ -195,7 +196,7 @@ def test_a_job_that_is_not_complete_gives_its_block_back(monkeypatch) -> None:
                 compiled.create_infer_request()
     gc.collect()
     assert not ignored
-    assert len(streams._free_blocks) == free
+    assert len(streams._free_blocks) >= free  # more if other jobs end meanwhile
 
 
 def test_requests_that_nobody_waits_for_do_not_pile_up() -> None:
