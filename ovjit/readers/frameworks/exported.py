@@ -12,6 +12,7 @@ from typing import Any
 from ovjit.errors import UnsupportedError, unless_of_signal
 from ovjit.readers.frameworks.names import source_of, with_own_names
 from ovjit.readers.frameworks.unconverted import NARROW_TYPES, handlers, mark
+from ovjit.readers.logs import drop_records
 from ovjit.readers.rows import import_contributed
 from ovjit.records import NamedTuple
 
@@ -202,7 +203,7 @@ def _check(graph: Any) -> None:
             function_def_to_graph(function, include_library_functions=True)
 
 
-#: Loggers of tf2onnx's that write what is left out here.
+#: Loggers that tf2onnx and TensorFlow write messages to which are left out here.
 _NOISY = (
     "", "tensorflow", "tf2onnx.optimizer", "tf2onnx.shape_inference", "tf2onnx.tf_loader", "tf2onnx.tfonnx",
     "tf2onnx.tf_utils", "tf2onnx.utils",
@@ -291,8 +292,8 @@ def _has_rewritten(graph: Any) -> bool:
     return False
 
 
-def _adds_information(record: logging.LogRecord) -> bool:
-    """True for a message of the log that says more than the exporter's exception does.
+def _is_redundant(record: logging.LogRecord) -> bool:
+    """True for a message of the log that says no more than the exporter's exception does.
 
     An operator is left as it is: its rule is here, or the error names it. The exporter calls a deprecated
     function. It does not find a table, which `tables` does, or the error names the lookup. It leaves out an
@@ -303,7 +304,7 @@ def _adds_information(record: logging.LogRecord) -> bool:
         "|^From .* deprecated|^Could not find table resource|^Issue encountered when serializing"
         r"|^Failed to apply|^For now, onnxruntime only|^Cannot infer shape for \S+/LookupTableFindV2/"
     )
-    return not re.search(redundant, record.getMessage())
+    return re.search(redundant, record.getMessage()) is not None
 
 
 @contextmanager
@@ -324,12 +325,5 @@ def quiet() -> Iterator[None]:
 
     Warnings are not.
     """
-    noisy = [logging.getLogger(name) for name in _NOISY]
-    for part in noisy:
-        part.addFilter(_adds_information)
-    try:
-        with _level(logging.WARNING):
-            yield
-    finally:
-        for part in noisy:
-            part.removeFilter(_adds_information)
+    with drop_records(_NOISY, _is_redundant), _level(logging.WARNING):
+        yield

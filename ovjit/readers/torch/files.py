@@ -18,9 +18,9 @@ from typing import Any
 
 from ovjit.errors import ModelError, unless_of_signal
 from ovjit.readers.files.archives import check_archive, members_of
+from ovjit.readers.logs import drop_records
 from ovjit.readers.registry import Source, recognize
 from ovjit.readers.torch.pytorch import torch
-from ovjit.readers.torch.tracing.recorder import drop_records
 from ovjit.readers.torch.tracing.trace import quietly
 
 #: Names end up in code that PyTorch makes of a graph.
@@ -251,7 +251,7 @@ def load(path: str) -> Any:
         return bool(record.exc_info)
 
     try:
-        with quietly(), drop_records("torch.export", add_reason):
+        with quietly(), drop_records(("torch.export",), add_reason):
             if kind == "program":
                 check_program(path)
                 return _without_guards(torch.export.load(path))

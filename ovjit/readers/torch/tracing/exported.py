@@ -16,6 +16,7 @@ from logging import WARNING
 from typing import Any
 
 from ovjit.errors import UnsupportedError
+from ovjit.readers.logs import drop_records
 from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.agreement import agrees
 from ovjit.readers.torch.tracing.effects import Effects
@@ -23,7 +24,7 @@ from ovjit.readers.torch.tracing.index_warnings import exporting
 from ovjit.readers.torch.tracing.other_sizes import OtherSizes
 from ovjit.readers.torch.tracing.patches import patch
 from ovjit.readers.torch.tracing.plain import Recorded
-from ovjit.readers.torch.tracing.recorder import drop_records, keep
+from ovjit.readers.torch.tracing.recorder import keep
 from ovjit.readers.torch.tracing.state import call_unchanged, restore_module
 from ovjit.readers.torch.tracing.trace import Prepared, attempt, quietly
 from ovjit.records import NamedTuple
@@ -94,8 +95,8 @@ def _silent_export() -> Iterator[None]:
 
     rows: list[Any] = [(aot_autograd, "preserve_rng_state", contextlib.nullcontext)]
     rows += [(m, "print", lambda *_, **__: None) for m in (torch.fx.graph_module, torch.export._trace)]
-    logger = "torch.fx.experimental.symbolic_shapes"
-    with patch(*rows), drop_records(logger, lambda record: record.levelno >= WARNING):
+    loggers = ("torch.fx.experimental.symbolic_shapes",)
+    with patch(*rows), drop_records(loggers, lambda record: record.levelno >= WARNING):
         yield
 
 

@@ -2,20 +2,19 @@
 
 PyTorch's functions, and those of a user's modules, stand for others while a module is recorded (`patches.py`,
 `redirected.py`). They do in the recording thread alone: in others they call what they replace. Warnings are
-heard and not shown in that thread alone, too, and what PyTorch logs of failed exports is dropped. Streams,
-builtins and the generators of random numbers stay as they are.
+heard and not shown in that thread alone, too. Streams, loggers, builtins and the generators of random numbers
+stay as they are.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -47,21 +46,6 @@ def alone() -> Iterator[None]:
 def is_recording() -> bool:
     """Whether this thread records."""
     return _recording is not None and _recording[0] == _ident()
-
-
-@contextlib.contextmanager
-def drop_records(logger: str, drops: Callable[[logging.LogRecord], bool]) -> Iterator[None]:
-    """Context manager in which a logger drops the recording thread's records for which `drops` holds."""
-
-    def keeps(record: logging.LogRecord) -> bool:
-        return not (is_recording() and drops(record))
-
-    named = logging.getLogger(logger)
-    named.addFilter(keeps)
-    try:
-        yield
-    finally:
-        named.removeFilter(keeps)
 
 
 class _WarningPattern(threading.local):
