@@ -52,6 +52,12 @@ class AttributeValues(Mapping[str, Any]):
     def __contains__(self, name: object) -> bool:
         return name in self.fields
 
+    def __or__(self, others: Mapping[str, Any]) -> AttributeValues:
+        return AttributeValues({**self.fields, **others})
+
+    def __ror__(self, others: Mapping[str, Any]) -> AttributeValues:
+        return AttributeValues({**others, **self.fields})
+
     def words(self, name: str) -> tuple[list[str], np.ndarray]:
         """(the distinct strings of a list, the number of each of its elements among them)"""
         if name not in self._words:

@@ -14,7 +14,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
 from ovjit.readers.onnx import tensors as tensor_types
-from ovjit.readers.onnx.attributes import AttributeValues, reads
+from ovjit.readers.onnx.attributes import reads
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.repeats import repeat_appended
@@ -305,8 +305,7 @@ def _collect(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
 
     def read() -> tuple[dict[int, Output], list[Output]]:
         """(what a sequence has become, for each; the other outputs)"""
-        body = _without_sequences(graph, added, growing)
-        n.attributes = AttributeValues({**attributes.fields, "body": body})
+        n.attributes = attributes | {"body": _without_sequences(graph, added, growing)}
         n.inputs = [inputs[0], inputs[1] if len(inputs) > 1 else None]
         for i, value in enumerate(inputs[2:]):
             if i in growing:

@@ -7,7 +7,6 @@ from typing import Any
 from ovjit.build import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.activations import activation
-from ovjit.readers.onnx.attributes import AttributeValues
 from ovjit.readers.onnx.choices import choices_of, declare_choices
 from ovjit.readers.onnx.nn import convolve, layer_norm, max_pool, rms_norm
 from ovjit.readers.onnx.node import OnnxNode
@@ -134,7 +133,7 @@ def nhwc_conv(n: OnnxNode) -> Any:
 @ms("NhwcMaxPool")
 def nhwc_max_pool(n: OnnxNode) -> Any:
     n.inputs = [n.channels_first(n[0])]
-    n.attributes = AttributeValues({"dilations": None, **n.attributes.fields})
+    n.attributes = {"dilations": None} | n.attributes
     return n.channels_last(max_pool(n)[0])
 
 
@@ -290,9 +289,7 @@ def dynamic_quantize_lstm(n: OnnxNode) -> Any:
         raise ModelError(f"the node has {len(n)} inputs; 12 are needed")
     weights, recurrence = real(n[1], n[8], n[9]), real(n[2], n[10], n[11])
     n.inputs = [n[0], weights, recurrence, *n.inputs[3:8]]
-    n.attributes = AttributeValues(
-        {"direction": "forward", "layout": 0, "clip": 0.0, "input_forget": 0, **n.attributes.fields}
-    )
+    n.attributes = {"direction": "forward", "layout": 0, "clip": 0.0, "input_forget": 0} | n.attributes
     return lstm(n)
 
 

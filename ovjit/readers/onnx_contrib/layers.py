@@ -9,7 +9,6 @@ import numpy as np
 from ovjit.build import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.activations import activation
-from ovjit.readers.onnx.attributes import AttributeValues
 from ovjit.readers.onnx.nn import conv_transpose, rms_norm
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx_contrib.attention import ms
@@ -38,9 +37,7 @@ def conv_transpose_with_dynamic_pads(n: OnnxNode) -> Any:
     constant_attributes = (
         {} if constant_pads is None else {"pads": [int(v) for v in constant_pads.reshape(-1)]}
     )
-    n.attributes = AttributeValues(
-        {"group": 1, "auto_pad": "NOTSET", **constant_attributes, **n.attributes.fields}
-    )
+    n.attributes = {"group": 1, "auto_pad": "NOTSET", **constant_attributes} | n.attributes
     out = conv_transpose(n)
     if pads is None or constant_pads is not None:
         return out
@@ -124,7 +121,7 @@ def quantised_mixture_of_experts(n: OnnxNode) -> Any:
         _expert_weights(n, i, *row) if n.has(row[0]) else None for i, row in enumerate(input_indices, 1)
     ]
     if not n.has(14):  # shares of the best alone
-        n.attributes = AttributeValues({**n.attributes.fields, "normalize_routing_weights": 1})
+        n.attributes |= {"normalize_routing_weights": 1}
     return experts(n, weights, [n.optional(i) for i in (4, 7, 10)], n.optional(14))
 
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from ovjit.build import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.onnx.attributes import AttributeValues
 from ovjit.readers.onnx.control import loop_while
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx_contrib.ml import ml
@@ -149,7 +148,7 @@ def _linear_machine(n: OnnxNode, labels: np.ndarray) -> Any:
         raise UnsupportedError(
             f"{rho.size} offsets of a machine without vectors, or its probabilities, are not supported"
         )
-    n.attributes = AttributeValues({**n.attributes.fields, "intercepts": [float(rho[0])] * labels.size})
+    n.attributes |= {"intercepts": [float(rho[0])] * labels.size}
     scores = decided = _linear(n, n.convert(read_rows(n), "f32"), labels.size)
     if labels.size == 2:
         limit = n("GreaterEqual", scores, 0.5) if (weights >= 0).all() else n("Greater", scores, 0.0)
