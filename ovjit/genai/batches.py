@@ -19,7 +19,7 @@ from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
 from ovjit.genai.sampler import log_sum
 from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.sparse import SparseAttention
-from ovjit.genai.speculation import SDPerModelsPerfMetrics
+from ovjit.genai.speculation import Drafts
 from ovjit.genai.stops import OutOfBlocks
 from ovjit.generation.paged import Options, PagedDecoder
 
@@ -104,19 +104,10 @@ class Request:
         self._steps.close()
 
 
-class Proposals:
-    """Suggests tokens that requests may choose next. `outputs`: names of those that the model has for it;
-    `counts_last`: figures count the last step; `name`: of drafts that take no
-    `assistant_confidence_threshold`."""
+class Proposals(Drafts):
+    """Suggests tokens that requests may choose next. `outputs`: names of those that the model has for it."""
 
-    has_draft = looks_up = takes_trees = counts_last = False
-    outputs, name = tuple[str, ...](), ""
-
-    def __init__(self) -> None:
-        self.metrics = SDPerModelsPerfMetrics()
-
-    def apply(self, adapters: AdapterConfig | None, default: AdapterConfig | None) -> None:
-        """Set the adapters of a call."""
+    outputs: tuple[str, ...] = ()
 
     def propose(self, requests: Sequence[Request], most: int) -> None:
         """Suggest at most `most` tokens to each request that can use some."""

@@ -39,9 +39,10 @@ def attach_head(draft: Any, model: Any) -> None:
 
 def attach_table(draft: Any, model: Any) -> None:
     """Let a draft read tokens, by the table of words of `model`, if it reads embeddings."""
-    embeds, table = find_port(draft.inputs, _EMBEDS), find_table(model)
+    embeds = find_port(draft.inputs, _EMBEDS)
     if embeds is None:
         return
+    table = find_table(model)
     if table is None:
         raise OvjitError("the model has no table of words, which the draft model reads")
     ids = ops.parameter([-1, -1], np.int64, name=_IDS)

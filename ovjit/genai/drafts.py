@@ -97,7 +97,6 @@ class DraftProposer(Proposals):
         self._rows: dict[int, Row] = {}
 
     def apply(self, adapters: AdapterConfig | None, default: AdapterConfig | None) -> None:
-        """Set the adapters of a call."""
         apply_to_draft(self._adapters, self._decoder.requests, adapters, default)
 
     def propose(self, requests: Sequence[Request], most: int) -> None:

@@ -9,10 +9,7 @@ from ovjit.api.model.model import Model
 from ovjit.errors import OvjitError
 from ovjit.genai.batches import Proposals
 from ovjit.genai.blocks import RowInputs
-from ovjit.genai.dflash import DflashProposer
 from ovjit.genai.drafts import DraftProposer, LookupProposer
-from ovjit.genai.eagle import EagleProposer
-from ovjit.genai.mtp import MtpProposer
 
 
 def load_proposals(
@@ -26,8 +23,12 @@ def load_proposals(
     if draft is None:
         return None
     if draft.mode == "dflash_mode":
+        from ovjit.genai.dflash import DflashProposer
+
         return DflashProposer(draft, model, inputs)
     if draft.mode == "mtp_mode":
+        from ovjit.genai.mtp import MtpProposer
+
         return MtpProposer(draft, model, inputs)
     if inputs is not None:
         raise OvjitError(
@@ -35,5 +36,7 @@ def load_proposals(
             "give one of DFlash or MTP"
         )
     if draft.mode == "eagle3_mode":
+        from ovjit.genai.eagle import EagleProposer
+
         return EagleProposer(draft, source, model)
     return DraftProposer(draft)

@@ -13,7 +13,7 @@ from ovjit.errors import OvjitError
 from ovjit.genai.adapters import AdapterConfig
 from ovjit.genai.config import GenerationConfig
 from ovjit.genai.figures import now_us
-from ovjit.genai.speculation import PROPOSED, Draft, Proposer, SDPerModelsPerfMetrics
+from ovjit.genai.speculation import PROPOSED, Draft, Proposer
 from ovjit.generation.decoder import Decoder, model_file
 
 #: Inputs of the draft, which are outputs of the model behind `_PREFIX`.
@@ -47,12 +47,12 @@ class SharedCacheProposer(Proposer):
     counts_last, name = True, "MTP"
 
     def __init__(self, draft: Draft, decoder: Decoder, model: Model, device: str):
+        super().__init__(decoder, None)
         core, (_, properties) = Core(), draft.split_properties()
         compiled = core.compile_model(embed_tokens(model), device, {"INFERENCE_PRECISION_HINT": "f32"})
-        self._decoder, self._embeddings = decoder, compiled.create_infer_request()
+        self._embeddings = compiled.create_infer_request()
         file = str(model_file(draft.path))
         self._draft = core.compile_model(file, draft.device or device, properties).create_infer_request()
-        self.metrics = SDPerModelsPerfMetrics()
 
     def apply(self, adapters: AdapterConfig | None, default: AdapterConfig | None) -> None:
         """The draft has no adapters."""

@@ -225,18 +225,32 @@ def apply_to_draft(
     return controller.apply(requests, chosen)
 
 
-class Proposer:
-    """A smaller decoder that proposes its most likely tokens, one after another."""
+class Drafts:
+    """A source of proposed tokens. `has_draft`: it is a model; `looks_up`: it repeats earlier tokens;
+    `counts_last`: figures count the last step; `name`: of drafts that take no
+    `assistant_confidence_threshold`."""
 
-    has_draft, looks_up, takes_trees, counts_last, name = True, False, False, False, ""
+    has_draft = looks_up = takes_trees = counts_last = False
+    name = ""
 
-    def __init__(self, decoder: Decoder, adapters: AdapterController | None):
-        self._decoder, self._adapters = decoder, adapters
-        self._tokens: list[int] = []
+    def __init__(self) -> None:
         self.metrics = SDPerModelsPerfMetrics()
 
     def apply(self, adapters: AdapterConfig | None, default: AdapterConfig | None) -> None:
         """Set the adapters of a call."""
+
+
+class Proposer(Drafts):
+    """A smaller decoder that proposes its most likely tokens, one after another."""
+
+    has_draft = True
+
+    def __init__(self, decoder: Decoder, adapters: AdapterController | None):
+        super().__init__()
+        self._decoder, self._adapters = decoder, adapters
+        self._tokens: list[int] = []
+
+    def apply(self, adapters: AdapterConfig | None, default: AdapterConfig | None) -> None:
         if apply_to_draft(self._adapters, [self._decoder._request], adapters, default):
             self._decoder.reset()
             self._tokens = []
@@ -283,11 +297,11 @@ DraftedSteps = Generator[
 
 
 def answer_drafted(
-    prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figures, drafts: Any
+    prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figures, drafts: Drafts
 ) -> DraftedSteps:
     """Generate one sequence. The model's own choices are compared with the tokens that `drafts` propose."""
     config, answer, most = stops.config, Answer([], matcher=stops.matcher), 0
-    metrics: SDPerModelsPerfMetrics = drafts.metrics
+    metrics = drafts.metrics
     sampler, newest = Sampler(config, prompt), list[int]()
     raw = metrics.main_model_metrics.raw_metrics
     while True:
@@ -324,7 +338,7 @@ def answer_drafted(
     return [answer]
 
 
-def begin_figures(drafts: Any, load_time: float) -> SDPerModelsPerfMetrics:
+def begin_figures(drafts: Drafts, load_time: float) -> SDPerModelsPerfMetrics:
     """New figures of a generation with `drafts`. `load_time`: that of the pipeline."""
     drafts.metrics = metrics = SDPerModelsPerfMetrics()
     metrics._load_time = metrics.main_model_metrics._load_time = load_time
@@ -361,7 +375,7 @@ def run_drafted(
         return end.value
 
 
-def check_drafts(config: GenerationConfig, drafts: Any) -> None:
+def check_drafts(config: GenerationConfig, drafts: Drafts | None) -> None:
     """RuntimeError for a configuration that does not fit a pipeline with the `drafts`: a draft model, prompt
     lookup, or None."""
     if config.is_tree_search() and not (drafts and drafts.takes_trees):
