@@ -85,15 +85,15 @@ class LargeNet(Net):
             scale = (np.abs(scale) * 0 + gain / np.sqrt(wide) / 74).astype(np.float16)
             whole = self.repeated(self.bytes, (out, 1, wide))
             zero = np.full((out, 1, 1), 128, np.uint8)
-            made = ops.subtract(
+            weights = ops.subtract(
                 ops.convert(ops.constant(whole), "f16"), ops.convert(ops.constant(zero), "f16")
             )
         else:
             shape = (out, wide // 64, 64)
             scale = np.full((out, wide // 64, 1), gain / np.sqrt(wide) / 4.6, np.float16)
-            made = self.convert_i4(self.repeated(self.bytes, (out * wide // 2,)), shape)
-        made = ops.multiply(made, ops.constant(scale))
-        return ops.convert(ops.reshape(made, self.ints(out, wide), False), "f32")
+            weights = self.convert_i4(self.repeated(self.bytes, (out * wide // 2,)), shape)
+        weights = ops.multiply(weights, ops.constant(scale))
+        return ops.convert(ops.reshape(weights, self.ints(out, wide), False), "f32")
 
     def const(self, value: Any, dtype: Any = None) -> Any:
         array = np.asarray(value)

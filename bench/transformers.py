@@ -66,15 +66,15 @@ class Net:
             scale = ((high - low) / 255).astype(np.float16)
             zero = np.clip(np.rint(-low / scale.astype(np.float32)), 0, 255).astype(np.uint8)
             whole = np.clip(np.rint(blocks / scale.astype(np.float32)) + zero, 0, 255).astype(np.uint8)
-            made = ops.convert(ops.constant(whole), "f16")
-            made = ops.subtract(made, ops.convert(ops.constant(zero), "f16"))
+            weights = ops.convert(ops.constant(whole), "f16")
+            weights = ops.subtract(weights, ops.convert(ops.constant(zero), "f16"))
         else:
             scale = (np.abs(blocks).max(2, keepdims=True) / 7).astype(np.float16)
             whole = np.clip(np.rint(blocks / scale.astype(np.float32)), -8, 7).astype(np.int8).reshape(-1)
             packed = ((whole[0::2] & 15) | (whole[1::2] << 4)).astype(np.uint8)
-            made = self.convert_i4(packed, blocks.shape)
-        made = ops.multiply(made, ops.constant(scale))
-        return ops.convert(ops.reshape(made, self.ints(out, wide), False), "f32")
+            weights = self.convert_i4(packed, blocks.shape)
+        weights = ops.multiply(weights, ops.constant(scale))
+        return ops.convert(ops.reshape(weights, self.ints(out, wide), False), "f32")
 
     def convert_i4(self, packed: np.ndarray, shape: tuple[int, ...]) -> Any:
         """The f16 values of 4-bit integers, two in a byte. Their tensor owns its memory, since OpenVINO's

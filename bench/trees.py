@@ -203,13 +203,13 @@ def main() -> int:
         python = given.lleaves if trees <= given.compiled else None
         with lleaves_process(python, booster) as process:
             for threads in given.threads:
-                found = {name: load(model, threads) for name, load in LOADERS.items()}
-                found["lightgbm"] = functools.partial(booster.predict, num_threads=threads)
+                calls = {name: load(model, threads) for name, load in LOADERS.items()}
+                calls["lightgbm"] = functools.partial(booster.predict, num_threads=threads)
                 loading = compare_loading(model, threads, given.rounds)
                 for count in given.rows:
                     x = np.random.default_rng(count).standard_normal((count, FEATURES)).astype(np.float32)
                     row = {"trees": trees, "rows": count, "threads": threads, "load": loading}
-                    rows.append(row | compare(found, x, given.rounds, process, threads))
+                    rows.append(row | compare(calls, x, given.rounds, process, threads))
     keys = ("trees", "rows", "threads")
     columns = list(dict.fromkeys(key for row in rows for key in row))
     rows = [{column: row.get(column, "") for column in columns} for row in rows]
