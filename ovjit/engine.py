@@ -16,7 +16,7 @@ from ovjit.codegen.compiling import counts
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import TARGETS, without_matrix_unit
 from ovjit.compiler import compile as compile_program
-from ovjit.compiler import packing_aside
+from ovjit.compiler import pack_in_background
 from ovjit.compiler.options import Context, Memory, Options
 from ovjit.execution.executable import Executable
 from ovjit.execution.job import Job
@@ -47,7 +47,7 @@ def compile_graph(graph: Graph, config: Mapping[str, Any], memory: Memory | None
 
     Raises ModelError and UnsupportedError as `ovjit.compiler.compile` does.
     """
-    with collector.seldom(), packing_aside():
+    with collector.seldom(), pack_in_background():
         executable = build(graph, config, memory)
         trace = executable.program.trace_ahead()
         plan = None if trace is None else trace.at([guess_input_shape(v.shape) for v in graph.inputs])

@@ -1,12 +1,12 @@
 """From a graph to a program: rewrites, fusion, layouts, and the kernels of a target. `compile` is the entry
-point; constants that it packs in `packing_aside` are complete when that ends. The result does not depend on
-this machine, and nothing is run."""
+point; in `pack_in_background` it returns before its constants are packed. The result does not depend on this
+machine, and nothing is run."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ovjit.planning.constants import packing_aside as packing_aside
+from ovjit.planning.constants import pack_in_background as pack_in_background
 
 if TYPE_CHECKING:
     from ovjit.codegen.cpu.targets import Target

@@ -47,7 +47,7 @@ class LoweredGraph:
         for value in self.graph.outputs:
             if value.constant is not None and value.dtype != "string":
                 self.constants.view(value.constant, value.dtype)
-        self.memory = self.constants.materialize(memory and memory(self.constants.size), aside=True)
+        self.memory = self.constants.materialize(memory and memory(self.constants.size), in_background=True)
 
     def _pack(self) -> list[Sequence[int]]:
         """Place the constants of all lowerings. Returns the offsets of each lowering's."""

@@ -205,9 +205,9 @@ class Constants:
         self.traced += [(at + i * size, size, x) for i, x in enumerate(numbers) if type(x) is Traced]
         return view
 
-    def materialize(self, memory: np.ndarray | None = None, aside: bool = False) -> np.ndarray:
+    def materialize(self, memory: np.ndarray | None = None, in_background: bool = False) -> np.ndarray:
         """Write all constants into one aligned byte array and return it: `memory` if given, which may be a
-        mapped file's. `aside`: they may be incomplete until the end of a `packing_aside`.
+        mapped file's. `in_background`: they may be incomplete until the end of a `pack_in_background`.
 
         Offsets do not change. References to the arrays are dropped. Arrays in mapped files move to
         `of_files`, and the pages that were read are released.
@@ -221,8 +221,9 @@ class Constants:
                 tasks.append((array.nbytes, functools.partial(array.fill, target)))
             elif array.size:
                 tasks.append((array.nbytes, functools.partial(fill_copy, target, array, shared)))
-        delayed = _delayed.get() if aside else None
+        delayed = _delayed.get() if in_background else None
         work = Tasks(tasks, delayed is not None)
+        arrays, self.arrays = self.arrays, []
 
         def complete() -> None:
             work.finish()
@@ -231,7 +232,6 @@ class Constants:
                 memory[offset + array.nbytes : align_up(offset + array.nbytes)] = 0
                 self._release(offset, array)
 
-        arrays, self.arrays = self.arrays, []
         if delayed is None or not work.is_parallel:
             complete()
         else:
@@ -275,14 +275,14 @@ def tell_written(callback: Callable[[int, int], object] | None) -> Callable[[int
     return before
 
 
-#: Constants that wait for the end of `packing_aside`: their tasks, and what completes them.
+#: Constants that wait for the end of `pack_in_background`: their tasks, and what completes them.
 _delayed: ContextVar[list[tuple[Tasks, Callable[[], None]]] | None] = ContextVar("delayed", default=None)
 
 
 @contextlib.contextmanager
-def packing_aside() -> Iterator[None]:
-    """Constants that are materialized `aside` in this context are written by other threads while the caller
-    goes on. All are complete when it ends; until then nothing may read them."""
+def pack_in_background() -> Iterator[None]:
+    """Context manager in which other threads write the constants that are materialized `in_background`, while
+    the caller goes on. All are complete when it ends; until then nothing may read them."""
     delayed: list[tuple[Tasks, Callable[[], None]]] = []
     token = _delayed.set(delayed)
     try:

@@ -203,7 +203,7 @@ def test_tasks_in_threads(monkeypatch) -> None:
     assert threading.active_count() == before
 
 
-def test_packing_aside(monkeypatch) -> None:
+def test_packing_in_background(monkeypatch) -> None:
     """Threads write large constants while the caller goes on. They are complete when the context ends, and
     its errors come from there; after an error of the caller no task begins."""
     monkeypatch.setattr(constants.cores, "usable_cores", lambda: (2, "test"))
@@ -215,11 +215,11 @@ def test_packing_aside(monkeypatch) -> None:
         assert gate.wait(60)
         np.copyto(memory.view(np.float32), array)
 
-    with constants.packing_aside():
+    with constants.pack_in_background():
         one, other = Constants(), Constants()
         one.add(Filling(array.nbytes, wait))
         other.add(Filling(array.nbytes, wait))
-        memories = [one.materialize(aside=True), other.materialize(aside=True)]
+        memories = [one.materialize(in_background=True), other.materialize(in_background=True)]
         assert began.wait(60)
         gate.set()
     for memory in memories:
@@ -228,13 +228,13 @@ def test_packing_aside(monkeypatch) -> None:
     def fail(memory: np.ndarray) -> None:
         raise ValueError("seven")
 
-    with pytest.raises(ValueError, match="seven"), constants.packing_aside():
+    with pytest.raises(ValueError, match="seven"), constants.pack_in_background():
         one = Constants()
         one.add(Filling(array.nbytes, fail))
-        one.materialize(aside=True)
-    with pytest.raises(KeyError), constants.packing_aside():
+        one.materialize(in_background=True)
+    with pytest.raises(KeyError), constants.pack_in_background():
         one = Constants()
         one.add(Filling(array.nbytes, wait))
-        one.materialize(aside=True)
+        one.materialize(in_background=True)
         raise KeyError
     assert not [thread for thread in threading.enumerate() if thread.name == "ovjit-packing"]

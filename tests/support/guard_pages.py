@@ -118,10 +118,10 @@ def install(side: str) -> None:
         self.placed_offsets.append(offset)
         return self.at(offset)
 
-    def placed(self: Any, _memory: np.ndarray | None = None, aside: bool = False) -> np.ndarray:
+    def placed(self: Any, _memory: np.ndarray | None = None, in_background: bool = False) -> np.ndarray:
         out = planning.aligned_bytes(self.size)
         out[:] = 0  # what lies between the pieces, which plans are compared with
-        materialize(self, out, aside)
+        materialize(self, out, in_background)
         if "_layout" in self.__dict__:
             layouts[id(out)] = self._layout
             protected[id(out)] = (out, out)  # an id is good while its object lives
