@@ -52,7 +52,7 @@ def start(
 
 
 class _Beside:
-    """A thread that `threading` does not know of."""
+    """A thread that is not registered in `threading`."""
 
     def __init__(self, function: Callable[..., object], arguments: tuple[Any, ...]):
         self._running = _original("allocate_lock")()

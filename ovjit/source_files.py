@@ -57,7 +57,7 @@ def _single_file(spec: Any) -> str | None:
 
 
 def folder_of(package: str) -> str:
-    """The folder that a package with files of its own lies in."""
+    """The folder of the package `package`, which has files besides its modules."""
     spec = find_spec(package)
     assert spec is not None and spec.origin is not None
     return os.path.dirname(spec.origin)

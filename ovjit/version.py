@@ -18,7 +18,7 @@ ONNXRUNTIME = "1.32.0"
 
 
 def openvino_version() -> str:
-    """OpenVINO's version, in its form; the commit's place says what answers."""
+    """OpenVINO's version number in its format; the name of ovjit replaces the commit."""
     major, minor = OPENVINO.split(".")[:2]
     return f"{OPENVINO}-{_BUILD}-ovjit{__version__}-releases/{major}/{minor}"
 
@@ -27,7 +27,8 @@ _stands_in = False
 
 
 def stand_in_for_openvino() -> None:
-    """From now on `get_version` gives OpenVINO's: programs that know the package as openvino choose by it."""
+    """Make `get_version` return OpenVINO's version from now on, for programs that import the package as
+    openvino."""
     global _stands_in
     _stands_in = True
 

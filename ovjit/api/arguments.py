@@ -57,8 +57,8 @@ def flag(value: Any, name: str) -> bool:
 
 
 def takes(function: Function) -> Function:
-    """A function or constructor whose TypeError for arguments that do not fit says the call, as pybind11's
-    does: for those that do not fit its signature, and for what its own lines refuse."""
+    """Decorator for functions and constructors whose TypeError shows the call, as pybind11's does: both for
+    arguments that do not fit the signature, and for a TypeError of the body."""
     result = function.__name__ == "__init__"
 
     @functools.wraps(function)

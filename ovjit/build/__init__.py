@@ -78,7 +78,7 @@ def make_model(
 
 
 def wrap_port(kind: type[AnyOutput], value: Output, **facts: Any) -> AnyOutput:
-    """Another object, of this class and with these attributes, for the same output of a node."""
+    """Another object for the same output of a node, of the class `kind` and with the attributes `facts`."""
     port: AnyOutput = kind._of(value._node, value._index)
     for name, fact in facts.items():
         setattr(port, name, fact)
@@ -90,15 +90,15 @@ def make_subgraph(
     inputs: Sequence[Sequence[Port]], outputs: Sequence[Sequence[Port]], name: str | None,
     special: tuple[int, int] = (-1, -1),
 ) -> Any:  # fmt: skip
-    """A node with bodies, whose ports `inputs` and `outputs` map for each body. `special`: the body's
-    parameter that counts iterations and its result that says whether to go on, or -1."""
+    """A node with bodies. `inputs` and `outputs`: port maps of each body. `special`: index of the body's
+    parameter with the iteration number, and of its result with the condition, or -1."""
     return kind._of_parts(record, sources, models, inputs, outputs, name, special)
 
 
 def set_ends(
     model: Model, results: Sequence[Result] | None = None, sinks: Sequence[Node] | None = None
 ) -> None:
-    """Let a model that is read in parts have these results and sinks."""
+    """Set the results and sinks of a model that is read in parts."""
     if results is not None:
         model._results[:] = results
     if sinks is not None:
@@ -106,17 +106,18 @@ def set_ends(
 
 
 def set_predecessor(node: Node, predecessor: Node | None) -> None:
-    """Order a node, such as an Assign, after one of which it takes nothing, such as its ReadValue."""
+    """Order a node, such as an Assign, after one that it does not read, such as its ReadValue."""
     node._after = () if predecessor is None else (predecessor,)
 
 
 def read_later(model: Model, complete: Callable[[Any, bool], None] | None) -> None:
-    """Have `complete(model, is needed now)` called when types are inferred; None: nothing is left to read."""
+    """Register `complete(model, is needed now)`, which is called when types are inferred; None: nothing
+    remains to be read."""
     model._complete = complete
 
 
 def note_further_files(model: Model) -> None:
-    """The data of a model that was read from a file are in others as well."""
+    """Record that a model's data are in further files besides the one that was read."""
     model._of_one_file = False
 
 
@@ -132,7 +133,7 @@ def set_tensor_type(value: Output, tensor_type: TensorType) -> None:
 
 
 def tensors_of(node: Node) -> Sequence[DescriptorTensor]:
-    """The tensors that are a node's outputs."""
+    """The tensors of a node's outputs."""
     return node._tensors
 
 
@@ -142,12 +143,12 @@ def names_of(value: Output | DescriptorTensor) -> set[str]:
 
 
 def set_names(value: Output | DescriptorTensor, names: Iterable[str]) -> None:
-    """Let a tensor have these names alone, those of Results included."""
+    """Set all names of a tensor, including those of its Results."""
     _facts(value)._names = set(names)
 
 
 def name_output(value: Output, friendly_name: str, tensor_name: str) -> None:
-    """Name the node of an output, and its tensor by one name alone."""
+    """Set the name of an output's node, and the only name of its tensor."""
     value._node._friendly_name = friendly_name
     value._tensor._names = {tensor_name}
 
@@ -157,12 +158,12 @@ def add_names(value: Output | DescriptorTensor, names: Iterable[str]) -> None:
 
 
 def _facts(part: Any) -> Any:
-    """A node, or the tensor that an Output is."""
+    """The object with the attributes of a node, or of an Output its tensor."""
     return part._tensor if isinstance(part, Output) else part
 
 
 def name_of(node: Node) -> str:
-    """The friendly name that a node was given; "" if it has none."""
+    """The friendly name that was set for a node; "" without one."""
     return node._friendly_name
 
 
@@ -171,12 +172,12 @@ def record_of(node: Node) -> Op:
 
 
 def attributes_of(node: Node) -> Mapping[str, Any]:
-    """The attributes as the operation's record has them."""
+    """The attributes by the names in the operation's record."""
     return node._attrs
 
 
 def set_attributes(node: Node, **attributes: Any) -> None:
-    """Change attributes, as the operation's record has them; types are inferred at the next validation."""
+    """Set attributes by the names in the operation's record; types are inferred at the next validation."""
     node._attrs = {**node._attrs, **attributes}
 
 
@@ -196,22 +197,22 @@ def set_notes(part: Node | Output | DescriptorTensor, notes: Mapping[str, Any]) 
 
 
 def users_of(node: Node) -> list[Node]:
-    """The living nodes that take an output of this one, whether a model has them or not."""
+    """The existing nodes that read an output of this one, in a model or not."""
     return node._users
 
 
 def forget_user(node: Node, user: Node) -> None:
-    """Take a node out of the users of another; it keeps its source."""
+    """Remove a node from the users of another one; it keeps its source."""
     node._forget_user(user)
 
 
 def node_in_files(node: Node) -> Node:
-    """The node that files and graphs have for this one; most are themselves."""
+    """The node that represents this one in files and graphs; usually itself."""
     return node._stands_for()
 
 
 def own_attributes_of(node: CustomOp) -> dict[str, Any]:
-    """The attributes that files have of an operation in Python."""
+    """The attributes of an operation in Python, as files have them."""
     return node._file_attributes()
 
 
@@ -245,13 +246,14 @@ def walk_model(model: Model, ends: Sequence[Node] | None = None) -> list[Node]:
 
 
 def read_whole(model: Model) -> None:
-    """Read what waits for types, and check that all parameters are declared. Raises ModelError."""
+    """Read parts of the model that wait for types, and check that all parameters are declared. Raises
+    ModelError."""
     model._read_rest(needed=True)
     model._checked_walk()
 
 
 def graph_of(model: Model) -> Graph:
-    """The immutable graph of a model as it is now. Raises RuntimeError if it is not valid."""
+    """The immutable graph of a model's current state. Raises RuntimeError if the model is not valid."""
     return model._graph()
 
 

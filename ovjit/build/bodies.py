@@ -17,13 +17,13 @@ Made = TypeVar("Made")
 
 
 def parameters(kinds: Sequence[TensorType]) -> tuple[list[Parameter], list[Output]]:
-    """Parameters of these types, and their values."""
+    """(Parameters of these types, their outputs)."""
     nodes = [make_parameter(kind.dtype, kind.shape) for kind in kinds]
     return nodes, [node.output(0) for node in nodes]
 
 
 def kinds_of(values: Iterable[Output], axis: int | None = None) -> list[TensorType]:
-    """The types of values, whatever is known of their numbers; of one slice of each along `axis`."""
+    """The types of values, without known elements; with `axis`, of one slice of each along it."""
     kinds = []
     for value in values:
         dtype, shape = tensor_type(value).dtype, tensor_type(value).shape
@@ -34,13 +34,14 @@ def kinds_of(values: Iterable[Output], axis: int | None = None) -> list[TensorTy
 
 
 def body_of(n: Builder, values: Sequence[Output], inputs: Sequence[Parameter], name: str = "") -> Model:
-    """The Model of a body. A result that is a parameter gets a node of its own."""
+    """The Model of a body. A result that is directly a parameter gets a node in between."""
     results = [n.same(v) if isinstance(v.node, Parameter) else v for v in values]
     return make_model(results, inputs, name)
 
 
 def slices(axis: int = 0, backwards: bool = False) -> dict[str, int]:
-    """The attributes of a port that takes one element along an axis in each iteration, or appends one."""
+    """Attributes of a port that slices its input along an axis, one element per iteration, or concatenates
+    its output."""
     start, stride, end = (-1, -1, 0) if backwards else (0, 1, -1)
     return {"start": start, "stride": stride, "end": end, "axis": axis}
 
@@ -124,7 +125,7 @@ def loop_of(
     name: str,
     leading: int = 1,
 ) -> list[Output]:
-    """The Loop of a body with the results (state, whether to go on, rows).
+    """Build the Loop of a body with the results (state, condition, rows).
 
     The body's parameters are (state, fixed) behind `leading` others: the iteration and the condition.
     `times` is -1 without a limit. Returns the last state and the joined rows."""

@@ -33,7 +33,7 @@ class Unknown(UnsupportedError):
 
 
 class Draft:
-    """A model that is being read: names of its nodes, and the values that follow from constants."""
+    """A model that is being read: counts names of nodes, and caches the values of constant outputs."""
 
     def __init__(self) -> None:
         self.name_counts: dict[str, int] = {}
@@ -41,7 +41,8 @@ class Draft:
         self._open: set[Node] = set()  # nodes whose values do not follow from constants
 
     def value_of(self, output: Output) -> np.ndarray | None:
-        """Value of an output if it folds to a constant without large intermediate results; None otherwise."""
+        """The value of an output that is computed from constants, without large intermediate results; None
+        for others."""
         value = output._tensor._type.value
         if value is not None or output._node in self._open:
             return value
@@ -70,7 +71,7 @@ class Draft:
             self._values[node, i] = result
 
     def name(self, base: str, op: str) -> str:
-        """A name for a node that a rule makes beside the one that has the operator's own name."""
+        """A name for a further node of a rule: the main one has the operator's own name."""
         name = f"{base}/{op}" if base else op
         count = self.name_counts.get(name, 0)
         while (result := f"{name}_{count}" if count else name) in self.name_counts:
@@ -80,7 +81,7 @@ class Draft:
 
 
 class Builder:
-    """Makes nodes of the Model: calling it makes one."""
+    """Creates nodes of a Model: calling it creates one."""
 
     reader: Draft
     #: What names of nodes begin with.
@@ -112,20 +113,20 @@ class Builder:
         return shape
 
     def last_dim(self, value: Output) -> int:
-        """The last dimension. Raises UnsupportedError where it is open."""
+        """The last dimension. Raises UnsupportedError if it is dynamic."""
         shape = value._tensor._type.shape
         if not shape or not isinstance(shape[-1], int):
             raise UnsupportedError("the last dimension of an input is dynamic")
         return shape[-1]
 
     def axis(self, axis: int, rank: int, what: str = "axis") -> int:
-        """`axis` counted from 0."""
+        """The nonnegative axis of `axis`."""
         if not -rank <= axis < rank:
             raise ModelError(f"{what} {axis} is out of range for rank {rank}")
         return axis + rank if axis < 0 else axis
 
     def axes(self, axes: Iterable[int], rank: int) -> list[int]:
-        """`axes` counted from 0, each once."""
+        """The nonnegative axes of `axes`, each once."""
         out = [self.axis(int(a), rank) for a in axes]
         if len(set(out)) != len(out):
             raise ModelError(f"the axes {out} contain a dimension twice")
@@ -135,15 +136,14 @@ class Builder:
         return ELEMENT_TYPES[self.dtype(value)].is_real
 
     def value(self, value: Output | None) -> np.ndarray | None:
-        """Value of a tensor if it folds to a constant; None otherwise."""
+        """The value of a tensor that is computed from constants; None for others."""
         return None if value is None else self.reader.value_of(value)
 
     # -- nodes of the Model ----------------------------------------------------------------------------------
 
     def __call__(self, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> Output:
-        """The first output of a new node. Inputs that are numbers, lists and arrays become constants: ints
-        are
-        i64 then, floats f32; what they should match is said by `like`."""
+        """The first output of a new node. Inputs that are numbers, lists or arrays become constants: ints in
+        i64, floats in f32. See `like` for another type."""
         return self.all(op, *inputs, opset=opset, **attrs)[0]
 
     def all(self, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> list[Output]:
@@ -156,7 +156,7 @@ class Builder:
         return make_node(op, sources, attrs, name, opset).outputs()
 
     def chain(self, op: str, values: Iterable[Output]) -> Output:
-        """Values joined by an operation of two operands, from the first on."""
+        """Combine values by a binary operation, from the first on."""
         return reduce(partial(self, op), values)
 
     def const(self, value: Any, dtype: str | None = None, shape: tuple[int, ...] | None = None) -> Output:
@@ -183,12 +183,12 @@ class Builder:
         return make_constant(array, dtype, shape, self.reader.name(self.base, "Constant"))
 
     def fold(self, value: Output) -> Output:
-        """A constant in place of the nodes that compute one."""
+        """Replace a value that is computed from constants by one constant."""
         constant = self.value(value)
         return value if constant is None else self.const(constant, self.dtype(value))
 
     def upcast(self, value: Output) -> Output:
-        """f16 and bf16 as f32, in which frameworks compute them."""
+        """Convert f16 and bf16 to f32, in which frameworks compute."""
         return self.convert(value, "f32") if self.dtype(value) in ("f16", "bf16") else value
 
     def like(self, other: Output, value: Any) -> Output:
@@ -206,26 +206,26 @@ class Builder:
         return self("Convert", value, destination_type=dtype)
 
     def same(self, value: Output) -> Output:
-        """A value behind a node of its own, in any element type: OpenVINO's Identity takes no text and no
-        integers of fewer than 8 bits."""
+        """The value as the output of a new node, in any element type. Identity of OpenVINO has no strings and
+        no integers of fewer than 8 bits."""
         if self.dtype(value) in ("string", "i4", "u4", "u2"):
             return self.reshape(value, self.shape_of(value))
         return self("Identity", value)
 
     def reshape(self, value: Output, pattern: Any) -> Output:
-        """A pattern's 0 is a dimension of 0 here, never a copied one."""
+        """Reshape a tensor. A 0 in the pattern is a dimension of 0, never a copied one."""
         return self("Reshape", value, pattern, special_zero=False)
 
     def scalar(self, value: Output) -> Output:
-        """The one element of a tensor, as one without dimensions."""
+        """A tensor of one element as a scalar."""
         return value if self.shape(value) == () else self.reshape(value, np.zeros(0, np.int64))
 
     def along(self, value: Output, axis: int, rank: int) -> Output:
-        """A vector as a tensor of this rank, all of whose other dimensions are 1."""
+        """Reshape a vector to this rank, with dimensions of 1 except `axis`."""
         return self.reshape(value, [-1 if i == axis else 1 for i in range(rank)])
 
     def per_channel(self, value: Output, rank: int) -> Output:
-        """A number for each channel as [1, channels, 1, ...]."""
+        """Reshape a vector with a number per channel to [1, channels, 1, ...]."""
         return self.along(value, 1, rank)
 
     def transpose(self, value: Output, order: Sequence[int]) -> Output:
@@ -234,7 +234,7 @@ class Builder:
         return self("Transpose", value, list(order))
 
     def swap_rows_and_columns(self, value: Output) -> Output:
-        """Matrices with their rows and columns exchanged."""
+        """Transpose the last two dimensions."""
         *others, rows, columns = range(self.rank(value))
         return self.transpose(value, [*others, columns, rows])
 
@@ -260,7 +260,7 @@ class Builder:
         return self("Slice", value, [start], [stop], [step], [axis])
 
     def backwards(self, value: Output, axis: int) -> Output:
-        """The last element along an axis first."""
+        """Reverse the elements along an axis."""
         return self.slice(value, axis, -1, None, -1)
 
     def concat(self, values: Sequence[Output], axis: int) -> Output:
@@ -272,8 +272,8 @@ class Builder:
     def top_k(
         self, value: Output, count: Any, axis: int, mode: str = "max", index: str = "i64"
     ) -> list[Output]:
-        """The largest, or with mode "min" the smallest, elements along an axis in their order, and their
-        places. Among equals the lower place comes first."""
+        """(the largest elements along an axis in order, with mode "min" the smallest; their indices). Among
+        equal ones the lower index comes first."""
         how: dict[str, Any] = {"mode": mode, "sort": "value", "index_element_type": index, "stable": True}
         return self.all("TopK", value, count, axis=axis, **how, opset=11)
 
@@ -290,25 +290,25 @@ class Builder:
         return self("MVN", value, list(axes), eps=epsilon, **how, opset=6)
 
     def shape_of(self, value: Output) -> Output:
-        """The shape as i64; a constant where it is known."""
+        """The shape as i64; a constant if it is static."""
         shape = self.shape(value)
         if is_static(shape):
             return self.const(np.array(shape, np.int64))
         return self("ShapeOf", value, output_type="i64")
 
     def dim_of(self, value: Output, axis: int) -> Output:
-        """One dimension as an i64 tensor of one element."""
+        """A dimension as an i64 tensor [1]."""
         shape = self.shape(value)
         if shape is not None and not isinstance(shape[axis], Interval):
             return self.const(np.array([shape[axis]], np.int64))
         return self("Gather", self.shape_of(value), [axis], 0)
 
     def upto(self, end: Output) -> Output:
-        """0, 1, ... below a number of one element, as i64."""
+        """0, 1, ..., end - 1 as i64, for a tensor of one element."""
         return self("Range", 0, self.scalar(end), 1, output_type="i64")
 
     def group_filters(self, filters: Output, groups: Any) -> Output:
-        """Filters [groups * first, ...] as [groups, first, ...]."""
+        """Reshape filters [groups * first, ...] to [groups, first, ...]."""
         first, *tail = self.shape(filters) or ()
         if groups < 1 or (isinstance(first, int) and first % groups):
             raise ModelError(f"{first} filters are not divisible by {groups} groups")
@@ -319,23 +319,24 @@ class Builder:
         return self.reshape(filters, self("Concat", [groups], each, *others, axis=0))
 
     def broadcast(self, value: Any, shape: Any) -> Output:
-        """A tensor, or a number, repeated to a shape."""
+        """Broadcast a tensor, or a number, to a shape."""
         return self("Broadcast", value, shape, mode="numpy")
 
     def any_of(self, truth: Output) -> Output:
-        """Whether any element holds; `truth` itself if it is a scalar."""
+        """Whether any element is true; `truth` itself if it is a scalar."""
         axes = list(range(self.rank(truth)))
         return self("ReduceLogicalOr", truth, axes, keep_dims=False) if axes else truth
 
     def check_count(self, count: int, what: str, most: int = MOST_ELEMENTS) -> int:
-        """A number of elements or nodes that reading makes at once. Raises UnsupportedError beyond `most`."""
+        """Return a number of elements or nodes that is created while reading. Raises UnsupportedError beyond
+        `most`."""
         if not 0 <= count <= most:
             raise UnsupportedError(f"{what}: {count} exceeds the maximum of {most}")
         return int(count)
 
 
 def value_range(kind: str) -> tuple[float, float]:
-    """The least and the greatest number of an element type: infinities of a real one."""
+    """The smallest and the largest number of an element type: infinities for floats."""
     row = ELEMENT_TYPES[kind]
     if row.is_real:
         return -np.inf, np.inf
@@ -368,7 +369,7 @@ class NodeBuilder(Builder):
         raise NotImplementedError
 
     def static(self, index: int, what: str) -> np.ndarray:
-        """The value of an input that must follow from constants. Raises UnsupportedError otherwise."""
+        """The value of an input that must be computed from constants. Raises UnsupportedError otherwise."""
         value = self.value(self[index])
         if value is None:
             raise UnsupportedError(

@@ -202,7 +202,8 @@ def _make_kernel(body: Body, modes: str, outer: int, aligned: bool) -> Kernel:
 
 
 def _is_copy(body: Body, modes: str) -> bool:
-    """Whether the body copies bytes or 16-bit words, of which a vector has only as many as of 32 bits."""
+    """Whether the body only copies bytes or 16-bit words. Their vectors have as few elements as those of 32
+    bits."""
     return modes == "v" and not body.lines and body.inputs == body.outputs and body.outputs[0] in SHORT
 
 

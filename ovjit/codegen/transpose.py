@@ -280,7 +280,7 @@ def interleave_rows(x: Tensor, y: Tensor, *, size, rows):
 
 @functools.cache
 def interleave_kernel(size: int, rows: int, back: bool = False) -> Kernel:
-    """The interleaving kernel for elements of `size` bytes."""
+    """The kernel that interleaves `rows` rows of elements of `size` bytes; with `back`, its inverse."""
     elem = ELEMENTS[size]
 
     def intrinsics(isa: Target) -> dict[str, Any]:

@@ -21,7 +21,7 @@ _OPEN = np.iinfo(np.int64).max
 
 
 def evaluate_both_bounds(output: Output) -> tuple[Tensor, Tensor]:
-    """The smallest and largest values that an output can have, as far as shapes and constants say.
+    """The smallest and largest values that an output can have, as far as known at compile time.
 
     RuntimeError where nothing is known of it.
     """
@@ -33,7 +33,7 @@ def evaluate_both_bounds(output: Output) -> tuple[Tensor, Tensor]:
 
 
 def evaluate_as_partial_shape(output: Output, partial_shape: PartialShape) -> bool:
-    """Read the values of an integer vector as a shape, into `partial_shape`. False where nothing is known."""
+    """Store the values of an integer vector as a shape in `partial_shape`. False if they are unknown."""
     expect(partial_shape, PartialShape, "a PartialShape is expected", TypeError)
     bounds = value_bounds(_output(output))
     if bounds is None or bounds[0].ndim > 1:
@@ -47,12 +47,12 @@ def evaluate_as_partial_shape(output: Output, partial_shape: PartialShape) -> bo
 
 
 def set_element_type(tensor: DescriptorTensor, element_type: Type) -> None:
-    """Change the element type noted of a tensor; the next validation infers it anew."""
+    """Change the element type of a tensor descriptor; the next validation infers it again."""
     set_tensor_type(tensor, element_type, tensor.get_partial_shape())
 
 
 def set_tensor_type(tensor: DescriptorTensor, element_type: Type, partial_shape: PartialShape) -> None:
-    """Change the element type and shape noted of a tensor; the next validation infers them anew."""
+    """Change the element type and shape of a tensor descriptor; the next validation infers them again."""
     if not isinstance(tensor, DescriptorTensor) or not isinstance(element_type, Type):
         raise TypeError("a DescriptorTensor and a Type are expected")
     with GRAPH_LOCK:

@@ -43,14 +43,14 @@ has_width, width_idx = _has("W", "width"), _idx("W", "width")
 
 
 def get_layout(port: Output | ConstOutput) -> Layout:
-    """The layout of a model's input or output; the layout that says nothing, for any other port."""
+    """The layout of a model's input or output; an empty Layout for any other port."""
     expect(port, (Output, ConstOutput), "get_layout takes an Output")
     node = port.get_node()
     return node.get_layout() if isinstance(node, (Parameter, Result)) else Layout()
 
 
 def set_layout(port: Output, layout: Layout) -> None:
-    """Note what the axes of a model's input or output mean. RuntimeError for another port or rank."""
+    """Set the layout of a model's input or output. RuntimeError for another port or rank."""
     expect(port, Output, "set_layout takes an Output")
     node = port.get_node()
     if not isinstance(node, (Parameter, Result)):

@@ -73,7 +73,7 @@ def deprecatedclassproperty(
 
 
 class LazyLoader:
-    """A module that is imported when something of it is first asked for."""
+    """A module that is imported when one of its attributes is first read."""
 
     def __init__(self, module_name: str):
         self.module_name = module_name

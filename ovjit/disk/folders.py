@@ -143,9 +143,9 @@ def write_whole(path: str, *parts: Any, lasting: bool = True) -> None:
 
 
 def write_unnamed(path: str, *parts: Any) -> None:
-    """Write or replace the file at `path` atomically, as `write_whole` does without `lasting`. If the process
-    ends meanwhile, no file is left: it has no name before it is whole, where the system has such files.
-    Raises OSError."""
+    """Write or replace the file at `path` atomically, as `write_whole` does without `lasting`. Where the
+    system has files without a name, it has none before it is complete: if the process ends before, no file
+    remains. Raises OSError."""
     folder = os.path.dirname(path)
     draft = draft_in(folder)
     try:
@@ -221,7 +221,8 @@ def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[list[IO[bytes
 
 
 def _put_in_place(drafts: list[tuple[str, str | os.PathLike[str]]]) -> None:
-    """Rename the drafts that are still there, the last one at the end: its path names no file until then."""
+    """Rename temporary files (draft, path) to their paths, the last one at the end; until then, no file has
+    its path. Drafts that no longer exist are skipped."""
     if not drafts:
         return
     *others, (draft, path) = drafts
@@ -244,8 +245,8 @@ def _put_in_place(drafts: list[tuple[str, str | os.PathLike[str]]]) -> None:
 
 @contextlib.contextmanager
 def _only_writer(drafts: Sequence[str]) -> Iterator[None]:
-    """Context: no other thread or process is in a block for several drafts in the folder of the last one. One
-    that stays there for 10 s, or a file system without locks, is not waited for."""
+    """Context manager: no other thread or process is in a block for several drafts in the folder of the last
+    one. Does not wait for one that stays there for 10 s, nor on a file system without locks."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(ImportError, OSError):
             import fcntl

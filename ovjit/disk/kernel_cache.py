@@ -64,12 +64,13 @@ class KernelCache:
 
     @property
     def path(self) -> str | None:
-        """`folder` as text, which takes no import."""
+        """`folder` as a str."""
         opened = self._ready()
         return opened.folder if opened else None
 
     def get(self, key: str) -> bytes | None:
-        """The object code put under `key`, None when there is none that is whole and authentic."""
+        """The object code that was written under `key`; None if it is missing, incomplete or not
+        authentic."""
         _check_address(key)
         opened = self._ready()
         if opened is None:
@@ -84,7 +85,8 @@ class KernelCache:
             return None
 
     def write(self, key: str, code: bytes, about: Mapping[str, str] | None = None) -> bool:
-        """Keep `code` under `key`; `about` says what it is. False, and one warning, when it can't be kept."""
+        """Store `code` under `key`. `about`: a description. Returns False, with one warning, if that
+        fails."""
         _check_address(key)
         opened = self._ready()
         if opened is None or len(code) > min(self.max_bytes, store.KERNELS.largest):
@@ -159,7 +161,8 @@ class KernelCache:
         return _Opened(folder, key.value) if key.lasting else None
 
     def _evict(self, limit: int, target: int, max_age: float | None) -> int:
-        """When over `limit` bytes are kept, remove the least recently used until at most `target` are."""
+        """If more than `limit` bytes are stored, remove the least recently used files until at most `target`
+        bytes remain."""
         how: dict[str, Any] = {"limit": limit, "target": target, "max_age": max_age}
         return self._in_folder(lambda folder: store.evict(folder, store.KERNELS, **how), 0)
 
@@ -185,7 +188,7 @@ def _open_claims(folder: str) -> int:
 
 @contextlib.contextmanager
 def _release(descriptor: int, byte: int) -> Iterator[None]:
-    """Unlock a byte of the file at the end of the block."""
+    """Context manager that unlocks a byte of the file at its end."""
     import fcntl
 
     try:
@@ -196,8 +199,8 @@ def _release(descriptor: int, byte: int) -> Iterator[None]:
 
 
 def claim_byte(descriptor: int, byte: int) -> contextlib.AbstractContextManager[Any] | None:
-    """A lock on one byte of a file, which need not be there; None when another process has it. The system
-    releases what a process held when it ends."""
+    """Lock one byte of a file, which may be beyond its end. None if another process has the lock. The system
+    releases locks of processes that end."""
     try:
         import fcntl
 
@@ -214,7 +217,7 @@ _default: KernelCache | None = None
 
 
 def default_cache() -> KernelCache:
-    """The cache of this process, made at the first call from what OVJIT_CACHE says then."""
+    """The cache of this process, created at the first call for the folder in OVJIT_CACHE."""
     global _default
     if _default is None:
         with _lock.lock:

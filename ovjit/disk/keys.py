@@ -97,7 +97,7 @@ def _passing_key() -> UserKey:
 
 
 def _load_or_create(folder: str, writing: bool) -> bytes:
-    """The key in the user's folder, made when it is missing and `writing`."""
+    """The key in the user's folder. A missing one is created if `writing`."""
     path = os.path.join(folder, "key")
     if writing or os.path.lexists(folder):
         private_folder(folder, ours=True)
@@ -131,7 +131,8 @@ def _read(path: str) -> bytes:
 
 
 def _create(folder: str, path: str) -> None:
-    """Put a new key at `path` unless there is one: written in full, then linked, which one wins."""
+    """Store a new key at `path` unless one exists: the complete file is linked there, and the first link
+    wins."""
     draft = os.path.join(folder, f".key-{os.urandom(8).hex()}.tmp")
     key = os.urandom(KEY_BYTES)
     try:

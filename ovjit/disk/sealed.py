@@ -29,17 +29,19 @@ HEAD_BYTES = _HEAD.size + _CODE
 
 
 class Damaged(ValueError):
-    """A record that is not what its key's holder wrote under this name: why."""
+    """A record is damaged, or was not written by the key's owner under this name. The message has the
+    reason."""
 
 
 def authentication_code(key: bytes, purpose: bytes, *parts: bytes | memoryview) -> bytes:
-    """HMAC-SHA256 over `purpose` and `parts`, each after its length, so that none lends to another."""
+    """HMAC-SHA256 over `purpose` and `parts`, each preceded by its length, so that no other parts have the
+    same input."""
     return hmac_sha256(key, [x for part in (purpose, *parts) for x in (struct.pack("<Q", len(part)), part)])
 
 
 @functools.lru_cache(8)
 def name_of_key(key: bytes) -> bytes:
-    """8 bytes that name `key` without giving it away."""
+    """8 bytes that identify `key` and do not reveal it."""
     return authentication_code(key, b"ovjit: name of this key")[:8]
 
 
@@ -53,7 +55,8 @@ def seal(kind: bytes, name: str, content: bytes, key: bytes, about: str = "") ->
 
 
 def unseal(kind: bytes, name: str, record: bytes, key: bytes) -> bytes:
-    """The content of a record. Raises Damaged, and uses nothing but lengths before the code is checked."""
+    """The content of a record. Raises Damaged. Nothing but lengths is used before the code has been
+    checked."""
     begin = _begin_of_content(kind, record)
     _, _, _, key_name, length = _HEAD.unpack_from(record)
     if length != len(record) - begin:

@@ -9,14 +9,14 @@ import numpy as np
 
 
 def slow_address(array: np.ndarray) -> int:
-    """By NumPy's means."""
+    """The address of an array's data, by NumPy's interface."""
     return int(array.__array_interface__["data"][0])
 
 
 def field_address(
     array: np.ndarray, _at: Any = ctypes.c_size_t.from_address, _offset: int = object.__basicsize__
 ) -> int:
-    """By the first field of the object."""
+    """The address of an array's data, read from the first field of NumPy's object."""
     return int(_at(id(array) + _offset).value)
 
 

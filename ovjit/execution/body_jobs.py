@@ -86,7 +86,7 @@ class BodyJobs:
             words[runner.ARENA_SIZE] = nested + max(sizes)
 
     def __iter__(self) -> Iterator[BodyJob]:
-        """The bodies of this table, not those inside them."""
+        """Iterate over the bodies of this table, without those that are nested in them."""
         return (body for bodies in self.jobs.values() for body in bodies)
 
     @property

@@ -45,7 +45,8 @@ class Executable(CompiledGraph):
 
     @property
     def main(self) -> Executable:
-        """The executable with the weights and plans: this one, or the stateless one of a model with state."""
+        """The executable with the weights and plans: this one, or for a model with state its program without
+        state."""
         return getattr(self.program, "main", self)
 
     def __del__(self) -> None:

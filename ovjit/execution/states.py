@@ -162,7 +162,8 @@ class Moves(NamedTuple):
 
 
 def moves_of(order: np.ndarray, rows: int) -> Moves | None:
-    """The moves that bring `rows` rows into `order`. None unless `order` has as many valid row indices."""
+    """The row moves by which `rows` rows get into the order `order`. None unless `order` consists of `rows`
+    valid indices."""
     if len(order) != rows or ((order < -rows) | (order >= rows)).any():
         return None
     sources = np.where(order < 0, order + rows, order).astype(np.int64)

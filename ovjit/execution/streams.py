@@ -115,8 +115,8 @@ class Pool:
             native.finish(job.address)
 
     def complete_taken(self, last: QueuedJob | None = None) -> None:
-        """After an exception that may have come anywhere: finish the jobs that this thread has taken out of a
-        queue, and not yet finished. `last`: one that may have been in `complete`."""
+        """Finish the jobs that this thread has taken out of a queue and not finished. Called after an
+        exception of any origin. `last`: a job that may have been in `complete`."""
         me = threading.get_ident()
         for job in [*self.running.values(), *([] if last is None else [last])]:
             words = job.words

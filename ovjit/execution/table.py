@@ -130,7 +130,7 @@ class Table:
         self.write_sizes(words)
 
     def write_sizes(self, words: memoryview) -> None:
-        """Write the sizes of the plan's memory, for as many threads as the words have."""
+        """Write the sizes of the plan's memory to `words`, for the number of threads that `words` states."""
         plan = self.plan
         words[runner.SCRATCH_SIZE] = plan.scratch_size
         words[runner.ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * words[runner.THREADS]

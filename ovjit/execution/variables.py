@@ -280,7 +280,8 @@ class StatefulProgram(StatesAhead):
     def _make_no_room(
         self, inner: Job, current: list[np.ndarray]
     ) -> dict[int, tuple[np.ndarray, tuple[int, ...]]]:
-        """Run without spare capacity: the parts of a graph with breaks need contiguous values."""
+        """Run without spare capacity, since the parts of a graph with breaks need contiguous values. Returns
+        an empty dict: no variable has memory with capacity."""
         if inner.room is not None:
             inner.unbind()
             inner.room = None

@@ -111,8 +111,8 @@ class BatchPrompts(Prompts):
 def bind_arguments(
     arguments: Sequence[Any], keywords: Mapping[str, Any], shown: type | tuple[type, ...]
 ) -> dict[str, Any]:
-    """The arguments behind the prompts by name. Lists of `shown` are pictures, then videos. TypeError for
-    others."""
+    """The keyword arguments of a call, with the positional ones after the prompts added by name. Lists of the
+    types `shown` are images, then videos. TypeError for other arguments."""
     options = {**keywords}
     names = ["images", "videos", "generation_config", "streamer"]
     for i, value in enumerate(arguments):

@@ -89,7 +89,7 @@ class _Group:
         """True if a candidate ends, by a stop token or string. It becomes an answer only if it `is_best`."""
         length = len(beam.tokens)
         if not self.stops.is_stop_token(beam.tokens[-1]):
-            extra = self.stops.count_behind(beam.tokens)
+            extra = self.stops.count_after_stop(beam.tokens)
             if extra is None:
                 return False
             del beam.tokens[length - extra :]

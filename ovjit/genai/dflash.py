@@ -25,7 +25,7 @@ _EMBEDS, _IDS = "inputs_embeds", "input_ids"
 
 
 def attach_head(draft: Any, model: Any) -> None:
-    """Let a draft compute logits of its hidden states by the last product of `model`, if it has none."""
+    """Make a draft without a last product compute logits by that of `model`."""
     states = find_port(draft.outputs, FEATURES)
     if states is None or find_port(draft.outputs, "logits") is not None:
         return
@@ -38,7 +38,7 @@ def attach_head(draft: Any, model: Any) -> None:
 
 
 def attach_table(draft: Any, model: Any) -> None:
-    """Let a draft read tokens, by the table of words of `model`, if it reads embeddings."""
+    """Make a draft whose input is embeddings read tokens, by the embedding table of `model`."""
     embeds = find_port(draft.inputs, _EMBEDS)
     if embeds is None:
         return

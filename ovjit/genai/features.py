@@ -52,7 +52,8 @@ def find_residuals(model: Any, names: Sequence[str]) -> list[Any]:
 
 
 def find_layers(model: Any, layers: Sequence[int]) -> list[Any]:
-    """The hidden states behind layers: where optimum-intel has written, else by the names of nodes."""
+    """The outputs of the decoder layers with these numbers: from optimum-intel's rt_info, else by the names
+    of nodes."""
     if not model.has_rt_info([_LOCATIONS]):
         return find_residuals(model, [f"layers.{layer}/" for layer in layers])
     try:
@@ -96,8 +97,8 @@ class FeatureReader(Proposals):
 
 
 class FeatureProposer(DraftProposer, FeatureReader):
-    """A draft that reads at position i the token i + 1 and the features of the model at i. Behind the last
-    features it goes on with its own hidden states."""
+    """A draft model with two inputs per position i: token i + 1, and the target model's hidden state at i.
+    After the last such state it uses its own hidden states."""
 
     _skipped = 1
 

@@ -94,7 +94,7 @@ class SharedFigures(Figures):
         super().finish()
 
     def copy_to(self, metrics: PerfMetrics) -> None:
-        """Let figures of a request be those of all requests."""
+        """Copy the figures of a request to the metrics of all requests."""
         metrics._generated_tokens = self.metrics._generated_tokens
         metrics._grammar_init = self.metrics._grammar_init
         for name in MEASURED:

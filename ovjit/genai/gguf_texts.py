@@ -111,7 +111,7 @@ class PieceDecoder:
 
 
 class ByteDecoder:
-    """Texts of rows of byte pairs. Bytes that are no text are left out, as by the real package."""
+    """Decodes rows of bytes, two per token, to texts. Invalid UTF-8 is dropped, as by the real package."""
 
     def __init__(self, vocabulary: Sequence[bytes], special: set[int]):
         self._vocabulary, self._special = vocabulary, special

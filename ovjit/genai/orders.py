@@ -58,8 +58,8 @@ def _sift_up(heap: list[Any], hole: int, top: int, value: Any, before: Before) -
 
 
 def sort(items: Sequence[Any], before: Before) -> list[Any]:
-    """The items in the order of std::sort: quicksort of ranges that are longer than `_SHORT`, then an
-    insertion sort of all. The limit of its depth, which few inputs reach, is left out."""
+    """The items in the order of C++'s std::sort: quicksort of ranges longer than `_SHORT`, then an insertion
+    sort. Its switch to heapsort at a depth limit, which few inputs reach, is missing."""
     ordered, ranges = list(items), [(0, len(items))]
     while ranges:
         first, last = ranges.pop()

@@ -60,14 +60,14 @@ class ReasoningParser(Parser):
 
 
 class DeepSeekR1ReasoningParser(ReasoningParser):
-    """Of answers that begin with reasoning, without a tag."""
+    """Parses answers that begin with reasoning, without an opening tag."""
 
     def __init__(self) -> None:
         super().__init__(expect_open_tag=False)
 
 
 class Phi4ReasoningParser(ReasoningParser):
-    """Of answers with both tags."""
+    """Parses answers with an opening and a closing tag around the reasoning."""
 
     def __init__(self) -> None:
         super().__init__(expect_open_tag=True)
@@ -212,14 +212,14 @@ class ReasoningIncrementalParser(IncrementalParser):
 
 
 class DeepSeekR1ReasoningIncrementalParser(ReasoningIncrementalParser):
-    """Of answers that begin with reasoning, without a tag."""
+    """Incrementally parses answers that begin with reasoning, without an opening tag."""
 
     def __init__(self) -> None:
         super().__init__(expect_open_tag=False)
 
 
 class Phi4ReasoningIncrementalParser(ReasoningIncrementalParser):
-    """Of answers with both tags."""
+    """Incrementally parses answers with an opening and a closing tag around the reasoning."""
 
     def __init__(self) -> None:
         super().__init__(expect_open_tag=True)

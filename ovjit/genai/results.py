@@ -20,7 +20,7 @@ class MeanStdPair:
 
     @classmethod
     def of(cls, values: Sequence[float], scale: float = 1.0) -> MeanStdPair:
-        """Those of values, which are divided by `scale`; -1 without values."""
+        """The mean and standard deviation of values, divided by `scale`; -1 without values."""
         if not values:
             return cls(-1.0, -1.0)
         scaled = [value / scale for value in values]
@@ -34,7 +34,7 @@ class SummaryStats(MeanStdPair):
 
     @classmethod
     def summarize(cls, values: Sequence[float]) -> SummaryStats:
-        """Those of values; -1 without values."""
+        """The statistics of values; -1 without values."""
         stats = cls(*MeanStdPair.of(values))
         stats.min, stats.max = (min(values), max(values)) if values else (-1.0, -1.0)
         return stats

@@ -182,7 +182,7 @@ class TextEmbeddingPipeline:
 
     @staticmethod
     def _prepare(model: Any, config: Any) -> None:
-        """Let the model compute the first token's state only, if it is the vector."""
+        """Make the model compute only the first token's state, if that is the embedding."""
         taker = model.get_results()[0].input(0)
         if config.pooling_type is _PoolingType.CLS and taker.get_partial_shape().rank == 3:
             take_rows(taker, 1, 0, 1)
@@ -252,7 +252,7 @@ class TextRerankPipeline:
             self._words = [vocabulary[b"no"], vocabulary[b"yes"]]
 
     def _prepare(self, model: Any, _: Any) -> None:
-        """Let the model compute the rows only that the score comes from."""
+        """Make the model compute only the rows from which the score is computed."""
         if self._answers:
             keep_last(model, 1)
         else:

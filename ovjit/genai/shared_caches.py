@@ -55,7 +55,7 @@ class SharedCacheProposer(Proposer):
         self._draft = core.compile_model(file, draft.device or device, properties).create_infer_request()
 
     def apply(self, adapters: AdapterConfig | None, default: AdapterConfig | None) -> None:
-        """The draft has no adapters."""
+        """Do nothing: the draft has no adapters."""
 
     def propose(self, tokens: Sequence[int], most: int, config: GenerationConfig) -> list[int]:
         """At most `most` tokens that follow, up to one that ends texts."""

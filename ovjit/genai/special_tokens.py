@@ -23,8 +23,8 @@ class SpecialTokens:
 
     @classmethod
     def read(cls, folder: Path) -> SpecialTokens:
-        """Those of config.json, special_tokens_map.json and tokenizer_config.json. OvjitError if one is no
-        JSON."""
+        """The special tokens of config.json, special_tokens_map.json and tokenizer_config.json. OvjitError if
+        a file is no JSON."""
         tokens = cls()
         config = read_settings(folder / "config.json")
         for name, key in SPECIAL.items():

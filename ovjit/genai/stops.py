@@ -33,21 +33,22 @@ class Stops:
         return token in self.config.stop_token_ids
 
     def end(self, tokens: list[int]) -> GenerationFinishReason | None:
-        """The reason for which generated tokens end here, None if they go on. Tokens behind a stop string
-        are removed."""
+        """The reason why generation ends with these tokens, None if it goes on. Removes the tokens after a
+        stop string."""
         if self.is_stop_token(tokens[-1]) and not self.config.ignore_eos:
             return GenerationFinishReason.STOP
         if len(tokens) >= self.most:
             return GenerationFinishReason.LENGTH
-        extra = self.count_behind(tokens)
+        extra = self.count_after_stop(tokens)
         if extra is None:
             return None
         del tokens[len(tokens) - extra :]
         return GenerationFinishReason.STOP
 
-    def count_behind(self, tokens: Sequence[int]) -> int | None:
-        """The number of tokens to remove behind a stop string, None without one. The tokens of the string
-        itself are removed too, unless it is to be in the output; texts end at a token's border."""
+    def count_after_stop(self, tokens: Sequence[int]) -> int | None:
+        """The number of tokens to remove from the end so that the text ends at a stop string; None without
+        one. The tokens of the string itself are removed too, unless the output shall include it. Texts end at
+        a token's border."""
         if not self.texts or len(tokens) < self.window:
             return None
         last = list(tokens[len(tokens) - self.window :])

@@ -116,7 +116,7 @@ class TextStreamer(StreamerBase):
 
 
 def _print_errors(function: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A plain function as a callback: its exceptions are printed, and generation goes on."""
+    """Wrap a function as a callback: its exceptions are printed, and generation goes on."""
 
     def call(text: str) -> Any:
         try:

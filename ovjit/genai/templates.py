@@ -154,7 +154,7 @@ class Template:
         return example if "tool_name" in example or "some_value" in example else ""
 
     def render(self, messages: Sequence[Any], tools: Sequence[Any], values: Mapping[str, Any]) -> str:
-        """The text of a chat, with what the template does not know put where it can see it."""
+        """The text of a chat. Values that the template does not use are added to the messages."""
         chat = [dict(copy.deepcopy(message)) for message in messages]
         if tools and self.has_tools:
             values = {**values, "tools": list(tools)}

@@ -28,8 +28,8 @@ def slice_rows(value: Any, axis: int, begin: int, end: int) -> Any:
 
 
 def take_rows(taker: Any, axis: int, begin: int, end: int) -> None:
-    """Let an Input take the rows from `begin` to `end` of its value. Operations before it whose outputs
-    nothing else needs compute only these rows, where they can."""
+    """Make an Input read only the rows from `begin` to `end` of its value. Operations before it that have no
+    other readers compute only these rows, if they can."""
     region = find_region(taker, axis)
     for value, each, takers in list_sources(region):
         rows = slice_rows(value, each, begin, end)
@@ -68,7 +68,7 @@ def find_region(taker: Any, axis: int, closed: bool = False) -> dict[Any, _Axes]
     region: dict[Any, _Axes] = {}
     axes_by_taker: dict[Any, dict[tuple[int, int], int]] = {}  # node -> (taker, its input) -> axis
     last = taker.get_source_output().get_node()
-    waiting = [(last, axis)] if _takers(last) == {(id(taker.get_node()), taker.get_index())} else []
+    waiting = [(last, axis)] if _consumers(last) == {(id(taker.get_node()), taker.get_index())} else []
     while waiting:
         node, axis = waiting.pop()
         axes = _axes_of(node, axis)
@@ -80,7 +80,7 @@ def find_region(taker: Any, axis: int, closed: bool = False) -> dict[Any, _Axes]
             if each is not None:
                 axes_of_source = axes_by_taker.setdefault(source, {})
                 axes_of_source[id(node), i] = each
-                if len(set(axes_of_source.values())) == 1 and _takers(source) <= axes_of_source.keys():
+                if len(set(axes_of_source.values())) == 1 and _consumers(source) <= axes_of_source.keys():
                     waiting.append((source, each))
     return region
 
@@ -120,7 +120,7 @@ def constant_of(value: Any) -> Constant | None:
     return None if bounds is None or not np.array_equal(*bounds) else Constant(bounds[0])
 
 
-def _takers(node: Any) -> set[tuple[int, int]]:
+def _consumers(node: Any) -> set[tuple[int, int]]:
     """(node, its input) of all that takes an output of a node."""
     targets = (target for output in node.outputs() for target in output.get_target_inputs())
     return {(id(target.get_node()), target.get_index()) for target in targets}

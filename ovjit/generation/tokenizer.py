@@ -240,7 +240,8 @@ def _numbers(settings: Mapping[str, Any], name: str, file: str) -> list[int]:
 
 
 def of_folder(folder: Path) -> Tokenizer:
-    """From `tokenizer.json`, with the ends that the model's settings name and the chat template."""
+    """The tokenizer of a folder's `tokenizer.json`, with the end tokens of the model's settings and the chat
+    template."""
     file = folder / "tokenizer.json"
     if not file.is_file():
         raise OvjitError(f"{str(folder)!r} has no tokenizer.json, which is needed to tokenize text")
@@ -275,7 +276,8 @@ def of_folder(folder: Path) -> Tokenizer:
 
 
 def of_tables(info: Any) -> Tokenizer:
-    """From `rt_info["gguf"]`: byte pairs (`gpt2`), SentencePiece's (`llama`), and its unigrams (`t5`)."""
+    """The tokenizer of `rt_info["gguf"]`: byte pair encoding (`gpt2`), SentencePiece (`llama`), or its
+    unigram model (`t5`)."""
     tables = Tables(info)
     kind = tables.text("model")
     makers = {"gpt2": _byte_pairs, "llama": _sentence_pieces, "t5": _unigrams}

@@ -80,7 +80,7 @@ def blocks_at_a_time(card: Card, function: Any, form: BlockLaunch) -> int:
 
 
 def allow_shared_memory(card: Card, function: Any, form: BlockLaunch) -> None:
-    """Let a function have more shared memory than the 48 KB that all cards have."""
+    """Allow a function more shared memory than the 48 KB that all cards have."""
     card.call("cuFuncSetAttribute", function, _MOST_SHARED, form.shared)
 
 

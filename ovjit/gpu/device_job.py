@@ -184,7 +184,7 @@ class DeviceState:
         return self.errors.array.view(np.int64)
 
     def _outdate(self) -> None:
-        """Have all graphs updated before their next run: memory whose address they have moves."""
+        """Mark all graphs for an update before their next run, because memory at their addresses moves."""
         self.card.synchronize(self.stream)
         for replay in self.replays.values():
             replay.outdated.update(replay.graphs)
@@ -338,7 +338,7 @@ class DeviceJob(Job):
         return DeviceTensor(memory.card, memory.address, array.shape, strides, array.itemsize, memory)
 
     def give_spare(self, i: int, memory: DeviceMemory) -> None:
-        """Let the next run write output i to this memory if it is large enough."""
+        """Make the next run write output i to this memory if it is large enough."""
         self.device.tensors[FIRST_IO + len(self.inputs) + i] = memory
 
     def _check_remote(self, tensor: DeviceTensor) -> None:
@@ -424,7 +424,8 @@ class DeviceJob(Job):
                 self._settle()
 
     def _settle(self) -> None:
-        """After a failure, wait for what is on the stream: it may use memory that is freed or reused next."""
+        """After a failure, wait for the work on the stream: it may use memory that is freed or reused
+        next."""
         state = self._device
         if state is not None:
             with contextlib.suppress(CardError):

@@ -307,8 +307,8 @@ def _check_state(state: str | None, sessions: int, seconds: float) -> None:
 
 
 def _state_of(path: Path, variables: Sequence[str], state: str | None, batches: bool) -> str | None:
-    """Whose the values of these variables are. None without variables. Raises ModelError if clients would get
-    those of other clients."""
+    """The scope of the values of these variables, "request" or "session" as `state` says. None without
+    variables. Raises ModelError if clients would read the values of other clients."""
     if not variables:
         return None
     names = ", ".join(repr(name) for name in variables[:4]) + (", ..." if len(variables) > 4 else "")

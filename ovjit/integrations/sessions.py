@@ -95,15 +95,15 @@ Work = tuple[Open | None, Any, bool]
 
 
 class Sessions:
-    """Puts the requests of a model with state in `line`, of each session one at a time.
+    """Puts the requests of a model with state into the queue `requests`, one at a time of each session.
 
-    At most `most` sessions exist at a time. One without a request for `seconds` ends. Who has computed a
-    request of a session calls `end_turn`.
+    At most `max_sessions` sessions exist at a time. One without a request for `idle_seconds` ends. The thread
+    that has computed a request of a session calls `end_turn`.
     """
 
-    def __init__(self, line: SimpleQueue[Work | None], most: int, seconds: float):
-        self._line = line
-        self._most, self._seconds = most, seconds
+    def __init__(self, requests: SimpleQueue[Work | None], max_sessions: int, idle_seconds: float):
+        self._requests = requests
+        self._max_sessions, self._idle_seconds = max_sessions, idle_seconds
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         #: Sessions by id, the one that was used last at the end. Those that end are no longer here.
         self._sessions: OrderedDict[int | str, Open] = OrderedDict()
@@ -122,7 +122,7 @@ class Sessions:
         self._inbox.put((item, named))
 
     def end_turn(self, session: Open) -> None:
-        """Let the session's next item run."""
+        """Allow the session's next item to run."""
         self._inbox.put(session)
 
     def close(self) -> None:
@@ -162,14 +162,14 @@ class Sessions:
         oldest = next(iter(self._sessions.values()), None)
         if oldest is None:
             return None
-        # a busy one is looked at again after `seconds`
-        return max(oldest.used + self._seconds - time.monotonic(), 0.0) + 0.001
+        # a busy one is looked at again after `idle_seconds`
+        return max(oldest.used + self._idle_seconds - time.monotonic(), 0.0) + 0.001
 
     def _drop_idle(self) -> None:
         """End the sessions that were idle for too long."""
         while self._sessions:
             session = next(iter(self._sessions.values()))
-            if session.used + self._seconds > time.monotonic():
+            if session.used + self._idle_seconds > time.monotonic():
                 return
             if session.busy:
                 self._touch(session)
@@ -189,9 +189,9 @@ class Sessions:
             if not named.start:
                 raise InvalidRequest(
                     f"the session {show(named.id)} has not begun, has ended, or was idle for "
-                    f"{self._seconds:g} seconds: begin one with sequence_start"
+                    f"{self._idle_seconds:g} seconds: begin one with sequence_start"
                 )
-            if len(self._live) >= self._most:
+            if len(self._live) >= self._max_sessions:
                 raise Overloaded(
                     f"{len(self._live)} sessions are open, the maximum of this server: retry later, and end "
                     "sessions with sequence_end"
@@ -206,11 +206,11 @@ class Sessions:
         self._next(session)
 
     def _next(self, session: Open) -> None:
-        """Put the session's next item in line, unless one is there or runs."""
+        """Put the session's next item into the queue, unless one is there or runs."""
         if session.waiting and not session.busy:
             session.busy = True
             item, named = session.waiting.popleft()
-            self._line.put((session, item, named.start))
+            self._requests.put((session, item, named.start))
 
     def _over(self, session: Open) -> None:
         session.busy = False

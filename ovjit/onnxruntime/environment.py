@@ -71,7 +71,7 @@ class _Callback(logging.Handler):
 
 
 def set_default_logger_callback(callback: Callable[..., Any] | None, severity: int = 2) -> None:
-    """Have `callback(severity, category, logger_id, code_location, message)` called for messages of the
+    """Set the function `callback(severity, category, logger_id, code_location, message)` for messages of the
     logger `ovjit`; None removes it."""
     if callback is not None and not callable(callback):
         raise RuntimeError("callback must be a callable")

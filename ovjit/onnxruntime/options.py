@@ -175,7 +175,7 @@ class SessionOptions(_Options):
         """Accept a function that selects devices: there is one."""
 
     def set_load_cancellation_flag(self, is_cancelled: bool, /) -> None:
-        """Have sessions made with these options raise ModelLoadCanceled."""
+        """Make sessions with these options raise ModelLoadCanceled."""
         self._fields["load_cancellation"] = bool(is_cancelled)
 
     def _copy(self) -> SessionOptions:

@@ -95,11 +95,11 @@ class Session:
         self._providers = list(self._provider_options)
 
     def disable_fallback(self) -> None:
-        """Have the constructor's errors about providers raised."""
+        """Make the constructor raise its errors about providers."""
         self._enable_fallback = False
 
     def enable_fallback(self) -> None:
-        """Have the constructor use the CPU where the list of providers is wrong."""
+        """Make the constructor use the CPU if the list of providers is wrong."""
         self._enable_fallback = True
 
     def _validate_input(self, feed_input_names: Any) -> None:

@@ -10,8 +10,8 @@ import ovjit.onnxruntime
 
 
 def share_python_parts() -> None:
-    """Have submodules that ovjit lacks found in the installed wheel. Its own `__init__` and its native module
-    are not loaded. Does nothing without a wheel."""
+    """Make submodules that ovjit lacks importable from the installed wheel of onnxruntime, without loading
+    its `__init__` or its native module. Does nothing without a wheel."""
     path = ovjit.onnxruntime.__path__
     spec = PathFinder.find_spec("onnxruntime", sys.path)
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():

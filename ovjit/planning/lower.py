@@ -319,7 +319,7 @@ class Elementwise(Lowering):
     def _long_rows(
         self, planner: Planner, views: list[View], outs: list[View]
     ) -> tuple[list[View], list[View]]:
-        """The views, with operands whose rows are a few elements expanded if the loop's rows then get longer.
+        """The views, with broadcast operands expanded if the loop's rows then get longer.
 
         Examples are the mean per colour of a channels-last image, and a mask of the pixels of several images.
         Constants are expanded to a row of pixels, others by a copy that is read several times. Only for

@@ -16,12 +16,13 @@ _NEAR = 1e-4
 
 
 def compress_quantized(model: Model) -> None:
-    """FakeQuantize and FakeConvert of constant weights become (Convert(small numbers) - zero point) * scale.
+    """Replace FakeQuantize and FakeConvert of constant weights by (Convert(small integers or floats) - zero
+    point) * scale.
 
     Up to 16 levels make 4 bits, up to 256 make 8; unsigned where no value is below 0. The zero point is left
     out where it is 0, or where the integers can be moved by it within their type.
     """
-    apply_rules([small_quantized, small_converted], model, names_all=False)
+    apply_rules([compress_fake_quantize, compress_fake_convert], model, names_all=False)
 
 
 def _weight(node: Node) -> np.ndarray | None:
@@ -35,7 +36,7 @@ def _weight(node: Node) -> np.ndarray | None:
 
 
 @rule(op.FakeQuantize(...))
-def small_quantized(w: ModelWriter, node: ModelNode) -> ModelValue | None:
+def compress_fake_quantize(w: ModelWriter, node: ModelNode) -> ModelValue | None:
     """FakeQuantize(weights) -> (Convert(integers) - zero point) * scale"""
     levels = int(node.attrs["levels"])
     values = [_weight(source.node) for source in node.of.input_values()]
@@ -62,7 +63,7 @@ def small_quantized(w: ModelWriter, node: ModelNode) -> ModelValue | None:
 
 
 @rule(op.FakeConvert(...))
-def small_converted(w: ModelWriter, node: ModelNode) -> ModelValue | None:
+def compress_fake_convert(w: ModelWriter, node: ModelNode) -> ModelValue | None:
     """FakeConvert(weights) -> (Convert(values of 8 bits) - zero point) * scale"""
     values = [_weight(source.node) for source in node.of.input_values()]
     if any(value is None for value in values):

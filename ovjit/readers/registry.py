@@ -102,7 +102,8 @@ class Conversion(NamedTuple):
 
 
 def name_reader(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The method of a plug-in's reader with errors that name it. A test is a bool, and a model a Model."""
+    """Decorator: errors of a plug-in reader's method name the reader, and its result must have the right
+    type: a bool of a test, or a Model."""
 
     @functools.wraps(method)
     def call(self: Reader, *args: Any) -> Any:
@@ -146,7 +147,7 @@ class Reader:
         return source.is_file and source.suffix in self.suffixes
 
     def claims(self, source: Source) -> bool:
-        """True if a file that no reader recognizes is of this format by its name: reading it names the
+        """True if a file that no reader recognizes has a name of this format. Reading it then reports the
         fault."""
         return False
 
@@ -159,11 +160,12 @@ class Reader:
         raise UnsupportedError(f"{self.name}: models are read by convert_model, from objects in memory")
 
     def read_for_front_end(self, source: Source, request: Request) -> Model:
-        """As `read`, for `FrontEnd.load`."""
+        """As `read`, for `FrontEnd.load`: the Model as OpenVINO's front end returns it."""
         return self.read(source, request)
 
     def read_editable(self, source: Source, request: Request) -> Model:
-        """As `read`; the Model can be cut at each tensor of the file."""
+        """As `read`, and the Model has a node output for each tensor of the file, so that it can be cut
+        there."""
         return self.read(source, request)
 
     def load(self, path: str) -> Any:
@@ -185,8 +187,8 @@ class Reader:
 
 @contextlib.contextmanager
 def name_missing_room(what: str) -> Iterator[None]:
-    """Around imports from the room of a reader: UnsupportedError if the room is not installed. `what`: the
-    files or objects that are read with it."""
+    """Context manager around imports of a reader's package: UnsupportedError if it is not installed. `what`:
+    the files or objects that it reads."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -215,7 +217,7 @@ def formats_note() -> str:
 
 
 def conversion_note(path: str) -> str:
-    """An error message for a file whose model `convert_model` alone takes, by its ending; "" for others."""
+    """An error message for a file that only `convert_model` reads, by its ending; "" for others."""
     frameworks = (reader.convert_only.get(Source(path).suffix) for reader in find_readers())
     return next((f"Use convert_model to read files of {name}." for name in frameworks if name), "")
 

@@ -23,7 +23,7 @@ class RuleTable:
         self._loaded = False
 
     def reads(self, *names: str) -> Callable[[Rule], Rule]:
-        """Decorator: the function reads these operators."""
+        """Decorator: registers the function as the rule of these operators."""
 
         def decorate(rule: Rule) -> Rule:
             self._rules.update(dict.fromkeys(names, rule))
@@ -32,16 +32,16 @@ class RuleTable:
         return decorate
 
     def read(self, rules: Mapping[str, Rule]) -> None:
-        """Register functions by the names of the operators that they read."""
+        """Register the functions in a dict of operator names."""
         self._rules.update(rules)
 
     def find(self, name: str) -> Rule | None:
-        """The function that reads an operator, None if there is none."""
+        """The rule of an operator, None without one."""
         self._load()
         return self._rules.get(name)
 
     def list_names(self) -> Sequence[str]:
-        """Names of the operators that are read, sorted."""
+        """The names of the operators with a rule, sorted."""
         self._load()
         return sorted(self._rules)
 

@@ -345,7 +345,7 @@ _REALS = HALVES | {"f32"}
 
 
 def _factor(value: Value) -> Factor | None:
-    """As `exact_constant`, but blocks with two factors are returned unchanged."""
+    """As `exact_constant`, but constants in blocks with two factors are returned unchanged."""
     stored = value.stored_array
     return stored if isinstance(stored, InBlocks) and stored.factors else exact_constant(value)
 

@@ -334,7 +334,7 @@ def _fill_memory(
 
 
 class Moved(BlobError):
-    """The file with the weights of a blob has changed, or was removed."""
+    """The file with a blob's weights has changed, or was removed."""
 
 
 def _weights_file(row: Sequence[Any], mapped: bool) -> np.ndarray:

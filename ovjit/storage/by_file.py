@@ -45,7 +45,8 @@ _IN_SHORT_CALLS = (("planes", "i8"), (_SORTED, "i8"))
 
 @functools.cache
 def _functions() -> dict[str, Callable[..., None]]:
-    """name in a table -> function. Few starts of small models need them, and their imports."""
+    """Name in tables of a blob -> packing function. Imported on demand, as starts of small models seldom need
+    them."""
     from ovjit.storage.sorted_words import fill_sorted
     from ovjit.tiles.pack import fill_panels, fill_woven
     from ovjit.tiles.winograd import fill_planes
@@ -80,7 +81,7 @@ def sections(executable: Any, origin: Origin, encode_start: Callable[[Any], Any]
 
 
 def table_of(program: Any, origin: Origin | None) -> tuple[Pieces, dict[str, Any]]:
-    """The bytes of constant memory that have no recipe, and the table of all."""
+    """(pieces of constant memory that no recipe can compute, the table of all constant memory)."""
     rows: list[Any] = []
     recipes = {offset: source for offset, _, *source in program.constants.of_files}
     steering = {offset for offset, _ in program.constants.steering}
@@ -89,14 +90,14 @@ def table_of(program: Any, origin: Origin | None) -> tuple[Pieces, dict[str, Any
         at = None if array is None or origin is None else place_in(array, origin)
         # tables that kernels use unchecked are in the blob, where they are authenticated
         if at is not None and has_function(recipe) and offset not in steering:
-            rows.append(encode_filling(offset, size, recipe, array, at))
+            rows.append(encode_recipe_row(offset, size, recipe, array, at))
     table = memory_table("file", program, rows)
     return literal_pieces(program.memory, table), table
 
 
 def memory_table(section: str, program: Any, rows: Sequence[Any]) -> dict[str, Any]:
-    """The table of constant memory. `rows`: of the constants that are packed again, from "file" or a
-    `section`. All others are in the section `packed`, in order."""
+    """The table of constant memory. `rows`: the rows of constants that an import packs again, from the
+    weights in "file" or a `section`. The other constants are in the section `packed`, in order."""
     literal: list[list[int]] = []
     size = int(program.memory.size)
     at = begin = 0
@@ -118,8 +119,9 @@ def has_function(recipe: Recipe) -> bool:
     return recipe.function in _names()
 
 
-def encode_filling(offset: int, size: int, recipe: Recipe, source: np.ndarray, at: int) -> list[Any]:
-    """The row of a constant that `recipe` packs again. `at`: the place of the first element of `source`."""
+def encode_recipe_row(offset: int, size: int, recipe: Recipe, source: np.ndarray, at: int) -> list[Any]:
+    """A row of the table: an import computes `size` bytes at `offset` of constant memory by `recipe` from
+    `source`, whose first element is at `at` in the weights."""
     converting = [] if recipe.converting is None else [list(recipe.converting)]
     function = [_names()[recipe.function], dict(recipe.arguments), *converting]
     view = [at, dtypes.from_numpy(source.dtype), list(source.shape), list(source.strides)]

@@ -142,7 +142,7 @@ def _most_bytes(source: Source) -> int:
 
 
 def prune(max_bytes: int | None = None, max_age: float | None = None) -> int:
-    """As `model_cache.prune`, for the kept models."""
+    """As `model_cache.prune`, for the models in the default cache."""
     from ovjit.storage import model_cache
 
     kernels = default_cache().path

@@ -38,7 +38,7 @@ class Pending(NamedTuple):
 
 
 class _Queue:
-    """The writes that wait, and the number of threads that write now."""
+    """The waiting writes, and the number of threads that are writing."""
 
     def __init__(self) -> None:
         self.lock = ForkLock("late writes")
@@ -56,7 +56,7 @@ class _Queue:
             return writes
 
     def write(self, writes: list[Pending]) -> None:
-        """Write what `take` has returned."""
+        """Run writes that `take` has returned."""
         try:
             for one in writes:
                 try:
@@ -70,7 +70,7 @@ class _Queue:
                 self.writing -= bool(writes)
 
     def next_pause(self) -> float:
-        """Seconds until the next look; 0 if nothing waits, and the thread ends."""
+        """Seconds until the queue must be checked again; 0 if it is empty, and the thread ends."""
         with self.lock.lock:
             if not self.pending:
                 self.has_thread = False
@@ -96,7 +96,7 @@ def write_later(executable: Any, write: Callable[[Any], None]) -> None:
 
 
 def finish() -> None:
-    """Write all that waits, and return when it is written."""
+    """Run all waiting writes, and wait until they are done."""
     _queue.write(_queue.take(True))
     while _queue.writing:
         time.sleep(_SHORTEST)

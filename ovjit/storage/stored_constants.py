@@ -19,7 +19,7 @@ from ovjit.graph.converted import Unpacked
 from ovjit.graph.graph import Graph
 from ovjit.planning.constants import fill_copy, has_subnormals
 from ovjit.storage.arrangements import Layouts
-from ovjit.storage.by_file import encode_filling, has_function, literal_pieces, memory_table
+from ovjit.storage.by_file import encode_recipe_row, has_function, literal_pieces, memory_table
 from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, raw_bytes
 from ovjit.storage.panels import inverse_of, panel_bytes
@@ -72,7 +72,7 @@ class StoredConstants:
             self._find_scaled(arrays, program.graph, weights)
 
     def _divide(self, weights: Arrays, spans: set[_Span]) -> list[Any]:
-        """Find the constants that can be unpacked, and return the rows of those that are packed again.
+        """Find the constants that can be unpacked. Returns the rows of those that an import packs again.
         `spans`: of the graph's arrays."""
         steering = {offset for offset, _ in self._constants.steering}
         recorded, uninvertible = [], set()
@@ -96,10 +96,11 @@ class StoredConstants:
     def _fill_again(
         self, weights: Arrays, offset: int, size: int, span: _Span, source: np.ndarray, recipe: Any
     ) -> list[Any]:
-        """Store the source as the graph has it. Returns the row of the constant that is packed again."""
+        """Store the source as it is in the graph. Returns the row of the constant that an import packs again
+        from it."""
         if span not in self._filled:
             self._filled[span] = weights.store(raw_bytes(_in_memory_order(source)))
-        return encode_filling(offset, size, recipe, source, self._filled[span][1])
+        return encode_recipe_row(offset, size, recipe, source, self._filled[span][1])
 
     def _find_others(
         self, arrays: Mapping[_Span, np.ndarray], filled: Collection[int], target: Target
@@ -182,7 +183,7 @@ class StoredConstants:
 
 
 def _fits(row: Any, array: np.ndarray) -> bool:
-    """True if the panels of `row` have as many elements of this size as `array`."""
+    """Whether `array` has the number and size of elements that the panels of `row` have."""
     try:
         return panel_bytes(row, array.itemsize, array.size) > 0
     except BlobError:

@@ -72,12 +72,13 @@ def tag(key: bytes, kind: str, content: Any) -> bytes:
 
 
 def needs_kernel(size: int) -> bool:
-    """Whether the tag of so many bytes takes native code."""
+    """Whether native code is used for the tag of `size` bytes."""
     return size >= BLOCK_BYTES
 
 
 def _hash(content: np.ndarray, keys: np.ndarray, sums: np.ndarray) -> int:
-    """Write the sums of all whole blocks and the bytes after them. Returns how many bytes these are."""
+    """Write the sums of all whole blocks, followed by the remaining bytes. Returns the number of bytes
+    written."""
     blocks = content.size // BLOCK_BYTES
     if blocks:
         function()(content.ctypes.data, blocks, keys.ctypes.data, sums.ctypes.data)

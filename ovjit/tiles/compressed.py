@@ -619,7 +619,8 @@ def multiply_rows(
     at, acc, data, data_w, sums, parts, g_size, depth, bias, b_step, levels, lv, zero, height, panels, *,
     vectors, lanes, unpack,
 ):  # fmt: skip
-    """Add the products to made[row, vector] for one panel, or to made[panel, vector] for one row."""
+    """Add the products of data and decoded weights to acc[row, vector] for one panel, or to acc[panel,
+    vector] for one row."""
     total, group, outer = registers()
     begin_rows(at, data, data_w, sums, parts)
     for r, n, v in np.ndindex(height, panels, vectors):

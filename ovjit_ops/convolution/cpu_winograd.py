@@ -475,7 +475,7 @@ class Winograd(TiledConvolution):
     def _plan_input(
         self, planner: Planner, images: View, planes: View, first: int, extents: Sequence[int]
     ) -> None:
-        """The step that transforms the tiles of a band, from the row `first` of tiles on."""
+        """Add the step that transforms the tiles of a band, from the row `first` of tiles on."""
         pads = self.window(extents[: len(self.kernel_size)])[2]
         pad_h, pad_w = pads[-2:] if len(pads) > 1 else (*pads, 0)
         dh, dw = _dilations(self.node)
@@ -486,7 +486,7 @@ class Winograd(TiledConvolution):
         )  # fmt: skip
 
     def _plan_output(self, planner: Planner, volume: int | None, products: View, first: int, y: View) -> None:
-        """The step that transforms the products of a band and writes its rows of y."""
+        """Add the step that transforms the products of a band and writes its rows of y."""
         dh, dw = _dilations(self.node)
         step = self.tile[0] * dh
         rows = sym_min(products.shape[1] * step, as_planes(y, volume).shape[2] - first * step)

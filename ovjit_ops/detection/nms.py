@@ -146,7 +146,7 @@ def infer_rows(
     boxes: TensorType, scores: TensorType, limits: Sequence[TensorType | None], attrs: dict[str, Any],
     numbers: int = 4,
 ) -> tuple[TensorType, ...]:  # fmt: skip
-    """The types of `rows_of`, for boxes of as many `numbers`."""
+    """The types of `rows_of`, for boxes of `numbers` values."""
     kind = attrs.get("output_type", "i64")
     check_inputs(boxes, scores, numbers)
     most = check_limits(*limits)

@@ -386,7 +386,7 @@ def reference_erf(x: np.ndarray) -> np.ndarray:
 
 
 def round_half_away(x: np.ndarray) -> np.ndarray:
-    """To the nearest integer, ties away from zero."""
+    """Round to the nearest integer, ties away from zero."""
     integers = np.trunc(x)
     return np.where(np.abs(x - integers) >= 0.5, integers + np.sign(x), integers).astype(x.dtype)
 

@@ -20,7 +20,8 @@ FAR = [-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.0057395
 
 
 def _erfinv(x: np.ndarray) -> np.ndarray:
-    """From quantiles of the normal distribution, with two Newton steps, in f64."""
+    """The inverse error function: from quantiles of the normal distribution, with two Newton steps, in
+    f64."""
 
     def one(y: float) -> float:
         if not -1 < y < 1:

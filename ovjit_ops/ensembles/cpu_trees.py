@@ -291,7 +291,8 @@ def forest_of_trees(
     x: Tensor, y: Tensor, records: Tensor, trees: Tensor, weights: Tensor, leaf_at: Tensor, width, *, T,
     model, accepted,
 ):  # fmt: skip
-    """One row goes down all trees. Scratch has what each tree finds, and then the results."""
+    """Evaluate all trees for one row per item. Scratch holds the leaf that each tree finds, then the
+    results."""
     at, row = registers()
     count = trees.size.k
     totals = scratch + (count + GROUP) * 8

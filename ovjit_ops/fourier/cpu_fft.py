@@ -136,7 +136,9 @@ def four(xr, xi, er, ei, fr, fi, br, bi):
 
 @inline
 def butterflies(a, b, tw, each, parts, hop, out, width, radix, T):
-    """A stage of radix 2, 3, 4 or 5."""
+    """A stage of radix 2, 3, 4 or 5 from the signals at `a` to `b`: `each` butterflies of `parts` vectors
+    each. `tw`: the stage's twiddles. `hop`, `out`: bytes between the inputs, and between the outputs, of a
+    butterfly. A complex vector takes `width` bytes, real parts first."""
     xr, xi, er, ei, fr, fi, br, bi, c, s = registers()
     zero = const[T](0)
     for k in range(each):
@@ -191,7 +193,8 @@ def butterflies(a, b, tw, each, parts, hop, out, width, radix, T):
 
 @inline
 def long_sums(a, b, tw, each, parts, hop, out, width, r, T):
-    """A stage of another radix r: r sums of r products, with roots from the table."""
+    """A stage of another radix r: r sums of r products, with roots from the table. Other arguments as in
+    `butterflies`."""
     zero = const[T](0)
     for k in range(each):
         for o in range(parts):
@@ -407,7 +410,7 @@ class Fourier(Lowering):
         return View(view.buffer, shape, strides, size, view.offset), target, result
 
     def _arrange(self, planner: Planner, view: View, order: Sequence[int]) -> View:
-        """The view with its dimensions in this order, row-major. It is copied if it is not contiguous so."""
+        """The view with its dimensions in this order, row-major: a copy if it is not contiguous in it."""
         shape = [view.shape[a] for a in order]
         permuted = view.permute(order)
         if permuted.is_contiguous:

@@ -40,9 +40,9 @@ class Steps(NamedTuple):
 
 @kernel(over="...", x="... tap window outer inner", y="... h w:1", steps=Steps)
 def add_columns(x: Tensor, y: Tensor, steps, *, T):
-    """An item is a plane [h, w]. Its row window * down + tap * down_tap - up gets the elements of a window
-    and a tap. Along a row, `outer` and `inner` are windows and taps, or the reverse: the contiguous one is
-    `inner`."""
+    """Sum the columns of windows into the image (Col2Im). An item is a plane [h, w]: its row window * down +
+    tap * down_tap - up gets the elements of a window and a tap. Along a row, `outer` and `inner` are windows
+    and taps, or the reverse: the contiguous one is `inner`."""
     width = y.size.w
     inner_step = steps.inner
     for p, plane in items(x, y):

@@ -103,7 +103,7 @@ class Across(NamedTuple):
 def resize_nearest(
     x: Tensor, y: Tensor, vs: Tensor, vw: Tensor, hs: Tensor, hw: Tensor, rel: Tensor, across, *, T
 ):
-    """The kernel of "nearest": elements are copied."""
+    """Copy the elements of mode "nearest". Tables: see `resize`."""
     near = ld[i32](hs + 4) + 0
     n = y.size.k
     for j, p, q in items(x, y):
@@ -131,7 +131,9 @@ def resize_nearest(
 
 @kernel(over="... row", **_LINES, **_TABLES, across=Across)
 def resize(x: Tensor, y: Tensor, vs: Tensor, vw: Tensor, hs: Tensor, hw: Tensor, rel: Tensor, across, *, T):
-    """The kernel of weighted sums in f32; integer results are rounded."""
+    """Store weighted sums in f32; integer results are rounded. `vs`, `hs`: the index of the first term of
+    each sum along the vertical and the horizontal axis, after HEAD numbers, the first of which is the number
+    of terms. `vw`, `hw`: weights. `rel`: indices relative to the first one of a vector."""
     tv = ld[i32](vs) + 0
     th = ld[i32](hs) + 0
     near = ld[i32](hs + 4) + 0
@@ -429,7 +431,8 @@ SUMMED = frozenset("f32 f16 bf16 u8 i8 u16 i16".split())
 
 
 def lower_interpolate(group: Group) -> Lowering | None:
-    """Native, except for weighted sums of f64 and of integers with 32 bits or more."""
+    """The native lowering of Interpolate; none for weighted sums of f64 and of integers with 32 bits or more,
+    which run by the reference."""
     node = group.last
     if node.attrs["mode"] != "nearest" and node.inputs[0].dtype not in SUMMED:
         return None

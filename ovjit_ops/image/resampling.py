@@ -86,7 +86,7 @@ def _nearest(at: np.ndarray, mode: str, scale: np.float32) -> np.ndarray:
 
 
 def _round(x: np.ndarray) -> np.ndarray:
-    """To the nearest integer, ties away from zero."""
+    """Round to the nearest integer, ties away from zero."""
     return np.trunc(x + np.copysign(np.nextafter(_F32(0.5), _F32(0)), x))
 
 

@@ -88,7 +88,7 @@ class TopK3:
 
 @op("TopK", opset=11, like=TopK3)
 class TopK11:
-    """TopK-3 with `stable`, which here is always so."""
+    """TopK-3 with the attribute `stable`; results are stable in any case."""
 
     def infer(data, k, *, stable: Bool = False, **attrs):
         sort = attrs["sort"]

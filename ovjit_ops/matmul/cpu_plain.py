@@ -72,7 +72,8 @@ def magnitude(x: Tensor, y: Tensor, part, *, T):
 
 @inline
 def settle(way, bounds, k):
-    """Set way["exact"] to 1 if sums are exact in a float, by the results of `magnitude` for both sides."""
+    """Set way["exact"] = 1 if every sum of `k` products is exact in f32, so that any order is right.
+    `bounds`: largest magnitudes of both operands."""
     way["exact"] = 0
     way["left"] = 0
     for i in range(bounds.lefts):

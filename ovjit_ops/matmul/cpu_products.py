@@ -350,7 +350,8 @@ class Product(Tiled):
         return [(first, min(each, groups - first)) for first in range(0, groups, each)]
 
     def _plan_vector_product(self, planner: Planner, row: View, matrix: View, y: View) -> None:
-        """The product of a one-dimensional tensor, given as [..., k, 1], and matrices [..., m, k]."""
+        """Add the step for the product of a one-dimensional tensor, given as [..., k, 1], and matrices [...,
+        m, k]."""
         assert self.few_rows is not None
         order = matrix_order(len(row.shape))
         if plan_few(self, self.few_rows, planner, row.permute(order), matrix.permute(order), y):

@@ -222,7 +222,7 @@ def _transpose(array: np.ndarray, turn: bool) -> np.ndarray:
 
 
 def _matrix(view: View, transposed: bool, axis: int) -> View:
-    """An operand as [..., rows, columns]. A vector gets a dimension of 1 at `axis`."""
+    """An operand as [..., rows, columns]. For a vector, a dimension of length 1 is inserted at `axis`."""
     rank = len(view.shape)
     if rank == 1:
         shape, strides = [1, view.shape[0]], [0, view.strides[0]]

@@ -45,8 +45,8 @@ class Padded(AsInput):
             constants.view(self.value.constant, self.value.dtype)
 
     def place_outputs(self, planner: Planner) -> None:
-        """Let the producer write the data into the result, in its layout. Data that a consumer reads with a
-        halo of zeros stay separate."""
+        """Make the producer write its data directly into the result, in the result's layout. Data that a
+        consumer reads with a halo of zeros stay separate."""
         pads = [planner.types[v].value for v in self.node.inputs[1:3]]
         layout = planner.layouts.get(self.data)
         separate = layout is not None and any(map(any, layout.halo))

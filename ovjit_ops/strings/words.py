@@ -261,7 +261,8 @@ def _count(columns: Sequence[int], ends: Sequence[int], width: int) -> np.ndarra
 
 
 def change_case(text: str, case: str) -> str:
-    """Letters in the other case, those whose two cases are one character of as many bytes."""
+    """Convert letters to lower or upper case, if both cases are one character with the same number of
+    bytes."""
     if case == "none":
         return text
     lower = case == "lower"

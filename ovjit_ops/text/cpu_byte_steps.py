@@ -269,9 +269,9 @@ def pad_rows(row_begins, row_ends, rows, data, elements, length, fill, out, mask
 
 @routine
 def join_rows(a, unused, unused2, unused3):
-    """Number of rows and of parts; ids of parts (i32); new begins, ends, elements, ids, room for elements.
-    Then for each part: begins, ends, number of rows, elements (i32), their number. Returns the number of new
-    elements, or an error."""
+    """Join the strings of several parts row by row. Returns the number of new elements, or an error.
+    Arguments at `a`: numbers of rows and of parts; ids of parts (i32); new begins, ends, elements, ids, room
+    for elements. Then for each part: begins, ends, number of rows, elements (i32), their number."""
     out = ld(a, 5)
     numbers = ld(a, 6)
     out_size = 0

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.readers.torch.tracing.assertions import is_claim
+from ovjit.readers.torch.tracing.assertions import is_assertion
 
 torch = pytest.importorskip("torch")
 from tests.support.torch_modules import Of, asserted, claims  # noqa: E402 - it needs PyTorch
@@ -378,7 +378,7 @@ def test_branches_that_raise() -> None:
             self.value = value
 
         def __bool__(self):
-            asked.append(is_claim(sys._getframe(1)))
+            asked.append(is_assertion(sys._getframe(1)))
             return self.value
 
         def __eq__(self, other):

@@ -68,7 +68,7 @@ class Parameter(Node):
         return self._op.infer_types((), self._attrs)
 
     def _graph_attrs(self) -> dict[str, Any]:
-        """Without Symbols: what users say of dimensions is not relied upon by kernels."""
+        """The attributes without Symbols: kernels do not rely on users' statements about dimensions."""
         return {**self._attrs, "shape": without_symbols(self._attrs["shape"])}
 
     def get_partial_shape(self) -> PartialShape:
@@ -241,7 +241,8 @@ class Constant(Node):
         cls, value: np.ndarray | Unmade, element_type: str, shape: tuple[int, ...] | None = None,
         name: str | None = None,
     ) -> Constant:  # fmt: skip
-        """From the array that holds the values (see `ovjit_ops.boundary.parameters.Constant`), not copied."""
+        """A Constant that shares the memory of `value`, the array of its values (see
+        `ovjit_ops.boundary.parameters.Constant`)."""
         node = cls.__new__(cls)
         node._make(value, element_type, shape, name)
         return node

@@ -53,7 +53,7 @@ def _find_states(node: Node) -> Iterator[tuple[int, Output, int]]:
 
 
 def _find_states_of_body(node: Any) -> Iterator[tuple[int, Output, int]]:
-    """As `_find_states`, for the cells in the body of a TensorIterator."""
+    """The states of the cells in the body of a TensorIterator, as `_find_states` yields them."""
     (model,), (rows,) = node._models, node._input_ports
     ports = {model._parameters[port.inner]: port for port in rows} if model is not None else {}
     for cell in model._walk() if ports else ():

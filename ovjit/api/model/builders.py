@@ -186,7 +186,7 @@ def _is_default(value: Any, absent: tuple[int, Any] | None) -> bool:
 
 
 def _missing(record: Op, name: str, argument: str, later: str) -> Exception:
-    """The error for an argument that is left out, where one after it is given."""
+    """The error for a missing argument `argument`, while the one after it, `later`, was passed."""
     if surface_of(record).all_or_first:
         return _input_count(record)
     return TypeError(f"{name}() takes {later!r} only together with {argument!r}")

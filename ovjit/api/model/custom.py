@@ -102,8 +102,8 @@ class AttributeVisitor:
         self._stored = _stored
 
     def on_attributes(self, attributes: dict[str, Any]) -> None:
-        """The operation's attributes, by name. When a file is read, those that it has are set in the dict; an
-        array in it becomes the list that files keep.
+        """Visit the operation's attributes by name. When a file is read, they are set in the dict; an array
+        becomes the list that files have.
 
         An attribute is a bool, int, float, str, a list of one of these, an array of numbers, a Dimension, a
         PartialShape, or a Model. TypeError for anything else, RuntimeError for a list of several types.
@@ -283,7 +283,7 @@ class Op(Node):
         super().set_arguments([out for source in sources for out in _outputs_of(source)])
 
     def set_output_size(self, size: int) -> None:
-        """Have `size` outputs, new ones of dynamic type."""
+        """Set the number of outputs; new ones have dynamic types."""
         count = operator.index(size)
         while len(self._tensors) < count:
             self._tensors.append(DescriptorTensor(TensorType("dynamic", None)))

@@ -132,6 +132,6 @@ def port_of(description: Any) -> Port:
 
 
 def description_of(port: Port) -> Any:
-    """The description that says a port."""
+    """The descriptor that connects a port of a node with its body."""
     kind = _KINDS[port.kind]
     return kind(**{field: getattr(port, attribute) for field, attribute in _port_fields(kind).items()})

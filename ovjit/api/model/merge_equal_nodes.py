@@ -32,7 +32,7 @@ class _Elements:
 
 
 def merge_equal_nodes(model: Model) -> None:
-    """Let readers of a node take another one of the same operation, inputs and attributes.
+    """Merge nodes of the same operation, inputs and attributes: readers of one read the other instead.
 
     Nodes with a state, a body or another effect stay. Of nodes that Results read, each keeps its name.
     """

@@ -241,7 +241,7 @@ def apply_rules(rules: Iterable[Any], model: Model, names_all: bool = True) -> b
 
 
 def _replace(node: Node, outputs: Sequence[ModelValue], builder: ModelBuilder) -> bool:
-    """Let the readers of a node take other values. False if a Result would lose the name of its node.
+    """Make the readers of a node read other values. False if a Result would lose the name of its node.
 
     The name of the node, and the runtime information of all nodes that are no longer read, go over to the new
     nodes, as in OpenVINO.

@@ -196,10 +196,10 @@ class Node:
         return self._attrs
 
     def _settle_bodies(self) -> None:
-        """The types around this node are settled: let what is inside of it follow."""
+        """Propagate types into the node's bodies, once the types around it are final."""
 
     def _copied_from(self, other: Node) -> None:
-        """This node was made as a copy: take over what only its class knows of."""
+        """Copy the fields that only this class has from `other`, the node that this one is a copy of."""
 
     def _set_types(self, types: Iterable[TensorType]) -> None:
         for i, inferred in enumerate(types):
@@ -225,7 +225,8 @@ class Node:
     constructor_validate_and_infer_types = validate_and_infer_types
 
     def set_output_size(self, size: int) -> None:
-        """For operations written in Python, see `Op`. RuntimeError for others: their inputs decide."""
+        """Set the number of outputs of an operation in Python, see `Op`. RuntimeError for others, whose
+        inputs determine it."""
         raise ModelError(f"the number of outputs of {self!r} follows from its inputs and attributes")
 
     def set_output_type(self, index: int, element_type: Any, shape: Any) -> None:
@@ -263,7 +264,7 @@ class Node:
             self._user_refs.discard(weakref.ref(user))
 
     def set_argument(self, index: int, source: Output) -> None:
-        """Let input `index` take `source`; one past the end adds an input."""
+        """Connect input `index` to `source`; one past the end adds an input."""
         expect(source, Output)
         index = _port_index(index, len(self._inputs) + 1, "input", self)
         with GRAPH_LOCK:

@@ -165,7 +165,7 @@ class ResultTensor(DescriptorTensor):
         return ResultTensor(source, self._own_names)
 
     def keep(self) -> None:
-        """Have the value's names as its own, whatever names the value gets."""
+        """Fix the names of the tensor: later changes of the value's names do not change them."""
         self._own_names = set(self._source._names)
 
     def name(self, names: set[str]) -> None:
@@ -321,7 +321,7 @@ class Output(_Port):
                 self._node._forget_user(target_input._node)
 
     def replace(self, replacement: Output) -> None:
-        """Let every consumer take `replacement` instead; the names go over to it."""
+        """Connect all consumers to `replacement` instead, which also gets the names."""
         expect(replacement, Output)
         with GRAPH_LOCK:
             names = self._tensor._names

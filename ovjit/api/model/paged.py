@@ -47,8 +47,8 @@ class PagedAttentionExtension(Node):
 Node._classes[NAME, 1] = PagedAttentionExtension
 
 
-def recorded_heads(model: Any) -> dict[str, dict[str, int]]:
-    """By friendly name, what nodes of paged attention say of their heads."""
+def read_heads(model: Any) -> dict[str, dict[str, int]]:
+    """Friendly name -> numbers of heads and their sizes, from the rt_info of the nodes of paged attention."""
     heads_by_node: dict[str, dict[str, int]] = {}
     for node in model.get_ordered_ops():
         if isinstance(node, PagedAttentionExtension) and node._rt_info is not None:
@@ -89,7 +89,8 @@ def _number(node: Node, name: str, value: Any) -> int:
 
 
 def _chunk(node: Node, note: Any) -> int:
-    """The tokens of a chunk. ModelError for a note that does not say it."""
+    """The number of tokens of a chunk, from the rt_info `note` of a node. ModelError if it has no such
+    number."""
     size = note.get("size") if isinstance(note, dict) else None
     if not isinstance(size, str) or not size.isdecimal() or not 0 < len(size) < 10 or not int(size):
         raise ModelError(f"node {node.get_friendly_name()!r}: the rt_info entry {CHUNKS!r} has no chunk size")

@@ -125,7 +125,7 @@ class SubGraphNode(Node):
                     model.validate_nodes_and_infer_types()
 
     def _feeds(self, input_types: Sequence[TensorType]) -> list[list[TensorType | None]]:
-        """For each body the types of its parameters, None where the node itself feeds one."""
+        """The types of each body's parameters, None for those that the node itself supplies."""
         out = []
         for model, rows in zip(self._models, self._input_ports, strict=True):
             assert model is not None
@@ -280,7 +280,7 @@ class _Repeated(SubGraphNode):
         return self._body(0)
 
     def set_function(self, func: Model) -> None:
-        """Let `func` be the body."""
+        """Set the body."""
         self._set_body(0, func)
 
     def set_sliced_input(
@@ -515,8 +515,8 @@ _depth = _Depth()
 
 @contextmanager
 def inside_body() -> Iterator[None]:
-    """Around whatever goes into a body. Raises ModelError for bodies nested too deep, as those are that
-    contain themselves."""
+    """Context manager for the construction of a body. Raises ModelError for bodies that are nested too deep,
+    such as those that contain themselves."""
     if _depth.bodies >= DEEPEST:
         raise ModelError(f"bodies are nested more than {DEEPEST} levels deep")
     _depth.bodies += 1

@@ -77,7 +77,7 @@ def _facts(positional: list[Any], kwargs: dict[str, Any], has_value: bool) -> tu
 
 
 def _attributes(name: str, type: Any, shape: Any) -> dict[str, Any]:
-    """Those of a ReadValue: a type or shape of None is the initial value's."""
+    """The attributes of a ReadValue; a type or shape of None is that of the initial value."""
     if isinstance(type, (int, str)) or (shape is not None and np.ndim(shape) == 0):
         raise TypeError("The necessary overload for read_value was not found")
     return {

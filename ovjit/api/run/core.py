@@ -599,10 +599,10 @@ def _compile(
         settings["name"] = model._friendly_name  # its own, which a process's count of models has no part in
         name = model.get_friendly_name()
         if any(node.op.role in ("pages", "states") for node in graph.nodes):
-            from ovjit.api.model.paged import recorded_heads
+            from ovjit.api.model.paged import read_heads
             from ovjit.compiler.pass_pipeline import run_stage
 
-            graph, ports = run_stage("pages", graph, settings, recorded_heads(model))
+            graph, ports = run_stage("pages", graph, settings, read_heads(model))
             inputs = tuple(
                 info._replace(dtype=ports[i].dtype, shape=ports[i].shape, written=True)
                 if i in ports
@@ -720,4 +720,4 @@ def read_model(model: Any, weights: Any = None) -> Model:
 
 
 def shutdown() -> None:
-    """Nothing needs shutting down: workers end with the process. For programs written for OpenVINO."""
+    """Do nothing: workers end with the process. For programs written for OpenVINO."""

@@ -49,7 +49,7 @@ def profiling_infos(rows: Sequence[Any]) -> list[ProfilingInfo]:
 
 
 def profiling_info(row: Any) -> ProfilingInfo:
-    """From a row of a job's profile, times there in ns."""
+    """The ProfilingInfo of a row of a job's profile, whose times are in ns."""
     info = ProfilingInfo()
     info.node_name, info.node_type, info.exec_type = row.name, row.node_type, row.exec_type
     info.status = Status[row.status]

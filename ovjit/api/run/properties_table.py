@@ -185,7 +185,7 @@ def _element_type(*allowed: str) -> Callable[[Any], Type]:
 
 
 def _quantized_by(value: Any) -> str:
-    """Of what in keys of 8 and 4 bits the scales are."""
+    """Validate the granularity of scales of keys in 8 and 4 bits."""
     names = ("AUTO", "BY_CHANNEL", "BY_TOKEN")
     if value not in names:
         raise _NoneOf(*names)
@@ -384,8 +384,9 @@ def checked_value(row: Row, value: Any) -> Any:
 
 
 def read_config(config: Any, device: str, compiling: bool = True) -> dict[str, Any]:
-    """The values to keep for properties given as a dict of names. TypeError for anything else. `compiling`:
-    devices over the CPU hand it what they do not know, where they are not told of themselves alone."""
+    """Validate properties by name, and return the values to store. TypeError if `config` is no dict.
+    `compiling`: False for properties set on a Core, of which a device such as AUTO passes unknown ones on to
+    the CPU."""
     expect(config, Mapping, "properties are given as a dict")
     letters = _find_settable(device) if compiling or device in ("", "CPU") else _LETTERS[device]
     lenient = compiling and device in ("AUTO", "MULTI", "HETERO")
@@ -419,7 +420,8 @@ def _of_nobody(name: Any, letters: str) -> bool:
 
 
 def _find_settable(device: str) -> str:
-    """Whose rows may be set: what AUTO does not know itself it hands on to the CPU, a Core to all devices."""
+    """The device whose properties may be set for `device`: AUTO forwards unknown ones to the CPU, a Core to
+    all devices."""
     letter = _LETTERS[device]
     return {"C": "C", "G": "GCA"}.get(letter, letter + "C")
 
@@ -656,7 +658,7 @@ def compiled_property(compiled: CompiledRecord, name: Any) -> Any:
 
 
 def _value_of(compiled: CompiledRecord, name: str, letter: str) -> Any:
-    """A property as a model says it that was compiled for the device of a letter."""
+    """The value of a property of a compiled model, in the form of the device with this letter."""
     row, config = ROWS[name], compiled._config
     if name == "SUPPORTED_PROPERTIES":
         return {r.name: "RO" for r in ROWS.values() if letter in r.compiled and (r.devices or r.shown)}

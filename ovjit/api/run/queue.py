@@ -163,13 +163,13 @@ class _Pool:
             raise
 
     def serve_the_rest(self) -> None:
-        """Before leaving the completion queue: run jobs that came while this thread waited. No other thread
-        will."""
+        """Run jobs that came while this thread waited at the completion queue, before it leaves: no other
+        thread will."""
         while (self.completions.words[DONE_HEAD] or not LOADS_IN_ORDER) and self.serve(0):
             pass
 
     def _done(self, job: Any) -> None:
-        """After an inference, on a worker or a thread that waits: the callback, and the job is free again."""
+        """Called after an inference, by a worker or a waiting thread: run the callback, and free the job."""
         i = self.numbers[job]
         request = self.requests[i]
         me = _get_ident()
@@ -292,7 +292,8 @@ class _Pool:
             self.serve_the_rest()
 
     def block(self, jobs: int) -> None:
-        """Before a wait in a callback for one of so many jobs. Busy if all are in callbacks that wait."""
+        """Called in a callback before it waits for one of `jobs` jobs. Raises Busy if all are in callbacks
+        that wait."""
         me = _get_ident()
         if not self.calling.get(me):
             return
@@ -330,7 +331,8 @@ class _Pool:
         return {*range(len(self.requests))} - {*self.idle, *self.silent, *self.running}
 
     def lose_running(self) -> None:
-        """In a forked child: jobs that have no thread here are free; `silent` ones tell of it when reaped."""
+        """Called in a forked child: free the jobs whose threads exist only in the parent. Collecting `silent`
+        ones reports it."""
         self.running.clear()
         self.calling.clear()
         self.blocked.clear()
@@ -344,7 +346,7 @@ class _Pool:
                 request._release()
 
     def take_error(self, request: InferRequest) -> None:
-        """Have the queue raise the request's error, unless it has one to raise."""
+        """Make the queue raise the request's error, unless it already has one to raise."""
         error = request._error
         if error is not None:
             request._error = copy_error(error)
@@ -516,7 +518,8 @@ class AsyncInferQueue:
 
     @takes
     def set_callback(self, callback: Callable[[InferRequest, Any], Any]) -> None:
-        """Have `callback(request, userdata)` called on a worker after every inference that succeeds."""
+        """Set the function `callback(request, userdata)`, which workers call after every successful
+        inference."""
         if not callable(callback):
             raise no_such_form(f"a callback is callable, {type(callback).__name__} is not")
         self._pool.callback = callback

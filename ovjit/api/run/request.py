@@ -163,7 +163,7 @@ class InferRequest(RequestTensors):
         self._note_slots()
 
     def _prepare(self) -> None:
-        """Before a run, when inputs were never set or the user may have changed tensors."""
+        """Called before a run, if inputs were never set or the user may have changed tensors."""
         for slot in self._inputs:
             if slot.current is None:
                 slot.clear(self._job)
@@ -250,7 +250,8 @@ class InferRequest(RequestTensors):
 
     @takes
     def set_callback(self, callback: Callable[[Any], Any], userdata: Any) -> None:
-        """Have `callback(userdata)` called on a worker after every asynchronous inference that succeeds."""
+        """Set the function `callback(userdata)`, which workers call after every successful asynchronous
+        inference."""
         if not callable(callback):
             raise no_such_form(f"a callback is callable, {type(callback).__name__} is not")
         self._check_idle()

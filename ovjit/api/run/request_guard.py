@@ -66,7 +66,7 @@ class RequestGuard:
     _userdata: Any
 
     def _set_idle(self) -> None:
-        """The state of a new request."""
+        """Set the state of a new request."""
         self._guard = locks.lock("request")
         self._acquire = self._guard.acquire
         self._release = self._guard.release
@@ -79,7 +79,8 @@ class RequestGuard:
         self._userdata = None
 
     def _done(self, job: Any) -> None:
-        """On the worker, at the end of an asynchronous inference: the callback. It may start the next one."""
+        """Called on the worker at the end of an asynchronous inference: run the callback, which may start the
+        next one."""
         error = job.error
         while True:
             self._settle(error)

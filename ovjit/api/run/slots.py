@@ -189,7 +189,7 @@ class InputSlot:
         self.check_shape(tensor._shape)
 
     def lend(self, job: Any, array: Array) -> None:
-        """Let the job read the caller's array until another one comes. It must fit."""
+        """Make the job read the caller's array until another one is set. It must fit."""
         self.target = self.native = self.own_shape = self.view = self.current = None
         self.batch = []
         self.holder = NOWHERE
@@ -201,8 +201,8 @@ class InputSlot:
         self.current = array
 
     def bind(self, job: Any, tensor: Tensor, private: bool = False) -> None:
-        """Let the job read `tensor`, which also takes later copies. `private`: the tensor has no other
-        reference, so its shape changes only here."""
+        """Make the job read `tensor`, into which later inputs are copied. `private`: there is no other
+        reference to the tensor, so its shape changes only here."""
         self.shape = self.own_shape = None  # first: no array is copied to the previous tensor any more
         self.target = tensor
         self.batch = []
@@ -212,7 +212,7 @@ class InputSlot:
             self.shape = tensor._shape
 
     def bind_remote(self, job: Any, remote: Any) -> None:
-        """Let the job read a RemoteTensor. Raises InferenceError unless it fits and is on the job's card."""
+        """Make the job read a RemoteTensor. Raises InferenceError unless it fits and is on the job's card."""
         _check_remote(job, self, remote)
         self.check_tensor(remote)
         job.set_remote_input(self.index, remote._memory)
@@ -222,7 +222,7 @@ class InputSlot:
         self.current = job.inputs[self.index]
 
     def bind_batch(self, job: Any, batch: Tensor, parts: list[Tensor]) -> None:
-        """Let the job read `batch`, which takes the elements of the user's `parts` before every run."""
+        """Make the job read `batch`, into which the user's `parts` are copied before every run."""
         self.bind(job, batch)
         self.batch = parts
 
@@ -370,7 +370,8 @@ class OutputSlot:
         return self.target
 
     def bind(self, job: Any, tensor: Tensor) -> None:
-        """Let results be written to the user's tensor. Raises InferenceError unless type and shape fit."""
+        """Make the job write results to the user's tensor. Raises InferenceError unless type and shape
+        fit."""
         self._check_type(tensor)
         tensor = as_port(tensor, self.info)
         self._check_shape(tensor)
@@ -388,7 +389,7 @@ class OutputSlot:
             )
 
     def bind_remote(self, job: Any, remote: Any) -> None:
-        """Let results be written to a RemoteTensor. Raises InferenceError unless type and shape fit."""
+        """Make the job write results to a RemoteTensor. Raises InferenceError unless type and shape fit."""
         _check_remote(job, self, remote)
         self._check_type(remote)
         self._check_shape(remote)
@@ -413,9 +414,8 @@ class OutputSlot:
             )
 
     def aim(self, job: Any) -> None:
-        """Before a run: let the job write straight to the user's memory where that is possible, as long as no
-        input lies there. Raises InferenceError if the user has given the tensor a shape that the output
-        cannot have."""
+        """Called before a run: make the job write directly to the user's memory if possible, that is, if no
+        input is there. Raises InferenceError if the user's tensor has a shape that the output cannot have."""
         tensor = self.target
         if not self.user_owned or tensor is None:
             return
@@ -436,7 +436,7 @@ class OutputSlot:
         self.aimed = array, meets
 
     def finish(self, job: Any) -> None:
-        """After a run: let the tensor show the result."""
+        """Called after a run: make the result visible in the tensor."""
         tensor = self.target
         if tensor is None:
             return

@@ -217,8 +217,8 @@ _ROUNDINGS = {"rint": 4, "floor": 9, "ceil": 10, "trunc": 11}
 
 
 def _rounding(name: str) -> Any:
-    """Rounding to a float without fraction. LLVM makes one rounding of f16 from one between conversions, and
-    computes that element by element; it knows nothing about x86's instruction."""
+    """Makes the intrinsic that rounds to a whole number, by the x86 instruction for f16. LLVM's own rounding
+    of f16 would convert to f32 and back, element by element."""
     intrinsic = _float_intrinsic(name)
 
     def body(b: ir.IRBuilder, kind: Vec, x: ir.Value) -> ir.Value:

@@ -318,7 +318,7 @@ def load_strided(elem: str, lanes: int) -> Any:
 
 
 def _every(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int, k: int) -> ir.Value:
-    """Every k-th element from `p`. No byte behind the last element is read."""
+    """Load every k-th element from address `p`. No byte after the last element is read."""
     t = memory_ir(elem)
     run = ir.VectorType(t, (lanes - 1) * k + 1)
     block = b.load(pointer(b, p, run), align=SIZE[elem])

@@ -44,7 +44,7 @@ def with_barriers(source: str) -> str:
 
 
 def _meeting(loaded: set[str], stored: set[str]) -> set[str]:
-    """The pointers that are both loaded from and stored to."""
+    """The pointers that are loaded from as well as stored to."""
     if _ANY in loaded and stored or _ANY in stored and loaded:
         return {_ANY}
     return loaded & stored

@@ -32,7 +32,7 @@ _TRIES = 1 << 22
 
 
 def inline(b: ir.IRBuilder, text: str, result: ir.Type, constraints: str, *arguments: ir.Value) -> ir.Value:
-    """Inline PTX, which may read and write any memory."""
+    """Emit inline PTX, which may read and write any memory."""
     kind = ir.FunctionType(result, [a.type for a in arguments])
     more = f"{constraints},~{{memory}}" if constraints else "~{memory}"
     asm = ir.InlineAsm(kind, text, more, side_effect=True)
@@ -55,7 +55,7 @@ def _is_first(b: ir.IRBuilder) -> ir.Value:
 
 
 def _once(b: ir.IRBuilder, text: str, constraints: str, *arguments: ir.Value) -> None:
-    """An instruction of the first lane. `text` begins with @p."""
+    """Emit an instruction that only the first lane runs. `text` begins with @p."""
     count = len(arguments)
     body = f"{{ .reg .pred p; setp.ne.u32 p, ${count}, 0; {text}; }}"
     inline(b, body, _VOID, ",".join(filter(None, (constraints, "r"))), *arguments, _is_first(b))
@@ -72,7 +72,7 @@ def _block_memory(b: ir.IRBuilder, size: ir.Value, warps: ir.Value) -> ir.Value:
 
 
 def _special(name: str) -> Callable[[ir.IRBuilder], ir.Value]:
-    """A register of the thread that tells where it is."""
+    """An intrinsic that reads a special register, such as the block's index."""
     return lambda b: b.zext(call(b, f"llvm.nvvm.read.ptx.sreg.{name}", _I32), _I64)
 
 
@@ -135,7 +135,7 @@ def _copy_strips(
     count: ir.Value,
     p: ir.Value,
 ) -> None:
-    """Lane i copies strip i."""
+    """Copy strips to shared memory: lane i copies strip i."""
     lane = lane_number(b, 64)
     index = b.select(b.icmp_signed("<", lane, last), lane, last)
     begin = b.add(source, b.mul(index, step))
@@ -149,8 +149,8 @@ def _copy_strips(
 
 
 def _copy_box(rank: int) -> Callable[..., None]:
-    """The tensor map has what the first arguments say. `rank`: coordinates, which are before the last two
-    arguments."""
+    """An intrinsic that copies a box of a tensor map to shared memory. `rank`: number of coordinates, which
+    precede the last two arguments."""
     load = f"cp.async.bulk.tensor.{rank}d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
     coordinates = ", ".join(f"${i + 2}" for i in range(rank))
     text = f"@p {load} [$0], [$1, {{{coordinates}}}], [${rank + 2}]"
@@ -230,7 +230,7 @@ def _pack_pair(b: ir.IRBuilder, elem: str, low: ir.Value, high: ir.Value) -> ir.
 
 
 def inline_pure(b: ir.IRBuilder, text: str, result: ir.Type, constraints: str, *arguments: ir.Value) -> Any:
-    """Inline PTX without effects."""
+    """Emit inline PTX without side effects."""
     values = ", ".join(f"{a.type} {a.get_reference()}" for a in arguments)
     return b.say(result, f'call {result} asm "{text}", "{constraints}"({values}) nounwind')
 
@@ -240,7 +240,7 @@ def _address(b: ir.IRBuilder, p: ir.Value, at: ir.Value, kind: ir.Type) -> ir.Va
 
 
 def _memory_words(elem: str) -> tuple[ir.Type, int]:
-    """The type of the words of eight elements, and how many there are."""
+    """(type of the words that hold eight elements, their number)."""
     return _I32, {"f16": 4, "bf16": 4, "f32": 8, "i32": 8}[elem]
 
 

@@ -39,12 +39,12 @@ def _shared_pointer(b: ir.IRBuilder, address: ir.Value, kind: ir.Type = _I8) -> 
 
 
 def _offset(b: ir.IRBuilder, base: ir.Value, lanes: ir.Value) -> ir.Value:
-    """The address of this lane."""
+    """The address of this lane: base + lane * step."""
     return b.add(base, lanes if lanes.type == _I64 else b.zext(lanes, _I64))
 
 
 def vector_of(b: ir.IRBuilder, parts: Sequence[ir.Value]) -> ir.Value:
-    """Registers as a vector."""
+    """Combine registers to a vector."""
     result: ir.Value = ir.Constant(ir.VectorType(parts[0].type, len(parts)), ir.Undefined)
     for i, part in enumerate(parts):
         result = b.insert_element(result, part, _I32(i))

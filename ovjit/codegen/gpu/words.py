@@ -109,7 +109,8 @@ def _write(b: ir.IRBuilder, address: ir.Value, value: ir.Value, elem: str) -> No
 
 
 def _load_number(b: ir.IRBuilder, p: ir.Value, i: ir.Value) -> ir.Value:
-    """No kernel stores to the bases and the argument block: their loads may be anywhere."""
+    """Load a number from the bases or the argument block. No kernel stores there, so the load may be
+    moved."""
     pointer = _pointer(b, b.add(p, b.mul(i, _I64(8))), _I64)
     if b.function.name != "ovjit_kernel" or p not in b.function.args[:2]:
         return b.load(pointer, align=8)
@@ -144,7 +145,7 @@ def _write_if(b: ir.IRBuilder, address: ir.Value, value: ir.Value, elem: str, co
 
 
 def meet(b: ir.IRBuilder) -> None:
-    """A barrier of the warp: stores before it are seen by loads behind it, of all lanes."""
+    """A barrier of the warp: after it, all lanes see the stores before it."""
     call(b, "llvm.nvvm.bar.warp.sync", ir.VoidType(), _I32(_ALL))
 
 
@@ -163,7 +164,7 @@ def _step(elem: str) -> ir.Constant:
 
 
 def _load_every(count: int) -> Callable[..., Any]:
-    """Elements 0, count, 2 count, ..."""
+    """The elements 0, count, 2 count, ... of this lane."""
     return lambda elem: lambda b, p: _read(b, _address(b, p, _I64(count * SIZE[elem])), elem)
 
 
@@ -188,8 +189,8 @@ def _shuffle(b: ir.IRBuilder, value: ir.Value, how: str, other: ir.Value) -> ir.
 
 
 def _across(word: str) -> Callable[..., Any]:
-    """The lanes combined by a butterfly of shuffles: all lanes get the same bits, in the order of NumPy's
-    meaning."""
+    """Combine the lanes by `word` in a butterfly of shuffles: all lanes get the same bits, in the order of
+    the NumPy semantics."""
 
     def body_for(elem: str) -> Callable[..., Any]:
         def body(b: ir.IRBuilder, value: ir.Value) -> ir.Value:

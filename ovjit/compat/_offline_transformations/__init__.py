@@ -48,8 +48,8 @@ def apply_pruning_transformation(model: Model) -> None:
 def apply_make_stateful_transformation(
     model: Model, param_res_names: Mapping[str, str] | None = None, *, pairs_to_replace: Any = None
 ) -> None:
-    """Pairs of parameters and results, or of their tensor names, become variables. RuntimeError for a name
-    that the model does not have."""
+    """Convert pairs of parameters and results, or of their tensor names, to variables. RuntimeError for a
+    name that the model does not have."""
     pairs = param_res_names if pairs_to_replace is None else pairs_to_replace
     if not isinstance(pairs, (Mapping, list, tuple)):
         raise TypeError(
@@ -62,20 +62,20 @@ def apply_make_stateful_transformation(
 
 
 def compress_model_transformation(model: Model) -> None:
-    """f32 and f64 constants become f16 with a Convert after them."""
+    """Convert f32 and f64 constants to f16, followed by a Convert."""
     with GRAPH_LOCK:
         compress_to_f16(check_model(model))
 
 
 def compress_quantize_weights_transformation(model: Model) -> None:
-    """FakeQuantize of constant weights becomes integers, a zero point and a scale."""
+    """Replace FakeQuantize of constant weights by integers, a zero point and a scale."""
     with GRAPH_LOCK:
         compress_quantized(check_model(model))
         model.validate_nodes_and_infer_types()
 
 
 def apply_fused_names_cleanup(model: Model) -> None:
-    """Remove the notes about which nodes a node was made of."""
+    """Remove `fused_names` from rt_info: the names of the nodes that a node was made of."""
     with GRAPH_LOCK:
         for node in check_model(model).get_ordered_ops():
             if node._rt_info is not None:
@@ -83,7 +83,7 @@ def apply_fused_names_cleanup(model: Model) -> None:
 
 
 def convert_sequence_to_tensor_iterator_transformation(model: Model) -> None:
-    """Recurrent layers of one direction become loops over their cells."""
+    """Replace recurrent layers of one direction by loops over their cells."""
     with GRAPH_LOCK:
         if sequences_to_loops(check_model(model)):
             model.validate_nodes_and_infer_types()
@@ -99,7 +99,8 @@ def paged_attention_transformation(
     allow_adaptive_rkv: bool = False,
     allow_qq_bias: bool = False,
 ) -> None:
-    """Attention over pages of a cache, which the caller keeps: see `ovjit.passes.paged_attention`.
+    """Convert attention to paged attention, with caches that the caller owns: see
+    `ovjit.passes.paged_attention`.
 
     `use_block_indices_inputs`: each layer has block indices of its own. `use_score_outputs`: outputs
     `scores.N`, the weights that keys have got; with `allow_score_aggregation` only of the last queries. The
@@ -123,8 +124,8 @@ def paged_attention_transformation(
 
 
 def stateful_to_stateless_transformation(model: Model) -> None:
-    """Variables become inputs and outputs again. RuntimeError for a model without the input `beam_idx`, as in
-    OpenVINO."""
+    """Convert variables back to inputs and outputs. RuntimeError for a model without the input `beam_idx`, as
+    in OpenVINO."""
     from ovjit.compat.passes.stateful import make_stateless
 
     with GRAPH_LOCK:

@@ -179,7 +179,7 @@ class WatchingExtension(Extension):
     """Base class of extensions that observe a conversion or change its result."""
 
     def _after_conversion(self, framework: str, model: Model) -> None:
-        """A model of `framework` has been converted."""
+        """Called after a model of `framework` has been converted."""
 
 
 class DecoderTransformationExtension(WatchingExtension):

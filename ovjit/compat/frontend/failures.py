@@ -20,11 +20,11 @@ class Unreadable(GeneralFailure, ModelError):
 
 
 class InitializationFailure(Exception):
-    """There is no such front end."""
+    """There is no front end of that name."""
 
 
 class NotImplementedFailure(Exception):
-    """The front end cannot do that."""
+    """The front end does not support the operation."""
 
 
 class OpConversionFailure(Exception):

@@ -59,12 +59,12 @@ class FrontEnd:
         return self._reader.name
 
     def get_name(self) -> str:
-        """The format."""
+        """The name of the format."""
         return self._name
 
     def supported(self, model: Any) -> bool:
         """Whether a file is of this format, by its ending and its first byte, or an object of this framework.
-        GeneralFailure if there is no such file; GGUF's front end says no, as OpenVINO's."""
+        GeneralFailure if there is no such file. False for GGUF, as in OpenVINO."""
         if not self._reader.title or not isinstance(model, (str, os.PathLike)):
             return not self._reader.title and find_converter(model) is self._reader
         if not self._reader.listed and not os.path.exists(model):
@@ -72,8 +72,7 @@ class FrontEnd:
         return self._reader.sniff(Source(_existing(model, self._name)))
 
     def load(self, path: Any, enable_mmap: bool = True) -> InputModel:
-        """Read a file, or an object of the framework. GeneralFailure for one that is not there or not
-        valid."""
+        """Read a file, or an object of the framework. GeneralFailure for a missing or invalid one."""
         files = path if isinstance(path, (list, tuple)) else [path]
         if not files:
             raise GeneralFailure(f"{self._name}: no model is given")
@@ -90,7 +89,7 @@ class FrontEnd:
         return input_model._load(self._reader, files[0], request, lambda: self._count)
 
     def _check_file(self, path: Path, shown: Any) -> None:
-        """Unreadable for a file of another format."""
+        """Raise Unreadable for a file of another format."""
         source = Source(path)
         if self._reader.certain:
             if not self._reader.sniff(source):
@@ -103,7 +102,7 @@ class FrontEnd:
         return self._reader.convert(model, Conversion(extensions=self._extensions, converters=converters))
 
     def convert(self, model: InputModel | Model) -> Model:
-        """The Model. One that is converted already stays as it is."""
+        """Convert an InputModel to a Model. A Model is returned unchanged."""
         if not isinstance(model, InputModel):
             return check_model(model)
         converted = model._check()
@@ -112,12 +111,12 @@ class FrontEnd:
         return converted
 
     def convert_partially(self, model: InputModel) -> Model:
-        """The Model. OpConversionFailure for an operation that cannot be converted: ovjit has no place for
-        those of other frameworks."""
+        """Convert an InputModel to a Model. Unlike OpenVINO's, raises OpConversionFailure for an unsupported
+        operation: Models have no operations of other frameworks."""
         return self.convert(model)
 
     def decode(self, model: InputModel) -> Model:
-        """The Model: there is no form of it that is read and not yet converted."""
+        """Convert an InputModel to a Model: ovjit has no intermediate form."""
         return self.convert(model)
 
     def normalize(self, model: Model) -> None:
@@ -125,8 +124,8 @@ class FrontEnd:
         check_model(model)
 
     def add_extension(self, extension: Any) -> None:
-        """Let models have operations written in Python. The library of openvino_tokenizers changes nothing:
-        ovjit has its operations. RuntimeError for the path of another library."""
+        """Add operations written in Python. The library of openvino_tokenizers has no effect: ovjit has its
+        operations. RuntimeError for the path of another library."""
         if isinstance(extension, (str, os.PathLike)) and is_tokenizers(extension):
             return
         for item in extension if isinstance(extension, (list, tuple)) else [extension]:
@@ -173,7 +172,7 @@ class FrontEndManager:
         return None if reader is None else FrontEnd(reader.name)
 
     def register_front_end(self, name: str, library_path: Any) -> None:
-        """GeneralFailure: a front end in a native library is not loaded."""
+        """Raise GeneralFailure: front ends in native libraries cannot be loaded."""
         raise GeneralFailure(
             f"{library_path!r} cannot be registered as {name!r}: ovjit loads no native libraries"
         )

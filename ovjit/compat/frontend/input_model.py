@@ -63,7 +63,7 @@ class Place:
         return self._of.outputs()
 
     def _data(self) -> Any:
-        """The data of a tensor or a port. GeneralFailure for an operation of several outputs."""
+        """The tensor of a place. GeneralFailure for an operation with several outputs."""
         if self._kind == "input":
             return self._of.input_value(self._index)
         if self._kind == "operation" and len(self._of._tensors) != 1:
@@ -73,11 +73,11 @@ class Place:
     def _is_called(self, data: Any, name: str) -> bool:
         return name in data._tensor._names
 
-    def _maker(self, data: Any) -> tuple[Any, int] | None:
-        """The operation and the port that data come from; None for inputs and constants."""
+    def _producer(self, data: Any) -> tuple[Any, int] | None:
+        """(operation, output port) that computes the data; None for inputs and constants."""
         return None if isinstance(data._node, (Constant, Parameter)) else (data._node, data._index)
 
-    def _takers(self, data: Any) -> Sequence[tuple[Any, int]]:
+    def _consumers(self, data: Any) -> Sequence[tuple[Any, int]]:
         targets = target_inputs(data._node, data._index)
         return [(target._node, target._index) for target in targets if not isinstance(target._node, Result)]
 
@@ -103,16 +103,16 @@ class Place:
     def get_producing_operation(
         self, input_name: str | None = None, input_port_index: int | None = None
     ) -> Place | None:
-        """The operation that a tensor or port comes from, or an input of an operation."""
+        """The operation that computes a tensor, or that a port or an operation's input reads."""
         source = self._source(input_name, input_port_index)
-        result = None if source is None else self._maker(source)
+        result = None if source is None else self._producer(source)
         return None if result is None else self._place_of("operation", result[0])
 
     def get_consuming_operations(
         self, output_name: str | None = None, output_port_index: int | None = None
     ) -> list[Place]:
-        """The operations that take a tensor, or outputs of an operation, once for each port by which they do;
-        that of an input port is its own."""
+        """The operations that read a tensor, or an operation's outputs, once per reading port. For an input
+        port it is the port's operation."""
         if self._kind == "input":
             return [self._place_of("operation", self._of)]
         return [self._place_of("operation", of) for of, _ in self._targets(output_name, output_port_index)]
@@ -120,14 +120,14 @@ class Place:
     def get_target_tensor(
         self, output_name: str | None = None, output_port_index: int | None = None
     ) -> Place | None:
-        """The tensor that an operation or its output port makes."""
+        """The tensor that an operation or output port computes."""
         data = self._data_at(output_name, output_port_index) if self._kind in ("operation", "output") else []
         return self._tensor_of(data[0]) if len(data) == 1 else None
 
     def get_source_tensor(
         self, input_name: str | None = None, input_port_index: int | None = None
     ) -> Place | None:
-        """The tensor that an operation or its input port takes."""
+        """The tensor that an operation or input port reads."""
         is_taker = self._kind in ("operation", "input")
         source = self._source(input_name, input_port_index) if is_taker else None
         return None if source is None else self._tensor_of(source)
@@ -147,12 +147,12 @@ class Place:
         return self._place_of("output", self._of, indices[0]) if len(indices) == 1 else None
 
     def get_producing_port(self) -> Place | None:
-        """The output port that a tensor or an input port comes from."""
-        port = self._maker(self._data()) if self._kind in ("tensor", "input") else None
+        """The output port that computes a tensor, or that an input port reads."""
+        port = self._producer(self._data()) if self._kind in ("tensor", "input") else None
         return None if port is None else self._place_of("output", *port)
 
     def get_consuming_ports(self) -> list[Place]:
-        """The input ports that take a tensor or outputs."""
+        """The input ports that read a tensor or an operation's outputs."""
         ports = [] if self._kind == "input" else self._targets(None, None)
         return [self._place_of("input", *port) for port in ports]
 
@@ -162,8 +162,7 @@ class Place:
         return isinstance(other, Place) and mine == (other._kind, other._of, other._index)
 
     def is_equal_data(self, other: Place) -> bool:
-        """Whether two places are about the same data: a tensor, the port that makes it and those that take it
-        are."""
+        """Whether two places refer to the same data: a tensor, and the ports that compute or read it."""
         if not isinstance(other, type(self)) or "operation" in (self._kind, other._kind):
             return False
         return bool(self._data() == other._data())
@@ -180,7 +179,7 @@ class Place:
         return [i for i in ports if index is None or i == index]
 
     def _targets(self, name: str | None, index: int | None) -> list[tuple[Any, int]]:
-        return [port for data in self._data_at(name, index) for port in self._takers(data)]
+        return [port for data in self._data_at(name, index) for port in self._consumers(data)]
 
     def _input_index(self, name: str | None, index: int | None) -> int | None:
         ports = {i: data for i, data in enumerate(self._inputs()) if data is not None}
@@ -202,7 +201,7 @@ def of_several(name: str) -> GeneralFailure:
 
 
 def data_of(place: Any) -> Any:
-    """The tensor that a place is about. GeneralFailure for None, which a name that is not there gives."""
+    """The tensor of a place. GeneralFailure for None, the result of a search for an unknown name."""
     if place is None:
         raise GeneralFailure("a place of the model is expected, not None: there is no such name")
     return place._data()
@@ -270,12 +269,12 @@ class InputModel:
         return [Place._tensor(r.input_value(0), self) for r in self._model.get_results()]
 
     def get_place_by_tensor_name(self, tensor_name: str) -> Place | None:
-        """The tensor of a name, or None."""
+        """The tensor with this name, or None."""
         named = (o for o in self._tensors() if tensor_name in o._tensor._names)
         return next((Place._tensor(o, self) for o in named), None)
 
     def get_place_by_operation_name(self, operation_name: str) -> Place | None:
-        """The operation of a name, or None."""
+        """The operation with this name, or None."""
         nodes = (n for n in self._model._walk() if not isinstance(n, Result))
         named = (n for n in nodes if n.get_friendly_name() == operation_name)
         return next((Place("operation", n, model=self) for n in named), None)
@@ -283,14 +282,14 @@ class InputModel:
     def get_place_by_operation_name_and_input_port(
         self, operation_name: str, input_port_index: int
     ) -> Place | None:
-        """An input of the operation of a name, or None."""
+        """An input port of the operation with this name, or None."""
         place = self.get_place_by_operation_name(operation_name)
         return None if place is None else place.get_input_port(input_port_index=input_port_index)
 
     def get_place_by_operation_name_and_output_port(
         self, operation_name: str, output_port_index: int
     ) -> Place | None:
-        """An output of the operation of a name, or None."""
+        """An output port of the operation with this name, or None."""
         place = self.get_place_by_operation_name(operation_name)
         return None if place is None else place.get_output_port(output_port_index=output_port_index)
 
@@ -299,23 +298,23 @@ class InputModel:
         return self.get_inputs()[input_idx]
 
     def set_partial_shape(self, place: Place, shape: PartialShape) -> None:
-        """Give an input another shape."""
+        """Set the shape of an input."""
         self._set(place, shape, None)
 
     def get_partial_shape(self, place: Place) -> PartialShape:
-        """The shape of a tensor: what an input was given, what the last edits that fit made of the others."""
+        """The shape of a tensor: as set for an input, as inferred after the last valid edit for others."""
         data = data_of(place)
         if isinstance(data._node, Parameter):
             return data._node.get_partial_shape()
         return data.get_partial_shape()
 
     def set_element_type(self, place: Place, type: Type) -> None:
-        """Give an input another element type."""
+        """Set the element type of an input."""
         self._set(place, None, type)
 
     def get_element_type(self, place: Place) -> Type:
-        """The element type of an input or output of the model. Of what is between them it is dynamic where a
-        file does not state it: that is not settled before the conversion."""
+        """The element type of a tensor; dynamic for inner tensors whose type the file does not declare, which
+        is inferred at conversion."""
         data = data_of(place)
         if isinstance(data._node, Parameter):
             return data._node.get_element_type()
@@ -364,7 +363,7 @@ class InputModel:
                 self._model.remove_result(result)
 
     def override_all_outputs(self, outputs: Sequence[Place]) -> None:
-        """Let these tensors be the outputs, in this order. The inputs stay, also those that none needs."""
+        """Set the outputs, in this order. The inputs stay, also unused ones."""
         tensors = [data_of(place) for place in outputs]
         have: dict[Output, list[Result]] = {}
         for result in self._model.get_results():
@@ -375,8 +374,8 @@ class InputModel:
         self._follow()
 
     def override_all_inputs(self, inputs: Sequence[Place]) -> None:
-        """Let these tensors be the inputs, in this order. If the model needs others too, they follow in a
-        model of TensorFlow's; in others it is a GeneralFailure."""
+        """Set the inputs, in this order. If the model needs others too, they follow for TensorFlow; for other
+        frameworks it is a GeneralFailure."""
         cut_places = [port for place in inputs for port in _cuts(place)]
         chosen = []
         for place in cut_places:
@@ -396,24 +395,24 @@ class InputModel:
         self._model._parameters[:] = dict.fromkeys([*chosen, *needed])
 
     def extract_subgraph(self, inputs: Sequence[Place], outputs: Sequence[Place]) -> None:
-        """Keep the graph between these tensors."""
+        """Keep only the graph between these tensors."""
         if outputs:
             self.override_all_outputs(outputs)
         if inputs:
             self.override_all_inputs(inputs)
 
     def set_name_for_tensor(self, tensor: Place, new_name: str) -> None:
-        """Let a tensor have one name."""
+        """Set the only name of a tensor."""
         self._edited = True
         data_of(tensor)._tensor.set_names({new_name})
 
     def add_name_for_tensor(self, tensor: Place, new_name: str) -> None:
-        """Give a tensor a further name."""
+        """Add a name to a tensor."""
         self._edited = True
         data_of(tensor)._tensor.add_names({new_name})
 
     def free_name_for_tensor(self, name: str) -> None:
-        """Take a name away from the tensor that has it."""
+        """Remove a name from the tensor that has it."""
         self._edited = True
         for output in self._tensors():
             output._tensor._names = output._tensor._names - {name}
@@ -424,7 +423,7 @@ class InputModel:
         operation._of.set_friendly_name(new_name)
 
     def free_name_for_operation(self, name: str) -> None:
-        """Take a name away from the operation that has it."""
+        """Remove a name from the operation that has it."""
         self._edited = True
         for node in self._model._walk():
             if node.get_friendly_name() == name:
@@ -460,14 +459,15 @@ class InputModel:
             self._model.remove_parameter(old._node)
 
     def _follow(self) -> None:
-        """Shapes and types after an edit, which may fit after further edits only: `_check` says if not."""
+        """Infer shapes and types after an edit, if they fit. They may fit only after further edits: `_check`
+        raises if not."""
         self._unfit = self._edited = True
         with contextlib.suppress(OvjitError):
             self._model.validate_nodes_and_infer_types()
             self._unfit = False
 
     def _check(self) -> Model:
-        """The edited model. OpConversionFailure where its shapes or types do not fit."""
+        """The edited model. OpConversionFailure if its shapes or types do not fit."""
         model = self._model if self._edited else self._reread()
         if self._unfit:
             try:
@@ -477,8 +477,8 @@ class InputModel:
         return model
 
     def _reread(self) -> Model:
-        """The model as it was read, with the shapes and types that its inputs were given. It is read again
-        where extensions were added meanwhile."""
+        """The model as read, with the set shapes and types of its inputs. It is read again if extensions were
+        added since."""
         newer = self._read_extensions != self._extensions()
         if self._read_editable is self._read:
             self._current = None if newer else self._current
@@ -505,7 +505,7 @@ class TensorFlowInputModel(InputModel):
     _adds_inputs = True
 
     def get_place_by_tensor_name(self, tensor_name: str) -> Place | None:
-        """The tensor of a name, or the first output of the operation of that name, or None."""
+        """The tensor with this name, else the first output of the operation with this name, else None."""
         place = super().get_place_by_tensor_name(tensor_name)
         return super().get_place_by_tensor_name(f"{tensor_name}:0") if place is None else place
 

@@ -61,7 +61,7 @@ class Tensor:
 
 
 class Operation:
-    """A node: its name, the tensors it takes (None for those left out) and those it makes."""
+    """A node: its name, the names of its input tensors (None for absent optional ones) and of its outputs."""
 
     def __init__(self, proto: Any, tensor: Any):
         self.proto = proto
@@ -148,7 +148,7 @@ class Graph:
         return [(o, i) for o in self.operations for i, source in enumerate(o.inputs) if source is tensor]
 
     def drop_unused(self) -> None:
-        """Leave out operations and inputs that no output needs."""
+        """Remove operations and inputs that no output needs."""
         needed, waiting = set[Operation](), list(self.outputs)
         read = set(waiting)
         while waiting:

@@ -64,10 +64,10 @@ class OnnxPlace(Place):
     def _is_called(self, data: Tensor, name: str) -> bool:
         return data.name == name
 
-    def _maker(self, data: Tensor) -> tuple[Operation, int] | None:
+    def _producer(self, data: Tensor) -> tuple[Operation, int] | None:
         return self._graph.producer(data)
 
-    def _takers(self, data: Tensor) -> Sequence[tuple[Operation, int]]:
+    def _consumers(self, data: Tensor) -> Sequence[tuple[Operation, int]]:
         return self._graph.consumers(data)
 
     def get_names(self) -> list[str]:
@@ -128,7 +128,7 @@ class OnnxInputModel(InputModel):
     # -- types and shapes ------------------------------------------------------------------------------------
 
     def _descriptor(self, tensor: Tensor) -> Any:
-        """The output of the graph as it is now that is a tensor, None where it cannot be read."""
+        """The output of the edited graph for a tensor, None if the graph cannot be converted."""
         if not self._edited and self._current is not None:
             if not self._ports:
                 ports = (port for node in self._current._walk() for port in node.outputs())
@@ -191,7 +191,8 @@ class OnnxInputModel(InputModel):
         self._forget_model()
 
     def _replace_reads(self, old: Tensor, name: str) -> Tensor:
-        """A tensor that operations take instead of another, whose name it may have."""
+        """Make the operations that read `old` read a new tensor, which may get its name. Returns the new
+        tensor."""
         new = self._like(old, name)
         if name == old.name:
             old.name = f"{name}/replaced"
@@ -202,7 +203,7 @@ class OnnxInputModel(InputModel):
         return new
 
     def _like(self, old: Tensor, name: str) -> Tensor:
-        """A new tensor of the type and shape that another has, as far as they are known."""
+        """A new tensor with the type and shape of another one, as far as known."""
         new, descriptor = Tensor(name), self._descriptor(old)
         new.shape, new.type = old.declared_shape(), old.declared_type()
         if descriptor is not None:
@@ -239,7 +240,7 @@ class OnnxInputModel(InputModel):
         return new
 
     def add_output(self, place: Place) -> Place | None:  # type: ignore[override]
-        """Make a tensor an output too. The place of the tensor; None for an input."""
+        """Make a tensor an output too. Returns its place; None for an input."""
         tensor = _tensor_of(place)
         if tensor in self._graph.inputs:
             return None
@@ -264,7 +265,7 @@ class OnnxInputModel(InputModel):
         self._forget_model()
 
     def override_all_inputs(self, inputs: Sequence[Place]) -> None:
-        """Let these tensors be inputs, behind those that are needed beside them, as in OpenVINO."""
+        """Make these tensors the inputs. Inputs that are still needed besides come first, as in OpenVINO."""
         if not inputs:
             return
         for place in inputs:
@@ -296,7 +297,7 @@ class OnnxInputModel(InputModel):
         self._forget_model()
 
     def free_name_for_tensor(self, name: str) -> None:
-        """Take a name away that was added. NotImplementedFailure for a tensor's own name."""
+        """Remove an added name. NotImplementedFailure for a tensor's own name."""
         tensor = self._graph.named(name)
         if tensor is not None and tensor.name == name:
             raise NotImplementedFailure(
@@ -320,7 +321,7 @@ class OnnxInputModel(InputModel):
         self._forget_model()
 
     def set_name_for_dimension(self, place: Place, dim_index: int, dim_name: str) -> None:
-        """Let a dimension of a tensor that the file describes be open: ONNX has names for such."""
+        """Make a dimension of a declared tensor dynamic, with a name: ONNX has named dimensions."""
         tensor = _tensor_of(place)
         if not dim_name:
             raise ModelError("name must not be empty")
@@ -341,7 +342,7 @@ class OnnxInputModel(InputModel):
         self._edited, self._current = True, None
 
     def _read_now(self) -> Model:
-        """The model of the graph as it is now."""
+        """The model of the edited graph."""
         if not self._edited:
             return self._model
         if self._current is None or self._read_extensions != self._extensions():
@@ -351,7 +352,7 @@ class OnnxInputModel(InputModel):
         return self._current
 
     def _finish(self, model: Model) -> None:
-        """Set the edited shapes of inputs and the further tensor names, which an ONNX file cannot hold."""
+        """Apply edits that an ONNX file cannot express: shapes of inputs, and further tensor names."""
         shaped = False
         for parameter in model.get_parameters():
             tensor = self._graph.named(parameter.get_friendly_name())

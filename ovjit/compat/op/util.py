@@ -22,26 +22,26 @@ from ovjit.errors import ModelError
 
 
 class UnaryElementwiseArithmetic(Node):
-    """One input, worked on element by element."""
+    """A node that applies a function to each element of one input."""
 
 
 class BinaryElementwiseArithmetic(Node):
-    """Two inputs, broadcast and combined element by element."""
+    """A node that broadcasts two inputs and combines them elementwise."""
 
 
 class BinaryElementwiseComparison(Node):
-    """Two inputs, broadcast and compared element by element."""
+    """A node that broadcasts two inputs and compares them elementwise."""
 
 
 class BinaryElementwiseLogical(Node):
-    """Two inputs of truth values, broadcast and combined element by element."""
+    """A node that broadcasts two boolean inputs and combines them elementwise."""
 
 
 class ArithmeticReduction(Node):
-    """Sums, means and the like over axes."""
+    """A node that computes sums, means and the like over axes."""
 
     def get_reduction_axes(self) -> AxisSet:
-        """The axes, where they are constant. RuntimeError where they are not."""
+        """The axes. RuntimeError if they are not constant."""
         axes = self.input_value(1).get_node()
         if not isinstance(axes, Constant):
             raise ModelError(f"the axes of {self!r} are not constant")
@@ -49,7 +49,7 @@ class ArithmeticReduction(Node):
         return AxisSet({int(axis) % rank for axis in axes.value.reshape(-1)})
 
     def set_reduction_axes(self, reduction_axes: AxisSet) -> None:
-        """Reduce over other axes; types are inferred at the next validation."""
+        """Set the axes; types are inferred at the next validation."""
         self.set_argument(1, constant_node(sorted(reduction_axes)).output(0))
 
     reduction_axes = accessor(get_reduction_axes, set_reduction_axes)
@@ -63,7 +63,7 @@ class IndexReduction(Node):
         return int(self.get_attributes()["axis"])
 
     def set_reduction_axis(self, value: int) -> None:
-        """Reduce over another axis."""
+        """Set the axis."""
         self.set_attribute("axis", value)
 
     def get_index_element_type(self) -> Type:
@@ -71,7 +71,7 @@ class IndexReduction(Node):
         return TYPES[self.get_attributes()["index_element_type"]]
 
     def set_index_element_type(self, index_element_type: Type) -> None:
-        """Give back indices of another type."""
+        """Set the type of the indices."""
         self.set_attribute("index_element_type", index_element_type)
 
     reduction_axis = accessor(get_reduction_axis, set_reduction_axis)

@@ -29,7 +29,8 @@ _INPUT = re.compile(r"[^\[\]]*(\[[0-9?.,\s\-]*\])*")
 
 
 def is_single_input(input: Any) -> bool:
-    """Whether there is at most a name, a shape and a type. TypeError for objects without items."""
+    """Whether an object describes one input: at most a name, a shape and a type. TypeError for objects
+    without items."""
     kinds = [_kind_of(item) for item in input]
     return None not in kinds and len(set(kinds)) == len(kinds)
 
@@ -94,7 +95,7 @@ def input_to_input_cut_info(input: Any) -> list[_InputCutInfo]:
 
 
 def split_inputs(input_str: str) -> list[str]:
-    """The parts between commas that are outside of brackets; a comma behind a name alone belongs to it."""
+    """Split at commas outside of brackets. A comma after a name without brackets does not split."""
     parts = re.split(r",(?![^\[]*\])", input_str)
     if len(parts) > 1 and not parts[-1]:
         parts[-2:] = [parts[-2] + ","]
@@ -149,20 +150,20 @@ def parse_outputs(outputs: str) -> list[str]:
 
 
 def get_absolute_path(path_to_file: str) -> str:
-    """The path from the root, without links on the way."""
+    """The absolute path, with links resolved."""
     return os.path.realpath(os.path.expanduser(path_to_file))
 
 
 def readable_file_or_dir_or_object(path: Any) -> Any:
-    """A path that is there, or an object. Error for a path that is not."""
+    """An existing path, or an object. Error for a path that does not exist."""
     if isinstance(path, (str, Path)) and not os.path.exists(path):
         raise Error(f'The "{path}" is not existing file or directory')
     return path
 
 
 def canonicalize_and_check_paths(values: Any, param_name: str) -> Any:
-    """Paths from the root, of a list or of a text with commas. Error for one that is not there; what is no
-    path stays as it is."""
+    """Absolute paths of a list, or of a text with commas. Error for one that does not exist; other objects
+    are unchanged."""
     if values is None or not isinstance(values, (str, list)):
         return values
     listed = [v for v in values.split(",") if v] if isinstance(values, str) else values
@@ -184,8 +185,9 @@ def get_model_name(path_input_model: str) -> str:
 
 
 def get_model_name_from_args(argv: argparse.Namespace) -> str:
-    """The path of the IR to write: `output_model` with .xml. A folder, by default the working directory, gets
-    a file with the name of the model. Error if that is the model itself, whose weights would be rounded."""
+    """The path of the IR to write: `output_model` with the ending .xml. In a folder (default: the working
+    directory) the file is named after the model. Error if that is the model itself, whose weights would be
+    rounded."""
     source = argv.input_model[0] if isinstance(argv.input_model, (list, tuple)) else argv.input_model
     name = get_model_name(source) + ".xml"
     path = argv.output_model or os.getcwd()
@@ -200,7 +202,7 @@ def get_model_name_from_args(argv: argparse.Namespace) -> str:
 
 
 def check_bool(value: Any) -> bool:
-    """True or False, or its name."""
+    """A bool, from itself or its name."""
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     if isinstance(value, bool):
@@ -209,7 +211,7 @@ def check_bool(value: Any) -> bool:
 
 
 def depersonalize(value: Any, key: str) -> Any:
-    """A path without its folders, for notes that go with the model; other values as they are."""
+    """A path without its folders, to be stored in the model; other values unchanged."""
     if not isinstance(value, str) or key not in ("input_model", "output_model", "extension"):
         return value
     parts = [os.path.join("DIR", os.path.basename(v)) if os.path.exists(v) else v for v in value.split(",")]
@@ -217,7 +219,7 @@ def depersonalize(value: Any, key: str) -> Any:
 
 
 class CanonicalizePathCheckExistenceAction(argparse.Action):
-    """Keeps paths from the root."""
+    """argparse action that stores absolute paths of existing files."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         setattr(namespace, self.dest, canonicalize_and_check_paths(values, option_string or self.dest))
@@ -227,7 +229,7 @@ _SWITCHES = ("verbose", "dynamo")
 
 
 def get_common_cli_parser(parser: argparse.ArgumentParser | None = None) -> argparse.ArgumentParser:
-    """A parser of all options of the command but the model."""
+    """A parser of all options of the command, without the model argument."""
     parser = parser or argparse.ArgumentParser()
     parser.add_argument("--output_model", help="where to write: a file, or a folder")
     parser.add_argument("--compress_to_fp16", type=check_bool, nargs="?", default=True, const=True,

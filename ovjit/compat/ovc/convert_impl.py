@@ -159,7 +159,7 @@ def _add_extensions(core: Core, reader: Any, extensions: list[Any]) -> list[Any]
 
 
 def _first(source: Any) -> Any:
-    """The model of a list of a model and its weights; anything else as it is."""
+    """The model, if `source` is a list of a model and its weights; otherwise `source`."""
     return source[0] if isinstance(source, (list, tuple)) and source else source
 
 
@@ -173,8 +173,7 @@ def _framework_of(source: Any) -> str | None:
 
 
 def _load_object(source: Any) -> Any:
-    """The object in a framework's file; anything else as it is, an object also where it is the only one of a
-    list."""
+    """The object in a framework's file, or the only object of a list; otherwise `source`."""
     path = source[0] if isinstance(source, (list, tuple)) and len(source) == 1 else source
     if not isinstance(path, (str, os.PathLike)):
         return path if input_model_is_object(path) else source
@@ -195,7 +194,7 @@ def _read(core: Core, source: Any) -> Model:
 
 
 def _of_cuts(core: Core, source: Any, model: Model, outputs: Sequence[Any]) -> Model:
-    """The model; it is read again in a form that can be cut inside if the outputs ask for that."""
+    """The model; it is read again, in a form that can be cut at inner tensors, if the outputs need it."""
     ends = {name for result in model.outputs for name in result.names}
     is_file = isinstance(source, (str, os.PathLike)) and os.path.isfile(source)
     if not is_file or all(not isinstance(name, str) or name in ends for name in outputs):
@@ -263,8 +262,8 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _set_outputs(model: Model, outputs: Sequence[Any]) -> None:
-    """Let these be the outputs, in this order. Those of the model stay in its order if each of them is named
-    once, as in OpenVINO."""
+    """Set the outputs, in this order. If each of the model's outputs is named once, their own order stays, as
+    in OpenVINO."""
     ports = [port if isinstance(port, Output) else _named(model, port) for port in outputs]
     have = model.get_results()
     result_ports = [(result.input_value(0), result.output(0)) for result in have]
@@ -292,7 +291,7 @@ def _named(model: Model, name: str) -> Output:
 
 
 def _unknown_name(model: Model, name: str, ends: str) -> Error:
-    """The error for a name that no tensor has; its text depends on whether an operation has the name."""
+    """The error for an unknown tensor name; its text depends on whether an operation has the name."""
     named = (node.get_friendly_name().partition(":")[0] for node in model.get_ops())
     text = f"Name {{}} is not found among model {ends}." if name in named else "No node with name {}"
     return Error(text, name)
@@ -336,8 +335,8 @@ def _set_inputs(model: Model, described: list[_InputCutInfo], framework: str | N
 
 
 def _set_order(model: Model, described: Sequence[Any], framework: str) -> None:
-    """Put the inputs in the order in which they were described, as OpenVINO does: PyTorch's if all of them
-    were, TensorFlow's if some were not, which follow."""
+    """Order the inputs as described, as OpenVINO does: for PyTorch if all are described; for TensorFlow if
+    some are not, which then follow."""
     have = model.get_parameters()
     order = list(dict.fromkeys(described))
     undescribed = [one for one in have if one not in order]

@@ -14,7 +14,7 @@ class PassBase:
     _name = ""
 
     def get_name(self) -> str:
-        """The name: one that was set, for passes of ovjit's own as OpenVINO calls them, else the class's."""
+        """The name: the one that was set, OpenVINO's for built-in passes, else the class's."""
         kind = type(self)
         is_own = kind.__module__.startswith(__package__ or "ovjit.passes")
         return self._name or (f"ov::pass::{kind.__name__}" if is_own else self._usual_name())

@@ -16,7 +16,7 @@ from ovjit.errors import ModelError, no_such_constructor, no_such_form, unless_o
 
 @explain_calls
 class Matcher:
-    """A pattern and where it was found last. `node`: the last node of the pattern, or its output."""
+    """A pattern, and the result of its last match. `node`: the last node of the pattern, or its output."""
 
     def __init__(
         self, node: Node | Output | None = None, name: str | None = None, *, output: Output | None = None
@@ -35,7 +35,7 @@ class Matcher:
         return self._name
 
     def match(self, value: Node | Output) -> bool:
-        """Whether a node or output matches the pattern; what was found is kept."""
+        """Whether a node or output matches the pattern; a match is stored."""
         expect(value, (Node, Output), "a Node or an Output is matched")
         outputs = [value] if isinstance(value, Output) else value.outputs()
         self._matched_outputs, self._symbols, self._root = {}, {}, None
@@ -90,12 +90,12 @@ class MatcherPass(PassBase):
         self._matcher, self._callback = matcher, callback
 
     def register_new_node(self, node: Node) -> Node:
-        """Have a node that the callback has made looked at too, and return it."""
+        """Apply the pass also to a node that the callback has created; returns it."""
         self._new_nodes.append(node)
         return node
 
     def apply(self, node: Node) -> bool:
-        """Look at one node; True if the callback has changed the graph."""
+        """Apply the pass to one node; True if the callback has changed the graph."""
         if self.__dict__.get("_matcher") is None:
             raise ModelError(
                 f"{self.get_name()} has no pattern: call register_matcher, and super().__init__() first"

@@ -34,8 +34,8 @@ class Choice(NamedTuple):
 
 
 def choices(model: Model, lengths: Iterable[Output], computed: Container[Output]) -> list[Choice]:
-    """The comparisons of a call's length with constants, of what results need. UnsupportedError where what is
-    chosen meets tokens, but no dimension of the batch."""
+    """The comparisons of a call's length with constants that results depend on. UnsupportedError if a choice
+    affects values without a batch dimension together with tokens."""
     lengths, probe = frozenset(lengths), Probe(7, 3)
     comparisons = [pair for pair in find_comparisons(model, lengths) if pair[0].output(0) in computed]
     shared = dict.fromkeys([*lengths, *(length for _, length in comparisons)], True)
@@ -52,7 +52,8 @@ def choices(model: Model, lengths: Iterable[Output], computed: Container[Output]
 
 
 def find_comparisons(model: Model, lengths: Container[Output] = ()) -> list[tuple[Node, Output]]:
-    """The comparisons of constants with a call's greatest place or one of the lengths, and with which."""
+    """The comparisons of constants with the greatest position of a call or one of the lengths, and the length
+    that each compares."""
     nodes = [node for node in model.get_ordered_ops() if is_a(node, *_COMPARE)]
     pairs = [(node, _longest(node, lengths)) for node in nodes]
     return [(node, length) for node, length in pairs if length is not None]
@@ -78,7 +79,8 @@ def _is_places(source: Output) -> bool:
 
 
 def choose_by_token(model: Model, choice: Choice, length: Output) -> None:
-    """Make the choice for each token, by `length`, [tokens]: tokens are the model's first dimension."""
+    """Make the choice per token instead of per call, by `length`, [tokens]: tokens are the model's first
+    dimension."""
     live = {id(node) for node in model.get_ordered_ops() if not node._op.role}
     length = _op("Convert", length, destination_type=choice.length._tensor._type.dtype)
     chosen = choice.node.output(0)
@@ -112,7 +114,8 @@ def _rebuild_node(node: Node, inside: set[Output], replacements: dict[Output, Ou
 
 
 def _compute_per_token(source: Output, vectors: Mapping[Output, Output]) -> Output:
-    """Rebuild an output from `vectors` vectors [n], elementwise: shape changes before it are left out."""
+    """Rebuild an output elementwise from `vectors`, outputs [n] by the output that they replace. Changes of
+    shape before it are skipped."""
     node = source._node
     if source in vectors:
         return vectors[source]
@@ -124,8 +127,8 @@ def _compute_per_token(source: Output, vectors: Mapping[Output, Output]) -> Outp
 
 
 def _find_dependents(condition: Output, shared: dict[Output, bool]) -> tuple[set[Output], list[Node]]:
-    """The outputs that depend on the condition and that all tokens share; the nodes that compute rows of
-    sequences from these."""
+    """(outputs that depend on the condition and that all tokens share, nodes that compute rows of sequences
+    from these)."""
     pending, inside, readers = [condition], {condition}, dict[int, Node]()
     for output in pending:
         for target in output.get_target_inputs():

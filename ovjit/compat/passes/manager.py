@@ -32,7 +32,7 @@ class Manager:
         self._validates = bool(new_state)
 
     def run_passes(self, model: Model) -> None:
-        """Run all passes on a model. What a pass raises comes out."""
+        """Run all passes on a model. Exceptions of passes propagate."""
         check_model(model)
         with GRAPH_LOCK:
             for one in self.passes_list:

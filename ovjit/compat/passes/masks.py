@@ -26,7 +26,7 @@ FARTHEST = 1 << 21
 
 
 class _Uneven(UnsupportedError):
-    """Queries see different numbers of keys."""
+    """Queries attend to different numbers of keys."""
 
 
 class Mask(NamedTuple):
@@ -80,13 +80,13 @@ class _MaskRows:
         return _row(probe or Probe(past), self.source, self.bias)
 
     def first_visible(self, position: int) -> int:
-        """The index of the first key that the query at this position sees."""
+        """The index of the first key that the query at this position attends to."""
         visible = _count_visible(self.of(position), self.source)
         return position + 1 - visible if visible else 0
 
     def window(self, row: np.ndarray, past: int) -> tuple[int, int]:
-        """(window, 0), or (0, chunk size) where the next query sees another number of keys, or (0, 0) if the
-        query of this row sees all keys. UnsupportedError for other masks."""
+        """(window, 0) for a sliding window, (0, chunk size) for attention by chunks, or (0, 0) if the query
+        of this row attends to all keys. UnsupportedError for other masks."""
         visible = _count_visible(row, self.source)
         if not visible:
             return 0, 0

@@ -140,7 +140,7 @@ def _masks(layers: Iterable[CachedLayer]) -> list[Mask]:
 
 
 class _Rewriting(Inputs):
-    """One model's rewriting: the inputs that all layers share, and those made so far."""
+    """The conversion of one model: inputs that all layers share, and values built so far."""
 
     def __init__(self, model: Model, options: Options):
         super().__init__(model)
@@ -187,7 +187,7 @@ class _Rewriting(Inputs):
         model.validate_nodes_and_infer_types()
 
     def _join_batch(self, names: tuple[str, ...], axis: int) -> None:
-        """An input without its batch: each token is a sequence of one."""
+        """Reshape an input to [tokens, 1, ...]: each token is a sequence of one."""
         model = self.model
         for old in inputs_named(model, *names):
             shape = old._attrs["shape"]
@@ -231,14 +231,15 @@ class _Rewriting(Inputs):
             position.replace(row)
 
     def _insert_parameter(self, parameter: Parameter, index: int) -> None:
-        """Put an input where another one was."""
+        """Insert an input at the index of another one."""
         following = self.model.get_parameters()[index:]
         for old in following:
             self.model.remove_parameter(old)
         self.model.add_parameters([parameter, *following])
 
     def _replace(self, number: int, owner: int, layer: CachedLayer, mask: Mask) -> None:
-        """One layer's attention, over the caches of the layer `owner`, which writes them."""
+        """Replace one layer's attention by PagedAttention over the caches of the layer `owner`, which writes
+        them."""
         node = layer.node
         query = _op("Transpose", node.input_value(0), _i64(0, 2, 1, 3))
         key, value = (self._new(layer, i) for i in (1, 2))
@@ -279,7 +280,7 @@ class _Rewriting(Inputs):
         return with_factors(query, scale_of(layer), *heads), with_columns(key, column, *heads)
 
     def _replace_state(self, layer: Layer) -> None:
-        """One recurrent layer, with a table of states."""
+        """Replace one recurrent layer by its paged form, with a table of states."""
         tables = [name for name in self.shared if name.startswith(f"{TABLES[layer.operation]}.")]
         lists = ["subsequence_begins", *(f"la.{name}" for name in LISTS)]
         ends = [self.input(name, "i32", (ANY,)) for name in lists]
@@ -314,7 +315,7 @@ class _Rewriting(Inputs):
         return source
 
     def _tables(self, number: int, owner: int, layer: CachedLayer, mask: Mask) -> list[Output]:
-        """The inputs behind keys and values."""
+        """The inputs of PagedAttentionExtension after keys and values."""
 
         def empty(dtype: Any, *shape: int) -> Output:
             return constant_node(np.zeros(shape or (0,), dtype)).output(0)
@@ -370,7 +371,7 @@ class _Rewriting(Inputs):
         ]  # fmt: skip
 
     def _outputs(self, number: int, paged: Node) -> None:
-        """The results that the options ask for."""
+        """Add the outputs that the options request."""
         outputs = [("scores", 1, self.options.use_score_outputs)]
         outputs.append(("adaptive_rkv_diversity", 2, self.options.allow_adaptive_rkv))
         for what, index, enabled in outputs:
@@ -406,7 +407,7 @@ class _Rewriting(Inputs):
 
 
 def _stand_up(end: Output) -> None:
-    """Give a `row_ends` output the shape [tokens, 1, ...] of sequences of one token."""
+    """Reshape a `row_ends` output to [tokens, 1, ...], of sequences of one token."""
     node, shape = end._node, end._tensor._type.shape or ()
     if is_a(node, "Gather"):
         end.replace(_op("Unsqueeze", end, _i64(1)))
@@ -416,7 +417,8 @@ def _stand_up(end: Output) -> None:
 
 
 def _by_token(data: Input) -> Output:
-    """A row for each token. Sequences have one, so that its dimension can be left out."""
+    """[sequences, tokens, ...] -> [tokens, ...]: each token is a sequence of one token, so one of the
+    dimensions is removed."""
     return _op("Reshape", data.source, _i64(-1, *data.shape), special_zero=False)
 
 

@@ -24,7 +24,7 @@ from ovjit.records import NamedTuple
 
 
 class Inputs:
-    """One model's new inputs, which are made when they are first asked for."""
+    """The new inputs of one model, created at first use."""
 
     def __init__(self, model: Model):
         self.model = model
@@ -32,7 +32,7 @@ class Inputs:
         self.shared: dict[str, Parameter] = {}
 
     def input(self, name: str, dtype: str, shape: tuple[Any, ...]) -> Output:
-        """An input of the model, made when it is first asked for."""
+        """An input of the model, created at first use."""
         parameter = self.shared.get(name)
         if parameter is None:
             parameter = self.shared[name] = Parameter._of(dtype, shape, name)
@@ -41,13 +41,13 @@ class Inputs:
         return parameter.output(0)
 
     def longest(self, length: Output) -> Output:
-        """The length of the longest sequence, in place of one that is counted."""
+        """The length of the longest sequence, which replaces a length that the model counts."""
         kind = length._tensor._type
         longest = _op("Convert", self.input("max_context_len", "i32", ()), destination_type=kind.dtype)
         return _op("Unsqueeze", longest, _i64(0)) if kind.shape else longest
 
     def own_lengths(self) -> Output:
-        """For each token the length of its sequence: [tokens]."""
+        """The length of each token's sequence: [tokens]."""
         ends = self.input("subsequence_begins", "i32", (ANY,))
         last, one = _i64(np.iinfo(np.int64).max), _i64(1)
         starts, ends = _op("Slice", ends, _i64(0), _i64(-1), one), _op("Slice", ends, one, last, one)
@@ -58,7 +58,7 @@ class Inputs:
         return _op("Gather", lengths, self._sequences()[1], np.array(0))
 
     def own_places(self) -> Output:
-        """For each token its place in its sequence: [tokens]."""
+        """The position of each token in its sequence: [tokens]."""
         row, sequence = self._sequences()
         starts = _op("Slice", self.input("subsequence_begins", "i32", (ANY,)), _i64(0), _i64(-1), _i64(1))
         moved = _op("Subtract", self.input("past_lens", "i32", (ANY,)), starts)
@@ -99,8 +99,8 @@ _TRIED = ((7, 3), (7, 1), (0, 2))
 
 
 def padding_products(model: Model) -> list[tuple[Node, int]]:
-    """The products of anything and of ones, where no token is padding: each Multiply, and which input the
-    other factor is."""
+    """Multiply nodes with a factor that is 1 if no token is padding, and the input index of the other
+    factor."""
     pending = [p.output(0) for p in inputs_named(model, "attention_mask")]
     products: dict[int, tuple[Node, int]] = {}
     factors, probes = set(pending), [Probe(*lengths) for lengths in _TRIED]
@@ -116,7 +116,7 @@ def padding_products(model: Model) -> list[tuple[Node, int]]:
 
 
 def _is_one(probe: Probe, factor: Output) -> bool:
-    """Whether all elements are."""
+    """Whether all elements are 1 in the probe."""
     value = probe.try_values([factor])
     return value is not None and bool((value[0] == 1).all())
 
@@ -137,7 +137,7 @@ _STATES = ("Gather", "Convert", "Concat")
 
 
 class CountedPositions(NamedTuple):
-    """Outputs of whole numbers that are counted from a variable, before anything is made of them.
+    """Integer outputs that count from a variable's length, before other computations.
 
     `positions`: [1, tokens], those of the new tokens, [..., batch, tokens] with other dimensions known, or
     [tokens] with `row_ends`. `lengths`: one number, the past and the new tokens.
@@ -170,7 +170,7 @@ def counted_positions(model: Model) -> CountedPositions:
 
 
 def _may_be_places(output: Output, shape: Sequence[object]) -> bool:
-    """Whether places of this shape can be replaced."""
+    """Whether positions of this shape can be replaced."""
     if len(shape) != 1:
         is_static = [isinstance(d, int) for d in shape]
         return len(shape) == 2 or is_static == [True] * (len(shape) - 2) + [False] * 2
@@ -202,7 +202,7 @@ def row_ends(output: Output) -> list[Output]:
 
 
 def _is_index(output: Output) -> bool:
-    """Whether places are an index of a table's rows, after a constant is added, perhaps."""
+    """Whether positions are the index of a Gather from a table, possibly after a constant is added."""
     return any(
         (is_a(user, "Gather") and index == 1)
         or (is_a(user, "Add", "Subtract", "Convert") and _is_index(user.output(0)))
@@ -211,19 +211,19 @@ def _is_index(output: Output) -> bool:
 
 
 def _is_length(probe: Probe, output: Output) -> bool:
-    """Whether this is the number of all tokens."""
+    """Whether the output is the number of all tokens."""
     value = probe.try_values([output])
     return value is not None and bool(value[0] == probe.past + probe.new)
 
 
 def _goes_on(probe: Probe, output: Output) -> bool:
-    """Whether this is the row of the new tokens' places."""
+    """Whether the output is the row of the new tokens' positions."""
     row, expected = probe.try_values([output]), np.arange(probe.past, probe.past + probe.new)
     return row is not None and row[0].shape[-1:] == expected.shape and bool((row[0] == expected).all())
 
 
 def names_of(positions: Iterable[Output]) -> set[str]:
-    """The names of places, as one dimension where they have been that; none of those that are for tables."""
+    """Names of positions as a one-dimensional tensor; none of those that index tables."""
     names: set[str] = set()
     for output in positions:
         if len(output._tensor._type.shape or ()) == 1 or _is_index(output):

@@ -37,7 +37,7 @@ def _cache_of(source: Output) -> Node | None:
 
 
 def _is_state(source: Output) -> bool:
-    """Whether this is a variable, its rows in the order of beams, perhaps."""
+    """Whether the source is a variable, possibly with its rows reordered by beams."""
     while is_a(source._node, "Gather", "Convert", "Transpose", "Reshape"):
         source = source._node.input_value(0)
     return source._node._op.role == "read"

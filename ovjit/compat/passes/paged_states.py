@@ -89,14 +89,14 @@ def _states_of(node: Node) -> list[Output]:
 
 
 def _read(source: Output) -> Node | None:
-    """The variable that this is, its rows in the order of beams, perhaps."""
+    """The variable that the source reads, possibly with its rows reordered by beams."""
     while is_a(source._node, "Gather", "Convert"):
         source = source._node.input_value(0)
     return source._node if source._node._op.role == "read" else None
 
 
 class _Finder:
-    """One node that reads a state."""
+    """Finds the layer of one node that reads a state."""
 
     def __init__(self, probe: Probe, node: Node, read: Node, next_state: Output):
         self.probe, self.node, self.read, self.next_state = probe, node, read, next_state
@@ -124,8 +124,8 @@ class _Finder:
         axis: int,
         expected: Sequence[np.ndarray],
     ) -> list[Output]:
-        """Those of the outputs that are this result, [1, tokens, ...], for these inputs; none where the state
-        is not this one."""
+        """Those of the outputs that equal the expected result, [1, tokens, ...], for these inputs; none if
+        the state is another one."""
         computed = self.probe.try_values([self.next_state, *ends], values)
         if computed is None or not _near(computed[0], expected[1]):
             return []
@@ -141,7 +141,7 @@ class _Finder:
     # -- convolutions --------------------------------------------------------------------------------------
 
     def _windows(self) -> Iterator[Layer]:
-        """A convolution of each channel over as many tokens as are kept."""
+        """Yield depthwise convolutions over time whose kernel is as long as the state they store."""
         channels, taps = self.state
         joined, weights = self.node.input_value(0)._node, self.node.input_value(1)
         if len(joined._inputs) != 2 or weights._tensor._type.shape != (channels, 1, 1, taps):
@@ -216,7 +216,7 @@ class _Finder:
                 yield self._layer("PagedGatedDeltaNet", inputs, 3, outputs, axis, **attrs)
 
     def _spaces(self, rows: Sequence[Output]) -> Iterator[Layer]:
-        """exp(dt A), dt B x and C go into the loop."""
+        """Yield state-space layers: loops with exp(dt A), dt B x and C as inputs."""
         heads, size, states = self.state
         decay = _skip_nodes(rows[0], ("Reshape", "Unsqueeze", "Convert"))
         if not is_a(decay._node, "Exp"):
@@ -250,7 +250,7 @@ def _near(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _skip_nodes(source: Output, names: Sequence[str]) -> Output:
-    """The first output before a chain of nodes of these types."""
+    """The source of an output, through nodes of these types."""
     while is_a(source._node, *names):
         source = source._node.input_value(0)
     return source
@@ -315,7 +315,7 @@ def _order(node: Node) -> list[int]:
 
 
 def _find_epsilon(source: Output, eps: float) -> float:
-    """The number that is added on the way to a factor."""
+    """The constant that is added in the computation of a factor."""
     pending = [source]
     for output in pending:
         node = output._node

@@ -140,7 +140,7 @@ def _predicate(condition: Any) -> Predicate:
 
 
 class Pattern(Node):
-    """A node that stands for others. It has one output of unknown type."""
+    """A pattern node. It has one output of unknown type."""
 
     _label = "Pattern"
 
@@ -259,7 +259,7 @@ class Or(Pattern):
 
 
 class Optional(Pattern):
-    """An operation of one of some types, or straight what is its first input, if inputs are given."""
+    """An operation of one of some types with inputs, or directly its first input."""
 
     _label = "patternOptional"
 
@@ -312,7 +312,8 @@ def _same_type(node: Node, record: Op) -> bool:
 
 
 def _type_fits(pattern: Output, output: Output) -> bool:
-    """Whether an output is of a builder's node's type and shape, as far as those are known."""
+    """Whether an output fits the type and shape of a node that was made by a builder, as far as those are
+    known."""
     expected, actual = pattern._tensor._type, output._tensor._type
     if "dynamic" not in (expected.dtype, actual.dtype) and expected.dtype != actual.dtype:
         return False

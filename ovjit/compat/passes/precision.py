@@ -17,7 +17,7 @@ DECOMPRESSION = "decompression"
 
 
 def to_f16(model: Model) -> bool:
-    """f32 is f16 everywhere: parameters, constants, conversions. True if anything changed."""
+    """Convert f32 to f16 everywhere: parameters, constants, conversions. True if anything changed."""
     changed = False
     for node in model.get_ordered_ops():
         if isinstance(node, Op):
@@ -46,7 +46,7 @@ def to_f16(model: Model) -> bool:
 
 
 def flush_subnormals(model: Model) -> None:
-    """Numbers of f32 constants too small for f32's normal ones become 0."""
+    """Replace subnormal numbers of f32 constants by 0."""
     for node in model.get_ordered_ops():
         if not isinstance(node, Constant) or node._attrs["element_type"] != "f32":
             continue
@@ -56,7 +56,7 @@ def flush_subnormals(model: Model) -> None:
 
 
 def compress_to_f16(model: Model) -> None:
-    """f32 and f64 constants become f16 with a Convert after them, as `save_model` writes them."""
+    """Convert f32 and f64 constants to f16, followed by a Convert, as `save_model` writes them."""
     if is_quantized(model):
         return
     for node in model.get_ordered_ops():

@@ -52,14 +52,14 @@ class Probe:
     def try_values(
         self, sources: Iterable[Output], fixed: Mapping[Output, np.ndarray] = NOTHING_KNOWN
     ) -> list[np.ndarray] | None:
-        """As `values`; None where an operation refuses its inputs."""
+        """The values of `sources`, as `values` computes them; None if an operation refuses its inputs."""
         try:
             return self.values(sources, fixed)
         except FAILURES:
             return None
 
     def shape(self, source: Output) -> tuple[int, ...] | None:
-        """The shape of an output; None where that depends on elements."""
+        """The shape of an output; None if it depends on elements."""
         for node in _in_order(source, self._types, lambda n: False):
             for i, kind in enumerate(self._kinds(node)):
                 self._types[node, i] = kind
@@ -151,12 +151,12 @@ def _in_order(source: Output, values: Mapping[Key, Any], ends: Callable[[Node], 
 
 
 def users_of(output: Output) -> list[tuple[Node, int]]:
-    """The nodes that take an output, and as which input."""
+    """(node, input index) of each reader of an output."""
     return [(target.get_node(), target.get_index()) for target in output.get_target_inputs()]
 
 
 def before(output: Output) -> list[Output]:
-    """An output and the outputs that it is computed from, the nearest first."""
+    """[the output, then the outputs that it is computed from, the nearest first]"""
     outputs, visited = [output], {output}
     for source in outputs:
         fresh = [x for x in source._node._inputs if x not in visited]

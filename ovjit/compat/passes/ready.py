@@ -80,7 +80,7 @@ class Serialize(ModelPass):
 
 
 class VisualizeTree(ModelPass):
-    """The graph drawn as a .dot file, in Graphviz's language.
+    """Draws the graph as a .dot file for Graphviz.
 
     `file_name` gets the ending .dot if it has another; `nm(node, lines)` may change the lines that describe a
     node; `dot_only` is of no consequence, as no picture is drawn.

@@ -68,7 +68,8 @@ def _first_key(x: Output) -> Output:
 
 
 def _by_mask_alone(mask: Output) -> list[Output]:
-    """The outputs before the mask that depend on `attention_mask` alone, largest subgraph first."""
+    """The outputs that the mask is computed from and that depend on `attention_mask` alone, largest subgraph
+    first."""
     order = sorted(before(mask), key=lambda x: len(before(x)), reverse=True)
     outputs = []
     for output in order:
@@ -157,14 +158,14 @@ def _dependents(output: Output, elements: bool) -> list[Output]:
 
 
 def _is_row(output: Output, heads: int) -> bool:
-    """Whether this may have a number for each head and key."""
+    """Whether the output may have one number per head and key."""
     shape = list(output._tensor._type.shape or ())
     fits = shape[1:-1] in ([heads], [heads, 1], [1], [1, 1])
     return fits and not isinstance(shape[0], int) and not isinstance(shape[-1], int)
 
 
 def _is_by_key(probe: Probe, output: Output, cache: Node, values: np.ndarray) -> bool:
-    """Whether the numbers of a key depend on its own value alone."""
+    """Whether the numbers of a key depend on its own value only."""
     keys = [0, 3, 4]
     result = [probe.try_values([output], {cache.output(0): v}) for v in (values, values[:, :, keys])]
     if result[0] is None or result[1] is None:
@@ -178,7 +179,7 @@ def _is_by_key(probe: Probe, output: Output, cache: Node, values: np.ndarray) ->
 
 
 def adds_bias(probe: Probe, mask: Output, bias: Output, hidden: float) -> bool:
-    """Whether the mask of the last query is the bias where it sees keys."""
+    """Whether the mask of the last query equals the bias for all visible keys."""
     shape = probe.value(bias).shape
     random = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
     none, some = (

@@ -67,7 +67,7 @@ def _loop_over_cells(node: Node) -> list[Output]:
 
 
 def _are_full(lengths: Output, data: Output) -> bool:
-    """Whether every sequence is surely as long as the data."""
+    """Whether every sequence is certainly as long as the data."""
     shape, source = data._tensor._type.shape, lengths._node
     return isinstance(source, Constant) and shape is not None and bool(np.all(source.value == shape[1]))
 
@@ -120,7 +120,7 @@ class _Body:
         return Parameter._of(kind.dtype, None if kind.shape is None else (kind.shape[0], kind.shape[2]))
 
     def _weight(self, source: Output) -> Output:
-        """The weights of the one direction: in the body if they are constant."""
+        """The weights of the only direction; constant ones are put into the body."""
         if isinstance(source._node, Constant):
             return Constant._of(source._node.value[0], source._tensor._type.dtype).output(0)
         value = _op("Squeeze", source, [0])

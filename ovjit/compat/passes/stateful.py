@@ -41,7 +41,7 @@ def check_pairs(pairs: Any) -> None:
 
 
 def make_stateful(model: Model, pairs: Pairs) -> None:
-    """Each parameter becomes a ReadValue, each result an Assign of one variable, named by both.
+    """Convert each (parameter, result) to a variable, with a ReadValue and an Assign, named after both.
 
     RuntimeError for tensor names that the model does not have.
     """
@@ -64,7 +64,7 @@ def read_variable(name: str, kind: TensorType, *first: Output) -> Node:
 
 
 def keep(model: Model, read: Node, value: Output) -> None:
-    """Let the variable that a node reads have this value behind a run."""
+    """Assign `value` to the variable that the ReadValue `read` reads."""
     assign = make_node("Assign", [value], {"variable_id": read._attrs["variable_id"]}, opset=6)
     assign._after = (read,)
     model.add_sinks([assign])
@@ -88,7 +88,8 @@ def _find_pairs(model: Model, pairs: Pairs) -> list[tuple[Parameter, Result]]:
 
 
 def make_stateless(model: Model) -> None:
-    """Each ReadValue becomes a parameter `<variable>.input`, each Assign a result `<variable>.output`.
+    """Replace each ReadValue by a parameter `<variable>.input`, and each Assign by a result
+    `<variable>.output`.
 
     What a variable began with is the caller's to pass from then on. RuntimeError for a model that has no
     input `beam_idx`, which tells a language model's states from others, or whose variable is read but not
@@ -120,9 +121,9 @@ def make_stateless(model: Model) -> None:
 
 
 def low_latency(model: Model, use_const_initializer: bool) -> bool:
-    """The variables are named `<loop>/<parameter of the body>/variable_<index of the input>`, or
-    `<sequence>/variable_<index of the state>`. They begin as zeros if `use_const_initializer`, else with what
-    the input was. True if anything changed."""
+    """Convert carried values to variables `<loop>/<parameter of the body>/variable_<index of the input>`, or
+    `<sequence>/variable_<index of the state>`. Their initial values are zeros if `use_const_initializer`,
+    else the values of the inputs. True if anything changed."""
     changed = False
     for loop in model.get_ordered_ops():
         if isinstance(loop, _Repeated) and _carry(model, loop, use_const_initializer):
@@ -139,7 +140,8 @@ def low_latency(model: Model, use_const_initializer: bool) -> bool:
 
 
 def _carry(model: Model, loop: _Repeated, use_const_initializer: bool) -> bool:
-    """False for a loop that carries nothing, and for one whose first values are variables already."""
+    """Convert the carried values of a loop to variables. False if it carries nothing, or they are variables
+    already."""
     ports = loop._input_ports[0]
     merged = [(i, port) for i, port in enumerate(ports) if port.kind == MERGED]
     if any(loop.input_value(port.outer)._node._op.role == "read" for _, port in merged):
@@ -153,7 +155,7 @@ def _carry(model: Model, loop: _Repeated, use_const_initializer: bool) -> bool:
 
 
 def _remember(model: Model, node: Node, at: int, name: str, zeros: bool, last: Output) -> None:
-    """Put a variable before a node's input; `last` is what it keeps."""
+    """Insert a variable before a node's input; `last` is the value that it stores."""
     first = node.input_value(at)
     read = read_variable(name, first._tensor._type, _zeros_like(first) if zeros else first)
     node.set_argument(at, read.output(0))
@@ -161,7 +163,8 @@ def _remember(model: Model, node: Node, at: int, name: str, zeros: bool, last: O
 
 
 def _carry_states(model: Model, layer: Node, use_const_initializer: bool) -> bool:
-    """False for a layer whose states are variables already."""
+    """Make the states of a recurrent `layer` variables. False without a change if they are variables
+    already."""
     state_ports = range(1, 1 + CELLS[layer._op.name][1])
     if any(layer.input_value(at)._node._op.role == "read" for at in state_ports):
         return False
@@ -177,7 +180,8 @@ def _is_one_step(layer: Node) -> bool:
 
 
 def _put_cell_in_place(layer: Node) -> None:
-    """Sequence(X, states, lengths, W, R, B) of one step -> Cell(X, states, W, R, B)."""
+    """Replace a sequence of one step by its cell: Sequence(X, states, lengths, W, R, B) -> Cell(X, states, W,
+    R, B)."""
     step, direction = (constant_node([axis]) for axis in (1, 0))
     cell, states = CELLS[layer._op.name]
     values = [_op("Squeeze", layer.input_value(i), step) for i in range(1 + states)]

@@ -23,8 +23,8 @@ _REALS = ("f32", "f16", "bf16")
 
 
 def compress_weights(model: Model, bits: int, group: int = GROUP) -> int:
-    """Make the matrices that products read, those of experts too, and tables of words, integers of `bits`
-    bits, in place; returns how many. Weights that are integers already stay as they are.
+    """Compress the matrices of products (also of experts) and embedding tables to integers of `bits` bits in
+    place. Returns their number. Integer weights stay as they are.
 
     `group`: elements of the depth that share a scale, of 4 bits. ValueError for other numbers
     of bits, and for groups that are no positive multiple of 16.
@@ -55,7 +55,7 @@ def compress_weights(model: Model, bits: int, group: int = GROUP) -> int:
 
 
 def _weight(source: Output) -> Constant | None:
-    """The constant of reals that a matrix is, or is converted from; None if there is none."""
+    """The float constant of a matrix, possibly converted; None without one."""
     node = source._node
     while node._op.name == "Convert":
         node = node.input_value(0)._node
@@ -72,7 +72,7 @@ _TABLE = op.Gather(_WEIGHT, anything, _FIRST)
 
 
 def _compress(weight: Constant, bits: int, group: int, by_row: bool) -> Output | None:
-    """The nodes that give the weights in f32; None for weights that no scale can hold."""
+    """Nodes that decompress the quantized weights to f32; None if no scale is possible."""
     real = weight.value.astype(np.float32)
     if not np.isfinite(real).all():
         return None
@@ -93,7 +93,7 @@ def _quantize_unsigned(real: np.ndarray, axis: int, name: str) -> Output:
 
 
 def _quantize_signed(blocks: np.ndarray, name: str) -> Output:
-    """Of the number with the largest magnitude the sign counts: it becomes -8."""
+    """Quantize blocks symmetrically: the number of largest magnitude becomes -8."""
     at = abs(blocks).argmax(-1, keepdims=True)
     scale = np.take_along_axis(blocks, at, -1) / -8
     scale = np.where(abs(scale) < np.finfo(np.float16).tiny, np.float32(2.0**-14), scale)
@@ -104,5 +104,5 @@ def _quantize_signed(blocks: np.ndarray, name: str) -> Output:
 
 
 def _in_f32(value: np.ndarray, dtype: str) -> Output:
-    """A constant of the type `dtype` behind its conversion."""
+    """Convert(Constant of the type `dtype`) to f32."""
     return _op("Convert", constant_node(value, dtype), destination_type="f32")

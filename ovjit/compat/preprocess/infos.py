@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @explain_calls
 class _Info:
-    """Made by a PrePostProcessor."""
+    """Base of the descriptions that a PrePostProcessor creates."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         raise TypeError(f"{type(self).__name__}: No constructor defined! See PrePostProcessor")
@@ -35,7 +35,7 @@ class _Info:
         return info
 
     def _setup(self) -> None:
-        """Give it the attributes of an empty one."""
+        """Set the attributes of an empty description."""
 
 
 def _as_layout(value: Any) -> Any:
@@ -141,7 +141,7 @@ class InputTensorInfo(_Typed):
         return self
 
     def set_spatial_dynamic_shape(self) -> InputTensorInfo:
-        """Let the axes H and W have any length. RuntimeError if a shape is set."""
+        """Make the axes H and W dynamic. RuntimeError if a shape is set."""
         self._one_kind_of_shape(not self._shape_set)
         self._spatial = -1, -1
         return self
@@ -175,7 +175,8 @@ class InputTensorInfo(_Typed):
         return self
 
     def set_memory_type(self, memory_type: str) -> InputTensorInfo:
-        """A note for devices with memory of their own; here it is kept as the tensor's `memory_type`."""
+        """Set the memory type, which only devices with memory of their own use; it is stored as the tensor's
+        `memory_type`."""
         self._memory_type = _expect(memory_type, str, "memory_type")
         return self
 
@@ -190,7 +191,7 @@ class _Steps(_Info):
         return self
 
     def convert_element_type(self, type: Type = Type.dynamic) -> Self:
-        """Convert the element type; without an argument to that wanted at the end."""
+        """Convert the element type; without an argument, to the final one."""
         return self._add(steps.convert_type(_expect(type, Type, "type")._name))
 
     def convert_layout(

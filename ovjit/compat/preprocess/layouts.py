@@ -40,7 +40,7 @@ def fixed_rank(layout: Layout) -> int | None:
 
 
 def of_other_sizes(source: Layout, target: Layout) -> ModelError:
-    """The error for layouts of which one has further axes."""
+    """The error for two layouts of which one has axes that the other lacks."""
     return ModelError(
         "Conversion is not supported for layouts with different sizes, "
         f"{source.to_string()} <-> {target.to_string()}"
@@ -115,7 +115,7 @@ def check_order(order: Sequence[int]) -> None:
 
 
 def invert_permutation(shape: Sequence[Dim], order: Sequence[int], unknown: Dim) -> tuple[Dim, ...]:
-    """The shape that `order` permutes to `shape`; dimensions that it does not speak of are `unknown`."""
+    """The shape that `order` permutes to `shape`; dimensions that are not in `order` are `unknown`."""
     before = [unknown] * len(shape)
     for i, source in enumerate(order):
         if source < len(before) and i < len(shape):

@@ -41,8 +41,8 @@ class _Front(NamedTuple):
 
 @explain_calls
 class PrePostProcessor:
-    """Describes the tensors that a user has and wants, and the steps between them and a Model; `build` puts
-    the steps into that Model. TypeError unless it is a Model."""
+    """Describes the tensors that a user passes and gets, and the steps between them and a Model; `build` adds
+    the steps to that Model. TypeError unless it is a Model."""
 
     def __init__(self, model: Model):
         self._model = check_model(model)
@@ -221,7 +221,7 @@ def _check_layout(node: Parameter | Result, layout: Layout) -> None:
 
 
 def _front(info: InputInfo, old: Parameter) -> _Front:
-    """New parameters for the user's tensor."""
+    """Create the parameters for the user's tensor."""
     tensor = info._tensor
     model_layout = _model_layout(info, old)
     shape, layout = _tensor_shape(info, old._attrs["shape"], model_layout)
@@ -326,7 +326,7 @@ def _with_spatial(shape: tuple[Dim, ...] | None, layout: Layout, spatial: tuple[
 
 
 def _changes(info: InputInfo, front: _Front, old: Parameter, layouts: bool = True) -> bool:
-    """Whether anything is to be done for an input; without `layouts` its layout alone is nothing."""
+    """Whether an input needs any change; with `layouts` False, a layout alone is none."""
     new = front.parameters
     return bool(
         len(new) > 1
@@ -347,7 +347,7 @@ def _input_context(info: InputInfo, front: _Front, old: Parameter) -> steps.Cont
 
 
 def _implicit(nodes: list[Output], context: steps.Context) -> list[steps.Step]:
-    """The steps that are missing to reach the wanted type and layout, if any are wanted."""
+    """Add the conversions that lead to the final type and layout, if these are set."""
     missing = []
     if context.wanted_type not in ("", nodes[0]._tensor._type.dtype):
         missing.append(steps.convert_type(context.wanted_type))
@@ -405,7 +405,7 @@ def _show_input(info: InputInfo, old: Parameter, lines: list[str]) -> None:
 def _show_steps(
     title: str, listed: list[steps.Step], nodes: list[Output], context: steps.Context, lines: list[str]
 ) -> Any:
-    """One line for each step; None after one that fails, which is shown."""
+    """Append a line for each step to `lines`. None after a step that fails, which is listed."""
     if listed:
         lines.append(f"    {title} ({len(listed)}):")
     for step in listed:

@@ -43,7 +43,7 @@ _TO_RGB = "Suggesting to convert current image to RGB/BGR color format using"
 
 
 class Context:
-    """The state of the tensor between two steps, and the type and layout wanted at the end."""
+    """The state of a tensor between two steps, and its final type and layout."""
 
     def __init__(
         self, layout: Layout, color: ColorFormat, wanted_type: str, wanted_layout: Layout, shape: Any,
@@ -81,7 +81,7 @@ def one(nodes: list[Output], message: str) -> Output:
 
 
 def _step_of_one(label: str, why: str, apply: Callable[[Output, Context], Output], **more: Any) -> Step:
-    """A step from one tensor to another one. RuntimeError that says `why` for an image of several."""
+    """A step on a single tensor. RuntimeError with the reason `why` for an image of several planes."""
     return Step(label, lambda nodes, context: [apply(one(nodes, why), context)], **more)
 
 
@@ -407,7 +407,7 @@ def custom(function: Callable[[Output], Output]) -> Step:
 
 
 def show(nodes: list[Output], context: Context) -> str:
-    """The first tensor: its shape, layout, type and colour."""
+    """Describe the first tensor: its shape, layout, type and colour format."""
     node = nodes[0]
     parts = [str(node.get_partial_shape()), layout_text(context.layout), node._tensor._type.dtype]
     if context.color != ColorFormat.UNDEFINED:

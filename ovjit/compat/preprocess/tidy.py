@@ -68,7 +68,7 @@ def _is_scaled(node: Node) -> bool:
 
 
 def mark(output: Output) -> Output:
-    """Note that a step of preprocessing made the node."""
+    """Mark the node as made by a preprocessing step."""
     output._node.get_rt_info()._set(NOTE, {})
     return output
 
@@ -122,7 +122,7 @@ def convert_before_transposing(
 
 
 class _Reorder(NamedTuple):
-    """A constant that an order of channels goes into, along an axis."""
+    """A constant whose elements along `axis` follow an order of channels."""
 
     target: Input
     axis: int

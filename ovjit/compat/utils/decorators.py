@@ -19,7 +19,7 @@ def _named(node: Any, name: str | None) -> Any:
 
 
 def nameable_op(node_factory_function: Callable) -> Callable:
-    """The node that the function makes gets the friendly name that is given as `name=`."""
+    """Decorator: the node that the function returns gets the friendly name passed as `name=`."""
 
     @wraps(node_factory_function)
     def wrapper(*args: Any, **kwargs: Any) -> Node:
@@ -29,7 +29,7 @@ def nameable_op(node_factory_function: Callable) -> Callable:
 
 
 def unary_op(node_factory_function: Callable) -> Callable:
-    """As `nameable_op`; the first argument may also be a number or an array."""
+    """Decorator: as `nameable_op`, and the first argument may also be a number or an array."""
 
     @wraps(node_factory_function)
     def wrapper(input_value: Any, *args: Any, **kwargs: Any) -> Node:
@@ -40,7 +40,7 @@ def unary_op(node_factory_function: Callable) -> Callable:
 
 
 def binary_op(node_factory_function: Callable) -> Callable:
-    """As `nameable_op`; the first two arguments may also be numbers or arrays."""
+    """Decorator: as `nameable_op`, and the first two arguments may also be numbers or arrays."""
 
     @wraps(node_factory_function)
     def wrapper(first: Any, second: Any, *args: Any, **kwargs: Any) -> Node:
@@ -61,7 +61,7 @@ def custom_preprocess_function(custom_function: Callable) -> Callable:
 
 
 class MultiMethod:
-    """Functions of one name, of which a call takes the first whose annotated types fit."""
+    """Overloads of one function: a call uses the first whose annotated types fit."""
 
     def __init__(self, name: str):
         self.name = name
@@ -72,11 +72,11 @@ class MultiMethod:
         return any(_fits(member, actual_type) for member in get_args(union_type))
 
     def matches_optional(self, optional_type: Any, actual_type: Any) -> bool:
-        """As `matches_union`; None fits too."""
+        """Whether a type fits an Optional: None, or a type that fits a member, as in `matches_union`."""
         return actual_type is None or self.matches_union(optional_type, actual_type)
 
     def check_invoked_types_in_overloaded_funcs(self, tuple_to_check: tuple, key_structure: tuple) -> bool:
-        """Whether the types of the arguments fit the annotations, as far as there are both."""
+        """Whether the types of the arguments fit the annotations, as far as both exist."""
         return all(
             _fits(expected, actual) for actual, expected in zip(tuple_to_check, key_structure, strict=False)
         )
@@ -94,7 +94,7 @@ class MultiMethod:
         raise TypeError(f"The necessary overload for {self.name} was not found")
 
     def register(self, types: tuple, function: Callable) -> None:
-        """Add a function. TypeError if there is one of these types."""
+        """Add an overload. TypeError if there is one with these types."""
         if types in self.typemap:
             raise TypeError("duplicate registration")
         self.typemap[types] = function
@@ -114,7 +114,7 @@ registry: dict[str, MultiMethod] = {}
 
 
 def overloading(*types: Any) -> Callable:
-    """Decorator: a function for arguments of these types, beside others of the same name."""
+    """Decorator: adds an overload with arguments of these types to the function's name."""
 
     def register(function: Callable) -> MultiMethod:
         method = registry.setdefault(function.__name__, MultiMethod(function.__name__))

@@ -81,7 +81,7 @@ class NodeFactory:
 
     @staticmethod
     def _arguments_as_outputs(arguments: Sequence[Node | Output]) -> list[Output]:
-        """The outputs that `create` connects: a Node stands for all of its own."""
+        """The outputs to connect: a Node stands for all of its outputs."""
         return [out for node in arguments for out in ([node] if isinstance(node, Output) else node.outputs())]
 
     def _record(self, name: str) -> Op:

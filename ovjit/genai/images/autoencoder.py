@@ -71,7 +71,7 @@ class AutoencoderKL:
             self._encoder = _load_part("encoder", values, properties)
 
     def _add_pixels(self, model: Any) -> Any:
-        """Let the decoder take scaled latents, and give pixels u8 [n, height, width, channels]."""
+        """Change the decoder to take scaled latents and return pixels u8 [n, height, width, channels]."""
         processor = PrePostProcessor(model)
         if self._config.scaling_factor != 1:
             processor.input().preprocess().scale(self._config.scaling_factor)

@@ -202,7 +202,7 @@ class Qwen3TextEncoder(LanguageEncoder):
     def infer_layers(
         self, prompts: tuple[str, str], is_guided: bool, length: int, layers: Sequence[int]
     ) -> np.ndarray:
-        """As `infer`, with the states of these layers."""
+        """As `infer`, with the hidden states of the layers `layers`."""
 
         def render(prompt: str) -> str:
             chat, options = [{"role": "user", "content": prompt}], {"enable_thinking": False}

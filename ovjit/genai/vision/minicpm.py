@@ -45,8 +45,8 @@ def fit_size(width: int, height: int, resolution: int, patch: int, grows: bool) 
 
 
 def choose_slices(width: int, height: int, resolution: int, most: int) -> tuple[int, int]:
-    """(columns, rows) of slices, (0, 0) for none: those whose ratio is nearest to the picture's, for about
-    as many pixels as it has."""
+    """(columns, rows) of the slices of an image with the ratio nearest to its own, and about its number of
+    pixels; (0, 0) if it is not cut."""
     exact = _F32(width) * _F32(height) / _F32(resolution * resolution)
     count = min(math.ceil(exact), most)
     if count <= 1:

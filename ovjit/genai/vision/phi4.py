@@ -23,15 +23,15 @@ _SIDE, _PATCH, _GRID, _CROPS = 448, 14, 32, 36
 
 
 def choose_crops(height: int, width: int) -> tuple[int, int]:
-    """The rows and columns of crops: as many as cover a picture, or those with the nearest ratio."""
+    """(rows, columns) of the crops: enough to cover the image, else those with the nearest ratio."""
     rows, columns = (math.ceil(_F32(side) / _F32(_SIDE)) for side in (height, width))
     return (rows, columns) if rows * columns <= _CROPS else choose_grid(height, width, _SIDE, _CROPS)
 
 
 @functools.cache
 def _resizer() -> Any:
-    """The compiled model that makes (the small view, the padded picture) of a picture u8 [1, height, width,
-    3], its size i64 [2] (height, width), and the padding behind rows and columns i64 [4]."""
+    """The compiled model (image u8 [1, height, width, 3], its resized (height, width) i64 [2], padding i64
+    [4]) -> (the small view, the padded image). Padding is added at the bottom and the right."""
     from ovjit.api.run.core import Core
 
     def resize(values: Any, sizes: Any, mode: str) -> Any:

@@ -171,7 +171,8 @@ class Qwen2VL(Family):
         return _START + visual.pad * len(visual.features) + _END
 
     def tokenize(self, text: str, special: bool, visuals: Sequence[Patches]) -> np.ndarray:
-        """RuntimeError if the tokens of pictures are not as many as their features."""
+        """The token ids of a prompt. RuntimeError if the number of image tokens differs from that of the
+        features."""
         ids = super().tokenize(text, special, visuals)
         pads, count = int(self.find_slots(ids).sum()), sum(len(visual.features) for visual in visuals)
         if visuals and pads != count:

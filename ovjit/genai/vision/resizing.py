@@ -116,7 +116,7 @@ def _cubic(transformation: str, coefficient: float, mode: str) -> Any:
 def resize_cubic(
     frames: np.ndarray, height: int, width: int, transformation: str, coefficient: float, mode: str = "cubic"
 ) -> np.ndarray:
-    """Frames u8 [frames, height, width, 3] in another size, as f32 [frames, 3, height, width], by the
-    operation Interpolate. Mode `cubic` reads four pixels, whatever the scale."""
+    """Resize frames u8 [frames, height, width, 3] to f32 [frames, 3, height, width], by the operation
+    Interpolate. Mode `cubic` always reads four pixels, also when it reduces."""
     sizes = np.array([height, width])
     return np.array(_cubic(transformation, coefficient, mode)([frames, sizes])[0])

@@ -103,7 +103,7 @@ class OvjitModel(torch.nn.Module):
             context[name] = PagedLayer(keys, size)
 
     def embed_input_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Not there: embedding is part of the decoder."""
+        """Raise NotImplementedError: embedding is part of the decoder."""
         raise NotImplementedError("ovjit's decoders take token ids, not embeddings")
 
     def forward(
@@ -187,4 +187,4 @@ class OvjitModelRunner(CPUModelRunner):
         return {}
 
     def _zero_block_ids(self, block_ids: list[int]) -> None:
-        """Nothing: what lies behind a sequence's last token is never read."""
+        """Do nothing: memory after a sequence's last token is never read."""

@@ -82,7 +82,7 @@ def rename_tensors(tensors: Mapping[str, Stored], arch: str, tied: bool) -> dict
 
 
 def real(tensor: Stored) -> np.ndarray:
-    """The numbers of a tensor, as they are stored."""
+    """The values of a tensor in the type that they are stored in."""
     return tensor.data.view(numpy_dtype(REALS[tensor.kind])).reshape(tensor.shape)
 
 
@@ -98,7 +98,7 @@ def _as_gguf(name: str, tensor: Stored, arch: str) -> Stored:
 
 
 def _table(name: str, parts: Mapping[int, Stored]) -> Stored:
-    """The matrices of all experts."""
+    """Stack the matrices of all experts to one table."""
     kinds = {(part.kind, part.shape) for part in parts.values()}
     if sorted(parts) != list(range(len(parts))) or len(kinds) != 1:
         raise ModelError(f"the experts of {name!r} are incomplete, or differ in type or shape")

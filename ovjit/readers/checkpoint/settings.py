@@ -94,7 +94,7 @@ class Config:
         return np.asarray([self._magnitude(name, value) for value in values], np.float32)
 
     def part(self, name: str) -> dict[str, Any]:
-        """The entries of an object in this one, none where it is missing."""
+        """The nested object `name`; an empty one if it is missing."""
         section = self.entries.get(name) or {}
         if not isinstance(section, dict):
             raise ModelError(f"config.json: {name!r} is {section!r:.80}, which is not valid")
@@ -105,8 +105,8 @@ class Config:
 
 
 def override(entries: dict[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries with others in their place. A scaling of rotary positions has two names, and keeps the
-    base that it does not say."""
+    """The configuration with the entries `by` in place of its own. Rope scaling has two names in
+    configurations, and keeps its base unless `by` has one."""
     result = {**entries, **by}
     if "rope_scaling" in by and "rope_parameters" not in by:
         result["rope_parameters"] = by["rope_scaling"]
@@ -265,7 +265,8 @@ def _yarn(r: Config) -> dict[str, Any]:
 
 
 def _llama3(r: Config, base: float, rotated: int) -> np.ndarray:
-    """By how much each speed is divided: 1 for short waves, `factor` for long ones, between them in part."""
+    """Divisors of the angular speeds of Llama 3's rope scaling: 1 for short wavelengths, `factor` for long
+    ones, interpolated between."""
     factor, low, high = (r.positive(name) for name in ("factor", "low_freq_factor", "high_freq_factor"))
     original = r.positive("original_max_position_embeddings")
     if low == high:

@@ -21,9 +21,9 @@ def _some(names: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def name_errors(where: str, *damage: type[Exception]) -> Iterator[None]:
-    """Errors of reading `where` begin with its name; other errors than UnsupportedError and ModelError
-    become ModelError. `damage`:
-    what an invalid model leads to beside ArithmeticError and LookupError."""
+    """Context manager that prefixes errors with `where`, and turns exceptions other than UnsupportedError and
+    ModelError into ModelError. `damage`: exceptions that an invalid model leads to, besides ArithmeticError
+    and LookupError."""
     invalid: tuple[type[Exception], ...] = (ArithmeticError, LookupError, *damage)
     try:
         yield

@@ -73,7 +73,7 @@ class _Body:
         self.kinds: dict[str, int] = {}
 
     def follow(self) -> None:
-        """Have tensors in place of variables, and leave assignments out."""
+        """Replace variables by the tensors that they hold, and drop assignments."""
         nodes = [type(node).FromString(node.SerializeToString()) for node in self.nodes]
         assignments = {node.name for node in nodes if node.op in _ASSIGNMENTS}
         del self.nodes[:]
@@ -128,7 +128,7 @@ class _Body:
         self.state[name] = None if before is None else self.tensor(node.name, "z", 0)
 
     def _inner(self, function: Any, values: list[str]) -> _Body:
-        """The body of a function that is given `values`."""
+        """The body of a function whose arguments have the values `values`."""
         arguments = [argument.name for argument in function.signature.input_arg]
         pairs = zip(arguments, values, strict=False)
         variables = [

@@ -74,13 +74,13 @@ def _sizes(n: OnnxNode, matrix: Output) -> tuple[Output, Output]:
 
 
 def _flat(n: OnnxNode, x: Output) -> Output:
-    """The last two dimensions as one."""
+    """Merge the last two dimensions."""
     head = n.slice(n.shape_of(x), 0, 0, n.rank(x) - 2)
     return n.reshape(x, n.fold(n.concat([head, n.const([-1])], 0)))
 
 
 def _set_diagonals(n: OnnxNode, band: _Band, diagonals: Output, around: Any) -> Output:
-    """A matrix with the diagonals, and what is `around` them."""
+    """A matrix with these diagonals, and `around` elsewhere."""
     rows, columns = n.unsqueeze(n.upto(band.rows), [1]), n.unsqueeze(n.upto(band.columns), [0])
     number = n("Subtract", columns, rows)
     inside = n("LogicalAnd", n("GreaterEqual", number, band.low), n("LessEqual", number, band.high))
@@ -93,7 +93,8 @@ def _set_diagonals(n: OnnxNode, band: _Band, diagonals: Output, around: Any) -> 
 
 
 def _of_diagonals(n: OnnxNode) -> Output:
-    """A matrix of diagonals. A size that is not told is the least one; of none, both are equal."""
+    """MatrixDiag of TensorFlow: a matrix with the given diagonals. Without sizes it is as small and as square
+    as possible."""
     low, high, several = _limits(n, 1)
     length = n.dim_of(n[0], n.rank(n[0]) - 1)
     rows = n("Subtract", length, n("Minimum", high, n.const([0])))

@@ -26,7 +26,7 @@ _KEPT_WHOLE = ("_XlaMustCompile", "_noinline")
 
 
 def _with_calls_inlined(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
-    """The graph with the functions that it still calls put in their places."""
+    """The graph with calls of functions replaced by the functions' nodes."""
     import tensorflow as tf
     from tf2onnx.tf_loader import tf_optimize
 
@@ -47,8 +47,8 @@ def _nodes(graph: Any) -> list[Any]:
 def to_model_proto(
     graph: Any, inputs: Sequence[str], outputs: Sequence[str], renames: Any, more: Collection[str]
 ) -> Any:
-    """The ModelProto of a graph; of one that is made anew, where the exporter leaves complex numbers, lists
-    of tensors or switches. `more` are operators that are left as they are."""
+    """The ModelProto of a graph, of a rebuilt one if it has complex numbers, lists of tensors or switches,
+    which the exporter does not convert. `more`: operators that are exported unchanged."""
     _check(graph)
     graph = _with_calls_inlined(graph, inputs, outputs)
     complex_numbers, forms = _find_rewritten(graph)
@@ -110,8 +110,8 @@ _EXPORTS = ContextVar("whether ovjit exports here", default=False)
 
 
 class _Eyes(NamedTuple):
-    """In the place of the function of tf2onnx that makes one unit matrix of a diagonal of ones, without its
-    batch and offset."""
+    """Stand-in for the function of tf2onnx that turns a diagonal of ones into one identity matrix, which
+    loses its batch and offset."""
 
     rewrite: Any
 
@@ -120,14 +120,14 @@ class _Eyes(NamedTuple):
 
 
 class _ElementTypes(dict[int, int]):
-    """In the place of tf2onnx's table of element types."""
+    """Stand-in for tf2onnx's table of element types."""
 
     def __getitem__(self, kind: int) -> int:
         return (NARROW_TYPES.get(kind) if _EXPORTS.get() else None) or super().__getitem__(kind)
 
 
 class _NamesOfTypes(dict[int, str]):
-    """In the place of the table by which tf2onnx removes the first of two casts, which may round."""
+    """Stand-in for the table by which tf2onnx removes the first of two casts, although it may round."""
 
     def __contains__(self, kind: object) -> bool:
         return not _EXPORTS.get() and super().__contains__(kind)
@@ -135,7 +135,8 @@ class _NamesOfTypes(dict[int, str]):
 
 @contextmanager
 def _with_changes() -> Iterator[None]:
-    """tf2onnx leaves diagonals of ones, narrow types and casts as they are."""
+    """Context manager with a patched tf2onnx, which leaves diagonals of ones, narrow types and casts
+    unchanged."""
     import ml_dtypes
     from tf2onnx import tf_utils, tfonnx, utils
     from tf2onnx.optimizer import back_to_back_optimizer
@@ -153,8 +154,8 @@ def _with_changes() -> Iterator[None]:
 
 
 def add_unread(proto: Any, every: Sequence[tuple[str, Any, Any]]) -> None:
-    """Put inputs back that nothing reads, which the exporter leaves out. `every` input in its order: name,
-    element type and shape, as TensorFlow has them."""
+    """Add inputs that no node reads, which the exporter drops. `every`: element types and shapes of all
+    inputs by name, in TensorFlow's order."""
     from onnx import helper
     from tf2onnx.tf_utils import TF_TO_ONNX_DTYPE
 
@@ -173,8 +174,8 @@ def add_unread(proto: Any, every: Sequence[tuple[str, Any, Any]]) -> None:
 
 
 def _check_functions(proto: Any, graph: Any, custom_handlers: Mapping[str, Any]) -> None:
-    """UnsupportedError where a branch or a loop calls a function with operators that the exporter does not
-    know: it leaves the name of the function then."""
+    """Raise UnsupportedError if a branch or a loop calls a function with operators unknown to the exporter,
+    which leaves the function's name in that case."""
     from tf2onnx.handler import tf_op
 
     functions = {function.signature.name: function for function in graph.library.function}
@@ -188,8 +189,8 @@ def _check_functions(proto: Any, graph: Any, custom_handlers: Mapping[str, Any])
 
 
 def _check(graph: Any) -> None:
-    """Raise what TensorFlow says of a graph, or of a function in it, whose nodes do not agree with their
-    operators. Its optimiser, which comes next, ends the process instead."""
+    """Raise TensorFlow's error for a graph, or a function in it, whose nodes do not fit their operators. The
+    optimiser, which runs next, would crash instead."""
     import tensorflow as tf
     from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
@@ -218,8 +219,8 @@ def _find_rewritten(graph: Any) -> tuple[bool, bool]:
 
 
 def _writes_anywhere(graph: Any) -> bool:
-    """Whether a loop writes a list at other places than 0, 1 and so on, which the exporter assumes; or a
-    branch writes one, whose writes the exporter does not look for."""
+    """Whether a loop writes a list at indices other than 0, 1 and so on, which the exporter assumes; or a
+    branch writes one, which the exporter ignores."""
     bodies = {function.signature.name: function for function in graph.library.function}
     owners = [graph.node, *(function.node_def for function in bodies.values())]
     loops = {node.attr["body"].func.name for nodes in owners for node in nodes if node.op.endswith("While")}
@@ -257,7 +258,7 @@ def _counts_iterations(body: Any, index: str, loop: Any, around: Mapping[str, An
 
 
 def _number(node: Any) -> Any:
-    """The number that a constant is, None for others."""
+    """The value of a constant scalar, None for other nodes."""
     import tensorflow as tf
 
     if node is None or node.op != "Const":
@@ -282,7 +283,7 @@ _REWRITTEN = {"Case", "StatelessCase", "Merge", "_SwitchN", "Switch", "EmptyTens
 
 
 def _has_rewritten(graph: Any) -> bool:
-    """Whether an exported graph still has such operators."""
+    """Whether an exported graph still has operators that `rebuild` replaces."""
     graphs = [graph]
     while graphs:
         for node in graphs.pop().node:
@@ -321,7 +322,7 @@ def _level(level: int) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Notes of tf2onnx on what it does are left out, and those of TensorFlow on what tf2onnx calls.
+    """Suppress messages in the logs of tf2onnx, and of TensorFlow about tf2onnx's calls, except warnings.
 
     Warnings are not.
     """

@@ -48,9 +48,9 @@ def _lstm_cell(n: OnnxNode) -> list[Output]:
 
 
 def _lstm(n: OnnxNode) -> list[Output | None]:
-    """Of [time, samples, numbers]. Steps behind the longest sequence are 0."""
+    """An LSTM over [time, samples, features]. Outputs after the longest sequence are 0."""
     steps, x, cs, h, weights, *peeps, bias = n.tensors()
-    output_names = [name for i, name in enumerate(_LSTM) if n.wants(i)]
+    output_names = [name for i, name in enumerate(_LSTM) if n.is_output_used(i)]
 
     def once(state: list[Output], pieces: list[Output], fixed: list[Output]) -> list[Output]:
         result = _lstm_step(n, pieces[0], state[0], state[1], fixed)
@@ -117,7 +117,7 @@ def _explicit(n: OnnxNode, first: bool) -> tuple[list[int], list[int]]:
 
 
 def _layout(n: OnnxNode, rank: int = 4) -> tuple[bool, list[int], list[int]]:
-    """Whether channels are first, and the orders into that layout and back."""
+    """(whether channels are first, the permutation into that layout, the permutation back)."""
     first, every = n.attr("data_format", "NHWC").startswith("NC"), list(range(rank))
     return first, every if first else [0, rank - 1, *every[1:-1]], every if first else [0, *every[2:], 1]
 
@@ -133,7 +133,7 @@ def _gap_before(n: OnnxNode, spare: Output, first: bool) -> Output:
 
 
 def _convolved_back(n: OnnxNode) -> Output:
-    """The transposed convolution: the whole result, of which a part is taken."""
+    """A transposed convolution: the full result, cropped to its output size."""
     rank = n.rank(n[1], "the filters' rank")
     first, order, back = _layout(n, rank)
     axes = list(range(2, rank))
@@ -167,7 +167,7 @@ def _convolved_back(n: OnnxNode) -> Output:
 
 
 def _biased_back(n: OnnxNode) -> Output:
-    """The transposed convolution, with the bias that the exporter may add to its operands."""
+    """A transposed convolution with the bias that the exporter may append to its operands."""
     result = _convolved_back(n)
     if len(n) < 4:
         return result
@@ -191,7 +191,7 @@ def _convolved_by_channel(n: OnnxNode) -> Output:
 
 
 def _suppress(n: OnnxNode) -> list[Output]:
-    """The boxes that are left of those that overlap, their scores, and how many they are."""
+    """Non-maximum suppression: (selected boxes, their scores, their number)."""
     version = int(n.op_type.rpartition("V")[2]) if n.op_type[-1].isdigit() else 1
     boxes, scores, most, *limits = n.tensors()
     if version == 1:
@@ -215,7 +215,7 @@ def _suppress(n: OnnxNode) -> list[Output]:
 
 
 def _blocks(n: OnnxNode, op: str) -> Output:
-    """Blocks of rows and columns between the batch and space. The older operators have one size for both."""
+    """SpaceToBatch or BatchToSpace (`op`). The older operators have one block size for rows and columns."""
     old = not n.op_type.endswith("ND")
     size = n.const(np.full(2, n.attr("block_size", 2))) if old else n.convert(n[1], "i64")
     edges = n.convert(n[1 if old else 2], "i64")
@@ -229,7 +229,7 @@ def _blocks(n: OnnxNode, op: str) -> Output:
 
 
 def _patches(n: OnnxNode) -> Output:
-    """Parts of images, with the pixels of each as channels."""
+    """ExtractImagePatches: windows of images, the pixels of each as channels."""
     sizes, strides, rates = (list(n.require(name))[1:3] for name in ("ksizes", "strides", "rates"))
     padding = {"SAME": "same_upper", "VALID": "valid"}[n.require("padding")]
     result = n(

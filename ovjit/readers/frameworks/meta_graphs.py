@@ -20,7 +20,7 @@ _EFFECTS = ("Assign", "Apply", "ResourceApply", "ResourceScatter", "Save", "Rest
 
 
 class Frozen(NamedTuple):
-    """A GraphDef without variables, the tensors that are its ends, and what they are called instead."""
+    """A GraphDef without variables, its input and output tensors, and their new names."""
 
     graph: Any
     inputs: list[str] | None
@@ -29,7 +29,8 @@ class Frozen(NamedTuple):
 
 
 def read_meta_graph(path: str) -> Frozen:
-    """The graph of a file by its signature "serving_default", else with all ends that it has."""
+    """The graph of a file by its signature "serving_default", else with all nodes that no other reads as
+    outputs."""
     import tensorflow as tf
 
     meta = tf.compat.v1.MetaGraphDef()

@@ -21,7 +21,7 @@ MOST_NODES = 1 << 20
 
 
 def with_own_names(graph: Any) -> Any:
-    """The GraphDef with a function for each use of one. No two of its nodes or arguments have one name."""
+    """The GraphDef with one copy of a function for each call. Names of nodes and arguments are unique."""
     if not graph.library.function:
         return graph
     return _Copies(graph).graph
@@ -42,7 +42,7 @@ class _Copies:
             self._follow(node)
 
     def _follow(self, node: Any) -> None:
-        """Give a node functions of its own. A function that calls itself is called as before."""
+        """Give a node its own copies of the functions that it calls. Recursive calls stay as they are."""
         if node.op in self.functions_by_name and node.op not in self.active:
             node.op = self._copy(node.op)
         for function in _functions(node):
@@ -95,7 +95,8 @@ def node_of(tensor: str) -> str:
 
 
 def source_of(nodes: Mapping[str, Any], tensor: str, ends: Callable[[str], Any] = lambda name: False) -> str:
-    """The node from which Identity nodes lead to a tensor. One whose name fits `ends` is taken for it."""
+    """The node that a tensor comes from, through Identity nodes. A node whose name fits `ends` ends the
+    search."""
     name = node_of(tensor)
     while name in nodes and nodes[name].op == "Identity" and not ends(name):
         name = node_of(nodes[name].input[0])
@@ -103,24 +104,24 @@ def source_of(nodes: Mapping[str, Any], tensor: str, ends: Callable[[str], Any] 
 
 
 def node_before(name: str) -> str:
-    """The node that an input names: one whose tensor is read, or one that is run before."""
+    """The node that an input refers to: the source of its tensor, or of a control dependency."""
     return node_of(name.removeprefix("^"))
 
 
 def read_nodes(graph: Any) -> set[str]:
-    """The nodes of a GraphDef that others read or wait for."""
+    """The names of nodes that others read or have as control dependencies."""
     return {node_before(name) for node in graph.node for name in node.input}
 
 
 def rename_tensor(tensor: str, new_names: dict[str, str]) -> str:
-    """A tensor, or a node that is waited for, by new names."""
+    """The new name of a tensor, or of a control dependency."""
     waits = "^" * tensor.startswith("^")
     name, colon, port = tensor.removeprefix("^").partition(":")
     return f"{waits}{new_names.get(name, name)}{colon}{port}"
 
 
 def _new_name(name: str, used: Counter[str]) -> str:
-    """A name that is not used yet, and is from now on."""
+    """An unused name, which is added to `used`."""
     result = name
     while result in used:
         result = f"{name}_{used[name]}"

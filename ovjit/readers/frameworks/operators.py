@@ -22,7 +22,7 @@ from ovjit.readers.frameworks.resizing import KERNELS, RESIZING
 from ovjit.readers.frameworks.segments import SEGMENTS
 from ovjit.readers.frameworks.tables import find_in_table
 from ovjit.readers.numerics import matrices, special
-from ovjit.readers.numerics.bits import recast
+from ovjit.readers.numerics.bits import reinterpret_bits
 from ovjit.readers.numerics.cumulative import running
 from ovjit.readers.onnx.choices import ANY, check_choices, declare_choices
 from ovjit.readers.onnx.node import OnnxNode
@@ -33,7 +33,7 @@ _INT32 = 6
 
 
 def known_operators(framework: str) -> Mapping[str, Rule]:
-    """The rules for operators that an exporter leaves, by their names in a domain of their own."""
+    """The rules for operators that an exporter leaves unconverted, by name in the framework's domain."""
     domain, rules = {"tf": (MARKED, TENSORFLOW), "paddle": (DOMAIN, LEFT)}[framework]
     return {f"{domain}.{name}": _check_first(domain, rule) for name, rule in rules.items()}
 
@@ -48,7 +48,7 @@ declare_choices(DOMAIN, {"rnn": {"mode": one_of(CELLS)}, "unique": {"dtype": one
 
 
 def _check_first(domain: str, rule: Rule) -> Rule:
-    """The rule, of nodes whose attributes are among their choices."""
+    """Wrap a rule: attributes are checked against their allowed values first."""
 
     def checking_rule(n: OnnxNode) -> Any:
         check_choices(domain, n.op_type, n.attributes)
@@ -58,7 +58,7 @@ def _check_first(domain: str, rule: Rule) -> Rule:
 
 
 def _unless_zero(function: Callable[[OnnxNode], Output]) -> Rule:
-    """0 where the first operand is, whatever the second one."""
+    """A rule that returns 0 where the first operand is 0, even if the second one is NaN or infinite."""
 
     def rule(n: OnnxNode) -> Output:
         result = function(n)
@@ -100,13 +100,14 @@ def _bucketize(n: OnnxNode) -> Output:
 
 
 def _scatter(n: OnnxNode) -> Output:
-    """Updates are added in a tensor of zeros; the exporter's operator would keep the last one of a place."""
+    """Scatter with addition into zeros; the exporter's operator would keep the last of several updates of an
+    element."""
     zeros = n.broadcast(n.like(n[1], 0), n[2])
     return n("ScatterNDUpdate", zeros, n[0], n[1], reduction="sum", opset=15)
 
 
 def _fake_quantized(n: OnnxNode) -> Output:
-    """Rounded to a range of whole steps, which is moved so that 0 is one of them."""
+    """Fake quantization to a range that is shifted so that 0 is one of its levels."""
     levels = 2 ** int(n.attr("num_bits", 8)) - 1 - int(bool(n.attr("narrow_range", 0)))
     x = n[0]
     args = n.op_type == "FakeQuantWithMinMaxArgs"
@@ -130,7 +131,8 @@ def _shapes(n: OnnxNode) -> list[Output]:
 
 
 def _running_log_sum(n: OnnxNode) -> Output:
-    """log(sum(exp(x))) up to each element, or from it on; without itself where `exclusive` says so."""
+    """log(sum(exp(x))) of the elements up to each one, or from it on (`reverse`); without itself if
+    `exclusive`."""
     x, back = n[0], bool(n.attr("reverse", 0))
     axis = int(n.static(1, "the axis").reshape(())) % n.rank(x)
     result = n.convert(running(n, n.upcast(x), axis, partial(special.log_add, n), back), n.dtype(x))
@@ -168,7 +170,8 @@ def _greatest(n: OnnxNode) -> Output:
 
 
 def _saturate(n: OnnxNode) -> Output:
-    """Hue and greatest channel stay: the distances of all channels to the greatest one grow in proportion."""
+    """AdjustSaturation: the distances of all channels to the greatest one are multiplied, so that it and the
+    hue stay."""
     top = _greatest(n)
     gap = n("Subtract", top, n("ReduceMin", n[0], [-1], keep_dims=True))
     # the saturation is gap / top, of which more than 1 is not possible
@@ -211,7 +214,8 @@ _TRANSFORMS = {"": "DFT", "I": "IDFT", "R": "RDFT", "IR": "IRDFT"}
 
 
 def _transform(op: str, count: int) -> Rule:
-    """Along the last `count` axes; transforms from or to real numbers have their length as an operand."""
+    """The rule of a Fourier transform `op` along the last `count` axes. Transforms from or to real numbers
+    have their length as an operand."""
 
     def rule(n: OnnxNode) -> Output:
         axes = n.const(np.arange(-count, 0))
@@ -262,7 +266,7 @@ def _floor_div(n: OnnxNode) -> Output:
 
 
 def _truncate_div(n: OnnxNode) -> Output:
-    """a / b, cut off towards zero."""
+    """a / b, rounded towards zero."""
     result = n("Divide", n[0], n[1], m_pythondiv=False)
     if not n.is_real(n[0]):
         return result
@@ -275,7 +279,8 @@ def _near(n: OnnxNode) -> Output:
 
 
 def _slice(n: OnnxNode) -> Output:
-    """Python's slices: a bit of each mask for each entry of begin, end and strides."""
+    """StridedSlice: entries of begin, end and strides as in Python, with a bit of each mask for each
+    entry."""
     count = n.static_shape(n[1], "the number of slices")[0]
     names = ("begin_mask", "end_mask", "new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
     bits = {name: int(n.attr(name, 0)) for name in names}
@@ -284,7 +289,7 @@ def _slice(n: OnnxNode) -> Output:
 
 
 def _truth(n: OnnxNode) -> Output:
-    """Whether a number is not 0; of other tensors, whether there are elements."""
+    """The truth value of a tensor: a scalar is not 0, another one is not empty."""
     if n.rank(n[0]):
         size = n("ReduceProd", n.shape_of(n[0]), [0], keep_dims=False)
         return n("NotEqual", size, n.const(0))
@@ -299,7 +304,7 @@ def _rank(n: OnnxNode) -> Output:
 
 
 def _select(n: OnnxNode) -> Output:
-    """Elements of one of two tensors. Select has conditions of rows, too."""
+    """Select elements of two tensors by a condition, which may also have one element per row."""
     condition, rank = n[0], n.rank(n[1]) if n.op_type == "Select" else 0
     if rank > 1 and n.rank(condition) == 1:
         condition = n.along(condition, 0, rank)
@@ -323,7 +328,7 @@ def _joint_shape(n: OnnxNode) -> Output:
 
 
 def _is_among_first(n: OnnxNode) -> Output:
-    """Whether less than k scores of a row are greater than that of its class, which is finite."""
+    """InTopK: whether fewer than k scores of a row exceed that of its class, which must be finite."""
     scores, classes = n[0], n.convert(n[1], "i64")
     count = n.dim_of(scores, 1)
     is_valid = n("LogicalAnd", n("GreaterEqual", classes, n.like(classes, 0)), n("Less", classes, count))
@@ -335,13 +340,13 @@ def _is_among_first(n: OnnxNode) -> Output:
 
 
 def _largest(n: OnnxNode) -> list[Output]:
-    """The k largest or least numbers along an axis, and their places."""
+    """The k largest or smallest elements along an axis, and their indices."""
     mode = "max" if n.attr("is_max_k", 1) else "min"
     return n.top_k(n[0], n.require("k"), n.attr("reduction_dimension", -1), mode, "i32")
 
 
 def _slope(function: Callable[[OnnxNode, Output], Output]) -> Rule:
-    """The gradient of a function, by its result and the gradient of that."""
+    """The rule of a gradient operator: `function` of the forward result and its gradient."""
     return lambda n: n("Multiply", n[1], function(n, n[0]))
 
 
@@ -413,7 +418,7 @@ TENSORFLOW: dict[str, Rule] = {
     "SigmoidGrad": _slope(lambda n, y: n("Multiply", y, n("Subtract", n.like(y, 1), y))),
     "Bucketize": _bucketize,
     "Cross": lambda n: matrices.cross(n, n[0], n[1], n.rank(n[0]) - 1),
-    "Bitcast": lambda n: recast(n, n[0], n.data_type("type")),
+    "Bitcast": lambda n: reinterpret_bits(n, n[0], n.data_type("type")),
     "Rank": _rank,
     "LookupTableFindV2": find_in_table,
     "Snapshot": lambda n: n.same(n[0]),

@@ -49,7 +49,8 @@ def file_to_onnx(path: str, weights: Any = None) -> bytes:
 
 
 def _copy_program(folder: str) -> None:
-    """Copies run, also of archives: in their own folder is a paddle.py, which would be imported."""
+    """Context manager for a copy of the program paddle2onnx, which runs instead of the original: the folder
+    of that has a paddle.py, which would be imported."""
     package = files(__package__)
     rules = [part for part in package.joinpath("paddle_operators").iterdir() if part.name.endswith(".py")]
     os.mkdir(os.path.join(folder, "paddle_operators"))
@@ -62,7 +63,7 @@ def _copy_program(folder: str) -> None:
 def object_to_onnx(
     model: Any, example: Any, described: Sequence[tuple[Any, Any, Any]], outputs: Sequence[Any] | None
 ) -> bytes:
-    """The contents of an ONNX file of a model in memory, in which layers are as in inference.
+    """The ONNX file of a model in memory, converted in inference mode.
 
     A Layer needs an `example`: specifications or values of its inputs, or `described`, which has a row of
     name, shape and NumPy type for each. An Executor or a Program needs the inputs as the example, and
@@ -99,7 +100,7 @@ def _save_program(paddle: Any, model: Any, example: Any, outputs: Sequence[Any] 
 
 @contextmanager
 def _dynamic(paddle: Any) -> Iterator[None]:
-    """Dynamic mode, in which layers are saved."""
+    """Context manager for Paddle's dynamic mode, in which layers are saved."""
     static = not paddle.in_dynamic_mode()
     if static:
         paddle.disable_static()
@@ -112,7 +113,7 @@ def _dynamic(paddle: Any) -> Iterator[None]:
 
 @contextmanager
 def _evaluate(layer: Any) -> Iterator[None]:
-    """Layers as in inference, and afterwards as they were."""
+    """Context manager that sets layers to inference mode, and restores their modes."""
     trained = [part for part in layer.sublayers(include_self=True) if part.training]
     layer.eval()
     try:
@@ -174,7 +175,7 @@ _MOST = 1 << 16
 
 
 class _Unknown(Exception):
-    """The file has another form, of which Paddle is the judge."""
+    """The file has an unknown form; Paddle itself decides whether it is valid."""
 
 
 def check_parameters(path: str) -> None:

@@ -19,8 +19,8 @@ DOMAIN = "paddle"
 
 
 def _of_lists(function: Callable[..., list[list[Output]]]) -> Rule:
-    """A function of the tensors of each operand: none where it is missing, several where it is a list. It
-    gives the tensors of each result, of which the node has the first ones."""
+    """Make a rule of `function`, from a list of tensors per operand (empty for a missing one) to a list per
+    result. The node has the first ones of these."""
 
     def rule(n: OnnxNode) -> list[Output]:
         inputs = iter(n.inputs)
@@ -32,7 +32,7 @@ def _of_lists(function: Callable[..., list[list[Output]]]) -> Rule:
 
 
 def _in_order(n: OnnxNode, value: Output, order: Sequence[int]) -> Output:
-    """The equal parts of the first dimension in another order."""
+    """Reorder the equal parts of the first dimension."""
     if list(order) == sorted(order):
         return value
     size = n.static_shape(value)[0] // len(order)
@@ -53,7 +53,7 @@ CELLS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
 
 
 def _biases(n: OnnxNode, input_biases: Output, recurrent: Output, mode: str, order: Sequence[int]) -> Output:
-    """The biases of elements and states added up; a GRU has those of its new state apart."""
+    """The sums of the biases of inputs and states; the two of a GRU's new state stay apart."""
     w, r = (_in_order(n, value, order) for value in (input_biases, recurrent))
     if mode != "GRU":
         return n.fold(n("Add", w, r))
@@ -65,7 +65,7 @@ def _biases(n: OnnxNode, input_biases: Output, recurrent: Output, mode: str, ord
 def _recurrent(
     n: OnnxNode, inputs: _List, states: _List, weights: _List, lengths: _List, _: Any
 ) -> list[list[Output]]:
-    """Layers of recurrent cells, one after the other, in one direction or both."""
+    """Stacked recurrent layers, in one direction or both."""
     mode, layers = n.require("mode"), n.require("num_layers")
     directions = 2 if n.attr("is_bidirec", 0) else 1
     op, order, attributes = CELLS[mode]
@@ -94,7 +94,7 @@ def _recurrent(
 
 
 def _matrix_nms(n: OnnxNode) -> list[Output]:
-    """The boxes that are kept, with their classes and scores, their places, and how many each image has."""
+    """Matrix NMS: (selected boxes with classes and scores, their indices, their number per image)."""
     same = n.attrs("score_threshold", "nms_top_k", "keep_top_k", "post_threshold", "gaussian_sigma")
     rows, indices, counts = n.all(
         "MatrixNms", n[0], n[1], **same, sort_result_type="score", output_type="i32",
@@ -122,7 +122,7 @@ def _generate_proposals(n: OnnxNode) -> list[Output]:
 
 
 def _nms(n: OnnxNode) -> Output:
-    """The places of the boxes that are kept. Boxes come in the order of their scores."""
+    """NMS: the indices of the selected boxes. Boxes are sorted by score."""
     boxes = n.unsqueeze(n[0], [0])
     count = n.dim_of(n[0], 0)
     scores = n.reshape(n.convert(n("Negative", n.upto(count)), n.dtype(boxes)), [1, 1, -1])
@@ -135,7 +135,7 @@ def _nms(n: OnnxNode) -> Output:
 
 
 def _unique(n: OnnxNode) -> list[Output]:
-    """The values, and their first places, the place of each element's value, and counts."""
+    """(unique values, the index of the first of each, the index of each element's value, counts)."""
     kind = "i32" if n.attr("dtype", "int64") == "int32" else "i64"
     axes = [n.const(np.int64(axis)) for axis in n.attr("axis", [])]
     return n.all("Unique", n[0], *axes, sorted=True, index_element_type=kind, count_element_type=kind)

@@ -19,14 +19,16 @@ from paddle_operators.rules import RULES  # type: ignore[import-not-found]
 
 
 def replace_operators(program: Any) -> tuple[bool, list[Left]]:
-    """Replace the operators of a program that have rules. Whether there were any, and those that stay."""
+    """Replace the operators of a program that have rules. Returns (whether any was replaced, those that are
+    added to the exported file later)."""
     rows: list[Left] = []
     with paddle.static.program_guard(program):
         return _replaced_in(program.global_block(), rows), rows
 
 
 def _replaced_in(block: Any, rows: list[Left] | None) -> bool:
-    """`rows`: where the operators that stay are put; None in branches and loops, where none can."""
+    """Replace operators in a block. `rows` collects the operators to add later; None in branches and loops,
+    which cannot have any."""
     from paddle.base.libpaddle import pir  # type: ignore[import-not-found]
 
     changed = False
@@ -61,8 +63,8 @@ def _leave_operator(op: Any, rows: list[Left] | None) -> list[Any]:
 
 
 def _copy_initial_values(loop: Any) -> bool:
-    """Have copies of the first values of a loop that something else reads, too. Whether there are any: the
-    exporter gives what a loop carries the names of its first values, which the loop may read."""
+    """Copy initial values of a loop that are also used elsewhere. True if there are any. The exporter gives
+    the carried values the names of their initial values, which the loop may read."""
     copied = False
     for i in range(1, loop.num_operands()):
         value = loop.operand_source(i)
@@ -73,8 +75,8 @@ def _copy_initial_values(loop: Any) -> bool:
 
 
 def _put_for(op: Any, values: Sequence[Any]) -> None:
-    """Have the values of a rule in place of the results of an operator. A list of values is in place of a
-    list of tensors."""
+    """Replace the results of an operator by the values of a rule; a list of values replaces a list of
+    tensors."""
     for result, value in zip(op.results(), values, strict=False):
         if not isinstance(value, list):
             result.replace_all_uses_with(value)
@@ -91,7 +93,7 @@ def _put_for(op: Any, values: Sequence[Any]) -> None:
 
 
 def _program(path: str, parameters: str, executor: Any) -> Any:
-    """The program of a file; its parameters are those of the global scope."""
+    """The program of a file, with its parameters in the global scope."""
     folder, name = os.path.split(path)
     files = {"model_filename": name, "params_filename": os.path.relpath(parameters, folder or ".")}
     if not path.endswith(".pdmodel"):
@@ -105,8 +107,8 @@ def _program(path: str, parameters: str, executor: Any) -> Any:
 
 
 def correct_files(path: str, parameters: str, folder: str) -> tuple[str, str, list[Left], int]:
-    """The files of a model without the operators that have rules: those that are given, if it has none. Also
-    the operators that stay, and how many outputs the model has."""
+    """(paths of a model whose operators with rules are replaced: the original ones if it has none; operators
+    to add later; number of the model's outputs)."""
     paddle.enable_static()
     result = os.path.join(folder, "corrected")
     executor = paddle.static.Executor(paddle.CPUPlace())

@@ -18,7 +18,8 @@ _PLACES = 1024
 
 
 def _bilinear(n: OnnxNode) -> Output:
-    """Rows and columns by their numbers: corners aligned, centres of pixels, or neither."""
+    """Bilinear interpolation: rows and columns by integer positions, with aligned corners, pixel centres, or
+    neither."""
     corners, centers = bool(n.attr("align_corners", 0)), bool(n.attr("half_pixel_centers", 0))
     coordinate_mode = "align_corners" if corners else "half_pixel" if centers else "asymmetric"
     return n(
@@ -29,7 +30,7 @@ def _bilinear(n: OnnxNode) -> Output:
 
 
 def _scale(n: OnnxNode, length: Output, count: Output) -> Output:
-    """Pixels of the image for each of the result."""
+    """Pixels of the image per pixel of the result."""
     long, short = n.convert(length, "f32"), n.convert(count, "f32")
     plain = n("Divide", long, short)
     if not n.attr("align_corners", 0):
@@ -41,7 +42,8 @@ def _scale(n: OnnxNode, length: Output, count: Output) -> Output:
 
 
 def _sum_by_weights(n: OnnxNode, x: Output, axis: int, indices: Output, weights: Output) -> Output:
-    """Sums of pixels along an axis, by places and weights: [pixels of the result, those of the image]."""
+    """Weighted sums of pixels along an axis: `indices` and `weights` become a matrix [pixels of the result,
+    pixels of the image]."""
     pixels = n("Gather", x, n.fold(indices), axis)
     each = n.unsqueeze(weights, [2, 3] if axis == 1 else [2])
     return n("ReduceSum", n("Multiply", pixels, n.fold(each)), [axis + 1], keep_dims=False)
@@ -53,7 +55,8 @@ def _clamp_indices(n: OnnxNode, indices: Output, length: Output) -> Output:
 
 
 def _cubic_weights(n: OnnxNode, length: Output, count: Output) -> tuple[Output, Output]:
-    """Of four pixels. With centres of pixels, those beyond the edge do not count; else the edge repeats."""
+    """(indices, weights) of four pixels per pixel of the result. With pixel centres, those beyond the edge
+    have no weight; else the edge repeats."""
     centers = bool(n.attr("half_pixel_centers", 0))
     a = -0.5 if centers else -0.75
     x = np.arange(_PLACES + 1) / np.float32(_PLACES)
@@ -75,7 +78,7 @@ def _cubic_weights(n: OnnxNode, length: Output, count: Output) -> tuple[Output, 
 
 
 def _area_weights(n: OnnxNode, length: Output, count: Output) -> tuple[Output, Output]:
-    """The part that each pixel of the image has of one of the result. The edge repeats."""
+    """The share of each pixel of the image in each pixel of the result. The edge repeats."""
     scale = _scale(n, length, count)
     numbers = n.upto(count)
     start, end = (
@@ -91,7 +94,8 @@ def _area_weights(n: OnnxNode, length: Output, count: Output) -> tuple[Output, O
 
 
 def _nearest(n: OnnxNode) -> Output:
-    """One pixel for each. Its place is computed in f32, which decides where two are equally near."""
+    """Nearest-neighbour interpolation. Positions are computed in f32, which decides between two that are
+    equally near."""
     result, sizes = n[0], n.convert(n[1], "i64")
     centers, corners = bool(n.attr("half_pixel_centers", 0)), bool(n.attr("align_corners", 0))
     for axis in (1, 2):
@@ -132,7 +136,7 @@ KERNELS: dict[str, tuple[float, Callable[[OnnxNode, Output], Output]]] = {
 
 
 def _scale_and_translate(n: OnnxNode) -> Output:
-    """Images that are scaled and moved: sums of pixels, by their distance from a place of the image."""
+    """ScaleAndTranslate: weighted sums of the pixels around each position of the result."""
     result, sizes = n.convert(n[0], "f32"), n.convert(n[1], "i64")
     radius, kernel = KERNELS[n.attr("kernel_type", "lanczos3")]
     for axis in (0, 1):

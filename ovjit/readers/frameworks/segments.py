@@ -13,7 +13,7 @@ from ovjit.readers.rows import Rule
 
 
 def _numbers_below(n: OnnxNode, ids: Output, count: Output) -> Output:
-    """Numbers as i64, those that no row has as `count`."""
+    """Segment ids as i64, negative ones replaced by `count`."""
     numbers = n.convert(ids, "i64")
     out = n("LogicalOr", n("Less", numbers, n.const(0)), n("GreaterEqual", numbers, count))
     return n("Select", out, count, numbers)
@@ -22,7 +22,9 @@ def _numbers_below(n: OnnxNode, ids: Output, count: Output) -> Output:
 def _join_rows(
     n: OnnxNode, x: Output, ids: Output, count: Output, how: str, start: float | int, rank: int
 ) -> Output:
-    """The rows of each number joined. `rank` is that of the numbers, which stand for as many dimensions of x.
+    """Reduce the rows of `x` with equal ids by `how`, from `start` on. `ids` has `rank` dimensions, the first
+    ones of `x`; `count` is the number of segments. Rows with a negative id go to a further row, which is
+    dropped.
 
     There is a row more while they are joined, for numbers that no row has."""
     rows = n("Concat", n("Add", count, n.const([1])), n.slice(n.shape_of(x), 0, rank), axis=0)
@@ -57,7 +59,8 @@ def _last_number(n: OnnxNode, ids: Output) -> Output:
 
 
 def _of_all(n: OnnxNode, x: Output, sums: Output, ids: Output, count: Output, root: bool = False) -> Output:
-    """Divides sums by the number of their rows, or by its square root; empty segments stay 0."""
+    """Sums of segments divided by their numbers of rows, or by the square roots of these; empty segments stay
+    0."""
     much = n.convert(n("Maximum", _counts(n, ids, count), n.const(1)), n.dtype(x))
     much = n("Sqrt", much) if root else much
     rank = n.rank(x)
@@ -155,13 +158,13 @@ def _dense(n: OnnxNode, indices: Output, values: Output, shape: Output) -> Outpu
 
 
 def _sparse_product(n: OnnxNode) -> Output:
-    """A product of a sparse matrix, which is made dense, and a dense one."""
+    """The product of a sparse matrix, which is made dense, and a dense matrix."""
     options = {"transpose_a": bool(n.attr("adjoint_a", 0)), "transpose_b": bool(n.attr("adjoint_b", 0))}
     return n("MatMul", _dense(n, n[0], n[1], n[2]), n[3], **options)
 
 
 def _sparse_to_dense(n: OnnxNode) -> Output:
-    """Values, or one for all, at places of which the default value is around."""
+    """A dense tensor with values (or one value) at indices, and the default value elsewhere."""
     indices, shape, values, default = (n[i] for i in range(4))
     if n.rank(indices) < 2:
         indices = n.reshape(indices, [-1, 1] if n.rank(indices) else [1, 1])
@@ -179,7 +182,7 @@ def _difference(n: OnnxNode) -> list[Output]:
 
 
 def _unravel_indices(n: OnnxNode) -> Output:
-    """Numbers of elements as their places along each dimension."""
+    """Flat indices -> indices along each dimension."""
     count = n.static_shape(n[1], "the number of dimensions")[0]
     dims = [n.slice(n[1], 0, i, i + 1) for i in range(count)]
     quotient, rows = n[0] if n.rank(n[0]) else n.unsqueeze(n[0], [0]), []
@@ -191,7 +194,7 @@ def _unravel_indices(n: OnnxNode) -> Output:
 
 
 def _ctc_loss(n: OnnxNode) -> list[Output]:
-    """Of logits [time, samples, classes] and of labels that are a sparse matrix."""
+    """CTC loss of logits [time, samples, classes] and labels, a sparse matrix."""
     if n.attr("ignore_longer_outputs_than_inputs", 0):
         raise UnsupportedError("ignore_longer_outputs_than_inputs is not supported")
     logits, indices, values, steps = (n[i] for i in range(4))

@@ -24,7 +24,7 @@ def has_lookups(graph: Any) -> bool:
 
 
 def with_keys(graph: Any, captures: Sequence[tuple[Any, Any]]) -> Any:
-    """A frozen graph that has the keys, values and sizes of its tables.
+    """A frozen graph with the keys, values and sizes of its hash tables as attributes.
 
     `captures`: tables and what stands for them in the graph of the function.
     """

@@ -21,7 +21,8 @@ _LEFT_OVER = "unused_control_flow_input"
 
 
 def file_to_onnx(path: str, weights: Any = None, more: Collection[str] = ()) -> Any:
-    """The ModelProto of a file or folder. `more` operators stay as they are: the caller has their rules."""
+    """The ModelProto of a file or folder. `more`: operators that are exported unchanged, as the caller has
+    rules for them."""
     ending = os.path.splitext(path)[1].lower()
     if os.path.isdir(path):
         return _saved_model(path, more)
@@ -71,8 +72,7 @@ def _frozen_session(session: Any) -> Any:
 
 
 def _trace_function(model: Any, example: Any, described: Sequence[Any] = ()) -> tuple[Any, list[str] | None]:
-    """A concrete function of an object that can be called, and what its outputs are called, if it does not
-    say so itself."""
+    """(concrete function of a callable object, names of its outputs, or None if the function has them)."""
     import tensorflow as tf
 
     signatures = getattr(model, "signatures", None)
@@ -108,8 +108,8 @@ def _select_signature(signatures: Any) -> str:
 
 
 def _of_keras(model: Any) -> tuple[Any, list[str] | None]:
-    """Of a model whose inputs and outputs are known. Inputs have the names of their layers, outputs those of
-    their tensors, and both the keys of a dict."""
+    """The frozen graph of a Keras model with known inputs and outputs. Inputs are named after layers, outputs
+    after tensors, and both by the keys of a dict."""
     import tensorflow as tf
 
     functional = getattr(model, "_functional", None) or model
@@ -139,8 +139,8 @@ def _layer_name(tensor: Any) -> str:
 def _concrete(
     function: Any, names: Sequence[str] | None, more: Collection[str], keys: Collection[str] = ()
 ) -> Any:
-    """Of a concrete function. Inputs have the names of its keywords, else of its graph; outputs have the keys
-    of a dict, `names`, or names of the graph.
+    """The frozen graph of a concrete function. Inputs are named by keywords, else as in its graph; outputs by
+    the keys of a dict, `names`, or as in the graph.
 
     `keys` are the inputs of a signature in its file, of which TensorFlow makes keywords.
     """
@@ -182,7 +182,7 @@ def _with_tables(graph: Any, function: Any) -> Any:
 
 
 def _saved_model(path: str, more: Collection[str]) -> Any:
-    """By one of its signatures, under the names of its inputs and outputs."""
+    """The frozen graph of a signature of a SavedModel, with the names of its inputs and outputs."""
     import tensorflow as tf
 
     tags, signatures = _tags_and_signatures(path)
@@ -215,7 +215,7 @@ def _tags_and_signatures(path: str) -> tuple[list[str] | None, Mapping[str, Any]
 
 
 def _read_frozen(path: str, text: bool, more: Collection[str]) -> Any:
-    """A file with a GraphDef."""
+    """The graph of a file with a GraphDef, as `text` or binary."""
     import tensorflow as tf
 
     graph = tf.compat.v1.GraphDef()
@@ -232,7 +232,7 @@ def _read_frozen(path: str, text: bool, more: Collection[str]) -> Any:
 
 
 def _freeze(where: str, graph: Any) -> Frozen:
-    """A GraphDef whose outputs are what no node reads."""
+    """The frozen graph of a graph with variables. Nodes that no other reads are its outputs."""
     if not graph.node:
         raise ModelError(f"{where}: the graph of TensorFlow has no nodes")
     if any(node.op in VARIABLES for node in graph.node):
@@ -241,7 +241,7 @@ def _freeze(where: str, graph: Any) -> Frozen:
 
 
 def _of_graph(where: str, frozen: Frozen, more: Collection[str]) -> Any:
-    """A graph without variables. Its placeholders are the inputs if it does not say which."""
+    """A graph without variables. Placeholders are its inputs unless the graph names others."""
     graph, inputs, outputs, renames = frozen
     if not outputs:
         raise ModelError(f"{where}: the graph of TensorFlow has no outputs")

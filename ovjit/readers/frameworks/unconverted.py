@@ -32,14 +32,14 @@ def _never(context: Any, node: Any) -> bool:
 
 
 def _is_open(*operands: int) -> Where:
-    """Test that an operand is not a constant; of all but the first one if `operands` is empty."""
+    """A test: some operand is not constant; with no `operands`, some after the first."""
     return lambda context, node: any(
         not node.inputs[i].is_const() for i in operands or range(1, len(node.input))
     )
 
 
 def _has(name: str, *values: Any) -> Where:
-    """Test that an attribute has one of the values."""
+    """A test: an attribute has one of the values."""
     return lambda context, node: node.get_attr_value(name) in values
 
 
@@ -49,7 +49,7 @@ def _is_cast(context: Any, node: Any) -> bool:
 
 
 def _loses_letters(context: Any, node: Any) -> bool:
-    """True where the exporter may take two letters of an equation, or two types, for one."""
+    """True for an einsum equation in which the exporter may confuse two letters, or two element types."""
     equation = node.get_attr_value("equation")
     return equation != equation.lower() or _is_cast(context, node)
 
@@ -155,7 +155,7 @@ def _leave(context: Any, node: Any, name: str, args: Any) -> Any:
 
 
 def _left_or_mapped(context: Any, node: Any, name: str, args: Any) -> Any:
-    """The operator as it is in some cases, else as the exporter writes it."""
+    """Keep the operator unconverted if its tests say so, else let the exporter convert it."""
     from tf2onnx.handler import tf_op
 
     if LEFT.get(node.type, _never)(context, node):
@@ -168,7 +168,7 @@ def _left_or_mapped(context: Any, node: Any, name: str, args: Any) -> Any:
 
 
 def _leave_with_contents(context: Any, node: Any, name: str, args: Any) -> Any:
-    """A lookup, whose table is its attributes."""
+    """Keep a table lookup unconverted, with the table as its attributes."""
     if not node.get_attr(KEYS):
         raise UnsupportedError(f"{node.name}: the contents of the table are not known")
     context.replace_inputs(node, list(node.input[1:]))
@@ -176,8 +176,8 @@ def _leave_with_contents(context: Any, node: Any, name: str, args: Any) -> Any:
 
 
 def _in_floats(context: Any, node: Any, name: str, args: Any) -> Any:
-    """An operator of floats, of other types in f32, or in f64 for i32 and i64. The exporter's own casts would
-    reach all readers of the operand."""
+    """Convert operands of types other than floats to f32, or i32 and i64 to f64. The exporter's own casts
+    would also affect other readers of the operand."""
     kind = context.get_dtype(node.output[0])
     if kind not in FLOATS:
         compute_type = FLOATS[2 if kind in (6, 7) else 0]
@@ -191,7 +191,7 @@ def _in_floats(context: Any, node: Any, name: str, args: Any) -> Any:
 
 
 def _in_groups(context: Any, node: Any, name: str, args: Any) -> Any:
-    """A convolution of volumes, of which the exporter takes all for those of one group."""
+    """A grouped 3-D convolution; the exporter assumes one group."""
     images, filters = (context.get_shape(value) for value in node.input[:2])
     result = _left_or_mapped(context, node, name, args)
     if images and filters and images[-1] > 0 and filters[-2] > 0:

@@ -135,7 +135,7 @@ class Inputs:
         self.batch = w.dim_of(self.ids, 0)
 
     def select_positions(self, x: Output) -> Output:
-        """The positions of x [B, L, wide] of which there are logits: all."""
+        """Select the positions of x [B, L, features] for which logits are computed: all."""
         return x
 
 
@@ -183,7 +183,7 @@ class Attention:
         return rms_norm(self.w, x, name) if self.w.settings.kind.head_norms else x
 
     def _append_to_cache(self, value: Output, layer: int, kind: str, size: int) -> Output:
-        """The values so far, in the order of the beams, with the new ones after them."""
+        """The cached and the new keys (or values) of a layer, in the order of the beams."""
         w, shared, name = self.w, self.w.settings.shared, f"past_key_values.{layer}.{kind}"
         start = w.concat([self.inputs.batch, w.const([shared]), w.const([0]), w.const([size])], 0)
         before = w(
@@ -214,8 +214,8 @@ class Attention:
         return w("MatMul", chances, v, transpose_a=False, transpose_b=False)
 
     def _mask(self, window: int) -> Output:
-        """0 where a new position sees one of all: not those after it, those that attention_mask hides, and
-        those that are a `window` and more before it."""
+        """The attention mask: 0 where a new position attends to a key. Masked are later positions, those that
+        attention_mask excludes, and with `window` those at least a window before."""
         if window in self._masks:
             return self._masks[window]
         w, one = self.w, self.w.const(1)
@@ -246,7 +246,7 @@ def cap_softly(w: Weights, x: Output, cap: float) -> Output:
 
 
 class FlatInputs(Inputs):
-    """Inputs by their names in llama.cpp."""
+    """The model's inputs with llama.cpp's names."""
 
     def __init__(self, w: Weights):
         self.w, self.by_name, self.nodes = w, dict[str, Output](), dict[str, Parameter]()

@@ -57,7 +57,7 @@ class Groups(NamedTuple):
 
 
 def _one(at: int) -> Callable[[np.ndarray], Factors]:
-    """One f16 for a block."""
+    """A reader of one f16 per block, at byte `at`."""
     return lambda blocks: Factors(_half(blocks, at), None)
 
 
@@ -68,14 +68,15 @@ def _nibbles(blocks: np.ndarray, run: int) -> np.ndarray:
 
 
 def _bits(blocks: np.ndarray, width: int, run: int) -> np.ndarray:
-    """Of each `run` of bytes the lowest `width` bits of all, then the next ones."""
+    """Unpack codes of `width` bits: of each `run` of bytes first the lowest bits of all, then the next
+    ones."""
     shifts = np.arange(0, 8, width).astype(np.uint8)[:, None]
     runs = blocks.reshape(len(blocks), -1, 1, run) >> shifts
     return (runs & np.uint8((1 << width) - 1)).reshape(len(blocks), -1)
 
 
 def _fifth(blocks: np.ndarray) -> np.ndarray:
-    """Codes of 5 bits: 4 bytes of the highest bits, then the others."""
+    """Codes of 5 bits: 4 bytes with the highest bits, then bytes with the other ones."""
     high = np.unpackbits(np.ascontiguousarray(blocks[:, :4]), axis=1, bitorder="little")
     return _nibbles(blocks[:, 4:], 16) | high << 4
 
@@ -97,7 +98,7 @@ def _six_bits(blocks: np.ndarray) -> np.ndarray:
 
 
 def _six_bits_low(blocks: np.ndarray) -> Factors:
-    """Their eight minima, which are subtracted."""
+    """The eight minima of 6 bits of Q4_K and Q5_K, which are subtracted."""
     second, high = blocks[:, 8:12], blocks[:, 12:16]
     return Factors(-_half(blocks, 2), np.concatenate([second & 63, high >> 4 | second >> 2 & 48], 1))
 
@@ -119,7 +120,7 @@ def _q6_k_scale(blocks: np.ndarray) -> Factors:
 
 
 def _tq1_0(blocks: np.ndarray) -> np.ndarray:
-    """Five digits of base 3 in a byte, the first in the highest place; four in the last bytes."""
+    """Codes of TQ1_0: five base-3 digits per byte, the most significant first; four in the last bytes."""
     parts = []
     for first, end, count in ((0, 32, 5), (32, 48, 5), (48, 52, 4)):
         powers = np.array([3**i for i in range(count)], np.uint8)[:, None]
@@ -140,7 +141,7 @@ def _iq1_s_scale(blocks: np.ndarray) -> Factors:
 
 
 def _iq1_s_low(blocks: np.ndarray) -> Factors:
-    """Codes are 1 more than the grid's numbers, and the shift is an eighth."""
+    """The minima of IQ1_S: codes are 1 above the grid's numbers, and the shift is an eighth."""
     eighths = np.where(codebooks.iq1_s_down(blocks), np.uint8(9), np.uint8(7))
     return Factors(-(_half(blocks, 0) / np.float16(8)), codebooks.iq1_s_odd(blocks) * eighths)
 
@@ -192,7 +193,7 @@ REALS = {
 
 
 def check_kind(kind: str) -> None:
-    """UnsupportedError, which names the type, for one that is not read."""
+    """Raise UnsupportedError, which names the type, for a type that cannot be read."""
     if kind not in FORMS and kind not in REALS:
         raise UnsupportedError(
             f"tensors of type {kind} are not supported; supported types: {', '.join([*REALS, *FORMS])}"
@@ -321,7 +322,7 @@ def values_of(kind: str, data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray
 
 
 def _by_twos(codes: InBlocks, rows: int, depth: int) -> np.ndarray:
-    """Two codes of 4 bits in a byte."""
+    """Pack two codes of 4 bits into a byte."""
     result = np.empty((rows, depth // 2), np.uint8)
     some = max(1, (1 << 20) // depth)
     for first in range(0, rows, some):

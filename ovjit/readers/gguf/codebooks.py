@@ -37,7 +37,7 @@ def _words(blocks: np.ndarray, first: int, end: int, dtype: str) -> np.ndarray:
 
 
 def _tables(kind: str) -> Any:
-    """The package's class of the type, with its grid."""
+    """The class of the type in the package gguf, with its grid."""
     from gguf import GGMLQuantizationType, quants
 
     tables = quants._type_traits[GGMLQuantizationType[kind]]
@@ -73,7 +73,7 @@ def grid_of(kind: str) -> np.ndarray:
 
 @functools.cache
 def _joined_grid(kind: str) -> np.ndarray:
-    """The rows with 4 bits an element, as one integer each."""
+    """The rows of the grid as integers, with 4 bits per element."""
     grid = grid_of(kind).astype(np.uint32)
     shifts = 4 * np.arange(grid.shape[1], dtype=np.uint32)
     return np.bitwise_or.reduce(grid << shifts, 1).astype(np.uint16 if grid.shape[1] == 4 else np.uint32)
@@ -197,7 +197,7 @@ def iq1_m(blocks: np.ndarray) -> np.ndarray:
 
 
 def iq1_m_scale(blocks: np.ndarray) -> Factors:
-    """The f16 of a block is in the highest bits of four integers, which have four scales each."""
+    """The f16 scale of a block, whose bits are the highest bits of four integers."""
     words = _words(blocks, 48, 56, "<u2")
     outer = np.bitwise_or.reduce((words & 0xF000) >> np.array([12, 8, 4, 0], np.uint16), 1, keepdims=True)
     inner = words[:, :, None] >> np.array([0, 3, 6, 9], np.uint16) & 7

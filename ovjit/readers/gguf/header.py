@@ -47,7 +47,7 @@ class GgufFile(NamedTuple):
 
 
 class _Walk:
-    """Reads a header once, with bounds."""
+    """Parses a header once, and checks bounds."""
 
     def __init__(self, data: np.ndarray):
         self.data, self.at, self.alignment = data.data, 0, 32
@@ -168,7 +168,7 @@ def _field_value(field: Any) -> Any:
 
 
 def is_later_part(path: str | os.PathLike[str]) -> bool:
-    """Whether this is the name of a part of a model, but for the first."""
+    """Whether this is the file name of a part of a model other than the first."""
     match = _PART.search(os.fspath(path))
     return match is not None and int(match[1]) > 1
 

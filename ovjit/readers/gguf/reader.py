@@ -41,7 +41,7 @@ def activate(w: Weights, x: Output) -> Output:
 
 
 def apply_gate(w: Weights, gate: Output, up: Output) -> Output:
-    """`up` times its gate. gpt-oss limits both, and adds 1 to `up`."""
+    """`up` times the activation of `gate`. gpt-oss clamps both, and adds 1 to `up`."""
     if w.settings.kind.act != "clamped":
         return w("Multiply", activate(w, gate), up)
     gate = w("Swish", w("Minimum", gate, LIMIT), STEEP)
@@ -49,7 +49,7 @@ def apply_gate(w: Weights, gate: Output, up: Output) -> Output:
 
 
 def feed_forward(w: Weights, x: Output, layer: int) -> Output:
-    """x [B, L, wide] -> the same."""
+    """The feed-forward part of a layer: x [B, L, features] -> the same shape."""
     name = f"blk.{layer}"
     plain = w.has(f"{name}.ffn_up.weight")  # some models with experts begin with a layer without them
     if w.settings.experts and not plain:
@@ -79,7 +79,8 @@ def _dense(w: Weights, x: Output, name: str, suffix: str = "") -> Output:
 
 
 def experts(w: Weights, x: Output, name: str) -> Output:
-    """Each row's best experts, weighted by their chances, and perhaps one that all rows share."""
+    """Mixture of experts: the best experts of each row, weighted by their probabilities, and possibly a
+    shared one."""
     s = w.settings
     rows = w.reshape(x, [-1, s.hidden_size])
     chances = w("Softmax", w.linear(rows, f"{name}.ffn_gate_inp", s.experts), axis=1)
@@ -129,7 +130,7 @@ def _scale_and_shift(w: Weights, y: Output, scales: Output | None, biases: Outpu
 
 
 def _by_row(w: Weights, rows: Output, best: Output, picks: Output, names: list[str]) -> Output:
-    """Each row times the matrices that it chooses: no other expert's weights are read."""
+    """Products of each row with the matrices that it chooses; weights of other experts are not read."""
     s = w.settings
     gate, up, down = _tables(w, names)
     flat = w.reshape(picks, [-1])
@@ -145,8 +146,8 @@ def _by_row(w: Weights, rows: Output, best: Output, picks: Output, names: list[s
 
 
 def _by_expert(w: Weights, rows: Output, best: Output, picks: Output, names: list[str]) -> Output:
-    """Every row times every expert; experts that a row does not choose get the weight 0. For float weights: a
-    Gather of the chosen experts would copy them."""
+    """Products of every row with every expert; experts that a row does not choose have the weight 0. For
+    float weights, where a Gather of the chosen experts would copy them."""
     s = w.settings
     gate, up, down = _tables(w, names)
     none = w("Broadcast", 0.0, w.concat([w.dim_of(rows, 0), w.const([s.experts])], 0))

@@ -30,8 +30,8 @@ def half_order(heads: int, size: int, rotated: int) -> np.ndarray:
 
 
 def shape_of_rank(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
-    """A shape of `rank` dimensions that means the same: tensors have four in files' order, of which the last
-    are 1 where they are left out, so [n] is [n, 1]. The shape itself if there is none."""
+    """An equal shape of `rank` dimensions: tensors have four in files, of which trailing ones of length 1 are
+    omitted, so [n] is [n, 1]. The shape itself if there is none."""
     lead = len(shape) - rank
     if lead > 0 and set(shape[:lead]) == {1}:
         return shape[lead:]
@@ -39,7 +39,7 @@ def shape_of_rank(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
 
 
 class Weights(Builder):
-    """Makes nodes of one file's tensors, and knows which ones have been read."""
+    """Makes nodes of the tensors of one file, and records which tensors were read."""
 
     def __init__(self, file: GgufFile, settings: Settings):
         self.reader, self.base = Draft(), ""
@@ -61,8 +61,8 @@ class Weights(Builder):
         return stored
 
     def check_used(self) -> None:
-        """UnsupportedError with the names of tensors that nothing has read: the model means more than what
-        has been made of it."""
+        """Raise UnsupportedError with the names of tensors that were not read: the model has features that
+        are not supported."""
         unused = [n for n in self.file.tensors if n not in self._used and not n.endswith(_SPARE)]
         if unused:
             raise UnsupportedError(
@@ -106,12 +106,13 @@ class Weights(Builder):
         return self("Add", y, bias if order is None else bias[order])
 
     def _is_biased(self, name: str) -> bool:
-        """Whether a layer's product has a bias, as far as its architecture and other layers say."""
+        """Whether a layer's product has a bias, by its architecture and other layers."""
         part, *tail = name.split(".", 2)
         return part == "blk" and (self.settings.kind.biased or f"{tail[-1]}.bias" in self._biases)
 
     def is_multiplied_by_row(self, name: str) -> bool:
-        """Whether a table of matrices is multiplied with rows that each choose one, as it is stored."""
+        """Whether a table of matrices, in its stored type, is multiplied by rows that choose one matrix
+        each."""
         stored = self.tensor(name)
         shape = shape_of_rank(stored.shape, 3)
         return stored.kind not in REALS and len(shape) == 3 and not shape[1] % _PANEL

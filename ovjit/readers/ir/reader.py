@@ -63,7 +63,7 @@ def read_ir(
 
 
 class _Replaced(Exception):
-    """The xml at the path is another one than that which was read."""
+    """The xml file was replaced while it was read."""
 
 
 def _read(xml: Any, weights: Any, use_mmap: bool, extensions: Mapping[tuple[str, str], type]) -> Model:
@@ -110,7 +110,7 @@ def _read(xml: Any, weights: Any, use_mmap: bool, extensions: Mapping[tuple[str,
 
 
 def _unknown_format(path: str | None, content: bytes) -> str:
-    """The advice for a file whose ending and contents name no format that is read, else ""."""
+    """Advice for a file whose ending and contents are of no format that is read, else ""."""
     if path is not None and (why := conversion_note(path)):
         return why
     if path is None or path.lower().endswith(".xml") or looks_like_xml(content[:64]):
@@ -344,7 +344,7 @@ def _shape(text: str) -> tuple[Dim, ...] | None:
 
 
 def _notes(written: dict[str, Any]) -> dict[str, Any]:
-    """Notes with their versions in their names, as OpenVINO has them; a layout as a Layout."""
+    """Entries of rt_info with their versions in their names, as in OpenVINO; a layout becomes a Layout."""
     notes: dict[str, Any] = {}
     for key, value in written.items():
         if isinstance(value, dict) and "version" in value:

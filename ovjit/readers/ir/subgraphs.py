@@ -49,7 +49,7 @@ def subgraph_node(
 
 
 class _Ends:
-    """The port map of one body."""
+    """The port map of one body: which ports of the layer belong to which Parameters and Results."""
 
     def __init__(self, layer: Layer, net: Net, tag: str):
         self.rows = layer.port_maps.get(tag, [])

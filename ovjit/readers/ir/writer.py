@@ -188,7 +188,7 @@ class _Writer:
         return f"\t\t\t<{tag}>\n{lines}\t\t\t</{tag}>\n", (numbers[0], numbers[1])
 
     def own_bodies(self, node: Op) -> str:
-        """The Models among the attributes of an operation in Python."""
+        """The Models among the attributes of an operation that is written in Python."""
         texts = []
         for tag, model in build.own_bodies_of(node).items():
             if tag not in BODIES:
@@ -295,7 +295,8 @@ class _Writer:
 
 
 def _in_file_order(model: Model) -> list[Node]:
-    """Parameters, what is between, sinks and results: inputs and outputs are numbered as the model's."""
+    """The model's nodes in the order of the file: Parameters, other nodes, sinks, results. Inputs and outputs
+    are numbered as the model's."""
     first, last = model.get_parameters(), [*model.get_sinks(), *model.get_results()]
     ends = set(last)
     between = [node for node in model.get_ordered_ops() if node not in ends]
@@ -382,7 +383,8 @@ def _write_rt_info(items: dict[str, Any]) -> str:
 
 
 def _notes(notes: dict[str, Any], depth: int) -> str:
-    """The notes that files keep: maps of text under a name with a version, and layouts."""
+    """XML lines of the entries of rt_info that files store: dicts of texts under a name with a version, and
+    layouts."""
     lines = []
     for key, value in sorted(notes.items()):
         if isinstance(value, Layout):
@@ -437,8 +439,9 @@ def as_f16(value: np.ndarray) -> np.ndarray:
 
 
 def _serves_as_f16(value: np.ndarray) -> bool:
-    """OpenVINO's rule. No number within the range may be off by more than 1. Fewer than three quarters may be
-    beyond the range or off by more than a thousandth. A single number may be off by a ten-thousandth."""
+    """True if f16 represents the numbers well enough, by OpenVINO's rule: No number within the range may be
+    off by more than 1. Fewer than three quarters may be beyond the range or off by more than a thousandth. A
+    single number may be off by a ten-thousandth."""
     if value.size == 0:
         return False
     with np.errstate(all="ignore"):

@@ -44,7 +44,7 @@ class Port(NamedTuple):
 
 
 class Layer:
-    """A `<layer>`: what it says of itself, and the (layer, output index) that feeds each of its inputs."""
+    """A `<layer>`: its attributes, and the (layer, output index) of each input's source."""
 
     __slots__ = (
         "attrs", "bodies", "id", "inputs", "name", "output_names", "outputs", "port_maps", "rt_info",
@@ -82,7 +82,7 @@ class Net:
         self.rt_info: dict[str, Any] = {}
 
     def bodies(self) -> Iterator[Net]:
-        """The nets right inside this one."""
+        """The nets that are directly inside of this one."""
         return (body for layer in self.layers for body in layer.bodies.values())
 
 
@@ -100,7 +100,7 @@ def read_int(text: str | None, what: str) -> int:
 
 
 def _number(text: str | None, what: str, of: object) -> int:
-    """As `read_int`. `what.format(of)` names the number: texts of objects take longer than numbers."""
+    """As `read_int`. The error names the number by `what.format(of)`, which is built only for an error."""
     if text is None or not _INT.fullmatch(text):
         problem = "is missing" if text is None else f"is {text[:40]!r}"
         raise ModelError(f"{what.format(of)} should be a non-negative number; it {problem}")
@@ -166,7 +166,7 @@ def _defused_parser() -> Any:
 
 
 class _Frame:
-    """A net that is open: where its tag stands, and what is open inside it."""
+    """A net whose end has not been read: its offset, and its open elements."""
 
     __slots__ = ("base", "deepest", "layer", "map", "net", "ports")
 
@@ -297,7 +297,7 @@ class _Target:
             self._open(body, len(self.path) - 1)
 
     def _notes(self, frame: _Frame) -> dict[str, Any]:
-        """The runtime info that an `rt_info` element here belongs to: a port's, a layer's or the net's."""
+        """The dict that an `rt_info` element belongs to: of a port, a layer or the net."""
         if frame.layer is None:
             return frame.net.rt_info
         return frame.ports[-1].rt_info if frame.ports else frame.layer.rt_info

@@ -7,7 +7,7 @@ from typing import Any
 
 from ovjit.build import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers.jax.multi_tensor import Parts, join_parts, part_type, taken_apart
+from ovjit.readers.jax.multi_tensor import Parts, join_parts, part_type, separate_parts
 from ovjit.readers.jax.reader import JaxNode
 from ovjit.readers.jax.registry import find_rule, of_parts, primitive, primitives
 from ovjit.readers.jax.shapes import fold_axes
@@ -31,7 +31,7 @@ def _times(n: JaxNode, a: Any, b: Any) -> Parts:
 
 
 def _over(n: JaxNode, a: Any, b: Any) -> Parts:
-    """a / b. Both are scaled by the larger part of b, whose square may be beyond the type."""
+    """a / b of complex numbers. Both are scaled by the larger part of b, whose square may overflow."""
     size = n("Maximum", n("Abs", b[0]), n("Abs", b[1]))
     c, d = (n("Divide", v, size) for v in b)
     below = n("Multiply", n("Add", n("Multiply", c, c), n("Multiply", d, d)), size)
@@ -74,7 +74,7 @@ def _sqrt(n: JaxNode, a: Any) -> Parts:
 
 
 def _power(n: JaxNode, a: Any, exponent: int) -> Any:
-    """By squares."""
+    """An integer power, by repeated squaring."""
     out, square = None, a
     for bit in reversed(f"{abs(exponent):b}"):
         if bit == "1":
@@ -122,7 +122,7 @@ def sign(n: JaxNode) -> Any:
 
 @of_parts("eq", "ne")
 def equal(n: JaxNode) -> Any:
-    """Of keys, too."""
+    """Equality of complex numbers, or of random keys."""
     a: Any = n[0]
     b: Any = n[1]
     op, join = ("Equal", "LogicalAnd") if n.op_type == "eq" else ("NotEqual", "LogicalOr")
@@ -139,7 +139,8 @@ def conj(n: JaxNode) -> Any:
 
 @of_parts("convert_element_type")
 def convert(n: JaxNode) -> Any:
-    """A real number has no imaginary part; that of a complex one is dropped."""
+    """Convert to or from complex numbers: the imaginary part of a real number is 0, that of a complex one is
+    dropped."""
     re, im = _pair(n, 0)
     kind = part_type(n.eqn.outvars[0].aval)
     if kind is not None:
@@ -151,7 +152,7 @@ def convert(n: JaxNode) -> Any:
 
 @of_parts("dot_general", "conv_general_dilated")
 def product(n: JaxNode) -> Any:
-    """By the products of the parts; a real operand has one."""
+    """A product of complex numbers, or of a complex and a real number."""
     operands: list[Sequence[Any]] = [v.parts if isinstance(v, Parts) else (v, None) for v in n.inputs]
     (a, b), (c, d) = operands
     rule, params = find_rule(n.op_type), {**n.params, "preferred_element_type": None}
@@ -177,7 +178,8 @@ def reduce_prod(n: JaxNode) -> Any:
 
 @primitive("fft")
 def fft(n: JaxNode) -> Any:
-    """Over the last axes, as many as there are lengths. JAX divides by the length where OpenVINO does."""
+    """FFT over the last axes, one for each length. The inverse divides by the length in JAX and in
+    OpenVINO."""
     kind = n.params["fft_type"].name
     value: Any = n[0]
     x = join_parts(n, Parts(_pair(n, 0))) if isinstance(value, Parts) else value
@@ -185,10 +187,10 @@ def fft(n: JaxNode) -> Any:
     rank = n.rank(x) - isinstance(value, Parts)
     axes, op = list(range(rank - len(lengths), rank)), {"FFT": "DFT", "IFFT": "IDFT"}.get(kind, kind)
     if kind == "RFFT":
-        return taken_apart(n, n("RDFT", x, axes, lengths))
+        return separate_parts(n, n("RDFT", x, axes, lengths))
     if kind == "IRFFT":
         return n("IRDFT", x, axes, lengths)
-    return taken_apart(n, n(op, x, axes))
+    return separate_parts(n, n(op, x, axes))
 
 
 #: Operators that are one expression.

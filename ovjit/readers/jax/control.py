@@ -32,7 +32,7 @@ def _select_rows(n: JaxNode, truth: Output, new: Output, old: Output) -> Output:
 
 @primitive("while")
 def while_(n: JaxNode) -> Any:
-    """Operands: what the condition needs, what the body needs, what goes round."""
+    """while_loop -> Loop. Operands: constants of the condition, constants of the body, the carried values."""
     cond_consts, body_consts = _counts(n, "cond_nconsts", "body_nconsts")
     end = cond_consts + body_consts
     for_cond, for_body, carried = n.inputs[:cond_consts], n.inputs[cond_consts:end], n.inputs[end:]
@@ -59,8 +59,8 @@ def _no_rows(n: JaxNode) -> list[Output]:
 
 @primitive("scan")
 def scan(n: JaxNode) -> Any:
-    """Operands: what the body needs, what goes round, what is taken row by row. Results: what goes round, and
-    rows."""
+    """scan -> TensorIterator or Loop. Operands: constants of the body, carried values, values to scan.
+    Results: the last carried values, and the stacked outputs."""
     consts, count = _counts(n, "num_consts", "num_carry")
     fixed, carried, pieces = n.inputs[:consts], n.inputs[consts : consts + count], n.inputs[consts + count :]
     length = number_or_dim(n.params["length"])
@@ -78,7 +78,7 @@ def scan(n: JaxNode) -> Any:
 
 @primitive("cond")
 def cond(n: JaxNode) -> Any:
-    """One of several functions by a number, which is held within their count."""
+    """cond -> If: one of several functions by an index, which is clamped to their number."""
     which, operands, branches = n[0], n.inputs[1:], list(n.params["branches"])
     constant = n.value(which)
     if constant is not None:
@@ -87,8 +87,7 @@ def cond(n: JaxNode) -> Any:
 
 
 def _choose(n: JaxNode, which: Output, operands: Sequence[Output], branches: list[Any]) -> list[Output]:
-    """The first function if the number is 0 or less, else the choice among the others by the number before
-    it."""
+    """The first branch if the index is at most 0, else one of the others by the index - 1."""
     models = []
     for first in (False, True):
         nodes, (index, *values) = parameters(kinds_of([which, *operands]))
@@ -102,7 +101,8 @@ def _choose(n: JaxNode, which: Output, operands: Sequence[Output], branches: lis
 
 @primitive("custom_linear_solve")
 def custom_linear_solve(n: JaxNode) -> Any:
-    """By the function that solves, whose constants stand behind those of two others."""
+    """Solve a linear system by the jaxpr of its `solve` function. Its constants come after those of two other
+    functions."""
     lengths = n.params["const_lengths"]
     begin = int(lengths.matvec) + int(lengths.vecmat)
     end = begin + int(lengths.solve)

@@ -15,7 +15,7 @@ from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.jax.reader import JaxNode, element_type
 from ovjit.readers.jax.registry import primitive, primitives
 from ovjit.readers.numerics import special
-from ovjit.readers.numerics.bits import FORMATS, bits_of, next_after, real_of, recast
+from ovjit.readers.numerics.bits import FORMATS, bits_of, next_after, real_of, reinterpret_bits
 from ovjit.readers.rows import Rule
 
 #: Primitive -> operation of one operand with the same meaning.
@@ -46,7 +46,7 @@ def _unary(op: str) -> Rule:
 
 
 def _binary(op: str) -> Rule:
-    """An exponent may be of another type."""
+    """The rule of a binary operation `op`. An exponent may have another type."""
     return lambda n: n(op, n[0], n.convert(n[1], n.dtype(n[0])))
 
 
@@ -66,7 +66,7 @@ def same(n: JaxNode) -> Any:
 
 @primitive("erfc")
 def erfc(n: JaxNode) -> Any:
-    """In f32, or in f64. The argument is remembered, as Gelu is written with this function."""
+    """erfc in f32 or f64. The argument is recorded, as Gelu is expressed by erfc."""
     result = n.convert(special.erfc(n, n.upcast(n[0])), n.dtype(n[0]))
     n.reader.of_erfc[result.node] = n[0]
     return result
@@ -74,7 +74,7 @@ def erfc(n: JaxNode) -> Any:
 
 @primitive("mul")
 def mul(n: JaxNode) -> Any:
-    """x / 2 * erfc(-x / sqrt(2)) is Gelu(x)."""
+    """A product; x / 2 * erfc(-x / sqrt(2)) becomes Gelu(x)."""
     for half, other in ((n[0], n[1]), (n[1], n[0])):
         argument = n.reader.of_erfc.get(other.node)
         x = None if argument is None else _scaled_by(n, half, 0.5)
@@ -91,15 +91,11 @@ def _operands(value: Output, name: str) -> list[Output]:
 
 
 def _scaled_by(n: JaxNode, value: Output, factor: float) -> Output | None:
-    """The x of x * factor, within the digits of 16-bit numbers; None for other values."""
+    """x if the value is x * factor, up to the precision of 16-bit floats; else None."""
     pair = _operands(value, "Multiply")
     for x, other in (pair, pair[::-1]) if pair else ():
-        constant = n.value(other)
-        if (
-            constant is not None
-            and constant.size == 1
-            and math.isclose(float(constant.reshape(())), factor, rel_tol=4e-3)
-        ):
+        number = n.value(other)
+        if number is not None and number.size == 1 and math.isclose(number.item(), factor, rel_tol=4e-3):
             return x
     return None
 
@@ -125,7 +121,7 @@ def clamp(n: JaxNode) -> Any:
 
 @primitive("select_n")
 def select_n(n: JaxNode) -> Any:
-    """The case of the number that the first operand has: false is 0."""
+    """Select elements of the cases by the number in the first operand; false is 0."""
     which, cases = n[0], n.inputs[1:]
     if n.is_bool(which):
         return n("Select", which, cases[1], cases[0])
@@ -145,14 +141,15 @@ def convert_element_type(n: JaxNode) -> Any:
 
 @primitive("shift_left", "shift_right_arithmetic", "shift_right_logical")
 def shift(n: JaxNode) -> Any:
-    """A logical shift of signed numbers is one of the unsigned numbers with their bits."""
+    """Shifts. A logical one of signed integers is done on their bits as unsigned ones."""
     x, kind = n[0], n.dtype(n[0])
     if n.op_type == "shift_left":
         return n("BitwiseLeftShift", x, n[1])
-    sign_letter = "i" if n.op_type == "shift_right_arithmetic" else "u"
-    other = kind if kind[0] == sign_letter else f"{sign_letter}{ELEMENT_TYPES[kind].bits}"
-    result = n("BitwiseRightShift", recast(n, x, other) if other != kind else x, n.convert(n[1], other))
-    return recast(n, result, kind) if other != kind else result
+    other = kind.replace("i", "u") if n.op_type == "shift_right_logical" else kind.replace("u", "i")
+    if other == kind:
+        return n("BitwiseRightShift", x, n[1])
+    result = n("BitwiseRightShift", reinterpret_bits(n, x, other), n.convert(n[1], other))
+    return reinterpret_bits(n, result, kind)
 
 
 @primitive("population_count", "clz")
@@ -162,7 +159,7 @@ def count_bits(n: JaxNode) -> Any:
     if ELEMENT_TYPES[kind].bits <= 32:
         return _count_bits_of_word(n, n[0])
     # of 64 bits, by the high and the low word
-    x = recast(n, n[0], "u64")
+    x = reinterpret_bits(n, n[0], "u64")
     low = n.convert(n("BitwiseAnd", x, n.like(x, 0xFFFFFFFF)), "u32")
     high = n.convert(n("BitwiseRightShift", x, n.like(x, 32)), "u32")
     of_high, of_low = _count_bits_of_word(n, high), _count_bits_of_word(n, low)
@@ -188,25 +185,26 @@ def _count_bits_of_word(n: JaxNode, value: Any) -> Any:
 
 @primitive("bitcast_convert_type")
 def bitcast(n: JaxNode) -> Any:
-    """A wider type is several elements of a last dimension, the lowest bits first."""
+    """Bits as another type. An element of a wider type is several elements of a further last dimension,
+    lowest bits first."""
     x, kind = n[0], element_type(n.params["new_dtype"])
     old, new = (ELEMENT_TYPES[k].bits for k in (n.dtype(x), kind))
     if old == new or min(old, new) < 8:
-        return recast(n, x, kind)
+        return reinterpret_bits(n, x, kind)
     wide_type, narrow_type = f"u{max(old, new)}", f"u{min(old, new)}"
     steps = np.arange(0, max(old, new), min(old, new))
     if old > new:
-        bits = n.unsqueeze(recast(n, x, wide_type), [n.rank(x)])
+        bits = n.unsqueeze(reinterpret_bits(n, x, wide_type), [n.rank(x)])
         pieces = n("BitwiseRightShift", bits, n.const(steps, wide_type))
-        return recast(
-            n, n.convert(n("BitwiseAnd", pieces, n.const((1 << new) - 1, wide_type)), narrow_type), kind
-        )
-    pieces = n("BitwiseLeftShift", n.convert(recast(n, x, narrow_type), wide_type), n.const(steps, wide_type))
-    return recast(n, n("ReduceSum", pieces, [-1], keep_dims=False), kind)
+        pieces = n("BitwiseAnd", pieces, n.const((1 << new) - 1, wide_type))
+        return reinterpret_bits(n, n.convert(pieces, narrow_type), kind)
+    pieces = n.convert(reinterpret_bits(n, x, narrow_type), wide_type)
+    pieces = n("BitwiseLeftShift", pieces, n.const(steps, wide_type))
+    return reinterpret_bits(n, n("ReduceSum", pieces, [-1], keep_dims=False), kind)
 
 
 def read_in_f64(name: str, function: Callable[..., Any]) -> None:
-    """A function of one operand or several, in f64."""
+    """Register the rule `name`: a function of one or several operands, computed in f64."""
     primitive(name)(lambda n: n.convert(function(n, *(n.convert(v, "f64") for v in n.inputs)), n.dtype(n[0])))
 
 
@@ -218,7 +216,7 @@ read_in_f64("bessel_i1e", lambda n, x: special.bessel_i(n, x, 1, True))
 
 @primitive("lt_to", "le_to")
 def total_order(n: JaxNode) -> Any:
-    """As `lt` and `le`, with NaN behind all numbers."""
+    """`lt` or `le` in the total order, in which NaN is greater than all numbers."""
     a, b = n[0], n[1]
     if n.op_type == "le_to":
         a, b = b, a
@@ -230,7 +228,7 @@ def total_order(n: JaxNode) -> Any:
 
 @primitive("reduce_precision")
 def reduce_precision(n: JaxNode) -> Any:
-    """Rounded to so many bits of mantissa, by the bits; what is beyond so many bits of exponent is infinite
+    """Round to a number of mantissa bits, by bit operations. Exponents beyond the given bits become infinity
     or 0."""
     kind = n.dtype(n[0])
     form, mantissa_bits = FORMATS[kind], int(n.params["mantissa_bits"])
@@ -253,7 +251,7 @@ def reduce_precision(n: JaxNode) -> Any:
 
 @primitive("platform_index")
 def platform_index(n: JaxNode) -> Any:
-    """The function among those for several platforms that is for the CPU, or for all others."""
+    """The index of the branch for the CPU among those for several platforms, else of the default one."""
     platforms = list(n.params["platforms"])
     for index, names in enumerate(platforms):
         if names is None or "cpu" in names:

@@ -40,7 +40,7 @@ def _mode(n: JaxNode) -> str:
 
 
 def _batch_places(p: Plan) -> list[int]:
-    """Places of the index tensor's dimensions in the result."""
+    """The positions of the index tensor's dimensions in the result's."""
     return [i for i in range(len(p.result)) if i not in p.offsets]
 
 
@@ -99,7 +99,7 @@ def _stack_indices(n: JaxNode, coordinates: Sequence[Output], shape: Sequence[An
 
 @primitive("gather")
 def gather(n: JaxNode) -> Any:
-    """Slices beyond the operand are moved back, or are a fill value in the mode that says so."""
+    """Gather slices. Slices beyond the operand are moved inside, or filled in the mode FILL_OR_DROP."""
     numbers, operand = n.params["dimension_numbers"], n[0]
     p = Plan(
         n.dims(operand), n[1], plain_dims(n.params["slice_sizes"]), list(numbers.start_index_map),
@@ -126,7 +126,7 @@ def _extreme(kind: str) -> float:
 
 
 def _take_slices(n: JaxNode, p: Plan) -> Output | None:
-    """Whole slices along one dimension, as `jnp.take` asks for them; None where it is another form."""
+    """A gather of whole slices along one dimension, as `jnp.take` makes it; None for other gathers."""
     if len(p.starts) != 1 or p.dropped != p.starts or p.batches:
         return None
     axis = p.starts[0]
@@ -161,7 +161,7 @@ JOINED = {"scatter": "none", "scatter-add": "sum", "scatter_add": "sum", "scatte
 
 
 def _joined_number(n: JaxNode, operand: Output, updates: Output) -> Output:
-    """A number, updated once for each row of no indices."""
+    """A scalar operand, updated once per row of an empty index."""
     if JOINED[n.op_type] == "none":
         body, update = (
             closed_of(n.params.get("update_jaxpr")),
@@ -175,7 +175,7 @@ def _joined_number(n: JaxNode, operand: Output, updates: Output) -> Output:
 
 @primitive(*JOINED)
 def scatter(n: JaxNode) -> Any:
-    """Updates beyond the operand are dropped: they go to a row after it that is cut off again."""
+    """Scatter. Updates outside of the operand are dropped: they go to an extra row, which is removed."""
     numbers, operand, updates = n.params["dimension_numbers"], n[0], n[2]
     if n.op_type in ("scatter-sub", "scatter_sub"):
         updates = n("Subtract", n.like(updates, 0), updates)

@@ -32,7 +32,7 @@ def dot_general(n: JaxNode) -> Any:
 
 
 def _convert(n: JaxNode, a: Output, b: Output) -> list[Output]:
-    """Operands in the type in which their products are summed."""
+    """Convert operands to the type in which their products are summed."""
     dtype = n.params.get("preferred_element_type")
     kind = n.out().dtype if dtype is None else element_type(dtype)
     return [n.convert(v, kind) for v in (a, b)]
@@ -40,8 +40,8 @@ def _convert(n: JaxNode, a: Output, b: Output) -> list[Output]:
 
 @primitive("ragged_dot_general")
 def ragged_dot_general(n: JaxNode) -> Any:
-    """Rows of a matrix by the matrices of their groups, whose sizes are the last operand: the products by all
-    matrices, of which each row takes one. Rows behind all groups are 0."""
+    """Multiply each row by the matrix of its group; the last operand has the sizes of the groups. All
+    products are computed, and each row selects one. Rows after the last group are 0."""
     numbers = n.params["ragged_dot_dimension_numbers"]
     lhs_axes, rhs_axes = numbers.dot_dimension_numbers[0]
     form = (
@@ -110,7 +110,7 @@ def conv_general_dilated(n: JaxNode) -> Any:
 
 @primitive("triangular_solve")
 def triangular_solve(n: JaxNode) -> Any:
-    """X of A X = B or X A = B, of A one triangle counts."""
+    """Solve A X = B or X A = B for X, by one triangle of A."""
     p, a = n.params, n[0]
     if p["conjugate_a"] and not n.is_real(a):
         raise UnsupportedError("complex numbers are not supported")
@@ -125,7 +125,8 @@ def cholesky(n: JaxNode) -> Any:
 
 @primitive("lu")
 def lu(n: JaxNode) -> Any:
-    """Both factors in one matrix, the row with which each one was exchanged, and the order of all rows."""
+    """LU decomposition: (both factors in one matrix, the row that each row was exchanged with, the
+    permutation)."""
     elimination = factorization.eliminate(n, factorization.stack_matrices(n, n[0]))
     steps = n.slice(elimination.swaps, 1, 0, min(n.dims(n[0])[-2:]))
     result = [(elimination.packed, 2), (n.convert(steps, "i32"), 1), (n.convert(elimination.order, "i32"), 1)]

@@ -79,7 +79,7 @@ def join_parts(n: Builder, value: Parts) -> Output:
     return n.concat([n.unsqueeze(part, [rank]) for part in value.parts], rank)
 
 
-def taken_apart(n: Builder, value: Output) -> Parts:
+def separate_parts(n: Builder, value: Output) -> Parts:
     """The elements of the last dimension as parts."""
     last = n.rank(value) - 1
     pieces = n.split(value, last, [1] * n.last_dim(value))

@@ -11,7 +11,7 @@ import numpy as np
 
 from ovjit.build import Output
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.readers.jax.multi_tensor import flat, join_parts, taken_apart
+from ovjit.readers.jax.multi_tensor import flat, join_parts, separate_parts
 from ovjit.readers.jax.reader import JaxNode
 from ovjit.readers.jax.registry import primitive, primitives
 
@@ -20,7 +20,8 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def _trace(n: JaxNode, function: Callable[..., Any], values: Sequence[Output], batch: int = 0) -> Output:
-    """The one result of a function of JAX; it is mapped over the first `batch` dimensions of all values."""
+    """The result of a JAX function, traced and read; it is mapped over the first `batch` dimensions of all
+    values."""
     import jax
 
     for _ in range(batch):
@@ -36,7 +37,7 @@ def _generator(n: JaxNode, is_input: bool = True) -> Any:
 
 
 def _keys(n: JaxNode) -> tuple[Output, int]:
-    """The keys as words in a last dimension, and how many dimensions they have."""
+    """(keys as words in a last dimension, number of their dimensions)."""
     value: Any = n[0]
     return join_parts(n, value), len(n.eqn.invars[0].aval.shape)
 
@@ -45,14 +46,14 @@ def _keys(n: JaxNode) -> tuple[Output, int]:
 def random_split(n: JaxNode) -> Any:
     split, shape = _generator(n).split, tuple(int(d) for d in n.params["shape"])
     words, batch = _keys(n)
-    return taken_apart(n, _trace(n, lambda key: split(key, shape), [words], batch))
+    return separate_parts(n, _trace(n, lambda key: split(key, shape), [words], batch))
 
 
 @primitive("random_fold_in")
 def random_fold_in(n: JaxNode) -> Any:
     words, batch = _keys(n)
     data = n.spread(n[1], n.out_dims())
-    return taken_apart(n, _trace(n, _generator(n).fold_in, [words, data], batch))
+    return separate_parts(n, _trace(n, _generator(n).fold_in, [words, data], batch))
 
 
 @primitive("random_bits")
@@ -65,7 +66,7 @@ def random_bits(n: JaxNode) -> Any:
 
 @primitive("random_gamma")
 def random_gamma(n: JaxNode) -> Any:
-    """By JAX's own function; it takes all elements at once where it can."""
+    """Gamma-distributed numbers by JAX's own function, for all elements at once if possible."""
     import jax
 
     function = partial(n.eqn.primitive.impl, log_space=n.params["log_space"], use_vmap=True)
@@ -84,7 +85,7 @@ def iota_2x32_shape(n: JaxNode) -> Any:
 
 @primitive("threefry2x32")
 def threefry2x32(n: JaxNode) -> Any:
-    """Two words, encrypted by a key of two words in 20 rounds of additions, rotations and XOR."""
+    """The Threefry 2x32 cipher: two words, encrypted by a key of two words in 20 rounds."""
     first, second, x, y = n.inputs
     third = n("BitwiseXor", n("BitwiseXor", first, second), n.like(first, 0x1BD11BDA))
     keys = [first, second, third]
@@ -102,7 +103,7 @@ def threefry2x32(n: JaxNode) -> Any:
 
 #: Operators that are one expression.
 primitives({
-    "random_wrap": lambda n: taken_apart(n, n[0]),
+    "random_wrap": lambda n: separate_parts(n, n[0]),
     "random_unwrap": lambda n: _keys(n)[0],
-    "random_seed": lambda n: taken_apart(n, _trace(n, _generator(n, False).seed, [n[0]], n.rank(n[0]))),
+    "random_seed": lambda n: separate_parts(n, _trace(n, _generator(n, False).seed, [n[0]], n.rank(n[0]))),
 })  # fmt: skip

@@ -25,7 +25,7 @@ from ovjit.readers.jax.multi_tensor import (
     group_by_variable,
     join_parts,
     part_type,
-    taken_apart,
+    separate_parts,
     widths,
 )
 from ovjit.readers.jax.registry import find_rule, find_rule_of_parts
@@ -49,7 +49,7 @@ CHOICES: dict[str, dict[str, Choice]] = {
 
 
 def check_params(primitive: str, params: Mapping[str, Any]) -> None:
-    """Raise ModelError for a parameter that is none of its choices."""
+    """Raise ModelError for a parameter with a value that is not allowed."""
     for name, choice in CHOICES.get(primitive, {}).items():
         value = params.get(name)
         if value is not None:
@@ -66,14 +66,15 @@ _NOT_INLINED = ("scan", "while", "cond", "reduce", "reduce_window")
 
 
 class Closed(NamedTuple):
-    """A jaxpr with the constants that it is about."""
+    """A jaxpr with its constants."""
 
     jaxpr: Any
     consts: Sequence[Any]
 
 
 def closed_of(value: Any) -> Any:
-    """A parameter of an equation as a jaxpr with its constants; None if it is none, or lacks constants."""
+    """A parameter of an equation as a jaxpr with its constants; None for other values, and if constants are
+    missing."""
     if is_jaxpr(value):
         return value
     kind = type(value)
@@ -114,7 +115,7 @@ def read_jaxpr(closed: Any, converters: Mapping[str, Rule] | None = None) -> Mod
         width = () if part_type(var.aval) is None else tuple(widths([var]))
         parameters.append(build.make_parameter(kind.dtype, (*(kind.shape or ()), *width), name, {name}))
         value = parameters[-1].output(0)
-        values.append(taken_apart(n, value) if width else value)
+        values.append(separate_parts(n, value) if width else value)
     results = []
     for i, result in enumerate(reader.run(closed, values, "")):
         value = join_parts(n, result) if isinstance(result, Parts) else result
@@ -137,7 +138,7 @@ def equations(jaxpr: Any) -> Iterator[Any]:
 
 
 def bodies_of(eqn: Any) -> list[Any]:
-    """The jaxprs that the rule of an equation reads."""
+    """The jaxprs that the rule of an equation converts as bodies."""
     if eqn.primitive.name == "custom_linear_solve":
         return [eqn.params["jaxprs"].solve]
     parameter_lists = [v if isinstance(v, (tuple, list)) else (v,) for v in eqn.params.values()]
@@ -145,7 +146,7 @@ def bodies_of(eqn: Any) -> list[Any]:
 
 
 def inlined_of(eqn: Any) -> Any:
-    """The jaxpr that stands for an equation, such as a function that was jitted; None for others."""
+    """The jaxpr that an equation calls, such as that of a jitted function; None for others."""
     if eqn.primitive.name in _NOT_INLINED:
         return None
     for name in INLINED:
@@ -207,7 +208,7 @@ class JaxNode(Builder):
         return type_of(self.eqn.outvars[index].aval)
 
     def dims(self, value: Output) -> tuple[Any, ...]:
-        """The shape of an operand, in which dimensions may be symbolic, or of a tensor of known shape."""
+        """The shape of an operand, with symbolic dimensions, or of a tensor with a static shape."""
         symbolic_shape = self._known_dims(value)
         return self.static_shape(value, "a shape") if symbolic_shape is None else symbolic_shape
 
@@ -219,11 +220,11 @@ class JaxNode(Builder):
         return tuple(number_or_dim(d) for d in variable.aval.shape)
 
     def out_dims(self) -> tuple[Any, ...]:
-        """The shape of the result, in which dimensions may be symbolic."""
+        """The shape of the result, with symbolic dimensions."""
         return tuple(number_or_dim(d) for d in self.eqn.outvars[0].aval.shape)
 
     def empty(self) -> list[Output] | None:
-        """The outputs, if none of them has elements."""
+        """The outputs as empty tensors, if none of them has elements; else None."""
         shapes = [tuple(number_or_dim(d) for d in var.aval.shape) for var in self.eqn.outvars]
         if not shapes or not all(any(is_number(d) and d == 0 for d in shape) for shape in shapes):
             return None
@@ -234,15 +235,15 @@ class JaxNode(Builder):
         ]
 
     def lengths(self, dims: Sequence[Any]) -> Any:
-        """Dimensions as a 1-D tensor."""
+        """Dimensions as an i64 tensor [number of dimensions]."""
         return self.sizes.tensor(self, dims)
 
     def length(self, dim: Any) -> Output:
-        """A dimension as a tensor without dimensions."""
+        """A dimension as a scalar."""
         return self.const(int(dim)) if is_number(dim) else self.scalar(self.sizes.value(self, dim))
 
     def arange(self, dim: Any) -> Output:
-        """The numbers from 0 to a dimension less 1."""
+        """0, 1, ..., dim - 1."""
         if is_number(dim):
             return self.const(np.arange(dim))
         return self("Range", self.const(0), self.length(dim), self.const(1), output_type="i64")
@@ -254,7 +255,7 @@ class JaxNode(Builder):
         return tuple(shape) in (self.shape(value), self._known_dims(value))
 
     def spread(self, value: Output, shape: Sequence[Any]) -> Output:
-        """A tensor repeated to a shape, by broadcasting."""
+        """Broadcast a tensor to a shape."""
         if self._has_dims(value, shape):
             return value
         return self("Broadcast", value, self.lengths(shape), mode="numpy")
@@ -271,12 +272,12 @@ class JaxNode(Builder):
         return self.reshape(value, self.lengths(shape))
 
     def run(self, closed: Any, values: Sequence[Output]) -> list[Output]:
-        """The outputs of a jaxpr for values of its inputs; parts are values of their own."""
+        """The outputs of a jaxpr for `values` of its inputs. Parts of complex numbers are separate values."""
         grouped_values = group_by_variable(values, closed.jaxpr.invars)
         return flat(self.reader.run(closed, grouped_values, f"{self.base}/"))
 
     def body(self, name: str = "jaxpr") -> Any:
-        """The jaxpr that a parameter is. UnsupportedError for one that lacks constants."""
+        """The jaxpr that is the parameter `name`. UnsupportedError if it lacks constants."""
         closed = closed_of(self.params[name])
         if closed is None:
             raise UnsupportedError("a function that captures constants is not supported")
@@ -317,7 +318,7 @@ class Reader(Draft):
         return [self._value(n, var, value_by_var) for var in jaxpr.outvars]
 
     def _array(self, value: Any) -> np.ndarray:
-        """The numbers of a constant, once for all equations that use it."""
+        """The value of a constant, converted once for all equations that use it."""
         entry = self.constants.get(id(value))
         if entry is None:
             entry = self.constants[id(value)] = value, np.asarray(value)
@@ -395,7 +396,7 @@ def _as_list(outputs: Any) -> list[Any]:
 
 
 def _count_operands(params: Mapping[str, Any], counts: Sequence[int]) -> dict[str, Any]:
-    """Parameters of a loop, whose counts of operands are those of tensors."""
+    """The parameters of a loop, with counts of operands converted to counts of tensors."""
     out, at = dict(params), 0
     for name in _COUNTS:
         if name in params:

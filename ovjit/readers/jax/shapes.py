@@ -26,7 +26,8 @@ REDUCTIONS = {
 
 @primitive("broadcast_in_dim")
 def broadcast_in_dim(n: JaxNode) -> Any:
-    """Each dimension of the operand is at a place of the result's; the others repeat it."""
+    """Broadcast: `broadcast_dimensions` has the position of each of the operand's dimensions in the
+    result."""
     if len(n) > 1:
         raise UnsupportedError("a broadcast to symbolic dimensions is not supported")
     shape, axes = n.out_dims(), list(n.params["broadcast_dimensions"])
@@ -67,7 +68,7 @@ def unstack(n: JaxNode) -> list[Output]:
 
 @primitive("slice")
 def slice_(n: JaxNode) -> Any:
-    """Axes that are taken whole are left out."""
+    """Slice the axes that are not whole."""
     rank = n.rank(n[0])
     steps = n.params["strides"] or (1,) * rank
     starts, limits = plain_dims(n.params["start_indices"]), plain_dims(n.params["limit_indices"])
@@ -82,7 +83,7 @@ def slice_(n: JaxNode) -> Any:
 
 @primitive("pad")
 def pad(n: JaxNode) -> Any:
-    """Rows are (before, behind, between the elements); negative ones cut off."""
+    """Pad by `padding_config`: (before, after, between elements) of each axis. Negative numbers crop."""
     x, fill = n[0], n[1]
     rows, shape = [tuple(plain_dims(row)) for row in n.params["padding_config"]], list(n.dims(n[0]))
     for axis, (_, _, between) in enumerate(rows):
@@ -96,7 +97,7 @@ def pad(n: JaxNode) -> Any:
 
 
 def _dilated_length(length: Any, between: int) -> Any:
-    """The length of an axis with elements between its own ones."""
+    """The length of an axis after `between` elements are inserted between its elements."""
     return length if is_number(length) and length < 2 else length * (between + 1) - between
 
 
@@ -190,8 +191,8 @@ def running_reduction(n: JaxNode) -> Any:
 
 @primitive("reduce", "reduce_xor")
 def reduce_by_function(n: JaxNode) -> Any:
-    """By a function of two elements, which is associative: of ever fewer pairs. Operands: tensors, and what
-    each reduction begins with."""
+    """Reduce by an associative function of two values: pairs are combined until one value remains. Operands:
+    tensors, then initial values."""
     if n.op_type == "reduce_xor":
         op = "LogicalXor" if n.is_bool(n[0]) else "BitwiseXor"
         return fold_axes(
@@ -210,7 +211,7 @@ def reduce_by_function(n: JaxNode) -> Any:
 def fold_axes(
     n: JaxNode, values: Sequence[Output], axes: Sequence[int], join: Callable[[Any, Any], list[Output]]
 ) -> list[Output]:
-    """Tensors joined along axes."""
+    """Reduce tensors along axes by `join`, which combines two values."""
     result = list(values)
     for axis in sorted(axes, reverse=True):
         length = n.dims(result[0])[axis]
@@ -236,7 +237,7 @@ _ELEMENTWISE = {*UNARY, *BINARY, *LOGICAL, *SAME, "div", "mul", "select_n", "con
 
 
 def by_elements(n: JaxNode, body: Any, values: Sequence[Output]) -> list[Output]:
-    """A function of numbers for each element of tensors. UnsupportedError if it is about more."""
+    """Apply a jaxpr on scalars to each element of tensors. UnsupportedError if it is not elementwise."""
     for eqn in equations(body.jaxpr):
         if eqn.primitive.name not in _ELEMENTWISE:
             raise UnsupportedError(f"a function of elements with {eqn.primitive.name} is not supported")
@@ -263,7 +264,7 @@ def iota(n: JaxNode) -> Any:
 
 @primitive("dynamic_slice")
 def dynamic_slice(n: JaxNode) -> Any:
-    """Begins that would go over the end are moved back, as JAX does."""
+    """Slice from computed starts, which are clamped so that the slice is inside."""
     x, shape = n[0], n.dims(n[0])
     sizes = plain_dims(n.params["slice_sizes"])
     for axis, (start, size) in enumerate(zip(n.inputs[1:], sizes, strict=False)):

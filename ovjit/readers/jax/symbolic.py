@@ -23,7 +23,7 @@ _FUNCTIONS = {"floordiv": "Divide", "mod": "FloorMod", "max": "Maximum", "min": 
 
 
 def is_number(dim: Any) -> bool:
-    """Whether a dimension is known when the model is read."""
+    """Whether a dimension is static."""
     return isinstance(dim, (int, np.integer))
 
 
@@ -89,8 +89,8 @@ _LINEAR = re.compile(r"(?:(\d+)\*)?([A-Za-z_]\w*)(?: ([+-]) (\d+))?")
 def _find_dimensions(
     inputs: Sequence[tuple[Sequence[Any], Output]],
 ) -> Iterator[tuple[str, tuple[Output, int, int, int]]]:
-    """Names of dimensions, and the input and the axis where each one is, with a factor and a term. Axes
-    that are a dimension alone come last, and the first of these at the end."""
+    """Yield (name of a symbolic dimension, (input, axis, factor, term) to compute it from). Axes that equal a
+    dimension come last, the first of these at the end."""
     rows = []
     for shape, value in reversed(inputs):
         rows += [(axis, str(d), value) for axis, d in reversed([*enumerate(shape)]) if not is_number(d)]

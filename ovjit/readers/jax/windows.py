@@ -84,8 +84,7 @@ def select_and_gather_add(n: JaxNode) -> Any:
 
 @primitive("select_and_scatter_add")
 def select_and_scatter_add(n: JaxNode) -> Any:
-    """Each window's number is added at the place of its largest or smallest element: the first of equal
-    ones."""
+    """Add each window's number at the index of its largest or smallest element, the first of equal ones."""
     source, x = n[0], n[1]
     op, start = _SELECTED[n.params["select_prim"].name](n.dtype(x))
     shape = n.out_dims()
@@ -114,7 +113,7 @@ _SELECTED: dict[str, Callable[[str], tuple[str, Any]]] = {
 def _first(
     n: JaxNode, op: str, a: Sequence[Output], b: Sequence[Output], unless: Output | None = None
 ) -> list[Output]:
-    """Those of two elements that `op` tells to be selected, the second ones where `unless` is true."""
+    """The element of two that `op` selects; the second one where `unless` is true."""
     is_first = n(op, a[0], b[0])
     if unless is not None:
         is_first = n("LogicalAnd", is_first, n("LogicalNot", unless))
@@ -125,9 +124,9 @@ def _by_places(
     n: JaxNode, values: Sequence[Output], starts: Sequence[Output], join: Callable[..., list[Output]],
     shape: Sequence[Any] | None = None, inside: bool = False,
 ) -> list[Output]:  # fmt: skip
-    """By a function of two elements: the first elements of all windows, joined with the second ones, and so
-    on. `inside`: elements that padding adds are left out; without it they are the starts. `shape` is that of
-    the windows, if the result has another one."""
+    """Reduce windows by a function of two values: first elements of all windows with the second ones, and so
+    on. `inside`: elements of the padding are skipped; without it they are `starts`. `shape`: that of the
+    windows, if the result has another one."""
     p = n.params
     shape = n.out_dims() if shape is None else shape
     sizes, dims = [int(v) for v in p["window_dimensions"]], n.dims(values[0])

@@ -21,12 +21,12 @@ FORMATS = {"f16": _Format(10, 15), "bf16": _Format(7, 127), "f32": _Format(23, 1
 
 def bits_of(n: Builder, x: Output) -> Output:
     """The bits of real numbers that are not below 0, as i64."""
-    return n.convert(recast(n, x, f"i{ELEMENT_TYPES[n.dtype(x)].bits}"), "i64")
+    return n.convert(reinterpret_bits(n, x, f"i{ELEMENT_TYPES[n.dtype(x)].bits}"), "i64")
 
 
 def real_of(n: Builder, bits: Output, kind: str) -> Output:
     """The real numbers that have these bits, which are i64."""
-    return recast(n, n.convert(bits, f"i{ELEMENT_TYPES[kind].bits}"), kind)
+    return reinterpret_bits(n, n.convert(bits, f"i{ELEMENT_TYPES[kind].bits}"), kind)
 
 
 def next_after(n: Builder, x: Output, y: Output) -> Output:
@@ -44,8 +44,9 @@ def next_after(n: Builder, x: Output, y: Output) -> Output:
     return n("Select", valid, result, n("Add", x, y))
 
 
-def recast(n: Builder, x: Output, kind: str) -> Output:
-    """The same bits as another type of as many. UnsupportedError where no operations say it."""
+def reinterpret_bits(n: Builder, x: Output, kind: str) -> Output:
+    """The bits of `x` as elements of the type `kind`, which has the same size. UnsupportedError if no
+    operations can express it."""
     old, new, value = ELEMENT_TYPES[n.dtype(x)], ELEMENT_TYPES[kind], n.value(x)
     if kind == n.dtype(x):
         return n.same(x)

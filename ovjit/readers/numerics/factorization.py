@@ -35,7 +35,7 @@ def unstack(n: Builder, value: Output, like: Output, dims: int) -> Output:
 
 
 def steps_of(n: Builder, x: Output) -> int | Output:
-    """The smaller one of the numbers of rows and columns."""
+    """min(rows, columns): the number of elimination steps."""
     shape = n.shape(x) or ()
     if all(isinstance(d, int) for d in shape[1:]):
         return min(shape[1:])  # type: ignore[type-var, return-value]
@@ -53,12 +53,12 @@ def _zeros(n: Builder, x: Output, kind: str) -> Output:
 
 
 def identity(n: Builder, rows: Output, columns: Output, kind: str) -> Output:
-    """Ones at equal places, by the places of rows and of columns."""
+    """The identity matrix, from the indices of rows and of columns."""
     return n.convert(n("Equal", n.unsqueeze(rows, [1]), n.unsqueeze(columns, [0])), kind)
 
 
 class Eliminated(NamedTuple):
-    """P^T A = L U: both factors in one matrix, and what is where."""
+    """P^T A = L U: both factors in one matrix, the permutation, and the exchanges of rows."""
 
     #: L below the diagonal, U from it on.
     packed: Output
@@ -71,7 +71,7 @@ class Eliminated(NamedTuple):
 
 
 def eliminate(n: Builder, x: Output) -> Eliminated:
-    """By elimination: the element of a column that is largest goes to the diagonal."""
+    """LU factorization by Gaussian elimination with partial pivoting."""
     rows = n("Add", _zeros(n, x, "i64"), indices(n, x, 1))
     failed = n("Broadcast", n.const(0), n.slice(n.shape_of(x), 0, 0, 1))
     return Eliminated(*repeat_steps(n, steps_of(n, x), [x, rows, rows, failed], _eliminate(n)))
@@ -108,12 +108,12 @@ def _eliminate(n: Builder) -> Step:
 
 
 def exchange_rows(n: Builder, rows: Output, k: Output, best: Output) -> Output:
-    """The places of rows when row `k` and row `best` of each matrix have changed places."""
+    """The order of rows after an exchange of the rows `k` and `best` of each matrix."""
     return n("Select", n("Equal", rows, k), best, n("Select", n("Equal", rows, best), k, rows))
 
 
 def determinant(n: Builder, x: Output) -> Output:
-    """The product of the pivots, its sign turned by each exchange of rows."""
+    """The product of the pivots, with the sign of the permutation."""
     factors = eliminate(n, stack_matrices(n, x))
     rows, columns = (indices(n, factors.packed, axis) for axis in (1, 2))
     diagonal = n("Select", n("Equal", n.unsqueeze(rows, [1]), columns), factors.packed, n.like(x, 0))

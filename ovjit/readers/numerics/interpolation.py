@@ -14,7 +14,7 @@ from ovjit.readers.numerics.special import polynomial
 
 
 def nearness(n: Builder, gap: Output, a: float | None) -> Output:
-    """The weight of an element so far from a place: a triangle, or Keys' cubic with the coefficient `a`."""
+    """The weight of an element at the distance `gap`: linear, or Keys' cubic with the coefficient `a`."""
     if a is None:
         return n("Maximum", n("Subtract", n.like(gap, 1), gap), n.like(gap, 0))
     near = polynomial(n, gap, [1, 0, -(a + 3), a + 2])
@@ -24,7 +24,8 @@ def nearness(n: Builder, gap: Output, a: float | None) -> Output:
 
 
 def elements_around(n: Builder, positions: Output, reach: Output) -> Output:
-    """The numbers of the 2 * `reach` elements around each place, [places, elements], real and not bounded."""
+    """The indices of the 2 * `reach` elements around each position, [positions, elements], as floats and
+    unbounded."""
     zero, one = n.like(positions, 0), n.like(positions, 1)
     count = n("Multiply", reach, n.like(reach, 2))
     offsets = n("Range", zero, n.scalar(count), one, output_type=n.dtype(positions), opset=4)
@@ -33,7 +34,7 @@ def elements_around(n: Builder, positions: Output, reach: Output) -> Output:
 
 
 def inside(n: Builder, elements: Output, count: Output) -> tuple[Output, Output]:
-    """(the nearest of `count` elements as i64, whether it is the element itself)"""
+    """(indices clamped to `count` elements as i64, mask of those that were inside)"""
     last = n("Subtract", count, n.like(count, 1))
     nearest = n("Minimum", n("Maximum", elements, n.like(elements, 0)), last)
     return n.convert(nearest, "i64"), n("Equal", nearest, elements)
@@ -62,14 +63,16 @@ def weighted_sums(n: Builder, x: Output, axis: int, index: Output, weights: Outp
 
 
 def _without_zeros(index: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both with as few terms as the output with the most weights needs; the first terms have them."""
+    """Indices and weights, reduced to the largest number of nonzero weights of an output; these come
+    first."""
     order = np.argsort(weights == 0, axis=1, kind="stable")
     terms = max(1, int((weights != 0).sum(1).max(initial=1)))
     return tuple(np.take_along_axis(v, order, 1)[:, :terms] for v in (index, weights))  # type: ignore
 
 
 def sample(n: Builder, x: Output, grid: Output, nearest: bool, padding: str, align_corners: bool) -> Output:
-    """Elements of x [batch, channels, *sizes] at places [batch, *, dims] from -1 to 1: [batch, channels, *].
+    """Grid sampling: elements of x [batch, channels, *sizes] at positions [batch, *, dims] in -1 to 1, as
+    [batch, channels, *].
 
     It is the nearest one, or the mean of 2^dims corners by their distances. `padding`: "zeros", "border" or
     "reflection".
@@ -98,7 +101,8 @@ def sample(n: Builder, x: Output, grid: Output, nearest: bool, padding: str, ali
 
 
 def _position(n: Builder, at: Output, size: Output, padding: str, align_corners: bool) -> Output:
-    """A place from -1 to 1 as one among `size` elements, inside for the paddings border and reflection."""
+    """Convert a position in -1 to 1 to one among `size` elements, inside for the paddings border and
+    reflection."""
     one, two, half = (n.like(at, v) for v in (1, 2, 0.5))
     moved, last = n("Add", at, one), n("Subtract", size, one)
     if align_corners:
@@ -121,7 +125,7 @@ def _within(n: Builder, position: Output, size: Output) -> Output:
 def _elements(
     n: Builder, pixels: Output, at: Sequence[Output], sizes: Sequence[Output], padding: str
 ) -> Output:
-    """Elements of [batch, *sizes, channels] at whole places; outside are zeros."""
+    """Elements of [batch, *sizes, channels] at integer positions; zeros outside."""
     axis = n.rank(pixels) - 1
     inside: Output | None = None
     index = []

@@ -106,7 +106,7 @@ def digamma(n: Builder, x: Output) -> Output:
 
 
 def erfc(n: Builder, x: Output) -> Output:
-    """1 - erf(x), whose small numbers keep their digits; of f32 or f64."""
+    """erfc(x) = 1 - erf(x), accurate for small results; in f32 or f64."""
     start = n.like(x, FAR)
     far = n("Maximum", x, start)
     tail = n("Multiply", n("Exp", n("Negative", n("Multiply", far, far))), _scaled_tail(n, far))

@@ -35,21 +35,21 @@ _ARITHMETIC: dict[str, Callable[[int, int], int]] = {
 
 
 def _of(n: Builder, op: str, a: Size, b: Size) -> Size:
-    """The sum, quotient and so on of two sizes."""
+    """An operation `op`, such as a sum or quotient, of two sizes."""
     if isinstance(a, int) and isinstance(b, int):
         return _ARITHMETIC[op](a, b)
     return n(op, *(v if isinstance(v, Output) else n.const(v) for v in (a, b)))
 
 
 def _list(n: Builder, *sizes: Size) -> list[int] | Output:
-    """Sizes as one dimension."""
+    """Sizes as an i64 tensor of one dimension."""
     if all(isinstance(v, int) for v in sizes):
         return list(sizes)  # type: ignore[arg-type]
     return n.concat([n.unsqueeze(v, [0]) if isinstance(v, Output) else n.const([v]) for v in sizes], 0)
 
 
 def _shape(n: Builder, head: Output, *sizes: Size) -> Output:
-    """Dimensions that stand before matrices, and the sizes after them."""
+    """The shape of the leading dimensions `head`, followed by `sizes`."""
     listed = _list(n, *sizes)
     return n.concat([head, listed if isinstance(listed, Output) else n.const(listed)], 0)
 
@@ -60,7 +60,7 @@ def _cut(n: Builder, x: Output, axis: int, start: Size, stop: Size) -> Output:
 
 
 def _pad(n: Builder, x: Output, rows: Size, columns: Size, value: float = 0) -> Output:
-    """Matrices with as many rows and columns more."""
+    """Append `rows` rows and `columns` columns of `value` to matrices."""
     if rows == 0 and columns == 0:
         return x
     none = [0] * (n.rank(x) - 2)
@@ -99,8 +99,8 @@ def _ring(n: Builder, even: Size, half: Size) -> Output:
     return n("Select", n("Equal", index, n.const(0)), n.const(0), on)
 
 
-def turned_columns(n: Builder, x: Output, size: Size) -> tuple[Output, Output]:
-    """A V with columns at right angles, and V, a product of rotations: by Jacobi's method, of A's columns.
+def orthogonalize_columns(n: Builder, x: Output, size: Size) -> tuple[Output, Output]:
+    """(A V with orthogonal columns, V): one-sided Jacobi method on the columns of A.
 
     x is f64 [count, rows, size]. A step turns as many pairs as half of the columns.
     """
@@ -137,13 +137,13 @@ def turned_columns(n: Builder, x: Output, size: Size) -> tuple[Output, Output]:
 
 
 def _split(n: Builder, x: Output, half: Size) -> list[Output]:
-    """The first and the second half of the columns."""
+    """Split the columns into two halves."""
     return [_cut(n, x, 2, a, b) for a, b in ((0, half), (half, _of(n, "Add", half, half)))]
 
 
 def _angles(n: Builder, x: Output, half: Size) -> tuple[Output, Output, Output]:
-    """The cosines and sines [count, 1, half] that bring each column of the first half and its partner in the
-    second to right angles, and the largest cosine between two of them."""
+    """The cosines and sines [count, 1, half] of the rotations that make each column of the first half
+    orthogonal to its partner in the second, and the largest cosine of an angle between partners."""
     p, q = _split(n, x, half)
     a, b, c = (n("ReduceSum", n("Multiply", *pair), [1], keep_dims=True) for pair in ((p, p), (q, q), (p, q)))
     zero, one = n.like(a, 0), n.like(a, 1)
@@ -184,7 +184,7 @@ def singular(n: Builder, x: Output, full: bool) -> tuple[Output, Output, Output]
 def _of_open_sizes(
     n: Builder, x: Output, rows: Size, columns: Size, full: bool
 ) -> tuple[Output, Output, Output]:
-    """Those of A, or of its transpose where the model finds more columns than rows."""
+    """The SVD for dynamic sizes: of A, or of its transpose if it has more columns than rows."""
     most, least = (_of(n, op, rows, columns) for op in ("Maximum", "Minimum"))
     is_wide = n("Less", *(v if isinstance(v, Output) else n.const(v) for v in (rows, columns)))
     down, right = n.unsqueeze(_steps(n, most), [1]), _steps(n, least)
@@ -203,8 +203,8 @@ def _of_open_sizes(
 
 
 def _of_tall(n: Builder, x: Output, rows: Size, columns: Size, full: bool) -> tuple[Output, Output, Output]:
-    """Those of matrices that have no fewer rows than columns."""
-    rotated, v = turned_columns(n, x, columns)
+    """The SVD of matrices with at least as many rows as columns."""
+    rotated, v = orthogonalize_columns(n, x, columns)
     size = n("ReduceL2", rotated, [1], keep_dims=False)
     _, rotated, v = _sort(n, size, [rotated, v], columns, largest=True)
     packed, factors = reflect(n, rotated)
@@ -229,7 +229,7 @@ def symmetric(n: Builder, x: Output) -> tuple[Output, Output]:
     size = size_of(n, x, 2)
     c = n("ReduceL2", x, [1, 2], keep_dims=True)
     moved = n("Add", x, n("Multiply", _eye(n, size, size), c))
-    rotated, v = turned_columns(n, moved, size)
+    rotated, v = orthogonalize_columns(n, moved, size)
     values = n("ReduceSum", n("Multiply", rotated, v), [1], keep_dims=False)
     values = n("Subtract", values, n.squeeze(c, [2]))
     ordered = _sort(n, values, [v], size, largest=False)

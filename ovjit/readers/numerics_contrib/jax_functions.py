@@ -31,7 +31,7 @@ def svd(n: JaxNode) -> Any:
 
 @primitive("eigh")
 def eigh(n: JaxNode) -> Any:
-    """Eigenvectors and eigenvalues, by the triangle that counts."""
+    """Eigenvectors and eigenvalues of symmetric matrices, read from one triangle."""
     x, size = _stack_f64(n), n.static_shape(n[0])[-1]
     lower = np.tril(np.ones((size, size), bool))
     transposed = n.transpose(x, [0, 2, 1])

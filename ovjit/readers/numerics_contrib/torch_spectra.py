@@ -19,8 +19,9 @@ def _stack_f64(n: Call, x: Output) -> Output:
     return n.convert(stack_matrices(n, x), "f64")
 
 
-def _given_back(n: Call, like: Output, *parts: tuple[Output, int]) -> list[Output]:
-    """Results in the type of the matrices, and how many dimensions of each are those of one matrix."""
+def _restore(n: Call, like: Output, *parts: tuple[Output, int]) -> list[Output]:
+    """Results in the type and the leading dimensions of `like`. Each part comes with the number of its
+    dimensions per matrix."""
     return [n.convert(unstack(n, value, like, core_rank), n.dtype(like)) for value, core_rank in parts]
 
 
@@ -30,14 +31,14 @@ def _transpose(n: Call, x: Output) -> Output:
 
 @aten("linalg_svd", "_linalg_svd", "svd")
 def svd(n: Call, x: Output, full_matrices: bool = True, some: bool = True) -> list[Output]:
-    """svd gives V where the others give its transpose."""
+    """The singular value decomposition. svd returns V; linalg_svd its transpose."""
     old = n.op == "aten::svd"
     u, s, v = singular(n, _stack_f64(n, x), not some if old else bool(full_matrices))
-    return _given_back(n, x, (u, 2), (s, 1), (v if old else _transpose(n, v), 2))
+    return _restore(n, x, (u, 2), (s, 1), (v if old else _transpose(n, v), 2))
 
 
 def _decompose_symmetric(n: Call, x: Output, UPLO: str = "L") -> tuple[Output, Output]:
-    """Eigenvalues and vectors by the triangle that counts."""
+    """Eigenvalues and eigenvectors of symmetric matrices, read from the triangle `UPLO`."""
     x_f64 = _stack_f64(n, x)
     lower = UPLO.upper() == "L"
     part = n.also("tril" if lower else "triu", x_f64)
@@ -48,7 +49,7 @@ def _decompose_symmetric(n: Call, x: Output, UPLO: str = "L") -> tuple[Output, O
 @aten("linalg_eigh", "_linalg_eigh")
 def eigh(n: Call, x: Output, UPLO: str = "L") -> list[Output]:
     values, vectors = _decompose_symmetric(n, x, UPLO)
-    return _given_back(n, x, (values, 1), (vectors, 2))
+    return _restore(n, x, (values, 1), (vectors, 2))
 
 
 def _scaled_product(n: Call, u: Output, scales: Output, v: Output) -> Output:
@@ -59,22 +60,22 @@ def _scaled_product(n: Call, u: Output, scales: Output, v: Output) -> Output:
 
 @aten("linalg_matrix_sqrth")
 def square_root(n: Call, x: Output) -> Output:
-    """V diag(sqrt(w)) V^T, where a w below 0 counts as 0."""
+    """The square root of symmetric matrices: V diag(sqrt(w)) V^T, with negative w as 0."""
     values, vectors = _decompose_symmetric(n, x)
     values = n("Maximum", values, n.like(values, 0))
-    return _given_back(n, x, (_scaled_product(n, vectors, n("Sqrt", values), vectors), 2))[0]
+    return _restore(n, x, (_scaled_product(n, vectors, n("Sqrt", values), vectors), 2))[0]
 
 
 @aten("linalg_polar")
 def polar(n: Call, x: Output) -> list[Output]:
-    """U V^T and V diag(s) V^T"""
+    """The polar decomposition of U diag(s) V^T: (U V^T, V diag(s) V^T)."""
     u, s, v = singular(n, _stack_f64(n, x), False)
     turning = n("MatMul", u, v, transpose_a=False, transpose_b=True)
-    return _given_back(n, x, (turning, 2), (_scaled_product(n, v, s, v), 2))
+    return _restore(n, x, (turning, 2), (_scaled_product(n, v, s, v), 2))
 
 
 def _sizes(n: Call, x: Output, hermitian: bool) -> tuple[Output, Output, Output]:
-    """Left vectors, right vectors and values of which the size counts: singular values, or eigenvalues."""
+    """(left vectors, right vectors, values): singular values, or absolute eigenvalues if `hermitian`."""
     if hermitian:
         values, vectors = _decompose_symmetric(n, x)
         return vectors, vectors, values
@@ -98,12 +99,12 @@ def _limits(n: Call, x: Output, sizes: Output, atol: Any, rtol: Any) -> Output:
 
 
 def _with_zero(n: Call, sizes: Output) -> Output:
-    """A 0 behind each row: of no sizes the largest is 0."""
+    """Append a 0 to each row, so that the maximum of an empty row is 0."""
     return n("Pad", sizes, [0, 0], [0, 1], n.like(sizes, 0), pad_mode="constant")
 
 
 def _for_each(n: Call, x: Output, limit: Any) -> Output:
-    """A number, or one for each matrix, as f64 without dimensions or [count, 1]."""
+    """A limit as an f64 scalar, or as [count, 1] for one per matrix."""
     value = n.tensor(limit, "f64")
     if n.rank(value) == 0:
         return value
@@ -122,7 +123,7 @@ def pinv(n: Call, x: Output, rcond: Any = None, hermitian: bool = False, atol: A
     counts = n("Greater", size, _limits(n, x, size, atol, rcond if rtol is None else rtol))
     one = n.like(values, 1)
     inverse = n("Select", counts, n("Divide", one, n("Select", counts, values, one)), n.like(values, 0))
-    return _given_back(n, x, (_scaled_product(n, v, inverse, u), 2))[0]
+    return _restore(n, x, (_scaled_product(n, v, inverse, u), 2))[0]
 
 
 @aten("linalg_matrix_rank")
@@ -144,7 +145,7 @@ def by_singular_values(n: Call, x: Output, ord: Any) -> Output:
     else:
         result = n("ReduceMax", _with_zero(n, s), [1], keep_dims=False)
         result = result if ord > 0 else n("ReduceMin", s, [1], keep_dims=False)
-    return _given_back(n, x, (result, 0))[0]
+    return _restore(n, x, (result, 0))[0]
 
 
 @aten("linalg_cond")
@@ -153,13 +154,13 @@ def cond(n: Call, x: Output, p: Any = None) -> Output:
     if p in (None, 2, -2):
         s = singular(n, _stack_f64(n, x), False)[1]
         ends = [n(op, s, [1], keep_dims=False) for op in ("ReduceMax", "ReduceMin")]
-        return _given_back(n, x, (n("Divide", *(ends if p != -2 else ends[::-1])), 0))[0]
+        return _restore(n, x, (n("Divide", *(ends if p != -2 else ends[::-1])), 0))[0]
     norms = [n.also("linalg_matrix_norm", v, p, [-2, -1], False) for v in (x, n.also("linalg_inv", x))]
     return n("Multiply", *norms)
 
 
 #: Operators that are one expression.
 aten_rows({
-    "linalg_svdvals": lambda n, x: _given_back(n, x, (singular(n, _stack_f64(n, x), False)[1], 1))[0],
-    "linalg_eigvalsh": lambda n, x, UPLO="L": _given_back(n, x, (_decompose_symmetric(n, x, UPLO)[0], 1))[0],
+    "linalg_svdvals": lambda n, x: _restore(n, x, (singular(n, _stack_f64(n, x), False)[1], 1))[0],
+    "linalg_eigvalsh": lambda n, x, UPLO="L": _restore(n, x, (_decompose_symmetric(n, x, UPLO)[0], 1))[0],
 })  # fmt: skip

@@ -157,7 +157,7 @@ def _text(data: bytes) -> str:
 
 
 def reads(node: Any) -> Iterator[str]:
-    """The names that a node reads: its inputs, and what its bodies take from the graph around it."""
+    """The names that a node reads: its inputs, and outer values that its bodies read."""
     yield from (name for name in node.input if name)
     for attribute in node.attribute:
         if attribute.type == 5:

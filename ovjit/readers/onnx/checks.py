@@ -62,7 +62,7 @@ def constant_names(nodes: Iterable[Any]) -> set[str]:
 
 
 def last_constants(nodes: Sequence[Any]) -> Sequence[Any]:
-    """The nodes without a Constant whose output a later one has, too."""
+    """The nodes, without Constants whose output is defined again later."""
     names = [name for node in nodes if _is_constant(node) for name in node.output[:1]]
     if len(set(names)) == len(names):
         return nodes

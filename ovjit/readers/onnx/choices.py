@@ -20,7 +20,7 @@ _TABLES: dict[str, dict[str, dict[str, Choice]]] = {}
 
 
 def declare_choices(domain: str, table: Mapping[str, Mapping[str, Choice]]) -> None:
-    """Add what attributes of a domain's operators may be: operator, or ANY -> attribute -> its choice."""
+    """Register allowed values of a domain's attributes: operator, or ANY -> attribute -> its choice."""
     domain_table = _TABLES.setdefault(domain, {})
     for operator, attributes in table.items():
         domain_table.setdefault(operator, {}).update(attributes)
@@ -39,7 +39,8 @@ def choices_of(domain: str, operator: str) -> Mapping[str, Choice]:
 
 
 def check_choices(domain: str, operator: str, values: AttributeValues) -> None:
-    """Raise ModelError for an attribute that is none of its choices. `values`: those that a node has."""
+    """Raise ModelError for an attribute with a value that is not allowed. `values`: the attributes of a
+    node."""
     for name in values:
         choice = find_choice(domain, operator, name)
         if choice is not None and choice is not TEXT:

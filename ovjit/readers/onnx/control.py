@@ -23,11 +23,11 @@ from ovjit.readers.onnx.values import (
     TensorList,
     element_type,
     is_sequence,
-    joined_values,
     no_rows,
     of_rows,
     row_shape,
     stack_rows,
+    unify_branch_values,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class _DynamicLength(UnsupportedError):
 
 @onnx_op("If")
 def if_(n: OnnxNode) -> Any:
-    """A condition that follows from constants chooses its branch while the model is read."""
+    """If. A constant condition selects its branch while the model is read."""
     condition = n[0]
     constant = n.value(condition)
     if constant is not None:
@@ -61,7 +61,7 @@ def if_(n: OnnxNode) -> Any:
     read = [n.reader.subgraph(branch, n.scope, {}, captures=True) for branch in branches]
     if len(read[0][0]) != len(read[1][0]):
         raise ModelError(f"the branches return {len(read[0][0])} and {len(read[1][0])} values")
-    joined = [joined_values(n, a, b) for a, b in zip(read[0][0], read[1][0], strict=True)]
+    joined = [unify_branch_values(n, a, b) for a, b in zip(read[0][0], read[1][0], strict=True)]
     results = ([v for a, _, _ in joined for v in a], [v for _, b, _ in joined for v in b])
     models = [
         _body(values, inner, branch.name)
@@ -84,7 +84,8 @@ def _parameter(name: str, kind: TensorType) -> Parameter:
 
 
 def _settle(names: Sequence[str], kinds: list[TensorType], read: Any) -> tuple[Any, ...]:
-    """(parameters, values, scope) of a body whose first results go round to the parameters of these kinds.
+    """(parameters, values, scope) of a body whose first results are carried. It is read until their types are
+    those of the parameters.
 
     `read(parameters)` reads the body; the first `len(kinds)` of its values go round.
     """
@@ -125,7 +126,7 @@ def loop(n: OnnxNode) -> Any:
 
 
 def _by_rows(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Any]) -> list[Any]:
-    """A loop over sequences of dynamic length: they go round as rows."""
+    """A loop over sequences of dynamic length: each is carried as one tensor, with items as rows."""
     sequences = [i for i, value in enumerate(carried) if not isinstance(value, Output)]
     if not all(is_sequence(carried[i]) for i in sequences):
         raise UnsupportedError("a loop-carried optional is not supported")
@@ -157,7 +158,7 @@ def _try_body(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[A
 
 
 def _type_of(info: Any, kind: str | None) -> tuple[Any, str]:
-    """The shape and type of a sequence's tensors as the body's input says them."""
+    """(shape, element type) of the tensors of a sequence, from the declaration of the body's input."""
     inner = info.type.sequence_type.elem_type.tensor_type
     if not inner.HasField("shape"):
         raise UnsupportedError("the shape of a sequence's tensors is unknown")
@@ -168,8 +169,8 @@ def _type_of(info: Any, kind: str | None) -> tuple[Any, str]:
 def _add_loop(
     n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Output], sequences: Sequence[int] = ()
 ) -> list[Output]:
-    """A Loop of the state `carried`; those of numbers in `sequences` are rows of what sequences are to the
-    body."""
+    """A Loop of the state `carried`. Those whose numbers are in `sequences` are tensors of rows, which the
+    body reads as sequences."""
     trips = n.convert(n[0], "i64") if n.has(0) else n.const(-1)
     go_on = n[1] if n.has(1) else n.const(True)
     trips, go_on = (v if n.shape(v) in ((), (1,)) else n.scalar(v) for v in (trips, go_on))
@@ -209,8 +210,8 @@ def loop_while(
     n: OnnxNode, once: Callable[[dict[str, Output], Output, Scope], tuple[dict[str, Output], Output]],
     trips: Output, go_on: Output, state: dict[str, Output], collected: Sequence[str] = (),
 ) -> dict[str, Output]:  # fmt: skip
-    """A loop that an operator needs: `once(state, iteration number, scope)` returns the next state and the
-    condition. It gets outer values from the scope (`Scope.capture`).
+    """Build a Loop for an operator: `once(state, iteration number, scope)` returns the next state and the
+    condition. It reads outer values through the scope (`Scope.capture`).
 
     Changing dimensions of a state are open. Further results of `once` under names in `collected` are returned
     as [iterations, ...].
@@ -254,9 +255,9 @@ def loop_over(
     n: OnnxNode, once: Callable[[Output, dict[str, Output]], tuple[Output, Output]], state: Output,
     pieces: dict[str, Output], fixed: dict[str, Output] | None = None,
 ) -> tuple[Output, Output]:  # fmt: skip
-    """A loop that an operator needs over the first dimension of `pieces`: `once(state, one iteration's pieces
-    and `fixed` values)` returns the next state and collected values. Returns the last state, and [iterations,
-    ...]."""
+    """Build a Loop for an operator over the first dimension of `pieces`: `once(state, one iteration's pieces
+    and `fixed` values)` returns the next state and the values to collect. Returns the last state, and the
+    collected values [iterations, ...]."""
     fixed = fixed or {}
 
     def step(states: list[Output], rows: list[Output], others: list[Output]) -> tuple[Output, Output]:
@@ -274,8 +275,8 @@ def _tensor(value: Any) -> Output:
 
 
 def _find_inserts(graph: Any, names: Sequence[str], carried: Sequence[Any]) -> dict[int, Any]:
-    """The sequences that go round, by their numbers, each with the node that adds a tensor at its end; none
-    if a body does anything else with them."""
+    """The carried sequences to which the body only appends, by number, with the node that appends; empty if
+    the body does anything else with a sequence."""
     out: dict[int, Any] = {}
     used = Counter(name for node in graph.node for name in reads(node))
     used.update(info.name for info in graph.output)
@@ -294,7 +295,7 @@ def _find_inserts(graph: Any, names: Sequence[str], carried: Sequence[Any]) -> d
 
 
 def _collect(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
-    """The loop with what is added to sequences as outputs that are collected.
+    """A Loop that appends to sequences, as a Loop with collected outputs instead.
 
     Where the model joins such tensors along an axis of dynamic length, they may be of different lengths. Then
     the loop is read once more, and puts each of them behind a tensor that goes round.
@@ -304,7 +305,7 @@ def _collect(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
     joined: dict[int, dict[int, Output]] = {}
 
     def read() -> tuple[dict[int, Output], list[Output]]:
-        """(what a sequence has become, for each; the other outputs)"""
+        """(the final value of each sequence; the other outputs)"""
         n.attributes = attributes | {"body": _without_sequences(graph, added, growing)}
         n.inputs = [inputs[0], inputs[1] if len(inputs) > 1 else None]
         for i, value in enumerate(inputs[2:]):
@@ -348,7 +349,7 @@ def _empty_shape(n: OnnxNode, rows: Output, axis: int) -> list[Any]:
 
 
 def _joined_along(n: OnnxNode, name: str, rank: int) -> int | None:
-    """The axis along which a node of this graph joins the tensors of a sequence; None without one."""
+    """The axis along which a node of this graph concatenates a sequence; None without such a node."""
     for node in n.scope.nodes:
         if node.op_type == "ConcatFromSequence" and name in node.input:
             attributes = {attribute.name: attribute.i for attribute in node.attribute}
@@ -358,8 +359,8 @@ def _joined_along(n: OnnxNode, name: str, rank: int) -> int | None:
 
 
 def _without_sequences(graph: Any, added: dict[int, Any], growing: dict[int, int]) -> Any:
-    """A copy of a body with further outputs: the tensors that it would add to sequences of these numbers. If
-    sequences are `growing` along axes, it appends them to tensors of their names."""
+    """A copy of a body that outputs the tensors instead of appending them to the sequences of these numbers.
+    Sequences that are `growing` along axes are tensors of their names, to which it concatenates."""
     body = type(graph)()
     body.CopyFrom(graph)
     removed_inserts = {i: node for i, node in added.items() if i not in growing}
@@ -403,8 +404,8 @@ def _written_out(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequenc
 def _iterations(
     n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Any], number: int
 ) -> list[Any]:
-    """The values that go round after so many iterations, or as many as the condition lets be, and then what
-    they collect."""
+    """The carried values after `number` iterations, or when the condition ends the loop, followed by the
+    collected ones."""
     values = list(carried)
     collected: list[list[Output]] = []
     for i in range(number):

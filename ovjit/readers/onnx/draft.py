@@ -63,8 +63,8 @@ class OnnxDraft(Draft):
         return values, inner
 
     def constant(self, tensor: Any, name: str | None = None, scope: Scope | None = None) -> Output:
-        """The constant of a TensorProto. In a `scope`, one whose element type OpenVINO does not have is of
-        the type that stands in for it, for those who read numbers and not types."""
+        """The constant of a TensorProto. With `scope`, an element type that OpenVINO lacks is replaced by a
+        wider one, for rules that read values and not types."""
         value, element_type, _ = tensors.decode(tensor, self.external, scope is not None)
         value = encode_strings(value) if element_type == "string" else value
         constant = build.make_constant(value, element_type, None, name)
@@ -81,8 +81,8 @@ class OnnxDraft(Draft):
         return super().name(base, op)
 
     def _initializers(self, graph: Any, scope: Scope) -> set[str]:
-        """Define the initializers. A Constant node of an initializer's name counts before it, and a sparse
-        initializer before a dense one. Returns the names of Constant nodes."""
+        """Define the initializers, and return the names of Constant nodes. Of one name, a Constant node
+        precedes an initializer, and a sparse initializer a dense one."""
         constants = constant_names(graph.node)
         sparse = [s for s in graph.sparse_initializer if s.values.name not in constants]
         hidden = constants.union(s.values.name for s in sparse)

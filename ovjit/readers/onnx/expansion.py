@@ -26,7 +26,7 @@ Key = tuple[str, str, str]
 
 
 class Expansion:
-    """Counts nodes: those that a model stands for, and those that are read and made of it."""
+    """Counts the nodes of a model with functions and loops expanded, and those that are read and created."""
 
     def __init__(self, graph: Any, functions: Mapping[Key, Any], converters: Collection[str], most: int):
         """Raises ModelError, with a function's name, for a model of more than `most` nodes with its functions
@@ -41,7 +41,7 @@ class Expansion:
         self._repeats = 1
 
     def of(self, graph: Any) -> int:
-        """The nodes of a graph and its subgraphs, those of the functions that they call in place of calls."""
+        """The number of nodes of a graph and its subgraphs, with functions inlined."""
         own_nodes, calls = self._tally(graph)
         for key in calls:
             self._size(key)
@@ -101,7 +101,7 @@ class Expansion:
                 self._sizes[current] = size
 
     def count_read(self) -> None:
-        """One more node is read."""
+        """Count a node that is read."""
         self.read += 1
         if self.read > self._most_read:
             raise ModelError(
@@ -110,7 +110,7 @@ class Expansion:
             )
 
     def count_made(self) -> None:
-        """One more node is made of those that are read."""
+        """Count a node that is created."""
         self.created += 1
         if self.created > _MADE_OF_EACH * self.read + _MADE_ALWAYS:
             raise ModelError(
@@ -119,8 +119,8 @@ class Expansion:
 
     @contextlib.contextmanager
     def count_unrolling(self, trips: int, graph: Any) -> Iterator[None]:
-        """A body is read so many times inside. Raises UnsupportedError where it has too many nodes then, the
-        loops around it counted."""
+        """Context manager for a body that is read `trips` times. Raises UnsupportedError for too many nodes,
+        with outer loops counted."""
         nodes = trips * (self.of(graph) + 1)
         if nodes * self._repeats > self._most:
             raise UnsupportedError(

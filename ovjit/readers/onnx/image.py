@@ -20,7 +20,7 @@ _END = (1 << 63) - 1
 
 @onnx_op("ImageScaler")
 def image_scaler(n: OnnxNode) -> Any:
-    """An operator of the first versions: x * scale, and a number added to each channel."""
+    """ImageScaler of opset 1: x * scale, plus a number for each channel."""
     x = n[0]
     bias = np.asarray(n.require("bias"), np.float32).reshape(1, -1, 1, 1)
     return n("Add", n("Multiply", x, n.like(x, n.attr("scale", 1.0))), n.like(x, bias))
@@ -28,8 +28,8 @@ def image_scaler(n: OnnxNode) -> Any:
 
 @onnx_op("Crop")
 def crop(n: OnnxNode) -> Any:
-    """An operator of the first versions: without the borders (left, top, right, bottom), or what of `scale`
-    (height, width) lies after the first two."""
+    """Crop of opset 1: removes the borders (left, top, right, bottom), or keeps `scale` (height, width) from
+    the first two."""
     x, border, size = n[0], n.require("border"), n.attr("scale")
     if len(border) != 4 or min(border) < 0 or (size and len(size) != 2):
         raise ModelError(f"the border {border[:8]} or the scale {(size or [])[:8]} of a crop is not valid")
@@ -93,8 +93,8 @@ def roi_align(n: OnnxNode) -> Any:
 
 
 def _largest_weighted(n: OnnxNode, half: bool) -> Output:
-    """RoiAlign with mode "max": of a bin's samples the largest pixel times its bilinear weight. OpenVINO's
-    ROIAlign has the largest of the interpolated samples instead."""
+    """RoiAlign with mode "max": the largest product of a pixel and its bilinear weight in each bin.
+    OpenVINO's ROIAlign has the largest interpolated sample instead."""
     kind, x, rois = n.dtype(n[0]), n.upcast(n[0]), n.upcast(n[1])
     height, width = (n.dim_of(x, i) for i in (2, 3))
     sizes = [int(n.attr(name)) for name in ("output_height", "output_width")]

@@ -35,7 +35,7 @@ def first(names: Iterable[str]) -> str:
 
 
 def resolve_references(proto: Any, attributes: Mapping[str, Any]) -> Any:
-    """The node with the attributes that its function's references stand for."""
+    """A copy of a function's node with references to the function's attributes replaced by their values."""
     if not any(attribute.ref_attr_name for attribute in proto.attribute):
         return proto
     out = type(proto)()

@@ -45,13 +45,13 @@ def legacy_operands(n: OnnxNode) -> tuple[Output, Output]:
 
 @onnx_op("Div")
 def div(n: OnnxNode) -> Any:
-    """Integers are divided towards zero, as the standard says."""
+    """Division; integers are rounded towards zero, as in the standard."""
     return n("Divide", *legacy_operands(n), m_pythondiv=False)
 
 
 @onnx_op("Pow")
 def power(n: OnnxNode) -> Any:
-    """The exponent may have another type. The wider one computes; the power is of the base's type."""
+    """Power with an exponent of any type, computed in the wider type and converted to the base's type."""
     base, exponent = legacy_operands(n)
     kind = n.dtype(base)
     if n.dtype(exponent) == kind:
@@ -64,7 +64,7 @@ def power(n: OnnxNode) -> Any:
 
 @onnx_op("Mod")
 def mod(n: OnnxNode) -> Any:
-    """The sign is the divisor's, or with fmod=1 the dividend's."""
+    """Remainder with the sign of the divisor, or with fmod=1 of the dividend."""
     real = n.is_real(n[0])
     if real and not n.attr("fmod") and n.version < 28:
         raise ModelError("floating-point inputs need fmod=1")
@@ -103,7 +103,7 @@ def clip(n: OnnxNode) -> Any:
 
 @onnx_op("Clip", 11)
 def clip_11(n: OnnxNode) -> Any:
-    """Constant bounds of an ordinary range are one Clamp; others, and crossed ones, are taken one by one."""
+    """Clip. Constant bounds in order become a Clamp, others a Maximum and a Minimum."""
     x, low, high = n[0], n.optional(1), n.optional(2)
     if low is None and high is None:
         return n("Identity", x)
@@ -173,14 +173,14 @@ def bit_shift(n: OnnxNode) -> Any:
 
 @onnx_op("BitCast")
 def bit_cast(n: OnnxNode) -> Any:
-    from ovjit.readers.numerics.bits import recast
+    from ovjit.readers.numerics.bits import reinterpret_bits
 
-    return recast(n, n[0], n.data_type("to"))
+    return reinterpret_bits(n, n[0], n.data_type("to"))
 
 
 @onnx_op("Gemm")
 def gemm(n: OnnxNode) -> Any:
-    """alpha * op(A) @ op(B) + beta * C, of integers in f64 where a factor is none."""
+    """alpha * op(A) @ op(B) + beta * C; integers with a factor that is no integer are computed in f64."""
     a, b, c = n[0], n[1], n.optional(2)
     kind = n.dtype(a)
     broken = [v for v in (n.attr("alpha"), n.attr("beta")) if v != int(v)]

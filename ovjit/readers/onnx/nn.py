@@ -75,7 +75,7 @@ def spatial_rank(n: OnnxNode, x: Output, least: int = 1) -> int:
 
 
 def _kernel(n: OnnxNode, w: Output) -> list[int]:
-    """The sizes of filters. Open ones are taken as they come: what else there is does not ask for them."""
+    """The sizes of filters; dynamic ones are allowed, as nothing else depends on them."""
     return [d if isinstance(d, int) else 1 for d in (n.shape(w) or ())[2:]]
 
 
@@ -176,7 +176,7 @@ def max_pool(n: OnnxNode) -> Any:
         return n.all("MaxPool", value, **how, rounding_type=rounding, opset=opset)
 
     values, indices = _through_f32(n, x, pool)
-    if not n.wants(1):  # `storage_order` is about indices
+    if not n.is_output_used(1):  # `storage_order` is about indices
         return [values]
     if n.attr("storage_order"):
         indices = _column_major(n, indices, [n.dim_of(x, 2 + i) for i in range(dims)])
@@ -184,7 +184,7 @@ def max_pool(n: OnnxNode) -> Any:
 
 
 def _column_major(n: OnnxNode, indices: Output, spatial: Sequence[Output]) -> Output:
-    """Indices that count along rows as such that count along the first spatial dimension first."""
+    """Convert flat indices in row-major order to those in column-major order of the spatial dimensions."""
     planes = [n.const(1)]  # how far apart neighbours are: along the last dimension, the one before, ...
     for size in reversed(spatial):
         planes.append(n("Multiply", planes[-1], size))
@@ -208,7 +208,7 @@ def average_pool(n: OnnxNode) -> Any:
 
 
 def average(n: OnnxNode, x: Output, window: Window, exclude_pad: bool, ceil: bool = False) -> Output:
-    """The averages of windows, in the oldest version of the operation that has what is asked."""
+    """Average pooling, in the oldest opset version that has the requested options."""
     spread = set(window.dilations) != {1}
     attrs = window.attributes("kernel", *(["dilations"] if spread else []))
     opset, rounding = 16 if spread else 14 if ceil else 1, "ceil_torch" if ceil else "floor"
@@ -216,7 +216,7 @@ def average(n: OnnxNode, x: Output, window: Window, exclude_pad: bool, ceil: boo
 
 
 def pad_to_ceiling(n: OnnxNode, x: Output, window: Window) -> Output:
-    """x with zeros behind, as many as the last window reaches over the end if that window begins inside."""
+    """Append zeros to `x` for the last window of `ceil_mode` that begins inside and ends outside of `x`."""
     more = []
     for i, stride in enumerate(window.strides):
         size = n.dim_of(x, 2 + i)
@@ -261,7 +261,7 @@ def global_lp_pool(n: OnnxNode) -> Any:
 
 @onnx_op("MaxUnpool")
 def max_unpool(n: OnnxNode) -> Any:
-    """Zeros, with the values at the flat indices of the tensor that was pooled."""
+    """Zeros with values at flat indices of the tensor before max pooling."""
     x, indices = n[0], n[1]
     window = Window(n, None, spatial_rank(n, x))
     sizes = [n.dim_of(x, 0), n.dim_of(x, 1)]
@@ -298,7 +298,7 @@ def batch_normalization(n: OnnxNode) -> Any:
     epsilon = n.attr("epsilon")
     kind, statistics = n.dtype(x), n.dtype(mean)
     if not training:
-        if any(n.wants(i) for i in range(1, 5)) and n.version < 14 and not n.attr("is_test", 0):
+        if any(n.is_output_used(i) for i in range(1, 5)) and n.version < 14 and not n.attr("is_test", 0):
             raise UnsupportedError("BatchNormalization in training mode is not supported")
         scale, bias, mean, var = (n.convert(v, kind) for v in (scale, bias, mean, var))
         out = n("BatchNormInference", x, scale, bias, mean, var, epsilon=epsilon, opset=5)
@@ -336,8 +336,8 @@ def _are_per_element(n: OnnxNode, x: Output, parameters: Sequence[Output]) -> bo
 
 
 def _normalized_elements(n: OnnxNode, x: Output, parameters: Sequence[Output]) -> list[Output]:
-    """BatchNormalization with a mean and a variance for each element of a row."""
-    if any(n.wants(i) for i in range(1, 5)) and not n.attr("is_test", 0):
+    """BatchNormalization with a mean and a variance per element of a row [C, ...]."""
+    if any(n.is_output_used(i) for i in range(1, 5)) and not n.attr("is_test", 0):
         raise UnsupportedError("BatchNormalization in training mode is not supported")
     scale, bias, mean, var = (n.convert(v, n.dtype(x)) for v in parameters)
     root = n("Sqrt", n("Add", var, n.like(var, n.attr("epsilon"))))
@@ -354,7 +354,7 @@ def instance_normalization(n: OnnxNode) -> Any:
 
 @onnx_op("GroupNormalization", 18)
 def group_normalization_18(n: OnnxNode) -> Any:
-    """Scale and bias for each group."""
+    """Group normalization with a scale and a bias per group (opset 18)."""
     x, groups = n[0], n.require("num_groups")
     shape = n.shape_of(x)
     parts = n("Reshape", x, [0, groups, -1], special_zero=True)
@@ -365,7 +365,7 @@ def group_normalization_18(n: OnnxNode) -> Any:
 
 @onnx_op("GroupNormalization", 21)
 def group_normalization(n: OnnxNode) -> Any:
-    """Scale and bias for each channel."""
+    """Group normalization with a scale and a bias per channel."""
     groups = n.require("num_groups")
     return n("GroupNormalization", n[0], n[1], n[2], num_groups=groups, **n.attrs("epsilon"))
 
@@ -385,7 +385,7 @@ def layer_norm(
         out = n("Multiply", out, n.convert(scale, kind))
     if bias is not None:
         out = n("Add", out, n.convert(bias, kind))
-    if not any(n.wants(i) for i in (1, 2)):
+    if not any(n.is_output_used(i) for i in (1, 2)):
         return [out]
     upcast = n.upcast(x)
     mean = n("ReduceMean", upcast, axes, keep_dims=True)
@@ -397,7 +397,7 @@ def layer_norm(
 
 @onnx_op("LayerNormalization")
 def layer_normalization(n: OnnxNode) -> Any:
-    """The standard has it from 17 on; ONNX Runtime's optimiser writes it into models of any opset."""
+    """Layer normalization, in any opset: ONNX Runtime's optimiser writes it also before 17."""
     return layer_norm(n, n[0], n.optional(1), n.optional(2), n.attr("axis", -1), n.attr("epsilon", 1e-5))
 
 
@@ -444,7 +444,7 @@ def lrn(n: OnnxNode) -> Any:
 
 
 def _rows(n: OnnxNode, function: Any) -> Output:
-    """`function` of the input with all dimensions from `axis` on as one, as up to opset 12."""
+    """Apply `function` to the input with the dimensions from `axis` on merged, as up to opset 12."""
     x, rank = n[0], n.rank(n[0])
     axis = n.axis(n.attr("axis", 1), rank) if rank else 0
     if axis == rank - 1:
@@ -471,14 +471,14 @@ def _hardmax(n: OnnxNode):
 
 @onnx_op("Dropout")
 def dropout(n: OnnxNode) -> Any:
-    """Nothing is dropped, and the mask is true everywhere, unless a model is being trained."""
+    """Dropout: the identity and a mask of true, except in training."""
     if n.version >= 12 and n.has(2):
         training, ratio = n.value(n[2]), n.value(n.optional(1))
         if (training is None or training.any()) and (ratio is None or ratio.any() or not n.has(1)):
             from ovjit.readers.onnx.random import drop_out
 
             return drop_out(n, n[0], n[1] if n.has(1) else n.const(0.5), n[2])
-    if not n.wants(1):
+    if not n.is_output_used(1):
         return [n[0]]
     kind = "boolean" if n.version >= 10 else n.dtype(n[0])
     return [n[0], n.broadcast(n.const(1, kind), n.shape_of(n[0]))]

@@ -50,14 +50,14 @@ class OnnxNode(NodeBuilder):
         return len(self.inputs)
 
     def __getitem__(self, index: int) -> Output:
-        """An input that must be there, and be a tensor."""
+        """A required tensor input. Raises ModelError if it is absent."""
         value = self.optional(index)
         if value is None:
             raise ModelError(f"input {index} is missing")
         return value
 
     def optional(self, index: int) -> Output | None:
-        """An input that is a tensor, None where it is left out."""
+        """A tensor input; None if it is absent."""
         value = self.inputs[index] if index < len(self.inputs) else None
         if value is None or isinstance(value, Output):
             return value
@@ -67,14 +67,14 @@ class OnnxNode(NodeBuilder):
         raise ModelError(f"input {index} should be a tensor, not {what}")
 
     def tensors(self) -> list[Output]:
-        """All inputs, which must be tensors."""
+        """All inputs. Raises ModelError unless all are tensors."""
         return [self[i] for i in range(len(self.inputs))]
 
     def has(self, index: int) -> bool:
         return index < len(self.inputs) and self.inputs[index] is not None
 
-    def wants(self, index: int) -> bool:
-        """Whether anybody asks for this output."""
+    def is_output_used(self, index: int) -> bool:
+        """Whether the graph uses the output."""
         return index < len(self.output_names) and bool(self.output_names[index])
 
     # -- attributes ------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ class OnnxNode(NodeBuilder):
         return default
 
     def attrs(self, *same: str, **renamed: str) -> dict[str, Any]:
-        """Attributes for a node of the Model: those of the `same` names, and others as ours="theirs"."""
+        """Attributes for a node of the Model: those with the names `same`, and others as ours="theirs"."""
         return {ours: self.attr(name) for ours, name in (*zip(same, same, strict=True), *renamed.items())}
 
     def require(self, name: str) -> Any:
@@ -100,7 +100,8 @@ class OnnxNode(NodeBuilder):
         return value
 
     def numbers(self, name: str, dtype: Any) -> np.ndarray:
-        """A list of numbers as an array, without objects of Python; empty without the attribute."""
+        """A list attribute as an array; empty if it is missing. No Python objects are created for its
+        elements."""
         return np.array(self.attributes.fields.get(name, ()), dtype).reshape(-1)
 
     def data_type(self, name: str, default: int | None = None) -> str:

@@ -52,7 +52,7 @@ class Table(NamedTuple):
 
 
 def table_of(pattern: str, anywhere: bool = False) -> Table:
-    """The table of the texts, in UTF-8, that `pattern` matches, of whole texts or also `anywhere` in one.
+    """The automaton of a regular expression on UTF-8, for full matches or matches `anywhere`.
 
     Raises ModelError for an invalid expression, UnsupportedError for one whose table is too large.
     """
@@ -62,8 +62,8 @@ def table_of(pattern: str, anywhere: bool = False) -> Table:
 
 
 class _Steps:
-    """The graph: for each step, byte ranges and where they lead, or where it goes on without a byte, under a
-    condition or none."""
+    """The NFA: each step has byte ranges with the next step of each, or is followed without a byte, maybe
+    under a condition."""
 
     def __init__(self) -> None:
         self.ranges: list[list[tuple[int, int, int]]] = []
@@ -78,7 +78,7 @@ class _Steps:
         return len(self.free) - 1
 
     def byte(self, low: int, high: int, to: int) -> int:
-        """A step that takes one byte; letters that end alike share it."""
+        """A step that matches one byte; letters with equal last bytes share it."""
         step = self._bytes.get((low, high, to))
         if step is None:
             step = self._bytes[low, high, to] = self.add()
@@ -86,7 +86,7 @@ class _Steps:
         return step
 
     def letters(self, ranges: _Ranges, to: int) -> int:
-        """A step that takes one letter of these, in UTF-8, and goes on to `to`."""
+        """A step that matches one letter of `ranges`, encoded in UTF-8, and continues at `to`."""
         step = self.add()
         for low, high in ranges:
             for bytes_ in _in_bytes(low, high):
@@ -98,7 +98,7 @@ class _Steps:
 
 
 def _in_bytes(low: int, high: int) -> Iterable[list[tuple[int, int]]]:
-    """Ranges of bytes, one after the other, that are the UTF-8 of the letters from `low` to `high`."""
+    """Sequences of byte ranges that are the UTF-8 of the letters `low` to `high`."""
     for first, last in ((low, min(high, _SURROGATES[0] - 1)), (max(low, _SURROGATES[1] + 1), high)):
         begin = first
         while begin <= last:
@@ -143,7 +143,7 @@ def _of_category(name: str) -> _Ranges:
 
 
 def _either_case(ranges: _Ranges) -> _Ranges:
-    """With the other case of each letter."""
+    """The ranges, with the other case of each letter added."""
     more = []
     for low, high in ranges:
         if high - low > 0x1000:  # all but a few letters: those come to themselves
@@ -171,7 +171,7 @@ class _Flags(NamedTuple):
     any: bool = False  # s: . takes the end of a line too
 
     def letters_in_case(self, ranges: _Ranges, negative: bool = False) -> _Ranges:
-        """These letters, or all but these, where both cases may be one."""
+        """These letters in both cases if case is ignored, or the complement if `negative`."""
         ranges = _either_case(ranges) if self.either_case else ranges
         return _complement(ranges) if negative else ranges
 
@@ -182,7 +182,7 @@ class _Parser:
         self.depth = self.built = 0
 
     def parse(self, end: int) -> int:
-        """The first step of the whole expression, `end` after it."""
+        """Parse the whole expression. Returns its first step; `end` is the step after it."""
         node, _ = self._parse_alternatives(_Flags())
         if self.at < len(self.text):
             raise self._wrong("a ) without a (")
@@ -206,7 +206,7 @@ class _Parser:
     # --- expressions
 
     def _parse_alternatives(self, flags: _Flags) -> tuple[_Node, _Flags]:
-        """Up to a closing bracket or the end; flags that are set within hold up to there."""
+        """Parse up to a closing bracket or the end. Flags set inside are valid up to there."""
         ways: list[_Node] = []
         parts: list[_Node] = []
         while self.at < len(self.text) and self.text[self.at] != ")":
@@ -237,7 +237,7 @@ class _Parser:
         return node
 
     def _counts(self) -> tuple[int, int | None] | None:
-        """n}, n,} or n,m}; None where it is none of these, and { is a letter."""
+        """Parse {n}, {n,} or {n,m}; None for anything else, in which { is a letter."""
         end = self.text.find("}", self.at)
         least, comma, most = self.text[self.at : end].partition(",")
         if end < 0 or not _is_number(least) or (most and not _is_number(most)):
@@ -338,7 +338,7 @@ class _Parser:
         return inside
 
     def _code(self, what: str) -> int:
-        """The letter of an escape."""
+        """Parse the letter of an escape by code, such as \\x41."""
         if what in _CONTROLS:
             return _CONTROLS[what]
         if what == "x":
@@ -403,7 +403,7 @@ class _Parser:
     # --- steps
 
     def _add_steps(self, node: _Node, end: int) -> int:
-        """The first step of a part whose last one goes on to `end`."""
+        """Add the steps of a syntax node that continue at `end`. Returns the first one."""
         steps = self.steps
         self.built += 1
         if self.built > MOST_STEPS:
@@ -464,7 +464,7 @@ def _moves_by_side(
 
 
 def _reach(steps: _Steps, steps_of_state: Iterable[int], before: int, after: int) -> set[int]:
-    """The steps that are reached without a byte, between these sides."""
+    """The steps that are reachable without a byte, between characters of these sides."""
     reachable_steps, pending = set(steps_of_state), list(steps_of_state)
     while pending:
         for condition, to in steps.free[pending.pop()]:
@@ -475,7 +475,7 @@ def _reach(steps: _Steps, steps_of_state: Iterable[int], before: int, after: int
 
 
 def _determinize(steps: _Steps, start: int, end: int, anywhere: bool) -> Table:
-    """The table of a graph from `start` to `end`."""
+    """The DFA of an NFA from `start` to `end`."""
     borders = {0, 10, 11, *(b for low, high in _WORDS for b in (low, high + 1))}
     borders.update(b for ranges in steps.ranges for low, high, _ in ranges for b in (low, high + 1))
     firsts = sorted(borders - {256})

@@ -29,9 +29,8 @@ PRODUCT = 255 * 255
 
 
 def along(n: OnnxNode, value: Output, x: Output, axis: int, block: int = 0) -> Output:
-    """A scale or zero point so that it broadcasts with `x`: one for all, one for each place along `axis`, or
-    one
-    for each block of `block` places."""
+    """Reshape a scale or zero point to broadcast with `x`: a scalar, one per index along `axis`, or one per
+    `block` indices."""
     shape = n.shape(value)
     if shape is None or len(shape) == 0:
         return value
@@ -88,7 +87,7 @@ def quantize(
 
 
 def saturate(n: OnnxNode, steps: Output, zero: Output | None, kind: str) -> Output:
-    """Real numbers of steps as the integers of type `kind` next to them, moved by `zero`."""
+    """Round floats to integers of type `kind` with saturation, after adding `zero`."""
     if ELEMENT_TYPES[kind].is_real:
         if zero is not None and not _is_zero(n, zero):
             steps = n("Add", steps, n.convert(zero, n.dtype(steps)))

@@ -18,7 +18,7 @@ _TINY = {"f16": float(np.finfo(np.float16).tiny), "f64": float(np.finfo(np.float
 
 
 def _seed(n: OnnxNode) -> int:
-    """The seed of the stream: the bits of the attribute. 0 is none."""
+    """The seed of the random stream: the bits of the attribute; 0 without one."""
     seed = n.attr("seed")
     return 0 if seed is None else int(np.float32(seed).view(np.uint32))
 
@@ -44,7 +44,7 @@ def _of_range(n: OnnxNode, like: Output | None) -> Output:
 
 
 def _of_normal(n: OnnxNode, like: Output | None) -> Output:
-    """By Box and Muller, of two streams."""
+    """Normally distributed numbers by Box and Muller, from two streams."""
     kind, shape, seed = _kind(n, like), _shape(n, like), _seed(n)
     tiny = _TINY.get(kind, float(np.finfo(np.float32).tiny))
     first, second = (_uniform(n, shape, kind, tiny, 1.0, s) for s in (seed, seed and seed + _APART))
@@ -62,7 +62,8 @@ def bernoulli(n: OnnxNode) -> Any:
 
 
 def drop_out(n: OnnxNode, x: Output, ratio: Output, training: Output) -> list[Output]:
-    """(x with a share of its elements 0 and the others larger, which are kept); all if not `training`"""
+    """(x with a share `ratio` of elements set to 0 and the others scaled up, mask of the others); all are
+    kept unless `training`."""
     seed = int(n.attr("seed", 0)) & 0xFFFFFFFF
     idle = n("LogicalNot", training)
     share = n.convert(ratio, "f32")

@@ -175,8 +175,8 @@ class Reader(OnnxDraft):
         return parameter
 
     def _results(self, name: str, scope: Scope) -> list[Result]:
-        """The outputs of the model for one of the graph: a sequence is one for each of its tensors, named
-        with their numbers, or of dynamic length one with its tensors as rows."""
+        """The outputs of the model for an output of the graph: a sequence gives one output per tensor, with
+        numbered names, or one of all rows if its length is dynamic."""
         value = scope.find(name)
         value = value.value if isinstance(value, OpenOptional) else value
         if not isinstance(value, (TensorList, LoopSequence)):
@@ -227,7 +227,7 @@ class Reader(OnnxDraft):
                 stack.append(call)
 
     def _read_node(self, proto: Any, scope: Scope) -> Frame | None:
-        """Read a node into its scope, or give the frame of the function that it calls."""
+        """Read a node into its scope. Returns the Frame of a function that it calls, else None."""
         domain = "" if proto.domain in DEFAULT_DOMAINS else proto.domain
         inputs = _find_inputs(proto, scope)
         attributes = attributes_of(proto, scope)
@@ -268,8 +268,8 @@ class Reader(OnnxDraft):
         return None
 
     def _bind(self, proto: Any, scope: Scope, outputs: Sequence[Any]) -> None:
-        """Give the values of a node's outputs their names, as OpenVINO gives them: the node's own name, else
-        that of its last output."""
+        """Name the values of a node's outputs as OpenVINO does: by the node's name, else by its last
+        output."""
         names = list(proto.output)
         if len(names) > len(outputs) and any(names[len(outputs) :]):
             raise UnsupportedError(f"{label(proto)}: output {len(outputs)} is not supported")
@@ -297,7 +297,7 @@ class Reader(OnnxDraft):
         self, proto: Any, scope: Scope, function: Any, inputs: list[Any], attributes: dict[str, Any],
         schema: Schema | None = None,
     ) -> Frame:  # fmt: skip
-        """The frame in which a function's nodes are read in place of the node that calls it."""
+        """The Frame in which a called function's nodes are read in place."""
         key = (function.domain, function.name, proto.overload)
         depth, outer = 1, scope.call
         while outer is not None:

@@ -22,14 +22,13 @@ _GRU = (0, 1, 2)  # z r h in both
 
 
 def _parameters(functions: Sequence[str], values: Sequence[float], defaults: dict[str, float]) -> list[float]:
-    """A parameter for each function: the next of those that are given, else the default. Values are listed
-    for functions that take one alone."""
+    """A parameter of each activation function: the next of `values`, else the default."""
     remaining = list(values)
     return [(remaining.pop(0) if remaining else defaults[f]) if f in defaults else 0.0 for f in functions]
 
 
 class _Cell:
-    """Inputs and attributes that the three have in common."""
+    """Inputs and attributes that RNN, GRU and LSTM have in common."""
 
     def __init__(self, n: OnnxNode, gates: int, functions: Sequence[str]):
         self.n = n
@@ -95,7 +94,7 @@ class _Cell:
         }
 
     def activation(self, index: int, x: Output) -> Output:
-        """The activation number `index` of x."""
+        """Apply the activation number `index` to x."""
         return activation(self.n, self.functions[index], x, self.alpha[index], self.beta[index])
 
     def lengths(self) -> Output:
@@ -105,7 +104,7 @@ class _Cell:
         return n.broadcast(n.convert(n.dim_of(self.x, 1), "i32"), n.dim_of(self.x, 0))
 
     def state(self, index: int) -> Output:
-        """An initial state as [batch, directions, hidden]; zeros where it is left out."""
+        """An initial state as [batch, directions, hidden]; zeros if the input is absent."""
         n = self.n
         if n.has(index):
             return n[index] if self.batch_first else n.transpose(n[index], [1, 0, 2])
@@ -113,7 +112,7 @@ class _Cell:
         return n.broadcast(n.like(self.x, 0), shape)
 
     def reorder_gates(self, value: Output, order: Sequence[int]) -> Output:
-        """The parts of the gates along axis 1 in another order."""
+        """Reorder the gates along axis 1."""
         if list(order) == sorted(order):
             return value
         size = self.hidden
@@ -125,7 +124,8 @@ class _Cell:
         return n("Gather", value, indices, 1, opset=8)
 
     def bias(self, order: Sequence[int], parts: int) -> Output:
-        """The biases of input and recurrence added up: [directions, gates * hidden]."""
+        """The sums of the input and recurrence biases, [directions, gates * hidden], with gates in
+        `order`."""
         n = self.n
         if not n.has(3):
             return n.const(np.zeros((self.count, parts * self.hidden)), n.dtype(self.x))
@@ -133,7 +133,7 @@ class _Cell:
         return self.reorder_gates(n("Add", w, r), order)
 
     def sequences(self, y: Output) -> Output:
-        """[batch, directions, sequence, hidden] as ONNX has it."""
+        """Transpose [batch, directions, sequence, hidden] to the layout of ONNX."""
         order = [0, 2, 1, 3] if self.batch_first else [2, 1, 0, 3]
         return self.n.transpose(y, order)
 
@@ -153,7 +153,7 @@ def lstm(n: OnnxNode) -> Any:
 
 
 def _lstm_step_by_step(n: OnnxNode, cell: _Cell) -> list[Output]:
-    """With peepholes, or with input and forget gates coupled: the steps one after the other."""
+    """An LSTM with peepholes, or with coupled input and forget gates, as a loop over steps."""
     size, clip = cell.hidden, float(n.attr("clip") or 0.0)
     coupled = bool(n.attr("input_forget", 0))
     x = n.transpose(cell.x, [1, 0, 2])
@@ -227,7 +227,7 @@ def gru(n: OnnxNode) -> Any:
         bias = cell.bias(_GRU, 4 if after else 3)
     inputs = [cell.x, cell.state(5), cell.lengths(), n[1], n[2], bias]
     y, h = cell.run("GRUSequence", 1, *inputs, linear_before_reset=after)
-    return [cell.sequences(y) if n.wants(0) else y, cell.last(h) if n.wants(1) else h]
+    return [cell.sequences(y) if n.is_output_used(0) else y, cell.last(h) if n.is_output_used(1) else h]
 
 
 @onnx_op("RNN")
@@ -235,4 +235,4 @@ def rnn(n: OnnxNode) -> Any:
     cell = _Cell(n, 1, ("tanh",))
     inputs = [cell.x, cell.state(5), cell.lengths(), n[1], n[2], cell.bias((0,), 1)]
     y, h = cell.run("RNNSequence", 1, *inputs)
-    return [cell.sequences(y) if n.wants(0) else y, cell.last(h) if n.wants(1) else h]
+    return [cell.sequences(y) if n.is_output_used(0) else y, cell.last(h) if n.is_output_used(1) else h]

@@ -51,7 +51,7 @@ def _reduction(name: str, body: Callable[[OnnxNode, Output, Reduce], Output]) ->
 
 
 def _known_later(n: OnnxNode, x: Output, axes: Output) -> Output:
-    """The axes; all of them, if there are none when the model runs."""
+    """The axes of a reduction that are computed at run time; all axes if there are none then."""
     length = n.shape(axes)
     if (length is not None and is_static(length)) or n.attr("noop_with_empty_axes", 0):
         return axes

@@ -115,8 +115,8 @@ def _load_family(family: str) -> None:
 
 
 def prepares(domain: str) -> Callable[[Any], Any]:
-    """Decorator: the function takes the nodes of a graph that has some of `domain`, and returns those to
-    read."""
+    """Decorator: the function gets all nodes of a graph that uses `domain`, and returns the nodes to read
+    instead."""
 
     def decorate(function: Any) -> Any:
         _PREPARED[domain] = function
@@ -126,7 +126,7 @@ def prepares(domain: str) -> Callable[[Any], Any]:
 
 
 def prepare_nodes(nodes: Sequence[Any]) -> Sequence[Any]:
-    """The nodes of a graph as the functions of their domains want them read."""
+    """The nodes of a graph, changed by the functions that are registered by `prepares` for their domains."""
     for domain in {node.domain for node in nodes}.difference(DEFAULT_DOMAINS):
         _load_contributed()
         if domain in _PREPARED:
@@ -136,7 +136,7 @@ def prepare_nodes(nodes: Sequence[Any]) -> Sequence[Any]:
 
 @cache
 def _load_contributed() -> None:
-    """Import what reads operators of other domains."""
+    """Import the rules of operators in other domains."""
     importlib.import_module(CONTRIBUTED)
     load_others(GROUP, CONTRIBUTED)
 
@@ -166,5 +166,6 @@ def function_body(domain: str, name: str, version: int, node: Any, types: Any) -
 
 
 def _nearest(versions: list[int], version: int) -> int:
-    """The newest of the body's versions up to `version`, else the oldest. A body says its opset."""
+    """The newest of the body's versions up to `version`, else the oldest. A function body depends on an opset
+    version."""
     return max((v for v in versions if v <= version), default=min(versions))

@@ -57,7 +57,7 @@ def _expands_nothing(target: list[Any], shape: list[Any]) -> bool:
 
 
 class _Body:
-    """The nodes of a loop's body by what they make."""
+    """The nodes of a loop's body, by the names of their outputs."""
 
     def __init__(self, n: OnnxNode, graph: Any):
         self.n = n
@@ -85,7 +85,7 @@ class _Body:
         return decode(tensor, self.n.reader.external)[0].reshape(-1)
 
     def axes(self, node: Any) -> list[int]:
-        """Those of an Unsqueeze, as an input or, before opset 13, as an attribute."""
+        """The axes of an Unsqueeze: an input or, before opset 13, an attribute."""
         value = self.value(node.input[1]) if len(node.input) > 1 else None
         if value is None:
             value = np.array(node.attribute[0].ints if node.attribute else [], np.int64)
@@ -131,7 +131,7 @@ class _Body:
         return (before, counts, after) if (self.n.shape(counts.rows) or ())[1:] == (1,) else None
 
     def _of(self, name: str, number: int) -> bool:
-        """Whether all elements of a value are this number, however many there are."""
+        """Whether all elements of a value, of any shape, equal this number."""
         filled, scaled = self.node(name, "ConstantOfShape"), self.node(name, "Mul")
         value: np.ndarray | None
         if filled is not None:

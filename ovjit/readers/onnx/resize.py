@@ -81,7 +81,7 @@ def interpolate(
 
 
 def _needs_weights(n: OnnxNode, x: Output, how: Sampling, value: np.ndarray | None) -> bool:
-    """Whether Interpolate cannot express this."""
+    """Whether the resize needs explicit weights, because Interpolate cannot express it."""
     if how.coordinates not in _COORDINATES or n.attr("antialias", 0) or n.attr("exclude_outside", 0):
         return True
     if how.by_scales:
@@ -92,7 +92,7 @@ def _needs_weights(n: OnnxNode, x: Output, how: Sampling, value: np.ndarray | No
 
 
 def _resized_axes(n: OnnxNode, x: Output, how: Sampling, value: np.ndarray) -> list[int]:
-    """Positions in `how.axes` of those whose extent changes."""
+    """The indices into `how.axes` of the axes whose extent changes."""
     shape = n.shape(x) or ()
     unchanged = [1] * len(how.axes) if how.by_scales else [shape[a] for a in how.axes]
     return [i for i, (v, old) in enumerate(zip(value.tolist(), unchanged, strict=True)) if v != old]
@@ -112,7 +112,7 @@ def _by_interpolate(n: OnnxNode, x: Output, how: Sampling) -> Output:
 
 
 def _is_uneven(n: OnnxNode, x: Output, axes: Sequence[int], scales: np.ndarray | None) -> bool:
-    """Whether scaled dimensions are no whole numbers: the standard aligns corners of the unrounded ones."""
+    """Whether a scaled extent is no integer: the standard aligns corners of the unrounded extents."""
     shape = n.shape(x)
     if scales is None:
         return True
@@ -138,7 +138,7 @@ class _Reals:
         return self.n(op, *operands, **attrs)
 
     def count(self, first: Any, end: Output) -> Output:
-        """first, first + 1 ... below `end`"""
+        """first, first + 1, ..., up to `end` - 1"""
         return self("Range", first, end, 1.0, output_type=self.kind, opset=4)
 
     def element(self, values: Output, i: int) -> Output:
@@ -266,7 +266,7 @@ def _axes(n: OnnxNode, x: Output, how: Sampling) -> list[_Axis]:
 
 
 def by_weights(n: OnnxNode, x: Output, how: Sampling) -> Output:
-    """`x` resized, one axis after the other."""
+    """Resize `x` by explicit weights, one axis after the other."""
     kind, axis_count = n.dtype(x), len(how.axes)
     crop, roi = how.coordinates == "tf_crop_and_resize", how.roi
     shape = None if roi is None else n.shape(roi)
@@ -297,7 +297,7 @@ def by_weights(n: OnnxNode, x: Output, how: Sampling) -> Output:
 
 
 def _fill_outside(n: OnnxNode, x: Output, outside: Sequence[Output]) -> Output:
-    """`x` with `extrapolation_value` at places outside of the input."""
+    """`x` with `extrapolation_value` where the sampled position is outside of the input."""
     for mask in outside:
         defaults = n.value(mask)
         if defaults is None or defaults.any():
@@ -307,7 +307,7 @@ def _fill_outside(n: OnnxNode, x: Output, outside: Sequence[Output]) -> Output:
 
 
 def to_integers(n: OnnxNode, x: Output, kind: str) -> Output:
-    """Real numbers as integers of a type, those beyond its ends as the ends: cubic sums overshoot."""
+    """Floats rounded to integers of a type with saturation, since cubic sums overshoot."""
     if ELEMENT_TYPES[kind].bits < 32:
         low, high = value_range(kind)
         x = n("Clamp", x, min=float(low), max=float(high))

@@ -58,7 +58,7 @@ class Scope:
         return value
 
     def _capture_all(self, value: Any) -> Any:
-        """A value of any kind from around the body, as the body's own."""
+        """A value of any kind from outside of the body, as values inside of the body."""
         if isinstance(value, TensorList):
             return TensorList([self.capture(v) for v in value], value.element_type)
         if isinstance(value, LoopSequence):
@@ -69,7 +69,7 @@ class Scope:
         return self.capture(value) if isinstance(value, Output) else value
 
     def capture(self, source: Output) -> Output:
-        """A value from around the body, as one of the body's own."""
+        """An outer Output as an input of the body."""
         kind = tensor_type(source)
         if kind.value is not None:
             shape = None if ELEMENT_TYPES[kind.dtype].numpy is not None else kind.shape
@@ -88,7 +88,7 @@ class Scope:
 
 
 class Frame:
-    """Nodes that are being read; at their end, the outputs of a call get their values."""
+    """Nodes that are being read. At their end, the outputs of a function call get their values."""
 
     __slots__ = ("function", "node", "nodes", "outer", "scope")
 
@@ -102,7 +102,7 @@ class Frame:
 
 
 class _Missing:
-    """An input of a function that the caller leaves out."""
+    """Marks an input of a function that the caller omits."""
 
     def __repr__(self) -> str:
         return "a missing input"
@@ -161,7 +161,7 @@ def attributes_of(proto: Any, scope: Scope) -> dict[str, Any]:
 
 
 def type_bytes(value: Any) -> bytes:
-    """The TypeProto of a value, serialised; of no type where the input is left out."""
+    """The serialised TypeProto of a value; an empty one for an absent input."""
     out = messages().TypeProto()
     if isinstance(value, TensorList):
         inner = out.sequence_type.elem_type

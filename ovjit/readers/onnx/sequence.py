@@ -42,13 +42,13 @@ def _list(n: OnnxNode) -> TensorList:
 
 
 def _sequence_of(n: OnnxNode) -> Any:
-    """The first input, of an optional that may be empty the sequence that it has."""
+    """The sequence that is the first input; of an optional, the sequence in it."""
     value = n.inputs[0] if n.inputs else None
     return value.value if isinstance(value, OpenOptional) else value
 
 
 def _cut(n: OnnxNode, rows: Output, index: int, count: int) -> tuple[Output, Output]:
-    """The rows before a place that is an input, and those from `count` after it on."""
+    """(the rows before a computed index, the rows from `count` after it on)."""
     position = n.convert(n.scalar(n[index]), "i64")
     length = n("Add", n.squeeze(n.dim_of(rows, 0), [0]), 0)
     position = n.unsqueeze(n("Select", n("Less", position, 0), n("Add", position, length), position), [0])
@@ -139,7 +139,7 @@ def concat(n: OnnxNode) -> Any:
 
 
 def _join(n: OnnxNode, sequence: LoopSequence, axis: int) -> Output:
-    """The rows side by side along a dimension of theirs, or along a new one, behind what came first."""
+    """Concatenate (or stack) the tensors of a sequence, stored as rows of one tensor, along `axis`."""
     rows, first, rank = sequence.rows, list(sequence.first), n.rank(sequence.rows) - 1
     if n.attr("new_axis", 0):
         axis = n.axis(axis, rank + 1)
@@ -233,7 +233,8 @@ def get_element(n: OnnxNode) -> Any:
 
 @onnx_op("SequenceMap")
 def map_(n: OnnxNode) -> Any:
-    """The body for each item; sequences beside the first are gone through with it, tensors stay the same."""
+    """SequenceMap: the body for each item. Further sequences advance with the first; tensors are the same for
+    all items."""
     graph = n.require("body")
     names = [info.name for info in graph.input]
     if any(isinstance(value, LoopSequence) for value in n.inputs):

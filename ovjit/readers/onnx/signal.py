@@ -13,7 +13,7 @@ from ovjit.readers.onnx.registry import onnx_op
 
 
 def _complex(n: OnnxNode, x: Output) -> Output:
-    """[..., 1] of real numbers as [..., 2] with imaginary parts of 0, which [..., 2] has already."""
+    """[..., 1] of real numbers as complex [..., 2]; [..., 2] is unchanged."""
     last = (n.shape(x) or (2,))[-1]
     if last == 2:
         return x
@@ -70,7 +70,8 @@ def dft(n: OnnxNode) -> Any:
 
 @onnx_op("STFT", 17)
 def stft(n: OnnxNode) -> Any:
-    """Frames of the signal, `frame_step` apart, times the window, and each transformed."""
+    """Short-time Fourier transform: frames of the signal, `frame_step` apart, times the window,
+    transformed."""
     signal, window = n[0], n.optional(2)
     if n.has(3):
         extent = n.scalar(n.convert(n[3], "i64"))

@@ -118,8 +118,8 @@ def find_schema(domain: str, name: str, version: int) -> Schema | None:
 
 
 class _Table:
-    """The file: the newest version of each domain in its first line, then a line for each operator, which is
-    parsed when a model has the operator."""
+    """The index file of schemas: the newest version of each domain in its first line, then a line per
+    operator, parsed when a model has the operator."""
 
     def __init__(self, content: bytes):
         self._content = content

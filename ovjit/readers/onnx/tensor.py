@@ -115,8 +115,8 @@ _GRIDS = {"f8e4m3": (3, -6, 8), "f8e5m2": (2, -14, 15), "f4e2m1": (1, 0, 2)}
 
 
 def _on_grid(n: OnnxNode, x: Output, kind: str) -> Output:
-    """f32 or f64 numbers as those of a small type next to them, a tie to the even one. OpenVINO's conversion
-    goes by f16, where others become ties."""
+    """f32 or f64 values rounded to the nearest values of a small type, ties to even. OpenVINO's conversion
+    rounds to f16 first, where others become ties."""
     bits, low, high = _GRIDS[kind]
     exponents = np.arange(low, high + 1)
     size = n.convert(n("Abs", x), "f32")
@@ -336,7 +336,7 @@ def pad(n: OnnxNode) -> Any:
 
 
 def _padded_axes(n: OnnxNode, rank: int) -> tuple[list[int], Output | None]:
-    """The axes that are padded, all by default; and those that are computed, in place of them."""
+    """The padded axes, all by default; and those that are computed, if they are."""
     every = list(range(rank))
     if n.version < 18 or not n.has(3):
         return every, None
@@ -347,7 +347,7 @@ def _padded_axes(n: OnnxNode, rank: int) -> tuple[list[int], Output | None]:
 
 
 def _known_pads(n: OnnxNode) -> list[int] | None:
-    """Those in front of each padded axis, then those behind; None where they are computed."""
+    """The pads before each padded axis, then those after; None if they are computed."""
     if n.version < 11:
         return list(n.attr("pads") or n.attr("paddings") or ())
     value = n.value(n[1])
@@ -381,7 +381,7 @@ def _computed_pads(
 
 
 def _far(n: OnnxNode, x: Output, begin: Sequence[int], end: Sequence[int]) -> bool:
-    """Whether more is reflected than there is."""
+    """Whether a reflection pads more than the input has, so that it repeats."""
     shape = n.shape(x) or ()
     return any(
         isinstance(d, int) and max(b, e) > max(d - 1, 0) for d, b, e in zip(shape, begin, end, strict=True)
@@ -389,7 +389,7 @@ def _far(n: OnnxNode, x: Output, begin: Sequence[int], end: Sequence[int]) -> bo
 
 
 def _pad_by_index(n: OnnxNode, x: Output, begin: Output, end: Output, mode: str) -> Output:
-    """Elements again and again ("wrap"), or there and back ("reflect"), gathered along each axis."""
+    """Pad by a Gather along each axis: periodically ("wrap"), or mirrored repeatedly ("reflect")."""
     for axis, extent in enumerate(n.shape(x) or ()):
         before, after = (n("Gather", pads, axis, 0, opset=8) for pads in (begin, end))
         widths = [n.value(v) for v in (before, after)]
@@ -475,8 +475,8 @@ def scatter_nd(n: OnnxNode) -> Any:
 
 @onnx_op("TensorScatter", 24)
 def tensor_scatter(n: OnnxNode) -> Any:
-    """A cache with its rows from write_indices[batch] on replaced along `axis`; "circular" goes on at the
-    start."""
+    """A cache whose rows from write_indices[batch] on, along `axis`, are replaced; "circular" continues at
+    the start."""
     past, update, begin = n[0], n[1], n.optional(2)
     rank = n.rank(past)
     axis = n.axis(n.attr("axis"), rank)
@@ -499,8 +499,8 @@ def _extent(n: OnnxNode, value: Any, axis: int) -> Any:
 
 @onnx_op("Compress")
 def compress(n: OnnxNode) -> Any:
-    """The condition may be shorter than the axis; of a longer one, the standard does not say what becomes of
-    its end, and ONNX Runtime leaves it out. A Gather would give zeros for it."""
+    """Select elements by a condition that may be shorter than the axis. If it is longer, its end is ignored,
+    as in ONNX Runtime; the standard leaves that open. A Gather would give zeros for it."""
     x, condition, axis = n[0], n[1], n.attr("axis")
     if axis is None:
         x, axis = n.reshape(x, [-1]), 0
@@ -525,7 +525,7 @@ def one_hot(n: OnnxNode) -> Any:
 
 @onnx_op("TopK")
 def top_k(n: OnnxNode) -> Any:
-    """Among equals the one with the lower index comes first."""
+    """Top k; among equal elements the lower index comes first."""
     k: Any = n.attr("k")
     if n.has(1):
         value = n.value(n[1])
@@ -575,8 +575,8 @@ def cum_prod(n: OnnxNode) -> Any:
 
 
 def by_axis(n: OnnxNode, index: int, rank: int, function: Callable[[int], Output]) -> Output:
-    """function(axis) where the axis is an input: of a computed one, that of all axes which it turns out to
-    be."""
+    """`function(axis)` for an axis that is an input; for a computed one, a selection among the results for
+    all axes."""
     value = n.value(n[index])
     if value is not None:
         return function(n.axis(int(value.reshape(-1)[0]), rank))
@@ -624,8 +624,8 @@ def _fold(
     n: OnnxNode, x: Output, shape: Sequence[int], block: Sequence[int], dilations: Sequence[int],
     strides: Sequence[int], pads: Sequence[int],
 ) -> Output:  # fmt: skip
-    """Blocks added up into an image: a transposed convolution of one filter with a 1 for each place of a
-    block."""
+    """Col2Im: sum blocks into an image, by a transposed convolution with a filter that has a 1 for each
+    position of a block."""
     dims = len(shape)
     block_counts = [
         (shape[i] + pads[i] + pads[dims + i] - (dilations[i] * (block[i] - 1) + 1)) // strides[i] + 1

@@ -76,7 +76,7 @@ class StandIn(NamedTuple):
 
 
 def _f16_from_bytes(name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """From bytes that are numbers of a type of ml_dtypes, which few models need, to f16."""
+    """A function from bytes of a small float type, which the package ml_dtypes decodes, to f16."""
 
     def convert(x: np.ndarray) -> np.ndarray:
         import ml_dtypes
@@ -101,7 +101,7 @@ class Outside(Protocol):
     cut: dict[bytes, np.ndarray]
 
     def __call__(self, tensor: Any, size: int) -> np.ndarray:
-        """The bytes of a tensor's data in another file, and nothing but these many."""
+        """The bytes of a tensor's data in another file, exactly `size` of them."""
 
 
 def element_code(name: str) -> int:
@@ -123,13 +123,14 @@ def element_type(number: int) -> str:
 
 
 def fits(shape: tuple[int, ...]) -> bool:
-    """Whether NumPy has arrays of these dimensions: without those of 0, no more than any memory holds."""
+    """Whether NumPy supports arrays of this shape, which may be empty but must not exceed memory
+    otherwise."""
     return math.prod(d for d in shape if d) < 1 << 59
 
 
 def input_type(info: Any) -> tuple[str, tuple[Dim, ...] | None, bool]:
-    """(element type, shape, True for a sequence) of the TypeProto of a model's input. An optional one counts
-    as one that is there. The tensors of a sequence are the rows of one, so that their rank must be known."""
+    """(element type, shape, True for a sequence) of the TypeProto of a model's input. An optional is treated
+    as present. The tensors of a sequence are the rows of one tensor, so their rank must be known."""
     kind = info.WhichOneof("value")
     if kind == "optional_type":
         return input_type(info.optional_type.elem_type)
@@ -166,8 +167,8 @@ def tensor_type(info: Any) -> tuple[str, tuple[Dim, ...] | None]:
 def decode(
     tensor: Any, external: Outside | None = None, stand_in: bool = False
 ) -> tuple[np.ndarray, str, tuple[int, ...]]:
-    """(values, element type, shape) of a TensorProto; packed types are unpacked. With `stand_in`, types of
-    `STAND_INS` are those that stand in for them.
+    """(values, element type, shape) of a TensorProto; packed types are unpacked. With `stand_in`, types in
+    `STAND_INS` are replaced by their substitutes.
 
     `external(tensor, size)` reads data that lie in another file; its `cut` has what was cut out of this one.
     Raises ModelError for dimensions below 0, data in no field or in several, and any number of bytes or
@@ -182,7 +183,7 @@ def decode(
 
 
 def _decode(tensor: Any, name: str, external: Outside | None) -> tuple[np.ndarray, str, tuple[int, ...]]:
-    """A TensorProto whose data are of the type `name`."""
+    """Decode a TensorProto of the element type `name`."""
     fields = {descriptor.name: value for descriptor, value in tensor.ListFields()}
     shape = tuple(fields.get("dims", ()))
     if shape and (min(shape) < 0 or len(shape) > MAX_RANK or not fits(shape)):

@@ -74,7 +74,7 @@ def _look_up(n: OnnxNode, x: Output, texts: Sequence[Any]) -> tuple[Output, list
 
 
 def find_text(n: OnnxNode, x: Output, texts: Sequence[Any]) -> tuple[Output, Output]:
-    """(whether strings are among these texts, the position of the first equal one; any for others)"""
+    """(whether each string is among `texts`, the index of the first equal one; any index for others)"""
     index, positions = _look_up(n, x, texts)
     lengths = np.full(max(positions, default=-1) + 2, -1, np.int64)  # the last one is for words of others
     for number, position in reversed(list(enumerate(positions))):
@@ -84,14 +84,14 @@ def find_text(n: OnnxNode, x: Output, texts: Sequence[Any]) -> tuple[Output, Out
     return n("GreaterEqual", matches, 0), n("Maximum", matches, 0)
 
 
-def same_text(n: OnnxNode, x: Output, texts: Sequence[Any]) -> Output:
-    """Whether strings are these texts: [..., texts]"""
+def compare_text(n: OnnxNode, x: Output, texts: Sequence[Any]) -> Output:
+    """Compare strings with texts: a mask [..., texts]"""
     index, positions = _look_up(n, x, texts)
     return n("Equal", n.unsqueeze(index, [n.rank(x)]), np.array(positions, np.int64))
 
 
 class Tokens(NamedTuple):
-    """Words that a Tokenizer has cut out of texts [texts] or [texts, 1] by an expression."""
+    """The result of a Tokenizer with an expression: words of texts [texts] or [texts, 1]."""
 
     texts: Output
     token: str
@@ -121,7 +121,7 @@ class TextRows:
         return self.n("Unsqueeze", self.n.upto(self.width), [0])
 
     def letters(self, positions: Output) -> Output:
-        """The letters at these places of each text. Those after its end are any."""
+        """The letters at these positions of each text; undefined after its end."""
         source = self.n("Minimum", self.n("Add", self.begins, positions), self._last)
         return self.n("Gather", self._letters, source, 0, opset=8)
 
@@ -150,7 +150,7 @@ def regex_full_match(n: OnnxNode) -> Any:
 
 @onnx_op("TfIdfVectorizer", 9)
 def tf_idf_vectorizer(n: OnnxNode) -> Any:
-    """Counts each n-gram of the pool, of words with up to `max_skip_count` others between them."""
+    """Counts of each n-gram of the pool; up to `max_skip_count` words may lie between its words."""
     x, flat, pool = n[0], n.rank(n[0]) == 1, n.attr("pool_int64s")
     if pool is None:
         texts = n.require("pool_strings")
@@ -299,14 +299,14 @@ def string_concat(n: OnnxNode) -> Any:
 
 
 def _change_case(n: OnnxNode, letters: Output, upper: bool) -> Output:
-    """Changes the case of UTF-8, of letters of up to three bytes whose two cases are equally long."""
+    """Change the case of UTF-8 letters of up to three bytes whose two cases have the same length."""
     table = _case_table(upper)
     padded = n("Concat", np.zeros(2, np.int32), n.convert(letters, "i32"), np.zeros(2, np.int32), axis=0)
     around = [n.slice(padded, 0, i, i - 4 or None) for i in range(5)]  # two before each byte ... two behind
     low = [n("BitwiseAnd", byte, n.const(63, "i32")) for byte in around]
 
     def letter(at: int, size: int) -> Output:
-        """The letter of `size` bytes that begins at `around[at]`, in the other case."""
+        """The letter of `size` bytes that begins at `around[at]`, with its case changed."""
         code = n("BitwiseAnd", around[at], n.const((127, 31, 15)[size - 1], "i32"))
         for i in range(1, size):
             code = n("Add", n("Multiply", code, n.const(64, "i32")), low[at + i])
@@ -333,7 +333,7 @@ def _change_case(n: OnnxNode, letters: Output, upper: bool) -> Output:
 
 @cache
 def _case_table(upper: bool) -> np.ndarray:
-    """Letter -> letter in the other case, by their numbers."""
+    """Code point -> code point in the other case."""
     table = np.arange(1 << 16, dtype=np.int32)
     for code in range(1 << 16):
         letter = chr(code)
@@ -356,7 +356,7 @@ def string_normalizer(n: OnnxNode) -> Any:
         if not n.attr("is_case_sensitive"):
             x = n("StringTensorPack", begins, ends, _change_case(n, letters, upper=False))
             stop = [word.lower() for word in stop]
-        is_stopword = n("ReduceLogicalOr", same_text(n, x, stop), [-1], keep_dims=False)
+        is_stopword = n("ReduceLogicalOr", compare_text(n, x, stop), [-1], keep_dims=False)
         remaining = n.reshape(n("NonZero", n("LogicalNot", is_stopword), output_type="i64"), [-1])
         begins, ends = (n("Gather", v, remaining, 0, opset=8) for v in (begins, ends))
     count = n("Maximum", n.dim_of(begins, 0), 1)
@@ -377,7 +377,7 @@ _BLANKS = np.array([*b" \t\n\v\f\r", -1], np.int64)
 
 
 def _find_marks(n: OnnxNode, mark: bytes, letter: Callable[[int], Output], lengths: Output) -> Output:
-    """True at each beginning of the mark; of marks that overlap, at the first ones."""
+    """Mask of the beginnings of a mark; of overlapping ones, the first."""
     hit = n.chain("LogicalAnd", (n("Equal", letter(i), code) for i, code in enumerate(mark)))
     if any(mark[:i] == mark[-i:] for i in range(1, len(mark))):
         hit = _drop_overlaps(n, hit, len(mark), lengths)
@@ -385,7 +385,7 @@ def _find_marks(n: OnnxNode, mark: bytes, letter: Callable[[int], Output], lengt
 
 
 def _words(n: OnnxNode, letter: Callable[[int], Output]) -> tuple[Output, Output]:
-    """Masks of the first and the last letters of words."""
+    """(mask of the first letters of words, mask of their last letters)."""
 
     def blank(by: int) -> Output:
         equal = n("Equal", n.unsqueeze(letter(by), [2]), _BLANKS)
@@ -410,13 +410,13 @@ def string_split(n: OnnxNode) -> Any:
     beyond = n("Add", width, n.const(len(mark)))
 
     def letter(by: int) -> Output:
-        """[texts, width] of the letter `by` places further, -1 outside of its text"""
+        """[texts, width]: the letters shifted by `by` positions, -1 outside of the text"""
         at = n("Add", positions, by)
         within = n("LogicalAnd", n("GreaterEqual", at, 0), n("Less", at, lengths))
         return n("Select", within, rows.letters(n("Maximum", at, 0)), -1)
 
     def in_front(which: Output) -> Output:
-        """The places where it is true, in order, and numbers beyond all texts after them"""
+        """The positions where the mask is true, in order, padded with positions after all texts."""
         keys = n("Select", which, positions, beyond)
         how: dict[str, Any] = {"mode": "min", "sort": "value", "index_element_type": "i64"}
         return n("TopK", keys, width, axis=1, **how, opset=11)
@@ -450,7 +450,7 @@ def string_split(n: OnnxNode) -> Any:
 
 
 def _drop_overlaps(n: OnnxNode, hit: Output, size: int, lengths: Output) -> Output:
-    """Of places [texts, width] where marks of a size begin, those that no earlier mark covers."""
+    """Mask [texts, width] of the beginnings of marks that no earlier mark overlaps."""
 
     def once(free: Output, now: dict[str, Output]) -> tuple[Output, Output]:
         is_free = n("LogicalAnd", now["hit"], n("LessEqual", free, now["place"]))

@@ -12,7 +12,7 @@ DOMAIN = "ai.onnx.preview.training"
 
 
 def _groups(n: OnnxNode, parts: int) -> list[list[Output]]:
-    """The inputs after the first two, all tensors' first parts first: a list of parts for each tensor."""
+    """The inputs after the first two, regrouped: a list of `parts` inputs for each tensor."""
     values = [n[i] for i in range(2, len(n))]
     count = len(values) // parts
     return [[values[part * count + i] for part in range(parts)] for i in range(count)]

@@ -19,7 +19,7 @@ from ovjit.graph.shapes import is_static
 
 
 class TensorList(list):
-    """A sequence: its tensors are known one by one while the model is read, so that no node stands for it.
+    """A sequence whose tensors are known while the model is read; no node represents it.
 
     `element_type` is that of an empty one, where the model says it.
     """
@@ -43,7 +43,7 @@ class LoopSequence:
 
 
 class _Empty:
-    """An optional that holds nothing."""
+    """Marks an empty optional."""
 
     def __repr__(self) -> str:
         return "an empty optional"
@@ -53,8 +53,7 @@ EMPTY = _Empty()
 
 
 class OpenOptional:
-    """An optional that holds `value` if `is_there`, a boolean of one element. Else the value stands for
-    none."""
+    """An optional that has `value` if `is_there`, a boolean [1]; otherwise `value` is a placeholder."""
 
     def __init__(self, value: Any, is_there: Output) -> None:
         self.value = value
@@ -86,7 +85,7 @@ def of_rows(rows: Output) -> LoopSequence:
 
 
 def fit_rows(n: Builder, rows: Output, row: Output) -> Output:
-    """The rows in the shape of another one: without rows, their other dimensions may not be known."""
+    """Rows with the shape of `row`: an empty tensor of rows may have unknown dimensions."""
     if n.rank(rows) != n.rank(row) + 1:
         raise UnsupportedError("a sequence of open length needs tensors of one rank")
     shape = n.shape(row) or ()
@@ -96,7 +95,7 @@ def fit_rows(n: Builder, rows: Output, row: Output) -> Output:
 
 
 def no_rows(n: Builder, shape: Any, kind: str) -> Output:
-    """The rows of a sequence without tensors, which else would have this shape and type."""
+    """An empty tensor of rows of this shape and type, for a sequence without tensors."""
     empty = np.zeros([0, *(d if isinstance(d, int) else 0 for d in shape)])
     return n.const(empty.astype(object) if kind == "string" else empty, kind)
 
@@ -110,15 +109,15 @@ def row_shape(n: Builder, value: Any) -> Any:
 
 
 def element_type(n: Builder, value: Any) -> str | None:
-    """The element type of a sequence, None where the model does not say it."""
+    """The element type of a sequence, None if the model does not declare it."""
     if isinstance(value, LoopSequence):
         return n.dtype(value.rows)
     return n.dtype(value[0]) if value else value.element_type
 
 
-def joined_values(n: Builder, a: Any, b: Any) -> tuple[list[Output], list[Output], Rebuild]:
-    """Two values that an If may return, as tensors of the same number, and what makes a value of those that
-    it returns."""
+def unify_branch_values(n: Builder, a: Any, b: Any) -> tuple[list[Output], list[Output], Rebuild]:
+    """(tensors of `a`, tensors of `b`, function that makes a value from an If's outputs), for two values that
+    the branches of an If return."""
     if isinstance(a, Output) and isinstance(b, Output):
         return [a], [b], next
     if a is EMPTY and b is EMPTY:
@@ -148,7 +147,7 @@ def _joined_optionals(n: Builder, a: Any, b: Any) -> tuple[list[Output], list[Ou
     there = [v.is_there if isinstance(v, OpenOptional) else n.const(v is not EMPTY) for v in (a, b)]
     a, b = (v.value if isinstance(v, OpenOptional) else v for v in (a, b))
     a, b = _blank(n, b) if a is EMPTY else a, _blank(n, a) if b is EMPTY else b
-    remaining, right, rebuild = joined_values(n, a, b)
+    remaining, right, rebuild = unify_branch_values(n, a, b)
 
     def optional(outputs: Iterator[Output]) -> OpenOptional:
         is_there = next(outputs)

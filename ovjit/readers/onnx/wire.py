@@ -43,11 +43,11 @@ def cut_out(content: np.ndarray) -> tuple[Any, dict[bytes, np.ndarray]]:
 
 
 class _OddError(Exception):
-    """The file is not what the format says."""
+    """The file violates the wire format."""
 
 
 class _Cut:
-    """The walk over one file."""
+    """The scan of one file."""
 
     def __init__(self, content: np.ndarray, data: dict[bytes, np.ndarray]):
         self._content = content
@@ -58,7 +58,7 @@ class _Cut:
         self._attribute = _message_fields()["onnx.AttributeProto"]
 
     def message(self, at: int, end: int, fields: _Fields, depth: int) -> list[Any] | None:
-        """The pieces that make up the message at `at`, None if nothing is cut out of it."""
+        """The pieces of the message at `at` without large data; None if nothing is cut out of it."""
         if depth > _DEEPEST:
             raise _OddError
         pieces: list[Any] = []
@@ -110,7 +110,7 @@ class _Cut:
         return at
 
     def _number(self, at: int, end: int) -> tuple[int, int]:
-        """(a number, where it ends): seven bits in a byte, the lowest first; the last byte is below 128."""
+        """(a varint, its end): seven bits per byte, the lowest first."""
         number = shift = 0
         while at < end and shift < 70:
             byte = self._bytes[at]

@@ -90,14 +90,15 @@ def add_bias(n: OnnxNode, a: Output | None, b: Output | None) -> Output | None:
 
 
 def bias_of(n: OnnxNode, keep: Output, like: Output, masked: float = MASKED) -> Output:
-    """0 where `keep` is true, else a number that leaves nothing of a softmax's weight."""
+    """A bias: 0 where `keep` is true, else a number that makes the softmax's weight 0."""
     return n("Select", keep, n.like(like, 0), n.like(like, masked))
 
 
 def causal_bias(
     n: OnnxNode, q: Output, k: Output, like: Output, done: Output | None, masked: float = MASKED
 ) -> Output:
-    """Places up to each query's own, counted from those that are `done` on. [length of q, length of k]"""
+    """A causal mask [length of q, length of k]: true up to each query's own position, which counts from
+    `done` on."""
     query_positions = n.unsqueeze(n.upto(n.dim_of(q, 2)), [1])
     if done is not None:
         query_positions = n("Add", query_positions, done)
@@ -176,7 +177,8 @@ def rotate(
 
 
 def append_to_buffer(n: OnnxNode, past: Output, new: Output, done: Output, total: Output) -> Output:
-    """[batch, heads, length, size] of the past with what is new from place `done` up to `total`."""
+    """A buffer [batch, heads, length, size] of past keys or values, with `new` written at positions `done` to
+    `total`."""
     valid = n("Slice", past, [0], done, [1], [2])
     return n("Concat", valid, new, n("Slice", past, total, [_END], [1], [2]), axis=2)
 
@@ -184,7 +186,8 @@ def append_to_buffer(n: OnnxNode, past: Output, new: Output, done: Output, total
 def with_past(
     n: OnnxNode, new: list[Output], past: list[Output], length: Output | None
 ) -> tuple[list[Output], list[Output], Output]:
-    """(keys and values behind those of the past, what the node gives as present, how many were there)
+    """(keys and values after the past ones, the outputs "present", length of the past). With `length`, the
+    past's buffers are only filled up to it, and the present ones have the buffers' size.
 
     With `length`, so many places of the past's buffers are taken, and the present is as long as these.
     """
@@ -198,8 +201,8 @@ def with_past(
 
 
 def _of_beams(n: OnnxNode, x: Output, beams: Output, done: Output) -> Output:
-    """Keys or values [batch * beams, heads, length, size] whose places of the past come from the beams that
-    `beams` [batch, beams, longest] names."""
+    """Keys or values [batch * beams, heads, length, size], gathered by the beam of each past position,
+    `beams` [batch, beams, longest]."""
     rows, positions = n.upto(n.dim_of(x, 0)), n.upto(n.dim_of(x, 2))
     count = n.dim_of(beams, 1)
     by_row = n("Reshape", n.convert(beams, "i64"), n.concat([n.dim_of(x, 0), n.const([-1])], 0),
@@ -224,8 +227,8 @@ def masked_of(n: OnnxNode) -> float:
 
 @ms("MultiHeadAttention")
 def multi_head_attention(n: OnnxNode) -> Any:
-    """(query, key, value, bias, key padding mask, attention bias, past key, past value, how much of these is
-    valid, which beam each place of the past is of)"""
+    """(query, key, value, bias, key padding mask, attention bias, past key, past value, length of the valid
+    past, beam of each past position)"""
     heads = n.attr("num_heads")
     if not heads or heads < 1:
         raise ModelError("num_heads is missing")
@@ -259,17 +262,17 @@ def multi_head_attention(n: OnnxNode) -> Any:
     bias = padding_bias(n, n[4], k, q, masked_of(n)) if n.has(4) else None
     bias = add_bias(n, bias, n.optional(5))
     if n.attr("unidirectional", 0):
-        bias = add_bias(n, bias, causal_bias(n, q, k, q, done, LOWEST if n.wants(3) else MASKED))
+        bias = add_bias(n, bias, causal_bias(n, q, k, q, done, LOWEST if n.is_output_used(3) else MASKED))
     out = from_heads(n, attend(n, q, k, v, bias, n.attr("scale")))
-    if not n.wants(3):
+    if not n.is_output_used(3):
         return [out, *present]
     return [out, *present, scores_of(n, q, k, bias, n.attr("scale"))[0]]
 
 
 @ms("Attention")
 def attention(n: OnnxNode) -> Any:
-    """(input, weights of q, k and v side by side, bias, mask, past of keys and values, attention bias, how
-    much of the past is valid)"""
+    """(input, weights of q, k and v side by side, bias, mask, past keys and values, attention bias, length of
+    the valid past)"""
     x = n[0]
     joined = n("MatMul", x, n[1])
     if n.has(2):
@@ -303,6 +306,6 @@ def projected_attention(
     if n.attr("unidirectional", 0):
         bias = add_bias(n, bias, causal_bias(n, q, k, q, done))
     out = from_heads(n, attend(n, q, k, v, bias, n.attr("scale")))
-    if not n.wants(1):
+    if not n.is_output_used(1):
         return [out]
     return [out, n("Concat", *(n.unsqueeze(x, [0]) for x in present), axis=0)]

@@ -27,7 +27,7 @@ from ovjit.readers.onnx_contrib.attention import (
 def _rotate_queries_and_keys(
     n: OnnxNode, q: Output, k: Output, prompt: Output, positions: Output
 ) -> tuple[Output, Output]:
-    """Queries and keys rotated by their places, or by the positions that are given."""
+    """Rotate queries and keys by their positions in the sequence, or by `positions`."""
     rotary_positions = positions
     if n.has(9):  # of a prompt's the first alone counts, from which on its places are numbered
         ids = n.convert(n[9], "i64")
@@ -40,7 +40,7 @@ def _rotate_queries_and_keys(
 
 
 def _visible(n: OnnxNode, count: Output, positions: Output, lengths: Output) -> Output:
-    """True for each of `count` keys that a query sees: [batch, 1, queries, keys]"""
+    """Mask [batch, 1, queries, keys] of the keys that each query attends to, of `count` keys."""
     columns, query_positions = n.reshape(n.upto(count), [1, 1, 1, -1]), n.unsqueeze(positions, [1, 3])
     keep = n("Less", columns, n.unsqueeze(lengths, [1, 2, 3]))
     if n.attr("causal", 1):
@@ -101,7 +101,7 @@ def group_query_attention(n: OnnxNode) -> Any:
         sink = n.const(np.zeros((1, 1, 1, 1)), n.dtype(q))
     k_all, v_all = (repeat_heads(n, x, heads // groups) for x in (k_all, v_all))
     how = (bias, n.attr("scale") or None, n.attr("softcap", 0.0), sink)
-    if not (shown and n.wants(3)):
+    if not (shown and n.is_output_used(3)):
         return [from_heads(n, attend(n, q, k_all, v_all, *how)), *present]
     scores, weights = scores_of(n, q, k_all, *how)
     shown_scores = n("Select", keep, scores, n.like(scores, 0)) if shown == 1 else weights
@@ -172,7 +172,7 @@ def _projections(n: OnnxNode, heads: int, groups: int) -> list[Output]:
 def _write_cache(
     n: OnnxNode, past: Output, new: Output, done: Output, total: Output, positions: Output
 ) -> Output:
-    """A cache, in its own type, with what is new written at `positions` of each item."""
+    """A cache in its own type, with `new` written at the `positions` of each item."""
     new = n.convert(new, n.dtype(past))
     out = append_to_buffer(n, past, new, done, total)
     if (n.shape(positions) or (None,))[0] == 1 or (n.shape(new) or (None,))[0] == 1:

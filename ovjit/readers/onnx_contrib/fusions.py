@@ -21,7 +21,7 @@ SAME = {
 
 
 def as_standard(name: str, version: int) -> None:
-    """Have an operator of com.microsoft read as ai.onnx has it in a version."""
+    """Register an operator of com.microsoft that equals the ai.onnx operator of this version."""
 
     ms(name)(lambda n: standard(n, name, version))
     declare_choices(MICROSOFT, {name: choices_of("", name)})
@@ -74,7 +74,7 @@ def bias_softmax(n: OnnxNode) -> Any:
 
 
 def activation_of(n: OnnxNode, x: Output) -> Output:
-    """The activation that a fused operator names."""
+    """Apply the activation of a fused operator to x."""
     name = n.attr("activation")
     if not name:
         return x
@@ -115,7 +115,7 @@ def fused_gemm(n: OnnxNode) -> Any:
 
 
 def convolution_of(n: OnnxNode, filters: Output) -> Output:
-    """(x, filters, bias, what is added before the activation)"""
+    """A fused convolution of (x, filters, bias, a tensor that is added before the activation)"""
     out = convolve(n, n[0], filters, n.optional(2))
     return activation_of(n, n("Add", out, n[3]) if n.has(3) else out)
 
@@ -123,7 +123,7 @@ def convolution_of(n: OnnxNode, filters: Output) -> Output:
 @ms("NhwcConv")
 @ms("NhwcFusedConv")
 def nhwc_conv(n: OnnxNode) -> Any:
-    """Images with their channels last, filters [O, I, ...] as ever."""
+    """A convolution of images with channels last; filters are [O, I, ...]."""
     out = convolve(n, n.channels_first(n[0]), n[1], n.optional(2))
     if n.has(3):
         out = n("Add", out, n.channels_first(n[3]))
@@ -171,7 +171,7 @@ def skip_simplified_layer_normalization(n: OnnxNode) -> Any:
     total = _add_skip(n, 3)
     epsilon = n.attr("epsilon", 1e-12)
     statistics: list[Output | None] = [None, None]
-    if n.wants(1) or n.wants(2):
+    if n.is_output_used(1) or n.is_output_used(2):
         upcast = n.upcast(total)
         squares = n("ReduceMean", n("Multiply", upcast, upcast), [-1], keep_dims=True)
         inverse = n("Divide", n.like(upcast, 1), n("Sqrt", n("Add", squares, n.like(upcast, epsilon))))
@@ -211,7 +211,7 @@ def _embed(
     mask: Output | None,
     position_ids: Output | None,
 ) -> list[Output | None]:
-    """(words, positions and segments added up and normalised, length of each item, the sum)"""
+    """(normalised sum of word, position and segment embeddings, length of each item, the sum)"""
     ids = n[0]
     if position_ids is not None:
         positions = n("Gather", table, position_ids, 0, opset=8)
@@ -223,7 +223,7 @@ def _embed(
     lengths: Output | None = None
     if mask is not None:
         lengths = n("ReduceSum", n.convert(mask, "i32"), [1], keep_dims=False)
-    elif n.wants(1):
+    elif n.is_output_used(1):
         lengths = n.broadcast(n.const(0, "i32"), n.dim_of(ids, 0))
     return [layer_norm_only(n, total, gamma, beta, n.attr("epsilon", 1e-12)), lengths, total]
 
@@ -294,7 +294,7 @@ def dynamic_quantize_lstm(n: OnnxNode) -> Any:
 
 
 def _by_direction(n: OnnxNode, value: Output, rank: int) -> Output:
-    """A number for each direction, [D], or for each gate of it, [D, gates], beside [D, inputs, gates]."""
+    """Reshape scales [D] per direction, or [D, gates] per gate, to broadcast with [D, inputs, gates]."""
     count = n.rank(value)
     return n.unsqueeze(value, [1, 2] if count == 1 else [1]) if 0 < count < rank else value
 

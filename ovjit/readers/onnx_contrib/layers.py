@@ -22,7 +22,7 @@ def inverse(n: OnnxNode) -> Any:
 
 @ms("CDist")
 def cdist(n: OnnxNode) -> Any:
-    """The distances of all rows of one matrix from all rows of another."""
+    """Distances between all rows of one matrix and all rows of another."""
     gaps = n("Subtract", n.unsqueeze(n[0], [1]), n.unsqueeze(n[1], [0]))
     squares = n("ReduceSum", n("Multiply", gaps, gaps), [2], keep_dims=False)
     return squares if n.attr("metric", "sqeuclidean") == "sqeuclidean" else n("Sqrt", squares)
@@ -83,7 +83,7 @@ def causal_conv_with_state(n: OnnxNode) -> Any:
 
 
 def _gate(n: OnnxNode, name: str, x: Output) -> Output:
-    """The activation that an attribute names."""
+    """Apply the activation `name` to x."""
     if name in ("none", "identity"):
         return x
     if name in ("silu", "swish"):

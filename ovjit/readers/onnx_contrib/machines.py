@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 
 def _of_two(n: OnnxNode, one: Output, labels: np.ndarray, positive: bool) -> list[Output]:
-    """(label, scores of both classes) from the score of one: weights that are positive are a probability."""
+    """(label, scores of both classes) from one score. With `positive`, all weights are positive and the score
+    is a probability."""
     above = n("Greater", one, 0.5 if positive else 0.0)
     index = n.squeeze(n.convert(above, "i64"), [1])
     how = n.attr("post_transform") or "NONE"
@@ -66,7 +67,7 @@ def linear_classifier(n: OnnxNode) -> Any:
 
 @ml("SVMRegressor")
 def svm_regressor(n: OnnxNode) -> Any:
-    """Kernels of a row and each support vector, weighted; without vectors a linear model."""
+    """A kernel SVM: weighted kernels of a row and each support vector; without vectors a linear model."""
     x = read_rows(n)
     weights, rho = (np.asarray(n.require(name), np.float32) for name in ("coefficients", "rho"))
     count = n.attr("n_supports") or 0
@@ -95,7 +96,7 @@ MOST_WEIGHTS = 1 << 24
 
 @ml("SVMClassifier")
 def svm_classifier(n: OnnxNode) -> Any:
-    """(class of each row, what is decided between each two classes): the class with the most votes.
+    """(class of each row, decision of each pair of classes): the class with the most votes wins.
 
     Support vectors are ordered by class; row k of the coefficients has a vector's weights against the k-th of
     the other classes.

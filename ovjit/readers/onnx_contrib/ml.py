@@ -11,7 +11,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
-from ovjit.readers.onnx.text import find_text, same_text, text_at
+from ovjit.readers.onnx.text import compare_text, find_text, text_at
 from ovjit.readers.onnx_contrib.scores import read_labels
 
 DOMAIN = "ai.onnx.ml"
@@ -23,7 +23,7 @@ def ml(name: str, since: int = 1) -> Any:
 
 @ml("ArrayFeatureExtractor")
 def array_feature_extractor(n: OnnxNode) -> Any:
-    """Columns of the last dimension."""
+    """Gather columns of the last dimension."""
     out = n("Gather", n[0], n.reshape(n[1], [-1]), -1, opset=8)
     return out if n.rank(n[0]) > 1 else n.unsqueeze(out, [0])
 
@@ -87,7 +87,7 @@ def label_encoder(n: OnnxNode) -> Any:
 
 @ml("LabelEncoder")
 def label_encoder_1(n: OnnxNode) -> Any:
-    """Texts by their places in a list."""
+    """Labels as their indices in a list."""
     texts = n.require("classes_strings")
     return _map_labels(n, texts, np.arange(len(texts)))
 
@@ -98,7 +98,7 @@ def category_mapper(n: OnnxNode) -> Any:
 
 
 def _map_labels(n: OnnxNode, texts: list[str], numbers: np.ndarray) -> Output:
-    """The number of a text, or the text of a number."""
+    """Map texts to numbers, or numbers to texts."""
     if len(texts) != numbers.size or not texts:
         raise ModelError(
             f"{len(texts)} strings and {numbers.size} numbers are given; they should be equally many"
@@ -141,7 +141,7 @@ def one_hot_encoder(n: OnnxNode) -> Any:
         count = n.const(np.array([len(n.require(names[1]))]))
         return n.broadcast(0.0, n.concat([n.shape_of(n[0]), count], 0))
     if is_text:
-        return n.convert(same_text(n, n[0], n.require("cats_strings")), "f32")
+        return n.convert(compare_text(n, n[0], n.require("cats_strings")), "f32")
     kinds = np.asarray(n.require("cats_int64s"), np.int64)
     return n.convert(n("Equal", n.unsqueeze(n.convert(n[0], "i64"), [n.rank(n[0])]), kinds), "f32")
 

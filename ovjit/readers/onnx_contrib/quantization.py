@@ -33,7 +33,7 @@ def _as_real(n: OnnxNode, first: int) -> Output:
 
 
 def _through_f32(n: OnnxNode, function: Any) -> Output:
-    """(x, scale, zero, y scale, y zero): function(dequantised input), quantised again."""
+    """(x, scale, zero, y scale, y zero): `function` of the dequantized input, quantized again."""
     return quantize(n, function(_as_real(n, 0)), n[3], n.optional(4), n.dtype(n[0]))
 
 
@@ -61,7 +61,7 @@ def qlinear_leaky_relu(n: OnnxNode) -> Any:
 
 @ms("QLinearSoftmax")
 def qlinear_softmax(n: OnnxNode) -> Any:
-    """From opset 13 on along `axis`, before over all dimensions from it on."""
+    """Quantized softmax: from opset 13 on along `axis`, before over all dimensions from it on."""
     x = n[0]
     axis = n.axis(n.attr("axis", -1), n.rank(x))
     if n.attr("opset", 13) < 13 and axis != n.rank(x) - 1:
@@ -89,7 +89,8 @@ def qlinear_reduce_mean(n: OnnxNode) -> Any:
 
 @ms("QLinearAveragePool")
 def qlinear_average_pool(n: OnnxNode) -> Any:
-    """An average that, where it counts padding, divides by the whole window also beyond that."""
+    """Quantized average pooling. If padding counts, the divisor is the whole window even beyond the
+    padding."""
     rank = n.rank(n[0])
     last = bool(n.attr("channels_last", 0))
     window = Window(n, None, rank - 2)

@@ -88,7 +88,7 @@ def _rounded_product(n: OnnxNode, x: Output, y: Output) -> Output:
 
 
 def check_word(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    """A word of an attribute. Raises ModelError for an unknown one."""
+    """A validated choice. Raises ModelError for an unknown word."""
     if value not in choices:
         raise ModelError(
             f"the {name} {str(value)[:20]!r} is unknown; it should be one of {', '.join(choices)}"

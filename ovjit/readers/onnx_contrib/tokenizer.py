@@ -29,7 +29,7 @@ _DEAD = 1
 
 
 class _Parts(NamedTuple):
-    """Parts of texts: which text each is of, in order, and where it begins and ends among all bytes."""
+    """Pieces of texts: the text of each, in order, and its begin and end among all bytes."""
 
     text: Output
     begin: Output
@@ -101,8 +101,8 @@ def _cut(n: OnnxNode, parts: _Parts, letters: Output, pattern: str, between: boo
 
 
 def _match_lengths(n: OnnxNode, table: Any, kind: Output, positions: Output, lengths: Output) -> Output:
-    """The length of the longest match from each place on, -1 for none: [parts, width]. `kind` is that of each
-    byte, and one more kind behind a part's end."""
+    """The length of the longest match at each position, -1 for none: [parts, width]. `kind`: the class of
+    each byte, with a class of its own after the end of a part."""
     count, kinds = table.following.shape
     sides = np.append(table.sides, EDGE).astype(np.int32)
     side = n("Gather", sides, kind, 0, opset=8)
@@ -123,7 +123,7 @@ def _match_lengths(n: OnnxNode, table: Any, kind: Output, positions: Output, len
     end = n.squeeze(n("Subtract", n.dim_of(kind, 1), 1), [0])
 
     def once(now: dict[str, Output], trip: Output, scope: Any) -> Any:
-        """One more byte from each place on."""
+        """Extend the match at each position by one byte."""
         all_kinds, next_side, at, limit, onward, ends = (
             scope.capture(v) for v in (kind, side, row, end, following, accepts)
         )
@@ -140,8 +140,8 @@ def _match_lengths(n: OnnxNode, table: Any, kind: Output, positions: Output, len
 
 
 def _drop_overlaps(n: OnnxNode, hit: Output, beyond: Output, lengths: Output) -> Output:
-    """Of places [parts, width] where matches begin those that no earlier one covers: where the one before
-    ended, -1 for places that are not taken. `beyond` is where each match ends."""
+    """The end of the previous match for each match [parts, width] that overlaps no earlier one, -1 elsewhere.
+    `beyond`: the end of each match."""
 
     def once(free: Output, now: dict[str, Output]) -> tuple[Output, Output]:
         is_free = n("LogicalAnd", now["hit"], n("LessEqual", free, now["place"]))
@@ -157,7 +157,7 @@ def _drop_overlaps(n: OnnxNode, hit: Output, beyond: Output, lengths: Output) ->
 def _filled_up(
     n: OnnxNode, parts: _Parts, texts: Output, letters: Output, fill: bytes, has_marks: bool
 ) -> Output:
-    """The parts of each text in a row, with `fill` after them; rows of none where no text has one."""
+    """The parts of each text as a row, padded with `fill`; rows of length 0 if no text has a part."""
     how: dict[str, Any] = {"output_type": "i64", "opset": 15}
     first, last = (n("SearchSorted", parts.text, texts, right_mode=side, **how) for side in (False, True))
     counts = n.unsqueeze(n("Subtract", last, first), [1])

@@ -74,7 +74,7 @@ class Forest:
 
 
 def _read_column(n: OnnxNode, name: str, dtype: Any) -> np.ndarray:
-    """A list that an attribute or its tensor gives."""
+    """The list of an attribute, or of its tensor form."""
     tensor = n.attr(f"{name}_as_tensor")
     if tensor is not None and tensor.data_type:
         return _read_array(n, tensor)
@@ -405,7 +405,7 @@ def _classify_two(
 
 
 def _transform_alone(n: OnnxNode, pair: Output, score: Output, transform: str, bases: int) -> Output:
-    """Both classes' scores from the score of one: softmax does not apply to one score."""
+    """Both classes' scores from a single score, which softmax leaves unchanged."""
     if bases == 2:
         return transform_scores(n, pair, transform)
     if transform == "LOGISTIC":
@@ -431,7 +431,7 @@ def tree_ensemble(n: OnnxNode) -> Any:
 
 
 def _read_by_places(n: OnnxNode, targets: int, reduction: str) -> Forest:
-    """The forest of a TreeEnsemble: leaves are a list of their own behind the nodes."""
+    """The forest of a TreeEnsemble, which stores leaves in a list after the nodes."""
     features = np.asarray(n.require("nodes_featureids"), np.int64)
     inner = n.check_count(features.size, "nodes of trees", 1 << 24)
     weights = _read_array(n, n.require("leaf_weights"))

@@ -81,7 +81,7 @@ def _root(a: Pair) -> Pair:
 
 
 def _power(a: Pair, b: Pair) -> Pair:
-    """exp(b log(a)); 0 where a is."""
+    """exp(b log(a)); 0 where a is 0."""
     result, zero = exponential(product(b, logarithm(a))), tf.equal(square_of_size(a), 0)
     return Pair(*(tf.where(zero, tf.zeros_like(part), part) for part in result))
 
@@ -160,7 +160,7 @@ def _unless_zero(a: Pair, pair: Pair) -> Pair:
 
 
 def _transpose_operands(op: Any, operands: list[Pair]) -> list[Pair]:
-    """The operands of a product, as its attributes want them."""
+    """The operands of a product, transposed as its attributes require."""
     names = (("transpose_a", "transpose_b"), ("adj_x", "adj_y"))["adj_x" in op.node_def.attr]
     result = []
     for value, name in zip(operands, names, strict=True):
@@ -224,7 +224,7 @@ def _type_of(tensor: Any) -> Any:
 
 @rule("Prod")
 def _product(builder: Rebuilder, op: Any, inputs: list[Value]) -> Any:
-    """Sizes are multiplied, angles are added."""
+    """The product of all elements: magnitudes are multiplied, angles added."""
     value, axes = inputs
     if not isinstance(value, Pair):
         return NotImplemented

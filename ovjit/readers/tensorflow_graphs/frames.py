@@ -114,7 +114,7 @@ class Frames:
 
 
 def _befores(op: Any) -> Iterator[Any]:
-    """Yields the operators that an operator depends on: those of its inputs and its control inputs."""
+    """Yield the operators that must run before an operator: sources of its inputs and its control inputs."""
     yield from (tensor.op for tensor in op.inputs)
     yield from op.control_inputs
 

@@ -38,7 +38,7 @@ MOST_NESTING = 40
 
 
 class Pair(NamedTuple):
-    """A complex tensor."""
+    """A complex tensor as its real and imaginary parts."""
 
     real: Any
     imag: Any
@@ -91,7 +91,7 @@ def rebuilt(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[
 
 
 class Rebuilder:
-    """Makes the operators of a graph again in the graph that is the default one."""
+    """Copies a graph's operators into the default graph, with rules for those that the exporter lacks."""
 
     def __init__(self) -> None:
         self.depth = 0
@@ -101,7 +101,7 @@ class Rebuilder:
         self.predicates: dict[tuple[int, str], Value] = {}
 
     def run(self, source: Any, values: dict[str, Value]) -> dict[str, Value]:
-        """All tensors of a graph in their forms, by name. `values` are those that are there already."""
+        """Copy a graph. Returns the values of all its tensors by name. `values`: those that exist already."""
         self._in_order(Frames(source), (), values, {})
         return values
 
@@ -109,7 +109,7 @@ class Rebuilder:
         self, frames: Frames, path: Path, values: dict[str, Value], sides: dict[str, Side],
         targets: Sequence[Any] | None = None,
     ) -> None:  # fmt: skip
-        """The values of a graph's operators, or of those of a loop."""
+        """Compute the values of a graph's operators, or of those of a loop, in order."""
         for op in frames.units(path, values, targets):
             if isinstance(op, Frame):
                 self._run_loop(frames, op, values, sides)
@@ -157,7 +157,7 @@ class Rebuilder:
         return self.same(op, inputs)
 
     def same(self, op: Any, inputs: Sequence[Any], attributes: dict[str, Any] | None = None) -> list[Any]:
-        """The operator again, of other operands."""
+        """A copy of the operator with other operands."""
         graph = tf.compat.v1.get_default_graph()
         attrs = {k: v for k, v in (attributes or op.node_def.attr).items() if not k.startswith("_")}
         result = graph.create_op(op.type, list(inputs), None, name=op.name, attrs=attrs)
@@ -168,7 +168,7 @@ class Rebuilder:
         return list(result.outputs)
 
     def both(self, op: Any, inputs: list[Value]) -> list[Value]:
-        """An operator that treats real and imaginary parts alike."""
+        """Apply an operator to the real and the imaginary parts separately."""
         if op.type not in PART_BY_PART:
             raise UnsupportedError(f"Complex numbers are not supported here: an operand of {op.type}")
         attributes = {name: _real_types(value) for name, value in op.node_def.attr.items()}
@@ -195,7 +195,7 @@ class Rebuilder:
             return function_def_to_graph(definition, include_library_functions=True)
 
     def call(self, function: Any, inputs: Sequence[Value]) -> list[Value]:
-        """The outputs of a function that is put here."""
+        """The outputs of a function that is inlined."""
         if self.depth > MOST_NESTING:
             raise UnsupportedError(f"functions are nested more than {MOST_NESTING} deep")
         self.depth += 1
@@ -207,7 +207,7 @@ class Rebuilder:
             self.depth -= 1
 
     def choice(self, truth: Any, first: Callable[[], list[Value]], second: Callable[[], list[Value]]) -> Any:
-        """The values of the first function where `truth` is, else those of the second."""
+        """The results of a cond: of the first function if `truth`, else of the second."""
         static_value = tf.get_static_value(truth)
         if static_value is not None:
             return first() if static_value.reshape(-1)[0] else second()
@@ -230,7 +230,7 @@ class Rebuilder:
     def _run_loop(
         self, frames: Frames, frame: Frame, values: dict[str, Value], sides: dict[str, Side]
     ) -> None:
-        """The results of a loop of single operators."""
+        """Rebuild a loop of TensorFlow 1 (single operators), and store its results."""
         outer = {**values, **{op.outputs[0].name: values[op.inputs[0].name] for op in frame.constants}}
         starts = [values[variable.start.name] for variable in frame.variables]
         merges = [variable.merge for variable in frame.variables]
@@ -269,7 +269,7 @@ class Rebuilder:
             sides[op.outputs[0].name] = side
 
     def loop(self, cond: Transition, body: Transition, values: list[Value]) -> list[Value]:
-        """A loop whose values may be lists; what they are is known when its body has been read."""
+        """A while loop whose values may be lists; their forms are known once its body has been traced."""
         wider = [part.shape for value in values for part in _parts(value)]
         for _ in range(MOST_READINGS):
             shapes = wider
@@ -353,14 +353,14 @@ class Rebuilder:
 
 
 def _source_of(tensor: Any) -> Any:
-    """The tensor that identities hand on."""
+    """The source of a tensor, through Identity operators."""
     while tensor.op.type == "Identity":
         tensor = tensor.op.inputs[0]
     return tensor
 
 
 def _real_types(attribute: Any) -> Any:
-    """An attribute with the types of the parts in place of complex types."""
+    """An attribute with complex types replaced by the types of their parts."""
     from tensorflow.core.framework import attr_value_pb2
 
     result = attr_value_pb2.AttrValue()
@@ -379,7 +379,7 @@ _PARTS = {
 
 
 def _parts(value: Value) -> list[Any]:
-    """The tensors that a value is made of."""
+    """The tensors of which a value consists."""
     if isinstance(value, Pair):
         return [value.real, value.imag]
     if isinstance(value, tf.Tensor):
@@ -390,7 +390,7 @@ def _parts(value: Value) -> list[Any]:
 
 
 def _like(value: Value, parts: Sequence[Any]) -> Value:
-    """A value of the same form that is made of other tensors."""
+    """A value of the same form as `value`, of other tensors."""
     if isinstance(value, Pair):
         return Pair(*parts)
     if isinstance(value, Unset):
@@ -408,7 +408,7 @@ def _group_parts(parts: Sequence[Any], like: Sequence[Value]) -> list[Value]:
 
 
 def _merge_shapes(a: Any, b: Any) -> Any:
-    """The shape of which both are."""
+    """The merged shape of two: a dimension that differs is None."""
     if a.rank is None or a.rank != b.rank:
         return tf.TensorShape(None)
     return tf.TensorShape([x if x == y else None for x, y in zip(a.as_list(), b.as_list(), strict=True)])
@@ -452,7 +452,7 @@ def _if(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
 
 @rule("Case", "StatelessCase")
 def _case(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
-    """One of several functions; a number that none has means the last one."""
+    """Case: one of several functions by an index; an index out of range selects the last one."""
     functions = [builder.function(op, branch.name) for branch in op.get_attr("branches")]
 
     def call_branch(index: int) -> list[Value]:

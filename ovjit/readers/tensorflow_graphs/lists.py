@@ -40,7 +40,7 @@ def start_list(values: Value, element: Any, count: Any = None) -> Any:
 
 
 def _merge_dims(a: Any, b: Any) -> list[int | None]:
-    """The dimensions of elements, of which one shape has those that the other one leaves open."""
+    """Merge two shapes of elements, each of which may leave dimensions open."""
     if a.rank != b.rank:
         return a.as_list()
     return [y if x is None else x for x, y in zip(a.as_list(), b.as_list(), strict=True)]
@@ -62,7 +62,7 @@ def _items(op: Any, values: Value) -> Any:
 
 
 def _dims(value: Value) -> list[int] | None:
-    """The dimensions that an operand states, None where some are open."""
+    """The dimensions in an operand, None for open ones."""
     static_value = None if not isinstance(value, tf.Tensor) else tf.get_static_value(value)
     if static_value is None or static_value.ndim != 1 or (static_value < 0).any():
         return None
@@ -122,7 +122,7 @@ def _resize(builder: Rebuilder, op: Any, inputs: list[Value]) -> list[Value]:
 
 
 def _join(values: Any) -> list[Any]:
-    """Elements joined along their first dimension, and how long each is there."""
+    """(elements concatenated along their first dimension, the length of each)."""
     shape = tf.shape(values)
     result = tf.reshape(values, tf.concat([[-1], shape[2:]], 0))
     result.set_shape([None, *values.shape[2:]])

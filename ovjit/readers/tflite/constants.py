@@ -122,7 +122,7 @@ def _fill(
     values: np.ndarray, indices: list[np.ndarray], order: list[int], blocks: list[int],
     shape: tuple[int, ...], sizes: list[int],
 ) -> np.ndarray:  # fmt: skip
-    """The values at their places; an index of a dimension in blocks counts blocks."""
+    """Scatter values to their positions. In dimensions with blocks, an index counts blocks."""
     rank = len(shape)
     index_by_axis: dict[int, np.ndarray] = dict(zip(order, indices, strict=True))
     size_by_axis: dict[int, int] = dict(zip(order, sizes, strict=True))
@@ -149,7 +149,7 @@ QUANTIZED = frozenset(("i4", "i8", "u8", "i16", "u16", "i32", "i64"))
 
 @dataclass(frozen=True)
 class Stored:
-    """A constant: its values as they are stored, and how real numbers come of them."""
+    """A constant: its stored values, with the scale and zero point that make floats of them."""
 
     name: str
     dtype: str
@@ -162,12 +162,12 @@ class Stored:
         return self.array.array() if isinstance(self.array, Unmade) else self.array
 
     def as_type(self, target: str) -> Stored:
-        """The same constant, which operators see in another element type."""
+        """The same constant, with another element type after dequantization."""
         return replace(self, target=target)
 
 
 def is_quantized(row: TensorRow) -> bool:
-    """Whether a tensor's numbers stand for reals."""
+    """Whether a tensor's integers represent floats."""
     return row.quant is not None and row.dtype in QUANTIZED
 
 

@@ -16,7 +16,7 @@ from ovjit.readers.tflite.registry import tflite_op
 
 @tflite_op("WHILE")
 def while_(n: LiteNode) -> Any:
-    """The body runs as long as the condition's subgraph says so, which is asked before each time.
+    """WHILE -> Loop: the condition's subgraph runs before each iteration.
 
     A value that comes with another shape has the dimensions that change open.
     """
@@ -51,7 +51,7 @@ def _one(values: Sequence[Output]) -> Output:
 
 @tflite_op("IF")
 def if_(n: LiteNode) -> Any:
-    """One of two subgraphs of the same inputs. A condition that is known chooses while the model is read."""
+    """IF. A constant condition selects its subgraph while the model is read."""
     graph_indices = [n.option("ThenSubgraphIndex"), n.option("ElseSubgraphIndex")]
     condition, inputs = n[0], n.inputs[1:]
     constant = n.value(condition)
@@ -74,7 +74,7 @@ def call(n: LiteNode) -> Any:
 
 @tflite_op("STABLEHLO_COMPOSITE")
 def composite(n: LiteNode) -> Any:
-    """An operator with a name and the subgraph that it is made of."""
+    """A composite operator: its own rule by name, else the subgraph that defines it."""
     name = n.option("Name")
     if not name:
         raise ModelError("composite_name is missing in STABLEHLO_COMPOSITE op")

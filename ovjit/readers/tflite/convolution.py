@@ -59,7 +59,7 @@ def _geometry(n: LiteNode, x: Output, axes: str) -> dict[str, Any]:
 
 
 def _finish(n: LiteNode, value: Output, bias: int) -> Output:
-    """A result with channels first, with its bias and its activation."""
+    """Add the bias and the activation to a channels-first result."""
     out = n.last(value)
     if n.has(bias):
         out = n.each("Add", out, n[bias])
@@ -68,7 +68,7 @@ def _finish(n: LiteNode, value: Output, bias: int) -> Output:
 
 @tflite_op("CONV_2D")
 def conv_2d(n: LiteNode) -> Any:
-    """Fewer channels in the filter than in the image are those of one group."""
+    """A convolution. A filter with fewer channels than the image makes it a grouped one."""
     x = n.first(n[0])
     outs, height, width, ins = n.filter_shape(4)
     channels = n.shape(x)
@@ -132,7 +132,7 @@ def transpose_conv(n: LiteNode) -> Any:
 
 @tflite_op("AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D")
 def pool_2d(n: LiteNode) -> Any:
-    """An average counts what lies inside the image alone; L2 is the root of the average of squares."""
+    """Pooling. An average excludes the padding; L2 is the root of the mean of squares."""
     x = n.first(n[0])
     options: dict[str, Any] = {
         "strides": _strides(n, x, "StrideH", "StrideW"),

@@ -38,7 +38,7 @@ class Variables:
 
     @contextmanager
     def first_values(self) -> Iterator[None]:
-        """Context in which assignments set the initial values."""
+        """Context manager in which assignments set initial values of variables."""
         before, self.starting = self.starting, True
         yield
         self.starting = before
@@ -72,7 +72,7 @@ class Variables:
         self.changed.add(name)
 
     def sinks(self, n: Builder) -> list[Node]:
-        """Assign nodes of the variables that are both read at first and changed."""
+        """Assigns of the variables that are both read before a write, and written."""
         return [
             n("Assign", self.now[name], variable_id=name).node
             for name in sorted(self.changed & self.read_at_first)
@@ -113,7 +113,7 @@ class LiteDraft(Draft):
         """Read the operators of a subgraph whose inputs have values."""
 
     def inline(self, outer: Scope, index: int, values: Sequence[Output], prefix: str) -> list[Output]:
-        """Read a subgraph in place: its outputs for values of its inputs, as operators see them."""
+        """Read a subgraph in place for these values of its inputs, and return its outputs."""
         if not 0 <= index < len(self.file.graphs):
             raise ModelError(f"There is no subgraph with idx {index}")
         if outer.depth >= MAX_NESTING:
@@ -138,7 +138,7 @@ class LiteDraft(Draft):
         return results
 
     def value_at(self, scope: Scope, index: int, n: Builder) -> Output:
-        """A tensor as operators see it. ModelError where no operator before computes it."""
+        """The value of a tensor. ModelError if no earlier operator computes it."""
         if index in scope.values:
             return scope.values[index]
         if scope.graph.tensors[index].variable and index not in scope.stored:
@@ -164,7 +164,7 @@ class LiteDraft(Draft):
         return self.variables.state(n, row.name, row.shape, "f32" if is_quantized(row) else row.dtype, scope)
 
     def round_as_stored(self, n: Builder, value: Output, row: TensorRow) -> Output:
-        """A value as a tensor can store it."""
+        """Round a value to what the quantized tensor `row` can represent."""
         return fake_quantized(self.layouts, n, value, row) if is_quantized(row) else value
 
     def _builder(self, base: str) -> Builder:

@@ -58,14 +58,15 @@ def gelu(n: LiteNode) -> Any:
 
 @tflite_op("PRELU")
 def prelu(n: LiteNode) -> Any:
-    """The slope broadcasts from the last dimension on; OpenVINO's slope of one dimension is the second's."""
+    """PRelu. Its slope broadcasts from the last dimension on, but OpenVINO's one-dimensional slope applies to
+    the second."""
     x, slope = n[0], n[1]
     return n.each("PRelu", x, n.widen_rank(slope, n.rank(x)))
 
 
 @tflite_op("CAST")
 def cast(n: LiteNode) -> Any:
-    """To the type that the file gives the result."""
+    """Convert to the result's type in the file."""
     target, x = n.out().dtype, n[0]
     if target not in ELEMENT_TYPES or n.dtype(x) not in ELEMENT_TYPES:
         raise UnsupportedError(f"a cast to {target} is not supported")
@@ -92,7 +93,7 @@ def bucketize(n: LiteNode) -> Any:
 
 @tflite_op("DEQUANTIZE")
 def dequantize(n: LiteNode) -> Any:
-    """Constants stay as they are stored, so that weights of 16 bits can be read as such."""
+    """Dequantize. Constants keep their stored type, so that f16 weights stay f16."""
     constant = n.file_constant(0)
     if constant is not None:
         return constant.as_type(n.out().dtype)
@@ -103,7 +104,8 @@ def dequantize(n: LiteNode) -> Any:
 
 @tflite_op("SELECT", "SELECT_V2", "WHERE")
 def select(n: LiteNode) -> Any:
-    """SELECT's condition of one dimension picks rows. WHERE of a condition alone gives indices."""
+    """SELECT, whose one-dimensional condition selects rows, and WHERE, which with a condition alone returns
+    indices."""
     if n.op_type == "WHERE":
         return n.transpose(n("NonZero", n[0], output_type="i64"), [1, 0])
     condition = n[0]

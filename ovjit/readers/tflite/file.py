@@ -45,7 +45,8 @@ SUBGRAPHS = {
 
 @dataclass(frozen=True)
 class Quant:
-    """value = (stored - zero) * scale; a number each, or one for each channel of `axis`."""
+    """Quantization: value = (stored - zero) * scale, with scalars, or one number for each channel of
+    `axis`."""
 
     scale: np.ndarray
     zero: np.ndarray
@@ -55,7 +56,7 @@ class Quant:
         return self.scale.size > 1
 
     def fit_rank(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
-        """Scale and zero point, as they broadcast with a tensor of a rank."""
+        """(scale, zero point), reshaped to broadcast with a tensor of this rank."""
         if not self.per_channel():
             return self.scale.reshape(()), self.zero.reshape(())
         shape = [1] * rank
@@ -90,11 +91,11 @@ class OperatorRow:
 
     @property
     def rule(self) -> str:
-        """The name under which the operator's rule is."""
+        """The name by which the operator's rule is registered."""
         return f"custom {self.kind}" if self.custom else self.kind
 
     def subgraphs(self) -> list[int]:
-        """The subgraphs that the options name."""
+        """The indices of the subgraphs in the options."""
         names = SUBGRAPHS.get(self.kind, ()) if self.options is not None else ()
         return [getter() for name in names if (getter := getattr(self.options, name, None)) is not None]
 
@@ -187,7 +188,7 @@ class _Parser:
         self.model = tflite.Model.GetRootAs(content.data, 0)
 
     def _read(self, count: int, size: int) -> None:
-        """Count what is about to be read: entries of `size` bytes. ModelError for far more than there are."""
+        """Count entries of `size` bytes that will be read. ModelError for far more than the file can have."""
         if not 0 <= count <= self.content.size // size:
             raise ModelError(f"the file states {count} entries of a list, more than it can hold")
         self._remaining_bytes -= count * size

@@ -15,7 +15,7 @@ from ovjit.readers.tflite.registry import tflite_op
 
 @tflite_op("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")
 def resize(n: LiteNode) -> Any:
-    """Rows and columns of a result: corners aligned, centres of pixels, or neither."""
+    """ResizeBilinear or ResizeNearestNeighbor, with aligned corners, pixel centres, or neither."""
     corners, centers = bool(n.option("AlignCorners", False)), bool(n.option("HalfPixelCenters", False))
     if corners and centers:
         raise ModelError(
@@ -47,8 +47,8 @@ def blocks(n: LiteNode) -> Any:
 
 @tflite_op("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND")
 def batches(n: LiteNode) -> Any:
-    """The blocks' sizes, and pads or crops [dimensions, 2], of the dimensions after the batch. All of them
-    may be computed."""
+    """(block sizes, pads or crops [dimensions, 2]) of the dimensions after the batch; each may be
+    computed."""
     x, rank = n[0], n.rank(n[0])
     count = n.count_of_axes(n[1], "the size of blocks")
     ends = n.static_shape(n[2], "the shape of pads and crops")

@@ -12,7 +12,7 @@ from ovjit.readers.tflite.registry import tflite_op, tflite_ops
 
 @tflite_op("SCATTER_ND")
 def scatter_nd(n: LiteNode) -> Any:
-    """Updates added up in a tensor of zeros."""
+    """Scatter with addition into zeros."""
     zeros = n.broadcast(n.like(n[1], 0), n[2])
     return n("ScatterNDUpdate", zeros, n[0], n[1], reduction="sum", opset=15)
 

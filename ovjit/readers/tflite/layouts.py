@@ -14,12 +14,12 @@ _FOLLOWED = ("Convert", "FakeQuantize")
 
 
 def first_order(rank: int) -> list[int]:
-    """The order of axes that brings the last one, the channels, after the batch."""
+    """The permutation that moves the last axis, the channels, to position 1."""
     return [0, rank - 1, *range(1, rank - 1)]
 
 
 def last_order(rank: int) -> list[int]:
-    """The reverse."""
+    """The permutation that moves axis 1, the channels, to the end."""
     return [0, *range(2, rank), 1]
 
 
@@ -68,7 +68,7 @@ class Layouts:
         return self.last(n, make(*(self._fit(n, v, r, rank) for v, r in zip(values, ranks, strict=True))))
 
     def _fit(self, n: Builder, value: Output, rank: int, target_rank: int) -> Output:
-        """An operand as it broadcasts with channels first."""
+        """Reshape or transpose an operand so that it broadcasts with channels-first tensors."""
         if not rank:
             return value
         if rank < target_rank:
@@ -82,7 +82,7 @@ def _is_of_one(node: Node) -> bool:
 
 
 def add_leading_dims(n: Builder, value: Output, rank: int) -> Output:
-    """A tensor with dimensions of 1 before its own."""
+    """Insert dimensions of 1 at the front."""
     missing = rank - n.rank(value)
     if missing <= 0:
         return value

@@ -55,18 +55,18 @@ class LiteNode(NodeBuilder):
         return index < len(self.row.inputs) and self.row.inputs[index] >= 0
 
     def __getitem__(self, index: int) -> Output:
-        """An input that must be there."""
+        """A required input. Raises ModelError if it is absent."""
         if not self.has(index):
             raise ModelError(f"input {index} is missing")
         return self.reader.value_at(self.scope, self.row.inputs[index], self)
 
     @property
     def inputs(self) -> list[Output]:
-        """All inputs that are there."""
+        """All present inputs."""
         return [self[i] for i in range(len(self)) if self.has(i)]
 
     def file_constant(self, index: int) -> Stored | None:
-        """An input that is a constant of the file, as it is stored."""
+        """An input that is a constant of the file, in its stored form; else None."""
         return self.scope.stored.get(self.row.inputs[index]) if self.has(index) else None
 
     def out(self, index: int = 0) -> TensorRow:
@@ -76,7 +76,8 @@ class LiteNode(NodeBuilder):
         return self.scope.graph.tensors[self.row.outputs[index]]
 
     def is_complex(self, index: int) -> bool:
-        """Whether the file says that an input is complex: pairs along a last axis more, as nodes see it."""
+        """Whether an input is complex in the file. Nodes have such values as pairs along a further last
+        axis."""
         return self.has(index) and self.scope.graph.tensors[self.row.inputs[index]].dtype in COMPLEX
 
     # -- options ---------------------------------------------------------------------------------------------
@@ -95,14 +96,14 @@ class LiteNode(NodeBuilder):
         return getter()
 
     def options(self, name: str) -> list[int] | None:
-        """An option that is a list of ints, None where it is left out."""
+        """An option that is a list of ints, None if it is absent."""
         getter = getattr(self.row.options, f"{name}AsNumpy", None)
         values = 0 if getter is None else getter()
         return None if isinstance(values, int) else [int(v) for v in values]
 
     @made_once
     def attributes(self) -> Mapping[str, Any]:
-        """All options, as converters of the caller's ask for them: by the schema's names in lower case."""
+        """All options by the schema's names in lower case, as user converters expect them."""
         if self.row.custom:
             return {"custom_options": self.row.custom_options}
         methods = [m for m in dir(self.row.options) if m[0].isupper() and m != "Init"]
@@ -153,20 +154,20 @@ class LiteNode(NodeBuilder):
     # -- layouts ---------------------------------------------------------------------------------------------
 
     def first(self, value: Output) -> Output:
-        """The form of a tensor with channels first."""
+        """The channels-first form of a tensor."""
         return self.reader.layouts.first(self, value)
 
     def last(self, value: Output) -> Output:
-        """The tensor whose form with channels first is given."""
+        """The tensor whose channels-first form is `value`."""
         return self.reader.layouts.last(self, value)
 
     def each(self, op: str, *values: Any, **attrs: Any) -> Output:
-        """An operation on each element alone, of tensors that broadcast; in the form that they have."""
+        """An elementwise operation on tensors that broadcast, in their current layout."""
         result = [v if isinstance(v, Output) else self.const(v) for v in values]
         return self.reader.layouts.each(self, lambda *ready: self(op, *ready, **attrs), result)
 
     def activate(self, value: Output, code: int | None = None) -> Output:
-        """A tensor behind the function that the operator's options name."""
+        """Apply the activation of the operator's options, or that of `code`, to a tensor."""
         code = self.option("FusedActivationFunction", 0) if code is None else code
         if code not in ACTIVATIONS:
             raise UnsupportedError(f"Unknown Activation fused to {self.op_type}: {code}")
@@ -174,7 +175,7 @@ class LiteNode(NodeBuilder):
         return value if row is None else self.each(row[0], value, **row[1])
 
     def widen_rank(self, value: Output, rank: int) -> Output:
-        """A tensor with dimensions of 1 before its own."""
+        """Insert dimensions of 1 at the front."""
         return add_leading_dims(self, value, rank)
 
     # -- constants -------------------------------------------------------------------------------------------
@@ -202,7 +203,7 @@ class LiteNode(NodeBuilder):
         return output_of(self, constant, change, channels)
 
     def count_of_axes(self, value: Output, what: str) -> int:
-        """The length of a vector that has a number for each dimension of a tensor."""
+        """The length of a vector that has one number per dimension of a tensor."""
         shape = self.static_shape(value, what)
         if len(shape) != 1 or shape[0] > MOST_DIMENSIONS:
             raise ModelError(

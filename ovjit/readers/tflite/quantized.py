@@ -14,7 +14,8 @@ RANGES = {"u8": (0, 255), "i8": (-128, 127), "i16": (-32768, 32767), "u16": (0, 
 
 
 def _bounds(row: TensorRow, rank: int) -> tuple[int, int, np.ndarray, np.ndarray]:
-    """The range of stored numbers, and that of the numbers they stand for."""
+    """(lowest stored integer, highest one, lowest float, highest one) of a quantized tensor, as arrays that
+    broadcast with `rank` dimensions."""
     quant = row.quant
     assert isinstance(quant, Quant)
     low, high = RANGES[row.dtype]
@@ -46,7 +47,7 @@ def _quantize(n: Builder, value: Output, row: TensorRow) -> tuple[Output, Output
 
 
 def dequantize(n: Builder, value: Output, row: TensorRow) -> Output:
-    """Stored numbers as those that they stand for."""
+    """Dequantize stored integers."""
     real = n.convert(value, "f32")
     rank = n.rank(value)
     assert row.quant is not None
@@ -61,7 +62,7 @@ def dequantize(n: Builder, value: Output, row: TensorRow) -> Output:
 
 
 def fake_quantized(layouts: Layouts, n: Builder, value: Output, row: TensorRow) -> Output:
-    """Numbers rounded to those that can be stored."""
+    """Round floats to those that the tensor can represent."""
     if row.dtype not in RANGES:
         return value
     low, high, bottom, top = _bounds(row, n.rank(value))
@@ -75,7 +76,7 @@ def fake_quantized(layouts: Layouts, n: Builder, value: Output, row: TensorRow) 
 
 
 def requantize(layouts: Layouts, n: Builder, value: Output, row: TensorRow) -> Output:
-    """Numbers as the ones that are stored for them."""
+    """Quantize floats to the integers that the tensor stores."""
     assert row.quant is not None
     if row.dtype not in RANGES:
         scale, zero = row.quant.fit_rank(n.rank(value))

@@ -221,7 +221,7 @@ class Reader(LiteDraft):
         scope.values[index] = value
 
     def _name_forms(self, model: Model) -> None:
-        """Name the operations of which only the version with channels first remains.
+        """Name the nodes whose only remaining version is the channels-first form.
 
         Their tensors have no name: a name stands for what the file says, channels last.
         """

@@ -27,7 +27,7 @@ NORM_EPSILON = 1e-8
 
 
 class _Lstm:
-    """One step: gates of an input's row and of the last step's result."""
+    """An LSTM step: the gates from an input row and the previous result."""
 
     def __init__(self, n: LiteNode):
         self.n = n
@@ -41,7 +41,7 @@ class _Lstm:
         return self.n("MatMul", x, self.n[gate[0]], transpose_b=True)
 
     def _gate(self, gate: Gate, x: Output, h: Output, c: Output, weights: dict[int, Output]) -> Output:
-        """The argument of a gate's activation. A norm is of the sums without the bias."""
+        """The argument of a gate's activation. A layer norm applies to the sums without the bias."""
         n = self.n
         _, recurrent, peephole, bias, norm = gate
         result = n("Add", x, n("MatMul", h, weights[recurrent], transpose_b=True))
@@ -140,7 +140,7 @@ def assign_variable(n: LiteNode) -> Any:
 
 @tflite_op("CALL_ONCE")
 def call_once(n: LiteNode) -> Any:
-    """A subgraph that gives variables their first values."""
+    """CALL_ONCE: a subgraph that initializes variables."""
     with n.reader.variables.first_values():
         if n.subgraph(n.option("InitSubgraphIndex"), []):
             raise ModelError("a subgraph that is called once has no outputs")

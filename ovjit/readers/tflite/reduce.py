@@ -17,7 +17,7 @@ REDUCTIONS = {
 
 @tflite_op(*REDUCTIONS)
 def reduction(n: LiteNode) -> Any:
-    """Of a tensor with channels first too, where what is left has its axes in one order."""
+    """A reduction, done channels-first where the remaining axes keep their order."""
     x, keep, op = n[0], bool(n.option("KeepDims", False)), REDUCTIONS[n.op_type]
     first, constant_axes = n.reader.layouts.find(x), n.value(n[1])
     if first is None or constant_axes is None:
@@ -33,13 +33,13 @@ def reduction(n: LiteNode) -> Any:
 
 
 def move_axes(axes: list[int], rank: int) -> list[int]:
-    """Axes of a tensor with channels last, in its form with channels first."""
+    """Axes of a channels-last tensor as axes of its channels-first form."""
     return [1 if a == rank - 1 else a + 1 if a else 0 for a in axes]
 
 
 @tflite_op("ARG_MAX", "ARG_MIN")
 def arg_extreme(n: LiteNode) -> Any:
-    """The first position of the extreme along one axis."""
+    """The first index of the largest or smallest element along an axis."""
     x = n[0]
     axes = n.known_ints(1, "the axis")
     if len(axes) != 1:
@@ -78,7 +78,7 @@ def l2_normalization(n: LiteNode) -> Any:
 
 @tflite_op("SEGMENT_SUM")
 def segment_sum(n: LiteNode) -> Any:
-    """Sums of the rows of one number; numbers rise from 0."""
+    """Sums of rows with equal segment ids, which are sorted and begin with 0."""
     x, numbers = n[0], n[1]
     kind = n.dtype(numbers)
     count = n("Add", n("Gather", numbers, n.like(numbers, -1), 0), n.like(numbers, 1))

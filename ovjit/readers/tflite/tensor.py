@@ -21,7 +21,7 @@ LAST = (1 << 31) - 1
 
 @tflite_op("RESHAPE")
 def reshape(n: LiteNode) -> Any:
-    """The shape is an option, else an input, else that which the file gives the result."""
+    """Reshape by an option, else an input, else the result's shape in the file."""
     pair = [2] if n.is_complex(0) else []
     new_shape = n.options("NewShape")
     if new_shape is not None:
@@ -50,7 +50,7 @@ def expand_dims(n: LiteNode) -> Any:
 
 
 def _before_parts(axes: list[int]) -> list[int]:
-    """Axes of complex numbers as those of their parts, which are along one axis more."""
+    """Axes of a complex tensor in its form with the parts along a further last axis."""
     return [axis - (axis < 0) for axis in axes]
 
 
@@ -101,7 +101,8 @@ def slice_(n: LiteNode) -> Any:
 
 @tflite_op("STRIDED_SLICE")
 def strided_slice(n: LiteNode) -> Any:
-    """Python's slices: a bit of each mask for each entry of begin, end and strides."""
+    """StridedSlice: entries of begin, end and strides as in Python, with a bit of each mask for each
+    entry."""
     count = n.count_of_axes(n[1], "the number of slices")
 
     def mask(name: str) -> list[int]:
@@ -134,8 +135,8 @@ def unpack(n: LiteNode) -> Any:
 
 @tflite_op("CONCATENATION")
 def concatenation(n: LiteNode) -> Any:
-    """With channels first where one of the tensors is. A fused activation is left out, as TensorFlow Lite's
-    own kernels leave it out."""
+    """Concatenate tensors, in channels-first layout if one of them has it. A fused activation is ignored, as
+    by TensorFlow Lite's own kernels."""
     values, axis = n.inputs, n.option("Axis")
     firsts = [n.reader.layouts.find(v) for v in values]
     ranks = {len(n.shape(v) or ()) for v in values}
@@ -148,7 +149,7 @@ def concatenation(n: LiteNode) -> Any:
 
 @tflite_op("REVERSE_V2")
 def reverse(n: LiteNode) -> Any:
-    """Each axis backwards."""
+    """Reverse each of the axes."""
     x = n[0]
     for axis in n.axes(n.known_ints(1, "the axes"), n.rank(x)):
         x = n.backwards(x, axis)
@@ -172,7 +173,7 @@ def matrix_diag(n: LiteNode) -> Any:
 
 @tflite_op("DENSIFY")
 def densify(n: LiteNode) -> Any:
-    """Sparse constants are dense already."""
+    """Sparse constants, which have been made dense while reading."""
     constant = n.file_constant(0)
     if constant is None:
         raise UnsupportedError("a sparse constant is not supported here")

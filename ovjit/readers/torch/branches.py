@@ -24,7 +24,7 @@ from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 
 
 class Inside:
-    """The inputs of one body: a parameter for each tensor of the graph around it."""
+    """The inputs of one body: a parameter for each outer tensor that it reads."""
 
     def __init__(self, call: Call):
         self.call = call
@@ -43,7 +43,7 @@ class Inside:
         self.shared = Shared()  # by its nodes
         self.carried: set[int] = set()  # the objects of those that the body gives new values
 
-    def standing(self, value: Any) -> Any:
+    def inner_value_of(self, value: Any) -> Any:
         """Return the body's value for an outer tensor: one object each, as objects represent memory."""
         if id(value) not in self.objects:
             self.represent(value, self.reader.stand_in(self, value))
@@ -61,7 +61,7 @@ class Inside:
         self._outer.append(value)
 
     def tensor(self, value: Output) -> Output:
-        result: Output = self.standing(value)
+        result: Output = self.inner_value_of(value)
         return result
 
     def _parameter(self, value: Output) -> Output:
@@ -83,7 +83,7 @@ class Inside:
         if isinstance(value, Number):
             return Number(self._parameter(self.call.tensor(value)), value.dim)
         if isinstance(value, (Output, Complex, Stacked)):
-            return self.standing(value)
+            return self.inner_value_of(value)
         if isinstance(value, (list, dict)):
             return self._container(value)
         if isinstance(value, tuple) and not isinstance(value, Complex):
@@ -125,7 +125,7 @@ class _Inner(dict):
 
 
 def map_tensors(value: Any, function: Callable[[Output], Any]) -> Any:
-    """A value with `function` of its tensors."""
+    """A value of nested lists and dicts with `function` applied to its tensors."""
     if isinstance(value, Output):
         return function(value)
     if isinstance(value, Complex):
@@ -138,12 +138,12 @@ def map_tensors(value: Any, function: Callable[[Output], Any]) -> Any:
 
 
 def raises(block: Any) -> bool:
-    """Whether a block ends in an exception: what leads there only checks."""
+    """Whether a block ends in an exception, so that its condition is only an assertion."""
     return any(node.kind() == "prim::RaiseException" for node in block.nodes())
 
 
 class Writes(Exception):
-    """A body writes to tensors, lists or dicts from around it, by their names in a script."""
+    """A body writes to outer tensors, lists or dicts; `args` are their names in the script."""
 
     def __init__(self, names: Sequence[str]):
         super().__init__(f"a body writes to {names}")
@@ -173,7 +173,7 @@ def read_if(reader: BlockReader, node: Any, condition: Any) -> list[Any]:
             if not _of_other_lengths(reader, call, written, ends):
                 raise
     for inside in read:
-        reader.spoil(inside)
+        reader.mark_unknown(inside)
     lists = [i for i, value in enumerate(result) if i < count or not isinstance(value, (Output, Complex))]
     for name, value in zip(written, result[count:], strict=True):
         assign(reader, node, name, value)
@@ -185,8 +185,8 @@ def _branch(
     reader: BlockReader, call: Call, block: Any, written: Sequence[str], ends: list[list[Any]],
     read: list[Inside], results: list[list[Any]],
 ) -> tuple[Inside, list[Any]]:  # fmt: skip
-    """One branch. It is added to `read`, what it gives to `results`, and what becomes of the values around it
-    to `ends`."""
+    """Read one branch. Its body is added to `read`, its results to `results`, and the final values of outer
+    variables to `ends`."""
     inside, values = read_body(reader, call, block, None, written)
     ends.append(values[len(values) - len(written) :])
     results.append(values)
@@ -239,7 +239,8 @@ def build_if(
 
 
 def _forget_differing(output: Output, results: Sequence[Output]) -> None:
-    """An output of an If has no dimensions of one branch alone: bounds may be equal where names differ."""
+    """Replace dimensions of an If's output that differ between the branches by new dynamic ones: equal bounds
+    do not make them equal."""
     kind = tensor_type(output)
     shapes = [tensor_type(value).shape for value in results]
     if kind.shape is None or None in shapes or len({len(shape or ()) for shape in shapes}) > 1:
@@ -250,13 +251,13 @@ def _forget_differing(output: Output, results: Sequence[Output]) -> None:
 
 
 def _fill_unset(call: Call, values: Sequence[Any], other: Sequence[Any]) -> list[Any]:
-    """The values of one branch; those that it leaves without one are of the other branch's kinds."""
+    """The values of one branch, with unset ones replaced by placeholders of the other branch's types."""
     pairs = zip(values, other, strict=True)
     return [blank(call, sample) if isinstance(value, Uninitialized) else value for value, sample in pairs]
 
 
 def blank(call: Call, like: Any) -> Any:
-    """A value of the kind of another, whose numbers are not read."""
+    """A placeholder of the type of `like`, whose elements are never read."""
     if isinstance(like, Number):
         return Number(call.const(0, call.dtype(like.value)))
     if isinstance(like, Output):
@@ -306,15 +307,15 @@ def _outer_values(
     reader: BlockReader, inside: Inside, inputs: Mapping[str, Any], names: Sequence[str],
     carried: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
-    """The values that a body begins with. Parts of tensors that it carries are parts of what stands for
-    these."""
+    """The initial values of a body's variables. Views of tensors that it carries become views of the body's
+    own tensors."""
     env = reader.env
     for name in carried:
         if isinstance(env[name], (Output, Complex, Stacked)):
             inside.represent(env[name], inputs[name] if name in inputs else inside.copy(env[name]))
         if isinstance(env[name], (Output, Complex)):
             inside.carried.add(id(env[name]))
-            reader.carry(inside, env[name], inside.standing(env[name]))
+            reader.carry(inside, env[name], inside.inner_value_of(env[name]))
     return {**{name: inside.value(env[name]) for name in names if name in env}, **inputs}
 
 
@@ -363,7 +364,7 @@ def _is_only_appended_to(block: Any, name: str) -> bool:
 
 
 def _adds_alone(block: Any, node: Any) -> bool:
-    """Whether a node adds to a list, which is at most an output of the block after that."""
+    """Whether a node appends to a list that the block otherwise at most returns."""
     if node.kind() not in ("aten::append", "aten::add_"):
         return False
     uses = [use.user.kind() for value in node.outputs() for use in value.uses()]
@@ -408,7 +409,7 @@ def _materialize_numbers(value: Any) -> None:
 
 
 def _names(block: Any) -> Iterator[str]:
-    """The names that a block reads, those of its inner blocks included."""
+    """The names that a block and its inner blocks read."""
     for node in block.nodes():
         yield from (v.debugName() for v in node.inputs())
         for inner in node.blocks():

@@ -79,11 +79,11 @@ class Call(Dimensions):
         return result
 
     def skip_name(self, op: str) -> None:
-        """Count a node that OpenVINO makes and folds, so that later ones have the same names as there."""
+        """Count a node that OpenVINO creates and folds, so that the numbers in later names agree."""
         self.reader.name(self.base, op)
 
     def rename(self, output: Output, op: str) -> Output:
-        """Call a node as OpenVINO does where another operation of that name becomes it."""
+        """Rename the node of `output` as OpenVINO does for an operator that it maps to `op`."""
         output.get_node().set_friendly_name(self.reader.name(self.base, op))
         return output
 
@@ -102,13 +102,13 @@ class Call(Dimensions):
         return row.rule(Call(self.reader, full, self.base, overload), *arguments, **named)
 
     def is_used(self, index: int) -> bool:
-        """Whether an output of several is read."""
+        """Whether output `index` of several is read."""
         return self.uses.used is None or index in self.uses.used
 
     # -- types -----------------------------------------------------------------------------------------------
 
     def real(self, value: Any) -> Output:
-        """A tensor as one of reals: integers become f32."""
+        """The value as floats: integers become f32."""
         value = self.tensor(value)
         return (
             value
@@ -117,7 +117,7 @@ class Call(Dimensions):
         )
 
     def cast(self, value: Any, dtype: Any) -> Any:
-        """A tensor in a type of PyTorch's; as it is where none is given."""
+        """The value in a torch.dtype; unchanged if that is None."""
         if dtype is None:
             return value
         kind = element_type(dtype)
@@ -130,8 +130,8 @@ class Call(Dimensions):
         return self.to_type(self.tensor(value), kind)
 
     def to_type(self, value: Output, kind: str) -> Output:
-        """A tensor in another element type, as PyTorch converts: what is not 0 is true. A type that is
-        unknown without an example is taken for the tensor's own."""
+        """The value in another element type, by PyTorch's rules: nonzero values are true. An unknown type is
+        assumed to be the tensor's own."""
         if kind in (self.dtype(value), "dynamic"):
             return value
         if kind == "f8e4m3" and _saturates():
@@ -139,7 +139,7 @@ class Call(Dimensions):
         return self.convert(value, kind)
 
     def tensor(self, value: Any, kind: str | None = None) -> Output:
-        """A tensor, number or Python number as a tensor, of the element type `kind` if one is given."""
+        """A tensor or Python number as an Output, of the element type `kind` if given."""
         if isinstance(value, Number):
             value = value.value
         if isinstance(value, Complex):
@@ -155,7 +155,7 @@ class Call(Dimensions):
         return self.const(value, kind)
 
     def same_kind(self, values: Sequence[Any]) -> list[Output]:
-        """Tensors and numbers in the type that PyTorch promotes them to.
+        """Tensors and numbers, converted to the type to which PyTorch promotes them.
 
         Where a tensor's type is not known, numbers take that type and tensors are left as they are.
         """
@@ -168,7 +168,8 @@ class Call(Dimensions):
         return [self.tensor(value, kind) for value in values]
 
     def common(self, values: Sequence[Any]) -> str:
-        """The element type that PyTorch promotes to: tensors with dimensions count before those without."""
+        """The element type to which PyTorch promotes the values: tensors with dimensions take precedence over
+        scalars."""
         types = torch_types()
         names = {torch_type: name for name, torch_type in types.items()}
         levels: list[Any] = [None, None, None]
@@ -198,21 +199,21 @@ class Call(Dimensions):
     # -- complex numbers -------------------------------------------------------------------------------------
 
     def complex_of(self, real: Output, imaginary: Output | None = None) -> Complex:
-        """The complex tensor of two tensors of one shape; the imaginary part is 0 where it is left out."""
+        """A Complex of two tensors of one shape; the imaginary part is 0 if it is None."""
         if imaginary is None:
             imaginary = self("Multiply", real, self.like(real, 0))
         last = self.rank(real)
         return Complex(self("Concat", *(self.unsqueeze(v, [last]) for v in (real, imaginary)), axis=last))
 
     def unwrap(self, value: Any) -> tuple[Output, int, Callable[[Output], Any]]:
-        """The tensor that holds a value, the rank of PyTorch's tensor, and what makes a value of its kind
-        of such a tensor. Complex numbers have a last dimension more, for their two parts."""
+        """(the Output of a value, its rank in PyTorch, function that makes a value of the same kind of an
+        Output). Complex tensors have a further last dimension."""
         if isinstance(value, Complex):
             return value.pair, self.rank(value.pair) - 1, Complex
         return value, self.rank(value), _identity
 
     def part(self, value: Complex, index: int) -> Output:
-        """The real part, 0, or the imaginary one, 1."""
+        """The real part (0) or the imaginary part (1) of a complex tensor."""
         return self("Gather", value.pair, index, -1)
 
     def may_be_one(self, dim: Any) -> bool:
@@ -221,16 +222,16 @@ class Call(Dimensions):
         return low <= 1 and (high is None or high >= 1)
 
     def may_be_empty(self, value: Output, axes: Sequence[int]) -> bool:
-        """Whether one of these dimensions is 0, or was so in the example."""
+        """Whether one of these dimensions may be 0, or is 0 in the example."""
         shape = self.shape(value) or ()
         return any(shape[a] == 0 or self.reader.is_often_none(shape[a]) for a in axes)
 
     def pick_axis(self, value: Output, axis: int) -> int:
-        """An axis counted from 0; tensors without dimensions have one, as PyTorch lets them."""
+        """A nonnegative axis. Scalars count as having one axis, as in PyTorch."""
         return self.axis(axis, max(self.rank(value), 1))
 
     def all_axes(self, value: Output, dims: Any) -> list[int]:
-        """Axes counted from 0; all where none are given."""
+        """Nonnegative axes; all axes if `dims` is None or empty."""
         rank = self.rank(value)
         if dims is None or (isinstance(dims, (list, tuple)) and not dims):
             return list(range(rank))
@@ -240,7 +241,7 @@ class Call(Dimensions):
     # -- shapes ----------------------------------------------------------------------------------------------
 
     def to_shape(self, value: Output, dims: Sequence[Any]) -> Output:
-        """A tensor in another shape; a dimension of -1 follows from the others.
+        """Reshape a tensor; a dimension of -1 is inferred.
 
         The pattern is constant where each dynamic dimension is the value's own one at its index, or the only
         one that is left: (?, ?, 8) -> (?, ?, 2, 4) is [0, 0, 2, 4].
@@ -251,7 +252,7 @@ class Call(Dimensions):
         return self.reshape(value, self.ints(list(dims)))
 
     def _pattern(self, value: Output, dims: list[Any]) -> list[int] | None:
-        """Dimensions as a pattern in which 0 copies one, None where it has to be computed."""
+        """Dimensions as a pattern for Reshape, in which 0 copies one; None if one must be computed."""
         sizes = [v if isinstance(v, Number) and v.key is not None else self.known_number(v) for v in dims]
         shape = self.shape(value)
         if shape is None or None in sizes or not any(isinstance(v, Number) for v in sizes) or 0 in sizes:
@@ -272,22 +273,23 @@ class Call(Dimensions):
         return pattern
 
     def group_filters(self, filters: Output, groups: Any) -> Output:
-        """[groups * first, ...] as [groups, first, ...]; dimensions may be open, and so may the number."""
+        """Reshape filters [groups * first, ...] to [groups, first, ...]; dimensions and `groups` may be
+        dynamic."""
         if is_static(self.shape(filters)) and isinstance(groups, int):
             return super().group_filters(filters, groups)
         return self.to_shape(filters, [groups, -1, *self.sizes(filters)[1:]])
 
     def expand(self, value: Output, dims: Any) -> Output:
-        """A tensor repeated to a shape, by broadcasting."""
+        """Broadcast a tensor to a shape."""
         target = dims if isinstance(dims, Output) else self.ints(list(dims))
         return self("Broadcast", value, target, mode="bidirectional")
 
     def fill(self, number: Any, dims: Sequence[Any], kind: str) -> Output:
-        """A tensor of a shape that holds one number everywhere."""
+        """A tensor of a shape, filled with `number`."""
         return self("Broadcast", self.tensor(number, kind), self.target_shape(dims), mode="numpy")
 
     def alike(self, value: Output, number: Any, kind: str | None = None) -> Output:
-        """A tensor of another's shape that holds one number everywhere."""
+        """A tensor of the shape of `value`, filled with `number`."""
         return self("Broadcast", self.tensor(number, kind or self.dtype(value)), self.shape_of(value))
 
     def cut(self, value: Output, axis: int, start: Any, stop: Any, step: Any = 1) -> Output:
@@ -300,17 +302,17 @@ class Call(Dimensions):
         return value if self.rank(value) == 1 else self.reshape(value, [-1])
 
     def arange(self, stop: Any, start: Any = 0, step: Any = 1, kind: str = "i64") -> Output:
-        """A range of integers by numbers that may be known only later."""
+        """A range of integers whose bounds may be dynamic Numbers."""
         return self("Range", *[self.index(v) for v in (start, stop, step)], output_type=kind)
 
     def bias(self, value: Output, bias: Any, rank: int | None = None) -> Output:
-        """A value with a number for each channel, the dimension 1, added to it."""
+        """Add a bias per channel (dimension 1)."""
         if bias is None:
             return value
         return self("Add", value, self.per_channel(bias, rank or self.rank(value)))
 
     def reshape(self, value: Output, pattern: Any) -> Output:
-        """Constants stay constants, in their own memory."""
+        """Reshape by a pattern; a constant becomes a constant that shares its memory."""
         if not isinstance(value.node, Constant) or isinstance(pattern, Output):
             return super().reshape(value, pattern)
         array = value.node.value.reshape(np.asarray(pattern, np.int64))
@@ -329,8 +331,8 @@ def _identity(value: Output) -> Output:
 
 @cache
 def _saturates() -> bool:
-    """Whether this PyTorch takes numbers out of the range of f8e4m3 for the largest. Older ones and OpenVINO
-    take them for NaN."""
+    """Whether this PyTorch saturates numbers beyond the range of f8e4m3. Older ones and OpenVINO convert them
+    to NaN."""
     return bool(torch.tensor(1e9).to(torch.float8_e4m3fn).float().isfinite())
 
 

@@ -25,7 +25,7 @@ def is_changed(node: Any) -> bool:
 
 
 def change(reader: BlockReader, node: Any) -> None:
-    """Change the list or dict that a node is about: all its names see that."""
+    """Apply an operator that changes a list or dict to the value of all its names."""
     kind = node.kind()
     values, *arguments = (reader.look_up(v) for v in node.inputs())
     call = Call(reader, kind, node.scopeName())
@@ -64,7 +64,7 @@ def _replace_item(value: Any, old: Any, new: Any) -> Any:
 
 
 def assign(reader: BlockReader, node: Any, name: str, value: Any) -> None:
-    """Give a tensor, a list or a dict what a body has made of it."""
+    """Set the value of a tensor, list or dict to what a body has computed for it."""
     old = reader.env[name]
     if isinstance(old, list) and isinstance(value, list):
         old[:] = value
@@ -78,14 +78,14 @@ def assign(reader: BlockReader, node: Any, name: str, value: Any) -> None:
 
 
 def copy_containers(value: Any) -> Any:
-    """The lists and dicts of a value, with the same tensors in them."""
+    """Copy nested lists and dicts, but not the tensors in them."""
     if isinstance(value, list):
         return [copy_containers(v) for v in value]
     return {k: copy_containers(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def is_same(a: Any, b: Any) -> bool:
-    """Whether lists and dicts hold the same objects."""
+    """Whether nested lists and dicts contain the same objects."""
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(is_same, a, b))
     if isinstance(a, dict) and isinstance(b, dict):
@@ -94,7 +94,7 @@ def is_same(a: Any, b: Any) -> bool:
 
 
 def restore(contents: Sequence[tuple[Any, Any]]) -> None:
-    """Undo what was done to lists and dicts, given with what they held (`copy_containers`)."""
+    """Restore lists and dicts to the `contents` that `copy_containers` saved."""
     for value, before in contents:
         if isinstance(value, list):
             value[:] = before
@@ -107,7 +107,7 @@ def restore(contents: Sequence[tuple[Any, Any]]) -> None:
 
 
 def stack_items(call: Call, values: list[Any], like: Any) -> Stacked:
-    """A list of a known length as one tensor, by the kind of an item or of another list if it is empty."""
+    """Stack a list of static length. An empty one gets the shape and type of the items of `like`."""
     if isinstance(like, Stacked):
         numbers, kind = like.numbers, call.type(like.rows)
         shape = None if kind.shape is None else kind.shape[1:]
@@ -122,7 +122,7 @@ def stack_items(call: Call, values: list[Any], like: Any) -> Stacked:
 
 
 def _dims(call: Call, kind: TensorType) -> list[Any]:
-    """The dimensions of items of an empty list: open ones are those of tensors that are there already."""
+    """The shape of items of an empty list. Dynamic dimensions are those of known tensors."""
     result: list[Any] = []
     for dim in kind.shape if kind.shape is not None else [None]:
         number = None if isinstance(dim, Interval) else dim
@@ -159,7 +159,7 @@ def _join(call: Call, values: Stacked, *parts: Output) -> Stacked:
 
 
 def _rows_of(call: Call, values: Stacked, other: Any) -> list[Output]:
-    """A list as tensors to join with others."""
+    """A list as a tensor of rows, to concatenate with that of `other`."""
     if isinstance(other, Stacked):
         return [other.rows]
     return [_row(call, values, item) for item in other]

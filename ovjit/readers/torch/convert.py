@@ -23,7 +23,7 @@ from ovjit.readers.torch.programs.guards import warn_of_guards
 from ovjit.readers.torch.programs.reader import read_program
 from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.recordings import recordings
-from ovjit.readers.torch.scripts.script import ScriptReader, one_or_all
+from ovjit.readers.torch.scripts.script import ScriptReader, unwrap_single
 from ovjit.readers.torch.scripts.script_inputs import check_lists, input_of, inputs_of
 from ovjit.readers.torch.scripts.shared_memory import writes_to_constants
 from ovjit.readers.torch.scripts.without_example import without_example
@@ -54,7 +54,7 @@ def convert(
     converters: Mapping[str, Any] | None = None, modules: Mapping[Any, Any] | None = None,
     dynamo: bool = False,
 ) -> Model:  # fmt: skip
-    """The Model of a module with an example, or of what tells of its inputs itself.
+    """The Model of a module with an example, or of an object that describes its inputs itself.
 
     `described` is (name, shape, element type) of inputs that `input` tells of; `converters` are
     functions for operators, by "aten::add", `modules` extensions for modules. With `dynamo` a module is read
@@ -98,7 +98,7 @@ def _convert(
 
 
 def _by_module(extensions: Any) -> Mapping[Any, Any]:
-    """Extensions by their modules: exporters hand over a dict or a list."""
+    """Extensions by their modules, from a dict or a list."""
     if isinstance(extensions, Mapping):
         return extensions
     return {extension.module: extension for extension in extensions or ()}
@@ -121,8 +121,8 @@ def _program(program: Any, example: Any, converters: Mapping[str, Any] | None) -
 def _by_any_way(
     ready: Prepared, converters: Mapping[str, Any] | None, extended: bool, ways: Sequence[Way]
 ) -> Model:
-    """`extended`: operators stand for modules, which only a trace has. Exporters take their example's results
-    for constants."""
+    """Try the ways of conversion in order. With `extended` modules only traces are tried, in which operators
+    replace these modules; exports would make their example results constants."""
     first: Exception | None = None
     for way in ways:
         records: list[Any] = []
@@ -197,7 +197,7 @@ def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) ->
         alone = {id(value) for value in ready.arguments.values()}
         pairs = zip(reader.parameters, ready.leaves, strict=True)
         reader.parts = {parameter for parameter, leaf in pairs if id(leaf) not in alone}
-    result = one_or_all(reader.run(graph, values))
+    result = unwrap_single(reader.run(graph, values))
     return reader.finish(result, None if is_original else _output_names(ready, graph))
 
 
@@ -216,7 +216,7 @@ def _output_names(ready: Prepared, graph: Any) -> list[str | None]:
 
 
 def _origin(value: Any) -> Any:
-    """A value before it was put into tuples and taken out of them."""
+    """The source of a value, through packing into tuples and unpacking."""
     while value.node().kind() == "prim::TupleUnpack":
         result = value.node().input().node()
         if result.kind() != "prim::TupleConstruct":
@@ -251,7 +251,7 @@ def _by_script(ready: Prepared, records: list[Any], converters: Mapping[str, Any
     schema = arguments_of(script)
     reader = ScriptReader(script, converters)
     values = inputs_of(reader, ready, [argument.name for argument in schema], schema)
-    return reader.finish(one_or_all(reader.run(inline_calls(script), values)), None)
+    return reader.finish(unwrap_single(reader.run(inline_calls(script), values)), None)
 
 
 def _by_export(
@@ -295,7 +295,8 @@ _WAYS: dict[Way, str] = {
 
 
 def _raise_first(ready: Prepared | None, first: Exception) -> NoReturn:
-    """Raise the error of the first way, or what the module says of its example where it does not run."""
+    """Raise `first`, the error of the first way to convert, or the module's own error if it fails with its
+    example."""
     try:
         if ready is not None:
             with quietly(), torch.no_grad():

@@ -21,7 +21,7 @@ _FROZEN = ("prim::Uninitialized", "prim::unchecked_cast", "aten::append")
 
 
 class TorchScriptPythonDecoder:
-    """A PyTorch module with the example that it is traced with: what `convert_model` takes of exporters.
+    """A PyTorch module and the example for its trace, as exporters pass it to `convert_model`.
 
     With a `graph_element` it tells of a node or a graph of the module. `pt_module` is the script, which is
     made when it is asked for.
@@ -83,7 +83,7 @@ class TorchScriptPythonDecoder:
 
 
 class TorchFXPythonDecoder:
-    """An ExportedProgram, or a graph module with what its placeholders tell of the inputs.
+    """An ExportedProgram, or a graph module whose placeholders describe the inputs.
 
     `dynamic_shapes`: dimensions of a graph module's inputs are open, also those that are not symbolic.
     `input_shapes` and `input_types` are of inputs of which the graph module tells nothing.
@@ -128,7 +128,7 @@ def is_torch(source: Any) -> bool:
 
 
 def names_of_arguments(module: Any) -> list[str]:
-    """The arguments of a module's `forward` or of a graph; none where Python does not know them."""
+    """The names of the arguments of a module's `forward` or of a graph; [] if they are unknown to Python."""
     codegen = getattr(getattr(module, "graph", None), "_codegen", None)
     names = getattr(getattr(codegen, "pytree_info", None), "orig_args", None)
     if names is not None:  # a graph of torch.export, which was called with trees of tensors
@@ -140,7 +140,7 @@ def names_of_arguments(module: Any) -> list[str]:
 
 
 def _tracing(module: Any, example: Any) -> dict[str, Any]:
-    """The example as torch.jit.trace takes it: by names, if it is a dict of the arguments."""
+    """The example in the form of torch.jit.trace: keyword arguments, if it is a dict of argument names."""
     names = inspect.signature(module.forward).parameters
     if isinstance(example, Mapping) and set(example) <= set(names):
         return {"example_kwarg_inputs": dict(example)}

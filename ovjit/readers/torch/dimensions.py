@@ -32,7 +32,7 @@ class Padded(NamedTuple):
 
 
 class Shared:
-    """Values that the nodes of a graph or of a body share."""
+    """Caches that the nodes of one graph or body share."""
 
     def __init__(self) -> None:
         #: A tensor and its axis by the name of a dimension.
@@ -48,7 +48,7 @@ class Shared:
 
 
 class TorchDraft(Draft):
-    """A model that is being read from PyTorch: what is known of its dynamic dimensions.
+    """A model that is being read from PyTorch, with the relations between its dynamic dimensions.
 
     Equal dimensions have one name. The nodes that compute them are shared.
     """
@@ -64,13 +64,13 @@ class TorchDraft(Draft):
         self.often_none: set[tuple] = set()
 
     def is_often_none(self, dim: Any) -> bool:
-        """Whether a dimension is the number of elements that a mask selects, or 0 in the example."""
+        """Whether a dimension counts the elements that a mask selects, or is 0 in the example."""
         key = getattr(dim, "key", None)
         name = key[0] if key else None
         return isinstance(name, tuple) and (name in self.often_none or name[:2] in self.often_none)
 
     def name_dimensions(self, outputs: Sequence[Output]) -> None:
-        """Give each dynamic dimension that has no name a new one."""
+        """Give each unnamed dynamic dimension a symbol."""
         for value in outputs:
             kind = tensor_type(value)
             if kind.shape is None or all(not isinstance(d, Interval) or d.key for d in kind.shape):
@@ -82,7 +82,7 @@ class TorchDraft(Draft):
             set_tensor_type(value, TensorType(kind.dtype, dims, kind.value, kind.partial))
 
     def _may_be_none(self, value: Output) -> bool:
-        """Whether new dimensions of a tensor are often 0, or come from such."""
+        """Whether new dimensions of a tensor count selected elements, or derive from such dimensions."""
         node = value.node
         if node.get_type_name() in COUNTING:
             return True
@@ -90,17 +90,17 @@ class TorchDraft(Draft):
         return any(self.is_often_none(d) for shape in shapes for d in shape)
 
     def place_of(self, number: Number) -> tuple[Output, int] | None:
-        """The tensor and axis whose dimension a number is."""
+        """(tensor, axis) of the dimension that a number is."""
         return None if number.key is None else self.shared.sources.get(number.key)
 
     def number_of(self, call: Dimensions, dim: Interval) -> Number | None:
-        """The number that a dynamic dimension is, None where no tensor with it is known."""
+        """The Number of a dynamic dimension; None if no known tensor has it."""
         number = Number(lambda: call.const(0, "i64"), dim)
         source = self.place_of(number)
         return None if source is None else call.size(*source)
 
     def shape_of(self, call: Builder, value: Output) -> Output:
-        """The ShapeOf of a tensor, one for all its uses."""
+        """The ShapeOf of a tensor, shared by all uses."""
         return self.once(("shape",), value, lambda: call("ShapeOf", value, output_type="i64"))
 
     def once(self, what: tuple[Any, ...], value: Output, make: Callable[[], Output]) -> Output:
@@ -120,7 +120,7 @@ class Dimensions(Builder):
     base: str
 
     def ints(self, values: Any) -> list[int] | Output:
-        """Dimensions and the like: Python's where all are known, else a tensor of them."""
+        """Dimensions or other integers: Python ints if all are static, else one tensor."""
         if isinstance(values, (int, Number, Output)):
             values = [values]
         numbers = [self.known_number(value) for value in values]
@@ -136,7 +136,7 @@ class Dimensions(Builder):
         return result
 
     def _join(self, values: Sequence[Any]) -> Output:
-        """Numbers as one tensor. Neighbours that are dimensions of one tensor are one Gather of its shape."""
+        """Numbers as one tensor. Adjacent dimensions of one tensor become one Gather of its shape."""
         parts: list[Any] = []
         for value in values:
             source = self.reader.place_of(value) if isinstance(value, Number) else None
@@ -147,8 +147,8 @@ class Dimensions(Builder):
         return self.concat([self._dims_at(*p) if isinstance(p, tuple) else p for p in parts], 0)
 
     def target_shape(self, dims: Sequence[Any]) -> list[int] | Output:
-        """The shape of a new tensor. Its known dimensions stay known beside one of which inference knows
-        nothing, such as a rounded quotient."""
+        """The shape of a new tensor. Static dimensions stay static beside dynamic ones such as a rounded
+        quotient."""
         result = self.ints(list(dims))
         if isinstance(result, Output) and tensor_type(result).partial is None:
             kind = tensor_type(result)
@@ -169,7 +169,7 @@ class Dimensions(Builder):
         return result
 
     def known_ints(self, values: Any, what: str) -> list[int]:
-        """Numbers that must be known. Raises UnsupportedError otherwise."""
+        """Numbers as Python ints. Raises UnsupportedError if one is dynamic."""
         dims = self.ints(values)
         if isinstance(dims, Output):
             raise UnsupportedError(f"{what} should be known when the model is read")
@@ -179,7 +179,7 @@ class Dimensions(Builder):
         return self.known_ints([value], what)[0]
 
     def known_number(self, value: Any) -> Any:
-        """Python's number, None where it is not known."""
+        """A number as Python's; None if it is dynamic."""
         if isinstance(value, Number):
             if value.key is not None:
                 return None
@@ -192,7 +192,7 @@ class Dimensions(Builder):
         return value
 
     def one(self, value: Any) -> Output:
-        """A number as an i64 tensor of one element."""
+        """A number as an i64 tensor [1]."""
         if isinstance(value, Number) and (source := self.reader.place_of(value)) is not None:
             return self._dims_at(*source)
         if not isinstance(value, (Number, Output)):
@@ -208,7 +208,7 @@ class Dimensions(Builder):
         )
 
     def index(self, value: Any) -> Output:
-        """A number as an i64 tensor without dimensions."""
+        """A number as an i64 scalar."""
         number = self.known_number(value)
         if number is not None:
             return self.const(int(number), "i64")
@@ -219,7 +219,7 @@ class Dimensions(Builder):
         return self.scalar(self.one(value))
 
     def size(self, value: Output, axis: int) -> Any:
-        """The size of an axis: an int where it is known, else a Number that the graph computes."""
+        """The size of an axis: an int if static, else a Number that the graph computes."""
         shape = self.shape(value)
         if shape is not None and not isinstance(shape[axis], Interval):
             return shape[axis]
@@ -234,7 +234,7 @@ class Dimensions(Builder):
         return self.reader.once(("dimension", axis), value, lambda: self("Gather", shape, axis, 0))
 
     def same_size(self, a: Output, b: Output, axis: int) -> bool:
-        """Whether two tensors surely have the same dimension."""
+        """Whether two tensors certainly have equal sizes along an axis."""
         first, second = ((self.shape(v) or ())[axis] for v in (a, b))
         return statically_known_equal(first, second)
 
@@ -264,7 +264,7 @@ class Dimensions(Builder):
         return out
 
     def compute(self, op: str, a: Any, b: Any) -> int | Number:
-        """Arithmetic of integers such as dimensions: Add, Subtract, Multiply, FloorMod, Maximum, Minimum."""
+        """Integer arithmetic on dimensions: Add, Subtract, Multiply, FloorMod, Maximum, Minimum."""
         numbers = [self.known_number(v) for v in (a, b)]
         if None not in numbers:
             return int(_ARITHMETIC[op](*numbers))
@@ -272,7 +272,7 @@ class Dimensions(Builder):
 
 
 def _dim_of(op: str, a: Any, b: Any) -> Any:
-    """The dynamic dimension that a sum, difference or product is, None where nothing is known of it."""
+    """The dynamic dimension that a sum, difference or product equals, None if unknown."""
     function = {"Add": operator.add, "Subtract": operator.sub, "Multiply": operator.mul}.get(op)
     parts = [v.dim if isinstance(v, Number) else v if isinstance(v, int) else None for v in (a, b)]
     if function is None or None in parts or not isinstance(parts[0], Interval) and op == "Subtract":

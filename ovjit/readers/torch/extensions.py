@@ -24,7 +24,7 @@ class _Operator(NamedTuple):
 
 
 def choose_extensions(items: Sequence[Any]) -> list[Any]:
-    """The extensions of PyTorch's operators or modules; those of operators of any framework are, too."""
+    """Select the extensions for PyTorch's operators or modules, and those for any framework."""
     return [item for item in items if isinstance(item, (ReaderExtension, ConversionExtensionBase))]
 
 
@@ -62,7 +62,7 @@ class PtFrameworkNode(Op):
 
 
 def _attribute(value: Any) -> Any:
-    """A torch.dtype is a Type, and a complex one has none."""
+    """An attribute as converters get it: a torch.dtype as a Type, None for a complex one."""
     kind = type(value)
     if kind.__name__ != "dtype" or kind.__module__ != "torch":
         return value
@@ -71,7 +71,7 @@ def _attribute(value: Any) -> Any:
 
 
 def _as_input(call: Any, value: Any) -> Any:
-    """Tensors are Outputs, and so are numbers, lists and texts; None is one that is left out."""
+    """An argument as an Output: a tensor, a number, a list or a text. None stays None."""
     if value is None or isinstance(value, Output):
         return value
     if isinstance(value, str):

@@ -46,7 +46,8 @@ _OLD_GRAPH = "serialized_exported_program.json"
 
 
 def check_script(path: str) -> None:
-    """Raise ModelError if a pickle of a script is shorter than it says: PyTorch would reserve the length."""
+    """Raise ModelError if a pickle in a script is shorter than its declared length: PyTorch would allocate
+    that."""
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if name.endswith(".pkl"):
@@ -147,8 +148,8 @@ def _unsafe(value: Any, key: str = "") -> Iterator[str]:
 
 
 def _has_argument_names(text: str) -> bool:
-    """Whether the description of a call's arguments has names for those that are given by name. They become
-    parameters of a function."""
+    """Whether the description of a call's keyword arguments has valid names. They become parameters of a
+    function."""
     try:
         by_name = json.loads(text)[1]["children_spec"][1]
         names = json.loads(by_name["context"])
@@ -246,7 +247,7 @@ def load(path: str) -> Any:
     reasons: list[BaseException] = []
 
     def add_reason(record: Any) -> bool:
-        """Keep what PyTorch logs, with a traceback of a hundred lines, before an error that refers to it."""
+        """Logging filter: stores what PyTorch logs before an error that refers to it."""
         reasons.extend(record.exc_info[1:2] if record.exc_info else ())
         return bool(record.exc_info)
 
@@ -265,8 +266,8 @@ def load(path: str) -> Any:
 
 
 def _without_guards(program: Any) -> Any:
-    """The program without its guards, which are code that asks what inputs it was made for. ModelError if its
-    weights are no tensors."""
+    """The program without its guards, which are code that checks inputs. ModelError if its weights are no
+    tensors."""
     if hasattr(program, "_guards_code"):
         program._guards_code = []
     for name, value in program.state_dict.items():

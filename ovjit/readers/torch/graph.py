@@ -54,7 +54,7 @@ class TorchReader(TorchDraft):
         self._tensors: list[Any] = []  # what the constants' memory belongs to
 
     def parameter(self, name: str, dtype: Any, shape: Sequence[int | None]) -> Any:
-        """An input of the model, open where a dimension is None; complex ones are pairs."""
+        """An input of the model: dynamic where a dimension is None; complex ones as pairs."""
         # dynamic dimensions are known by name while the graph is read
         dims = named([ANY if d is None else int(d) for d in shape], "input", len(self.parameters))
         pairs = is_complex(dtype)
@@ -147,8 +147,7 @@ class TorchReader(TorchDraft):
         return node
 
     def name_variable(self, value: Any, name: str) -> None:
-        """Call a tensor that has no name as a value of a script's graph, as OpenVINO does: exporters to it
-        make variables of the names."""
+        """Name an unnamed tensor after its variable in a script's graph, as OpenVINO does."""
         if isinstance(value, Output) and not build.names_of(value):
             inputs = (build.names_of(parameter.output(0)) for parameter in self.parameters)
             if name in self._variables or any(name in names for names in inputs):
@@ -164,7 +163,7 @@ class TorchReader(TorchDraft):
         self._variables[name] = tensor
 
     def unknown_parameter(self, name: str, kind: str = "dynamic", rank: int | None = None) -> Output:
-        """An input of which at most the rank is known of the shape."""
+        """An input of unknown shape, at most of known rank."""
         if len(self.parameters) < len(self.input_types):
             known_type = self.input_types[len(self.parameters)]
             kind = kind if known_type.dtype == "dynamic" else known_type.dtype
@@ -183,8 +182,8 @@ class TorchReader(TorchDraft):
         return self.model(results, "Model0")
 
     def _own_name(self, name: str | None, value: Any) -> str | None:
-        """The name of an output. One that an input has is given a number, as in OpenVINO, unless the output
-        is that input."""
+        """The name of an output. One that an input has gets a number, as in OpenVINO, unless the output is
+        that input."""
         tensors = [node.output(0).tensor for node in self.parameters]
         inputs = {key: tensor for tensor in tensors for key in build.names_of(tensor)}
         tensor = value.tensor if isinstance(value, Output) else None
@@ -193,7 +192,7 @@ class TorchReader(TorchDraft):
         return next(other for i in count(1) if (other := f"{name}_{i}") not in inputs)
 
     def is_unfolded(self, node: Any) -> bool:
-        """Whether a node stays that could be folded."""
+        """Whether a foldable node must stay, as in OpenVINO's models."""
         return False
 
     def model(self, results: Sequence[Any], name: str) -> Model:
@@ -215,8 +214,8 @@ class TorchReader(TorchDraft):
 
 
 def _number_names(model: Model, counts: Mapping[str, int]) -> None:
-    """Number equal names in the order of the model's nodes, as OpenVINO does, not in that of reading.
-    `counts`: the nodes of each name."""
+    """Number equal names in the order of the model's nodes, as OpenVINO does, instead of the order of
+    reading. `counts`: name -> nodes."""
     groups: dict[str, list[Any]] = {}
     for node in model.get_ordered_ops():
         name = re.sub(r"_\d+$", "", node.get_friendly_name())
@@ -229,7 +228,7 @@ def _number_names(model: Model, counts: Mapping[str, int]) -> None:
 
 
 def _forget_unread(model: Model) -> None:
-    """Nodes that no result needs are no users of others, however long Python keeps them.
+    """Disconnect nodes that no result needs, which Python may not have freed yet.
 
     Programs such as NNCF take what reads an output for nodes of the model.
     """
@@ -240,8 +239,9 @@ def _forget_unread(model: Model) -> None:
 
 
 def _shapes_of_inputs(model: Model, parts: Collection[Any]) -> None:
-    """Dimensions of inputs are dynamic. One that a convolution reads has its channels, as in OpenVINO. Those
-    that are `parts` of an argument have the lengths of what they are joined with."""
+    """Make dimensions of inputs dynamic, except the channels of an input of a convolution, as in OpenVINO,
+    and except inputs that are `parts` of an argument, which have the lengths of what they are concatenated
+    with."""
     for parameter in model.get_parameters():
         shape = build.attributes_of(parameter)["shape"]
         if shape is None:
@@ -269,7 +269,7 @@ def _targets(parameter: Parameter) -> Iterator[Any]:
 
 
 def _as_joined(parameter: Parameter, dims: list[Any]) -> None:
-    """Set the lengths that an input must have because it is joined with others of these lengths."""
+    """Set the dimensions of an input that is concatenated with tensors of these dimensions."""
     for target in _targets(parameter):
         node = target.get_node()
         if node.get_type_name() != "Concat":
@@ -281,15 +281,15 @@ def _as_joined(parameter: Parameter, dims: list[Any]) -> None:
 
 
 def _as_convolved(parameter: Parameter) -> None:
-    """Give an unknown input the type, rank and channels that a convolution reads, as OpenVINO does."""
+    """Give an input of unknown type the type, rank and channels that a convolution needs, as OpenVINO
+    does."""
     convolved = next(filter(None, map(_image_type, _targets(parameter))), None)
     if convolved is not None:
         build.set_attributes(parameter, element_type=convolved[0], shape=convolved[1])
 
 
 def _image_type(target: Any) -> tuple[str, tuple[Dim, ...]] | None:
-    """The element type and shape, of known channels, that a convolution of known weights wants of its images.
-    None for other targets."""
+    """The type that a convolution with known weights needs of its input; None for other consumers."""
     node, axes = target.get_node(), build.record_of(target.get_node()).weight_axes
     if target.get_index() or axes is None:
         return None
@@ -302,7 +302,7 @@ def _image_type(target: Any) -> tuple[str, tuple[Dim, ...]] | None:
 
 
 def leaves_of(values: Any, key: str | None = None) -> list[tuple[str | None, Any]]:
-    """Tensors and numbers of nested lists and dicts, with the keys of those that stand alone in one."""
+    """The tensors and numbers of nested lists and dicts, with their keys in the outermost dict."""
     if isinstance(values, dict):
         return [leaf for name, value in values.items() for leaf in leaves_of(value, name)]
     if isinstance(values, (list, tuple)) and not isinstance(values, (Complex, Number)):
@@ -340,7 +340,7 @@ def _why(error: Exception, arguments: Mapping[str, Any]) -> str:
 
 
 def _holds(value: Any, kind: type) -> bool:
-    """Whether a value is of a type, or a list with one that is."""
+    """Whether a value is of a type, or a list that contains one."""
     if isinstance(value, (list, tuple)) and not isinstance(value, kind):
         return any(_holds(part, kind) for part in value)
     return isinstance(value, kind)

@@ -118,8 +118,8 @@ def _write_back(
     reader: BlockReader, node: Any, carried: Sequence[Any], written: Sequence[str], result: list[Any],
     last: Sequence[Any], extended: Sequence[int],
 ) -> None:  # fmt: skip
-    """Give the values around a loop what it has written: `result` are its final values, of `carried` ones and
-    then of `written` names. `last`: the last reading of the body; `extended`: carried lists left out."""
+    """Update outer values after a loop. `result`: final values of `carried`, then of `written` names. `last`:
+    the reader of the last reading of the body. `extended`: indices of carried lists to skip."""
     count, (inside, marks, after) = len(carried), last
     used = [bool(v.uses()) for i, v in enumerate(next(node.blocks()).inputs()) if i and i - 1 not in extended]
     ends = [v for i, v in enumerate(after) if i < count or not isinstance(v, (Output, Complex))]
@@ -137,8 +137,8 @@ def _write_back(
 
 
 def _fit(reader: BlockReader, call: Call, carried: list[Any], outer: Any, start: Any, after: Any) -> bool:
-    """Make the value that a loop begins with of the kind that an iteration gives, where it is carried and
-    around the loop. False where nothing has to be done."""
+    """Convert a loop's initial value to the type that an iteration returns, inside and outside of the loop.
+    False if nothing changes."""
     if isinstance(outer, Uninitialized) and not isinstance(after, Uninitialized):
         new: Any = blank(call, after)
     elif isinstance(outer, list) and isinstance(after, Stacked):
@@ -153,7 +153,7 @@ def _fit(reader: BlockReader, call: Call, carried: list[Any], outer: Any, start:
 
 
 def _append_rows(reader: BlockReader, call: Call, name: str, more: Stacked) -> None:
-    """Put behind the items of a list what a loop has appended to it."""
+    """Append the rows that a loop has stacked to the list `name`."""
     old = reader.env[name]
     if old:
         first = stack_items(call, old, more) if isinstance(old, list) else old
@@ -219,7 +219,7 @@ def _limit(call: Call, node: Any, most: Any) -> Output:
 
 
 def _is_count(value: Any) -> bool:
-    """Whether a number of a script is surely not negative: a length, or computed from lengths."""
+    """Whether a number of a script is certainly nonnegative: a length, or computed from lengths."""
     node = value.node()
     if node.kind() in _LENGTHS:
         return True
@@ -232,7 +232,7 @@ def _is_count(value: Any) -> bool:
 def build_loop(
     reader: TorchReader, call: Call, trips: Output, going: Any, carried: Sequence[Any], iterate: Iterate
 ) -> list[Any]:
-    """A Loop: what it carries after its last iteration, and what it has appended to each list.
+    """Build a Loop. Returns the last values of `carried`, and what it appended to each list.
 
     The body is read until its types fit: a dimension that an iteration changes is open in all of them.
     """
@@ -261,8 +261,8 @@ def build_loop(
 def _iteration(
     call: Call, iterate: Iterate, form: list[Any], kinds: list[TensorType]
 ) -> tuple[list[Any], Inside, list[Output], list[Any]]:
-    """One iteration: parameters for its number and the state, what else it reads, what it gives: the next
-    state, and whether to go on; and the form of that state."""
+    """Read one iteration: (parameters for its number and the state, other values that it reads, next state,
+    condition, form of that state)."""
     nodes, (first, *state) = parameters([TensorType("i64", ()), *kinds])
     remaining = iter(state)
     inside, (more, *values) = iterate([Number(first), *(built(part, remaining) for part in form)])
@@ -289,7 +289,7 @@ def _is_same_form(form: Any, after: Any) -> bool:
 
 
 def _join_types(a: TensorType, b: TensorType) -> TensorType:
-    """A type of both; dimensions that are not surely equal are open."""
+    """The common type of two; dimensions that may differ are dynamic."""
     if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
         return TensorType(a.dtype, None)
     pairs = zip(a.shape, b.shape, strict=True)

@@ -28,12 +28,13 @@ def label(scope: str, kind: str) -> str:
 
 
 def naming(kind: str, users: Sequence[Any]) -> str:
-    """The kind that names what an operator becomes: OpenVINO reads lists of parts where they are unpacked."""
+    """The kind used in an operator's name: OpenVINO converts operators that return lists where these are
+    unpacked."""
     return UNPACK if kind in _OF_PARTS and [user.kind() for user in users] == [UNPACK] else kind
 
 
 def where(node: Any) -> str:
-    """The line that called the operator."""
+    """The line of the user's code that called the operator."""
     try:
         source = node.sourceRange().strip().splitlines()
     except UnicodeDecodeError:  # what a damaged file has of the source

@@ -65,7 +65,7 @@ class Packed(NamedTuple):
 
 @contextlib.contextmanager
 def packed_layers(root: Any) -> Iterator[Mapping[str, Callable[..., Any]]]:
-    """While the context lasts, layers with packed weights call `OPERATOR`. Gives the converter for it."""
+    """Context manager in which layers with packed weights call `OPERATOR`. Yields the converter for it."""
     layers: list[Packed] = []
     rows = []
     for module in root.modules() if hasattr(root, "modules") and not is_script(root) else ():
@@ -109,7 +109,7 @@ def _operator() -> Any:
 
 
 def linear(n: Call, x: Output, layer: Packed) -> Output:
-    """x [..., in] times the weights of a layer, and its bias."""
+    """A linear layer: x [..., in] times the dequantized weights, plus its bias."""
     real = _matrix(n, layer)
     if layer.order is not None:
         x = n("Gather", x, np.argsort(layer.order), -1)
@@ -118,7 +118,7 @@ def linear(n: Call, x: Output, layer: Packed) -> Output:
 
 
 def table(n: Call, x: Output, layer: Packed) -> Output:
-    """The rows of an embedding that x counts."""
+    """An embedding: the rows of the table at the indices x."""
     rows = n("Gather", _matrix(n, layer), x, 0)
     return rows if layer.order is None else n("Gather", rows, layer.order, -1)
 
@@ -154,7 +154,7 @@ def _code_constant(values: np.ndarray, kind: str) -> Output:
 
 
 def _layer_of(module: Any) -> Packed | None:
-    """The packed weights of a module, None for one that is no such layer or computes something else."""
+    """The packed weights of a module; None for a module without any, or with another computation."""
     for read in (_gptq, _awq, _torchao, _compressed_tensors):
         try:
             candidates = read(module)
@@ -191,7 +191,7 @@ def _distance(module: Any, layer: Packed) -> float:
 
 
 def _words(tensor: Any, bits: int, axis: int) -> np.ndarray:
-    """The numbers of `bits` bits in the words of 32 along an axis, the lowest bits first."""
+    """Unpack 32-bit words along an axis to codes of `bits` bits, the lowest bits first."""
     words = tensor.detach().cpu().numpy().view(np.uint32)
     shifts = np.arange(0, 32, bits, dtype=np.uint32)
     words = np.moveaxis(words, axis, -1)
@@ -209,7 +209,8 @@ def _bias(module: Any) -> np.ndarray | None:
 
 
 def _gptq(module: Any) -> list[Packed]:
-    """GPTQ: words of codes along the inputs; stored zero points are one less, in the first format."""
+    """Read GPTQ: codes are packed along the inputs. In its first format, stored zero points are one too
+    small."""
     if not all(hasattr(module, name) for name in ("qweight", "qzeros", "scales", "bits")):
         return []
     bits = int(module.bits)
@@ -229,7 +230,7 @@ def _gptq(module: Any) -> list[Packed]:
 
 
 def _groups(module: Any, inputs: int, count: int) -> np.ndarray:
-    """The group of each input. Kernels that take groups in order drop `g_idx`."""
+    """The group of each input. Kernels with consecutive groups omit `g_idx`."""
     index = getattr(module, "g_idx", None)
     if index is None or index.numel() == 0:
         return np.arange(inputs) // (inputs // count)
@@ -237,7 +238,7 @@ def _groups(module: Any, inputs: int, count: int) -> np.ndarray:
 
 
 def _awq(module: Any) -> list[Packed]:
-    """AWQ: words of codes along the outputs, in an order of their own."""
+    """Read AWQ: codes are packed along the outputs, in an interleaved order."""
     if not all(hasattr(module, name) for name in ("qweight", "qzeros", "scales")):
         return []
     bits = int(getattr(module, "w_bit", getattr(module, "bits", 0)))
@@ -255,7 +256,7 @@ def _awq(module: Any) -> list[Packed]:
 
 
 def _torchao(module: Any) -> list[Packed]:
-    """A Linear whose weight is a tensor of torchao's: integers [out, in], scales, zero points."""
+    """Read a Linear whose weight is a torchao tensor: integers [out, in], scales, zero points."""
     weight: Any = getattr(module, "weight", None)
     if not isinstance(module, torch.nn.Linear) or not type(weight).__module__.startswith("torchao."):
         return []
@@ -276,7 +277,8 @@ def _torchao(module: Any) -> list[Packed]:
 
 
 def _compressed_tensors(module: Any) -> list[Packed]:
-    """Words of codes along the inputs. Symmetric codes have half the range added, as have zero points."""
+    """Read compressed-tensors: codes packed along the inputs. Symmetric codes and zero points have half the
+    range added."""
     scheme = module.quantization_scheme
     arguments, is_table = scheme.weights, isinstance(module, torch.nn.Embedding)
     bits = int(arguments.num_bits)
@@ -302,7 +304,7 @@ def _compressed_tensors(module: Any) -> list[Packed]:
 
 
 def _by_groups(codes: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Codes [out, in] whose inputs lie by their groups, and the column of each input, None for its own."""
+    """(codes [out, in] with inputs sorted by group, the column of each input; None if they are in order)."""
     if not (np.diff(groups) < 0).any():
         return codes, None
     order = np.argsort(groups, kind="stable")
@@ -310,7 +312,7 @@ def _by_groups(codes: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _by_row(values: np.ndarray, outs: int) -> np.ndarray:
-    """One number for all, or numbers [out, groups] in any shape, as [out, groups]."""
+    """A scalar, or numbers [out, groups] of any shape, as [out, groups]."""
     if values.size == 1:
         return np.full((outs, 1), values.reshape(()))
     return np.ascontiguousarray(values.reshape(outs, -1))

@@ -10,7 +10,7 @@ from ovjit.readers.torch.tracing.trace import Prepared
 
 
 def plain_recordings(ready: Prepared, exports: bool = False) -> Generator[Recorded, None, None]:
-    """Yield the trace of a module, or the program that it `exports`, with PyTorch's warnings."""
+    """Yield the plain trace of a module, or its program if `exports`, with PyTorch's warnings."""
     if exports:
         yield export(ready, export_open)
         return

@@ -91,7 +91,7 @@ Rule = Callable[..., Any]
 
 
 class Row:
-    """A rule, and the operator's arguments that it takes by name."""
+    """A rule, and the arguments that it takes by name."""
 
     def __init__(self, rule: Rule):
         self.rule = rule
@@ -115,7 +115,7 @@ _CHANGES: dict[str, Callable[[Rule], Rule]] = {}
 
 
 def aten(*names: str) -> Callable[[Rule], Rule]:
-    """Decorator: the function reads these operators.
+    """Decorator: registers the function as the rule of these operators.
 
     Its first argument is the call, its second the operator's first argument; all others have the names of the
     operator's schema. "add" is aten::add with all its overloads, "max.dim" one overload of aten::max, and

@@ -56,7 +56,7 @@ class Picked(dict):
 
 
 class Chunks(list):
-    """Slices along a dynamic dimension; the last ones may be empty. `number`: how many are not."""
+    """Slices along a dynamic dimension, of which the last ones may be empty. `number`: how many are not."""
 
     number: Any = None
 
@@ -83,7 +83,7 @@ def nested_tensor(padded: Output, mask: Output) -> Nested:
 
 
 def parts_of(source: Output, axis: int, parts: Sequence[Output]) -> list[Part]:
-    """The parts of a tensor along a dynamic dimension, as values that refer to the whole tensor."""
+    """All slices of a tensor along a dynamic dimension, as values that refer to the whole tensor."""
     result: list[Part] = [wrap_port(Part, part) for part in parts]
     for part in result:
         part.source, part.axis, part.parts = source, axis, result
@@ -91,7 +91,7 @@ def parts_of(source: Output, axis: int, parts: Sequence[Output]) -> list[Part]:
 
 
 def are_all_parts(values: Any) -> bool:
-    """Whether a list has all parts of one tensor, in order. It then stands for any number of parts."""
+    """Whether a list has all slices of one tensor, in order. It then stands for any number of slices."""
     if not isinstance(values, (list, tuple)) or not values or not isinstance(values[0], Part):
         return False
     parts = values[0].parts
@@ -99,14 +99,14 @@ def are_all_parts(values: Any) -> bool:
 
 
 def dimension_of(value: Output) -> Dim | None:
-    """The dynamic dimension that a tensor of one element holds, None where it holds another number."""
+    """The dynamic dimension that a tensor of one element contains, None for other numbers."""
     partial = tensor_type(value).partial
     bound = partial.reshape(-1)[0] if partial is not None and partial.size == 1 else None
     return bound if isinstance(bound, Interval) else None
 
 
 class Number:
-    """A number that Python computes, such as a dynamic dimension: a tensor without dimensions.
+    """A scalar that Python computes with, such as a dynamic dimension.
 
     `dim` is the dynamic dimension that it is, where it is one. Its nodes are made when `value` is first read.
     """
@@ -125,20 +125,20 @@ class Number:
 
     @property
     def key(self) -> tuple | None:
-        """A key that is the same for numbers known to be equal, or None if nothing is known."""
+        """A key that equal numbers share, or None if it is unknown."""
         return self.dim.key if isinstance(self.dim, Interval) else None
 
 
 @cache
 def torch_types() -> dict[str, Any]:
-    """PyTorch's types by OpenVINO's names of element types."""
+    """OpenVINO's name of an element type -> torch.dtype."""
     plain = [name for name in ELEMENT_NAMES if hasattr(torch, name) and not name.startswith("q")]
     return {ELEMENT_NAMES[name]: getattr(torch, name) for name in plain}
 
 
 @cache
 def _by_number() -> dict[int, Any]:
-    """PyTorch's types by the numbers that scripts have for them."""
+    """TorchScript's number of a type -> torch.dtype."""
     order = (
         "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex32", "complex64",
         "complex128", "bool", "qint8", "quint8", "qint32", "bfloat16",
@@ -147,7 +147,7 @@ def _by_number() -> dict[int, Any]:
 
 
 def torch_type(dtype: Any) -> Any:
-    """A torch.dtype, given as such or by its number."""
+    """A torch.dtype, from itself or its number."""
     return _by_number()[dtype] if isinstance(dtype, int) else dtype
 
 
@@ -170,7 +170,8 @@ def element_type(dtype: Any) -> str:
 
 
 def array_of(tensor: Any) -> tuple[np.ndarray, str]:
-    """The numbers of a tensor, in its own memory where they lie in order there, and their element type."""
+    """(the elements of a tensor as an array, which shares its memory if it is contiguous; their element
+    type)."""
     tensor = tensor.detach()
     if tensor.device.type != "cpu":
         tensor = tensor.cpu()
@@ -196,7 +197,7 @@ def array_of(tensor: Any) -> tuple[np.ndarray, str]:
 
 
 def constant_of(tensor: Any, name: str | None) -> Output | Complex:
-    """A constant that reads the tensor's memory: nothing is copied. Of a stand-in it is the weight in f32."""
+    """A Constant that shares the tensor's memory. For a stand-in of a weight it is the weight in f32."""
     stored = getattr(tensor, STORED, None)
     array, kind = array_of(tensor if stored is None else stored)
     result = make_constant(array, kind, None, name)
@@ -206,7 +207,7 @@ def constant_of(tensor: Any, name: str | None) -> Output | Complex:
 
 
 def as_f32(stored: Output) -> Output:
-    """A weight of 16 or 8 bits, which stays so in the model: it is converted where the model runs."""
+    """A 16- or 8-bit weight with a Convert to f32: it stays narrow in the model."""
     result = make_node("Convert", [stored], {"destination_type": "f32"}, opset=1)
     set_notes(result, {"decompression_0": ""})
     return result.output(0)
@@ -224,7 +225,8 @@ def complex_type(kind: str) -> Any:
 
 
 def inline_calls(script: Any) -> Any:
-    """A copy of the script's graph, calls of other scripts in their places. A task runs where it starts."""
+    """A copy of the script's graph with calls of other scripts inlined. A forked task runs where it
+    starts."""
     graph = script.graph.copy() if hasattr(script.graph, "copy") else script.graph
     torch._C._jit_pass_inline(graph)
     while _typed_as_are(graph, script) or graph.findNode("prim::fork") is not None:
@@ -234,7 +236,7 @@ def inline_calls(script: Any) -> Any:
 
 
 def _typed_as_are(graph: Any, script: Any) -> bool:
-    """Give modules that are called by an interface their own types. False where there are none."""
+    """Give modules that are called through an interface their concrete types. False if there are none."""
     has_interfaces = False
     for node in graph.findAllNodes("prim::CallMethod"):
         value = node.inputsAt(0)
@@ -246,7 +248,7 @@ def _typed_as_are(graph: Any, script: Any) -> bool:
 
 
 def _module_at(value: Any, script: Any) -> Any:
-    """The module that a value of a script stands for, None for others."""
+    """The module that a value of a script refers to, None for other values."""
     node = value.node()
     if node.kind() == "prim::GetAttr":
         owner = _module_at(node.inputsAt(0), script)

@@ -15,7 +15,8 @@ _BITS = 4
 
 
 def patch_model(model: Any) -> None:
-    """Compute layers of 4 bits by PyTorch's operators, in f32. `unpatch_model` undoes it, but for the f32.
+    """Make 4-bit layers compute by PyTorch's operators, in f32. `unpatch_model` reverts it, except for the
+    f32.
 
     Raises ValueError for layers of other kinds and bits.
     """
@@ -33,7 +34,7 @@ def patch_model(model: Any) -> None:
 
 
 def unpatch_model(model: Any) -> None:
-    """Give layers their own forwards back."""
+    """Restore the layers' own forwards."""
     for module in model.modules():
         if hasattr(module, _FORWARD):
             module.forward = getattr(module, _FORWARD)
@@ -41,7 +42,7 @@ def unpatch_model(model: Any) -> None:
 
 
 def check(name: str, module: Any) -> None:
-    """Raises ValueError for a layer of another kind or other bits."""
+    """Raise ValueError for a layer of another kind, or with other bits."""
     if module.QUANT_TYPE not in supported_quant_types:
         raise ValueError(
             f"Unsupported QUANT_TYPE == {module.QUANT_TYPE} is discovered in module {name}; "
@@ -61,7 +62,7 @@ def _is_symmetric(model: Any) -> bool:
 
 
 def _forward(module: Any, is_symmetric: bool) -> Callable[..., Any]:
-    """The layer's result by its codes, zero points and scales. Hooks of accelerate are called, too."""
+    """A forward from the layer's codes, zero points and scales. Hooks of accelerate are called too."""
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         hook = getattr(module, "_hf_hook", None)
@@ -76,7 +77,7 @@ def _forward(module: Any, is_symmetric: bool) -> Callable[..., Any]:
 
 
 def _weights(module: Any, is_symmetric: bool) -> Any:
-    """The matrix [in, out]. Stored zero points are one less in the first of both formats."""
+    """The weight matrix [in, out]. In the first of two formats, stored zero points are one too small."""
     shifts = torch.arange(0, 32, _BITS, dtype=torch.int32, device=module.qweight.device)
     most = (1 << _BITS) - 1
     columns = module.qweight.shape[1]

@@ -20,7 +20,7 @@ _KEPT, _HALVES = "_weights_of_16_bits", "_openvino_orig_"
 
 
 def has_been_patched(module: Any, name: str, orig_forward_name: str) -> bool:
-    """Whether a module keeps its own forward by this name."""
+    """Whether a module has its original forward as the attribute `orig_forward_name`."""
     return hasattr(module, orig_forward_name)
 
 
@@ -41,7 +41,7 @@ def patch_model(model: Any, module_extensions: Mapping[Any, Any] | None, orig_fo
 
 
 def unpatch_model(model: Any, orig_forward_name: str = _FORWARD) -> None:
-    """Give modules their own forwards and their weights of 16 and 8 bits back."""
+    """Restore modules' own forwards, and their 16- and 8-bit weights."""
     for module in model.modules():
         for name in [n for n in (*module._parameters, *vars(module)) if n.startswith(_HALVES)]:
             setattr(module, name.removeprefix(_HALVES), getattr(module, name))

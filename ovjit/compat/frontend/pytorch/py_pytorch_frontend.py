@@ -8,14 +8,14 @@ from ovjit.compat.frontend.pytorch.operator_extensions import ConversionExtensio
 
 
 class _OfElements:
-    """A type that has another one as a part."""
+    """A type with another type as its parameter."""
 
     def __init__(self, element_type: Any):
         self.element_type = element_type
 
 
 class _Type:
-    """Names of these types."""
+    """The classes of these types by name."""
 
     class Tensor(_OfElements):
         """A tensor whose elements have a type."""

@@ -43,7 +43,7 @@ def unpatch_quantized(model: Any) -> None:
 
 
 def patch_quantized_for_export(model: Any) -> None:
-    """Make a quantized module ready for `torch.export`: the same operators serve for that."""
+    """Prepare a quantized module for `torch.export`, by the same patches as for `torch.jit.trace`."""
     patch_quantized(model)
 
 

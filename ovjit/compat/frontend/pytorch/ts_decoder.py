@@ -58,15 +58,15 @@ class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
         return len(self.raw_outputs)
 
     def get_input_debug_name(self, index: int) -> str:
-        """The name of a value that goes in."""
+        """The name of an input of the node."""
         return self.raw_inputs[index].debugName()
 
     def get_output_debug_name(self, index: int) -> str:
-        """The name of a value that comes out."""
+        """The name of an output of the node."""
         return self.raw_outputs[index].debugName()
 
     def get_input_signature_name(self, index: int) -> str:
-        """The name that an input of a traced module has in its `forward`, else that in the graph."""
+        """The name of an input of a traced module in its `forward`, else in the graph."""
         if is_plain_module(self._module):
             names = ["self", *decoders.names_of_arguments(self._module)]
             if index < len(names):
@@ -74,28 +74,28 @@ class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
         return self.get_input_debug_name(index)
 
     def get_input_shape(self, index: int) -> PartialShape:
-        """The rank of a value that goes in, if known; dimensions are dynamic."""
+        """The shape of an input with dynamic dimensions; of dynamic rank if the rank is unknown."""
         return self.get_shape_for_value(self.raw_inputs[index])
 
     def get_output_shape(self, index: int) -> PartialShape:
-        """The rank of a value that comes out, if known; dimensions are dynamic."""
+        """The shape of an output with dynamic dimensions; of dynamic rank if the rank is unknown."""
         return self.get_shape_for_value(self.raw_outputs[index])
 
     def get_input_strides(self, index: int) -> list[int]:
-        """The strides of a value that goes in; an empty list if they are not known."""
+        """The strides of an input; an empty list if they are unknown."""
         kind = self.raw_inputs[index].type()
         return list((hasattr(kind, "strides") and kind.strides()) or [])
 
     def get_input_type(self, index: int) -> Any:
-        """The type of a value that goes in, as an OVAny."""
+        """The type of an input as an OVAny."""
         return self.get_type_for_value(self.raw_inputs[index])
 
     def get_output_type(self, index: int) -> Any:
-        """The type of a value that comes out, as an OVAny."""
+        """The type of an output as an OVAny."""
         return self.get_type_for_value(self.raw_outputs[index])
 
     def get_shape_for_value(self, value: Any) -> PartialShape:
-        """The rank of a value, if known; dimensions are dynamic."""
+        """The shape of a value with dynamic dimensions; of dynamic rank if the rank is unknown."""
         if value.isCompleteTensor():
             return PartialShape([-1] * len(value.type().sizes()))
         return PartialShape.dynamic()
@@ -136,11 +136,11 @@ class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
         return self.graph_element.schema()
 
     def mark_node(self, node: Any) -> Any:
-        """The node as it is."""
+        """Return the node unchanged."""
         return node
 
     def as_constant(self) -> list[Output] | None:
-        """The value of a constant; None for another operator or a value that is no number."""
+        """The value of a constant; None for another operator, or a constant that is no number."""
         if not hasattr(self.graph_element, "kind") or self.get_op_type() != "prim::Constant":
             return None
         result = constant_of(self.raw_outputs[0].toIValue())
@@ -159,33 +159,33 @@ class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
         return value if isinstance(value, str) else None
 
     def input_is_none(self, index: int) -> bool:
-        """Whether a value that goes in is None or is not there."""
+        """Whether an input is None or absent."""
         inputs = self.raw_inputs
         return index >= len(inputs) or str(inputs[index].type()).endswith("NoneType")
 
     def may_produce_alias(self, in_index: int, out_index: int) -> bool:
-        """Whether a result may be in the memory of an input: the schema says which are."""
+        """Whether an output may share memory with an input, by the operator's schema."""
         schema = torch._C.parse_schema(self.get_schema())
         ends = schema.arguments[in_index], schema.returns[out_index]
         return all(end.alias_info is not None for end in ends)
 
     def is_input_inlined(self, index: int) -> bool:
-        """False: inputs are values of the graph."""
+        """Always False: inputs are values of the graph."""
         return False
 
     def get_inlined_input_decoder(self, index: int) -> None:
-        """None: inputs are values of the graph."""
+        """Always None: inputs are values of the graph."""
 
     def get_attribute(self, name: str) -> Any:
-        """An OVAny of None: operators have arguments."""
+        """An OVAny of None: operators have arguments instead of attributes."""
         return ovjit.OVAny(None)
 
     def get_named_input(self, name: str) -> int:
-        """RuntimeError: inputs have no names."""
+        """Raise RuntimeError: inputs have no names."""
         raise RuntimeError(f"inputs of TorchScript's operators have no names, such as {name!r}")
 
     def get_rt_info(self) -> dict[str, Any]:
-        """Nothing is known beside the graph."""
+        """An empty dict: there is no further information."""
         return {}
 
 

@@ -36,7 +36,7 @@ def _is_of_framework(value: Any) -> bool:
 
 
 def _dims_of(value: Any) -> Any:
-    """The sizes of a shape that is a framework's own, -1 for open ones; None for a dynamic rank."""
+    """The sizes of a framework's shape object, -1 for dynamic ones; None for a dynamic rank."""
     if hasattr(value, "numpy"):
         return [int(dim) for dim in value.numpy().reshape(-1)]
     if value.rank is None:
@@ -56,7 +56,7 @@ def get_static_shape(shape: Any, dynamic_value: int | None = None) -> tuple[int 
 
 
 def get_dynamic_dims(shape: Any) -> list[int]:
-    """The indices of dimensions of which nothing is known."""
+    """The indices of dimensions without bounds."""
     dims = enumerate(_dimensions(shape))
     return [i for i, dim in dims if dim.get_min_length() == 0 and dim.get_max_length() == -1]
 

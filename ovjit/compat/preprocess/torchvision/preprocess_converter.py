@@ -133,7 +133,7 @@ class _Image:
         return self.layout.index(name)
 
     def step(self, function: Callable[[Output], Output]) -> None:
-        """Add a step of its own."""
+        """Add a custom step."""
         self.info.preprocess().custom(function)
 
     def cast(self, dtype: str) -> None:
@@ -198,7 +198,7 @@ def _chw(image: _Image) -> None:
 
 
 def _convert_image_dtype(transform: Any, image: _Image) -> None:
-    """Integers stand for 0 to 1: 255 of u8 is 1.0 of f32."""
+    """Convert the element type with rescaling: integers represent 0 to 1, so 255 of u8 is 1.0 of f32."""
     source, target = image.dtype, str(transform.dtype).rsplit(".", 1)[-1]
     target = dtypes.from_numpy(np.dtype({"half": "float16", "float": "float32"}.get(target, target)))
     was_real, is_real = image.dtype_is_real, dtypes.ELEMENT_TYPES[target].is_real

@@ -12,7 +12,7 @@ from ovjit.api.tensors.tensor import Tensor
 
 
 def tensor_from_file(path: Any) -> Tensor:
-    """The bytes of a file as a u8 Tensor of one dimension. OSError if it cannot be read."""
+    """The bytes of a file as a u8 Tensor [size]. OSError if it cannot be read."""
     return Tensor(np.fromfile(path, dtype=np.uint8))
 
 

@@ -12,7 +12,7 @@ from .parts import Rule
 
 
 def _corners(boxes: Any, more: float, axis: int) -> tuple[Any, Any, Any, Any]:
-    """Centres and sizes of boxes of corners. Sizes are greater by `more`."""
+    """Convert boxes from corners to centres and sizes. `more` is added to the sizes."""
     x_begin, y_begin, x_end, y_end = (paddle.slice(boxes, [-1], [i], [i + 1]) for i in range(4))
     width, height = x_end - x_begin + more, y_end - y_begin + more
     result = (x_begin + width / 2, y_begin + height / 2, width, height)
@@ -48,7 +48,7 @@ def _box_coder(op: Any) -> Any:
 
 
 def _prior_box(op: Any) -> Any:
-    """Boxes around the middle of each pixel, of sizes that do not depend on values."""
+    """Prior boxes around the centre of each pixel; their sizes are constants."""
     attrs, (x, image) = op.attrs(), op.operands_source()
     (rows, columns), (height, width) = x.shape[2:], image.shape[2:]
     if min(rows, columns, height, width) < 1:

@@ -14,13 +14,13 @@ functional = paddle.nn.functional
 
 
 def _leaky_relu(op: Any) -> Any:
-    """The exporter reads the slope, which has 64 bits, as a number of 32."""
+    """LeakyRelu as a formula: the exporter reads its f64 slope as f32."""
     x = op.operand_source(0)
     return functional.prelu(x, paddle.full([1], op.attrs()["negative_slope"], x.dtype))
 
 
 def _gelu(op: Any) -> Any:
-    """The exporter ignores that it is to be approximated."""
+    """Gelu as a formula: the exporter ignores `approximate`."""
     x = op.operand_source(0)
     if not op.attrs()["approximate"]:
         return None
@@ -39,7 +39,7 @@ def _sequence_mask(op: Any) -> Any:
 
 
 def _of_numbers(function: Callable[..., Any]) -> Rule:
-    """A rule for an operator of a function of its tensors and attributes."""
+    """The rule for an operator from a function of its tensors and attributes."""
     return lambda op: function(*op.operands_source(), **op.attrs())
 
 
@@ -62,7 +62,7 @@ FORMULAS: dict[str, Callable[..., Any]] = {
 
 
 def _quotient(op: Any) -> Any:
-    """Paddle's quotient of integers is an f32, also where its program declares an integer."""
+    """The quotient of integers as f32, as Paddle computes it even where its program declares integers."""
     x, y = op.operands_source()
     if "int" not in str(x.dtype):
         return None

@@ -15,7 +15,7 @@ functional = paddle.nn.functional
 
 
 def _adaptive(op: Any) -> Any:
-    """The exporter takes windows of adaptive pooling to be of one size, and steps to be equal."""
+    """Adaptive pooling by explicit windows: the exporter assumes windows of one size, and equal steps."""
     attrs, x, result_shape = op.attrs(), op.operand_source(0), op.result(0).shape
     if not attrs["adaptive"] or attrs.get("data_format", "NCHW")[-1] == "C" or len(result_shape) < 3:
         return None
@@ -41,7 +41,8 @@ def _in_windows(x: Any, reduce: Callable[..., Any], axis: int, size: Any, count:
 
 
 def _transpose_convolution(op: Any) -> Any:
-    """The exporter ignores the size that a transposed convolution is to have, and has its own "SAME"."""
+    """A transposed convolution with explicit padding: the exporter ignores `output_size`, and has another
+    meaning of "SAME"."""
     attrs, result_shape = op.attrs(), op.result(0).shape
     x, weight = op.operand_source(0), op.operand_source(1)
     algorithm, dims = attrs["padding_algorithm"], len(result_shape) - 2
@@ -85,7 +86,7 @@ def _same_pads(op: Any) -> list[int]:
 
 
 def _channels_first(op: Any) -> Any:
-    """The exporter refuses images whose channels are last."""
+    """Wrap an operator whose images have channels last, which the exporter refuses, in transposes."""
     attrs, x = op.attrs(), op.operand_source(0)
     layout = attrs.get("data_format", "NCHW")
     if layout[-1] != "C" or len(x.shape) < 3:
@@ -154,7 +155,7 @@ def _pool(op: Any) -> Any:
 
 
 def _deform(op: Any) -> Any:
-    """The exporter needs a mask."""
+    """A deformable convolution with a mask of ones, as the exporter needs a mask."""
     x, offset, weight, mask = op.operands_source()
     attrs = op.attrs()
     count = attrs["deformable_groups"] * math.prod(weight.shape[2:])
@@ -204,7 +205,7 @@ def _affine_grid(op: Any) -> Any:
 
 
 def _shifted_in_time(op: Any) -> Any:
-    """The exporter refuses dynamic sizes."""
+    """temporal_shift by slices and padding: the exporter refuses dynamic sizes."""
     x, attrs = op.operand_source(0), op.attrs()
     last = attrs["data_format"][-1] == "C"
     y = paddle.transpose(x, [0, 3, 1, 2]) if last else x

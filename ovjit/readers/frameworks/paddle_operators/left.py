@@ -21,7 +21,8 @@ _STANDING = "ovjit_result_"
 
 
 class Left(NamedTuple):
-    """An operator that stays: its attributes, operands and the names of its results, "" for unused ones.
+    """An operator that the exporter must not see, as a node that is added later: its attributes, operands and
+    the names of its results, "" for unused ones.
 
     Two attributes more say how many tensors each operand and each result has.
     """
@@ -33,17 +34,17 @@ class Left(NamedTuple):
 
 
 def _has_lengths_or_is_plain(op: Any) -> bool:
-    """The exporter ignores lengths of sequences, and does not know cells without gates."""
+    """True for recurrent layers that the exporter gets wrong: with lengths of sequences, or without gates."""
     return op.operand_source(op.num_operands() - 2).initialized() or op.attrs()["mode"].startswith("RNN")
 
 
 def _has_integers(op: Any) -> bool:
-    """The exporter computes quotients of integers in f32."""
+    """True for quotients of integers, which the exporter computes in f32."""
     return "int" in str(op.operand_source(0).dtype)
 
 
 def _has_open_filters(op: Any) -> bool:
-    """The exporter needs the sizes of filters, of offsets and of the result."""
+    """True if a size of filters, offsets or the result is dynamic, which the exporter does not support."""
     return min(op.operand_source(1).shape + op.operand_source(2).shape + op.result(0).shape) < 1
 
 
@@ -62,11 +63,11 @@ ONLY_LEFT = {"rnn", "matrix_nms", "generate_proposals"}
 
 
 def leave_operator(op: Any, row_index: int) -> tuple[Left, list[Any]]:
-    """The table's entry for an operator, and the stand-ins of its results: values, and lists of them."""
+    """(the `Left` of an operator, placeholders for its results: values, and lists of them)."""
     groups = [_tensors(value) for value in op.operands_source()]
     names: list[str] = []
 
-    def standing(value: Any) -> Any:
+    def stand_in_of(value: Any) -> Any:
         used = not value.use_empty()
         names.append(f"{_STANDING}{row_index}_{len(names)}" if used else "")
         return paddle.static.data(names[-1], list(value.shape), value.dtype) if used else value
@@ -76,7 +77,7 @@ def leave_operator(op: Any, row_index: int) -> tuple[Left, list[Any]]:
     for result in op.results():
         first = len(names)
         one = result.is_dense_tensor_type()
-        out.append(standing(result) if one else [standing(part) for part in _take_apart(result)])
+        out.append(stand_in_of(result) if one else [stand_in_of(part) for part in _take_apart(result)])
         counts.append(len(names) - first)
     attributes = {key: _to_attribute(value) for key, value in op.attrs().items()}
     attributes = {key: value for key, value in attributes.items() if value is not None}
@@ -86,15 +87,15 @@ def leave_operator(op: Any, row_index: int) -> tuple[Left, list[Any]]:
 
 
 def _tensors(value: Any) -> list[Any]:
-    """The tensors of an operand: none of u8, which are states of random numbers. The exporter has no such
-    constants."""
+    """The tensors of an operand. States of random numbers, which are u8, are dropped, as the exporter has no
+    such constants."""
     if not value.initialized() or value.is_dense_tensor_type() and value.dtype == paddle.uint8:
         return []
     return [value] if value.is_dense_tensor_type() else parts_of(value)
 
 
 def _take_apart(result: Any) -> list[Any]:
-    """The tensors of a list that is a result, by what takes them apart."""
+    """The tensors of a result that is a list, from the operators that unpack it."""
     for user in result.all_used_ops():
         if user.name() == "builtin.split":
             return list(user.results())
@@ -106,7 +107,7 @@ def _take_apart(result: Any) -> list[Any]:
 
 
 def _to_attribute(value: Any) -> Any:
-    """An attribute as ONNX can have it, types by their names; else None."""
+    """The value of an attribute in ONNX, with types as their names; None if ONNX has no such attribute."""
     if isinstance(value, paddle.dtype):
         return str(value).rpartition(".")[2]
     listed = isinstance(value, (list, tuple))
@@ -115,8 +116,8 @@ def _to_attribute(value: Any) -> Any:
 
 
 def put_back(path: str, rows: list[Left], outputs: int) -> None:
-    """Put nodes for the operators that stay into an exported file, whose program has so many outputs of its
-    own before those that are in place of operands."""
+    """Insert nodes for the `Left` operators into an exported file. `outputs`: the number of the program's own
+    outputs; those after them are the operands."""
     model = onnx.load(path)
     graph = model.graph
     names = [port.name for port in graph.output[outputs:]]

@@ -11,7 +11,8 @@ from .parts import Rule, sizes_of
 
 
 def _group_norm(op: Any) -> Any:
-    """The exporter reads epsilon, which has 64 bits, as a number of 32. It takes all channels to be first."""
+    """Group normalization as a formula: the exporter reads the f64 epsilon as f32, and assumes that channels
+    come first."""
     x, *others = op.operands_source()
     attrs = op.attrs()
     last = attrs["data_format"][-1] == "C"
@@ -31,8 +32,8 @@ def _group_norm(op: Any) -> Any:
 
 
 def _batch_norm(op: Any) -> Any:
-    """The exporter takes channels to be the second dimension. It reads statistics that several operators use
-    from the first of these, which writes them when a model learns."""
+    """Batch normalization as a formula: the exporter assumes that channels are the second dimension. It reads
+    shared statistics from the first operator with them, which updates them in training."""
     attrs = op.attrs()
     x, *parameters = op.operands_source()
     mean, variance = (_before_learning(value, i) for i, value in enumerate(parameters[:2], 1))
@@ -52,7 +53,7 @@ def _batch_norm(op: Any) -> Any:
 
 
 def _before_learning(value: Any, input_index: int) -> Any:
-    """The statistics before other normalizations write to them, which do not learn."""
+    """The statistics before other normalizations update them; at inference these do not."""
     result = value.get_defining_op()
     while result.name() in ("pd_op.batch_norm", "pd_op.batch_norm_"):
         value = result.operand_source(input_index)
@@ -61,7 +62,8 @@ def _before_learning(value: Any, input_index: int) -> Any:
 
 
 def _norm(op: Any) -> Any:
-    """The exporter does not know norms of all elements, and computes infinite powers."""
+    """A norm with a finite power, or without axes: the exporter supports neither norms of all elements nor
+    infinite powers."""
     x, attrs = op.operand_source(0), op.attrs()
     order, axis = attrs["porder"], attrs["axis"]
     if not attrs["asvector"] and not math.isinf(order):
@@ -84,7 +86,8 @@ def _norm_along(x: Any, order: float, axis: int) -> Any:
 
 
 def _layer_norm(op: Any) -> Any:
-    """The exporter refuses dynamic sizes where more than the last dimension is normalized."""
+    """Layer normalization as a formula: the exporter refuses dynamic sizes if several dimensions are
+    normalized."""
     x, weight, bias = op.operands_source()
     axis, epsilon = op.attrs()["begin_norm_axis"], op.attrs()["epsilon"]
     if axis >= len(x.shape) - 1 or min(x.shape[axis:]) >= 0:
@@ -99,7 +102,7 @@ def _layer_norm(op: Any) -> Any:
 
 
 def _instance_norm(op: Any) -> Any:
-    """The exporter refuses a dynamic number of channels."""
+    """Instance normalization as a formula: the exporter refuses a dynamic number of channels."""
     x, weight, bias = op.operands_source()
     if x.shape[1] >= 0:
         return None

@@ -12,7 +12,7 @@ Rule = Callable[[Any], Any]
 
 
 def sizes_of(x: Any) -> list[Any]:
-    """The sizes of a tensor: numbers where they are known, else tensors without dimensions."""
+    """The sizes of a tensor: ints if static, else scalars."""
     if all(size >= 0 for size in x.shape):
         return list(x.shape)
     shape = paddle.shape(x)
@@ -20,7 +20,7 @@ def sizes_of(x: Any) -> list[Any]:
 
 
 def numbers_below(size: Any) -> Any:
-    """The numbers below a size, in 64 bits."""
+    """0, 1, ..., size - 1 as i64."""
     return paddle.arange(0, size, 1, dtype="int64")
 
 
@@ -34,17 +34,18 @@ def constant_of(value: Any) -> list[Any] | None:
 
 
 def parts_of(value: Any) -> list[Any]:
-    """The tensors of a list that a program puts together."""
+    """The tensors of a list that the program builds."""
     return list(value.get_defining_op().operands_source())
 
 
 def of_one_axis(function: Callable[..., Any], x: Any) -> Any:
-    """A number, by way of a tensor of one element: the exporter gives no other reduction no dimensions."""
+    """`function` of a tensor, reduced to a scalar by way of a tensor [1]: only then does the exporter remove
+    the dimension."""
     return paddle.squeeze(function(x, axis=[0], keepdim=True), axis=[0])
 
 
 def along(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A reduction along axes, or to a number."""
+    """The rule of a reduction along axes, or to a scalar."""
 
     def reduce(x: Any, axis: list[int], keepdim: bool, **_: Any) -> Any:
         if axis or keepdim:

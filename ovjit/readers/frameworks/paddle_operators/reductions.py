@@ -11,7 +11,7 @@ from .parts import Rule, of_one_axis
 
 
 def _of_all(function: Callable[..., Any]) -> Rule:
-    """The exporter refuses reductions of all elements, or gives them a dimension."""
+    """The rule of a reduction of all elements, which the exporter refuses or gives a dimension."""
 
     def rule(op: Any) -> Any:
         if op.result(0).shape or not op.operand_source(0).shape:

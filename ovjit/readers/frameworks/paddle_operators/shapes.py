@@ -10,7 +10,7 @@ from .parts import Rule, constant_of, numbers_below, parts_of, sizes_of
 
 
 def _flip(op: Any) -> Any:
-    """The exporter refuses dynamic sizes."""
+    """Flip by indices: the exporter refuses dynamic sizes."""
     x = op.operand_source(0)
     axes = op.attrs()["axis"]
     if all(x.shape[axis] >= 0 for axis in axes):
@@ -22,7 +22,7 @@ def _flip(op: Any) -> Any:
 
 
 def _split(op: Any) -> Any:
-    """The exporter refuses to divide a dynamic size, and sections that are not all stated."""
+    """Split by slices: the exporter refuses to divide a dynamic size, and sections with a -1."""
     x = op.operand_source(0)
     axis = (constant_of(op.operand_source(op.num_operands() - 1)) or [None])[0]
     if axis is None or x.shape[int(axis)] >= 0:
@@ -46,7 +46,7 @@ def _split(op: Any) -> Any:
 
 
 def _repeat(op: Any) -> Any:
-    """The exporter repeats dynamic dimensions wrongly."""
+    """Repeat elements by a broadcast: the exporter repeats dynamic dimensions wrongly."""
     x, axis, count = (
         op.operand_source(0),
         op.attrs()["axis"] % len(op.operand_source(0).shape),
@@ -82,7 +82,7 @@ def _crop(op: Any) -> Any:
 
 
 def _roll(op: Any) -> Any:
-    """The exporter refuses dynamic sizes where all elements are rolled as one row."""
+    """Roll a flattened tensor: the exporter refuses dynamic sizes without an axis."""
     x, shift = op.operand_source(0), constant_of(op.operand_source(1))
     if op.attrs()["axis"] or shift is None or min(x.shape, default=0) >= 0:
         return None
@@ -90,7 +90,7 @@ def _roll(op: Any) -> Any:
 
 
 def _expanded_as(op: Any) -> Any:
-    """The exporter takes the sizes of the other tensor to be known."""
+    """Broadcast to the shape of another tensor: the exporter assumes that it is static."""
     x, y = op.operands_source()
     if not y.initialized() or min(y.shape, default=0) >= 0:
         return None
@@ -98,7 +98,7 @@ def _expanded_as(op: Any) -> Any:
 
 
 def _count_of_list(op: Any) -> Any:
-    """The exporter gives it no dimension."""
+    """The number of tensors in a list as a tensor [1], which the exporter makes a scalar."""
     return paddle.reshape(paddle._C_ops.array_length(op.operand_source(0)), [1])
 
 

@@ -29,7 +29,7 @@ X = value("x")
 
 
 def _gate(gate: Pattern) -> Pattern:
-    """x / 2 * (1 + gate), in any order of the factors."""
+    """The pattern x / 2 * (1 + gate), with factors in any order."""
     more = gate + 1.0
     return (X * 0.5) * more | X * (more * 0.5) | (X * more) * 0.5
 
@@ -46,7 +46,7 @@ def _keeps_type(node: ModelNode, x: ModelValue) -> bool:
 
 
 def _as(before: Pattern, after: Pattern) -> Rule:
-    """The rule that writes one operation of x, where it has the type and shape of the expression."""
+    """The rule that replaces an expression by one operation of x with the same type and shape."""
     return rewrite(before, after, _keeps_type)
 
 
@@ -77,7 +77,7 @@ _RULES = [
 
 
 def _is_neutral(node: ModelNode, x: ModelValue) -> bool:
-    """False for inputs and constants, which keep nodes of their own, and for weights."""
+    """False for inputs and constants, whose names must stay, and for weights."""
     is_computed = x.node.op.role not in ("parameter", "constant") and not is_weight(x)
     return is_computed and x.dtype in SIGNED and _keeps_type(node, x)
 

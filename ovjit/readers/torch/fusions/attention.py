@@ -79,7 +79,7 @@ def write_attention_with_sinks(
 
 
 def _is_greatest(value: ModelValue) -> bool:
-    """Whether this is the maximum along the last axis, which stays."""
+    """Whether the value is the maximum along the last axis, with that axis kept."""
     attrs = value.node.attrs
     if _TOP.fits(value.node.op):
         of_values = value.index == 0 and attrs["mode"] == "max"
@@ -90,7 +90,7 @@ def _is_greatest(value: ModelValue) -> bool:
 
 
 def _leaves_last_out(cut: ModelValue, axis: int) -> bool:
-    """Whether this is a Slice of all but the last element along the axis."""
+    """Whether `cut` is a Slice that drops the last element along the axis."""
     numbers = [x.constant for x in cut.node.inputs[1:]]
     bounds = [int(x.reshape(-1)[0]) for x in numbers if x is not None and x.size == 1]
     return bounds in ([0, -1, 1, axis], [0, -1, 1, axis - 4])
@@ -120,7 +120,7 @@ def _write(
 
 
 class _Key(NamedTuple):
-    """The second factor of the scores, as it is or turned, without its scale."""
+    """The second factor of the scores, without its scale, and whether it is transposed."""
 
     k: ModelValue
     is_turned: bool
@@ -128,7 +128,7 @@ class _Key(NamedTuple):
 
 
 def _key_of(product: ModelValue) -> _Key | None:
-    """None where the key is a product with something else than a number."""
+    """The keys of a product of queries and keys; None if they are scaled by a tensor."""
     k = product.node.inputs[1]
     is_turned = not product.node.attrs["transpose_b"]
     match = _SCALED.first(k)
@@ -146,7 +146,8 @@ def _keeps_heads(values: list[ModelValue], rank: int) -> bool:
 
 
 def _keeps_lengths(total: ModelValue, product: ModelValue) -> bool:
-    """Whether the scores with their mask have as many rows and columns as without it."""
+    """Whether the mask does not broadcast the scores: their last two dimensions are the same with and without
+    it."""
     first, result = total.node.inputs[0].shape, total.shape
     if first is None or result is None or product.shape is None:
         return False
@@ -157,7 +158,7 @@ def _keeps_lengths(total: ModelValue, product: ModelValue) -> bool:
 
 
 def _turned_back(w: ModelWriter, key: _Key) -> ModelValue:
-    """The key with a row for each position."""
+    """The keys with a row per position."""
     if not key.is_turned:
         return key.k
     if (before := input_of_transpose(key.k)) is not None:
@@ -167,7 +168,7 @@ def _turned_back(w: ModelWriter, key: _Key) -> ModelValue:
 
 
 def _fit_mask(w: ModelWriter, mask: ModelValue) -> ModelValue:
-    """The mask with two dimensions or more, none of which is a leading 1 before those."""
+    """The mask with at least two dimensions, without further leading dimensions of 1."""
     shape = mask.shape or ()
     lengths = [*shape[:-2], None]
     ones = next(i for i, d in enumerate(lengths) if d != 1)

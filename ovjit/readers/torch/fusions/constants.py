@@ -69,7 +69,7 @@ _PADDED = op.Pad(_X, constant("before"), constant("after"), constant("fill"), pa
 def pad_convolution(
     w: ModelWriter, node: ModelNode, x: ModelValue, before: ModelValue, after: ModelValue, fill: ModelValue
 ) -> Sequence[ModelValue] | None:
-    """conv(pad(x)) -> conv(x) with more padding, where zeros are put around the picture"""
+    """conv(pad(x)) -> conv(x) with more padding, if the padding is zeros"""
     low, high = (np.asarray(value.constant).reshape(-1).tolist() for value in (before, after))
     if np.any(fill.constant) or min(low + high) < 0 or any(low[:2] + high[:2]):
         return None
@@ -86,7 +86,7 @@ _SIGNS = 0x88
 
 
 def in_pairs(values: Sequence[Any]) -> Output | None:
-    """The constant of u4 [..., 2] that two tensors, low and high bits of bytes, have the elements of."""
+    """The u4 constant [..., 2] that interleaves two tensors, the low and the high nibbles of bytes."""
     if len(values) != 2 or not all(isinstance(value, Output) for value in values):
         return None
     low, high = (_of_bytes(value, *step) for value, step in zip(values, _STEPS, strict=True))
@@ -99,7 +99,7 @@ _STEPS = (("BitwiseAnd", 15), ("BitwiseRightShift", 4))
 
 
 def _of_bytes(value: Output, operation: str, number: int) -> np.ndarray | None:
-    """The bytes of a constant of u8 to which the operation is applied with this number."""
+    """The constant of bytes to which `operation` is applied with this number."""
     node = value.node
     if node.get_type_name() != operation or _number(node.input_value(1)) != number:
         return None
@@ -109,7 +109,7 @@ def _of_bytes(value: Output, operation: str, number: int) -> np.ndarray | None:
 
 
 def _number(value: Output) -> Any:
-    """The number that a constant of one element has, through conversions; None for other values."""
+    """The element of a constant [1] or scalar, through conversions; None for other values."""
     node = value.node
     while node.get_type_name() in ("Convert", "ConvertLike"):
         node = node.input_value(0).node
@@ -121,7 +121,7 @@ def _packed(stored: np.ndarray, shape: tuple[int, ...], kind: str) -> Output:
 
 
 def keep_packed(model: Model) -> None:
-    """Put constants of 4 bits directly before conversions to floats."""
+    """Keep 4-bit constants packed, and convert them to floats directly."""
     for node in model.get_ordered_ops():
         if node.get_type_name() == "Convert" and tensor_type(node.output(0)).dtype in _FLOATS:
             source = node.input_value(0)
@@ -135,7 +135,7 @@ def keep_packed(model: Model) -> None:
 
 
 def _codes(value: Output) -> tuple[np.ndarray, bool] | None:
-    """The packed bytes that a tensor of integers is unpacked from, and whether 8 is subtracted from each."""
+    """(the packed bytes from which an integer tensor is unpacked, whether 8 is subtracted)."""
     node = value.node
     kind, dtype = node.get_type_name(), tensor_type(value).dtype
     if kind == "Reshape":

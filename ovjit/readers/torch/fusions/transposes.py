@@ -19,7 +19,7 @@ _RESHAPED = op.Reshape(value("x"), ...).once
 
 
 def input_of_transpose(value: ModelValue) -> ModelValue | None:
-    """The input of a Transpose of the last two dimensions."""
+    """The input of a Transpose that swaps the last two dimensions; None for other values."""
     match = _TURNED.first(value)
     if match is None:
         return None
@@ -29,7 +29,7 @@ def input_of_transpose(value: ModelValue) -> ModelValue | None:
 
 
 def is_for_products(node: Node) -> bool:
-    """True if a node transposes a matrix that MatMuls alone read: they have a flag for that."""
+    """True if a node transposes a matrix for MatMuls only, which have a flag for that."""
     if node.get_type_name() != "Transpose":
         return False
     order = node.input_value(1).get_node()

@@ -48,7 +48,7 @@ def attention(
 
 
 def _log_sums(n: Call, x: Output, key: Output, mask: Any, is_causal: bool, scale: Any) -> Output:
-    """The logarithm of the sum that softmax divides by, of each row."""
+    """The logarithm of the softmax's denominator, for each row."""
     kind = n.dtype(x)
     size = n.tensor(n.size(x, -1), kind)
     factor = n("Power", size, n.like(size, -0.5)) if scale is None else n.tensor(scale, kind)
@@ -123,15 +123,16 @@ def _projections(n: Call, x: Output, weight: Output, bias: Output, size: int) ->
 
 
 def _mask(n: Call, mask: Output, mask_type: Any, kind: str) -> Output:
-    """A mask of the fused operator, which names what to leave out, as one that names what to read."""
+    """A mask that is true for keys to attend to, from the fused operator's, which is true for keys to
+    ignore."""
     if n.rank(mask) == 2 and mask_type == 1:
         mask = n.unsqueeze(mask, [1, 2])
     return n("LogicalNot", mask) if n.dtype(mask) == "boolean" else n.to_type(mask, kind)
 
 
 def _mask_scores(n: Call, scores: Output, mask: Output, mask_type: Any) -> Output:
-    """Scores of tokens that a mask leaves out are -inf. It is [length, length], [batch, length] for the type
-    1, or has all four dimensions; one of numbers is added."""
+    """Add a mask to scores. A boolean one is -inf where true: [length, length], [batch, length] (type 1), or
+    of four dimensions."""
     if n.rank(mask) == 2 and mask_type == 1:
         mask = n.unsqueeze(mask, [1, 2])
     if n.dtype(mask) != "boolean":
@@ -170,7 +171,8 @@ def encoder_layer(
 
 @aten("_nested_tensor_from_mask_left_aligned")
 def left_aligned(n: Call, x: Output, mask: Output) -> bool:
-    """Whether padding is behind the samples: `pad_nested` gives what PyTorch gives in both cases."""
+    """Whether all padding comes after the samples' elements. `pad_nested` returns PyTorch's result in both
+    cases."""
     return True
 
 

@@ -17,7 +17,7 @@ from ovjit.readers.torch.values import Complex
 
 
 def pair_of(n: Call, value: Any) -> Complex:
-    """A tensor or number as a complex one."""
+    """A tensor or number as a Complex."""
     if isinstance(value, Complex):
         return value
     if isinstance(value, complex):
@@ -26,8 +26,8 @@ def pair_of(n: Call, value: Any) -> Complex:
 
 
 def _of_one_type(n: Call, x: Any, other: Any) -> tuple[Any, Any]:
-    """Both as complex or real tensors whose parts have one type: the wider one. Numbers, integers and tensors
-    without dimensions do not widen the other's."""
+    """Both operands as Complex or both as real tensors, with parts of the wider type. Scalars and integers do
+    not widen it."""
     kinds = [_part_type(n, value) for value in (x, other)]
     leading = [kind for kind, is_weak in kinds if kind and not is_weak] or [kind for kind, _ in kinds if kind]
     kind = max(leading, key=_WIDTHS.index, default="f32")
@@ -43,7 +43,8 @@ _WIDTHS = ["f16", "f32", "f64"]
 
 
 def _part_type(n: Call, value: Any) -> tuple[str | None, bool]:
-    """The type of a tensor's real numbers, if it has such, and whether it does not widen others."""
+    """(element type of a tensor's real numbers, or None; whether it is a scalar, which does not widen other
+    types)."""
     if isinstance(value, Complex):
         return n.dtype(value.pair), n.rank(value.pair) == 1
     if isinstance(value, Output) and n.dtype(value) in _WIDTHS:
@@ -127,7 +128,8 @@ def complex_pow(n: Call, x: Any, other: Any) -> Complex:
 
 @aten("complex_einsum")
 def complex_einsum(n: Call, x: str, tensors: Sequence[Any] = ()) -> Complex:
-    """The sum over all choices of a real or imaginary part of each factor: k imaginary ones have i^k."""
+    """An einsum of complex tensors: the sum over all choices of a real or imaginary part of each factor,
+    times i^(number of imaginary ones)."""
     sums: list[Any] = [None, None]
     for chosen in product((0, 1), repeat=len(tensors)):
         parts = [n.part(pair_of(n, v), i) for v, i in zip(tensors, chosen, strict=True)]
@@ -139,8 +141,8 @@ def complex_einsum(n: Call, x: str, tensors: Sequence[Any] = ()) -> Complex:
 
 
 def extend_to_complex(names: str, complex_rule: Callable[..., Any], among: str = "") -> None:
-    """Let `complex_rule(call, rule of reals, arguments)` read operators where an argument is complex: one of
-    `among`, if these are named."""
+    """Register `complex_rule(call, real rule, arguments)` for operators with a complex argument, one of
+    `among` if given."""
     for name in names.split():
         changed_later(f"aten::{name}", partial(_of_either, complex_rule, among.split()))
 
@@ -247,7 +249,8 @@ def _by_rotation(function: Callable[[Call, Complex], Complex]) -> Callable[[Call
 
 
 def _scale(factor: float, function: Callable[[Call, Any], Any], before: bool) -> Any:
-    """A function of a multiple of its argument, or a multiple of what it gives."""
+    """Make a rule: `function` of the argument times a factor if `before`, else the result times the
+    factor."""
 
     def rule(n: Call, x: Complex) -> Complex:
         value = function(n, _times(n, x, factor) if before else x)

@@ -32,7 +32,7 @@ _ELEMENTS = {
 
 
 def _by_parts(elements: Sequence[str], n: Call, rule: Rule, x: Any, **named: Any) -> Any:
-    """The rule of reals, of each part of the arguments `elements`."""
+    """Apply the rule of reals to each part of the arguments `elements`."""
     parts = []
     for index in (0, 1):
         chosen = {k: _part(n, v, index) if k in elements else v for k, v in {"x": x, **named}.items()}
@@ -68,7 +68,7 @@ for _names, _arguments in _ELEMENTS.items():
 
 
 def _product(n: Call, rule: Rule, x: Complex, dtype: Any = None, **named: Any) -> Complex:
-    """Sizes are multiplied, angles added, in f64: an angle may be close to that of a real number."""
+    """The product of elements: magnitudes are multiplied and angles added, in f64."""
     x_f64 = Complex(n.convert(x.pair, "f64"))
     turns = n.also("cumsum" if "cum" in n.op else "sum", angle(n, x_f64), **named)
     result = polar(n, rule(n, n.also("abs", x_f64), **named), turns)

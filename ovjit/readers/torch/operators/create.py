@@ -27,7 +27,7 @@ def _kind(n: Call, dtype: Any, number: Any = 0.0) -> str:
 
 
 def _fill(n: Call, x: Any, size: Any, dtype: Any, number: Any) -> Any:
-    """`x` is a tensor that tells the type, or the size itself."""
+    """A tensor filled with `number`. `x` is a tensor with the type, or the size itself."""
     if size is None:
         size, x = x, None
     if isinstance(x, (Output, Complex)) and dtype is None:
@@ -36,12 +36,12 @@ def _fill(n: Call, x: Any, size: Any, dtype: Any, number: Any) -> Any:
 
 
 def _typed(n: Call, values: Output, dtype: Any) -> Any:
-    """Real numbers as complex ones where PyTorch's type says so."""
+    """Values of a complex dtype become Complex; others are returned unchanged."""
     return n.complex_of(values) if dtype is not None and is_complex(dtype) else values
 
 
 def _like(n: Call, x: Any, values: Output) -> Any:
-    """Real numbers as complex ones where `x` is complex."""
+    """Real values become a Complex if `x` is one."""
     return n.complex_of(values) if isinstance(x, Complex) else values
 
 
@@ -150,7 +150,7 @@ def eye(n: Call, x: Any, m: Any = None, dtype: Any = None) -> Output:
 @aten("hann_window", "hamming_window", "blackman_window", "bartlett_window", "kaiser_window")
 def window(n: Call, x: Any, periodic: Any = True, alpha: float = 0.54, beta: Any = None,
            dtype: Any = None) -> Output:  # fmt: skip
-    """Windows of a known length are made by PyTorch."""
+    """A window function; one of static length is evaluated by PyTorch."""
     name = n.op.removeprefix("aten::")
     length = n.known_number(x)
     if length is None:

@@ -90,7 +90,7 @@ def scale(n: Call, other: Any, alpha: Any) -> Any:
 
 
 def with_scaled(n: Call, x: Any, other: Any, alpha: Any) -> list[Output]:
-    """x and other * alpha: the product is one of the type that both are promoted to."""
+    """x and other * alpha, the product in their promoted type."""
     a, b = n.same_kind([x, other])
     return [a, scale(n, b, alpha)]
 
@@ -116,7 +116,7 @@ def mul(n: Call, x: Any, other: Any) -> Any:
 
 @aten("div", "divide", "true_divide", "floor_divide")
 def div(n: Call, x: Any, other: Any, rounding_mode: str | None = None) -> Any:
-    """Quotients are real; rounded ones have the type of the operands."""
+    """Division. Quotients are floats; with a rounding mode they have the operands' type."""
     mode = "floor" if n.op == "aten::floor_divide" else rounding_mode
     a, b = n.same_kind([x, other])
     if mode == "floor" and n.is_real(a):
@@ -185,7 +185,7 @@ MOST_FACTORS = 64
 
 
 def by_squaring(times: int, x: Any, product: Callable[[Any, Any], Any]) -> Any:
-    """x multiplied with itself, `times` factors of it."""
+    """The product of `times` factors x, by repeated squaring with `product`."""
     out = x
     for bit in bin(times)[3:]:
         out = product(out, out)
@@ -203,7 +203,7 @@ def extreme(n: Call, op: str, x: Any, other: Any) -> Output:
 
 @aten("fmax", "fmin")
 def fmax(n: Call, x: Any, other: Any) -> Output:
-    """The one that is a number, where the other is NaN."""
+    """The maximum (fmax) or minimum of two; of a number and NaN the number."""
     a, b = n.same_kind([x, other])
     out = extreme(n, "Maximum" if n.op == "aten::fmax" else "Minimum", a, b)
     if not n.is_real(a):
@@ -353,8 +353,8 @@ def lerp(n: Call, x: Output, end: Output, weight: Any) -> Output:
 
 
 @aten("log2", "log10", "log1p", "exp2", "expm1", "special_expm1", "special_log1p", "special_exp2")
-def other_bases(n: Call, x: Any) -> Output:
-    """log1p and expm1 keep small numbers."""
+def log_or_exp(n: Call, x: Any) -> Output:
+    """log2, log10, exp2 and the like from log and exp; log1p and expm1 stay accurate near 0."""
     x = n.real(x)
     kind, upcast = n.dtype(x), n.upcast(x)
     name = n.op.removeprefix("aten::").removeprefix("special_")

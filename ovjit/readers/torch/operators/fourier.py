@@ -73,7 +73,7 @@ def rfft(n: Call, x: Output, /, dim: Any = -1, norm: Any = None, **sizes_by_name
 
 @aten("fft_irfft", "fft_irfft2", "fft_irfftn")
 def irfft(n: Call, x: Any, /, dim: Any = -1, norm: Any = None, **sizes_by_name: Any) -> Output:
-    """The length of the last axis is 2 * (its length - 1) where none is given."""
+    """The inverse of rfft. The default length of the last axis is 2 * (its length - 1)."""
     value = pair_of(n, x).pair
     requested_sizes = sizes_by_name.get("n", sizes_by_name.get("s"))
     axes, sizes = _axes(n, value, n.rank(value) - 1, requested_sizes, dim)
@@ -99,7 +99,7 @@ def hfftn(n: Call, x: Any, /, dim: Any = -1, norm: Any = None, **sizes_by_name: 
 
 
 def fft_of(n: Call, x: Complex, axes: list[int], sizes: list[Any], norm: Any) -> Complex:
-    """The transform forwards along some axes."""
+    """The forward transform along some axes."""
     return Complex(transform(n, "DFT", x.pair, axes, sizes, norm, False))
 
 

@@ -13,7 +13,7 @@ from ovjit.readers.torch.values import Complex
 
 
 def flattened_masks(n: Call, indices: Sequence[Any]) -> list[Any]:
-    """Indices for each axis: a mask becomes the coordinates of the elements that it selects."""
+    """Indices per axis, with masks replaced by the coordinates of their true elements."""
     out: list[Any] = []
     for index in indices:
         if index is not None and n.dtype(index) in ("boolean", "u8"):
@@ -27,7 +27,7 @@ def flattened_masks(n: Call, indices: Sequence[Any]) -> list[Any]:
 
 
 def broadcast_indices(n: Call, indices: Sequence[Any]) -> tuple[list[int], list[Output], int]:
-    """The axes that are indexed, their indices in one shape, and where the result has that shape's axes."""
+    """(indexed axes, their indices broadcast to one shape, position of that shape's axes in the result)."""
     listed = flattened_masks(n, indices)
     axes = [i for i, index in enumerate(listed) if index is not None]
     index_tensors = [listed[axis] for axis in axes]
@@ -62,7 +62,7 @@ def index(n: Call, x: Any, indices: Sequence[Any]) -> Any:
 
 
 def _leading(n: Call, x: Output, axes: Sequence[int]) -> Output:
-    """A tensor with these axes before the others."""
+    """Move these axes to the front."""
     return n.transpose(x, [*axes, *(i for i in range(n.rank(x)) if i not in axes)])
 
 
@@ -88,7 +88,7 @@ def _at_rows(n: Call, x: Output, indices: Sequence[Any]) -> Output:
 
 
 def positive(n: Call, index: Output, x: Output, axis: int) -> Output:
-    """Indices counted from 0."""
+    """Nonnegative indices along an axis."""
     if _never_negative(n, index):
         return index
     size = n.index(n.size(x, axis))
@@ -103,7 +103,7 @@ _JOINING = ("Add", "Multiply", "Concat", "Minimum")
 
 
 def _never_negative(n: Call, value: Output) -> bool:
-    """Whether integers are known to be counted from 0: places of ranges, masks and sizes."""
+    """Whether integers are certainly nonnegative: from ranges, masks and sizes."""
     pending, visited = [value], set()
     while pending:
         value = pending.pop()
@@ -120,7 +120,7 @@ def _never_negative(n: Call, value: Output) -> bool:
 
 
 def _deciding(n: Call, node: Node) -> list[Output] | None:
-    """The inputs that must not be negative for a node's results not to be; None if that is not known."""
+    """The inputs that must be nonnegative so that a node's results are; None if unknown."""
     kind, inputs = node.get_type_name(), node.input_values()
     if kind in ("NonZero", "ShapeOf"):
         return []
@@ -163,7 +163,7 @@ def gather(n: Call, x: Any, dim: int, index: Output) -> Any:
 
 
 def smaller(n: Call, x: Output, index: Output, axis: int) -> Output:
-    """x cut to the lengths of the index along all other axes."""
+    """x cropped to the lengths of the index along all axes but one."""
     for i in range(n.rank(x)):
         if i != axis and not n.same_size(x, index, i):
             x = n.cut(x, i, 0, n.size(index, i))
@@ -210,7 +210,7 @@ def nonzero(n: Call, x: Output) -> Output:
 
 @aten("nonzero_static")
 def nonzero_static(n: Call, x: Output, size: Any, fill_value: int = -1) -> Output:
-    """The first `size` rows, and rows of one number after them."""
+    """The first `size` coordinates, padded with rows of `fill_value`."""
     coordinates = nonzero(n, x)
     fill_rows = n.fill(fill_value, [size, n.rank(x)], "i64")
     return n.cut(n("Concat", coordinates, fill_rows, axis=0), 0, 0, size)

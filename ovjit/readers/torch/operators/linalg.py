@@ -56,7 +56,7 @@ def solve(n: Call, x: Output, B: Output, left: bool = True) -> Any:
 
 @aten("linalg_cross", "cross")
 def cross(n: Call, x: Output, other: Output, dim: Any = -1) -> Output:
-    """a[1]*b[2] - a[2]*b[1], and so on round"""
+    """The cross product along a dimension."""
     a, b = n.same_kind([x, other])
     if dim is None:
         shape = n.shape(a) or ()
@@ -178,7 +178,7 @@ HALVINGS, TERMS = 10, 10
 
 
 def _identity(n: Call, x: Output) -> Output:
-    """The identity of as many rows as a matrix has columns, in its type."""
+    """The identity matrix for the columns of a matrix, in its type."""
     indices = n.arange(n.size(x, -1))
     same = n("Equal", n.unsqueeze(indices, [0]), n.unsqueeze(indices, [1]))
     return n.convert(same, n.dtype(x))
@@ -214,7 +214,7 @@ def solve_triangular(
     n: Call, x: Output, B: Any = None, upper: bool = True, left: bool = True, unitriangular: bool = False,
     A: Any = None, transpose: bool = False,
 ) -> Any:  # fmt: skip
-    """A^-1 B or B A^-1, of A one triangle counts, with ones on the diagonal where it is unitriangular."""
+    """A^-1 B, or B A^-1 unless `left`, from one triangle of A, whose diagonal is ones if `unitriangular`."""
     old = n.op == "aten::triangular_solve"
     a, b = (A, x) if old else (x, B)
 
@@ -233,7 +233,7 @@ def solve_triangular(
 
 @aten("cholesky_inverse", "cholesky_solve")
 def by_cholesky(n: Call, x: Output, input2: Any = None, upper: bool = False) -> Output:
-    """(L L^T)^-1, or that times right-hand sides; of L one triangle counts."""
+    """(L L^T)^-1, or its product with right-hand sides, from one triangle of L."""
     factor = n.also("triu" if upper else "tril", x if input2 is None else input2)
     inverse = n("Inverse", factor, adjoint=False)
     result = n("MatMul", inverse, inverse, transpose_a=not upper, transpose_b=upper)
@@ -265,12 +265,12 @@ aten_rows({
 
 
 def _least(n: Call, x: Output) -> Any:
-    """The smaller one of the numbers of rows and columns."""
+    """min(rows, columns)."""
     return n.compute("Minimum", n.size(x, -2), n.size(x, -1))
 
 
 def _first(n: Call, value: Output, axis: int, count: Any) -> Output:
-    """The first elements along an axis."""
+    """The first `count` elements along an axis."""
     return n.cut(value, n.axis(axis, n.rank(value)), 0, count)
 
 
@@ -323,7 +323,7 @@ def qr(n: Call, x: Output, mode: str = "reduced", some: bool = True) -> list[Out
 
 
 def _product(n: Call, packed: Output, factors: Output, columns: Any, steps: Output) -> Output:
-    """The first columns of Q."""
+    """The first `columns` columns of Q, from Householder reflections."""
     rows = indices(n, packed, 1)
     one = identity(n, rows, n.arange(columns), n.dtype(packed))
     target_shape = n("Concat", n.dim_of(packed, 0), n("ShapeOf", one, output_type="i64"), axis=0)
@@ -332,7 +332,7 @@ def _product(n: Call, packed: Output, factors: Output, columns: Any, steps: Outp
 
 @aten("cholesky", "linalg_cholesky", "linalg_cholesky_ex")
 def cholesky_factor(n: Call, x: Output, upper: bool = False) -> Any:
-    """L of A = L L^T, or its transpose, which is computed of the upper triangle."""
+    """The Cholesky factor L of A = L L^T; with `upper` its transpose, from the upper triangle."""
     a = stack_matrices(n, x)
     lower, failed = cholesky(n, n.transpose(a, [0, 2, 1]) if upper else a)
     result = unstack(n, n.transpose(lower, [0, 2, 1]) if upper else lower, x, 2)
@@ -341,7 +341,7 @@ def cholesky_factor(n: Call, x: Output, upper: bool = False) -> Any:
 
 @aten("linalg_lstsq")
 def lstsq(n: Call, x: Output, b: Output, rcond: Any = None) -> list[Any]:
-    """The X of least |A X - B| for an A of full rank, the smallest one where several are.
+    """Least squares: the X that minimises |A X - B| for A of full rank, of smallest norm if it is not unique.
 
     A = Q R gives X = R^-1 Q^T B. A^T = Q R, for fewer rows than columns, gives X = Q (R^T)^-1 B. Of open
     sizes the rows are taken to be no fewer: R has no inverse otherwise.

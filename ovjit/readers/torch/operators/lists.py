@@ -31,7 +31,7 @@ def getitem(n: Call, x: Any, idx: Any = None, key: Any = None) -> Any:
 
 @aten("eq.str", "ne.str", "eq.int_list", "ne.int_list", "eq.float_list", "ne.float_list")
 def equal(n: Call, x: Any, b: Any = None, other: Any = None) -> Any:
-    """Texts, and lists of numbers."""
+    """Equality of texts, or of lists of numbers."""
     other = other if b is None else b
     if isinstance(x, str) or len(x) != len(other):
         same: Any = x == other
@@ -88,7 +88,7 @@ def join_lists(n: Call, x: Any, b: Any) -> Any:
 
 @aten("list", "copy.t", "copy.Dict_str", "list.t")
 def another(n: Call, x: Any) -> Any:
-    """A list of its own with the same items, or a text's letters."""
+    """A copy of a list, or the list of a text's characters."""
     return (
         Stacked(x.rows, x.numbers) if isinstance(x, Stacked) else dict(x) if isinstance(x, dict) else list(x)
     )
@@ -132,7 +132,7 @@ def _of_open_items(n: Call, name: str, x: Any, el: Any) -> Any:
 
 
 def extreme_list(n: Call, a: list[Any], b: list[Any], is_greatest: bool) -> list[Any]:
-    """The greater or the smaller one of two lists of numbers: the first numbers that differ decide."""
+    """The larger (or smaller) of two lists of numbers, in lexicographic order."""
     name = "gt" if is_greatest else "lt"
     truth: Any = len(a) > len(b) if is_greatest else len(a) < len(b)
     for x, y in reversed(list(zip(a, b, strict=False))):
@@ -159,7 +159,7 @@ def as_list(n: Call, x: Output) -> Any:
 
 
 def broadcast_shapes(n: Call, x: list[list[Any]]) -> list[Any]:
-    """The shape that tensors of these shapes have together."""
+    """The common broadcast shape of several shapes."""
     rank = max(map(len, x))
     padded = [[1] * (rank - len(shape)) + list(shape) for shape in x]
     return [reduce(lambda a, b: n.compute("Maximum", a, b), dims) for dims in zip(*padded, strict=True)]
@@ -187,7 +187,7 @@ def text_of(n: Call, x: Any) -> str:
 
 
 def _device(*arguments: Any) -> Any:
-    """PyTorch's own object. Tensors are those of the CPU."""
+    """A torch.device; tensors are on the CPU."""
     return torch.device(*arguments)
 
 
@@ -198,7 +198,7 @@ _OF_TEXTS = ("startswith", "endswith", "lower", "upper", "strip", "lstrip", "rst
 
 @aten(*_OF_TEXTS, "join")
 def of_text(n: Call, x: str, **named_arguments: Any) -> Any:
-    """A method of a text; arguments have the order of the operator's schema."""
+    """Apply a str method. Arguments are in the order of the operator's schema."""
     name = n.op.removeprefix("aten::")
     if not isinstance(x, str):
         raise UnsupportedError("the method is supported only for strings")

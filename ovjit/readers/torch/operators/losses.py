@@ -18,7 +18,8 @@ NONE, MEAN, SUM = range(3)
 def nll_loss(
     n: Call, x: Output, target: Output, weight: Any = None, reduction: int = MEAN, ignore_index: int = -100
 ) -> Any:
-    """-weight[target] x[target], classes are the dimension 1; targets of `ignore_index` count nothing."""
+    """-weight[target] x[target], with classes along dimension 1; targets equal to `ignore_index` do not
+    count."""
     axis = 0 if n.rank(x) == 1 else 1
     index = n.convert(target, "i64")
     is_counted = n("NotEqual", index, n.const(ignore_index, "i64"))

@@ -15,7 +15,7 @@ from ovjit.readers.torch.values import Complex, Number
 
 
 def spread(values: Any, count: int) -> list[int]:
-    """One number for each spatial dimension."""
+    """One number per spatial dimension, from a list or a single number."""
     listed = [values] if isinstance(values, int) else list(values)
     return listed * count if len(listed) == 1 else listed
 
@@ -74,7 +74,7 @@ def matmul(n: Call, x: Any, mat2: Any = None, other: Any = None, tensor: Any = N
 
 
 def product(n: Call, a: Output, b: Output) -> Output:
-    """A matrix product, of integers too: these are multiplied in f64, where sums are exact up to 2^53."""
+    """A matrix product; integers are multiplied in f64, which is exact up to 2^53."""
     kind = n.dtype(a)
     if n.is_real(a):
         return n("MatMul", a, b)
@@ -132,7 +132,8 @@ def bilinear(n: Call, x: Output, input2: Output, weight: Output, bias: Any = Non
 def trilinear(
     n: Call, i1: Output, i2: Output, i3: Output, expand1: Any, expand2: Any, expand3: Any, sumdim: Any
 ) -> Output:
-    """The product of three tensors that get dimensions of 1, summed."""
+    """The product of three tensors, with dimensions of 1 inserted at `expand1` to `expand3`, summed over
+    `sumdim`."""
     rank = n.rank(i1) + len(expand1)
     expanded = [
         n.unsqueeze(v, sorted(d % rank for d in dims)) if dims else v
@@ -144,7 +145,7 @@ def trilinear(
 
 @aten("embedding_renorm")
 def embedding_renorm(n: Call, x: Output, indices: Output, max_norm: float, norm_type: float) -> Output:
-    """The table, the rows that are read scaled to a norm of at most `max_norm`."""
+    """An embedding table whose rows at `indices` are scaled to a norm of at most `max_norm`."""
     scaled = n.also("renorm", x, norm_type, 0, max_norm)
     flat = n.flat(indices) if n.rank(indices) else n.unsqueeze(indices, [0])
     return n("ScatterUpdate", x, flat, n("Gather", scaled, flat, 0), n.const(0))
@@ -179,7 +180,7 @@ def _bags(
     n: Call, x: Output, indices: Output, offsets: Any, mode: int, weights: Any, include_last: bool,
     padding: Any,
 ) -> Output:  # fmt: skip
-    """Rows reduced by the bag of each; rows of the index `padding` count nowhere, empty bags are zeros."""
+    """Rows reduced by bag; rows with the index `padding` are skipped, empty bags are zeros."""
     if n.rank(indices) == 2:
         count, length = n.size(indices, 0), n.size(indices, 1)
         bags = n("Broadcast", n.unsqueeze(n.arange(count), [1]), n.ints([count, length]))
@@ -268,7 +269,7 @@ def leaky_relu(
 
 @aten("prelu", "_prelu_kernel")
 def prelu(n: Call, x: Output, weight: Output) -> Output:
-    """A slope for each channel, the dimension 1."""
+    """PRelu with a slope per channel (dimension 1)."""
     if n.rank(weight) == 1 and n.rank(x) > 1 and n.shape(weight) != (1,):
         weight = n.per_channel(weight, n.rank(x))
     return n("PRelu", x, weight)
@@ -337,7 +338,7 @@ def pairwise_distance(
 
 
 def _length(n: Call, gap: Output, p: Any, keepdim: bool) -> Output:
-    """The p-norms of rows. That of 2 is written as in OpenVINO's models."""
+    """The p-norms of rows; the 2-norm is written as in OpenVINO's models."""
     if p != 2 or not n.is_real(gap):
         return n.also("norm", gap, p, None, [-1], keepdim)
     upcast = n.upcast(gap)
@@ -347,7 +348,7 @@ def _length(n: Call, gap: Output, p: Any, keepdim: bool) -> Output:
 
 @aten("pdist", "_pdist_forward")
 def pdist(n: Call, x: Output, p: Any = 2.0) -> Output:
-    """Distances of all rows to those after them."""
+    """Distances between each row and the rows after it."""
     count = n.index(n.size(x, 0))
     rows = n.upto(count)
     is_later = n("Less", n.unsqueeze(rows, [1]), n.unsqueeze(rows, [0]))
@@ -423,7 +424,7 @@ def loss(n: Call, x: Output, target: Output, weight: Any = None, reduction: int 
 def grouped_mm(
     n: Call, x: Output, mat2: Output, offs: Any = None, bias: Any = None, out_dtype: Any = None
 ) -> Output:
-    """Rows in groups that end at `offs`, each group times its own matrix [groups, K, N]."""
+    """Products of groups of rows, which end at `offs`, with one matrix [K, N] each."""
     if n.rank(mat2) != 3 or (n.rank(x) == 3 and offs is not None):
         raise UnsupportedError("only groups of rows are supported")
     weights = n.transpose(mat2, [0, 2, 1])

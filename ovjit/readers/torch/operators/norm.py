@@ -45,7 +45,7 @@ def _of_batch(
     n: Call, x: Output, axes: list[int], weight: Any, running_mean: Any, running_var: Any, eps: float,
     momentum: float,
 ) -> list[Any]:  # fmt: skip
-    """The batch's mean, 1 / sqrt(var + eps), and running numbers that are moved towards the batch's."""
+    """(mean, 1 / sqrt(var + eps), updated running mean, updated running variance) of a batch."""
     if n.op in ("aten::native_batch_norm", "aten::_native_batch_norm_legit") and running_mean is not None:
         raise UnsupportedError(
             "BatchNorm in training mode is not supported, because it writes its "
@@ -66,7 +66,7 @@ def _of_batch(
 
 
 def _filled_like(n: Call, number: int, like: Output) -> Output:
-    """A tensor like another that holds one number; a constant where its shape is known."""
+    """A tensor of the shape of `like`, filled with a number; a constant if the shape is static."""
     shape = n.shape(like)
     return n.const(np.full(shape, number), n.dtype(like)) if is_static(shape) else n.alike(like, number)
 
@@ -89,12 +89,12 @@ def instance_norm(
 
 
 def _kind_of_statistics(n: Call, x: Output, *others: Any) -> str:
-    """The element type of a mean and a deviation: that of the weights, without these that of the data."""
+    """The element type of mean and deviation: that of the weights, else of the data."""
     return n.dtype(next((v for v in others if v is not None), x))
 
 
 def _read_statistics(n: Call, x: Output, axes: list[int], eps: float, keepdim: bool, kind: str) -> list[Any]:
-    """The mean and 1 / sqrt(var + eps) of a normalisation; None where its outputs 1 and 2 are not read."""
+    """The mean and 1 / sqrt(var + eps) of a normalisation; None if outputs 1 and 2 are not used."""
     if not n.is_used(1) and not n.is_used(2):
         return [None, None]
     upcast = n.upcast(x)
@@ -184,7 +184,7 @@ def normalize(n: Call, x: Output, p: Any = 2, dim: int = 1, eps: float = 1e-12) 
 
 @aten("norm_except_dim")
 def norm_except_dim(n: Call, x: Output, pow: Any = 2, dim: int = 0) -> Any:
-    """The norm over all axes but one; -1 is no axis, so that it is over all."""
+    """The norm over all axes but `dim`; over all axes for -1."""
     if dim == -1:
         return n.also("norm", x, pow)
     axes = [i for i in range(n.rank(x)) if i != n.axis(dim, n.rank(x))]

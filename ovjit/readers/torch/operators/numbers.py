@@ -46,7 +46,7 @@ def python_number(name: str) -> bool:
 
 
 def compute(n: Call, name: str, *values: Any) -> Any:
-    """Python's operator `name` of numbers; of known ones it is Python that computes."""
+    """Apply a Python operator to numbers; static ones are computed now."""
     if name == "sym_sum":  # of a list
         return reduce(lambda a, b: compute(n, "add", a, b), values[0])
     if name == "sym_ite":  # condition, then, else
@@ -76,7 +76,7 @@ def compute(n: Call, name: str, *values: Any) -> Any:
 
 
 def sorted_items(n: Call, items: Any, reverse: bool = False) -> list[Any]:
-    """Texts or numbers in order. Open numbers are put in order by pairs, as often as any order needs."""
+    """Sort texts or numbers. Dynamic numbers are sorted by a network of comparisons."""
     values = list(items)
     constants = [v if isinstance(v, str) else n.known_number(v) for v in values]
     if None not in constants:
@@ -118,7 +118,7 @@ def _unary(n: Call, op: str, value: Output) -> Any:
 
 
 def _add_both_forms(name: str, python: str) -> None:
-    """Rows of overloads of numbers, such as aten::add.int, for Python's operator."""
+    """Register a Python operator for the overloads of numbers, such as aten::add.int."""
     for overload in ("int", "float", "int_float", "float_int", "Scalar", "bool", "Scalars"):
         if overload != "Scalar" or name not in _OF_TENSORS:
             row = f"{name}.{overload}"
@@ -200,7 +200,7 @@ def _stack_numbers(n: Call, values: Any) -> Output:
 
 @aten("to", "_to_copy", "type_as", "to_dtype", "view.dtype", "prims::convert_element_type")
 def to(n: Call, x: Any, dtype: Any = None, other: Any = None) -> Any:
-    """A tensor in another type. `other` is one whose type is meant."""
+    """A tensor in another type: `dtype`, or the type of the tensor `other`."""
     if n.op == "aten::view":
         raise UnsupportedError("reinterpreting the bytes of a tensor as this type is not supported")
     if other is not None:

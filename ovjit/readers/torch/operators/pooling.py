@@ -13,7 +13,7 @@ from ovjit.readers.torch.values import Number
 
 
 def _batched(n: Call, x: Output, dims: int, body: Any) -> Any:
-    """`body` of x with a batch dimension."""
+    """Apply `body` to x with a batch dimension, which is added if missing."""
     if n.rank(x) == dims + 2:
         return body(x)
     result = body(n.unsqueeze(x, [0]))
@@ -27,7 +27,7 @@ _OPEN = "indices, ceil_mode, a divisor or uncounted padding of windows whose siz
 
 
 def _sizes(n: Call, sizes: Any, dims: int) -> list[Any]:
-    """One number for each spatial dimension, those that are known as Python's."""
+    """One number per spatial dimension, ints where static."""
     each = spread([sizes] if isinstance(sizes, Number) else sizes, dims)
     return [v if (constant := n.known_number(v)) is None else constant for v in each]
 
@@ -35,7 +35,7 @@ def _sizes(n: Call, sizes: Any, dims: int) -> list[Any]:
 def _by_windows(
     n: Call, x: Output, op: str, kernel: list[Any], step: list[Any], pads: list[int], dilation: list[int]
 ) -> Output:
-    """Windows whose sizes the model computes, reduced along one dimension after the other."""
+    """Pool with window sizes that the model computes, along one dimension after the other."""
     dims = len(kernel)
     if any(pads):
         if op == "ReduceMax" and not n.is_real(x):
@@ -125,12 +125,12 @@ def avg_pool(
 
 
 def _round_means(n: Call, mean: Output, kind: str) -> Output:
-    """Means of integers rounded towards 0; those that are whole may have been computed a little smaller."""
+    """Round means of integers towards 0; whole means may have been computed slightly too small."""
     return n.convert(n("Add", mean, n("Multiply", n("Sign", mean), n.like(mean, 1e-9))), kind)
 
 
 def _target(n: Call, x: Output, output_size: Any, dims: int) -> list[Any]:
-    """The sizes, those that are None as they are."""
+    """The output size; None keeps the input's size."""
     sizes = [output_size] if isinstance(output_size, (int, Number)) else list(output_size)
     sizes = sizes * dims if len(sizes) == 1 else sizes
     return [n.size(x, i - dims) if v is None else v for i, v in enumerate(sizes)]
@@ -196,7 +196,7 @@ def col2im(
 
 @aten("max_unpool2d", "max_unpool3d")
 def max_unpool(n: Call, x: Output, indices: Output, output_size: Any) -> Output:
-    """Each value to the place in its image from where it was taken."""
+    """Scatter each value to the index from which max pooling took it."""
     dims = 2 if n.op.endswith("2d") else 3
     head = n.sizes(x)[:-dims]
     zeros = n.fill(0, [*head, n.product(list(output_size)[-dims:])], n.dtype(x))

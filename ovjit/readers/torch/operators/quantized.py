@@ -127,7 +127,7 @@ def choose_qparams(
 
 
 def _inverse(n: Call, scale: Any, kind: str) -> Output:
-    """1 / scale as `kind`. A number of Python's is one of f64."""
+    """1 / scale in the type `kind`. A Python number is an f64."""
     constant = n.known_number(scale) if not isinstance(scale, Output) else None
     if constant is not None:
         return n.const(1.0 / float(constant), kind)
@@ -158,7 +158,7 @@ TO_ONE = ("aten::hardsigmoid", "aten::sigmoid")
 
 
 class Grid(NamedTuple):
-    """(q - zero) * scale for integers q from low to high."""
+    """A quantization: (q - zero) * scale for integers q from low to high."""
 
     scale: float
     zero: int
@@ -167,7 +167,7 @@ class Grid(NamedTuple):
 
 
 class OnGrid(Output):
-    """A quantized tensor. The Output after it is the same tensor as reals, which `dequantize` gives."""
+    """A quantized tensor. Its Output is the dequantized tensor, which `dequantize` returns."""
 
     __slots__ = ("grid",)
     #: None for one with a grid for each channel, of which nothing but the reals is read.
@@ -185,7 +185,7 @@ def _round_to_grid(n: Call, x: Output, grid: Grid) -> OnGrid:
 
 
 def keep_on_grid(n: Call, arguments: Mapping[str, Any], result: Any) -> Any:
-    """The result of an operator, rounded to the grid of its first argument."""
+    """Round the result of an operator to the quantization of its first argument."""
     first = next(iter(arguments.values()), None)
     while isinstance(first, (list, tuple)) and first:
         first = first[0]
@@ -208,7 +208,7 @@ def _keep_grid(n: Call, result: Any, grid: Grid) -> Any:
 
 
 def _ends(n: Call, x: Any, scale: Any, zero: Any) -> Grid:
-    """The grid of a result: its integers have the type of the first operand's."""
+    """The quantization of a result, with the integer type of the first operand."""
     low, high = (x.grid.low, x.grid.high) if isinstance(x, OnGrid) and x.grid else ENDS["quint8"]
     return Grid(float(n.known_number(scale)), n.known_int(zero, "the zero point"), low, high)
 
@@ -233,14 +233,14 @@ def quantize_per_channel(n: Call, x: Output, scales: Any, zero_points: Any, axis
 
 @aten("dequantize")
 def leave_grid(n: Call, x: Output) -> Output:
-    """The tensor itself, no longer on a grid."""
+    """The dequantized tensor, no longer an OnGrid."""
     if not isinstance(x, OnGrid):
         raise UnsupportedError("dequantize needs a quantized tensor")
     return wrap_port(Output, x)
 
 
 def _weight(n: Call, tensor: Any) -> Output:
-    """(codes - zero points) * scales; the codes stay as they are."""
+    """A dequantized weight, (codes - zero points) * scales, whose codes stay packed."""
     if not tensor.is_quantized:
         return n.const(tensor.float().numpy())
     codes = n.convert(n.const(tensor.int_repr().numpy()), "f32")
@@ -283,7 +283,8 @@ def linear(n: Call, x: Output, W_prepack: Any, Y_scale_i: Any, Y_zero_point_i: A
 @aten("quantized::linear_dynamic", "quantized::linear_relu_dynamic", "quantized::linear_dynamic_fp16",
       "quantized::linear_relu_dynamic_fp16")  # fmt: skip
 def linear_dynamic(n: Call, x: Output, W_prepack: Any) -> Output:
-    """PyTorch rounds x to integers for the product; here x stays as it is, as with other packed weights."""
+    """A linear layer with dynamic quantization, without the rounding of x to integers, as with other packed
+    weights."""
     weight, bias = W_prepack.unpack()
     result = n.also("linear", x, _weight(n, weight), _bias(n, bias))
     return n("Relu", result) if "_relu" in n.op else result
@@ -295,7 +296,7 @@ def embedding(n: Call, weight: Any, indices: Output) -> Output:
 
 
 def _finish(n: Call, x: Any, result: Output, scale: Any, zero: Any) -> Output:
-    """A result on its own grid, without what is below 0 where the operator's name says so."""
+    """A result quantized by its scale and zero point, after a ReLU if the operator's name has one."""
     return _round_to_grid(
         n, n("Relu", result) if n.op.endswith("_relu") else result, _ends(n, x, scale, zero)
     )

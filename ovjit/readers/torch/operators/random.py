@@ -15,7 +15,7 @@ TINY = 2.0**-24
 
 
 def uniform_of(n: Call, shape: Any, kind: str, low: Any = 0.0, high: Any = 1.0) -> Output:
-    """Numbers of [low, high), other ones in each inference."""
+    """Uniform random numbers in [low, high), new ones in each inference."""
     target = shape if isinstance(shape, Output) else n.const(shape)
     work = kind if kind in ("f32", "f16", "bf16", "i32", "i64") else "f32"
     result = n("RandomUniform", target, n.const(low, work), n.const(high, work), output_type=work,
@@ -57,7 +57,7 @@ def randint_like(n: Call, x: Output, high: Any = None, low: Any = 0, dtype: Any 
 
 @aten("normal.Tensor_Tensor", "normal.Tensor_float", "normal.float_Tensor")
 def normal_of_tensors(n: Call, x: Any, std: Any = 1.0) -> Output:
-    """Numbers about each mean, of each deviation."""
+    """Normal random numbers, with a mean and a deviation for each."""
     tensors = [v for v in (x, std) if isinstance(v, Output)]
     shape = n.shape_of(n("Add", *tensors) if len(tensors) > 1 else tensors[0])
     return _scale_samples(n, normal_of(n, shape, n.dtype(tensors[0])), x, std)
@@ -92,7 +92,7 @@ def multinomial(n: Call, x: Output, num_samples: Any, replacement: bool = False)
 
 @aten("randperm")
 def randperm(n: Call, x: Any, dtype: Any = None) -> Output:
-    """The order of as many random numbers."""
+    """A random permutation: the order of `x` random numbers."""
     result = n.also("argsort", uniform_of(n, n.ints([x]), "f32"))
     return result if dtype is None else n.convert(result, element_type(dtype))
 

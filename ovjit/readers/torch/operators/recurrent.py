@@ -24,12 +24,12 @@ _ORDER = {"LSTMSequence": (1, 0, 2, 3), "GRUSequence": (1, 0, 2), "RNNSequence":
 
 
 def rnn_op(n: Call) -> str:
-    """The operation of a layer that an operator has."""
+    """The name of OpenVINO's operation for an operator of recurrent layers."""
     return {"aten::lstm": "LSTMSequence", "aten::gru": "GRUSequence"}.get(n.op, "RNNSequence")
 
 
 def list_states(states: Any) -> list[Output]:
-    """The states of a layer: two of an LSTM, one of others."""
+    """The states of a layer as a list: two of an LSTM, else one."""
     return list(states) if isinstance(states, (list, tuple)) else [states]
 
 
@@ -80,8 +80,8 @@ def apply_stacked_layers(
 
 
 def _of_layers(n: Call, state: Output, count: int, ways: int) -> list[Output]:
-    """The states of each layer. NNCF passes quantizers through a Split, but not through a Slice, which tells
-    how many rows there are where their number is open."""
+    """The states of each layer, by a Split: NNCF does not move quantizers through a Slice, which is used only
+    if the number of rows is dynamic."""
     if n.size(state, 0) != count * ways:
         return [n.cut(state, 0, i * ways, (i + 1) * ways) for i in range(count)]
     return n.all("Split", state, 0, num_splits=count) if count > 1 else [state]
@@ -124,7 +124,8 @@ def _layer(
 def _project_layer(
     n: Call, x: Output, begin: list[Output], layer_weights: list[Any], has_biases: bool
 ) -> tuple[Output, list[Output]]:
-    """A layer of an LSTM whose output is projected before it is used again, one way after another."""
+    """An LSTM layer with projection: the output of each step is projected before the next one. Directions run
+    one after the other."""
     result = []
     for way, weights in enumerate(layer_weights):
         hidden, cell = (n.squeeze(n.cut(v, 1, way, way + 1), [1]) for v in begin)
@@ -139,8 +140,8 @@ def _project_layer(
 def _steps(
     n: Call, gates: Output, hidden: Output, cell: Output, again: Output, projection: Output, backward: bool
 ) -> list[Output]:
-    """[batch, length, size], the last output and the last cell: a TensorIterator over the steps, of what the
-    inputs add to the gates i f g o."""
+    """A TensorIterator over steps of an LSTM: `gates` are the inputs' contributions to i, f, g, o. Returns
+    [batch, length, size], the last output and the last cell state."""
 
     def once(state: list[Output], slices: list[Output], fixed: list[Output]) -> list[Output]:
         total = n("Add", slices[0], n("MatMul", state[0], fixed[0], transpose_a=False, transpose_b=True))
@@ -155,7 +156,7 @@ def _steps(
 
 
 def _lstm_cell(n: Call, gates: Output, cell: Output, axis: int) -> list[Output]:
-    """The next output and the next cell, from the sums of the gates i f g o."""
+    """(next output, next cell state) from the sums of the gates i, f, g, o."""
     i, f, g, o = n.all("Split", gates, axis, num_splits=4)
     remembered, new = n("Multiply", n("Sigmoid", f), cell), n("Multiply", n("Sigmoid", i), n("Tanh", g))
     after = n("Add", remembered, new)
@@ -164,7 +165,7 @@ def _lstm_cell(n: Call, gates: Output, cell: Output, axis: int) -> list[Output]:
 
 @aten("gru_cell", "lstm_cell", "rnn_tanh_cell", "rnn_relu_cell")
 def cell(n: Call, x: Output, hx: Any, w_ih: Output, w_hh: Output, b_ih: Any = None, b_hh: Any = None) -> Any:
-    """One step of a layer: the next state, and of an LSTM the next cell."""
+    """One step of a layer: the next state and, for an LSTM, the next cell state."""
     states = list_states(hx)
     input_gates, recurrent_gates = n.also("linear", x, w_ih, b_ih), n.also("linear", states[0], w_hh, b_hh)
     axis = n.rank(x) - 1
@@ -208,7 +209,7 @@ def _biases(n: Call, weights: Any, op: str, hidden: int, has_biases: bool) -> Ou
 def pad_sequence(
     n: Call, x: Any, batch_first: bool = False, padding_value: Any = 0.0, padding_side: str = "right"
 ) -> Output:
-    """Sequences of some lengths as one tensor, padded to the longest of them."""
+    """Pad sequences to the longest, as one tensor."""
     if isinstance(x, Stacked):  # whose items have one shape
         return x.rows if batch_first else n.also("transpose", x.rows, 0, 1)
     lengths = [n.size(v, 0) for v in x]
@@ -265,7 +266,7 @@ def packed_layers(
 
 
 def _packed(n: Call, padded: Padded) -> Output:
-    """The pack of what is padded, which is remembered."""
+    """The PackedSequence's data for a padded batch, which is remembered for `_pad_rows`."""
     coordinates = n.transpose(n("NonZero", _is_step(n, padded.lengths), output_type="i64"), [1, 0])
     data = n("GatherND", _swap_batch_and_time(n, padded.rows), coordinates, batch_dims=0)
     n.reader.padded[data.node, data.index] = padded
@@ -273,7 +274,7 @@ def _packed(n: Call, padded: Padded) -> Output:
 
 
 def _pad_rows(n: Call, data: Output, batch_sizes: Output) -> Padded:
-    """The padded form of a packed sequence: that it was made of, or, after arithmetic, one with zeros."""
+    """The padded form of packed data: the one it came from or, after arithmetic, a new one with zeros."""
     remembered = n.reader.padded.get((data.node, data.index))
     if remembered is not None:
         return remembered
@@ -288,11 +289,11 @@ def _pad_rows(n: Call, data: Output, batch_sizes: Output) -> Padded:
 
 
 def _is_step(n: Call, lengths: Output) -> Output:
-    """[steps, samples]: whether a sample has a step."""
+    """Mask [steps, samples] of the steps within each sample's length."""
     longest = n("ReduceMax", lengths, [0], keep_dims=False)
     return n("Less", n.unsqueeze(n.arange(Number(longest)), [1]), n.unsqueeze(lengths, [0]))
 
 
 def _swap_batch_and_time(n: Call, rows: Output) -> Output:
-    """The first two dimensions exchanged: samples and steps."""
+    """Swap the first two dimensions."""
     return n.transpose(rows, [1, 0, *range(2, n.rank(rows))])

@@ -92,7 +92,7 @@ def extreme(n: Call, x: Any, dim: Any = None, keepdim: bool = False) -> Output:
 
 @aten("max.dim", "min.dim", "max.names_dim")
 def extreme_with_index(n: Call, x: Output, dim: int, keepdim: bool = False) -> list[Output]:
-    """The values are reduced: the model sorts only if the module reads the indices."""
+    """(extreme values, their indices) along an axis. The model sorts only if the indices are used."""
     mode = "max" if "max" in n.op else "min"
     indices = extreme_along(n, mode, x, dim, keepdim)[1]
     return [n.also(f"a{mode}", x, dim, keepdim), indices]
@@ -233,7 +233,7 @@ def cumprod(n: Call, x: Output, dim: int, dtype: Any = None) -> Output:
 
 @aten("cummax", "cummin")
 def cummax(n: Call, x: Output, dim: int) -> list[Output]:
-    """Values and the last places where they stand so far."""
+    """(running maxima or minima, the last index of each)."""
     if n.rank(x) == 0:
         return [x, n.const(0)]
     kind, axis = n.dtype(x), n.pick_axis(x, dim)
@@ -249,7 +249,7 @@ def cummax(n: Call, x: Output, dim: int) -> list[Output]:
 
 @aten("renorm")
 def renorm(n: Call, x: Output, p: Any, dim: int, maxnorm: Any) -> Output:
-    """Parts along an axis whose norm is above a bound are scaled down to it."""
+    """Scale slices along an axis whose norm exceeds a bound down to it."""
     axis = n.pick_axis(x, dim)
     norms = norm(n, x, p, None, [i for i in range(n.rank(x)) if i != axis], True)
     factor = n("Divide", n.like(x, maxnorm), n("Add", norms, n.like(x, 1e-7)))
@@ -272,7 +272,7 @@ def allclose(
 
 @aten("trapezoid", "trapz", "cumulative_trapezoid")
 def trapezoid(n: Call, y: Output, x: Any = None, dx: Any = 1, dim: int = -1) -> Any:
-    """The area below the points of a line, or what is added up of it to each point."""
+    """The area below points by the trapezoidal rule, or its cumulative sums."""
     axis, rank = n.axis(dim, n.rank(y)), n.rank(y)
     sums = n("Add", n.cut(y, axis, 1, LAST), n.cut(y, axis, 0, -1))
     if x is None:
@@ -290,7 +290,7 @@ def trapezoid(n: Call, y: Output, x: Any = None, dx: Any = 1, dim: int = -1) -> 
 def diff(
     n: Call, x: Output, /, dim: int = -1, prepend: Any = None, append: Any = None, **order_by_name: Any
 ) -> Any:
-    """Each element less the one before it, as often as `n` says."""
+    """Differences of adjacent elements, taken `n` times."""
     axis = n.pick_axis(x, dim)
     differences = n.concat(n.same_kind([v for v in (prepend, x, append) if v is not None]), axis)
     op = "LogicalXor" if n.dtype(differences) == "boolean" else "Subtract"

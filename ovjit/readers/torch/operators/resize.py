@@ -98,7 +98,7 @@ _LENGTHS = np.arange(1, 4097)
 
 
 def _length(n: Call, size: Any, factor: float) -> Output:
-    """A whole number in f64: the length of `size` elements after resizing."""
+    """The length of `size` elements after resizing: a whole number in f64."""
     return n("Floor", n("Multiply", n.convert(n.index(size), "f64"), n.const(factor, "f64")))
 
 
@@ -114,8 +114,8 @@ def _round_factor(factor: float) -> tuple[float, bool]:
 
 
 def _goes_by_division(factor: float) -> bool:
-    """Whether the nearest element is the same if places are divided by the factor, as Interpolate does, and
-    not multiplied by its reciprocal, both in f32, and lengths are the same."""
+    """Whether division by the factor, as Interpolate computes coordinates, selects the same nearest elements
+    as multiplication by its reciprocal in f32, and lengths agree."""
     near, inverse = np.float32(factor), np.float32(1 / factor)
     positions = [_LENGTHS.astype(np.float32) - np.float32(v) for v in (1, 0.5)]
     return _round_factor(factor) == (float(near), True) and all(
@@ -124,7 +124,7 @@ def _goes_by_division(factor: float) -> bool:
 
 
 def _nearest(n: Call, size: Any, factor: float, exact: bool) -> Output:
-    """The elements of `size` that are nearest, or next below, i64."""
+    """Indices of the nearest elements (`exact`), or of the next lower ones, i64."""
     count = n.convert(n.index(size), "f32")
     length = n.convert(_length(n, size, factor), "f32")
     positions = n("Range", n.const(0.0, "f32"), length, n.const(1.0, "f32"), output_type="f32")
@@ -168,9 +168,9 @@ def _pillow(
 
 
 def _smooth(n: Call, mode: str, step: Output, count: Output, length: Output) -> tuple[Output, Output]:
-    """The elements, i64, around the places of `length` ones that are `step` apart, and their weights, f64: a
-    triangle or Keys' cubic with -0.5, as wide as the step, each row with the sum 1. Those outside of `count`
-    have no weight."""
+    """(indices i64, weights f64) of the elements around `length` positions that are `step` apart: a triangle,
+    or Keys' cubic with -0.5, as wide as the step. Weights of a row sum to 1; those outside of `count`
+    elements are 0."""
     half, one = n.const(0.5, "f64"), n.const(1.0, "f64")
     numbers = n("Range", n.const(0.0, "f64"), length, one, output_type="f64")
     positions = n("Subtract", n("Multiply", n("Add", numbers, half), step), half)

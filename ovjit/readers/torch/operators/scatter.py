@@ -59,7 +59,7 @@ def index_add(
     n: Call, x: Output, dim: int, index: Output, source: Any = None, alpha: Any = 1,
     reduce: str | None = None, include_self: bool = True, value: Any = None,
 ) -> Output:  # fmt: skip
-    """Parts along an axis: x[index[i]] (op)= source[i]. Indices that are equal all count."""
+    """x[index[i]] (op)= source[i] for slices along an axis; equal indices accumulate."""
     name = n.op.removeprefix("aten::")
     axis = n.pick_axis(x, dim)
     is_scalar = n.rank(x) == 0
@@ -136,7 +136,7 @@ def index_put(
 
 @aten("masked_scatter")
 def masked_scatter(n: Call, x: Output, mask: Output, source: Output) -> Output:
-    """The elements that a mask selects, in order, are those of the source."""
+    """x with the elements that a mask selects replaced by those of `source`, in order."""
     expanded, selection = n.also("broadcast_tensors", [x, n.convert(mask, "i64")])
     flat = n.flat(selection)
     order = n("CumSum", flat, n.const(0), exclusive=True)
@@ -171,7 +171,7 @@ def select_scatter(n: Call, x: Output, src: Output, dim: int, index: Any) -> Out
 def diagonal_scatter(
     n: Call, x: Output, src: Output, offset: int = 0, dim1: int = 0, dim2: int = 1
 ) -> Output:
-    """The places of a diagonal are those that `diagonal` reads of a tensor of places."""
+    """x with a diagonal replaced, at the indices that `diagonal` of a tensor of indices gives."""
     flat = n.arange(n.count(x))
     where = n.also("diagonal", n.reshape(flat, n.shape_of(x)), offset, dim1, dim2)
     result = n("ScatterUpdate", n.flat(x), n.flat(where), n.flat(n.to_type(src, n.dtype(x))), n.const(0))
@@ -203,7 +203,7 @@ def fill_diagonal(n: Call, x: Output, fill_value: Any, wrap: bool = False) -> Ou
 
 @aten("bincount")
 def bincount(n: Call, x: Output, weights: Any = None, minlength: Any = 0) -> Output:
-    """Ones, or weights, added up at each number."""
+    """Count each number, or sum its weights."""
     index = n.convert(x, "i64")
     top = n("ReduceMax", n("Concat", index, n.const([-1]), axis=0), [0], keep_dims=True)
     length = n("Maximum", n("Add", top, n.const(1)), n.one(minlength))

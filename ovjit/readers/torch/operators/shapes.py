@@ -55,7 +55,7 @@ def unsqueeze(n: Call, x: Any, dim: int) -> Any:
 
 @aten("squeeze", "squeeze_copy")
 def squeeze(n: Call, x: Any, dim: Any = None) -> Any:
-    """Dimensions of 1 go. Which ones that are is found when the model runs, where no axis is given."""
+    """Remove dimensions of 1. Without an axis, they are found at run time."""
     value = x.pair if isinstance(x, Complex) else x
     if n.shape(value) is None:
         raise UnsupportedError("the input's rank is dynamic")
@@ -76,7 +76,7 @@ def squeeze(n: Call, x: Any, dim: Any = None) -> Any:
 
 
 def _squeezed_to(n: Call, x: Output, axes: list[int], rank: int) -> Output:
-    """A tensor with fewer dimensions: those of the axes that are 1 when the model runs go."""
+    """A tensor with fewer dimensions: those `axes` that are 1 at run time are removed."""
     shape, is_squeezable = n.shape_of(x), n.const([a in axes for a in range(n.rank(x))])
     is_kept = n("LogicalNot", n("LogicalAnd", is_squeezable, n("Equal", shape, n.const(1))))
     remaining_axes = n.reshape(n("NonZero", is_kept, output_type="i64"), [rank])
@@ -134,7 +134,7 @@ def repeat(n: Call, x: Any, repeats: Any = None, dims: Any = None) -> Any:
 
 
 def _as_whole(n: Call, x: Any) -> Any:
-    """The whole tensor if `x` lists all of its parts, which may be any number; else `x`."""
+    """The whole tensor if `x` lists all of its parts, of which there may be any number; else `x`."""
     return Stacked(n.also("movedim", x[0].source, [x[0].axis], [0])) if are_all_parts(x) else x
 
 
@@ -228,7 +228,7 @@ def narrow(n: Call, x: Output, dim: int, start: Any, length: Any) -> Output:
 @aten("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "split_copy",
       "split_with_sizes_copy")  # fmt: skip
 def split(n: Call, x: Any, split_size: Any = None, split_sizes: Any = None, dim: int = 0) -> Any:
-    """Parts of a length, the last one shorter, or of given lengths."""
+    """Parts of equal length, the last one shorter, or parts of given lengths."""
     axis = n.pick_axis(x, dim)
     size = split_size if split_sizes is None else split_sizes
     if isinstance(size, (list, tuple)):
@@ -276,7 +276,7 @@ def _number_of_parts(n: Call, total: Any, length: Any) -> Any:
 
 
 def _part_of_open(n: Call, x: Output, axis: int, length: Any, index: int) -> Output:
-    """One part; of an index below 0, counted from the last one, which may be shorter."""
+    """One part of a dynamic dimension. A negative index counts from the last part, which may be shorter."""
     if index < 0:
         count = _number_of_parts(n, n.size(x, axis), length)
         first = n.compute("Multiply", n.compute("Add", count, index), length)
@@ -328,7 +328,7 @@ def tensor_split(
 
 
 def _listed_places(n: Call, positions: Output) -> list[Any] | int:
-    """Places of cuts that are computed, or how many parts there are: as many as the graph takes."""
+    """The positions of cuts from a tensor as scalars, or the number of parts, if the graph has that."""
     if n.shape(positions) is None or n.rank(positions) > 1 or n.uses.listed is None:
         raise UnsupportedError("the split positions are not known when the model is read")
     if n.rank(positions) == 0:
@@ -343,7 +343,8 @@ def named_split(n: Call, x: Output, sections: Any = None, indices: Any = None) -
 
 
 def squeezed_parts(n: Call, parts: Sequence[Output], axis: int) -> list[Output]:
-    """Parts without the axis. OpenVINO numbers those that are unpacked from 0, from the second one on."""
+    """Slices with the axis removed. OpenVINO numbers the names of unpacked ones from 0, beginning with the
+    second."""
     if not n.base.endswith(UNPACK):
         return [n.squeeze(part, [axis]) for part in parts]
     names = ["Squeeze", *(f"Squeeze_{i}" for i in range(len(parts) - 1))]
@@ -381,7 +382,7 @@ def flip(n: Call, x: Any, dims: Sequence[int]) -> Any:
 
 @aten("roll")
 def roll(n: Call, x: Any, shifts: Any, dims: Any = ()) -> Any:
-    """Shifts along one axis add up; without axes the tensor is one row."""
+    """Roll elements. Shifts along one axis add up; without axes the tensor is flattened."""
     elements, rank, typed = n.unwrap(x)
     shifts = list(shifts) if isinstance(shifts, (list, tuple)) else [shifts]
     dims = [dims] if isinstance(dims, int) else list(dims or ())
@@ -409,7 +410,7 @@ def rot90(n: Call, x: Output, k: int = 1, dims: Sequence[int] = (0, 1)) -> Outpu
 
 
 def _images(n: Call, x: Output, body: Any) -> Output:
-    """`body` of images with one batch dimension; others are merged into it."""
+    """Apply `body` to images with one batch dimension, into which all leading ones are merged."""
     rank = n.rank(x)
     if rank == 4:
         return body(x)
@@ -456,7 +457,7 @@ def _circular(n: Call, x: Output, begin: list[int], end: list[int]) -> Output:
 
 @aten("diagonal", "diagonal_copy", "linalg_diagonal")
 def diagonal(n: Call, x: Output, offset: int = 0, dim1: Any = None, dim2: Any = None) -> Output:
-    """The elements [i, i + offset] as the last dimension: a part of the matrices, read in one dimension."""
+    """The elements [i, i + offset] along the last dimension, as a strided slice of the flattened matrices."""
     usual = (-2, -1) if n.op == "aten::linalg_diagonal" else (0, 1)
     dim1, dim2 = usual[0] if dim1 is None else dim1, usual[1] if dim2 is None else dim2
     rank = n.rank(x)
@@ -518,7 +519,7 @@ def triangle_indices(n: Call, row: int, col: int = 0, offset: int = 0, dtype: An
 def repeat_interleave(
     n: Call, x: Any, repeats: Any = None, dim: int | None = None, output_size: Any = None
 ) -> Output:
-    """Each element of an axis several times; how often may differ from element to element."""
+    """Repeat each element of an axis; the numbers of repetitions may differ."""
     if repeats is None or n.overload == "Tensor":  # the indices that a tensor of counts gives
         return _by_counts(n, x)
     if dim is None:
@@ -543,7 +544,7 @@ def repeat_interleave(
 
 
 def _by_counts(n: Call, counts: Output) -> Output:
-    """0, 0, 1, 2, 2, 2 for [2, 1, 3]: how many sums of counts lie at or below each place."""
+    """0, 1, 1, 2, 2, 2 ...: each index i repeated counts[i] times, from comparisons with cumulative sums."""
     ends = n("CumSum", n.convert(counts, "i64"), n.const(0))
     total = n.scalar(n("ReduceMax", n("Concat", n.const([0]), ends, axis=0), [0], keep_dims=True))
     positions = n.upto(total)
@@ -567,7 +568,7 @@ def unfold(n: Call, x: Output, dimension: int, size: int, step: int) -> Output:
 
 @aten("as_strided", "as_strided_copy")
 def as_strided(n: Call, x: Output, size: Any, stride: Any, storage_offset: Any = None) -> Output:
-    """Elements by their places in the row-major order of x, which lies in its memory so."""
+    """Elements at computed positions of the row-major order of x, which is its order in memory."""
     return n("Gather", n.flat(x), _strided_indices(n, size, stride, storage_offset), 0)
 
 
@@ -583,7 +584,7 @@ def _strided_indices(n: Call, size: Any, stride: Any, storage_offset: Any) -> Ou
 def as_strided_scatter(
     n: Call, x: Output, src: Output, size: Any, stride: Any, storage_offset: Any = None
 ) -> Output:
-    """x with elements of src in these places."""
+    """x with elements of `src` at strided positions."""
     positions = n.flat(_strided_indices(n, size, stride, storage_offset))
     result = n("ScatterElementsUpdate", n.flat(x), positions, n.flat(n.to_type(src, n.dtype(x))), 0)
     return n.reshape(result, n.shape_of(x))
@@ -607,7 +608,7 @@ def _grid(n: Call, values: list[Output]) -> list[Output]:
 
 @aten("cartesian_prod")
 def cartesian_product(n: Call, x: Any) -> Output:
-    """All tuples of elements, one of each tensor."""
+    """The Cartesian product of one-dimensional tensors."""
     if len(x) == 1:
         return n.flat(x[0])
     rows = [n.unsqueeze(n.flat(v), [1]) for v in _grid(n, [n.flat(v) for v in n.same_kind(x)])]

@@ -15,7 +15,7 @@ from ovjit.readers.torch.registry import aten
 
 @aten("sort", "argsort", "msort")
 def sort(n: Call, x: Output, dim: int = -1, descending: bool = False, stable: Any = True) -> Any:
-    """Equal elements stay in their order: that is right for a sort that need not be stable, too."""
+    """A stable sort, also where stability is not required."""
     if n.op == "aten::msort":
         dim = 0
     if n.rank(x) == 0:
@@ -26,7 +26,7 @@ def sort(n: Call, x: Output, dim: int = -1, descending: bool = False, stable: An
 
 
 def sort_elements(n: Call, x: Output, count: Any, dim: int, largest: bool) -> list[Output]:
-    """`count` elements along an axis in their order, the largest or the smallest first, and their places."""
+    """(the `count` largest or smallest elements along an axis in order, their indices)."""
     kind = n.dtype(x)
     operand = n.convert(x, "i32") if kind in ("boolean", "u8", "i8", "i16") else x
     axis, mode = n.axis(dim, n.rank(x)), "max" if largest else "min"
@@ -59,7 +59,7 @@ def _pick(
 
 @aten("median", "median.dim", "nanmedian", "nanmedian.dim")
 def median(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Any:
-    """The lower one of two in the middle. One NaN makes the median NaN; nanmedian ignores NaN."""
+    """The median, the lower one of an even number. With NaN it is NaN; nanmedian ignores NaN."""
     if n.rank(x) == 0:
         return x if dim is None else [x, n.const(0)]
     elements, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
@@ -78,7 +78,7 @@ def median(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Any:
 
 
 def _real_median(n: Call, x: Output, axis: int, size: Any, ignores_nan: bool) -> list[Output]:
-    """Medians along an axis, which is kept, and their places. The place differs from row to row.
+    """(medians along a kept axis, their indices).
 
     Numbers come first in the order. A row with NaN among its `size` elements has its first NaN as median,
     if that is not ignored.
@@ -100,7 +100,7 @@ def _real_median(n: Call, x: Output, axis: int, size: Any, ignores_nan: bool) ->
 
 @aten("combinations")
 def combinations(n: Call, x: Output, r: int = 2, with_replacement: bool = False) -> Output:
-    """Elements at all rising tuples of places: where a table with one dimension for each place is true."""
+    """Combinations of r elements: those index tuples that rise, selected from a table of r dimensions."""
     positions = n.arange(n.size(x, 0))
     if r == 0:
         return n.const([], n.dtype(x))
@@ -114,7 +114,7 @@ def combinations(n: Call, x: Output, r: int = 2, with_replacement: bool = False)
 
 @aten("mode")
 def mode(n: Call, x: Output, dim: int = -1, keepdim: bool = False) -> list[Output]:
-    """The smallest of the most frequent: how often each element is there is counted by pairs."""
+    """The smallest of the most frequent elements; occurrences are counted by comparing pairs."""
     if n.rank(x) == 0:
         return [x, n.const(0)]
     if n.dtype(x) == "boolean":
@@ -177,7 +177,7 @@ def quantile(n: Call, x: Output, q: Any, dim: Any = None, keepdim: bool = False,
 def _quantile_out(
     n: Call, x: Output, quantiles: Output, q: Any, axis: int, dim: Any, keepdim: bool
 ) -> Output:
-    """The quantiles' axis comes first."""
+    """A quantile result with the quantiles' axis first."""
     if isinstance(q, Output) and n.rank(q) == 1:
         rank = n.rank(quantiles)
         quantiles = n.transpose(quantiles, [axis, *(i for i in range(rank) if i != axis)])

@@ -15,19 +15,20 @@ from ovjit.readers.torch.registry import aten, aten_rows
 
 
 def in_f64(n: Call, x: Output, function: Callable[..., Output], *arguments: Any) -> Output:
-    """A function that is computed in f64, in the type of the tensor."""
+    """`function` computed in f64, converted to the type of x."""
     x = n.real(x)
     return n.convert(function(n, n.convert(x, "f64"), *arguments), n.dtype(x))
 
 
 def _normal(n: Builder, x: Output) -> Output:
-    """The share of a normal distribution below x: erfc(-x / sqrt(2)) / 2"""
+    """The normal distribution function: erfc(-x / sqrt(2)) / 2"""
     argument = n("Multiply", x, n.like(x, -math.sqrt(0.5)))
     return n("Multiply", erfc(n, argument), n.like(x, 0.5))
 
 
 def _log_normal(n: Builder, x: Output) -> Output:
-    """Its logarithm: log(erfcx(-x / sqrt(2)) / 2) - x^2 / 2 far below 0, log(1 - share above x) elsewhere."""
+    """Its logarithm: log(erfcx(-x / sqrt(2)) / 2) - x^2 / 2 for very negative x, log(1 - P(> x))
+    elsewhere."""
     is_low = n("Less", x, n.like(x, -1))
     low_x = n("Select", is_low, x, n.like(x, -1))
     argument = n("Multiply", low_x, n.like(x, -math.sqrt(0.5)))
@@ -71,13 +72,13 @@ EUCLID = 100
 
 
 def broadcast_both(n: Call, a: Output, b: Output) -> list[Output]:
-    """Both in the shape to which they are broadcast."""
+    """Both tensors, broadcast to their common shape."""
     return [n.expand(a, n.shape_of(b)), n.expand(b, n.shape_of(a))]
 
 
 @aten("gcd", "lcm")
 def gcd(n: Call, x: Any, other: Any) -> Output:
-    """Euclid's: (a, b) -> (b, a mod b), until all b are 0"""
+    """The greatest common divisor by Euclid's algorithm: (a, b) -> (b, a mod b), until all b are 0"""
     operands = n.same_kind([x, other])
     kind = n.dtype(operands[0])
     a, b = broadcast_both(n, *(n.convert(v, "i64") for v in operands))

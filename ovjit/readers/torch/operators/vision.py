@@ -14,7 +14,7 @@ from ovjit.readers.torch.registry import aten
 
 @aten("torchvision::nms")
 def nms(n: Call, x: Output, scores: Output, iou_threshold: float) -> Output:
-    """Indices of the boxes that stay, best first. Scores may be 0 and negative, too."""
+    """Indices of the boxes that non-maximum suppression keeps, best first. Scores may be 0 or negative."""
     boxes, ranks = n.unsqueeze(x, [0]), n.unsqueeze(scores, [0, 1])
     most = n.scalar(n.dim_of(scores, 0))
     thresholds = n.const(float(iou_threshold), "f32"), n.const(-math.inf, "f32")
@@ -46,8 +46,8 @@ def ps_roi_align(
     n: Call, x: Output, rois: Output, spatial_scale: float, pooled_height: int, pooled_width: int,
     sampling_ratio: int,
 ) -> list[Output | None]:  # fmt: skip
-    """Each place of the result is read from channels of its own: they are the diagonal of all channels at
-    all places."""
+    """Position-sensitive RoiAlign: each output position reads its own channels, the diagonal of all channels
+    at all positions."""
     size = pooled_height, pooled_width
     all_channels = roi_align(n, x, rois, spatial_scale, *size, sampling_ratio, aligned=True)
     bins = pooled_height * pooled_width
@@ -60,7 +60,7 @@ def ps_roi_align(
 def roi_pool(
     n: Call, x: Output, rois: Output, spatial_scale: float, pooled_height: int, pooled_width: int
 ) -> list[Output | None]:
-    """Maxima of bins. Corners are scaled before, in their own type: rounded they are those of torchvision."""
+    """Maxima of bins. Corners are scaled before rounding, in their own type, as in torchvision."""
     scaled = n("Multiply", n.cut(rois, 1, 1, 5), n.tensor(spatial_scale, n.dtype(rois)))
     regions = n.to_type(n("Concat", n.cut(rois, 1, 0, 1), scaled, axis=1), n.dtype(x))
     size = [int(pooled_height), int(pooled_width)]
@@ -68,8 +68,8 @@ def roi_pool(
 
 
 def _bins(n: Call, begin: Output, end: Output, bins: int, size: Any, last: Any) -> tuple[Output, Output]:
-    """The positions of an axis in the bins of regions, as [regions, bins, size] of 0 and 1, and their
-    number. `last` is what the ends of bins are cut to."""
+    """(mask [regions, bins, size] of the positions of an axis in each bin, number of positions). `last`: the
+    maximum of bins' ends."""
     kind = n.dtype(begin)
     length = n("Maximum", n("Subtract", end, begin), n.const(1.0, kind))
     step = n("Divide", length, n.const(float(bins), kind))
@@ -91,7 +91,7 @@ def _bins(n: Call, begin: Output, end: Output, bins: int, size: Any, last: Any) 
 def ps_roi_pool(
     n: Call, x: Output, rois: Output, spatial_scale: float, pooled_height: int, pooled_width: int
 ) -> list[Output | None]:
-    """Means of bins, each of channels of its own. An axis is summed by a product with what is in its bins."""
+    """Means of bins, each of its own channels, by a product with the masks of `_bins`."""
     kind = n.dtype(x)
     scaled = n("Multiply", n.cut(rois, 1, 1, 5), n.tensor(spatial_scale, n.dtype(rois)))
     x_begin, y_begin, x_end, y_end = (

@@ -15,14 +15,14 @@ UNFAITHFUL = ("aten::_scaled_dot_product_flash_attention_for_cpu",)
 
 
 def has_rule(target: Any) -> bool:
-    """Whether an OpOverload is read as it is."""
+    """Whether there is a rule for this OpOverload."""
     schema = target._schema
     return find_rule(schema.name, schema.overload_name) is not None
 
 
 @cache
 def _table(refused: frozenset[str] = frozenset()) -> Any:
-    """Operators to decompose: those that PyTorch can, without those that have a rule and are not in
+    """The decompositions to use: PyTorch's, without those of operators with a rule that are not in
     `refused`."""
     from torch.export import default_decompositions
 
@@ -58,7 +58,7 @@ def kept_whole() -> list[Any]:
 
 
 def _may_decompose(target: Any, refused: frozenset[str]) -> bool:
-    """Whether an operator that has a rule is one to decompose."""
+    """Whether an operator with a rule must be decomposed nevertheless."""
     return target._schema.name in refused and target._schema.name not in UNFAITHFUL
 
 
@@ -70,7 +70,7 @@ def _names(schema: Any) -> set[str]:
 def decompose(
     program: Any, converters: Mapping[str, Any] | None = None, refused: frozenset[str] = frozenset()
 ) -> Any:
-    """The program, functional, its operators decomposed as far as there are no rules for them.
+    """The functional program, with operators decomposed until all have rules, as far as possible.
 
     `refused` are operators whose rules do not take what is given here.
     """
@@ -87,8 +87,8 @@ def decompose(
 
 
 def _with_aliases(program: Any) -> Any:
-    """The program with views in place of dropouts that are off: they return their argument, and PyTorch 2.13
-    loses writes to it when they are decomposed."""
+    """The program with inactive dropouts replaced by views: they return their argument, and PyTorch 2.13
+    loses writes to it when it decomposes them."""
 
     def is_off(node: Any) -> bool:
         return node.target is torch.ops.aten.dropout.default and node.args[2:] == (False,)

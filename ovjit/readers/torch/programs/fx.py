@@ -135,7 +135,7 @@ class FxReader(TorchReader):
         raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
 
     def _in_its_type(self, node: Any, old: Any, result: Any) -> Any:
-        """The result of an operator in place: the tensor that it writes to keeps its type and its shape."""
+        """The result of an in-place operator, in the type and shape of the tensor that it writes to."""
         if not isinstance(old, Output) or not isinstance(result, Output):
             return result
         call = Call(self, "copy", self._base(node, node.target))
@@ -143,7 +143,8 @@ class FxReader(TorchReader):
         return result if call.rank(result) == call.rank(old) else call.expand(result, call.shape_of(old))
 
     def _by_strides(self, node: Any, name: str, bound_arguments: dict[str, Any]) -> Any:
-        """An operator that finds elements by strides: its tensor has the order of memory meanwhile."""
+        """Convert an operator that addresses elements by strides: its tensor is transposed to memory order
+        for it."""
         base = self._base(node, name)
         order, offset = in_storage(node)
         if order is None or not isinstance(bound_arguments["self"], Output):
@@ -268,9 +269,9 @@ def read_exported(
     program: Any, converters: Mapping[str, Any] | None = None, names: Sequence[str] | None = None,
     scopes: bool = False, writes: bool = False,
 ) -> Model:  # fmt: skip
-    """An ExportedProgram that has been decomposed -> Model; with `writes`, one that is plain. Dimensions of
-    its inputs are open, but for those that the program has found to have one length: a loop over them is as
-    long as the example's.
+    """Convert a decomposed ExportedProgram; with `writes`, a plain one (`is_plain`). Input dimensions are
+    dynamic, except those that the program constrains to one length: a loop over them is as long as the
+    example's.
 
     `names` are those of the inputs, where they are not the program's own.
     """
@@ -309,8 +310,8 @@ def result_names(node: Any, value: Any) -> list[str]:
 
 
 def input_of(reader: TorchReader, node: Any, name: str, length: Callable[[Any], int | None]) -> Any:
-    """A parameter for a placeholder's tensor or symbolic number; of other arguments, the value that the graph
-    has. `length`: that of a tensor's dimension, None if it is open."""
+    """A parameter for a placeholder that is a tensor or a symbolic number; the value itself for others.
+    `length`: the length of a dimension, None if dynamic."""
     value = node.meta.get("val")
     if isinstance(value, torch.Tensor):
         return reader.parameter(name, value.dtype, [length(n) for n in value.shape])
@@ -340,8 +341,8 @@ def _only_length(dim: Any, ranges: Mapping[Any, Any]) -> int | None:
 
 
 def _is_guarded(node: Any, symbol: Any) -> bool:
-    """Whether the program asserts an equation of this symbol that the example's length solves alone, among
-    its multiples and its neighbours. `size % 4 == 0` is an equation with other solutions."""
+    """Whether the program asserts an equation for this symbol that, among its multiples and neighbours, only
+    the example's length solves. `size % 4 == 0` has other solutions."""
     if not symbol.is_Symbol or node.hint is None:
         return False
     guards = [guard.expr for guard in node.shape_env.guards]
@@ -351,7 +352,7 @@ def _is_guarded(node: Any, symbol: Any) -> bool:
 
 
 def _solves(equation: Any, symbol: Any, number: int) -> bool:
-    """Whether an equation holds of a number. One that divides by it may have no value."""
+    """Whether a number solves an equation. False if it would be divided by 0."""
     try:
         return bool(equation.subs(symbol, number) == True)  # noqa: E712
     except ZeroDivisionError:

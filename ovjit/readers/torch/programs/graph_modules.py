@@ -14,7 +14,7 @@ from ovjit.readers.torch.pytorch import torch
 
 
 def is_graph(module: Any) -> bool:
-    """Whether a module is a graph whose placeholders tell of the inputs."""
+    """Whether a module is a graph whose placeholders describe the inputs."""
     if not isinstance(module, torch.fx.GraphModule):
         return False
     examples = [node.meta.get("val") for node in module.graph.find_nodes(op="placeholder")]
@@ -22,7 +22,7 @@ def is_graph(module: Any) -> bool:
 
 
 def with_described(module: Any, described: Sequence[tuple[Any, Any]]) -> Any:
-    """A graph module whose placeholders tell of shapes and types; others are given back as they are."""
+    """A graph module with the described shapes and types in its placeholders; other modules unchanged."""
     if not described or not isinstance(module, torch.fx.GraphModule) or is_graph(module):
         return module
     result = torch.fx.GraphModule(module, copy.deepcopy(module.graph))

@@ -33,7 +33,7 @@ _FUNCTIONS: Mapping[str, Any] = {
 
 
 def warn_of_guards(program: Any) -> None:
-    """Warn of conditions on sizes for which alone a program is right."""
+    """Warn of conditions on sizes without which a program is wrong."""
     conditions = [re.sub(r"L\['(\w+)'\]", r"\1", guard) for guard in _conditions(program)]
     conditions += dict.fromkeys(_specialized_sizes(program))
     if conditions:
@@ -43,7 +43,8 @@ def warn_of_guards(program: Any) -> None:
 
 
 def _conditions(program: Any) -> Iterator[str]:
-    """Conditions that no sizes of inputs imply. Different inputs may have equal sizes."""
+    """The program's conditions that do not hold for all input sizes. Equality of two inputs' sizes is
+    allowed."""
     for guard in dict.fromkeys(getattr(program, "_guards_code", None) or ()):
         sizes = list(dict.fromkeys(_SIZE.findall(guard)))
         if not sizes or _NOT_ONE.fullmatch(guard):
@@ -59,7 +60,7 @@ def _conditions(program: Any) -> Iterator[str]:
 
 
 def _specialized_sizes(program: Any) -> Iterator[str]:
-    """Numbers of sizes that a program has from its example and asserts, such as windows of half a length."""
+    """Sizes that a program has fixed to the example's and asserts, such as windows of half a length."""
     asserts = torch.ops.aten._assert_scalar.default
     messages = [node.args[-1] for node in program.graph.find_nodes(op="call_function", target=asserts)]
     matches = [match for match in map(_TAKEN.search, map(str, messages)) if match]
@@ -79,7 +80,7 @@ def _symbols(program: Any) -> dict[str, str]:
 
 
 def _is_implied(guard: str, sizes: list[str]) -> bool:
-    """Whether a condition holds for all of some sizes. False where it is none of arithmetic."""
+    """Whether a condition holds for all sampled sizes. False if it is not arithmetic."""
     names = {size: f"size{i}" for i, size in enumerate(sizes)}
     text, draw = _SIZE.sub(lambda match: names[match[0]], guard), random.Random(0)
     try:
@@ -93,7 +94,7 @@ def _is_implied(guard: str, sizes: list[str]) -> bool:
 
 
 def _value(node: ast.AST, sizes: Mapping[str, int]) -> Any:
-    """The value of arithmetic on sizes. KeyError for anything else: a file may have any text here."""
+    """Evaluate arithmetic on sizes. KeyError for anything else: a file may contain any text here."""
     if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
         return node.value
     if isinstance(node, ast.Name):

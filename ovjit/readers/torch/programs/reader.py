@@ -23,8 +23,8 @@ def read_program(
     names: Sequence[str] | None = None,
     scopes: bool = False,
 ) -> Model:
-    """A program as it is where that can be read, else as it is after decomposition. Operators that their
-    rules refuse are decomposed, too.
+    """Read a program without decomposition if possible, else decomposed. Operators that their rules refuse
+    are decomposed too.
 
     Raises ModelError where PyTorch cannot decompose the program, as one of a damaged file.
     """

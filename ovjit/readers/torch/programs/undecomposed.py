@@ -36,7 +36,7 @@ _MAKES_NEW = frozenset(
 
 
 class Sets:
-    """Disjoint sets. What was never joined is alone."""
+    """Disjoint sets (union-find) of items."""
 
     def __init__(self) -> None:
         self._sets: dict[Any, set[Any]] = {}
@@ -46,7 +46,7 @@ class Sets:
         return self._sets.setdefault(item, {item})
 
     def join(self, a: Any, b: Any) -> None:
-        """Two items, and those of their sets, are of one set."""
+        """Merge the sets of two items."""
         one, other = self.of(a), self.of(b)
         if one is not other:
             one |= other
@@ -54,14 +54,14 @@ class Sets:
 
 
 def changes_types(name: str, arguments: Sequence[Any]) -> bool:
-    """Whether a higher-order operator runs its graph with autocast: the graph has no node for the conversions
-    of types, and only PyTorch's decompositions write them out."""
+    """Whether a higher-order operator runs its graph with autocast: its type conversions are not in the
+    graph, and only PyTorch's decompositions add them."""
     return name == "wrap_with_autocast" and bool(arguments[_AUTOCAST_IS_ENABLED])
 
 
 def in_place(target: Any) -> str | None:
-    """The operator that computes what one in place writes to its first argument: "aten::add" for
-    "aten::add_". None for operators that write to nothing, "" where there is no such operator."""
+    """The functional form of an in-place operator: "aten::add" for "aten::add_". None for operators that do
+    not write, "" without such a form."""
     schema = getattr(target, "_schema", None)
     if schema is None:
         return None
@@ -79,24 +79,23 @@ def in_place(target: Any) -> str | None:
 
 
 def is_plain(module: Any, beside: set[Any] | None = None) -> bool:
-    """Whether all operators of a graph module have rules, and each write is seen in what the writing operator
-    gives alone: the tensor is none of the program's inputs and weights, and no later node reads its memory by
-    another name. Graphs of torch.export name what was written last. `beside`: as `written_beside` gives it.
-    """
+    """Whether all operators of a graph module have rules, and every write affects only the result of the
+    writing operator: the tensor is no input or weight, and no later node reads its memory by another name.
+    Graphs of torch.export name what was written last. `beside`: the result of `written_beside`."""
     if not all(_has_rule(module, node) for node in _functions(module)):
         return False
     return not (written_beside(module) if beside is None else beside)
 
 
 def views_of(nodes: set[Any]) -> frozenset[str]:
-    """Composite operators among nodes: they may have made a view of what is written to elsewhere. Their
-    schemas do not say so, and PyTorch follows such writes only if the operators are decomposed."""
+    """Composite operators among nodes whose result may be a view of a tensor that is written elsewhere. Their
+    schemas do not declare it, and PyTorch tracks such writes only if the operators are decomposed."""
     return frozenset(node.target._schema.name for node in nodes if _may_be_view(node.target))
 
 
 def written_beside(module: Any) -> set[Any]:
-    """Nodes whose tensors share memory with one that is written to, where a later node reads that memory by
-    another name, or it is that of an input or a weight."""
+    """Nodes whose tensors share memory with one that is written, if a later node reads that memory by another
+    name, or it belongs to an input or a weight."""
     memory, shared_nodes = Sets(), set()  # of nodes whose tensors may share memory
     order_by_node = {node: i for i, node in enumerate(module.graph.nodes)}
     for node in _functions(module):
@@ -113,7 +112,7 @@ def written_beside(module: Any) -> set[Any]:
 
 
 def _aliased_arguments(node: Any, is_meant: Callable[[Any], bool]) -> list[Any]:
-    """The nodes that an operator has for arguments whose memory it gives or writes to."""
+    """The arguments of a node that its result aliases or that it writes to."""
     arguments = [
         node.args[i] if i < len(node.args) else node.kwargs.get(argument.name)
         for i, argument in enumerate(node.target._schema.arguments)
@@ -145,14 +144,14 @@ def _has_rule(module: Any, node: Any) -> bool:
 
 
 def _may_be_view(target: Any) -> bool:
-    """Whether an operator is a composite one that may give its argument or a view of it."""
+    """Whether an operator is a composite one that may return its argument or a view of it."""
     if not isinstance(target, torch._ops.OpOverload) or target._schema.name in _MAKES_NEW:
         return False
     return torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), "CompositeImplicitAutograd")
 
 
 def _sources(node: Any) -> Sequence[Any]:
-    """The arguments that what a node gives may share memory with."""
+    """The arguments with which a node's result may share memory."""
     if node.target is operator.getitem and isinstance(node.args[0], torch.fx.Node):
         producer, index = node.args
         if isinstance(producer.target, torch._ops.OpOverload) and not _sources(producer):

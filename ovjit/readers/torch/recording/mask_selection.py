@@ -26,7 +26,7 @@ _MASK, _LINE, _SELECTED, _COUNT = "_ovjit_mask", "_ovjit_line", "_ovjit_selected
 
 
 class Assumed:
-    """`any`: whether an operation was recorded differently from how it ran.
+    """Flag `any`: an operation was recorded differently from how it ran.
 
     If `changes` is False, nothing is recorded differently, and `any` tells whether it could have been.
     """
@@ -39,7 +39,8 @@ class Assumed:
 
 @contextlib.contextmanager
 def for_any_mask(*, export: bool = False, changes: bool = True) -> Iterator[Assumed]:
-    """Record operations that select by a mask so that they hold for any mask, in traces or exports.
+    """Context manager in which selections by a mask are recorded so that they hold for any mask, in traces or
+    exports.
 
     If `changes` is False, operations run unchanged. The result then tells whether a trace for any mask could
     differ from a plain one.
@@ -73,7 +74,8 @@ def for_any_mask(*, export: bool = False, changes: bool = True) -> Iterator[Assu
 
 
 def depends_on_mask(graph: Any, warned: Sequence[Any]) -> bool:
-    """Whether a trace selects or lists places, and has iterations or branches of its example."""
+    """Whether a trace selects or lists positions, and has iterations or branches that hold for its example
+    only."""
     messages = " ".join(str(w.message) for w in warned)
     if "to a Python list" in messages:
         return True
@@ -86,7 +88,7 @@ def depends_on_mask(graph: Any, warned: Sequence[Any]) -> bool:
 
 
 def _positions(mask: Any) -> list[Any] | None:
-    """All places of a mask as tensors, None if there are too many or its shape is not known."""
+    """All positions of a mask as scalars; None if there are too many or its shape is dynamic."""
     if mask is None:
         return None
     with suspend_tracing():
@@ -109,7 +111,7 @@ def _rows() -> dict[Any, _Row]:
 
 
 def _traced_rows() -> dict[Any, _Row]:
-    """Rows for traces, in which numbers of elements are tensors."""
+    """The replacements for traces, in which numbers of elements are tensors."""
     tensor = torch.Tensor
     more = (tensor.__gt__, tensor.__ne__, tensor.gt, tensor.ne, tensor.__bool__)
     return {
@@ -148,7 +150,7 @@ def _mark_selected(indices: tuple[Any, ...], mask: Any = None) -> tuple[Any, ...
 
 
 def _part(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """`places[:]` are the same places."""
+    """Replacement of `__getitem__`: `places[:]` is the same list of positions."""
     result = function(*args, **kwargs)
     if isinstance(args[1], slice) and args[1] == slice(None):
         for mark in (_MASK, _LINE, _SELECTED):
@@ -168,7 +170,7 @@ def _numel(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping
 
 
 def _answer(truth: bool) -> _Row:
-    """`count > 0`, `count != 0` and `count`, or `count == 0`: there is some."""
+    """Replacement of comparisons of a count with 0 that assumes selected elements."""
 
     def row(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         against_zero = len(args) == 1 or (isinstance(args[1], int) and args[1] == 0)
@@ -181,7 +183,7 @@ def _answer(truth: bool) -> _Row:
 
 
 def _to_list(assumed: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """All places of a mask; other numbers each as a tensor, by which it is traced where it came from."""
+    """Replacement of `tolist`: all positions of a mask; other numbers as scalars that stay traced."""
     tensor = args[0]
     positions = _positions(getattr(tensor, _LINE, None))
     is_list = tensor.dim() == 1 and tensor.dtype in (torch.int64, torch.int32)

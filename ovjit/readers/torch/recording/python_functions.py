@@ -26,8 +26,8 @@ from ovjit.readers.torch.tracing.size_values import Parts, is_of_sizes
 
 
 def tensor_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """`torch.tensor([h, w])` has sizes as they will be. Other tensors are copies of the trace's constants,
-    which are written to otherwise."""
+    """`torch.tensor` for recorded code: `torch.tensor([h, w])` keeps traced sizes. Other tensors are copies
+    of the trace's constants, so that writes do not change these."""
     data, name = data_of(function, args, kwargs), function.__name__
     if not any(map(is_of_sizes, numbers_in(data))):
         result = function(*args, **kwargs)
@@ -62,7 +62,7 @@ class _IntType(type):
 
 
 class _Int(int, metaclass=_IntType):
-    """`int` for code that is recorded."""
+    """`int` for recorded code."""
 
 
 class _FloatType(type):
@@ -76,16 +76,16 @@ class _FloatType(type):
 
 
 class _Float(float, metaclass=_FloatType):
-    """`float` for code that is recorded."""
+    """`float` for recorded code."""
 
 
 def _is_symbol(value: Any) -> bool:
-    """Whether this is an open number of torch.export."""
+    """Whether the value is a symbolic number of torch.export."""
     return isinstance(value, (torch.SymInt, torch.SymFloat))
 
 
 def _round_by(value: Any, how: str) -> Any:
-    """A size's integer: it stays one, or a real one is rounded."""
+    """The integer of a size: integers are unchanged, floats are rounded by `how`."""
     return getattr(torch, how)(value).to(torch.int64) if value.is_floating_point() else value
 
 
@@ -98,7 +98,7 @@ def _round(value: Any, digits: int | None = None) -> Any:
 
 
 def _power(base: Any, exponent: Any, modulus: Any = None) -> Any:
-    """`pow` for code that is recorded."""
+    """`pow` for recorded code."""
     numbers = base, exponent, modulus
     if modulus is None or not any(map(is_of_sizes, numbers)):
         return builtins.pow(base, exponent) if modulus is None else builtins.pow(*numbers)
@@ -106,7 +106,7 @@ def _power(base: Any, exponent: Any, modulus: Any = None) -> Any:
 
 
 def _sorted(items: Any, **named: Any) -> Any:
-    """`sorted` for code that is recorded: pairs are put in order, each as often as any order needs."""
+    """`sorted` for recorded code: a network of comparisons of pairs, which holds for any order."""
     values = list(items)
     if "key" in named or not any(map(is_of_sizes, values)) or not all(map(_is_number, values)):
         return builtins.sorted(values, **named)
@@ -118,7 +118,7 @@ def _sorted(items: Any, **named: Any) -> Any:
 
 
 def _truths(original: Callable[..., Any], combined: str) -> Callable[..., Any]:
-    """`any` or `all` for code that is recorded."""
+    """`any` or `all` for recorded code."""
 
     def function(items: Any) -> Any:
         open_ones = []
@@ -137,7 +137,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _length(value: Any) -> Any:
-    """`len` for code that is recorded."""
+    """`len` for recorded code."""
     if isinstance(value, Parts):
         return value.number()
     is_traced = isinstance(value, torch.Tensor) and torch.jit.is_tracing()
@@ -145,7 +145,7 @@ def _length(value: Any) -> Any:
 
 
 def _extreme(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    """`max` or `min` for code that is recorded."""
+    """`max` or `min` for recorded code."""
 
     def function(*args: Any, **named: Any) -> Any:
         if len(args) == 1 and not isinstance(args[0], torch.Tensor):
@@ -175,7 +175,7 @@ def _itself(value: Any) -> Any:
 
 
 def _as_size_tensor(value: Any) -> Any:
-    """A number as a tensor: integers and reals have 64 bits, as Python's."""
+    """A number as a tensor of 64 bits, integer or float."""
     if isinstance(value, torch.Tensor):
         return value
     return torch.full((), value, dtype=torch.int64 if isinstance(value, builtins.int) else torch.float64)
@@ -192,7 +192,7 @@ _REAL = (
 
 
 def _in_double(name: str) -> Callable[..., Any]:
-    """PyTorch's function of numbers as reals of 64 bits."""
+    """PyTorch's function `name`, applied to numbers as f64."""
     function = getattr(torch, _OTHER_NAMES.get(name, name))
     return lambda *values: function(*(_as_size_tensor(v).double() for v in values))
 
@@ -202,7 +202,7 @@ def _fold(combined: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _math() -> Any:
-    """The module `math` for code that is recorded."""
+    """The module `math` for recorded code."""
 
     def wrap(name: str) -> Callable[..., Any]:
         original, recorded = getattr(math, name), _math_functions()[name]
@@ -219,7 +219,7 @@ def _math() -> Any:
 
 @functools.cache
 def _math_functions() -> dict[str, Callable[..., Any]]:
-    """Functions of `math` for numbers of which some are sizes."""
+    """Replacements of `math` functions that accept traced sizes."""
 
     def of_integers(name: str) -> Callable[..., Any]:
         return lambda *values: functools.reduce(getattr(torch, name), map(_as_size_tensor, values))
@@ -242,7 +242,7 @@ def _math_functions() -> dict[str, Callable[..., Any]]:
 
 
 class _NumPy:
-    """`numpy` for code that is recorded."""
+    """`numpy` for recorded code."""
 
     def __getattr__(self, name: str) -> Any:
         original = getattr(np, name)
@@ -262,7 +262,7 @@ class _NumPy:
 
 @functools.cache
 def _numpy_functions() -> dict[str, Callable[..., Any]]:
-    """NumPy's functions of numbers and lists of them, for numbers of which some are sizes."""
+    """Replacements of NumPy functions of numbers and lists that accept traced sizes."""
     rows = {name: _in_double(name) for name in (*_REAL, "floor", "ceil", "trunc") if hasattr(np, name)}
     largest, smallest = _fold(_extreme("maximum", max)), _fold(_extreme("minimum", min))
     rows |= {"max": largest, "maximum": largest, "min": smallest, "minimum": smallest}
@@ -309,8 +309,8 @@ def _names_types(module: Any) -> bool:
 
 @contextlib.contextmanager
 def shadow_functions(files: set[str], *roots: Any) -> Iterator[None]:
-    """Functions of these files, also those that `roots` alone have, see the functions of this module in the
-    place of Python's and NumPy's."""
+    """Context manager: functions in these files, and functions that only `roots` have, use this module's
+    replacements of Python's and NumPy's functions."""
     numpy = _NumPy()
     rows = {"int": (int, _Int), "float": (float, _Float), "round": (round, _round), "math": (math, _math()),
             "max": (max, _extreme("maximum", max)), "min": (min, _extreme("minimum", min)),

@@ -14,7 +14,7 @@ from ovjit.readers.torch.recording.python_functions import shadow_functions
 from ovjit.readers.torch.recording.sizes import MOST_ROUNDS, Followed
 from ovjit.readers.torch.scripts.shared_memory import writes_to_constants
 from ovjit.readers.torch.tracing.agreement import agrees
-from ovjit.readers.torch.tracing.asked_numbers import files_asking
+from ovjit.readers.torch.tracing.asked_numbers import files_needing_numbers
 from ovjit.readers.torch.tracing.effects import Effects
 from ovjit.readers.torch.tracing.exported import Exported, export, export_open, is_right
 from ovjit.readers.torch.tracing.other_sizes import OtherSizes
@@ -25,7 +25,8 @@ from ovjit.readers.torch.values import inline_calls
 
 
 def export_followed(module: Any, leaves: Sequence[Any]) -> Exported:
-    """Export a module; where that fails, such as by a loop over the places of a mask, for any mask."""
+    """Export a module. If that fails, for example at a loop over selected elements, export it for any
+    mask."""
     try:
         return _for_any_size(module, leaves)
     except unless_of_signal(Exception):
@@ -37,8 +38,8 @@ def export_followed(module: Any, leaves: Sequence[Any]) -> Exported:
 
 
 def _for_any_size(module: Any, leaves: Sequence[Any]) -> Exported:
-    """The program; where Python asks for open numbers, the one with Python's functions recorded if that gives
-    the same of the example."""
+    """Export a module. If Python code needs concrete values of symbolic numbers, export it with recorded
+    Python functions instead, provided that the example's results agree."""
     result = export_open(module, leaves)
     if result.asking_files:
         with attempt("an export with numbers of open sizes"):
@@ -82,7 +83,7 @@ class _Example:
         return self._assumes
 
     def is_of(self, script: Any) -> bool:
-        """Whether a trace has the module's outputs for the example, or those of the plain trace."""
+        """Whether a trace returns the module's outputs for the example, or those of the plain trace."""
         self._run()
         with quietly(), torch.no_grad():
             result = self._call(script)
@@ -107,7 +108,7 @@ def recordings(ready: Prepared, exports: bool = False) -> Generator[Recorded, No
     traces = _Traces(ready)
     plain, example = traces.plain, traces.example
     graph = inline_calls(plain.script)
-    asking = files_asking(plain.warned)
+    asking = files_needing_numbers(plain.warned)
     followed = Followed(asking)
     if depends_on_mask(graph, plain.warned) and example.assumes():
         chosen = traces.for_any_mask(followed if asking else None)
@@ -116,7 +117,7 @@ def recordings(ready: Prepared, exports: bool = False) -> Generator[Recorded, No
             return
     best = traces.for_any_sizes(followed) if asking or writes_to_constants(graph) else None
     if asking:
-        best = traces.checked_elsewhere(best, followed.is_unsure)
+        best = traces.choose_trace(best, followed.is_unsure)
     if best is not None:
         yield best
     yield plain
@@ -138,12 +139,12 @@ class _Traces:
         self._others = OtherSizes(ready, seconds, self._effects)
 
     def _trace_without_effects(self, warned: list[Any]) -> Any:
-        """A trace in which code has no other effects than for the example."""
+        """A trace during which code has no other side effects than for the example."""
         with self._effects.no_others():
             return trace_plainly(self._ready, warned)
 
     def for_any_mask(self, followed: Followed | None) -> Recorded | None:
-        """The trace for any mask; None if tracing fails, or if its outputs differ from the module's.
+        """The trace for any mask; None if it fails, or its outputs differ from the module's.
 
         Sizes are followed if there are some to follow and that trace is right, too. Where lists of tensors'
         items are as long as the example's, that is warned of.
@@ -163,8 +164,8 @@ class _Traces:
         return None
 
     def for_sizes(self, followed: Followed) -> Recorded | None:
-        """One trace in which numbers that are computed from sizes are followed; None where it gives something
-        else than the module for the example."""
+        """One trace that records computations with sizes; None if its results differ from the module's for
+        the example."""
         warned: list[Any] = []
         with attempt("a trace for any sizes"):
             with followed.sizes(self._ready.module):
@@ -174,8 +175,8 @@ class _Traces:
         return None
 
     def for_any_sizes(self, followed: Followed) -> Recorded | None:
-        """The best trace of some in which numbers that are computed from sizes are followed; None where all
-        give something else than the module for the example."""
+        """The best of several traces that record computations with sizes; None if all results differ from the
+        module's for the example."""
         best, result = None, self.for_sizes(followed)
         for _ in range(MOST_ROUNDS - 1):
             best = result or best
@@ -184,8 +185,8 @@ class _Traces:
             result = self.for_sizes(followed)
         return result or best
 
-    def checked_elsewhere(self, best: Recorded | None, is_unsure: bool) -> Recorded | None:
-        """`best`, or else the plain trace, with PyTorch's warnings where it is wrong, or may be, for other
+    def choose_trace(self, best: Recorded | None, is_unsure: bool) -> Recorded | None:
+        """`best`, or the plain trace with PyTorch's warnings if `best` is, or may be, wrong for other
         sizes."""
         chosen = best or self.plain
         is_silent = not chosen.warned and (is_unsure or self._others.wrong(chosen.script))

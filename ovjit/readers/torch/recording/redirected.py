@@ -30,7 +30,7 @@ _OF_MODULES = "__builtins__", "__name__", "__package__", "__spec__", "__path__",
 
 
 class _Globals(dict[str, Any]):
-    """A module's globals, some of them replaced. Writes stay here until `write_through`."""
+    """A module's globals with replacements. Writes are stored here until `write_through`."""
 
     def __init__(self, plain: dict[str, Any], others: Mapping[str, Any]):
         module_names = {name: plain[name] for name in _OF_MODULES if name in plain}
@@ -47,14 +47,14 @@ class _Globals(dict[str, Any]):
         return self[name] if name in self else default
 
     def write_through(self) -> None:
-        """Give the module what its functions have written to its variables."""
+        """Copy the functions' writes to the module's variables."""
         for name, value in self.items():
             if self.others.get(name, self) is not value:
                 self.plain[name] = value
 
 
 class Redirected:
-    """A function that runs with other variables in the recording thread, and as it is elsewhere.
+    """A function that uses other globals in the recording thread, and its own elsewhere.
 
     `tables` are the variables that stand for those of its module, the innermost last."""
 
@@ -87,7 +87,7 @@ _redirected: dict[Any, Redirected] = {}
 
 @contextlib.contextmanager
 def redirect(functions: Iterable[Any]) -> Iterator[list[Redirected]]:
-    """Let functions call others while the context lasts; those that cannot are left out."""
+    """Context manager that redirects functions to others; functions that cannot be redirected are skipped."""
     with alone(), contextlib.ExitStack() as undo:
         result = []
         for function in functions:
@@ -112,8 +112,8 @@ def _undo(each: Redirected, code: Any) -> None:
 
 @contextlib.contextmanager
 def others_in(modules: Iterable[tuple[Any, Mapping[str, Any]]], *roots: Any) -> Iterator[None]:
-    """Functions of Python's modules see other variables, which are given for each module. `roots`: what is
-    recorded, which may have functions that the modules do not have."""
+    """Context manager: functions of Python modules use replaced globals, given per module. `roots`: the
+    recorded objects, which may have functions that the modules lack."""
     with contextlib.ExitStack() as stack:
         for module, others in modules:
             if not others:
@@ -133,8 +133,7 @@ _MOST_OBJECTS = 200_000
 
 
 def _functions_of(table: dict[str, Any], *roots: Any) -> list[Any]:
-    """The functions whose variables are those of a module: those that can be reached from these variables and
-    from `roots`."""
+    """The functions whose globals are those of a module, found from its variables and from `roots`."""
     functions = []
     visited = {id(table)}
     queue = [*table.values(), *roots]
@@ -156,7 +155,7 @@ def _functions_of(table: dict[str, Any], *roots: Any) -> list[Any]:
 
 
 def _with_globals(function: Any, table: dict[str, Any]) -> Any:
-    """A function with the same code and closure, and other variables of its module."""
+    """A function with the same code and closure, and other globals."""
     result = types.FunctionType(
         function.__code__, table, function.__name__, function.__defaults__, function.__closure__
     )
@@ -167,7 +166,7 @@ def _with_globals(function: Any, table: dict[str, Any]) -> Any:
 
 
 def _forwarding_code(each: Redirected) -> Any:
-    """Code with the signature and free variables of a function, which calls what stands for it."""
+    """Code with the signature and free variables of a function, which calls its replacement."""
     code = each.code
     flags = inspect.CO_VARARGS, inspect.CO_VARKEYWORDS, inspect.CO_GENERATOR
     has_args, has_kwargs, generates = (bool(code.co_flags & flag) for flag in flags)

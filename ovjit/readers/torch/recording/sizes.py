@@ -19,7 +19,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.recording.python_functions import shadow_functions, tensor_of
 from ovjit.readers.torch.tracing.asked_numbers import tensor_makers
-from ovjit.readers.torch.tracing.assertions import Claims
+from ovjit.readers.torch.tracing.assertions import Assertions
 from ovjit.readers.torch.tracing.patches import outside, suspend_tracing
 from ovjit.readers.torch.tracing.size_values import is_fixed, is_of_sizes, is_same, sources_of, torch_value
 
@@ -36,7 +36,8 @@ MOST_ROUNDS = 6
 
 
 class Followed:
-    """State kept between the traces of a module: files that ask for numbers, and branches as they ran."""
+    """State between the traces of a module: files whose code needs numbers, and the branches that were
+    taken."""
 
     def __init__(self, files: set[str]):
         self.files = set(files)
@@ -46,7 +47,7 @@ class Followed:
         #: Where the last two sizes were compared that were taken for different ones.
         self.last: tuple[Any, int] | None = None
         self._last_line: tuple[Any, int] | None = None
-        self._claims = Claims()
+        self._assertions = Assertions()
         self._has_learned = False
         #: The last call that compared sizes at each place, and how often it has.
         self._answers: dict[tuple[Any, int], tuple[Any, int]] = {}
@@ -68,7 +69,7 @@ class Followed:
 
     @contextlib.contextmanager
     def sizes(self, root: Any) -> Iterator[None]:
-        """Record what runs of the module `root` here for any sizes."""
+        """Context manager that records what runs of the module `root` for any sizes."""
         self.last, self.asking_files, self.positive = None, set(), set()
         self._answers, self.is_unsure = {}, False
         self._last_line, self._has_learned = None, False
@@ -79,12 +80,12 @@ class Followed:
                 yield
             except Exception as error:
                 last = self._last_line
-                self._has_learned = last is not None and self._claims.learn(*last, error)
+                self._has_learned = last is not None and self._assertions.learn(*last, error)
                 raise
         self._answers = {}
 
     def answer(self, value: Any) -> bool | None:
-        """Return the result to assume for a comparison of sizes, or None if the tensor itself is to be asked.
+        """The result to assume for a comparison of sizes; None to use the example's.
 
         Sizes are assumed to differ from each other and from 0 and 1.
         """
@@ -99,7 +100,7 @@ class Followed:
             return None
         if is_same(node.inputsAt(0), node.inputsAt(1)):
             return node.kind() in ("aten::eq", "aten::ge", "aten::le")
-        if frame in self._claims:
+        if frame in self._assertions:
             with suspend_tracing():
                 return bool(value)
         location = frame.f_code, frame.f_lasti
@@ -114,8 +115,7 @@ class Followed:
         return _GENERAL[node.kind()]
 
     def _is_endless(self, frame: Any) -> bool:
-        """Whether one call has compared sizes at the same place very often. UnsupportedError if it does not
-        end."""
+        """Whether a call compares sizes at the same line very often. UnsupportedError if it does not end."""
         location = frame.f_code, frame.f_lasti
         caller, count = self._answers.get(location, (None, 0))
         self._answers[location] = frame, count + 1 if caller is frame else 1
@@ -124,8 +124,8 @@ class Followed:
         return self._answers[location][1] > MOST_ANSWERS
 
     def _is_unsure(self, value: Any, answer: bool) -> bool:
-        """Whether a comparison of a remainder, or with a constant, is answered as for the example, which so
-        does not show whether the answer holds for others."""
+        """Whether the example's answer is used for a comparison of a remainder or with a constant, which may
+        differ for other sizes."""
         node = torch_value(value).node()
         kinds = {each.node().kind() for each in sources_of(torch_value(value))}
         if "aten::remainder" not in kinds and node.inputsAt(1).toIValue() in (None, 0, 1):
@@ -133,7 +133,7 @@ class Followed:
         with suspend_tracing():
             return bool(value.item()) == answer
 
-    def count_end(self, end: Any, size: Callable[[], Any]) -> Any:
+    def slice_end(self, end: Any, size: Callable[[], Any]) -> Any:
         """The end of a slice. Behind `if n > 0`, -n is the length less n, which holds for 0, too: then the
         slice is whole, as what it is made of is without the branch."""
         if is_of_sizes(end):
@@ -144,12 +144,12 @@ class Followed:
 
 
 def _asking_frame() -> Any:
-    """The frame of the code that asks for a number."""
+    """The frame of the code that needs a number."""
     return outside(sys._getframe(1))
 
 
 def _is_order(node: Any) -> bool:
-    """Whether a node orders sizes: not the comparisons that are the same for all sizes but some."""
+    """Whether a node orders sizes, and is no comparison with the same result for nearly all sizes."""
     return (
         node.kind() in _GENERAL
         and node.kind() not in ("aten::eq", "aten::ne")
@@ -187,19 +187,19 @@ def _mode(followed: Followed) -> type:
 
 
 def _count_from_front(followed: Followed, x: Any, index: Any) -> Any:
-    """An index with the ends of its slices as they are counted from the front."""
+    """An index whose slices' ends count from the front."""
     parts = list(index) if isinstance(index, tuple) else [index]
     for i, part in enumerate(parts):
         if part is Ellipsis or part is None or hasattr(part, "dtype") and part.dim():
             break  # what follows is about other dimensions
         if isinstance(part, slice):
-            end = followed.count_end(part.stop, functools.partial(x.size, i))
+            end = followed.slice_end(part.stop, functools.partial(x.size, i))
             parts[i] = slice(part.start, end, part.step)
     return tuple(parts) if isinstance(index, tuple) else parts[0]
 
 
 def _to_double(args: Sequence[Any], divides: bool) -> Sequence[Any]:
-    """Python computes with 64 bits: so do sizes where they become reals."""
+    """Convert sizes that become floats to f64, as Python computes."""
     if not (divides or any(isinstance(a, float) for a in args)):
         return args
     if not all(isinstance(a, (int, float)) or is_of_sizes(a) for a in args):
@@ -208,7 +208,8 @@ def _to_double(args: Sequence[Any], divides: bool) -> Sequence[Any]:
 
 
 def _as_pythons(args: Sequence[Any]) -> Sequence[Any]:
-    """Reals of sizes beside a tensor of integers: Python's have the default type there."""
+    """Convert floats of sizes beside an integer tensor to the default float type, which Python numbers have
+    there."""
     if not any(isinstance(a, torch.Tensor) and a.dim() and not a.is_floating_point() for a in args):
         return args
     kind = torch.get_default_dtype()

@@ -68,7 +68,8 @@ class AttributesReader(WritingReader):
             self.note_constant(value, tensor)
 
     def _bring_in(self, path: str) -> None:
-        """Pass a module's attribute into the current body if it was written outside or a body carries it."""
+        """Make a module's attribute an input of the current body, if it was written outside or the body
+        carries it."""
         values_by_body = [attributes.get(path) for _, attributes in self.bodies]
         first = next((i for i, value in enumerate(values_by_body) if value is not None), None)
         if first is None:
@@ -99,7 +100,8 @@ class AttributesReader(WritingReader):
         self.env[node.output().debugName()] = values[key]
 
     def _set_attribute(self, node: Any) -> None:
-        """Assignment to an attribute of an object, or of a module, where it lasts until the run is over."""
+        """Assign to an attribute of an object, or of a module, where the assignment lasts until the end of
+        the run."""
         target, value = node.inputs()
         owner, key = self._paths.get(target.debugName()), node.s("name")
         if owner is None:

@@ -12,7 +12,7 @@ from ovjit.readers.torch.scripts.memory import Memory
 
 
 class BlockReader(TorchReader):
-    """Reads blocks of a graph in an environment of values by their names."""
+    """Reads blocks of a graph. `env`: name -> value."""
 
     def __init__(self, converters: Mapping[str, Any] | None = None):
         super().__init__(converters)
@@ -26,38 +26,38 @@ class BlockReader(TorchReader):
 
     @abstractmethod
     def read_block(self, block: Any) -> None:
-        """Add what the nodes of a block give to `env`."""
+        """Read the nodes of a block, and store their results in `env`."""
 
     @abstractmethod
     def enter(self, inside: Any) -> contextlib.AbstractContextManager[None]:
-        """Context manager in which a body is read. `inside` are its inputs."""
+        """Context manager in which a body is read. `inside`: its inputs."""
 
     @abstractmethod
     def carry(self, inside: Any, value: Any, inner: Any) -> None:
-        """Note that a body gives a tensor from around it, `inner` in the body, a new value."""
+        """Record that a body computes a new value of an outer tensor, `inner` in the body."""
 
     @abstractmethod
-    def spoil(self, inside: Any) -> None:
-        """Forget the values of tensors that a body has written without carrying them."""
+    def mark_unknown(self, inside: Any) -> None:
+        """Mark tensors that a body has written without carrying them as unknown."""
 
     @abstractmethod
     def note_outputs(self, outputs: Sequence[Any], ends: Sequence[Sequence[Any]]) -> None:
-        """Note the memory of outputs, each of which is one of the values of `ends`."""
+        """Record that each output may share memory with one of the values in `ends`."""
 
     @abstractmethod
     def begin_iteration(self, outer: Any, value: Any) -> list[Any]:
-        """Note that an iteration begins with `value` for `outer`. Returns the pieces of both."""
+        """Record that an iteration begins with `value` for `outer`. Returns the pieces of both."""
 
     @abstractmethod
     def end_iterations(
         self, node: Any, inside: Any, carried: Sequence[Any], after: Sequence[Any], used: Sequence[bool]
     ) -> list[int]:
-        """Note what a loop has written. Returns the indices of tensors that stay in their memory."""
+        """Record what a loop has written. Returns the indices of tensors that it writes in place."""
 
     @abstractmethod
     def replace(self, node: Any, old: Any, value: Any) -> None:
-        """Give a tensor, and all that share its memory, a new value."""
+        """Set a new value of a tensor and of all tensors that share its memory."""
 
     @abstractmethod
     def join_stacked(self, lists: Sequence[Any], tensors: Sequence[Any]) -> None:
-        """Note that lists of an unknown number of tensors may share memory with tensors."""
+        """Record that lists of dynamic length may share memory with tensors."""

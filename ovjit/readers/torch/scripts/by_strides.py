@@ -17,8 +17,8 @@ from ovjit.readers.torch.tracing.strides import in_memory
 
 
 def as_in_memory(reader: BlockReader, node: Any, inputs: list[Any]) -> list[Any]:
-    """The inputs of such an operator, with a tensor whose order is that of its memory. Raises Refused where
-    that is not known."""
+    """The inputs of an operator that addresses elements by strides, with its tensor transposed to memory
+    order. Raises Refused if that is unknown."""
     value, start = inputs[0], inputs[-1]
     if not isinstance(value, Output):
         raise Refused(node.kind(), f"{node.kind()} of a complex tensor{where(node)}")
@@ -42,8 +42,8 @@ def as_in_memory(reader: BlockReader, node: Any, inputs: list[Any]) -> list[Any]
 
 
 def _order(reader: BlockReader, node: Any, piece: Piece) -> list[int] | None:
-    """The dimensions in the order of memory, by what a trace knows or by the layout. None where the strides
-    are not known, or where the tensor has gaps."""
+    """The dimensions by falling strides, from the trace's sizes or from the layout. None if strides are
+    unknown, or the tensor has gaps."""
     kind, call = node.inputsAt(0).type(), _call(reader, node, "permute")
     sizes, strides = kind.sizes(), kind.strides()
     if (
@@ -73,18 +73,18 @@ def _call(reader: BlockReader, node: Any, operator: str) -> Call:
 
 
 def _may_be_copy(piece: Piece) -> bool:
-    """Whether it is a part of a tensor by a condition alone."""
+    """Whether a tensor is a view of another one under a condition only."""
     return any(part.view is not None and part.view.arguments.get("condition") for part in piece.above())
 
 
 def _is_whole(piece: Piece) -> bool:
-    """Whether a tensor begins where its memory does. All others in that memory are known parts of it."""
+    """Whether a tensor begins where its memory does, and all others in that memory are known views of it."""
     is_alone = piece.base is None and all(other.top is piece for other in piece.family)
     return is_alone and (piece.outer is None or _is_whole(piece.outer))
 
 
 def _begin(reader: BlockReader, node: Any, piece: Piece) -> Any:
-    """The place of a part's first element in the whole tensor, None where it is not known."""
+    """The offset of a view's first element in the base tensor, None if unknown."""
     parts = [part.view for part in piece.above() if part.base is not None]
     if all(view is not None and begins_first(view) for view in parts):
         return 0

@@ -25,7 +25,7 @@ from ovjit.readers.torch.values import Complex, Number, complex_type, torch_type
 
 
 class _Composition(FxReader):
-    """Reads what an operator is composed of, which may write to its own tensors."""
+    """Reads the decomposition of an operator, which may write to its own tensors."""
 
     writes = True
 
@@ -74,8 +74,8 @@ def _overload(name: str, overload: str) -> Any:
 def _trace_twice(
     call: Call, target: Any, arguments: Mapping[str, Any], refused: frozenset[str]
 ) -> tuple[Any, list[Any]] | None:
-    """The graph that an operator is composed of, and the values that it takes. None if PyTorch cannot trace
-    it, or if its graph depends on lengths."""
+    """(graph of an operator's decomposition, its input values). None if PyTorch cannot trace it, or if its
+    graph depends on lengths."""
     result = []
     try:
         for length in _LENGTHS:
@@ -117,7 +117,7 @@ class _FakeInputs:
         self.fakes: list[Any] = []
 
     def trace(self, target: Any, arguments: Mapping[str, Any], refused: frozenset[str]) -> Any:
-        """The graph of the operator, its parts decomposed as far as there are no rules for them."""
+        """The graph of the operator, decomposed until all operators have rules, as far as possible."""
         from torch.fx.experimental.proxy_tensor import make_fx
 
         stand_ins = {key: self._fake(value) for key, value in arguments.items()}
@@ -166,7 +166,7 @@ class _FakeInputs:
         return self._symbol(dim.key) if isinstance(dim, Interval) else int(dim)
 
     def _symbol(self, key: Any) -> Any:
-        """The symbol of a dimension or number, a new one where nothing is known of it."""
+        """The symbol of a dimension or number; a new one for an unknown one."""
         from torch._dynamo.source import ConstantSource
         from torch.fx.experimental.symbolic_shapes import DimDynamic
 

@@ -16,7 +16,7 @@ from ovjit.records import NamedTuple
 
 
 class Layout(NamedTuple):
-    """The stride of each dimension by its factors, which are numbers. None: the elements are in order."""
+    """The strides of a tensor, each as a list of factors. None: row-major."""
 
     strides: tuple[tuple[Any, ...], ...] | None = None
 
@@ -32,34 +32,34 @@ _PLAIN_FORMATS = (None, 0, 1)
 
 
 def layout_of_tensor(tensor: Any) -> Layout | None:
-    """The layout of a tensor of PyTorch's, None for one without strides."""
+    """The layout of a PyTorch tensor, None without strides."""
     if tensor.layout is not torch.strided:
         return None
     return IN_ORDER if tensor.is_contiguous() else Layout(tuple((step,) for step in tensor.stride()))
 
 
 def has_plain_format(how: Mapping[str, Any]) -> bool:
-    """Whether an operator's arguments ask for no other order of memory than that of the dimensions."""
+    """Whether an operator's arguments require no memory format but the contiguous one."""
     return how.get("memory_format") in _PLAIN_FORMATS
 
 
 class Merging(NamedTuple):
-    """A condition: the dimensions of these sizes and strides are one dimension in memory. `last` is the
-    stride that the last one has to have, None for any."""
+    """The condition that dimensions of these sizes and strides merge to one. `last`: the stride that the last
+    one must have, None for any."""
 
     sizes: Sequence[Any]
     strides: Sequence[Sequence[Any]]
     last: int | None = None
 
     def decide_statically(self, call: Call) -> bool | None:
-        """As `decide`; None if the answer depends on dynamic dimensions."""
+        """The result of `decide` if it is known at conversion; None if it depends on dynamic dimensions."""
         if self._is_plain(call):
             return True
         numbers = [*self.sizes, *(f for s in self.strides for f in s)]
         return None if None in map(call.known_number, numbers) else bool(self.decide(call))
 
     def decide(self, call: Call) -> Any:
-        """True if the dimensions can be merged: a bool, or a Number that the model computes."""
+        """Whether the dimensions merge: a bool, or a Number that the model computes."""
         strides = [reduce(lambda a, b: compute(call, "mul", a, b), s, 1) for s in self.strides]
         truth: Any = True
         expected: Any = -1 if self.last is None else self.last
@@ -88,7 +88,7 @@ class Merging(NamedTuple):
 
 
 def _factors(call: Call, numbers: Sequence[Any]) -> tuple[int, list[Any]] | None:
-    """A product as its known part and the names of the dimensions in it, None where one has no name."""
+    """A product as (static factor, names of the dimensions in it); None if one has no name."""
     constant, keys = 1, []
     for number in numbers:
         value = call.known_number(number)
@@ -109,7 +109,8 @@ def strides_of(call: Call, value: Output, layout: Layout) -> list[tuple[Any, ...
 
 
 def is_view(call: Call, name: str, base: Output, layout: Layout | None, result: Output) -> Any:
-    """Whether an operator gives a view of a tensor: a `Merging` if that decides, None if it is not known."""
+    """Whether an operator returns a view of a tensor: a bool, a `Merging` to decide it, or None if
+    unknown."""
     if layout is None:
         return None
     if layout.strides is None:
@@ -130,7 +131,7 @@ def is_view(call: Call, name: str, base: Output, layout: Layout | None, result: 
 
 
 def _count_shared_dims(call: Call, sizes: list[Any], shape: list[Any]) -> tuple[int, int]:
-    """The numbers of dimensions that two shapes share at the beginning and at the end."""
+    """The numbers of leading and of trailing dimensions that two shapes share."""
 
     def same(a: Any, b: Any) -> bool:
         factors = _factors(call, (a,))
@@ -144,7 +145,7 @@ def _count_shared_dims(call: Call, sizes: list[Any], shape: list[Any]) -> tuple[
 
 
 def _by_torch(call: Call, sizes: Any, strides: Any, shape: Any) -> bool | None:
-    """Whether PyTorch views a tensor of known sizes and strides in another shape."""
+    """Whether PyTorch can view a tensor of static sizes and strides in another shape."""
     steps = [[call.known_number(f) for f in s] for s in strides]
     constants = [call.known_number(v) for v in (*sizes, *shape)]
     if None in constants or any(None in s for s in steps):
@@ -168,7 +169,7 @@ _TURNED = {
 def layout_of_view(
     call: Call, name: str, base: Output, layout: Layout | None, how: Mapping[str, Any], result: Output
 ) -> Layout | None:
-    """The layout of a view of a tensor, None where it is not known."""
+    """The layout of a view, None if unknown."""
     if layout is None or call.shape(base) is None or call.shape(result) is None:
         return None
     if name in ("view", "view_as", "reshape", "reshape_as", "flatten", "ravel", "unflatten", "contiguous"):
@@ -202,7 +203,7 @@ def layout_of_view(
 
 
 def _swap_strides(call: Call, strides: list[Any], axes: Sequence[int]) -> list[Any]:
-    """Strides in another order: two axes change their places, all of them where none are given."""
+    """The strides with two axes swapped, or all reversed if none are given."""
     if not axes:
         return strides[::-1]
     a, b = call.axes(list(axes), max(len(strides), 1))
@@ -212,6 +213,6 @@ def _swap_strides(call: Call, strides: list[Any], axes: Sequence[int]) -> list[A
 
 
 def _layout_of(call: Call, value: Output, strides: list[Any]) -> Layout:
-    """The layout of these strides, which may be those of elements in order."""
+    """The layout with these strides, which may be those of a contiguous tensor."""
     is_plain = Merging(call.sizes(value), strides, 1).decide_statically(call) is True
     return IN_ORDER if is_plain else Layout(tuple(map(tuple, strides)))

@@ -15,7 +15,7 @@ TENSORS = (Output, Complex, Stacked)
 
 
 class Piece:
-    """One tensor in memory. `value` is what it holds, the object that stands for it."""
+    """A tensor in memory. `value`: the object with its current value."""
 
     __slots__ = ("base", "carried", "family", "is_written", "layout", "outer", "path", "stale", "value",
                  "view")  # fmt: skip
@@ -34,14 +34,14 @@ class Piece:
 
     @property
     def top(self) -> Piece:
-        """The tensor that it is a part of, and that is a part of no other."""
+        """The base tensor: the one of which this is a view, directly or not, and which is no view itself."""
         piece = self
         while piece.base is not None:
             piece = piece.base
         return piece
 
     def above(self) -> Iterator[Piece]:
-        """It, what it is a part of, and so on."""
+        """Yield this piece, the piece of which it is a view, and so on."""
         piece: Piece | None = self
         while piece is not None:
             yield piece
@@ -49,7 +49,7 @@ class Piece:
 
 
 class Memory:
-    """The pieces of all tensors, by the objects that stand for them."""
+    """The pieces of all tensors, by the ids of their values."""
 
     def __init__(self) -> None:
         self._pieces: dict[int, Piece] = {}
@@ -72,7 +72,7 @@ class Memory:
                 piece.family = first
 
     def part(self, value: Any, base: Any, view: View | None) -> None:
-        """A tensor is a part of another one; without a view it may be one, and where is not known."""
+        """Record that a tensor is a view of `base`; without `view` it may be one, of an unknown part."""
         piece, base_piece = self.piece(value), self.piece(base)
         if piece is base_piece:
             return
@@ -80,16 +80,16 @@ class Memory:
             piece.base, piece.view = base_piece, view
         self.join(value, base)
 
-    def renew(self, piece: Piece, value: Any) -> None:
+    def update_value(self, piece: Piece, value: Any) -> None:
         """Set a new value of a tensor."""
         if self._pieces.get(id(piece.value)) is piece:
             del self._pieces[id(piece.value)]
         piece.value = value
         self._pieces[id(value)] = piece
 
-    def begin_under(self, value: Any, reshaped: Any) -> Piece:
-        """A tensor gets another shape in its memory, as `reshaped`: what it was stays as a tensor of its own,
-        which this is a part of. Returns that."""
+    def reshape_base(self, value: Any, reshaped: Any) -> Piece:
+        """Change a tensor's shape in its memory to that of `reshaped`. Its old shape becomes a new tensor, of
+        which this one is now a view. Returns the new tensor."""
         piece = self.piece(value)
         under = Piece(value)
         for name in ("base", "view", "layout", "outer", "carried", "path", "stale"):
@@ -106,7 +106,7 @@ class Memory:
         return under
 
     def forget(self, family: list[Piece], live_ids: set[int]) -> None:
-        """Leave out tensors that nothing holds any more, by the objects that are held."""
+        """Remove tensors that are no longer referenced; `live_ids`: the ids of those that are."""
         kept_ids = {
             id(piece) for p in family if id(p.value) in live_ids or p.outer or p.path for piece in p.above()
         }

@@ -20,7 +20,7 @@ from ovjit.readers.torch.scripts.layouts import (
     layout_of_view,
 )
 from ovjit.readers.torch.scripts.memory import TENSORS, Piece, tensors_of
-from ovjit.readers.torch.scripts.shared_memory import is_read_behind
+from ovjit.readers.torch.scripts.shared_memory import is_read_after
 from ovjit.readers.torch.scripts.views import View, as_own_tensor, parts_of_list, picked_view, view_of
 from ovjit.readers.torch.values import Picked
 
@@ -31,7 +31,7 @@ _CONVERT = frozenset(("to", "type_as"))
 
 
 class WritingReader(BlockReader):
-    """Reads a graph whose values may share memory. One object of Python's stands for one tensor in memory."""
+    """Reads a graph whose values may share memory. One Python object stands for one tensor in memory."""
 
     def __init__(self, converters: Mapping[str, Any] | None = None):
         super().__init__(converters)
@@ -45,8 +45,8 @@ class WritingReader(BlockReader):
     # -- what operators give ---------------------------------------------------------------------------------
 
     def note_parts(self, node: Any, schema: Any, kind: str, arguments: Mapping[str, Any], result: Any) -> Any:
-        """Remember what the result of an operator is a part of. Returns it, as an object of its own where it
-        is a tensor of its own."""
+        """Record of which tensor the result of an operator is a view. Returns the result, as a new object if
+        it has memory of its own."""
         name = kind.removeprefix("aten::")
         bases = [value for value in _shared(schema, arguments) if isinstance(value, TENSORS)]
         if not bases:
@@ -87,7 +87,7 @@ class WritingReader(BlockReader):
             self.memory.piece(result).layout = layout_of_view(call, name, base, piece.layout, how, result)
 
     def _note_copy(self, call: Call, name: str, how: Mapping[str, Any], base: Output, result: Output) -> Any:
-        """`result` is a view of a tensor, or a copy of it, as the tensor lies in memory."""
+        """Record that `result` is a view of the tensor `base`, or a copy with its strides."""
         layout = self.memory.piece(base).layout
         has_ranks = call.shape(base) is not None and call.shape(result) is not None
         is_plain = has_plain_format(how)
@@ -111,14 +111,14 @@ class WritingReader(BlockReader):
             self.memory.piece(value).layout = IN_ORDER
 
     def note_constant(self, value: Any, tensor: Any) -> None:
-        """A constant lies in memory as this tensor of PyTorch's."""
+        """Record the strides of a constant, which are those of PyTorch's tensor."""
         self.memory.piece(value).layout = layout_of_tensor(tensor)
         if tensor.layout is torch.strided and tensor.storage_offset():
             self.memory.join(value, tensor)  # which stands for all that is in its memory
 
     def _note_layout(self, node: Any, name: str, arguments: Mapping[str, Any], result: Any) -> None:
-        """Operators of elements keep the order of their inputs; those that make new tensors give them in
-        order."""
+        """Record the layout of results: elementwise operators keep the order of their inputs, those that
+        create tensors are row-major."""
         tensors = list(tensors_of(list(arguments.values())))
         pieces = [self.memory.find(value) for value in tensors]
         if all(piece is not None and piece.layout == IN_ORDER for piece in pieces):
@@ -128,14 +128,14 @@ class WritingReader(BlockReader):
     # -- what is written -------------------------------------------------------------------------------------
 
     def check_read(self, kind: str, read: Any) -> None:
-        """Raise Refused where an operator reads a tensor whose value is not known. Lists may hold such."""
+        """Raise Refused if an operator reads a tensor of unknown value, also within lists."""
         for value in tensors_of(read):
             piece = self.memory.find(value)
             if piece is not None and piece.stale:
                 raise Refused(kind, piece.stale)
 
     def replace(self, node: Any, old: Any, value: Any) -> None:
-        """A node gives a tensor a new value, and all others in its memory."""
+        """Set the new value of a tensor that a node writes, and update all others in its memory."""
         if not isinstance(old, TENSORS):
             return
         piece = self.memory.piece(old)
@@ -150,7 +150,7 @@ class WritingReader(BlockReader):
         for other, before, after in changes:
             other.is_written = True
             if before is not after:
-                self.memory.renew(other, after)
+                self.memory.update_value(other, after)
                 other.stale = other.base.stale if other.base is not None and not other.stale else other.stale
         for other in lost.values():
             other.is_written = True
@@ -166,7 +166,7 @@ class WritingReader(BlockReader):
             new[id(piece)] = value
 
     def _update_alias(self, call: Call, written: Piece, other: Piece, new: dict[int, Any]) -> Any:
-        """The value of a tensor after a write to another one in its memory, None where it is not known."""
+        """The value of a tensor after a write to another one in its memory; None if unknown."""
         if id(other) in new:
             return new[id(other)]
         result = None
@@ -186,14 +186,14 @@ class WritingReader(BlockReader):
             _put_in(holder, replacements)
 
     def _read_behind(self, node: Any, written: Piece) -> set[int]:
-        """The tensors in the memory of a written one that may be read behind the node, by their objects."""
+        """The tensors in the memory of `written` that may be read after the node, by id."""
         family = {id(piece.value) for piece in written.family}
         read_ids = {id(p.value) for p in written.family if not isinstance(p.value, TENSORS)}
         read_ids |= {id(value) for holder in self._all_holders()[1:] for value in tensors_of(holder)}
         for name, entry in self.env.items():
             here = {id(value) for value in tensors_of(entry)} & family
             value = None if self.around else self.named.get(name)
-            if here - read_ids and (value is None or is_read_behind(value, node)):
+            if here - read_ids and (value is None or is_read_after(value, node)):
                 read_ids |= here
         return read_ids
 
@@ -203,7 +203,7 @@ class WritingReader(BlockReader):
     def reshape_in_place(
         self, node: Any, overload: str, arguments: Mapping[str, Any], old: Any, result: Any
     ) -> None:
-        """A node gives a tensor another shape in the same memory."""
+        """Record that a node changes the shape of a tensor in place."""
         body_objects = self.bodies[-1][0].objects.values() if self.bodies else ()
         if self.memory.piece(old).outer is not None or any(value is old for value in body_objects):
             raise Refused(
@@ -213,7 +213,7 @@ class WritingReader(BlockReader):
         # the operator that is not in place, which may have overloads where this one has none
         operator = node.kind().removesuffix("_")
         overload = "int" if operator == "aten::transpose" else overload
-        under = self.memory.begin_under(old, result)
+        under = self.memory.reshape_base(old, result)
         view = view_of(operator, overload, arguments) or View.of_shape(operator, arguments)
         piece = self.memory.piece(result)
         piece.view = view
@@ -225,14 +225,14 @@ class WritingReader(BlockReader):
     # -- bodies ----------------------------------------------------------------------------------------------
 
     def _check_around(self, piece: Piece) -> None:
-        """A body writes to what is around it: raises Writes, unless the new value leaves the body."""
+        """Raise Writes if a body writes to an outer tensor, unless its new value leaves the body."""
         top = piece.top
         if top.carried or not self.around or (top.outer is None and top.path is None):
             return
         raise Writes([self._name_around(top)])
 
     def _name_around(self, top: Piece) -> str:
-        """The name, around the body, of the tensor that one in it stands for."""
+        """The outer name of the tensor for which one in the body stands."""
         if top.outer is None:
             assert top.path is not None
             value = self._attribute_around(top.path)
@@ -245,7 +245,7 @@ class WritingReader(BlockReader):
         return outer_name
 
     def _attribute_around(self, path: str) -> Any:
-        """A module's attribute around the body that is read."""
+        """A module's attribute outside of the body that is being read."""
         raise NotImplementedError
 
     def stand_in(self, inside: Inside, value: Any) -> Any:
@@ -266,7 +266,7 @@ class WritingReader(BlockReader):
     def _derive_view(self, inside: Inside, outer: Piece) -> Any:
         if outer.base is None or outer.view is None or id(outer.top.value) not in inside.carried:
             return None
-        base = inside.standing(outer.base.value)
+        base = inside.inner_value_of(outer.base.value)
         arguments = {key: inside.argument(part) for key, part in outer.view.arguments.items()}
         view = outer.view._replace(arguments=arguments)
         with self.in_body(inside.shared):
@@ -276,15 +276,15 @@ class WritingReader(BlockReader):
         return result
 
     def carry(self, inside: Inside, value: Any, inner: Any) -> None:
-        """A body carries a tensor from around it: `inner` stands for it, and may be written."""
+        """Record that a body carries an outer tensor as `inner`, which may be written."""
         piece = self.memory.piece(inner)
         inside.pieces.append(piece)
         piece.outer, piece.carried = self.memory.piece(value), True
         piece.layout = piece.outer.layout if piece.outer.layout == IN_ORDER else None
 
     def begin_iteration(self, outer: Any, value: Any) -> list[Piece]:
-        """A loop begins with one value and goes on with others: in the first iteration `value` may be in
-        the memory of `outer`. Returns the pieces of `value`."""
+        """Begin a loop that carries `value`: in its first iteration it may share the memory of `outer`.
+        Returns the pieces of `value`."""
         pieces = []
         for before, result in zip(tensors_of(outer), tensors_of(value), strict=False):
             piece = self.memory.piece(result)
@@ -315,11 +315,11 @@ class WritingReader(BlockReader):
             for family in families if is_written and i not in written_indices else ():
                 for piece in family:
                     piece.stale, piece.is_written = f"a loop writes to a view{where(node)}", True
-        self.spoil(inside)
+        self.mark_unknown(inside)
         return written_indices
 
     def _written_in_place(self, carried: Sequence[Any], after: Sequence[Any]) -> list[int]:
-        """The places of tensors that each iteration takes, writes to and gives on, in memory of their own."""
+        """The indices of tensors that every iteration takes, writes and returns, in memory of their own."""
         families = [[id(self.memory.piece(v).family) for v in tensors_of(outer)] for outer, _ in carried]
         ends = [[id(self.memory.piece(v).family) for v in tensors_of(result)] for result in after]
         indices = []
@@ -350,7 +350,7 @@ class WritingReader(BlockReader):
                 if all(piece is not None and piece.layout == IN_ORDER for piece in pieces):
                     self.memory.piece(value).layout = IN_ORDER
 
-    def spoil(self, inside: Inside) -> None:
+    def mark_unknown(self, inside: Inside) -> None:
         """Mark outer tensors that a body writes without carrying them as unreadable after the body."""
         for piece in inside.pieces:
             if piece.outer is not None and not piece.carried and piece.stale and piece.is_written:
@@ -367,11 +367,11 @@ def _put_in(holder: Any, replacements: Mapping[int, tuple[Any, Any]]) -> None:
 
 
 def _are_apart(view: View | None, other: View | None) -> bool:
-    return view is not None and other is not None and view.is_apart(other)
+    return view is not None and other is not None and view.is_other_item(other)
 
 
 def _shared(schema: Any, arguments: Mapping[str, Any]) -> Iterable[Any]:
-    """The arguments whose memory the results of an operator may be in."""
+    """The arguments with which the results of an operator may share memory."""
     shared = {name for r in schema.returns if r.alias_info is not None for name in r.alias_info.before_set}
     for argument in schema.arguments:
         alias = argument.alias_info
@@ -380,7 +380,7 @@ def _shared(schema: Any, arguments: Mapping[str, Any]) -> Iterable[Any]:
 
 
 def own_memory(schema: Any, result: Any, writes: bool) -> Any:
-    """Results as objects of their own, but for views: one object is one tensor in memory.
+    """Results as separate objects, except views: one object is one tensor in memory.
 
     A rule may give what it was given, as that of `clone` does.
     """

@@ -70,7 +70,7 @@ class ScriptReader(AttributesReader):
             self._read_node(node)
 
     def _read_node(self, node: Any) -> None:
-        """Convert a node of the script, or follow it where its value is known."""
+        """Convert a node of the script, or evaluate it if its inputs are known."""
         kind = node.kind()
         if is_changed(node):
             tensors = list(tensors_of([self.look_up(v) for v in node.inputs()]))
@@ -149,7 +149,7 @@ class ScriptReader(AttributesReader):
         return result
 
     def join_stacked(self, lists: Sequence[Any], tensors: Sequence[Any]) -> None:
-        """The items of a list whose length depends on data may be these tensors."""
+        """Record that the items of a list of dynamic length may be these tensors."""
         for value in lists:
             for other in tensors if isinstance(value, Stacked) else ():
                 self.memory.join(value, other)
@@ -167,7 +167,7 @@ class ScriptReader(AttributesReader):
         return OutputUses(rank=result.dim() if result.kind() == "TensorType" else None)
 
     def _python(self, node: Any, inputs: list[Any]) -> None:
-        """An operator of Python's: one that an extension stands for, or one that has a row."""
+        """Convert a prim::PythonOp: one of an extension, or one with a rule."""
         name, _, overload = node.pyname().partition(".")
         if name not in self.converters and find_rule(name, "") is None and node.hasAttribute("Subgraph"):
             self._subgraph(node, inputs)
@@ -179,7 +179,7 @@ class ScriptReader(AttributesReader):
             self.env[output.debugName()] = value
 
     def _subgraph(self, node: Any, inputs: list[Any]) -> None:
-        """Evaluate a function of autograd from its recorded graph."""
+        """Evaluate a torch.autograd.Function from its recorded graph."""
         graph, outer = node.g("Subgraph"), (self.env, self.named, self.holders)
         graph_inputs = list(graph.inputs())
         if graph_inputs and not any(list(v.uses()) for v in graph_inputs):
@@ -200,10 +200,9 @@ class ScriptReader(AttributesReader):
     # -- memory that is shared -------------------------------------------------------------------------------
 
     def _overwrite(self, node: Any, written: Any, new: Any) -> Any:
-        """A tensor that is written in place: later readers get the new value, those of what it is a part of,
-        too. Other views of that would need functionalisation, as torch.export does it: they are refused if
-        they still have a reader.
-        """
+        """Store the new value of a tensor that is written in place, for later readers of it and of its base.
+        Other views of the base are refused if they are read later: that needs functionalization, as
+        torch.export does."""
         old = self.look_up(written)
         call = self._copying(node)
         if isinstance(old, Output) and isinstance(new, Output):
@@ -232,7 +231,7 @@ class ScriptReader(AttributesReader):
         self.set_value(node, value)
 
     def _object(self, node: Any) -> None:
-        """An object of a script's class: a dict of its attributes."""
+        """An object of a TorchScript class, as a dict of its attributes."""
         self.set_value(node, {})
 
     def _isinstance(self, node: Any) -> None:
@@ -320,7 +319,7 @@ def _none(reader: ScriptReader, node: Any) -> None:
 
 
 def _raise(reader: ScriptReader, node: Any) -> None:
-    """An exception that is raised for certain is an error. In a body that data choose it is left out."""
+    """An exception that is certain to be raised is an error. In a data-dependent body it is ignored."""
     if not reader.around:
         message = reader.env.get(node.inputsAt(0).debugName())
         text = f": {message}" if isinstance(message, str) else ""
@@ -328,14 +327,14 @@ def _raise(reader: ScriptReader, node: Any) -> None:
 
 
 def _text(reader: ScriptReader, node: Any) -> None:
-    """`pattern.format(*parts)`; the pattern alone if a part is not known."""
+    """`pattern.format(*parts)`; the pattern alone if a part is unknown."""
     pattern, *parts = (reader.look_up(v) for v in node.inputs())
     is_known = all(isinstance(part, (str, int, float)) or part is None for part in parts)
     reader.set_value(node, pattern.format(*parts) if is_known else pattern)
 
 
 def _percent(reader: ScriptReader, node: Any) -> None:
-    """`pattern % parts`, the pattern alone where a part is not known."""
+    """`pattern % parts`; the pattern alone if a part is unknown."""
     pattern, *values = (reader.look_up(v) for v in node.inputs())
     parts = [part for value in values for part in (value if isinstance(value, (list, tuple)) else [value])]
     is_known = all(isinstance(part, (str, int, float)) for part in parts)
@@ -348,7 +347,7 @@ def _broadcast(reader: ScriptReader, node: Any) -> None:
 
 
 def _items_read(users: Sequence[Any]) -> frozenset[int] | None:
-    """The indices of the items that are read of a list, None where others may be."""
+    """The indices of the list items that are read, None if others may be."""
     lengths = [user for user in users if user.kind() == "aten::len"]
     indices = [user.inputsAt(1).toIValue() for user in users if user.kind() == "aten::__getitem__"]
     if len(indices) + len(lengths) < len(users) or any(map(_limits_loop, lengths)):
@@ -357,14 +356,15 @@ def _items_read(users: Sequence[Any]) -> frozenset[int] | None:
 
 
 def _limits_loop(node: Any) -> bool:
-    """True if a number limits the iterations of a loop, perhaps as one operand of `min`."""
+    """True if a number limits the iterations of a loop, possibly as an operand of `min`."""
     users = [use.user for use in node.output().uses() if use.user.kind() != "prim::Loop" or use.offset == 0]
     through = ("prim::ListConstruct", "prim::min", "aten::__range_length")
     return any(u.kind() == "prim::Loop" or (u.kind() in through and _limits_loop(u)) for u in users)
 
 
 def _length(reader: ScriptReader, node: Any) -> None:
-    """A list's length: of parts that may be empty the number of the others, but for loops over them."""
+    """The length of a list. Of parts that may be empty it is the number of the others, except for loops over
+    them."""
     value = reader.look_up(node.inputsAt(0))
     number = getattr(value, "number", None)
     if number is not None and not _limits_loop(node):
@@ -374,7 +374,7 @@ def _length(reader: ScriptReader, node: Any) -> None:
 
 
 def _tolist(reader: ScriptReader, node: Any) -> None:
-    """A tensor as a number, or as lists of numbers."""
+    """A tensor as a number, or as nested lists of numbers."""
     value = reader.look_up(node.inputsAt(0))
     reader.check_read(node.kind(), [value])
     call = Call(reader, node.kind(), label(node.scopeName(), node.kind()))
@@ -386,7 +386,7 @@ def _set_uninitialized(reader: ScriptReader, node: Any) -> None:
 
 
 def _context(reader: ScriptReader, node: Any) -> None:
-    """Beginnings and ends of torch.no_grad() and the like, which change no values."""
+    """Ignore the begin and end of torch.no_grad() and the like, which change no values."""
     kind = str(node.inputsAt(0).type())
     if ".grad_mode." not in kind:
         raise Refused(node.kind(), f"the context manager {kind} is not supported{where(node)}")
@@ -449,7 +449,7 @@ _SPECIAL = {
 
 
 def _is_a(value: Any, kind: Any) -> bool:
-    """Whether a value is of a script's type, as far as the kind of type tells."""
+    """Whether a value is of a TorchScript type, as far as the kind of the type decides it."""
     rows = {
         "TensorType": (Output, Complex), "IntType": (int, Number), "FloatType": (float,), "BoolType": (bool,),
         "StringType": (str,), "ListType": (list, Stacked), "AnyListType": (list, Stacked),
@@ -461,18 +461,18 @@ def _is_a(value: Any, kind: Any) -> bool:
 
 
 def _is_of_list(kind: str, value: Any) -> bool:
-    """Whether an operator is about a list, and reads none of the tensors in it."""
+    """Whether an operator concerns a list, and reads no tensor in it."""
     return kind in OF_LISTS and not isinstance(value, (Output, Complex))
 
 
 def _of_numbers(schema: Any) -> bool:
-    """Whether an operator takes two numbers: that overload has no name, as some of tensors have none."""
+    """Whether an operator takes two numbers: that overload has no name."""
     return len(schema.arguments) == 2 and all(str(a.type) == "number" for a in schema.arguments)
 
 
 def _strips_ones(node: Any) -> bool:
-    """Whether a trace leaves out first dimensions of 1 of what is put into a tensor, as it does for
-    `x[mask] = y`. Values for other masks have other dimensions, and broadcasting needs none of this."""
+    """Whether a trace drops leading dimensions of 1 of a value that is written into a tensor, as for `x[mask]
+    = y`. Values for other masks have other dimensions, and broadcasting does not need it."""
     sizes, shape = (value.type().sizes() for value in (node.inputsAt(0), node.output()))
     if sizes is None or shape is None:
         return False
@@ -481,8 +481,8 @@ def _strips_ones(node: Any) -> bool:
 
 
 def _is_written(node: Any) -> bool:
-    """Whether a node's result is only put into tensors, which broadcasts it. A
-    trace expands it to the shape that the part has in the example."""
+    """Whether a node's result is only written into tensors, which broadcasts it. A trace expands it to the
+    example's shape."""
     written = {"aten::index_put_": 2, "aten::copy_": 1}
     uses = list(node.output().uses())
     return bool(uses) and all(
@@ -498,7 +498,7 @@ _UNDEFINED = ("aten::_native_multi_head_attention",)
 
 
 def _check_outputs(node: Any, name: str, values: Any) -> None:
-    """Raise Refused where a rule leaves out a tensor that is read."""
+    """Raise Refused if a tensor is read that a rule does not return."""
     if name in _UNDEFINED or node.outputsSize() == 1:
         return
     for i, (output, value) in enumerate(zip(node.outputs(), values, strict=False)):
@@ -511,6 +511,6 @@ def _takes_one(schema: Any, result: Any) -> bool:
     return isinstance(result, list) and len(schema.returns) == 1 and str(schema.returns[0].type) == "Tensor"
 
 
-def one_or_all(values: list[Any]) -> Any:
+def unwrap_single(values: list[Any]) -> Any:
     """The result of a graph: one value, such as a dict with the names of outputs, or a list of several."""
     return values[0] if len(values) == 1 else values

@@ -28,8 +28,8 @@ def input_of(reader: ScriptReader, name: str, leaf: Any, kind: Any) -> Any:
 def inputs_of(
     reader: ScriptReader, ready: Prepared, names: Sequence[str], schema: Sequence[Any]
 ) -> list[Any]:
-    """The inputs of a script: lists, tuples and dicts have one for each tensor in them. Arguments that the
-    example leaves out have their defaults."""
+    """The inputs of a script: one for each tensor in lists, tuples and dicts. Arguments that the example
+    omits have their defaults."""
     remaining_leaves = ready.inputs()
 
     def read_input(value: Any, name: str | None = None, kind: Any = None) -> Any:
@@ -59,7 +59,7 @@ def inputs_of(
 
 
 def _listed_number(kind: Any) -> str | None:
-    """The element type of the numbers in a list of a script's, None for other types."""
+    """The element type of a TorchScript list of numbers, None for other types."""
     while kind is not None and kind.kind() == "OptionalType":
         kind = kind.getElementType()
     if kind is None or kind.kind() != "ListType":
@@ -68,14 +68,14 @@ def _listed_number(kind: Any) -> str | None:
 
 
 def _numbers(reader: ScriptReader, name: str, dtype: Any, length: int) -> list[Number]:
-    """An input of one dimension as a list of numbers."""
+    """An input [length] as a list of scalars."""
     value = reader.parameter(name, dtype, [length])
     call = Call(reader, "prim::ListUnpack", name)
     return [Number(partial(call, "Gather", value, i, 0)) for i in range(length)]
 
 
 def check_lists(script: Any, described: Sequence[tuple[Any, Any, Any]]) -> None:
-    """Raise OvjitError for a list of numbers of which the description leaves the length open."""
+    """Raise OvjitError for a list of numbers whose described length is dynamic."""
     schema = arguments_of(script)
     argument_by_name = {argument.name: argument for argument in schema}
     for index, (name, shape, _) in enumerate(described):
@@ -162,7 +162,7 @@ def _type_of_attribute(value: Any, module: Any) -> set[str]:
 
 
 class _UnknownDict(dict):
-    """A dict of inputs: those that the script reads, by their keys."""
+    """A dict of inputs, created when the script reads a key."""
 
     def __init__(self, reader: ScriptReader, kind: Any):
         super().__init__()
@@ -176,9 +176,8 @@ class _UnknownDict(dict):
 def unknown_input(
     reader: ScriptReader, name: str, kind: Any, argument: Any = None, read: Read = UNKNOWN
 ) -> Any:
-    """An input of which its type in a script is known, and a default if there is one: a tensor, a number, a
-    tuple or a dict of such. `read` says how the script reads it. Raises OvjitError for what has an unknown
-    number of tensors."""
+    """An input without an example: a tensor, a number, a tuple or a dict of such, by its type in the script
+    and its default. `read`: how the script uses it. Raises OvjitError for an unknown number of tensors."""
     if kind.kind() == "OptionalType" and kind.getElementType().kind() == "ListType":
         kind = kind.getElementType()
     if kind.kind() == "TupleType":

@@ -13,8 +13,8 @@ RESHAPES = frozenset(
 COPIES_OF_LISTS = frozenset(("aten::list", "aten::slice", "aten::add", "aten::copy", "aten::mul"))
 
 
-def is_read_behind(value: Any, node: Any) -> bool:
-    """Whether a script's value has a reader behind the node, or before it in the next iteration of a loop."""
+def is_read_after(value: Any, node: Any) -> bool:
+    """Whether a script's value is read after the node, or before it in the next iteration of a loop."""
     users = [use.user for use in value.uses()]
     outer = [loop for loop in _loops(node) if not _is_in(loop, _loops(value.node()))]
     again = any(_is_in(loop, _loops(user)) for user in users for loop in outer)
@@ -40,7 +40,8 @@ def written_by(node: Any, schema: Any) -> Any:
 
 
 def writes_to_constants(graph: Any) -> bool:
-    """Whether a recorded graph writes to its own constants: they hold what recording has left in them."""
+    """Whether a recorded graph writes to its own constants, which keep the values that recording has left in
+    them."""
     aliases = graph.alias_db()
     constants = (node.output() for node in nodes_of(graph) if node.kind() == "prim::Constant")
     return any(map(aliases.has_writers, constants))

@@ -73,7 +73,7 @@ _NUMBERED = ("diagonal", "unfold", "movedim.int", "movedim.intlist")
 
 
 def _by_numbers(reader: TorchReader, call: Call, base: Output, part: Output, view: View) -> Output:
-    """Write a part back by scattering: the view of the indices of all elements gives its positions."""
+    """Write a view back by scattering at the positions that the view of all indices has."""
     numbers = call.reshape(call.arange(call.index(call.count(base))), call.shape_of(base))
     positions = view.apply(reader, call, numbers)
     flat = call("ScatterUpdate", call.flat(base), call.flat(positions), call.flat(part), 0)
@@ -81,7 +81,7 @@ def _by_numbers(reader: TorchReader, call: Call, base: Output, part: Output, vie
 
 
 class View(NamedTuple):
-    """A tensor as a part of another one: the operator that returns the part, and its arguments."""
+    """A tensor as a view of another one: the operator that returns it, and its arguments."""
 
     #: The operator that gives the part, with its overload, and its arguments. Two may be added: `parts`, the
     #: list of parts that it is an item of, and `condition`, by which it is a part, and else a copy.
@@ -93,13 +93,13 @@ class View(NamedTuple):
         """A view of all elements in another shape."""
         return cls(operator.removeprefix("aten::"), arguments)
 
-    def is_apart(self, other: View) -> bool:
-        """Whether another view is another item of the same list of parts."""
+    def is_other_item(self, other: View) -> bool:
+        """Whether another view is a different item of the same list of slices."""
         mine, its = self.arguments.get("parts"), other.arguments.get("parts")
         return mine is not None and mine is its and self.arguments["index"] != other.arguments["index"]
 
     def back(self, reader: TorchReader, call: Call, base: Any, part: Any) -> Any:
-        """The value of the whole tensor with a new part, None where it cannot be computed."""
+        """The base tensor after a write of `part` to the view; None if it cannot be computed."""
         parts = self.arguments.get("parts")
         if parts is not None:
             return parts.replace_part(call, base, part, self.arguments)
@@ -119,21 +119,21 @@ class View(NamedTuple):
         return self._either(call, new, base)
 
     def again(self, reader: TorchReader, call: Call, base: Any, old: Any) -> Any:
-        """The part of a new value of the whole tensor, which was `old`; None where it cannot be computed."""
+        """The view of the new value `base` of a tensor that was `old`; None if it cannot be computed."""
         parts = self.arguments.get("parts")
         if parts is not None:
             return _part(call, base, parts, self.arguments["index"])
         return self._either(call, self.apply(reader, call, base), old)
 
     def apply(self, reader: TorchReader, call: Call, base: Any) -> Any:
-        """Return the operator's result for a tensor."""
+        """Apply the view's operator to a tensor."""
         arguments = {k: v for k, v in self.arguments.items() if k != "condition"}
         arguments[next(iter(arguments))] = base
         name, _, overload = self.operator.partition(".")
         return as_own_tensor(reader.call(f"aten::{name}", overload, arguments, call.base))
 
     def _either(self, call: Call, new: Any, old: Any) -> Any:
-        """A new value where it is a view, and the old one where it is a copy."""
+        """Select the new value if the tensor is a view, and the old one if it is a copy."""
         condition = self.arguments.get("condition")
         if condition is None:
             return new
@@ -142,7 +142,7 @@ class View(NamedTuple):
 
 
 def begins_first(view: View) -> bool:
-    """Whether the first element of a view is that of the tensor."""
+    """Whether the first element of a view is that of its base."""
     name = view.operator.partition(".")[0]
     return _BACK.get(view.operator, _BACK.get(name)) in (_reshape_back, _in_old_order) or name in _FIRST
 
@@ -154,14 +154,14 @@ _OF_COMPLEX = ("real", "imag", "view_as_real")
 
 
 def as_own_tensor(value: Any) -> Any:
-    """A tensor as an object of its own."""
+    """A tensor as a new object."""
     if type(value) is Output:
         return wrap_port(Output, value)
     return Complex(value.pair) if type(value) is Complex else value
 
 
 class Parts(NamedTuple):
-    """A list of parts of a tensor, one after another along an axis; `replace_part` puts one back."""
+    """A list of consecutive slices of a tensor along an axis; `replace_part` writes one back."""
 
     replace_part: Put
     axis: int
@@ -204,7 +204,7 @@ _LISTS: dict[str, Put] = {
 
 
 def parts_of_list(call: Call, kind: str, arguments: Mapping[str, Any], items: Any) -> Parts | None:
-    """The tensor of which the items of an operator's list are parts; None for other results."""
+    """The tensor of which the items of an operator's list result are slices; None for other results."""
     write_item = _LISTS.get(kind.removeprefix("aten::"))
     if write_item is None or not isinstance(items, list) or not all(isinstance(v, Output) for v in items):
         return None

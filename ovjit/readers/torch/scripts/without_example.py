@@ -19,7 +19,7 @@ from ovjit.errors import OvjitError, unless_of_signal
 from ovjit.graph.op import TensorType
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.pytorch import torch
-from ovjit.readers.torch.scripts.script import ScriptReader, one_or_all
+from ovjit.readers.torch.scripts.script import ScriptReader, unwrap_single
 from ovjit.readers.torch.scripts.script_inputs import EXAMPLE, UNKNOWN, Read, infer_from_uses, unknown_input
 from ovjit.readers.torch.tracing.trace import arguments_of, is_script, quietly
 from ovjit.readers.torch.values import inline_calls
@@ -32,8 +32,8 @@ _CONTAINERS = {"prim::TupleConstruct": 0, "prim::ListConstruct": 0, "prim::DictC
 
 
 def is_unknown(error: BaseException | None) -> bool:
-    """Whether reading failed because a rank or an element type is unknown. Tables and NumPy raise errors of
-    their own where they are asked for an unknown type."""
+    """Whether reading failed because a rank or an element type is unknown. Tables and NumPy raise their own
+    errors for an unknown type."""
     while error is not None:
         if isinstance(error, Unknown) or not isinstance(error, OvjitError):
             return True
@@ -42,7 +42,7 @@ def is_unknown(error: BaseException | None) -> bool:
 
 
 class TorchScript(Op):
-    """Stands for a script that is not read yet. Its outputs are those of the script, of unknown types."""
+    """A node for a script that is not read yet. It has the script's outputs, with unknown types."""
 
     def __init__(self, inputs: Sequence[Output], count: int, read: ReadTyped):
         self.count, self.read_typed = count, read
@@ -78,7 +78,7 @@ def _tensors_of_type(kind: Any) -> int | None:
 
 
 def defer(parameters: Sequence[Any], count: int, read: ReadTyped) -> Model:
-    """The model of a script that is read when the types of its inputs are known."""
+    """The model of a script that is read once the types of its inputs are known."""
     node = TorchScript([parameter.output(0) for parameter in parameters], count, read)
     model = build.make_model(node.outputs()[:count], list(parameters), "Model0")
     build.read_later(model, complete)
@@ -146,8 +146,8 @@ def _structure(model: Model) -> list[Any]:
 
 
 def complete(model: Model, needed: bool) -> None:
-    """Read the scripts of a model for which nodes stand, as far as they can be read. Raises OvjitError for
-    what is `needed` and cannot be."""
+    """Read the scripts in a model that are still placeholder nodes, as far as possible. Raises OvjitError for
+    a `needed` one that cannot be read."""
     is_incomplete, read_again = False, None
     for node in list(_unread(model)):
         types = [_type_of(source) for source in node.input_values()]
@@ -170,7 +170,7 @@ def complete(model: Model, needed: bool) -> None:
 
 
 def _is_whole(model: Model, node: TorchScript) -> bool:
-    """Whether a model is one script and nothing else."""
+    """Whether a model consists of one unread script only."""
     values = [result.input_value(0) for result in model.get_results()]
     return values == node.outputs() and node.input_values() == [p.output(0) for p in model.get_parameters()]
 
@@ -192,7 +192,7 @@ def _replace(model: Model, node: TorchScript, read_model: Model) -> None:
 
 
 def _connect(read_model: Model, sources: Sequence[Output]) -> None:
-    """Let what was read take its inputs from `sources`."""
+    """Connect the inputs of a model that was read to `sources`."""
     for parameter, source in zip(read_model.get_parameters(), sources, strict=True):
         names = set(build.names_of(source))
         parameter.output(0).replace(source)
@@ -217,7 +217,7 @@ def _is_known(kind: TensorType) -> bool:
 
 
 def _describe_inputs(described: Sequence[tuple[Any, Any, Any]]) -> Mapping[Any, Read]:
-    """Types and ranks by names, or by places where there are none."""
+    """Types and ranks by name, or by index for unnamed inputs."""
     descriptions = {}
     for i, (name, shape, kind) in enumerate(described):
         descriptions[name or i] = Read(None if shape is None else len(shape), kind or "dynamic")
@@ -227,7 +227,7 @@ def _describe_inputs(described: Sequence[tuple[Any, Any, Any]]) -> Mapping[Any, 
 def without_example(
     module: Any, converters: Mapping[str, Any] | None, described: Sequence[tuple[Any, Any, Any]]
 ) -> Model:
-    """Convert by torch.jit.script; only the names of the inputs and what is `described` are known."""
+    """Convert by torch.jit.script, from the inputs' names and their descriptions alone."""
     descriptions = _describe_inputs(described)
 
     try:
@@ -253,7 +253,7 @@ def without_example(
 
 
 class _UntypedInputs(NamedTuple):
-    """A script's graph and inputs of which there is no example."""
+    """A script's graph and its inputs, without an example."""
 
     reader: ScriptReader
     graph: Any
@@ -264,7 +264,7 @@ def _declare_inputs(
     script: Any, is_script: bool, converters: Mapping[str, Any] | None, descriptions: Mapping[Any, Read],
     types: Sequence[TensorType] = (),
 ) -> _UntypedInputs:  # fmt: skip
-    """The reader, the graph and the inputs of a script whose types are not known.
+    """(reader, graph, inputs) of a script whose types are unknown.
 
     Inputs of a script have the names of its graph, those of a module the names of its signature.
     `descriptions` has types and ranks by name or index.
@@ -289,4 +289,4 @@ def _read_open(
     types: Sequence[TensorType] = (),
 ) -> Model:  # fmt: skip
     reader, graph, values = _declare_inputs(script, is_script, converters, descriptions, types)
-    return reader.finish(one_or_all(reader.run(graph, values)), None)
+    return reader.finish(unwrap_single(reader.run(graph, values)), None)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ovjit.readers.torch.pytorch import torch
-from ovjit.readers.torch.tracing.assertions import is_claim
+from ovjit.readers.torch.tracing.assertions import is_assertion
 from ovjit.readers.torch.tracing.patches import caller, patch, suspend_tracing
-from ovjit.readers.torch.tracing.recorder import listening, tell
+from ovjit.readers.torch.tracing.recorder import collect_warnings, tell
 from ovjit.readers.torch.tracing.size_values import Parts, is_of_sizes, reads_sizes, register_parts
 
 #: What PyTorch warns of where a number or a branch is the example's.
@@ -26,13 +26,13 @@ _ASKED = re.compile(
 _BETWEEN = "ovjit.", "numpy.", "torch."
 
 
-def files_asking(warned: Sequence[Any]) -> set[str]:
-    """The files in which Python asked a trace for a number."""
+def files_needing_numbers(warned: Sequence[Any]) -> set[str]:
+    """The files whose Python code needed a number during a trace, from PyTorch's warnings."""
     return {w.filename for w in warned if _ASKED.search(str(w.message))}
 
 
 def warn_of_number(called: str) -> None:
-    """Warn of the line that has asked for a number by a function of this module, whose caller this is."""
+    """Warn of the line that needed a number by calling a function of this module, which calls this one."""
     frame: Any = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_BETWEEN):
         frame = frame.f_back
@@ -56,7 +56,8 @@ def _split_with_count(original: Callable[..., Any], number: Callable[..., Any]) 
 
 @contextlib.contextmanager
 def rounding() -> Iterator[None]:
-    """`round(h)`, `len(x)`, `torch.tensor([h, w])` and `np.sqrt(h)` make numbers as `int(h)` does.
+    """Context manager: warns of `round(h)`, `len(x)`, `torch.tensor([h, w])` and `np.sqrt(h)`, which make
+    traced sizes constants as `int(h)` does.
 
     They are warned of where PyTorch does not, or does not name the line. `torch.numel(x)` is a size as
     `x.numel()` is one. `torch.tensor([1.0, 2.0])` is a constant, and PyTorch's warning of it is left out.
@@ -111,10 +112,10 @@ def rounding() -> Iterator[None]:
         yield
 
 
-def hashes_and_claims() -> contextlib.AbstractContextManager[None]:
-    """Sizes are found in dicts and sets as Python's numbers are, which is warned of. What code claims of
-    sizes is true, and no warning is due: PyTorch's functions claim such things, and a mode of tensors'
-    functions does not see what they ask."""
+def allow_hashed_sizes() -> contextlib.AbstractContextManager[None]:
+    """Context manager: sizes are hashed as Python's numbers in dicts and sets, with a warning. Assertions of
+    code about sizes are assumed to hold, without a warning: PyTorch's own functions have such assertions,
+    which a mode of tensors' functions does not see."""
 
     def hash_size(self: Any) -> int:
         if self.dim() or not is_of_sizes(self):
@@ -124,7 +125,7 @@ def hashes_and_claims() -> contextlib.AbstractContextManager[None]:
             return hash(self.item())
 
     def truth(self: Any) -> bool:
-        if is_of_sizes(self) and is_claim(caller()):
+        if is_of_sizes(self) and is_assertion(caller()):
             with suspend_tracing():
                 return bool(self)
         return bool(torch._C.TensorBase.__bool__(self))
@@ -135,7 +136,7 @@ def hashes_and_claims() -> contextlib.AbstractContextManager[None]:
 
 @functools.cache
 def tensor_makers() -> frozenset[Callable[..., Any]]:
-    """PyTorch's functions that make a tensor of numbers, as they are without patches."""
+    """PyTorch's functions that create a tensor from numbers, unpatched."""
     return frozenset((torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor))
 
 
@@ -154,7 +155,7 @@ def numbers_in(data: Any) -> Iterator[Any]:
 
 
 def _cut_apart(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`tensor_split`, which warns of a number of parts that is a size."""
+    """`tensor_split` with a warning if the number of parts is a size."""
 
     def call_recorded(input: Any, sections: Any = None, *more: Any, **named: Any) -> Any:
         if is_of_sizes(named.get("sections", sections)):
@@ -165,14 +166,14 @@ def _cut_apart(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _warning(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that makes a tensor of numbers: sizes among them are warned of if they are the example's."""
+    """A function that creates a tensor of numbers, with a warning if sizes among them become constants."""
 
     @functools.wraps(original)
     def call_recorded(*args: Any, **kwargs: Any) -> Any:
         data = data_of(original, args, kwargs)
         numbers = list(numbers_in(data))
         if not any(isinstance(number, torch.Tensor) for number in numbers):
-            with listening():
+            with collect_warnings():
                 return original(*args, **kwargs)
         result = original(*args, **kwargs)
         if data is not numbers[0] and any(map(is_of_sizes, numbers)) and not reads_sizes(result):
@@ -183,12 +184,12 @@ def _warning(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_whole(self: Any) -> Any:
-    """`is_integer` of a number of a trace."""
+    """`is_integer` for a traced number."""
     return self == self.floor() if self.is_floating_point() else self == self
 
 
 def _bits(self: Any) -> Any:
-    """`bit_length` of a number of a trace: how many powers of two are not larger."""
+    """`bit_length` for a traced number: the number of powers of two that are not larger."""
     return (2 ** torch.arange(63) <= self.abs()).sum()
 
 

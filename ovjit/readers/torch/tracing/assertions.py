@@ -20,25 +20,26 @@ _ENDS = ("RETURN", "YIELD", "FOR_ITER", "STORE", "DELETE")
 _MOST = 60
 
 
-def is_claim(frame: Any) -> bool:
-    """Whether the frame's current instruction tests a value, and one side of the branch raises an exception.
+def is_assertion(frame: Any) -> bool:
+    """Whether the frame's current instruction is an assertion: a test of which one branch raises an
+    exception.
 
     Examples are `assert a == b`, `if a != b: raise ...` and `if (a, b) != x.shape: raise ...`.
     """
     return _is_claim(frame.f_code, frame.f_lasti)
 
 
-class Claims:
-    """Tests of which one answer ends in an exception: as the code shows, or as it was seen when it ran."""
+class Assertions:
+    """Tests that are assertions: by their code, or because they raised when they ran."""
 
     def __init__(self) -> None:
         self._lines: set[tuple[str, int]] = set()
 
     def __contains__(self, frame: Any) -> bool:
-        return (frame.f_code.co_filename, frame.f_lineno) in self._lines or is_claim(frame)
+        return (frame.f_code.co_filename, frame.f_lineno) in self._lines or is_assertion(frame)
 
     def learn(self, code: CodeType, line: int, error: BaseException) -> bool:
-        """Whether a test at a line is a claim, as the function that made it has raised an error itself."""
+        """Whether a test at a line is an assertion, because its own function raised the error."""
         at: Any = error.__traceback__
         while at.tb_next is not None:
             at = at.tb_next

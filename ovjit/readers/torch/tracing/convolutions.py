@@ -20,8 +20,9 @@ _OF_CONVOLUTIONS = {
 
 
 def sizes_in_convolutions() -> contextlib.AbstractContextManager[None]:
-    """A size is traced where it is the number of groups, of which modulated convolutions have one for each
-    sample, or a padding. PyTorch takes the example's. Other numbers are the example's, and warned of."""
+    """Context manager: sizes that are the number of groups of a convolution (one per sample in modulated
+    convolutions) or its padding stay traced. PyTorch records the example's. Other numbers are the example's,
+    with a warning."""
     import torch
 
     def is_size(value: Any) -> bool:
@@ -62,7 +63,7 @@ def sizes_in_convolutions() -> contextlib.AbstractContextManager[None]:
 
 
 def _set_numbers(node: Any, sizes: Mapping[str, Any]) -> None:
-    """Give the convolution that a node of a trace is, or follows, other numbers than the example's."""
+    """Replace numbers in a traced convolution, which the node is or follows, by traced ones."""
     while "convolution" not in node.kind():
         node = node.inputsAt(0).node()
     graph = torch._C._get_tracing_state().graph()

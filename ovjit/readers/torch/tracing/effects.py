@@ -37,18 +37,18 @@ _LOGGED = logging.Logger.handle.__code__
 
 
 class Effect(BaseException):
-    """Code that runs for an attempt is about to have an effect."""
+    """Raised when code that runs speculatively is about to have a side effect."""
 
 
 class Effects:
-    """The lines of a module that have effects for its example."""
+    """The lines of a module that have side effects when it runs with its example."""
 
     def __init__(self) -> None:
         self._lines: set[tuple[str, int]] = set()
 
     @contextlib.contextmanager
     def note_lines(self) -> Iterator[None]:
-        """Note the lines that have effects while the context lasts."""
+        """Context manager that records the lines with side effects."""
 
         def note(frame: FrameType, event: str, argument: Any) -> None:
             line = _line_of_effect(frame, event, argument)
@@ -60,8 +60,8 @@ class Effects:
 
     @contextlib.contextmanager
     def no_others(self) -> Iterator[None]:
-        """End what runs in this context before another line has an effect, or any line starts a thread: it
-        would go on. Raises Effect."""
+        """Context manager that stops code before a line with a new side effect, or a line that starts a
+        thread. Raises Effect."""
 
         def check(frame: FrameType, event: str, argument: Any) -> None:
             line = _line_of_effect(frame, event, argument)
@@ -87,7 +87,7 @@ def _profile(function: Any) -> Iterator[None]:
 
 
 def _line_of_effect(frame: FrameType, event: str, function: Any) -> tuple[str, int] | None:
-    """The line that makes a call with an effect, None for other calls."""
+    """The line of a call with a side effect, None for other calls."""
     if event == "c_call":
         if function.__name__ not in _SUSPECT or not _has_effect(frame, function):
             return None
@@ -118,14 +118,14 @@ def _has_effect(frame: FrameType, function: Any) -> bool:
 
 
 def _reads_sources(frame: FrameType) -> bool:
-    """Whether a frame is one of Python's own or PyTorch's: they open files to read them."""
+    """Whether a frame is code of Python or PyTorch, which open source files."""
     package = frame.f_globals.get("__name__", "").partition(".")[0]
     return package in sys.stdlib_module_names or package in ("torch", "ovjit")
 
 
 def _is_variable(frame: FrameType, value: Any) -> bool:
-    """Whether the module of a frame, or a function around that of the frame, has this object as a variable.
-    ovjit and PyTorch have their own."""
+    """Whether the object is a global of the frame's module or a variable of an enclosing function. Those of
+    ovjit and PyTorch do not count."""
     if frame.f_globals.get("__name__", "").startswith(_OWNERS):
         return False
     table = getattr(frame.f_globals, "plain", frame.f_globals)

@@ -37,7 +37,7 @@ _LEAST, _MOST = 2, 1 << 31
 
 
 class Exported(NamedTuple):
-    """A program with dynamic dimensions, its warnings, and the files whose code asked for open numbers."""
+    """A program with dynamic dimensions, its warnings, and the files whose code needed concrete numbers."""
 
     program: Any
     warned: list[Any]
@@ -45,7 +45,7 @@ class Exported(NamedTuple):
 
 
 def export(ready: Prepared, export_once: Callable[[Any, Sequence[Any]], Exported]) -> Recorded:
-    """The program of a module with all dimensions open, for any number of samples where there is one.
+    """The program of a module with all dimensions dynamic, for any batch size if possible.
 
     `export_once` makes a program of a module and tensors.
     """
@@ -68,7 +68,7 @@ def export(ready: Prepared, export_once: Callable[[Any, Sequence[Any]], Exported
 def export_open(
     module: Any, leaves: Sequence[Any], context: contextlib.AbstractContextManager[Any] | None = None
 ) -> Exported:
-    """Export a module once, in a context that changes what its code calls."""
+    """Export a module once, within a context manager that patches what its code calls."""
     from torch.export import Dim
     from torch.fx.experimental import _config
 
@@ -116,8 +116,8 @@ def check_open(program: Any, dims: Sequence[tuple[int, int]]) -> None:
 
 
 def warn_of_other_sizes(program: Any, ready: Prepared, seconds: float) -> None:
-    """Warn of a program that gives something else than the module for other sizes. They are compared for so
-    many seconds."""
+    """Warn if a program's results differ from the module's for other sizes, compared for at most
+    `seconds`."""
     if OtherSizes(ready, seconds, Effects()).differs(without_claims(program)):
         message = "The program might be incorrect for other sizes: it differs from the module for some"
         keep(message, UserWarning)
@@ -142,13 +142,13 @@ def _is_for_one(program: Any) -> bool:
 
 
 def is_right(program: Any, module: Any, leaves: Sequence[Any]) -> bool:
-    """Whether a program gives what the module gives of the example; what it asserts is left out."""
+    """Whether a program returns the module's results for the example. Its assertions are ignored."""
     results = (call_unchanged(f, module, leaves) for f in (module, without_claims(program)))
     return agrees(*results)
 
 
 def without_claims(program: Any) -> Any:
-    """The module of a program, which asserts nothing."""
+    """The module of a program, without assertions."""
     graph = program.module(check_guards=False)  # of its own
     asserts = torch.ops.aten._assert_scalar.default
     for node in graph.graph.find_nodes(op="call_function", target=asserts):

@@ -24,7 +24,7 @@ from ovjit.readers.torch.tracing.traced_nodes import is_open
 
 
 def calls_operator(frame: Any) -> bool:
-    """Whether a frame's current instruction calls an operator of PyTorch's. False where that is not known."""
+    """Whether a frame's current instruction calls a PyTorch operator. False if unknown."""
     called = _callee_expression(frame.f_code, frame.f_lasti)
     return called is not None and _is_operator(_value(called, frame))
 
@@ -77,7 +77,7 @@ def _callee_expression(code: CodeType, at: int) -> ast.expr | None:
 
 
 def warn_of_index(frame: Any) -> None:
-    """Warn of a line that makes a dynamic dimension a number of Python's, such as how often a loop runs."""
+    """Warn of a line that makes a dynamic dimension a Python number, such as the count of a loop."""
     frame = outside(frame)
     file, line = frame.f_code.co_filename, frame.f_lineno
     message = "A dynamic dimension used as a Python number might make the trace incorrect for other lengths"
@@ -87,8 +87,8 @@ def warn_of_index(frame: Any) -> None:
 
 @contextlib.contextmanager
 def exporting() -> Iterator[set[str]]:
-    """Warn of lines for which torch.export takes a dynamic dimension to have the example's length. Gives the
-    files that ask for numbers, or compare them in Python's functions."""
+    """Context manager: warns of lines for which torch.export fixes a dynamic dimension to the example's
+    length. Yields the files that need concrete numbers."""
     torch_folder, asking = os.path.dirname(torch.__file__) + os.sep, set[str]()
 
     def noting(original: Any) -> Any:
@@ -112,8 +112,8 @@ def exporting() -> Iterator[set[str]]:
 
 
 def index_warnings() -> contextlib.AbstractContextManager[None]:
-    """Warn of lines that make a dynamic dimension a number of Python's by `__index__`, such as `range(n)` and
-    `items[n]`: PyTorch does not."""
+    """Context manager: warns of lines that make a dynamic dimension a Python number by `__index__`, such as
+    `range(n)` and `items[n]`; PyTorch does not."""
 
     def index(self: Any) -> int:
         frame = caller()

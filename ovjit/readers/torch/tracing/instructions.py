@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 
 class Listing(NamedTuple):
-    """The instructions of some code, and the place of each among them by its offset."""
+    """The instructions of a code object, and the index of each by its offset."""
 
     rows: list[dis.Instruction]
     row_by_offset: dict[int, int]
@@ -25,20 +25,21 @@ def listing(code: CodeType) -> Listing:
 
 
 def takes_part(frame: Any) -> bool:
-    """Whether a frame reads, writes or deletes an item or a slice."""
+    """Whether a frame's instruction reads, writes or deletes an item or a slice."""
     now = _current(frame)
     return "SUBSCR" in now.name or "SLICE" in now.name or now.is_subscription
 
 
 def takes_item(frame: Any) -> bool:
-    """Whether a frame reads an item by a single index, no slice or tuple."""
+    """Whether a frame's instruction reads an item by a single index, not a slice or tuple."""
     now = _current(frame)
     is_read = now.name == "BINARY_SUBSCR" or now.is_subscription
     return is_read and now.before not in ("BUILD_SLICE", "BUILD_TUPLE")
 
 
 def calls(frame: Any, unpacks: bool = True) -> bool:
-    """Whether a frame calls a function. `unpacks`: also with arguments that are unpacked, as `f(*values)`."""
+    """Whether a frame's instruction calls a function. `unpacks`: also one with unpacked arguments, as
+    `f(*values)`."""
     name = _current(frame).name
     return "CALL" in name and (unpacks or not name.endswith("_EX"))
 
@@ -58,7 +59,8 @@ def _current(frame: Any) -> _Current:
 
 @lru_cache(4096)
 def _at(code: CodeType, offset: int) -> _Current:
-    """A frame that calls a function of Python's may be at a cache behind its instruction."""
+    """The instruction of a frame at `offset`. A frame that calls a Python function may be at an inline cache
+    after its instruction."""
     rows, row_by_offset = listing(code)
     while offset not in row_by_offset:
         offset -= 2

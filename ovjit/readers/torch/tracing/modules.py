@@ -12,8 +12,8 @@ from ovjit.readers.torch.tracing.patches import patch, suspend_tracing
 
 @contextlib.contextmanager
 def replace_modules(root: Any, extensions: Mapping[Any, Any]) -> Iterator[bool]:
-    """Modules that an extension is for call its operator: an instance, a class, or a name below `root`. Gives
-    whether there are any."""
+    """Context manager: modules that an extension matches, by instance, class, or name below `root`, call its
+    operator. Yields whether there are any."""
     modules = root.named_modules() if extensions and hasattr(root, "named_modules") else ()
     pairs = [(module, extension_of(name, module, extensions)) for name, module in modules]
     rows = [(module, "forward", forward_of(module, each)) for module, each in pairs if each is not None]
@@ -31,7 +31,7 @@ def extension_of(name: str, module: Any, extensions: Mapping[Any, Any]) -> Any:
 
 
 def forward_of(module: Any, extension: Any) -> Any:
-    """A forward that gives `convert` a function which stands for the operator in the traced graph."""
+    """A forward that passes `convert` a function which becomes the operator in the traced graph."""
     original = type(module).forward
     is_evaluated = []  # not empty while the module computes what its operator gives
 

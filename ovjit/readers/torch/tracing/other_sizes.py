@@ -30,8 +30,9 @@ LEAST_LIMIT, LONGER = 5.0, 10.0
 
 
 class OtherSizes:
-    """Examples of other sizes with the module's outputs, as many as the first trace is compared with in
-    `seconds`, at least one. The module has no other `effects` for them than for the example."""
+    """Examples of other sizes with the module's outputs: as many as the first trace can be compared with in
+    `seconds`, at least one. The module has no other side effects (`effects`) for them than for the
+    example."""
 
     def __init__(self, ready: Prepared, seconds: float, effects: Effects):
         self._ready = ready
@@ -96,8 +97,8 @@ _WITH = "SETUP_WITH", "SETUP_ASYNC_WITH", "BEFORE_WITH", "BEFORE_ASYNC_WITH", "L
 
 @lru_cache
 def _ends_of_with(code: CodeType) -> set[int]:
-    """Offsets in the bytecode at which an exception may leave the lock of a `with` locked: the statement's
-    line, to which Python comes back before it leaves the block, and what does nothing in it (`pass`)."""
+    """Bytecode offsets at which an asynchronous exception could leave the lock of a `with` locked: those of
+    the statement's line, to which Python returns before it leaves the block, and of a `pass` in it."""
     begins, idle = {dis.opmap.get(name) for name in _WITH}, dis.opmap["NOP"]
     lines = {line for at, end, line in code.co_lines() if not begins.isdisjoint(code.co_code[at:end:2])}
     within = {at for first, end, line in code.co_lines() if line in lines for at in range(first, end, 2)}
@@ -161,7 +162,7 @@ def _changes(shapes: Sequence[Sequence[int]]) -> Iterator[tuple[Mapping[int, int
 
 
 def _with_lengths(leaf: Any, change: Mapping[int, int], axis: int | None) -> Any:
-    """A tensor with other lengths of all its axes, or of one; its items are repeated."""
+    """A tensor with other lengths of all axes equal to a length, or of one axis; its items are repeated."""
     for dim, length in enumerate(leaf.shape):
         if length in change and axis in (None, dim):
             leaf = leaf.index_select(dim, torch.arange(change[length]) % length)

@@ -90,7 +90,8 @@ def _find_inherited(owner: Any, name: str) -> Any:
 
 
 def _missing(owner: Any, name: str) -> Callable[..., Any]:
-    """An operator that a class does not have."""
+    """The function that stands for an attribute that a class lacks: it raises AttributeError, or returns
+    NotImplemented for an operator."""
 
     def function(*_: Any, **__: Any) -> Any:
         if name.startswith("__"):
@@ -101,8 +102,8 @@ def _missing(owner: Any, name: str) -> Callable[..., Any]:
 
 
 def allow_divmod() -> contextlib.AbstractContextManager[None]:
-    """Let Python's divmod, and pow with a modulus, take tensors, such as sizes while a module is traced. They
-    do elsewhere for their numbers."""
+    """Context manager in which Python's divmod, and pow with a modulus, accept tensors such as traced
+    sizes."""
     power: Any = torch.Tensor.__pow__
 
     def modular_power(base: Any, exponent: Any, modulus: Any = None) -> Any:
@@ -117,7 +118,7 @@ def allow_divmod() -> contextlib.AbstractContextManager[None]:
 
 
 def caller() -> Any:
-    """The frame that calls the function of a patch which calls this one: another stands in between."""
+    """The frame that calls the patched function which calls this one."""
     return sys._getframe(3)
 
 
@@ -129,9 +130,9 @@ def outside(frame: Any) -> Any:
 
 
 @contextlib.contextmanager
-def named_variables() -> Iterator[None]:
-    """A trace calls tensors as the variables of the function that calls an operator. That function is the
-    module's, where one of ovjit stands for the operator."""
+def name_tensors() -> Iterator[None]:
+    """Context manager in which a trace names tensors after variables of the function that calls an operator.
+    It looks past ovjit's own functions."""
     tracer: Any = torch.jit._trace
     maker = "_create_interpreter_name_lookup_fn"
 
@@ -155,8 +156,9 @@ _LISTING = {
 }  # fmt: skip
 
 
-def sizes_in_lists() -> contextlib.AbstractContextManager[None]:
-    """A size is traced where it is in a list of numbers. PyTorch takes the example's where it is alone."""
+def trace_listed_sizes() -> contextlib.AbstractContextManager[None]:
+    """Context manager in which a size in a list of numbers stays traced. PyTorch records the example's if the
+    list has no other."""
     import torch
 
     owners = {"torch": torch, "torch.nn.functional": torch.nn.functional, "torch.Tensor": torch.Tensor}
@@ -177,9 +179,9 @@ def sizes_in_lists() -> contextlib.AbstractContextManager[None]:
     ))  # fmt: skip
 
 
-def traced_data() -> contextlib.AbstractContextManager[None]:
-    """`x.data` is a part of a trace, as `x.detach()` is one; without this it is the example's constant.
-    `x.data = y` writes the numbers of y."""
+def trace_data() -> contextlib.AbstractContextManager[None]:
+    """Context manager in which `x.data` is traced, as `x.detach()` is; otherwise it is a constant of the
+    example. `x.data = y` writes the elements of y."""
     descriptor: Any = torch._C.TensorBase.data
 
     def data(self: Any) -> Any:
@@ -205,7 +207,7 @@ def _put_back(owner: Any, name: str, value: Any) -> None:
 
 @contextlib.contextmanager
 def _suspend_patches() -> Iterator[None]:
-    """A context without the patches."""
+    """Context manager that suspends the patches."""
     rows = list(_patches)
     for owner, name, value, _ in reversed(rows):
         _put_back(owner, name, value)
@@ -217,9 +219,10 @@ def _suspend_patches() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def plain_scripts() -> Iterator[None]:
-    """Functions that a trace makes scripts of, as `torch.jit.script_if_tracing` does, are compiled with
-    PyTorch's own functions: its compiler knows them by identity, and takes others for the user's code."""
+def compile_scripts_unpatched() -> Iterator[None]:
+    """Context manager in which functions that a trace scripts, as `torch.jit.script_if_tracing` does, are
+    compiled with PyTorch's own functions: the compiler knows these by identity, and takes others for the
+    user's code."""
     compiler, name = torch.jit._script, "_script_impl"
     original: Any = getattr(compiler, name, None)
 

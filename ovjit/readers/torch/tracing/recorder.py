@@ -32,7 +32,7 @@ _OWN = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Context manager in which this thread records. Other threads that want to record wait."""
+    """Context manager: this thread records, and others that want to record wait."""
     global _recording
     with _lock:
         before = _recording
@@ -64,9 +64,9 @@ _last_text: list[str] = []
 
 
 @contextlib.contextmanager
-def listening(records: list[Any] | None = None) -> Iterator[None]:
-    """Warnings of this thread are not shown while the context lasts. Those that something may be incorrect
-    are added to `records`."""
+def collect_warnings(records: list[Any] | None = None) -> Iterator[None]:
+    """Context manager that hides warnings of this thread. Those of incorrect traces are added to
+    `records`."""
     with alone():
         _listeners.append([] if records is None else records)
         is_first = len(_listeners) == 1
@@ -92,8 +92,8 @@ def _record_warning(text: str) -> bool:
 
 
 def keep(text: str, category: type[Warning], file: str = "", line: int = 0) -> None:
-    """Keep a warning that says incorrect, with its place or else that of the code which causes it. ovjit's
-    code, which stands for PyTorch's functions, causes none, and neither do methods of tensors."""
+    """Store a warning that a trace may be incorrect, with the line of the user's code that causes it. ovjit's
+    code, which replaces functions of PyTorch, and methods of tensors are never that line."""
     if "incorrect" not in text or not _listeners:
         return
     if not file:
@@ -113,7 +113,7 @@ def _stands_between(file: str) -> bool:
 
 
 def tell(text: str, category: type[Warning], file: str, line: int) -> None:
-    """Warn of a line: as PyTorch does where a module is recorded, else as Python does."""
+    """Emit a warning for a line: PyTorch's while a module is recorded, else an ordinary one."""
     if is_recording() and _listeners:
         keep(text, category, file, line)
     else:
@@ -121,9 +121,9 @@ def tell(text: str, category: type[Warning], file: str, line: int) -> None:
 
 
 @functools.cache
-def heard_category() -> Any:
-    """PyTorch's category of warnings of traces, which keeps those of the recording thread when they are
-    made: Python may have shown one before, and then asks no filter."""
+def recording_category() -> Any:
+    """PyTorch's category of trace warnings, which stores those of the recording thread when created: Python
+    skips filters for a warning that it has shown before."""
     plain = torch.jit.TracerWarning
 
     class TracerWarning(plain):  # type: ignore[valid-type,misc]

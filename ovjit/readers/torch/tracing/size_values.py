@@ -19,7 +19,7 @@ _NEVER_BELOW_ZERO = {*_LEAVES, "prim::NumToTensor", "aten::Int", "aten::mul"}
 
 
 class Parts(tuple):
-    """Parts of a tensor along a dynamic dimension. `number` is how many there may be for others."""
+    """Slices of a tensor along a dynamic dimension. `number`: how many there are for other sizes."""
 
     number: Callable[[], Any]
     _warn: Callable[[], None]
@@ -36,13 +36,13 @@ class Parts(tuple):
 
 
 def _asks_length(frame: Any) -> bool:
-    """Whether code calls `len`. Python asks for a length, too, where `*parts` and `tuple(parts)` unpack."""
+    """Whether code calls `len`. Python also computes a length for `*parts` and `tuple(parts)`."""
     return calls(frame, unpacks=False) and "len" in frame.f_code.co_names
 
 
 @functools.cache
 def register_parts() -> None:
-    """PyTorch takes parts for a tuple where it looks into what a module gives."""
+    """Register `Parts` so that PyTorch treats it as a tuple in a module's outputs."""
     from torch.utils import _pytree as tree
 
     tree.register_pytree_node(Parts, lambda parts: (list(parts), None), lambda parts, _: tuple(parts))
@@ -53,7 +53,7 @@ def torch_value(tensor: Any) -> Any:
 
 
 def is_of_sizes(tensor: Any) -> bool:
-    """Whether a tensor of one number is computed from sizes of tensors alone, one of them no constant."""
+    """Whether a tensor of one element is computed from sizes only, at least one of them dynamic."""
     if not isinstance(tensor, torch.Tensor) or not torch.jit.is_tracing() or tensor.dim():
         return False
     has_sizes = False
@@ -67,12 +67,12 @@ def is_of_sizes(tensor: Any) -> bool:
 
 
 def reads_sizes(tensor: Any) -> bool:
-    """Whether a tensor of a trace is made of sizes, and is no constant with those of the example."""
+    """Whether a traced tensor depends on sizes that are not constants of the example."""
     return any(value.node().kind() in _LEAVES for value in sources_of(torch_value(tensor)))
 
 
 def sources_of(value: Any) -> Iterator[Any]:
-    """A number of a trace and all that it is computed from, each once, back to sizes of tensors."""
+    """Yield a traced number and all that it is computed from, each once, back to sizes of tensors."""
     visited, queue = set(), [value]
     while queue:
         value = queue.pop()
@@ -89,8 +89,8 @@ def sources_of(value: Any) -> Iterator[Any]:
 
 
 def is_fixed(value: Any) -> bool:
-    """Whether a number of a trace is the same for all sizes: what depends on them is compared with a number
-    below 0 first, as in `sum(h == -1 for h in x.shape)`."""
+    """Whether a traced number is the same for all sizes, such as the result of a comparison of a size with -1
+    in `sum(h == -1 for h in x.shape)`."""
     queue = [value]
     while queue:
         node = queue.pop().node()
@@ -110,13 +110,13 @@ def _is_below_zero(value: Any) -> bool:
 
 
 def _is_above_zero(value: Any) -> bool:
-    """Whether this is a constant that is no number below 0."""
+    """Whether this is a nonnegative constant."""
     number = value.toIValue()
     return isinstance(number, (int, float)) and number >= 0
 
 
 def is_same(a: Any, b: Any) -> bool:
-    """Whether two numbers of a trace are computed alike from the same sizes."""
+    """Whether two traced numbers are the same expression of the same sizes."""
     pairs, visited = [(a, b)], set()
     while pairs:
         a, b = pairs.pop()

@@ -23,7 +23,7 @@ import numpy as np
 
 from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.convolutions import sizes_in_convolutions
-from ovjit.readers.torch.tracing.patches import named_variables, patch, sizes_in_lists, traced_data
+from ovjit.readers.torch.tracing.patches import name_tensors, patch, trace_data, trace_listed_sizes
 
 #: Bytes of a buffer of integers beyond which it is taken for packed weights: no copy of it is made.
 MOST_INTEGERS = 1 << 20
@@ -36,11 +36,11 @@ def call_unchanged(function: Callable[..., Any], module: Any, leaves: Sequence[A
 
 
 def trace_module(module: Any, leaves: Sequence[Any], names: Sequence[str] = ()) -> Any:
-    """The script that torch.jit.trace makes of a module and an example. `names` are those of the inputs."""
+    """The script that torch.jit.trace makes of a module and an example. `names`: names of the inputs."""
     trace = partial(torch.jit.trace, module, strict=False, check_trace=False)
     with (
-        _named_inputs(module, names), named_variables(), sizes_in_lists(), sizes_in_convolutions(),
-        traced_data(),
+        _named_inputs(module, names), name_tensors(), trace_listed_sizes(), sizes_in_convolutions(),
+        trace_data(),
     ):  # fmt: skip
         return call_unchanged(lambda *copies: trace(copies), module, leaves)
 
@@ -90,14 +90,14 @@ def _generators_unchanged() -> Iterator[None]:
 
 
 def _is_equal(one: Any, other: Any) -> bool:
-    """Whether two states of one generator are the same."""
+    """Whether two states of a random number generator are equal."""
     if isinstance(one, tuple):
         return all(map(_is_equal, one, other))
     return bool((one == other).all()) if hasattr(one, "all") else bool(one == other)
 
 
 def _time_of_others() -> dict[int, int] | None:
-    """The CPU time that each other thread has run, in nanoseconds; None where the system does not tell."""
+    """The CPU time of each other thread in nanoseconds; None if unavailable."""
     this_thread = threading.get_ident()
     others = [thread for thread in sys._current_frames() if thread != this_thread]
     try:
@@ -126,7 +126,7 @@ def _save(part: Any) -> Iterator[Callable[[], object]]:
 
 @cache
 def _internal() -> frozenset[str]:
-    """Attributes by which PyTorch knows a module's parts."""
+    """The names of the attributes that PyTorch itself sets on modules."""
     return frozenset(vars(torch.nn.Module()))
 
 
@@ -137,7 +137,7 @@ def _hook_tables() -> list[str]:
 
 
 def _drop_new_hooks(part: Any, before: Mapping[str, set[int]]) -> None:
-    """Remove the hooks that a run has added. Those that it has removed stay away, as they run once."""
+    """Remove the hooks that a run has added. Hooks that it removed are not restored, as they run once."""
     for name in _hook_tables():
         if table := vars(part)[name]:
             for key in table.keys() - before.get(name, set()):
@@ -154,7 +154,7 @@ def _restore_generator(value: Any) -> Callable[[], object]:
 
 
 def _put_back(part: Any, kind: type, table: dict[str, Any], before: Mapping[str, Any]) -> None:
-    """Attributes are the objects of before, and new ones go. Lazy modules, whose class changes, stay."""
+    """Restore attributes and remove new ones. Lazy modules, whose class has changed, are skipped."""
     if type(part) is not kind:
         return
     for name in table.keys() - before.keys() - _internal():
@@ -177,7 +177,7 @@ def _lists(value: Any) -> Iterator[Callable[[], None]]:
 
 
 def _refill(value: Any, before: Any) -> None:
-    """A list or dict has the items of before."""
+    """Replace the items of a list or dict by those in `before`."""
     if len(value) == len(before) and all(map(operator.is_, _items(value), _items(before))):
         return
     value.clear()

@@ -19,7 +19,7 @@ BY_STRIDES = frozenset(f"aten::{name}" for name in ("as_strided", "as_strided_co
 
 
 def in_memory(sizes: Sequence[int], strides: Sequence[int]) -> list[int] | None:
-    """The dimensions of a tensor in the order of its memory, None where it has gaps or overlaps."""
+    """The dimensions of a tensor by falling strides, None if it has gaps or overlaps."""
     order = sorted(range(len(sizes)), key=lambda i: (-strides[i], sizes[i] != 1, i))
     step = 1
     for i in reversed(order):
@@ -50,14 +50,14 @@ def in_storage(node: Any) -> tuple[list[int] | None, int]:
 
 
 def hint(number: Any) -> Any:
-    """A number in an FX graph, or the example's where it is open."""
+    """A number in an FX graph; the example's value for a symbolic one."""
     number = number.meta.get("val") if hasattr(number, "meta") else number
     return getattr(getattr(number, "node", None), "hint", number)
 
 
 @contextlib.contextmanager
 def trace_strides() -> Iterator[None]:
-    """`stride()` of a tensor without gaps gives traced numbers."""
+    """Context manager in which `stride()` of a tensor without gaps returns traced numbers."""
 
     def stride(self: Any, dim: int | None = None) -> Any:
         plain, order = torch._C.TensorBase.stride, None

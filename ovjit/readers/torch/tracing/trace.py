@@ -21,7 +21,7 @@ from ovjit.readers.torch.naming import TRACED, WRAPPED
 from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing.effects import Effect
 from ovjit.readers.torch.tracing.patches import patch
-from ovjit.readers.torch.tracing.recorder import heard_category, listening
+from ovjit.readers.torch.tracing.recorder import collect_warnings, recording_category
 from ovjit.readers.torch.values import torch_types
 from ovjit.records import NamedTuple
 
@@ -55,7 +55,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(source: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]) -> Prepared | None:
-    """A module or script with its example; without one, it is made of `described` or of a script's types.
+    """A module or script with its example; without one, an example made from `described` or a script's types.
 
     `described` is (name, shape, element type) of each input. None where nothing tells of the inputs.
     """
@@ -85,13 +85,13 @@ def prepare(source: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]
 
 
 def _rows(ready: Prepared, described: Sequence[tuple[Any, Any, Any]]) -> list[tuple[Any, Any]]:
-    """The shape and element type that each input is described with, None where it is not."""
+    """The described (shape, element type) of each input, None where there is none."""
     rows = {name or index: (shape, kind) for index, (name, shape, kind) in enumerate(described)}
     return [rows.get(name) or rows.get(i) or (None, None) for i, name in enumerate(ready.names)]
 
 
 def _kinds(ready: Prepared, described: Sequence[Any]) -> list[Any]:
-    """Types of the inputs: those that are described, else those of the example. Complex ones stay."""
+    """The element types of the inputs: described ones, else the example's. Complex ones are unchanged."""
     types = torch_types()
     return [
         types.get(kind, leaf.dtype) if not leaf.is_complex() else leaf.dtype
@@ -106,10 +106,10 @@ def quietly(records: list[Any] | None = None, fused: bool | None = False) -> Ite
 
     Warnings that something may be incorrect are kept: `warn_again` shows them.
     """
-    rows = [(torch.jit, "TracerWarning", heard_category())]
+    rows = [(torch.jit, "TracerWarning", recording_category())]
     if fused is not None:
         rows.append((torch.backends.mha, "get_fastpath_enabled", lambda: fused))
-    with listening(records), patch(*rows):
+    with collect_warnings(records), patch(*rows):
         yield
 
 
@@ -126,7 +126,7 @@ def attempt(what: str) -> Iterator[None]:
 
 
 def warn_again(records: list[Any]) -> None:
-    """Show warnings that were kept, each once for the line that it is about."""
+    """Emit stored warnings again, once per line."""
     category_by_line = {(str(w.message), w.filename, w.lineno): w.category for w in records}
     for (text, file, line), category in category_by_line.items():
         warnings.warn_explicit(text, category, file, line)
@@ -137,7 +137,7 @@ def is_script(source: Any) -> bool:
 
 
 def is_plain_module(source: Any) -> bool:
-    """Whether it is a module that torch.export takes: no script, and no graph of torch.export's."""
+    """Whether torch.export accepts the module: it is no script and no graph of torch.export."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(source, torch.nn.Module) and not is_script(source)
 
@@ -155,14 +155,14 @@ def signature_of(source: Any) -> inspect.Signature | None:
 
 
 def arguments_of(script: Any) -> list[Any]:
-    """The arguments of a script by their names and defaults; none where it does not tell."""
+    """The arguments of a script with their defaults; none if unknown."""
     schema = getattr(getattr(script, "forward", script), "schema", None)
     skipped = 1 if hasattr(script, "forward") else 0  # the module
     return [] if schema is None else list(schema.arguments)[skipped:]
 
 
 def argument_names(arguments: Iterable[Any]) -> list[str]:
-    """The names of arguments, each once: traces of `forward(*tensors)` may give one to several."""
+    """Unique names of arguments: in traces of `forward(*tensors)` several may have one name."""
     names = [argument.name for argument in arguments]
     counts: dict[str, int] = {}
     for i, name in enumerate(names):
@@ -173,7 +173,7 @@ def argument_names(arguments: Iterable[Any]) -> list[str]:
 
 
 def example_of(source: Any, described: Sequence[tuple[Any, Any, Any]]) -> Any:
-    """An example of zeros, by the description of the inputs; keywords where they are named."""
+    """An example of zeros by the description of the inputs, as keywords if they are named."""
     needed = [a for a in arguments_of(source) if not a.has_default_value()] if is_script(source) else []
     if any(a.type.kind() in (*_NUMBERS, "TupleType", "DictType") for a in needed):
         return None  # zeros would be tensors, which have other rules for types of results
@@ -194,7 +194,7 @@ def example_of(source: Any, described: Sequence[tuple[Any, Any, Any]]) -> Any:
 
 
 def _tells_of_all(source: Any, count: int, names: Sequence[str | None]) -> bool:
-    """Whether the call needs no inputs but `count` of them, or those of these names."""
+    """Whether the call needs no other inputs than `count` of them, or those with these names."""
     signature = signature_of(source)
     if signature is None:
         return True
@@ -212,7 +212,7 @@ def is_open(d: Any) -> bool:
 
 
 def _extent(d: Any) -> int:
-    """A length that fits what may be a Dimension, at best none of 1: that has rules of its own."""
+    """A static length for a possibly dynamic dimension, preferably not 1, which has special rules."""
     if is_open(d):
         most = getattr(d, "max_length", -1)
         return max(2 if most < 0 else min(2, most), getattr(d, "min_length", 1))
@@ -234,8 +234,8 @@ def as_tensors(example: Any) -> Any:
 def flatten_example(
     source: Any, example: Any, keywords: Mapping[str, Any]
 ) -> tuple[list[str], list[Any], Any, Mapping[str, Any]]:
-    """Names and tensors of all inputs in the order of the signature, the module that takes them so, and what
-    they are in."""
+    """(names, tensors) of all inputs in the order of the signature, a module that takes them so, and the
+    structure that contains them."""
     from torch.utils import _pytree as tree
 
     example = as_tensors(_check_example(example))
@@ -261,7 +261,7 @@ def flatten_example(
     child = WRAPPED if _is_wrapped(source, example) else TRACED
 
     class Flat(torch.nn.Module):
-        """The module as a function of tensors alone, to tensors alone."""
+        """The module as a function from tensors to tensors."""
 
         names = output_names
         is_wrapped = child == WRAPPED
@@ -291,8 +291,8 @@ def flatten_example(
 
 
 def _is_wrapped(source: Any, example: Any) -> bool:
-    """Whether OpenVINO calls a module by keywords, from a module of its own: of arguments by names that are
-    not the first ones, and of None among the arguments."""
+    """Whether OpenVINO wraps the module in one that calls it by keywords: for keyword arguments that are not
+    the first ones, and for None among the arguments."""
     values = list(example.values()) if isinstance(example, dict) else example
     if isinstance(values, (list, tuple)):
         nested = [part for v in values if isinstance(v, tuple) for part in v]
@@ -305,7 +305,7 @@ def _is_wrapped(source: Any, example: Any) -> bool:
 
 
 def _check_example(example: Any) -> Any:
-    """The example. OvjitError for a text, which is no tensor."""
+    """Return the example. OvjitError for a str, which is no tensor."""
     if isinstance(example, (str, bytes)):
         raise OvjitError(
             "Unexpected type of example_input. Supported types torch.Tensor, np.array or ov.Tensor. Got "
@@ -315,7 +315,7 @@ def _check_example(example: Any) -> Any:
 
 
 def _drop_unknown(source: Any, keywords: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The arguments that the call has, as in OpenVINO, where others are left out."""
+    """The keyword arguments that `source` has. As in OpenVINO, others are ignored."""
     signature = signature_of(source)
     if signature is None or any(row.kind is row.VAR_KEYWORD for row in signature.parameters.values()):
         return keywords
@@ -323,7 +323,7 @@ def _drop_unknown(source: Any, keywords: Mapping[str, Any]) -> Mapping[str, Any]
 
 
 def _input_names(bound: Mapping[str, Any]) -> list[str]:
-    """A name for each tensor of the arguments: those of a list are counted, those of a dict have its keys."""
+    """A name per tensor of the arguments: numbered within a list, by keys within a dict."""
     from torch.utils import _pytree as tree
 
     names: list[str] = []
@@ -339,7 +339,7 @@ def _input_names(bound: Mapping[str, Any]) -> list[str]:
 
 
 def _in_order(bound: Mapping[str, Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Keywords in the order of the signature, those that it gathers last."""
+    """Keywords in the order of the signature, those collected by `**` last."""
     first = {k: keywords[k] for k in bound if k in keywords}
     return {**first, **{k: v for k, v in keywords.items() if k not in first}}
 

@@ -12,7 +12,7 @@ def is_traced(value: Any) -> bool:
 
 
 def is_open(number: Any) -> bool:
-    """True for a traced number that depends on the inputs, and not on weights and constants alone."""
+    """True for a traced number that depends on inputs, not only on weights and constants."""
     if not is_traced(number):
         return False
     visited, queue = set(), [torch._C._get_value_trace(number)]
@@ -27,7 +27,7 @@ def is_open(number: Any) -> bool:
 
 
 def insert_node(kind: str, inputs: list[Any], type_of: Any) -> Any:
-    """The output of a node that is put where the trace is."""
+    """Insert a node at the current position of the trace. Returns its output."""
     graph = torch._C._get_tracing_state().graph()
     node = graph.insertNode(graph.create(kind, inputs, 1))
     node.output().setType(type_of)

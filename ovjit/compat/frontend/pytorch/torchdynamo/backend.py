@@ -32,7 +32,7 @@ openvino_options: dict[str, Any] = {}
 def openvino(
     subgraph: Any, example_inputs: Any, options: Mapping[str, Any] | None = None, **_: Any
 ) -> Callable[..., Any]:
-    """The backend: what torch.compile calls for each graph that it has captured."""
+    """The backend that torch.compile calls for each captured graph."""
     chosen = compile_options.read(openvino_options or options)
     table = _decompositions(chosen)
     if chosen.aot_autograd:
@@ -51,7 +51,7 @@ def openvino(
 
 
 def _without_gradients(inner: Callable[..., Any]) -> Callable[..., Any]:
-    """`inner` without gradients. Each frame of Python counts: a small graph takes a few microseconds."""
+    """`inner` called without gradients, by few Python frames: a small graph takes a few microseconds."""
     # Dynamo disables itself in what a backend returns, so it need not be disabled within that again.
     inner = getattr(inner, "_torchdynamo_orig_callable", inner)
     enabled, enable = torch.is_grad_enabled, torch._C._set_grad_enabled
@@ -71,17 +71,17 @@ def _without_gradients(inner: Callable[..., Any]) -> Callable[..., Any]:
 def ovjit(
     subgraph: Any, example_inputs: Any, options: Mapping[str, Any] | None = None, **more: Any
 ) -> Callable[..., Any]:
-    """The same backend by its own name."""
+    """The same backend under the name "ovjit"."""
     return openvino(subgraph, example_inputs, options, **more)
 
 
 def reset() -> None:
-    """Forget what graph modules were compiled."""
+    """Drop all compiled graph modules."""
     clear_caches()
 
 
 def register() -> None:
-    """Make the backends known to torch.compile, unless they are."""
+    """Register the backends with torch.compile, unless they are registered."""
     from torch._dynamo.backends import registry
 
     for name, function in zip(NAMES, (openvino, ovjit), strict=True):
@@ -90,7 +90,7 @@ def register() -> None:
 
 
 def _decompositions(chosen: Options) -> dict[Any, Any]:
-    """Operators that PyTorch decomposes: those without a rule here, and the requested ones."""
+    """The operators that PyTorch decomposes: those without a rule here, and those in the options."""
     from torch._decomp import get_decompositions
 
     table = more_decompositions()
@@ -99,7 +99,7 @@ def _decompositions(chosen: Options) -> dict[Any, Any]:
 
 
 def _keep_gradients_within(module: Any) -> None:
-    """Gradients that a graph itself computes, by torch.func.grad and the like, need the mode of gradients.
+    """Enable gradients within a graph that computes some itself, by torch.func.grad and the like.
 
     It is set from where the outermost of them begins to where it ends: the graph is read without.
     """
@@ -126,7 +126,7 @@ def _as_boxed(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _training(chosen: Options) -> Callable[..., Any]:
-    """Compiles graphs whose weights are arguments: those of training."""
+    """A compiler of graphs with weights as arguments, for training."""
 
     def compile_graph(module: Any, example_inputs: Any) -> Callable[[Any], Any]:
         return _as_boxed(_compile_graph(module, chosen, {}))
@@ -135,7 +135,7 @@ def _training(chosen: Options) -> Callable[..., Any]:
 
 
 def _inference(chosen: Options) -> Callable[..., Any]:
-    """Compiles graphs whose weights are constants until they are written to."""
+    """A compiler of graphs with weights as constants, until these are written."""
     chosen = chosen._replace(aot_autograd=False)  # no graph of gradients follows
 
     def compile_graph(module: Any, example_inputs: Any) -> Callable[[Any], Any]:
@@ -148,7 +148,7 @@ def _inference(chosen: Options) -> Callable[..., Any]:
 
 
 def _weights(module: Any) -> list[int]:
-    """The places of parameters and buffers among the arguments, without those that the graph writes to."""
+    """The indices of parameters and buffers among the arguments, except those that the graph writes."""
     context = torch._guards.TracingContext.try_get()
     metadata = None if context is None else context.fw_metadata
     if metadata is None:
@@ -169,7 +169,7 @@ def _by_parts(module: Any, chosen: Options, constants: Mapping[int, Any]) -> Cal
 
 
 def _compile_graph(module: Any, chosen: Options, constants: Mapping[int, Any]) -> Callable[[Any], Any]:
-    """The graph compiled; eager mode, with a warning, where nothing of it can be.
+    """The compiled graph; if nothing can be compiled, the graph in eager mode, with a warning.
 
     Raises PropertyError for a wrong `config`.
     """

@@ -9,7 +9,7 @@ from ovjit.compat.frontend.pytorch.torchdynamo.options import is_on
 
 
 def _reader(name: str, default: Any = None) -> Callable[[Mapping[str, Any] | None], Any]:
-    """The function that returns an option's value, or without a default whether the option is on."""
+    """A function that returns the value of an option; without a default, whether it is on."""
     if default is None:
         return lambda options: is_on(options or {}, name)
     return lambda options: (options or {}).get(name, default)
@@ -25,5 +25,5 @@ _get_disabled_ops = _reader("disabled_ops", [])
 
 
 def _get_cache_dir(options: Mapping[str, Any] | None) -> str:
-    """The folder of compiled models: that of `config` goes before the option `cache_dir`."""
+    """The folder for compiled models: CACHE_DIR of the option `config`, else the option `cache_dir`."""
     return (_get_config(options) or {}).get("CACHE_DIR") or (options or {}).get("cache_dir", "./cache")

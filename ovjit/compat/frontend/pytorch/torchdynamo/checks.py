@@ -18,7 +18,7 @@ from ovjit.records import NamedTuple
 
 
 class Indexed(NamedTuple):
-    """An operator that takes indices: the places of the tensor that they are of, and of the indices.
+    """An operator with indices: the positions of the indexed tensor and of the indices among its arguments.
 
     `axis` is "first", "given" by the second argument, or None where all elements are counted. Indices are at
     least `low` and less than `high`: "size", "-size" or a number, None where that is not examined.
@@ -54,7 +54,7 @@ DIVIDING = frozenset(("aten::div", "aten::floor_divide", "aten::remainder", "ate
 
 
 class OutOfRange(IndexError, RuntimeError):
-    """An index out of range. Eager mode raises one class or the other, depending on the operator."""
+    """An index out of range. Eager mode raises one or the other class, depending on the operator."""
 
 
 #: Errors by what has occurred. An assertion has its own text.
@@ -67,12 +67,12 @@ _ERRORS: dict[str, Callable[[], Exception]] = {
 
 
 def as_in_eager_mode(error: InferenceError) -> Exception:
-    """The error of a kernel that has found an index out of range, with the classes of eager mode's."""
+    """A kernel's error about an index out of range, as an exception of eager mode's classes."""
     return OutOfRange(str(error)) if str(error).endswith(KERNEL_ERRORS[1]) else error
 
 
 def with_checks(module: Any, compiled: Callable[[Any], Callable[[Any], Any]]) -> Callable[[Any], Any]:
-    """Compile the graph by `compiled`; the result raises the errors of eager mode."""
+    """Compile the graph by `compiled`, so that calls raise the errors of eager mode."""
     checked, kinds = _with_flags(module)
     if not kinds:
         return compiled(module)
@@ -93,7 +93,7 @@ def _error(kind: str) -> Exception:
 
 
 def _with_flags(module: Any) -> tuple[Any, list[str]]:
-    """The graph with a further output for each kind of error that it may have; and these kinds."""
+    """(the graph with a further output for each kind of error, these kinds)."""
     import copy
 
     graph = copy.deepcopy(module.graph)
@@ -136,7 +136,7 @@ class _Builder:
     def outside(
         self, index: Any, size: Any, low: str | int | None = "-size", high: str | None = "size"
     ) -> Any:
-        """The indices that are less than `low`, or `high` and more."""
+        """A mask of the indices below `low`, or at least `high`."""
         flags = []
         if low is not None:
             least = low
@@ -198,7 +198,8 @@ def _flags(builder: _Builder, node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _find_integer_indices(indices: Any) -> Iterator[tuple[int, Any]]:
-    """The indices of a list that are integers, with their dimensions. A mask is for as many as it has."""
+    """Yield (dimension, index) for the integer tensors among `indices`. A mask counts for as many dimensions
+    as it has."""
     axis = 0
     for index in indices:
         value = None if index is None else index.meta["val"]
@@ -209,7 +210,7 @@ def _find_integer_indices(indices: Any) -> Iterator[tuple[int, Any]]:
 
 
 def _is_of_integers(node: Any) -> bool:
-    """Whether a node is a tensor of integers."""
+    """Whether a node is an integer tensor."""
     value = getattr(node, "meta", {}).get("val")
     return isinstance(value, torch.Tensor) and value.dtype is not torch.bool and not (
         value.is_floating_point() or value.is_complex()

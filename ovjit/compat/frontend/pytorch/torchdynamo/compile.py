@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 def cached_model_name(
     model_hash_str: str | None, device: str, args: Any, cache_root: str, reversed: bool = False
 ) -> str | None:
-    """The path of a kept model without its ending: by a hash of its graph, the device and its inputs."""
+    """The path of a stored model without its ending: a hash of its graph, the device and its inputs."""
     if model_hash_str is None:
         return None
     folder = f"{cache_root}/model/"
@@ -39,7 +39,7 @@ def cached_model_name(
 def openvino_compile_cached_model(
     cached_model_path: str, options: Mapping[str, Any] | None, *example_inputs: Any
 ) -> Any:
-    """The model of a file, compiled with the types and shapes of the example."""
+    """Load a stored model, and compile it for the types and shapes of the example."""
     core, chosen = Core(), _read_options(options, True)
     model = core.read_model(cached_model_path + ".xml")
     for node, example in zip(model.get_parameters(), example_inputs, strict=True):
@@ -52,8 +52,8 @@ def openvino_compile_cached_model(
 def openvino_compile(
     gm: Any, *args: Any, model_hash_str: str | None = None, options: Mapping[str, Any] | None = None
 ) -> Any:
-    """A graph module, compiled for arguments of these types and shapes. With `model_hash_str` the compiled
-    model is kept in the folder of the options."""
+    """Compile a graph module for arguments of these types and shapes. With `model_hash_str`, the compiled
+    model is stored in the options' folder."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
     chosen = _read_options(options, model_hash_str is not None)
@@ -62,7 +62,7 @@ def openvino_compile(
 
 
 def _read_options(options: Mapping[str, Any] | None, is_kept: bool) -> Options:
-    """Options as they were given; with a folder for compiled models if those are kept."""
+    """Parse options; with a folder for compiled models if `is_kept`."""
     return compile_options.read({**(options or {}), **({"model_caching": True} if is_kept else {})})
 
 

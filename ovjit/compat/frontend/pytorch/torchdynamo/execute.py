@@ -34,7 +34,7 @@ def execute(
 
 
 def execute_cached(compiled_model: Any, *args: Any) -> list[Any]:
-    """Run a compiled model, whose inputs are given in reverse order."""
+    """Run a compiled model, with inputs in reverse order."""
     results = compiled_model([x.detach().cpu().numpy() for x in reversed(args)])
     return [torch.from_numpy(results[port]) for port in compiled_model.outputs]
 
@@ -46,7 +46,7 @@ def openvino_execute(
     partition_id: int = 0,
     options: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Run a graph module as one compiled model. One result is given by itself, several in a list."""
+    """Run a graph module as one compiled model. Returns a single result by itself, several as a list."""
     from torch.utils._pytree import tree_flatten
 
     leaves, _ = tree_flatten(args)
@@ -72,7 +72,7 @@ def openvino_execute_partitioned(
     executor_parameters: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Run a graph module: operators that are not supported by PyTorch, the others as compiled models."""
+    """Run a graph module: unsupported operators by PyTorch, the others as compiled models."""
 
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -94,7 +94,7 @@ def openvino_execute_partitioned(
 
 
 def clear_caches() -> None:
-    """Forget what was compiled."""
+    """Drop all compiled models."""
     compiled_cache.clear()
 
 

@@ -8,10 +8,10 @@ from ovjit.readers.torch.programs.decompose import kept_whole, more_decompositio
 
 
 def get_export_decomposition_list() -> list[Any]:
-    """The operators that PyTorch can decompose and `convert_model` does not read."""
+    """The operators that PyTorch can decompose, and for which `convert_model` has no rule."""
     return list(more_decompositions())
 
 
 def ops_to_not_decompose() -> list[Any]:
-    """The operators that PyTorch can decompose and `convert_model` reads as they are."""
+    """The operators that PyTorch can decompose, but for which `convert_model` has a rule."""
     return kept_whole()

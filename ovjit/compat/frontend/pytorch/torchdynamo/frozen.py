@@ -39,7 +39,7 @@ class _State(NamedTuple):
 
 
 class Frozen:
-    """A graph with weights among its arguments: constants, as long as they do not change.
+    """A graph with weights among its arguments, compiled as constants as long as they do not change.
 
     `indices` are the indices of the weights. Each call checks them: if one is another tensor or has been
     written to, `make` compiles the graph again. PyTorch does not count writes to `tensor.data`: they are
@@ -75,7 +75,7 @@ class Frozen:
         return state.call(arguments)
 
     def _recompile(self, old: _State, arguments: Any) -> _State:
-        """The graph compiled with these weights. Two threads may compile it at once: each calls its own."""
+        """Compile the graph with these weights. Two threads may do so at once: each calls its own result."""
         moved = _find_replaced(old, arguments)
         indices = [index for index in old.indices if index not in moved]
         picked = _make_picker(indices) if moved else old.pick
@@ -94,7 +94,7 @@ class Frozen:
         return state
 
     def _call_with_inputs(self, arguments: Any) -> list[Any]:
-        """Call the graph with weights as inputs; after some calls, have it compiled with constants again."""
+        """Call the graph with weights as inputs. After some calls it is compiled with constants again."""
         assert self._open is not None
         self._calls_until_retry -= 1
         if self._calls_until_retry <= 0:
@@ -116,7 +116,7 @@ def _make_picker(indices: list[int]) -> Callable[[Any], Sequence[Any]]:
 
 
 def _find_replaced(old: _State, arguments: Any) -> set[int]:
-    """The indices of weights that are other tensors now, except parameters: the graph seldom sets those."""
+    """The indices of weights that are other tensors now, except parameters, which seldom are replaced."""
     if not old.pointers:
         return set()
     states = zip(old.indices, old.pick(arguments), old.pointers, strict=True)
@@ -128,12 +128,12 @@ def _find_replaced(old: _State, arguments: Any) -> set[int]:
 
 
 def _count_writes(tensors: Sequence[Any]) -> list[int]:
-    """The number of writes to each tensor; 0 for tensors of inference mode, for which PyTorch counts none."""
+    """The number of writes to each tensor; 0 for inference tensors, whose writes PyTorch does not count."""
     return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
 
 
 def _sample_bytes(tensors: Sequence[Any]) -> list[Any]:
-    """Views of a few bytes at the beginning, the middle and the end of each tensor that lies in order."""
+    """Views of a few bytes at the beginning, the middle and the end of each contiguous tensor."""
     views = []
     for tensor in tensors:
         address, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()

@@ -19,7 +19,7 @@ from ovjit.records import NamedTuple
 
 
 class Part(NamedTuple):
-    """A Model and how it is called.
+    """A Model, and the arguments and results of its calls.
 
     `takes` are the places of the arguments that are its inputs: tensors, and after them those of `numbers`.
     `gives` has a pair for each output: the kind of value ("tensor", "complex" or "number") and the place of
@@ -36,14 +36,14 @@ class Part(NamedTuple):
 
 
 class _Reader(FxReader):
-    """Weights that products read turned stay in the memory of PyTorch: no second copy is made of them."""
+    """A reader that does not copy transposed weights of products: they share PyTorch's memory."""
 
     def is_unfolded(self, node: Any) -> bool:
         return is_for_products(node) or super().is_unfolded(node)
 
 
 def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
-    """A graph module as a Model. `constants` are tensors for some of its placeholders, by their places.
+    """Convert a graph module to a Model. `constants`: tensors for some placeholders, by index.
 
     A dynamic dimension is read from a tensor that has it, if there is one: then no number is an input.
     """
@@ -76,7 +76,7 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
         result, nodes = [result], [nodes]
     for value, node in zip(result, nodes, strict=True):
         if isinstance(value, (Output, Complex)) and (layout := _layout(node)) is not None:
-            value, laid[len(results)] = _laid(reader, value, *layout)
+            value, laid[len(results)] = _parts_to_memory_order(reader, value, *layout)
         if isinstance(value, Complex):
             gives.append(("complex", len(results)))
         elif isinstance(value, Number):
@@ -93,8 +93,8 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
 
 
 def _layout(node: Any) -> tuple[list[int], list[int]] | None:
-    """The axes of a tensor by falling strides, and the lengths of repeated axes, -1 for others; None where
-    the tensor lies in order, or its graph does not tell."""
+    """(axes of a tensor, largest stride first; lengths of broadcast axes, -1 for others). None if the tensor
+    is row-major, or its strides are unknown."""
     value = getattr(node, "meta", {}).get("val")
     if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
         return None
@@ -109,20 +109,20 @@ def _layout(node: Any) -> tuple[list[int], list[int]] | None:
     return None if order == list(range(len(order))) and max(lengths, default=-1) < 0 else (order, lengths)
 
 
-def _laid(
+def _parts_to_memory_order(
     reader: FxReader, value: Output | Complex, order: list[int], lengths: list[int]
 ) -> tuple[Output | Complex, tuple[list[int], list[int]]]:
-    """`_in_order`, also of a complex tensor: its parts stay the last dimension."""
+    """`_in_order` for complex tensors too: their parts stay the last dimension."""
     if not isinstance(value, Complex):
-        return _in_order(reader, value, order, lengths)
-    pair, back = _in_order(reader, value.pair, [*order, len(order)], [*lengths, -1])
+        return _to_memory_order(reader, value, order, lengths)
+    pair, back = _to_memory_order(reader, value.pair, [*order, len(order)], [*lengths, -1])
     return Complex(pair), back
 
 
-def _in_order(
+def _to_memory_order(
     reader: FxReader, value: Output, order: list[int], lengths: list[int]
 ) -> tuple[Output, tuple[list[int], list[int]]]:
-    """The tensor whose memory in order is that of `value` as PyTorch lays it, and the way back."""
+    """(a row-major tensor with the memory that PyTorch's strides give `value`, how to restore its shape)."""
     call = Call(reader, "strides", "strides")
     for axis, length in enumerate(lengths):
         if length > 0:

@@ -12,18 +12,19 @@ from ovjit.compat.frontend.pytorch.torchdynamo.support import why_unsupported
 
 
 class OperatorSupport(OperatorSupportBase):
-    """`options` are those of torch.compile: nodes of `disabled_ops` are not taken."""
+    """Decides which nodes are compiled. `options`: those of torch.compile, of which `disabled_ops` excludes
+    nodes."""
 
     def __init__(self, options: Mapping[str, Any] | None):
         self._options = compile_options.read({"disabled_ops": (options or {}).get("disabled_ops")})
         self.enabled_op_names: list[str] = []
 
     def enable_by_name(self, node: Any) -> None:
-        """Take this node in any case."""
+        """Always compile this node."""
         self.enabled_op_names.append(node.name)
 
     def is_node_supported(self, submodules: Any, node: Any) -> bool:
-        """Whether the node is taken."""
+        """Whether the node is compiled."""
         return node.op == "call_function" and (
             node.name in self.enabled_op_names or why_unsupported(node, self._options, {}) is None
         )

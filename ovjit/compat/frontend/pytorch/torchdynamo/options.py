@@ -31,8 +31,7 @@ SWITCHES = {"true": True, "1": True, "false": False, "0": False, "none": False, 
 
 
 def read(options: Mapping[str, Any] | None) -> Options:
-    """Options as they were given. Raises OvjitError for one that is not known, and for a value of another
-    kind than the option takes."""
+    """Parse options. Raises OvjitError for an unknown one, and for a value of a wrong type."""
     options = dict(options or {})
     unknown = sorted(options.keys() - KNOWN)
     if unknown:
@@ -50,7 +49,7 @@ def read(options: Mapping[str, Any] | None) -> Options:
 
 
 def is_on(options: Mapping[str, Any], name: str) -> bool:
-    """Whether a switch is on. Raises OvjitError for a value that is neither on nor off."""
+    """Whether a boolean option is on. Raises OvjitError for another value."""
     value = SWITCHES.get(str(options.get(name)).lower())
     if value is None:
         raise OvjitError(f"the option {name} is True or False, not {options[name]!r}")

@@ -29,7 +29,7 @@ def warn_once(text: str) -> None:
 
 
 def compiled_parts(module: Any, options: Options, constants: Mapping[int, Any]) -> Callable[[Any], Any]:
-    """A function of the graph's arguments: one compiled part, or PyTorch with compiled parts in it.
+    """A function of the graph's arguments: one compiled model, or PyTorch's code that calls several.
 
     `constants` are tensors for some of the graph's placeholders. PyTorch runs all of it, with a warning, on
     a machine without the device.
@@ -58,7 +58,7 @@ _AROUND = "the graph around it is not compiled as a whole"
 
 
 def _is_of_graphs(node: Any) -> bool:
-    """Whether a node takes graphs, which a part of a divided graph cannot have as inputs."""
+    """Whether a node has graphs as arguments, which cannot be inputs of a partition."""
     return isinstance(node.target, torch._ops.HigherOrderOperator)
 
 
@@ -103,7 +103,7 @@ def _compile_partitions(
 
 
 def _between_draws(module: Any, parts: list[Any]) -> list[Any]:
-    """Parts that are divided where a random operator stands in the graph: so the order of draws stays.
+    """Split partitions at random operators, so that numbers are drawn in the graph's order.
 
     A part of one stretch between two draws needs nothing of later stretches. What is taken out of a list is
     in the part that gives the list: parts give tensors alone.
@@ -125,7 +125,7 @@ def _between_draws(module: Any, parts: list[Any]) -> list[Any]:
 
 
 def _is_worth(part: Any) -> bool:
-    """A part that only takes values out of lists, or computes dimensions, stays with PyTorch."""
+    """False for a partition that only unpacks lists or computes dimensions, which PyTorch runs."""
     return any(map(_gives_tensors, part.nodes))
 
 
@@ -146,7 +146,7 @@ def _as_module(runner: Runner) -> Any:
 
 
 class Partitioner:
-    """Graphs with the parts that are compiled as modules `fused_0`, `fused_1` and so on, by OpenVINO's names.
+    """Replaces partitions of graphs by compiled modules `fused_0`, `fused_1`, with OpenVINO's names.
 
     `options` are those of torch.compile.
     """
@@ -163,7 +163,7 @@ class Partitioner:
         return make_fx(graph_module)(*args)
 
     def add_get_attr_inputs(self, partitions: list[Any]) -> None:
-        """Put constants into the parts that alone read them."""
+        """Move constants into the partition that reads them, if it is the only one."""
         owners = {node: part for part in partitions for node in part.nodes}
         read = {source for node in owners for source in node.all_input_nodes if source.op == "get_attr"}
         for node in read:
@@ -173,12 +173,13 @@ class Partitioner:
                 part.add_node(node)
 
     def check_fully_supported(self, graph_module: Any) -> bool:
-        """Whether a divided graph is one compiled part."""
+        """Whether a partitioned graph is one compiled module."""
         inner = [node for node in graph_module.graph.nodes if node.op not in ("placeholder", "output")]
         return len(inner) == 1 and inner[0].op == "call_module" and "fused_" in inner[0].name
 
     def make_partitions(self, graph_module: Any, options: Mapping[str, Any] | None) -> Any:
-        """The graph with compiled parts as modules. Parts of one operator are made if `testing` is on."""
+        """The graph with compiled modules. Partitions of one operator are compiled only with the option
+        `testing`."""
         from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
 
         partitioner = CapabilityBasedPartitioner(

@@ -22,7 +22,7 @@ _pointer = methodcaller("data_ptr")
 
 
 class Runner:
-    """A part that is compiled. Calling it takes the part's arguments and gives its outputs in a list.
+    """A compiled partition. Calling it with the partition's arguments returns a list of outputs.
 
     A call passes addresses of tensors. Where Python takes part in the inference, a request takes arrays.
     """
@@ -109,12 +109,13 @@ class Runner:
         return [_select(kind, where, result) for kind, where in self.gives]
 
     def _form(self, i: int, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
-        """Size, strides and type of an output of known shape, as the caller gets it."""
+        """(shape, strides, dtype) of output `i` for the caller, from the shape of the compiled model's
+        output."""
         like = self._restore_layout(i, torch.empty(shape, dtype=self._types[i], device="meta"))
         return tuple(like.shape), like.stride(), like.dtype
 
     def _restore_layout(self, i: int, tensor: Any) -> Any:
-        """The tensor in the memory of the model's output i that the caller gets."""
+        """The tensor for the caller, with its strides, from the memory of the model's output i."""
         if i in self.laid:
             axes, lengths = self.laid[i]
             tensor = tensor.permute(axes).expand(lengths)
@@ -131,7 +132,7 @@ def _types(ports: list[Any]) -> list[Any]:
 
 
 def _new_tensor() -> Callable[[Any, Any, Any], Any]:
-    """Makes a tensor on the CPU of a size, strides and type, as Inductor does."""
+    """A function that creates a CPU tensor from a size, strides and a type, as Inductor does."""
 
     def allocate(size: Any, strides: Any, dtype: Any) -> Any:
         return torch.empty_strided(size, strides, dtype=dtype, device="cpu")
@@ -146,7 +147,7 @@ def _select(kind: str, where: Any, tensors: list[Any]) -> Any:
 
 
 def _in_order(value: Any, kind: Any) -> Any:
-    """A tensor with its elements in order. Operators may give another type than their graph says, `kind`."""
+    """A contiguous tensor of the type `kind`. Operators may return another type than their graph says."""
     if value.is_complex():
         value = torch.view_as_real(value.resolve_conj())
     elif value.dtype is not kind:
@@ -161,5 +162,5 @@ def _number(value: Any, kind: Any) -> Any:
 
 
 def _tensor(array: np.ndarray, dtype: Any) -> Any:
-    """A tensor in an array's memory. NumPy does not have all types, so bits are handed over."""
+    """A tensor that shares an array's memory. Types that NumPy lacks are passed as bits."""
     return torch.from_numpy(array.view(f"i{array.itemsize}")).view(dtype)

@@ -20,7 +20,7 @@ ANTIALIASED = frozenset(("aten::_upsample_bilinear2d_aa", "aten::_upsample_bicub
 
 
 def why_unsupported(node: Any, options: Options, refused: Mapping[str, str]) -> str | None:
-    """The reason why a node is not compiled; None if it is."""
+    """The reason why a node cannot be compiled; None if it can."""
     if node.op == "get_attr":
         return None
     if node.op != "call_function":
@@ -32,7 +32,7 @@ def why_unsupported(node: Any, options: Options, refused: Mapping[str, str]) -> 
     overload = getattr(node.target, "_overloadname", "")
     if reason is None and not options.disabled_ops.isdisjoint((name, f"{name}.{overload}")):
         reason = "it is one of disabled_ops"
-    if reason is None and _draws(node.target):
+    if reason is None and _always_draws(node.target):
         reason = "its numbers come from PyTorch's generator, as torch.manual_seed sets it"
     if reason is None and name in OF_SOMETHING and 0 in node.args[0].meta["val"].shape:
         reason = "PyTorch refuses tensors without elements"
@@ -45,9 +45,9 @@ def _is_of_bytes(node: Any) -> bool:
     return node.meta["val"].dtype is torch.uint8
 
 
-def _draws(target: Any) -> bool:
-    """Whether an operator always draws random numbers. Dropout and the like do so if an argument says it:
-    their rules look at that."""
+def _always_draws(target: Any) -> bool:
+    """Whether an operator always uses random numbers. For dropout and the like that depends on an argument,
+    which their rules check."""
     return is_random(target) and not any(
         "dropout" in a.name or "train" in a.name for a in target._schema.arguments
     )
@@ -72,5 +72,5 @@ def _unfit_type(node: Any) -> str | None:
 
 
 def is_random(target: Any) -> bool:
-    """Whether an operator may draw random numbers."""
+    """Whether an operator may use random numbers."""
     return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())

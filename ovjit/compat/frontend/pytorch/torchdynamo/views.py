@@ -23,7 +23,7 @@ _UNDECLARED_VIEWS = frozenset(("aten::unsafe_split", "aten::unsafe_split_with_si
 
 
 def beside_views(module: Any, compiled: Callable[[Any], Compiled]) -> Compiled:
-    """Compile the graph without its outputs that are views; PyTorch makes the views."""
+    """Compile the graph without outputs that are views, which PyTorch computes."""
     outputs = list(module.graph.output_node().args[0])
     counts = collections.Counter(base_of_view(node) for node in dict.fromkeys(outputs))
     beside = {*outputs, *(node for node, count in counts.items() if count > 1)}
@@ -75,7 +75,7 @@ def _root(node: Any, beside: set[Any]) -> Any:
 
 
 def base_of_view(node: Any) -> Any:
-    """The node whose memory a view shares, through all views between; None if the node is no view."""
+    """The base tensor of a view, through other views; None if the node is no view."""
     if not is_view(node):
         return None
     while is_view(node):
@@ -84,7 +84,7 @@ def base_of_view(node: Any) -> Any:
 
 
 def _has_gaps(node: Any) -> bool:
-    """Whether a tensor leaves out places of its memory. Repeated axes take none."""
+    """Whether a tensor's memory has gaps. Broadcast axes do not count."""
     value = node.meta.get("val")
     if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
         return False
@@ -96,7 +96,7 @@ def _has_gaps(node: Any) -> bool:
 
 
 def is_view(node: Any) -> bool:
-    """Whether a node gives a part of its first argument's memory."""
+    """Whether a node returns a view of its first argument."""
     if not _is_node(node) or node.op != "call_function":
         return False
     if node.target is operator.getitem:
@@ -110,7 +110,7 @@ def is_view(node: Any) -> bool:
 
 
 def _with_outputs(module: Any, nodes: list[Any]) -> Any:
-    """The graph with other outputs."""
+    """A copy of the graph with these nodes as outputs."""
     import copy
 
     graph = copy.deepcopy(module.graph)
@@ -121,7 +121,7 @@ def _with_outputs(module: Any, nodes: list[Any]) -> Any:
 
 
 def _views(module: Any, bases: list[Any], outputs: list[Any]) -> Any:
-    """A function of all inputs and of `bases` that makes views."""
+    """A function of all inputs and of `bases` that computes the views."""
     graph, result = torch.fx.Graph(), {}
     inputs = module.graph.find_nodes(op="placeholder")
     for node in [*inputs, *bases]:
