@@ -99,7 +99,7 @@ def install(prefix: str, target: str) -> None:
 
 
 def install_names(names: Mapping[str, str]) -> None:
-    """Let each module be importable by a second name, {name: module}, and so what is below it."""
+    """Make each module, and its submodules, importable by a second name: {name: module}."""
     _add(names, itself=True)
 
 

@@ -119,7 +119,8 @@ class HasNodes(Protocol):
 
 
 def show_pass(name: str, graph: HasNodes, before: HasNodes | None, seconds: float) -> None:
-    """The graph after a pass, or that it is as before. Names tell: a pass copies what it leaves alone."""
+    """Print the graph after a pass, or that it is unchanged: graphs are compared by the names of nodes, as a
+    pass may copy unchanged ones."""
     text = repr(graph)
     if before is None:
         tell(f"ovjit: {name}, {len(graph.nodes)} nodes")

@@ -27,8 +27,8 @@ ORDINARY += (BufferError, EOFError, MemoryError, RuntimeError, StopIteration, Ty
 
 
 def unless_of_signal(*classes: type[E]) -> tuple[type[E], ...]:
-    """For an `except` that takes errors of many classes: these classes, but none for an exception that the
-    handler of a signal raised, such as that of a time limit. It ends the call, and says nothing about it."""
+    """For an `except` clause: `classes`, but none of them for an exception that a signal's handler raised,
+    such as that of a time limit: it ends the call, and says nothing about the operation."""
     import signal
     from traceback import walk_tb
 

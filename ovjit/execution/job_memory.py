@@ -127,7 +127,7 @@ class JobMemory(QueuedJob):
         return [(i, array) for i, (array, target) in enumerate(pairs) if array is not target]
 
     def leave(self, array: np.ndarray) -> None:
-        """Give outputs that would overwrite `array` new memory: `array` is a view of the job's own output."""
+        """Allocate new memory for outputs that would overwrite `array`, a view of the job's own output."""
         begin = array.ctypes.data
         end = begin + array.nbytes
         for i, output in self._own_outputs():

@@ -60,7 +60,7 @@ class _ValueSlots:
         self.warns = any(between or is_view for *_, between, is_view in self.hosts)
 
     def of(self, values: Sequence[Value]) -> list[int]:
-        """The places of these values."""
+        """The indices of these values in the list."""
         return [self._at[value] for value in values]
 
     def arrays(self, inputs: Sequence[np.ndarray]) -> list[Any]:

@@ -50,7 +50,8 @@ Steps = Generator[tuple[list[int], list[int]], np.ndarray, list[Answer]]
 
 
 class Writer:
-    """Gives tokens to a streamer: those of a possible stop string only when they are not one."""
+    """Passes tokens to a streamer. Tokens that may be part of a stop string wait until it is certain that
+    they are not."""
 
     def __init__(self, stream: StreamerBase | None, stops: Stops, echoed: Sequence[int]):
         self._stream, self._window = stream, stops.window
@@ -60,7 +61,7 @@ class Writer:
         self._count = 0
 
     def write(self, answer: Answer, even_none: bool = False) -> StreamingStatus:
-        """Give the tokens that are new, with `even_none` also if there are none. Returns the streamer's
+        """Pass new tokens to the streamer, with `even_none` also if there are none. Returns the streamer's
         status."""
         tokens = answer.tokens
         end = len(tokens) - (0 if answer.finish is not None else self._window)
@@ -72,7 +73,7 @@ class Writer:
         return self._give(echoed, tokens[begin : self._count], answer)
 
     def _give(self, echoed: list[int], tokens: list[int], answer: Answer) -> StreamingStatus:
-        """Give the prompt's tokens that are echoed, and new ones."""
+        """Pass echoed tokens of the prompt, and new ones, to the streamer."""
         if self._stream is not None and (echoed or tokens):
             # `write` of a TextParserStreamer is the program's, and takes messages
             write = getattr(self._stream, "_write", self._stream.write)
@@ -110,7 +111,7 @@ def answer_prompt(
 
 
 def echo_prompt(prompt: Sequence[int], writer: Writer) -> Steps:
-    """Give the tokens of a prompt when it is computed."""
+    """Pass the tokens of a prompt to the streamer when it is computed."""
     yield [], []
     answer = Answer([])
     answer.finish = GenerationFinishReason.LENGTH
@@ -149,7 +150,8 @@ def _choose(prompt: Sequence[int], stops: Stops, writer: Writer, figures: Figure
 
 
 def end_early(answers: list[Answer], writer: Writer, even_none: bool = False) -> None:
-    """End sequences without a reason, and give the rest of the first one to the streamer."""
+    """End sequences without a finish reason, and pass the remaining tokens of the first one to the
+    streamer."""
     for answer in answers:
         answer.finish = GenerationFinishReason.NONE
     writer.write(answers[0], even_none)
@@ -157,7 +159,7 @@ def end_early(answers: list[Answer], writer: Writer, even_none: bool = False) ->
 
 
 def find_running(answers: list[Answer], writer: Writer) -> list[Answer]:
-    """Give the new tokens to the streamer. Returns the sequences that go on."""
+    """Pass new tokens to the streamer. Returns the sequences that go on."""
     answer = answers[0]
     status = writer.write(answer)
     if status is not StreamingStatus.RUNNING and answer.finish is None:

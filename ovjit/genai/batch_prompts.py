@@ -102,7 +102,7 @@ class BatchPrompts(Prompts):
         return read
 
     def keep(self, reads: Sequence[ReadPrompt]) -> None:
-        """Keep the pictures of chats whose last messages are answered."""
+        """Store the pictures of chats whose last messages are answered."""
         for read in reads:
             if read.chat is not None and self.reader is not None:
                 self.reader.keep(*read.chat)

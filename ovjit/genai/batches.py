@@ -69,7 +69,7 @@ class Request:
             row.tokens.append(token)
 
     def end(self, answers: list[Answer]) -> None:
-        """Give the sequences, the last step done."""
+        """Pass the sequences to the handle, after the last step."""
         self.answers = answers
         if self.writer is not None:
             self.writer.finish(answers)
@@ -77,7 +77,7 @@ class Request:
             self.handle._status = GenerationStatus.FINISHED
 
     def end_without_blocks(self) -> None:
-        """Give the sequences as far as they are: the cache has no room for their next tokens."""
+        """Pass the incomplete sequences to the handle: the cache has no room for their next tokens."""
         self.handle._status = GenerationStatus.IGNORED
         try:
             self._steps.throw(OutOfBlocks())
@@ -87,17 +87,17 @@ class Request:
             self.end(end.value)
 
     def take(self, row: Row, logits: np.ndarray) -> bool:
-        """Keep the logits [count, words] of a row's last tokens. True if those of all rows are there. They
-        are the decoder's until its next call."""
+        """Store the logits [count, words] of a row's last tokens. True once those of all rows are stored. The
+        arrays are overwritten by the decoder's next call."""
         self._logits[next(i for i, each in enumerate(self.rows) if each is row)] = logits[-1]
         return len(self._logits) == len(self.rows)
 
     def own_logits(self) -> None:
-        """Copy the logits that are kept: the request waits for those of other rows."""
+        """Copy the stored logits, since the request waits for those of other rows."""
         self._logits = {i: np.array(values) for i, values in self._logits.items()}
 
     def close(self, pool: BlockPool) -> None:
-        """Give back all blocks."""
+        """Release all blocks."""
         for row in self.rows:
             pool.keep_prefix(row)
             pool.release(row)

@@ -33,14 +33,14 @@ class Row:
         self.clear()
 
     def clear(self) -> None:
-        """Forget what is computed."""
+        """Mark all tokens as not computed."""
         self.length = self.evicted = 0
         self.blocks: list[int] = []
         self.importance: Any = None
         self.shifts: np.ndarray | None = None
 
     def key(self, begin: int, end: int) -> tuple[int, ...]:
-        """Identifies the tokens from number `begin` to `end`."""
+        """A key of the tokens from number `begin` to `end`, which equal prefixes share."""
         keys = [] if self.prompt is None else self.prompt.keys[begin:end]
         return (*keys, *self.tokens[begin + len(keys) : end])
 
@@ -228,7 +228,7 @@ class BlockPool:
         return True
 
     def release(self, row: Row) -> None:
-        """Give back the blocks of a row. Its tokens stay, to be computed again."""
+        """Release the blocks of a row. Its tokens stay, and are computed again."""
         self._give_back(row.blocks)
         row.clear()
 

@@ -56,7 +56,8 @@ def attach_table(draft: Any, model: Any) -> None:
 
 
 def read_settings(draft: Any) -> tuple[list[int], int]:
-    """The layers of the model that a draft reads, and the token that stands for one to propose."""
+    """(indices of the model's layers whose hidden states a draft reads, the mask token for positions to
+    propose)."""
     values = {}
     for name in ("target_layer_ids", "mask_token_id"):
         if not draft.has_rt_info(["dflash", name]):
@@ -95,8 +96,8 @@ class DflashProposer(FeatureReader):
                 request.suggest(self._compute(request, min(request.most, most)))
 
     def _compute(self, request: DraftedRequest, most: int) -> list[int]:
-        """At most so many tokens that follow. The draft proposes `num_assistant_tokens`, however many are of
-        use."""
+        """At most `most` following tokens. The draft always proposes `num_assistant_tokens`, even if fewer
+        are needed."""
         tokens, count = request.row.tokens, request.config.num_assistant_tokens or PROPOSED
         state = self._states.setdefault(id(request), _State(self._compiled))
         begin, end, start_us = state.length, len(tokens) - 1, now_us()

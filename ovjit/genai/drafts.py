@@ -126,7 +126,7 @@ class DraftProposer(Proposals):
         return Row([])
 
     def _rewind(self, request: DraftedRequest) -> None:
-        """Keep of a request's row the tokens that its sequence begins with, but for the last one."""
+        """Truncate a request's row to the common prefix with the sequence, without its last token."""
         row = self._rows.get(id(request))
         if row is None:
             self._rows[id(request)] = row = self._begin(request)

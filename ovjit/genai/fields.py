@@ -179,7 +179,7 @@ class Instance(Kind):
 
 
 class Copied(Instance):
-    """Such an object, of which a copy is kept."""
+    """A kind for instances of a class; a field has a copy of the value."""
 
     def assign(self, value: Any) -> Any:
         return copy.copy(super().assign(value))

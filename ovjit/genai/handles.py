@@ -124,7 +124,7 @@ class HandleWriter(Writer):
         return super()._give(echoed, tokens, answer)
 
     def finish(self, answers: Sequence[Answer]) -> None:
-        """Give the sequences of the request."""
+        """Pass the sequences of the request to the handle."""
         if not self._is_single:
             logs = [[*self._prompt_logs, *answer.logs] for answer in answers]
             order = sorted(range(len(answers)), key=lambda i: answers[i].number)

@@ -104,14 +104,14 @@ class TextStreamer(StreamerBase):
         return self._lengths[index]
 
     def end(self) -> None:
-        """Give the remaining text."""
+        """Pass the remaining text to the callback."""
         piece, tokens = self._decode(len(self._tokens))[self._printed :], self._tokens[self._first :]
         if piece:
             self._start_line()
             self._give(piece, tokens)
 
     def _give(self, piece: bytes, tokens: list[int]) -> StreamingStatus:
-        """Give a text that is not empty, and its tokens to those who take them."""
+        """Pass a text that is not empty to the callback, and its tokens to those that take tokens."""
         return status_of(self._callback(piece.decode(errors="replace")))
 
 

@@ -140,7 +140,7 @@ def _axes_of(node: Any, axis: int) -> _Axes | None:
 
 
 def _at(value: Any, axis: int) -> int | None:
-    """`axis` of a value, None if its rows are the same."""
+    """The axis of the rows to slice in a value, None if its rows are all equal."""
     dimension = value.get_partial_shape()[axis] if axis >= 0 else None
     return None if dimension is None or (dimension.is_static and dimension.get_length() == 1) else axis
 

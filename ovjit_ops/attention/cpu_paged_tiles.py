@@ -121,8 +121,8 @@ def count_visible_keys(r, b, columns, tall, *, it, shape, mode):
 
 @inline
 def multiply_keys(b, columns, zeros, *, it, shape, memory, mode, heights, width):
-    """Compute the scores of `columns` keys from block b on. A tile leaves scores of a panel as they are if
-    all its keys are behind all its rows."""
+    """Compute the scores of `columns` keys from block b on. Scores of a panel are not written if all its keys
+    come after all rows of the tile (causal mask)."""
     for c in range(0, columns, width):
         first = 0
         if not mode.typed:

@@ -107,7 +107,7 @@ class Parameter(Node):
 
 
 class Result(Node):
-    """An output of a model. Its tensor is that of the output it takes, but for names: see ResultTensor."""
+    """An output of a model. Its tensor is that of its source, except for names: see ResultTensor."""
 
     __slots__ = ()
 
@@ -143,7 +143,7 @@ class Result(Node):
 
     @property
     def _own_names(self) -> set[str]:
-        """The names of this Result alone; none where it shows those of the value that it takes."""
+        """The names that were set for this Result; none if it shows those of its source."""
         return self._tensors[0]._own_names
 
     def get_layout(self) -> Layout:

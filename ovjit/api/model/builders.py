@@ -181,7 +181,7 @@ def _sources(
 
 
 def _is_default(value: Any, absent: tuple[int, Any] | None) -> bool:
-    """Whether a number is what the operation takes where the input is absent."""
+    """Whether a number equals the operation's default for the absent input."""
     return absent is not None and isinstance(value, (int, float, np.number)) and bool(value == absent[1])
 
 

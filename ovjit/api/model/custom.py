@@ -307,8 +307,8 @@ class Op(Node):
         )
 
     def _infer_for(self, types: tuple[TensorType, ...]) -> tuple[TensorType, ...]:
-        """The outputs' types for inputs of these types. The node is as before afterwards: while
-        `validate_and_infer_types` runs, stand-ins take the place of inputs that are of other types now."""
+        """The types of the outputs for inputs of these types. `validate_and_infer_types` runs with stand-ins
+        for inputs whose types differ; the node is unchanged afterwards."""
         if len(types) != len(self._inputs):
             raise ModelError(
                 f"node {self.get_friendly_name()!r} has {len(self._inputs)} inputs, but {len(types)} "

@@ -125,7 +125,7 @@ def _port_fields(kind: type[_Description]) -> dict[str, str]:
 
 
 def port_of(description: Any) -> Port:
-    """The port that a description says."""
+    """The port that a description refers to."""
     expect(description, tuple(_KINDS.values()), "expected a description of an input or output")
     rows = _port_fields(type(description)).items()
     return Port(description._kind, **{attribute: getattr(description, field) for field, attribute in rows})

@@ -121,7 +121,8 @@ class ModelEdits(ModelParts):
         self._edit(self._variables, variables, Variable)
 
     def remove_variable(self, variable: Any) -> None:
-        """Tell of it no longer. Nodes keep it, and a compiled model has it as long as there is one."""
+        """Remove a variable from the model's list. Nodes keep it, and a compiled model has it while a node
+        does."""
         self._remove(self._variables, variable, Variable)
         self._removed.add(variable.info.variable_id)
 
@@ -165,8 +166,8 @@ class ModelEdits(ModelParts):
             self._settle(self._infer_all_types())
 
     def _settle(self, types: dict[DescriptorTensor, TensorType]) -> None:
-        """Take over types that have been inferred; bodies of nodes follow. All are taken over if an interrupt
-        comes in between."""
+        """Store inferred types in the tensors, and propagate them into bodies. If an interrupt comes in
+        between, all are stored nevertheless."""
         try:
             self._take_over(types)
         except BaseException:
@@ -180,7 +181,7 @@ class ModelEdits(ModelParts):
             node._settle_bodies()
 
     def _infer_all_types(self) -> dict[DescriptorTensor, TensorType]:
-        """Every tensor's type, inferred from the parameters on, leaving the old types as they are."""
+        """The type of every tensor, inferred from the parameters. The stored types do not change."""
         self._read_rest(needed=False)
         types: dict[DescriptorTensor, TensorType] = {}
         for node in self._checked_walk():

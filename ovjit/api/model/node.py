@@ -171,7 +171,7 @@ class Node:
         self._inferred: _Inferred | None = None
 
     def _stands_for(self) -> Node:
-        """The node that a graph or a file has in this one's place."""
+        """The node that represents this one in a graph or a file."""
         return self
 
     # -- types ---------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ class Node:
                 self._tensors.append(DescriptorTensor(inferred))
 
     def _note_types(self) -> None:
-        """Note the types as what inference gives for the sources' types and the attributes."""
+        """Record the types as the result of inference for the current source types and attributes."""
         input_types = [source._tensor._type for source in self._inputs]
         self._inferred = _Inferred(input_types, dict(self._attrs), [tensor._type for tensor in self._tensors])
 

@@ -157,8 +157,8 @@ class ResultTensor(DescriptorTensor):
     names = accessor(DescriptorTensor.get_names, set_names)
 
     def of(self, source: DescriptorTensor) -> ResultTensor:
-        """That of a Result of the same names which takes `source`. What was noted of the tensor before, such
-        as its layout, is noted of `source`, unless it has notes of its own under these keys."""
+        """The tensor of a Result with the same names whose source is `source`. Entries of rt_info, such as a
+        layout, are copied to `source` unless it has its own under these keys."""
         if self._source._rt_info and source is not self._source:
             notes = source.get_rt_info()._items
             notes.update({**self._source._rt_info._items, **notes})

@@ -40,7 +40,7 @@ class PagedAttentionExtension(Node):
         return bool(self._attrs["write_kv_cache"])
 
     def set_write_kv_cache(self, value: bool) -> None:
-        """Say whether new keys and values are written to the caches."""
+        """Set whether new keys and values are written to the caches."""
         self._attrs["write_kv_cache"] = bool(value)
 
 

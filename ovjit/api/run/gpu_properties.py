@@ -98,8 +98,8 @@ def find_row(name: Any) -> Row:
 
 
 def read_config(config: Any) -> dict[str, Any]:
-    """The values to keep for properties given as a dict of names. TypeError for anything else, PropertyError
-    for unknown names and wrong values. Those of DEVICE_PROPERTIES for "GPU" are among them."""
+    """Validate properties by name, and return the values to store. TypeError if `config` is no dict,
+    PropertyError for unknown names and wrong values. Those of DEVICE_PROPERTIES for "GPU" are applied too."""
     expect(config, Mapping, "properties are given as a dict")
     out = {str(name): table.checked_value(find_row(name), value) for name, value in config.items()}
     inner = out.pop("DEVICE_PROPERTIES", None) or {}

@@ -327,7 +327,7 @@ class _Pool:
             _find_lost(self)
 
     def lost_jobs(self) -> set[int]:
-        """The jobs that are in no place."""
+        """The jobs that are neither idle nor running."""
         return {*range(len(self.requests))} - {*self.idle, *self.silent, *self.running}
 
     def lose_running(self) -> None:

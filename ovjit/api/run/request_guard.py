@@ -144,8 +144,8 @@ class RequestGuard:
             return True
 
     def _take_over(self) -> bool:
-        """Keep the guard of an inference that has ended well and was not waited for, for the next one. False
-        if there is none, or if it must be collected."""
+        """Take over the guard of an inference that has ended well and was not waited for. False if there is
+        none, or if it must be collected first."""
         job = self._job
         words = job.words
         with job.lock:

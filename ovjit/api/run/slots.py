@@ -227,7 +227,7 @@ class InputSlot:
         self.batch = parts
 
     def refresh(self, job: Any) -> None:
-        """Take the bound tensor's memory as it is now. Raises InferenceError if its shape no longer fits."""
+        """Update to the bound tensor's current memory. Raises InferenceError if its shape no longer fits."""
         tensor = self.target
         assert tensor is not None
         if self.batch:
@@ -311,7 +311,7 @@ class InputSlot:
         return self.target
 
     def clear(self, job: Any) -> None:
-        """Give an input that was never set a tensor of zeros, dynamic dimensions as 0."""
+        """Set an input that was never set to zeros, with dynamic dimensions of 0."""
         assert self.info.shape is not None
         shape = lowest_shape(self.info.shape)
         tensor = new_tensor(TYPES[self.info.dtype], shape)

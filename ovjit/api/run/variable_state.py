@@ -86,7 +86,7 @@ class VariableState:
         return [axis for axis, size in enumerate(shape or ()) if not isinstance(size, int)]
 
     def _cut(self, axis: int, length: int) -> None:
-        """Keep the first `length` elements along `axis`."""
+        """Truncate the value to the first `length` elements along `axis`."""
         self._request._check_idle()
         self._states.cut(self._index, axis, length)
 

@@ -177,7 +177,7 @@ class Diffusion:
                 network.reshape(rows)
 
     def _encode_prompt(self, prompt: str, config: ImageGenerationConfig) -> None:
-        """Give the denoiser the states of the prompts."""
+        """Encode the prompts, and set the states as the denoiser's inputs."""
         raise NotImplementedError
 
     def _choose_times(self, config: ImageGenerationConfig) -> None:
@@ -286,7 +286,7 @@ class Diffusion:
         return pairs
 
     def _set_states(self, config: ImageGenerationConfig, **states: np.ndarray) -> None:
-        """Give the denoiser the states [rows, ...], each row for all pictures."""
+        """Set the states [rows, ...] as the denoiser's inputs, each row for all pictures."""
         for name, values in states.items():
             repeated = np.repeat(values, self._count_results(config), 0)
             self.denoiser.set_hidden_states(name, Tensor(np.ascontiguousarray(repeated)))

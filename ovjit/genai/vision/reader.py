@@ -149,7 +149,7 @@ class PictureReader:
         return read, chat
 
     def keep(self, history: ChatHistory, chat: PictureChat) -> None:
-        """Keep the pictures of a chat whose last message is answered."""
+        """Store the pictures of a chat whose last message is answered."""
         self._chats[history] = chat
 
     def _render(

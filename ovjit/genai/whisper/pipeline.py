@@ -204,7 +204,7 @@ class WhisperPipeline:
         return min(active, self._extractor.frames) if active >= 0 else self._extractor.frames
 
     def _encode(self, window: np.ndarray, speech: _Speech) -> None:
-        """Give a window to the decoder. In the first one the language is detected."""
+        """Encode a window for the decoder. In the first one the language is detected."""
         start_us, config = now_us(), speech.config
         states = self._encoder.encode(window)
         speech.metrics.whisper_raw_metrics.encode_inference_durations.append(now_us() - start_us)
