@@ -87,8 +87,7 @@ def _hoist_states(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequ
                 more_in.append(Port(MERGED, first_input + k, inner, back))
             else:
                 more_in.append(Port(INVARIANT, first_input + k, inner))
-        for j in range(len(written)):
-            more_out.append(Port(LAST, first_output + j, len(plain) + j))
+        more_out.extend(Port(LAST, first_output + j, len(plain) + j) for j in range(len(written)))
         attrs[ins] = (*ports(attrs[ins]), *more_in)
         attrs[outs] = (*ports(attrs[outs]), *more_out)
     reads = []

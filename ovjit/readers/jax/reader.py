@@ -313,8 +313,7 @@ class Reader(Draft):
         for i, eqn in needed_equations(jaxpr):
             inputs = [self._value(n, var, value_by_var) for var in eqn.invars]
             outputs = self._convert_equation(eqn, inputs, f"{prefix}{eqn.primitive.name}_{i}", sizes)
-            for var, value in zip(eqn.outvars, outputs, strict=False):
-                value_by_var[var] = value
+            value_by_var.update(zip(eqn.outvars, outputs, strict=False))
         return [self._value(n, var, value_by_var) for var in jaxpr.outvars]
 
     def _array(self, value: Any) -> np.ndarray:

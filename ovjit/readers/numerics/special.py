@@ -157,8 +157,7 @@ def atan2(n: Builder, y: Output, x: Output) -> Output:
     out = n("Select", is_left, rotated, base)
     origin = n("LogicalAnd", n("Equal", x, zero), n("Equal", y, zero))
     half = n("Select", is_left, pi, zero)
-    out = n("Select", origin, n("Select", minus, n("Negative", half), half), out)
-    return out
+    return n("Select", origin, n("Select", minus, n("Negative", half), half), out)
 
 
 def is_minus_zero(n: Builder, x: Output) -> Output:

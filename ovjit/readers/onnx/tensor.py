@@ -303,10 +303,7 @@ def slice_(n: OnnxNode) -> Any:
         lengths = [n[i] for i in (1, 2, 3) if n.has(i)]
         which = next((v for v in lengths if is_static(n.shape(v))), starts)
         length = n.shape(which)
-        if is_static(length):
-            steps = n.const(np.ones(length, np.int64))
-        else:
-            steps = n.broadcast(1, n.shape_of(which))
+        steps = n.const(np.ones(length, np.int64)) if is_static(length) else n.broadcast(1, n.shape_of(which))
     axes = [n.convert(n[3], "i64")] if n.has(3) else []
     return n("Slice", n[0], starts, ends, steps, *axes)
 

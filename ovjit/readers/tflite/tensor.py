@@ -109,10 +109,7 @@ def strided_slice(n: LiteNode) -> Any:
         bits = n.option(name, 0)
         return [bits >> i & 1 for i in range(count)] if bits else [0] * count
 
-    if n.option("Offset", False):
-        ends = n("Add", n[1], n[2])
-    else:
-        ends = n[2]
+    ends = n("Add", n[1], n[2]) if n.option("Offset", False) else n[2]
     return n(
         "StridedSlice", n[0], n[1], ends, n[3], begin_mask=mask("BeginMask"), end_mask=mask("EndMask"),
         new_axis_mask=mask("NewAxisMask"), shrink_axis_mask=mask("ShrinkAxisMask"),

@@ -130,10 +130,7 @@ def c2c(n: Call, x: Complex, dim: Any, normalization: int, forward: bool) -> Com
 def r2c(n: Call, x: Output, dim: Any, normalization: int, onesided: bool) -> Complex:
     axes = n.axes(dim, n.rank(x))
     sizes = _lengths(n, x, axes, None)
-    if onesided:
-        result = n("RDFT", x, n.const(axes))
-    else:
-        result = n("DFT", n.complex_of(x).pair, n.const(axes))
+    result = n("RDFT", x, n.const(axes)) if onesided else n("DFT", n.complex_of(x).pair, n.const(axes))
     return Complex(_normalize(n, result, sizes, normalization, False))
 
 

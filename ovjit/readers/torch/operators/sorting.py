@@ -18,10 +18,7 @@ def sort(n: Call, x: Output, dim: int = -1, descending: bool = False, stable: An
     """A stable sort, also where stability is not required."""
     if n.op == "aten::msort":
         dim = 0
-    if n.rank(x) == 0:
-        result = [x, n.const(0)]
-    else:
-        result = sort_elements(n, x, n.size(x, dim), dim, descending)
+    result = [x, n.const(0)] if n.rank(x) == 0 else sort_elements(n, x, n.size(x, dim), dim, descending)
     return result[1] if n.op == "aten::argsort" else result[0] if n.op == "aten::msort" else result
 
 

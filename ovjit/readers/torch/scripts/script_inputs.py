@@ -55,7 +55,7 @@ def inputs_of(
     missing = [name for name, a in rows if name not in values and not a.has_default_value()]
     if missing:
         raise UnsupportedError(f"the example has no {missing[0]!r}, which is an input of the script")
-    return [values[name] if name in values else a.default_value for name, a in rows]
+    return [values.get(name, a.default_value) for name, a in rows]
 
 
 def _listed_number(kind: Any) -> str | None:
