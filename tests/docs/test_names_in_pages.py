@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from ovjit.graph.op import Declared
+from ovjit.planning.fuse import Group, _Fusion
+from ovjit.readers.torch.call import Call
 from tests.support import ROOT, doc_pages
 from tests.support.run import printed
 
@@ -58,6 +60,22 @@ def test_every_field_of_a_record_is_explained() -> None:
     )
     table = {name for row in rows for name in re.findall(r"\w+", row)}
     assert len(table) > 30 and not table - fields
+
+
+def test_fields_of_a_group_are_there() -> None:
+    """The table of docs/fusion.md names fields of `Group`, and the text after it methods of the fusion."""
+    text = (ROOT / "docs" / "fusion.md").read_text().partition("A `Group` has")[2]
+    table, _, methods = text.strip().partition("\n\n")
+    fields = set(re.findall(r"^\| `(\w+)` \|", table, re.M))
+    assert len(fields) > 3 and fields <= set(Group.__slots__)
+    names = re.findall(r"`(\w+)` (?:appends|takes|merges)", methods)
+    assert len(names) > 3 and all(hasattr(_Fusion, name) for name in names)
+
+
+def test_members_of_a_call_are_there() -> None:
+    """docs/aten_rules.md names attributes and methods of `Call`, which rules get as `n`."""
+    names = set(re.findall(r"`n\.(\w+)", (ROOT / "docs" / "aten_rules.md").read_text()))
+    assert len(names) > 8 and names <= {*dir(Call), *Call.__init__.__code__.co_names}
 
 
 def test_every_reason_of_a_copy_is_explained() -> None:

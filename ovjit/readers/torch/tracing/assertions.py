@@ -26,7 +26,7 @@ def is_assertion(frame: Any) -> bool:
 
     Examples are `assert a == b`, `if a != b: raise ...` and `if (a, b) != x.shape: raise ...`.
     """
-    return _is_claim(frame.f_code, frame.f_lasti)
+    return _is_assertion_at(frame.f_code, frame.f_lasti)
 
 
 class Assertions:
@@ -52,7 +52,7 @@ class Assertions:
 
 
 @lru_cache(4096)
-def _is_claim(code: CodeType, at: int) -> bool:
+def _is_assertion_at(code: CodeType, at: int) -> bool:
     rows, row_by_offset = listing(code)
     i = row_by_offset.get(at, len(rows))
     while i < len(rows) and (rows[i].opname in _BETWEEN or rows[i].opname in _OF_ELEMENTS):
