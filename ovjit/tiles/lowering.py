@@ -310,8 +310,8 @@ class Tiled(Summed):
     def _beside_tables(
         self, planner: Planner, weights: Weights, plain: bool, panels: Any, words: Any, lines: tuple[int, int]
     ) -> dict[str, Any]:
-        """Reserve scratch memory behind the address tables: unpacked panels, places of sorted words, gathered
-        lines. `panels`: those of a chunk. Returns the kernel's arguments for it."""
+        """Reserve scratch memory after the address tables: unpacked panels, positions of sorted words,
+        gathered lines. `panels`: those of a chunk. Returns the kernel's arguments for it."""
         rows = 2 if plain else self.epilogue.table_rows
         scratch = rows * TABLE * 8
         if self.form.on_unit:

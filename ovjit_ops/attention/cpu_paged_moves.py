@@ -67,7 +67,7 @@ def copy_bytes(p, to, size):
 
 @kernel(tables=MOVE_TABLES, shape=MOVED_SHAPE, steps=Raw(STEPS))
 def paged_moves(keys: Ptr, values: Ptr, tables, shape, steps, u_step, *, kind):
-    """Move the tokens of one head."""
+    """Move cached tokens of one head to other positions of the cache, by the tables."""
     for s in range(shape.sequences):
         entry = ld[i32](tables.ends + s * 4) + 0
         for i in range(ld[i32](tables.moves_at + s * 4) + 0, ld[i32](tables.moves_at + s * 4 + 4) + 0):

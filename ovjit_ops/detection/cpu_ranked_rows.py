@@ -30,8 +30,8 @@ def sorted_by_score(a, b, count, values, counts):
 
 @inline
 def list_slots(here, image, values, classes, capacity, regions, bar, *, numbers, counts, decayed):
-    """Store the slots of an image's boxes to `here`. With `decayed`, only those with values above the bar,
-    with their position among the image's boxes as key. Returns how many."""
+    """Write the slots of an image's boxes to `here`. With `decayed`, only boxes with values above `bar`, with
+    their position among the image's boxes as the sort key. Returns the number of slots."""
     count = 0
     for label in range(classes):
         item = image * classes + label

@@ -238,7 +238,7 @@ class CompressedOnGpu(ProductOfBlocks):
         )  # fmt: skip
 
     def _unpack(self, planner: Planner) -> View:
-        """Plan a step that unpacks the weights. Returns them as [n, k], or as the image of
+        """Add a step that unpacks the weights. Returns them as [n, k], or in the tiled layout of
         `block_product`."""
         steps = ceil_div(self.depth, LINE)
         assert self.unpack_kernel is not None

@@ -82,14 +82,15 @@ class FlowDiffusion(Diffusion):
         return None
 
     def _encode_apart(self, prompts: tuple[str, str], config: ImageGenerationConfig, layers: Any) -> None:
-        """Keep the states of a prompt and of its negative prompt: those of some layers of an encoder."""
+        """Encode a prompt and its negative prompt separately, and store the states of some layers of the
+        encoder."""
         rows, encoder = self._count_rows(config.guidance_scale), self.networks["text_encoder"]
         with measure_part(self.metrics._encoders, "text_encoder"):
             states = encoder.infer_layers(prompts, rows > 1, config.max_sequence_length, layers)
         self._keep_states(config, encoder_hidden_states=states)
 
     def _keep_states(self, config: ImageGenerationConfig, **states: np.ndarray) -> None:
-        """Keep states [prompts, ...] for the runs of the denoiser."""
+        """Store states [prompts, ...] for the runs of the denoiser."""
         count, rows = config.num_images_per_prompt, range(len(states["encoder_hidden_states"]))
         self._states = [
             {name: np.repeat(values[i : i + 1], count, 0) for name, values in states.items()} for i in rows

@@ -194,7 +194,8 @@ class SingleNetwork:
         self._network = Network.load(self._title, values, properties, prefix=self.adapter_prefix)
 
     def _copy_from(self, other: SingleNetwork) -> None:
-        """Take the attributes of another; a network that is not compiled yet can be reshaped apart."""
+        """Copy the attributes of another object. A network that is not compiled yet can be reshaped
+        separately."""
         vars(self).update(vars(other))
         self._network = copy.copy(self._network)
 

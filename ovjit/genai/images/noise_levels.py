@@ -63,7 +63,8 @@ def space_evenly(start: float, end: float, count: int, with_end: bool = False) -
 
 
 def compute_alphas(config: Mapping[str, Any], with_end: bool = False) -> np.ndarray:
-    """The products f32 [num_train_timesteps] of 1 - beta: the share of a picture that is left at a time."""
+    """The cumulative products f32 [num_train_timesteps] of 1 - beta: the share of the picture at each
+    time."""
     count, start, end = (config[name] for name in ("num_train_timesteps", "beta_start", "beta_end"))
     if config["trained_betas"]:
         betas = np.array(config["trained_betas"], _F32)
@@ -79,7 +80,7 @@ def compute_alphas(config: Mapping[str, Any], with_end: bool = False) -> np.ndar
 
 
 def _rescale(betas: np.ndarray) -> np.ndarray:
-    """Betas that leave nothing of the picture at the last time (arXiv 2305.08891, algorithm 1)."""
+    """Rescale betas so that the last time is pure noise (arXiv 2305.08891, algorithm 1)."""
     roots = np.sqrt(np.multiply.accumulate(_F32(1) - betas))
     products = ((roots - roots[-1]) * (roots[0] / (roots[0] - roots[-1]))) ** 2
     alphas = products.copy()
@@ -88,7 +89,7 @@ def _rescale(betas: np.ndarray) -> np.ndarray:
 
 
 def _round(numbers: np.ndarray) -> np.ndarray:
-    """Whole numbers; halves are rounded up."""
+    """Round to whole numbers, halves up."""
     return np.floor(numbers.astype(np.float64) + 0.5).astype(np.int64)
 
 

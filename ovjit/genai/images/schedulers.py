@@ -95,7 +95,8 @@ class Scheduler:
 
 
 class _AlphaScheduler(Scheduler):
-    """A scheduler by the share of the picture that is left: `alphas` f32 [num_train_timesteps]."""
+    """A scheduler by the share alpha of the picture in the noisy latent: `alphas` f32
+    [num_train_timesteps]."""
 
     def __init__(self, config: dict[str, Any]):
         super().__init__(config)
@@ -113,7 +114,8 @@ class _AlphaScheduler(Scheduler):
         return times
 
     def _alpha(self, time: int) -> np.float32:
-        """The share at a time; below 0 that of a picture without noise. RuntimeError beyond the last."""
+        """The alpha at a time; for a negative time, that of a picture without noise. RuntimeError beyond the
+        last."""
         if time < 0:
             return _F32(1) if self.config["set_alpha_to_one"] else self.alphas[0]
         if time >= len(self.alphas):
@@ -191,7 +193,8 @@ class _PNDM(_AlphaScheduler):
     def _move(
         self, latent: np.ndarray, noise: np.ndarray, alpha: np.float32, former: np.float32
     ) -> np.ndarray:
-        """Equation 9."""
+        """The latent at the time with the alpha `former`, from the latent and the noise at `alpha`: equation
+        9."""
         if self.config["prediction_type"] == "v_prediction":
             noise = np.sqrt(alpha) * noise + np.sqrt(1 - alpha) * latent
         elif self.config["prediction_type"] == "sample":
@@ -239,8 +242,8 @@ class _LCM(_AlphaScheduler):
 
 
 class _SigmaScheduler(Scheduler):
-    """A scheduler by the deviation of the noise beside a picture that is not scaled: `_sigmas` f32, one for
-    each step and the last."""
+    """A scheduler by the standard deviation sigma of the noise that is added to an unscaled picture:
+    `_sigmas` f32, one for each step, and the final one."""
 
     def __init__(self, config: dict[str, Any]):
         super().__init__(config)
@@ -364,7 +367,7 @@ class FlowMatchEuler(Scheduler):
         check_times(self.times, strength)
 
     def _shift(self, shares: Any) -> Any:
-        """Shares of noise, moved towards more of it."""
+        """Shift shares of noise, so that more steps have much noise."""
         shift = self.config["shift"]
         return shift * shares / (1 + (shift - 1) * shares)
 

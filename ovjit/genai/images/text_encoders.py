@@ -61,7 +61,7 @@ class TextEncoder(SingleNetwork):
         model.reshape({model.input(0): [count, length]})
 
     def _encode(self, prompt: str, row: np.ndarray, mask: np.ndarray, options: dict[str, Any]) -> None:
-        """Write the tokens of a prompt and their mask to rows; too many are cut."""
+        """Write the tokens of a prompt and their mask into rows; excess tokens are cut."""
         tokens = self._tokenizer.encode(prompt, **options)
         row[:], mask[:] = self._tokenizer.get_pad_token_id(), 0
         for target, values in ((row, tokens.input_ids.data), (mask, tokens.attention_mask.data)):

@@ -36,7 +36,7 @@ _DEFAULTS = {"height": 512, "width": 704, "num_inference_steps": 50, "max_sequen
 
 
 def complete_config(config: VideoGenerationConfig) -> VideoGenerationConfig:
-    """Fill in the fields that are open, and return the configuration."""
+    """Fill in the fields that are not set, and return the configuration."""
     fresh = VideoGenerationConfig()
     for name, value in _DEFAULTS.items():
         if getattr(config, name) == getattr(fresh, name):

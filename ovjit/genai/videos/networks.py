@@ -30,7 +30,7 @@ class AutoencoderConfig(NetworkConfig):
 
 
 def count_pixels(config: AutoencoderConfig) -> tuple[int, int]:
-    """The pixels of a latent in each direction, and its frames."""
+    """(pixels per latent along height and width, frames per latent)."""
     factor = 2 ** sum(map(bool, config.spatio_temporal_scaling))
     return config.patch_size * factor, config.patch_size_t * factor
 
@@ -49,7 +49,7 @@ def check_sizes(height: int, width: int) -> None:
 
 
 def _find_prefix(config: Any) -> str:
-    """The first part of the first name of an adapter's tensors, such as `diffusion_model`."""
+    """The first component of the names of an adapter's tensors, such as `diffusion_model`."""
     adapters = config.get_adapters() if isinstance(config, AdapterConfig) else []
     names = sorted(adapters[0].convert("transformer").layers) if adapters else []
     return names[0].partition(".")[0] if names else "transformer"

@@ -322,9 +322,6 @@ def _level(level: int) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress messages in the logs of tf2onnx, and of TensorFlow about tf2onnx's calls, except warnings.
-
-    Warnings are not.
-    """
+    """Suppress messages in the logs of tf2onnx, and of TensorFlow about tf2onnx's calls, except warnings."""
     with drop_records(_NOISY, _is_redundant), _level(logging.WARNING):
         yield
