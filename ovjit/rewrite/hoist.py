@@ -79,7 +79,7 @@ def _hoist_states(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequ
             if name == "body"
             else (f"{name[:4]}_inputs", f"{name[:4]}_outputs")
         )
-        more_in, more_out = [], []
+        more_in = []
         for k, key in enumerate(variables):
             inner = len(body.inputs) + k
             if key in written and name == "body":
@@ -87,7 +87,7 @@ def _hoist_states(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequ
                 more_in.append(Port(MERGED, first_input + k, inner, back))
             else:
                 more_in.append(Port(INVARIANT, first_input + k, inner))
-        more_out.extend(Port(LAST, first_output + j, len(plain) + j) for j in range(len(written)))
+        more_out = [Port(LAST, first_output + j, len(plain) + j) for j in range(len(written))]
         attrs[ins] = (*ports(attrs[ins]), *more_in)
         attrs[outs] = (*ports(attrs[outs]), *more_out)
     reads = []
