@@ -160,7 +160,7 @@ class BlockPool:
         return hidden
 
     def find_prefix(self, row: Row) -> None:
-        """Give a row that has no blocks those of its prefix that are in the cache. Tokens whose logits are
+        """Assign to a row without blocks those cached blocks that hold its prefix. Tokens whose logits are
         needed are always computed."""
         before = -1
         while self._shares_prefixes and row.length + self.size <= len(row.tokens) - row.logit_count:
@@ -206,8 +206,8 @@ class BlockPool:
         return child
 
     def keep(self, row: Row, retained: Sequence[np.ndarray]) -> bool:
-        """Drop the blocks of a row but for those with the indices `retained` [layers][count]. False if there
-        are no blocks for copies of those that it shares: it has all of its blocks then."""
+        """Keep only the blocks with the indices `retained` [layers][count] of a row. False if shared blocks
+        must be copied and no block is free: the row has all of its blocks then."""
         count = len(retained[0])
         first = int(min(np.append(np.flatnonzero(each != np.arange(count)), count)[0] for each in retained))
         targets, copies = row.blocks[:count], list[int]()

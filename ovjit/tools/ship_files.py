@@ -128,7 +128,7 @@ def _order_by_coverage(
 
 
 def _shared_out(grams: Sequence[Any], dictionaries: Sequence[Sequence[Any]]) -> Any:
-    """For each content, the dictionary that has most of its sequences."""
+    """The dictionary for each content: the one that has most of its sequences."""
     counts = np.zeros((len(dictionaries), len(grams)), np.int64)
     for number, dictionary in enumerate(dictionaries):
         has = np.zeros(1 << _HASH, bool)

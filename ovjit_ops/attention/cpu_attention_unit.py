@@ -65,7 +65,8 @@ def multiply_blocks(p, p_row, panel, lines, sums, sums_row, zeros, add, tall, ac
 
 @inline
 def multiply_tile(p, p_row, panel, lines, sums, sums_row, zeros, add, rows, columns, last_full, lanes):
-    """Multiply `rows` rows by a panel. `columns`: the remaining ones. `last_full`: see `multiply_panels`."""
+    """Multiply `rows` rows at `p`, `p_row` bytes apart, by a panel of `lines` lines, into `sums`. `columns`:
+    the remaining columns. `add`: add to the sums. `last_full`: see `multiply_panels`."""
     for across in (2, 1):
         if across == 1 or last_full or columns > lanes:
             for tall in (2, 1):

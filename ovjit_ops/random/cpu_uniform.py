@@ -259,7 +259,7 @@ def chosen_classes(
 
 
 def block_of(itemsize: int) -> int:
-    """The number of elements of `itemsize` bytes for which BLOCK numbers suffice."""
+    """The number of elements of `itemsize` bytes that are made from BLOCK random numbers."""
     return BLOCK // 2 if itemsize == 8 else BLOCK
 
 

@@ -199,7 +199,7 @@ def sequences_of_form(form: str, case_fold: bool) -> tuple[dict[str, str], dict[
 
 
 def _normal_forms(form: str) -> dict[str, str]:
-    """Character -> its form, of the characters that have another one."""
+    """Character -> its normal form, for the characters whose form differs."""
     normalize: Callable[[Any, str], str] = unicodedata.normalize
     pairs = ((char, normalize(form, char)) for char in _characters())
     return {char: normalized for char, normalized in pairs if normalized != char}

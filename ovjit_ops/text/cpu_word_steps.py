@@ -410,8 +410,8 @@ def encode_longest(
     row_begins, row_ends, rows, begins, ends, chars, strings, size, new_begins, new_ends, ids, root, table,
     mask, values, room,
 ):  # fmt: skip
-    """The longest words, one after another. Returns the number of ids, or an error; OTHER - a byte that
-    begins no word."""
+    """Tokenize ragged strings greedily: at each position the longest word that matches. Returns the number of
+    ids, or an error; OTHER - a byte that begins no word."""
     id_count = 0
     for row, first, last in checked_ranges(row_begins, row_ends, 0, rows, strings):
         st[i32](new_begins + row * 4, id_count)

@@ -71,8 +71,8 @@ def _pairs(request: RequestTensors, inputs: Any) -> list[tuple[Any, InputSlot, A
 
 
 def find_slot(request: RequestTensors, key: Any) -> InputSlot:
-    """The input by index, name or port. RuntimeError for an input that the model lacks, TypeError for keys
-    of another kind and for negative indices."""
+    """The slot of an input by index, name or port. RuntimeError for an input that the model lacks, TypeError
+    for keys of another kind and for negative indices."""
     slot = request._tables.get(type(key), {}).get(key)
     if slot is not None:
         return slot

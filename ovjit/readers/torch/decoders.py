@@ -1,4 +1,4 @@
-"""Decoders: a module with its example, a node of a graph with what it tells of itself, an exported program.
+"""Decoders: a module with its example, a node of a graph with its types and constants, an exported program.
 
 PyTorch is not imported for those who have no module.
 """
