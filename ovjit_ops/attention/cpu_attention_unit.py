@@ -78,24 +78,9 @@ def multiply_tile(p, p_row, panel, lines, sums, sums_row, zeros, add, rows, colu
 
 @inline
 def multiply_panels_by_unit(
-    p,
-    p_row,
-    panels,
-    panel,
-    lines,
-    sums,
-    sums_row,
-    zeros,
-    add,
-    rows,
-    at,
-    n,
-    columns,
-    last_full,
-    *,
-    width,
+    p, p_row, panels, panel, lines, sums, sums_row, zeros, add, rows, at, n, columns, last_full, *, width,
     lanes,
-):
+):  # fmt: skip
     """Compute n of `columns` columns, from column `at` on, by panels of `lines` lines. `last_full`: see
     `multiply_panels`."""
     c = at // width

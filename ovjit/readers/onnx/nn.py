@@ -435,11 +435,6 @@ def lp_normalization(n: OnnxNode) -> Any:
     return n("Divide", x, n("Select", zero, n.like(norm, 1), norm))
 
 
-@onnx_op("LRN")
-def lrn(n: OnnxNode) -> Any:
-    return n("LRN", n[0], [1], **n.attrs("alpha", "beta", "bias"), size=n.require("size"))
-
-
 # -- softmax and relatives -----------------------------------------------------------------------------------
 
 
@@ -487,6 +482,7 @@ def dropout(n: OnnxNode) -> Any:
 #: Operators that are one expression.
 onnx_ops({
     "Conv": lambda n: convolve(n, n[0], n[1], n.optional(2)),
+    "LRN": lambda n: n("LRN", n[0], [1], **n.attrs("alpha", "beta", "bias"), size=n.require("size")),
     "GlobalAveragePool": lambda n: n("ReduceMean", n[0], _spatial_axes(n, n[0]), keep_dims=True),
     "GlobalMaxPool": lambda n: n("ReduceMax", n[0], _spatial_axes(n, n[0]), keep_dims=True),
     "Softmax": lambda n: _rows(n, lambda x, axis: n("Softmax", x, axis=axis, opset=8)),

@@ -58,11 +58,6 @@ def identity(n: OnnxNode) -> Any:
     return value if value is EMPTY else n.same(n[0])
 
 
-@onnx_op("Range", 11)
-def range_(n: OnnxNode) -> Any:
-    return n("Range", *(n.scalar(n[i]) for i in range(3)), output_type=n.dtype(n[0]), opset=4)
-
-
 def _diagonal_offsets(n: OnnxNode, x: Output) -> Output:
     """column - row of every element of the last two dimensions, as i64 [rows, columns]"""
     shape = n.shape(x)
@@ -184,11 +179,6 @@ def shape(n: OnnxNode) -> Any:
     if start or end is not None:
         out = n.slice(out, 0, start, end)
     return out
-
-
-@onnx_op("Size")
-def size(n: OnnxNode) -> Any:
-    return n("ReduceProd", n("ShapeOf", n[0], output_type="i64"), [0], keep_dims=False)
 
 
 @onnx_op("Reshape")
@@ -566,11 +556,6 @@ def cum_sum(n: OnnxNode) -> Any:
     return n("CumSum", n[0], n.scalar(n[1]), **how)
 
 
-@onnx_op("CumProd", 26)
-def cum_prod(n: OnnxNode) -> Any:
-    return by_axis(n, 1, n.rank(n[0]), lambda axis: _cum_prod(n, axis))
-
-
 def by_axis(n: OnnxNode, index: int, rank: int, function: Callable[[int], Output]) -> Output:
     """`function(axis)` for an axis that is an input; for a computed one, a selection among the results for
     all axes."""
@@ -656,6 +641,9 @@ onnx_ops({
     "ReverseSequence": lambda n: n("ReverseSequence", n[0], n[1],
                                    **n.attrs("batch_axis", seq_axis="time_axis")),
     "CastLike-15": lambda n: cast(n, n[0], n.dtype(n[1])),
+    "CumProd-26": lambda n: by_axis(n, 1, n.rank(n[0]), lambda axis: _cum_prod(n, axis)),
+    "Range-11": lambda n: n("Range", *(n.scalar(n[i]) for i in range(3)), output_type=n.dtype(n[0]), opset=4),
+    "Size": lambda n: n("ReduceProd", n("ShapeOf", n[0], output_type="i64"), [0], keep_dims=False),
     "Expand": lambda n: n("Broadcast", n[0], n[1], mode="bidirectional", opset=3),
     "Tile-6": lambda n: n("Tile", n[0], n[1]),
     "Concat": lambda n: n("Concat", *n.tensors(), axis=n.attr("axis", 1)),

@@ -109,11 +109,6 @@ def fused_matmul(n: OnnxNode) -> Any:
     return out if alpha == 1 else n("Multiply", out, n.like(out, alpha))
 
 
-@ms("FusedGemm")
-def fused_gemm(n: OnnxNode) -> Any:
-    return activation_of(n, standard(n, "Gemm", 13))
-
-
 def convolution_of(n: OnnxNode, filters: Output) -> Output:
     """A fused convolution of (x, filters, bias, a tensor that is added before the activation)"""
     out = convolve(n, n[0], filters, n.optional(2))
@@ -307,6 +302,7 @@ onnx_ops({
     "GatedAdd": lambda n: n("Add", n[0], n("Multiply", n[1], n[2])),
     "BiasAdd": lambda n: n("Add", n("Add", n[0], n[1]), n[2]),
     "FusedConv": lambda n: convolution_of(n, n[1]),
+    "FusedGemm": lambda n: activation_of(n, standard(n, "Gemm", 13)),
     "FusedMatMulActivation": lambda n: activation_of(n, fused_matmul(n)),
     "GroupNorm": lambda n: _normalised_groups(n, n[0]),
 }, MICROSOFT)  # fmt: skip
