@@ -127,7 +127,7 @@ def loop_of(
 ) -> list[Output]:
     """Build the Loop of a body with the results (state, condition, rows).
 
-    The body's parameters are (state, fixed) behind `leading` others: the iteration and the condition.
+    The body's parameters are (state, fixed) after `leading` others: the iteration and the condition.
     `times` is -1 without a limit. Returns the last state and the joined rows."""
     from ovjit.api.model.subgraphs import loop
 

@@ -84,7 +84,7 @@ def definition(function: Callable[..., Any]) -> ast.FunctionDef:
 def _block(lines: Sequence[str], first: int) -> Sequence[str]:
     """The lines of the function whose first decorator or `def` is in line `first`.
 
-    It ends before the first line behind `def` with the same or smaller indentation that is neither a comment
+    It ends before the first line after `def` with the same or smaller indentation that is neither a comment
     nor closes a bracket. If that line is inside of a statement, the result is not valid source.
     """
     margin = len(lines[first]) - len(lines[first].lstrip())

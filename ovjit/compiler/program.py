@@ -75,7 +75,7 @@ class Program(LoweredGraph):
         self.traced_ahead: list[Parametric] = []
         #: Whether kernels compute reals that derive from dimensions. False once a shape depends on one.
         self._leaves_reals = True
-        # behind a data-dependent shape, the segments that are compiled at run time trace their plans too
+        # after a data-dependent shape, the segments that are compiled at run time trace their plans too
         if self.traces or not (context.target.is_gpu or self._has_static_shapes()):
             self.kernels = list(dict.fromkeys([*self.kernels, _parametric().evaluating_kernel()]))
         #: Addresses of the loaded kernels.

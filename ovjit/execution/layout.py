@@ -19,7 +19,7 @@ IN_HALVES = 0xFFFF
 
 #: Counters of a step: two words, chunks that are claimed and chunks that are done. Threads of a large job
 #: form groups of this many, slot by slot. Each group has a part of a step's chunks, with both words in a
-#: cache line of its own behind the step's. There the second word counts the chunks of finished parts. A
+#: cache line of its own after the step's. There the second word counts the chunks of finished parts. A
 #: thread goes on to other groups' parts when its own is claimed. Sixteen threads and more would wait for the
 #: line of one pair of words (`bench.many_cores`).
 GROUP = 8

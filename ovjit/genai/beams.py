@@ -20,7 +20,7 @@ class Beam:
 
     def __init__(self, tokens: list[int], logs: list[float], row: int, total: float, matcher: Matcher | None):
         self.tokens, self.logs, self.row = tokens, logs, row
-        #: The grammar behind the tokens; of a candidate, before its last one.
+        #: The grammar after the tokens; of a candidate, before its last one.
         self.matcher = matcher
         #: The sum after penalties of groups, that ranks candidates.
         self.total = total

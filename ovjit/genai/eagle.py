@@ -1,5 +1,5 @@
 """EAGLE-3: a draft of one layer that reads features of the model for which it proposes tokens: hidden states
-behind three of its layers, which the draft's matrix `fc` joins.
+after three of its layers, which the draft's matrix `fc` joins.
 """
 
 from __future__ import annotations

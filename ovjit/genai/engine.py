@@ -245,7 +245,7 @@ class Engine(StepRunner):
         return np.asarray(logits[:, -1], np.float32)
 
     def _feed(self, values: np.ndarray, parents: np.ndarray) -> dict[str, np.ndarray]:
-        """The model's inputs by name, for `values` [rows, tokens, ...] behind the state's tokens."""
+        """The model's inputs by name, for `values` [rows, tokens, ...] after the state's tokens."""
         end, pads = self._length + values.shape[1], self._pads[parents]
         columns = np.arange(end)
         return {

@@ -16,7 +16,7 @@ from ovjit.genai.figures import now_us
 from ovjit.genai.speculation import PROPOSED, Draft, Proposer
 from ovjit.generation.decoder import Decoder, model_file
 
-#: Inputs of the draft, which are outputs of the model behind `_PREFIX`.
+#: Inputs of the draft, which are outputs of the model after `_PREFIX`.
 CACHES = ("full_attention_key", "full_attention_value", "sliding_attention_key", "sliding_attention_value")
 _PREFIX, _STATES = "mtp_", "last_hidden_state"
 #: Names of nodes that compute the embeddings of tokens, the first that there is.

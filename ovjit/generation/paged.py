@@ -41,7 +41,7 @@ class Options(NamedTuple):
     `scores_by_sequence`; `rotation`: those that rotate keys in the cache; `xattention`: those of the sparse
     attention. `inputs`: names of others that the model may have, such as embeddings. `outputs`: names of
     outputs besides logits that the model keeps, in `requests[0]`. `defers`: rows of `hidden` are what the
-    last layer needs behind its attention, which `logits` computes. `exact`: in f32, if `properties` have no
+    last layer needs after its attention, which `logits` computes. `exact`: in f32, if `properties` have no
     other type; else in the type that `compile_model` chooses.
     """
 

@@ -83,7 +83,7 @@ def rewind_to_common(decoder: Decoder, before: Sequence[int], tokens: Sequence[i
 
 
 def follow_ngram(tokens: Sequence[int], longest: int, most: int, occurrence: int) -> list[int]:
-    """At most `most` tokens behind an earlier occurrence of the last tokens: of the longest n-gram that has
+    """At most `most` tokens after an earlier occurrence of the last tokens: of the longest n-gram that has
     one, of up to `longest` tokens. `occurrence`: its index among several, 0 the first, -1 the last."""
     history = np.asarray(tokens)
     for size in range(min(longest, len(history) - 1), 0, -1):
@@ -130,7 +130,7 @@ def check_tokens(decoder: Decoder, tokens: Sequence[int]) -> Iterator[np.ndarray
     begin, first = decoder.length, 0
     while first < len(tokens):
         end = first + CHECKED
-        if begin + first < decoder.turn < begin + end:  # what is before it would be turned as what is behind
+        if begin + first < decoder.turn < begin + end:  # what is before it would be turned as what is after
             end = decoder.turn - begin
         yield from decoder.feed(tokens[first:end])
         first = end

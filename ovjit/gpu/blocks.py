@@ -31,7 +31,7 @@ _HEAD = re.compile(rf"(?:{_EARLY})?// ovjit ((?:block|team) .*)\n")
 
 class BlockLaunch(NamedTuple):
     """Warps and bytes of shared memory of a block, and the tensor of which boxes are copied: the number of
-    the argument that is its offset behind its base; sizes, steps (in bytes; without that of the last
+    the argument that is its offset after its base; sizes, steps (in bytes; without that of the last
     dimension, whose elements are bytes), the box's extents and strides, the last dimension first. They are
     texts: the number of an argument, or a constant such as #1. Without sizes there is no such tensor.
     `requested`: the number of warps of a launch that run at a time, 0 if they need not."""

@@ -133,7 +133,7 @@ class DeviceState:
         self.pinned: dict[int, PinnedMemory] = {}
         self.replays: OrderedDict[int, Replay] = OrderedDict()
         self.addresses, self._uploaded = np.zeros_like(job._bases), np.zeros_like(job._bases)
-        #: Numbers of remote outputs that are written behind the steps, as inputs lie in their memory.
+        #: Numbers of remote outputs that are written after the steps, as inputs lie in their memory.
         self.late_outputs: Collection[int] = ()
 
     def __del__(self) -> None:
@@ -286,7 +286,7 @@ class DeviceJob(Job):
     def __init__(self, executable: Executable):
         super().__init__(executable)
         self._device: DeviceState | None = None
-        #: Number of an input or, behind those, of an output -> its tensor in the card's memory.
+        #: Number of an input or, after those, of an output -> its tensor in the card's memory.
         self.remote: dict[int, DeviceTensor] = {}
         #: Numbers of outputs that stay on the card, see `take_resident`. A composite gives arrays for them.
         self.resident: Collection[int] = ()

@@ -246,7 +246,7 @@ class Declared:
     rules: Sequence[Any] = ()
     #: the rules only apply to graphs with one of these operations; (): to any graph
     rules_for: Sequence[str] = ()
-    #: whether the lowering applies the elementwise nodes behind it
+    #: whether the lowering applies the elementwise nodes after it
     epilogue: bool = False
     #: whether the lowering applies the elementwise producers of its first input
     prologue: bool = False

@@ -78,7 +78,7 @@ def resolve_pads(
 
 
 def _torch(windows: int, end: int, stride: int) -> int:
-    """PyTorch's `ceil_mode`: drops a last window that begins behind the input's `end`."""
+    """PyTorch's `ceil_mode`: drops a last window that begins after the input's `end`."""
     return windows - ((windows - 1) * stride >= end)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-#: The code of the element type in DLManagedTensor: behind an address, a device of two int32 and the rank.
+#: The code of the element type in DLManagedTensor: after an address, a device of two int32 and the rank.
 _CODE = 20
 _UNSIGNED, _BFLOAT = 1, 4
 BFLOAT16 = 16

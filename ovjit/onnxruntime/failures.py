@@ -37,7 +37,7 @@ NAMES = tuple(failure.__name__ for failure in _CODES)
 
 
 def failure_of(kind: type[Exception], text: str) -> Exception:
-    """An exception of class `kind` with `text` behind ONNX Runtime's status."""
+    """An exception of class `kind` with `text` after ONNX Runtime's status."""
     code, word = _CODES[kind]
     error = kind(f"[ONNXRuntimeError] : {code} : {word} : {text}")
     error.text = text  # type: ignore[attr-defined]

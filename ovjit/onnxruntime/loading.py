@@ -27,7 +27,7 @@ from ovjit.readers.onnx.reader import Opened, open_model, read_opened
 from ovjit.readers.onnx.standard import find_schema, messages
 from ovjit.records import NamedTuple
 
-#: The bytes of a model in ONNX Runtime's own format begin with these, behind an offset.
+#: The bytes of a model in ONNX Runtime's own format begin with these, after an offset.
 _ORT_FORMAT = b"ORTM"
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 

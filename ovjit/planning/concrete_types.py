@@ -75,7 +75,7 @@ def _check_replaced(graph: Graph, types: Mapping[Value, TensorType], alike: _Ali
         ]
         inputs = [t for t in types_or_none if t is not None]
         if len(inputs) < len(types_or_none):
-            continue  # behind a node whose types could not be inferred
+            continue  # after a node whose types could not be inferred
         if isinstance(node, Replaced):
             pairs = zip(inputs, node.kinds, strict=True)
             inputs = [t if t.dtype == kind else TensorType(kind, t.shape) for t, kind in pairs]

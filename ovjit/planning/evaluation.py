@@ -47,7 +47,7 @@ def size_of_all(recipe, values):
 
 @inline
 def write_changed(recipe, values):
-    """Write the parts of the plan, behind the values, that the recipe changes."""
+    """Write the parts of the plan, after the values, that the recipe changes."""
     part = ld(recipe, 7)
     end = part + ld(recipe, 6) * 24
     while part < end:
@@ -78,7 +78,7 @@ def suits(use, values):
 
 @inline
 def write_plan(use, values):
-    """Write the plan behind its values: results, chunks, arguments."""
+    """Write the plan after its values: results, chunks, arguments."""
     to = values + ld(use, 1) * 8
     part = use + 80
     end = part + 120
@@ -101,7 +101,7 @@ def evaluate(rows, count, values, use):
     fit into 64 bits is a failed guard.
 
     `use` is 0, or the address of a `Memory`'s numbers (`Parametric._numbers_of`). With it, constants are
-    written behind the leaves first, and the plan is written behind all values. Returns -1 if the memory plan
+    written after the leaves first, and the plan is written after all values. Returns -1 if the memory plan
     does not serve the sizes.
 
     If `count` is -1, `rows` has the numbers of a `Recipe`, `use` the new leaves, and `values` a complete

@@ -52,7 +52,7 @@ class Group:
     """Nodes that one kernel computes: the `prologue`, the `anchor` (or None) and the epilogue `body`.
 
     `prologue` has the elementwise producers of the anchor's first input, in order. `body` has the elementwise
-    nodes behind the anchor. Outputs are those of the last node. A group without an anchor also outputs
+    nodes after the anchor. Outputs are those of the last node. A group without an anchor also outputs
     `extras`: values of the body that nodes outside of the group read. `context` has the target and the
     options."""
 
@@ -333,7 +333,7 @@ class _Fusion:
         return {node for node, _ in self.uses[value]}
 
     def extend_epilogue(self, group: Group) -> None:
-        """Append the elementwise nodes behind `group`, up to their last common post-dominator.
+        """Append the elementwise nodes after `group`, up to their last common post-dominator.
 
         Nodes are taken in order. When the taken nodes have a single remaining reader, no value between the
         group and this reader has another one. So no path outside of the group leads to the reader's operands.
@@ -436,7 +436,7 @@ class _Fusion:
 
     def _merge_last(self, groups: list[Group]) -> bool:
         """Join the last group with the preceding group that shares most tensors with it; ties go to the
-        nearest. Groups that depend on the earlier one are moved behind the joined group. True if the joined
+        nearest. Groups that depend on the earlier one are moved after the joined group. True if the joined
         group is the last one in `groups`."""
         last = groups[-1]
         read = self._joinable_tensors(last) or frozenset()

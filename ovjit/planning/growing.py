@@ -1,4 +1,4 @@
-"""Variables that grow in place: new elements are written behind the existing ones, and nothing is copied.
+"""Variables that grow in place: new elements are written after the existing ones, and nothing is copied.
 
 If a variable's next value is a Concat of its value and new elements, its memory has extra capacity along that
 axis. The program's hidden input and output are views of this memory, with strides of the capacity. The Concat

@@ -1,6 +1,6 @@
 """Graph breaks: splits a graph where a shape depends on data, or where elements are strings.
 
-Most shapes follow from the input shapes. Shapes behind a NonZero, or a Range with computed bounds, are known
+Most shapes follow from the input shapes. Shapes after a NonZero, or a Range with computed bounds, are known
 only after that node has run. The host evaluates such a node by its reference, between two native programs.
 The first program has all nodes that do not depend on it. The second has the others, whose input shapes are
 then known.

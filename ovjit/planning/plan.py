@@ -133,7 +133,7 @@ class Planner(ValueViews):
         return view
 
     def is_read_later(self, buffer: Buffer, value: Value | None = None) -> bool:
-        """Whether a step behind the current lowering may read a value of this memory: by any view of it, as a
+        """Whether a step after the current lowering may read a value of this memory: by any view of it, as a
         model output, or by a deferred step. The new result `value` does not count.
 
         Each decision to write over existing values asks this. It is about memory, because a value without
@@ -157,7 +157,7 @@ class Planner(ValueViews):
         """Let the producer of `source` write to the memory of `value`, whose group may overwrite `source`.
         Has no effect unless `value` is a model output or written to the memory of one, its group is the only
         reader of `source`, and both have the same element size and shape. `reshaped`: `value` is a view of
-        `source` with another shape. Then `source` may have other readers, unless a group behind `value`
+        `source` with another shape. Then `source` may have other readers, unless a group after `value`
         overwrites this memory."""
         at = self._output_of.get(value)
         there = self.offered.get(value) if at is None else self._output_view(value)

@@ -65,7 +65,7 @@ class Step:
 
 class ControlCall(NamedTuple):
     """Bodies that a control step runs, see `ovjit.execution.control_steps`. `function`: the runner's
-    function. `room`: int64s behind the bodies in the step's record. `endless`: the loop may not terminate."""
+    function. `room`: int64s after the bodies in the step's record. `endless`: the loop may not terminate."""
 
     function: str
     bodies: Sequence[Plan]

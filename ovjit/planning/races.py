@@ -5,7 +5,7 @@ arena and of the outputs. The checks:
 
 - A step reads only bytes that were written for the buffer that it names, halos included.
 - A group's inputs are unchanged: no step has written in place over a value with later readers. Nor has one
-  over the model's outputs, which are read behind the last step.
+  over the model's outputs, which are read after the last step.
 - A step that may overlap the previous step in time neither reads nor writes that step's outputs.
 - No two chunks of a step write the same byte, and no chunk reads a byte that another chunk writes. This needs
   a step that states the bytes of each chunk (`touches`, for most kernels a `Rows`). Other steps of several

@@ -86,7 +86,7 @@ class Rows:
 
 def gaps(ptr: Ptr, extents: Sequence[int], strides: Sequence[int], run: int, per_chunk: int) -> Touches:
     """The bytes of chunks of `per_chunk` gaps between rows of `run` bytes. Gaps include the one before the
-    first row and the one behind the last, up to the buffer's ends. `ptr`: the first row."""
+    first row and the one after the last, up to the buffer's ends. `ptr`: the first row."""
 
     def touches(chunk: int) -> tuple[Accesses, Accesses]:
         offset, size, length, each = without_traces((ptr.offset, ptr.buffer.size, run, per_chunk))

@@ -353,7 +353,7 @@ def _cached_attention(b: Builder, node: Node, inputs: list[Value]) -> Value:
 def _without_state(
     graph: Graph, variables: tuple[Variable, ...], outputs: tuple[Value, ...], nodes: set[Node] | None = None
 ) -> Graph:
-    """The part of `graph` that computes `outputs`, with variables as inputs behind the graph's own. `nodes`:
+    """The part of `graph` that computes `outputs`, with variables as inputs after the graph's own. `nodes`:
     the nodes that the outputs need, if only the inputs and variables among them are wanted."""
     builder = Builder()
     cached: set[Value] = set()  # caches that are reordered by beams

@@ -231,7 +231,7 @@ def _may_have(value: Value) -> bool:
 _COUNTED = {11: (0, 1, 0.0), 20: (0, 1, -math.inf), 25: (0, 0, 0), 27: (6, 0, 0)}
 #: The input with pairs of queries. The next input has the begin of each sequence's pairs.
 _PAIRS = 26
-#: The floating-point inputs behind the caches.
+#: The floating-point inputs after the caches.
 _REAL = (9, 11, 16, 17, 20)
 #: The inputs of a layer that `PagedGuard` takes.
 _GUARDED = (6, 14, 15, 27, 16, 26, 3)

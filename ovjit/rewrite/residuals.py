@@ -6,7 +6,7 @@ OpenVINO adds the residual in the convolution's epilogue and stores the bytes of
 clamps to the range of the first one there, and does not round. All other FakeQuantizes round. These
 conditions were observed with OpenVINO 2026.4 on AVX2:
 
-- The Add has one reader, a FakeQuantize, possibly behind activations and operations with constants per
+- The Add has one reader, a FakeQuantize, possibly after activations and operations with constants per
   channel.
 - One of the addends is computed by a convolution of bytes. Only operations with constants per channel, or a
   bias and Relu, are between it and its FakeQuantize. If both addends are of this kind, it is the one without

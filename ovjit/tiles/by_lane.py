@@ -141,8 +141,8 @@ class LaneTile(Tile):
         return self.new(f"shufflevector {self.acc} {x}, {self.acc} {y}, <{len(order)} x i32> <{lanes}>")
 
     def after(self, offset: str, sums: list[str]) -> str:
-        """The offset, behind an optimisation barrier that depends on these sums. It generates no instruction.
-        Without it LLVM loads most pixels before it multiplies, and spills."""
+        """The byte offset, passed through an optimisation barrier that depends on these sums. It generates no
+        instruction."""
         operands = "".join(f", {self.acc} {value}" for value in sums)
         return self.new(f'call i64 asm "", "=r,0{",w" * len(sums)}"(i64 {offset}{operands})')
 

@@ -30,7 +30,7 @@ If a group of weights has several groups g, their sums times p are added before 
 scale. Instructions that sum four products need 8 multiplications for 32 elements of depth, one for p, and one
 for the scale of each group of weights.
 
-Behind each p is the sum of q in f32; times p if there are minima, or zeros of several groups; if all groups
+After each p is the sum of q in f32; times p if there are minima, or zeros of several groups; if all groups
 have one zero, minus the zero times the sum, as an i32 with which the integer sums begin.
 """
 
@@ -200,7 +200,8 @@ def multiply_four(total, short, w, at, first, *, height, panels, vectors, lanes,
 
 @inline
 def sum_group(at, total, *, sizes, height, panels, vectors, lanes, stored, blocks):
-    """The integer sums of a group of rows."""
+    """Compute total[r, n, v], the i32 products of `height` rows with panel n, vector v, over one group of the
+    depth."""
     short, w = registers()
     for r in static_range(height):
         start = splat[i32](at["p", r] + 4) if stored.common_zero else const[i32](0)
@@ -217,7 +218,8 @@ def sum_group(at, total, *, sizes, height, panels, vectors, lanes, stored, block
 
 @inline
 def add_group(at, results, total, scale, zero, *, height, panels, vectors, stored):
-    """Add the sums of a group of rows, times its scales."""
+    """Add the sums of a group to results[r, n, v], times the scales of the row and of the column. `zero`:
+    terms of the zero points by column, or unused."""
     for r in static_range(height):
         by = splat[f32](at["p", r])
         if stored.zero is None:
@@ -279,7 +281,7 @@ def multiply_tile(row, last, x, p, *, panel, strides, sizes, height, panels, vec
             count = min(sizes.ratio, panel["groups"] - g)
             add_shared_groups(at, results, total, scale, zero, outer, count)
         elif stored.words and not blocks:
-            # minima before the sums and scales behind them: registers do not hold all at once
+            # minima before the sums and scales after them: registers do not hold all at once
             if stored.low:
                 for n, v in np.ndindex(panels, vectors):
                     low[n, v] = load[stored.low](at["s", n] + (vectors + v) * lanes * SIZE[stored.low])

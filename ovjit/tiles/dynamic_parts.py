@@ -14,7 +14,7 @@ LEAST = 2.0**-126
 
 @inline
 def scale_of(source, first, size, depth, T):
-    """The scale of `size` elements of a row, from element `first` on; elements behind `depth` are 0."""
+    """The scale of `size` elements of a row, from element `first` on; elements after `depth` are 0."""
     peak = const[f32](0.0)
     for i in range(first, first + size, VL):
         peak = maximum(peak, absolute(loadm[T](source + i * SIZE[T], depth - i)))

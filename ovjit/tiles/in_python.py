@@ -36,7 +36,7 @@ def run_tile(
     else:
         _add_products(acc, form, blocked, widens, words, pixels, weights, (n1, s1, n2, s2, k))
     sums = acc.astype(numpy_dtype(form.acc))
-    results = []  # stored behind all reads: rows may be repeated
+    results = []  # stored after all reads: rows may be repeated
     for m in range(rows):
         for v in range(vectors):
             remaining = valid - v * lanes

@@ -56,7 +56,7 @@ def scratch_bytes(rows: int, words: Any) -> Any:
 def set_line(a, at, sums, panels):
     """Set at["line"]: the words of a line if pixels are read in place, 0 if windows are copied.
 
-    Bytes behind a run must not be read, so a run must divide into lines of at most 16 words. Short lines take
+    Bytes after a run must not be read, so a run must divide into lines of at most 16 words. Short lines take
     the unit as long as full ones. But if few panels read a window, copying it takes longer. a["line"] is the
     length of lines in both cases, and a["lines"] their number in each of a["n1"] times a["n2"] runs."""
     runs = sums.n1 * sums.n2

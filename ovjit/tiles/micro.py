@@ -290,7 +290,7 @@ class Tile(Stores):
         self.say(f"%new.w = getelementptr i8, ptr %k.w, i64 {step}", "br label %k.head")
 
     def weights(self, base: str, index: int) -> str:
-        """The vector of weights `index` vectors behind `base`."""
+        """The vector of weights `index` vectors after `base`."""
         at = self.new(f"getelementptr i8, ptr {base}, i64 {index * self.vector_bytes}")
         return self.new(f"load {self.acc}, ptr {at}, align {self.vector_bytes}")
 
@@ -323,7 +323,7 @@ class Tile(Stores):
         self, at: str, before: str, state: dict[str, str], sums: Delayed, way: Way, number: int, v: int
     ) -> str:
         """Print the loop `at` over the words of vector `v` that take `way`, entered from block `before`.
-        Returns the block behind it. `state` and `sums` are updated in place."""
+        Returns the block after it. `state` and `sums` are updated in place."""
         address = self.new(f"getelementptr i64, ptr %np, i64 {v * len(WAYS) + number}")
         words = self.new(f"mul i64 {self.new(f'load i64, ptr {address}, align 8')}, {way.span}")
         end = self.new(f"getelementptr i64, ptr {state['places']}, i64 {words}")
@@ -427,7 +427,7 @@ class Delayed:
                 values[m] = f"%{at}.{name}.{m}"
 
     def finish(self) -> list[str]:
-        """Print the additions that are due behind the last loop. Returns the sums."""
+        """Print the additions that are due after the last loop. Returns the sums."""
         for m in range(self.tile.rows - self.delay, self.tile.rows):
             self._widen_sums(m)
         return self.now["sum"]

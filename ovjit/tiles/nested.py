@@ -9,7 +9,7 @@ All but the factors of a super-block is integer arithmetic. `vpmaddubsw` sums pa
 and `vpmaddwd` multiplies these sums by the inner scale. A common zero point is subtracted in 16 bits: a sum
 begins with -zero times those of q. So it never exceeds that of centred integers, and more words fit 16 bits.
 
-Behind p are pairs of i16: for minima the sums of q of two groups; for a zero point -zero times the sums of
+After p are pairs of i16: for minima the sums of q of two groups; for a zero point -zero times the sums of
 even and odd pairs of bytes, for each sum in 16 bits. Panels unpacked for several rows have, for each
 super-block, factors and inner numbers as lanes of 32 bits:
 
@@ -142,7 +142,7 @@ def add_minima(lows, low, h, at, pair, *, height, panels, vectors):
 @inline
 def multiply_scaled(total, short, w, scale, at, word, starts, *, height, panels, vectors, stored):
     """Add the products of `stored.together` words, from word `word` of a group on, times the inner scales.
-    `starts`: offset of the group's first sum behind p."""
+    `starts`: offset of the group's first sum after p."""
     for i, r in np.ndindex(stored.together, height):
         data = splat[i32](at["x", r] + (word + i) % 4 * 4)
         if stored.is_centred and (word + i) % stored.sums == 0:

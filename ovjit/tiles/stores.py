@@ -63,7 +63,7 @@ def _length(text: str) -> int:
 
 
 class Stores:
-    """Prints the code behind the sums of a tile. A subclass implements `sum`."""
+    """Prints the code after the sums of a tile. A subclass implements `sum`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The columns of scores that masks hide from all rows of a tile, and that are behind all others.
+"""The columns of scores that masks hide from all rows of a tile, and that are after all others.
 
 Their weights are 0, so products with their keys and values are left out. Masks are read once more for this,
 from the last column on.
@@ -56,7 +56,7 @@ def count_shown_of(at, columns):
 
 @inline
 def count_shown(pm, count, columns, *, mask):
-    """The number of first columns behind which the mask hides all from `count` rows. It is `columns` if a row
+    """The number of first columns after which the mask hides all from `count` rows. It is `columns` if a row
     sees none, as the weights of such a row depend on all of them."""
     shown = columns
     if mask.stride.c > 0:

@@ -182,7 +182,7 @@ class PagedAttention(Lowering):
             view = planner.contiguous(self.named["score_aggregation_window"])
             reads.append(view)
             recent, recents = view.ptr, view.shape[0] if view.shape else 1
-        line = 4 * shared["q_step"]  # behind a query and three rows of zeros, which complete its tile
+        line = 4 * shared["q_step"]  # after a query and three rows of zeros, which complete its tile
         offsets = {"s_at": line, "u_at": line + self.keys.tokens * 4 + ALIGNMENT}
         planner.need_scratch(offsets["u_at"] + (self.keys.tokens + 1) * shared["u_step"] + ALIGNMENT)
         outputs = {"y": scores.ptr, "count": count.ptr, "recent": recent, "recents": recents}

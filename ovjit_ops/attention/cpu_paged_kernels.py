@@ -78,7 +78,7 @@ def scaled_rows(q, to, to_row, rows, group, size, q_row, factor, T):
 
 @inline
 def prefetch_lines(at, stop, size):
-    """Prefetch `size` bytes from `at` on, none behind `stop`. Returns the address behind them."""
+    """Prefetch `size` bytes from `at` on, none after `stop`. Returns the address after them."""
     end = min(at + size, stop)
     line = at
     while line < end:
@@ -125,7 +125,7 @@ def by_channels(q, q_step, k, to, less, rows, size):
         acc = const[f32](0.0)
         for j in range(0, size, VL):
             scaled = loadm[f32](q + m * q_step + j * 4, size - j) * loadm[f32](k + j * 4, size - j)
-            store[f32](to + m * q_step + j * 4, scaled)  # zeros behind its end, as `dots` reads them
+            store[f32](to + m * q_step + j * 4, scaled)  # zeros after its end, as `dots` reads them
             acc = fma(scaled, loadm[f32](k + (size + j) * 4, size - j), acc)
         storem[f32](less + m * 4, spread[f32](hadd[f32](acc)), 1)
 
@@ -435,7 +435,7 @@ def score_blocks(t, b, blocks, columns, head, *, it, tensors, shape, caches, mem
 
 @inline
 def following_keys(b, head, *, it, tensors, shape, caches):
-    """The address of the keys of block b; behind the item's last block, those of the next head's first."""
+    """The address of the keys of block b; after the item's last block, those of the next head's first."""
     block = b
     other = head
     if b >= it["stop"]:

@@ -2,7 +2,7 @@
 
 The numbers of sequences, tokens and blocks follow from shapes; their assignment is data. One chunk validates
 the tables and writes an int64 table of the blocks that get new tokens, and of the pairs of queries and
-blocks. The following steps have the maximum number of chunks for these shapes. Chunks behind the end of a
+blocks. The following steps have the maximum number of chunks for these shapes. Chunks after the end of a
 list return at once. So a plan serves any mixture of prompts and tokens. Caches are written only after all
 checks.
 

@@ -111,7 +111,7 @@ def pack_blocks(b, blocks, columns, head, *, it, tensors, shape, caches, memory,
 @inline
 def count_visible_keys(r, b, columns, tall, *, it, shape, mode):
     """Returns the number of keys, of `columns` from block b on, that the `tall` rows from r on may attend to;
-    0 or less: none. A row attends to no key behind its own, unless tokens are of images."""
+    0 or less: none. A row attends to no key after its own, unless tokens are of images."""
     visible = columns
     if not mode.typed:
         last = min(r + tall, it["count"]) - 1

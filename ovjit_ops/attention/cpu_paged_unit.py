@@ -88,7 +88,7 @@ def clear_values(panels, panel, first, stop, size, width):
 @inline
 def pair_blocks(b, blocks, columns, head, *, it, tensors, shape, caches, memory, mode, width):
     """Pack `blocks` blocks from block b on into panels in scratch memory. Values of absent blocks, and
-    values behind the last token, are zeros."""
+    values after the last token, are zeros."""
     for i in range(blocks):
         index = block_of(b + i)
         live = min(shape.block, columns - i * shape.block)

@@ -44,7 +44,7 @@ from ovjit_ops.matmul.gpu_products import GAP, LANES, PIECE, STEP, find_addresse
 
 
 def shared_bytes(keys: int, depth_steps: int, value_steps: int) -> int:
-    """Bytes of shared memory of a warp: keys and values, before them queries, and behind them sums."""
+    """Bytes of shared memory of a warp: keys and values, before them queries, and after them sums."""
     columns = -(-value_steps * PIECE // LANES) * LANES
     blocks = keys * (depth_steps + value_steps) * STEP
     return max(blocks, PIECE * depth_steps * STEP, PIECE * (columns * 4 + GAP))
@@ -163,7 +163,7 @@ def begin_rows(x, at, ps, sink_step, sinks):
 
 @inline
 def share_results(o, x, at, shared, unseen, columns, value_steps):
-    """Write o / the sum of weights to rows of `columns` f32 in shared memory, with zeros behind them."""
+    """Write o / the sum of weights to rows of `columns` f32 in shared memory, with zeros after them."""
     for r in static_range(2):
         total = across_columns(x["l", r], at, False)
         x["valid", r] = total > const[f32](0)

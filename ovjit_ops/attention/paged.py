@@ -34,7 +34,7 @@ def _check_rank(x: TensorType, name: str, *ranks: int) -> None:
     check(x.rank is None or x.rank in ranks, f"{name} should have {words} dimensions, not {x}")
 
 
-#: Ranks and element types of the inputs behind the caches.
+#: Ranks and element types of the inputs after the caches.
 _TABLES = {
     "past_lens": ((1,), ("i32",)), "subsequence_begins": ((1,), ("i32",)), "block_indices": ((1,), ("i32",)),
     "block_indices_begins": ((1,), ("i32",)), "scale": ((0,), REALS), "sliding_window": ((0,), ("i32",)),

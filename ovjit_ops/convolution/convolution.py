@@ -577,7 +577,7 @@ def _transposed_by_phases(w: Writer, node: Node, x: Value, filters: Value) -> Va
     """ConvolutionBackpropData(x, filters) -> Convolution(x, filters of all phases), its pixels interleaved
 
     Output (i + t) s + r of a stride s reads input i by the tap t s + r: those of a phase r are a convolution
-    of stride 1. The phases are outputs of one, on tensor cores; taps behind the filter's end are zeros.
+    of stride 1. The phases are outputs of one, on tensor cores; taps after the filter's end are zeros.
     """
     array: Any = filters.constant
     grouped = node.op.name.startswith("Group")

@@ -636,7 +636,7 @@ def _possible(group: Group) -> tuple[Format, tuple[int, ...]]:
 
 
 def _dilations(node: Node) -> tuple[int, int]:
-    """Those along the height and the width of images, 1 along an axis of a single tap."""
+    """The dilations along the height and the width of images; 1 along an axis of a single tap."""
     spread = [*(node.attrs["dilations"] or [1] * (len(node.output.shape) - 2)), 1]
     spread = spread[:2] if len(node.output.shape) == 3 else spread[-3:-1]
     height, width = (d if taps > 1 else 1 for d, taps in zip(spread, image_kernel(node), strict=True))

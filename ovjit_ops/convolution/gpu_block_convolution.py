@@ -58,7 +58,7 @@ def find_pixel(at, n, h, w, row, y, images, lines, pixels):
 
 @inline
 def find_offset(at, step_n, step_h, step_w):
-    """The offset of this lane's pixel."""
+    """The offset in bytes of this lane's pixel (at["n"], at["h"], at["w"]) in a tensor with these strides."""
     return at["n"] * spread[i64](step_n) + at["h"] * spread[i64](step_h) + at["w"] * spread[i64](step_w)
 
 

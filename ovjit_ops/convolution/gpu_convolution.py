@@ -242,7 +242,7 @@ class TensorConvolution(ChannelsLast, WithEpilogue):
 
     def _pixels(self, planner: Planner, copies: bool = False) -> View:
         """The data as [images, rows, columns, channels], whose pixels begin at multiples of 16 bytes: a copy
-        with zeros behind the channels if necessary, or wanted."""
+        with zeros after the channels if necessary, or wanted."""
         view, rank = planner.view(self.data), len(self.data.shape)
         ins, padded = view.shape[1], self.padded * len(self.weights)
         steps = (*view.strides[:1], *view.strides[2:], view.offset)

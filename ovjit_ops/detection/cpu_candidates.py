@@ -118,7 +118,7 @@ def box_iou(q, stride, intersection, area):
 
 @inline
 def finish_class(values, item, count, capacity, *, chosen, counts):
-    """Store the number of selected boxes, and clear the slots behind them."""
+    """Store the number of selected boxes, and clear the slots after them."""
     st[i64](counts + item * 8, count)
     for k in range(count, capacity, VL):
         slot = (item * capacity + k) * 4

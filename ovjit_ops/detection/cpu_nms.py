@@ -41,7 +41,7 @@ class NmsOptions(NamedTuple):
 
     `suppress_equal`: an overlap equal to the limit suppresses. `inclusive`: a score equal to the threshold
     passes. `border`: corners are pixels that belong to the box, so sides are one longer. `adaptive`: each
-    kept box multiplies the limit by the number behind it, while the limit is above 0.5. `drop_nan`: a box
+    kept box multiplies the limit by the number after it, while the limit is above 0.5. `drop_nan`: a box
     with a NaN is not kept.
     """
 

@@ -49,7 +49,8 @@ def list_slots(here, image, values, classes, capacity, regions, bar, *, numbers,
 
 @inline
 def fill_up(rows, indices, total, missing, width, *, scores, T):
-    """Fill the `missing` rows behind the last one with zeros."""
+    """Write zeros to `missing` rows of the outputs (rows of `width` numbers, indices, scores), from row
+    `total` on."""
     for k in range(0, missing * width, VL):
         storem[f32](rows + (total * width + k) * 4, const[f32](0.0), missing * width - k)
     for k in range(0, missing, VL):

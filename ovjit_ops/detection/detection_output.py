@@ -5,7 +5,7 @@
     ->  [1, 1, rows, 7] of (image, class, score, x1, y1, x2, y2)
 
 for P priors, C classes, L = 1 (`share_location`) or C, priors of S = 4 numbers (`normalized`) or 5. The row
-behind the last has image -1; further rows are 0. Native (`kept_boxes.py`), except for auxiliary inputs and
+after the last has image -1; further rows are 0. Native (`kept_boxes.py`), except for auxiliary inputs and
 `decrease_label_id`.
 """
 

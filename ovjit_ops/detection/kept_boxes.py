@@ -217,7 +217,7 @@ class RankedRows:
     rows of each image; the total. The buffer has the maximum size, `capacity` (-1: all) per class.
 
     A row is the last `prefix` of image, class and score, and a box, `clipped` to 0 ... 1. `padded`: rows
-    behind the last one are "zeros", or zeros with a "mark", a -1 as the first of them.
+    after the last one are "zeros", or zeros with a "mark", a -1 as the first of them.
     """
 
     def infer(

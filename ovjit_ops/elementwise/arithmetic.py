@@ -134,7 +134,7 @@ def function(name: str, ref: Callable, scalar: Callable, **options: Any) -> Op:
     return unary(name, ref, scalar, types=REALS, takes=NUMBERS, in_real=1, **options)
 
 
-#: Words of `auto_broadcast`, behind OpenVINO's name of their enumeration.
+#: Words of `auto_broadcast`, after OpenVINO's name of their enumeration.
 BROADCASTS = "ov::op::AutoBroadcastType: NONE EXPLICIT=NONE NUMPY PDPD"
 
 

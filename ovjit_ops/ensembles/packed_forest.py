@@ -76,7 +76,7 @@ class _Records(NamedTuple):
 
 
 def pack_forest(tables: Sequence[np.ndarray], targets: int, features: int, most: int) -> PackedForest:
-    """The layout of the inputs of a TreeEnsemble behind the data. Trees of up to `most` leaves have words.
+    """The layout of the inputs of a TreeEnsemble after the data. Trees of up to `most` leaves have words.
     Raises InferenceError for invalid arrays."""
     thresholds, nodes, trees, weights = tables
     nodes, trees = np.asfortranarray(nodes, np.int64), trees.astype(np.int64)

@@ -86,7 +86,7 @@ def stage_tables(n: int, dtype: str) -> tuple[np.ndarray, tuple[int, ...]]:
 
 @inline
 def load_signal(p, a, n, n_in, x_n, x_l, x_im, window, width, m, T, loading, windowed):
-    """Load a vector of signals to `a`: [n, real and imaginary part, lanes]. Elements behind the end of a
+    """Load a vector of signals to `a`: [n, real and imaginary part, lanes]. Elements after the end of a
     signal are zeros."""
     zero = const[T](0)
     for k in range(n):

@@ -94,7 +94,7 @@ def rises(count, segments, *, bags, index):
 
 @inline
 def offset_behind(bag, bag_count, count, *, bags, index):
-    """The end of a bag's indices: the next offset, or the end of the list."""
+    """The end of the indices of bag number `bag`: the next bag's offset, or `count` for the last bag."""
     end = count
     if bag + 1 < bag_count:
         end = ld[index](bags + (bag + 1) * SIZE[index]) + 0

@@ -459,7 +459,7 @@ class GatherElements(Indexed):
 
 
 class GatherND(Indexed):
-    """Gather by index tuples: the last dimension of the indices selects a position behind the batch
+    """Gather by index tuples: the last dimension of the indices selects a position after the batch
     dimensions."""
 
     takes = (None, INDICES)

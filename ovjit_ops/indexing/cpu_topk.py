@@ -93,7 +93,8 @@ def beats(one, other, *, T, largest):
 
 @inline
 def enter_first(row, best, step, *, T, largest):
-    """Make entries of the first elements of a row."""
+    """Store the first `best` elements of a row, `step` bytes apart, as entries of the heap in `scratch`: key
+    and position. They are not sifted yet."""
     p = row
     for i in range(best):
         key = key_of(p, T, largest)
@@ -104,7 +105,8 @@ def enter_first(row, best, step, *, T, largest):
 
 @inline
 def behind_worse(row, first, n, *, T, largest):
-    """The index behind the vectors from `first` on whose elements are all worse than the worst entry."""
+    """Skip whole vectors from element `first` on while none of their elements is better than the worst entry
+    of the heap. Returns the index of the first element that was not skipped."""
     least = splat[T](row + ld(scratch, 1) * SIZE[T])
     i = first
     while i + VL <= n:
@@ -260,7 +262,7 @@ def enter(best, at, first, count, one, here, *, T, largest):
     best["left"] = one
     at["left"] = spread[i32](here)
     for j in static_range(count):
-        better = beats(one, best[first + j])  # also than all behind it
+        better = beats(one, best[first + j])  # also than all after it
         moved = select(better, best[first + j], best["left"])
         position = select(better, at[first + j], at["left"])
         best[first + j] = select(better, best["left"], best[first + j])
@@ -339,7 +341,7 @@ def top_few(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
                     for _ in range(sorted_count):
                         other = load[T](q)
                         other_at = load[i32](r)
-                        better = beats(one, other)  # also than all behind it
+                        better = beats(one, other)  # also than all after it
                         store[T](q, select(better, moved, other))
                         store[i32](r, select(better, at, other_at))
                         moved = select(better, other, moved)

@@ -57,7 +57,8 @@ def pair(low, high):
 
 @inline
 def one_of(p, x_n, count, rows, way):
-    """A vector of bytes of one row; zeros if `rows`, the number of remaining rows, is 0."""
+    """A byte of each of `count` columns of the row at p, as u32: a vector load if `way` is "near", else a
+    gather by `x_n`. Zeros if `rows`, the number of remaining rows, is 0 or less."""
     return cast[u32](
         loadm[u8](p, count) if way == "near" else gather[u8](p, x_n, min(count, max(rows, 0) * ALL))
     )
@@ -65,7 +66,7 @@ def one_of(p, x_n, count, rows, way):
 
 @inline
 def four(p, x_k, x_n, count, rows, way):
-    """A word of each column: the bytes of four rows, of which `rows` exist."""
+    """A u32 of each of `count` columns: the bytes of four rows, `x_k` bytes apart, of which `rows` exist."""
     return (
         one_of(p, x_n, count, rows, way)
         | (one_of(p + x_k, x_n, count, rows - 1, way) << const[u32](8))

@@ -86,8 +86,8 @@ def copy_weights(ring, pb, s, slot, steps, last, boxed, *, rows, columns):
 
 @inline
 def begin_ring(ring, *, rows, columns, stages):
-    """Have a ring of stages in shared memory. Each has two barriers: its copies have arrived, and it is free.
-    It begins with the first one."""
+    """Reserve a ring of `stages` stages in shared memory, with two barriers each: "full" (its copies have
+    arrived) and "free" (its products are done). Sets the fields of `ring`, which starts at stage 0."""
     ring["shared"] = block_memory(stages * ((rows + columns) * LINE + 16), rows // 16 + GROUP)
     ring["full"] = ring["shared"] + stages * ((rows + columns) * LINE)
     ring["free"] = ring["full"] + stages * 8
@@ -103,7 +103,7 @@ def begin_ring(ring, *, rows, columns, stages):
 
 @inline
 def next_slot(ring, *, stages):
-    """Go on with the next stage."""
+    """Move `ring` to the next stage. After the last one it wraps around and its phase changes."""
     ring["slot"] = ring["slot"] + 1
     if ring["slot"] == stages:
         ring["slot"] = 0
@@ -241,7 +241,7 @@ def block_product(
 
 def arrange(matrix: np.ndarray) -> np.ndarray:
     """A matrix [n, k] as bytes [strips, steps * STRIP]: 32 columns and 128 bytes of depth lie together, in
-    the order and with the permutations of `block_product`. Zeros are behind its ends."""
+    the order and with the permutations of `block_product`. Zeros are after its ends."""
     n = matrix.shape[0]
     rows = np.ascontiguousarray(matrix).view(np.uint8).reshape(n, -1)
     padded = np.pad(rows, ((0, -n % QUADS), (0, -rows.shape[1] % LINE)))

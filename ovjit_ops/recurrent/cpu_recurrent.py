@@ -161,7 +161,7 @@ def keep(first, last, count, hidden):
 
 @inline
 def clear(y, y_t, count, steps, hidden):
-    """Store zeros behind the end of a sequence."""
+    """Store zeros to rows `count` to `steps` - 1 of y, which are `hidden` f32 wide and `y_t` bytes apart."""
     for n in range(count, steps):
         for j in range(0, hidden, VL):
             storem[f32](y + n * y_t + j * 4, const[f32](0.0), hidden - j)
@@ -199,7 +199,7 @@ def multiply(weights, bias, words, channel, outs, first, stop, heights):
 @inline
 def begin_state(first, last, rounded, count, hidden, A):
     """`keep` of a state that is multiplied. If that is done in another type than f32, round it to the row
-    `rounded`, with a zero behind it that fills up a word."""
+    `rounded`, with a zero after it that fills up a word."""
     keep(first, last, count, hidden)
     if A != "f32":
         st[A](rounded + (hidden - 1) // 2 * 4 + 2, 0.0)

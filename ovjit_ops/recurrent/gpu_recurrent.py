@@ -57,7 +57,7 @@ def begin_layer(
     y: Tensor, h0: Tensor, ho: Tensor, c0: Tensor, co: Tensor, lengths: Tensor, counter: Ptr, reverse, *,
     has_c, ragged, counts,
 ):  # fmt: skip
-    """Initialise the last states, and the counter if steps have one, and store zeros behind the ends of
+    """Initialise the last states, and the counter if steps have one, and store zeros after the ends of
     sequences. Error 1: a sequence that is read from its end has an invalid length."""
     hidden = h0.size.k
     if counts:
@@ -238,7 +238,7 @@ def run_phase(
 
 @inline
 def begin_weights(w, *, phases, units, slices):
-    """Have registers for the weights."""
+    """Set the registers of the weights, w[phase, gate, unit, vector of a slice], to zero."""
     for k, (phase, _) in enumerate(phases):
         for g, u, j in np.ndindex(phase.stop - phase.first, units, slices):
             w[k, g, u, j] = const[f32](0)

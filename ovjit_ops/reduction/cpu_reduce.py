@@ -9,7 +9,7 @@ prologue is computed on the way, and the epilogue is applied to the result.
 
 A reduction of many elements to few has two steps: parts are reduced first, then the parts' results. Parts are
 ranges of rows, so a thread reads the rows that it has just written. With parts by channels, each of two
-threads also loaded the other's rows into its cache. The next writer of these rows, such as the scaling behind
+threads also loaded the other's rows into its cache. The next writer of these rows, such as the scaling after
 squeeze and excitation, took up to five times as long.
 """
 
@@ -432,7 +432,7 @@ def take_run(s, v, q, x, begin, end, first, *, inputs, front, T, R, how, long):
                 if s["sums"] % BLOCK == 0:
                     s["many"] = s["many"] + s["some"]
                     s["some"] = first
-    if full_end < end:  # lanes behind the row keep their value
+    if full_end < end:  # lanes after the row keep their value
         last = element(v, q, x, full_end, end - full_end, False)
         last = accumulate(s["acc"], last, how)
         s["acc"] = blend[R](end - full_end, last, s["acc"])

@@ -1,7 +1,7 @@
 r"""Regular expressions as tables: an automaton over classes of characters.
 
 It finds the match that a backtracking engine finds. A state is the list of places in the pattern that are
-still possible, by priority. Places behind one where the pattern has ended are dropped. Look-ahead at one
+still possible, by priority. Places after one where the pattern has ended are dropped. Look-ahead at one
 character, `^` and `$` are conditions on the next character, or on the place. Other patterns are `Unfit`:
 groups that are referred to, look-behind, atomic groups that matter.
 """
@@ -520,7 +520,7 @@ class Automaton:
         self.with_heads = np.concatenate([self._heads(), self.classes])
 
     def _heads(self) -> np.ndarray:
-        """1 for each byte of UTF-8 that may begin a match behind the start, or may be all of one."""
+        """1 for each byte of UTF-8 that may begin a match after the start, or may be all of one."""
         alive = self.table[self.starts[1], :-2] != 0
         points = alive[self.classes]
         heads = np.zeros(256, np.uint8)
@@ -535,7 +535,7 @@ class Automaton:
     def _step(
         self, state: tuple[bool, tuple[int, ...]], signature: frozenset[int], end: bool, final: bool
     ) -> tuple[tuple[int, ...], bool]:
-        """(places behind the next character, whether the pattern has ended before it)."""
+        """(places after the next character, whether the pattern has ended before it)."""
         at_start, positions = state
         self._looked += len(positions)
         if self._looked > MOST_STEPS:

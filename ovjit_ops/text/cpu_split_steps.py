@@ -151,7 +151,7 @@ def next_match(text, size, start, classes, table, columns, first, other):
 
 @inline
 def put_piece(begins, ends, marks, pieces, begin, end, mark):
-    """Store a piece behind the first `pieces` ones."""
+    """Store a piece after the first `pieces` ones."""
     st[i32](begins + pieces * 4, begin)
     st[i32](ends + pieces * 4, end)
     st[u8](marks + pieces, mark)
@@ -212,7 +212,7 @@ def split_strings(
                         if part == 1 and span < 0:
                             there = 0
                             if behaviour == WITH_NEXT and at >= size and remembered != size:
-                                # the last match is a piece, although it has nothing behind it
+                                # the last match is a piece, although it has nothing after it
                                 there = 1
                                 match = invert
                                 begin = remembered

@@ -101,7 +101,7 @@ class BytePairs:
     """The encoder of one vocabulary."""
 
     def __init__(self, inputs: Sequence[np.ndarray], attrs: Mapping[str, Any]):
-        """`inputs`: those of BPETokenizer behind its strings."""
+        """`inputs`: those of BPETokenizer after its strings."""
         vocabulary, pairs = bpe_vocabulary(inputs)
         self.words, self.merges = merge_pairs(vocabulary, pairs)
         self.trie = Trie(self.words)
@@ -171,7 +171,7 @@ class BytePairs:
 
 
 def bpe_vocabulary(inputs: Sequence[np.ndarray]) -> tuple[dict[bytes, int], list[tuple[bytes, bytes]]]:
-    """(word -> number, pairs in order of rank) from the inputs of BPETokenizer behind its strings."""
+    """(word -> number, pairs in order of rank) from the inputs of BPETokenizer after its strings."""
     vocabulary = {word: i for i, word in enumerate(packed.unpack(*inputs[:3]))}
     firsts, others = packed.unpack(*inputs[3:6]), inputs[6:]
     if len(others) in (3, 7):

@@ -111,7 +111,7 @@ def make_builder(record: Op) -> Callable[..., Node]:
     inputs and attributes that do not fit the operation."""
     name = builder_name(record)
     signature, inputs, attributes = _signature(record)
-    required = [  # what the operation needs, behind arguments that may be left out
+    required = [  # what the operation needs, after arguments that may be left out
         argument for argument, (attribute, _) in attributes.items()
         if record.attributes[attribute].default is REQUIRED and signature.parameters[argument].default is None
     ]  # fmt: skip

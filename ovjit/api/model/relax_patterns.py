@@ -7,7 +7,7 @@ would stay 64 after it. OpenVINO's `Model.reshape` relaxes these patterns, and s
 |---------------------------------------------------------|-----------|-----------------------------|
 | the first operand of a MatMul with weights              | [N, K]    | [-1, K]; [K, -1] transposed |
 | the second operand of a MatMul with weights             | [K, N]    | [K, -1]; [-1, K] transposed |
-| behind MatMul(Reshape(x[B, S, K], [-1, K]), weights)    | [B, S, M] | sizes of x, M               |
+| after MatMul(Reshape(x[B, S, K], [-1, K]), weights)    | [B, S, M] | sizes of x, M               |
 | any, to one axis                                        | [N]       | [-1]                        |
 """
 

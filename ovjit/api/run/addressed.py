@@ -25,7 +25,7 @@ Shape = tuple[int, ...]
 class AddressedJob:
     """A job whose caller writes the addresses of inputs and outputs to `bases`. Not thread-safe.
 
-    Memory at an address is C-contiguous and has the port's type. `bases` has the inputs first, and behind
+    Memory at an address is C-contiguous and has the port's type. `bases` has the inputs first, and after
     them the outputs. The caller calls `prepare` if `shapes` are others, writes all addresses but those of
     outputs of open shape, and calls `run`. Then it takes each output of open shape by `take`.
     """

@@ -36,7 +36,7 @@ class RequestTensors(RequestGuard):
     _user_outputs: list[OutputSlot]  # outputs whose tensor is the user's
     _ready: bool  # every input has an array
     _same: bool  # outputs are NumPy arrays as the job writes them
-    #: Number of an input or, behind those, of an output -> the RemoteTensor that was set for it.
+    #: Number of an input or, after those, of an output -> the RemoteTensor that was set for it.
     _remotes: dict[int, RemoteTensor]
 
     def _note_slots(self) -> None:

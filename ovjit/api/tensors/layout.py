@@ -22,7 +22,7 @@ class Layout:
     __hash__ = None  # type: ignore[assignment]
     _leading: tuple[str, ...]  # axes counted from the front
     _open: bool  # any number of axes follow them
-    _trailing: tuple[str, ...]  # axes counted from the back, behind the open part
+    _trailing: tuple[str, ...]  # axes counted from the back, after the open part
     _scalar: bool
 
     def __init__(self, layout_str: str = "") -> None:
@@ -57,7 +57,7 @@ class Layout:
         return _normalize_name(dimension_name) in self._names()
 
     def get_index_by_name(self, dimension_name: str) -> int:
-        """The axis of that name, counted from the back (-1 the last) behind "...". RuntimeError if absent."""
+        """The axis of that name, counted from the back (-1 the last) after "...". RuntimeError if absent."""
         names = self._names()
         name = _normalize_name(dimension_name)
         if name not in names:

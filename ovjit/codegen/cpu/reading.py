@@ -199,7 +199,7 @@ class _Reader:
 
     def statements(self, body: Sequence[ast.stmt]) -> None:
         for statement in body:
-            if self.here is None:  # behind a return, break or continue
+            if self.here is None:  # after a return, break or continue
                 return
             self.statement(statement)
 

@@ -18,7 +18,7 @@ from ovjit.records import NamedTuple
 #: target.
 CACHE_LINE, SET_BYTES = 64, 4096
 
-#: LLVM's workaround for all AArch64 CPUs: directly behind a load or store, some Cortex-A53 (Raspberry Pi 3)
+#: LLVM's workaround for all AArch64 CPUs: directly after a load or store, some Cortex-A53 (Raspberry Pi 3)
 #: may compute a wrong 64-bit multiply-add (erratum 835769). 935 of 1,005 kernels had such code, about 8 times
 #: each.
 _AVOIDED = ("fix-cortex-a53-835769",)

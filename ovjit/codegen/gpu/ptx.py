@@ -145,7 +145,7 @@ def compile_ptx(source: str, entry: str, target: Target | None = None) -> str:
 
 def _head_of(source: str, form: Form) -> str:
     """A line for `ovjit.gpu.blocks`: warps, bytes of shared memory, and the tensor of the map by numbers of
-    arguments and constants (#1). These are the offset behind the base; sizes, steps, the box and its
+    arguments and constants (#1). These are the offset after the base; sizes, steps, the box and its
     strides, the last dimension first. Without a map: the warps, and the argument with their number in all."""
     slots = {name: number for name, _, number in _ARGUMENT.findall(source)}
     if not form.size:

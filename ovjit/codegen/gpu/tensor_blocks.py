@@ -20,7 +20,7 @@ _I1, _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 _F16, _F32, _VOID = ir.HalfType(), ir.FloatType(), ir.VoidType()
 #: The name of a block's shared memory, and of the tensor map among an entry point's parameters.
 _MEMORY, MAP = "ovjit_block", "ovjit_map"
-#: Element type -> depth and types of a product of a group, and the operands behind the descriptors.
+#: Element type -> depth and types of a product of a group, and the operands after the descriptors.
 _PRODUCTS = {
     "f16": ("k16.f32.f16.f16", "1, 1, 1, 0, 0"), "bf16": ("k16.f32.bf16.bf16", "1, 1, 1, 0, 0"),
     "i8": ("k32.s32.s8.s8", "1"), "u8": ("k32.s32.u8.s8", "1"), "f32": ("k8.f32.tf32.tf32", "1, 1, 1"),

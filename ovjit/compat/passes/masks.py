@@ -1,6 +1,6 @@
 """The visible tokens of a decoder's attention, found by computing its mask.
 
-Exporters write masks in many ways, for few purposes. So a mask is evaluated for one new token behind a past
+Exporters write masks in many ways, for few purposes. So a mask is evaluated for one new token after a past
 of some length. Its row gives the visible range and the values added to scores: a window, slopes (ALiBi), or
 neither.
 """

@@ -23,7 +23,7 @@ NOTHING_KNOWN: Mapping[Output, np.ndarray] = {}
 
 
 class Probe:
-    """One sequence of `new` tokens behind `past` others, all of them zeros.
+    """One sequence of `new` tokens after `past` others, all of them zeros.
 
     What a ShapeOf is of is not computed: its type is inferred.
     """

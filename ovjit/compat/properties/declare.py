@@ -14,7 +14,7 @@ def declare(module: str, prefix: str, rows: Mapping[Check | None, str]) -> Calla
     """Add properties to a module: {function that checks and converts a value: names}, None for those that can
     only be read.
 
-    A name is that of the Python attribute; its key is the same in capitals, behind `prefix`. `name=KEY` has
+    A name is that of the Python attribute; its key is the same in capitals, after `prefix`. `name=KEY` has
     another one. Returns the module's `__getattr__`, by which type checkers know the properties.
     """
     names = vars(sys.modules[module])

@@ -70,7 +70,7 @@ class Phi3Vision(Family):
     prompts, and a number can come again. In tokens they are -1, -2, ..."""
 
     networks: ClassVar[tuple[str, ...]] = ("vision_projection",)
-    #: The text behind a tag that the prompt has not.
+    #: The text after a tag that the prompt has not.
     _behind_tag = "\n"
 
     def __init__(

@@ -1,7 +1,7 @@
 """Tensors of safetensors files, in place.
 
 A file has the length of its header (8 bytes, little-endian), a header in JSON (for each tensor: dtype, shape,
-begin and end of its bytes behind the header), and the bytes. Everything is checked against the file's size.
+begin and end of its bytes after the header), and the bytes. Everything is checked against the file's size.
 """
 
 from __future__ import annotations

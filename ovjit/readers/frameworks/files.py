@@ -40,7 +40,7 @@ FRAMEWORKS = {
 #: Fields of TensorFlow's GraphDef, of which 1 is its nodes, and of its MetaGraphDef, of which 2 is its graph.
 _GRAPH_DEF, _NODE = {3: NUMBER, **dict.fromkeys((1, 2, 4, 5), BYTES)}, 1
 _META_GRAPH, _META_GRAPH_DEF = dict.fromkeys(range(1, 8), BYTES), 2
-#: How a GraphDef as text begins, behind remarks.
+#: How a GraphDef as text begins, after remarks.
 _GRAPH_TEXT = re.compile(rb"(\s|#[^\n]*\n)*(node|versions|version|library|debug_info)\s*[:{<]")
 
 

@@ -10,7 +10,7 @@ from ovjit.build.builder import Builder
 from ovjit.readers.numerics.counted_loops import Step, repeat_steps
 from ovjit.records import NamedTuple
 
-#: Stands behind all rows.
+#: Stands after all rows.
 NO_ROW = (1 << 63) - 1
 
 

@@ -52,7 +52,7 @@ def if_(n: OnnxNode) -> Any:
         branch = n.require("then_branch" if bool(constant.reshape(())) else "else_branch")
         values, inner = n.reader.subgraph(branch, n.scope, {}, captures=False)
         names = [info.name for info in branch.output]
-        # a value from around the branch is given another name only behind a node of its own
+        # a value from around the branch is given another name only after a node of its own
         return [
             n.same(v) if isinstance(v, Output) and name not in inner.values else v
             for name, v in zip(names, values, strict=True)
@@ -298,7 +298,7 @@ def _collect(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
     """A Loop that appends to sequences, as a Loop with collected outputs instead.
 
     Where the model joins such tensors along an axis of dynamic length, they may be of different lengths. Then
-    the loop is read once more, and puts each of them behind a tensor that goes round.
+    the loop is read once more, and puts each of them after a tensor that goes round.
     """
     inputs, attributes = list(n.inputs), n.attributes
     growing: dict[int, int] = {}  # the number of a sequence -> the axis along which its tensors are joined

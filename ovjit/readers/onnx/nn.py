@@ -280,7 +280,7 @@ def max_unpool(n: OnnxNode) -> Any:
     out = n.reshape(out, natural)
     if not n.has(2):
         return out
-    # what is larger than the indices are about has zeros behind
+    # what is larger than the indices are about has zeros after
     more = n("Subtract", n.convert(n[2], "i64"), natural)
     zeros = np.zeros(n.rank(x), np.int64)
     return n("Pad", out, zeros, more, n.like(x, 0), pad_mode="constant", opset=12)

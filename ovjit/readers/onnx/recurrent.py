@@ -183,7 +183,7 @@ def _lstm_step_by_step(n: OnnxNode, cell: _Cell) -> list[Output]:
         after = n.concat([h, c], 1)
         if "inside" not in now:
             return after, h
-        # behind an item's end nothing changes, and 0 comes out
+        # after an item's end nothing changes, and 0 comes out
         return n("Select", now["inside"], after, state), n("Select", now["inside"], h, n.like(h, 0))
 
     states = n.concat([cell.state(5), cell.state(6)], 2)

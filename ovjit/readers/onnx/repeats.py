@@ -112,7 +112,7 @@ class _Body:
         return sequence if isinstance(sequence, LoopSequence) else None
 
     def sizes(self, name: str) -> tuple[np.ndarray, LoopSequence, np.ndarray] | None:
-        """(sizes before, counts, sizes behind) of a shape of constants and one count."""
+        """(sizes before, counts, sizes after) of a shape of constants and one count."""
         where = self.node(name, "Where")
         if where is not None:
             equal = self.node(where.input[0], "Equal")

@@ -302,7 +302,7 @@ def _change_case(n: OnnxNode, letters: Output, upper: bool) -> Output:
     """Change the case of UTF-8 letters of up to three bytes whose two cases have the same length."""
     table = _case_table(upper)
     padded = n("Concat", np.zeros(2, np.int32), n.convert(letters, "i32"), np.zeros(2, np.int32), axis=0)
-    around = [n.slice(padded, 0, i, i - 4 or None) for i in range(5)]  # two before each byte ... two behind
+    around = [n.slice(padded, 0, i, i - 4 or None) for i in range(5)]  # two before each byte ... two after
     low = [n("BitwiseAnd", byte, n.const(63, "i32")) for byte in around]
 
     def letter(at: int, size: int) -> Output:

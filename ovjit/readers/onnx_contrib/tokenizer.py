@@ -168,7 +168,7 @@ def _filled_up(
     order = n("Unsqueeze", n.upto(most), [0])
     part_index = n("Subtract", order, int(has_marks))
     size, number = n.dim_of(letters, 0), n.dim_of(parts.begin, 0)
-    others = np.array([0, len(fill), len(fill) + 1, len(fill) + 2])  # behind the parts: what fills, two marks
+    others = np.array([0, len(fill), len(fill) + 1, len(fill) + 2])  # after the parts: what fills, two marks
     which = n("Select", n("Less", part_index, counts), n("Add", first, part_index), number)
     if has_marks:
         which = n("Select", n("Less", part_index, 0), n("Add", number, 1), which)

@@ -208,7 +208,7 @@ def output_of(
     n: Builder, constant: Stored, change: Callable[[np.ndarray], np.ndarray] | None = None,
     channels: Sequence[int] | None = None,
 ) -> Output:  # fmt: skip
-    """A constant as operators see it: Convert, Subtract and Multiply behind the stored integers, which
+    """A constant as operators see it: Convert, Subtract and Multiply after the stored integers, which
     decompress them. `change` gives the stored array another layout, in which `channels` is the shape that a
     number for each channel broadcasts in."""
     constant = _center(constant)

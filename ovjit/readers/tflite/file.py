@@ -300,7 +300,7 @@ class _Parser:
         return outside.tobytes()
 
     def _outside(self, row: Any, prefix: str, what: str) -> np.ndarray | None:
-        """The bytes that a table names behind the flatbuffer, as in files from 2 GB on. None if it has none:
+        """The bytes that a table names after the flatbuffer, as in files from 2 GB on. None if it has none:
         offsets of 0 and 1. `prefix`: what the names of offset and size begin with."""
         if not hasattr(row, f"{prefix}Offset"):  # an older schema
             return None

@@ -1,4 +1,4 @@
-"""Transposes of the last two dimensions as flags of products, and movements behind movements as one:
+"""Transposes of the last two dimensions as flags of products, and movements after movements as one:
 OpenVINO's `convert_model` does so, too."""
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def _real_median(n: Call, x: Output, axis: int, size: Any, ignores_nan: bool) ->
     position = n("Divide", last, n.const(2), m_pythondiv=True)
     if not ignores_nan:
         position = n("Select", n("Less", count, n.tensor(size)), count, position)
-    # NaN is sorted behind all numbers
+    # NaN is sorted after all numbers
     full = n("Select", numbers, x, n.like(x, np.inf)) if ignores_nan else x
     values, indices = sort_elements(n, full, n.size(x, axis), axis, False)
     medians = n("GatherElements", values, position, axis=axis)
