@@ -28,12 +28,14 @@ _LARGE, _SMALL = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]
 
 
 def _words(digits: str, blanks: str = _BLANKS, marks: str = _MARKS, short: str = f"(?i:{_SHORT})|") -> str:
-    """Words with a leading mark or blank, numbers by `digits`, marks with following line ends."""
+    """A pattern for words with a leading mark or blank, numbers by the pattern `digits`, marks with following
+    line ends, and blanks."""
     return f"{short}{_LETTERS}|{digits}|{marks}|{blanks}"
 
 
 def _cut_cases(digits: str, short: str) -> str:
-    """The same, but an upper-case letter after a lower-case one begins a word."""
+    """A pattern for words as of `_words`, in which an upper-case letter after a lower-case one begins a word.
+    `short`: the pattern of endings such as 's."""
     lead = r"[^\r\n\p{L}\p{N}]?"
     return (
         f"{lead}{_LARGE}*{_SMALL}+{short}|{lead}{_LARGE}+{_SMALL}*{short}|{digits}"
@@ -149,7 +151,8 @@ class Charsmap:
         return b"".join([*parts, content[begin:]]).decode("utf-8", "replace")
 
     def normalize(self, text: Any) -> None:
-        """The same for a NormalizedString, as `tokenizers.normalizers.Normalizer.custom` calls it."""
+        """Replace keys in a NormalizedString, in place. `tokenizers.normalizers.Normalizer.custom` calls
+        it."""
         before = text.normalized
         after = self.replace(before)
         if after != before:

@@ -189,7 +189,8 @@ class Summed(Lowering):
         return self._operand_values(planner, along)
 
     def operand_rows(self, planner: Planner) -> tuple[dict[str, Any], list[View]]:
-        """The same for kernels that iterate over rows: addresses, and the bytes between rows."""
+        """The arguments for the epilogue's operands of a kernel that iterates over rows: addresses and the
+        bytes between rows. Also returns the views that are read."""
 
         def along(view: View) -> tuple[View, dict[str, int]]:
             step = row_step(view)

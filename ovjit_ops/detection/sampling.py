@@ -33,7 +33,7 @@ def bilinear(maps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def bilinear_grid(maps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """The same at all rows y and columns x -> [C, len(y), len(x)]."""
+    """The maps [C, H, W] interpolated at all pairs of a row of y and a column of x: [C, len(y), len(x)]."""
     coordinates = np.meshgrid(y, x, indexing="ij")
     return bilinear(maps, *(p.reshape(-1) for p in coordinates)).reshape(len(maps), len(y), len(x))
 

@@ -46,7 +46,8 @@ def search(x: Tensor, rows: Tensor, y: Tensor, *, T, index, right):
 
 @kernel(over="... lanes/VL:1", x="...", numbers="n:1", y="...")
 def search_count(x: Tensor, numbers: Tensor, y: Tensor, *, T, index, right):
-    """The same for one list, by counting: each number is compared with vectors of values."""
+    """Find the positions of x in one sorted list by counting: each number of it is compared with vectors of
+    values."""
     zero = const[index](0)
     one = const[index](1)
     for j, p, q in items(x, y):

@@ -125,8 +125,8 @@ def pack_kernel(isa: Target, form: Format) -> Kernel:
 
 @kernel(over="... n/width", x="... k n", y="... words")
 def transpose_panels(x: Tensor, y: Tensor, panel, depth, *, width, lanes):
-    """The same where the `depth` words of a column are adjacent. Zeros fill the last panel up: products of
-    what lay there before would not be read, but denormal numbers would make them up to five times as slow."""
+    """Pack panels of columns whose `depth` words are adjacent. Zeros fill the last panel up: products of what
+    lay there before would not be read, but denormal numbers would make them up to five times as slow."""
     for first, source, target in items(x, y):
         count = x.size.n - first
         target += first // width * panel

@@ -39,7 +39,7 @@ class Table:
 
 
 class CompiledTable:
-    """The same from SentencePiece's `precompiled_charsmap`: a double array and the texts."""
+    """A table of replacements from SentencePiece's `precompiled_charsmap`: a double array and the texts."""
 
     def __init__(self, table: bytes):
         size = int.from_bytes(table[:4], "little")

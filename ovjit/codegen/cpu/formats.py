@@ -229,8 +229,9 @@ def quantizes_rows(isa: Target) -> bool:
 
 
 def quantizes_blocks(isa: Target, bits: int) -> bool:
-    """The same for weights in a file's blocks, whose integers have `bits` bits. `vpmaddubsw` suffices for
-    unsigned ones of up to PAIR_BITS, and with `vpsignb`, which AVX-512 lacks, for signed bytes."""
+    """Whether a target has the instructions for products of quantized rows with weights in a file's blocks,
+    whose integers have `bits` bits. `vpmaddubsw` suffices for unsigned ones of up to PAIR_BITS, and with
+    `vpsignb`, which AVX-512 lacks, for signed bytes."""
     by_pairs = bits <= PAIR_BITS and isa.name in ("avx2", "avx512")
     return quantizes_rows(isa) or by_pairs or (bits == 8 and isa.name == "avx2")
 
@@ -245,7 +246,8 @@ def summed_words(peak: int, size: int) -> int:
 
 
 def quantizes_levels(isa: Target) -> bool:
-    """The same for codes of a file's blocks whose levels are bytes with a sign."""
+    """Whether a target has the instructions for products of quantized rows with codes of a file's blocks,
+    whose levels are signed bytes."""
     return quantizes_rows(isa) or isa.name == "avx2"
 
 

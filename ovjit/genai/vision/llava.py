@@ -86,7 +86,8 @@ def fit_view(image: np.ndarray, width: int, height: int, gray: int = 0) -> np.nd
 
 
 def cut_border(features: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Features [rows, columns, size] of a view without those of its border: a picture has this size."""
+    """Features [rows, columns, size] of a square view, without the rows or columns that pad a picture of this
+    height and width."""
     rows, columns = features.shape[:2]
     if _F32(width) / _F32(height) > _F32(columns) / _F32(rows):
         border = (rows - int(_F32(height) * (_F32(columns) / _F32(width)))) // 2

@@ -90,7 +90,7 @@ class ASRGenerationConfig(SpeechConfig):
     _fields = {**SpeechConfig._fields, "context": (None, _TEXT)}
 
     def for_whisper(self) -> WhisperGenerationConfig:
-        """The same settings for WhisperPipeline."""
+        """A WhisperGenerationConfig with these settings, without `context`."""
         config = WhisperGenerationConfig()
         config._values.update({name: self._values[name] for name in config._fields})
         return config

@@ -43,7 +43,7 @@ class WhisperRawPerfMetrics:
 
 
 class ASRRawPerfMetrics(WhisperRawPerfMetrics):
-    """The same for ASRPipeline."""
+    """Durations in microseconds as in WhisperRawPerfMetrics, of ASRPipeline."""
 
 
 class _SpeechPerfMetrics(PerfMetrics):

@@ -57,7 +57,7 @@ class LogitRules:
 
 
 def constrain(steps: Steps, rules: LogitRules, normalize: bool) -> Steps:
-    """The same steps with logits that follow the rules. `normalize`: they become log-probabilities first."""
+    """`steps` with logits that follow the rules. `normalize`: they become log-probabilities first."""
     rows, tokens = next(steps)
     sequences: list[list[int]] = [[]]
     while True:

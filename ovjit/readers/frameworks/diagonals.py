@@ -45,7 +45,7 @@ class _Band(NamedTuple):
 
 
 def _sides(n: OnnxNode) -> list[str]:
-    """How diagonals shorter than the longest one are aligned ("LEFT" or "RIGHT"): above the main diagonal,
+    """The alignment of diagonals shorter than the longest one ("LEFT" or "RIGHT"): above the main diagonal,
     and below it."""
     default = "RIGHT_LEFT" if n.op_type.endswith("V3") else "LEFT_LEFT"
     return str(n.attr("align", default)).split("_")

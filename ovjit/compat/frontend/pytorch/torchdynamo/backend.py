@@ -71,7 +71,7 @@ def _without_gradients(inner: Callable[..., Any]) -> Callable[..., Any]:
 def ovjit(
     subgraph: Any, example_inputs: Any, options: Mapping[str, Any] | None = None, **more: Any
 ) -> Callable[..., Any]:
-    """The same backend under the name "ovjit"."""
+    """The backend `openvino` under the name "ovjit"."""
     return openvino(subgraph, example_inputs, options, **more)
 
 
