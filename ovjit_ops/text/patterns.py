@@ -165,7 +165,7 @@ class _Reader:
         return f"\\{letter}{{{name}}}"
 
     def members(self) -> str:
-        """Read a class in brackets, whose opening bracket has been read. Returns it in the syntax of `regex`."""
+        """Read a class in brackets after its opening bracket. Returns it in the syntax of `regex`."""
         out = ["["]
         if self.peek() == "^":
             out.append(self.take())
