@@ -221,7 +221,7 @@ class Tile(Stores):
         self.say("br label %t.head", "t.done:")
 
     def total(self, m: int, v: int) -> str:
-        """The total of the blocks so far."""
+        """Load the sums of row m and vector v over the blocks so far."""
         return self.new(f"load volatile {self.acc}, ptr %sum{m}.{v}, align {self.vector_bytes}")
 
     def store_total(self, m: int, v: int, sum: str) -> None:

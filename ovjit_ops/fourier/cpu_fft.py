@@ -86,8 +86,10 @@ def stage_tables(n: int, dtype: str) -> tuple[np.ndarray, tuple[int, ...]]:
 
 @inline
 def load_signal(p, a, n, n_in, x_n, x_l, x_im, window, width, m, T, loading, windowed):
-    """Load a vector of signals to `a`: [n, real and imaginary part, lanes]. Elements after the end of a
-    signal are zeros."""
+    """Load `m` signals, one a lane, to `a` as [n, real and imaginary part, lanes], of `width` bytes for each
+    n. Signals begin at p; x_n, x_l and x_im are the bytes between elements, lanes and parts. Elements from
+    `n_in` on are zeros. `loading`: REAL signals, or the HALF of a symmetric spectrum. If `windowed`, they are
+    multiplied by `window`."""
     zero = const[T](0)
     for k in range(n):
         at = k

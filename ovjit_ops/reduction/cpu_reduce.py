@@ -315,7 +315,7 @@ KEPT = Raw("*y n y_inner y_0 y_1 y_2 d1 d2")
 
 @inline
 def take_next(acc, v, q, x, i, n, *, inputs, front, T, R, how, vectors):
-    """Combine `acc` with so many vectors at q, which begin at element i of n."""
+    """Combine `acc` with `vectors` vectors at q, which begin at element i of n."""
     ones(v, q, inputs, "s", 0)
     fetch(q, x, n)
     for u in static_range(vectors):
@@ -327,8 +327,8 @@ def take_next(acc, v, q, x, i, n, *, inputs, front, T, R, how, vectors):
 
 @inline
 def bank_sums(acc, end, bank, sums, first, *, M, vectors):
-    """Add sums of BLOCK elements to the sums of sums; after BLOCK of those, add them to the last level. Reset
-    `acc`."""
+    """Add `acc`, sums of BLOCK elements, to the second of three levels of sums in `scratch`, which are `bank`
+    bytes apart; each BLOCK such `sums`, add that to the third level. Then `acc` starts from `first`."""
     for u in static_range(vectors):
         store[M](scratch + u * VL * SIZE[M], acc[u])
         acc[u] = first

@@ -113,7 +113,9 @@ def find_entry(w, text, size, at, kind, t):
 
 @inline
 def take_step(w, text, size, at, kind, t, plain):
-    """w["count"]: bytes of the text that are read; w["from"], w["size"]: what stands for them."""
+    """Find the replacement of the text at byte `at`: w["count"] bytes are read, and w["size"] bytes at the
+    address w["from"] replace them. `kind`, `t`: the table. `plain`: for each byte below 128, whether nothing
+    replaces it; then U+FFFD, for invalid bytes."""
     head = ld[u8](text + at) + 0
     quick = 0
     if head < 0x80:
