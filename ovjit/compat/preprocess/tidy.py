@@ -178,7 +178,8 @@ def _find_reorders(users: ModelUses, node: Node, axis: int, length: int) -> list
                     return None
                 pending.append((user, output_axis))
                 if name in _ARITHMETIC or name == "FakeQuantize":
-                    absorbers = _in_operands(user, index, axis, length)
+                    rank = len(user._tensors[0]._type.shape or ())
+                    absorbers = _in_operands(user, axis - rank, length, index)
             if absorbers is None:
                 return None
             reorders += absorbers
@@ -200,12 +201,12 @@ def _find_output_axis(user: Node, name: str, index: int, axis: int) -> int | Non
     return axis if user._op.scalar is not None and not others else None
 
 
-def _in_operands(user: Node, index: int, axis: int, length: int) -> list[_Reorder] | None:
-    """The constants that an elementwise operation combines with its input `index`, as in `_in_constants`."""
-    rank = len(user._tensors[0]._type.shape or ())
+def _in_operands(node: Node, axis: int, length: int, without: int | None = None) -> list[_Reorder] | None:
+    """The constants that feed the inputs of an elementwise operation, except input `without`, as in
+    `_in_constants`. `axis` is negative."""
     reorders: list[_Reorder] = []
-    for i in range(len(user._inputs)):
-        absorbers = [] if i == index else _in_constants(user, i, axis - rank, length)
+    for i in range(len(node._inputs)):
+        absorbers = [] if i == without else _in_constants(node, i, axis, length)
         if absorbers is None:
             return None
         reorders += absorbers
@@ -228,10 +229,4 @@ def _in_constants(node: Node, index: int, axis: int, length: int) -> list[_Reord
     name, producer = source._node._op.name, source._node
     if name not in ("Convert", "FakeQuantize", "Add", "Subtract", "Multiply", "Divide"):
         return None
-    reorders: list[_Reorder] = []
-    for i in range(len(producer._inputs)):
-        more = _in_constants(producer, i, axis if axis < 0 else axis - len(shape), length)
-        if more is None:
-            return None
-        reorders += more
-    return reorders
+    return _in_operands(producer, axis if axis < 0 else axis - len(shape), length)
