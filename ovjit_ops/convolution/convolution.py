@@ -304,7 +304,7 @@ class Convolution:
         context = w.b.context
         if _leaves_lanes(node, context):
             return [_sum_of_columns(w, node, *inputs)]
-        if _repeats_channels(node, context.target):
+        if _repeats_channels(node, context.target) and not is_depthwise(node, context.target):
             groups, outs, _, *kernel = filters.shape
             data = w("Gather", data, np.repeat(np.arange(groups), outs), np.array(1), batch_dims=0)
             filters = w("Reshape", filters, (groups * outs, 1, 1, *kernel), special_zero=False)

@@ -324,11 +324,12 @@ def plan_indexed(planner: Planner, kernel: Kernel, source: View, target: View, a
 def plan_rows(planner: Planner, kernel: Kernel, source: View, target: View, at: View, walk: Walk) -> bool:
     """Add a step of `indexed_rows`. Returns False if the loops do not suit it."""
     size, (extent, step) = target.itemsize, walk.dims[0]
-    axes = [a for a, n in enumerate(walk.extents) if n != 1 or a == len(walk.extents) - 1]
-    if len(axes) < 2 or len(walk.dims) != 1 or product(walk.extents) == 0 or extent == 0:
+    if len(walk.dims) != 1 or product(walk.extents) == 0 or extent == 0:
         return False
-    every = (walk.extents, walk.source, walk.target, walk.indices)
-    extents, by_source, by_target, by_index = ([steps[a] for a in axes] for steps in every)
+    extents, strides = merge_dims(walk.extents, [walk.source, walk.target, walk.indices])
+    by_source, by_target, by_index = strides
+    if len(extents) < 2 or extents[-1] > planner.target.lanes:
+        return False
     if by_target[-1] != size or by_target[-2] != extents[-1] * size:
         return False
     near = max(abs(s) for s in (*by_source[-2:], *by_index[-2:])) * planner.target.lanes < 1 << 30

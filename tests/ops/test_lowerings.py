@@ -685,37 +685,41 @@ def test_all_taps_of_pixels_less_128_are_multiplied() -> None:
         assert len(low._regions((14, 14), (14, 14))) == regions
 
 
-@pytest.mark.parametrize("each", some([2, 4, 8], 2))
+@pytest.mark.parametrize(
+    "sizes", some([(2, 2), (1, 8), (4, 4), (2, 4), (1, 2), (8, 8), (2, 8), (4, 8), (1, 4)], 4)
+)
 @pytest.mark.parametrize(
     ("groups", "kernel", "stride", "open_batch"),
     [(8, (3, 3), 1, False), (7, (3, 2), 2, True), (13, (5,), 1, True), (3, (2, 3, 1), 1, False)],
 )
 def test_groups_of_few_channels_share_vectors(
-    each: int, groups: int, kernel: tuple[int, ...], stride: int, open_batch: bool,
+    sizes: tuple[int, int], groups: int, kernel: tuple[int, ...], stride: int, open_batch: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """With a bias, a residual and an activation. An infinity reaches the outputs of its own group alone."""
+    """As many outputs or more, with a bias, a residual and an activation. An infinity reaches the outputs of
+    its own group alone."""
     monkeypatch.setenv("OVJIT_CHECK", "1")
+    each, outs = sizes
     rng, rank, channels = np.random.default_rng([SEED, each, groups]), len(kernel), groups * each
-    filters = (rng.standard_normal((groups, each, each, *kernel)) / 4).astype(np.float32)
+    filters = (rng.standard_normal((groups, outs, each, *kernel)) / 4).astype(np.float32)
     data = rng.standard_normal((2, channels, *(6,) * (rank - 1), 15)).astype(np.float32)
-    data[0, each + 1, ..., 3] = np.inf
+    data[0, 2 * each - 1, ..., 3] = np.inf
     b = Builder()
     x = parameter(b, np.zeros(1, np.float32), (ANY, *data.shape[1:]) if open_batch else data.shape)
     y = add(
         b, "GroupConvolution", x, filters, strides=(stride,) * rank, dilations=(1,) * rank,
         pads_begin=(1,) * rank, pads_end=(0,) * rank, auto_pad="explicit",
     )  # fmt: skip
-    y = add(b, "Add", y, rng.standard_normal((1, channels, *(1,) * rank)).astype(np.float32))
+    y = add(b, "Add", y, rng.standard_normal((1, groups * outs, *(1,) * rank)).astype(np.float32))
     y = add(b, "Add", y, rng.standard_normal(y.shape[1:]).astype(np.float32))
     executable = compile_graph(graph := b.finish([add(b, "HSwish", y)]), {"threads": 1})
     with np.errstate(invalid="ignore"):
         (got,), (expected,) = run(executable, [data]), evaluate(graph, [data])
     np.testing.assert_allclose(got, expected, atol=1e-4, rtol=1e-5, err_msg=f"seed {SEED}")
-    assert np.isfinite(got[1]).all() and np.isfinite(got[0, 2 * each :]).all()
-    isa = host_target()
-    named = any(k.name.startswith("grouped") for low in executable.program.lowerings for k in low.kernels)
-    assert named == (isa.name != "generic" and each < isa.lanes)
+    assert np.isfinite(got[1]).all() and np.isfinite(got[0, 2 * outs :]).all()
+    isa, name = host_target(), "grouped" if each == outs else "spread"
+    named = any(k.name.startswith(name) for low in executable.program.lowerings for k in low.kernels)
+    assert named == (isa.name != "generic" and outs < isa.lanes)
 
 
 @pytest.mark.parametrize(
@@ -781,8 +785,8 @@ def test_columns_of_few_outputs_share_a_vector(
 def test_few_outputs_of_each_channel_are_those_of_repeated_channels(
     groups, outs, window, stride, lanes, opened
 ) -> None:
-    """Where vectors have `lanes` and more (0: never): a depthwise convolution with what follows; NaN stays in
-    the outputs of its channel."""
+    """Where vectors have `lanes` and more (0: never), or lanes are spread: a depthwise convolution with what
+    follows; NaN stays in the outputs of its channel."""
     rng = np.random.default_rng([SEED, groups, outs])
     rank = len(window)
     filters = rng.standard_normal((groups, outs, 1, *window)).astype(np.float32)
@@ -801,7 +805,9 @@ def test_few_outputs_of_each_channel_are_those_of_repeated_channels(
     np.testing.assert_allclose(got, want, atol=2e-5, rtol=1e-5, err_msg=f"seed {SEED}")
     assert np.isnan(got).any() and not np.isnan(got).all()
     tiled = any(k.name.startswith("conv_") for k in executable.program.kernels)
-    wide = host_target().lanes >= lanes > 0 and 2 * -(-groups * outs // host_target().lanes) <= groups
+    isa = host_target()
+    wide = isa.lanes >= lanes > 0 and 2 * -(-groups * outs // isa.lanes) <= groups
+    wide |= outs in (2, 4, 8) and outs < isa.lanes and isa.name != "generic"
     direct = any(k.name.startswith("direct_") for k in executable.program.kernels)
     assert (tiled or direct) == (not wide)
 
