@@ -380,6 +380,8 @@ def _has_tensor_cores(context: Context) -> bool:
 
 #: Products of a column from which on two thirds of the vectors are few enough to pay for adding the columns.
 _DEEP = 24
+#: Sums of an image, as f32, that the second-level cache keeps.
+_CACHED_SUMS = 1 << 20
 
 
 def _leaves_lanes(node: Node, context: Context) -> bool:
@@ -401,6 +403,9 @@ def _leaves_lanes(node: Node, context: Context) -> bool:
     if node.attrs["auto_pad"].startswith("same") and not is_static(data.shape[2:]):
         return False
     deep, vectors, across = channels * math.prod(kernel[:-1]), -(-outs * kernel[-1] // lanes), kernel[-1]
+    pixels = math.prod(node.output.shape[2:]) if is_static(node.output.shape) else 0
+    if pixels * outs * across > _CACHED_SUMS and deep * (across - vectors) < 3 * outs * across:
+        return False  # the sums go through memory, which takes longer than the empty lanes
     if deep >= _DEEP:
         return 3 * vectors <= 2 * across
     return deep >= lanes // 2 and 2 * vectors <= across

@@ -768,6 +768,19 @@ def test_columns_of_few_outputs_share_a_vector(
     assert low.outs == (outs * kernel[-1] if known and fewer else outs)
 
 
+@pytest.mark.skipif(host_target().lanes < 16, reason="8 outputs fill a vector")
+@pytest.mark.parametrize(("side", "outs", "columns"), [(224, 8, 1), (28, 8, 5), (224, 2, 5)])
+def test_columns_share_a_vector_if_their_sums_stay_in_the_cache(side: int, outs: int, columns: int) -> None:
+    """Or if there are few: the sums of 5 times 8 outputs of a large image go through memory."""
+    filters = np.ones((outs, 8, 5, 5), np.float32)
+    b = Builder()
+    x = parameter(b, np.zeros(1, np.float32), (1, 8, side, side))
+    attrs = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (2, 2), "pads_end": (2, 2)}
+    executable = compile_graph(b.finish([add(b, "Convolution", x, filters, **attrs)]), {"threads": 1})
+    (low,) = (low for low in executable.program.lowerings if isinstance(low, TiledConvolution))
+    assert low.outs == outs * columns
+
+
 @pytest.mark.parametrize(
     ("groups", "outs", "window", "stride", "lanes"),
     [
