@@ -32,8 +32,17 @@ exp_below_zero = _function(
     "exp", np.exp, approx.exp_below_zero, "e ** x for x <= 0; denormals are 0 in f32.", approx.exp_f64
 )
 log = _function("log", np.log, approx.log_f32, "The natural logarithm.", approx.log_f64)
-log1p_up_to_one = _function("log1p", np.log1p, approx.log1p_up_to_one, "ln(1 + x) for x from 0 to 1.")
-tanh = _function("tanh", np.tanh, approx.tanh_f32)
+log1p_up_to_one = _function(
+    "log1p", np.log1p, approx.log1p_up_to_one, "ln(1 + x) for x from 0 to 1.", approx.log1p_f64
+)
+erf = _function(
+    "erf",
+    lambda x: np.vectorize(math.erf, otypes=[float])(x).astype(np.asarray(x).dtype),
+    approx.erf_f32,
+    "The error function.",
+    approx.erf_f64,
+)
+tanh = _function("tanh", np.tanh, approx.tanh_f32, in_f64=approx.tanh_f64)
 sin = _function("sin", np.sin, approx.sin_f32)
 cos = _function("cos", np.cos, approx.cos_f32)
 tan = _function("tan", np.tan, approx.tan_f32)
@@ -66,12 +75,3 @@ def logistic_by_tanh(z: Any, x: Any) -> Any:
     if isinstance(x, Tracer) and x.dtype == "f32" and not x.recorder.approximate:
         return approx.logistic_by_tanh(z, x)
     return over_logistic(1, z) * tanh(x)
-
-
-def erf(x: Any) -> Any:
-    """The error function."""
-    if isinstance(x, Tracer) and x.dtype == "f32":
-        return approx.erf_f32(x)
-    if not isinstance(x, Tracer):
-        return np.vectorize(math.erf, otypes=[float])(x).astype(np.asarray(x).dtype)
-    return x.recorder.emit("libm_erf", (x.name,), x.dtype)

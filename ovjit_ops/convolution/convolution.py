@@ -293,6 +293,7 @@ class Convolution:
         """Convolution in three dimensions -> the sum of 2-D convolutions of slices, one per plane of the
         window. Convolution with few outputs -> the sum of the columns of one with more outputs.
         GroupConvolution with one input and several outputs per group -> a depthwise one of repeated channels.
+        With several inputs and one output -> a depthwise one, and the sum of each group's channels.
 
         The first is for 3-D convolutions that the tile does not support: groups, and dilation along the last
         dimension. On tensor cores of GPUs it is one 2-D convolution of all slices, which are its channels.
@@ -304,11 +305,18 @@ class Convolution:
         context = w.b.context
         if _leaves_lanes(node, context):
             return [_sum_of_columns(w, node, *inputs)]
-        if _repeats_channels(node, context.target):
+        if _repeats_channels(node, context.target) and not is_depthwise(node, context.target):
             groups, outs, _, *kernel = filters.shape
             data = w("Gather", data, np.repeat(np.arange(groups), outs), np.array(1), batch_dims=0)
             filters = w("Reshape", filters, (groups * outs, 1, 1, *kernel), special_zero=False)
             return [w("GroupConvolution", data, filters, **node.attrs)]
+        if _sums_channels(node, context.target):
+            groups, _, channels, *kernel = filters.shape
+            filters = w("Reshape", filters, (groups * channels, 1, 1, *kernel), special_zero=False)
+            products = w("GroupConvolution", data, filters, **node.attrs)
+            batch, _, *extents = node.output.shape
+            products = w("Reshape", products, (batch, groups, channels, *extents), special_zero=False)
+            return [w("ReduceSum", products, np.array([2]), keep_dims=False)]
         grouped = node.op.name == "GroupConvolution"
         if not is_static(data.shape) or not is_static(filters.shape) or len(data.shape) != 5:
             return None
@@ -372,6 +380,8 @@ def _has_tensor_cores(context: Context) -> bool:
 
 #: Products of a column from which on two thirds of the vectors are few enough to pay for adding the columns.
 _DEEP = 24
+#: Sums of an image, as f32, that the second-level cache keeps.
+_CACHED_SUMS = 1 << 20
 
 
 def _leaves_lanes(node: Node, context: Context) -> bool:
@@ -393,6 +403,9 @@ def _leaves_lanes(node: Node, context: Context) -> bool:
     if node.attrs["auto_pad"].startswith("same") and not is_static(data.shape[2:]):
         return False
     deep, vectors, across = channels * math.prod(kernel[:-1]), -(-outs * kernel[-1] // lanes), kernel[-1]
+    pixels = math.prod(node.output.shape[2:]) if is_static(node.output.shape) else 0
+    if pixels * outs * across > _CACHED_SUMS and deep * (across - vectors) < 3 * outs * across:
+        return False  # the sums go through memory, which takes longer than the empty lanes
     if deep >= _DEEP:
         return 3 * vectors <= 2 * across
     return deep >= lanes // 2 and 2 * vectors <= across
@@ -401,15 +414,29 @@ def _leaves_lanes(node: Node, context: Context) -> bool:
 def _repeats_channels(node: Node, target: Target) -> bool:
     """Whether an f32 convolution has several outputs for each group of one channel, but few. A tile computes
     one group at a time, so most of its vectors would be empty."""
-    data, filters = node.inputs
-    if node.op.name != "GroupConvolution" or node.lowered or data.dtype != "f32":
-        return False
-    if filters.stored_array is None or not is_static(filters.shape):
+    filters = node.inputs[1]
+    if not _has_real_groups(node):
         return False
     (groups, outs, channels), lanes = filters.shape[:3], target.lanes
     # with a stride, the copy of repeated channels for lanes / 4 outputs takes longer than the empty lanes
     narrow = 1 < outs < lanes // 4 + (set(node.attrs["strides"]) <= {1})
     return channels == 1 and narrow and 2 * -(-groups * outs // lanes) <= groups
+
+
+def _sums_channels(node: Node, target: Target) -> bool:
+    """Whether an f32 convolution of static shape has a single output for each group of few channels."""
+    if target.is_gpu or not _has_real_groups(node) or not is_static(node.output.shape):
+        return False
+    groups, outs, channels = node.inputs[1].shape[:3]
+    return groups > 1 == outs and 1 < channels <= target.lanes // 2
+
+
+def _has_real_groups(node: Node) -> bool:
+    """Whether a convolution of f32 has groups of constant filters."""
+    data, filters = node.inputs
+    if node.op.name != "GroupConvolution" or node.lowered or data.dtype != "f32":
+        return False
+    return filters.stored_array is not None and is_static(filters.shape)
 
 
 def _sum_of_columns(w: Any, node: Node, data: Value, filters: Value) -> Value:

@@ -10,6 +10,8 @@ keeps the input rows until the next output row reads them. Otherwise it has all 
 Groups of 2, 4 or 8 inputs and as many outputs use the same kernel. A vector of inputs is multiplied by the
 filters of each lane's own input. Then its lanes are permuted within groups, and multiplied by the filters of
 the group's other inputs. A tile would have one group per vector. Phases of transposed convolutions are equal.
+If groups have several times as many outputs, the lanes of a vector of inputs are spread to the vectors of
+outputs in the same way.
 
 For bytes, a column of up to four rows becomes a word for each channel. One instruction multiplies it by the
 filter's column of four i8: a quarter of the multiplications, or a third for 3x3.
@@ -116,7 +118,7 @@ class Taps(NamedTuple):
 
 @inline
 def add_columns(
-    total, tap, p, row, count, valid, x_z, x_a, x_w, acc, taps, part, swap, *, masked, T, free, each
+    total, tap, p, row, count, valid, x_z, x_a, x_w, acc, taps, part, swap, *, masked, T, free, each, spread
 ):
     """Add the products of taps and input columns to the totals of `count` pixels, whose windows begin at p.
     `part`: taps are loaded from `row` when the first pixel needs them. `swap`: lane permutations for each of
@@ -131,7 +133,7 @@ def add_columns(
                         else p + line // taps.kh * x_z + line % taps.kh * x_a
                     )  # fmt: skip
                     address = begin + column * x_w
-                    u = lanes_at(address, valid, masked, T)
+                    u = lanes_at(address, valid // spread, masked or spread > 1, T)
                     if acc == "f32":
                         v[column] = u
                     elif byte == 0:
@@ -140,7 +142,7 @@ def add_columns(
                         v[column] = v[column] | (cast[acc](u) << const[acc](8 * byte))
             for column, readers in some:
                 for i in static_range(each):
-                    u = permute[acc](v[column], swap[i]) if i else v[column]
+                    u = permute[acc](v[column], swap[i]) if i or spread > 1 else v[column]
                     for m, t in readers:
                         if part and m == 0:
                             tap[a, t, i] = load[acc](row + t * (VL * 4))
@@ -233,7 +235,9 @@ class Slices(NamedTuple):
 
 
 @inline
-def add_window(total, tap, p, filters, count, valid, masked, x, x_z, x_a, acc, of, swap, *, T, free, each):
+def add_window(
+    total, tap, p, filters, count, valid, masked, x, x_z, x_a, acc, of, swap, *, T, free, each, spread
+):  # fmt: skip
     """Add the products of all taps `of` a filter to the totals of `count` pixels."""
     for z in range(of.kd) if of.part and of.kd > 1 else static_range(1):
         for a in range(of.kh) if of.part else static_range(1):
@@ -264,16 +268,17 @@ class Moves(NamedTuple):
     row: int
 
 
-@kernel(over="n h/rows c/channels", x="id c:1 ih iw", y="n c:1 h w", moves=Moves)
+@kernel(over="n h/rows c/channels", x="id ic:1 ih iw", y="n c:1 h w", moves=Moves)
 def depthwise(
     x: Tensor, w: Ptr, b: Ptr, swaps: Ptr, y: Tensor, moves, rows, channels, e=OPERANDS, *, T, acc, out,
-    operands, body, kd, kh, kw, sw, dw, passes, free, part, each,
+    operands, body, kd, kh, kw, sw, dw, passes, free, part, each, spread,
 ):  # fmt: skip
     """T, acc, out: element types of x, of sums and of y. An item has `channels` channels of `rows` rows.
     `passes`: see `passes`. `free`: masks are free, as on AVX-512; a masked store of AVX2 takes a dozen
-    cycles. `part`: the number of unrolled taps of a row, a divisor of the row; 0: all taps of all rows."""
+    cycles. `part`: the number of unrolled taps of a row, a divisor of the row; 0: all taps of all rows.
+    `each`: inputs of a group. `spread`: outputs for each of them."""
     o, at, tap, total, result, swap = registers()
-    for i in static_range(1, each):
+    for i in static_range(0 if spread > 1 else 1, each):
         swap[i] = load[i32](swaps + i * (VL * 4))
     for n, operand in enumerate(operands, 1):
         if operand.kind == "number":
@@ -299,7 +304,7 @@ def depthwise(
                     j = 0
                     for count in counts:
                         while j + count <= y.size.w:
-                            p = source + j * (sw * x.stride.iw) + k * SIZE[T]
+                            p = source + j * (sw * x.stride.iw) + k // spread * SIZE[T]
                             # pixels are stepped to from one address: of separate products LLVM makes more
                             # sums than registers
                             q = target + j * y.stride.w + k * SIZE[out]
@@ -330,12 +335,13 @@ class Window(NamedTuple):
 
 class ByChannels(Tiled):
     """The common base of depthwise convolutions and of the phases of transposed ones: groups have one input
-    and one output channel, or equally many of both."""
+    and one output channel, or few of both."""
 
     channel_axis = 1
     joins = False
     leaves_out = False
     gap = True
+    channels: int
 
     def takes_lists(self) -> bool:
         return False
@@ -343,21 +349,22 @@ class ByChannels(Tiled):
     def window_kernel(self, names: str, kernel_size: Sequence[int], sw: int, dw: int) -> Kernel:
         kd, kh, kw = ([1, 1, *kernel_size])[-3:]
         by_parts = kd * kh * kw > MOST_TAPS and self.outs == 1
+        spread = self.outs // self.channels
         part = next(n for n in range(min(kw, MOST_TAPS), 0, -1) if kw % n == 0) if by_parts else 0
         types = [v.dtype for v in (self.data, self.out, *self.operands)]
         window = "x".join(map(str, ([1, *kernel_size])[-max(2, len(kernel_size)) :]))
-        kind = "grouped" if self.outs > 1 else "depthwise"
+        kind = "spread" if spread > 1 else "grouped" if self.outs > 1 else "depthwise"
         name = f"{kind}_{self.data.dtype}_{window}_{self.target.name}{'_' + names if names else ''}"
         return depthwise.kernel(
             name, T=self.data.dtype, acc=self.form.acc, kd=kd, kh=kh, kw=kw, sw=sw, dw=dw,
             passes=passes(self.target, self.groups * self.outs, part, *types),
-            free=self.target.name == "avx512", part=part, each=self.outs,
+            free=self.target.name == "avx512", part=part, each=self.channels, spread=spread,
             **self.epilogue.constants(self.form.acc),
         )  # fmt: skip
 
     def place_filters(self, constants: Constants, array: np.ndarray, key: object) -> int:
         """Pack the filters [G, O, C, taps] as vectors of channels. Returns their offset."""
-        lanes, ins, channels = self.target.lanes, self.outs, self.groups * self.outs
+        lanes, ins, channels = self.target.lanes, self.channels, self.groups * self.outs
         kw = array.shape[-1]
         rows = math.prod(array.shape[3:-1])
         blocks, words = ceil_div(channels, lanes), len(word_rows(rows, self.form.acc))
@@ -367,7 +374,7 @@ class ByChannels(Tiled):
         by_channel = np.zeros((blocks * lanes, ins, words * each, kw), dtype)
         channel, mine = np.arange(channels)[:, None], np.arange(ins)
         filters = array.reshape(channels, ins, rows, kw)
-        by_channel[:channels, :, :rows] = filters[channel, (channel % ins) ^ mine]
+        by_channel[:channels, :, :rows] = filters[channel, self._input_of(channel, mine) % ins]
         split_up = by_channel.reshape(blocks, lanes, ins, words, each, kw)
         # block, row of words, column, input, channel, tap in a word
         packed[...] = split_up.transpose(0, 3, 5, 2, 1, 4)
@@ -375,12 +382,18 @@ class ByChannels(Tiled):
         return constants.add(packed, key).offset
 
     def place_bias(self, constants: Constants) -> None:
-        lanes, ins, channels = self.target.lanes, self.outs, self.groups * self.outs
-        swaps = np.arange(lanes, dtype=np.int32) ^ np.arange(ins, dtype=np.int32)[:, None]
-        self.swaps_at = constants.add(swaps, f"lanes of groups of {ins}").offset
+        lanes, ins, channels = self.target.lanes, self.channels, self.groups * self.outs
+        swaps = self._input_of(np.arange(lanes, dtype=np.int32), np.arange(ins, dtype=np.int32)[:, None])
+        self.swaps_at = constants.add(swaps, f"lanes of groups of {ins} and {self.outs}").offset
         bias = np.zeros(ceil_div(channels, lanes) * lanes, numpy_dtype(self.form.acc))
         bias[:channels] = 0 if self.bias is None else self.bias
         self.bias_at = constants.add(bias, (self, "bias")).offset
+
+    def _input_of(self, lane: np.ndarray, number: np.ndarray) -> np.ndarray:
+        """The input lane that is multiplied at this number for a lane of outputs."""
+        if self.outs == self.channels:
+            return lane ^ number
+        return lane // self.outs * self.channels + number
 
     def emit_window(
         self, planner: Planner, kernel: Kernel, weights_at: int, x: View, y: View, window: Window,
@@ -393,7 +406,7 @@ class ByChannels(Tiled):
         od, oh, ow = (1,) * missing + y.shape[2:]
         kd, kh, kw = (1,) * missing + tuple(window.taps)
         (sd, sh), (dd, dh) = (((1,) * missing + tuple(row))[:2] for row in (window.steps, window.spread))
-        taps, channels = kd * kh * kw * self.outs, self.groups * self.outs
+        taps, channels = kd * kh * kw * self.channels, self.groups * self.outs
         line = min(channels, max(self.target.lanes, CACHE_LINE // x.itemsize))
         read = kd * kh * window.across * CACHE_LINE
         # 1 if most input rows are read again while they are still in the cache, else 0
@@ -430,7 +443,7 @@ def _with_rows(view: View) -> View:
 
 
 class Depthwise(ByChannels, TiledConvolution):
-    """GroupConvolution whose groups have one input and one output channel, or equally many of both."""
+    """GroupConvolution whose groups have one input and one output channel, or few of both."""
 
     odd = 0  # words go along rows
 
@@ -468,9 +481,11 @@ def goes_by_channels(node: Node, kernel: Sequence[int], target: Target) -> bool:
     data, filters = node.inputs[:2]
     shape = filters.shape
     taps, real = math.prod(kernel), find_format(data.dtype, filters.dtype, target) is F32
-    if shape[1] == shape[2] and shape[1] in GROUPED:
-        several = target.name != "generic" and shape[1] < target.lanes and shape[0] > 1
-        return real and several and 1 < taps and taps * shape[1] <= MOST_GROUPED
+    outs, ins = shape[1:3]
+    spreads = node.op.name == "GroupConvolution" and ins in (1, *GROUPED) and outs > ins
+    if outs in GROUPED and (outs == ins or spreads):
+        several = target.name != "generic" and outs < target.lanes and shape[0] > 1
+        return real and several and 1 < taps and taps * ins <= MOST_GROUPED
     if tuple(shape[1:3]) != (1, 1):
         return False
     # the alternative for volumes are tiles of one channel each

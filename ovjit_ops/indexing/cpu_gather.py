@@ -324,12 +324,12 @@ def plan_indexed(planner: Planner, kernel: Kernel, source: View, target: View, a
 def plan_rows(planner: Planner, kernel: Kernel, source: View, target: View, at: View, walk: Walk) -> bool:
     """Add a step of `indexed_rows`. Returns False if the loops do not suit it."""
     size, (extent, step) = target.itemsize, walk.dims[0]
-    axes = [a for a, n in enumerate(walk.extents) if n != 1 or a == len(walk.extents) - 1]
-    if len(axes) < 2 or len(walk.dims) != 1 or product(walk.extents) == 0 or extent == 0:
+    every = [walk.source, walk.target, walk.indices]
+    extents, (by_source, by_target, by_index) = merge_dims(walk.extents, every)
+    if len(walk.dims) != 1 or product(walk.extents) == 0 or extent == 0 or len(extents) < 2:
         return False
-    every = (walk.extents, walk.source, walk.target, walk.indices)
-    extents, by_source, by_target, by_index = ([steps[a] for a in axes] for steps in every)
-    if by_target[-1] != size or by_target[-2] != extents[-1] * size:
+    width = extents[-1]
+    if width > planner.target.lanes or by_target[-1] != size or by_target[-2] != width * size:
         return False
     near = max(abs(s) for s in (*by_source[-2:], *by_index[-2:])) * planner.target.lanes < 1 << 30
     if not near or extent * abs(step) >= size << 30 or any(s % size for s in (step, *by_source[-2:])):

@@ -39,7 +39,7 @@ class Inverse:
         return out.astype(data.dtype)
 
 
-@op("Eye", opset=9, types=["i64"])
+@op("Eye", opset=9, types=["i64"], lower=".cpu_eye:Identity", bounds=(0, 1, 2, 3))
 class Eye:
     """Matrices of zeros with ones on one diagonal: 0 is the main one, positive ones are above it."""
 

@@ -74,7 +74,7 @@ _BROADCASTS: list[tuple[Any, ...]] = [
 ]
 
 
-@op("Broadcast", opset=1, types=MOVABLE, lower=".cpu_slices:lower_broadcast")
+@op("Broadcast", opset=1, types=MOVABLE, lower=".cpu_slices:lower_broadcast", bounds=(1,))
 class Broadcast1:
     """Repeats the data to `target_shape`, by NumPy's rule or along the dimensions `axes_mapping`."""
 
@@ -118,7 +118,7 @@ def _tile(data: np.ndarray, repeats: np.ndarray) -> np.ndarray:
     return np.tile(data, counts)
 
 
-@op("Tile", opset=1, types=MOVABLE, lower=".cpu_blocks:Tiled")
+@op("Tile", opset=1, types=MOVABLE, lower=".cpu_blocks:Tiled", bounds=(1,))
 class Tile:
     """Repeats the data `repeats` times along each dimension, aligned at the last one."""
 

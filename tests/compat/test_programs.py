@@ -242,7 +242,7 @@ def check_exported(path: Path) -> None:
         return [request.get_output_tensor(i).data.copy() for i in range(len(model.outputs))], request
 
     ours, request = results(ovjit, INFERENCE_PRECISION_HINT="f32", PERF_COUNT=True)
-    assert {row.node_type for row in request.profiling_info if row.exec_type == "ref_numpy"} <= {"Eye"}, path
+    assert "ref_numpy" not in {row.exec_type for row in request.profiling_info}, path
     if path.suffix == ".onnx":
         session = onnxruntime.InferenceSession(path)
         theirs = session.run(None, {port.name: given[port.name] for port in session.get_inputs()})

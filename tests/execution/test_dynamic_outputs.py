@@ -36,6 +36,31 @@ def counted(ov: Any) -> Any:
     return ov.Model([ops.relu(ops.subtract(x, line)), line], [n, x], "counted")
 
 
+def filled(ov: Any) -> Any:
+    """Numbers, rows and columns that are repeated as often as an input says, and what is computed of them."""
+    ops = ov.opset13
+    counts = ops.parameter([2], np.int64, name="counts")
+    x = ops.parameter([4, 1], np.float32, name="x")
+    first, last = (ops.gather(counts, np.array([i]), np.int64(0)) for i in (0, 1))
+    shape = ops.concat([first, np.array([4]), last], 0)
+    rows = ops.broadcast(ops.relu(x), shape)
+    added = ops.add(ops.multiply(rows, np.float32(2)), ops.reduce_max(x, np.array([0, 1]), False))
+    ones = ops.broadcast(np.int32(7), shape)
+    joined = ops.concat([ops.convert(ones, "f32"), ops.broadcast(x, shape, "BIDIRECTIONAL")], 1)
+    results = [added, ones, joined, ops.broadcast(np.array([True]), shape), ops.tile(ops.exp(x), counts)]
+    return ov.Model(results, [counts, x], "filled")
+
+
+def identities(ov: Any, made: str = "f32") -> Any:
+    """Identity matrices, sizes, diagonals and batch of which are inputs."""
+    ops = ov.opset13
+    sizes = [ops.parameter([], np.int64, name=name) for name in ("rows", "columns", "diagonal")]
+    batch = ops.parameter([1], np.int64, name="batch")
+    one = ov.opset9.eye(*sizes, made, batch)
+    other = ops.convert(ov.opset9.eye(sizes[1], sizes[0], sizes[2], made), "f32")
+    return ov.Model([one, ops.add(other, np.float32(1))], [*sizes, batch], "identities")
+
+
 def reshaped(ov: Any) -> Any:
     """A pattern that is an input: its values decide the shape, known only when they are."""
     ops = ov.opset8
@@ -132,6 +157,11 @@ CASES: dict[str, tuple[Any, Any]] = {
     "positions": (positions, lambda rng: [data(rng, 3, 5)]),
     "open": (lambda ov: positions(ov, (-1, -1)), lambda rng: [data(rng, *rng.integers(1, 9, 2))]),
     "counted": (counted, lambda rng: [np.array(rng.integers(0, 40)), data(rng, 3, 1)]),
+    "filled": (filled, lambda rng: [rng.integers(1, 9, 2), data(rng, 4, 1)]),
+    "identities": (
+        identities,
+        lambda rng: [*rng.integers(1, 9, 2), rng.integers(-4, 5), rng.integers(1, 4, 1)],
+    ),
     "reshaped": (reshaped, lambda rng: [data(rng, 2, 6), PATTERNS[rng.integers(3)]]),
     "chained": (chained, lambda rng: [data(rng, 4, 4)]),
     "sliced": (
@@ -328,3 +358,46 @@ def test_ranges_of_computed_integers_run_in_kernels(made: str, monkeypatch: pyte
         assert "ref_numpy" not in {row.exec_type for row in request.get_profiling_info()}, given
     with pytest.raises(RuntimeError, match="zero"):
         request.infer([np.int64(v) for v in (0, 5, 0)])
+
+
+def test_fills_of_computed_shape_run_in_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty ones, too; traces serve what is behind the cut, and each plan is proved."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    x = np.array([[1], [-2], [3], [0]], np.float32)
+    request = ovjit.compile_model(filled(ovjit), "CPU", {"PERF_COUNT": True}).create_infer_request()
+    for first, last in [(3, 5), (1, 1), (0, 4), (7, 0), (200, 33), (2, 1000)]:
+        added, ones, joined, true, tiled = request.infer([np.array([first, last]), x]).to_tuple()
+        rows = np.broadcast_to(x, (first, 4, last))
+        np.testing.assert_array_equal(added, np.maximum(rows, 0) * 2 + 3)
+        np.testing.assert_array_equal(ones, np.full(rows.shape, 7, np.int32))
+        np.testing.assert_array_equal(joined, np.concatenate([np.full(rows.shape, 7, np.float32), rows], 1))
+        assert true.shape == rows.shape and true.dtype == bool and true.all()
+        np.testing.assert_allclose(tiled, np.tile(np.exp(x), (first, last)), rtol=1e-6)
+        assert "ref_numpy" not in {row.exec_type for row in request.get_profiling_info()}
+    with pytest.raises(RuntimeError, match=r"Broadcast.*negative"):
+        request.infer([np.array([2, -1]), x])
+
+
+@pytest.mark.parametrize("made", ("f32", "f16", "bf16", "f64", "i64", "u8", "boolean"))
+def test_identities_of_computed_size_run_in_kernels(made: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Diagonals on both sides and outside; traces serve what is behind the cut, and each plan is proved."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    request = ovjit.compile_model(identities(ovjit, made), "CPU", {"PERF_COUNT": True}).create_infer_request()
+    cases = [
+        (3, 5, 1, 2),
+        (5, 3, -2, 1),
+        (1, 1, 0, 3),
+        (4, 4, 9, 1),
+        (4, 4, -4, 1),
+        (0, 3, 0, 2),
+        (70, 9, -64, 2),
+    ]
+    for rows, columns, above, batch in cases:
+        one, other = request.infer([rows, columns, above, np.array([batch])]).to_tuple()
+        want = np.broadcast_to(np.eye(rows, columns, above), (batch, rows, columns))
+        want = want.astype(numpy_dtype(made))
+        np.testing.assert_array_equal(one.view(want.dtype), want, err_msg=f"{rows, columns, above}")
+        np.testing.assert_array_equal(other, np.eye(columns, rows, above) + 1)
+        assert "ref_numpy" not in {row.exec_type for row in request.get_profiling_info()}
+    with pytest.raises(RuntimeError, match=r"Eye.*negative"):
+        request.infer([-1, 3, 0, np.array([1])])

@@ -685,37 +685,41 @@ def test_all_taps_of_pixels_less_128_are_multiplied() -> None:
         assert len(low._regions((14, 14), (14, 14))) == regions
 
 
-@pytest.mark.parametrize("each", some([2, 4, 8], 2))
+@pytest.mark.parametrize(
+    "sizes", some([(2, 2), (1, 8), (4, 4), (2, 4), (1, 2), (8, 8), (2, 8), (4, 8), (1, 4)], 4)
+)
 @pytest.mark.parametrize(
     ("groups", "kernel", "stride", "open_batch"),
     [(8, (3, 3), 1, False), (7, (3, 2), 2, True), (13, (5,), 1, True), (3, (2, 3, 1), 1, False)],
 )
 def test_groups_of_few_channels_share_vectors(
-    each: int, groups: int, kernel: tuple[int, ...], stride: int, open_batch: bool,
+    sizes: tuple[int, int], groups: int, kernel: tuple[int, ...], stride: int, open_batch: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """With a bias, a residual and an activation. An infinity reaches the outputs of its own group alone."""
+    """As many outputs or more, with a bias, a residual and an activation. An infinity reaches the outputs of
+    its own group alone."""
     monkeypatch.setenv("OVJIT_CHECK", "1")
+    each, outs = sizes
     rng, rank, channels = np.random.default_rng([SEED, each, groups]), len(kernel), groups * each
-    filters = (rng.standard_normal((groups, each, each, *kernel)) / 4).astype(np.float32)
+    filters = (rng.standard_normal((groups, outs, each, *kernel)) / 4).astype(np.float32)
     data = rng.standard_normal((2, channels, *(6,) * (rank - 1), 15)).astype(np.float32)
-    data[0, each + 1, ..., 3] = np.inf
+    data[0, 2 * each - 1, ..., 3] = np.inf
     b = Builder()
     x = parameter(b, np.zeros(1, np.float32), (ANY, *data.shape[1:]) if open_batch else data.shape)
     y = add(
         b, "GroupConvolution", x, filters, strides=(stride,) * rank, dilations=(1,) * rank,
         pads_begin=(1,) * rank, pads_end=(0,) * rank, auto_pad="explicit",
     )  # fmt: skip
-    y = add(b, "Add", y, rng.standard_normal((1, channels, *(1,) * rank)).astype(np.float32))
+    y = add(b, "Add", y, rng.standard_normal((1, groups * outs, *(1,) * rank)).astype(np.float32))
     y = add(b, "Add", y, rng.standard_normal(y.shape[1:]).astype(np.float32))
     executable = compile_graph(graph := b.finish([add(b, "HSwish", y)]), {"threads": 1})
     with np.errstate(invalid="ignore"):
         (got,), (expected,) = run(executable, [data]), evaluate(graph, [data])
     np.testing.assert_allclose(got, expected, atol=1e-4, rtol=1e-5, err_msg=f"seed {SEED}")
-    assert np.isfinite(got[1]).all() and np.isfinite(got[0, 2 * each :]).all()
-    isa = host_target()
-    named = any(k.name.startswith("grouped") for low in executable.program.lowerings for k in low.kernels)
-    assert named == (isa.name != "generic" and each < isa.lanes)
+    assert np.isfinite(got[1]).all() and np.isfinite(got[0, 2 * outs :]).all()
+    isa, name = host_target(), "grouped" if each == outs else "spread"
+    named = any(k.name.startswith(name) for low in executable.program.lowerings for k in low.kernels)
+    assert named == (isa.name != "generic" and outs < isa.lanes)
 
 
 @pytest.mark.parametrize(
@@ -764,6 +768,19 @@ def test_columns_of_few_outputs_share_a_vector(
     assert low.outs == (outs * kernel[-1] if known and fewer else outs)
 
 
+@pytest.mark.skipif(host_target().lanes < 16, reason="8 outputs fill a vector")
+@pytest.mark.parametrize(("side", "outs", "columns"), [(224, 8, 1), (28, 8, 5), (224, 2, 5)])
+def test_columns_share_a_vector_if_their_sums_stay_in_the_cache(side: int, outs: int, columns: int) -> None:
+    """Or if there are few: the sums of 5 times 8 outputs of a large image go through memory."""
+    filters = np.ones((outs, 8, 5, 5), np.float32)
+    b = Builder()
+    x = parameter(b, np.zeros(1, np.float32), (1, 8, side, side))
+    attrs = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (2, 2), "pads_end": (2, 2)}
+    executable = compile_graph(b.finish([add(b, "Convolution", x, filters, **attrs)]), {"threads": 1})
+    (low,) = (low for low in executable.program.lowerings if isinstance(low, TiledConvolution))
+    assert low.outs == outs * columns
+
+
 @pytest.mark.parametrize(
     ("groups", "outs", "window", "stride", "lanes"),
     [
@@ -781,8 +798,8 @@ def test_columns_of_few_outputs_share_a_vector(
 def test_few_outputs_of_each_channel_are_those_of_repeated_channels(
     groups, outs, window, stride, lanes, opened
 ) -> None:
-    """Where vectors have `lanes` and more (0: never): a depthwise convolution with what follows; NaN stays in
-    the outputs of its channel."""
+    """Where vectors have `lanes` and more (0: never), or lanes are spread: a depthwise convolution with what
+    follows; NaN stays in the outputs of its channel."""
     rng = np.random.default_rng([SEED, groups, outs])
     rank = len(window)
     filters = rng.standard_normal((groups, outs, 1, *window)).astype(np.float32)
@@ -801,9 +818,38 @@ def test_few_outputs_of_each_channel_are_those_of_repeated_channels(
     np.testing.assert_allclose(got, want, atol=2e-5, rtol=1e-5, err_msg=f"seed {SEED}")
     assert np.isnan(got).any() and not np.isnan(got).all()
     tiled = any(k.name.startswith("conv_") for k in executable.program.kernels)
-    wide = host_target().lanes >= lanes > 0 and 2 * -(-groups * outs // host_target().lanes) <= groups
+    isa = host_target()
+    wide = isa.lanes >= lanes > 0 and 2 * -(-groups * outs // isa.lanes) <= groups
+    wide |= outs in (2, 4, 8) and outs < isa.lanes and isa.name != "generic"
     direct = any(k.name.startswith("direct_") for k in executable.program.kernels)
     assert (tiled or direct) == (not wide)
+
+
+@pytest.mark.parametrize(
+    ("groups", "channels", "window", "stride"),
+    [(8, 2, (3, 3), 1), (5, 3, (5,), 2), (6, 2, (2, 3, 3), 1), (1, 2, (3, 3), 1), (40, 2, (1, 1), 1)],
+)
+def test_single_outputs_of_few_channels_are_sums_of_depthwise_products(
+    groups: int, channels: int, window: tuple[int, ...], stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what follows; NaN stays in the output of its group."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng, rank = np.random.default_rng([SEED, groups, channels]), len(window)
+    filters = rng.standard_normal((groups, 1, channels, *window)).astype(np.float32)
+    data = rng.standard_normal((2, groups * channels, *(6, 9, 11)[-rank:])).astype(np.float32)
+    data[0, 1] = np.nan
+    b = Builder()
+    attrs = {"strides": (stride,) * rank, "dilations": (1,) * rank, "auto_pad": "explicit"}
+    attrs |= {"pads_begin": (1,) * rank, "pads_end": (0,) * rank}
+    y = add(b, "GroupConvolution", parameter(b, data), filters, **attrs)
+    bias = rng.standard_normal((1, groups, *(1,) * rank)).astype(np.float32)
+    executable = compile_graph(b.finish([add(b, "Relu", add(b, "Add", y, bias))]), {"threads": 1})
+    (got,) = run(executable, [data])
+    want = np.maximum(convolve(data.astype(np.float64), filters.astype(np.float64), attrs) + bias, 0)
+    np.testing.assert_allclose(got, want, atol=2e-5, rtol=1e-5, err_msg=f"seed {SEED}")
+    assert np.isnan(got[0, 0]).any() and np.isfinite(got[1]).all() and np.isfinite(got[0, 1:]).all()
+    by_channels = any(k.name.startswith("depthwise_") for k in executable.program.kernels)
+    assert by_channels == (groups > 1 and channels <= host_target().lanes // 2)
 
 
 @pytest.mark.parametrize("channels", in_turn([4, 20, 24, 56], 2))

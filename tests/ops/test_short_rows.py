@@ -127,6 +127,24 @@ def test_short_rows_are_gathered_together() -> None:
     assert [s.kernel.name for s in steps] == ["indexed_rows_i32_i64_zeros"], steps
 
 
+@pytest.mark.skipif(host_target().lanes < 8, reason="no instruction that gathers")
+@pytest.mark.parametrize(
+    ("tail", "kernel"), [((8, 4, 2), "gather_i64_i32"), ((2, 2), "indexed_rows_i32_i64")]
+)
+@pytest.mark.parametrize("name", ["Gather", "GatherND"])
+def test_rows_of_several_dimensions_are_one_row(tail: tuple[int, ...], kernel: str, name: str) -> None:
+    """Of more elements than a vector has, they are not cut into short ones."""
+    rng = np.random.default_rng(SEED)
+    data, order = rng.standard_normal((50, *tail)).astype(np.float32), rng.integers(0, 50, 300)
+    b = Builder()
+    x, more = parameter(b, data), [np.array(0)] if name == "Gather" else []
+    places = order if name == "Gather" else order[:, None]
+    executable = compile_graph(b.finish([add(b, name, x, parameter(b, places), *more)]), {"threads": 1})
+    np.testing.assert_array_equal(run(executable, [data, places])[0], data[order], err_msg=f"seed {SEED}")
+    (step,) = executable.table((data.shape, places.shape)).plan.steps
+    assert step.kernel.name.removesuffix("_zeros") == kernel
+
+
 @pytest.mark.parametrize("name", ["Softmax", "LogSoftmax"])
 @pytest.mark.parametrize("kind", [np.float32, np.float16])
 def test_softmax_across_rows_with_neighbours(name: str, kind: type) -> None:
