@@ -42,7 +42,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import SUPER, WORD, Stored, quantizes_rows, summed_words
 from ovjit.codegen.cpu.ir import Epilogue
-from ovjit.codegen.cpu.targets import Target
+from ovjit.codegen.cpu.targets import CACHE_LINE, Target
 from ovjit.codegen.kernel_language import *
 from ovjit.graph.converted import Factored, Unmade
 from ovjit.planning.plan import Filling, ceil_div
@@ -53,6 +53,7 @@ from ovjit.tiles.dynamic_parts import (
     add_in_pairs,
     begin_tile,
     end_tile,
+    fetch_ahead,
     fetch_factors,
     finish_sums,
     load_four,
@@ -199,10 +200,11 @@ def multiply_four(total, short, w, at, first, *, height, panels, vectors, lanes,
 
 
 @inline
-def sum_group(at, total, *, sizes, height, panels, vectors, lanes, stored, blocks):
+def sum_group(at, total, *, panel, sizes, height, panels, vectors, lanes, stored, blocks):
     """Compute total[r, n, v], the i32 products of `height` rows with panel n, vector v, over one group of the
     depth."""
     short, w = registers()
+    fetch_ahead()
     for r in static_range(height):
         start = splat[i32](at["p", r] + 4) if stored.common_zero else const[i32](0)
         for n, v in np.ndindex(panels, vectors):
@@ -234,7 +236,22 @@ def add_group(at, results, total, scale, zero, *, height, panels, vectors, store
 
 @inline
 def add_shared_groups(
-    at, results, total, scale, zero, outer, count, *, sizes, height, panels, vectors, lanes, stored, blocks
+    at,
+    results,
+    total,
+    scale,
+    zero,
+    outer,
+    count,
+    *,
+    panel,
+    sizes,
+    height,
+    panels,
+    vectors,
+    lanes,
+    stored,
+    blocks,
 ):
     """Add the sums of `count` groups of rows that share a group of weights: scaled by the rows' factors, then
     together by the weights' scales."""
@@ -347,9 +364,11 @@ def begin_part(panel, g, c, w, s, z, b, *, strides, sizes, vectors, lanes, store
     panel["sums_w"] = width * 4
     # packed bytes of the next part, or of the next panel's first one; prefetches of addresses without memory
     # take long
-    panel["ahead"] = panel["w"] + panel["groups"] * sizes.words * (stored.bits * width // 2)
-    if c + 1 == sizes.panels:
-        panel["ahead"] = panel["w"]
+    size = panel["groups"] * sizes.words * (stored.bits * width // 2)
+    panel["ahead"] = panel["w"]
+    if c + 1 < sizes.panels or g + panel["groups"] < sizes.groups:
+        panel["ahead"] += size
+    panel["end"] = panel["ahead"] + size
     if g == 0:
         panel["sums"] = b + c * strides.b_step
         panel["sums_w"] = 0
@@ -448,6 +467,9 @@ def dynamic_product(
     part_groups = sizes.part
     if sizes.rows <= FEW_ROWS:
         part_groups = sizes.groups
+    tiles = udiv(stop_row - first_row + heights[0] - 1, heights[0])
+    step = (stored.inner // 2 if stored.inner else sizes.words) * (stored.bits * vectors * lanes // 2)
+    panel["share"] = udiv(step + tiles * CACHE_LINE - 1, tiles * CACHE_LINE) * CACHE_LINE
     while c < stop:
         count = 1
         if sizes.rows == 1 and stop - c >= ABREAST:
@@ -483,8 +505,9 @@ def groups_of_part(size: int, ratio: int, groups: int, nested: bool, isa: Target
     """Groups of rows of a part of the depth. A part has whole groups of weights, or is in one of them."""
     most = max(1, PART_BYTES // (size * tile_width(isa)))
     unit = ceil_div(SUPER, size) if nested else ratio
-    if most >= unit:
-        most -= most % unit
+    if most >= unit:  # parts of equal length: what a part prefetches is as long as itself
+        count = ceil_div(groups, most - most % unit)
+        most = ceil_div(groups, count * unit) * unit
     elif nested or unit % most:
         most = unit
     return min(most, groups)

@@ -2,12 +2,11 @@
 
 import numpy as np
 
+from ovjit.codegen.cpu.targets import CACHE_LINE
 from ovjit.codegen.kernel_language import *
 from ovjit.tiles.compressed import fetch_group, load_words
 
 _BYTE = "i8"
-#: Cache lines of the next part of a panel that a tile prefetches. The CPU does not prefetch across parts.
-AHEAD_LINES = 16
 #: Groups with a smaller scale become zeros.
 LEAST = 2.0**-126
 
@@ -58,6 +57,18 @@ def quantize_part(source, target, first, size, depth, scale, T):
         total = total + rounded
         store[_BYTE](target + i, cast[_BYTE](rounded))
     return total
+
+
+@inline
+def fetch_ahead(*, height, panel):
+    """Prefetch a tile's share of the bytes that follow a part of a panel, while it multiplies a group.
+    Else memory is idle during all tiles of a part but the first."""
+    if height > 1:
+        line = panel["ahead"]
+        panel["ahead"] = min(line + panel["share"], panel["end"])
+        while line < panel["ahead"]:
+            prefetch_l2(line)
+            line += CACHE_LINE
 
 
 @inline
@@ -124,10 +135,6 @@ def begin_tile(
     for r in static_range(height):
         at["x", r] = x + min(row + r, last) * strides.x_w
         at["p", r] = p + min(row + r, last) * strides.p_w
-    if height > 1:
-        for line in static_range(AHEAD_LINES):
-            prefetch_l2(panel["ahead"] + line * 64)
-        panel["ahead"] += AHEAD_LINES * 64
     address = panel["sums"] + (row - panel["first"]) * panel["sums_w"]
     for r, n, v in np.ndindex(height, panels, vectors):
         from_bias = n * strides.b_step

@@ -27,6 +27,7 @@ from ovjit.tiles.dynamic_parts import (
     add_in_pairs,
     begin_tile,
     end_tile,
+    fetch_ahead,
     fetch_factors,
     load_four,
     quantize_part,
@@ -156,13 +157,14 @@ def multiply_scaled(total, short, w, scale, at, word, starts, *, height, panels,
 
 
 @inline
-def sum_super(at, total, lows, *, height, panels, vectors, lanes, stored, blocks):
+def sum_super(at, total, lows, *, panel, height, panels, vectors, lanes, stored, blocks):
     """The integer sums of a super-block, and those of its minima."""
     scale, low, short, w = registers()
     for r, n, v in np.ndindex(height, panels, vectors):
         total[r, n, v] = const[i32](0)
         lows[r, n, v] = const[i32](0)
     for pair in range(SUPER // stored.inner // 2):
+        fetch_ahead()
         if height == 1:
             fetch_factors(at, vectors * lanes)
         for h in static_range(2):

@@ -22,18 +22,18 @@ from ovjit.graph.byte_rows import HEAD
 from ovjit.records import NamedTuple
 from ovjit_ops.attention.cpu_attention_kernels import (
     EXP,
+    MOST_FOLDED,
     PACKED,
     TANH,
     AttentionMode,
     finite,
+    sum_lanes,
     weigh,
     without_weights,
 )
 
 #: Rows of a tile; tile's rows -> keys whose products are computed together, to hide the latency of sums.
 HEIGHTS, AHEAD = (4, 3, 2, 1), {1: 4, 2: 4, 3: 2, 4: 2}
-#: Lanes of the largest vectors whose lanes are summed together.
-MOST_FOLDED = 16
 
 
 class RowNumbers(NamedTuple):
@@ -135,21 +135,6 @@ def multiply_keys(acc, at, height, size, ahead, *, q, memory, mode):
                 begin[a] += udiv(size, 2) if mode.keys == "u4" else size
     else:
         add_products(acc, queries, at, q.size.d, height, ahead)
-
-
-@inline
-def sum_lanes(sums, *, lanes):
-    """Set lane i of sums[0] to the sum of the lanes of sums[i], in the order of `hadd`."""
-    if lanes >= 16:
-        for i in static_range(8):
-            sums[i] = fold_8(sums[i], sums[i + 8])
-    if lanes >= 8:
-        for i in static_range(4):
-            sums[i] = fold_4(sums[i], sums[i + 4])
-    if lanes >= 4:
-        for i in static_range(2):
-            sums[i] = fold_2(sums[i], sums[i + 2])
-    sums[0] = fold_1(sums[0], sums[1])
 
 
 @inline

@@ -28,6 +28,9 @@ TABLE_BYTES = 3 * TABLE * 8
 #: Number types of rows of bytes.
 PACKED = ("u8", "u4")
 
+#: Lanes of the largest vectors whose lanes are summed together.
+MOST_FOLDED = 16
+
 #: Independent chains of a row's maximum.
 CHAINS = 4
 
@@ -150,6 +153,21 @@ def weigh(t, top, count, T):
         storem[T](t + j * SIZE[T], weight, count - j)
         total = blend[f32](count - j, total + weight, total)
     return total
+
+
+@inline
+def sum_lanes(sums, *, lanes):
+    """Set lane i of sums[0] to the sum of the lanes of sums[i], in the order of `hadd`."""
+    if lanes >= 16:
+        for i in static_range(8):
+            sums[i] = fold_8(sums[i], sums[i + 8])
+    if lanes >= 8:
+        for i in static_range(4):
+            sums[i] = fold_4(sums[i], sums[i + 4])
+    if lanes >= 4:
+        for i in static_range(2):
+            sums[i] = fold_2(sums[i], sums[i + 2])
+    sums[0] = fold_1(sums[0], sums[1])
 
 
 @inline

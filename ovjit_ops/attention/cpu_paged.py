@@ -18,8 +18,8 @@ from ovjit.graph.symbolic import sym_max
 from ovjit.planning.lower import Constants, Layout, Lowering, NotNative, Planner, View, ceil_div, product
 from ovjit.planning.plan import ALIGNMENT
 from ovjit.tiles.pack import tile_width
-from ovjit_ops.attention.cpu_attention_kernels import TABLE_BYTES
-from ovjit_ops.attention.cpu_paged_kernels import AHEAD, PagedMode, paged_merge, paged_rows, paged_scores
+from ovjit_ops.attention.cpu_attention_kernels import MOST_FOLDED, TABLE_BYTES
+from ovjit_ops.attention.cpu_paged_kernels import PagedMode, paged_merge, paged_rows, paged_scores
 from ovjit_ops.attention.cpu_paged_plan import sizes
 from ovjit_ops.attention.cpu_paged_sparse import HEADER, LEAST_BLOCK, paged_sparse
 from ovjit_ops.attention.cpu_paged_tiles import TILE_COLUMNS, tiles_kernel
@@ -30,6 +30,8 @@ _OPTIONAL = {
     "alibi_slopes": "slopes", "sinks": "sinks", "qq_bias": "pairs", "qq_bias_begins": "pairs_at",
     "token_type_ids": "kinds",
 }  # fmt: skip
+#: Maximum queries that are multiplied with a key that is loaded.
+MOST_TALL = 4
 SPARSE = ("xattention_threshold", "xattention_block_size", "xattention_stride")
 ROTATION = ("rotated_block_indices", "rotation_deltas", "rotation_trig_lut")
 
@@ -57,15 +59,24 @@ class PagedAttention(Lowering):
         )  # fmt: skip
         width = self.named["query"].shape[1]
         group = width // (self.keys.heads * self.keys.size) if isinstance(width, int) else 1
-        tall = next(n for n in (4, 2, 1) if group % n == 0 or n < group)  # queries per load of a key
-        ragged = self.keys.size % self.lanes > 0 or self.values.size % (self.lanes * AHEAD[tall]) > 0
-        self.rows = paged_rows(mode=mode, tall=tall, grouped=self.values.group > 0, ragged=ragged)
+        self.tall = ceil_div(group, ceil_div(group, MOST_TALL) or 1) or 1
+        # keys, or vectors of values, at a time: enough sums to hide the latency of multiply-adds
+        ahead = min(4, (16 if self.lanes == 16 else 8) // self.tall)
+        vectors = ceil_div(self.values.size, self.lanes)
+        across = next((n for n in range(ahead, 1, -1) if vectors % n == 0), ahead)
+        ragged = self.keys.size % self.lanes > 0 or self.values.size % (self.lanes * across) > 0
+        self.rows = paged_rows(
+            mode=mode, tall=self.tall, ahead=ahead, across=across, grouped=self.values.group > 0,
+            ragged=ragged, lanes=self.lanes,
+        )  # fmt: skip
         self.tiles = None
         unit = unit_format(attrs["precision"], self.target)
         self.on_unit = unit is not None
         tiled = not self.keys.tokens % self.lanes and not self.target.is_gpu  # which has no tiles
         scoring = mode._replace(out="", vkind="", sinking=False, summed=False)
-        self.scores = paged_scores(mode=scoring, rounded=tiled and self.on_unit) if mode.summed else None
+        self.scores = None
+        if mode.summed:
+            self.scores = paged_scores(mode=scoring, rounded=tiled and self.on_unit, tall=1, lanes=self.lanes)
         if tiled and unit is not None:
             from ovjit_ops.attention.cpu_paged_unit import unit_kernel  # few CPUs have a matrix unit
 
@@ -155,7 +166,7 @@ class PagedAttention(Lowering):
             chunks = layout["many"] * self.keys.heads
             planner.step(self.tiles, values, chunks, [*reads, *caches], [y, sums], flops * attrs["rows"])
         rows = attrs["short_rows"] if self.tiles is not None else max(attrs["rows"], attrs["short_rows"])
-        count = ceil_div(rows * group, 4) * 4
+        count = ceil_div(rows * group, self.tall) * self.tall
         shared |= self._scratch(planner, count, attrs["part"] * self.keys.tokens)
         slot = attrs["short_rows"] * group * (shared["o_step"] + 8)
         partial = planner.allocate((layout["few"], self.keys.heads, slot), 1)
@@ -182,7 +193,7 @@ class PagedAttention(Lowering):
             view = planner.contiguous(self.named["score_aggregation_window"])
             reads.append(view)
             recent, recents = view.ptr, view.shape[0] if view.shape else 1
-        line = 4 * shared["q_step"]  # after a query and three rows of zeros, which complete its tile
+        line = shared["q_step"]  # after a query
         offsets = {"s_at": line, "u_at": line + self.keys.tokens * 4 + ALIGNMENT}
         planner.need_scratch(offsets["u_at"] + (self.keys.tokens + 1) * shared["u_step"] + ALIGNMENT)
         outputs = {"y": scores.ptr, "count": count.ptr, "recent": recent, "recents": recents}
@@ -241,6 +252,7 @@ class PagedAttention(Lowering):
             "o_at": count * steps["o_step"], "m_at": count * 4 + 64, "l_at": count * 4 + 64,
             "u_at": (self.keys.tokens + 1) * unpacked, "less_at": count * 4 + ALIGNMENT,
             "c_at": count * steps["q_step"],
+            "p_at": self.tall * lanes * lanes * 4 if lanes <= MOST_FOLDED else 0,
         }  # fmt: skip
         unit = tiles and self.on_unit
         at = ceil_div(count, tile_heights(self.target, F32)[0]) * TABLE_BYTES if tiles and not unit else 0

@@ -12,11 +12,21 @@ in scratch memory. A sequence with many blocks is split into parts, whose sums `
 
 from __future__ import annotations
 
+import numpy as np
+
 from ovjit.codegen.cpu.targets import CACHE_LINE
 from ovjit.codegen.kernel_language import *
 from ovjit.graph.paged_caches import TOP
 from ovjit.records import NamedTuple
-from ovjit_ops.attention.cpu_attention_kernels import EXP, begin_softmax, finite, scale_row, soften
+from ovjit_ops.attention.cpu_attention_kernels import (
+    EXP,
+    MOST_FOLDED,
+    begin_softmax,
+    finite,
+    scale_row,
+    soften,
+    sum_lanes,
+)
 from ovjit_ops.attention.cpu_paged_numbers import fill, unpack_block, widen
 
 #: Addresses of the scale of scores, the window, the slopes of ALiBi, sinks, and relative positions of keys.
@@ -32,7 +42,7 @@ HEAD_SHAPE = Raw("heads group key_size value_size block")
 STEPS = "k_block k_head k_row v_block v_head v_row"
 CACHE_STEPS = Raw(f"{STEPS} v_group")
 #: Row strides and offsets in scratch memory of queries, scores, sums and unpacked blocks.
-ROW_MEMORY = Raw("q_step s_step o_step u_step s_at o_at m_at l_at u_at c_at less_at")
+ROW_MEMORY = Raw("q_step s_step o_step u_step s_at o_at m_at l_at u_at c_at less_at p_at")
 #: The same for one query's scores.
 SCORE_MEMORY = Raw("q_step u_step u_at s_at")
 
@@ -54,15 +64,10 @@ class PagedMode(NamedTuple):
     sparse: bool = False
 
 
-#: Keys, or vectors of values, that are processed at a time, by the number of rows: enough sums to hide the
-#: latency of FMA in 16 registers.
-AHEAD = {1: 4, 2: 4, 4: 2}
-
-
 @inline
-def scaled_rows(q, to, to_row, rows, group, size, q_row, factor, T):
+def scaled_rows(q, to, to_row, rows, group, size, q_row, factor, T, tall):
     """Store the queries of a group's heads, times `factor`, as rows in scratch memory, padded with zeros to
-    whole vectors and tiles of rows."""
+    whole vectors and tiles of `tall` rows."""
     for m in range(rows * group):
         p = q + m // group * q_row + m % group * size * SIZE[T]
         j = 0
@@ -71,7 +76,7 @@ def scaled_rows(q, to, to_row, rows, group, size, q_row, factor, T):
             j += VL
         if j < size:
             store[f32](to + m * to_row + j * 4, loadm[T](p + j * SIZE[T], size - j) * factor)
-    for m in range(rows * group, (rows * group + 3) // 4 * 4):
+    for m in range(rows * group, (rows * group + tall - 1) // tall * tall):
         for j in range(0, size, VL):
             store[f32](to + m * to_row + j * 4, const[f32](0.0))
 
@@ -88,33 +93,55 @@ def prefetch_lines(at, stop, size):
 
 
 @inline
-def dots(q, q_step, k, k_row, t, t_step, rows, count, size, kind, tall, ahead, ragged, coming, coming_size):
+def multiply_keys(acc, q, q_step, k, k_row, first, count, size, kind, tall, ahead, ragged):
+    """The products in each lane of `tall` rows of q with `ahead` keys from key `first` on; behind `count`
+    keys, the last one is repeated."""
+    key = registers()
+    for i, a in np.ndindex(tall, ahead):
+        acc[i, a] = const[f32](0.0)
+    for j in range(0, size, VL):
+        for a in static_range(ahead):
+            at = k + min(first + a, count - 1) * k_row + j * SIZE[kind]
+            number = loadm[kind](at, size - j) if ragged else load[kind](at)
+            key[a] = cast[f32](number) if kind == "u8" else number
+        for i in static_range(tall):
+            query = load[f32](q + i * q_step + j * 4)
+            for a in static_range(ahead):
+                acc[i, a] = fma(query, key[a], acc[i, a])
+
+
+@inline
+def dots(
+    q, q_step, k, k_row, t, t_step, rows, count, size, kind, ahead, ragged, coming, coming_size, room, *,
+    tall, lanes,
+):  # fmt: skip
     """Compute the products of `rows` rows of q with `count` keys, `tall` rows and `ahead` keys at a time.
-    Meanwhile, prefetch `coming_size` bytes from `coming` on."""
-    acc, key = registers()
+    Meanwhile, prefetch `coming_size` bytes from `coming` on. Products of a vector of keys are stored at
+    `room`, and their lanes are summed together."""
+    acc, sums = registers()
     each = (coming_size * ahead // count + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
     line = coming
     for m in range(0, rows, tall):
         p = q + m * q_step
         for s in range(0, count, ahead):
             line = prefetch_lines(line, coming + coming_size, each)
-            for i in static_range(tall):
+            multiply_keys(acc, p, q_step, k, k_row, s, count, size, kind, tall, ahead, ragged)
+            if lanes > MOST_FOLDED or (tall == 1 and kind != "u8"):
                 for a in static_range(ahead):
-                    acc[i, a] = const[f32](0.0)
-            for j in range(0, size, VL):
-                for a in static_range(ahead):
-                    at = k + min(s + a, count - 1) * k_row + j * SIZE[kind]
-                    number = loadm[kind](at, size - j) if ragged else load[kind](at)
-                    key[a] = cast[f32](number) if kind == "u8" else number
-                for i in static_range(tall):
-                    query = load[f32](p + i * q_step + j * 4)
-                    for a in static_range(ahead):
-                        acc[i, a] = fma(query, key[a], acc[i, a])
-            for a in static_range(ahead):
-                if s + a < count:
-                    for i in static_range(tall):
-                        product = spread[f32](hadd[f32](acc[i, a]))
-                        storem[f32](t + (m + i) * t_step + (s + a) * 4, product, 1)
+                    if s + a < count:
+                        for i in static_range(tall):
+                            product = spread[f32](hadd[f32](acc[i, a]))
+                            storem[f32](t + (m + i) * t_step + (s + a) * 4, product, 1)
+            else:
+                for i, a in np.ndindex(tall, ahead):
+                    store[f32](room + ((i * VL + s % VL + a) * VL) * 4, acc[i, a])
+                if (s + ahead) % VL == 0 or s + ahead >= count:
+                    first = s // VL * VL
+                    for i in range(tall):
+                        for n in static_range(lanes):
+                            sums[n] = load[f32](room + ((i * VL + n) * VL) * 4)
+                        sum_lanes(sums)
+                        storem[f32](t + (m + i) * t_step + first * 4, sums[0], count - first)
 
 
 @inline
@@ -302,7 +329,9 @@ def hide_absent(line, b, blocks, columns, *, it, tensors, shape):
 
 
 @inline
-def score_block(k, to, count, live, coming, coming_size, *, shape, caches, memory, mode, tall, ragged):
+def score_block(
+    k, to, count, live, coming, coming_size, *, shape, caches, memory, mode, tall, ahead, ragged, lanes
+):
     """Compute the scores of `count` queries in scratch memory with the first `live` keys of a block."""
     queries = scratch
     keys = k
@@ -317,7 +346,8 @@ def score_block(k, to, count, live, coming, coming_size, *, shape, caches, memor
         unpack_block(k, caches.k_row, keys, row, 0, live, shape.key_size, 0, mode.kind, True)
     dots(
         queries, memory.q_step, keys, row, to, memory.s_step, count, live, shape.key_size,
-        "f32" if mode.kind == "u4" else mode.kind, tall, AHEAD[tall], ragged, coming, coming_size,
+        "f32" if mode.kind == "u4" else mode.kind, ahead, ragged, coming, coming_size,
+        scratch + memory.p_at,
     )  # fmt: skip
     if mode.kind == "u8":
         take_less(to, memory.s_step, scratch + memory.less_at, count, live)
@@ -329,7 +359,9 @@ def added_type(vkind: str, grouped: bool) -> str:
 
 
 @inline
-def add_block(w, v, count, live, coming, coming_size, *, shape, caches, memory, mode, grouped, tall, ragged):
+def add_block(
+    w, v, count, live, coming, coming_size, *, shape, caches, memory, mode, grouped, tall, across, ragged
+):
     """Add the first `live` values of a block, weighted by w, to the sums of `count` queries."""
     values = v
     row = caches.v_row
@@ -341,7 +373,7 @@ def add_block(w, v, count, live, coming, coming_size, *, shape, caches, memory, 
         )
     add_values(
         w, memory.s_step, values, row, scratch + memory.o_at, memory.o_step, count, live, shape.value_size,
-        added_type(mode.vkind, grouped), AHEAD[tall], coming, coming_size,
+        added_type(mode.vkind, grouped), across, coming, coming_size,
     )  # fmt: skip
 
 
@@ -413,7 +445,9 @@ def begin_rows(head, *, it, scoring, shape, memory, tall, mode):
 
 
 @inline
-def score_blocks(t, b, blocks, columns, head, *, it, tensors, shape, caches, memory, mode, tall, ragged):
+def score_blocks(
+    t, b, blocks, columns, head, *, it, tensors, shape, caches, memory, mode, tall, ahead, ragged, lanes
+):
     """Store the scores of an item's queries with `blocks` blocks from block b on to t; -inf for absent
     blocks."""
     for i in range(blocks):
@@ -446,7 +480,7 @@ def following_keys(b, head, *, it, tensors, shape, caches):
 
 @inline
 def add_blocks(
-    t, b, blocks, columns, head, *, it, tensors, shape, caches, memory, mode, grouped, tall, ragged
+    t, b, blocks, columns, head, *, it, tensors, shape, caches, memory, mode, grouped, tall, across, ragged
 ):
     """Add the values of `blocks` blocks from block b on, weighted by t, to the sums."""
     for i in range(blocks):
@@ -485,7 +519,8 @@ ROW_STEPS = Raw("part q_row y_row slot_size")
     caches=CACHE_STEPS, memory=ROW_MEMORY, steps=ROW_STEPS,
 )  # fmt: skip
 def paged_rows(
-    tensors, scoring, hidden, items, shape, caches, memory, steps, *, mode, tall, grouped, ragged,
+    tensors, scoring, hidden, items, shape, caches, memory, steps, *, mode, tall, ahead, across, grouped,
+    ragged, lanes,
 ):  # fmt: skip
     """Attention of an item's queries to its blocks. Stores y, or for a part of a sequence its sums, with
     `slot_size` bytes per slot and head. `ragged`: loads of keys and values are masked, as their sizes are not
@@ -504,7 +539,7 @@ def paged_rows(
     factor = splat[f32](scoring.scale)
     scaled_rows(
         tensors.q + it["token"] * steps.q_row + head * shape.group * shape.key_size * SIZE[mode.T], scratch,
-        memory.q_step, it["rows"], shape.group, shape.key_size, steps.q_row, factor, mode.T,
+        memory.q_step, it["rows"], shape.group, shape.key_size, steps.q_row, factor, mode.T, tall,
     )  # fmt: skip
     begin_rows(head)
     for b in range(it["start"], it["stop"], steps.part):
@@ -613,8 +648,7 @@ def round_to_bf16(p, row, count, size):
     caches=CACHE_STEPS, memory=SCORE_MEMORY, counts=SCORE_COUNTS,
 )  # fmt: skip
 def paged_scores(
-    tensors, scoring, hidden, shape, caches, memory, counts, *, mode,
-    rounded,
+    tensors, scoring, hidden, shape, caches, memory, counts, *, mode, rounded, tall, lanes,
 ):  # fmt: skip
     """The sum of a block's weights over all heads and the last queries of its sequence: `recent` queries, all
     if that is negative, one if it is absent.
@@ -668,7 +702,7 @@ def paged_scores(
                 p = tensors.q + token * counts.q_row + query * shape.key_size * SIZE[mode.T]
                 scaled_rows(
                     p, scratch, memory.q_step, 1, 1, shape.key_size, counts.q_row,
-                    const[f32](1.0) if rounded else factor, mode.T,
+                    const[f32](1.0) if rounded else factor, mode.T, tall,
                 )  # fmt: skip
                 if rounded:
                     if it["new"] > counts.short_rows:
@@ -676,7 +710,7 @@ def paged_scores(
                     scale_row(scratch, scratch, shape.key_size, factor)
                 dots(
                     scratch, memory.q_step, lines, row_of, line, 0, 1, live, shape.key_size,
-                    "f32" if mode.kind in TOP or rounded else mode.kind, 1, 4, True, k, 0,
+                    "f32" if mode.kind in TOP or rounded else mode.kind, 4, True, k, 0, 0,
                 )  # fmt: skip
                 bias_scores(line, b, live, it["past"] + r, query)
                 p = tensors.sums + (token * shape.heads * shape.group + query) * 8

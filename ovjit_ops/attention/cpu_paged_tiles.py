@@ -177,7 +177,7 @@ def paged_tiles(
     scaled_rows(
         tensors.q + it["token"] * steps.q_row + head * shape.group * shape.key_size * SIZE[mode.T],
         scratch + memory.q_at, memory.q_step, it["rows"], shape.group, shape.key_size, steps.q_row, factor,
-        mode.T,
+        mode.T, 4,
     )  # fmt: skip
     for m in range(it["count"]):
         fill(scratch + memory.o_at + m * memory.o_step, 0, shape.value_size, 0.0)

@@ -166,7 +166,7 @@ def test_groups_of_a_part() -> None:
     target = target_of("avx512", ("avx512vnni",))
     cases = {
         (32, 1, 64, False): 16, (16, 1, 128, True): 32, (32, 64, 64, False): 16, (32, 12, 24, False): 12,
-        (32, 24, 48, False): 24, (256, 1, 8, True): 2, (32, 1, 5, False): 5,
+        (32, 24, 48, False): 24, (256, 1, 8, True): 2, (32, 1, 5, False): 5, (32, 2, 24, False): 12,
     }  # fmt: skip
     for given, groups in cases.items():
         assert groups_of_part(*given, target) == groups, given
