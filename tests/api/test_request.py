@@ -1239,3 +1239,37 @@ def test_what_runs_within_a_change_of_tensors_finds_the_request_busy(monkeypatch
     assert len(told) == 1 and "busy" in told[0]
     monkeypatch.undo()
     request.infer()
+
+
+@pytest.mark.timeout(60)
+def test_threads_may_run_code_whose_constants_have_no_hash() -> None:
+    """As TorchDynamo makes it. Owners of guards, lost jobs and signals' handlers are found by their code."""
+    end = threading.Event()
+
+    def wait() -> None:
+        end.wait()
+
+    def fail() -> None:
+        raise KeyError
+
+    for function in (wait, fail):
+        function.__code__ = function.__code__.replace(co_consts=(*function.__code__.co_consts, {}))
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(wait.__code__)
+    request = total_of(ovjit)
+    queue = ovjit.AsyncInferQueue(request.get_compiled_model(), 1)
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        assert request._acquire(False)
+        assert request.results.to_tuple()[0].tolist() == [[1] * 3] * 2
+        queue._pool.suspect = True
+        queue.wait_all()
+    finally:
+        end.set()
+        thread.join()
+    with pytest.raises(KeyError):
+        try:
+            fail()
+        except errors.unless_of_signal(ValueError):
+            pass

@@ -334,4 +334,4 @@ class InferRequest(RequestTensors):
         return f"<InferRequest:\n{self._compiled._ports_text()}>"
 
 
-GUARDED.update((InferRequest.infer.__code__, InferRequest.start_async.__code__))
+GUARDED.update((id(InferRequest.infer.__code__), id(InferRequest.start_async.__code__)))

@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, TypeVar
 
 from ovjit import locks
@@ -35,10 +35,11 @@ from ovjit.execution.streams import is_interrupt
 #: Current work: nothing asynchronous; an inference whose end is not reported; one with a callback.
 NOTHING, SILENT, NOTIFIED = range(3)
 
-#: The code that takes a request's guard, and lets go of it unless an inference goes on.
-GUARDED: set[CodeType] = set()
+#: The code that takes a request's guard, and lets go of it unless an inference goes on: by `id`, since code
+#: may have constants without a hash.
+GUARDED: set[int] = set()
 #: The code of `exclusive` methods, which do not keep it long.
-_BRIEFLY: set[CodeType] = set()
+_BRIEFLY: set[int] = set()
 
 _get_ident = threading.get_ident
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -60,7 +61,7 @@ def exclusive(method: _Method) -> _Method:
         finally:
             request._release()
 
-    _BRIEFLY.add(hold_and_call.__code__)
+    _BRIEFLY.add(id(hold_and_call.__code__))
     return functools.wraps(method)(hold_and_call)  # type: ignore[return-value]
 
 
@@ -231,9 +232,9 @@ class RequestGuard:
             frame = asker.f_back if thread == me else top
             called = None
             while frame is not None:
-                briefly = frame.f_code in _BRIEFLY
+                briefly = id(frame.f_code) in _BRIEFLY
                 waits = called is RequestGuard._claim.__code__
-                if (briefly or frame.f_code in GUARDED) and not waits and self in (
+                if (briefly or id(frame.f_code) in GUARDED) and not waits and self in (
                     frame.f_locals.get("self"), frame.f_locals.get("request")
                 ):  # fmt: skip
                     return briefly and thread != me
