@@ -34,10 +34,11 @@ def unless_of_signal(*classes: type[E]) -> tuple[type[E], ...]:
 
     handlers = [signal.getsignal(number) for number in signal.valid_signals()]
     calls = [getattr(handler, "func", handler) for handler in handlers if callable(handler)]
-    codes = {getattr(call, "__code__", getattr(type(call).__call__, "__code__", None)) for call in calls}
+    # by `id`: code may have constants without a hash
+    codes = {id(getattr(call, "__code__", getattr(type(call).__call__, "__code__", None))) for call in calls}
     error = sys.exc_info()[1]
     while error is not None:
-        if any(frame.f_code in codes for frame, _ in walk_tb(error.__traceback__)):
+        if any(id(frame.f_code) in codes for frame, _ in walk_tb(error.__traceback__)):
             return ()
         error = None if error.__cause__ is error else error.__cause__
     return classes

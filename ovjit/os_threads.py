@@ -33,14 +33,14 @@ def start(
     from queue import SimpleQueue
 
     thread = threading.Thread(target=function, args=arguments, name=name, daemon=True)
-    outcome: SimpleQueue[RuntimeError | None] = SimpleQueue()
+    outcome: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def start_and_record() -> None:
         try:
             thread.start()
             record(thread)
             outcome.put(None)
-        except RuntimeError as error:
+        except BaseException as error:  # such as MemoryError: the caller waits for an outcome
             outcome.put(error)
 
     # On another thread, since handlers of signals run on the main one: an exception inside of `Thread.start`
@@ -48,7 +48,7 @@ def start(
     _thread.start_new_thread(start_and_record, ())
     error = outcome.get()
     if error is not None:
-        raise error
+        raise error if isinstance(error, RuntimeError) else RuntimeError("can't start new thread") from error
 
 
 class _Beside:

@@ -182,8 +182,6 @@ def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[list[IO[bytes
     While the others are replaced, the last one is away, and other writers wait. So a reader that opens the
     last one, then the others, and then finds the last one unchanged at its path has files of one writer.
     """
-    import tempfile
-
     drafts: dict[str, str | os.PathLike[str]] = {}
     try:
         with contextlib.ExitStack() as stack:
@@ -192,19 +190,15 @@ def replacing_together(*paths: str | os.PathLike[str]) -> Iterator[list[IO[bytes
                 if os.path.exists(path) and not os.path.isfile(path):
                     files.append(stack.enter_context(open(path, "wb")))
                     continue
-                folder, name = os.path.split(os.fspath(path))
-                descriptor, draft = tempfile.mkstemp(prefix=f".{name[:100]}.", dir=folder or ".")
+                draft = draft_in(os.path.dirname(path))
                 drafts[draft] = path
-                files.append(stack.enter_context(os.fdopen(descriptor, "wb")))
+                # its mode is by the umask, which a process cannot read without changing it for all threads
+                files.append(stack.enter_context(os.fdopen(os.open(draft, _CREATE, 0o666), "wb")))
             yield files
             for file in files:
                 file.flush()
                 if not isinstance(file.name, (str, os.PathLike)):  # a draft, opened by its descriptor
                     os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        for draft in drafts:
-            os.chmod(draft, 0o666 & ~mask)
         with _only_writer([*drafts]):
             try:
                 _put_in_place([*drafts.items()])

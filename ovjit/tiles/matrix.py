@@ -65,7 +65,7 @@ def set_line(a, at, sums, panels):
     a["line"] = LINE
     a["lines"] = udiv(runs * sums.k + LINE - 1, LINE)
     at["line"] = 0
-    count = udiv(sums.k + LINE - 1, LINE)
+    count = max(1, udiv(sums.k + LINE - 1, LINE))  # products may have no depth
     last = count + udiv(count, 3)
     most = a["lines"] * panels + IN_PLACE * runs * count
     while count <= last and at["line"] == 0:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import copyreg
 import gc
+import sys
 import threading
 import time
 import traceback
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import openvino
@@ -1118,3 +1121,155 @@ def test_a_result_that_does_not_fit_a_given_tensor_leaves_the_request_usable() -
         request.set_output_tensor(0, large)
         request.infer([data])
         np.testing.assert_array_equal(large.data, data)
+
+
+def total_of(ov: Any) -> Any:
+    """A request on a model with a state, which has run once."""
+    ops = ov.opset8
+    x = ops.parameter([2, 3], np.float32, name="x")
+    new = ops.add(ops.read_value("total", np.float32, ov.PartialShape([2, 3])), x)
+    model = ov.Model([ops.result(new)], [ops.assign(new, "total")], [x])
+    request = ov.compile_model(model, "CPU").create_infer_request()
+    request.infer([np.ones((2, 3), np.float32)])
+    return request
+
+
+def new_tensor() -> ovjit.Tensor:
+    return ovjit.Tensor(np.zeros((2, 3), np.float32))
+
+
+#: What reads or changes a request's data.
+ACCESSES: dict[str, Callable[[Any], Any]] = {
+    "set_tensor": lambda request: request.set_tensor("x", new_tensor()),
+    "set_tensors": lambda request: request.set_tensors({0: new_tensor()}),
+    "batch": lambda request: request.set_input_tensors([ovjit.Tensor(np.zeros((1, 3), np.float32))] * 2),
+    "set_input_tensor": lambda request: request.set_input_tensor(new_tensor()),
+    "set_output_tensor": lambda request: request.set_output_tensor(new_tensor()),
+    "input_tensors": lambda request: request.input_tensors,
+    "results": lambda request: request.results,
+    "reset_state": lambda request: request.reset_state(),
+    "state": lambda request: request.query_state()[0].state,
+    "set state": lambda request: setattr(request.query_state()[0], "state", new_tensor()),
+    "reset": lambda request: request.query_state()[0].reset(),
+}
+
+
+#: The functions that do so, and their files.
+CHANGES = frozenset("bind bind_batch tensor refresh copy_results show set reset reset_all".split())
+PLACES = ("slots.py", "blocks.py", "states.py")
+
+
+@pytest.mark.parametrize("name", ACCESSES)
+def test_no_inference_begins_while_a_request_s_data_are_read_or_changed(name: str) -> None:
+    """Another thread's inference would read the new address of an input, or memory that was freed."""
+    request = total_of(ovjit)
+    ACCESSES[name](request)
+    held: dict[str, bool] = {}
+
+    def note(frame: Any, event: str, _: object) -> None:
+        code, path = frame.f_code, frame.f_code.co_filename.replace("\\", "/")
+        if event == "call" and code.co_name in CHANGES and path.endswith(PLACES):
+            held[code.co_name] = held.get(code.co_name, True) and request._guard.locked()
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        ACCESSES[name](request)
+    finally:
+        sys.setprofile(before)
+    assert held and all(held.values()), held
+    assert not request._guard.locked()
+
+
+def test_results_are_of_one_inference_while_other_threads_begin_more() -> None:
+    """Busy, or all outputs of one inference: none of them while the next one writes it."""
+    ops = ovjit.opset13
+    x = ops.parameter([96, 96], np.float32, name="x")
+    product = x
+    for _ in range(4):
+        product = ops.matmul(product, x, False, False)
+    model = ovjit.Model([product, ops.multiply(x, np.float32(2))], [x])
+    compiled = ovjit.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    request = compiled.create_infer_request()
+    eye = np.eye(96, dtype=np.float32)
+    request.infer([eye])
+    wrong: list[Any] = []
+    end = time.monotonic() + 1
+
+    def infer(factor: float) -> None:
+        while time.monotonic() < end:
+            with contextlib.suppress(RuntimeError):
+                request.infer([eye * np.float32(factor)])
+
+    def look() -> None:
+        while time.monotonic() < end:
+            with contextlib.suppress(RuntimeError):
+                power, double = request.results.to_tuple()
+                if not np.array_equal(power, eye * (double[0, 0] / 2) ** 5):
+                    wrong.append((double[0, 0], power))
+
+    threads = [threading.Thread(target=infer, args=(factor,)) for factor in (2, 3)]
+    run_threads([*threads, threading.Thread(target=look), threading.Thread(target=look)])
+    assert not wrong, (len(wrong), wrong[0])
+
+
+@pytest.mark.timeout(60)
+def test_threads_that_wait_for_a_guard_without_an_owner_do_not_wait_for_each_other() -> None:
+    """After an interrupt that came just when it was taken: all get their answers."""
+    request = total_of(ovjit)
+    assert request._acquire(False)
+    found: list[Any] = []
+    threads = [threading.Thread(target=lambda: found.append(request.results)) for _ in range(4)]
+    run_threads(threads)
+    assert len(found) == 4
+
+
+def test_what_runs_within_a_change_of_tensors_finds_the_request_busy(monkeypatch) -> None:
+    """Such as a finalizer or a signal's handler, which would wait for itself."""
+    request = total_of(ovjit)
+    told: list[str] = []
+
+    def bind(slot: Any, *_: object) -> None:
+        with pytest.raises(errors.Busy) as refused:
+            request.infer()
+        told.append(str(refused.value))
+
+    monkeypatch.setattr(type(request._inputs[0]), "bind", bind)
+    request.set_input_tensor(new_tensor())
+    assert len(told) == 1 and "busy" in told[0]
+    monkeypatch.undo()
+    request.infer()
+
+
+@pytest.mark.timeout(60)
+def test_threads_may_run_code_whose_constants_have_no_hash() -> None:
+    """As TorchDynamo makes it. Owners of guards, lost jobs and signals' handlers are found by their code."""
+    end = threading.Event()
+
+    def wait() -> None:
+        end.wait()
+
+    def fail() -> None:
+        raise KeyError
+
+    for function in (wait, fail):
+        function.__code__ = function.__code__.replace(co_consts=(*function.__code__.co_consts, {}))
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(wait.__code__)
+    request = total_of(ovjit)
+    queue = ovjit.AsyncInferQueue(request.get_compiled_model(), 1)
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        assert request._acquire(False)
+        assert request.results.to_tuple()[0].tolist() == [[1] * 3] * 2
+        queue._pool.suspect = True
+        queue.wait_all()
+    finally:
+        end.set()
+        thread.join()
+    with pytest.raises(KeyError):
+        try:
+            fail()
+        except errors.unless_of_signal(ValueError):
+            pass

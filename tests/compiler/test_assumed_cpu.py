@@ -32,3 +32,24 @@ def test_bf16_and_bytes_of_avx512(more: tuple[str, ...]) -> None:
         if unit and name not in ("depthwise", "computed"):
             assert "amx_bf16" in kernels, f"{name}: {kernels}"
         assert 1e-4 < float(error) < 1e-2, f"{name}: {error}"
+
+
+WITHOUT_DEPTH = """
+import os
+import numpy as np
+import ovjit as ov
+from ovjit import opset13 as op
+from ovjit.codegen.cpu import host
+from tests.support.assumed_cpu import answer
+host.assume("avx512", ("avx512bf16", "avx512vnni", "amx-bf16", "amx-int8"))
+os.environ["OVJIT_INTERP"] = "kernels"
+x = op.parameter([40, 0], np.float32)
+y = op.matmul(x, op.constant(np.zeros((0, 20), np.float32)), False, False)
+got, kernels = answer(ov.Model([op.add(y, np.float32(3))], [x]), np.zeros((40, 0), np.float32), "bf16", "f16")
+print(got.shape, np.unique(got), "amx_bf16" in kernels)
+"""
+
+
+def test_a_matrix_unit_multiplies_matrices_without_depth() -> None:
+    """It would divide by the number of their lines."""
+    assert printed("-c", WITHOUT_DEPTH, OVJIT_PRECISION=None, OVJIT_ISA=None) == "(40, 20) [3.] True\n"

@@ -51,9 +51,11 @@ def test_starts_under_alarms() -> None:
     )
 
 
-def test_no_thread_can_be_started(monkeypatch) -> None:
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError])
+def test_no_thread_can_be_started(error, monkeypatch) -> None:
     def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+        raise error("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(RuntimeError, match="can't start"):

@@ -162,6 +162,16 @@ def test_a_file_that_a_user_asked_for(tmp_path) -> None:
     os.close(reader)
 
 
+def test_files_are_written_without_a_change_of_the_umask(tmp_path, monkeypatch) -> None:
+    """It is the process's: what other threads make then would be open to all. Drafts have short names."""
+    changes: list[int] = []
+    monkeypatch.setattr(os, "umask", changes.append)
+    name = "\u6f22" * 84 + ".md"
+    with replacing(tmp_path / name) as file:
+        file.write(b"whole")
+    assert not changes and files_below(tmp_path) == [name]
+
+
 # --- a clock that is set back
 
 

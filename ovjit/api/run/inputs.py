@@ -36,7 +36,7 @@ def assign_inputs(request: RequestTensors, inputs: Any, share: bool) -> None:
     job = request._job
     for slot, value, lend in steps:
         if isinstance(value, RemoteTensor):
-            request._bind_input(slot, value)
+            request._bind_remote(slot, value)
         elif isinstance(value, Tensor):
             slot.bind(job, value)
         elif lend:

@@ -552,12 +552,13 @@ class AsyncInferQueue:
         return f"<AsyncInferQueue: {len(self)} jobs>"
 
 
-GUARDED.add(_Pool.start.__code__)
+GUARDED.add(id(_Pool.start.__code__))
 #: Where a thread may have a job's number in its hands alone.
 _ON_THE_WAY = {
-    getattr(_Pool, name).__code__ for name in ("take", "start", "reap", "free_finished", "_done", "put_back")
+    id(getattr(_Pool, name).__code__)
+    for name in ("take", "start", "reap", "free_finished", "_done", "put_back")
 }
-_ON_THE_WAY.add(AsyncInferQueue.start_async.__code__)
+_ON_THE_WAY.add(id(AsyncInferQueue.start_async.__code__))
 
 
 def _find_lost(pool: _Pool) -> None:
@@ -568,7 +569,7 @@ def _find_lost(pool: _Pool) -> None:
     for thread, frame in list(sys._current_frames().items()):
         step: Any = frame
         while step is not None and thread != me:
-            if step.f_code in _ON_THE_WAY and pool in (
+            if id(step.f_code) in _ON_THE_WAY and pool in (
                 step.f_locals.get("self"), step.f_locals.get("pool")
             ):  # fmt: skip
                 return

@@ -17,7 +17,7 @@ from ovjit.api.accessors import accessor
 from ovjit.api.arguments import expect, takes
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.run.inputs import assign_inputs
-from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, wait_quietly
+from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, exclusive, wait_quietly
 from ovjit.api.run.request_tensors import RequestTensors
 from ovjit.api.run.results import OVDict
 from ovjit.api.run.slots import PACKED, SAME, STRING, InputSlot, OutputSlot
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ovjit.api.run.compiled_record import CompiledRecord
     from ovjit.api.run.profiling import ProfilingInfo
     from ovjit.api.run.variable_state import VariableState
+    from ovjit.execution.states import States
 
 _ndarray = np.ndarray
 _get_ident = threading.get_ident
@@ -254,7 +255,10 @@ class InferRequest(RequestTensors):
         inference."""
         if not callable(callback):
             raise no_such_form(f"a callback is callable, {type(callback).__name__} is not")
-        self._check_idle()
+        self._call_back_with(callback, userdata)
+
+    @exclusive
+    def _call_back_with(self, callback: Callable[[Any], Any], userdata: Any) -> None:
         self._callback = callback
         self._userdata = userdata
 
@@ -263,9 +267,9 @@ class InferRequest(RequestTensors):
         return self._userdata
 
     @property
+    @exclusive
     def results(self) -> OVDict:
         """Copies of all outputs; strings as str."""
-        self._check_idle()
         if self._same:
             return OVDict(self._ports, [copy_results(a) for a in self._job.outputs])
         return OVDict(self._ports, self._convert_outputs(False, True))
@@ -302,10 +306,13 @@ class InferRequest(RequestTensors):
 
     def reset_state(self) -> None:
         """Reset every variable to its initial value."""
-        self._check_idle()
         states = self._job.states()
         if states is not None:
-            states.reset_all()
+            self._reset_states(states)
+
+    @exclusive
+    def _reset_states(self, states: States) -> None:
+        states.reset_all()
 
     def get_compiled_model(self) -> Any:
         """The CompiledModel that made it."""
@@ -328,4 +335,4 @@ class InferRequest(RequestTensors):
         return f"<InferRequest:\n{self._compiled._ports_text()}>"
 
 
-GUARDED.update((InferRequest.infer.__code__, InferRequest.start_async.__code__))
+GUARDED.update((id(InferRequest.infer.__code__), id(InferRequest.start_async.__code__)))

@@ -15,13 +15,14 @@ value (`Job.settle`, `Job.take_error`): what a wait raises is never the inferenc
 from __future__ import annotations
 
 import copy
+import functools
 import operator
 import sys
 import threading
 import time
 from collections.abc import Callable
-from types import CodeType, FrameType
-from typing import Any
+from types import FrameType
+from typing import Any, TypeVar
 
 from ovjit import locks
 from ovjit.api.arguments import takes
@@ -34,13 +35,34 @@ from ovjit.execution.streams import is_interrupt
 #: Current work: nothing asynchronous; an inference whose end is not reported; one with a callback.
 NOTHING, SILENT, NOTIFIED = range(3)
 
-#: The code that takes a request's guard, and lets go of it unless an inference goes on.
-GUARDED: set[CodeType] = set()
+#: The code that takes a request's guard, and lets go of it unless an inference goes on: by `id`, since code
+#: may have constants without a hash.
+GUARDED: set[int] = set()
+#: The code of `exclusive` methods, which do not keep it long.
+_BRIEFLY: set[int] = set()
 
 _get_ident = threading.get_ident
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 #: How often an owner of a guard is looked for, and the seconds in between.
 _LOOKS, _BETWEEN_LOOKS = 3, 0.001
+
+
+def exclusive(method: _Method) -> _Method:
+    """Decorator: a method of a request, or of what has one, that holds its guard. No inference begins
+    meanwhile, whose tensors would change while it runs: other threads wait. Raises Busy during one."""
+
+    def hold_and_call(self: Any, *args: Any) -> Any:
+        request = self._request
+        if not request._acquire(False):
+            request._claim()
+        try:
+            return method(self, *args)
+        finally:
+            request._release()
+
+    _BRIEFLY.add(id(hold_and_call.__code__))
+    return functools.wraps(method)(hold_and_call)  # type: ignore[return-value]
 
 
 class RequestGuard:
@@ -64,6 +86,10 @@ class RequestGuard:
     _error: BaseException | None
     _callback: Callable[[Any], Any] | None
     _userdata: Any
+
+    @property
+    def _request(self) -> RequestGuard:
+        return self
 
     def _set_idle(self) -> None:
         """Set the state of a new request."""
@@ -168,8 +194,8 @@ class RequestGuard:
         """Take the guard though it was taken: raises Busy unless the inference that holds it is over."""
         asker = sys._getframe(1)
         self._check_idle(asker)
-        if not self._acquire(False):
-            raise Busy("Infer Request is busy: another thread uses it")
+        while not self._acquire(False):  # another thread was quicker
+            self._check_idle(asker)
 
     def _check_idle(self, asker: FrameType | None = None) -> None:
         """Raises Busy while the request is in use. `asker`: the frame that wants the guard for itself."""
@@ -183,31 +209,38 @@ class RequestGuard:
 
     def _is_abandoned(self, asker: FrameType) -> bool:
         """Let go of the guard if no thread has it: Ctrl-C came just after it was taken. False if one has. It
-        is looked for several times, since the guard may pass between threads during a look."""
-        for look in range(_LOOKS):
-            if look:
-                time.sleep(_BETWEEN_LOOKS)
+        is looked for several times, since the guard may pass between threads during a look. An `exclusive`
+        method of another thread is waited for."""
+        looks = 0
+        while True:
             with self._job.lock:
                 if self._pending != NOTHING or not self._guard.locked():
-                    break
-                if self._has_owner(asker):
+                    return True
+                is_brief = self._is_held_briefly(asker)
+                if is_brief is False:
                     return False
-                if look == _LOOKS - 1:
+                looks = looks + 1 if is_brief is None else 0
+                if looks == _LOOKS:
                     self._release()
-        return True
+                    return True
+            time.sleep(_BETWEEN_LOOKS)
 
-    def _has_owner(self, asker: FrameType) -> bool:
-        """Whether a thread is in a call that holds the guard. `asker`: the frame that wants it."""
+    def _is_held_briefly(self, asker: FrameType) -> bool | None:
+        """Whether an `exclusive` method of another thread holds the guard. False if another call does, None
+        without one. `asker`: the frame that wants it."""
         me = _get_ident()
         for thread, top in sys._current_frames().items():
             frame = asker.f_back if thread == me else top
+            called = None
             while frame is not None:
-                if frame.f_code in GUARDED and self in (
+                briefly = id(frame.f_code) in _BRIEFLY
+                waits = called is RequestGuard._claim.__code__
+                if (briefly or id(frame.f_code) in GUARDED) and not waits and self in (
                     frame.f_locals.get("self"), frame.f_locals.get("request")
                 ):  # fmt: skip
-                    return True
-                frame = frame.f_back
-        return False
+                    return briefly and thread != me
+                called, frame = frame.f_code, frame.f_back
+        return None
 
     def wait(self) -> None:
         """Wait until the inference and its callback have ended; return at once if none was started.

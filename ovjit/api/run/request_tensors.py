@@ -12,7 +12,7 @@ from ovjit.api.arguments import ONLY, expect
 from ovjit.api.model.node import _Port
 from ovjit.api.model.ports import port_index
 from ovjit.api.run.remote import RemoteTensor
-from ovjit.api.run.request_guard import RequestGuard
+from ovjit.api.run.request_guard import RequestGuard, exclusive
 from ovjit.api.run.slots import InputSlot, OutputSlot, as_port
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import InferenceError, no_such_form
@@ -50,6 +50,7 @@ class RequestTensors(RequestGuard):
         tensor = self._remotes.get(number) if number in memory else None
         return tensor if tensor is not None and tensor._memory is memory[number] else None
 
+    @exclusive
     def _input_tensor(self, slot: InputSlot) -> Tensor:
         remote = self._remote(slot)
         if remote is not None:
@@ -66,11 +67,15 @@ class RequestTensors(RequestGuard):
             self._shown.append(slot)
         return slot.tensor(self._job)
 
+    def _bind_remote(self, slot: InputSlot, tensor: RemoteTensor) -> None:
+        slot.bind_remote(self._job, tensor)
+        self._remotes[slot.index] = tensor
+        self._note_slots()
+
+    @exclusive
     def _bind_input(self, slot: InputSlot, tensor: Tensor | RemoteTensor) -> None:
         if isinstance(tensor, RemoteTensor):
-            slot.bind_remote(self._job, tensor)
-            self._remotes[slot.index] = tensor
-            self._note_slots()
+            self._bind_remote(slot, tensor)
             return
         bound = as_port(_tensor(tensor), slot.info)
         slot.check_tensor(bound)
@@ -83,9 +88,14 @@ class RequestTensors(RequestGuard):
             return
         batch = _join_batch(tensors)
         slot.check_tensor(batch)
-        slot.bind_batch(self._job, batch, list(tensors))
+        self._bind_parts(slot, batch, list(tensors))
+
+    @exclusive
+    def _bind_parts(self, slot: InputSlot, batch: Tensor, parts: list[Tensor]) -> None:
+        slot.bind_batch(self._job, batch, parts)
         self._note_slots()
 
+    @exclusive
     def _bind_output(self, slot: OutputSlot, tensor: Tensor) -> None:
         tensor = _tensor(tensor)
         for slots in (self._shown, self._user_outputs):  # first: an exception may leave one too many
@@ -133,7 +143,6 @@ class RequestTensors(RequestGuard):
 
     def set_tensor(self, name_or_port: Any = None, tensor: Any = None, **named: Any) -> None:
         """Use the caller's tensor for an input or output, by `name` or `port`."""
-        self._check_idle()
         port = _either("set_tensor", name_or_port, named)
         tensor = _tensor(tensor)  # before the port: a call of another form is a TypeError, whatever it names
         slot = self._slot(port)
@@ -145,7 +154,6 @@ class RequestTensors(RequestGuard):
     def set_tensors(self, inputs: Any = None, tensors: Any = None, **named: Any) -> None:
         """Set several tensors: a dict by name, port or index of an input; or the name or port of one input
         and the Tensors of its batch, which are read at every inference."""
-        self._check_idle()
         if tensors is not None:
             named = {"name" if key == "tensor_name" else key: value for key, value in named.items()}
             slot = self._slot(_either("set_tensors", inputs, named))
@@ -168,7 +176,6 @@ class RequestTensors(RequestGuard):
 
     def get_input_tensor(self, index: int = ONLY) -> Tensor:
         """The tensor of input `index`; without one, of the only input."""
-        self._check_idle()
         return self._input_tensor(_at_or_only(self._inputs, index, "Input", "get"))
 
     def get_output_tensor(self, index: int = ONLY) -> Tensor:
@@ -179,21 +186,18 @@ class RequestTensors(RequestGuard):
     def set_input_tensor(self, *args: Any, **named: Any) -> None:
         """`set_input_tensor(tensor)` for the only input, or `set_input_tensor(index, tensor)`."""
         index, tensor = _index_and_tensor("set_input_tensor", args, named)
-        self._check_idle()
         tensor = _tensor(tensor)
         self._bind_input(_at_or_only(self._inputs, index, "Input", "set"), tensor)
 
     def set_output_tensor(self, *args: Any, **named: Any) -> None:
         """`set_output_tensor(tensor)` for the only output, or `set_output_tensor(index, tensor)`."""
         index, tensor = _index_and_tensor("set_output_tensor", args, named)
-        self._check_idle()
         tensor = _tensor(tensor)
         self._bind_output(_at_or_only(self._outputs, index, "Output", "set"), tensor)
 
     def set_input_tensors(self, *args: Any, **named: Any) -> None:
         """Set several input tensors: a dict by index; or the Tensors of a batch, which are read at every
         inference, for the input `idx` or the only one."""
-        self._check_idle()
         args = (*args, *(named[key] for key in ("inputs", "idx", "tensors") if key in named))
         if len(args) == 2:
             self._bind_batch(_at(self._inputs, args[0], "Input"), args[1])
@@ -215,13 +219,11 @@ class RequestTensors(RequestGuard):
 
     def set_output_tensors(self, outputs: dict[int, Tensor]) -> None:
         """Set several output tensors, by index."""
-        self._check_idle()
         for index, tensor in _by_index(_mapping(outputs), "output"):
             self._bind_output(_at(self._outputs, index, "Output"), tensor)
 
     @property
     def input_tensors(self) -> list[Tensor]:
-        self._check_idle()
         return [self._input_tensor(slot) for slot in self._inputs]
 
     @property

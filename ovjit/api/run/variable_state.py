@@ -8,6 +8,7 @@ import numpy as np
 
 from ovjit.api.arguments import expect
 from ovjit.api.run.inputs import native_of
+from ovjit.api.run.request_guard import exclusive
 from ovjit.api.run.slots import BITS, PACKED, pack, relation
 from ovjit.api.tensors.tensor import Tensor, lend_array
 from ovjit.api.tensors.types import TYPES
@@ -36,10 +37,10 @@ class VariableState:
         return self._states.variables[self._index].name
 
     @property
+    @exclusive
     def state(self) -> Tensor:
         """The value as it is now, zeros after a reset. Writing to the tensor's data changes it, until an
         inference gives the variable its next value."""
-        self._request._check_idle()
         dtype = self._states.variables[self._index].dtype
         value = self._states.show(self._index)
         way = relation(dtype)
@@ -48,10 +49,10 @@ class VariableState:
         return lend_array(value.view(TYPES[dtype].to_dtype()) if way == BITS else value, TYPES[dtype])
 
     @state.setter
+    @exclusive
     def state(self, tensor: Tensor) -> None:
         """TypeError unless it is a Tensor, RuntimeError for one that does not fit."""
         expect(tensor, Tensor, "a state is set from a Tensor")
-        self._request._check_idle()
         variable = self._states.variables[self._index]
         value, expected = native_of(tensor), dtypes.numpy_dtype(variable.dtype)
         if value.dtype != expected:
@@ -66,17 +67,17 @@ class VariableState:
         if self._flag is not None:
             self._states.set(self._flag, np.array(False))
 
+    @exclusive
     def reset(self) -> None:
         """Back to the initial value, which the next inference works out."""
-        self._request._check_idle()
         self._states.reset(self._index)
         if self._flag is not None:
             self._states.reset(self._flag)
 
     @property
+    @exclusive
     def _shape(self) -> tuple[int, ...]:
         """The shape in which the value is kept; () after a reset."""
-        self._request._check_idle()
         return self._states.shape(self._index)
 
     @property
@@ -85,9 +86,9 @@ class VariableState:
         shape = self._states.variables[self._index].shape
         return [axis for axis, size in enumerate(shape or ()) if not isinstance(size, int)]
 
+    @exclusive
     def _cut(self, axis: int, length: int) -> None:
         """Truncate the value to the first `length` elements along `axis`."""
-        self._request._check_idle()
         self._states.cut(self._index, axis, length)
 
     def __repr__(self) -> str:
