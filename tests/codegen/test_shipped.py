@@ -22,6 +22,7 @@ from ovjit.data import DIGITS_XML
 from ovjit.disk.kernel_cache import KernelCache
 from ovjit.readers.ir.writer import to_bytes
 from ovjit.tools import ship, ship_files
+from ovjit.tools.groups import kernels_of
 from tests.support.run import printed
 
 DATA = DIGITS_XML.parent
@@ -118,7 +119,7 @@ def test_decoders_need_nothing_else(name: str, stored: str) -> None:
     made = getattr(transformers, name)(transformers.Net(ovjit, name, stored), sizes)
     xml, weights = to_bytes(made)
     isa, read = host_target(), ovjit.Core().read_model(xml, ovjit.Tensor(np.frombuffer(weights, np.uint8)))
-    for precision, needed in ship.kernels_of(read, isa).items():
+    for precision, needed in kernels_of(read._graph(), isa).items():
         missing = [k.name for k in needed if shipped.find(k.content_key(isa), isa) is None]
         assert len(needed) > 15 and not missing, f"{precision}: {missing}; {AGAIN}"
 
@@ -127,7 +128,7 @@ def test_decoders_need_nothing_else(name: str, stored: str) -> None:
 @pytest.mark.parametrize("name", ["mamba", "delta"])
 def test_decoders_with_states_need_nothing_else(name: str) -> None:
     isa = host_target()
-    needed = ship.kernels_of(hybrids.build(ovjit, name), isa)["f32"]
+    needed = kernels_of(hybrids.build(ovjit, name)._graph(), isa)["f32"]
     missing = [k.name for k in needed if shipped.find(k.content_key(isa), isa) is None]
     assert len(needed) > 15 and not missing, f"{missing}; {AGAIN}"
 
@@ -183,7 +184,7 @@ def quantised_network() -> ovjit.Model:
 def test_a_quantised_network_needs_nothing_else() -> None:
     xml, weights = to_bytes(quantised_network())
     isa, read = host_target(), ovjit.Core().read_model(xml, ovjit.Tensor(np.frombuffer(weights, np.uint8)))
-    for precision, needed in ship.kernels_of(read, isa).items():
+    for precision, needed in kernels_of(read._graph(), isa).items():
         missing = [k.name for k in needed if shipped.find(k.content_key(isa), isa) is None]
         assert len(needed) > 10 and not missing, f"{precision}: {missing}; {AGAIN}"
 
