@@ -315,10 +315,10 @@ def _source(builder: Builder, value: Value) -> Value:
 
 class Found:
     """Collects groups with kernels that are not shipped, or all groups; with `kind`, models instead of
-    groups. Groups with kernels that `many` graphs need are FREQUENT."""
+    groups. Groups with kernels that `needed` programs have are FREQUENT."""
 
-    def __init__(self, target: Target, kind: str = "", all_kernels: bool = False, many: int = MANY):
-        self.target, self.kind, self.all_kernels, self.many = target, kind, all_kernels, many
+    def __init__(self, target: Target, kind: str = "", all_kernels: bool = False, needed: int = MANY):
+        self.target, self.kind, self.all_kernels, self.needed = target, kind, all_kernels, needed
         self.groups: list[Group] = []
         self.makers: dict[Value, int] = {}
         self.uses: Uses = {}
@@ -394,7 +394,7 @@ class Found:
         frequent = {} if self.kind else {"kind": FREQUENT}
         need = {self.lines[key]: self.models[key] for key in reversed(keys)}
         lines = dict.fromkeys(self.lines[key] for key in keys)
-        return [_line(json.loads(line) | frequent) if need[line] >= self.many else line for line in lines]
+        return [_line(json.loads(x) | frequent) if need[x] >= self.needed else x for x in lines]
 
 
 def search(paths: Sequence[str], groups: Found) -> None:
@@ -417,9 +417,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--anew", action="store_true", help="replace the groups of the file")
     parser.add_argument("--kind", default="", help="keep the models themselves, as models of this kind")
-    parser.add_argument(
-        "--frequent", action="store_true", help="add the groups as such that most models need"
-    )
+    parser.add_argument("--frequent", action="store_true", help="add them as groups that most models need")
     parser.add_argument("--into", type=Path, default=FILE, metavar="FILE")
     options = parser.parse_args(argv)
     groups = Found(host_target(), options.kind, options.anew, 1 if options.frequent else MANY)
@@ -427,10 +425,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     stored = lines_of(options.into) if options.into.exists() else []
     if options.anew:
         stored = [line for line in stored if _kind(line) not in (FREQUENT, CUTS)]
-    others = [
-        line for line in stored if line not in groups.lines.values()
-    ]  # without those that become FREQUENT
-    kinds = {line: _kind(line) for line in (*others, *groups.sorted())}
+    again = set(groups.lines.values())  # they may become FREQUENT
+    kinds = {line: _kind(line) for line in (*(x for x in stored if x not in again), *groups.sorted())}
     order = list(dict.fromkeys((FREQUENT, CUTS, *kinds.values())))
     lines = sorted(kinds, key=lambda line: order.index(kinds[line]))
     write_lines(lines, options.into)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pytest
 
 import ovjit
 from bench import hybrids, transformers
-from ovjit import debug
-from ovjit.codegen import shipped, texts
+from ovjit import debug, genai
+from ovjit.codegen import loading, shipped, texts
 from ovjit.codegen.cpu import jit
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import EXTRA, TARGETS, Target, has_features, target_of
@@ -21,11 +22,13 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.data import DIGITS_XML
 from ovjit.disk.kernel_cache import KernelCache
 from ovjit.readers.ir.writer import to_bytes
+from ovjit.storage import kept_models
 from ovjit.tools import ship, ship_files
 from ovjit.tools.groups import kernels_of
 from tests.support.run import printed
 
 DATA = DIGITS_XML.parent
+GENAI = Path(__file__).parents[1] / "genai" / "data"
 AGAIN = "python -m ovjit.tools.ship"
 
 
@@ -108,6 +111,29 @@ def test_object_code_is_the_same_bytes(monkeypatch: pytest.MonkeyPatch, common: 
         checked += 1
     assert checked > 8
     assert missing <= checked // 8, "more is left out than files without room for all should leave out"
+
+
+def test_pipelines_need_only_frequent_kernels(
+    common: list[Kernel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the first tokens, with what a tokenizer, a detokenizer and a paged decoder compile at run time."""
+    needed, addresses = set[Kernel](), loading.addresses
+
+    def noted(kernels, *arguments):
+        needed.update(kernels := list(kernels))
+        return addresses(kernels, *arguments)
+
+    monkeypatch.setattr(loading, "addresses", noted)
+    monkeypatch.setattr(kept_models, "folder", lambda: None)
+    folder, isa = tmp_path / "llama", host_target()
+    shutil.copytree(GENAI, folder)
+    sizes = transformers.Sizes(layers=1, wide=128, heads=2, shared=1, inner=192, words=300)
+    model = transformers.llama(transformers.Net(ovjit, "llama"), sizes)
+    ovjit.save_model(model, folder / "openvino_model.xml", compress_to_fp16=False)
+    genai.LLMPipeline(folder, "CPU").generate("the weather is", max_new_tokens=3)
+    frequent = {kernel.content_key(isa) for kernel in common}
+    missing = sorted(kernel.name for kernel in needed if kernel.content_key(isa) not in frequent)
+    assert len(needed) > 40 and not missing, f"{missing}: python -m ovjit.tools.groups --frequent"
 
 
 @pytest.mark.parametrize("stored", ["f32", "u8", "i4"])
