@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ovjit.execution.variables import StatefulProgram
     from ovjit.rewrite.model_variables import Lifted
 
+#: Gets each graph that is compiled, also of segments, bodies and initial values, while it is a list.
+compiled_graphs: list[Graph] | None = None
+
 
 def context_of(config: Mapping[str, Any]) -> Context:
     """The context of a compilation with these properties in this process. "card": the index of the GPU."""
@@ -58,6 +61,8 @@ def compile_graph(graph: Graph, config: Mapping[str, Any], memory: Memory | None
 
 def build(graph: Graph, config: Mapping[str, Any], memory: Memory | None = None) -> Executable:
     """An executable of `graph`, without traces or prepared plans."""
+    if compiled_graphs is not None:
+        compiled_graphs.append(graph)
     start = time.perf_counter()
     watch = config.get("watch")
     if watch is None and debug.is_on("OVJIT_COMPARE"):

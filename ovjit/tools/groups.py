@@ -1,10 +1,13 @@
 """The graphs whose kernels are shipped: small models, and groups of fused nodes cut out of larger ones.
 
-    python -m ovjit.tools.groups MODEL ... [--anew | --kind KIND] [--into FILE]
+    python -m ovjit.tools.groups MODEL ... [--anew | --kind KIND] [--frequent] [--into FILE]
 
-adds the groups of these models whose kernels the package lacks. Groups that most models need come first. With
-`--anew`, all groups are replaced by those of these models, whatever the package has. With `--kind` the models
-themselves are added, as they were read.
+adds the groups of these models whose kernels the package lacks. Groups that most models need come first, or
+all with `--frequent`. With `--anew`, all groups are replaced by those of these models, whatever the package
+has. With `--kind` the models themselves are added, as they were read.
+
+A Python program in place of a MODEL stands for all graphs that it compiles while it runs, such as segments of
+tokenizers, bodies of loops, and paged decoders. Give it an empty OVJIT_CACHE: kept models are not compiled.
 
 A graph is a line of JSON in `groups.xz`, in the form of `storage/graph_format.py`. A group is stored after
 all passes, for the precision of that compilation. A large constant is stored as its range, and whether f16
@@ -19,8 +22,10 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import json
 import lzma
+import runpy
 import sys
 import zlib
 from collections import Counter
@@ -31,17 +36,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.converted import Unmade, Unpacked
 from ovjit.graph.graph import Builder, Graph, Node, Value
 from ovjit.graph.op import TensorType, find_op
+from ovjit.graph.shapes import guess_input_shape
 from ovjit.records import NamedTuple
 from ovjit.storage import graph_format
 
 if TYPE_CHECKING:
     from ovjit.codegen.cpu.targets import Target
     from ovjit.codegen.kernel import Kernel
-    from ovjit.compiler.options import Options
+    from ovjit.compiler.options import Context, Options
     from ovjit.compiler.program import Program
     from ovjit.planning.fuse import Group
 
@@ -74,8 +81,7 @@ class Cut(NamedTuple):
         from ovjit.compiler.options import Context
 
         if self.precision is None:
-            programs = chain.from_iterable(programs_of(self.graph, target).values())
-            return list(dict.fromkeys(kernel for program in programs for kernel in program.kernels))
+            return list(dict.fromkeys(chain.from_iterable(kernels_of(self.graph, target).values())))
         half = default_half(target)
         precision = half if self.precision in HALVES else self.precision
         if precision not in float_types(target):
@@ -118,10 +124,9 @@ def options_of(precision: str, target: Target) -> Options:
 
 
 def programs_of(graph: Graph, target: Target) -> dict[str, list[Program]]:
-    """precision -> the programs of a model that computes in it, for a target. A model with state also has the
-    programs that compute initial values."""
+    """precision -> the programs of a model that computes in it, for a target: with those of its segments, and
+    of the initial values of a model with state."""
     from ovjit.codegen.cpu.formats import float_types
-    from ovjit.compiler import compile as compile_program
     from ovjit.compiler.options import Context
     from ovjit.engine import lifted_for
     from ovjit.rewrite.model_variables import Start
@@ -132,8 +137,52 @@ def programs_of(graph: Graph, target: Target) -> dict[str, list[Program]]:
         if graph.has_state:
             lifted = lifted_for(graph, Context(target, options))
             graphs = [lifted.main, *(start.graph for start in lifted.inits if isinstance(start, Start))]
-        by_precision[precision] = [compile_program(one, target, options) for one in dict.fromkeys(graphs)]
+        context = Context(target, options)
+        by_precision[precision] = [p for one in dict.fromkeys(graphs) for p in _with_segments(one, context)]
     return by_precision
+
+
+def kernels_of(graph: Graph, target: Target) -> dict[str, list[Kernel]]:
+    """precision -> the kernels of a model that computes in it, for a target."""
+    return {
+        precision: list(dict.fromkeys(kernel for program in programs for kernel in program.kernels))
+        for precision, programs in programs_of(graph, target).items()
+    }
+
+
+def _with_segments(graph: Graph, context: Context) -> list[Program]:
+    """The program of a graph, and those of its segments, which are compiled at run time."""
+    from ovjit.compiler import compile as compile_program
+    from ovjit.execution.segments import Chain
+    from ovjit.planning.concrete_types import concrete_types
+    from ovjit.planning.partition import Cut, needs_cut
+
+    programs = [compile_program(graph, *context)]
+    graph = programs[0].graph
+
+    def build(part: Graph, _: Any) -> Any:
+        programs.extend(_with_segments(part, context))
+
+    with contextlib.suppress(OvjitError):  # guessed dimensions contradict each other
+        types = concrete_types(graph, [guess_input_shape(v.shape) for v in graph.inputs])
+        if needs_cut(types):
+            Chain(Cut(graph, types), {}, build)
+    return programs
+
+
+def graphs_of(path: str) -> list[Graph]:
+    """The graph of a model; for a Python program, all graphs that it compiles."""
+    import ovjit as ov
+    from ovjit import engine
+
+    if not path.endswith(".py"):
+        return [ov.Core().read_model(path)._graph()]
+    engine.compiled_graphs = graphs = list[Graph]()
+    try:
+        runpy.run_path(path, run_name="__main__")
+    finally:
+        engine.compiled_graphs = None
+    return graphs
 
 
 def cuts(path: Path = FILE) -> Iterator[Cut]:
@@ -266,10 +315,10 @@ def _source(builder: Builder, value: Value) -> Value:
 
 class Found:
     """Collects groups with kernels that are not shipped, or all groups; with `kind`, models instead of
-    groups."""
+    groups. Groups with kernels that `needed` programs have are FREQUENT."""
 
-    def __init__(self, target: Target, kind: str = "", all_kernels: bool = False):
-        self.target, self.kind, self.all_kernels = target, kind, all_kernels
+    def __init__(self, target: Target, kind: str = "", all_kernels: bool = False, needed: int = MANY):
+        self.target, self.kind, self.all_kernels, self.needed = target, kind, all_kernels, needed
         self.groups: list[Group] = []
         self.makers: dict[Value, int] = {}
         self.uses: Uses = {}
@@ -345,17 +394,16 @@ class Found:
         frequent = {} if self.kind else {"kind": FREQUENT}
         need = {self.lines[key]: self.models[key] for key in reversed(keys)}
         lines = dict.fromkeys(self.lines[key] for key in keys)
-        return [_line(json.loads(line) | frequent) if need[line] >= MANY else line for line in lines]
+        return [_line(json.loads(x) | frequent) if need[x] >= self.needed else x for x in lines]
 
 
 def search(paths: Sequence[str], groups: Found) -> None:
-    """Add the groups of models; a line for each model."""
-    import ovjit as ov
-
+    """Add the groups of models and of programs; a line for each."""
     for path in paths:
         before = len(groups.lines), groups.failures.total()
         try:
-            groups.add_model(ov.Core().read_model(path)._graph())
+            for graph in graphs_of(path):
+                groups.add_model(graph)
         except Exception as error:
             print(f"{path}: {type(error).__name__}: {error}")
             continue
@@ -369,14 +417,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--anew", action="store_true", help="replace the groups of the file")
     parser.add_argument("--kind", default="", help="keep the models themselves, as models of this kind")
+    parser.add_argument("--frequent", action="store_true", help="add them as groups that most models need")
     parser.add_argument("--into", type=Path, default=FILE, metavar="FILE")
     options = parser.parse_args(argv)
-    groups = Found(host_target(), options.kind, options.anew)
+    groups = Found(host_target(), options.kind, options.anew, 1 if options.frequent else MANY)
     search(options.models, groups)
     stored = lines_of(options.into) if options.into.exists() else []
     if options.anew:
         stored = [line for line in stored if _kind(line) not in (FREQUENT, CUTS)]
-    kinds = {line: _kind(line) for line in (*stored, *groups.sorted())}
+    again = set(groups.lines.values())  # they may become FREQUENT
+    kinds = {line: _kind(line) for line in (*(x for x in stored if x not in again), *groups.sorted())}
     order = list(dict.fromkeys((FREQUENT, CUTS, *kinds.values())))
     lines = sorted(kinds, key=lambda line: order.index(kinds[line]))
     write_lines(lines, options.into)

@@ -30,11 +30,11 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ovjit.codegen.cpu.targets import SLOW_DOTS
 from ovjit.records import NamedTuple
-from ovjit.tools.groups import cuts, programs_of
+from ovjit.tools.groups import cuts, graphs_of, kernels_of
 from ovjit.tools.kernel_sources import write_sources
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def groups(target: Target) -> Iterator[Group]:
     texts.recorded = {}
     try:
         kernels = dict.fromkeys(_always(target))
-        for kernel in kernels_of(ov.Core().read_model(str(DIGITS_XML)), target).values():
+        for kernel in kernels_of(ov.Core().read_model(str(DIGITS_XML))._graph(), target).values():
             kernels.update(dict.fromkeys(kernel))
         yield Group(list(kernels), texts.recorded)
         extras = {(name, frozenset(extra)): kinds for (name, extra), kinds in LEFT_OUT.items()}
@@ -148,25 +148,16 @@ def _always(target: Target) -> Iterator[Kernel]:
         yield Kernel(key, amx_test.SOURCE, KernelArgs(), amx_test.test_of(feature).words, key, form)
 
 
-def kernels_of(model: Any, target: Target) -> dict[str, list[Kernel]]:
-    """precision -> the kernels of a model that computes in it, for a target."""
-    return {
-        precision: list(dict.fromkeys(kernel for program in programs for kernel in program.kernels))
-        for precision, programs in programs_of(model._graph(), target).items()
-    }
-
-
 def show_missing(paths: Sequence[str]) -> None:
-    """Print which kernels of these models the package does not have, for this CPU."""
-    import ovjit as ov
+    """Print which kernels of these models and programs the package does not have, for this CPU."""
     from ovjit.codegen import shipped
     from ovjit.codegen.cpu.host import host_target
 
     isa = host_target()
-    for path in paths:
-        for precision, needed in kernels_of(ov.Core().read_model(path), isa).items():
+    for name, graph in [(path, graph) for path in paths for graph in graphs_of(path)]:
+        for precision, needed in kernels_of(graph, isa).items():
             missing = [k.name for k in needed if shipped.find(k.content_key(isa), isa) is None]
-            print(f"{path} {precision}: {len(missing)} of {len(needed)} missing", *sorted(missing))
+            print(f"{name} {precision}: {len(missing)} of {len(needed)} missing", *sorted(missing))
 
 
 class Contents(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pytest
 
 import ovjit
 from bench import hybrids, transformers
-from ovjit import debug
-from ovjit.codegen import shipped, texts
+from ovjit import debug, genai
+from ovjit.codegen import loading, shipped, texts
 from ovjit.codegen.cpu import jit
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import EXTRA, TARGETS, Target, has_features, target_of
@@ -21,10 +22,13 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.data import DIGITS_XML
 from ovjit.disk.kernel_cache import KernelCache
 from ovjit.readers.ir.writer import to_bytes
+from ovjit.storage import kept_models
 from ovjit.tools import ship, ship_files
+from ovjit.tools.groups import kernels_of
 from tests.support.run import printed
 
 DATA = DIGITS_XML.parent
+GENAI = Path(__file__).parents[1] / "genai" / "data"
 AGAIN = "python -m ovjit.tools.ship"
 
 
@@ -109,6 +113,29 @@ def test_object_code_is_the_same_bytes(monkeypatch: pytest.MonkeyPatch, common: 
     assert missing <= checked // 8, "more is left out than files without room for all should leave out"
 
 
+def test_pipelines_need_only_frequent_kernels(
+    common: list[Kernel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the first tokens, with what a tokenizer, a detokenizer and a paged decoder compile at run time."""
+    needed, addresses = set[Kernel](), loading.addresses
+
+    def noted(kernels, *arguments):
+        needed.update(kernels := list(kernels))
+        return addresses(kernels, *arguments)
+
+    monkeypatch.setattr(loading, "addresses", noted)
+    monkeypatch.setattr(kept_models, "folder", lambda: None)
+    folder, isa = tmp_path / "llama", host_target()
+    shutil.copytree(GENAI, folder)
+    sizes = transformers.Sizes(layers=1, wide=128, heads=2, shared=1, inner=192, words=300)
+    model = transformers.llama(transformers.Net(ovjit, "llama"), sizes)
+    ovjit.save_model(model, folder / "openvino_model.xml", compress_to_fp16=False)
+    genai.LLMPipeline(folder, "CPU").generate("the weather is", max_new_tokens=3)
+    frequent = {kernel.content_key(isa) for kernel in common}
+    missing = sorted(kernel.name for kernel in needed if kernel.content_key(isa) not in frequent)
+    assert len(needed) > 40 and not missing, f"{missing}: python -m ovjit.tools.groups --frequent"
+
+
 @pytest.mark.parametrize("stored", ["f32", "u8", "i4"])
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_decoders_need_nothing_else(name: str, stored: str) -> None:
@@ -118,7 +145,7 @@ def test_decoders_need_nothing_else(name: str, stored: str) -> None:
     made = getattr(transformers, name)(transformers.Net(ovjit, name, stored), sizes)
     xml, weights = to_bytes(made)
     isa, read = host_target(), ovjit.Core().read_model(xml, ovjit.Tensor(np.frombuffer(weights, np.uint8)))
-    for precision, needed in ship.kernels_of(read, isa).items():
+    for precision, needed in kernels_of(read._graph(), isa).items():
         missing = [k.name for k in needed if shipped.find(k.content_key(isa), isa) is None]
         assert len(needed) > 15 and not missing, f"{precision}: {missing}; {AGAIN}"
 
@@ -127,7 +154,7 @@ def test_decoders_need_nothing_else(name: str, stored: str) -> None:
 @pytest.mark.parametrize("name", ["mamba", "delta"])
 def test_decoders_with_states_need_nothing_else(name: str) -> None:
     isa = host_target()
-    needed = ship.kernels_of(hybrids.build(ovjit, name), isa)["f32"]
+    needed = kernels_of(hybrids.build(ovjit, name)._graph(), isa)["f32"]
     missing = [k.name for k in needed if shipped.find(k.content_key(isa), isa) is None]
     assert len(needed) > 15 and not missing, f"{missing}; {AGAIN}"
 
@@ -183,7 +210,7 @@ def quantised_network() -> ovjit.Model:
 def test_a_quantised_network_needs_nothing_else() -> None:
     xml, weights = to_bytes(quantised_network())
     isa, read = host_target(), ovjit.Core().read_model(xml, ovjit.Tensor(np.frombuffer(weights, np.uint8)))
-    for precision, needed in ship.kernels_of(read, isa).items():
+    for precision, needed in kernels_of(read._graph(), isa).items():
         missing = [k.name for k in needed if shipped.find(k.content_key(isa), isa) is None]
         assert len(needed) > 10 and not missing, f"{precision}: {missing}; {AGAIN}"
 

@@ -29,10 +29,10 @@ print(*(shipped.generators(target.machine).hex() for target in TARGETS.values())
 KERNEL = """
 import ovjit as ov, numpy as np
 from ovjit.codegen.cpu.targets import TARGETS
-from ovjit.tools.ship import kernels_of
+from ovjit.tools.groups import kernels_of
 x = ov.opset8.parameter([3, 40], np.float32)
 model = ov.Model([ov.opset8.softmax(ov.opset8.gelu(x, "erf"), 1)], [x])
-kernels = kernels_of(model, TARGETS["avx2"])["f32"]
+kernels = kernels_of(model._graph(), TARGETS["avx2"])["f32"]
 print(*sorted(kernel.source for kernel in kernels))
 """
 

@@ -733,14 +733,15 @@ import numpy as np
 import ovjit as ov
 from ovjit import opset13 as op
 from ovjit.codegen.cpu.targets import target_of
-from ovjit.tools.ship import kernels_of
+from ovjit.tools.groups import kernels_of
 
 for name, channels in (("avx512", 40), ("avx2", 44), ("avx2", 40)):
     target = target_of(name)
     x = op.parameter([1, channels, 9, 20], np.float32)
     weights = op.constant(np.ones((channels, 1, 1, 3, 3), np.float32))
     y = op.group_convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1])
-    (one,) = (k for k in kernels_of(ov.Model([y], [x]), target)["f32"] if k.name.startswith("depthwise"))
+    kernels = kernels_of(ov.Model([y], [x])._graph(), target)["f32"]
+    (one,) = (k for k in kernels if k.name.startswith("depthwise"))
     text = one.text(target)
     print(len(re.findall("call void @llvm.masked.store", text)), len(re.findall(r"store <\\d+ x", text)))
 """

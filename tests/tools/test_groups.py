@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.codegen import loading
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import TARGETS, target_of
+from ovjit.codegen.kernel import Kernel
+from ovjit.execution.runner import native_kernels
 from ovjit.tools import groups
 
 o = ov.opset13
@@ -80,6 +84,63 @@ def test_groups_of_a_model(make, tmp_path, monkeypatch: pytest.MonkeyPatch) -> N
         assert {cut.kind for cut in cuts} == {kind}
         made = {kernel for cut in cuts for kernel in cut.kernels(host_target())}
         assert made >= {kernel for lowering in program.lowerings for kernel in lowering.kernels}
+
+
+def cut_by_data() -> ov.Model:
+    """A slice up to a computed bound. Behind the break, the bound comes from the extents of an input."""
+    x = o.parameter([-1], np.float32)
+    count = o.reduce_sum(o.convert(o.greater(x, np.float32(0.5)), "i32"), np.int64([0]), keep_dims=True)
+    first = o.slice(x, np.int32([0]), count, np.int32([1]), np.int32([0]))
+    return ov.Model([o.softmax(first, 0), o.multiply(count, np.int32(3))], [x], "cut_by_data")
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> set[Kernel]:
+    """The kernels that programs load from now on, without the runner's."""
+    names, addresses = set[Kernel](), loading.addresses
+
+    def noted(kernels, *arguments):
+        names.update(set(kernels := list(kernels)) - set(native_kernels()))
+        return addresses(kernels, *arguments)
+
+    monkeypatch.setattr(loading, "addresses", noted)
+    return names
+
+
+def test_programs_of_segments(loaded: set[Kernel]) -> None:
+    """What follows a graph break is compiled at run time, and its kernels are shipped with the others."""
+    model = cut_by_data()
+    programs = groups.programs_of(model._graph(), host_target())["f32"]
+    assert len(programs) > 1
+    compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled([np.float32([1, 0, 3])])
+    expected = {kernel for program in programs for kernel in program.kernels}
+    assert loaded and loaded <= expected
+    assert not loaded <= set(programs[0].kernels), "the whole graph has all kernels of its segments"
+
+
+#: A body that Python leads, since its shapes change.
+PROGRAM = """
+import numpy as np
+import ovjit as ov
+from tests.support.control_models import growing
+compiled = ov.compile_model(growing(ov, ov.opset13), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+compiled([np.ones((3, 2), np.float32), np.int64(3)])
+"""
+
+
+def test_groups_of_a_program(loaded: set[Kernel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All graphs that it compiles while it runs have theirs, and all are frequent if one says so."""
+    monkeypatch.setenv("OVJIT_SHIPPED", "0")
+    program, path = tmp_path / "program.py", tmp_path / "groups.xz"
+    program.write_text(PROGRAM)
+    groups.write_lines([], path)
+    assert not groups.main([str(program), "--frequent", "--into", str(path)])
+    cuts = list(groups.cuts(path))
+    assert {cut.kind for cut in cuts} == {groups.FREQUENT}
+    computing = {kernel for kernel in loaded if not kernel.name.startswith("copy")}  # all models copy
+    assert "multiply_f32" in {kernel.name for kernel in computing}
+    assert computing <= {kernel for cut in cuts for kernel in cut.kernels(host_target())}
 
 
 @pytest.mark.parametrize("isa", TARGETS)
