@@ -36,17 +36,18 @@ _STORED = (*HALVES, "f32", "i32")
 
 def describe_boxes(view: View | None) -> View | None:
     """A view of adjacent elements for the driver's description of a tensor, with steps that it takes, also of
-    dimensions of 1. None for views that a copy has to replace: whose rows are not multiples of 16 bytes
-    apart, repeated, reversed, or in another order; and for the caller's memory: graphs have the address."""
+    dimensions of 1: a step is a multiple of the one before. None for views that a copy has to replace: whose
+    rows are not multiples of 16 bytes apart, repeated, reversed, or in another order; and for the caller's
+    memory: graphs have the address."""
     if view is None or view.buffer.base >= FIRST_IO or view.offset % 16:
         return None
     size = view.shape[-1] * view.itemsize
     steps: list[int] = [view.itemsize]
     for count, step in zip(reversed(view.shape[:-1]), reversed(view.strides[:-1]), strict=True):
         steps.append(size if count == 1 else step)
-        if steps[-1] % 16 or steps[-1] < size:
+        if steps[-1] % 16 or steps[-1] < size or steps[-1] % steps[-2]:
             return None
-        size += (count - 1) * steps[-1]
+        size = count * steps[-1]
     return View(view.buffer, view.shape, steps[::-1], view.itemsize, view.offset)
 
 
