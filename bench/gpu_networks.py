@@ -85,8 +85,8 @@ class Builder:
     def append(self, before: Any, x: Any) -> Any:
         return op.concat([op.convert(before, np.float32), x], 2)
 
-    def attend(self, q: Any, k: Any, v: Any) -> Any:
-        """Attention of queries of several heads to each head of keys."""
+    def attend(self, q: Any, k: Any, v: Any, shares: bool = False) -> Any:
+        """Attention. `shares`: several heads of queries have one head of keys."""
         (batch, heads, rows, size), (_, key_heads, columns, _) = (list(x.get_output_shape(0)) for x in (q, k))
         groups = [batch, key_heads, heads // key_heads, rows, size]
         q = op.reshape(q, groups, False)
@@ -162,8 +162,8 @@ class Eager:
     def append(self, before: Any, x: Any) -> Any:
         return self._torch.cat([before, x], 2)
 
-    def attend(self, q: Any, k: Any, v: Any) -> Any:
-        return self._functional.scaled_dot_product_attention(q, k, v, enable_gqa=q.shape[1] != k.shape[1])
+    def attend(self, q: Any, k: Any, v: Any, shares: bool = False) -> Any:
+        return self._functional.scaled_dot_product_attention(q, k, v, enable_gqa=shares)
 
 
 # --- networks
@@ -218,7 +218,7 @@ def llama(
             for n in (heads, key_heads, key_heads)
         )
         k = net.append(past[2 * layer], net.rotate(k, cosine, sine))
-        y = net.attend(net.rotate(q, cosine, sine), k, net.append(past[2 * layer + 1], v))
+        y = net.attend(net.rotate(q, cosine, sine), k, net.append(past[2 * layer + 1], v), True)
         y = net.multiply_weights(net.join_heads(y, batch, 1, width), width, width, False)
         x = net.add(x, y)
         y = net.normalize_size(x, width)
@@ -326,7 +326,8 @@ def measure_torch(torch: Any, time_of: Callable[..., float], seconds: float, dev
         module = module_of(torch, network, batch, device)
         inputs = [to_device(torch, array, device, network.side > 0) for array in network.inputs(batch)]
         began = time.perf_counter()
-        function = torch.compile(module, mode=WAYS[way]) if WAYS[way] else module
+        torch.compiler.reset()  # else another batch would have code for any
+        function = torch.compile(module, mode=WAYS[way], dynamic=False) if WAYS[way] else module
         with torch.inference_mode():
             for _ in range(4):  # further calls record CUDA graphs
                 result = function(*inputs)

@@ -70,13 +70,22 @@ def test_networks_of_pytorch_have_the_same_results(monkeypatch: pytest.MonkeyPat
     """They are traced as a whole: `torch.compile` would leave what it cannot trace to Python."""
     torch = pytest.importorskip("torch")
     compile_whole = functools.partial(torch.compile, backend="eager", fullgraph=True)
-    monkeypatch.setattr(torch, "compile", lambda module, mode: compile_whole(module))
+    monkeypatch.setattr(
+        torch, "compile", lambda module, mode, dynamic: compile_whole(module, dynamic=dynamic)
+    )
     gpu_networks._results.update(exact_results())
     rows = results_of(gpu_networks.measure_torch(torch, once, 0, "cpu"))
     assert len(rows) == 2 * 2 * len(SMALL)
     for way in gpu_networks.WAYS:
         found = [row for row in rows if f"{way} us" in row]
         assert len(found) == 2 * len(SMALL) and all(row[f"{way} difference"] < 2e-2 for row in found), rows
+
+
+def test_all_operations_run_on_the_card(cuda: FakeCuda) -> None:
+    for network in SMALL:
+        model, _ = network.build(1)
+        names = {node.get_friendly_name() for node in model.get_ops()}
+        assert ov.Core().query_model(model, "GPU").keys() == names, network.name
 
 
 def test_the_reason_why_pytorch_is_left_out_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
