@@ -87,11 +87,11 @@ class Builder:
 
     def attend(self, q: Any, k: Any, v: Any, shares: bool = False) -> Any:
         """Attention. `shares`: several heads of queries have one head of keys."""
-        (batch, heads, rows, size), (_, key_heads, columns, _) = (list(x.get_output_shape(0)) for x in (q, k))
-        groups = [batch, key_heads, heads // key_heads, rows, size]
-        q = op.reshape(q, groups, False)
-        k, v = (op.reshape(x, [batch, key_heads, 1, columns, size], False) for x in (k, v))
-        y = op.scaled_dot_product_attention(q, k, v, causal=False)
+        if not shares:
+            return op.scaled_dot_product_attention(q, k, v, causal=False)
+        (batch, heads, rows, size), (_, key_heads, _, _) = (list(x.get_output_shape(0)) for x in (q, k))
+        q = op.reshape(q, [batch, key_heads, heads // key_heads, rows, size], False)
+        y = op.scaled_dot_product_attention(q, *(op.unsqueeze(x, 2) for x in (k, v)), causal=False)
         return op.reshape(y, [batch, heads, rows, size], False)
 
     def add(self, x: Any, y: Any) -> Any:
