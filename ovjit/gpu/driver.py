@@ -71,14 +71,14 @@ ATTRIBUTES = {
 
 
 class CardError(OvjitError):
-    """A call of the CUDA driver failed. `code`: the driver's result."""
+    """A call of a function of the CUDA driver failed. `code`: the driver's result."""
 
     def __init__(self, function: str, code: int, words: str):
         advice = ADVICE.get(code, "")
         super().__init__(
             f"[GPU] {function} failed: {words or f'error {code}'}{': ' if advice else ''}{advice}"
         )
-        self.code = code
+        self.function, self.code = function, code
 
 
 class CardFacts(NamedTuple):
@@ -93,16 +93,11 @@ class CardFacts(NamedTuple):
 
 def load_library() -> Any:
     """The driver's library. Raises OSError where there is none."""
-    error = OSError(NO_LIBRARY)
-    for name in LIBRARIES:
-        try:
-            library = ctypes.CDLL(name)
-        except OSError as found:
-            error = found
-        else:
-            declare(library)
-            return library
-    raise error
+    *others, last = LIBRARIES
+    for name in others:
+        with contextlib.suppress(OSError):
+            return declare(ctypes.CDLL(name))
+    return declare(ctypes.CDLL(last))
 
 
 class Library:
@@ -346,19 +341,13 @@ class Card:
             target, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
             self.call("cuMemcpyDtoHAsync_v2", target, ctypes.c_uint64(address), size, stream)
 
-    def copy(self, address: int, source: int, size: int, stream: Any) -> None:
-        """Copy bytes of the card's memory, in the order of the stream."""
-        if size:
-            ends = ctypes.c_uint64(address), ctypes.c_uint64(source)
-            self.call("cuMemcpyDtoDAsync_v2", *ends, ctypes.c_size_t(size), stream)
-
-    def copy_to(self, card: Card, address: int, source: int, size: int, stream: Any) -> None:
-        """Copy bytes of this card's memory to that of another card, in the order of this one's stream."""
-        if size:
-            to, begin = (ctypes.c_uint64(a) for a in (address, source))
-            self.call(
-                "cuMemcpyPeerAsync", to, card._context, begin, self._context, ctypes.c_size_t(size), stream
-            )
+    def copy(self, address: int, source: int, size: int, stream: Any, to: Card | None = None) -> None:
+        """Copy bytes of the card's memory, in the order of the stream. `to`: the card of `address`."""
+        end, begin, count = ctypes.c_uint64(address), ctypes.c_uint64(source), ctypes.c_size_t(size)
+        if size and to in (None, self):
+            self.call("cuMemcpyDtoDAsync_v2", end, begin, count, stream)
+        elif to is not None and size:
+            self.call("cuMemcpyPeerAsync", end, to._context, begin, self._context, count, stream)
 
     def clear(self, address: int, size: int, stream: Any) -> None:
         self.call(
@@ -385,21 +374,13 @@ class Card:
         log, module, function = ctypes.create_string_buffer(8192), ctypes.c_void_p(), ctypes.c_void_p()
         options = (ctypes.c_int * 2)(5, 6)  # CU_JIT_ERROR_LOG_BUFFER and its size
         values = (ctypes.c_void_p * 2)(ctypes.cast(log, ctypes.c_void_p), len(log))
-        text, registers = ptx.encode() + b"\0", ctypes.c_int()
-        # drivers may compile a module, and load a function, at their first use: here, and not in a capture
-        calls = (
-            ("cuModuleLoadDataEx", ctypes.byref(module), text, 2, options, values),
-            ("cuModuleGetFunction", ctypes.byref(function), module, entry.encode()),
-            ("cuFuncGetAttribute", ctypes.byref(registers), _REGISTERS, function),
-        )
-        for call, *arguments in calls:
-            try:
-                self.call(call, *arguments)
-            except CardError as error:
-                words = (
-                    f"{self._library.words(error.code)} {log.value.decode(errors='replace').strip()[:800]}"
-                )
-                raise CardError(f"{call} of {name}", error.code, words.strip()) from None
+        try:  # drivers may compile a module, and load a function, at their first use: not in a capture
+            self.call("cuModuleLoadDataEx", ctypes.byref(module), ptx.encode() + b"\0", 2, options, values)
+            self.call("cuModuleGetFunction", ctypes.byref(function), module, entry.encode())
+            self.call("cuFuncGetAttribute", ctypes.byref(ctypes.c_int()), _REGISTERS, function)
+        except CardError as error:
+            words = f"{self._library.words(error.code)} {log.value.decode(errors='replace').strip()[:800]}"
+            raise CardError(f"{error.function} of {name}", error.code, words.strip()) from None
         self._modules.append(module)
         return function
 

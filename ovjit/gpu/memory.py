@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import math
 import os
 import sys
@@ -143,8 +142,7 @@ def upload(tensor: DeviceTensor, array: np.ndarray, stream: Any) -> None:
 def copy(source: DeviceTensor, to: DeviceTensor, stream: Any) -> None:
     """Copy a tensor to another one of its shape, on any card, and wait for that. `stream`: of its card."""
     card = source.card
-    copy_run = card.copy if to.card is card else functools.partial(card.copy_to, to.card)
     runs = contiguous_runs(source.shape, source.itemsize, source.strides, to.strides)
     for (begin, end), size in runs:
-        copy_run(to.address + end, source.address + begin, size, stream)
+        card.copy(to.address + end, source.address + begin, size, stream, to.card)
     card.synchronize(stream)

@@ -85,10 +85,11 @@ class LaunchConfig(ctypes.Structure):
     )  # fmt: skip
 
 
-def declare(library: Any) -> None:
-    """Give the functions of a library of ctypes their parameters. Functions that an old driver lacks are left
-    out: calling them raises AttributeError."""
+def declare(library: Any) -> Any:
+    """The library of ctypes, whose functions get their parameters. Functions that an old driver lacks are
+    left out: calling them raises AttributeError."""
     for name, kinds in SIGNATURES.items():
         function = getattr(library, name, None)
         if function is not None:
             function.argtypes, function.restype = kinds, ctypes.c_int
+    return library
