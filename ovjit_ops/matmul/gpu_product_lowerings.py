@@ -100,11 +100,10 @@ class ProductOnTensorCores(WithEpilogue):
         """An operand as [..., rows, k] whose rows begin at multiples of 16 bytes, by a copy if necessary."""
         if value in self.matrices:
             return planner.constants.view(self.matrices[value], value.dtype)
-        view, rank = planner.view(value), len(value.shape)
+        rank = len(value.shape)
         order = (*range(rank - 2), rank - 1, rank - 2) if turn else (*range(rank),)
-        if not is_aligned(view.permute(order)):
-            view = planner.copy(value, Layout(order))
-        return view.permute(order)
+        view = planner.view(value).permute(order)
+        return view if is_aligned(view) else planner.copy(value, Layout(order)).permute(order)
 
 
 class TensorProduct(ProductOnTensorCores):
