@@ -1,17 +1,19 @@
 """Checks and measures the device "GPU" on an NVIDIA card.
 
-    python -m bench.gpu [--quick] [--json gpu.json] [--seconds 0.2] [--limit 480]
+    python -m bench.gpu [--quick] [--part checks layers networks] [--json gpu.json] [--seconds 0.2]
+                        [--limit 570]
     python -m bench.gpu --page gpu.json
 
-First it checks: each word of the kernel language beside NumPy's bits, samples of operations beside their
-references, products in all precisions beside float64 (some of them without features of the card, too), and
-ten networks in f32 and f16, attention and recurrent layers beside the CPU's results. Then it measures the
-time to the first result, memory-bound operations (GB/s), products (TFLOP/s), these layers, and networks (us
-from call to result, with tensors of the host and remote ones), and PyTorch's eager mode and `torch.compile`
-on the same card if torch is installed. `--quick` checks, and measures digits alone. It exits with 1 if a
+First it checks: each kind of kernel once, layers, and a decoder, beside the CPU's results; products in all
+precisions beside float64 (some of them without features of the card, too); ten networks in f32 and f16; each
+word of the kernel language beside NumPy's bits; samples of operations beside their references. Then it
+measures the time to the first result, memory-bound operations (GB/s), products (TFLOP/s), layers, and
+networks (us from call to result), and PyTorch's eager mode and `torch.compile` on the same card if torch is
+installed. `--quick` checks, and measures digits alone. `--part` runs some parts alone. It exits with 1 if a
 check fails, with 2 without a card, and with 3 after `--limit` seconds, whatever the card does. Checks and
 measurements run in a process of their own (`bench.gpu_worker`), which is replaced if it loses the card or
-hangs. The file is written after each. `--page` writes the results of a file to the page docs/gpu.md.
+hangs. Results are printed, and the file is written, after each; a table of all follows. `--page` writes the
+results of a file to the page docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from typing import Any
 import numpy as np
 
 import ovjit as ov
-from bench import gpu_layers
+from bench import gpu_layers, gpu_networks
 from bench.gpu_worker import (
     Item,
     Message,
@@ -59,6 +61,35 @@ def run_job(job: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 # --- checks
+
+
+def check_kinds() -> Iterator[Item]:
+    """Whether the results of operations in all kinds of kernels for one warp are the CPU's."""
+
+    def check(model: ov.Model) -> bool:
+        x = np.random.default_rng(2).standard_normal(model.inputs[0].get_shape()).astype(np.float32)
+        want = ov.compile_model(model, "CPU", EXACT)(x)[0]
+        result = run_job(compile_graph(model._graph(), {**EXACT, "card": 0}).new_job(), [x])[0]
+        return bool(np.allclose(result, want, rtol=1e-4, atol=1e-4))
+
+    for name, model, _ in memory_bound(70):
+        yield Item(name, functools.partial(check, model))
+    yield Item("paged attention", check_paged)
+
+
+def check_paged() -> bool:
+    """Whether the results of calls with paged caches are the CPU's."""
+    from tests.support import paged_op
+
+    config = {**EXACT, "KV_CACHE_PRECISION": "f32"}
+    calls = [(0, 5, [0]), (0, 40, [1, 2])], [(5, 1, [0]), (40, 1, [1, 2])]
+    outcomes = []
+    for device in ("GPU", "CPU"):
+        rng, compiled = np.random.default_rng(2), ov.Core().compile_model(paged_op.model(ov), device, config)
+        run = paged_op.Run.of(ov, compiled)
+        outcomes.append([run(rows, paged_op.rows_of(rng, sum(new for _, new, _ in rows))) for rows in calls])
+    pairs = zip(*(itertools.chain(*results) for results in outcomes), strict=True)
+    return all(np.allclose(result, want, rtol=1e-3, atol=1e-3) for result, want in pairs)
 
 
 def check_words(card: driver.Card, step: int = 1) -> Iterator[Item]:
@@ -320,10 +351,10 @@ def kernel_time(job: Any, arrays: Sequence[np.ndarray], times: int = 5, skipped:
     return best
 
 
-def memory_bound() -> Iterator[tuple[str, ov.Model, float]]:
-    """Yield (name, model, bytes that are read and written)."""
-    rows = op.parameter([8192, 1024], np.float32, name="x")
-    size = 8192 * 1024 * 4
+def memory_bound(count: int = 8192) -> Iterator[tuple[str, ov.Model, float]]:
+    """Yield (name, model, bytes that are read and written), for so many rows."""
+    rows = op.parameter([count, 1024], np.float32, name="x")
+    size = count * 1024 * 4
     yield "relu", ov.Model([op.relu(rows)], [rows]), 2 * size
     yield "softmax", ov.Model([op.softmax(rows, 1)], [rows]), 2 * size
     yield "layer norm", ov.Model([op.mvn(rows, [1], True, 1e-5, "inside_sqrt")], [rows]), 2 * size
@@ -372,7 +403,7 @@ def measure_rates() -> Iterator[Item]:
 
 
 def measure_networks(seconds: float) -> Iterator[Item]:
-    """The time of networks from call to result."""
+    """The time of small networks from call to result."""
 
     def run(name: str, model: ov.Model) -> list[dict[str, Any]]:
         graph = model._graph()
@@ -423,14 +454,22 @@ def measure_products() -> Iterator[Item]:
         yield Item(f"product {' x '.join(map(str, size))}", functools.partial(run, *size))
 
 
-def measure_torch() -> Iterator[Item]:
-    """PyTorch's rates. Yields nothing without PyTorch for CUDA."""
+def measure_with_torch(measure: Callable[[Any], Iterator[Item]]) -> Iterator[Item]:
+    """Measurements that are given the module torch. Without it, or a card in it, one row tells the reason."""
     try:
         import torch
-    except ImportError:
-        return
-    if not torch.cuda.is_available():
-        return
+
+        reason = "" if torch.cuda.is_available() else f"torch {torch.__version__} sees no card"
+    except ImportError as error:
+        reason = str(error)
+    if reason:
+        yield Item("torch", lambda: [{"what": "PyTorch", "left out": reason}])
+    else:
+        yield from measure(torch)
+
+
+def measure_torch(torch: Any) -> Iterator[Item]:
+    """PyTorch's rates of operations, products and layers."""
     f = torch.nn.functional
     x = torch.randn(8192, 1024, device="cuda")
     size = x.numel() * 4
@@ -462,7 +501,7 @@ def measure_torch() -> Iterator[Item]:
 
 
 def measure_torch_product(torch: Any, m: int, n: int, k: int) -> list[dict[str, Any]]:
-    """The rates of PyTorch's linear layer with relu, in CUDA graphs."""
+    """The rates of PyTorch's linear layer with relu, of the better of its two ways, in CUDA graphs."""
     row: dict[str, Any] = {"what": f"product {m} x {n} x {k}"}
     for name, dtype in (("f16", torch.float16), ("bf16", torch.bfloat16), ("tf32", torch.float32)):
         torch.backends.cuda.matmul.allow_tf32 = True
@@ -471,7 +510,11 @@ def measure_torch_product(torch: Any, m: int, n: int, k: int) -> list[dict[str, 
         def run(x: Any = x, w: Any = w, bias: Any = bias) -> Any:
             return torch.relu(torch.nn.functional.linear(x, w, bias))
 
-        row[f"torch TFLOP/s {name}"] = round(2e-6 * m * n * k / gpu_layers.time_in_graph(torch, run), 2)
+        def run_fused(x: Any = x, w: Any = w, bias: Any = bias) -> Any:
+            return torch.ops.aten._addmm_activation(bias, x, w.t())
+
+        spent = min(gpu_layers.time_in_graph(torch, way) for way in (run, run_fused))
+        row[f"torch TFLOP/s {name}"] = round(2e-6 * m * n * k / spent, 2)
     return [row]
 
 
@@ -479,11 +522,29 @@ def measure_torch_product(torch: Any, m: int, n: int, k: int) -> list[dict[str, 
 MARKS = "<!-- results of bench.gpu -->", "<!-- end of results -->"
 
 
+def merge_rows(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each case, with all of its values. `of torch`: our time as a part of PyTorch's best."""
+    rows: dict[str, dict[str, Any]] = {}
+    for row in results:
+        rows.setdefault(row["what"], {}).update(row)
+    for row in rows.values():
+        times = [value for key, value in row.items() if key.startswith("torch") and key.endswith(" us")]
+        if times and "us" in row:
+            row["of torch"] = round(row["us"] / min(times), 2)
+    return list(rows.values())
+
+
+def print_table(results: Sequence[dict[str, Any]]) -> None:
+    """Print the merged rows."""
+    for row in merge_rows(results):
+        print(f"{row['what']:52}", *(f"{key} {value};" for key, value in row.items() if key != "what"))
+
+
 def page_of(results: dict[str, Any]) -> str:
     """The results of a file as a part of the page."""
     checks = ", ".join(f"{right} of {count} {title}" for title, (right, count) in results["checks"].items())
     rows = []
-    for row in results["results"]:
+    for row in merge_rows(results["results"]):
         values = (f"{value} {key}" for key, value in row.items() if key != "what")
         rows.append(f"| {row['what']} | {'; '.join(values)} |")
     head = (
@@ -505,27 +566,44 @@ def write_page(results: str, page: str = "docs/gpu.md") -> None:
 
 
 #: The part of the time after which measurements begin, whatever is left to check.
-CHECKS_SHARE = 0.6
+CHECKS_SHARE = 0.45
+
+
+#: Parts of the script.
+PARTS = "checks", "layers", "networks"
 
 
 def sections(options: argparse.Namespace) -> list[Section]:
-    """All checks, and measurements, in their order."""
+    """All checks, and measurements, in their order: what is fast, and tells most, comes first."""
     quick, seconds = options.quick, options.seconds
     checks: list[Section] = [
-        ("words", lambda: check_words(driver.open_card(0), 4 if quick else 1)),
-        ("operations", lambda: check_operations(48)),
+        ("kinds", check_kinds),
+        ("layers", check_layers),
+        ("variables", check_variables),
         ("products", lambda: check_products(7 if quick else len(PRODUCTS))),
         ("features", check_features),
         ("networks", check_networks),
-        ("layers", check_layers),
-        ("variables", check_variables),
+        ("words", lambda: check_words(driver.open_card(0), 4 if quick else 1)),
+        ("operations", lambda: check_operations(48)),
     ]
-    measurements: list[Section] = [("", lambda: measure_digits(seconds))]
-    if not quick:
-        networks = functools.partial(measure_networks, seconds)
-        ways = measure_rates, measure_products, measure_layers, networks, measure_torch
-        measurements += [("", way) for way in ways]
-    return checks + measurements
+
+    def measure_large(torch: Any) -> Iterator[Item]:
+        return gpu_networks.measure_torch(torch, time_of, seconds, "cuda")
+
+    by_part: dict[str, list[Section]] = {
+        "checks": checks,
+        "layers": [("", way) for way in (
+            lambda: measure_digits(seconds), measure_rates, measure_products, measure_layers,
+            lambda: measure_networks(seconds),
+        )],
+        "networks": [("", way) for way in (
+            lambda: gpu_networks.measure_ovjit(time_of, seconds), lambda: measure_with_torch(measure_large),
+        )],
+    }  # fmt: skip
+    if quick:
+        return checks + by_part["layers"][:1]
+    found = [section for part in PARTS if part in options.part for section in by_part[part]]
+    return [*found, ("", lambda: measure_with_torch(measure_torch))] if "layers" in options.part else found
 
 
 def work(
@@ -555,7 +633,8 @@ def main(
     parser.add_argument("--json", help="write the results to this file")
     parser.add_argument("--seconds", type=float, default=0.2, help="time for each network")
     parser.add_argument("--page", metavar="JSON", help="write the results of this file to docs/gpu.md")
-    parser.add_argument("--limit", type=float, help="end after so many seconds: 480, with --quick 150")
+    parser.add_argument("--limit", type=float, help="end after so many seconds: 570, with --quick 150")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="these parts alone")
     # of a worker: section and item, and the time at which checks end
     parser.add_argument("--from", dest="start", help=argparse.SUPPRESS)
     parser.add_argument("--checks-end", type=float, default=float("inf"), help=argparse.SUPPRESS)
@@ -568,7 +647,7 @@ def main(
         serve(work(options, [*map(int, options.start.split(","))], options.checks_end))
         return 0
 
-    limit = options.limit or (150 if options.quick else 480)
+    limit = options.limit or (150 if options.quick else 570)
     checks_end = str(time.time() + limit * CHECKS_SHARE)
 
     def start_process(start: Sequence[int]) -> Worker:
@@ -591,7 +670,11 @@ def fill_results(messages: Iterator[Message], path: str | None) -> int:
     report: dict[str, Any] = {
         "commit": commit(), "date": time.strftime("%Y-%m-%d"), "checks": {}, "failed": [], "results": [],
     }  # fmt: skip
+    title = ""
     for message in messages:
+        if message.get("title", title) != title:  # a section is over
+            print_checks(report, title)
+            title = message["title"]
         if "card" in message:
             report.update(message)
         elif "broken" in message:
@@ -610,11 +693,19 @@ def fill_results(messages: Iterator[Message], path: str | None) -> int:
         if path:
             with open(path, "w", encoding="utf-8") as file:
                 json.dump(report, file, indent=1)
-    for title, (right, count) in report["checks"].items():
-        print(f"{title}: {right} of {count} right")
+    print_checks(report, *report["checks"])
+    print_table(report["results"])
     if report["failed"]:
         print("card, capability and driver:", *(report.get(key) for key in ("card", "capability", "driver")))
     return 3 if report.get("over") else int(bool(report["failed"]))
+
+
+def print_checks(report: dict[str, Any], *titles: str) -> None:
+    """Print how many checks of sections are right."""
+    for title in titles:
+        if title in report["checks"]:
+            right, count = report["checks"][title]
+            print(f"{title}: {right} of {count} right", flush=True)
 
 
 def add_result(report: dict[str, Any], message: Message) -> None:

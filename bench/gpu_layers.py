@@ -188,7 +188,10 @@ def small_layers() -> Iterator[Layer]:
         yield make_convolution(*sizes)
     for sizes in ((3, 1024, 72, 4), (5, 1024, 64, 8), (37, 1024, 72, 4)):
         yield make_compressed(*sizes)
-    yield from (make_recurrent(kind, 3, 7, 16, 33) for kind in ("lstm", "gru"))
+    for recurrent in (
+        ("lstm", 3, 7, 16, 33), ("gru", 3, 7, 16, 33), ("lstm", 2, 5, 16, 130), ("lstm", 1, 2, 8, 1030),
+    ):  # fmt: skip
+        yield make_recurrent(*recurrent)
     yield make_angles()
 
 

@@ -33,10 +33,11 @@ Message = dict[str, Any]
 
 class Item(NamedTuple):
     """A check, which returns whether it is right (None: it has nothing to check), or a measurement, which
-    returns rows of results."""
+    returns rows of results. `seconds`: how long it may take; 0 for the usual time."""
 
     name: str
     run: Callable[[], Any]
+    seconds: float = 0
 
 
 #: Title and items of a part of the script. Items are made when it is their turn.
@@ -82,7 +83,7 @@ def run_items(
                 yield {"title": title, "left": item.name}
                 break
             message["name"] = item.name
-            yield {**message, "begins": True}
+            yield {**message, "begins": True, "seconds": item.seconds}
             try:
                 result = {"result": item.run()}
             except Exception as error:
@@ -183,7 +184,7 @@ def _follow_worker(worker: Any, end: float, item_seconds: float) -> Iterator[Mes
     """The messages of one worker until the time `end`. The last one has "ended" if its item has ended the
     worker."""
     running: Message | None = None
-    kernel, stop = "", time.monotonic() + item_seconds
+    kernel, most, stop = "", item_seconds, time.monotonic() + item_seconds
     while True:
         try:
             message, reason = worker.receive(min(stop, end) - time.monotonic()), ""
@@ -192,7 +193,7 @@ def _follow_worker(worker: Any, end: float, item_seconds: float) -> Iterator[Mes
             if end <= stop:
                 yield {"over": True}
                 return
-            message, reason = None, f"no answer in {item_seconds:g} s"
+            message, reason = None, f"no answer in {most:g} s"
         if message is None:
             reason = reason or worker.end()
             yield (
@@ -205,7 +206,8 @@ def _follow_worker(worker: Any, end: float, item_seconds: float) -> Iterator[Mes
             kernel = f" in {message['kernel']}"
         elif message.get("begins"):
             running = {key: message[key] for key in ("title", "at", "name")}
-            kernel, stop = "", time.monotonic() + item_seconds
+            most = max(item_seconds, message.get("seconds", 0))
+            kernel, stop = "", time.monotonic() + most
         elif message.get("lost"):
             worker.end()
             yield {**message, "error": message["error"] + kernel, "ended": True}

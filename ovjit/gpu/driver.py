@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,6 +33,7 @@ LEAST_DRIVER, BLOCK_DRIVER = 12000, 12040
 #: Results of driver calls -> what to do. Others are reported with the driver's own words.
 ADVICE = {
     2: "the card has too little free memory: use smaller shapes, fewer requests or fewer programs",
+    3: "this process may be forked from one that used the driver: start processes by 'spawn' or 'forkserver'",
     46: "the card is in exclusive mode and another process uses it, or it is not available",
     100: "the driver finds no card",
     101: "there is no card of this number",
@@ -52,8 +54,10 @@ ADVICE = {
     803: "the driver's library and its kernel module have different versions: restart the computer",
     804: "the driver does not support this card",
 }
+#: Names of the driver's library. Not all Linux systems in Windows have its folder among the loader's.
+LIBRARIES = ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1", "/usr/lib/wsl/lib/libcuda.so.1")
 #: The reason why there is no card, without a driver.
-NO_LIBRARY = "the NVIDIA driver's library libcuda.so.1 is not installed"
+NO_LIBRARY = f"the NVIDIA driver's library {LIBRARIES[0]} is not installed"
 #: CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE, CUDA_ERROR_NOT_SUPPORTED.
 _NOT_UPDATED = (910, 801)
 #: CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, ..._COOPERATIVE, CU_FUNC_ATTRIBUTE_NUM_REGS.
@@ -67,14 +71,14 @@ ATTRIBUTES = {
 
 
 class CardError(OvjitError):
-    """A call of the CUDA driver failed. `code`: the driver's result."""
+    """A call of a function of the CUDA driver failed. `code`: the driver's result."""
 
     def __init__(self, function: str, code: int, words: str):
         advice = ADVICE.get(code, "")
         super().__init__(
             f"[GPU] {function} failed: {words or f'error {code}'}{': ' if advice else ''}{advice}"
         )
-        self.code = code
+        self.function, self.code = function, code
 
 
 class CardFacts(NamedTuple):
@@ -89,9 +93,11 @@ class CardFacts(NamedTuple):
 
 def load_library() -> Any:
     """The driver's library. Raises OSError where there is none."""
-    library = ctypes.CDLL("libcuda.so.1")
-    declare(library)
-    return library
+    *others, last = LIBRARIES
+    for name in others:
+        with contextlib.suppress(OSError):
+            return declare(ctypes.CDLL(name))
+    return declare(ctypes.CDLL(last))
 
 
 class Library:
@@ -132,7 +138,7 @@ class Library:
         self("cuDeviceGet", ctypes.byref(device), number)
         self("cuDeviceGetName", name, len(name), device)
         self("cuDeviceTotalMem_v2", ctypes.byref(memory), device)
-        self("cuDeviceGetUuid", uuid, device)
+        self("cuDeviceGetUuid_v2", uuid, device)  # of a part of a divided card its own one
         major, minor = (
             self.attribute(f"COMPUTE_CAPABILITY_{part}", device.value) for part in ("MAJOR", "MINOR")
         )
@@ -149,6 +155,8 @@ _open: dict[int, Card] = {}
 def _look() -> tuple[int, Library | None, list[CardFacts], str]:
     try:
         library = Library(load_library())
+        if library.driver_version() < LEAST_DRIVER:  # it may lack functions
+            return os.getpid(), None, [], "the driver is too old: one for CUDA 12.0 or newer is needed"
         count = ctypes.c_int()
         library("cuDeviceGetCount", ctypes.byref(count))
         cards = [library.facts(number) for number in range(count.value)]
@@ -156,8 +164,6 @@ def _look() -> tuple[int, Library | None, list[CardFacts], str]:
         return os.getpid(), None, [], NO_LIBRARY
     except CardError as error:
         return os.getpid(), None, [], str(error)
-    if library.driver_version() < LEAST_DRIVER:
-        return os.getpid(), None, [], "the driver is too old: one for CUDA 12.0 or newer is needed"
     usable = [card for card in cards if card.capability >= LEAST_CAPABILITY]
     least = ".".join(map(str, LEAST_CAPABILITY))
     reason = "" if usable else f"no card has compute capability {least} or more"
@@ -239,7 +245,6 @@ class Card:
         self._modules: list[Any] = []
         #: Address of pinned memory -> its bytes.
         self._pinned: dict[int, int] = {}
-        self._loading = ForkLock("cards")
         self._thread = threading.local()
 
     def call(self, function: str, *arguments: Any) -> None:
@@ -336,11 +341,13 @@ class Card:
             target, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
             self.call("cuMemcpyDtoHAsync_v2", target, ctypes.c_uint64(address), size, stream)
 
-    def copy(self, address: int, source: int, size: int, stream: Any) -> None:
-        """Copy bytes of the card's memory, in the order of the stream."""
-        if size:
-            ends = ctypes.c_uint64(address), ctypes.c_uint64(source)
-            self.call("cuMemcpyDtoDAsync_v2", *ends, ctypes.c_size_t(size), stream)
+    def copy(self, address: int, source: int, size: int, stream: Any, to: Card | None = None) -> None:
+        """Copy bytes of the card's memory, in the order of the stream. `to`: the card of `address`."""
+        end, begin, count = ctypes.c_uint64(address), ctypes.c_uint64(source), ctypes.c_size_t(size)
+        if size and to in (None, self):
+            self.call("cuMemcpyDtoDAsync_v2", end, begin, count, stream)
+        elif to is not None and size:
+            self.call("cuMemcpyPeerAsync", end, to._context, begin, self._context, count, stream)
 
     def clear(self, address: int, size: int, stream: Any) -> None:
         self.call(
@@ -358,23 +365,22 @@ class Card:
     def function(self, ptx: str, entry: str, name: str = "") -> Any:
         """The function `entry` of PTX, which the driver compiles once for this card. `name`: for errors."""
         key = entry, ptx
-        with self._loading.lock:
-            if key not in self._functions:
-                self._functions[key] = self._load(ptx, entry, name)
-            return self._functions[key]
+        function = self._functions.get(key)
+        if function is None:  # without a lock, under which other kernels would wait; the first of two stays
+            function = self._functions.setdefault(key, self._load(ptx, entry, name))
+        return function
 
     def _load(self, ptx: str, entry: str, name: str) -> Any:
         log, module, function = ctypes.create_string_buffer(8192), ctypes.c_void_p(), ctypes.c_void_p()
         options = (ctypes.c_int * 2)(5, 6)  # CU_JIT_ERROR_LOG_BUFFER and its size
         values = (ctypes.c_void_p * 2)(ctypes.cast(log, ctypes.c_void_p), len(log))
-        try:
+        try:  # drivers may compile a module, and load a function, at their first use: not in a capture
             self.call("cuModuleLoadDataEx", ctypes.byref(module), ptx.encode() + b"\0", 2, options, values)
+            self.call("cuModuleGetFunction", ctypes.byref(function), module, entry.encode())
+            self.call("cuFuncGetAttribute", ctypes.byref(ctypes.c_int()), _REGISTERS, function)
         except CardError as error:
             words = f"{self._library.words(error.code)} {log.value.decode(errors='replace').strip()[:800]}"
-            raise CardError(f"cuModuleLoadDataEx of {name}", error.code, words.strip()) from None
-        self.call("cuModuleGetFunction", ctypes.byref(function), module, entry.encode())
-        # drivers load functions when they are used: here, and not while a graph is captured
-        self.call("cuFuncGetAttribute", ctypes.byref(ctypes.c_int()), _REGISTERS, function)
+            raise CardError(f"{error.function} of {name}", error.code, words.strip()) from None
         self._modules.append(module)
         return function
 

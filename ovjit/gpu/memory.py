@@ -140,9 +140,9 @@ def upload(tensor: DeviceTensor, array: np.ndarray, stream: Any) -> None:
 
 
 def copy(source: DeviceTensor, to: DeviceTensor, stream: Any) -> None:
-    """Copy a tensor to another one of its shape on the same card, and wait for that."""
+    """Copy a tensor to another one of its shape, on any card, and wait for that. `stream`: of its card."""
     card = source.card
     runs = contiguous_runs(source.shape, source.itemsize, source.strides, to.strides)
     for (begin, end), size in runs:
-        card.copy(to.address + end, source.address + begin, size, stream)
+        card.copy(to.address + end, source.address + begin, size, stream, to.card)
     card.synchronize(stream)

@@ -25,7 +25,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuDeviceGet": (_POINTER, _INT),
     "cuDeviceGetName": (_POINTER, _INT, _INT),
     "cuDeviceTotalMem_v2": (_POINTER, _INT),
-    "cuDeviceGetUuid": (_POINTER, _INT),
+    "cuDeviceGetUuid_v2": (_POINTER, _INT),
     "cuDeviceGetAttribute": (_POINTER, _INT, _INT),
     "cuDevicePrimaryCtxRetain": (_POINTER, _INT),
     "cuCtxPushCurrent_v2": (_POINTER,),
@@ -38,6 +38,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuMemcpyHtoDAsync_v2": (_WORD, _POINTER, _SIZE, _POINTER),
     "cuMemcpyDtoHAsync_v2": (_POINTER, _WORD, _SIZE, _POINTER),
     "cuMemcpyDtoDAsync_v2": (_WORD, _WORD, _SIZE, _POINTER),
+    "cuMemcpyPeerAsync": (_WORD, _POINTER, _WORD, _POINTER, _SIZE, _POINTER),
     "cuMemsetD8Async": (_WORD, _BYTE, _SIZE, _POINTER),
     "cuPointerGetAttribute": (_POINTER, _INT, _WORD),
     "cuModuleLoadDataEx": (_POINTER, _POINTER, _UNSIGNED, _POINTER, _POINTER),
@@ -84,10 +85,11 @@ class LaunchConfig(ctypes.Structure):
     )  # fmt: skip
 
 
-def declare(library: Any) -> None:
-    """Give the functions of a library of ctypes their parameters. Functions that an old driver lacks are left
-    out: calling them raises AttributeError."""
+def declare(library: Any) -> Any:
+    """The library of ctypes, whose functions get their parameters. Functions that an old driver lacks are
+    left out: calling them raises AttributeError."""
     for name, kinds in SIGNATURES.items():
         function = getattr(library, name, None)
         if function is not None:
             function.argtypes, function.restype = kinds, ctypes.c_int
+    return library

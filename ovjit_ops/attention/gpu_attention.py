@@ -40,6 +40,7 @@ from ovjit.planning.views import Layout, View, product
 from ovjit_ops.attention.cpu_attention import AttentionOfTensors, rows_of_groups
 from ovjit_ops.attention.cpu_attention_few import RowNumbers
 from ovjit_ops.attention.cpu_attention_kernels import EXP, TANH, AttentionMode, finite, without_weights
+from ovjit_ops.matmul.gpu_epilogues import is_aligned
 from ovjit_ops.matmul.gpu_products import GAP, LANES, PIECE, STEP, find_addresses, offset_of_sums
 
 
@@ -422,9 +423,7 @@ class GpuAttention(AttentionOfTensors):
         if self.tensor_kernel is None:
             return planner.with_layout(value, order)
         view = planner.view(value)
-        steps = (*view.strides[:-1], view.offset)
-        aligned = view.strides[-1] == view.itemsize and all(step % 16 == 0 for step in steps)
-        return view if aligned else planner.copy(value, order)
+        return view if is_aligned(view) else planner.copy(value, order)
 
 
 def with_parts(view: View, parts: int) -> View:

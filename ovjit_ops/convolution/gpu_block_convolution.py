@@ -40,7 +40,7 @@ from ovjit_ops.matmul.gpu_block_products import (
     next_slot,
     store_eight_sums,
 )
-from ovjit_ops.matmul.gpu_epilogues import result_and_operands
+from ovjit_ops.matmul.gpu_epilogues import is_aligned, repeated_steps, result_and_operands
 
 
 @inline
@@ -262,7 +262,7 @@ class BlockConvolution(TensorConvolution):
     def plan(self, planner: Planner) -> None:
         y = planner.channels_last_output(self.out)
         rank = len(y.shape)
-        if not _is_aligned(self._pixels_of(y)):
+        if not is_aligned(self._pixels_of(y)):
             y = planner.instead(y, channels_last(rank))
         b = planner.constants.view(self.image, "u8")
         result = self._pixels_of(y)
@@ -307,12 +307,11 @@ class BlockConvolution(TensorConvolution):
         pixel for all if it has one."""
         view = planner.view(value).expand(y.shape)
         pixels = self._pixels_of(view)
-        if _is_aligned(pixels) and view.buffer.base < FIRST_IO:
+        if is_aligned(pixels) and view.buffer.base < FIRST_IO:
             assert pixels is not None
             return pixels
-        channels = view.strides[0] == 0 and not any(view.strides[2:])
         part = view
-        if channels:
+        if not any(repeated_steps(view.permute((0, *range(2, len(view.shape)), 1)))):
             for axis in (0, *range(2, len(view.shape))):
                 part = part.slice(axis, 0, 1)
         copy = planner.allocate(part.shape, part.itemsize, channels_last(len(part.shape)))
@@ -320,10 +319,3 @@ class BlockConvolution(TensorConvolution):
         pixels = self._pixels_of(copy.expand(y.shape))
         assert pixels is not None
         return pixels
-
-
-def _is_aligned(view: View | None) -> bool:
-    """True if channels are adjacent, and begin at multiples of 16 bytes."""
-    if view is None or view.strides[-1] != view.itemsize:
-        return False
-    return all(step % 16 == 0 for step in (*view.strides[:-1], view.offset))

@@ -25,7 +25,7 @@ from ovjit.planning.lower import ChannelsLast
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
 from ovjit.planning.views import View, channels_last, product
 from ovjit_ops.convolution.cpu_direct import Moves
-from ovjit_ops.matmul.gpu_epilogues import WithEpilogue, result_and_operands
+from ovjit_ops.matmul.gpu_epilogues import WithEpilogue, is_aligned, result_and_operands
 from ovjit_ops.matmul.gpu_products import (
     OPERANDS,
     PIECE,
@@ -245,12 +245,11 @@ class TensorConvolution(ChannelsLast, WithEpilogue):
         with zeros after the channels if necessary, or wanted."""
         view, rank = planner.view(self.data), len(self.data.shape)
         ins, padded = view.shape[1], self.padded * len(self.weights)
-        steps = (*view.strides[:1], *view.strides[2:], view.offset)
-        adjacent = view.strides[1] == view.itemsize and all(step % 16 == 0 for step in steps)
-        if copies or not adjacent or ins != padded:
+        order = (0, *range(2, rank), 1)
+        if copies or not is_aligned(view.permute(order)) or ins != padded:
             halo = [(0, padded - ins if axis == 1 else 0) for axis in range(rank)]
             view = planner.copy(self.data, channels_last(rank, halo))
-        view = view.permute((0, *range(2, rank), 1))
+        view = view.permute(order)
         if rank == 4:
             return view
         images, width, channels = view.shape

@@ -22,7 +22,7 @@ from ovjit_ops.matmul.gpu_block_products import (
     block_product,
 )  # fmt: skip
 from ovjit_ops.matmul.gpu_depth_parts import GAIN, PLAIN
-from ovjit_ops.matmul.gpu_epilogues import result_and_operands
+from ovjit_ops.matmul.gpu_epilogues import is_aligned, repeated_steps, result_and_operands
 from ovjit_ops.matmul.gpu_product_lowerings import ProductOnTensorCores, TensorProduct
 from ovjit_ops.matmul.gpu_products import LANES, OPERANDS, SUMS, add_parts
 
@@ -36,17 +36,18 @@ _STORED = (*HALVES, "f32", "i32")
 
 def describe_boxes(view: View | None) -> View | None:
     """A view of adjacent elements for the driver's description of a tensor, with steps that it takes, also of
-    dimensions of 1. None for views that a copy has to replace: whose rows are not multiples of 16 bytes
-    apart, repeated, reversed, or in another order; and for the caller's memory: graphs have the address."""
+    dimensions of 1: a step is a multiple of the one before. None for views that a copy has to replace: whose
+    rows are not multiples of 16 bytes apart, repeated, reversed, or in another order; and for the caller's
+    memory: graphs have the address."""
     if view is None or view.buffer.base >= FIRST_IO or view.offset % 16:
         return None
     size = view.shape[-1] * view.itemsize
     steps: list[int] = [view.itemsize]
     for count, step in zip(reversed(view.shape[:-1]), reversed(view.strides[:-1]), strict=True):
         steps.append(size if count == 1 else step)
-        if steps[-1] % 16 or steps[-1] < size:
+        if steps[-1] % 16 or steps[-1] < size or steps[-1] % steps[-2]:
             return None
-        size += (count - 1) * steps[-1]
+        size = count * steps[-1]
     return View(view.buffer, view.shape, steps[::-1], view.itemsize, view.offset)
 
 
@@ -110,9 +111,8 @@ class ProductOfBlocks(ProductOnTensorCores):
         if not result.count:
             return
         y = _as_rows(result)
-        if y is None or not _is_aligned(y):
-            y = _as_rows(planner.instead(result))
-            assert y is not None
+        y = y if is_aligned(y) else _as_rows(planner.instead(result))
+        assert y is not None
         a = self._rows_of_data(planner, y.shape[0])
         operands = [self._operand(planner, v, result.shape, y.shape) for v in self.operands]
         (m, n), parts = y.shape, self.block_parts
@@ -149,10 +149,9 @@ class ProductOfBlocks(ProductOnTensorCores):
         bytes: a row for all rows if it has one."""
         view = planner.view(value).expand(shape)
         matrix = _as_rows(view)
-        if matrix is not None and _is_aligned(matrix) and view.buffer.base < FIRST_IO:
+        if matrix is not None and is_aligned(matrix) and view.buffer.base < FIRST_IO:
             return matrix
-        one = not any(view.strides[:-1])
-        if one:
+        if not any(repeated_steps(view)):
             for axis in range(len(shape) - 1):
                 view = view.slice(axis, 0, 1)
         copy = planner.allocate(view.shape, view.itemsize)
@@ -194,9 +193,3 @@ class BlockProduct(ProductOfBlocks, TensorProduct):
 def _as_rows(view: View) -> View | None:
     """[..., n] as [rows, n]; None if strides do not allow it."""
     return view.reshape((product(view.shape[:-1]), view.shape[-1]))
-
-
-def _is_aligned(view: View) -> bool:
-    """True if rows are adjacent elements that begin at multiples of 16 bytes."""
-    adjacent = view.strides[1] == view.itemsize
-    return adjacent and view.strides[0] % 16 == 0 and view.offset % 16 == 0

@@ -1,4 +1,5 @@
-"""Kernels of GPUs whose results pass an epilogue: elementwise operations with up to three operands."""
+"""Kernels of GPUs whose results pass an epilogue: elementwise operations with up to three operands; and the
+alignment of tensors that are read 16 bytes at a time."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from ovjit.codegen.function import FunctionKernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.forks import made_once
 from ovjit.graph.graph import Value
+from ovjit.graph.traced import is_traced_number
 from ovjit.planning.lower import Lowering, View
 from ovjit_ops.matmul.gpu_products import OPERANDS
 
@@ -37,3 +39,16 @@ def result_and_operands(y: View, operands: Sequence[View], read: View) -> dict[s
     an element of `read`, which it reads anyway."""
     none = View(read.buffer, y.shape, (0,) * len(y.shape), read.itemsize, read.offset)
     return dict(zip("ypqr", (y, *operands, *[none] * OPERANDS), strict=False))
+
+
+def repeated_steps(view: View) -> list[Any]:
+    """The steps of the dimensions but the last one. One element has none."""
+    dims = zip(view.shape[:-1], view.strides[:-1], strict=True)
+    return [step for count, step in dims if is_traced_number(count) or count != 1]
+
+
+def is_aligned(view: View | None) -> bool:
+    """True if rows are adjacent elements that begin at multiples of 16 bytes."""
+    if view is None or view.strides[-1] != view.itemsize:
+        return False
+    return all(step % 16 == 0 for step in (*repeated_steps(view), view.offset))

@@ -23,7 +23,7 @@ from ovjit_ops.matmul.gpu_depth_parts import (
     may_have_parts,
     parts_of_rows,
 )  # fmt: skip
-from ovjit_ops.matmul.gpu_epilogues import WithEpilogue, result_and_operands
+from ovjit_ops.matmul.gpu_epilogues import WithEpilogue, is_aligned, result_and_operands
 from ovjit_ops.matmul.gpu_products import (
     COLUMNS,
     ITEM_ROWS,
@@ -100,13 +100,10 @@ class ProductOnTensorCores(WithEpilogue):
         """An operand as [..., rows, k] whose rows begin at multiples of 16 bytes, by a copy if necessary."""
         if value in self.matrices:
             return planner.constants.view(self.matrices[value], value.dtype)
-        view, rank = planner.view(value), len(value.shape)
+        rank = len(value.shape)
         order = (*range(rank - 2), rank - 1, rank - 2) if turn else (*range(rank),)
-        steps = (*view.permute(order).strides[:-1], view.offset)
-        aligned = view.permute(order).strides[-1] == view.itemsize and all(step % 16 == 0 for step in steps)
-        if not aligned:
-            view = planner.copy(value, Layout(order))
-        return view.permute(order)
+        view = planner.view(value).permute(order)
+        return view if is_aligned(view) else planner.copy(value, Layout(order)).permute(order)
 
 
 class TensorProduct(ProductOnTensorCores):

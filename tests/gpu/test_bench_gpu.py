@@ -113,7 +113,7 @@ def test_an_error_is_one_failed_check(
 
     monkeypatch.setattr(bench, "check_words", constant_items(add=True))
     monkeypatch.setattr(bench, "check_operations", make_items)
-    for name in ("products", "features", "networks", "layers", "variables"):
+    for name in ("kinds", "products", "features", "networks", "layers", "variables"):
         monkeypatch.setattr(bench, f"check_{name}", constant_items())
     monkeypatch.setattr(bench, "measure_digits", constant_items(digits=[{"what": "digits", "us": 1}]))
     assert bench.main(["--json", str(tmp_path / "gpu.json")], InProcess) == 1
@@ -179,12 +179,41 @@ def test_a_failing_kernel_has_a_name(
 
     errors = [m["error"] for m in follow_items(lambda _: Hangs(), 0.5, 0.1) if "error" in m]
     assert errors[0].startswith(f"no answer in 0.1 s in {names[-1]}")
+    Hangs.messages = [{**position, "begins": True, "seconds": 0.3}]  # an item that needs more time
+    errors = [m["error"] for m in follow_items(lambda _: Hangs(), 0.8, 0.1) if "error" in m]
+    assert errors[0].startswith("no answer in 0.3 s")
 
 
-def test_errors_of_compilations_name_the_kernel(cuda: FakeCuda) -> None:
-    cuda.fail["cuModuleLoadDataEx"] = 209
+def test_kinds_of_kernels_are_checked(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = [("softmax", *row[1:]) for row in bench.memory_bound(2)][1:2]
+    monkeypatch.setattr(bench, "memory_bound", lambda count: iter(small))
+    assert outcomes(bench.check_kinds()) == {"softmax": True, "paged attention": True}
+    run_job = bench.run_job
+    monkeypatch.setattr(bench, "run_job", lambda *a: [result + 0.1 for result in run_job(*a)])
+    assert not outcomes(bench.check_kinds())["softmax"]
+
+
+def test_parts_of_the_script() -> None:
+    """Checks come first, and those that tell most; a part may run alone."""
+
+    def sections(quick: bool, *parts: str) -> list[str]:
+        return [
+            title for title, _ in bench.sections(argparse.Namespace(quick=quick, seconds=0.1, part=parts))
+        ]
+
+    checks = [title for title in sections(True) if title]
+    assert checks[0] == "kinds" and sections(True) == [*checks, ""]
+    assert sections(False, "networks") == ["", ""]
+    assert sections(False, *bench.PARTS)[: len(checks) + 1] == [*checks, ""]
+    assert sections(False, "checks") == checks
+
+
+@pytest.mark.parametrize("call", ["cuModuleLoadDataEx", "cuModuleGetFunction", "cuFuncGetAttribute"])
+def test_errors_of_compilations_name_the_kernel(cuda: FakeCuda, call: str) -> None:
+    """Drivers may compile a module when its function is asked for, or used."""
+    cuda.fail[call] = 209
     job = bench.compile_graph(bench.product_model(5, 7, 16)[0]._graph(), {"card": 0}).new_job()
-    with pytest.raises(driver.CardError, match=r"cuModuleLoadDataEx of \w+ failed: .*no code for this card"):
+    with pytest.raises(driver.CardError, match=rf"{call} of \w+ failed: .*no code for this card"):
         bench.run_job(job, [np.ones((5, 16), np.float32)])
 
 
@@ -354,7 +383,7 @@ def test_results_become_a_page(
     cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small_digits: None
 ) -> None:
     monkeypatch.setattr(bench, "check_words", constant_items(add=True, exp=False))
-    for name in ("operations", "products", "features", "networks", "layers", "variables"):
+    for name in ("kinds", "operations", "products", "features", "networks", "layers", "variables"):
         monkeypatch.setattr(bench, f"check_{name}", constant_items(one=True, none=None))
     monkeypatch.setattr(bench, "time_of", lambda run, _: 1e-5 + 0 * np.size(run()))
     results, page = tmp_path / "gpu.json", tmp_path / "gpu.md"

@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import pytest
 
+from ovjit.codegen.gpu.functions import ENTRY
 from ovjit.engine import compile_graph
 from ovjit.execution.numpy_words import Memory
 from ovjit.gpu import device_job, driver
@@ -57,10 +58,12 @@ def test_parameters_are_those_of_the_header() -> None:
     text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
     for name, kinds in SIGNATURES.items():
         plain = {"cuGraphInstantiateWithFlags": "cuGraphInstantiate"}.get(name, name.removesuffix("_v2"))
-        found = re.search(rf"CUresult\s+CUDAAPI\s+{plain}\s*\(([^;]*?)\);", text, re.S)
+        declared = (rf"CUresult\s+CUDAAPI\s+{each}\s*\(([^;]*?)\);" for each in (name, plain))
+        own, found = (re.search(pattern, text, re.S) for pattern in declared)
+        found = own or found
         assert found is not None, name
         assert tuple(map(kind_of, found[1].split(","))) == kinds, (name, found[1])
-        if name != plain:  # the library's symbol for this declaration
+        if own is None:  # the library's symbol for this declaration
             assert re.search(rf"#define\s+{plain}\s+(__CUDA_API_PTSZ\()?{name}\b", text), name
 
 
@@ -123,6 +126,51 @@ def test_threads_upload_constants_once(cuda: FakeCuda, monkeypatch: pytest.Monke
     threads = [threading.Thread(target=prepare, name=f"upload {i}") for i in range(2)]
     start_and_join(threads)
     assert found[0] is found[1]
+
+
+def test_kernels_are_compiled_in_several_threads(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One kernel's compilation does not wait for another one's; of two of the same, one function stays."""
+    card, meeting, load = driver.open_card(0), threading.Barrier(2), driver.Card._load
+
+    def load_together(card: driver.Card, *arguments: str) -> object:
+        meeting.wait(60)
+        return load(card, *arguments)
+
+    monkeypatch.setattr(driver.Card, "_load", load_together)
+    cuda.sources |= {"one": "", "two": ""}
+    for texts in (("one", "two"), ("one", "one")):
+        card._functions.clear()
+        found: list[object] = []
+        start_and_join(
+            [
+                threading.Thread(
+                    target=lambda text=text, found=found: found.append(card.function(text, ENTRY))
+                )
+                for text in texts
+            ]
+        )
+        assert len(found) == 2 and (found[0] is found[1]) == (texts[0] == texts[1])
+
+
+def test_further_names_of_the_library_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux in Windows has it in a folder that the loader may not know."""
+    tried: list[str] = []
+
+    def load(name: str) -> object:
+        tried.append(name)
+        if len(tried) < 2:
+            raise OSError(name)
+        return object()
+
+    monkeypatch.setattr(driver.ctypes, "CDLL", load)
+    monkeypatch.setattr(driver, "declare", lambda library: library)
+    monkeypatch.setattr(driver, "LIBRARIES", ("a", "b", "c"))
+    driver.load_library()
+    assert tried == ["a", "b"]
+    monkeypatch.setattr(driver, "LIBRARIES", ("d",))
+    tried.clear()
+    with pytest.raises(OSError, match="d"):
+        driver.load_library()
 
 
 @pytest.mark.parametrize(

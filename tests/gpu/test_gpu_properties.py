@@ -58,10 +58,16 @@ def test_names_are_listed_without_a_card(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(RuntimeError, match="no CUDA-capable device is detected: the driver finds no"):
             run()
     old = install(monkeypatch, FakeCuda())
-    old.version = 11080
+    old.version = 11030
+
+    def lacks(*_: object) -> None:
+        raise AttributeError("cuDeviceGetUuid_v2")
+
+    monkeypatch.setattr(FakeCuda, "do_cuDeviceGetUuid", lacks)
     with pytest.raises(RuntimeError, match="the driver is too old"):
         core.compile_model(model(), "GPU")
     assert core.available_devices == ["CPU"]
+    monkeypatch.undo()
     install(monkeypatch, FakeCuda())
     with pytest.raises(RuntimeError, match="the driver has GPU, and no GPU.3"):
         core.compile_model(model(), "GPU.3")

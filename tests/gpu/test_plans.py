@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.codegen.cpu.targets import TARGETS
+from ovjit.codegen.cpu.targets import CARD_FEATURES, TARGETS
 from ovjit.codegen.gpu.ptx import compile_ptx
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
@@ -93,3 +93,41 @@ def test_digits_on_threads_has_the_bits_of_vectors() -> None:
     np.testing.assert_allclose(vectors, expected, rtol=1e-5, atol=1e-6)
     memory = PlanMemory(plan, [image])
     np.testing.assert_array_equal(memory.run_threads()[0], vectors)
+
+
+def dimensions_of_one() -> Iterator[tuple[str, ov.Model]]:
+    """Models whose strides of dimensions of 1 are no multiples of 16 bytes."""
+    rng = np.random.default_rng(5)
+
+    def weights(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32) / 8
+
+    ones, pads = [1, 1], [1, 1]
+    (x,) = parameters((1, 64, 6, 5))
+    y = op.relu(op.convolution(x, weights(64, 64, 3, 3), ones, pads, pads, ones))
+    y = op.add(op.convolution(y, weights(64, 64, 1, 1), ones, [0, 0], [0, 0], ones), weights(1, 64, 1, 1))
+    yield "bias of pixels that are one line", ov.Model([op.relu(y)], [x])
+    (x,) = parameters((1, 1, 64))
+    y = op.add(op.matmul(x, weights(64, 64), False, False), weights(64))
+    yield "bias of one row", ov.Model([op.matmul(op.relu(y), weights(64, 64), False, False)], [x])
+    x, k, v = parameters((1, 1, 64), (1, 2, 1, 40, 16), (1, 2, 1, 40, 16))
+    q = op.reshape(op.matmul(x, weights(64, 64), False, False), [1, 1, 4, 16], False)
+    q = op.reshape(op.transpose(q, [0, 2, 1, 3]), [1, 2, 2, 1, 16], False)
+    y = op.scaled_dot_product_attention(q, op.relu(k), op.relu(v), causal=False)
+    y = op.reshape(op.transpose(op.reshape(y, [1, 4, 1, 16], False), [0, 2, 1, 3]), [1, 1, 64], False)
+    yield "attention of one row", ov.Model([op.matmul(y, weights(64, 64), False, False)], [x, k, v])
+
+
+ONES = dict(dimensions_of_one())
+
+
+@pytest.mark.parametrize("name", ONES)
+def test_tensors_with_dimensions_of_one_are_read_where_they_are(name: str) -> None:
+    """One element of a dimension has no step, whatever its stride."""
+    graph = ONES[name]._graph()
+    card = CUDA._replace(extras=CARD_FEATURES)
+    plan = compile_graph(graph, card, Options(precision="f16")).plan([tuple(v.shape) for v in graph.inputs])
+    kinds = [step.type for step in plan.steps]
+    first, *_, last = (i for i, kind in enumerate(kinds) if kind in ("Convolution", "MatMul"))
+    assert "Reorder" not in kinds[first:last], [(step.type, step.why) for step in plan.steps]
+    assert sum("block" in step.kernel.name for step in plan.steps) >= 2

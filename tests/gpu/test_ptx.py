@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
 import subprocess
 from typing import Any
 
@@ -16,6 +15,7 @@ from ovjit.codegen.gpu.supported import has_gpu_code
 from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
 from ovjit.errors import OvjitError
+from tests.support.assembler import find_ptxas
 from tests.support.op_samples import graph_of, native_ops, samples
 
 OPERATIONS = native_ops()
@@ -29,8 +29,9 @@ def check_source(source: str) -> None:
     """A kernel's source becomes PTX, which is assembled for the oldest and a newer card."""
     ptx = compile_ptx(source, "entry")
     assert ".visible .entry entry(" in ptx and ".target sm_80" in ptx
-    if shutil.which("ptxas") is not None:
-        command = ["ptxas", "-arch=sm_90", "-O1", "-o", "/dev/null", "/dev/stdin"]
+    assembler = find_ptxas()
+    if assembler is not None:
+        command = [assembler, "-arch=sm_90", "-O1", "-o", "/dev/null", "/dev/stdin"]
         done = subprocess.run(command, input=ptx, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 

@@ -168,6 +168,25 @@ def test_tensors_of_another_card_are_refused(monkeypatch: pytest.MonkeyPatch) ->
         driver.forget()
 
 
+def test_tensors_are_copied_between_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the driver's copy of peers: others take memory of one context."""
+    cuda = install(monkeypatch, FakeCuda(cards=2))
+    try:
+        first, second = (ov.Core().get_default_context(name) for name in ("GPU.0", "GPU.1"))
+        source, whole = remote_of(first, X), np.zeros((4, 9), np.float32)
+        to = remote_of(second, whole)
+        part = ov.RemoteTensor(to, [1, 0], [4, 8])
+        source.copy_to(part)
+        whole[1:, :8] = X
+        np.testing.assert_array_equal(host_of(to), whole)
+        back = remote_of(first, np.zeros_like(X))
+        back.copy_from(part)
+        np.testing.assert_array_equal(host_of(back), X)
+        assert cuda.calls.count("cuMemcpyPeerAsync") == 6 and "cuMemcpyDtoDAsync_v2" not in cuda.calls
+    finally:
+        driver.forget()
+
+
 def test_regions_are_copied(context: ov.RemoteContext) -> None:
     whole = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
     remote = remote_of(context, whole)

@@ -53,6 +53,10 @@ CASES: dict[str, tuple[tuple[int, ...], Any, Callable[[Any], Any], Any]] = {
     "repeated lines": (
         (1, 64, 1, 8), convolution, lambda x: op.broadcast(x, np.array([1, 64, 3, 8])), convolution
     ),
+    "channels of one image": (
+        (1, 64, 3, 8), lambda x: op.concat([convolution(x), op.tanh(convolution(x))], 1),
+        lambda x: part(x, 1, 32, 96, 1), convolution
+    ),
     "a part as one line": (
         (1, 64, 4, 12), convolution, lambda x: part(x, 3, 1, 9, 1), lambda x: convolution(x, 1)
     ),

@@ -32,7 +32,7 @@ from tests.support.gpu_words import program
 SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, NOT_INITIALIZED, INVALID_CONTEXT, NOT_FOUND = 0, 1, 2, 3, 201, 500
 #: The first word of a tensor map of this driver.
 MAP = 0x6D6170
-#: The handle of the card's primary context.
+#: The handle of the first card's primary context. Those of further ones follow.
 CONTEXT = 77
 #: Functions that need neither `cuInit` nor a context.
 _FREE = ("cuInit", "cuDriverGetVersion", "cuGetErrorString")
@@ -72,6 +72,8 @@ class FakeCuda:
         self.calls: list[str] = []
         self.fail: dict[str, int] = {}
         self.memory: dict[int, np.ndarray] = {}
+        #: Address of a card's memory, or stream -> its context.
+        self.owners: dict[int, int] = {}
         self.pinned: dict[int, np.ndarray] = {}
         self.sources: dict[str, str] = {}
         self.modules: dict[int, str] = {}
@@ -108,7 +110,7 @@ class FakeCuda:
             if not self.is_initialized and name not in _FREE:
                 return NOT_INITIALIZED
             if name not in (*_FREE, "cuCtxPushCurrent_v2") and not name.startswith("cuDevice"):
-                if not self.contexts or self.contexts[-1] != CONTEXT:
+                if not self.contexts or not 0 <= self.contexts[-1] - CONTEXT < self.cards:
                     return INVALID_CONTEXT
             return method(self, *arguments) or SUCCESS
 
@@ -174,11 +176,11 @@ class FakeCuda:
         target(value).value = known.get(attribute, 0)
 
     def do_cuDevicePrimaryCtxRetain(self, context: Any, device: Any) -> None:
-        target(context).value = CONTEXT
+        target(context).value = CONTEXT + number(device)
 
     def do_cuCtxPushCurrent(self, context: Any) -> None:
-        assert number(context) == CONTEXT
-        self.contexts.append(CONTEXT)
+        assert 0 <= number(context) - CONTEXT < self.cards
+        self.contexts.append(number(context))
 
     def do_cuCtxPopCurrent(self, context: Any) -> None:
         target(context).value = self.contexts.pop()
@@ -197,6 +199,7 @@ class FakeCuda:
         begin = (array.ctypes.data + 63) // 64 * 64 - array.ctypes.data
         inner = array[begin : begin + count]
         self.memory[inner.ctypes.data] = inner
+        self.owners[inner.ctypes.data] = self.contexts[-1]
         target(address).value = inner.ctypes.data
         return SUCCESS
 
@@ -231,6 +234,10 @@ class FakeCuda:
         assert found or number(stream) not in self.capturing, "a graph would copy pageable memory"
         return found
 
+    def owner(self, address: int) -> int:
+        """The context of a card's memory."""
+        return next(self.owners[a] for a, m in self.memory.items() if a <= address < a + m.nbytes)
+
     def do_cuMemcpyHtoDAsync(self, to: Any, source: Any, size: Any, stream: Any) -> None:
         content = np.ctypeslib.as_array((ctypes.c_uint8 * number(size)).from_address(number(source)))
         count, place = number(size), number(to)
@@ -243,6 +250,16 @@ class FakeCuda:
 
     def do_cuMemcpyDtoDAsync(self, to: Any, source: Any, size: Any, stream: Any) -> None:
         count, place, begin = number(size), number(to), number(source)
+        self.span(place, count), self.span(begin, count)
+        assert self.owner(place) == self.owner(begin) == self.contexts[-1], "memory of another card"
+        self.enqueue(stream, lambda: self.span(place, count).__setitem__(
+            slice(None), self.span(begin, count).copy()), place, begin)  # fmt: skip
+
+    def do_cuMemcpyPeerAsync(self, to: Any, to_context: Any, source: Any, source_context: Any, size: Any,
+                             stream: Any) -> None:  # fmt: skip
+        ends = ((number(to), number(to_context)), (number(source), number(source_context)))
+        assert all(self.owner(address) == context for address, context in ends)
+        (place, _), (begin, _), count = *ends, number(size)
         self.span(place, count), self.span(begin, count)
         self.enqueue(stream, lambda: self.span(place, count).__setitem__(
             slice(None), self.span(begin, count).copy()), place, begin)  # fmt: skip
@@ -263,7 +280,7 @@ class FakeCuda:
     def do_cuPointerGetAttribute(self, value: Any, attribute: int, address: Any) -> int:
         assert attribute == 9
         inside = any(a <= number(address) < a + m.nbytes for a, m in self.memory.items())
-        target(value).value = 0
+        target(value).value = self.owner(number(address)) - CONTEXT if inside else 0
         return SUCCESS if inside else INVALID_VALUE
 
     # -- kernels
@@ -363,8 +380,9 @@ class FakeCuda:
             return INVALID_VALUE
         if min(sizes) < 1 or max(sizes) > 1 << 32 or steps[0] < sizes[0] or box[0] != 128 or max(box) > 256:
             return INVALID_VALUE
-        if any(b < a * (n - 1) for a, b, n in zip(steps, steps[1:], sizes[1:], strict=False)):
-            return INVALID_VALUE  # the reference has the dimensions one in the other
+        pairs = zip(steps, steps[1:], sizes[1:], strict=False)
+        if any(b < a * (n - 1) or b % a for a, b, n in pairs):
+            return INVALID_VALUE  # the reference has the dimensions one in the other, and multiples
         if min(box) < 1 or max(ones) > 8 or min(ones) < 1 or ones[0] != 1:
             return INVALID_VALUE
         last = sum((size - 1) * step for size, step in zip(sizes[1:], steps, strict=True))
@@ -410,7 +428,7 @@ class FakeCuda:
 
     def do_cuStreamCreate(self, stream: Any, flags: int) -> None:
         target(stream).value = key = self.new()
-        self.streams[key] = []
+        self.streams[key], self.owners[key] = [], self.contexts[-1]
 
     def do_cuStreamDestroy(self, stream: Any) -> None:
         assert not self.streams[number(stream)], "a stream is destroyed that has work to do"
@@ -418,6 +436,7 @@ class FakeCuda:
 
     def enqueue(self, stream: Any, run: Callable[[], Any], *uses: int) -> None:
         key = number(stream)
+        assert self.owners.get(key) == self.contexts[-1], "a stream of another card"
         (self.capturing[key] if key in self.capturing else self.streams[key]).append(Work(run, uses))
 
     def do_cuStreamSynchronize(self, stream: Any) -> int:
