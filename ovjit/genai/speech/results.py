@@ -13,7 +13,7 @@ class SpeechGenerationPerfMetrics(PerfMetrics):
         super().__init__()
         self.num_generated_samples = 0
         self.m_evaluated = False
-        self.generate_duration, self.throughput = MeanStdPair.of([]), MeanStdPair()
+        self.generate_duration, self.throughput = MeanStdPair(), MeanStdPair()
 
     def evaluate(self) -> None:
         """Compute the figures from the durations of the call."""
