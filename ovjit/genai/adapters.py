@@ -256,14 +256,20 @@ class AdapterController:
         return [(adapter.convert(self._prefix), alpha) for adapter, alpha in pairs]
 
     def is_current(self, config: AdapterConfig | None) -> bool:
-        """True if a call with this configuration changes no adapter."""
-        return config is None or _is_same_pairs(config._pairs, self._current)
+        """True if a call with this configuration changes no adapter. Those of a mode that allows no change
+        stay, whatever the configuration of a call is, unless it has this mode itself."""
+        if config is None or config._mode is _Mode.MODE_AUTO and self._mode not in _CHANGEABLE:
+            return True
+        return _is_same_pairs(config._pairs, self._current)
 
     def apply(self, requests: Sequence[Any], config: AdapterConfig | None) -> bool:
         """Set the matrices of requests for a call. Without a configuration those of the call before stay.
-        True if they have changed. RuntimeError for other adapters in a mode that allows no change, and for
-        another mode or rank; the adapters stay then."""
-        is_same, pairs = self.is_current(config), self._current if config is None else list(config._pairs)
+        True if they have changed. RuntimeError for another mode or rank, and for other adapters with a mode
+        that allows no change; the adapters stay then."""
+        is_same = self.is_current(config)
+        pairs = self._current if is_same or config is None else list(config._pairs)
+        if is_same and not (config is None or _is_same_pairs(config._pairs, pairs)):
+            _warn_of_no_effect(f"the pipeline was loaded with {self._mode.name}, give MODE_DYNAMIC then")
         if config is not None and config._mode not in (_Mode.MODE_AUTO, self._mode):
             raise OvjitError(
                 "AdapterConfig::mode cannot be changed and should be configured once for a model at the "
@@ -335,10 +341,10 @@ def apply_adapters(
     if controller is not None:
         return controller.apply(requests, config)
     if config:
-        warnings.warn(
-            "the pipeline was loaded without adapters, so those of this call have no effect: give the "
-            "property adapters when it is loaded",
-            RuntimeWarning,
-            2,
-        )
+        _warn_of_no_effect("the pipeline was loaded without adapters, give the property adapters then")
     return False
+
+
+def _warn_of_no_effect(reason: str) -> None:
+    """Warn of adapters that a call brings in vain, as in openvino_genai."""
+    warnings.warn(f"the adapters of this call have no effect: {reason}", RuntimeWarning, 3)

@@ -130,7 +130,7 @@ def paged_options(
         kv_cache=choose_cache_precision(properties), properties=properties, scores=evicts,
         rotation=evicts and config.cache_eviction_config.apply_rotation,
         xattention=mode is SparseAttentionMode.XATTENTION, inputs=() if inputs is None else inputs.names,
-        outputs=() if proposals is None else proposals.outputs, defers=True, exact=False,
+        outputs=() if proposals is None else proposals.outputs, defers=True, exact=False, states=True,
     )  # fmt: skip
 
 

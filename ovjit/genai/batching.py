@@ -14,6 +14,7 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import DECODER, AdapterController, controller_of, is_same
 from ovjit.genai.answers import answer_prompt, echo_prompt
 from ovjit.genai.batch_prompts import SHOWN, BatchPrompts, ReadPrompt, bind_arguments
+from ovjit.genai.batched_engine import read_model
 from ovjit.genai.batches import Batches, Proposals, Request, paged_options
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.drafts import DraftedRequest
@@ -21,6 +22,7 @@ from ovjit.genai.enums import GenerationFinishReason, GenerationStatus, Streamin
 from ovjit.genai.figures import Figures, SharedFigures, measure, now_us
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
 from ovjit.genai.history import ChatHistory
+from ovjit.genai.llm import check_saving
 from ovjit.genai.proposals import load_proposals
 from ovjit.genai.results import EncodedGenerationResult, GenerationResult, PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig
@@ -40,7 +42,7 @@ from ovjit.genai.vision.engine import EmbeddedRows
 from ovjit.genai.vision.reader import LANGUAGE, PictureReader, Shown, read_folder
 from ovjit.genai.vision.results import VLMDecodedResults
 from ovjit.generation.paged import PagedDecoder
-from ovjit.generation.paged import read_folder as read_decoder
+from ovjit.generation.tokenizer import is_gguf
 
 _CONSTRUCTORS = (
     "__init__(): incompatible constructor arguments. ContinuousBatchingPipeline takes the path of a folder, "
@@ -64,7 +66,7 @@ class ContinuousBatchingPipeline:
 
     ContinuousBatchingPipeline(folder, scheduler_config, device, properties={}, tokenizer_properties={},
     vision_encoder_properties={}), or ContinuousBatchingPipeline(folder, tokenizer, scheduler_config, device,
-    **properties).
+    **properties), where the folder may be a GGUF file.
     """
 
     def __init__(self, models_path: Any, *arguments: Any, **kwargs: Any):
@@ -88,7 +90,10 @@ class ContinuousBatchingPipeline:
             raise TypeError(_CONSTRUCTORS)
         check_properties(properties)
         folder = Path(os.fsdecode(models_path))
-        if not folder.is_dir():
+        if is_gguf(folder):
+            properties = {**properties}
+            check_saving(properties)
+        elif not folder.exists():
             raise OvjitError(f"the folder {str(folder)!r} does not exist")
         if device not in ("CPU", "AUTO"):
             raise UnsupportedError(f"ContinuousBatchingPipeline runs on the device CPU, not on {device!r}")
@@ -113,7 +118,7 @@ class ContinuousBatchingPipeline:
             reader = PictureReader(models, folder, self._tokenizer, "CPU", settings)
             inputs = EmbeddedRows(reader)
         else:
-            model = read_decoder(folder)
+            model = read_model((folder,))
         self._proposals = load_proposals(properties, folder, model, inputs)
         options = paged_options(scheduler, settings, inputs, self._proposals)
         decoder = PagedDecoder(model, options, change=change)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ovjit.genai.scheduler import SchedulerConfig
+from ovjit.genai.state_blocks import StateBlocks
 from ovjit.generation.paged import PagedDecoder
 from ovjit.generation.paged_tables import tables_of
 
@@ -25,7 +26,8 @@ class Row:
     """A sequence in the cache: all of its tokens, the number of those that are computed, its blocks, and the
     number of last tokens whose logits are needed. If blocks were evicted: the number of their tokens, what
     the other tokens are worth, and the numbers of blocks [layers, blocks] that they have moved by since the
-    last step. `prompt`: of tokens with pictures."""
+    last step. `prompt`: of tokens with pictures. `states`: number of tokens -> block of the states behind
+    them."""
 
     def __init__(self, tokens: Sequence[int], prompt: Any = None):
         self.tokens, self.prompt = list(tokens), prompt
@@ -36,6 +38,7 @@ class Row:
         """Mark all tokens as not computed."""
         self.length = self.evicted = 0
         self.blocks: list[int] = []
+        self.states: dict[int, int] = {}
         self.importance: Any = None
         self.shifts: np.ndarray | None = None
 
@@ -75,7 +78,9 @@ class BlockPool:
         self.limit = config.num_kv_blocks
         if not self.limit and config.cache_size:
             self.limit = (config.cache_size << 30) // sum(decoder.layer_bytes)
-        self._shares_prefixes = config.enable_prefix_caching
+        self._states = StateBlocks(decoder) if decoder.has_states else None
+        # states are kept behind the newest tokens only
+        self._shares_prefixes = config.enable_prefix_caching and self._states is None
         decoder.allocate(self.limit or _FIRST)
         self._free = list(range(decoder.blocks))[::-1]
         self._owners: Counter[int] = Counter()
@@ -154,6 +159,8 @@ class BlockPool:
         positions = np.array([i for _, span in spans for i in span])
         if self._inputs is not None:
             more = {**more, **self._inputs(pairs)}
+        if self._states is not None:
+            more = {**more, **self._states.inputs(pairs)}
         hidden = self.decoder.hidden(tokens, positions, tables, more)
         for row, count in pairs:
             row.length += count
@@ -202,6 +209,8 @@ class BlockPool:
         child = Row(row.tokens, row.prompt)
         child.length, child.evicted, child.blocks = row.length, row.evicted, list(row.blocks)
         child.importance = copy.deepcopy(row.importance)
+        if self._states is not None:
+            child.states = self._states.share(row)
         self._owners.update(child.blocks)
         return child
 
@@ -230,7 +239,15 @@ class BlockPool:
     def release(self, row: Row) -> None:
         """Release the blocks of a row. Its tokens stay, and are computed again."""
         self._give_back(row.blocks)
+        if self._states is not None:
+            self._states.release(row)
         row.clear()
+
+    def rewind(self, row: Row, length: int) -> None:
+        """Keep at most so many computed tokens of a row."""
+        row.length = min(row.length, length)
+        if self._states is not None:
+            self._states.rewind(row)
 
     def _give_back(self, blocks: Iterable[int]) -> None:
         for block in blocks:

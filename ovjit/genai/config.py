@@ -119,7 +119,8 @@ class GenerationConfig(Settings):
             self.set_eos_token_id(self.eos_token_id)
 
     def _prefer_new_tokens(self) -> None:
-        """Ignore `max_length` beside `max_new_tokens`, as openvino_genai does with ATTENTION_BACKEND SDPA."""
+        """Ignore `max_length` beside `max_new_tokens`, as openvino_genai does with speech and with
+        ATTENTION_BACKEND SDPA."""
         if self.max_new_tokens != UNLIMITED:
             self.max_length = UNLIMITED
 

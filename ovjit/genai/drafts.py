@@ -90,7 +90,8 @@ class DraftProposer(Proposals):
         super().__init__()
         self._adapters, properties = draft.split_properties()
         change = None if self._adapters is None else self._adapters.insert
-        options = {"kv_cache": choose_cache_precision(properties), "defers": True, "exact": False, **options}
+        options = {"defers": True, **options, "exact": False, "states": True}
+        options["kv_cache"] = choose_cache_precision(properties)
         model = read_folder(draft.path) if model is None else model
         self._decoder = PagedDecoder(model, Options(properties=properties, **options), change=change)
         self._pool = BlockPool(self._decoder, SchedulerConfig(), rows)
@@ -134,7 +135,7 @@ class DraftProposer(Proposals):
         tokens = request.row.tokens[self._skipped :]
         pairs = enumerate(zip(row.tokens, tokens, strict=False))
         common = next((i for i, (old, new) in pairs if old != new), min(len(row.tokens), len(tokens)))
-        row.length = min(row.length, common, len(tokens) - 1)
+        self._pool.rewind(row, min(common, len(tokens) - 1))
         row.tokens = tokens
 
     def _compute(self, requests: Sequence[DraftedRequest],

@@ -14,6 +14,7 @@ from ovjit.api.run.core import Core
 from ovjit.compat import opset13 as ops
 from ovjit.errors import OvjitError
 from ovjit.genai.batches import Request
+from ovjit.genai.blocks import RowInputs
 from ovjit.genai.features import STATES, FeatureProposer, add_features, find_port, find_residuals
 from ovjit.genai.speculation import Draft
 from ovjit.generation.decoder import model_file
@@ -79,20 +80,20 @@ def prepare_models(path: Path, source: Any, model: Any) -> tuple[Any, np.ndarray
 
 class EagleProposer(FeatureProposer):
     """Proposes tokens for requests in common batches. Changes `model`, the one of `source`, for which it
-    proposes, so that it computes features."""
+    proposes, so that it computes features. `rows`: the inputs of a model that takes embeddings."""
 
     takes_trees, name = True, "EAGLE-3"
 
-    def __init__(self, draft: Draft, source: Any, model: Any):
+    def __init__(self, draft: Draft, source: Any, model: Any, rows: RowInputs | None = None):
         changed, self._offsets = prepare_models(draft.path, source, model)
-        super().__init__(draft, changed, inputs=(STATES,))
+        super().__init__(draft, changed, rows)
 
     def propose(self, requests: Sequence[Request], most: int) -> None:
         super().propose(requests, most)
         for request in requests:  # what is after the model's features is to be computed from them again
             if id(request) in self._rows:
                 row, tokens = self._rows[id(request)], request.rows[0]
-                row.length = min(row.length, len(tokens.tokens) - tokens.logit_count)
+                self._pool.rewind(row, len(tokens.tokens) - tokens.logit_count)
 
     def _choose(self, logits: np.ndarray) -> int:
         word = int(logits.argmax())

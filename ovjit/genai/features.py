@@ -11,8 +11,9 @@ import numpy as np
 from ovjit.compat import opset13 as ops
 from ovjit.errors import OvjitError
 from ovjit.genai.batches import Proposals, Request
-from ovjit.genai.blocks import NO_INPUTS, BlockPool, Row
+from ovjit.genai.blocks import NO_INPUTS, BlockPool, Row, RowInputs
 from ovjit.genai.drafts import DraftedRequest, DraftProposer
+from ovjit.genai.speculation import Draft
 from ovjit.generation.paged import PagedDecoder
 
 FEATURES, STATES = "last_hidden_state", "hidden_states"
@@ -102,10 +103,16 @@ class FeatureProposer(DraftProposer, FeatureReader):
 
     _skipped = 1
 
-    def __init__(self, *arguments: Any, **options: Any):
-        super().__init__(*arguments, outputs=self.outputs, defers=False, **options)
+    def __init__(self, draft: Draft, model: Any, rows: RowInputs | None):
+        inputs = (STATES, *(() if rows is None else rows.names))
+        super().__init__(draft, model, rows, inputs=inputs, outputs=self.outputs, defers=False)
         #: The draft's own hidden states [1, width] of the last token of a request.
         self._states: dict[int, np.ndarray] = {}
+
+    def _begin(self, request: DraftedRequest) -> Row:
+        """A row from the second token on."""
+        prompt = request.row.prompt
+        return Row([], None if prompt is None else prompt.skip_first())
 
     def _compute(self, requests: Sequence[DraftedRequest],
                  more: Mapping[str, np.ndarray] = NO_INPUTS) -> np.ndarray:  # fmt: skip

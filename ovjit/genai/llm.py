@@ -67,7 +67,7 @@ def engine_properties(properties: dict[str, Any], device: str) -> dict[str, Any]
     return settings
 
 
-def _check_saving(properties: dict[str, Any]) -> None:
+def check_saving(properties: dict[str, Any]) -> None:
     """Remove the property that asks for an IR beside a GGUF file. UnsupportedError if it does ask."""
     if properties.pop("enable_save_ov_model", False):
         raise UnsupportedError(
@@ -117,7 +117,7 @@ class LLMPipeline:
         folder = Path(os.fsdecode(models_path))
         properties = {**(config or {}), **kwargs}
         if is_gguf(folder):
-            _check_saving(properties)
+            check_saving(properties)
         elif not folder.exists():
             raise OvjitError(f"the folder {str(folder)!r} does not exist")
         self._tokenizer = tokenizer or Tokenizer(folder, **properties)

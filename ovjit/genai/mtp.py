@@ -11,7 +11,7 @@ from ovjit.errors import OvjitError
 from ovjit.genai.blocks import Row, RowInputs
 from ovjit.genai.dflash import attach_head
 from ovjit.genai.drafts import DraftedRequest
-from ovjit.genai.features import STATES, FeatureProposer, add_features
+from ovjit.genai.features import FeatureProposer, add_features
 from ovjit.genai.speculation import MTP_FILE, Draft
 from ovjit.genai.vision.family import Prompt
 from ovjit.generation.decoder import model_file
@@ -32,11 +32,9 @@ class MtpProposer(FeatureProposer):
         read = Core().read_model(file if file.is_file() else model_file(draft.path))
         attach_head(read, model)
         add_features(model, [product.input_value(0)])
-        super().__init__(draft, read, inputs=(STATES, *rows.names), rows=rows)
+        super().__init__(draft, read, rows)
 
     def _begin(self, request: DraftedRequest) -> Row:
-        """A row of embeddings from the second token on. Positions are their numbers, also those of
-        pictures."""
-        prompt: Prompt = request.row.prompt
-        ids = prompt.ids[:, 1:]
-        return Row([], Prompt(ids, prompt.embeds[:, 1:], np.arange(ids.size)[None], {}))
+        """Positions are the numbers of tokens, also those of pictures."""
+        prompt = request.row.prompt.skip_first()
+        return Row([], Prompt(prompt.ids, prompt.embeds, np.arange(prompt.ids.size)[None], {}))

@@ -30,13 +30,13 @@ def load_proposals(
         from ovjit.genai.mtp import MtpProposer
 
         return MtpProposer(draft, model, inputs)
-    if inputs is not None:
-        raise OvjitError(
-            "Speculative decoding is not supported for models with embeddings: leave draft_model out, or "
-            "give one of DFlash or MTP"
-        )
     if draft.mode == "eagle3_mode":
         from ovjit.genai.eagle import EagleProposer
 
-        return EagleProposer(draft, source, model)
+        return EagleProposer(draft, source, model, inputs)
+    if inputs is not None:
+        raise OvjitError(
+            "Speculative decoding is not supported for models with embeddings: leave draft_model out, or "
+            "give one of EAGLE-3, DFlash or MTP"
+        )
     return DraftProposer(draft)

@@ -93,6 +93,8 @@ class TextStreamer(StreamerBase):
         end = self._length_at(last)
         if end <= self._printed:
             return StreamingStatus.RUNNING
+        while last + 1 < len(self._lengths) and self._lengths[last + 1] == end:
+            last += 1  # tokens without a text belong to that which they follow
         piece, self._printed = text[self._printed : end], end
         tokens, self._first = self._tokens[self._first : last + 1], last + 1
         return self._give(piece, tokens) if piece else StreamingStatus.RUNNING

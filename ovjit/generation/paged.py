@@ -42,7 +42,8 @@ class Options(NamedTuple):
     attention. `inputs`: names of others that the model may have, such as embeddings. `outputs`: names of
     outputs besides logits that the model keeps, in `requests[0]`. `defers`: rows of `hidden` are what the
     last layer needs after its attention, which `logits` computes. `exact`: in f32, if `properties` have no
-    other type; else in the type that `compile_model` chooses.
+    other type; else in the type that `compile_model` chooses. `states`: layers may be recurrent;
+    `grow_states` makes the tables of their states, whose lists `hidden` takes by name.
     """
 
     weights: int = 0
@@ -56,6 +57,7 @@ class Options(NamedTuple):
     outputs: Collection[str] = ()
     defers: bool = False
     exact: bool = True
+    states: bool = False
 
     @property
     def config(self) -> dict[str, Any]:
@@ -193,10 +195,13 @@ class PagedDecoder:
         self._body = core.compile_model(body, "CPU", options.config)
         self._head = core.compile_model(head, "CPU", options.config)
         self._ports = [p for p in self._body.inputs if "_cache." in p.get_any_name()]
+        tables = [p for p in self._body.inputs if "_state_table." in p.get_any_name()]
+        self._state_ports = tables if options.states else []
         self.inputs = {name for port in self._body.inputs for name in port.get_names()}
         unknown = self.inputs - {"input_ids", "position_ids", *Tables._fields, *constant_inputs}
         unknown -= {*options.inputs}
-        unknown -= {name for port in self._ports for name in port.get_names()}
+        unknown -= {name for port in (*self._ports, *self._state_ports) for name in port.get_names()}
+        unknown -= {name for name in unknown if self._state_ports and name.startswith("la.")}
         unknown -= {name for name in unknown if name.partition(".")[0] in _OPTIONAL}
         if unknown or not self._ports:
             raise UnsupportedError(f"a decoder with the inputs {sorted(self.inputs)} is not supported")
@@ -213,7 +218,8 @@ class PagedDecoder:
         self._request, self._logits = self._body.create_infer_request(), self._head.create_infer_request()
         self.requests = self._request, self._logits
         self.caches: dict[str, Tensor] = {}
-        self.blocks = 0
+        self._tables: dict[str, Tensor] = {}
+        self.blocks = self.state_blocks = 0
         self._lengths: np.ndarray = np.zeros(0, np.int64)
         self.width = int(self._head.input(0).get_partial_shape()[-1].get_length())
 
@@ -227,20 +233,34 @@ class PagedDecoder:
 
     def allocate(self, blocks: int) -> None:
         """Caches of so many blocks: all memory that sequences ever take."""
-        self.blocks = blocks
-        for port in self._ports:
-            name = port.get_any_name()
-            shape = [blocks, *(d.get_length() for d in [*port.get_partial_shape()][1:])]
-            self.caches[name] = Tensor(port.get_element_type(), Shape(shape))
-            self._request.set_tensor(name, self.caches[name])
+        self.caches = {}
+        self.grow(blocks)
 
     def grow(self, blocks: int) -> None:
         """Caches of so many blocks, with the content of those that are there."""
-        before, count = self.caches, self.blocks
-        self.caches = {}
-        self.allocate(blocks)
-        for name, tensor in before.items():
-            cache_bytes(self.caches[name])[:count] = cache_bytes(tensor)
+        self._grow(self._ports, self.caches, blocks)
+        self.blocks = blocks
+
+    def grow_states(self, blocks: int) -> None:
+        """Tables of so many states, with those that are there; the others are 0."""
+        self._grow(self._state_ports, self._tables, blocks)
+        for tensor in self._tables.values():
+            cache_bytes(tensor)[self.state_blocks :] = 0
+        self.state_blocks = blocks
+
+    def _grow(self, ports: Sequence[Any], tensors: dict[str, Tensor], blocks: int) -> None:
+        for port in ports:
+            name = port.get_any_name()
+            shape = [blocks, *(d.get_length() for d in [*port.get_partial_shape()][1:])]
+            before, tensors[name] = tensors.get(name), Tensor(port.get_element_type(), Shape(shape))
+            if before is not None:
+                cache_bytes(tensors[name])[: before.shape[0]] = cache_bytes(before)
+            self._request.set_tensor(name, tensors[name])
+
+    @property
+    def has_states(self) -> bool:
+        """Whether layers are recurrent."""
+        return bool(self._state_ports)
 
     def copy_block(self, source: int, target: int) -> None:
         """Copy the keys and values of a block to another one."""

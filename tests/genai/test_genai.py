@@ -196,6 +196,29 @@ def test_an_echo_alone_is_streamed(pipeline: Any) -> None:
     assert (streamer.items, results.tokens) == ([[1, 260], "end"], [[1, 260]])
 
 
+def test_special_tokens_belong_to_the_text_before_them(pipeline: Any) -> None:
+    """As in openvino_genai: parsers that look for the token of a tag find it there."""
+    pieces = []
+
+    class Recorder(genai.IncrementalParser):
+        def parse(self, delta_message: Any, delta_text: str, delta_tokens: Any = None) -> str:
+            pieces.append((delta_text, delta_tokens))
+            return delta_text
+
+    class Silent(genai.TextParserStreamer):
+        def write(self, message: Any) -> Any:
+            return genai.StreamingStatus.RUNNING
+
+    tokenizer = pipeline.get_tokenizer()
+    words = [np.array(tokenizer.encode(w, add_special_tokens=False).input_ids.data)[0, -1] for w in "abcdef"]
+    streamer, special = Silent(tokenizer, [Recorder()]), tokenizer.get_eos_token_id()
+    assert tokenizer.decode([words[0], special]) == tokenizer.decode([words[0]])
+    for token in (words[0], special, *words[1:]):
+        streamer._write([int(token)])
+    assert pieces[0] == ("a", [words[0], special]), pieces
+    assert pieces[1] == ("b", [words[1]])
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_parsers_get_the_tokens_of_each_piece_once(count: int, pipeline: Any) -> None:
     tokenizer = pipeline.get_tokenizer()

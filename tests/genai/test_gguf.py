@@ -110,6 +110,8 @@ def test_a_file_is_model_and_tokenizer(tmp_path: Path, arch: str, kind: str, siz
     config = genai.GenerationConfig(max_new_tokens=6, ignore_eos=True)
     assert pipeline.generate(prompt, config).tokens == [expected], f"seed {SEED}"
     assert pipeline.generate("hello world", config) == tokenizer.decode(expected)
+    batches = genai.ContinuousBatchingPipeline(path, genai.SchedulerConfig(), "CPU", dict(EXACT))
+    assert batches.generate([prompt], [config])[0].m_generation_ids == [expected]
     plain = tokenizer.encode("hello world").input_ids
     expected = chosen_by_reference(s, made, np.array(plain.data)[0].tolist(), 6)
     assert pipeline.generate(plain, config).tokens == [expected], f"seed {SEED}"
@@ -156,6 +158,9 @@ def test_results_are_those_of_the_real_package(tmp_path: Path, arch: str, kind: 
             row.append(pipeline.generate(text, max_new_tokens=12))
             row.append(pipeline.generate(text, max_new_tokens=12, apply_chat_template=False))
             row.append(streamed(pipeline, text))
+        batches = package.ContinuousBatchingPipeline(path, package.SchedulerConfig(), "CPU", dict(EXACT))
+        settings = package.GenerationConfig(max_new_tokens=12)
+        row += [each.m_generation_ids for each in batches.generate(["hello wor", "abc"], [settings] * 2)]
         results.append(row)
     assert results[1] == results[0], f"seed {SEED}"
 

@@ -36,6 +36,15 @@ def test_results_are_those_of_the_real_package(speech: Path) -> None:
             np.testing.assert_allclose(value, expected, rtol=1e-5, atol=2e-5, err_msg=name)
 
 
+def test_figures_before_a_call() -> None:
+    """Those that SpeechT5 does not measure are 0, as in openvino_genai."""
+    metrics = genai.SpeechGenerationPerfMetrics()
+    assert [*metrics.generate_duration] == [*metrics.throughput] == [0, 0]
+    for name in ("ttft", "tpot", "ipot", "throughput", "inference_duration", "grammar_compile_time"):
+        assert [*getattr(metrics, f"get_{name}")()] == [0, 0], name
+    assert [*metrics.get_generate_duration()] == [-1, -1] and metrics.m_evaluated
+
+
 def test_figures(speech: Path) -> None:
     pipe = genai.Text2SpeechPipeline(speech, "CPU")
     results = pipe.generate(["hello", "world"])

@@ -1,4 +1,4 @@
-"""Programs with drafts of DFlash and MTP, whose results are compared, and the small models that they read.
+"""Programs with drafts of DFlash, MTP and EAGLE-3 (of pictures), whose results are compared, and the small models that they read.
 
     python -m tests.support.genai_drafts tests/genai/drafts.json
 
@@ -22,7 +22,7 @@ import numpy as np
 from bench import transformers as nets
 from tests.support import ROOT
 from tests.support.genai_eagle import EXACT, SIZES
-from tests.support.genai_families import write_folder
+from tests.support.genai_families import WORDS, write_folder
 from tests.support.genai_images import Ops, picture
 from tests.support.genai_vision import WIDTH, move
 
@@ -65,11 +65,11 @@ def write_target(package: Any, folder: Path, annotated: bool, shared: int = SIZE
     package.save_model(model, folder / "openvino_model.xml", compress_to_fp16=False)
 
 
-def write_draft(package: Any, folder: Path, has_embeds: bool) -> None:
+def write_draft(package: Any, folder: Path, has_embeds: bool, sizes: nets.Sizes = SIZES) -> None:
     """Attention to the features and to all proposed places. `has_embeds`: it has neither words nor a head."""
     net = nets.Net(package, "dflash draft")
-    wide, size, ops = SIZES.wide, SIZES.size, net.ops
-    decoder = nets.Decoder(net, SIZES._replace(shared=SIZES.heads))
+    wide, size, ops = sizes.wide, sizes.size, net.ops
+    decoder = nets.Decoder(net, sizes._replace(shared=sizes.heads))
     x, read = decoder.x, decoder.ids
     if has_embeds:
         x = read = ops.parameter([-1, -1, wide], np.float32, name="inputs_embeds")
@@ -90,9 +90,9 @@ def write_draft(package: Any, folder: Path, has_embeds: bool) -> None:
     for i in range(2):
         y = net.rms_norm(x, wide)
         weights = [net.weights(wide, wide, fan=wide) for _ in range(3)]
-        q, k, v = (net.heads(ops.matmul(y, w, False, True), SIZES.heads, size) for w in weights)
+        q, k, v = (net.heads(ops.matmul(y, w, False, True), sizes.heads, size) for w in weights)
         keys, values = (
-            net.heads(ops.matmul(features, w, False, True), SIZES.heads, size) for w in weights[1:]
+            net.heads(ops.matmul(features, w, False, True), sizes.heads, size) for w in weights[1:]
         )
         keys = decoder.cached(ops.add(keys, ops.sin(past)), f"past_key_values.{i}.key")
         values = decoder.cached(values, f"past_key_values.{i}.value")
@@ -102,13 +102,13 @@ def write_draft(package: Any, folder: Path, has_embeds: bool) -> None:
         x = ops.add(x, net.linear(net.merge(z, wide), wide, wide, False, 0.5))
         y = net.rms_norm(x, wide)
         inner = ops.multiply(
-            ops.swish(net.linear(y, wide, SIZES.inner, False)), net.linear(y, wide, SIZES.inner, False)
+            ops.swish(net.linear(y, wide, sizes.inner, False)), net.linear(y, wide, sizes.inner, False)
         )
-        x = ops.add(x, net.linear(inner, SIZES.inner, wide, False, 0.5))
+        x = ops.add(x, net.linear(inner, sizes.inner, wide, False, 0.5))
     out = ops.slice(net.rms_norm(x, wide), one, end, one, one)
     name = "last_hidden_state"
     if not has_embeds:
-        out, name = net.linear(out, wide, SIZES.words, False), "logits"
+        out, name = net.linear(out, wide, sizes.words, False), "logits"
     out.output(0).set_names({name})
     result = ops.result(out)
     result.set_friendly_name(name)
@@ -226,15 +226,27 @@ def collect_gemma(package: Any, genai: Any, folder: Path, counts: list[Any] | No
 
 def collect(package: Any, genai: Any, folder: Path) -> dict[str, Any]:
     """Program -> (text, score, figures), or the class of the error."""
-    parts = (collect_dflash, collect_mtp, collect_gemma)
+    parts = (collect_dflash, collect_mtp, collect_gemma, collect_vision)
     return {key: value for part in parts for key, value in part(package, genai, folder).items()}
 
 
 def collect_mtp(package: Any, genai: Any, folder: Path) -> dict[str, Any]:
-    model, found = write_heads(package, folder / "mtp", "qwen2_vl"), {}
-    vision = genai.VLMPipeline(model, "CPU", draft_model=genai.draft_model(model, "CPU", **EXACT), **EXACT)
+    kinds = {"": ("qwen2_vl", False), "hybrid ": ("qwen3_5", True)}
+    return {
+        f"{name}{key}": value
+        for name, kind in kinds.items()
+        for key, value in collect_heads(package, genai, folder / f"mtp {name}", *kind).items()
+    }
+
+
+def collect_heads(package: Any, genai: Any, folder: Path, kind: str, is_recurrent: bool) -> dict[str, Any]:
+    model, found = write_heads(package, folder, kind, is_recurrent), {}
     plain, shown = genai.VLMPipeline(model, "CPU", **EXACT), picture(package, 40, 33, seed=3)
-    properties = {"draft_model": genai.draft_model(model, "CPU", **EXACT), **EXACT}
+    vision, properties = (
+        {"draft_model": genai.draft_model(model, "CPU", **EXACT), **EXACT} for _ in range(2)
+    )
+    # the default of the real package shares prefixes, which recurrent layers with drafts do not take
+    vision = genai.VLMPipeline(model, "CPU", scheduler_config=genai.SchedulerConfig(), **vision)
     batches = genai.ContinuousBatchingPipeline(model, genai.SchedulerConfig(), "CPU", properties)
     for prompt in ("is it so?", "the weather", "hello"):
         for count in (1, 2, 4):
@@ -280,23 +292,102 @@ def collect_dflash(package: Any, genai: Any, folder: Path) -> dict[str, Any]:
     return found
 
 
-def write_heads(package: Any, folder: Path, kind: str, axes: int = 1) -> Path:
+def write_heads(package: Any, folder: Path, kind: str, is_recurrent: bool) -> Path:
     """The folder of a model that takes pictures, with its layer of multi-token prediction."""
-    model = write_folder(package, folder / "model", kind)
-    source = folder / "model" / "openvino_language_model.xml"
-    read = package.Core().read_model(source)
-    favour(package, read)
-    package.save_model(read, folder / "openvino_model.xml", compress_to_fp16=False)
-    move(folder, model, "openvino_language_model")
-    write_head(package, model, axes)
+    model = write_favoured(package, folder, kind, is_recurrent=is_recurrent)
+    write_head(package, model, 1)
     return model
 
 
-def write_head(package: Any, folder: Path, axes: int) -> None:
-    """Attention with a cache, from embeddings and states to states. `axes` of positions."""
+def write_favoured(
+    package: Any, folder: Path, kind: str, layers: int = 0, is_recurrent: bool = False
+) -> Path:
+    """The folder of a model that takes pictures and chooses likely words, with so many further layers, and a
+    recurrent one."""
+    model = write_folder(package, folder / "model", kind)
+    read = package.Core().read_model(model / "openvino_language_model.xml")
+    net, product = Ops(package, 98), read.get_results()[0].input_value(0).get_node()
+    hidden = product.input_value(0)
+    for layer in range(layers):
+        gated = net.ops.multiply(hidden, net.weights(1, 1, WIDTH))
+        added = net.ops.matmul(gated, net.weights(WIDTH, WIDTH, scale=0.1), False, True)
+        hidden = net.ops.add(hidden, added).output(0)
+        hidden.get_node().set_friendly_name(f"__module.model.layers.{layer}/aten::add/Add_1")
+    if is_recurrent:
+        hidden, assign = add_window(net, read, hidden)
+        read = package.Model(read.get_results(), [*read.get_sinks(), assign], read.get_parameters())
+    product.input(0).replace_source_output(hidden)
+    favour(package, read)
+    package.save_model(read, folder / "openvino_model.xml", compress_to_fp16=False)
+    move(folder, model, "openvino_language_model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "text_config": {"num_hidden_layers": layers}}))
+    return model
+
+
+def add_window(net: Ops, model: Any, hidden: Any) -> tuple[Any, Any]:
+    """(the states with a convolution of the last tokens of each channel, what keeps these)."""
+    ops, size = net.ops, 4
+    zero, one, two, last = (ops.constant(np.array([n])) for n in (0, 1, 2, 2**63 - 1))
+    order = ops.constant(np.array([0, 2, 1]))
+    beams = next(node for node in model.get_parameters() if "beam_idx" in node.output(0).get_names())
+    rows = ops.gather(ops.shape_of(hidden), zero, ops.constant(0))
+    start = ops.broadcast(
+        ops.constant(np.float32(0)), ops.concat([rows, ops.constant(np.array([WIDTH, size]))], 0)
+    )
+    info = net.package.op.util.VariableInfo()
+    info.data_shape, info.data_type = net.package.PartialShape([-1, WIDTH, size]), net.package.Type.f32
+    info.variable_id = "cache_params.past.conv.0cache_params.present.conv.0"
+    variable = net.package.op.util.Variable(info)
+    before = ops.gather(ops.read_value(start, variable), beams, ops.constant(0))
+    whole = ops.concat([before, ops.transpose(hidden, order)], -1)
+    kept = ops.slice(whole, ops.constant(np.array([-size])), last, one, two)
+    mixed = ops.group_convolution(whole, net.weights(WIDTH, 1, 1, size, scale=0.3), [1], [0], [0], [1])
+    count = ops.gather(ops.shape_of(hidden), one, ops.constant(0))
+    mixed = ops.slice(mixed, ops.negative(count), last, one, two)
+    return ops.add(hidden, ops.transpose(mixed, order)).output(0), ops.assign(kept, variable)
+
+
+def collect_vision(package: Any, genai: Any, folder: Path) -> dict[str, Any]:
+    """Drafts of EAGLE-3 and DFlash, for texts with and without a picture."""
+    model, found = write_favoured(package, folder / "vision", "qwen2_vl", SIZES.layers), {}
+    drafts = {
+        name: shutil.copytree(ROOT / "tests" / "genai" / "families", folder / name)
+        for name in ("eagle", "block")
+    }
+    write_head(package, drafts["eagle"], 3, is_eagle=True)
+    write_draft(package, drafts["block"], True, SIZES._replace(wide=WIDTH, heads=2, words=WORDS))
+    shown = picture(package, 40, 33, seed=3)
+    for name in ("plain", *drafts):
+        properties = (
+            {"draft_model": genai.draft_model(drafts[name], "CPU", **EXACT)} if name in drafts else {}
+        )
+        properties["scheduler_config"] = genai.SchedulerConfig()
+        pipeline = genai.VLMPipeline(model, "CPU", **properties, **EXACT)
+        for prompt in ("is it so?", "the weather", "hello"):
+            for images in ([], [shown]):
+                for title, options in OPTIONS.items():
+                    if title == "penalty" or title == "threshold" and name == "plain":
+                        continue  # the real package fails, or does not return
+                    key = f"{name} {prompt} {len(images)} {title}"
+                    config = genai.GenerationConfig(**{"max_new_tokens": 30, "ignore_eos": True, **options})
+                    try:
+                        results = pipeline.generate(prompt, images=images, generation_config=config)
+                    except RuntimeError:
+                        found[key] = "error"
+                        continue
+                    figures = (describe(results.extended_perf_metrics) or [])[:4]
+                    found[key] = [results.texts[0], round(results.scores[0], 2), figures]
+    return found
+
+
+def write_head(package: Any, folder: Path, axes: int, is_eagle: bool = False) -> None:
+    """Attention with a cache, from embeddings and states to states. `axes` of positions. `is_eagle`: of three
+    layers, to logits."""
     net = Ops(package, 97)
     ops = net.ops
-    states, embeds = (net.parameter(name, [-1, -1, WIDTH]) for name in ("hidden_states", "inputs_embeds"))
+    states = net.parameter("hidden_states", [-1, -1, -1 if is_eagle else WIDTH])
+    embeds = net.parameter("inputs_embeds", [-1, -1, WIDTH])
     mask = net.parameter("attention_mask", [-1, -1], np.int64)
     places = net.parameter("position_ids", [axes, -1, -1] if axes > 1 else [-1, -1], np.int64)
     beams = net.parameter("beam_idx", [-1], np.int32)
@@ -304,8 +395,9 @@ def write_head(package: Any, folder: Path, axes: int) -> None:
     rows = ops.convert(places, np.float32)
     rows = rows if axes > 1 else ops.unsqueeze(rows, ops.constant(np.array([0])))
     angles = ops.multiply(ops.unsqueeze(rows, ops.constant(np.array([3]))), net.weights(axes, 1, 1, WIDTH))
+    given = ops.matmul(states, net.weights(WIDTH, 3 * WIDTH, scale=0.1), False, True) if is_eagle else states
     joined = ops.matmul(
-        ops.concat([embeds, states], 2), net.weights(2 * WIDTH, WIDTH, scale=0.3), False, False
+        ops.concat([embeds, given], 2), net.weights(2 * WIDTH, WIDTH, scale=0.3), False, False
     )
     hidden = ops.add(joined, ops.reduce_sum(ops.sin(angles), zero))
     heads, assigns, shape = [], [], ops.constant(np.array([0, 0, 2, WIDTH // 2]))
@@ -335,10 +427,21 @@ def write_head(package: Any, folder: Path, axes: int) -> None:
         ops.scaled_dot_product_attention(*heads, bias), ops.constant(np.array([0, 2, 1, 3]))
     )
     read = ops.reshape(context, ops.constant(np.array([0, 0, WIDTH])), True)
-    out = ops.tanh(ops.add(hidden, ops.matmul(read, net.weights(WIDTH, WIDTH, scale=0.4), False, False)))
-    out.output(0).set_names({"last_hidden_state"})
+    if is_eagle:
+        read = ops.multiply(read, net.weights(1, 1, WIDTH))
+    out = ops.add(hidden, ops.matmul(read, net.weights(WIDTH, WIDTH, scale=0.4), False, False))
+    if is_eagle:
+        out.set_friendly_name("__module.midlayer/aten::add/Add_1")
+    out = ops.tanh(out)
+    if is_eagle:
+        out = ops.matmul(out, net.weights(WIDTH, WORDS, scale=2.0), False, False)
+    out.output(0).set_names({"logits" if is_eagle else "last_hidden_state"})
     model = package.Model([ops.result(out)], assigns, [states, embeds, mask, places, beams])
-    package.save_model(model, folder / "openvino_mtp_model.xml", compress_to_fp16=False)
+    if is_eagle:
+        model.set_rt_info("True", ["eagle3_mode"])
+        favour(package, model)
+    file = "openvino_model.xml" if is_eagle else "openvino_mtp_model.xml"
+    package.save_model(model, folder / file, compress_to_fp16=False)
 
 
 if __name__ == "__main__":

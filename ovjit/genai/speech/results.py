@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ovjit.api.tensors.tensor import Tensor
-from ovjit.genai.results import MeanStdPair, PerfMetrics
+from ovjit.genai.results import MeanStdPair, PerfMetrics, SummaryStats
 
 
 class SpeechGenerationPerfMetrics(PerfMetrics):
@@ -13,7 +13,21 @@ class SpeechGenerationPerfMetrics(PerfMetrics):
         super().__init__()
         self.num_generated_samples = 0
         self.m_evaluated = False
-        self.generate_duration, self.throughput = MeanStdPair.of([]), MeanStdPair()
+        self.generate_duration, self.throughput = MeanStdPair(), MeanStdPair()
+
+    def get_ttft(self) -> MeanStdPair:
+        """0: it is not measured."""
+        return MeanStdPair()
+
+    get_tpot = get_ipot = get_inference_duration = get_ttft
+
+    def get_grammar_compile_time(self) -> SummaryStats:
+        return SummaryStats()
+
+    def get_throughput(self) -> MeanStdPair:
+        """Samples in a second."""
+        self.evaluate()
+        return self.throughput
 
     def evaluate(self) -> None:
         """Compute the figures from the durations of the call."""

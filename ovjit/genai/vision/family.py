@@ -40,6 +40,10 @@ class Prompt:
         if text_axes:
             self.shift[:text_axes] = 0
 
+    def skip_first(self) -> Prompt:
+        """The prompt from its second token on, without further inputs."""
+        return Prompt(self.ids[:, 1:], self.embeds[:, 1:], self.positions[..., 1:], {})
+
     @property
     def tokens(self) -> list[int]:
         tokens: list[int] = self.ids[0].tolist()

@@ -40,8 +40,10 @@ class SpeechConfig(GenerationConfig):
         return super()._select(content) | values
 
     def inherit(self, default: Any) -> None:
-        """Take the ends and the languages from `default` if this configuration has none."""
+        """Take the ends and the languages from `default` if this configuration has none. `max_new_tokens`
+        counts alone."""
         super().inherit(default)
+        self._prefer_new_tokens()
         self._values["lang_to_id"] = self.lang_to_id or default.lang_to_id
 
     def validate(self) -> None:
