@@ -14,7 +14,8 @@ ovjit. `--missing` prints these by name, and which models need each.
 `first_s` is the user and system time of such a process with an empty cache, `second_s` of the next one, and
 `openvino_s` of OpenVINO's. `first` and `second` are the medians of ratios, `wall` and `second_wall` those of
 wall times. Between both, another process stays until its model is kept. `kept` is the share of the model's
-bytes that is left in the folder of kept models. With `--no-inference` the processes end after
+bytes that is left in the folder of kept models. Before each process memory is touched, as in `bench.large`:
+large pages that no process had before cost ten times as much. With `--no-inference` the processes end after
 `compile_model`: OpenVINO packs most weights in the first inference, ovjit in the compilation.
 """
 
@@ -37,6 +38,7 @@ from typing import Any
 import numpy as np
 
 from bench import command, hybrids, networks, ocr, quantized, report, transformers
+from bench.large import touch_memory
 from bench.startup import environment
 
 VERSION = 1
@@ -277,6 +279,7 @@ def measure(subject: Subject, path: Path, rounds: int, precision: str, cache: Pa
 def _times(package: str, path: Path, precision: str, cache: Path, stay: str = "") -> tuple[float, float]:
     """User and system time, and wall time, of a process of `BY_PATH`. `stay`: "compile" to end before the
     inference, "stay" to end when the model is kept."""
+    touch_memory(2 * sum(file.stat().st_size for file in _files(path)))
     config = json.dumps({"INFERENCE_PRECISION_HINT": precision})
     variables = {**environment(), "OVJIT_CACHE": str(cache)}
     arguments = [sys.executable, "-c", BY_PATH, package, str(path), config, stay]
@@ -285,6 +288,12 @@ def _times(package: str, path: Path, precision: str, cache: Path, stay: str = ""
     after, end = os.times(), time.perf_counter()
     used = after.children_user + after.children_system - before.children_user - before.children_system
     return used, end - begin
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of a model."""
+    files = {path, path.with_suffix(".bin")} if path.suffix == ".xml" else {path}
+    return [file for file in files if file.exists()]
 
 
 def measure_by_path(
@@ -304,8 +313,7 @@ def measure_by_path(
             _times(package, path, precision, cache, "stay")
             times["second"].append(_times(package, path, precision, cache, end))
     kept_bytes = sum(file.stat().st_size for file in (cache / "models").glob("*"))
-    files = {path, path.with_suffix(".bin")} if path.suffix == ".xml" else {path}
-    size = sum(file.stat().st_size for file in files if file.exists())
+    size = sum(file.stat().st_size for file in _files(path))
 
     def ratio(which: str, of: int) -> float:
         return statistics.median(a[of] / b[of] for a, b in zip(times[which], times["openvino"], strict=True))
