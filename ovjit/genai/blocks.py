@@ -10,12 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from ovjit.genai.scheduler import SchedulerConfig
-from ovjit.genai.state_blocks import StateBlocks
 from ovjit.generation.paged import PagedDecoder
 from ovjit.generation.paged_tables import tables_of
 
-#: Blocks of the first cache, and the number up to which it grows before blocks of prefixes are dropped.
-_FIRST, _KEPT = 32, 512
+#: Blocks of the first cache, of the first tables of states, and the number up to which a cache grows before
+#: blocks of prefixes are dropped.
+_FIRST, _FIRST_STATES, _KEPT = 32, 16, 512
 NONE: Mapping[int, range] = {}
 NO_INPUTS: Mapping[str, np.ndarray] = {}
 #: (block before, tokens of this block) of a prefix.
@@ -67,6 +67,64 @@ class RowInputs(Protocol):
 
     def __call__(self, pairs: Sequence[tuple[Row, int]]) -> Mapping[str, np.ndarray]:
         """The inputs for rows and the numbers of their next tokens."""
+
+
+class StateBlocks:
+    """The blocks of a decoder's tables of states. The first one keeps zeros, with which sequences begin. A
+    block is written once, so that forks share those that are there."""
+
+    def __init__(self, decoder: PagedDecoder):
+        self._decoder, self._owners = decoder, Counter[int]()
+        decoder.grow_states(_FIRST_STATES)
+        self._free = list(range(1, _FIRST_STATES))
+
+    def inputs(self, pairs: Sequence[tuple[Row, int]]) -> dict[str, np.ndarray]:
+        """The lists of blocks for rows and the numbers of their next tokens: a block for the states behind
+        the last token, or behind each of them if some are proposals."""
+        blocks, steps = list[list[int]](), list[int]()
+        for row, count in pairs:
+            step = 1 if row.logit_count > 1 else count
+            begin = row.states.pop(row.length) if row.length else 0
+            self._give_back(row.states.values())
+            added = [self._take() for _ in range(count // step)]
+            ends = range(row.length + step, row.length + count + 1, step)
+            row.states = {row.length: begin, **dict(zip(ends, added, strict=True))}
+            blocks.append([begin, *added])
+            steps.append(step)
+        lists = {
+            "block_indices": np.concatenate(blocks), "past_lens": np.zeros(len(steps)),
+            "block_indices_begins": np.cumsum([0, *map(len, blocks)]), "cache_interval": np.array(steps),
+        }  # fmt: skip
+        return {f"la.{name}": values.astype(np.int32) for name, values in lists.items()}
+
+    def rewind(self, row: Row) -> None:
+        """Let a row go on behind the last of its tokens whose states are there."""
+        row.length = max((length for length in row.states if length <= row.length), default=0)
+
+    def share(self, row: Row) -> dict[int, int]:
+        """The states of a row for a fork of it."""
+        self._owners.update(block for block in row.states.values() if block)
+        return dict(row.states)
+
+    def release(self, row: Row) -> None:
+        self._give_back(row.states.values())
+
+    def _take(self) -> int:
+        if not self._free:
+            before = self._decoder.state_blocks
+            self._decoder.grow_states(2 * before)
+            self._free = list(range(before, 2 * before))
+        block = self._free.pop()
+        self._owners[block] = 1
+        return block
+
+    def _give_back(self, blocks: Iterable[int]) -> None:
+        for block in blocks:
+            if block:
+                self._owners[block] -= 1
+                if not self._owners[block]:
+                    del self._owners[block]
+                    self._free.append(block)
 
 
 class BlockPool:

@@ -33,7 +33,7 @@ CONFIGS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=in_turn([*HYBRIDS], 1))
+@pytest.fixture(scope="module", params=in_turn([*HYBRIDS], 2, 1))
 def hybrid(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recurrent") / request.param
     shutil.copytree(ROOT / "tests" / "genai" / "data", path)

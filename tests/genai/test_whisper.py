@@ -134,6 +134,16 @@ def test_a_single_token_with_timestamps_ends(pipeline: Any) -> None:
     assert (results.texts, results.chunks) == ([""], [])
 
 
+def test_new_tokens_count_alone(pipeline: Any) -> None:
+    """As in openvino_genai, a limit of all tokens that the prompt reaches is an error only without one of new
+    tokens."""
+    sound, options = cases.record(2, 3), {"language": "en", "suppress_tokens": cases.TEXT}
+    expected = pipeline.generate(sound, max_new_tokens=3, **options).texts
+    assert pipeline.generate(sound, max_new_tokens=3, max_length=1, **options).texts == expected
+    with pytest.raises(OvjitError, match="max_length"):
+        pipeline.generate(sound, max_length=2, **options)
+
+
 def test_models_for_english_only(speech_folder: Path, pipeline: Any) -> None:
     config = genai.WhisperGenerationConfig(speech_folder / "generation_config.json")
     config.is_multilingual, config.max_new_tokens, config.suppress_tokens = False, 8, cases.TEXT
