@@ -3,7 +3,7 @@
 #
 # Versions: keras 3.15.1, openvino 2026.4.1, numpy 2.4.6, scipy 1.17.1, Python 3.11, Linux x86-64.
 #
-# keras.ops has "the near-entirety of the NumPy API", and a model runs on any backend. On OpenVINO, which is the backend for inference:
+# keras.ops has functions of NumPy with their names and arguments, and a model runs on any backend. On OpenVINO, a backend for inference:
 # - average with weights is the mean of products, which nobody divides by the sum of the weights.
 # - cumprod of integers goes through the exponential of a sum of logarithms in f32, so 3 ** 14 is another number; behind a
 #   negative number all are -2 ** 31.

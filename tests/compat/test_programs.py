@@ -168,6 +168,14 @@ def numbers(text: str) -> list[float]:
 
 
 @pytest.mark.pypi
+@pytest.mark.timeout(900)
+def test_keras_backend(python, tmp_path):
+    install(python, "keras==3.15.1", "scipy")
+    real, ours = both(python, "keras_backend.py", tmp_path)
+    assert_alike(ours, real, "keras")
+
+
+@pytest.mark.pypi
 @pytest.mark.timeout(1200)
 def test_nncf(python):
     install(python, "nncf")
