@@ -46,12 +46,12 @@ def announces_other(group: str, package: str) -> bool:
     folders: list[tuple[str, int]] = []
     for folder in sys.path:
         try:
-            status = os.stat(folder or ".")
-        except (OSError, ValueError):
+            status, path = os.stat(folder or "."), os.path.abspath(folder)
+        except (OSError, ValueError):  # also if the current folder has been removed
             continue
         if not stat.S_ISDIR(status.st_mode):
             return True
-        folders.append((os.path.abspath(folder), status.st_mtime_ns))
+        folders.append((path, status.st_mtime_ns))
     return any(_announces(text, group, package) for text in _about_ovjit(tuple(folders)))
 
 

@@ -175,6 +175,25 @@ def test_a_loop_returns_its_own_sequence() -> None:
     check(proto, {"x": X, "m": np.array(2)})
 
 
+@pytest.mark.parametrize("times, go", [(0, True), (3, False), (1, True), (3, True)])
+def test_a_loop_over_a_sequence_collects_rows_of_any_number(times: int, go: bool) -> None:
+    """Of no iterations, too: none, of the shapes and types that the body tells."""
+    body = graph(
+        [
+            node("Identity", ["go"], ["more"]), node("SequenceInsert", ["si", "x"], ["so"]),
+            node("Add", ["x", "x"], ["row"]), node("Identity", ["i"], ["number"]),
+        ], "body", [info("i", I64, []), info("go", BOOL, []), sequence("si")],
+        [info("more", BOOL, []), sequence("so"), info("row", F32, [2, 3]), info("number", I64, [])],
+    )  # fmt: skip
+    nodes = [
+        node("SequenceConstruct", ["x"], ["s0"]), constant("m", times), constant("on", go),
+        node("Loop", ["m", "on", "s0"], ["r", "rows", "numbers"], body=body),
+        node("SequenceLength", ["r"], ["count"]),
+    ]  # fmt: skip
+    outputs = [info("count", I64, None), info("rows", F32, None), info("numbers", I64, None)]
+    check(model(nodes, outputs), {"x": X})
+
+
 def test_positions_that_are_computed() -> None:
     nodes = [
         node("Neg", ["x"], ["n"]), node("Exp", ["x"], ["e"]),

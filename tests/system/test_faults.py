@@ -172,6 +172,35 @@ def test_files_are_written_without_a_change_of_the_umask(tmp_path, monkeypatch) 
     assert not changes and files_below(tmp_path) == [name]
 
 
+WITHOUT_FOLDER = """
+import os, sys
+os.chdir(sys.argv[1])
+os.rmdir(sys.argv[1])
+import numpy as np
+import ovjit as ov
+x = ov.opset13.parameter([4], np.float32)
+model = ov.Model([ov.opset13.relu(x)], [x])
+for path in (sys.argv[2], "model.xml"):
+    try:
+        ov.save_model(model, path)
+    except RuntimeError as error:
+        print(error)
+core = ov.Core()
+core.set_property({"CACHE_DIR": sys.argv[3]})
+for path in (sys.argv[2], model):
+    print(core.compile_model(path, "CPU")(np.float32([-1, 0, 1, 2]))[0].tolist())
+"""
+
+
+def test_the_current_folder_was_removed(tmp_path) -> None:
+    """As the scratch folders of daemons and of tests are. Paths from the root are not concerned."""
+    (tmp_path / "folder").mkdir()
+    arguments = (tmp_path / "folder", tmp_path / "model.xml", tmp_path / "models")
+    refused, *answers = run(WITHOUT_FOLDER, *arguments, OVJIT_CACHE=str(tmp_path / "cache")).splitlines()
+    assert "'model.xml'" in refused and "No such file or directory" in refused
+    assert answers == ["[0.0, 0.0, 1.0, 2.0]"] * 2
+
+
 # --- a clock that is set back
 
 

@@ -408,6 +408,11 @@ def _iterations(
     collected ones."""
     values = list(carried)
     collected: list[list[Output]] = []
+    if not number and len(graph.output) > 1 + len(carried):  # the body tells the types of what it collects
+        arguments = dict(zip(names, [n.const(0), n.const(True), *values], strict=True))
+        result, _ = n.reader.subgraph(graph, n.scope, arguments, captures=False)
+        rows = [_tensor(v) for v in result[1 + len(carried) :]]
+        return [*values, *(no_rows(n, n.shape(v) or (), n.dtype(v)) for v in rows)]
     for i in range(number):
         arguments = dict(zip(names, [n.const(i), n.const(True), *values], strict=True))
         result, _ = n.reader.subgraph(graph, n.scope, arguments, captures=False)
