@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench import command, transformers
+from bench.large import touch_memory
 from bench.rounds import PAUSE
 from bench.startup import environment
 from bench.whisper import TEXTS
@@ -247,6 +248,7 @@ def start(what: str, folder: Path, threads: int, rounds: int) -> dict[str, Any]:
     """A process from its begin to the first token: with an empty kernel cache ("start"), or after processes
     that have generated more tokens ("restart")."""
     times: dict[str, list[float]] = {"ovjit": [], "openvino": []}
+    size = sum(path.stat().st_size for path in folder.iterdir())
     with tempfile.TemporaryDirectory() as caches:
 
         def run(name: str, tokens: int, cache: str) -> float:
@@ -261,6 +263,7 @@ def start(what: str, folder: Path, threads: int, rounds: int) -> dict[str, Any]:
             run(name, 64, "first")
         for turn in range(rounds):
             for name in ("ovjit", "openvino")[:: 1 if turn % 2 else -1]:
+                touch_memory(2 * size)
                 times[name].append(run(name, 1, "first" if what == "restart" else f"new{turn}"))
     pairs = zip(times["ovjit"], times["openvino"], strict=True)
     return {
