@@ -602,8 +602,8 @@ def sections(options: argparse.Namespace) -> list[Section]:
     }  # fmt: skip
     if quick:
         return checks + by_part["layers"][:1]
-    found = [section for part in PARTS if part in options.part for section in by_part[part]]
-    return [*found, ("", lambda: measure_with_torch(measure_torch))] if "layers" in options.part else found
+    chosen = [section for part in PARTS if part in options.part for section in by_part[part]]
+    return [*chosen, ("", lambda: measure_with_torch(measure_torch))] if "layers" in options.part else chosen
 
 
 def work(

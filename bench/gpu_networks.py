@@ -26,14 +26,15 @@ EPSILON = 1e-5
 
 
 class Builder:
-    """The operations of a network for ovjit. `weights`: those that it has used, or is given."""
+    """The operations of a network for ovjit. `weights`: arrays to use first, in order; the others are drawn.
+    The attribute of this name has those that were used."""
 
     def __init__(self, weights: Sequence[np.ndarray] = ()):
         self.weights: list[np.ndarray] = []
-        self._given, self._rng = iter(weights), np.random.default_rng(SEED)
+        self._first_weights, self._rng = iter(weights), np.random.default_rng(SEED)
 
     def weight(self, *shape: int, gain: float = 1.0, mean: float = 0.0) -> Any:
-        array = next(self._given, None)
+        array = next(self._first_weights, None)
         if array is None:
             size = np.float32(gain / np.sqrt(np.prod(shape[1:])))
             array = self._rng.standard_normal(shape, np.float32) * size + np.float32(mean)
@@ -41,7 +42,7 @@ class Builder:
         return array
 
     def constant(self, array: np.ndarray) -> Any:
-        self.weights.append(next(self._given, array))
+        self.weights.append(next(self._first_weights, array))
         return array
 
     def convolve(self, x: Any, ins: int, outs: int, taps: int = 1, stride: int = 1) -> Any:
@@ -79,8 +80,8 @@ class Builder:
 
     def rotate(self, x: Any, cosine: Any, sine: Any) -> Any:
         parts = op.split(x, -1, 2)
-        turned = op.concat([op.negative(parts.output(1)), parts.output(0)], -1)
-        return op.add(op.multiply(x, cosine), op.multiply(turned, sine))
+        rotated = op.concat([op.negative(parts.output(1)), parts.output(0)], -1)
+        return op.add(op.multiply(x, cosine), op.multiply(rotated, sine))
 
     def append(self, before: Any, x: Any) -> Any:
         return op.concat([op.convert(before, np.float32), x], 2)
@@ -254,9 +255,9 @@ class Network(NamedTuple):
     def build(self, batch: int, weights: Sequence[np.ndarray] = ()) -> tuple[ov.Model, list[np.ndarray]]:
         """The model, and its weights."""
         net, arrays = Builder(weights), self.inputs(batch)
-        given = [op.parameter(list(a.shape), a.dtype, name=f"x{i}") for i, a in enumerate(arrays)]
-        images = [op.convert(given[0], np.float32)] if self.side else given
-        return ov.Model([self.apply(net, batch, images)], given, self.name), net.weights
+        parameters = [op.parameter(list(a.shape), a.dtype, name=f"x{i}") for i, a in enumerate(arrays)]
+        images = [op.convert(parameters[0], np.float32)] if self.side else parameters
+        return ov.Model([self.apply(net, batch, images)], parameters, self.name), net.weights
 
 
 NETWORKS = (
@@ -296,7 +297,7 @@ def measure_ovjit(time_of: Callable[..., float], seconds: float) -> Iterator[Ite
 
     def run(network: Network, batch: int) -> list[dict[str, Any]]:
         model, _ = network.build(batch, weights_of(network))
-        began = time.perf_counter()
+        start_s = time.perf_counter()
         compiled = ov.Core().compile_model(model, "GPU")
         request, context = compiled.create_infer_request(), ov.Core().get_default_context("GPU")
         for port, array in zip(compiled.inputs, network.inputs(batch), strict=True):
@@ -307,7 +308,7 @@ def measure_ovjit(time_of: Callable[..., float], seconds: float) -> Iterator[Ite
         result = context.create_tensor(output.element_type, output.shape, {})
         request.set_tensor(output, result)
         request.infer()
-        first = time.perf_counter() - began
+        first = time.perf_counter() - start_s
         spent = time_of(request.infer, seconds)
         array = ov.Tensor(output.element_type, output.shape)
         result.copy_to(array)
@@ -325,7 +326,7 @@ def measure_torch(torch: Any, time_of: Callable[..., float], seconds: float, dev
     def run(network: Network, batch: int, way: str) -> list[dict[str, Any]]:
         module = module_of(torch, network, batch, device)
         inputs = [to_device(torch, array, device, network.side > 0) for array in network.inputs(batch)]
-        began = time.perf_counter()
+        start_s = time.perf_counter()
         torch.compiler.reset()  # else another batch would have code for any
         function = torch.compile(module, mode=WAYS[way], dynamic=False) if WAYS[way] else module
         with torch.inference_mode():
@@ -334,7 +335,7 @@ def measure_torch(torch: Any, time_of: Callable[..., float], seconds: float, dev
             array = result.float().cpu().numpy()
             row: dict[str, Any] = {
                 "what": title(network, batch),
-                f"{way} s": round(time.perf_counter() - began, 1),
+                f"{way} s": round(time.perf_counter() - start_s, 1),
             }
             spent = time_of(lambda: wait(torch, function(*inputs)), seconds)
         row[f"{way} us"] = round(1e6 * spent, 1)

@@ -26,7 +26,7 @@ class Row:
     """A sequence in the cache: all of its tokens, the number of those that are computed, its blocks, and the
     number of last tokens whose logits are needed. If blocks were evicted: the number of their tokens, what
     the other tokens are worth, and the numbers of blocks [layers, blocks] that they have moved by since the
-    last step. `prompt`: of tokens with pictures. `states`: number of tokens -> block of the states behind
+    last step. `prompt`: of tokens with pictures. `states`: number of tokens -> block of the states after
     them."""
 
     def __init__(self, tokens: Sequence[int], prompt: Any = None):
@@ -79,8 +79,8 @@ class StateBlocks:
         self._free = list(range(1, _FIRST_STATES))
 
     def inputs(self, pairs: Sequence[tuple[Row, int]]) -> dict[str, np.ndarray]:
-        """The lists of blocks for rows and the numbers of their next tokens: a block for the states behind
-        the last token, or behind each of them if some are proposals."""
+        """The lists of blocks for rows and the numbers of their next tokens: a block for the states after
+        the last token, or after each of them if some are proposals."""
         blocks, steps = list[list[int]](), list[int]()
         for row, count in pairs:
             step = 1 if row.logit_count > 1 else count
@@ -98,7 +98,7 @@ class StateBlocks:
         return {f"la.{name}": values.astype(np.int32) for name, values in lists.items()}
 
     def rewind(self, row: Row) -> None:
-        """Let a row go on behind the last of its tokens whose states are there."""
+        """Shorten a row's computed tokens to the greatest number whose states are stored."""
         row.length = max((length for length in row.states if length <= row.length), default=0)
 
     def share(self, row: Row) -> dict[int, int]:
@@ -137,7 +137,7 @@ class BlockPool:
         if not self.limit and config.cache_size:
             self.limit = (config.cache_size << 30) // sum(decoder.layer_bytes)
         self._states = StateBlocks(decoder) if decoder.has_states else None
-        # states are kept behind the newest tokens only
+        # only states after the newest tokens are stored
         self._shares_prefixes = config.enable_prefix_caching and self._states is None
         decoder.allocate(self.limit or _FIRST)
         self._free = list(range(decoder.blocks))[::-1]
