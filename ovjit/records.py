@@ -56,7 +56,7 @@ else:
             fields = body.get("__annotations__", {})
             defaults = {field: body.pop(field) for field in fields if field in body}
             if list(fields)[len(fields) - len(defaults) :] != list(defaults):
-                raise TypeError(f"{name} has a field without a default behind one with a default")
+                raise TypeError(f"{name} has a field without a default after one with a default")
             general = _constructor(len(fields))
             code = general.__code__.replace(co_varnames=("_cls", *fields), co_name="__new__")
             new = FunctionType(code, general.__globals__, "__new__", tuple(defaults.values()))

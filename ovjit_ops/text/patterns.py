@@ -95,7 +95,7 @@ class _Reader:
         last = self.text.find(end, self.at)
         if last < 0:
             raise UnsupportedError(
-                f"the pattern {self.text!r} has no {end!r} behind {self.text[self.at - 1]!r}"
+                f"the pattern {self.text!r} has no {end!r} after {self.text[self.at - 1]!r}"
             )
         text = self.text[self.at : last]
         self.at = last + len(end)

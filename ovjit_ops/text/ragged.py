@@ -237,7 +237,7 @@ def join_strings(begins, ends, starts, stops):
     first, ended = begins.reshape(-1), ends.reshape(-1)
     last = np.where(ended > first, ended - 1, ended)  # an empty row takes the string at its place
     if first.size and last.max() >= starts.size:
-        raise InferenceError("FuzeRagged: an empty row is behind the last string")
+        raise InferenceError("FuzeRagged: an empty row follows the last string")
     bounds = starts.reshape(-1)[first], stops.reshape(-1)[last]
     return bounds[0].reshape(begins.shape), bounds[1].reshape(begins.shape)
 

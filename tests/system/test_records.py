@@ -80,7 +80,7 @@ def test_methods_of_tuples_are_replaced() -> None:
 
 
 def test_fields_without_a_default_come_first() -> None:
-    with pytest.raises(TypeError, match="behind one with a default"):
+    with pytest.raises(TypeError, match="after one with a default"):
 
         class Wrong(NamedTuple):
             first: int = 0

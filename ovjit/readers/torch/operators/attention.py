@@ -186,7 +186,7 @@ def pad_nested(n: Call, x: Output, padding: float, output_size: Any = None) -> O
     """Padding is overwritten if it is behind all samples. Elsewhere nn.TransformerEncoder nests no samples,
     and computes with the elements of padding."""
     if not isinstance(x, Nested):
-        raise UnsupportedError("the operator is supported only behind layers of nn.TransformerEncoder")
+        raise UnsupportedError("the operator is supported only after layers of nn.TransformerEncoder")
     to_last, from_second = n.cut(x.mask, 1, 0, -1), n.cut(x.mask, 1, 1, LAST)
     gaps = n(
         "ReduceLogicalOr", n("LogicalAnd", from_second, n("LogicalNot", to_last)), [0, 1], keep_dims=True
