@@ -30,7 +30,8 @@ def _idx(axis: str, what: str) -> Callable[[Layout], int]:
 
     idx.__name__ = idx.__qualname__ = f"{what}_idx"
     idx.__doc__ = (
-        f"The index of the axis {axis} ({what}), negative if it comes after `...`. RuntimeError if it is not named."
+        f"The index of the axis {axis} ({what}), negative if it comes after `...`."
+        " RuntimeError if it is not named."
     )
     return idx
 

@@ -413,7 +413,7 @@ def _add(b: Builder, values: list[Value], node: dict[str, Any]) -> Value:
     inputs = [values[i] if isinstance(i, int) else b.constant(_array(i)) for i in node["in"]]
     attrs = {k: tuple(v) if isinstance(v, list) else v for k, v in node.get("attrs", {}).items()}
     if attrs.get("destination_type") == "f16" and node.get("back"):
-        # The pair of conversions is dropped, as OpenVINO does: the largest f32, of an empty ReduceMin, is not inf
+        # The pair of conversions is dropped, as OpenVINO does: an empty ReduceMin gives no inf
         inputs = [b.add("Clamp", inputs, {"min": -65504.0, "max": 65504.0}).output]
     out = b.add(node["op"], inputs, attrs).output
     return b.add("Convert", [out], {"destination_type": "f32"}).output if node.get("back") else out
