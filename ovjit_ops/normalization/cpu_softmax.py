@@ -218,13 +218,14 @@ class Softmax(RowLowering):
         return True
 
 
-def _is_across(data: Value, axis: int, lanes: int) -> bool:
-    """Whether rows lie along another dimension than the last, and are many enough to be computed side by
-    side."""
+def _suits_lanes(data: Value, axis: int, lanes: int) -> bool:
+    """Whether rows are short, or lie along another dimension than the last, and are many enough to be
+    computed side by side."""
     n, shape = data.shape[axis], data.shape
     others = [extent for a, extent in enumerate(shape) if a != axis]
     enough = not is_static(others) or product(others) >= lanes
-    return enough and data.dtype == "f32" and axis < len(shape) - 1 and isinstance(n, int) and n <= MOST
+    longest = MOST if axis < len(shape) - 1 else SHORT * lanes - 1
+    return enough and data.dtype == "f32" and isinstance(n, int) and n <= longest
 
 
 def lower_softmax(group: Group) -> Lowering | None:
@@ -235,7 +236,7 @@ def lower_softmax(group: Group) -> Lowering | None:
     if data.dtype not in FULL or not data.shape:
         return None
     axis = int(anchor.attrs["axis"]) % len(data.shape)
-    if (group.prologue or group.body) and _is_across(data, axis, group.context.target.lanes):
+    if (group.prologue or group.body) and _suits_lanes(data, axis, group.context.target.lanes):
         return None  # rows side by side, and steps of their own for what is fused, are up to 7 times as fast
     if anchor.op.name == "LogSoftmax":
         return Softmax(group, log_softmax, axis)

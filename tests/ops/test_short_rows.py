@@ -148,9 +148,10 @@ def test_rows_of_several_dimensions_are_one_row(tail: tuple[int, ...], kernel: s
 @pytest.mark.parametrize("name", ["Softmax", "LogSoftmax"])
 @pytest.mark.parametrize("kind", [np.float32, np.float16])
 def test_softmax_across_rows_with_neighbours(name: str, kind: type) -> None:
-    """What could be fused into rows one by one is apart: rows along other dimensions are side by side."""
+    """What could be fused into rows one by one is apart: short rows, and those along other dimensions, are
+    side by side."""
     rng = np.random.default_rng(SEED)
-    for shape, axis in (((3, 5, 7, 9), 1), ((60, 33), 0), ((2, 40, 20), 1)):
+    for shape, axis in (((3, 5, 7, 9), 1), ((60, 33), 0), ((2, 40, 20), 1), ((90, 7), 1), ((5, 40, 4), 2)):
         data = rng.standard_normal(shape).astype(kind)
         b = Builder()
         doubled = add(b, "Multiply", parameter(b, data), np.array(2, kind))
