@@ -30,6 +30,10 @@ from ovjit.records import NamedTuple
 Build = Callable[[Graph, Mapping[str, Any]], Executable]
 
 
+#: Maximum values of extents whose empty inputs are cached.
+MOST_ENCODED = 4096
+
+
 class HostTime(NamedTuple):
     """Begin and end of a node's run on the host, by the runner's clock (ns)."""
 
@@ -93,6 +97,7 @@ class Remainder:
         self._build = build
         self._lock = ForkLock("model")
         self._following: dict[tuple[int, ...], Remainder] = {}
+        self._encoded: dict[bytes, list[np.ndarray]] = {}
         self._settled = False
         self._distributed: tuple[Any, ...] = (None, None, None)
         self.cut: Cut | None = None
@@ -124,6 +129,17 @@ class Remainder:
         if entry[0] is not cut or entry[1] is not targets:
             entry = self._distributed = cut, targets, cut.distribute(targets)
         return entry[2]
+
+    def encode(self, extents: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The empty inputs that encode these extents, cached."""
+        key = b"".join([array.tobytes() for array in extents])
+        arrays = self._encoded.get(key)
+        if arrays is None:
+            if len(self._encoded) >= MOST_ENCODED:
+                self._encoded = {}
+            shapes = (shape for array in extents for shape in extent_shapes(array))
+            arrays = self._encoded[key] = [np.empty(shape, np.uint8) for shape in shapes]
+        return arrays
 
     def following(self, ranks: Sequence[int]) -> Remainder:
         """The remainder after the host nodes, for values of these ranks."""
@@ -201,11 +217,12 @@ class Chain:
             cut, at = remainder.cut, remainder.slots
             if cut is None or at is None:
                 assert remainder.part is not None
-                result = _run_part(job, remainder.part, arrays)
+                result = _run_part(job, remainder.part, arrays, targets)
                 ran.append(remainder.part)
                 for array, indices in zip(result, targets, strict=True):
                     for i in indices:
-                        job.give_output(i, array)
+                        if job.outputs[i] is not array:
+                            job.give_output(i, array)
                 return
             have = at.arrays(arrays)
             if remainder.part is not None:
@@ -223,8 +240,7 @@ class Chain:
             arrays = [contiguous(have[i]) for i in at.passed]
             remainder = remainder.following([a.ndim for a in arrays])
             if cut.extents:
-                shapes = (shape for v in cut.extents for shape in extent_shapes(at.value(v, have)))
-                arrays += [np.empty(shape, np.uint8) for shape in shapes]
+                arrays += current.encode([at.value(v, have) for v in cut.extents])
 
     def rows(self, job: Job) -> list[Row]:
         """One row for each step of the parts that have run, in order."""
@@ -265,9 +281,13 @@ def _run_hosts(job: Job, at: _ValueSlots, have: list[Any], ran: list[Any]) -> No
         ran.append(HostTime(node, start, runner.clock()) if timed else node)
 
 
-def _run_part(job: Job, part: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _run_part(
+    job: Job, part: Any, inputs: Sequence[np.ndarray], targets: Sequence[Sequence[int]] = ()
+) -> list[np.ndarray]:
+    """The outputs of a part. `targets`: the outputs of `job` that each of them becomes."""
     inner = job.part_job(part)
-    for i, array in enumerate(inputs):
-        inner.set_input(i, array)  # always: the caller's array may have a new address
+    inner.set_inputs(inputs)
+    if targets and not job.leads_in_python:  # on cards, outputs are memory of the card
+        inner.write_for(job, [indices[0] for indices in targets])
     inner.run()
     return inner.outputs

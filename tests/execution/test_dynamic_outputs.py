@@ -296,6 +296,26 @@ def test_results_stay_when_the_request_goes_on():
     np.testing.assert_array_equal(first[0], kept)
 
 
+def test_the_last_part_writes_to_the_arrays_of_the_request() -> None:
+    """Also to a tensor that the user has set, and after a change of shape: results are not copied there."""
+    request = ovjit.compile_model(counted(ovjit), "CPU").create_infer_request()
+    x, job = np.array([[5], [6], [7]], np.float32), request._job
+    for n in (4, 4, 9, 9, 9):
+        np.testing.assert_array_equal(request.infer([np.array(n), x])[0], np.maximum(x - np.arange(n), 0))
+    (last,) = (part for part in job.parts.values() if len(part.outputs) == 2)
+    assert all(mine is its for mine, its in zip(last.outputs, job.outputs, strict=True))
+    tensor = ovjit.Tensor(np.zeros((3, 9), np.float32))
+    request.set_output_tensor(0, tensor)
+    shown = request.get_output_tensor(1).data
+    request.infer([np.array(9), -x])
+    np.testing.assert_array_equal(tensor.data, np.zeros((3, 9)))
+    request.infer([np.array(9), x + 1])
+    np.testing.assert_array_equal(tensor.data, np.maximum(x + 1 - np.arange(9), 0))
+    np.testing.assert_array_equal(shown, np.arange(9))
+    request.infer([np.array(5), x])
+    np.testing.assert_array_equal(tensor.data, np.maximum(x - np.arange(5), 0))
+
+
 def test_errors_name_the_node_and_the_request_lives_on():
     compiled = ovjit.compile_model(reshaped(ovjit), "CPU")
     x = np.ones((2, 6), np.float32)
