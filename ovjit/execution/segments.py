@@ -60,8 +60,11 @@ class _ValueSlots:
             (n, self.of(n.inputs), self.of(n.outputs), n in cut.between, n.op.views and n.op.ref is not None)
             for n in cut.hosts
         ]
-        #: Whether one of the nodes is evaluated by its reference as it is.
-        self.warns = any(between or is_view for *_, between, is_view in self.hosts)
+        #: Whether one of the nodes is computed by its reference as it is. Views compute nothing.
+        self.warns = any(between for *_, between, _ in self.hosts)
+        made = {i for _, _, outputs, *_ in self.hosts for i in outputs}
+        #: The values passed on that may have gaps: parts return others, and inputs have none.
+        self.made = [i for i in self.passed if i in made]
 
     def of(self, values: Sequence[Value]) -> list[int]:
         """The indices of these values in the list."""
@@ -103,6 +106,8 @@ class Remainder:
         self.cut: Cut | None = None
         self.slots: _ValueSlots | None = None  # of the values of `cut`
         self.part: Executable | None = None  # the remaining graph, or the part before the host nodes
+        #: The remainder after the host nodes, once it is known, if no rank depends on data.
+        self.only: Remainder | None = None
 
     def settle(self, shapes: Sequence[tuple[int, ...]], cut: Cut | None = None) -> None:
         """Decide the partition by these input shapes, and compile the next part."""
@@ -151,6 +156,8 @@ class Remainder:
                 tail = self._following.get(key)
                 if tail is None:
                     tail = self._following[key] = Remainder(self.cut.after(ranks), self._config, self._build)
+                    if all(v.shape is not None for v in self.cut.passed):
+                        self.only = tail
         return tail
 
     def in_use(self) -> Remainder:
@@ -237,8 +244,10 @@ class Chain:
                 job.give_output(i, at.value(value, have))
             if not targets:
                 return
-            arrays = [contiguous(have[i]) for i in at.passed]
-            remainder = remainder.following([a.ndim for a in arrays])
+            for i in at.made:
+                have[i] = contiguous(have[i])
+            arrays = [have[i] for i in at.passed]
+            remainder = remainder.only or remainder.following([a.ndim for a in arrays])
             if cut.extents:
                 arrays += current.encode([at.value(v, have) for v in cut.extents])
 
