@@ -12,7 +12,7 @@ Instructions (dtype of the result):
     comparison    lt le gt ge eq ne (boolean)
     bits          and or xor not shl shr (operands' type)
     other         select, cast, trunc_int, round_int (unchecked), trunc_or_min, rcp (about 1 / x),
-                  bits (reinterpret), saturate (i32 to 8 bits),
+                  bits (reinterpret), saturate (i32 to 8 bits), whole_power (of integers),
                   libm_<name> (C library), seldom_<name> (C library in rare lanes, see `seldom`)
 """
 
@@ -31,7 +31,7 @@ __all__ = [
     "Recorder", "Tracer", "WIDENED", "absolute", "bits", "cast", "ceil", "constant", "dtype", "exact_fma",
     "floor", "floor_divide", "fma", "is_common", "is_float", "is_near", "is_zero", "isinf", "isnan",
     "maximum", "minimum", "number", "pow", "power", "rcp", "round_away", "round_even", "round_int",
-    "saturate", "seldom", "sqrt", "to_int", "trace", "trunc", "trunc_or_min", "where",
+    "saturate", "seldom", "sqrt", "to_int", "trace", "trunc", "trunc_or_min", "where", "whole_power",
 ]  # fmt: skip
 
 #: Types that are computed in f32: loads widen them, stores round them to nearest even.
@@ -383,6 +383,20 @@ def power(x: Any, y: Any) -> Any:
             return {1.0: lambda: x, 2.0: lambda: x * x, 3.0: lambda: x * x * x,
                     -1.0: lambda: 1 / x, 0.5: lambda: _sqrt_power(x)}[exponent]()  # fmt: skip
     return x.recorder.emit("libm_pow", (x.name, y.name), x.dtype)
+
+
+def whole_power(x: Any, y: Any) -> Any:
+    """x ** max(y, 0) of integers, which wraps."""
+    if not _is_traced(x, y):
+        return np.power(x, np.maximum(y, 0))
+    x, y = _as_tracers(x, y)
+    if not isinstance(y.name, tuple):
+        return x.recorder.emit("whole_power", (x.name, maximum(y, 0).name), x.dtype)
+    exponent, square, out = max(y.name[1], 0), x, 0 * x + 1
+    while exponent:
+        out = out * square if exponent & 1 else out
+        square, exponent = square * square, exponent >> 1
+    return out
 
 
 def _sqrt_power(x: Tracer) -> Tracer:

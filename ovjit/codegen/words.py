@@ -272,6 +272,8 @@ absolute = word("abs_(v) -> v", np.abs)
 fma = word("fma(v, v, v) -> v", meanings.fma)
 # x y + z in one rounding of the exact value, or exactly where that is representable, on all targets
 word("exact_fma(v, v, v) -> v", meanings.exact_fma)
+# integers; y is not negative
+word("whole_power(v, v) -> v", np.power)
 sqrt = word("sqrt(v) -> v", np.sqrt)
 word("rcp(v) -> v", np.reciprocal)
 floor = word("floor(v) -> v", np.floor)

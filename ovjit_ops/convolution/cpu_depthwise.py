@@ -11,7 +11,7 @@ Groups of 2, 4 or 8 inputs and as many outputs use the same kernel. A vector of 
 filters of each lane's own input. Then its lanes are permuted within groups, and multiplied by the filters of
 the group's other inputs. A tile would have one group per vector. Phases of transposed convolutions are equal.
 If groups have several times as many outputs, the lanes of a vector of inputs are spread to the vectors of
-outputs in the same way.
+outputs in the same way. With several times as many inputs, lanes of several vectors of inputs become one.
 
 For bytes, a column of up to four rows becomes a word for each channel. One instruction multiplies it by the
 filter's column of four i8: a quarter of the multiplications, or a third for 3x3.
@@ -118,11 +118,12 @@ class Taps(NamedTuple):
 
 @inline
 def add_columns(
-    total, tap, p, row, count, valid, x_z, x_a, x_w, acc, taps, part, swap, *, masked, T, free, each, spread
-):
+    total, tap, p, row, count, valid, x_z, x_a, x_w, acc, taps, part, swap, *, masked, T, free, each, spread,
+    folds,
+):  # fmt: skip
     """Add the products of taps and input columns to the totals of `count` pixels, whose windows begin at p.
     `part`: taps are loaded from `row` when the first pixel needs them. `swap`: lane permutations for each of
-    a group's `each` inputs."""
+    a group's `each` inputs. `folds`: vectors of inputs for one of outputs."""
     v = registers()
     for a, lines in enumerate(word_rows(taps.rows, acc)):
         for some in taps.together(free, acc, count):
@@ -133,16 +134,22 @@ def add_columns(
                         else p + line // taps.kh * x_z + line % taps.kh * x_a
                     )  # fmt: skip
                     address = begin + column * x_w
-                    u = lanes_at(address, valid // spread, masked or spread > 1, T)
-                    if acc == "f32":
-                        v[column] = u
-                    elif byte == 0:
-                        v[column] = cast[acc](u)
-                    else:
-                        v[column] = v[column] | (cast[acc](u) << const[acc](8 * byte))
+                    for n in static_range(folds):
+                        u = lanes_at(
+                            address + n * (VL * SIZE[T]), valid * folds // spread - n * VL,
+                            masked or spread > 1 or folds > 1, T,
+                        )  # fmt: skip
+                        if acc == "f32":
+                            v[column, n] = u
+                        elif byte == 0:
+                            v[column, n] = cast[acc](u)
+                        else:
+                            v[column, n] = v[column, n] | (cast[acc](u) << const[acc](8 * byte))
             for column, readers in some:
                 for i in static_range(each):
-                    u = permute[acc](v[column], swap[i]) if i or spread > 1 else v[column]
+                    u = permute[acc](v[column, 0], swap[i]) if i or spread > 1 or folds > 1 else v[column, 0]
+                    for n in static_range(1, folds):
+                        u = blend[acc](n * VL // folds, u, permute[acc](v[column, n], swap[i]))
                     for m, t in readers:
                         if part and m == 0:
                             tap[a, t, i] = load[acc](row + t * (VL * 4))
@@ -236,7 +243,7 @@ class Slices(NamedTuple):
 
 @inline
 def add_window(
-    total, tap, p, filters, count, valid, masked, x, x_z, x_a, acc, of, swap, *, T, free, each, spread
+    total, tap, p, filters, count, valid, masked, x, x_z, x_a, acc, of, swap, *, T, free, each, spread, folds
 ):  # fmt: skip
     """Add the products of all taps `of` a filter to the totals of `count` pixels."""
     for z in range(of.kd) if of.part and of.kd > 1 else static_range(1):
@@ -271,14 +278,15 @@ class Moves(NamedTuple):
 @kernel(over="n h/rows c/channels", x="id ic:1 ih iw", y="n c:1 h w", moves=Moves)
 def depthwise(
     x: Tensor, w: Ptr, b: Ptr, swaps: Ptr, y: Tensor, moves, rows, channels, e=OPERANDS, *, T, acc, out,
-    operands, body, kd, kh, kw, sw, dw, passes, free, part, each, spread,
+    operands, body, kd, kh, kw, sw, dw, passes, free, part, each, spread, folds,
 ):  # fmt: skip
     """T, acc, out: element types of x, of sums and of y. An item has `channels` channels of `rows` rows.
     `passes`: see `passes`. `free`: masks are free, as on AVX-512; a masked store of AVX2 takes a dozen
     cycles. `part`: the number of unrolled taps of a row, a divisor of the row; 0: all taps of all rows.
-    `each`: inputs of a group. `spread`: outputs for each of them."""
+    `each`: inputs of a group. `spread`: outputs for each of them. `folds`: inputs for each of the
+    outputs."""
     o, at, tap, total, result, swap = registers()
-    for i in static_range(0 if spread > 1 else 1, each):
+    for i in static_range(0 if spread > 1 or folds > 1 else 1, each):
         swap[i] = load[i32](swaps + i * (VL * 4))
     for n, operand in enumerate(operands, 1):
         if operand.kind == "number":
@@ -304,7 +312,7 @@ def depthwise(
                     j = 0
                     for count in counts:
                         while j + count <= y.size.w:
-                            p = source + j * (sw * x.stride.iw) + k // spread * SIZE[T]
+                            p = source + j * (sw * x.stride.iw) + k * folds // spread * SIZE[T]
                             # pixels are stepped to from one address: of separate products LLVM makes more
                             # sums than registers
                             q = target + j * y.stride.w + k * SIZE[out]
@@ -349,16 +357,17 @@ class ByChannels(Tiled):
     def window_kernel(self, names: str, kernel_size: Sequence[int], sw: int, dw: int) -> Kernel:
         kd, kh, kw = ([1, 1, *kernel_size])[-3:]
         by_parts = kd * kh * kw > MOST_TAPS and self.outs == 1
-        spread = self.outs // self.channels
+        spread, folds = max(1, self.outs // self.channels), max(1, self.channels // self.outs)
         part = next(n for n in range(min(kw, MOST_TAPS), 0, -1) if kw % n == 0) if by_parts else 0
         types = [v.dtype for v in (self.data, self.out, *self.operands)]
         window = "x".join(map(str, ([1, *kernel_size])[-max(2, len(kernel_size)) :]))
-        kind = "spread" if spread > 1 else "grouped" if self.outs > 1 else "depthwise"
+        kind = "spread" if spread > 1 else "folded" if folds > 1 else "grouped"
+        kind = kind if self.outs > 1 else "depthwise"
         name = f"{kind}_{self.data.dtype}_{window}_{self.target.name}{'_' + names if names else ''}"
         return depthwise.kernel(
             name, T=self.data.dtype, acc=self.form.acc, kd=kd, kh=kh, kw=kw, sw=sw, dw=dw,
             passes=passes(self.target, self.groups * self.outs, part, *types),
-            free=self.target.name == "avx512", part=part, each=self.channels, spread=spread,
+            free=self.target.name == "avx512", part=part, each=self.channels, spread=spread, folds=folds,
             **self.epilogue.constants(self.form.acc),
         )  # fmt: skip
 
@@ -384,6 +393,7 @@ class ByChannels(Tiled):
     def place_bias(self, constants: Constants) -> None:
         lanes, ins, channels = self.target.lanes, self.channels, self.groups * self.outs
         swaps = self._input_of(np.arange(lanes, dtype=np.int32), np.arange(ins, dtype=np.int32)[:, None])
+        swaps %= lanes
         self.swaps_at = constants.add(swaps, f"lanes of groups of {ins} and {self.outs}").offset
         bias = np.zeros(ceil_div(channels, lanes) * lanes, numpy_dtype(self.form.acc))
         bias[:channels] = 0 if self.bias is None else self.bias
@@ -482,8 +492,8 @@ def goes_by_channels(node: Node, kernel: Sequence[int], target: Target) -> bool:
     shape = filters.shape
     taps, real = math.prod(kernel), find_format(data.dtype, filters.dtype, target) is F32
     outs, ins = shape[1:3]
-    spreads = node.op.name == "GroupConvolution" and ins in (1, *GROUPED) and outs > ins
-    if outs in GROUPED and (outs == ins or spreads):
+    uneven = node.op.name == "GroupConvolution" and ins in (1, *GROUPED)
+    if outs in GROUPED and (outs == ins or uneven):
         several = target.name != "generic" and outs < target.lanes and shape[0] > 1
         return real and several and 1 < taps and taps * ins <= MOST_GROUPED
     if tuple(shape[1:3]) != (1, 1):

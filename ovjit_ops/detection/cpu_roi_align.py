@@ -32,32 +32,31 @@ def weight(a, b):
 
 
 @inline
-def add_sample(x, source, py, px, mean):
-    """Add the bilinear sample at (py, px) of an image of x to the channels' sums, or update their maxima."""
-    at_y = py
-    at_x = px
-    if at_y < 0.0:
-        at_y = 0.0
-    if at_x < 0.0:
-        at_x = 0.0
-    i0 = min(to_int(at_y), x.size.h - 1)
-    j0 = min(to_int(at_x), x.size.w - 1)
-    i1 = min(i0 + 1, x.size.h - 1)
-    j1 = min(j0 + 1, x.size.w - 1)
-    ly = at_y - i0
-    lx = at_x - j0
-    if i1 == i0:
-        ly = 0.0
-    if j1 == j0:
-        lx = 0.0
+def find_place(to, axis, p, extent):
+    """Store the two pixels around p along an axis, and the weight of the second."""
+    at = p
+    if at < 0.0:
+        at = 0.0
+    to[axis, 0] = min(to_int(at), extent - 1)
+    to[axis, 1] = min(to[axis, 0] + 1, extent - 1)
+    to[axis, "part"] = at - to[axis, 0]
+    if to[axis, 1] == to[axis, 0]:
+        to[axis, "part"] = 0.0
+
+
+@inline
+def add_sample(x, source, to, mean):
+    """Add the bilinear sample at a place of an image of x to the channels' sums, or update their maxima."""
+    ly = to["y", "part"]
+    lx = to["x", "part"]
     w00 = weight(1.0 - ly, 1.0 - lx)
     w01 = weight(1.0 - ly, lx)
     w10 = weight(ly, 1.0 - lx)
     w11 = weight(ly, lx)
-    p00 = x.at(source, h=i0, w=j0)
-    p01 = x.at(source, h=i0, w=j1)
-    p10 = x.at(source, h=i1, w=j0)
-    p11 = x.at(source, h=i1, w=j1)
+    p00 = x.at(source, h=to["y", 0], w=to["x", 0])
+    p01 = x.at(source, h=to["y", 0], w=to["x", 1])
+    p10 = x.at(source, h=to["y", 1], w=to["x", 0])
+    p11 = x.at(source, h=to["y", 1], w=to["x", 1])
     for k in range(0, x.size.c, VL):
         remaining = x.size.c - k
         v = loadm[f32](p00 + k * 4, remaining) * w00
@@ -102,7 +101,7 @@ def find_rotated(to, rois, roi, scale, clamp):
 
 @inline
 def find_upright(to, rois, roi, scale, shift, after, clamp):
-    """Store the geometry of an axis-aligned region to `to`, with the keys of `find_rotated`."""
+    """Store the geometry of an axis-aligned region to `to`: its first corner and its extents."""
     to["x1"] = (ld[f32](roi) + shift) * scale + after
     to["y1"] = (ld[f32](rois.at(roi, k=1)) + shift) * scale + after
     to["w"] = (ld[f32](rois.at(roi, k=2)) + shift) * scale + after - to["x1"]
@@ -110,10 +109,6 @@ def find_upright(to, rois, roi, scale, shift, after, clamp):
     if clamp == 1:
         to["w"] = clamp_below(to["w"], 1.0)
         to["h"] = clamp_below(to["h"], 1.0)
-    to["xx"] = 1.0
-    to["xy"] = 0.0
-    to["yx"] = 0.0
-    to["yy"] = 1.0
 
 
 @kernel(over="r ph", x="n c:1 h w", rois="r k", at="r", y="r c ph pw")
@@ -166,12 +161,20 @@ def roi_align(
                 store[f32](scratch + k * 4, const[f32](0.0))
             for a in range(n_y):
                 dy = (i * n_y + a + 0.5) * step_y
+                py = to["y1"] + dy
+                if not rotated:
+                    find_place(to, "y", py, x.size.h)
                 for b in range(n_x):
                     dx = (j * n_x + b + 0.5) * step_x
-                    py = to["y1"] + dy * to["yy"] + dx * to["yx"]
-                    px = to["x1"] + dy * to["xy"] + dx * to["xx"]
+                    px = to["x1"] + dx
+                    if rotated:
+                        py = to["y1"] + dy * to["yy"] + dx * to["yx"]
+                        px = to["x1"] + dy * to["xy"] + dx * to["xx"]
                     if py >= -1.0 and py <= x.size.h and px >= -1.0 and px <= x.size.w:
-                        add_sample(x, source, py, px, mean)
+                        if rotated:
+                            find_place(to, "y", py, x.size.h)
+                        find_place(to, "x", px, x.size.w)
+                        add_sample(x, source, to, mean)
             store_bin(y, y.at(row_of_bins, pw=j), n_y * n_x, mean)
 
 

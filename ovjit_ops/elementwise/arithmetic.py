@@ -278,15 +278,11 @@ def _power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _power_body(x: Any, y: Any) -> Any:
-    """x ** y; integers by repeated squaring, one step for each bit of the exponent."""
+    """x ** y"""
     if t.is_float(x):
         return t.pow(x, y)
-    signed = t.dtype(x)[0] == "i"
-    square, exponent, out = x, y, 0 * x + 1
-    for _ in range(int(t.dtype(x)[1:]) - signed):
-        out = t.where((exponent & 1) != 0, out * square, out)
-        square, exponent = square * square, exponent >> 1
-    if not signed:
+    out = t.whole_power(x, y)
+    if t.dtype(x)[0] == "u":
         return out
     inverse = t.where(x == 1, x, t.where(x == -1, t.where((y & 1) != 0, x, -x), 0))
     return t.where(y < 0, inverse, out)

@@ -2,13 +2,14 @@
 
     y[m, n] = sum over k of a[m, k] b[k, n]
 
-Both sides are first packed into panels: for each k, `height` rows of a, and `vectors` vectors of columns of
-b, are adjacent. A block of `height` rows times these columns is in registers. The first-level cache keeps a
-part of a panel of columns, which is multiplied by a range of rows before the next part. Few rows are
-multiplied with b in place. A constant b is packed once, as floats if these represent its integers.
+b is first packed into panels: for each k, `vectors` vectors of columns are adjacent. A block of `height` rows
+of a, which is read in place, times these columns is in registers. The first-level cache keeps a part of a
+panel of columns, which is multiplied by a range of rows before the next part. Few rows are multiplied with b
+in place. A constant b is packed once, as floats if these represent its integers.
 
 Products of i32 and i64 are computed in f32 if that is exact: the largest elements of both sides and the depth
-bound all sums below 2^24. A multiply-add is then one instruction. A separate step finds the largest elements.
+bound all sums below 2^24. A multiply-add is then one instruction. A separate step finds the largest elements,
+and converts a.
 """
 
 from __future__ import annotations
@@ -52,10 +53,10 @@ def stored_as(x, R, T):
     return x if R == T else cast[T](trunc_int[i32](x))
 
 
-@kernel(over="parts", x="count:1", y="parts:1")
-def magnitude(x: Tensor, y: Tensor, part, *, T):
+@kernel(over="parts", x="count:1", y="parts:1", z="copies:1")
+def magnitude(x: Tensor, y: Tensor, z: Tensor, part, *, T, real):
     """y[i]: the largest absolute value of the i-th `part` elements, as int64. Negative numbers below -EXACT
-    count as -EXACT."""
+    count as -EXACT. `real`: the type of z, which becomes a copy of x; "" for none."""
     for first, target in items(y):
         low = const[T](0)
         high = const[T](0)
@@ -64,6 +65,8 @@ def magnitude(x: Tensor, y: Tensor, part, *, T):
             v = loadm[T](x + i * SIZE[T], end - i)
             low = minimum(low, v)
             high = maximum(high, v)
+            if real:
+                storem[real](z + i * SIZE[real], cast[real](v), end - i)
         least_ = hmin[T](low) + 0
         if least_ < -EXACT:
             least_ = -EXACT
@@ -95,11 +98,10 @@ class Bounds(NamedTuple):
     rights: int
 
 
-@kernel(over="... outer/block", x="... outer k", y="... k e", bounds=Bounds)
-def put_together(x: Tensor, y: Tensor, bounds, *, T, real, height, parts, vectors, block):
-    """Pack [..., outer, k] to [..., block, k, elements of a block]. A block has `height` rows, in `parts`
-    vectors, or `vectors` vectors of adjacent columns, padded with zeros. Elements are converted to `real` if
-    sums are exact in it."""
+@kernel(over="... outer/block", x="... outer:1 k", y="... k e", bounds=Bounds)
+def put_together(x: Tensor, y: Tensor, bounds, *, T, real, vectors, block):
+    """Pack columns [..., outer, k] to [..., block, k, elements of a block]. A block has `vectors` vectors of
+    columns, padded with zeros. Elements are converted to `real` if sums are exact in it."""
     way = registers()
     way["exact"] = 0
     if real:
@@ -110,19 +112,10 @@ def put_together(x: Tensor, y: Tensor, bounds, *, T, real, height, parts, vector
         for kind in ("exact", "own") if real else ("own",):
             if kind == "own" or way["exact"] == 1:
                 for _ in range(x.size.k):
-                    if height:
-                        for i in static_range(parts):
-                            v = gather[T](x.at(p, outer=i * VL), x.stride.outer, min(count, height) - i * VL)
-                            storem[real if kind == "exact" else T](
-                                q + i * VL * SIZE[real if kind == "exact" else T],
-                                cast[real](v) if kind == "exact" else v, height - i * VL,
-                            )  # fmt: skip
-                        q += height * SIZE[real if kind == "exact" else T]
-                    else:
-                        for i in static_range(vectors):
-                            v = loadm[T](p + i * VL * SIZE[T], count - i * VL)
-                            store[real if kind == "exact" else T](q, cast[real](v) if kind == "exact" else v)
-                            q += VL * SIZE[real if kind == "exact" else T]
+                    for i in static_range(vectors):
+                        v = loadm[T](p + i * VL * SIZE[T], count - i * VL)
+                        store[real if kind == "exact" else T](q, cast[real](v) if kind == "exact" else v)
+                        q += VL * SIZE[real if kind == "exact" else T]
                     p += x.stride.k
                 break
 
@@ -137,44 +130,52 @@ def load_sums(c, y, py, i, j, vectors, E, *, height, T):
 
 
 @inline
-def multiply_panels(c, w, e, pa, pb, height, vectors, R, E):
-    """c[E, r, v] += a[r] b[v], for one k of both panels; sums are of type E, and b of type R."""
+def multiply_panels(c, w, e, x, h, pb, height, vectors, R, E):
+    """c[E, r, v] += a[r, h] b[h, v], with rows of a at x[E, r] and row h of b's panel at pb; sums are of type
+    E, and b of type R."""
     for v in static_range(vectors):
         w[E, v] = stored_as(load[R](pb + v * VL * SIZE[R]), R, E)
     for r in static_range(height):
-        e[E] = splat[E](pa + r * SIZE[E])
+        e[E] = splat[E](x[E, r] + h * SIZE[E])
         for v in static_range(vectors):
             c[E, r, v] = add_product(e[E], w[E, v], c[E, r, v], E)
 
 
-@kernel(over="... n/width m/rows", a="... k ea", b="... k eb", y="... m n:1", bounds=Bounds)
+@kernel(
+    over="... n/width m/rows", a="... m k:1", reals="... m kr:1", b="... k e", y="... m n:1", bounds=Bounds
+)
 def panel_product(
-    a: Tensor, b: Tensor, y: Tensor, bounds, depth, *, T, width, rows, height, vectors, real, packed,
+    a: Tensor, reals: Tensor, b: Tensor, y: Tensor, bounds, depth, *, T, width, rows, height, vectors, real,
+    packed,
 ):  # fmt: skip
-    """The product of packed panels. An item has `width` columns of `rows` rows. `packed`: the type of a
-    constant b's panels. Sums over more than `depth` rows of b are accumulated in y, which only sums of type T
-    need."""
-    c, w, e, way = registers()
+    """The product with packed panels. An item has `width` columns of `rows` rows. `reals`: a in the type
+    `real`, for exact sums. `packed`: the type of a constant b's panels. Sums over more than `depth` rows of b
+    are accumulated in y, which only sums of type T need."""
+    c, w, e, x, way = registers()
     if real:
         settle(way, bounds, a.size.k)
-    for j, first, ga, gb, gy in items(a, b, y):
+    for j, first, ga, gr, gb, gy in items(a, reals, b, y):
         for done in range(0, max(a.size.k, 1), depth):
             some = min(depth, a.size.k - done)
             for i in range(first, min(first + rows, y.size.m), height):
-                pa = ga + (i * a.size.k + done * height) * SIZE[T]
                 pb = gb + (j * a.size.k + done * vectors * VL) * SIZE[packed or T]
                 py = y.at(gy, m=i - first)
                 for kind in ("exact", "own") if real else ("own",):
                     if kind == "own" or way["exact"] == 1:
                         E = real if kind == "exact" else T  # numbers of different types have different names
                         R = packed or E
+                        for r in static_range(height):
+                            # rows that are not there repeat the last one, and are not stored
+                            row = min(i + r, y.size.m - 1) - first
+                            x[E, r] = (
+                                reals.at(gr, m=row) if kind == "exact" else a.at(ga, m=row)
+                            ) + done * SIZE[E]
                         for r, v in np.ndindex(height, vectors):
                             c[E, r, v] = const[E](0)
                         if not real and done > 0:
                             load_sums(c, y, py, i, j, vectors, E)
-                        for _ in range(some):
-                            multiply_panels(c, w, e, pa, pb, height, vectors, R, E)
-                            pa += height * SIZE[E]
+                        for h in range(some):
+                            multiply_panels(c, w, e, x, h, pb, height, vectors, R, E)
                             pb += vectors * VL * SIZE[R]
                         if kind == "exact":
                             for r, v in np.ndindex(height, vectors):
@@ -268,7 +269,9 @@ class PlainProduct(Lowering):
             raise NotNative
         dtype, target = self.out.dtype, self.target
         self.permutes = bool(self.node.attrs["transpose_a"])
-        self.vectors = vectors = 1 if SIZE[dtype] == 8 else 2  # 8 bytes take two registers
+        columns = b.shape[-2 if self.node.attrs["transpose_b"] else -1] if len(b.shape) > 1 else 1
+        is_narrow = isinstance(columns, int) and columns <= target.lanes
+        self.vectors = vectors = 1 if is_narrow or SIZE[dtype] == 8 else 2  # 8 bytes take two registers
         self._choose_types(dtype, b.constant)
         block_rows = self._choose_blocks(dtype, a.shape)
         rows, real = self.height, self.real
@@ -276,14 +279,15 @@ class PlainProduct(Lowering):
         how: dict[str, Any] = {"T": dtype, "vectors": vectors, "width": width, "packed": self.packed}
         self.in_place_kernel = plain_product(height=block_rows, **how)
         self.panel_kernel = panel_product(rows=rows * TOGETHER, height=rows, real=real, **how)
-        parts = ceil_div(rows, target.lanes)
-        self.lefts = put_together(T=dtype, block=rows, real=real, height=rows, parts=parts, vectors=0)
-        self.kernels = [self.in_place_kernel, self.panel_kernel, self.lefts]
+        self.kernels = [self.in_place_kernel, self.panel_kernel]
         if not self.packed:
-            self.rights = put_together(T=dtype, block=width, real=real, height=0, parts=0, vectors=vectors)
+            self.rights = put_together(T=dtype, block=width, real=real, vectors=vectors)
             self.kernels.append(self.rights)
         if real:
-            self.kernels.append(magnitude(T=dtype))
+            self.measures = [
+                magnitude(T=dtype, real=copied) for copied in (real, "")[: 2 - bool(self.packed)]
+            ]
+            self.kernels += self.measures
 
     def _choose_types(self, dtype: str, constant: Any) -> None:
         """`real`: the float type in which integers may be multiplied. `packed`: the type of a constant b."""
@@ -335,61 +339,70 @@ class PlainProduct(Lowering):
         batch = y.shape[: len(y.shape) - (ra > 1) - (rb > 1)]
         by_panels = m > self.in_place
         height = self.height if by_panels or self.in_place > 2 * FEW else FEW
-        kernel, rows, read = self.in_place_kernel, height, []
+        kernel, rows, read = self.in_place_kernel, height, list[View]()
+        operands: dict[str, View] = {}
         panel = k * b.strides[-2] if self.packed else self.width * size
         more: dict[str, Any] = {"panel": panel, "height": height}
         if by_panels:
-            kernel, rows, read = self.panel_kernel, height * TOGETHER, self._magnitudes(planner)
+            kernel, rows = self.panel_kernel, height * TOGETHER
+            a = matrix_of(planner, self.node.inputs[0], self.node.attrs["transpose_a"])
+            reals, read = self._magnitudes(planner, a)
             sizes: Any = read or (y, y)
             bounds = Bounds(*(v.ptr for v in sizes), *(v.count if read else 0 for v in sizes))
-            a = self._panels(planner, a, self.lefts, height, bounds, read)
             if not self.packed:
-                columns = b.permute((*range(len(b.shape) - 2), -1, -2))
-                b = self._panels(planner, columns, self.rights, self.width, bounds, read)
+                b = self._panels(planner, b.permute((*range(len(b.shape) - 2), -1, -2)), bounds, read)
             depth = k if self.real else KEPT_BYTES // (self.width * size)
             more = {"bounds": bounds, "depth": sym_max(1, depth), "rows": rows}
-        tensors = {name: view.expand((*batch, *view.shape[-2:])) for name, view in (("a", a), ("b", b))}
+            operands["reals"] = reals
+        operands |= {"a": a, "b": b}
+        tensors = {name: view.expand((*batch, *view.shape[-2:])) for name, view in operands.items()}
         launch(
             planner, kernel, {**tensors, "y": y.as_shape((*batch, m, n))}, ("y",), reads=read,
             work=k * rows * self.width, flops=2.0 * product(batch) * m * n * k, width=self.width, **more,
         )  # fmt: skip
 
-    def _panels(
-        self, planner: Planner, x: View, kernel: Kernel, size: int, bounds: Bounds, read: Sequence[View]
-    ) -> View:
-        """Add a step that packs [..., outer, k] into panels of `size`, in the layout of `place_panels`."""
-        *batch, outer, k = x.shape
-        y = planner.allocate((*batch, k, ceil_div(outer, size) * size), x.itemsize)
+    def _panels(self, planner: Planner, x: View, bounds: Bounds, read: Sequence[View]) -> View:
+        """Add a step that packs columns [..., n, k] into panels, in the layout of `place_panels`."""
+        *batch, n, k = x.shape
+        y = planner.allocate((*batch, k, ceil_div(n, self.width) * self.width), x.itemsize)
         launch(
-            planner, kernel, {"x": x, "y": y}, ("y",), work=k * size, reads=read, disjoint=False,
-            bounds=bounds, block=size,
+            planner, self.rights, {"x": x, "y": y}, ("y",), work=k * self.width, reads=read, disjoint=False,
+            bounds=bounds, block=self.width,
         )  # fmt: skip
         return y
 
-    def _magnitudes(self, planner: Planner) -> list[View]:
-        """Add steps that find the largest absolute values of parts of both sides. Returns none if the type
-        has no float to multiply in, or an operand's memory has gaps."""
-        views = [planner.view(v) for v in self.node.inputs[: 1 if self.packed else 2]]
+    def _magnitudes(self, planner: Planner, a: View) -> tuple[View, list[View]]:
+        """Add steps that find the largest absolute values of parts of both sides, and convert `a`. Returns
+        (`a` as `real`, the values); (`a`, none) if the type has no float to multiply in, or an operand's
+        memory has gaps."""
+        views = [a] if self.packed else [a, planner.view(self.node.inputs[1])]
         if not self.real or not all(v.is_contiguous for v in views):
-            return []
+            return a, []
+        reals = planner.allocate(a.shape, SIZE[self.real])
         results: list[View] = []
-        for view in views:
+        for view, kernel, writes in zip(views, self.measures, (("y", "z"), ("y",)), strict=False):
             count = view.count
             part = sym_max(split(count, view.itemsize), ceil_div(count, PARTS))
-            sizes = planner.allocate((ceil_div(count, part),), 8)
-            tensors = {"x": view.as_shape((count,)), "y": sizes}
-            launch(planner, self.kernels[-1], tensors, ("y",), work=part, part=part)
-            results.append(sizes)
-        return [*results, self.right_most] if self.packed else results
+            results.append(planner.allocate((ceil_div(count, part),), 8))
+            tensors = {"x": view.as_shape((count,)), "y": results[-1], "z": reals.as_shape((a.count,))}
+            launch(planner, kernel, tensors, writes, work=part, part=part, disjoint=False)
+        return reals, [*results, self.right_most] if self.packed else results
 
     def _right(self, planner: Planner, value: Value, rank: int) -> View:
         """The right-hand side as [..., k, n] with adjacent columns, by a copy if necessary."""
-        view = planner.view(value)
         if rank == 1:
+            view = planner.view(value)
             return view.insert(1, stride=view.itemsize)
-        swapped = self.node.attrs["transpose_b"]
-        columns = rank - 2 if swapped else rank - 1
-        if view.shape[columns] > 1 and view.strides[columns] != view.itemsize:
-            order = (*range(rank - 2), rank - 1, rank - 2)
-            view = planner.copy(value, Layout(order) if swapped else row_major_layout(rank))
-        return view.permute((*range(rank - 2), rank - 1, rank - 2)) if swapped else view
+        return matrix_of(planner, value, self.node.attrs["transpose_b"])
+
+
+def matrix_of(planner: Planner, value: Value, swapped: bool) -> View:
+    """Matrices with adjacent elements along the last dimension, by a copy if necessary. `swapped`: of the
+    transposes of the value's."""
+    view = planner.view(value)
+    rank = len(view.shape)
+    columns = rank - 2 if swapped else rank - 1
+    if view.shape[columns] > 1 and view.strides[columns] != view.itemsize:
+        order = (*range(rank - 2), rank - 1, rank - 2)
+        view = planner.copy(value, Layout(order) if swapped else row_major_layout(rank))
+    return view.permute((*range(rank - 2), rank - 1, rank - 2)) if swapped else view

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen import approx
 from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.function import DIMS
@@ -69,25 +68,26 @@ def log_softmax(x, y, n):
 
 
 @inline
-def side_by_side(p, step, count, way):
+def side_by_side(p, step, count, way, *, T):
     """One element of each of `count` rows, `step` bytes apart. `way`: "near" for VL adjacent elements, "last"
     for fewer, else a gather."""
     return (
-        load[f32](p) if way == "near"
-        else loadm[f32](p, count) if way == "last"
-        else gather[f32](p, step, count)
+        load[T](p) if way == "near"
+        else loadm[T](p, count) if way == "last"
+        else gather[T](p, step, count)
     )  # fmt: skip
 
 
 @inline
 def softmax_block(
-    p, q, n, x_n, y_n, x_w, y_w, count, top, total, size, way, abreast, logarithm, exp, log, normal
+    p, q, n, x_n, y_n, x_w, y_w, count, top, total, size, way, abreast, logarithm, exp, log, normal,
+    *, T,
 ):  # fmt: skip
     """`softmax` or `log_softmax` of `abreast` vectors of rows, of which `count` rows exist. Scratch memory
     keeps the exponentials."""
     for v in static_range(abreast):
-        top[v] = const[f32](-inf)
-        total[v] = const[f32](0.0)
+        top[v] = const[T](-inf)
+        total[v] = const[T](0.0)
     at = p
     for _ in range(n):
         for v in static_range(abreast):
@@ -101,16 +101,16 @@ def softmax_block(
             weight = applied(exp, below)
             total[v] = total[v] + weight
             if not logarithm:
-                store[f32](e + v * VL * 4, weight)
+                store[T](e + v * VL * SIZE[T], weight)
         at += x_n
-        e += abreast * VL * 4
+        e += abreast * VL * SIZE[T]
     for v in static_range(abreast):
         if logarithm:
             weight_sum = total[v]
             size[v] = applied(log, weight_sum)
         else:
-            size[v] = const[f32](1.0) / total[v]
-            total[v] = total[v] * const[f32](normal)
+            size[v] = const[T](1.0) / total[v]
+            total[v] = total[v] * const[T](normal)
     at = p
     e = scratch
     to = q
@@ -119,24 +119,24 @@ def softmax_block(
             if logarithm:
                 done = side_by_side(at + v * VL * x_w, x_w, count - v * VL, way) - top[v] - size[v]
             else:
-                weight = load[f32](e + v * VL * 4)
-                done = select(weight < total[v], const[f32](0.0), weight) * size[v]
+                weight = load[T](e + v * VL * SIZE[T])
+                done = select(weight < total[v], const[T](0.0), weight) * size[v]
             if way == "near":
-                store[f32](to + v * VL * 4, done)
+                store[T](to + v * VL * SIZE[T], done)
             elif way == "last":
-                storem[f32](to + v * VL * 4, done, count - v * VL)
+                storem[T](to + v * VL * SIZE[T], done, count - v * VL)
             else:
-                scatter[f32](to + v * VL * y_w, y_w, done, count - v * VL)
+                scatter[T](to + v * VL * y_w, y_w, done, count - v * VL)
         at += x_n
         to += y_n
-        e += abreast * VL * 4
+        e += abreast * VL * SIZE[T]
 
 
 #: Vectors of rows that are computed at once.
 ABREAST = 4
 
 
-def softmax_beside(x: Tensor, y: Tensor, *, near, logarithm, exp, log, normal):
+def softmax_beside(x: Tensor, y: Tensor, *, T, near, logarithm, exp, log, normal):
     """`softmax` or `log_softmax` of rows of n elements, one row per lane."""
     top, total, size = registers()
     for first, p, q in items(x, y):
@@ -173,17 +173,18 @@ class Softmax(RowLowering):
         super().__init__(group, template, (axis,), **constants)
         data = group.node.inputs[0]
         self.beside: list[Kernel] = []
-        plainly = data.dtype == self.out.dtype == "f32" and not (group.body or group.prologue)
+        plainly = data.dtype == self.out.dtype and not (group.body or group.prologue)
         # a dynamic number of rows does not decide: it must be the same in traces
         others = [extent for a, extent in enumerate(data.shape) if a != axis]
         too_few = is_static(others) and product(others) < self.target.lanes
         if plainly and not too_few:
-            bodies = {"exp": body_of(approx.exp_below_zero), "log": body_of(t.log)}
-            logarithm, normal = template is log_softmax, float(np.finfo(np.float32).smallest_normal)
+            functions = {"exp": t.exp_below_zero, "log": t.log}
+            bodies = {name: body_of(function, dtype=data.dtype) for name, function in functions.items()}
+            normal = float(np.finfo(numpy_dtype(data.dtype)).smallest_normal)
+            how = {"T": data.dtype, "logarithm": template is log_softmax, "normal": normal, **bodies}
             for near, beside in BESIDE.items():
-                name = f"{template.function.__name__}_f32_{'beside' if near else 'apart'}"
-                constants = {"near": near, "logarithm": logarithm, "normal": normal, **bodies}
-                self.beside.append(beside.kernel(name, **constants))
+                name = f"{template.function.__name__}_{data.dtype}_{'beside' if near else 'apart'}"
+                self.beside.append(beside.kernel(name, near=near, **how))
             self.kernels = (self.kernel, *self.beside)
             if isinstance(data.shape[axis], int):
                 self.by_strides = self.kernels
@@ -218,13 +219,14 @@ class Softmax(RowLowering):
         return True
 
 
-def _is_across(data: Value, axis: int, lanes: int) -> bool:
-    """Whether rows lie along another dimension than the last, and are many enough to be computed side by
-    side."""
+def _suits_lanes(data: Value, axis: int, lanes: int) -> bool:
+    """Whether rows are short, or lie along another dimension than the last, and are many enough to be
+    computed side by side."""
     n, shape = data.shape[axis], data.shape
     others = [extent for a, extent in enumerate(shape) if a != axis]
     enough = not is_static(others) or product(others) >= lanes
-    return enough and data.dtype == "f32" and axis < len(shape) - 1 and isinstance(n, int) and n <= MOST
+    longest = MOST if axis < len(shape) - 1 else SHORT * lanes - 1
+    return enough and isinstance(n, int) and n <= longest
 
 
 def lower_softmax(group: Group) -> Lowering | None:
@@ -235,7 +237,7 @@ def lower_softmax(group: Group) -> Lowering | None:
     if data.dtype not in FULL or not data.shape:
         return None
     axis = int(anchor.attrs["axis"]) % len(data.shape)
-    if (group.prologue or group.body) and _is_across(data, axis, group.context.target.lanes):
+    if (group.prologue or group.body) and _suits_lanes(data, axis, group.context.target.lanes):
         return None  # rows side by side, and steps of their own for what is fused, are up to 7 times as fast
     if anchor.op.name == "LogSoftmax":
         return Softmax(group, log_softmax, axis)

@@ -14,7 +14,6 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.compiler import compile as compile_program
 from ovjit.compiler.options import Options
 from ovjit.errors import OvjitError
-from ovjit.graph.graph import Builder
 from tests.fuzz.guarded_ops import element_types, graph_of, records
 from tests.support.samples import samples_of
 
@@ -76,16 +75,3 @@ def test_inner_loops_are_of_vectors() -> None:
         if called - CALLED:
             wrong.append(f"{kernel.name}: calls {called - CALLED}")
     assert len(found) > 300 and not wrong, "\n".join(wrong)
-
-
-def test_rows_of_plain_products_are_put_together_by_several_vectors() -> None:
-    """A block has more rows than a vector has lanes."""
-    b = Builder()
-    x, y = (
-        b.add("Parameter", (), {"shape": shape, "element_type": "f64"}).output for shape in ((30, 7), (7, 9))
-    )
-    graph = b.finish([b.add("MatMul", (x, y), {"transpose_a": False, "transpose_b": False}).output])
-    kernels = compile_program(graph, ALL, Options()).kernels
-    (kernel,) = (one for one in kernels if re.match(r"put_together_f64_[1-9]", one.name))
-    (rows,) = re.findall(r"storem_f64\([^,]*, [^,]*, (\d+) - 0 \* VL\)", kernel.source)
-    assert kernel.source.count("gather_f64(") == -(-int(rows) // ALL.lanes) > 1

@@ -1,4 +1,5 @@
-"""Divide, Mod and FloorMod are exact: quotients next to integers, extremes of types, signed zeros."""
+"""Divide, Mod, FloorMod and powers of integers are exact: quotients next to integers, extremes of types,
+signed zeros."""
 
 from __future__ import annotations
 
@@ -9,10 +10,14 @@ import pytest
 
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.tracer import Recorder
+from ovjit.engine import compile_graph
 from ovjit.execution.numpy_words import Memory, Words
-from ovjit.graph.op import all_ops
+from ovjit.graph.graph import Builder
+from ovjit.graph.op import all_ops, find_op
 from ovjit_ops.elementwise import division
+from tests.support.graph_nets import add, parameter
 from tests.support.op_samples import SEED, native_answers
+from tests.support.run import run
 from tests.support.sweeps import some
 
 INTEGERS = ["i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64"]
@@ -46,7 +51,8 @@ def exact(name: str, x: np.ndarray, y: np.ndarray, downwards: bool) -> np.ndarra
     return np.array(results, f"u{x.dtype.itemsize}").view(x.dtype)
 
 
-BODIES = {"Divide": division.divide_body, "Mod": division.mod_body, "FloorMod": division.floor_mod_body}
+BODIES = {"Divide": division.divide_body, "Mod": division.mod_body, "FloorMod": division.floor_mod_body,
+          "Power": find_op("Power").scalar}  # fmt: skip
 
 
 def answers(name: str, x: np.ndarray, y: np.ndarray, dtype: str, **attrs: Any) -> list[np.ndarray]:
@@ -70,6 +76,35 @@ def test_integers(dtype: str) -> None:
         for how, got in zip(("native", "NumPy"), found, strict=True):
             wrong = np.flatnonzero(got != want)[:4]
             assert not wrong.size, f"{name} {attrs} {how}: {x[wrong]} by {y[wrong]}: {got[wrong]}"
+
+
+def whole_power(x: int, y: int, bits: int) -> int:
+    if y < 0:
+        return 1 if x == 1 else (-1) ** (y % 2) if x == -1 else 0
+    return pow(x, y, 1 << bits)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_powers_of_integers_wrap(dtype: str) -> None:
+    """Exponents of all sizes in one vector, and equal ones, which are constants too."""
+    x, y = integer_pairs(dtype)
+    kind, bits = x.dtype, 8 * x.dtype.itemsize
+    pairs = [
+        (x, y),
+        (x[:400], y[:400] % 5),
+        *((x[::7], np.full(x[::7].size, n, kind)) for n in (0, 1, 6, 63)),
+    ]
+    for base, exponent in pairs:
+        values = [whole_power(a, b, bits) for a, b in zip(base.tolist(), exponent.tolist(), strict=True)]
+        want = np.array([v & ((1 << bits) - 1) for v in values], f"u{kind.itemsize}").view(kind)
+        found = answers("Power", base, exponent, dtype)
+        if (exponent == exponent[0]).all():
+            b = Builder()
+            graph = b.finish([add(b, "Power", parameter(b, base), np.array(exponent[0], kind))])
+            found += run(compile_graph(graph, {"threads": 1}), [base])
+        for how, got in zip(("native", "NumPy", "constant"), found, strict=False):
+            wrong = np.flatnonzero(got != want)[:4]
+            assert not wrong.size, f"{how}: {base[wrong]} ** {exponent[wrong]}: {got[wrong]}"
 
 
 @pytest.mark.parametrize("dtype", some(["f32", "f64"], 2))

@@ -63,7 +63,7 @@ __all__ = [
     "splat", "store_vector", "suffix", "truncate", "vec",
 ]  # fmt: skip
 
-_I16, _I32, _I64 = (ir.IntType(n) for n in (16, 32, 64))
+_I1, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 16, 32, 64))
 
 
 def _or_neon(word: Callable[..., Any]) -> Callable[..., Any]:
@@ -258,6 +258,31 @@ def _shift_right(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Val
 
 def _negate(b: ir.IRBuilder, kind: Vec, x: ir.Value) -> ir.Value:
     return b.fneg(x) if kind.is_float else b.sub(_splat_constant(kind, 0), x)
+
+
+def _whole_power(b: ir.IRBuilder, kind: Vec, x: ir.Value, n: ir.Value) -> ir.Value:
+    """x ** n of integers by repeated squaring, with a step for each bit of the largest exponent. Also of
+    single integers."""
+    count = x.type.count if isinstance(x.type, ir.VectorType) else 0
+    one = ir.Constant(x.type, [1] * count if count else 1)
+    before = b.block
+    step, end = b.append_basic_block("power"), b.append_basic_block("power_end")
+    b.branch(step)
+    b.position_at_end(step)
+    square, exponent, power = (b.phi(x.type) for _ in range(3))
+    odd = b.trunc(exponent, ir.VectorType(_I1, count) if count else _I1)
+    product = b.select(odd, b.mul(power, square), power)
+    further = b.mul(square, square), b.lshr(exponent, one), product
+    for phi, first, later in zip((square, exponent, power), (x, n, one), further, strict=True):
+        phi.add_incoming(first, before)
+        phi.add_incoming(later, step)
+    remains = b.icmp_unsigned("!=", further[1], ir.Constant(x.type, None))
+    if count:
+        bits = ir.IntType(count)
+        remains = b.icmp_unsigned("!=", b.bitcast(remains, bits), bits(0))
+    b.cbranch(remains, step, end)
+    b.position_at_end(end)
+    return product
 
 
 def convert(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
@@ -664,6 +689,7 @@ BODIES: dict[str, Any] = {
     "max_": _extreme("max"), "min_": _extreme("min"), "abs_": _abs, "fma": _fma, "dot_bytes": dot_bytes,
     "dot_signed": dot_signed,
     "exact_fma": _exact_fma, "rcp": _reciprocal, "sqrt": _float_intrinsic("sqrt"),
+    "whole_power": _whole_power,
     **{name: _rounding(name) for name in _ROUNDINGS},
     "and_": lambda b, k, x, y: b.and_(x, y), "or_": lambda b, k, x, y: b.or_(x, y),
     "xor": lambda b, k, x, y: b.xor(x, y), "not_": lambda b, k, x: b.not_(x),

@@ -332,7 +332,8 @@ def _dot_bytes(signs: str) -> Callable[..., Any]:
 
 #: Words with the code of CPUs, which depends on the kind of a vector alone.
 _AS_ON_CPUS = (
-    "add sub mul and_ or_ xor shl shr lt le gt ge eq ne select trunc_int_T bits_T imin imax udiv urem"
+    "add sub mul and_ or_ xor shl shr lt le gt ge eq ne select trunc_int_T bits_T imin imax udiv urem "
+    "whole_power"
 )
 #: Word -> its code generator, as `ovjit.codegen.cpu.vector.BODIES`, but that bodies for one element type are
 #: functions of that type alone.
