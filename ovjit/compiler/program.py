@@ -21,7 +21,7 @@ from ovjit.compiler.pass_pipeline import run_passes
 from ovjit.errors import OvjitError, sizes_of_64_bits
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Graph, Value
+from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import GUESS, IMAGE_GUESSES, check_shapes, guess_input_shape, is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
@@ -169,6 +169,19 @@ class Program(LoweredGraph):
             self.traced_ahead.append(trace)
             self.traces.add(trace)
         return trace
+
+    def result_shapes(self, shapes: Sequence[tuple[int, ...]], room: Room) -> Sequence[Any]:
+        """The outputs' shapes for these input shapes: by a trace, else by inference. Raises OvjitError for
+        shapes that an operation does not accept."""
+        plan = None if self.traces is None else self.traces.find(shapes, room)
+        if plan is not None:
+            return plan.output_shapes
+        types = concrete_types(self.graph, shapes, self._twins)
+        return [types[v].shape for v in self.graph.outputs]
+
+    @property
+    def _twins(self) -> Mapping[Node, Node]:
+        return NO_TWINS if self.layers is None else self.layers.twins
 
     def trace_more_ahead(self) -> None:
         """Trace plans for larger images and batches, for blobs. Without them, an imported model would have to
@@ -346,8 +359,8 @@ class Program(LoweredGraph):
         tape = Tape([*(d for shape in shapes for d in shape), *([] if room is None else [room.capacity])])
         tape.leaves_reals = self._leaves_reals
         try:
-            twins = NO_TWINS if self.layers is None else self.layers.twins
-            types = concrete_types(self.graph, _leaves(tape, self.graph.inputs, shapes, like), twins)
+            leaves = _leaves(tape, self.graph.inputs, shapes, like)
+            types = concrete_types(self.graph, leaves, self._twins)
         except OvjitError:
             if not tape.left_reals:
                 raise

@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.errors import OvjitError
 from ovjit.execution.states import lowest, spacious
-from ovjit.graph.shapes import GUESS, LONG_GUESS, guess_input_shape
+from ovjit.graph.shapes import GUESS, LONG_GUESS, guess_input_shape, is_static
 from ovjit.planning.growing import CapacityExceeded, GrowingAxis, Room
 from ovjit.records import NamedTuple
 
@@ -43,25 +43,26 @@ class StatesAhead:
     _total_axis: tuple[tuple[int, int] | None, ...] = ()
 
     def trace_ahead(self) -> None:
-        """Trace plans before shapes are known (see `Program.trace_ahead`): of a first run after a reset, and
-        of a run that then appends one element."""
-        self._trace_states(1, 1)
+        """Trace plans before shapes are known (see `Program.trace_ahead`): of runs that append many elements,
+        of a first run after a reset, which these mostly serve, and of a run that appends one element."""
+        self._trace_states(1)
 
     def trace_more_ahead(self) -> None:
-        """See `Program.trace_more_ahead`: runs that append many elements, and batches of several."""
-        self._trace_states(1, LONG_GUESS)
-        self._trace_states(GUESS, 1)
+        """See `Program.trace_more_ahead`: batches of several."""
+        self._trace_states(GUESS)
 
-    def _trace_states(self, batch: int, more: int) -> None:
-        """Trace plans of a first run of size `batch`, and of a next run that appends `more` elements."""
+    def _trace_states(self, batch: int) -> None:
+        """Trace plans of a first run of size `batch`, and of next runs."""
         from ovjit.planning.concrete_types import concrete_types  # imported models do not need it
 
         input_shapes = [guess_input_shape(v.shape, batch) for v in self.inputs]
         states = self._guessed_beginning(input_shapes)
         if states is None:
             return
-        result = self._traced_for([*input_shapes, *states], batch == more == 1)
-        if result is None or not self.growing_axes:
+        first = [*input_shapes, *states]
+        result = self._result_shapes(first) if self.growing_axes else None
+        if result is None:
+            self._traced_for(first, batch == 1)
             return
         growing_axis = self.growing_axes[0]
         length = result[growing_axis.output][growing_axis.axis]
@@ -84,9 +85,22 @@ class StatesAhead:
             with contextlib.suppress(OvjitError):
                 if not self._total_axis:  # GUESS + 2: a length of 1 would broadcast
                     concrete_types(self.main.program.graph, after(GUESS + 2, total))
-                self._traced_for(after(more, total))
                 self._total_axis = (total,)
-                return
+                self._traced_for(after(LONG_GUESS, total))
+                break
+        self._traced_for(first, batch == 1)
+        for total in self._total_axis:
+            with contextlib.suppress(OvjitError):
+                self._traced_for(after(1, total))
+
+    def _result_shapes(self, shapes: Sequence[tuple[int, ...]]) -> Sequence[Any] | None:
+        """The shapes of the main program's outputs for these of its inputs. None if they are unknown."""
+        with contextlib.suppress(OvjitError):
+            result = self.main.program.result_shapes(
+                shapes, Room(spacious(2 * LONG_GUESS), self.growing_axes)
+            )
+            return result if all(map(is_static, result)) else None
+        return None
 
     def _guessed_beginning(self, input_shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:
         """The variables' initial shapes for inputs of these shapes. None if they are unknown."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -218,24 +219,31 @@ def truncate_to(x: np.ndarray, to: np.dtype | type) -> np.ndarray:
 def flush_subnormals(array: np.ndarray) -> bool:
     """Replace subnormal numbers of a row-major f32 or bf16 array by zeros of the same sign, in place. Returns
     whether there were any. Arrays of other types are unchanged."""
+    changed = False
+    for part, tiny, sign in subnormals_in(array):
+        np.copyto(part, part & sign, where=tiny)
+        changed = True
+    return changed
+
+
+def subnormals_in(array: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, Any]]:
+    """Yield the parts of a row-major f32 or bf16 array with subnormal numbers, as unsigned integers: (part,
+    where they are, bit of the sign)."""
     assert array.flags.c_contiguous
     bits = _FRACTIONS.get(from_numpy(array.dtype))
     if bits is None:
-        return False
+        return
     size = array.itemsize
     numbers = array.reshape(-1).view(f"u{size}")
     normal, sign = numbers.dtype.type(1 << bits), numbers.dtype.type(1 << 8 * size - 1)
     least = (1 << bits) - (1 << 8 * size - 1)  # the smallest negative normal number's bits as an integer
-    changed = False
     for first in range(0, numbers.size, _LOOKED_AT):
         part = numbers[first : first + _LOOKED_AT]
         if part.min() >= normal and part.view(f"i{size}").min() >= least:
             continue  # neither subnormal numbers nor zeros
         tiny = (part & ~sign) - 1 < normal - 1  # unsigned: 0 - 1 wraps to the maximum
         if tiny.any():
-            np.copyto(part, part & sign, where=tiny)
-            changed = True
-    return changed
+            yield part, tiny, sign
 
 
 def all_finite(array: Any) -> bool:

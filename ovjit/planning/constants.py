@@ -17,7 +17,7 @@ from ovjit.codegen.memory import SIZE
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.converted import conversion_of
-from ovjit.graph.dtypes import flush_subnormals
+from ovjit.graph.dtypes import subnormals_in
 from ovjit.graph.traced import Traced
 from ovjit.planning.views import CONSTANTS, Buffer, Ptr, View, row_major
 from ovjit.records import NamedTuple
@@ -404,7 +404,7 @@ def has_subnormals(table: np.ndarray) -> bool:
     """Whether an array has numbers that packing replaces by zeros. Mapped parts are released."""
     rows = max(1, _LOOKED_AT // max(1, table[:1].nbytes))
     for n in range(0, len(table), rows):
-        if flush_subnormals(table[n : n + rows].copy()):
+        if any(True for _ in subnormals_in(np.ascontiguousarray(table[n : n + rows]))):
             return True
         release_pages(table[n : n + rows])
     return False

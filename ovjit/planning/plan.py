@@ -13,7 +13,8 @@ from typing import Any
 from ovjit import debug
 from ovjit.codegen.cpu.targets import Target
 from ovjit.graph.graph import Node, Value
-from ovjit.graph.symbolic import alike, statically_known_equal
+from ovjit.graph.symbolic import alike
+from ovjit.graph.traced import is_traced_number
 from ovjit.planning.arena import assign_offsets
 from ovjit.planning.chunks import PARALLEL_WORK
 from ovjit.planning.chunks import ceil_div as ceil_div
@@ -44,6 +45,7 @@ from ovjit.planning.views import (
     product,
     row_major,
     row_major_layout,
+    same_strides,
 )
 
 NO_STRIDES = Strides({}, {})
@@ -181,7 +183,7 @@ class Planner(ValueViews):
             and (len(view.shape), view.itemsize, view.offset) == (len(shape), itemsize, offset)
             and all(map(alike, view.shape, shape))
             and buffer.size == size
-            and _same_strides(shape, view.strides, strides)
+            and same_strides(shape, view.strides, strides)
             and view.halo == layout.halo
             and buffer in self.views.in_buffer
             and not self.is_read_later(buffer)
@@ -335,7 +337,7 @@ class Planner(ValueViews):
             strides = self._output_strides.get(i) or row_major(shape, view.itemsize)
             target = View(buffer, shape, strides, view.itemsize)
             if view.buffer is buffer and view.offset == 0:
-                if view.count == 0 or _same_strides(view.shape, view.strides, strides):
+                if view.count == 0 or same_strides(view.shape, view.strides, strides):
                     continue
             copies.append((value, view, target))
         written = {target.buffer for _, _, target in copies}
@@ -351,16 +353,11 @@ class Planner(ValueViews):
 
 
 def _span(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> int:
-    """Bytes from the start of a tensor's first element to the end of its last one."""
-    if 0 in shape:
+    """Bytes from the start of a tensor's first element to the end of its last one. Traced extents are not
+    compared with 0: of an empty tensor nothing is read."""
+    if any(not is_traced_number(d) and d == 0 for d in shape):
         return 0
     return sum((d - 1) * s for d, s in zip(shape, strides, strict=True)) + itemsize
-
-
-def _same_strides(shape: Sequence[int], one: Sequence[int], other: Sequence[int]) -> bool:
-    """Whether both strides address this shape equally. Strides of dimensions of 1 are ignored."""
-    pairs = zip(shape, one, other, strict=True)
-    return all(statically_known_equal(a, b) or a == b or d == 1 for d, a, b in pairs)
 
 
 class _OutputGroup:

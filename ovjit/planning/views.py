@@ -118,9 +118,7 @@ class View:
     def is_contiguous(self) -> bool:
         """Row-major without gaps."""
         plain = row_major(self.shape, self.itemsize)
-        if all(map(statically_known_equal, self.strides, plain)) or self.count == 0:
-            return True
-        return merge_dims(self.shape, [self.strides]) == merge_dims(self.shape, [plain])
+        return same_strides(self.shape, self.strides, plain) or self.count == 0
 
     def as_strided(
         self, shape: Sequence[int], strides: Sequence[int], halo: Sequence[tuple[int, int]] | None = None
@@ -272,6 +270,12 @@ def row_major(shape: Sequence[int], itemsize: int) -> list[int]:
     return strides
 
 
+def same_strides(shape: Sequence[int], one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether both strides address this shape equally. Strides of dimensions of 1 are ignored."""
+    pairs = zip(shape, one, other, strict=True)
+    return all(statically_known_equal(a, b) or d == 1 or a == b for d, a, b in pairs)
+
+
 def reshape_strides(
     shape: Sequence[int], strides: Sequence[int], new: Sequence[int], itemsize: int
 ) -> list[int] | None:
@@ -283,6 +287,8 @@ def reshape_strides(
     if is_traced_number(lead) and statically_known_equal(shape[first], lead):
         inner = reshape_strides(shape[first + 1 :], strides[first + 1 :], new[1:], itemsize)
         return None if inner is None else [strides[first], *inner]  # right for any extent, 1 included
+    if same_strides(shape, strides, row_major(shape, itemsize)):
+        return row_major(new, itemsize)
     extents, (steps,) = merge_dims(shape, [strides])
     out: list[int] = [itemsize] * len(new)
     i = len(new) - 1

@@ -7,6 +7,8 @@ from typing import Any
 from ovjit.codegen.function import inline
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.words import Each, applied, loadm, registers, splat, static_range, storem
+from ovjit.graph.symbolic import statically_known_equal
+from ovjit.graph.traced import is_traced_number
 from ovjit.planning.views import View
 
 #: A kernel's parameter for the operands: addresses, and the bytes between rows of those that have rows.
@@ -32,11 +34,14 @@ def finish_row(sums, r, e, y, y_w, row, c, outs, *, vectors, lanes, operands, bo
 
 
 def row_step(view: View) -> int | None:
-    """The bytes between rows along the last dimension; None if this distance is not constant."""
+    """The bytes between rows along the last dimension; None if this distance is not constant. The first
+    dimension is not compared with 1 where the distance is right for any extent."""
     step: int | None = None
     span = 0  # bytes that the dimensions so far span
-    for extent, stride in zip(reversed(view.shape[:-1]), reversed(view.strides[:-1]), strict=True):
-        if extent == 1:
+    for axis in range(len(view.shape) - 2, -1, -1):
+        extent, stride = view.shape[axis], view.strides[axis]
+        fits = step is None or statically_known_equal(stride, span)
+        if not (fits and axis == 0 and is_traced_number(extent)) and extent == 1:
             continue
         if step is None:
             step = stride
