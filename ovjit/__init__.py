@@ -61,10 +61,9 @@ if _archive is not None:  # a wheel that was not installed
 
 def __getattr__(name: str) -> Any:
     if name in _PLACES:
-        from ovjit import collector, module_cache
+        from ovjit.module_cache import imports_from_file
 
-        module_cache.install()
-        with collector.seldom(imports_only=True):
+        with imports_from_file():
             value = getattr(importlib.import_module(_PLACES[name]), name)
         globals()[name] = value
         return value

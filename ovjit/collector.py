@@ -20,7 +20,7 @@ from types import BuiltinFunctionType, FrameType, FunctionType, ModuleType
 from ovjit.forks import ForkLock
 
 #: Objects that are made between two collections of the young; of those between two of the older.
-SELDOM = (100_000, 20, 50)
+SELDOM = (300_000, 20, 50)
 
 #: A folder of installed packages in a path.
 _PACKAGES = re.compile(r"[/\\](site|dist)-packages[/\\]")

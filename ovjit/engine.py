@@ -69,8 +69,9 @@ def build(graph: Graph, config: Mapping[str, Any], memory: Memory | None = None)
         from ovjit.execution.watch import stop_at_difference
 
         watch = stop_at_difference
-    program = make_program(graph, config, watch is not None, memory)
-    return _executable(program, config, graph, watch, start)
+    with collector.seldom():  # parts of graphs are compiled at run time
+        program = make_program(graph, config, watch is not None, memory)
+        return _executable(program, config, graph, watch, start)
 
 
 def executable_of(program: Any, config: Mapping[str, Any]) -> Executable:

@@ -16,12 +16,13 @@ import os
 import sys
 from binascii import crc32
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import MAGIC_NUMBER, spec_from_file_location
 from types import CodeType
 from typing import Any
 
-from ovjit import source_files
+from ovjit import collector, source_files
 from ovjit.source_files import SUM
 
 PACKAGES = source_files.OWN
@@ -108,6 +109,12 @@ def install() -> None:
         sys.meta_path.insert(0, finder)
     if not sys.dont_write_bytecode and os.access(os.path.dirname(path), os.W_OK):
         atexit.register(_write_if_many, path, finder)
+
+
+def imports_from_file() -> AbstractContextManager[None]:
+    """A context for imports: they come from the file, and collections are rare."""
+    install()
+    return collector.seldom(imports_only=True)
 
 
 def _made_of() -> list[Any] | None:

@@ -6,7 +6,7 @@ with constants of other types, or defined outside of a module's file, have no ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import CodeType
 from typing import Any
 
@@ -14,9 +14,17 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.texts import PACKAGES, Place, place_of
 
 _PLAIN = frozenset((bool, int, float, str, type(None), Body))
-#: function -> the names that its code, and that of functions within it, reads from other scopes. The names
-#: stay, their values may change.
-_names: dict[Callable[..., Any], tuple[str, ...]] = {}
+
+
+class _Shown(str):
+    """A text that is shown as it is."""
+
+    __repr__ = str.__str__
+
+
+#: function -> the values that it and the inline functions that it calls read from their modules, as (module,
+#: name, value), and the plain ones as a text. The text is valid while all values are the same objects.
+_read: dict[Callable[..., Any], tuple[list[tuple[Any, str, Any]], _Shown]] = {}
 
 
 def find_entry(function: Callable[..., Any], constants: Mapping[str, Any], *others: Any) -> Place | None:
@@ -28,7 +36,7 @@ def find_entry(function: Callable[..., Any], constants: Mapping[str, Any], *othe
         return None
     return place_of(
         function.__module__, function.__qualname__, sorted(constants.items()), others,
-        sorted(_find_plain_values(function, set())),
+        _show_plain_values(function),
     )  # fmt: skip
 
 
@@ -36,22 +44,29 @@ def _is_plain(value: Any) -> bool:
     return type(value) in _PLAIN or (isinstance(value, tuple) and all(map(_is_plain, value)))
 
 
-def _find_plain_values(function: Callable[..., Any], visited: set[Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield (function, name, value) for the plain values that a function, and the inline functions that it
-    calls, read from their modules. A program may have changed them."""
-    if function in visited:
-        return
-    visited.add(function)
-    values = function.__globals__
-    for name in _names.get(function) or _names.setdefault(function, _names_in(function.__code__)):
-        value = values.get(name)
-        if value is None:
+def _show_plain_values(function: Callable[..., Any]) -> _Shown:
+    """(function, name, value) for the plain values that a function, and the inline functions that it calls,
+    read from their modules. A program may have changed them."""
+    known = _read.get(function)
+    if known is not None and all(module.get(name) is value for module, name, value in known[0]):
+        return known[1]
+    read, plain = list[tuple[Any, str, Any]](), list[tuple[str, str, str]]()
+    visited, waiting = set[Any](), [function]
+    while waiting:
+        if (inner := waiting.pop()) in visited:
             continue
-        if _is_plain(value):
-            yield function.__qualname__, name, repr(value)
-        inline = getattr(value, "inlined", None)
-        if inline is not None:
-            yield from _find_plain_values(inline, visited)
+        visited.add(inner)
+        module = inner.__globals__
+        for name in _names_in(inner.__code__):
+            value = module.get(name)
+            read.append((module, name, value))
+            if value is not None and _is_plain(value):
+                plain.append((inner.__qualname__, name, repr(value)))
+            if hasattr(value, "inlined"):
+                waiting.append(value.inlined)
+    shown = _Shown(sorted(plain))
+    _read[function] = read, shown
+    return shown
 
 
 def _names_in(code: CodeType) -> tuple[str, ...]:

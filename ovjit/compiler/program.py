@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ovjit import debug, logs
+from ovjit import collector, debug, logs
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.loading import Loaded
@@ -203,14 +203,15 @@ class Program(LoweredGraph):
         Raises ModelError if an operation does not accept the shapes, and CapacityExceeded. Thread-safe: a
         program and its lowerings do not change after construction.
         """
-        if self.traces is not None and strides is NO_STRIDES:
-            plan = self.traces.find(shapes, room) or self._trace(shapes, room)
-            if plan is not None:
-                if debug.is_on("OVJIT_CHECK"):
-                    _prove(self, plan, shapes, room)
-                plan.memory = self.memory
-                return plan
-        return self._stepwise(shapes, strides, room)
+        with collector.seldom():
+            if self.traces is not None and strides is NO_STRIDES:
+                plan = self.traces.find(shapes, room) or self._trace(shapes, room)
+                if plan is not None:
+                    if debug.is_on("OVJIT_CHECK"):
+                        _prove(self, plan, shapes, room)
+                    plan.memory = self.memory
+                    return plan
+            return self._stepwise(shapes, strides, room)
 
     def _stepwise(
         self, shapes: Sequence[tuple[int, ...]], strides: Strides = NO_STRIDES, room: Room | None = None

@@ -12,6 +12,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from ovjit.module_cache import imports_from_file
+
 #: The names of each module, which is imported when one of them is first used.
 _NAMES = {
     "adapters": "Adapter AdapterConfig",
@@ -74,7 +76,9 @@ def get_version() -> str:
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        value = globals()[name] = getattr(importlib.import_module(f"ovjit.genai.{_MODULES[name]}"), name)
+        with imports_from_file():
+            value = getattr(importlib.import_module(f"ovjit.genai.{_MODULES[name]}"), name)
+        globals()[name] = value
         return value
     if name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

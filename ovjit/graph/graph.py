@@ -90,7 +90,7 @@ class Node:
         self.attrs = dict(attrs)
         self.name = name
         self.origins = (name,) if origins is None else tuple(dict.fromkeys(origins))
-        self.outputs = tuple(Value(self, i, t) for i, t in enumerate(types))
+        self.outputs = tuple([Value(self, i, t) for i, t in enumerate(types)])
 
     @property
     def output(self) -> Value:
@@ -433,14 +433,12 @@ def infer_outputs(node: Node, inputs: Sequence[TensorType]) -> tuple[TensorType,
 def copy_node(builder: Builder, node: Node, inputs: Sequence[Value]) -> Node:
     """Append a copy of `node` with these inputs, or `node` itself if they are its own. Types are inferred
     again if an input's type differs."""
-    if len(inputs) == len(node.inputs) and all(map(operator.is_, node.inputs, inputs)):
-        return builder.copy(node, inputs, [v.type for v in node.outputs])
-    same = all(
-        a.type == b.type and a.type.value is b.type.value for a, b in zip(node.inputs, inputs, strict=True)
-    )
-    types: Iterable[TensorType] | None = [v.type for v in node.outputs] if same else None
-    if types is None and node.lowered:
-        types = infer_outputs(node, [v.type for v in inputs])
+    types: Iterable[TensorType] | None = [v.type for v in node.outputs]
+    for old, new in zip(node.inputs, inputs, strict=True):  # all() of a generator takes longer
+        a, b = old.type, new.type
+        if a is not b and (a != b or a.value is not b.value):
+            types = infer_outputs(node, [v.type for v in inputs]) if node.lowered else None
+            break
     return builder.copy(node, inputs, types)
 
 

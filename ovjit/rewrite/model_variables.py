@@ -158,7 +158,7 @@ def keep_low(lifted: Lifted, caches: tuple[Cache, Cache], computed: str, floats:
             readers = _readers(main, value, output_of[k], uses)
             role = "k" if "k" in readers.values() else "v"
             names = caches[role == "v"].names(computed, floats)
-            low = _stored_in(main, value, following, readers, caches[role == "v"], names, computed, uses)
+            low = _stored_in(value, following, readers, caches[role == "v"], names, computed, uses)
             if low:
                 chosen[k] = low, role
     if not chosen:
@@ -200,8 +200,8 @@ _GATHERED = op.Gather(*values("rows beams"), constant("axis"), batch_dims=lambda
 
 
 def _stored_in(
-    main: Graph, value: Value, following: Value, readers: dict[Node, str], cache: Cache,
-    names: Sequence[str], computed: str, uses: Any,
+    value: Value, following: Value, readers: dict[Node, str], cache: Cache, names: Sequence[str],
+    computed: str, uses: Any,
 ) -> str:  # fmt: skip
     """The stored type of the hidden input `value`, whose next value is `following`: the first of `names` that
     fits, or "" for its own type."""
@@ -221,7 +221,7 @@ def _stored_in(
         if isinstance(last, int) and rows.group and last % rows.group:
             what = "key" if "k" in readers.values() else "value"
             raise ModelError(f"{what} state {last} cannot be divided by group size {rows.group}")
-        if _keeps_rows(main, value, following, low):
+        if _keeps_rows(value, following, low, uses):
             return low
     return ""
 
@@ -289,16 +289,18 @@ def _role(node: Node, index: int) -> str:
     return "v" if _SOFTMAX.fits(result.op) else "k"
 
 
-def _keeps_rows(main: Graph, value: Value, following: Value, low: str) -> bool:
+def _keeps_rows(value: Value, following: Value, low: str, uses: Any) -> bool:
     """Whether rows of the hidden input `value` can be stored as the rows of bytes `low`, and all nodes up to
     its next value, `following`, move whole rows."""
     rows = ByteRows.of(low)
     if rows is None or not rows.has(value.shape):
         return False
-    row_values = {value}
-    for node in main.nodes:
-        if row_values.intersection(node.inputs) and carries(node, node.inputs, low):
-            row_values.update(node.outputs)
+    row_values, waiting = {value}, [value]
+    while waiting:
+        for node, _ in uses[waiting.pop()]:
+            if node is not None and carries(node, node.inputs, low) and node.output not in row_values:
+                row_values.add(node.output)
+                waiting.append(node.output)
     return following in row_values
 
 

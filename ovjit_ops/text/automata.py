@@ -41,8 +41,8 @@ _LATER = """
 
 #: Planes whose characters are not assigned, or for private use, but for the last two of each.
 _EMPTY_PLANES = (*range(4, 14), 15, 16)
-#: Escapes that name a character by its number, or by its name.
-_BY_NUMBER = re.compile(r"\\[xuUN0-9]")
+#: Escapes that may name a character of a further plane.
+_FAR = re.compile(r"\\[UN]")
 
 
 class Unfit(OvjitError):
@@ -80,10 +80,9 @@ def overlap(ranges: Ranges, others: Ranges) -> bool:
 def _everything(is_short: bool) -> tuple[str, Any]:
     """(representative characters, their code points and the end). A representative stands for all code points
     up to the next one. The short form has three for a plane without assigned characters."""
-    firsts = np.arange(LAST_POINT + 1, dtype="<u4")
-    if is_short:
-        is_empty = np.isin(firsts >> 16, _EMPTY_PLANES)
-        firsts = firsts[~is_empty | np.isin(firsts & 0xFFFF, (0, 0xFFFE, 0xFFFF))]
+    plane, ends = np.arange(1 << 16, dtype="<u4"), np.array([0, 0xFFFE, 0xFFFF], "<u4")
+    parts = [(ends if is_short and i in _EMPTY_PLANES else plane) + (i << 16) for i in range(17)]
+    firsts = np.concatenate(parts, dtype="<u4")
     text = firsts.tobytes().decode("utf-32-le", "surrogatepass")
     return text, np.append(firsts, LAST_POINT + 1)
 
@@ -100,7 +99,7 @@ def members_of(text: str, ignore_case: bool = False) -> Ranges:
     Unicode 17."""
     regex = patterns.package()
     pattern = regex.compile(f"[{text}]+", regex.V0 | (regex.I if ignore_case else 0))
-    everything, firsts = _everything(max(text) < "\U00040000" and not _BY_NUMBER.search(text))
+    everything, firsts = _everything(max(text) < "\U00040000" and not _FAR.search(text))
     matches = np.array([m.span() for m in pattern.finditer(everything)], np.int64).reshape(-1, 2)
     ranges = tuple((int(a), int(b) - 1) for a, b in firsts[matches])
     return without(ranges, _later())

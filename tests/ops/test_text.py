@@ -120,7 +120,7 @@ def test_characters_of_a_class_are_those_of_all_code_points():
     everything = np.arange(0x110000, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
     for text in (
         r"\p{Cn}", r"\p{Co}", r"\p{Assigned}", r"\p{Noncharacter_Code_Point}", r"^\p{L}\p{Co}", r"\P{M}",
-        r"\s", "^a-z", r"\U00050001\-\.", "\U0010fffd", r"\x41", "^\U000f0007-\U000f0009",
+        r"\s", r"\s\u180e", "^a-z", r"\U00050001\-\.", "\U0010fffd", r"\x41", "^\U000f0007-\U000f0009",
     ):  # fmt: skip
         matches = regex.finditer(f"[{text}]+", everything, regex.V0)
         ranges = tuple((match.start(), match.end() - 1) for match in matches)

@@ -65,6 +65,21 @@ def test_a_module_with_two_names_is_one_in_the_next_process_too(tmp_path: Path) 
     assert found[0] == 0 and found[-1] == 1, "the file has been read"
 
 
+OF_PIPELINES = """
+import gc, sys
+import ovjit.genai
+ovjit.genai.LLMPipeline
+from ovjit.module_cache import CachedLoader
+print(type(sys.modules["ovjit.genai.llm"].__spec__.loader) is CachedLoader, gc.get_freeze_count() > 10_000)
+"""
+
+
+def test_pipelines_come_from_the_file_and_leave_the_collector(tmp_path: Path) -> None:
+    env = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path / "bytecode")}
+    found = [printed("-c", OF_PIPELINES, folder=tmp_path, **env).strip() for _ in range(3)]
+    assert found == ["False True", *["True True"] * 2]
+
+
 def test_a_file_of_other_sources_or_a_damaged_one_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
