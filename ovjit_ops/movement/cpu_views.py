@@ -40,12 +40,22 @@ class Transposed(Lowering):
 
     flexible = permutes = True
 
+    def _order(self, planner: Planner) -> Sequence[int]:
+        node = self.group.last
+        rank = len(planner.shape(node.inputs[0]))
+        permutation = planner.types[node.inputs[1]].value if len(node.inputs) > 1 and rank else None
+        order: Sequence[int] = [] if permutation is None else permutation.reshape(-1).tolist()
+        return order or range(rank)[::-1]
+
+    def place_outputs(self, planner: Planner) -> None:
+        source = self.group.last.inputs[0]
+        if planner.readers.get(source) == 1:
+            planner.wanted[source] = self._order(planner)
+
     def plan(self, planner: Planner) -> None:
         node = self.group.last
         view = planner.view(node.inputs[0])
-        permutation = planner.types[node.inputs[1]].value if len(node.inputs) > 1 and view.shape else None
-        order = [] if permutation is None else permutation.reshape(-1).tolist()
-        planner.alias_or_copy(node.output, view.permute(order or range(len(view.shape))[::-1]))
+        planner.alias_or_copy(node.output, view.permute(self._order(planner)))
 
 
 class Sliced(Lowering):
