@@ -46,12 +46,31 @@ class Builder:
         return array
 
     def convolve(self, x: Any, ins: int, outs: int, taps: int = 1, stride: int = 1) -> Any:
-        pads = [taps // 2] * 2
+        pads = [taps // 2 if stride < taps else 0] * 2
         y = op.convolution(x, self.weight(outs, ins, taps, taps), [stride] * 2, pads, pads, [1, 1])
         return op.add(y, self.weight(1, outs, 1, 1, gain=0.1))
 
-    def pool(self, x: Any) -> Any:
-        return op.max_pool(x, [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)
+    def convolve_channels(self, x: Any, channels: int, stride: int) -> Any:
+        y = op.group_convolution(x, self.weight(channels, 1, 1, 3, 3), [stride] * 2, [1, 1], [1, 1], [1, 1])
+        return op.add(y, self.weight(1, channels, 1, 1, gain=0.1))
+
+    def enlarge(self, x: Any, ins: int, outs: int) -> Any:
+        return op.convolution_backprop_data(x, self.weight(ins, outs, 2, 2), [2, 2])
+
+    def pool(self, x: Any, taps: int = 3) -> Any:
+        pads = [taps // 2 if taps > 2 else 0] * 2
+        return op.max_pool(x, [2, 2], [1, 1], pads, pads, [taps, taps]).output(0)
+
+    def join_channels(self, x: Any, y: Any) -> Any:
+        return op.concat([x, y], 1)
+
+    def list_patches(self, x: Any, batch: int, width: int, count: int) -> Any:
+        """[batch, width, height, width] as rows, behind a row of weights."""
+        rows = op.transpose(op.reshape(x, [batch, width, count], False), [0, 2, 1])
+        return op.concat([op.broadcast(self.weight(1, 1, width), [batch, 1, width]), rows], 1)
+
+    def first_row(self, x: Any) -> Any:
+        return op.gather(x, np.int64(0), np.int64(1))
 
     def mean(self, x: Any) -> Any:
         return op.reduce_mean(x, [2, 3], False)
@@ -104,6 +123,9 @@ class Builder:
     def relu(self, x: Any) -> Any:
         return op.relu(x)
 
+    def relu6(self, x: Any) -> Any:
+        return op.clamp(x, 0.0, 6.0)
+
     def gelu(self, x: Any) -> Any:
         return op.gelu(x, "erf")
 
@@ -117,7 +139,7 @@ class Eager:
     def __init__(self, torch: Any, weights: Sequence[Any]):
         self._torch, self._functional, self._weights, self._used = torch, torch.nn.functional, weights, 0
         self.add, self.multiply, self.relu = torch.add, torch.mul, self._functional.relu
-        self.gelu, self.swish = self._functional.gelu, self._functional.silu
+        self.gelu, self.swish, self.relu6 = (getattr(self._functional, n) for n in ("gelu", "silu", "relu6"))
 
     def weight(self, *shape: int) -> Any:
         self._used += 1
@@ -128,10 +150,28 @@ class Eager:
 
     def convolve(self, x: Any, ins: int, outs: int, taps: int = 1, stride: int = 1) -> Any:
         w, bias = self.weight(), self.weight()
-        return self._functional.conv2d(x, w, bias.reshape(-1), stride, taps // 2)
+        return self._functional.conv2d(x, w, bias.reshape(-1), stride, taps // 2 if stride < taps else 0)
 
-    def pool(self, x: Any) -> Any:
-        return self._functional.max_pool2d(x, 3, 2, 1)
+    def convolve_channels(self, x: Any, channels: int, stride: int) -> Any:
+        w, bias = self.weight(), self.weight()
+        w = w.reshape(channels, 1, 3, 3)
+        return self._functional.conv2d(x, w, bias.reshape(-1), stride, 1, groups=channels)
+
+    def enlarge(self, x: Any, ins: int, outs: int) -> Any:
+        return self._functional.conv_transpose2d(x, self.weight(), None, 2)
+
+    def pool(self, x: Any, taps: int = 3) -> Any:
+        return self._functional.max_pool2d(x, taps, 2, taps // 2 if taps > 2 else 0)
+
+    def join_channels(self, x: Any, y: Any) -> Any:
+        return self._torch.cat([x, y], 1)
+
+    def list_patches(self, x: Any, batch: int, width: int, count: int) -> Any:
+        rows = x.reshape(batch, width, count).transpose(1, 2)
+        return self._torch.cat([self.weight().expand(batch, 1, width), rows], 1)
+
+    def first_row(self, x: Any) -> Any:
+        return x[:, 0]
 
     def mean(self, x: Any) -> Any:
         return x.mean((2, 3))
@@ -185,6 +225,68 @@ def resnet(net: Any, x: Any, *, width: int, counts: Sequence[int], classes: int)
     return net.multiply_weights(net.mean(x), ins, classes)
 
 
+def mobilenet(
+    net: Any, x: Any, *, width: int, stages: Sequence[tuple[int, ...]], last: int, classes: int
+) -> Any:
+    """MobileNetV2. `stages`: the factor of inner channels, channels, blocks, and the first block's stride."""
+    x, ins = net.relu6(net.convolve(x, 3, width, 3, 2)), width
+    for factor, outs, count, stride in stages:
+        for block in range(count):
+            inner = factor * ins
+            y = x if factor == 1 else net.relu6(net.convolve(x, ins, inner))
+            y = net.relu6(net.convolve_channels(y, inner, 1 if block else stride))
+            y = net.convolve(y, inner, outs)
+            x, ins = net.add(x, y) if block else y, outs
+    return net.multiply_weights(net.mean(net.relu6(net.convolve(x, ins, last))), last, classes)
+
+
+def unet(net: Any, x: Any, *, width: int, levels: int, classes: int) -> Any:
+    """A U-Net, whose images have sides of a multiple of 2**levels."""
+
+    def twice(x: Any, ins: int, outs: int) -> Any:
+        return net.relu(net.convolve(net.relu(net.convolve(x, ins, outs, 3)), outs, outs, 3))
+
+    ins, left = 3, []
+    for level in range(levels):
+        left.append(twice(x, ins, width << level))
+        x, ins = net.pool(left[-1], 2), width << level
+    x, ins = twice(x, ins, 2 * ins), 2 * ins
+    for y in reversed(left):
+        x, ins = twice(net.join_channels(y, net.enlarge(x, ins, ins // 2)), ins, ins // 2), ins // 2
+    return net.convolve(x, ins, classes)
+
+
+def attend_rows(net: Any, x: Any, batch: int, rows: int, width: int, heads: int) -> Any:
+    """Attention of rows to rows, with its four products."""
+    q, k, v = (
+        net.split_heads(net.multiply_weights(x, width, width), batch, rows, heads, width // heads)
+        for _ in range(3)
+    )
+    return net.multiply_weights(net.join_heads(net.attend(q, k, v), batch, rows, width), width, width)
+
+
+def vit(
+    net: Any,
+    x: Any,
+    *,
+    batch: int,
+    patch: int,
+    patches: int,
+    width: int,
+    heads: int,
+    layers: int,
+    classes: int,
+) -> Any:
+    """A vision transformer."""
+    x = net.list_patches(net.convolve(x, 3, width, patch, patch), batch, width, patches)
+    x = net.add(x, net.weight(patches + 1, width))
+    for _ in range(layers):
+        x = net.add(x, attend_rows(net, net.normalize(x, width), batch, patches + 1, width, heads))
+        y = net.gelu(net.multiply_weights(net.normalize(x, width), width, 4 * width))
+        x = net.add(x, net.multiply_weights(y, 4 * width, width))
+    return net.multiply_weights(net.first_row(net.normalize(x, width)), width, classes)
+
+
 def bert(
     net: Any, ids: Any, *, batch: int, rows: int, width: int, heads: int, layers: int, words: int
 ) -> Any:
@@ -192,12 +294,7 @@ def bert(
     x = net.add(net.embed(ids, words, width), net.weight(rows, width))
     x = net.normalize(x, width)
     for _ in range(layers):
-        q, k, v = (
-            net.split_heads(net.multiply_weights(x, width, width), batch, rows, heads, width // heads)
-            for _ in range(3)
-        )
-        y = net.join_heads(net.attend(q, k, v), batch, rows, width)
-        x = net.normalize(net.add(x, net.multiply_weights(y, width, width)), width)
+        x = net.normalize(net.add(x, attend_rows(net, x, batch, rows, width, heads)), width)
         y = net.gelu(net.multiply_weights(x, width, 4 * width))
         x = net.normalize(net.add(x, net.multiply_weights(y, 4 * width, width)), width)
     return x
@@ -249,7 +346,7 @@ class Network(NamedTuple):
         return [rng.integers(0, sizes["words"], (batch, 1)), *past]
 
     def apply(self, net: Any, batch: int, inputs: Sequence[Any]) -> Any:
-        further = {} if self.side else {"batch": batch}
+        further = {"batch": batch} if "heads" in self.sizes else {}
         return self.function(net, *inputs, **self.sizes, **further)
 
     def build(self, batch: int, weights: Sequence[np.ndarray] = ()) -> tuple[ov.Model, list[np.ndarray]]:
@@ -264,6 +361,13 @@ NETWORKS = (
     Network("ResNet-50", resnet, {"width": 64, "counts": (3, 4, 6, 3), "classes": 1000}, 224),
     Network("BERT-base, 128 words", bert, {
         "rows": 128, "width": 768, "heads": 12, "layers": 12, "words": 30522}),
+    Network("MobileNetV2", mobilenet, {
+        "width": 32, "last": 1280, "classes": 1000, "stages": (
+            (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
+            (6, 320, 1, 1))}, 224),
+    Network("ViT-base", vit, {
+        "patch": 16, "patches": 196, "width": 768, "heads": 12, "layers": 12, "classes": 1000}, 224),
+    Network("U-Net, 256 x 256", unet, {"width": 64, "levels": 4, "classes": 2}, 256),
     Network("a token of a Llama of 8 layers, 512 words before", llama, {
         "rows": 512, "width": 2048, "inner": 8192, "heads": 32, "key_heads": 8, "layers": 8, "words": 32000}),
 )  # fmt: skip

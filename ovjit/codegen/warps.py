@@ -27,16 +27,20 @@ GROUP, GROUP_ROWS, DEPTH = 4, 64, 32
 COLUMNS = (32, 64, 128, 256)
 #: Maximum bytes of shared memory of a block on these cards, besides those that its alignment may take.
 MOST_BLOCK = 227 * 1024 - ATOM
-_MEMORY = re.compile(r"\bblock_memory\((\d+), (\d+)\)|\b(?:block|grid)_warps\((?:(\w+), )?(\d+)\)")
+_MEMORY = re.compile(
+    r"\bblock_memory\((\d+), (\d+)\)|\bgrid_warps\((\w+), (\d+)\)|\bblock_warps\((\d+), (\d+)\)"
+)
 
 
 class Form(NamedTuple):
     """Shared memory in bytes, and warps of the block of a kernel. `requested`: the variable with the number
-    of warps, for a kernel whose warps all run at a time: `grid_warps`."""
+    of warps, for a kernel whose warps all run at a time: `grid_warps`. `blocks`: those for which a
+    multiprocessor has registers."""
 
     size: int
     warps: int
     requested: str = ""
+    blocks: int = 1
 
 
 def block_form(source: str) -> Form | None:
@@ -44,5 +48,5 @@ def block_form(source: str) -> Form | None:
     match = _MEMORY.search(source)
     if match is None:
         return None
-    size, warps, requested, team = match.groups("")
-    return Form(int(size or 0), int(warps or team), requested)
+    size, warps, requested, grid, team, blocks = match.groups("")
+    return Form(int(size or 0), int(warps or grid or team), requested, int(blocks or 1))

@@ -37,7 +37,8 @@ from ovjit.errors import KernelSourceError
 from ovjit.records import NamedTuple
 
 __all__ = [
-    "Each", "Ptr", "SIZE", "Table", "Tensor", "VL", "Word", "absolute", "add_pairs", "applied", "arrive",
+    "Each", "Ptr", "SIZE", "Table", "Tensor", "VL", "Word", "absolute", "add_halves", "add_pairs", "applied",
+    "arrive",
     "await_copies", "await_group", "await_leaders", "await_phase", "await_space", "begin_barrier", "bits",
     "blend", "block_memory", "block_warps", "boolean", "cast", "ceil", "chunk", "commit_copies", "const",
     "copy_async", "copy_box", "copy_pixels", "copy_strips", "count_of", "dot_bytes", "dot_halves",
@@ -45,7 +46,8 @@ __all__ = [
     "finish", "floor", "fma", "fold_1", "fold_2", "fold_4", "fold_8", "gather", "grid_warp", "grid_warps",
     "hadd", "halves_high", "halves_low", "hand", "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf",
     "items", "join_eight", "join_sums", "lane", "lane_numbers", "ld", "leave_registers", "libm_cos",
-    "libm_exp", "libm_log", "libm_sin", "load", "load_eight", "loadm", "log", "look_up", "maximum",
+    "libm_exp", "libm_log", "libm_sin", "load", "load_eight", "load_words", "loadm", "log", "look_up",
+    "maximum",
     "meet_block", "meet_grid", "minimum", "mma", "multiply_group", "not_below", "now", "pack_sums",
     "part_of_eight", "part_of_group", "part_of_sums", "permute", "placed", "prefetch", "prefetch_l2",
     "read_elements", "read_shared", "read_tiles", "read_turned", "registers", "rint", "scatter", "scratch",
@@ -346,6 +348,9 @@ part_of_sums = word("part_of_sums_T(A, n) -> V")
 join_sums = word("join_sums_T(V, V, V, V) -> A")
 pack_sums = word("pack_sums_T(A, A) -> W")
 read_turned = word("read_turned(p, I) -> W")
+# 16 bytes of each lane as a fragment; sums of pairs of elements of 2 bytes
+load_words = word("load_words(p, L, mask) -> W")
+add_halves = word("add_halves_T(I, I) -> I")
 
 # of blocks of several warps on GPUs: their shared memory, barriers, copies
 # to it, products of groups of warps, and eight adjacent elements of each lane
@@ -353,8 +358,9 @@ block_memory = word("block_memory(n, n) -> p")
 warp_number = word("warp_number() -> i")
 begin_barrier = word("begin_barrier(p, n)")
 meet_block = word("meet_block()")
-# teams of warps without shared memory: all warps of a block, or of a launch; the number of a warp in it
-block_warps = word("block_warps(n) -> i")
+# teams of warps without shared memory: all warps of a block, of which a multiprocessor has room for some, or
+# of a launch; the number of a warp in it
+block_warps = word("block_warps(n, n) -> i")
 grid_warps = word("grid_warps(n, n) -> i")
 grid_warp = word("grid_warp() -> i")
 meet_grid = word("meet_grid(p)")

@@ -78,6 +78,8 @@ class Planner(ValueViews):
         self.placed: dict[Value, View] = {}  # where the producer must write
         self.offered: dict[Value, View] = {}  # where the producer may write if it writes row-major
         self.overwritten: set[Value] = set()  # offered values over which their only reader writes its result
+        #: Value -> the order of its dimensions in memory in which its only reader, a view, is row-major.
+        self.wanted: dict[Value, Sequence[int]] = {}
         self.readers: Mapping[Value, int] = {}  # value -> groups that read it; a model output counts as one
         self._instead: list[tuple[View, View]] = []  # (view that the group writes, view that gets a copy)
         self._reserved: dict[Value, View] = {}
@@ -189,16 +191,22 @@ class Planner(ValueViews):
             and not self.is_read_later(buffer)
         )
 
-    def channels_last_output(self, value: Value, axis: int = 1, over: Sequence[View] = ()) -> View:
-        """An output view whose elements along `axis` are adjacent, with the layout pass's halo and gaps."""
+    def channels_last_output(
+        self, value: Value, axis: int = 1, over: Sequence[View] = (), any_order: bool = False
+    ) -> View:
+        """An output view whose elements along `axis` are adjacent, with the layout pass's halo and gaps.
+        `any_order`: the other dimensions have the order that its reader wants, if there is one."""
         rank = len(value.shape)
         axis %= rank
+        order = tuple(self.wanted.get(value, ())) if any_order else ()
+        if order[-1:] != (axis,):
+            order = (*(a for a in range(rank) if a != axis), axis)
         placed = self.placed.get(value)
         if placed is not None and placed.shape[axis] > 1 and placed.strides[axis] != placed.itemsize:
             del self.placed[value]  # the concatenation will copy it
         layout = self.layouts.get(value)
         halo, gap = (layout.halo, layout.gap) if layout else (None, False)
-        return self.output(value, Layout((*(a for a in range(rank) if a != axis), axis), halo, gap), over)
+        return self.output(value, Layout(order, halo, gap), over)
 
     def defer(self, value: Value, make: Callable[[], View], source: Value) -> None:
         """Register `make` as the lazy producer of `value`. It runs at the first `view(value)`. A consumer

@@ -207,7 +207,7 @@ class Attention(AttentionOfTensors):
         self.pads = (named["q"],) if form.group > 1 and not form.on_unit else ()
 
     def plan(self, planner: Planner) -> None:
-        y = planner.channels_last_output(self.out, -1)
+        y = planner.channels_last_output(self.out, -1, any_order=True)
         if not y.count:
             return
         q = self._words(planner, self.named["q"])

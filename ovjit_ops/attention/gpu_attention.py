@@ -352,7 +352,7 @@ class GpuAttention(AttentionOfTensors):
         )  # fmt: skip
 
     def plan(self, planner: Planner) -> None:
-        y = planner.channels_last_output(self.out, -1)
+        y = planner.channels_last_output(self.out, -1, any_order=True)
         if not y.count:
             return
         rows, depth = planner.shape(self.named["q"])[-2:]

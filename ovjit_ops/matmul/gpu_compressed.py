@@ -2,9 +2,10 @@
 
     y[m, n] = epilogue(sum over k of x[m, k] (codes[n, k] - zero[n, g]) scale[n, g])        g = k // group
 
-`compressed_rows` is for few rows: it reads the codes alone, at the bandwidth of the memory. A lane has
-units of eight elements along the depth, whose codes are one or two words of 32 bits. For more rows,
-`unpack_weights` stores the weights in 16 bits, as `tensor_product` or `block_product` read them.
+Few rows read the codes alone: by `code_tiles` on tensor cores, or, for the types, zeros and groups that it
+does not take, by `compressed_rows`. A lane has units of eight elements along the depth there, whose codes are
+one or two words of 32 bits. For more rows, `unpack_weights` stores the weights in 16 bits, as
+`tensor_product` or `block_product` read them.
 """
 
 from __future__ import annotations
@@ -17,12 +18,23 @@ from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.planning.lower import Constants, Lowering, NotNative, Planner, View, ceil_div, launch, product
 from ovjit_ops.matmul.gpu_block_lowering import ProductOfBlocks, is_loaded_by_eight
 from ovjit_ops.matmul.gpu_block_products import FEATURE
+from ovjit_ops.matmul.gpu_code_tiles import (
+    MOST_ROWS,
+    PIECE,
+    TEAM,
+    TILE,
+    UNIT,
+    arrange_codes,
+    code_tiles,
+    pack_words,
+    parts_of_group,
+    takes_codes,
+)  # fmt: skip
 from ovjit_ops.matmul.gpu_epilogues import result_and_operands
 from ovjit_ops.matmul.gpu_products import LANES, OPERANDS, TILES, store_lanes
 
-#: Elements of a unit, rows and columns of an item of `compressed_rows`, and vectors of units that are read
-#: together.
-UNIT, ROWS, COLUMNS, DEEP = 8, 4, 2, 4
+#: Rows and columns of an item of `compressed_rows`, and vectors of units that are read together.
+ROWS, COLUMNS, DEEP = 4, 2, 4
 #: The bits of the f32 2**23, whose last bits are those of an integer that is added, and that number.
 _MAGIC, _MAGIC_NUMBER = 0x4B000000, 8388608.0
 
@@ -32,7 +44,9 @@ def decode(d, low, high, *, width):
     """Set d[i] to the codes of a unit as f32."""
     for i in static_range(UNIT):
         word = low if width == 4 or i < 4 else high
-        code = (word >> const[i32](i * width % 32)) & const[i32]((1 << width) - 1)
+        code = (word >> const[i32](i * width % 32 // (2 * width) * width + i % 2 * 16)) & const[i32](
+            (1 << width) - 1
+        )
         d[i] = bits[f32](code | const[i32](_MAGIC)) - const[f32](_MAGIC_NUMBER)
 
 
@@ -45,6 +59,18 @@ def load_codes(w, q, unit, count, *, width, slot):
     else:
         w[slot, 0] = gather[i32](q + unit * 8, 8, count)
         w[slot, 1] = gather[i32](q + unit * 8 + 4, 8, count)
+
+
+@inline
+def load_tiled(w, codes, column, unit, pieces, *, width):
+    """Load the words of a column's units, one in each lane, from the order of `code_tiles`."""
+    each = 3 if width == 4 else 2
+    start = codes + (column // TILE * pieces) * PIECE + column % 8 * 64 + column % TILE // 8 * 4
+    word = ((unit >> const[i32](each)) << const[i32](7)) + ((unit & const[i32](3)) << const[i32](2))
+    if width == 4:
+        word = word + ((unit & const[i32](4)) >> const[i32](1))
+    w[0, 0] = take[i32](start, word)
+    w[0, 1] = take[i32](start, word + const[i32](0 if width == 4 else 2))
 
 
 @kernel(
@@ -77,8 +103,8 @@ def compressed_rows(
                 is_there = unit < spread[i32](units)
                 group = minimum(unit, spread[i32](units - 1)) >> spread[i32](shift)
                 for j in static_range(columns):
-                    s["s", j] = take[f32](at["s", j], group)
-                    s["z", j] = take[f32](at["z", j], group)
+                    s["s", j] = take[f32](at["s", j], group * spread[i32](scale.stride.g // 4))
+                    s["z", j] = take[f32](at["z", j], group * spread[i32](zero.stride.g // 4))
                 for i in static_range(rows):
                     e[i] = load_eight[T](
                         x.at(px, m=min(i, y.size.m - 1 - row)),
@@ -105,18 +131,23 @@ def compressed_rows(
 
 @kernel(over="n filled/VL", codes="n u", scale="n g", zero="n g", y="")
 def unpack_weights(
-    codes: Tensor, scale: Tensor, zero: Tensor, y: Tensor, units, shift, step, filled, *, T, width, image
+    codes: Tensor, scale: Tensor, zero: Tensor, y: Tensor, units, shift, step, filled, pieces,
+    *, T, width, image, tiled,
 ):  # fmt: skip
     """The weights in 16 bits. `units`: of a row; those up to `filled` are zeros. `step`: bytes of a row of
-    y; with `image`, of a strip of 32 columns in the order of `block_product`."""
+    y; with `image`, of a strip of 32 columns in the order of `block_product`. `tiled`: codes are those of
+    `code_tiles`, in `pieces` for each of its items."""
     w, d = registers()
     lane = lane_numbers[i32]()
     for column, first, pc, ps, pz in items(codes, scale, zero):
         unit = lane + spread[i32](first)
-        load_codes(w, pc, first, units - first, slot=0)
+        if tiled:
+            load_tiled(w, codes, column, minimum(unit, spread[i32](units - 1)), pieces)
+        else:
+            load_codes(w, pc, first, units - first, slot=0)
         group = minimum(unit, spread[i32](units - 1)) >> spread[i32](shift)
-        scales = take[f32](ps, group)
-        zeros = take[f32](pz, group)
+        scales = take[f32](ps, group * spread[i32](scale.stride.g // 4))
+        zeros = take[f32](pz, group * spread[i32](zero.stride.g // 4))
         decode(d, w[0, 0], w[0, 1])
         is_there = unit < spread[i32](units)
         for i in static_range(UNIT):
@@ -128,10 +159,6 @@ def unpack_weights(
             offset = cast[i64](unit >> const[i32](3)) * const[i64](STRIP) + cast[i64](part << const[i32](4))
             offset = offset + spread[i64](column // QUADS * step + position * LINE)
         store_eight[T](y, offset, join_eight[T](*(d[i] for i in range(8))), unit < spread[i32](filled))
-
-
-#: Rows up to which the codes are read for each four rows: unpacking reads and writes all weights.
-MOST_ROWS = 2 * ROWS
 
 
 class CompressedOnGpu(ProductOfBlocks):
@@ -159,14 +186,26 @@ class CompressedOnGpu(ProductOfBlocks):
         self.units, self.shift = k // UNIT, shift_of(group, k)
         if self.shift is None or len(self.operands) > OPERANDS or self.out.dtype not in FLOATS:
             raise NotNative
-        self.zeros = zeros[0].constant if zeros else np.zeros(scale.constant.shape, np.float32)
-        if self.zeros is None:
+        zero = zeros[0].constant if zeros else np.zeros((1, 1), np.float32)
+        if zero is None:
             raise NotNative
-        self.dtype = x.dtype
-        words = f"compressed_rows_{self.bits}", x.dtype, self.out.dtype
-        self.rows_kernel = self.make_kernel(
-            compressed_rows, *words, width=self.bits, rows=ROWS, columns=COLUMNS
-        )
+        zero = zero.astype(np.float32) + np.float32(128 if codes_of.dtype.kind == "i" else 0)
+        #: One number if all are equal. Unsigned codes have a larger zero.
+        self.zero = zero[:1, :1] if (zero == zero[:1, :1]).all() else zero
+        units = 1 << self.shift
+        self.tiled = takes_codes(x.dtype, self.bits, min(self.units, units), self.zero)
+        words = x.dtype, self.out.dtype
+        if self.tiled:
+            parts = parts_of_group(self.bits, units)
+            name = "_".join(map(str, ("code_tiles", self.bits, *parts.values())))
+            self.rows_kernel = self.make_kernel(
+                code_tiles, name, *words, width=self.bits, warps=TEAM, **parts
+            )
+        else:
+            name = f"compressed_rows_{self.bits}"
+            self.rows_kernel = self.make_kernel(
+                compressed_rows, name, *words, width=self.bits, rows=ROWS, columns=COLUMNS
+            )
         self.kernels = (self.rows_kernel,)
         self.unpack_kernel = None
         rows = [*self.out.shape[:-1]]
@@ -175,7 +214,9 @@ class CompressedOnGpu(ProductOfBlocks):
         self.depth = k * 2
         self.by_blocks = FEATURE in self.target.extras and self.n % 8 == 0
         self.by_blocks &= all(is_loaded_by_eight(v.dtype) for v in (self.out, *self.operands))
-        self.unpack_kernel = unpack_weights(T=x.dtype, width=self.bits, image=self.by_blocks)
+        self.unpack_kernel = unpack_weights(
+            T=x.dtype, width=self.bits, image=self.by_blocks, tiled=self.tiled
+        )
         if self.by_blocks:
             self.kernels += (self.unpack_kernel, *self.make_block_kernels(computed=True))
             return
@@ -185,23 +226,27 @@ class CompressedOnGpu(ProductOfBlocks):
     def pack(self, constants: Constants) -> None:
         Lowering.pack(self, constants)
         codes, scale = self.node.inputs[1].constant, self.node.inputs[2].constant
-        assert codes is not None and scale is not None and self.zeros is not None
-        zeros = self.zeros.astype(np.float32)
-        if codes.dtype.kind == "i":  # unsigned codes have a larger zero
-            codes, zeros = codes.view(np.uint8) ^ np.uint8(0x80), zeros + np.float32(128)
-        rows = np.ascontiguousarray(codes.view(np.uint8).T)
-        self.codes = rows if self.bits == 8 else rows[:, 0::2] | rows[:, 1::2] << np.uint8(4)
-        self.scale = np.ascontiguousarray(scale.astype(np.float32).T)
-        self.zero = np.ascontiguousarray(np.broadcast_to(zeros.T, self.scale.shape))
+        assert codes is not None and scale is not None
+        if codes.dtype.kind == "i":
+            codes = codes.view(np.uint8) ^ np.uint8(0x80)
+        words = pack_words(np.ascontiguousarray(codes.view(np.uint8).T), self.bits)
+        self.codes = (arrange_codes(words) if self.tiled else words).view(np.uint8)
+        self.scale = scale.astype(np.float32)
         for array, dtype in ((self.codes, "u8"), (self.scale, "f32"), (self.zero, "f32")):
             constants.view(array, dtype)
+
+    @property
+    def _pieces(self) -> int:
+        """The number of pieces that an item of `code_tiles` has."""
+        return ceil_div(self.units, 32 // self.bits)
 
     def _weights(self, planner: Planner) -> dict[str, View]:
         """The codes as units, the scales and zeros."""
         codes = planner.constants.view(self.codes, "u8")
         size = UNIT * self.bits // 8
-        codes = View(codes.buffer, (self.n, self.units), (codes.strides[0], size), size, codes.offset)
+        codes = View(codes.buffer, (self.n, self.units), (self.units * size, size), size, codes.offset)
         scale, zero = (planner.constants.view(array, "f32") for array in (self.scale, self.zero))
+        scale, zero = (view.expand(self.scale.shape).permute((1, 0)) for view in (scale, zero))
         return {"codes": codes, "scale": scale, "zero": zero}
 
     def plan(self, planner: Planner) -> None:
@@ -230,11 +275,20 @@ class CompressedOnGpu(ProductOfBlocks):
             matrix = copy.reshape((rows, x.shape[-1]))
             assert matrix is not None
         operands = [self._operand(planner, v, y.shape, result.shape) for v in self.operands]
-        tensors = {"x": matrix, **self._weights(planner), **result_and_operands(result, operands, result)}
+        weights, more = self._weights(planner), result_and_operands(result, operands, result)
+        flops = 2.0 * rows * n * self.units * UNIT
+        if self.tiled:
+            part, codes = planner.allocate((ceil_div(n, TILE), TEAM, 4, LANES), 4), weights.pop("codes")
+            launch(
+                planner, self.rows_kernel, {**weights, **more, "x": matrix, "part": part}, ("y", "part"),
+                work=inf, flops=flops, disjoint=False, codes=codes, units=self.units,
+                pieces=self._pieces, shift=self.shift, columns=TILE,
+            )  # fmt: skip
+            return
+        tensors = {"x": matrix, **weights, **more}
         launch(
             planner, self.rows_kernel, tensors, ("y",), work=self.units * UNIT * COLUMNS * ROWS,
-            flops=2.0 * rows * n * self.units * UNIT, units=self.units, shift=self.shift, rows=ROWS,
-            columns=COLUMNS,
+            flops=flops, units=self.units, shift=self.shift, rows=ROWS, columns=COLUMNS,
         )  # fmt: skip
 
     def _unpack(self, planner: Planner) -> View:
@@ -251,6 +305,7 @@ class CompressedOnGpu(ProductOfBlocks):
         launch(
             planner, self.unpack_kernel, {**self._weights(planner), "y": weights}, ("y",), disjoint=False,
             work=LANES * UNIT * DEEP, units=self.units, shift=self.shift, step=step, filled=filled,
+            pieces=self._pieces,
         )  # fmt: skip
         return weights
 

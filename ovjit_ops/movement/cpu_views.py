@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ovjit.graph.graph import Value
+from ovjit.graph.symbolic import alike
 from ovjit.planning.lower import Group, Layout, Lowering, Planner, View
 
 
@@ -18,7 +19,12 @@ class Reshaped(Lowering):
     flexible = True
 
     def place_outputs(self, planner: Planner) -> None:
-        planner.offer_output(self.group.last.output, self.group.last.inputs[0], reshaped=True)
+        value, out = self.group.last.inputs[0], self.group.last.output
+        planner.offer_output(out, value, reshaped=True)
+        if out in planner.wanted and planner.readers.get(value) == 1:
+            parts = split_dims(planner.shape(out), planner.shape(value))
+            if parts is not None:
+                planner.wanted[value] = [axis for a in planner.wanted[out] for axis in parts[a]]
 
     def plan(self, planner: Planner) -> None:
         value, out = self.group.last.inputs[0], self.group.last.output
@@ -35,17 +41,37 @@ class Reshaped(Lowering):
             planner.copy_step(planner.contiguous(value).as_shape(shape), target, "")
 
 
+def split_dims(shape: Sequence[int], parts: Sequence[int]) -> list[range] | None:
+    """For each dimension of a shape its dimensions in `parts`, of which one is split; None for others."""
+    more = len(parts) - len(shape)
+    pairs = zip(shape, parts, strict=False)
+    split = next((i for i, pair in enumerate(pairs) if not alike(*pair)), len(shape) - 1)
+    if more < 0 or not all(map(alike, shape[split + 1 :], parts[split + 1 + more :])):
+        return None
+    return [range(i + more * (i > split), i + 1 + more * (i >= split)) for i in range(len(shape))]
+
+
 class Transposed(Lowering):
     """Dimensions in another order."""
 
     flexible = permutes = True
 
+    def _order(self, planner: Planner) -> Sequence[int]:
+        node = self.group.last
+        rank = len(planner.shape(node.inputs[0]))
+        permutation = planner.types[node.inputs[1]].value if len(node.inputs) > 1 and rank else None
+        order: Sequence[int] = [] if permutation is None else permutation.reshape(-1).tolist()
+        return order or range(rank)[::-1]
+
+    def place_outputs(self, planner: Planner) -> None:
+        source = self.group.last.inputs[0]
+        if planner.readers.get(source) == 1:
+            planner.wanted[source] = self._order(planner)
+
     def plan(self, planner: Planner) -> None:
         node = self.group.last
         view = planner.view(node.inputs[0])
-        permutation = planner.types[node.inputs[1]].value if len(node.inputs) > 1 and view.shape else None
-        order = [] if permutation is None else permutation.reshape(-1).tolist()
-        planner.alias_or_copy(node.output, view.permute(order or range(len(view.shape))[::-1]))
+        planner.alias_or_copy(node.output, view.permute(self._order(planner)))
 
 
 class Sliced(Lowering):

@@ -253,7 +253,7 @@ def block_layer(
     """All steps of a sequence in one direction. `phases`: pairs of a phase of a step and whether it
     multiplies the rows of `middle`."""
     w, c, p, q, t, live, at = registers()
-    step = block_warps(warps) * units
+    step = block_warps(warps, 1) * units
     begin_weights(w)
     for row, d in items():
         for n in range(x.size.t):

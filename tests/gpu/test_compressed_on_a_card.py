@@ -16,7 +16,9 @@ from ovjit.compiler import compile as compile_graph
 from ovjit.compiler.options import Options
 from ovjit.graph.graph import Builder, Graph
 from ovjit_ops.matmul.gpu_block_products import FEATURE
-from ovjit_ops.matmul.gpu_compressed import MOST_ROWS, compressed_rows, shift_of, unpack_weights
+from ovjit_ops.matmul.gpu_code_tiles import MOST_ROWS, TEAM, code_tiles, parts_of_group
+from ovjit_ops.matmul.gpu_compressed import compressed_rows, shift_of, unpack_weights
+from ovjit_ops.matmul.gpu_depth_parts import PLAIN
 from tests.support.assembler import find_ptxas
 from tests.support.plan_memory import PlanMemory
 from tests.support.sweeps import some
@@ -29,6 +31,7 @@ CASES: list[Any] = [
     ((2, 3), 24, 264, 4, 8, False, True, False), ((30,), 40, 136, 8, 64, False, True, True),
     ((1, 17), 72, 64, 4, 64, False, True, False), ((70,), 35, 272, 4, 128, False, False, True),
     ((5,), 8, 2056, 8, 16, True, True, False), ((9,), 64, 128, 8, 32, True, False, True),
+    ((8,), 24, 2344, 4, 128, False, True, True), ((2,), 17, 1144, 8, 128, True, True, False),
 ]  # fmt: skip
 DTYPES: dict[str, Any] = {"f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32}
 
@@ -65,7 +68,10 @@ def test_products_beside_float64(case: Any, kind: str, extras: tuple[str, ...]) 
     assert len(names) == len(plan.steps), "a step runs on the host"
     unpacks = int(np.prod(x.shape[:-1])) > MOST_ROWS and kind != "f32"
     assert any(name.startswith("unpack_weights") for name in names) == unpacks, names
-    assert any(name.startswith("compressed_rows") for name in names) != unpacks, names
+    _, _, k, bits, group, *_ = case
+    tiled = kind != "f32" and group >= 32 and (bits == 4 or kind == "f16")
+    stem = "code_tiles" if tiled else "compressed_rows"
+    assert any(name.startswith(stem) for name in names) != unpacks, names
     memory = PlanMemory(plan, [x], ["f32"])
     result = memory.run_words()[0]
     data = x.astype(DTYPES[kind]).astype(np.float64)
@@ -96,17 +102,20 @@ def test_weights_of_a_model_stay_packed() -> None:
     weights = b.add("Multiply", [wide, b.constant(rng.random((1, 384)).astype(np.float32))]).output
     y = b.add("MatMul", [x, weights], {"transpose_a": False, "transpose_b": False}).output
     plan = compile_graph(b.finish([y]), CUDA, Options(precision="f16")).plan([(1, 512)])
-    assert any(step.kernel.name.startswith("compressed_rows_8") for step in plan.steps)
+    assert any(step.kernel.name.startswith("code_tiles_8") for step in plan.steps)
     assert plan.memory.nbytes < 512 * 384 * 1.1
 
 
 @pytest.mark.skipif(find_ptxas() is None, reason="the CUDA toolkit's assembler is not installed")
 @pytest.mark.parametrize("width", [4, 8])
 def test_kernels_are_assembled_without_spills(width: int) -> None:
-    rows = compressed_rows(
-        T="f16", out="f16", width=width, rows=4, columns=2, body=None, first="", second="", third=""
-    )
-    for source in (rows.source, unpack_weights(T="f16", width=width, image=True).source):
+    plain: dict[str, Any] = {"out": "f16", "width": width, **PLAIN}
+    kernels = [compressed_rows(T="f16", rows=4, columns=2, **plain)]
+    kernels += [unpack_weights(T="f16", width=width, image=True, tiled=tiled) for tiled in (False, True)]
+    parts = [parts_of_group(width, units) for units in (4, 16)]
+    for dtype in ("f16", "bf16")[: 3 - width // 4]:
+        kernels += [code_tiles(T=dtype, warps=TEAM, **part, **plain) for part in parts]
+    for source in (kernel.source for kernel in kernels):
         command = [str(find_ptxas()), "-arch=sm_80", "-v", "-o", "/dev/null", "/dev/stdin"]
         ptx = compile_ptx(source, "entry")
         done = subprocess.run(command, input=ptx, capture_output=True, text=True, check=False)

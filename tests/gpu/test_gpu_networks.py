@@ -23,6 +23,11 @@ SMALL = (
     Network("BERT", gpu_networks.bert, {"rows": 5, "width": 16, "heads": 2, "layers": 1, "words": 9}),
     Network("Llama", gpu_networks.llama, {
         "rows": 3, "width": 32, "inner": 24, "heads": 4, "key_heads": 2, "layers": 2, "words": 9}),
+    Network("MobileNet", gpu_networks.mobilenet, {
+        "width": 8, "last": 16, "classes": 5, "stages": ((1, 8, 1, 1), (2, 8, 2, 2))}, 16),
+    Network("ViT", gpu_networks.vit, {
+        "patch": 4, "patches": 4, "width": 16, "heads": 2, "layers": 1, "classes": 5}, 8),
+    Network("U-Net", gpu_networks.unet, {"width": 8, "levels": 2, "classes": 2}, 8),
 )  # fmt: skip
 
 

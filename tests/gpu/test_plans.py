@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from bench import gpu_networks
 from ovjit.codegen.cpu.targets import CARD_FEATURES, TARGETS
 from ovjit.codegen.gpu.ptx import compile_ptx
 from ovjit.compiler import compile as compile_graph
@@ -131,3 +132,37 @@ def test_tensors_with_dimensions_of_one_are_read_where_they_are(name: str) -> No
     first, *_, last = (i for i, kind in enumerate(kinds) if kind in ("Convolution", "MatMul"))
     assert "Reorder" not in kinds[first:last], [(step.type, step.why) for step in plan.steps]
     assert sum("block" in step.kernel.name for step in plan.steps) >= 2
+
+
+def steps_of(model: ov.Model) -> list[str]:
+    """The types of the steps on a card of compute capability 9.0, in f16."""
+    graph = model._graph()
+    card = CUDA._replace(extras=CARD_FEATURES)
+    plan = compile_graph(graph, card, Options(precision="f16")).plan([tuple(v.shape) for v in graph.inputs])
+    return [step.type for step in plan.steps]
+
+
+@pytest.mark.parametrize("shares", [False, True], ids=["heads", "shared heads"])
+def test_results_of_attention_need_no_copy(shares: bool) -> None:
+    """Heads are joined where attention stores them, also those that share keys."""
+    net, (x,) = gpu_networks.Builder(), parameters((2, 40, 64))
+    q, k, v = (
+        net.split_heads(net.multiply_weights(x, 64, n * 16, False), 2, 40, n, 16)
+        for n in ((4, 2, 2) if shares else (4, 4, 4))
+    )
+    y = net.join_heads(net.attend(q, k, v, shares), 2, 40, 64)
+    steps = steps_of(ov.Model([net.multiply_weights(y, 64, 64, False)], [x]))
+    assert steps[-2:] == ["ScaledDotProductAttention", "MatMul"], steps
+
+
+def test_angles_of_half_precision_are_one_step() -> None:
+    """Rows are read again where the rotated halves are added, before they are converted."""
+    net, (x,) = gpu_networks.Builder(), parameters((1, 40, 64))
+    angles = np.random.default_rng(1).random((40, 16), np.float32)
+    cosine, sine = net.constant(np.cos(angles)), net.constant(np.sin(angles))
+    q = net.split_heads(net.multiply_weights(x, 64, 64, False), 1, 40, 4, 16)
+    y = net.attend(net.rotate(q, cosine, sine), q, q)
+    steps = steps_of(ov.Model([y], [x]))
+    assert [s for s in steps if s not in ("Reorder", "Convert")] == [
+        "MatMul", "RotateHalf", "ScaledDotProductAttention",
+    ], steps  # fmt: skip

@@ -83,7 +83,7 @@ class Block:
         self.products: list[list[list[slice]]] = [[] for _ in range(form.warps)]  # not awaited, of each warp
         self.calls: dict[tuple[int, int], tuple[int, int]] = {}
         self.numbers = [0] * form.warps
-        self.has_waited = [False] * form.warps
+        self.has_waited = [form.size == 0] * form.warps  # a team waits as it begins
         self._waiting: list[Callable[[], bool] | None] = [None] * form.warps
         self._turns = [threading.Semaphore(0) for _ in range(form.warps)]
         self._main = threading.Semaphore(0)
@@ -225,8 +225,8 @@ def warp_number(m: Any) -> int:
     return number
 
 
-def block_warps(m: Any, warps: int) -> int:
-    """The number of warps of this block. They meet at `meet_block`."""
+def block_warps(m: Any, warps: int, blocks: int) -> int:
+    """The number of warps of this block. They meet at `meet_block`. `blocks`: see `Form`."""
     return warps
 
 
@@ -424,6 +424,15 @@ def load_eight(m: Any, dtype: str, p: int, at: np.ndarray, valid: np.ndarray) ->
     out = np.zeros((8, m.lanes), register_type(dtype))
     for lane in np.flatnonzero(valid):
         out[:, lane] = from_memory(m.memory.at(p + int(at[lane]), size, 16), dtype)
+    return out
+
+
+def load_words(m: Any, p: int, at: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Four adjacent words from p + at on in lanes with `valid`, else zeros."""
+    _check_wait(m)
+    out = np.zeros((4, m.lanes), np.int32)
+    for lane in np.flatnonzero(valid):
+        out[:, lane] = m.memory.at(p + int(at[lane]), 16, 16).view(np.int32)
     return out
 
 

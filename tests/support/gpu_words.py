@@ -20,12 +20,12 @@ from tests.support import block_meanings, warp_meanings
 _OF_WARPS = (
     "lane_numbers_T shared_memory copy_async commit_copies await_copies read_tiles mma_T zero_sums_T "
     "share_sums_T read_shared_T share_elements_T read_elements_T part_of_sums_T join_sums_T pack_sums_T "
-    "read_turned".split()
+    "read_turned add_halves_T".split()
 )
 _OF_BLOCKS = (
     "block_memory warp_number begin_barrier meet_block block_warps grid_warps meet_grid arrive expect_copies "
     "await_phase copy_strips copy_box copy_pixels start_followers await_leaders load_eight_T "
-    "store_eight_T".split()
+    "store_eight_T load_words".split()
 )
 #: Declared name -> (words, element type if it has one, arguments...) -> result.
 MEANINGS: dict[str, Callable[..., Any]] = {

@@ -553,6 +553,16 @@ for _name, _function in {
     BODIES[_name] = arithmetic(_function)
 
 
+@body("add.rn.f16x2", "fma.rn.bf16x2")
+def _add_halves(w: Warp, i: Instruction, mask: np.ndarray) -> None:
+    words = [w.get(o, "b32").copy() for o in i.operands[1:]]
+    if "f16x2" in i.parts:
+        x, y = (v.view(np.float16) for v in words)
+        return w.set(i.operands[0], (x + y).view(np.uint32), mask)
+    x, y, z = (bfloat16(v.view(np.uint16)) for v in words)
+    w.set(i.operands[0], _to_bf16(_fused(x, y, z)).view(np.uint32), mask)
+
+
 @body("shl", "shr")
 def _shift(w: Warp, i: Instruction, mask: np.ndarray) -> None:
     kind = _kind(i)

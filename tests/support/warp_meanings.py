@@ -183,6 +183,13 @@ def pack_sums(m: Any, dtype: str, first: np.ndarray, second: np.ndarray) -> np.n
     return elements[0::2] | elements[1::2] << np.uint32(16)
 
 
+def add_halves(m: Any, dtype: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Sums of pairs of elements of 2 bytes."""
+    pairs = (np.ascontiguousarray(v).view(numpy_dtype(dtype)) for v in (x, y))
+    total: np.ndarray = sum(pairs)
+    return total.view(np.int32)
+
+
 def share_sums(m: Any, dtype: str, p: int, at: np.ndarray, sums: np.ndarray, step: int) -> None:
     """Write a lane's sums of the row g to p + at, and those of the row g + 8 `step` bytes behind."""
     for lane, offset in enumerate(at.tolist()):

@@ -84,7 +84,7 @@ _BLOCK_ENTRY = """
 define ptx_kernel void @{entry}(
   ptr byval([128 x i8]) align 128 %{map},
   i64 %bases, i64 %args, i64 %start, i64 %end, i64 %scratch, i64 %scratch_bytes, i64 %error
-) "nvvm.maxntid"="32,{warps}" "nvvm.minctasm"="1" {{
+) "nvvm.maxntid"="32,{warps}" "nvvm.minctasm"="{blocks}" {{
   %block = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
   %number = zext i32 %block to i64
   %chunk = add i64 %start, %number
@@ -126,7 +126,8 @@ def compile_ptx(source: str, entry: str, target: Target | None = None) -> str:
             text += _ENTRY.format(entry=entry, wait=_WAIT if early else "")
         else:
             entry_text = _BLOCK_ENTRY if has_map else _TEAM_ENTRY
-            text += entry_text.format(entry=entry, map=MAP, warps=form.warps, wait=_WAIT if early else "")
+            wait = _WAIT if early else ""
+            text += entry_text.format(entry=entry, map=MAP, wait=wait, **form._asdict())
         for register in _REGISTERS:
             if f'declare i32 @"llvm.nvvm.read.ptx.sreg.{register}"' not in text:
                 text += f"declare i32 @llvm.nvvm.read.ptx.sreg.{register}()\n"

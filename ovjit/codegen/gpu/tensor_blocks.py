@@ -239,28 +239,44 @@ def _address(b: ir.IRBuilder, p: ir.Value, at: ir.Value, kind: ir.Type) -> ir.Va
     return b.inttoptr(b.add(p, at), kind.as_pointer(1))
 
 
-def _memory_words(elem: str) -> tuple[ir.Type, int]:
-    """(type of the words that hold eight elements, their number)."""
-    return _I32, {"f16": 4, "bf16": 4, "f32": 8, "i32": 8}[elem]
+#: Element type -> words of 4 bytes that hold eight elements.
+_EIGHT = {"f16": 4, "bf16": 4, "f32": 8, "i32": 8}
+
+
+def _load_fours(b: ir.IRBuilder, p: ir.Value, at: ir.Value, valid: ir.Value, count: int) -> list[ir.Value]:
+    """Load `count` vectors of four words in lanes with `valid`, else zeros."""
+    four, before = ir.VectorType(_I32, 4), b.block
+    with b.if_then(valid):
+        loaded = [
+            b.load(_address(b, b.add(p, _I64(16 * i)), at, four), align=16, typ=four) for i in range(count)
+        ]
+        end = b.block
+    vectors = []
+    for value in loaded:
+        phi = b.phi(four)
+        phi.add_incoming(value, end)
+        phi.add_incoming(ir.Constant(four, [0] * 4), before)
+        vectors.append(phi)
+    return vectors
+
+
+def _load_words(b: ir.IRBuilder, p: ir.Value, at: ir.Value, valid: ir.Value) -> ir.Value:
+    return _load_fours(b, p, at, valid, 1)[0]
+
+
+def _add_halves(elem: str) -> Callable[..., ir.Value]:
+    def body(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+        if elem == "f16":
+            return inline_pure(b, "add.rn.f16x2 $0, $1, $2;", _I32, "=r,r,r", x, y)
+        one = _I32(0x3F803F80)  # cards of 8.0 have no sum of pairs of bf16
+        return inline_pure(b, "fma.rn.bf16x2 $0, $1, $2, $3;", _I32, "=r,r,r,r", x, one, y)
+
+    return body
 
 
 def _load_eight(elem: str) -> Callable[..., ir.Value]:
     def body(b: ir.IRBuilder, p: ir.Value, at: ir.Value, valid: ir.Value) -> ir.Value:
-        word, count = _memory_words(elem)
-        four = ir.VectorType(word, 4)
-        before = b.block
-        with b.if_then(valid):
-            loaded = [
-                b.load(_address(b, b.add(p, _I64(16 * i)), at, four), align=16, typ=four)
-                for i in range(count // 4)
-            ]
-            end = b.block
-        vectors = []
-        for value in loaded:
-            phi = b.phi(four)
-            phi.add_incoming(value, end)
-            phi.add_incoming(ir.Constant(four, [0] * 4), before)
-            vectors.append(phi)
+        vectors = _load_fours(b, p, at, valid, _EIGHT[elem] // 4)
         words = [b.extract_element(vector, _I32(i)) for vector in vectors for i in range(4)]
         return vector_of(b, [each for w in words for each in _unpack(b, elem, w)])
 
@@ -280,14 +296,13 @@ def _unpack(b: ir.IRBuilder, elem: str, word: ir.Value) -> Sequence[ir.Value]:
 
 def _store_eight(elem: str) -> Callable[..., None]:
     def body(b: ir.IRBuilder, p: ir.Value, at: ir.Value, values: ir.Value, valid: ir.Value) -> None:
-        word, count = _memory_words(elem)
         parts = [b.extract_element(values, _I32(i)) for i in range(8)]
         if elem in ("f16", "bf16"):
             words = [_pack_pair(b, elem, *parts[i : i + 2]) for i in range(0, 8, 2)]
         else:
             words = [b.bitcast(part, _I32) for part in parts]
-        four = ir.VectorType(word, 4)
-        vectors = [vector_of(b, words[i : i + 4]) for i in range(0, count, 4)]
+        four = ir.VectorType(_I32, 4)
+        vectors = [vector_of(b, words[i : i + 4]) for i in range(0, len(words), 4)]
         with b.if_then(valid):
             for i, vector in enumerate(vectors):
                 b.store(vector, _address(b, b.add(p, _I64(16 * i)), at, four), align=16)
@@ -312,7 +327,7 @@ def _set_registers(how: str) -> Callable[..., None]:
 #: Word -> its code generator, as in `ovjit.codegen.gpu.words`.
 BODIES: dict[str, Any] = {
     "block_memory": _block_memory, "warp_number": _warp_number, "begin_barrier": _begin_barrier,
-    "block_warps": lambda b, warps: warps, "meet_grid": _meet_grid, "meet_block": _meet_block,
+    "block_warps": lambda b, warps, _: warps, "meet_grid": _meet_grid, "meet_block": _meet_block,
     "grid_warps": lambda b, *_: b.mul(_warps(b), _blocks(b)),
     "grid_warp": lambda b: b.add(b.mul(_warps(b), _block(b)), _warp_number(b)), "arrive": _arrive,
     "expect_copies": _expect_copies, "await_phase": _await_phase(0), "await_space": _await_phase(_TRIES),
@@ -321,6 +336,7 @@ BODIES: dict[str, Any] = {
     "take_registers": _set_registers("inc"), "leave_registers": _set_registers("dec"),
     "await_leaders": _no_arguments("griddepcontrol.wait;"), "load_eight_T": _load_eight,
     "store_eight_T": _store_eight, "part_of_eight_T": lambda elem: part_of_sums,
+    "load_words": _load_words, "add_halves_T": _add_halves,
     "join_eight_T": lambda elem: lambda b, *parts: vector_of(b, parts),
 }  # fmt: skip
 for _n in COLUMNS:
