@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,14 +92,17 @@ class Arrays:
 
     def pieces(self) -> Pieces:
         """The content of the section, without a copy of the arrays."""
-        parts: list[Any] = []
-        for array in self.parts:
-            parts += (raw_bytes(array).data, bytes(-array.nbytes % ALIGNMENT))
-        return Pieces(parts)
+        return Pieces(self._aligned_parts())
 
     def content(self) -> bytes:
         """The content of the section in one piece."""
-        return bytes(self.pieces().join())
+        return b"".join(self._aligned_parts())
+
+    def _aligned_parts(self) -> Iterator[Any]:
+        for array in self.parts:
+            yield raw_bytes(array).data
+            if array.nbytes % ALIGNMENT:
+                yield bytes(-array.nbytes % ALIGNMENT)
 
 
 def raw_bytes(array: np.ndarray) -> np.ndarray:

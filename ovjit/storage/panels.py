@@ -112,8 +112,8 @@ def _unweave(raw: np.ndarray, row: Any) -> np.ndarray:
             panels = _ungroup_nibbles(panels, change)
         if mask:
             panels = (panels.view("<u4") ^ np.uint32(mask)).view(np.uint8)
-        words = panels.reshape(-1, length // size, width, size).transpose(0, 2, 1, 3)
-        out[first : first + some].reshape(words.shape)[...] = words
+        words = panels.view(f"u{size}").reshape(-1, length // size, width).transpose(0, 2, 1)
+        out[first : first + some].view(words.dtype).reshape(words.shape)[...] = words
     return out.reshape(-1)
 
 

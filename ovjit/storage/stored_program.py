@@ -89,9 +89,10 @@ class Symbols(dict[Any, str]):
 
     def load(self, kernels: Iterable[Any]) -> None:
         """Load kernels. Those that are neither cached nor shipped are compiled."""
-        mine = {kernel: kernel not in self for kernel in kernels if isinstance(kernel, Kernel)}
-        loading.addresses((kernel for kernel, its in mine.items() if its), target=self.target)
-        loading.addresses(kernel for kernel, its in mine.items() if not its)
+        missing = [k for k in kernels if isinstance(k, Kernel) and not self.is_loaded(k)]
+        if missing:
+            loading.addresses((k for k in missing if k not in self), target=self.target)
+            loading.addresses(k for k in missing if k in self)
 
 
 class StoredNode:
