@@ -290,8 +290,8 @@ class JobMemory(QueuedJob):
         other = None if self._written_for is None else self._written_for()
         nothing: np.ndarray = np.empty((0,) * self.outputs[i].ndim, dtype)
         if other is not None:
-            for k, array in enumerate(other.outputs):
-                if array is self.outputs[i] and array is not other._targets[k]:
+            for k in range(len(other.outputs)):  # without a name, which would keep the memory
+                if other.outputs[k] is self.outputs[i] and self.outputs[i] is not other._targets[k]:
                     other.outputs[k] = nothing
         self.outputs[i] = nothing  # frees the block, unless the caller has a view of it
         return blocks.new_array(shape, dtype)

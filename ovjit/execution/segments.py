@@ -62,9 +62,9 @@ class _ValueSlots:
         ]
         #: Whether one of the nodes is computed by its reference as it is. Views compute nothing.
         self.warns = any(between for *_, between, _ in self.hosts)
-        made = {i for _, _, outputs, *_ in self.hosts for i in outputs}
-        #: The values passed on that may have gaps: parts return others, and inputs have none.
-        self.made = [i for i in self.passed if i in made]
+        computed = {i for _, _, outputs, *_ in self.hosts for i in outputs}
+        #: The values passed on that may have gaps: those of parts have none.
+        self.with_gaps = [i for i in self.passed if i in computed]
 
     def of(self, values: Sequence[Value]) -> list[int]:
         """The indices of these values in the list."""
@@ -244,7 +244,7 @@ class Chain:
                 job.give_output(i, at.value(value, have))
             if not targets:
                 return
-            for i in at.made:
+            for i in at.with_gaps:
                 have[i] = contiguous(have[i])
             arrays = [have[i] for i in at.passed]
             remainder = remainder.only or remainder.following([a.ndim for a in arrays])

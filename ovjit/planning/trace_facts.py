@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from ovjit.errors import OvjitError
 from ovjit.graph.traced import GUARDS, LESS, Tape, Traced, as_found_number, is_traced_number
 from ovjit.planning.constants import ALIGNMENT, aligned_bytes
 from ovjit.planning.growing import GrowingAxis, Room
@@ -176,6 +177,8 @@ class TraceFacts:
         self.values = np.zeros(len(order), np.int64)
         for number, constant in tape.constants.items():
             if constant in needed:
+                if not -(1 << 63) <= number < 1 << 63:
+                    raise OvjitError("a number of a trace does not fit 64 bits")  # planned without one
                 self.values[new[constant]] = number
         self.leaves = tape.leaves
         rows = [(what, 0 if what in GUARDS else new[to], new[a], new[b]) for what, to, a, b in live_rows]

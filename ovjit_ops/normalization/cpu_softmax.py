@@ -181,7 +181,12 @@ class Softmax(RowLowering):
             functions = {"exp": t.exp_below_zero, "log": t.log}
             bodies = {name: body_of(function, dtype=data.dtype) for name, function in functions.items()}
             normal = float(np.finfo(numpy_dtype(data.dtype)).smallest_normal)
-            how = {"T": data.dtype, "logarithm": template is log_softmax, "normal": normal, **bodies}
+            how: dict[str, Any] = {
+                "T": data.dtype,
+                "logarithm": template is log_softmax,
+                "normal": normal,
+                **bodies,
+            }
             for near, beside in BESIDE.items():
                 name = f"{template.function.__name__}_{data.dtype}_{'beside' if near else 'apart'}"
                 self.beside.append(beside.kernel(name, near=near, **how))

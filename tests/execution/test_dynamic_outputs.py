@@ -286,6 +286,20 @@ def test_a_step_of_zero_is_an_error_and_the_request_lives_on() -> None:
         assert request.infer([x, ones, ones * 3, ones])[0].shape == (2, 2)
 
 
+def test_numbers_beyond_64_bits_are_planned_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step backwards by the lowest number reaches one element."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    ops = ovjit.opset13
+    x, start, axes = ops.parameter([-1, -1], np.float32), *(ops.parameter([2], np.int64) for _ in range(2))
+    stop, step = np.array([1, -(1 << 62)]), np.array([2, np.iinfo(np.int64).min])
+    model = ovjit.Model([ops.slice(x, start, stop, step, axes)], [x, start, axes], "backwards")
+    request = ovjit.compile_model(model, "CPU").create_infer_request()
+    array = np.arange(32, dtype=np.float32).reshape(4, 8)
+    for first, want in (([3, 1], array[1:2, 3:1]), ([0, 2], array[2:3, :1])):
+        given = [array, np.array(first), np.array([1, -2])]
+        np.testing.assert_array_equal(request.infer(given)[0], want, err_msg=str(first))
+
+
 def test_asynchronous_and_in_a_queue():
     compiled = ovjit.compile_model(positions(ovjit), "CPU")
     rng = np.random.default_rng(5)
