@@ -47,6 +47,16 @@ def unless_of_signal(*classes: type[E]) -> tuple[type[E], ...]:
 class OvjitError(RuntimeError):
     """The base class of ovjit's errors."""
 
+    def __reduce__(self) -> Any:  # a worker process sends it, whatever its constructor takes
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[E], args: tuple[Any, ...], fields: dict[str, Any]) -> E:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
 
 class ModelError(OvjitError):
     """A model file or a graph is not valid. The message says what is wrong, in which node, and what to do."""

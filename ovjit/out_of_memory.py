@@ -1,4 +1,4 @@
-"""Missing memory as a MemoryError, wherever it is noticed.
+"""Missing memory as a MemoryError, wherever it is noticed, and shortages in general.
 
 LLVM ends the process when it gets no memory. So what compiles kernels asks for its memory before it begins
 (`check_headroom`). Python and C libraries report missing memory by other exceptions too (`as_memory_errors`).
@@ -19,6 +19,8 @@ IMPORTED, COMPILED = 256 << 20, 64 << 20
 #: Parts of messages about missing memory, of the loader of libraries and of Python itself.
 _SAID = ("failed to map segment", "cannot allocate memory", "can't start new thread", "without exception set",
          "without setting an exception")  # fmt: skip
+#: Of open files, in this process and in the system.
+_TOO_MANY = (errno.EMFILE, errno.ENFILE)
 
 
 def check_headroom(size: int, what: str) -> None:
@@ -38,6 +40,18 @@ def lacks_memory(error: BaseException | None) -> bool:
         is_known = isinstance(error, (ImportError, OSError, RuntimeError, SystemError))
         is_said = is_known and any(text in str(error).lower() for text in _SAID)
         if is_said or isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def is_shortage(error: BaseException | None) -> bool:
+    """Whether an exception, or one that caused it, reports too little memory or too many open files. It says
+    nothing about a file or a library, so nothing is remembered of it: the next attempt may succeed."""
+    if lacks_memory(error):
+        return True
+    while error is not None:
+        if getattr(error, "errno", None) in _TOO_MANY or "too many open files" in str(error).lower():
             return True
         error = error.__cause__ or error.__context__
     return False

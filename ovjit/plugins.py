@@ -6,7 +6,6 @@ The built-in packages are not looked up, since ovjit may lie on the path without
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import stat
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovjit.errors import OvjitError
+from ovjit.out_of_memory import is_shortage
 
 
 def load_others(group: str, package: str) -> list[Any]:
@@ -63,16 +63,22 @@ def _about_ovjit(folders: Sequence[tuple[str, int]]) -> list[str]:
     for folder, _ in folders:
         try:
             names = os.listdir(folder)
-        except OSError:
+        except OSError as error:
+            if is_shortage(error):
+                raise
             continue
         for name in names:
             if name.endswith((".dist-info", ".egg-info")):
                 path = os.path.join(folder, name, "entry_points.txt")
                 if os.access(path, os.R_OK):  # most have none: an exception would take as long as a file
-                    with contextlib.suppress(OSError, ValueError), open(path, "rb", buffering=0) as file:
-                        content = file.readall()
+                    try:
+                        with open(path, "rb", buffering=0) as file:
+                            content = file.readall()
                         if b"ovjit." in content:
                             texts.append(content.decode())
+                    except (OSError, ValueError) as error:
+                        if is_shortage(error):
+                            raise
     return texts
 
 

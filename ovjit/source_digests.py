@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ovjit.hashes import sha256
+from ovjit.out_of_memory import is_shortage
 from ovjit.source_files import keep, package_data, read_kept
 
 FILE = "syntax.bin"
@@ -57,12 +58,18 @@ def source_modules(package: str) -> Iterator[tuple[str, bytes]]:
     if spec is None or not (spec.origin or "").endswith(".py") or not os.path.isfile(spec.origin or ""):
         return
     top = os.path.dirname(spec.origin or "")
-    for folder, _, names in os.walk(top):
+    for folder, _, names in os.walk(top, onerror=_raise_shortage):
         for name in names:
             if name.endswith(".py"):
                 path = os.path.join(folder, name)
                 with open(path, "rb") as file:
                     yield os.path.relpath(path, top).replace(os.sep, "/"), file.read()
+
+
+def _raise_shortage(error: OSError) -> None:
+    """Raise what is no state of a folder, whose modules would be missing."""
+    if is_shortage(error):
+        raise error
 
 
 def source_digest(source: bytes) -> bytes:
@@ -90,7 +97,9 @@ def table_content(sources: Iterable[bytes]) -> bytes:
 def _table() -> dict[bytes, bytes]:
     try:
         content = package_data(FILE)
-    except (OSError, ImportError):
+    except (OSError, ImportError) as error:
+        if is_shortage(error):
+            raise
         return {}
     return {content[i : i + SIZE]: content[i + SIZE : i + 2 * SIZE] for i in range(0, len(content), 2 * SIZE)}
 

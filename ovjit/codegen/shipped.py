@@ -43,6 +43,7 @@ from ovjit.codegen.cpu.formats import features_of
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.versions import code_digest, installed_version, printing_digests
 from ovjit.hashes import sha256
+from ovjit.out_of_memory import is_shortage
 
 if TYPE_CHECKING:
     import mmap
@@ -231,7 +232,9 @@ def _archive(isa: Target, kind: str = "kernels") -> Archive | None:
     try:
         stamp = generators(isa.machine) if kind == "kernels" else printers()
         return Archive(_open_data(file_name(isa, kind)), stamp) if stamp else None
-    except (OSError, ImportError, ValueError, EOFError):  # no file, or no lzma or zlib
+    except (OSError, ImportError, ValueError, EOFError) as error:  # no file, or no lzma or zlib
+        if is_shortage(error):
+            raise
         return None
 
 

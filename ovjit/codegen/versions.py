@@ -125,7 +125,7 @@ def _hash_file(path: str, module: str, own_file: bool) -> str:
         try:
             with open(path, "rb") as file:
                 return source_digest(file.read()).hex()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             pass  # in an archive
     try:
         return source_digest(_content(module)).hex()

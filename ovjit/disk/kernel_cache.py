@@ -20,6 +20,7 @@ from ovjit.disk.keys import find_key
 from ovjit.disk.notice import warn_once
 from ovjit.forks import ForkLock
 from ovjit.hashes import sha256
+from ovjit.out_of_memory import is_shortage
 from ovjit.records import NamedTuple
 from ovjit.version import __version__
 
@@ -137,13 +138,13 @@ class KernelCache:
         if not self._tried:
             with _lock.lock:
                 if not self._tried:
-                    self._opened = self._open()
-                    self._tried = True
+                    self._opened, self._tried = self._open()
         return self._opened
 
-    def _open(self) -> _Opened | None:
+    def _open(self) -> tuple[_Opened | None, bool]:
+        """The folder and the key, and whether that is final."""
         if self._disabled:
-            return None
+            return None, True
         try:
             if self._named is None:
                 folder = user_folder("cache")
@@ -155,10 +156,10 @@ class KernelCache:
             warn_once(
                 f"open {self._named}", f"compiled kernels are not kept on disk: {error}. {advice}", error
             )
-            return None
+            return None, not is_shortage(error)
         key = find_key()
         # Data sealed with a temporary key cannot be used later. The missing key has been reported.
-        return _Opened(folder, key.value) if key.lasting else None
+        return _Opened(folder, key.value) if key.lasting else None, key.final
 
     def _evict(self, limit: int, target: int, max_age: float | None) -> int:
         """If more than `limit` bytes are stored, remove the least recently used files until at most `target`

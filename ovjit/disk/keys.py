@@ -15,6 +15,7 @@ import time
 from ovjit.disk.folders import READ, Untrusted, check_owner, private_folder, user_folder, write_new
 from ovjit.disk.notice import warn_once
 from ovjit.forks import ForkLock
+from ovjit.out_of_memory import is_shortage
 from ovjit.records import NamedTuple
 
 KEY_BYTES = 32
@@ -22,10 +23,12 @@ _PATIENCE_SECONDS = 1.0  # maximum wait for a key that another process is writin
 
 
 class UserKey(NamedTuple):
-    """The key's bytes, and whether other processes of this user find the same key."""
+    """The key's bytes, whether other processes of this user find the same key, and whether this process will
+    always use it."""
 
     value: bytes
     lasting: bool
+    final: bool = True
 
 
 _lock = ForkLock("key")
@@ -74,6 +77,8 @@ def find_key(explicit: bytes | str | None = None) -> UserKey:
             except OSError as error:
                 warn_once("key", f"no key for compiled code: {error}. {_CONSEQUENCE}", error)
                 entry = _passing_key()
+                if is_shortage(error):
+                    return entry._replace(final=False)
             _keys[folder] = entry
     return entry
 

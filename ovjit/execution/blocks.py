@@ -79,7 +79,7 @@ class Arena:
         if size >= unit and REMAPS:
             self._map(-(-size // unit) * unit, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
             return
-        self.size = self.address = 0  # a valid empty arena if the allocation fails
+        self.size = self.address = self.ready = 0  # a valid empty arena if the allocation fails
         self.memory = None  # frees the old memory before new is allocated
         memory = np.empty(size + 64, np.uint8)
         self.address = (memory.ctypes.data + 63) // 64 * 64
@@ -89,7 +89,7 @@ class Arena:
     def _map(self, size: int, used: int) -> None:
         self.size = self.address = 0
         memory, self.memory = self.memory, None
-        begin = self.ready if isinstance(memory, mmap.mmap) else 0
+        begin, self.ready = self.ready if isinstance(memory, mmap.mmap) else 0, 0
         try:
             if isinstance(memory, mmap.mmap):
                 memory.resize(size)

@@ -182,7 +182,8 @@ class Job(HostSteps):
             self._pool.running.pop(self.address, None)
             if state == FAILED:
                 self._note_failure()
-            self.words[STATE] = IDLE  # last: after an interrupt, the next call repeats this
+            if self.words[STATE] == state:  # else a signal's handler came between, and started the next run
+                self.words[STATE] = IDLE  # last: after an interrupt, the next call repeats this
         return True
 
     def _wait(self, timeout_ms: int | None) -> bool:

@@ -102,7 +102,8 @@ class StatefulProgram(StatesAhead):
     def states_of(self, job: Job) -> States:
         states = job.notes.get(self)
         if states is None:
-            states = job.notes[self] = States(self.variables, [init is not None for init in self.inits()])
+            states = States(self.variables, [init is not None for init in self.inits()])
+            states = job.notes.setdefault(self, states)  # two threads may have made them
         return states
 
     def run(self, job: Job) -> None:

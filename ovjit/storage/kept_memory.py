@@ -18,7 +18,7 @@ import numpy as np
 from ovjit.codegen.cpu.elf import protect
 from ovjit.disk.folders import draft_in, private_folder, write_parts
 from ovjit.storage.container import FIRST
-from ovjit.storage.mapped import SMALLEST_MAPPED
+from ovjit.storage.mapped import SMALLEST_MAPPED, map_file
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
 
@@ -58,7 +58,7 @@ class KeptMemory:
             self._draft = draft
             # allocate the disk's blocks now: a write to a mapped hole would fail on a full disk
             os.posix_fallocate(self._descriptor, 0, FIRST + size)
-            mapped = mmap.mmap(self._descriptor, FIRST + size)
+            mapped = map_file(self._descriptor, FIRST + size, writable=True)
             large_pages(mapped)
         except (OSError, ValueError):
             self.drop()

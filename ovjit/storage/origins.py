@@ -12,7 +12,6 @@ owner only, so other users' weights are hashed each time.
 
 from __future__ import annotations
 
-import mmap
 import os
 import time
 import weakref
@@ -27,6 +26,7 @@ from ovjit.graph.graph import Graph
 from ovjit.hashes import sha256_for
 from ovjit.records import NamedTuple
 from ovjit.storage.graph_format import Arrays, digest_of, dump, encode_graph, raw_bytes
+from ovjit.storage.mapped import map_file
 
 #: Minimum bytes for a record. Fewer are hashed faster than a record is read.
 WORTH_BYTES = 1 << 20
@@ -166,7 +166,7 @@ def bytes_of(origin: Origin, mapped: bool = True) -> np.ndarray | None:
             if file_state(status) != origin.state:
                 return None
             if mapped:
-                content = np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
+                content = np.frombuffer(map_file(descriptor), np.uint8)
             else:
                 with open(descriptor, "rb", closefd=False) as file:
                     content = np.frombuffer(file.read(), np.uint8)

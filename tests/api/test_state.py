@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ import pytest
 
 import ovjit
 from bench import transformers
+from ovjit.errors import Busy
+from ovjit.execution.states import States
 from tests.support.run import printed
+from tests.support.threads import start_and_join
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 BOTH = pytest.mark.parametrize("ov", [ovjit, openvino], ids=["ovjit", "openvino"])
@@ -439,3 +443,116 @@ def test_a_variable_whose_name_is_empty(ov):
     for times in (1, 2, 3):
         np.testing.assert_array_equal(request.infer([given])[0], times * given)
     assert [state.name for state in request.query_state()] == [""]
+
+
+# --- calls of a compiled model beside other threads
+
+
+def counting() -> Any:
+    """A compiled model whose result tells how often the calls' request has run: 1 after the first call."""
+    return compiled(ovjit, running_sum(ovjit, "none"))
+
+
+ONES = np.ones((2, 3), np.float32)
+
+
+@BOTH
+def test_variables_outlive_a_release_of_memory(ov):
+    model = compiled(ov, running_sum(ov, "none"))
+    for k in (1, 2, 3):
+        assert model([ONES])[0][0, 0] == k
+        model.release_memory()
+
+
+def test_variables_cannot_be_changed_while_a_call_runs() -> None:
+    """Native code reads their memory, which the change would free."""
+    model = counting()
+    model([ONES])
+    request, told = model._infer_request, []
+    (state,) = model.query_state()
+    run = request._run
+
+    def set_state() -> None:
+        state.state = ovjit.Tensor(ONES)
+
+    def run_beside_changes() -> None:
+        def change() -> None:
+            for access in (model.reset_state, model.query_state, state.reset, set_state, request.infer):
+                with pytest.raises(Busy):
+                    access()
+                told.append(access)
+
+        start_and_join([threading.Thread(target=change)])
+        run()
+
+    request._run = run_beside_changes
+    assert model([ONES])[0][0, 0] == 2 and len(told) == 5
+    request._run = run
+    assert model([ONES])[0][0, 0] == 3
+
+
+def test_a_call_goes_on_with_its_variables_while_others_look_at_them(monkeypatch) -> None:
+    """It waits for a thread that reads them: a further request would have variables of its own."""
+    model = counting()
+    model([ONES])
+    looks, may_end = threading.Event(), threading.Event()
+    show = States.show
+
+    def show_slowly(self: States, k: int) -> np.ndarray:
+        looks.set()
+        assert may_end.wait(60)
+        return show(self, k)
+
+    monkeypatch.setattr(States, "show", show_slowly)
+    reader = threading.Thread(target=lambda: model.query_state()[0].state)
+    results: list[Any] = []
+    caller = threading.Thread(target=lambda: results.append(model([ONES])[0][0, 0]))
+    reader.start()
+    assert looks.wait(60)
+    caller.start()
+    caller.join(0.05)
+    assert not results
+    may_end.set()
+    reader.join(60)
+    caller.join(60)
+    assert results == [2]
+
+
+def test_a_call_after_an_interrupt_goes_on_with_its_variables() -> None:
+    """Though an exception came just after it had taken its request."""
+    model = counting()
+    model([ONES])
+    assert model._infer_request._acquire(False)
+    assert [model([ONES])[0][0, 0] for _ in range(3)] == [2, 3, 4]
+
+
+def test_calls_within_a_call_take_further_requests(monkeypatch) -> None:
+    model = counting()
+    model([ONES])
+    request = model._infer_request
+    run, inner = request._run, []
+
+    def run_and_call() -> None:
+        inner.append(model([ONES])[0][0, 0])
+        run()
+
+    request._run = run_and_call
+    assert model([ONES])[0][0, 0] == 2 and inner == [1]
+
+
+def test_threads_that_look_at_new_variables_see_the_same_ones(monkeypatch) -> None:
+    """A value that one of them sets is not lost."""
+    model = counting()
+    request = model.create_infer_request()
+    program = request._job.executable.program
+    begin = threading.Barrier(2)
+    inits = program.inits
+
+    def wait_and_return() -> Any:
+        begin.wait(60)
+        return inits()
+
+    monkeypatch.setattr(program, "inits", wait_and_return)
+    found: list[Any] = []
+    start_and_join([threading.Thread(target=lambda: found.append(request._job.states())) for _ in range(2)])
+    assert len(found) == 2 and found[0] is found[1] is request._job.states()

@@ -164,7 +164,7 @@ def test_switched_off_reads_the_key_that_is_there(home, monkeypatch):
     key = keys.user_key()
     _forget(monkeypatch)
     monkeypatch.setenv("OVJIT_CACHE", "0")
-    assert keys.find_key() == (key, True)
+    assert keys.find_key() == (key, True, True)
 
 
 def test_removed_folder_is_made_again(home, warnings):
@@ -582,7 +582,7 @@ def test_key_is_made_once(home, monkeypatch):
     key = keys.user_key()
     assert len(key) == 32 and (home / ".config" / "ovjit" / "key").read_bytes() == key
     _forget(monkeypatch)
-    assert keys.find_key() == (key, True)
+    assert keys.find_key() == (key, True, True)
     assert _everything_in(home / ".config" / "ovjit") == ["key"]
 
 

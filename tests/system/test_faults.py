@@ -4,6 +4,7 @@ back, another version of ovjit beside this one, green threads. A right answer, o
 from __future__ import annotations
 
 import concurrent.futures
+import errno
 import json
 import os
 import shutil
@@ -14,8 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ovjit.codegen.cpu import machine
+from ovjit.disk import keys
 from ovjit.disk.folders import replacing
 from ovjit.disk.kernel_cache import KernelCache
+from ovjit.out_of_memory import is_shortage
+from ovjit.source_digests import source_modules
 from ovjit.storage.origins import SETTLED_SECONDS
 from tests.support import ROOT
 from tests.support.run import FINISH, printed
@@ -364,6 +369,115 @@ def test_green_threads(order, known) -> None:
     )
     *answers, workers = run(GREEN + INFERENCES + count, order, known).split("\n")[:-1]
     assert answers == ALL_RIGHT and (int(workers) > 0) == (known == "known")
+
+
+# --- few descriptors
+
+FEW = """
+import logging, os, resource, sys
+logging.basicConfig(level=logging.ERROR)
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+import numpy as np
+imported, free, model = sys.argv[1] == "imported", int(sys.argv[2]), sys.argv[3]
+cache = os.environ["OVJIT_CACHE"]
+if imported:
+    import ovjit as ov
+x = np.random.default_rng(0).standard_normal((3, 64)).astype(np.float32)
+
+def use():
+    import ovjit as ov
+    core = ov.Core()
+    core.set_property({"CACHE_DIR": cache + "/models"})
+    answers = []
+    compiled = core.compile_model(model, "CPU")
+    queue = ov.AsyncInferQueue(compiled, 2)
+    queue.set_callback(lambda request, _: answers.append(request.get_output_tensor(0).data.copy()))
+    for _ in range(4):
+        queue.start_async(x)
+    queue.wait_all()
+    answers.append(compiled.infer_new_request(x)[0])
+    answers.append(core.import_model(compiled.export_model().getvalue(), "CPU")(x)[0])
+    ov.save_model(core.read_model(model), cache + "/saved.xml")
+    assert len(answers) == 6 and all((answer == answers[0]).all() for answer in answers)
+    return answers[0]
+
+top = max(map(int, os.listdir("/proc/self/fd")))
+while (last := os.open(os.devnull, os.O_RDONLY)) <= top:
+    pass  # below the limit none is free
+os.close(last)
+resource.setrlimit(resource.RLIMIT_NOFILE, (last + free, hard))
+said = "ok"
+try:
+    use()
+except (ImportError, OSError, RuntimeError) as error:
+    said = str(error)
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+assert said == "ok" or "too many open files" in said.lower(), said
+first, second = use(), use()
+assert (first == second).all()
+from ovjit.disk.kernel_cache import default_cache
+from ovjit.disk.keys import find_key
+assert find_key().lasting and default_cache().path == cache
+print(said == "ok")
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors are counted in /proc")
+@pytest.mark.parametrize(
+    "when, free",
+    [("new", 1), ("imported", 1), *(
+        pytest.param(when, free, marks=pytest.mark.long) for when in ("new", "imported") for free in (0, 2, 3)
+    )],
+)  # fmt: skip
+def test_few_descriptors(tmp_path, large_model, when, free) -> None:
+    """An error that says so, and nothing is concluded from it: later calls find key, cache and kernels."""
+    run(FEW, when, free, large_model, OVJIT_CACHE=str(tmp_path / "cache"))
+
+
+def test_a_key_that_could_not_be_opened_is_found_later(tmp_path, monkeypatch) -> None:
+    """Cache and key, when there are descriptors again."""
+    for name in ("XDG_CONFIG_HOME", "OVJIT_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.delenv("OVJIT_KEY", raising=False)
+    opened = os.open
+
+    def refuse(path, *args, **named):
+        if os.fspath(path).endswith("key"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+        return opened(path, *args, **named)
+
+    monkeypatch.setattr(os, "open", refuse)
+    cache = KernelCache()
+    assert not keys.find_key().lasting and cache.path is None
+    monkeypatch.setattr(os, "open", opened)
+    assert keys.find_key().lasting and cache.path == str(tmp_path / "OVJIT_CACHE")
+
+
+def test_a_digest_is_of_all_modules_or_none(monkeypatch) -> None:
+    """Not of those whose folders could be opened, to be kept for later processes."""
+    listed = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("matmul"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+        list(source_modules("ovjit_ops"))
+
+
+def test_what_reports_a_shortage() -> None:
+    for error in (
+        OSError(errno.EMFILE, "x"), OSError(errno.ENFILE, "x"),
+        ImportError("libx.so: cannot open shared object file: Too many open files"),
+    ):  # fmt: skip
+        assert is_shortage(error)
+        with pytest.raises(type(error)), machine.needing("numba"):
+            raise error
+    assert is_shortage(MemoryError()) and is_shortage(OSError(errno.ENOMEM, "x"))
+    for error in (OSError(errno.ENOENT, "x"), ImportError("no module named x"), PermissionError(13, "x")):
+        assert not is_shortage(error)
 
 
 # --- two versions

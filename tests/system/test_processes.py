@@ -5,7 +5,9 @@ Every case is a process of its own that dumps its stacks and ends when it hangs.
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,6 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from ovjit import errors
+from ovjit.gpu.driver import CardError
+from ovjit.planning.growing import CapacityExceeded
+from ovjit.readers.torch.graph import Refused
 from tests.support import ROOT
 from tests.support.run import python
 
@@ -119,6 +125,18 @@ def printed(tmp_path, program, status=0, **environment):
 
 
 # --- children
+
+
+def test_errors_travel_between_processes() -> None:
+    """Of any class: a pool of processes ends when it cannot read what a worker raised."""
+    for error in (
+        CardError("cuInit", 100, "no device"), CapacityExceeded(7), Refused("aten::x", "no rule for aten::x"),
+        errors.Busy("busy"), errors.KernelSourceError("a name"),
+    ):  # fmt: skip
+        error.node = "n"  # type: ignore[attr-defined]
+        for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+            assert type(again) is type(error) and again is not error
+            assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
 
 
 def test_a_forked_child_infers_with_the_parents_model(tmp_path):

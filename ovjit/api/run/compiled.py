@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import sys
 from typing import TYPE_CHECKING, Any, overload
 
 from ovjit import injected
@@ -12,8 +14,9 @@ from ovjit.api.run import gpu_properties
 from ovjit.api.run import properties_table as table
 from ovjit.api.run.compiled_record import CompiledRecord
 from ovjit.api.run.request import InferRequest
+from ovjit.api.run.request_guard import GUARDED
 from ovjit.api.run.results import OVDict
-from ovjit.errors import InferenceError, UnsupportedError, no_such_constructor, no_such_form
+from ovjit.errors import Busy, InferenceError, UnsupportedError, no_such_constructor, no_such_form
 from ovjit.execution.blocks import release_arenas
 from ovjit.graph.ports import PortInfo
 
@@ -26,13 +29,14 @@ if TYPE_CHECKING:
 class CompiledModel(CompiledRecord):
     """A model compiled for the CPU or a card. Several threads may share and call it.
 
-    A call runs an inference on a request that the model keeps. If another thread uses that one, the call
-    takes a further request. The model keeps as many requests as were ever in use at the same time.
+    A call runs an inference on a request that the model keeps, and holds its guard. If another call or the
+    user runs that one, the call takes a further request. The model keeps as many requests as were ever in
+    use at the same time.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_first", "_free")
     _first: InferRequest | None
-    _free: list[InferRequest]
+    _free: list[InferRequest]  # further ones, which no thread uses
 
     def __new__(cls, other: CompiledModel, weights: Any = None) -> CompiledModel:
         """`CompiledModel(compiled)` is that compiled model."""
@@ -76,22 +80,42 @@ class CompiledModel(CompiledRecord):
     ) -> OVDict:  # fmt: skip
         """Run one inference and return its outputs; arguments as for `InferRequest.infer`, but inputs are
         shared by default."""
-        try:
-            request = self._free.pop()
-        except IndexError:
-            request = self._further_request()
+        request: Any = self._first  # for `RequestGuard`, which looks for a guard's owner
+        if request is None or not request._acquire(False):
+            request = self._take_request()
         try:
             if inputs is not None:
                 request._assign(inputs, share_inputs)
             return request._infer(share_outputs, decode_strings)
         finally:
-            if request is self._first:
-                self._free.append(request)  # last in, first out: one thread always gets the same one
-            else:
-                self._free.insert(0, request)
+            request._release()
+            if request is not self._first:
+                self._free.append(request)
+
+    def _take_request(self) -> InferRequest:
+        """A request whose guard this thread has taken: the first one, or a further one during its inference.
+
+        With variables, the guard's owner is looked for at each call: a thread that only looks at the values
+        is waited for, since a further request has values of its own. Otherwise before one is made: after an
+        exception of a signal's handler, no thread may have the guard."""
+        first = self._first
+        if first is None:
+            return self._further_request()
+        if not self._free or first._job.states() is not None:
+            with contextlib.suppress(Busy):
+                first._claim(sys._getframe(1))
+                return first
+        try:
+            request = self._free.pop()
+        except IndexError:
+            return self._further_request()
+        request._acquire(False)
+        return request
 
     def _further_request(self) -> InferRequest:
+        """A new request whose guard this thread has taken."""
         request = self.create_infer_request()
+        request._acquire(False)  # before other threads see it
         if self._first is None:
             self._first = request
         return request
@@ -99,8 +123,8 @@ class CompiledModel(CompiledRecord):
     def _kept_request(self) -> InferRequest:
         """The request that calls use."""
         if self._first is None:
-            self._free.append(self._further_request())
-        assert self._first is not None
+            request = self.create_infer_request()
+            self._first = self._first or request  # no call in between: no other thread comes between
         return self._first
 
     @property
@@ -111,10 +135,7 @@ class CompiledModel(CompiledRecord):
 
     @_infer_request.setter
     def _infer_request(self, request: InferRequest | None) -> None:
-        self._free = [free for free in self._free if free is not self._first]
         self._first = request
-        if request is not None:
-            self._free.append(request)
 
     def create_infer_request(self) -> InferRequest:
         """A new request. It takes memory for tensors when they are first used."""
@@ -136,16 +157,13 @@ class CompiledModel(CompiledRecord):
     def release_memory(self) -> None:
         """Give back the memory of the requests that calls use, unless they run, and callers' working memory.
 
-        The next call takes new.
+        The next call takes new. Variables keep their values.
         """
         release_arenas()
-        while self._free:
-            try:
-                request = self._free.pop()
-            except IndexError:
-                return
-            if request is self._first:
-                self._first = None
+        self._free.clear()
+        first = self._first
+        if first is not None and first._job.states() is None and not first._guard.locked():
+            self._first = None
 
     # -- properties, export --------------------------------------------------------------------------------
 
@@ -206,3 +224,6 @@ class CompiledModel(CompiledRecord):
 
     def __repr__(self) -> str:
         return f"<CompiledModel:\n{self._ports_text()}>"
+
+
+GUARDED.update((id(CompiledModel.__call__.__code__), id(CompiledModel._further_request.__code__)))

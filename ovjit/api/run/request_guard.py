@@ -151,9 +151,12 @@ class RequestGuard:
                     slot.finish(self._job)
             except (RuntimeError, MemoryError, TypeError, ValueError) as raised:  # what tensors raise
                 self._error = raised
-        with self._job.lock:  # `_is_abandoned` must not see one without the other
-            self._pending = NOTHING
-            self._release()
+        job = self._job
+        with job.lock:  # `_is_abandoned` must not see one without the other
+            # else a signal's handler has come before, and may have started the next inference
+            if self._pending == NOTIFIED or (self._pending == SILENT and job.words[STATE] == IDLE):
+                self._pending = NOTHING
+                self._release()
 
     def _collect(self) -> bool:
         """Settle an inference that has ended without a callback; False if another thread did."""
@@ -162,11 +165,11 @@ class RequestGuard:
             if self._pending != SILENT or self._starting or not job.note_end():
                 return False  # another thread collected it, and may have started the next
             error, job.error = job.error, None
-            if error is None and not self._shown:  # as `_settle` does, with fewer calls
+            if error is not None or self._shown:
+                self._settle(error)
+            elif self._pending == SILENT and job.words[STATE] == IDLE:  # as `_settle`, with fewer calls
                 self._error, self._pending = None, NOTHING
                 self._release()
-            else:
-                self._settle(error)
             return True
 
     def _take_over(self) -> bool:
@@ -190,9 +193,10 @@ class RequestGuard:
         if error is not None:
             self._error = error
 
-    def _claim(self) -> None:
-        """Take the guard though it was taken: raises Busy unless the inference that holds it is over."""
-        asker = sys._getframe(1)
+    def _claim(self, asker: FrameType | None = None) -> None:
+        """Take the guard though it was taken: raises Busy unless the inference that holds it is over.
+        `asker`: the frame that wants it, by default the caller's."""
+        asker = asker or sys._getframe(1)
         self._check_idle(asker)
         while not self._acquire(False):  # another thread was quicker
             self._check_idle(asker)
@@ -201,7 +205,7 @@ class RequestGuard:
         """Raises Busy while the request is in use. `asker`: the frame that wants the guard for itself."""
         if self._guard.locked():
             job = self._job
-            if self._pending == SILENT and not job.busy:
+            if self._pending == SILENT and not self._starting and not job.busy:
                 self._collect()
             elif self._pending != NOTHING or not self._is_abandoned(asker or sys._getframe()):
                 if self._guard.locked():
@@ -231,15 +235,19 @@ class RequestGuard:
         me = _get_ident()
         for thread, top in sys._current_frames().items():
             frame = asker.f_back if thread == me else top
-            called = None
+            called, waits = None, False
             while frame is not None:
-                briefly = id(frame.f_code) in _BRIEFLY
-                waits = called is RequestGuard._claim.__code__
-                if (briefly or id(frame.f_code) in GUARDED) and not waits and self in (
-                    frame.f_locals.get("self"), frame.f_locals.get("request")
-                ):  # fmt: skip
-                    return briefly and thread != me
-                called, frame = frame.f_code, frame.f_back
+                code = frame.f_code
+                briefly = id(code) in _BRIEFLY
+                if briefly or id(code) in GUARDED:
+                    mine = self in (frame.f_locals.get("self"), frame.f_locals.get("request"))
+                    if mine and not waits:
+                        return briefly and thread != me
+                    waits = False
+                elif code is RequestGuard._claim.__code__:
+                    # elsewhere in it, the thread may just have taken the guard
+                    waits = called is RequestGuard._check_idle.__code__
+                called, frame = code, frame.f_back
         return None
 
     def wait(self) -> None:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 
 from ovjit.errors import UnsupportedError
-from ovjit.out_of_memory import lacks_memory
+from ovjit.out_of_memory import is_shortage, lacks_memory
 
 X86_64, AARCH64 = "x86_64", "aarch64"
 #: The architecture of NVIDIA GPUs, which no process runs on.
@@ -94,6 +94,8 @@ def needing(package: str) -> Iterator[None]:
     except (ImportError, OSError) as error:
         if lacks_memory(error):
             raise MemoryError(f"not enough memory to import {package}: {error}") from error
+        if is_shortage(error):
+            raise
         raise UnsupportedError(
             f"this machine is {name()!r}, {sys.platform}, and {package} cannot be imported: {error}. ovjit "
             "supports x86_64 and aarch64 where Numba and llvmlite can be installed (docs/platforms.md)"

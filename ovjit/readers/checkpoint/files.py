@@ -16,6 +16,7 @@ import numpy as np
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.files.weights import open_regular
 from ovjit.readers.gguf.header import Stored
+from ovjit.storage.mapped import map_file
 
 #: Types of tensors that are read: the reader's name and bytes of an element.
 KINDS = {"F32": ("F32", 4), "F16": ("F16", 2), "BF16": ("BF16", 2)}
@@ -65,7 +66,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_tensor_file(path: Path) -> dict[str, Stored]:
     """The tensors of one file by name, with the errors of `read_tensors`."""
     with open_regular(str(path), "file") as file:
-        data = np.memmap(file, mode="r") if file.seek(0, 2) else np.zeros(0, np.uint8)
+        data = np.frombuffer(map_file(file.fileno()) if file.seek(0, 2) else b"", np.uint8)
     return parse_tensors(data, path)
 
 

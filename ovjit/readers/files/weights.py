@@ -16,6 +16,7 @@ from ovjit.build.tensors import decode_text, from_storage
 from ovjit.errors import ModelError
 from ovjit.graph.converted import SMALLEST, Unmade, Unpacked
 from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.storage.mapped import map_file
 from ovjit.storage.origins import Origin, file_state, remember_origin
 
 #: Smaller files are read, not mapped: a mapped file that another process truncates kills this one (SIGBUS).
@@ -91,7 +92,7 @@ def contents_of(file: BinaryIO, use_mmap: bool) -> bytes | mmap.mmap:
     """Returns the contents of a file, memory-mapped if `use_mmap` and it has at least MAP_FROM bytes."""
     if not use_mmap or os.fstat(file.fileno()).st_size < MAP_FROM:
         return file.read()
-    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return map_file(file.fileno())
 
 
 def mapped_or_read(file: BinaryIO, path: Any, use_mmap: bool) -> np.ndarray:
