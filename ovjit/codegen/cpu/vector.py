@@ -672,16 +672,11 @@ def _prefetch(b: ir.IRBuilder, p: ir.Value, locality: int) -> ir.Value:
     return call_intrinsic(b, "llvm.prefetch.p0", ir.VoidType(), arguments)
 
 
-def _unsigned(operation: str) -> Any:
-    """udiv or urem of numbers that are not negative. A divisor of 0 counts as 1: CPUs trap, and lanes that do not
-    exist may have one."""
-
-    def body(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-        if not (isinstance(y, ir.Constant) and y.constant):
-            y = b.select(b.icmp_unsigned("==", y, _I64(0)), _I64(1), y)
-        return getattr(b, operation)(x, y)
-
-    return body
+def _divide_unsigned(b: ir.IRBuilder, operation: str, x: ir.Value, y: ir.Value) -> ir.Value:
+    """udiv or urem of numbers that are not negative. A divisor of 0 counts as 1: CPUs trap at it."""
+    if not (isinstance(y, ir.Constant) and y.constant):
+        y = b.select(b.icmp_unsigned("==", y, _I64(0)), _I64(1), y)
+    return getattr(b, operation)(x, y)
 
 
 def _truncate_to_int(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
@@ -730,7 +725,8 @@ BODIES: dict[str, Any] = {
     "prefetch_l2": lambda b, p: _prefetch(b, p, 2),
     "imin": lambda b, x, y: b.select(b.icmp_signed("<", x, y), x, y),
     "imax": lambda b, x, y: b.select(b.icmp_signed(">", x, y), x, y),
-    "udiv": _unsigned("udiv"), "urem": _unsigned("urem"),
+    "udiv": lambda b, x, y: _divide_unsigned(b, "udiv", x, y),
+    "urem": lambda b, x, y: _divide_unsigned(b, "urem", x, y),
     "now": now,
     # for one element type
     "hadd_T": _across("add"), "hmul_T": _across("mul"), "hmax_T": _across("max_"),
