@@ -144,3 +144,30 @@ def test_converters_give_complex_numbers_as_pairs_or_as_real_parts():
     model = ov.convert_model(TorchFXPythonDecoder(_graph(rotate, x)), extension=extensions)
     result = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x.numpy())[0]
     np.testing.assert_allclose(result, rotate(x, torch.arange(4.0)).numpy(), 1e-5, 1e-6)
+
+
+def test_writes_to_inputs_at_the_end_of_a_graph():
+    """The written value is an output where the graph returns it; a write that is read later is refused."""
+
+    def step(x, cache, weight):
+        cache.copy_(torch.cat([cache[1:], x]))
+        return cache * weight, cache
+
+    x, cache = torch.randn(1, 4), torch.randn(3, 4)
+    graph = _graph(step, x, cache)
+    writes = [node for node in graph.graph.nodes if node.target is torch.ops.aten.copy_.default]
+    assert len(writes) == 1
+    compiled = ov.compile_model(
+        ov.convert_model(TorchFXPythonDecoder(graph)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    result = compiled([x.numpy(), cache.numpy()])
+    scaled, kept = step(x, cache.clone(), torch.arange(4.0))
+    np.testing.assert_allclose(result[0], scaled.numpy(), 1e-6)
+    np.testing.assert_array_equal(result[1], kept.numpy())
+    with graph.graph.inserting_after(writes[0]):
+        later = graph.graph.call_function(torch.ops.aten.neg.default, writes[0].args[:1])
+    outputs = graph.graph.output_node()
+    outputs.args = (((*outputs.args[0], later)),)
+    graph.recompile()
+    with pytest.raises(RuntimeError, match="aten::copy_"):
+        ov.convert_model(TorchFXPythonDecoder(graph))
