@@ -32,7 +32,7 @@ def with_described(module: Any, described: Sequence[tuple[Any, Any]]) -> Any:
 
 
 class _GraphReader(FxReader):
-    """Reads graphs that end with writes to inputs and buffers, as those of `ExportedProgram.module()`. A Model
+    """Reads graphs that end with writes to inputs and buffers, as `ExportedProgram.module()` gives. A Model
     has no such effects: the written values are used where the graph returns them."""
 
     def _convert_function(self, node: Any, env: Mapping[Any, Any]) -> Any:
