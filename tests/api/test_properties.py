@@ -372,6 +372,44 @@ def test_what_caches_may_be_stored_in(name, monkeypatch):
     assert exact.get_property(name) == ovjit.Type.f32
 
 
+def test_runtime_options_of_models(tmp_path, monkeypatch):
+    """A model sets types of caches and sizes of groups where neither the call nor the Core does, as there:
+    also when it is read from a file."""
+    monkeypatch.delenv("OVJIT_PRECISION", raising=False)
+    names = (
+        "KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION", "KEY_CACHE_GROUP_SIZE",
+        "VALUE_CACHE_GROUP_SIZE", "DYNAMIC_QUANTIZATION_GROUP_SIZE",
+    )  # fmt: skip
+    half = {"KV_CACHE_PRECISION": "f16"}
+    sizes = {"KEY_CACHE_GROUP_SIZE": "16", "VALUE_CACHE_GROUP_SIZE": 8, names[-1]: "64"}
+    exact = {"EXECUTION_MODE_HINT": "ACCURACY"}
+    cases: list[tuple[dict, dict, dict]] = [  # options of the model, of the Core, of the call
+        (half, {}, {}), (sizes, {}, {}), ({**half, "KEY_CACHE_PRECISION": "u8"}, {}, {}),
+        (half, {}, {"KV_CACHE_PRECISION": "f32"}), (half, {"KV_CACHE_PRECISION": "f32"}, {}),
+        ({"KEY_CACHE_PRECISION": "f16"}, {}, {"KV_CACHE_PRECISION": "f32"}),
+        ({**half, **sizes}, {}, exact), (sizes, {}, {names[-1]: "0"}), ({"PERFORMANCE_HINT": "x"}, {}, {}),
+        (half, {}, {"INFERENCE_PRECISION_HINT": "f32"}),
+    ]  # fmt: skip
+    for options, of_core, of_call in cases:
+        told = []
+        for package in (ovjit, openvino):
+            core = package.Core()
+            if of_core:
+                core.set_property("CPU", of_core)
+            made = model(package)
+            for name, value in options.items():
+                made.set_rt_info(value, ["runtime_options", name])
+            package.save_model(made, tmp_path / f"{package.__name__}.xml")
+            for way in (made, str(tmp_path / f"{package.__name__}.xml")):
+                compiled = core.compile_model(way, "CPU", of_call)
+                told.append([str(compiled.get_property(name)) for name in names])
+        assert told == [told[0]] * 4, (options, of_core, of_call)
+    wrong = model(ovjit)
+    wrong.set_rt_info("f17", ["runtime_options", "KV_CACHE_PRECISION"])
+    with pytest.raises(RuntimeError, match="f17 for property key KV_CACHE_PRECISION"):
+        ovjit.Core().compile_model(wrong, "CPU")
+
+
 @pytest.mark.parametrize("name", ["INFERENCE_PRECISION_HINT", "KV_CACHE_PRECISION", "EXECUTION_MODE_HINT"])
 def test_how_values_of_precision_may_be_spelled(name):
     """What is taken, what a Core and a compiled model then tell, and the words for what is not taken."""

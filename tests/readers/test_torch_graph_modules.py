@@ -92,3 +92,82 @@ def test_converters_are_told_of_types_that_are_not_known():
     extension = ConversionExtension("aten._to_copy.default", copied)
     with pytest.raises(RuntimeError, match="Attribute dtype can't be converted to defined types"):
         ov.convert_model(TorchFXPythonDecoder(graph), extension=[extension])
+
+
+@pytest.mark.parametrize("is_converted", [False, True])
+def test_python_functions_of_lengths(is_converted):
+    """By the reader's own rule, or by the converter of the function's text."""
+    asked = []
+
+    def smaller(context):
+        asked.append(context.get_op_type())
+        a, b = context.get_input(0), context.get_input(1)
+        return [ops.minimum(a, ops.convert(b, a.get_element_type())).output(0)]
+
+    size = torch.export.Dim("size", min=1, max=9)
+    graph = _graph(
+        lambda x, w: x * w + torch.sym_min(x.shape[0], 4),
+        torch.randn(6, 4),
+        dynamic_shapes={"given": ({0: size},)},
+    )
+    changed = [node for node in graph.graph.nodes if node.target is torch.sym_min]
+    for node in changed:
+        node.target = min
+    assert changed
+    extensions = [ConversionExtension("<built-in function min>", smaller)] if is_converted else []
+    model = ov.convert_model(TorchFXPythonDecoder(graph), extension=extensions)
+    assert asked == ["<built-in function min>"] * len(extensions)
+    compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for rows in (2, 6):
+        x = np.random.default_rng(rows).standard_normal((rows, 4), np.float32)
+        np.testing.assert_allclose(compiled(x)[0], x * np.arange(4, dtype=np.float32) + min(rows, 4), 1e-6)
+
+
+def test_converters_give_complex_numbers_as_pairs_or_as_real_parts():
+    def in_pairs(context):
+        parts = [ops.unsqueeze(context.get_input(i), ops.constant(-1)) for i in range(2)]
+        return [ops.concat(parts, axis=-1).output(0)]
+
+    def unchanged(context):
+        return [context.get_input(0)]
+
+    def rotate(x, weight):
+        phase = torch.complex(weight.cos(), weight.sin())
+        return torch.view_as_real(x.to(torch.complex64) * phase)
+
+    x = torch.randn(3, 4)
+    extensions = [
+        ConversionExtension("aten.complex.default", in_pairs),
+        ConversionExtension("aten.view_as_real.default", unchanged),
+        ConversionExtension("aten._to_copy.default", unchanged),
+    ]
+    model = ov.convert_model(TorchFXPythonDecoder(_graph(rotate, x)), extension=extensions)
+    result = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x.numpy())[0]
+    np.testing.assert_allclose(result, rotate(x, torch.arange(4.0)).numpy(), 1e-5, 1e-6)
+
+
+def test_writes_to_inputs_at_the_end_of_a_graph():
+    """The written value is an output where the graph returns it; a write that is read later is refused."""
+
+    def step(x, cache, weight):
+        cache.copy_(torch.cat([cache[1:], x]))
+        return cache * weight, cache
+
+    x, cache = torch.randn(1, 4), torch.randn(3, 4)
+    graph = _graph(step, x, cache)
+    writes = [node for node in graph.graph.nodes if node.target is torch.ops.aten.copy_.default]
+    assert len(writes) == 1
+    compiled = ov.compile_model(
+        ov.convert_model(TorchFXPythonDecoder(graph)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    result = compiled([x.numpy(), cache.numpy()])
+    scaled, kept = step(x, cache.clone(), torch.arange(4.0))
+    np.testing.assert_allclose(result[0], scaled.numpy(), 1e-6)
+    np.testing.assert_array_equal(result[1], kept.numpy())
+    with graph.graph.inserting_after(writes[0]):
+        later = graph.graph.call_function(torch.ops.aten.neg.default, writes[0].args[:1])
+    outputs = graph.graph.output_node()
+    outputs.args = (((*outputs.args[0], later)),)
+    graph.recompile()
+    with pytest.raises(RuntimeError, match="aten::copy_"):
+        ov.convert_model(TorchFXPythonDecoder(graph))

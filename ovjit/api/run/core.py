@@ -596,6 +596,9 @@ def _compile(
         graph = model._graph()
         inputs = port_infos(model.inputs, graph.inputs)
         outputs = port_infos(model.outputs, graph.outputs)
+        options = model._rt.get("runtime_options")
+        if isinstance(options, Mapping) and settings.get("card") is None:
+            settings = table.add_runtime_options(settings, options, device)
         settings["name"] = model._friendly_name  # its own, which a process's count of models has no part in
         name = model.get_friendly_name()
         if any(node.op.role in ("pages", "states") for node in graph.nodes):

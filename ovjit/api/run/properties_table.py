@@ -587,9 +587,28 @@ def resolve(config: Mapping[str, Any], device: str) -> dict[str, Any]:
     return out
 
 
+_DYNAMIC_GROUP = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+#: Properties that a model sets for itself, in its information "runtime_options".
+_OF_MODELS = (*CACHES, "KEY_CACHE_GROUP_SIZE", "VALUE_CACHE_GROUP_SIZE", _DYNAMIC_GROUP)
+
+
+def add_runtime_options(settings: dict[str, Any], options: Any, device: str) -> dict[str, Any]:
+    """The properties of `resolve` with those that a model sets for itself and the user did not. As in
+    OpenVINO, EXECUTION_MODE_HINT=ACCURACY keeps the types of caches and products."""
+    given = settings["given"]
+    fixed = set(given) | (set(CACHES) if CACHES[0] in given else set())
+    if settings["EXECUTION_MODE_HINT"] is values.ExecutionMode.ACCURACY:
+        fixed |= {*CACHES, _DYNAMIC_GROUP}
+    names = [name for name in _OF_MODELS if name in options and name not in fixed]
+    if not names:
+        return settings
+    own = read_config({name: options[name] for name in names}, "CPU")
+    return resolve({**own, **given}, device)
+
+
 def _dynamic_group(config: Mapping[str, Any]) -> int:
     """Elements of a group in which activations are quantized: 0 by default where accuracy is asked for."""
-    row = ROWS["DYNAMIC_QUANTIZATION_GROUP_SIZE"]
+    row = ROWS[_DYNAMIC_GROUP]
     exact = config.get("EXECUTION_MODE_HINT") is values.ExecutionMode.ACCURACY
     return int(config.get(row.name, 0 if exact else row.default))
 

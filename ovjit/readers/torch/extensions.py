@@ -10,7 +10,7 @@ import numpy as np
 from ovjit.build import Output
 from ovjit.build.custom import UNREADABLE, ConversionExtensionBase, Op, ReaderExtension
 from ovjit.build.tensors import TYPES, PartialShape, Type
-from ovjit.readers.torch.values import ELEMENT_NAMES, name_of
+from ovjit.readers.torch.values import ELEMENT_NAMES, Complex, name_of
 from ovjit.records import NamedTuple
 
 
@@ -71,9 +71,12 @@ def _attribute(value: Any) -> Any:
 
 
 def _as_input(call: Any, value: Any) -> Any:
-    """An argument as an Output: a tensor, a number, a list or a text. None stays None."""
+    """Return an argument as an Output: a tensor, a number, a list or a text; complex numbers as pairs of
+    their parts. None stays None."""
     if value is None or isinstance(value, Output):
         return value
+    if isinstance(value, Complex):
+        return value.pair
     if isinstance(value, str):
         return call.const(np.frombuffer(value.encode(), np.uint8))
     if isinstance(value, (list, tuple)):

@@ -21,7 +21,8 @@ ARITHMETIC: dict[str, tuple[Callable[..., Any], str]] = {
     "truediv": (operator.truediv, "truediv"), "pow": (operator.pow, "Power"), "eq": (operator.eq, "Equal"),
     "ne": (operator.ne, "NotEqual"), "lt": (operator.lt, "Less"), "le": (operator.le, "LessEqual"),
     "gt": (operator.gt, "Greater"), "ge": (operator.ge, "GreaterEqual"), "sym_max": (max, "Maximum"),
-    "sym_min": (min, "Minimum"), "and_": (operator.and_, "LogicalAnd"), "or_": (operator.or_, "LogicalOr"),
+    "sym_min": (min, "Minimum"), "max": (max, "Maximum"), "min": (min, "Minimum"),
+    "and_": (operator.and_, "LogicalAnd"), "or_": (operator.or_, "LogicalOr"),
     "xor": (operator.xor, "LogicalXor"),
 }  # fmt: skip
 _UNARY: dict[str, tuple[Callable[..., Any], str]] = {

@@ -17,7 +17,7 @@ from ovjit.readers.torch.programs.undecomposed import INLINED, changes_types, in
 from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.tracing.strides import BY_STRIDES, in_storage
-from ovjit.readers.torch.values import Number
+from ovjit.readers.torch.values import Complex, Number
 
 #: How far beyond the example's length another one is looked for that solves an equation, too.
 _NEAR = 32
@@ -120,6 +120,8 @@ class FxReader(TorchReader):
                 partial(_where, node),
                 _output_uses(node),
             )
+            if self.converter(name, overload) is not None:
+                return self._as_in_pytorch(node, result)
             return (
                 result
                 if written is None
@@ -127,12 +129,25 @@ class FxReader(TorchReader):
             )
         if isinstance(target, torch._ops.HigherOrderOperator):
             return self._higher(target, node, arguments, named)
+        if str(target) in self.converters:
+            by_index = {str(i): value for i, value in enumerate(arguments)}
+            result = self.call(str(target), "", by_index, self._base(node, target), partial(_where, node))
+            return Number(result) if isinstance(result, Output) else result
         name = getattr(target, "__name__", str(target))
         name = {"int": "sym_int", "float": "sym_float"}.get(name, name)
         if python_number(name):
             call = Call(self, f"python::{name}", self._base(node, name))
             return compute(call, name, *arguments)
         raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
+
+    def _as_in_pytorch(self, node: Any, value: Any) -> Any:
+        """Return a converter's result, as complex numbers where PyTorch has them: of their parts in a further
+        last dimension, else of the real parts."""
+        example = node.meta.get("val")
+        if not isinstance(value, Output) or not isinstance(example, torch.Tensor) or not example.is_complex():
+            return value
+        call = Call(self, "complex", self._base(node, node.target))
+        return Complex(value) if call.rank(value) > example.dim() else call.complex_of(value)
 
     def _in_its_type(self, node: Any, old: Any, result: Any) -> Any:
         """The result of an in-place operator, in the type and shape of the tensor that it writes to."""

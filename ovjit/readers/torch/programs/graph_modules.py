@@ -31,12 +31,24 @@ def with_described(module: Any, described: Sequence[tuple[Any, Any]]) -> Any:
     return result
 
 
+class _GraphReader(FxReader):
+    """Reads graphs that end with writes to inputs and buffers, as `ExportedProgram.module()` gives. A Model
+    has no such effects: the written values are used where the graph returns them."""
+
+    def _convert_function(self, node: Any, env: Mapping[Any, Any]) -> Any:
+        if node.target is torch.ops.aten.copy_.default and len(node.args) > 1:
+            written, value = node.args[:2]
+            if written.op in ("placeholder", "get_attr") and all(user <= node for user in written.users):
+                return self._arguments(value, env)
+        return super()._convert_function(node, env)
+
+
 def read_graph_module(
     module: Any, converters: Mapping[str, Any] | None, names: Sequence[str], is_open: bool
 ) -> Model:
     """The Model of a graph module. Where `is_open`, all dimensions of the inputs are open, else the symbolic
     ones. `names` are those of the inputs; the placeholders' own where there are too few."""
-    reader = FxReader(converters)
+    reader = _GraphReader(converters)
     placeholders = module.graph.find_nodes(op="placeholder")
     input_names = [*names, *(node.name for node in placeholders[len(names) :])]
 
