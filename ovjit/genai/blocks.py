@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -27,7 +28,9 @@ class Row:
     number of last tokens whose logits are needed. If blocks were evicted: the number of their tokens, what
     the other tokens are worth, and the numbers of blocks [layers, blocks] that they have moved by since the
     last step. `prompt`: of tokens with pictures. `states`: number of tokens -> block of the states after
-    them."""
+    them; those of fewer than `fewest` tokens, to which it is never truncated, are dropped."""
+
+    fewest = sys.maxsize
 
     def __init__(self, tokens: Sequence[int], prompt: Any = None):
         self.tokens, self.prompt = list(tokens), prompt
@@ -84,11 +87,13 @@ class StateBlocks:
         blocks, steps = list[list[int]](), list[int]()
         for row, count in pairs:
             step = 1 if row.logit_count > 1 else count
-            begin = row.states.pop(row.length) if row.length else 0
+            begin = row.states[row.length] if row.length else 0
+            fewest = min(row.fewest, row.length)
+            older = {n: row.states.pop(n) for n in [*row.states] if fewest <= n <= row.length}
             self._give_back(row.states.values())
             added = [self._take() for _ in range(count // step)]
             ends = range(row.length + step, row.length + count + 1, step)
-            row.states = {row.length: begin, **dict(zip(ends, added, strict=True))}
+            row.states = {row.length: begin, **older, **dict(zip(ends, added, strict=True))}
             blocks.append([begin, *added])
             steps.append(step)
         lists = {
