@@ -12,7 +12,7 @@ import numpy as np
 
 from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.generation.paged import PagedDecoder
-from ovjit.generation.paged_tables import tables_of
+from ovjit.generation.paged_tables import Tables
 
 #: Blocks of the first cache, of the first tables of states, and the number up to which a cache grows before
 #: blocks of prefixes are dropped.
@@ -209,14 +209,16 @@ class BlockPool:
         [tokens, width], valid until the next call. `skipped`: index of a row -> indices of its blocks that
         these tokens do not attend to. `more`: further inputs of the decoder."""
         pairs = list(zip(rows, counts, strict=True))
-        blocks = np.zeros((len(rows), max(len(row.blocks) for row in rows)), np.int32)
-        lengths = np.array([row.cache_length + count for row, count in pairs])
-        for i, row in enumerate(rows):
+        past, begins, blocks, ends = list[int](), [0], list[int](), [0]
+        for i, (row, count) in enumerate(pairs):
             hidden_blocks = skipped.get(i, range(0))
+            past.append(row.cache_length - len(hidden_blocks) * self.size)
             visible = [*row.blocks[: hidden_blocks.start], *row.blocks[hidden_blocks.stop :]]
-            blocks[i, : len(visible)] = visible
-            lengths[i] -= len(hidden_blocks) * self.size
-        tables = tables_of(np.cumsum([0, *counts]), lengths, blocks, self.size)
+            blocks += visible[: -(-(past[-1] + count) // self.size)]
+            begins.append(begins[-1] + count)
+            ends.append(len(blocks))
+        longest = max(length + count for length, count in zip(past, counts, strict=True))
+        tables = Tables(*(np.array(each, np.int32) for each in (past, begins, blocks, ends, longest)))
         spans = [(row.tokens, range(row.length, row.length + count)) for row, count in pairs]
         tokens = np.array([each for all_tokens, span in spans for each in all_tokens[span.start : span.stop]])
         positions = np.array([i for _, span in spans for i in span])
