@@ -188,6 +188,14 @@ class Copied(Instance):
 BOOL, SIZE, REAL, TOKEN = Bool(), Integer(), Real(), Integer(-(2**63))
 
 
+def unpack_config(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords, with those in a dict named `config` beside the others, as openvino_genai takes them."""
+    config = keywords.get("config")
+    if not isinstance(config, dict):
+        return {**keywords}
+    return {**{name: value for name, value in keywords.items() if name != "config"}, **config}
+
+
 class _WithFields(type):
     """Gives a class its fields as properties, which programs look for before they set them."""
 
