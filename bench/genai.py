@@ -1,14 +1,18 @@
 """Pipelines of texts beside the real openvino_genai: CPU time to the first token, and of each further one.
 
-    python -m bench.genai [--what llm batch embed rerank start restart] [--weights f32 u8 i4]
-    [--cases 1x16 1x512 4x16 8x16] [--tokens 24] [--threads 1] [--rounds 5] [--layers 12] [--json FILE]
+    python -m bench.genai [--what llm batch prefix prefix-batch embed rerank start restart]
+    [--weights f32 u8 i4] [--cases 1x16 1x512 4x16 8x16] [--tokens 24] [--threads 1]
+    [--rounds 5] [--layers 12] [--json FILE]
 
 A random llama of 12 layers x 768 with 32,000 words, of which it chooses the 300 of a small tokenizer. Each
-pipeline has its own process. In interleaved rounds each one gets the same new random prompts: once for one
-token, and once, with others, for several. A case `4x512` has 4 prompts of 512 tokens. `llm` is LLMPipeline
-beside the real one with its default engine (PA) and with that of state (SDPA); `batch` is
-ContinuousBatchingPipeline; `embed` and `rerank` get 16 texts of 64 words; `start` is a process from its begin
-to the first token, in wall time, with an empty kernel cache; `restart` the same where models were kept.
+pipeline has its own process. In interleaved rounds each one gets the same new random prompts. A case `4x512`
+has 4 prompts of 512 tokens. Times are taken at each token by a streamer, for several prompts of `batch` at
+each step; `further` is the mean of those in which all prompts have a token. LLMPipeline takes no streamer for
+several prompts: there one call has one token, another several. `llm` is LLMPipeline beside the real one with
+its default engine (PA) and with that of state (SDPA); `batch` is ContinuousBatchingPipeline; `prefix` and
+`prefix-batch` are these with prompts that differ in their last 16 tokens only, in one call after another,
+and with `enable_prefix_caching`; `embed` and `rerank` get 16 texts of 64 words; `start` is a process from its
+begin to the first token, in wall time, with an empty kernel cache; `restart` the same where models were kept.
 Other figures are CPU times in milliseconds; ratios are medians over rounds.
 `same` is the share of leading tokens that are equal: caches of the real package are u8 by default.
 """
@@ -16,7 +20,6 @@ Other figures are CPU times in milliseconds; ratios are medians over rounds.
 from __future__ import annotations
 
 import argparse
-import functools
 import multiprocessing
 import shutil
 import statistics
@@ -24,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,9 +53,11 @@ PIPELINES: dict[str, dict[str, tuple[str, str, dict[str, Any]]]] = {
         "openvino": ("openvino", "LLMPipeline", {}),
         "sdpa": ("openvino", "LLMPipeline", {"ATTENTION_BACKEND": "SDPA"}),
     },
+    "prefix": {name: (name, "LLMPipeline", {}) for name in ("ovjit", "openvino")},
     **{
         what: {name: (name, kind, {}) for name in ("ovjit", "openvino")}
-        for what, kind in (("batch", "ContinuousBatchingPipeline"), ("embed", "TextEmbeddingPipeline"),
+        for what, kind in (("batch", "ContinuousBatchingPipeline"),
+                           ("prefix-batch", "ContinuousBatchingPipeline"), ("embed", "TextEmbeddingPipeline"),
                            ("rerank", "TextRerankPipeline"))
     },
 }  # fmt: skip
@@ -117,60 +122,114 @@ def write_encoder(folder: Path, labels: int) -> Path:
     return folder
 
 
+#: Tokens of a prompt after those that all prompts share.
+OWN = 16
+
+
 class Case(NamedTuple):
-    """Prompts of one call: their number, their tokens, and the tokens that follow each."""
+    """Prompts of one call: their number, their tokens, the tokens that follow each, and whether they begin
+    alike."""
 
     sequences: int
     prompt: int
     tokens: int
     seed: int
+    shared: bool = False
 
 
 def _serve(pipe: Any, what: str, name: str, folder: Path, threads: int) -> None:
-    """A process with one pipeline: answers to a Case with (CPU seconds, seconds, result)."""
+    """A process with one pipeline: answers to a Case with (CPU seconds to the first token, of each further
+    one, result)."""
     package, kind, properties = PIPELINES[what][name]
     if package == "ovjit":
         import ovjit.as_openvino  # noqa: F401
     import openvino
     import openvino_genai
 
-    arguments = [openvino_genai.SchedulerConfig()] if what == "batch" else []
+    is_batch, arguments = kind == "ContinuousBatchingPipeline", []
+    if is_batch:
+        arguments.append(openvino_genai.SchedulerConfig())
+        arguments[0].enable_prefix_caching = what == "prefix-batch"
     properties = {"INFERENCE_NUM_THREADS": threads, **properties}
-    options = [properties] if what == "batch" else []
+    options = [properties] if is_batch else []
     pipeline = getattr(openvino_genai, kind)(
         str(folder), *arguments, "CPU", *options, **({} if options else properties)
     )
     pipe.send(None)
     while (case := pipe.recv()) is not None:
         if what in ("embed", "rerank"):
-            call = _retrieval(pipeline, case, what)
+            pipe.send(_retrieve(pipeline, case, what))
         else:
-            call = _generation(openvino, openvino_genai, pipeline, case, what == "batch")
-        start_s, used = time.perf_counter(), time.process_time()
-        result = call()
-        pipe.send((time.process_time() - used, time.perf_counter() - start_s, result))
+            pipe.send(_generate(openvino, openvino_genai, pipeline, case, is_batch))
 
 
-def _retrieval(pipeline: Any, case: Case, what: str) -> Callable[[], Any]:
-    """A call of `embed_documents` or `rerank` with texts of about so many tokens."""
+Times = tuple[float, float, Any]
+
+
+def _retrieve(pipeline: Any, case: Case, what: str) -> Times:
+    """The time of a call of `embed_documents` or `rerank` with texts of about so many tokens."""
     rng = np.random.default_rng([SEED, case.seed])
     words = np.array("the weather is not there hello world other words and".split())
     texts = [" ".join(rng.choice(words, case.prompt // 2)) for _ in range(case.sequences)]
-    if what == "embed":
-        return functools.partial(pipeline.embed_documents, texts)
-    return functools.partial(pipeline.rerank, texts[0], texts)
+    start_s = time.process_time()
+    result = pipeline.embed_documents(texts) if what == "embed" else pipeline.rerank(texts[0], texts)
+    return time.process_time() - start_s, 0.0, result
 
 
-def _generation(package: Any, genai: Any, pipeline: Any, case: Case, batch: bool) -> Callable[[], Any]:
-    """A function that generates, and returns tokens."""
+def _generate(package: Any, genai: Any, pipeline: Any, case: Case, batch: bool) -> Times:
+    """The times of generated tokens, and the tokens."""
     rng = np.random.default_rng([SEED, case.seed])
-    ids = rng.integers(3, WORDS, (case.sequences, case.prompt))
+    ids, others = rng.integers(3, WORDS, (2, case.sequences, case.prompt))
+    if case.shared:
+        ids[:, :-OWN] = others[:, :-OWN] = np.random.default_rng(SEED).integers(3, WORDS, case.prompt - OWN)
     config = genai.GenerationConfig(max_new_tokens=case.tokens, ignore_eos=True)
     if batch:
-        rows = [package.Tensor(row[None]) for row in ids]
-        return lambda: [r.m_generation_ids[0] for r in pipeline.generate(rows, [config] * len(rows))]
-    inputs = genai.TokenizedInputs(package.Tensor(ids), package.Tensor(np.ones_like(ids)))
-    return lambda: pipeline.generate(inputs, config).tokens
+        return _generate_by_steps(genai, pipeline, [package.Tensor(row[None]) for row in ids], config)
+    mask, seconds = package.Tensor(np.ones_like(ids)), list[float]()
+    if case.sequences == 1:
+        return _stream(genai, pipeline, genai.TokenizedInputs(package.Tensor(ids), mask), config)
+    for count, rows in ((1, others), (case.tokens, ids)):
+        inputs = genai.TokenizedInputs(package.Tensor(rows), mask)
+        start_s, config.max_new_tokens = time.process_time(), count
+        tokens = pipeline.generate(inputs, config).tokens
+        seconds.append(time.process_time() - start_s)
+    return seconds[0], (seconds[1] - seconds[0]) / max(case.tokens - 1, 1), tokens
+
+
+def _stream(genai: Any, pipeline: Any, inputs: Any, config: Any) -> Times:
+    """The times of one prompt's tokens, by a streamer."""
+    stamps: list[tuple[float, int]] = []
+
+    class Streamer(genai.StreamerBase):
+        def write(self, token: Any) -> Any:
+            count = 1 if isinstance(token, int) else len(token)
+            stamps.append((time.process_time(), count))
+            return genai.StreamingStatus.RUNNING
+
+        def end(self) -> None:
+            pass
+
+    start_s = time.process_time()
+    tokens = pipeline.generate(inputs, config, Streamer()).tokens
+    further = sum(count for _, count in stamps[1:])
+    return stamps[0][0] - start_s, (stamps[-1][0] - stamps[0][0]) / max(further, 1), tokens
+
+
+def _generate_by_steps(genai: Any, pipeline: Any, prompts: list[Any], config: Any) -> Times:
+    """The times of a batch, at each step."""
+    start_s = time.process_time()
+    handles = [pipeline.add_request(i, prompt, config) for i, prompt in enumerate(prompts)]
+    stamps = list[float]()
+    while all(handle.get_status() == genai.GenerationStatus.RUNNING for handle in handles):
+        pipeline.step()
+        if all(handle.can_read() for handle in handles):
+            stamps.append(time.process_time())
+    while pipeline.has_non_finished_requests():
+        pipeline.step()
+    if not stamps:
+        raise ValueError("the first sequence ended before the last prompt was read: give more --tokens")
+    tokens = [handle.read_all()[0].generated_ids for handle in handles]
+    return stamps[0] - start_s, (stamps[-1] - stamps[0]) / max(len(stamps) - 1, 1), tokens
 
 
 class Process:
@@ -184,10 +243,11 @@ class Process:
         other.close()
         self._pipe.recv()
 
-    def run(self, case: Case) -> tuple[float, float, Any]:
+    def run(self, case: Case) -> Times:
         time.sleep(PAUSE)
         self._pipe.send(case)
-        return self._pipe.recv()
+        times: Times = self._pipe.recv()
+        return times
 
     def end(self) -> None:
         self._pipe.send(None)
@@ -204,16 +264,10 @@ def measure(
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
         results: dict[str, Any] = {}
         for turn in range(rounds + 1):
-            seed = 1000 * number + 2 * turn
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                first_s, _, results[name] = ready[name].run(case._replace(tokens=1, seed=seed))
-                if case.tokens > 1:
-                    total_s, _, results[name] = ready[name].run(case._replace(seed=seed + 1))
-                    further = (total_s - first_s) / (case.tokens - 1)
-                else:
-                    further = 0.0
-                if turn:  # the first round compiles
-                    times[name].append((first_s, further))
+                first_s, further_s, results[name] = ready[name].run(case._replace(seed=1000 * number + turn))
+                if turn:  # the first round compiles, and reads what prompts share
+                    times[name].append((first_s, further_s))
         row = {"sequences": case.sequences, "prompt": case.prompt, "threads": threads,
                **_compare(times, case.tokens > 1)}  # fmt: skip
         if what not in ("embed", "rerank"):
@@ -274,7 +328,9 @@ def start(what: str, folder: Path, threads: int, rounds: int) -> dict[str, Any]:
 
 def compare(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """All rows."""
-    cases = [Case(*map(int, text.split("x")), options.tokens, 0) for text in options.cases]
+    pairs = [text.split("x") for text in options.cases]
+    cases = [Case(int(count), int(size), options.tokens, 0) for count, size in pairs]
+    alike = [case._replace(shared=True) for case in cases]
     rows = []
     for what in options.what:
         if what in ("embed", "rerank"):
@@ -289,7 +345,8 @@ def compare(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
                 if what in STARTS:
                     more = [start(what, path, threads, options.rounds)]
                 else:
-                    more = measure(what, path, cases, threads, options.rounds)
+                    chosen = alike if what.startswith("prefix") else cases
+                    more = measure(what, path, chosen, threads, options.rounds)
                 rows += [{**row, "weights": weights} for row in more]
     return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ import numpy as np
 
 from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.generation.paged import PagedDecoder
-from ovjit.generation.paged_tables import tables_of
+from ovjit.generation.paged_tables import Tables
 
 #: Blocks of the first cache, of the first tables of states, and the number up to which a cache grows before
 #: blocks of prefixes are dropped.
@@ -27,7 +28,9 @@ class Row:
     number of last tokens whose logits are needed. If blocks were evicted: the number of their tokens, what
     the other tokens are worth, and the numbers of blocks [layers, blocks] that they have moved by since the
     last step. `prompt`: of tokens with pictures. `states`: number of tokens -> block of the states after
-    them."""
+    them; those of fewer than `fewest` tokens, to which it is never truncated, are dropped."""
+
+    fewest = sys.maxsize
 
     def __init__(self, tokens: Sequence[int], prompt: Any = None):
         self.tokens, self.prompt = list(tokens), prompt
@@ -84,11 +87,13 @@ class StateBlocks:
         blocks, steps = list[list[int]](), list[int]()
         for row, count in pairs:
             step = 1 if row.logit_count > 1 else count
-            begin = row.states.pop(row.length) if row.length else 0
+            begin = row.states[row.length] if row.length else 0
+            fewest = min(row.fewest, row.length)
+            older = {n: row.states.pop(n) for n in [*row.states] if fewest <= n <= row.length}
             self._give_back(row.states.values())
             added = [self._take() for _ in range(count // step)]
             ends = range(row.length + step, row.length + count + 1, step)
-            row.states = {row.length: begin, **dict(zip(ends, added, strict=True))}
+            row.states = {row.length: begin, **older, **dict(zip(ends, added, strict=True))}
             blocks.append([begin, *added])
             steps.append(step)
         lists = {
@@ -204,14 +209,16 @@ class BlockPool:
         [tokens, width], valid until the next call. `skipped`: index of a row -> indices of its blocks that
         these tokens do not attend to. `more`: further inputs of the decoder."""
         pairs = list(zip(rows, counts, strict=True))
-        blocks = np.zeros((len(rows), max(len(row.blocks) for row in rows)), np.int32)
-        lengths = np.array([row.cache_length + count for row, count in pairs])
-        for i, row in enumerate(rows):
+        past, begins, blocks, ends = list[int](), [0], list[int](), [0]
+        for i, (row, count) in enumerate(pairs):
             hidden_blocks = skipped.get(i, range(0))
+            past.append(row.cache_length - len(hidden_blocks) * self.size)
             visible = [*row.blocks[: hidden_blocks.start], *row.blocks[hidden_blocks.stop :]]
-            blocks[i, : len(visible)] = visible
-            lengths[i] -= len(hidden_blocks) * self.size
-        tables = tables_of(np.cumsum([0, *counts]), lengths, blocks, self.size)
+            blocks += visible[: -(-(past[-1] + count) // self.size)]
+            begins.append(begins[-1] + count)
+            ends.append(len(blocks))
+        longest = max(length + count for length, count in zip(past, counts, strict=True))
+        tables = Tables(*(np.array(each, np.int32) for each in (past, begins, blocks, ends, longest)))
         spans = [(row.tokens, range(row.length, row.length + count)) for row, count in pairs]
         tokens = np.array([each for all_tokens, span in spans for each in all_tokens[span.start : span.stop]])
         positions = np.array([i for _, span in spans for i in span])

@@ -136,6 +136,7 @@ class DraftProposer(Proposals):
         pairs = enumerate(zip(row.tokens, tokens, strict=False))
         common = next((i for i, (old, new) in pairs if old != new), min(len(row.tokens), len(tokens)))
         self._pool.rewind(row, min(common, len(tokens) - 1))
+        row.fewest = row.length
         row.tokens = tokens
 
     def _compute(self, requests: Sequence[DraftedRequest],

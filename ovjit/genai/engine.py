@@ -21,6 +21,11 @@ INPUTS = frozenset(("input_ids", "attention_mask", "position_ids", "beam_idx"))
 MAX_ROWS, MAX_TOKENS = 64, 4096
 #: Maximum tokens of each prompt that one inference reads.
 PART = 256
+#: Minimum tokens at the begin of another prompt that are not read again. Shorter prompts give the same bits
+#: in each call: tokens that are read alone are rounded in another way.
+_SHORTEST = 32
+#: The axis of tokens in states that grow.
+_AXIS = 2
 #: Edits a Model, and returns the names of constant inputs that it adds.
 Change = Callable[[Any], Collection[str]] | None
 
@@ -116,14 +121,17 @@ class Engine(StepRunner):
         self._names = [name for port in compiled.inputs for name in INPUTS & port.get_names()]
         self._request = decoder._request
         self._can_extend = not decoder.turn
-        states_grow = all(state._open == [0, 2] for state in self._request.query_state())
-        #: Whether a prompt may be read in parts.
-        self._can_split = not decoder.turn and states_grow
+        #: Whether a prompt may be read in parts, and a state be truncated.
+        self._can_split = not decoder.turn and self._states_grow()
         #: Whether prompts of different lengths can be rows of one state, with padding before them.
-        self.can_join = not decoder.turn and INPUTS <= {*self._names} and states_grow
+        self.can_join = self._can_split and INPUTS <= {*self._names}
         self._length = 0
         #: The tokens in the state, [] if it has several rows.
         self._tokens: list[int] = []
+
+    def _states_grow(self) -> bool:
+        """True if all states have an axis of tokens."""
+        return all(state._open == [0, _AXIS] for state in self._request.query_state())
 
     @classmethod
     def load(
@@ -155,15 +163,29 @@ class Engine(StepRunner):
         self._tokens = []
 
     def start(self, prompt: Sequence[int]) -> np.ndarray:
-        """Read a prompt as the one row. A chat's prompt begins with the tokens that are in the state: of it
-        only the new ones are read. Returns the logits [1, words] of the next token."""
-        count = len(self._tokens)
-        if not (self._can_extend and 0 < count < len(prompt) and self._tokens == list(prompt[:count])):
+        """Read a prompt as the one row, but for tokens at its begin that are in the state: those of a chat's
+        last turn, or of another prompt. Returns the logits [1, words] of the next token."""
+        count = self._keep_common(prompt)
+        if not count:
             self._reset([0])
-            count = 0
         logits = self._read(np.asarray(prompt[count:], np.int64)[None])
         self._tokens = list(prompt)
         return logits
+
+    def _keep_common(self, prompt: Sequence[int]) -> int:
+        """Truncate the state to the tokens that a prompt begins with, without its last one. Returns their
+        number, 0 if the prompt is to be read from its begin."""
+        known, self._tokens = self._tokens, []  # until it is read
+        pairs = enumerate(zip(known, prompt[:-1], strict=False))
+        count = next((i for i, (old, new) in pairs if old != new), min(len(known), len(prompt) - 1))
+        if count == len(known):
+            return count if self._can_extend else 0
+        if not self._can_split or count < _SHORTEST:
+            return 0
+        for state in self._request.query_state():
+            state._cut(_AXIS, count)
+        self._length = count
+        return count
 
     def step(self, parents: Sequence[int], tokens: Sequence[int]) -> np.ndarray:
         """Rows that continue the rows `parents` by one token each. Returns the logits [rows, words]."""

@@ -188,6 +188,14 @@ class Copied(Instance):
 BOOL, SIZE, REAL, TOKEN = Bool(), Integer(), Real(), Integer(-(2**63))
 
 
+def unpack_config(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords, with those in a dict named `config` beside the others, as openvino_genai takes them."""
+    config = keywords.get("config")
+    if not isinstance(config, dict):
+        return {**keywords}
+    return {**{name: value for name, value in keywords.items() if name != "config"}, **config}
+
+
 class _WithFields(type):
     """Gives a class its fields as properties, which programs look for before they set them."""
 
@@ -207,19 +215,20 @@ class Settings(metaclass=_WithFields):
     _fields: ClassVar[dict[str, tuple[Any, Kind]]] = {}
 
     def __init__(self) -> None:
-        values = {name: copy.copy(default) for name, (default, _) in self._fields.items()}
-        self.__dict__["_values"] = values
+        self._values.update((name, copy.copy(default)) for name, (default, _) in self._fields.items())
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        """The fields by name: attributes of the object itself, which steps of a generation read often."""
+        return self.__dict__
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            return self.__dict__["_values"][name]
-        except KeyError:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self._fields:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        self.__dict__["_values"][name] = self._fields[name][1].assign(value)
+        self._values[name] = self._fields[name][1].assign(value)
 
     def update_fields(self, values: Mapping[str, Any]) -> None:
         """Set fields by keywords. Unknown ones are ignored; None and values of other types are
@@ -234,12 +243,9 @@ class Settings(metaclass=_WithFields):
             except (TypeError, ValueError) as error:
                 raise OvjitError(f"the value {value!r} of {name} is not supported: {error}") from error
 
-    def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._fields]
-
     def __copy__(self) -> Any:
         other = type(self).__new__(type(self))
-        other.__dict__["_values"] = {name: copy.copy(value) for name, value in self._values.items()}
+        other._values.update((name, copy.copy(value)) for name, value in self._values.items())
         return other
 
     def __deepcopy__(self, memo: Any) -> Any:

@@ -21,6 +21,7 @@ from ovjit.genai.prompts import Prompts
 from ovjit.genai.results import DecodedResults, EncodedResults, PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig, needs_batches
 from ovjit.genai.speculation import (
+    OWN_PROPERTIES,
     SHARED,
     Proposer,
     SDPerModelsPerfMetrics,
@@ -28,6 +29,7 @@ from ovjit.genai.speculation import (
     begin_figures,
     check_drafts,
     check_properties,
+    draft_of,
     look_up,
     run_drafted,
     sum_durations,
@@ -60,8 +62,7 @@ def engine_properties(properties: dict[str, Any], device: str) -> dict[str, Any]
     check_properties(properties)
     if backend == "SDPA" and "scheduler_config" in properties:
         raise OvjitError("scheduler_config is not for ATTENTION_BACKEND SDPA: leave one of them out")
-    names = ("adapters", "draft_model", "prompt_lookup", "ATTENTION_BACKEND", "scheduler_config")
-    settings = {name: value for name, value in properties.items() if name not in names}
+    settings = {name: value for name, value in properties.items() if name not in OWN_PROPERTIES}
     if backend == "PA" and not device.startswith("GPU") and not CACHES.intersection(settings):
         settings["KV_CACHE_PRECISION"] = choose_cache_precision(settings)
     return settings
@@ -138,7 +139,7 @@ class LLMPipeline:
         self._adapters = controller_of(properties, DECODER)
         if self._adapters is not None:
             self._config.adapters, change = properties["adapters"], self._adapters.insert
-        settings, draft = engine_properties(properties, device), properties.get("draft_model")
+        settings, draft = engine_properties(properties, device), draft_of(properties)
         self._has_state = properties.get("ATTENTION_BACKEND") == "SDPA"
         is_drafted = draft is not None or bool(properties.get("prompt_lookup"))
         mode = "" if draft is None else draft.mode

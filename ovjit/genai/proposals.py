@@ -10,6 +10,7 @@ from ovjit.errors import OvjitError
 from ovjit.genai.batches import Proposals
 from ovjit.genai.blocks import RowInputs
 from ovjit.genai.drafts import DraftProposer, LookupProposer
+from ovjit.genai.speculation import draft_of
 
 
 def load_proposals(
@@ -17,7 +18,7 @@ def load_proposals(
 ) -> Proposals | None:
     """The proposer of tokens for `model`, the one of `source`, by the properties `draft_model` and
     `prompt_lookup`. It may change the model. `inputs`: those of a model that takes embeddings."""
-    draft = properties.get("draft_model")
+    draft = draft_of(properties)
     if properties.get("prompt_lookup"):
         return LookupProposer()
     if draft is None:

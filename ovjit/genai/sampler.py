@@ -3,6 +3,7 @@ temperature, min_p, top_p, and one draw of a Mersenne twister. Sums are in f32, 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -72,7 +73,7 @@ class Sampler:
         config = self.config
         raw = np.asarray(logits, _F32)
         best = int(raw.argmax())  # the first NaN, if there is one
-        if np.isnan(raw[best]):
+        if math.isnan(raw[best]):
             raise OvjitError("the model's logits are not numbers (NaN): no token can be chosen")
         is_changed = matcher is not None or length < self._changed
         values = self._penalize(raw.copy(), length) if is_changed else raw

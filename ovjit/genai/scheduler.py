@@ -103,7 +103,7 @@ class CacheEvictionConfig(Settings):
     def to_string(self) -> str:
         """The fields, one a line."""
         values = {**self._sizes, "evictable_size": self.get_evictable_size(), **self._values}
-        del values["adaptive_rkv_config"]
+        del values["adaptive_rkv_config"], values["_sizes"]
         return _print_fields("CacheEvictionConfig", values)
 
 

@@ -182,11 +182,15 @@ class Draft:
         marks = (mode for mode in MODES if self.properties.get(mode) or b"<%s " % mode.encode() in text)
         return next(marks, "")
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The properties of its device."""
+        names = ("adapters", "scheduler_config", *MODES)
+        return {name: value for name, value in self.properties.items() if name not in names}
+
     def split_properties(self) -> tuple[AdapterController | None, dict[str, Any]]:
         """The controller of the model's adapters, and the properties of its device."""
-        names = ("adapters", "scheduler_config", *MODES)
-        properties = {name: value for name, value in self.properties.items() if name not in names}
-        return controller_of(self.properties, DECODER), properties
+        return controller_of(self.properties, DECODER), self.settings
 
 
 def draft_model(models_path: Any, device: str = "", **kwargs: Any) -> Draft:
@@ -197,6 +201,20 @@ def draft_model(models_path: Any, device: str = "", **kwargs: Any) -> Draft:
     if not path.exists():
         raise OvjitError(f"the draft model {str(path)!r} does not exist")
     return Draft(path, device, kwargs)
+
+
+#: Properties of pipelines, but not of devices.
+OWN_PROPERTIES = ("adapters", "draft_model", "prompt_lookup", "ATTENTION_BACKEND", "scheduler_config")
+
+
+def draft_of(properties: Mapping[str, Any]) -> Draft | None:
+    """The draft model of a pipeline with these properties. One without properties of its device takes those
+    of the pipeline."""
+    draft: Draft | None = properties.get("draft_model")
+    if draft is None or draft.settings:
+        return draft
+    inherited = {name: value for name, value in properties.items() if name not in OWN_PROPERTIES}
+    return Draft(draft.path, draft.device, {**inherited, **draft.properties})
 
 
 def limit_proposals(most: int, config: GenerationConfig) -> int:

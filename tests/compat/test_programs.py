@@ -302,6 +302,17 @@ def test_what_exports_transformers(python, tmp_path, program):
     assert_alike(made["ours"], made["real"], program)
 
 
+@pytest.mark.pypi
+@pytest.mark.timeout(3600)
+def test_pipelines_of_pictures(python, tmp_path):
+    """Exports of seven families: texts, scores, numbers of tokens, classes of errors."""
+    install(python, "torch", "torchvision", "transformers==4.57.6", "optimum-intel==2.2.0", "nncf")
+    install(python, "openvino-genai==2026.4.1.0", "openvino-tokenizers==2026.4.1.0")
+    real, ours = both(python, "genai_pictures.py", tmp_path)
+    assert len(real) == 7 and all("error" not in calls for calls in real.values())
+    assert_alike(ours, real, "pictures")
+
+
 def cases(python: Path, program: str, folder: Path, count: int, *way: Any) -> dict[str, Any]:
     """The results of a program of OpenVINO's users by case, `count` of them, none an error."""
     found: dict[str, Any] = last_line(command(python, *way, PROGRAMS / program, folder, seconds=3000))

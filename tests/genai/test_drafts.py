@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import ovjit as ov
 import ovjit.genai as genai
 from ovjit.errors import OvjitError
+from ovjit.genai.speculation import draft_of
 from tests.support.genai_drafts import EXACT, collect, collect_gemma, write_folders, write_gemma
 
 
@@ -77,3 +79,21 @@ def test_drafts_that_read_the_caches_of_the_model(tmp_path: Path) -> None:
         genai.LLMPipeline(
             write_folders(ov, tmp_path / "plain")[0], "CPU", draft_model=genai.draft_model(draft)
         )
+
+
+def test_a_draft_without_properties_has_those_of_the_pipeline(folder: Path) -> None:
+    """A model's own proposals are all accepted then, as in openvino_genai."""
+    prompts = np.random.default_rng(5).integers(3, 290, (20, 1, 20))
+
+    def count_steps(**properties: Any) -> int:
+        draft = genai.draft_model(folder, "CPU", **properties)
+        pipe = genai.LLMPipeline(folder, "CPU", draft_model=draft, **EXACT)
+        options = {"max_new_tokens": 25, "num_assistant_tokens": 3, "ignore_eos": True}
+        results = [pipe.generate(ov.Tensor(prompt), **options) for prompt in prompts]
+        return sum(len(each.perf_metrics.raw_metrics.m_batch_sizes) for each in results)
+
+    assert count_steps() == count_steps(**EXACT) == 7 * len(prompts)
+    own = genai.draft_model(folder, "CPU", NUM_STREAMS=1)
+    assert draft_of({"draft_model": own, **EXACT}) is own
+    flagged = draft_of({"draft_model": genai.draft_model(folder, eagle3_mode=True), **EXACT})
+    assert flagged is not None and flagged.settings == EXACT and flagged.mode == "eagle3_mode"

@@ -55,6 +55,33 @@ def test_a_batch_of_qwen3_gives_the_texts_of_the_other_pipeline(tmp_path: Path) 
     assert [result.texts for result in results] == [result.texts for result in single]
 
 
+@pytest.mark.parametrize("kind", "qwen2_5_vl qwen3_vl gemma3 gemma3n llava_next internvl_chat".split())
+def test_a_chat_reads_new_tokens_only(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for Gemma 3, whose pictures' tokens see each other."""
+    folder = cases.write_folder(ov, tmp_path / kind, kind)
+    pipe, plain = (genai.VLMPipeline(folder, "CPU", **cases.EXACT) for _ in range(2))
+    counts, infer = list[int](), pipe._engine._infer
+
+    def count(values: np.ndarray, parents: np.ndarray) -> np.ndarray:
+        counts.append(values.shape[1])
+        return infer(values, parents)
+
+    monkeypatch.setattr(pipe._engine, "_infer", count)
+    one, two = (ov.Tensor(cases.picture(ov, *sizes, seed=3).data) for sizes in ((40, 33), (20, 64)))
+    history = genai.ChatHistory([{"role": "system", "content": "numbers " * 9}])
+    for prompt, images in (("is it so?", [one]), ("other words", []), ("look here", [two])):
+        history.append({"role": "user", "content": prompt})
+        options = {"max_new_tokens": 5, "ignore_eos": True, "logprobs": 1}
+        counts.clear()
+        result = pipe.generate(history, images=images, **options)
+        length = result.perf_metrics.get_num_input_tokens()
+        assert counts[1:] == [1] * 4 and (counts[0] == length) is (len(history) == 2 or kind == "gemma3")
+        plain._engine.forget()
+        expected = plain.generate(history, images=images, **options)
+        assert result.texts == expected.texts and is_same(result.scores, expected.scores, 1e-3)
+        history.append({"role": "assistant", "content": result.texts[0]})
+
+
 def test_settings_of_both_processors_may_be_in_one_file(tmp_path: Path) -> None:
     """As transformers 5 saves them. It counts only if it has both."""
     folder = cases.write_folder(ov, tmp_path / "qwen", "qwen3_vl")

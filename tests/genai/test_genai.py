@@ -176,6 +176,29 @@ def test_a_chat_reads_new_tokens_only(pipeline: Any, monkeypatch: pytest.MonkeyP
     assert counts[-1] == 25
 
 
+def test_ends_of_prompts_that_begin_alike_are_read(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, counts = pipeline._engine, list[int]()
+    infer = engine._infer
+
+    def count(ids: np.ndarray, parents: np.ndarray) -> np.ndarray:
+        counts.append(ids.size)
+        return infer(ids, parents)
+
+    monkeypatch.setattr(engine, "_infer", count)
+    shared = [3 + 7 * i % 200 for i in range(50)]
+    engine.start([*shared, 7, 8])
+    engine.step([0], [30])
+    other = engine.start([*shared, 9])
+    shorter = engine.start(shared[:40])
+    assert counts == [52, 1, 1, 1]
+    engine.start([5])
+    np.testing.assert_allclose(engine.start(shared[:40]), shorter, rtol=1e-4, atol=1e-4)
+    engine.start([5])
+    np.testing.assert_allclose(engine.start([*shared, 9]), other, rtol=1e-4, atol=1e-4)
+    engine.start([*shared[:31], 11, 12])  # so few tokens are read again
+    assert counts[4:] == [1, 40, 1, 51, 33]
+
+
 def test_a_chat_always_has_its_template(folder: Path, pipeline: Any) -> None:
     expected = pipeline.generate("hi", max_new_tokens=5)
     pipeline.start_chat()
@@ -345,6 +368,7 @@ def test_prompts_are_read_in_parts(pipeline: Any, rows: int, monkeypatch: pytest
 
     monkeypatch.setattr(engine, "_infer", count)
     monkeypatch.setattr("ovjit.genai.engine.PART", 16)
+    engine.forget()
     np.testing.assert_allclose(engine.start_rows(prompts), whole, rtol=1e-4, atol=1e-4)
     assert counts == [14, 13, 13]
     assert pipeline.generate(inputs, **config).tokens == expected

@@ -94,6 +94,23 @@ def test_fixed_sizes_of_a_latent_consistency_model(folders: Path) -> None:
         encoder.infer("a", "b", True)
 
 
+def test_a_dict_named_config_has_properties(folders: Path) -> None:
+    """Of pipelines and of networks, in constructors and in `compile`."""
+    late, config = genai.Text2ImagePipeline(folders / "sd"), {"config": cases.EXACT}
+    late.compile("CPU", "CPU", "CPU", **config)
+    pipes = late, genai.Text2ImagePipeline(folders / "sd", "CPU", **config)
+    plain = genai.Text2ImagePipeline(folders / "sd", "CPU", **cases.EXACT)
+    expected, *others = (
+        pipe.generate("a", height=16, width=16, num_inference_steps=2).data for pipe in (plain, *pipes)
+    )
+    assert all((expected == other).all() for other in others)
+    genai.UNet2DConditionModel(folders / "sd" / "unet").compile("CPU", **config)
+    for kind in (genai.CLIPTextModel, genai.Text2ImagePipeline):
+        with pytest.raises(OvjitError, match="NO_SUCH"):
+            kind(folders / "sd" / ("text_encoder" if kind is genai.CLIPTextModel else ""), "CPU",
+                 config={"NO_SUCH": 1})  # fmt: skip
+
+
 def test_several_pictures_of_fixed_sizes_from_one(folders: Path) -> None:
     fixed, free = (genai.Image2ImagePipeline(folders / "sd") for _ in range(2))
     fixed.reshape(2, 16, 24, 5.0)

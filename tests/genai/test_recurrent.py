@@ -92,3 +92,24 @@ def test_drafts(hybrid: Path, kind: str) -> None:
         pools.append(pipeline._proposals._pool)
     for pool in pools:
         check_pool(pool)
+
+
+def test_a_draft_reads_no_token_again_after_a_rejection(
+    hybrid: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    properties = {"draft_model": genai.draft_model(hybrid, "CPU", **EXACT)}
+    pipeline = load(hybrid, properties)
+    decoder, counts = pipeline._proposals._decoder, list[int]()
+    hidden = decoder.hidden
+
+    def count(tokens: np.ndarray, *others: Any) -> np.ndarray:
+        counts.append(len(tokens))
+        return hidden(tokens, *others)
+
+    monkeypatch.setattr(decoder, "hidden", count)
+    options: dict[str, Any] = {"max_new_tokens": 20, "do_sample": True, "temperature": 9.0, "rng_seed": 3}
+    config = genai.GenerationConfig(ignore_eos=True, num_assistant_tokens=4, **options)
+    result = pipeline.generate([PROMPTS[2]], [config])[0]
+    assert result.extended_perf_metrics.get_num_accepted_tokens() < 15, f"seed {SEED}"
+    assert counts[0] == PROMPTS[2].size + 1 and max(counts[1:]) <= 2
+    check_pool(pipeline._proposals._pool)

@@ -16,6 +16,7 @@ from ovjit.api.tensors.types import Type
 from ovjit.compat import opset13 as ops
 from ovjit.compat.preprocess import PrePostProcessor
 from ovjit.errors import OvjitError
+from ovjit.genai.fields import unpack_config
 from ovjit.genai.images.generators import draw_noise
 from ovjit.genai.images.networks import PATH, Change, Network, NetworkConfig, add_devices, choose_overload
 
@@ -110,7 +111,7 @@ class AutoencoderKL:
     def compile(self, device: str, **kwargs: Any) -> None:
         for network in (self._encoder, self._decoder):
             if network is not None:
-                network.compile(device, kwargs)
+                network.compile(device, unpack_config(kwargs))
 
     def decode(self, latent: Tensor) -> Tensor:
         """Latents f32 [n, channels, height, width] to pixels u8 [n, height, width, 3]."""

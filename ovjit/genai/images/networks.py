@@ -13,6 +13,7 @@ import numpy as np
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import AdapterConfig, AdapterController, apply_adapters, controller_of
+from ovjit.genai.fields import unpack_config
 from ovjit.genai.images.noise_levels import read_fields
 
 #: The type of the paths of folders.
@@ -36,7 +37,7 @@ def choose_overload(
         fits = values.keys() == overload.keys() and len(arguments) <= len(overload)
         if fits and ("device" in overload or not properties):
             if all(isinstance(value, overload[key]) for key, value in values.items()):
-                return values, properties
+                return values, unpack_config(properties)
     forms = "; ".join(f"{name}({', '.join(overload)})" for overload in overloads)
     raise TypeError(f"__init__(): incompatible constructor arguments. Supported are {forms}")
 
@@ -203,7 +204,7 @@ class SingleNetwork:
         return self._config
 
     def compile(self, device: str, **kwargs: Any) -> None:
-        self._network.compile(device, kwargs, self.adapter_prefix)
+        self._network.compile(device, unpack_config(kwargs), self.adapter_prefix)
 
     def set_adapters(self, adapters: AdapterConfig | None) -> None:
         """Use these adapters from now on; None for no change."""

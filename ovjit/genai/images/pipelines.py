@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import UnsupportedError
+from ovjit.genai.fields import unpack_config
 from ovjit.genai.images.autoencoder import AutoencoderKL
 from ovjit.genai.images.config import ImageGenerationConfig
 from ovjit.genai.images.denoisers import FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
@@ -85,7 +86,7 @@ class DiffusionPipeline:
             devices = [device] * 3
         if not all(isinstance(each, str) for each in devices):
             raise TypeError("compile takes a device, or text_encode_device, denoise_device and vae_device")
-        self._impl.compile([str(each) for each in devices], kwargs)
+        self._impl.compile([str(each) for each in devices], unpack_config(kwargs))
         self._add_load_time(start)
 
     def _generate(self, prompt: Any, image: Any, mask: Any, keywords: dict[str, Any]) -> Tensor:

@@ -14,6 +14,7 @@ from ovjit.api.tensors.tensor import Tensor
 from ovjit.api.tensors.vectors import Shape
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.config import read_config
+from ovjit.genai.fields import unpack_config
 from ovjit.genai.figures import measure, now_us
 from ovjit.genai.json_files import read_json
 from ovjit.genai.speech.config import SpeechGenerationConfig
@@ -56,7 +57,7 @@ class Text2SpeechPipeline:
         self._bins = int(settings.get("num_mel_bins", 80))
         names = ("encoder_model", "decoder_model", "postnet", "vocoder")
         self._encoder, self._decoder, self._postnet, self._vocoder = (
-            _create_request(folder / f"openvino_{name}.xml", device, kwargs) for name in names
+            _create_request(folder / f"openvino_{name}.xml", device, unpack_config(kwargs)) for name in names
         )
         self._load_time = (now_us() - start_us) / 1000
 

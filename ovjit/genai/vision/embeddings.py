@@ -11,6 +11,7 @@ import numpy as np
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.genai.fields import unpack_config
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.retrieval import TextEmbeddingPipeline, check_texts, pool_states, split_config
 from ovjit.genai.tokenizer import Tokenizer
@@ -122,7 +123,7 @@ class EmbeddingPipeline:
         is_path = isinstance(models_path, (str, bytes, os.PathLike)) and isinstance(device, str)
         folder = Path(os.fsdecode(models_path)) if is_path else Path()
         if is_path and (folder / "openvino_language_model.xml").exists():
-            self._pictures = _PictureEncoder(folder, device, kwargs)
+            self._pictures = _PictureEncoder(folder, device, unpack_config(kwargs))
         else:
             config = kwargs.pop("text_embedding_config", None)
             self._texts = TextEmbeddingPipeline(models_path, device, config, **kwargs)

@@ -41,8 +41,10 @@ class EmbeddingEngine(Engine):
             raise UnsupportedError(f"a language model with the inputs {names} is not supported")
         self._request, self._family = compiled.create_infer_request(), family
         self._embed = embed
-        self._length, self._can_extend = 0, False
-        self._tokens = []
+        #: A picture's tokens that have a type see each other, so a state without all of them is another one.
+        self._can_extend = "token_type_ids" not in self._names
+        self._can_split = self._can_extend and self._states_grow()
+        self._length, self._tokens = 0, []
         self._prompt: Prompt | None = None
         #: The tokens whose embeddings are the next values.
         self._ids = np.zeros((0, 0), np.int64)
@@ -52,17 +54,26 @@ class EmbeddingEngine(Engine):
         return self._embed(ids)
 
     def start(self, prompt: Any) -> np.ndarray:
-        """Read a Prompt. Returns the logits [1, words] of the next token."""
-        self._reset([0])
+        """Read a Prompt, but for what is in the state of its begin: a chat's turns before. Returns the logits
+        [1, words] of the next token."""
+        count = self._keep_common(prompt.keys)
+        if not count:
+            self._reset([0])
         self._prompt = prompt
-        return self._infer(prompt.embeds, np.zeros(1, np.int32))
+        logits = self._infer(prompt.embeds[:, count:], np.zeros(1, np.int32))
+        self._tokens = list(prompt.keys)
+        return logits
 
     def _feed(self, values: np.ndarray, parents: np.ndarray) -> dict[str, np.ndarray]:
-        feeds, prompt = super()._feed(values, parents), self._prompt
+        feeds, prompt, begin = super()._feed(values, parents), self._prompt, self._length
         assert prompt is not None
-        if not self._length:
-            return {**feeds, "position_ids": prompt.positions, **prompt.inputs}
-        nowhere = np.zeros(0, np.int64)
+        nowhere, inputs = np.zeros(0, np.int64), prompt.inputs
+        if begin < prompt.ids.shape[1]:
+            if begin:
+                inputs = _cut(inputs, slice(begin, None))
+                if _LAYERS in inputs and not inputs[_LAYERS].shape[1]:
+                    inputs = self._family.inputs(prompt.ids[:, begin:], nowhere, ())
+            return {**feeds, "position_ids": prompt.positions[..., begin:], **inputs}
         # the axes of positions are in front of rows and tokens
         positions = feeds["position_ids"] + prompt.shift[..., None, None]
         return {**feeds, "position_ids": positions, **self._family.inputs(self._ids, nowhere, ())}

@@ -16,6 +16,7 @@ from ovjit.genai.answers import Answer, Writer, answer_prompt
 from ovjit.genai.batched_engine import BatchedEngine
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
 from ovjit.genai.enums import GenerationFinishReason
+from ovjit.genai.fields import unpack_config
 from ovjit.genai.figures import Figures, measure, now_us
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.llm import engine_properties
@@ -45,9 +46,9 @@ class VLMPipeline(VLMPipelineBase):
         self._turn = Turn()
         models = kwargs.pop("models", models_path if isinstance(models_path, Mapping) else None)
         if models is None:
-            self._load_folder(models_path, *arguments, **kwargs)
+            self._load_folder(models_path, *arguments, **unpack_config(kwargs))
         else:
-            self._load_models(models, *arguments, **kwargs)
+            self._load_models(models, *arguments, **unpack_config(kwargs))
         add_eos(self._config, self._tokenizer)
         #: The chat of start_chat.
         self._history: ChatHistory | None = None

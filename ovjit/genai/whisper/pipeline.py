@@ -15,6 +15,7 @@ from ovjit.genai.adapters import apply_adapters
 from ovjit.genai.answers import Writer, answer_prompt
 from ovjit.genai.config import add_eos, merge, read_config
 from ovjit.genai.enums import StreamingStatus
+from ovjit.genai.fields import unpack_config
 from ovjit.genai.figures import Figures, now_us
 from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, status_of, streamer_of
@@ -116,6 +117,7 @@ class WhisperPipeline:
 
     def __init__(self, models_path: Any, device: str, **kwargs: Any):
         start_us, folder = now_us(), _folder_of(models_path, device)
+        kwargs = unpack_config(kwargs)
         self._turn = Turn()
         self._config = read_config(WhisperGenerationConfig, folder)
         self._config.update_generation_config(**kwargs)
@@ -294,7 +296,7 @@ class ASRPipeline:
         if kind == "whisper":
             self._pipeline: WhisperPipeline | SpeechReader = WhisperPipeline(folder, device, **kwargs)
         else:
-            self._pipeline = _READERS[kind](folder, device, kwargs)
+            self._pipeline = _READERS[kind](folder, device, unpack_config(kwargs))
             self._config.set_eos_token_id(ENDS[0])
             self._config.stop_token_ids = self._config.stop_token_ids.union(ENDS)
 
