@@ -398,7 +398,7 @@ class _Fusion:
                 continue
             if group.anchor is not None:
                 rows = group.anchor.op.prologue  # a row kernel's epilogue reads the anchor's inputs again
-                more = set(maker.tensors).difference(self.read_by_rows(group.anchor) if rows else ())
+                more = set(maker.tensors).difference(self.list_row_inputs(group.anchor) if rows else ())
                 same = self.symbols.same(value, group.last.output)
                 if len(more) > 1 or not (same or rows):
                     continue
@@ -407,7 +407,7 @@ class _Fusion:
             for member in maker.body:
                 self.group_of[member] = group
 
-    def read_by_rows(self, anchor: Node) -> list[Value]:
+    def list_row_inputs(self, anchor: Node) -> list[Value]:
         """The anchor's first input, and what a prologue reads to compute it."""
         value = anchor.inputs[0]
         maker = self.group_of.get(value.node)

@@ -185,8 +185,8 @@ def pack_sums(m: Any, dtype: str, first: np.ndarray, second: np.ndarray) -> np.n
 
 def add_halves(m: Any, dtype: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Sums of pairs of elements of 2 bytes."""
-    pairs = (np.ascontiguousarray(v).view(numpy_dtype(dtype)) for v in (x, y))
-    total: np.ndarray = sum(pairs)
+    a, b = (np.ascontiguousarray(v).view(numpy_dtype(dtype)) for v in (x, y))
+    total: np.ndarray = a + b
     return total.view(np.int32)
 
 
