@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from ovjit.rewrite.model_variables import Variable
 
 
+#: Elements that are appended to `LONG_GUESS` ones: another number, or a trace would take both for one.
+_MANY = LONG_GUESS * 3 // 4
+
+
 class Init(NamedTuple):
     """The computation of a variable's initial value: output `output` of `executable`. `inputs`: indices of
     the main program's inputs that it takes."""
@@ -43,16 +47,16 @@ class StatesAhead:
     _total_axis: tuple[tuple[int, int] | None, ...] = ()
 
     def trace_ahead(self) -> None:
-        """Trace plans before shapes are known (see `Program.trace_ahead`): of runs that append many elements,
-        of a first run after a reset, which these mostly serve, and of a run that appends one element."""
-        self._trace_states(1)
+        """Trace plans before shapes are known (see `Program.trace_ahead`): of a run that appends one element,
+        of runs that append many, and of a first run after a reset, which these mostly serve."""
+        self._trace_states(1, 1, _MANY)
 
     def trace_more_ahead(self) -> None:
         """See `Program.trace_more_ahead`: batches of several."""
-        self._trace_states(GUESS)
+        self._trace_states(GUESS, 1)
 
-    def _trace_states(self, batch: int) -> None:
-        """Trace plans of a first run of size `batch`, and of next runs."""
+    def _trace_states(self, batch: int, *lengths: int) -> None:
+        """Trace plans of a first run of size `batch`, and of next runs that append so many elements."""
         from ovjit.planning.concrete_types import concrete_types  # imported models do not need it
 
         input_shapes = [guess_input_shape(v.shape, batch) for v in self.inputs]
@@ -86,12 +90,10 @@ class StatesAhead:
                 if not self._total_axis:  # GUESS + 2: a length of 1 would broadcast
                     concrete_types(self.main.program.graph, after(GUESS + 2, total))
                 self._total_axis = (total,)
-                self._traced_for(after(LONG_GUESS, total))
+                for count in lengths:
+                    self._traced_for(after(count, total))
                 break
         self._traced_for(first, batch == 1)
-        for total in self._total_axis:
-            with contextlib.suppress(OvjitError):
-                self._traced_for(after(1, total))
 
     def _result_shapes(self, shapes: Sequence[tuple[int, ...]]) -> Sequence[Any] | None:
         """The shapes of the main program's outputs for these of its inputs. None if they are unknown."""

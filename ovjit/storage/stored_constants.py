@@ -149,7 +149,7 @@ class StoredConstants:
 
     def place_of(self, array: np.ndarray) -> Sequence[Any] | None:
         """The location of an array of the graph that is stored already."""
-        span = _span_of(array) if self._filled or self._packed or self._locations else None
+        span = _span_of(array) if array.nbytes >= SMALLEST else None
         if span in self._locations:
             location = self._locations[span]
         elif span in self._filled:
