@@ -135,7 +135,6 @@ def check_shape(what: str, arg: NodeArg, shape: tuple[int, ...]) -> None:
 
 def _text_of(array: np.ndarray) -> np.ndarray:
     """Text as arrays of str, which the compiled model takes."""
-    if array.dtype.kind == "O":
-        texts = [str(value) for value in array.reshape(-1)]
-        return np.array(texts, object).reshape(array.shape)
-    return array
+    if array.dtype.kind != "O" or {*map(type, texts := array.ravel().tolist())} <= {str}:
+        return array
+    return np.array([*map(str, texts)], object).reshape(array.shape)
