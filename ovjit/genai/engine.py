@@ -175,10 +175,10 @@ class Engine(StepRunner):
     def _keep_common(self, prompt: Sequence[int]) -> int:
         """Truncate the state to the tokens that a prompt begins with, without its last one. Returns their
         number, 0 if the prompt is to be read from its begin."""
-        known, self._tokens = self._tokens, []  # until it is read
-        pairs = enumerate(zip(known, prompt[:-1], strict=False))
-        count = next((i for i, (old, new) in pairs if old != new), min(len(known), len(prompt) - 1))
-        if count == len(known):
+        cached, self._tokens = self._tokens, []  # until it is read
+        pairs = enumerate(zip(cached, prompt[:-1], strict=False))
+        count = next((i for i, (old, new) in pairs if old != new), min(len(cached), len(prompt) - 1))
+        if count == len(cached):
             return count if self._can_extend else 0
         if not self._can_split or count < _SHORTEST:
             return 0
