@@ -42,6 +42,8 @@ MOST_SCRATCH = 256 << 20
 MOST_PINNED = 16 << 20
 #: Kernels load and store 16 bytes at a time. Memory of others that is not aligned is copied.
 ALIGNMENT = 16
+#: Kernels that the driver compiles at a time: each takes a processor of the host for some 15 ms.
+MOST_LOADED = 8
 #: Maximum tables of a job whose graphs are kept. The oldest one's are updated for further shapes.
 MOST_GRAPHS = 8
 
@@ -250,6 +252,18 @@ def function_of(card: Card, number: int) -> Any:
     if form is not None and form.shared:
         card_blocks.allow_shared_memory(card, function, form)
     return function
+
+
+def load_functions(card: Card, numbers: Collection[int]) -> dict[int, Any]:
+    """The functions of kernels by their numbers. Threads let the driver compile several at a time."""
+    missing = [number for number in numbers if not card.has_function(ptx_of(number).text, ENTRY)]
+    if len(missing) > 1:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with contextlib.suppress(RuntimeError):  # also when threads cannot start: errors are raised below
+            with ThreadPoolExecutor(min(len(missing), MOST_LOADED)) as pool:
+                list(pool.map(lambda number: function_of(card, number), missing))
+    return {number: function_of(card, number) for number in numbers}
 
 
 def scratch_bytes(plan: Any) -> int:
@@ -549,7 +563,8 @@ class DeviceJob(Job):
 
     def _functions(self, card: Card, table: Table, first: int, stop: int) -> Sequence[Any]:
         numbers = table.rows[first:stop, runner.STEP_KERNEL].tolist()
-        return [function_of(card, number) for number in numbers]
+        loaded = load_functions(card, set(numbers))
+        return [loaded[number] for number in numbers]
 
     def _launch(self, state: DeviceState, replay: Replay, table: Table, i: int, function: Any) -> None:
         plan, card = table.plan, state.card

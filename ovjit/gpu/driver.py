@@ -362,6 +362,10 @@ class Card:
 
     # -- kernels
 
+    def has_function(self, ptx: str, entry: str) -> bool:
+        """True if the driver has compiled this function already."""
+        return (entry, ptx) in self._functions
+
     def function(self, ptx: str, entry: str, name: str = "") -> Any:
         """The function `entry` of PTX, which the driver compiles once for this card. `name`: for errors."""
         key = entry, ptx

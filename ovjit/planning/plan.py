@@ -79,7 +79,7 @@ class Planner(ValueViews):
         self.offered: dict[Value, View] = {}  # where the producer may write if it writes row-major
         self.overwritten: set[Value] = set()  # offered values over which their only reader writes its result
         #: Value -> the order of its dimensions in memory in which its only reader, a view, is row-major.
-        self.wanted: dict[Value, Sequence[int]] = {}
+        self.reader_orders: dict[Value, Sequence[int]] = {}
         self.readers: Mapping[Value, int] = {}  # value -> groups that read it; a model output counts as one
         self._instead: list[tuple[View, View]] = []  # (view that the group writes, view that gets a copy)
         self._reserved: dict[Value, View] = {}
@@ -198,7 +198,7 @@ class Planner(ValueViews):
         `any_order`: the other dimensions have the order that its reader wants, if there is one."""
         rank = len(value.shape)
         axis %= rank
-        order = tuple(self.wanted.get(value, ())) if any_order else ()
+        order = tuple(self.reader_orders.get(value, ())) if any_order else ()
         if order[-1:] != (axis,):
             order = (*(a for a in range(rank) if a != axis), axis)
         placed = self.placed.get(value)

@@ -564,7 +564,7 @@ class _Template:
                 raise _NotCopyable
             pairs.append((one.buffer, other.buffer))
         i, k = planner._output_of.get(old), planner._output_of.get(new)
-        if (i is None) != (k is None) or planner.wanted.get(old) != planner.wanted.get(new):
+        if (i is None) != (k is None) or planner.reader_orders.get(old) != planner.reader_orders.get(new):
             raise _NotCopyable
         if i is not None and k is not None:
             pairs.append((planner.output_buffers[i], planner.output_buffers[k]))

@@ -21,10 +21,10 @@ class Reshaped(Lowering):
     def place_outputs(self, planner: Planner) -> None:
         value, out = self.group.last.inputs[0], self.group.last.output
         planner.offer_output(out, value, reshaped=True)
-        if out in planner.wanted and planner.readers.get(value) == 1:
+        if out in planner.reader_orders and planner.readers.get(value) == 1:
             parts = split_dims(planner.shape(out), planner.shape(value))
             if parts is not None:
-                planner.wanted[value] = [axis for a in planner.wanted[out] for axis in parts[a]]
+                planner.reader_orders[value] = [axis for a in planner.reader_orders[out] for axis in parts[a]]
 
     def plan(self, planner: Planner) -> None:
         value, out = self.group.last.inputs[0], self.group.last.output
@@ -66,7 +66,7 @@ class Transposed(Lowering):
     def place_outputs(self, planner: Planner) -> None:
         source = self.group.last.inputs[0]
         if planner.readers.get(source) == 1:
-            planner.wanted[source] = self._order(planner)
+            planner.reader_orders[source] = self._order(planner)
 
     def plan(self, planner: Planner) -> None:
         node = self.group.last

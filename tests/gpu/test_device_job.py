@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,37 @@ def test_results_are_those_of_numpy(cuda: FakeCuda) -> None:
         for result, want in zip(run(job, x), expected(x), strict=True):
             np.testing.assert_allclose(result, want, rtol=1e-5, atol=1e-5)
     assert cuda.replays == 3 and cuda.calls.count("cuStreamBeginCapture_v2") == 1
+
+
+def test_kernels_are_loaded_at_a_time(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver compiles a kernel when it is loaded: two threads are in that call at once."""
+    inside, both = list[int](), threading.Event()
+    load = FakeCuda.do_cuModuleLoadDataEx
+
+    def wait(self: FakeCuda, *arguments: Any) -> int:
+        inside.append(threading.get_ident())
+        if len(set(inside)) > 1:
+            both.set()
+        assert both.wait(60), "no other kernel is loaded meanwhile"
+        return load(self, *arguments)
+
+    monkeypatch.setattr(FakeCuda, "do_cuModuleLoadDataEx", wait)
+    x = np.ones((5, 4), np.float32)
+    results = run(compile_graph(graph_of(5, 4), {"card": 0}).new_job(), x)
+    np.testing.assert_allclose(results[0], expected(x)[0], rtol=1e-5)
+    assert len(inside) == len(cuda.modules)
+
+
+def test_kernels_are_loaded_without_threads(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of the interpreter no thread starts."""
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor.submit", refuse)
+    x = np.ones((5, 4), np.float32)
+    results = run(compile_graph(graph_of(5, 4), {"card": 0}).new_job(), x)
+    np.testing.assert_allclose(results[0], expected(x)[0], rtol=1e-5)
 
 
 def test_constants_are_uploaded_once_for_all_jobs(cuda: FakeCuda) -> None:
