@@ -63,7 +63,7 @@ def _show_plain_values(function: Callable[..., Any]) -> _Shown:
             if value is not None and _is_plain(value):
                 plain.append((inner.__qualname__, name, repr(value)))
             if hasattr(value, "inlined"):
-                waiting.append(value.inlined)
+                waiting.append(value.inlined)  # type: ignore[union-attr]
     shown = _Shown(sorted(plain))
     _read[function] = read, shown
     return shown

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ovjit.module_cache import imports_from_file
 from ovjit.onnxruntime.surface import PACKAGE, SHARED, import_names
 from ovjit.version import ONNXRUNTIME
 
-_NAMES = import_names(SHARED, PACKAGE)
+with imports_from_file():
+    _NAMES = import_names(SHARED, PACKAGE)
 globals().update(_NAMES)
 __all__ = sorted(_NAMES)
 

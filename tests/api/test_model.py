@@ -577,6 +577,23 @@ def test_a_graph_takes_over_the_types_of_the_model(monkeypatch: pytest.MonkeyPat
     assert verified.outputs[0].shape == (4, 3)
 
 
+def test_a_graph_takes_over_the_types_of_what_files_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of compressed weights, too: nothing can change the bytes of a file that is mapped for reading."""
+    ops = ovjit.opset13
+    x = ops.parameter([2, 1200], np.float32)
+    weights = ops.convert(ops.constant(np.ones((1200, 1000), np.uint8)), np.float32)
+    ovjit.save_model(ovjit.Model([ops.matmul(x, weights, False, False)], [x]), tmp_path / "bytes.xml")
+    models = [
+        ovjit.Core().read_model(tmp_path / "bytes.xml", config={"ENABLE_MMAP": m}) for m in (True, False)
+    ]
+    infer, asked = Op.infer_types, list[str]()
+    monkeypatch.setattr(Op, "infer_types", lambda op, *given: asked.append(op.name) or infer(op, *given))
+    graphs = [model._graph() for model in models]
+    assert asked == [] and all(graph.outputs[0].shape == (2, 1000) for graph in graphs)
+
+
 def test_a_graph_sees_what_shared_memory_has_become() -> None:
     ops = ovjit.opset13
     x, shape = ops.parameter([6], np.float32), np.array([2, 3])

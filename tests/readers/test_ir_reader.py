@@ -17,6 +17,7 @@ import ovjit
 from ovjit.data import DIGITS_XML, digits
 from ovjit.errors import UnsupportedError
 from ovjit.graph.interp import evaluate
+from ovjit.planning.constants import is_mapped
 from ovjit.readers.ir.reader import read_ir
 from ovjit.readers.ir.writer import save_model, serialize
 from ovjit.readers.ir.xml import _defused_parser, _Target
@@ -473,3 +474,24 @@ def test_text_between_tags_reaches_no_handler() -> None:
     parser.DefaultHandler = heard.append
     parser.Parse(b"<net version='11'>text<layers>text</layers></net>", True)
     assert heard == ["text", "text"]
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "int32", "int64"])
+def test_large_constants_stay_in_the_mapped_file_at_any_address(tmp_path: Path, kind: str) -> None:
+    """A boolean before them moves their offsets by one."""
+    ops, rng = ovjit.opset13, np.random.default_rng(7)
+    x, flag = ops.parameter([3, 1024], np.float32), ops.constant(np.array(True))
+    rows = rng.integers(-9, 9, (1024, 768)).astype(kind)
+    weights = ops.constant(rows) if kind == "float32" else ops.convert(ops.constant(rows), "f32")
+    product = ops.matmul(ops.select(flag, x, ops.constant(np.float32(0))), weights, False, False)
+    ovjit.save_model(ovjit.Model([product], [x]), tmp_path / "moved.xml", compress_to_fp16=False)
+    model = ovjit.Core().read_model(tmp_path / "moved.xml")
+    (stored,) = (n.data for n in model.get_ops() if n.get_type_name() == "Constant" and n.data.size > 1)
+    assert not stored.flags.aligned and is_mapped(stored) and (stored == rows).all()
+    values = rng.integers(-9, 9, (3, 1024)).astype(np.float32)
+    compiled = ovjit.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    blob = compiled.export_model()
+    for one in (compiled, ovjit.Core().import_model(blob, "CPU")):
+        assert (one([values])[0] == values @ rows.astype(np.float32)).all()
+    ovjit.save_model(model, tmp_path / "again.xml", compress_to_fp16=False)
+    assert (tmp_path / "again.bin").read_bytes() == (tmp_path / "moved.bin").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -160,6 +161,16 @@ class Result(Node):
 _SMALL = 1024
 
 
+def _is_fixed(array: np.ndarray) -> bool:
+    """Whether nothing in this process can change the elements: they lie in bytes, or in a file that is mapped
+    for reading."""
+    home: Any = array
+    while isinstance(home, np.ndarray):
+        home = home.base
+    home = home.obj if isinstance(home, memoryview) else home
+    return isinstance(home, (bytes, mmap.mmap)) and memoryview(home).readonly
+
+
 class Constant(Node):
     """A tensor that is part of the model, read-only.
 
@@ -261,15 +272,15 @@ class Constant(Node):
         self._note_types()
 
     def _note_types(self) -> None:
-        """Not of what graphs hold in another form, and not of many integers: what others infer of them may
-        be changed in shared memory."""
+        """Not of what graphs hold in another form, and not of many integers that may change: what others
+        infer of them would change, too."""
         kind, value = self._attrs["element_type"], self._tensors[0]._type.value
         if kind in dtypes.WITHOUT_DTYPE or kind == "string":
             return
         self._content = None
         if value is not None and value.nbytes <= _SMALL:
             self._content = value.tobytes()
-        elif value is not None and value.dtype.kind not in "fV":
+        elif value is not None and value.dtype.kind not in "fV" and not _is_fixed(value):
             return
         super()._note_types()
 

@@ -23,6 +23,8 @@ from ovjit.storage.origins import Origin, file_state, remember_origin
 MAP_FROM = 1 << 20
 #: NumPy's limit on dimensions.
 MAX_RANK = 64
+#: Bytes from which on constants stay where they lie, at any address: a boolean in a file moves all after it.
+_LARGE = 1 << 16
 
 
 def load_weights(source: Any, use_mmap: bool = True) -> np.ndarray:
@@ -140,7 +142,7 @@ def constant_values(
     if row.kind == "b":
         return (data != 0).reshape(shape)
     itemsize = max(row.bits // 8, 1)
-    if data.__array_interface__["data"][0] % itemsize:
+    if size < _LARGE and data.__array_interface__["data"][0] % itemsize:
         data = data.copy()
     if row.is_packed and count >= SMALLEST:
         return Unpacked(data, shape, element_type)
