@@ -286,9 +286,10 @@ class _Pool:
         if silent:
             self.wait_silent(silent[0], None if len(silent) == 1 else _LOOK_AROUND)
             return
-        self.block(len(self.requests), self.own_jobs())
+        self.block(len(self.requests), set(self.calling.get(_get_ident(), ())))
         try:
-            self.serve(_SLICE)
+            if not self.serve(_SLICE):
+                self.block(len(self.requests), self.own_jobs())
         finally:
             self.blocked.discard(_get_ident())
             self.serve_the_rest()
@@ -332,19 +333,21 @@ class _Pool:
 
     def wait_all(self) -> None:
         """Wait for all jobs but this thread's own, see `own_jobs`."""
-        mine = self.own_jobs()
+        mine = set(self.calling.get(_get_ident(), ()))
         for i in list(self.silent):
             self.wait_silent(i, None)
         try:
             while others := self.running.keys() - mine:
                 self.block(len(others) + len(mine), mine)
-                self.serve(_SLICE, mine)
+                if not self.serve(_SLICE, mine):
+                    mine = self.own_jobs()  # looked for late: it takes longer than many callbacks
         finally:
             self.blocked.discard(_get_ident())
             self.serve_the_rest()
         for i, request in enumerate(self.requests):
-            if i not in mine:
-                wait_quietly(request._job)  # a worker may be about to return from its callback
+            job = request._job
+            if i not in mine and not (job.words[STATE] == RUNNING and i in self.own_jobs()):
+                wait_quietly(job)  # a worker may be about to return from its callback
         if self.suspect:  # now that nothing runs: no later wait need come that would look for them
             _find_lost(self)
 
