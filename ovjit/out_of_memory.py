@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import mmap
+import sys
 from collections.abc import Iterator
 
-from ovjit.errors import OvjitError
+from ovjit.errors import E, OvjitError
 
 #: Bytes of address space that Numba and llvmlite take when they are imported, and that a kernel's compilation
 #: takes at most.
@@ -55,6 +56,11 @@ def is_shortage(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def unless_short(*classes: type[E]) -> tuple[type[E], ...]:
+    """For an `except` clause that concludes something: `classes`, but none of them for a shortage."""
+    return () if is_shortage(sys.exc_info()[1]) else classes
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovjit.errors import OvjitError
-from ovjit.out_of_memory import is_shortage
+from ovjit.out_of_memory import unless_short
 
 
 def load_others(group: str, package: str) -> list[Any]:
@@ -63,9 +63,7 @@ def _about_ovjit(folders: Sequence[tuple[str, int]]) -> list[str]:
     for folder, _ in folders:
         try:
             names = os.listdir(folder)
-        except OSError as error:
-            if is_shortage(error):
-                raise
+        except unless_short(OSError):
             continue
         for name in names:
             if name.endswith((".dist-info", ".egg-info")):
@@ -76,9 +74,8 @@ def _about_ovjit(folders: Sequence[tuple[str, int]]) -> list[str]:
                             content = file.readall()
                         if b"ovjit." in content:
                             texts.append(content.decode())
-                    except (OSError, ValueError) as error:
-                        if is_shortage(error):
-                            raise
+                    except unless_short(OSError, ValueError):
+                        continue
     return texts
 
 

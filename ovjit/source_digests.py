@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ovjit.hashes import sha256
-from ovjit.out_of_memory import is_shortage
+from ovjit.out_of_memory import is_shortage, unless_short
 from ovjit.source_files import keep, package_data, read_kept
 
 FILE = "syntax.bin"
@@ -97,9 +97,7 @@ def table_content(sources: Iterable[bytes]) -> bytes:
 def _table() -> dict[bytes, bytes]:
     try:
         content = package_data(FILE)
-    except (OSError, ImportError) as error:
-        if is_shortage(error):
-            raise
+    except unless_short(OSError, ImportError):
         return {}
     return {content[i : i + SIZE]: content[i + SIZE : i + 2 * SIZE] for i in range(0, len(content), 2 * SIZE)}
 

@@ -18,7 +18,7 @@ from types import CodeType
 from typing import Any
 
 from ovjit.errors import NoSource
-from ovjit.out_of_memory import is_shortage
+from ovjit.out_of_memory import unless_short
 from ovjit.source_files import package_data
 
 #: The packages that generate kernels and code.
@@ -88,9 +88,7 @@ def shipped_texts() -> dict[str, str]:
         import lzma
 
         return json.loads(lzma.decompress(package_data(FILE)))
-    except (OSError, ImportError) as error:
-        if is_shortage(error):
-            raise
+    except unless_short(OSError, ImportError):
         return {}
 
 

@@ -43,7 +43,7 @@ from ovjit.codegen.cpu.formats import features_of
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.versions import code_digest, installed_version, printing_digests
 from ovjit.hashes import sha256
-from ovjit.out_of_memory import is_shortage
+from ovjit.out_of_memory import unless_short
 
 if TYPE_CHECKING:
     import mmap
@@ -232,9 +232,7 @@ def _archive(isa: Target, kind: str = "kernels") -> Archive | None:
     try:
         stamp = generators(isa.machine) if kind == "kernels" else printers()
         return Archive(_open_data(file_name(isa, kind)), stamp) if stamp else None
-    except (OSError, ImportError, ValueError, EOFError) as error:  # no file, or no lzma or zlib
-        if is_shortage(error):
-            raise
+    except unless_short(OSError, ImportError, ValueError, EOFError):  # no file, or no lzma or zlib
         return None
 
 

@@ -17,8 +17,9 @@ import numpy as np
 
 from ovjit.codegen.cpu.elf import protect
 from ovjit.disk.folders import draft_in, private_folder, write_parts
+from ovjit.file_maps import map_file
 from ovjit.storage.container import FIRST
-from ovjit.storage.mapped import SMALLEST_MAPPED, map_file
+from ovjit.storage.mapped import SMALLEST_MAPPED
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
 

@@ -8,15 +8,15 @@ authenticated.
 from __future__ import annotations
 
 import ctypes
-import functools
 import mmap
 import os
 import stat
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+
+from ovjit.file_maps import map_file
 
 #: Smaller files are read: truncating a mapped file would kill the processes that use it.
 SMALLEST_MAPPED = 1 << 20
@@ -27,45 +27,6 @@ class MappedFile(mmap.mmap):
     """A file's bytes, read-only. `pinned`: some pages are this process's own, and none are given back."""
 
     pinned = False
-
-
-def map_file(
-    descriptor: int, size: int = 0, writable: bool = False, kind: type[mmap.mmap] = mmap.mmap
-) -> Any:
-    """`size` bytes of a file, or all of them, as an object of `kind`: read-only, or shared and `writable`.
-    Raises OSError, and ValueError for an empty file.
-
-    Where the system allows it, the mapping has no descriptor. Python's own ones have, and a process with a
-    thousand models may have no more."""
-    if not hasattr(mmap, "MAP_ANONYMOUS"):  # Windows
-        return kind(descriptor, size, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
-    flags = mmap.MAP_SHARED if writable else mmap.MAP_PRIVATE
-    allowed = mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ
-    options: dict[str, Any] = {"flags": flags, "prot": allowed}
-    if sys.version_info >= (3, 13):
-        return kind(descriptor, size, trackfd=False, **options)
-    if not sys.platform.startswith("linux"):
-        return kind(descriptor, size, **options)
-    size = size or os.fstat(descriptor).st_size
-    pages = kind(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=allowed)
-    address = np.frombuffer(pages, np.uint8).ctypes.data
-    if _system_mmap()(address, size, allowed, flags | _MAP_FIXED, descriptor, 0) != address:
-        _lost.append(pages)
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return pages
-
-
-_MAP_FIXED = 0x10
-#: Mappings that the system may have removed. Unmapping them could remove another thread's.
-_lost: list[mmap.mmap] = []
-
-
-@functools.cache
-def _system_mmap() -> Any:
-    function = ctypes.CDLL(None, use_errno=True).mmap
-    function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-    function.restype = ctypes.c_void_p
-    return function
 
 
 def read_file(path: str, use_mmap: bool) -> memoryview:

@@ -22,11 +22,11 @@ import numpy as np
 from ovjit.disk import sealed, store
 from ovjit.disk.folders import READ
 from ovjit.disk.notice import warn_once
+from ovjit.file_maps import map_file
 from ovjit.graph.graph import Graph
 from ovjit.hashes import sha256_for
 from ovjit.records import NamedTuple
 from ovjit.storage.graph_format import Arrays, digest_of, dump, encode_graph, raw_bytes
-from ovjit.storage.mapped import map_file
 
 #: Minimum bytes for a record. Fewer are hashed faster than a record is read.
 WORTH_BYTES = 1 << 20

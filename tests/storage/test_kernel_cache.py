@@ -588,7 +588,7 @@ def test_key_is_made_once(home, monkeypatch):
 
 def test_key_from_the_environment_or_given(home, monkeypatch):
     monkeypatch.setenv("OVJIT_KEY", "0f" * 32)
-    assert keys.find_key() == (b"\x0f" * 32, True)
+    assert keys.find_key() == (b"\x0f" * 32, True, True)
     assert keys.user_key(b"k" * 40) == b"k" * 40
     assert keys.user_key("ab" * 32) == b"\xab" * 32
     assert _everything_in(home) == []

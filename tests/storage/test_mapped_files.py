@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ovjit.storage.mapped import MappedFile, map_file
+from ovjit.file_maps import map_file
+from ovjit.storage.mapped import MappedFile
 from tests.support.run import printed
 
 LINUX = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors are counted in /proc")

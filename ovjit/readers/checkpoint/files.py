@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.file_maps import map_file
 from ovjit.readers.files.weights import open_regular
 from ovjit.readers.gguf.header import Stored
-from ovjit.storage.mapped import map_file
 
 #: Types of tensors that are read: the reader's name and bytes of an element.
 KINDS = {"F32": ("F32", 4), "F16": ("F16", 2), "BF16": ("BF16", 2)}

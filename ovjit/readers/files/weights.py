@@ -14,9 +14,9 @@ import numpy as np
 from ovjit.build import stored_size
 from ovjit.build.tensors import decode_text, from_storage
 from ovjit.errors import ModelError
+from ovjit.file_maps import map_file
 from ovjit.graph.converted import SMALLEST, Unmade, Unpacked
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.storage.mapped import map_file
 from ovjit.storage.origins import Origin, file_state, remember_origin
 
 #: Smaller files are read, not mapped: a mapped file that another process truncates kills this one (SIGBUS).
