@@ -1,4 +1,4 @@
-"""No division of integers in a kernel can trap: no divisor can be 0, and no quotient overflows.
+"""No division of integers in a kernel can trap: each divisor is proved not to be 0, no quotient overflows.
 
 CPUs trap at x / 0 and INT_MIN / -1, which ends the process.
 """
@@ -51,7 +51,7 @@ class Proofs:
         return all(element == number for element in elements) or (number == "0" and text == "zeroinitializer")
 
     def is_never(self, value: str, number: str, also: frozenset[str] = frozenset()) -> bool:
-        """Whether a value is proved to differ from a number. `also`: conditions that hold there."""
+        """Whether a value is proved to differ from a number; `also`: conditions without which it may."""
         elements = re.findall(r"i\d+ (-?\d+)", value) if value[0] == "<" else [value]
         if value[0] != "%":
             return value != "zeroinitializer" and number not in elements
@@ -108,8 +108,8 @@ define i64 @f(i64 %x, i64 %y) {
 
 
 @pytest.mark.parametrize(
-    ("divisor", "said"),
-    [("%y", ["by 0", "overflows"]), ("%b", ["overflows"]), ("-1", ["overflows"]), ("0", ["by 0"]), ("7", [])],
+    ("divisor", "said"), [("%y", ["by 0", "overflows"]), ("%b", ["overflows"]), ("-1", ["overflows"]),
+                          ("0", ["by 0"]), ("7", [])]
 )  # fmt: skip
 def test_an_unsafe_division_is_found(divisor: str, said: list[str]) -> None:
     found = list(faults(UNSAFE.replace("DIVISOR", divisor)))

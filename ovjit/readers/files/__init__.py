@@ -9,10 +9,9 @@ from ovjit.errors import ModelError, OvjitError, UnsupportedError, unless_of_sig
 
 
 def list_missing(missing: Mapping[str, Sequence[str]]) -> str:
-    """Formats unsupported operations, each with the number of its nodes and the first names."""
-    return "; ".join(
-        f"{what}, {len(nodes)} times ({_some(nodes)})" for what, nodes in sorted(missing.items())
-    )
+    """Formats unsupported operations: the number of nodes of each, the first names, and what to do."""
+    rows = (f"{what}, {len(nodes)} times ({_some(nodes)})" for what, nodes in sorted(missing.items()))
+    return f"{'; '.join(rows)}. An extension can define them: see docs/custom_operations.md"
 
 
 def _some(names: Sequence[str]) -> str:

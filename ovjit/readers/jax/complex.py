@@ -7,6 +7,7 @@ from typing import Any
 
 from ovjit.build import Output
 from ovjit.errors import UnsupportedError
+from ovjit.readers.jax import elementwise
 from ovjit.readers.jax.multi_tensor import Parts, join_parts, part_type, separate_parts
 from ovjit.readers.jax.reader import JaxNode
 from ovjit.readers.jax.registry import find_rule, of_parts, primitive, primitives
@@ -147,7 +148,7 @@ def convert(n: JaxNode) -> Any:
         return Parts((n.convert(re, kind[0]), n.convert(n.spread(im, n.dims(re)), kind[0])))
     if n.out().dtype == "boolean":
         return n("LogicalOr", n("NotEqual", re, n.like(re, 0)), n("NotEqual", im, n.like(im, 0)))
-    return n.convert(re, n.out().dtype)
+    return elementwise.convert(n, re, n.out().dtype)
 
 
 @of_parts("dot_general", "conv_general_dilated")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.build import Output
+from ovjit.build.builder import value_range
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.jax.reader import JaxNode, element_type
@@ -29,7 +30,7 @@ UNARY = {
 #: ... of two operands.
 BINARY = {
     "add": "Add", "add_any": "Add", "sub": "Subtract",
-    "pow": "Power", "rem": "Mod", "eq": "Equal", "ne": "NotEqual", "lt": "Less", "le": "LessEqual",
+    "pow": "Power", "eq": "Equal", "ne": "NotEqual", "lt": "Less", "le": "LessEqual",
     "gt": "Greater", "ge": "GreaterEqual",
 }  # fmt: skip
 #: ... of numbers, and of truth values.
@@ -100,6 +101,18 @@ def _scaled_by(n: JaxNode, value: Output, factor: float) -> Output | None:
     return None
 
 
+@primitive("div", "rem")
+def divide(n: JaxNode) -> Any:
+    """A quotient or a remainder. Those of integers are cut off towards zero; by 0 they are -1 and x."""
+    x, y = n.inputs
+    is_real, divisor = n.is_real(x), n.value(y)
+    result = n("Mod", x, y) if n.op_type == "rem" else n("Divide", x, y, m_pythondiv=is_real)
+    if is_real or (divisor is not None and divisor.all()):
+        return result
+    bits = x if n.op_type == "rem" else n("BitwiseNot", n.like(x, 0))
+    return n("Select", n("Equal", y, n.like(y, 0)), bits, result)
+
+
 @primitive("integer_pow")
 def integer_pow(n: JaxNode) -> Any:
     if n.params["y"] == 2:
@@ -133,10 +146,24 @@ def select_n(n: JaxNode) -> Any:
 
 @primitive("convert_element_type")
 def convert_element_type(n: JaxNode) -> Any:
-    target = element_type(n.params["new_dtype"])
-    if target == "boolean" and not n.is_bool(n[0]):
-        return n("NotEqual", n[0], n.like(n[0], 0))
-    return n.convert(n[0], target)
+    return convert(n, n[0], element_type(n.params["new_dtype"]))
+
+
+def convert(n: JaxNode, x: Output, target: str) -> Output:
+    """A tensor in another type. An integer type has 0 for NaN, and its ends for numbers beyond them."""
+    if target == "boolean" and not n.is_bool(x):
+        return n("NotEqual", x, n.like(x, 0))
+    if not n.is_real(x) or ELEMENT_TYPES[target].is_real:
+        return n.convert(x, target)
+    x = n.upcast(x)
+    low, high = value_range(target)
+    lost_bits = max(0, int(high).bit_length() - 1 - FORMATS[n.dtype(x)].fraction)
+    top = int(high) >> lost_bits << lost_bits  # the largest number of the real type that fits
+    number = n("Select", n("NotEqual", x, x), n.like(x, 0), x)
+    result = n.convert(n("Clamp", number, min=float(low), max=float(top)), target)
+    return (
+        result if top == high else n("Select", n("Greater", x, n.like(x, top)), n.like(result, high), result)
+    )
 
 
 @primitive("shift_left", "shift_right_arithmetic", "shift_right_logical")
@@ -150,6 +177,16 @@ def shift(n: JaxNode) -> Any:
         return n("BitwiseRightShift", x, n[1])
     result = n("BitwiseRightShift", reinterpret_bits(n, x, other), n.convert(n[1], other))
     return reinterpret_bits(n, result, kind)
+
+
+@primitive("mulhi")
+def multiply_high(n: JaxNode) -> Any:
+    """The upper half of the bits of products, in integers of twice the width."""
+    kind, bits = n.dtype(n[0]), ELEMENT_TYPES[n.dtype(n[0])].bits
+    if bits > 32:
+        raise UnsupportedError("products of 128 bits are not supported")
+    product = n("Multiply", *(n.convert(value, f"{kind[0]}64") for value in n.inputs))
+    return n.convert(n("BitwiseRightShift", product, n.like(product, bits)), kind)
 
 
 @primitive("population_count", "clz")
@@ -209,7 +246,10 @@ def read_in_f64(name: str, function: Callable[..., Any]) -> None:
 
 
 read_in_f64("lgamma", special.log_gamma)
-read_in_f64("digamma", special.digamma)
+read_in_f64(
+    "digamma",
+    lambda n, x: n("Select", n("Equal", x, n.like(x, 0)), n.like(x, math.nan), special.digamma(n, x)),
+)
 read_in_f64("bessel_i0e", lambda n, x: special.bessel_i(n, x, 0, True))
 read_in_f64("bessel_i1e", lambda n, x: special.bessel_i(n, x, 1, True))
 
@@ -239,7 +279,8 @@ def reduce_precision(n: JaxNode) -> Any:
         odd = n("BitwiseAnd", n("Divide", bits, unit), n.const(1))
         bits = n("Add", bits, n("Add", odd, n.const((1 << (dropped_bits - 1)) - 1)))
         rounded = real_of(n, n("Multiply", n("Divide", bits, unit), unit), kind)
-        x = n("Select", n("IsFinite", x), n("Multiply", n("Sign", x), rounded), x)
+        changes = n("LogicalAnd", n("IsFinite", x), n("NotEqual", x, n.like(x, 0)))  # -0 stays
+        x = n("Select", changes, n("Multiply", n("Sign", x), rounded), x)
     bias = (1 << (exponent - 1)) - 1
     if bias < form.bias:
         size = n("Abs", x)
@@ -263,13 +304,11 @@ def platform_index(n: JaxNode) -> Any:
 primitives({
     "nextafter": lambda n: next_after(n, n[0], n[1]),
     "square": lambda n: n("Multiply", n[0], n[0]),
-    "rsqrt": lambda n: n("Power", n[0], n.like(n[0], -0.5)),
+    "rsqrt": lambda n: n("Divide", n.like(n[0], 1), n("Sqrt", n[0])),
     "exp2": lambda n: n("Power", n.like(n[0], 2), n[0]),
     "log1p": lambda n: n.convert(special.log1p(n, n.upcast(n[0])), n.dtype(n[0])),
     "expm1": lambda n: n.convert(special.expm1(n, n.upcast(n[0])), n.dtype(n[0])),
     "add_n": lambda n: reduce(lambda a, b: n("Add", a, b), n.inputs),
-    # quotients of integers are cut off towards zero
-    "div": lambda n: n("Divide", n[0], n[1], m_pythondiv=n.is_real(n[0])),
     "cbrt": lambda n: n("Multiply", n("Sign", n[0]), n("Power", n("Abs", n[0]), n.like(n[0], 1 / 3))),
     "atan2": lambda n: n.convert(special.atan2(n, n.upcast(n[0]), n.upcast(n[1])), n.dtype(n[0])),
 })  # fmt: skip

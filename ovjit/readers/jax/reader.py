@@ -15,7 +15,9 @@ from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim
 from ovjit.readers.choices import Choice, one_of
+from ovjit.readers.files import list_missing
 from ovjit.readers.jax.decoder import is_jaxpr
+from ovjit.readers.jax.lowerings import expand, find_line
 from ovjit.readers.jax.multi_tensor import (
     BY_OPERAND,
     BY_PART,
@@ -99,12 +101,14 @@ def read_jaxpr(closed: Any, converters: Mapping[str, Rule] | None = None) -> Mod
     primitives that cannot be read.
     """
     reader = Reader(converters)
-    missing = sorted(
-        {e.primitive.name for e in equations(closed.jaxpr) if reader.rule(e.primitive.name) is None}
-    )
+    missing: dict[str, list[str]] = {}
+    for eqn in equations(closed.jaxpr):
+        if reader.rule(eqn.primitive.name) is None:
+            missing.setdefault(eqn.primitive.name, []).append(find_line(eqn))
     if missing:
         raise UnsupportedError(
-            f"Model wasn't fully converted. No conversion rule found for operations: {', '.join(missing)}"
+            "Model wasn't fully converted. No conversion rule found for operations: "
+            f"{', '.join(sorted(missing))}. The equations are: {list_missing(missing)}"
         )
     parameters, values = [], []
     n = Builder()
@@ -146,14 +150,14 @@ def bodies_of(eqn: Any) -> list[Any]:
 
 
 def inlined_of(eqn: Any) -> Any:
-    """The jaxpr that an equation calls, such as that of a jitted function; None for others."""
-    if eqn.primitive.name in _NOT_INLINED:
+    """The jaxpr that an equation calls, such as that of a jitted function, or that expresses a primitive
+    without a rule; None for others."""
+    name = eqn.primitive.name
+    if name in _NOT_INLINED:
         return None
-    for name in INLINED:
-        body = closed_of(eqn.params.get(name))
-        if body is not None:
-            return body
-    return None
+    bodies = (closed_of(eqn.params.get(parameter)) for parameter in INLINED)
+    body = next((one for one in bodies if one is not None), None)
+    return expand(eqn) if body is None and find_rule(name) is None else body
 
 
 def type_of(aval: Any) -> TensorType:
@@ -383,7 +387,7 @@ class Reader(Draft):
 
 #: Primitives whose only rule is about parts.
 _OF_PARTS = (
-    "complex", "conj", "fft", "imag", "random_bits", "random_fold_in", "random_gamma", "random_seed",
+    "complex", "conj", "fft", "imag", "random_bits", "random_fold_in", "random_seed",
     "random_split", "random_unwrap", "random_wrap", "real",
 )  # fmt: skip
 #: Parameters of loops that count operands, in their order.

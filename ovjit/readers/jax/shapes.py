@@ -232,8 +232,9 @@ def fold_axes(
 
 
 #: Primitives that compute each element alone, or that are about none.
-_ELEMENTWISE = {*UNARY, *BINARY, *LOGICAL, *SAME, "div", "mul", "select_n", "convert_element_type", "clamp",
-                "square", "integer_pow", "exp2", "log1p", "expm1", "rsqrt", "cbrt", "round"}  # fmt: skip
+_ELEMENTWISE = {*UNARY, *BINARY, *LOGICAL, *SAME, "div", "rem", "mul", "select_n", "convert_element_type",
+                "clamp", "square", "integer_pow", "exp2", "log1p", "expm1", "rsqrt", "cbrt",
+                "round"}  # fmt: skip
 
 
 def by_elements(n: JaxNode, body: Any, values: Sequence[Output]) -> list[Output]:

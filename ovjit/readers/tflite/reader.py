@@ -17,7 +17,7 @@ from ovjit.build import Constant, Model, Node, Output, Parameter
 from ovjit.errors import ModelError, UnsupportedError, unless_of_signal, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.choices import unknown_choice
-from ovjit.readers.files import name_errors
+from ovjit.readers.files import list_missing, name_errors
 from ovjit.readers.files.weights import mapped_or_read, open_regular
 from ovjit.readers.rows import Rule
 from ovjit.readers.tflite.constants import Stored, is_quantized, read_constant
@@ -236,13 +236,12 @@ class Reader(LiteDraft):
 
     def _check_operators(self) -> None:
         """Raise UnsupportedError that lists all operators without a rule, of the subgraphs that are read."""
-        missing: dict[str, int] = {}
+        missing: dict[str, list[str]] = {}
         for graph in self.file.reachable_graphs():
             for op in graph.operators:
-                has_rule = op.kind in self.converters or find_rule(op.rule) is not None
-                if not has_rule:
-                    missing[op.kind[:80]] = missing.get(op.kind[:80], 0) + 1
+                if op.kind not in self.converters and find_rule(op.rule) is None:
+                    names = (graph.tensors[index].name for index in op.outputs if index >= 0)
+                    missing.setdefault(op.kind[:80], []).append(next(names, ""))
         if missing:
             first = f"No translator found for {next(iter(missing))} node."
-            listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(missing.items()))
-            raise UnsupportedError(f"{first} Unsupported operators and their numbers: {listed}")
+            raise UnsupportedError(f"{first} The nodes, by their outputs, are: {list_missing(missing)}")
