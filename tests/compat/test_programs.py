@@ -372,3 +372,21 @@ def test_ultralytics(python, tmp_path):
     low = [told.pop("yolo11n.yaml int8") for told in (ours, real)]
     assert [len(rows) for rows in low] == [len(low[0])] * 2 and len(low[0]) > 0
     assert_alike(ours, real, "ultralytics")
+
+
+@pytest.mark.pypi
+@pytest.mark.timeout(3600)
+def test_exporter_of_transformers(tmp_path):
+    """The same ports, variables and precisions, results as near to PyTorch's. In an environment of its own:
+    optimum-intel wants an older transformers."""
+    python = new_environment(tmp_path / "env")
+    install(python, "torch", "transformers==5.24.0", "nncf")
+    found = []
+    for folder, way in (("real", ()), ("ours", OURS)):
+        (tmp_path / folder).mkdir()
+        found.append(cases(python, "exporter.py", tmp_path / folder, 8, *way))
+    for each in found:
+        for name, told in each.items():
+            for part in told.values() if "in parts" in name else [told]:
+                assert part.pop("apart") < (0.1 if name == "int8 weights" else 1e-4), name
+    assert found[0] == found[1]

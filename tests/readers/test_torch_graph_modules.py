@@ -171,3 +171,18 @@ def test_writes_to_inputs_at_the_end_of_a_graph():
     graph.recompile()
     with pytest.raises(RuntimeError, match="aten::copy_"):
         ov.convert_model(TorchFXPythonDecoder(graph))
+
+
+def test_a_copy_has_the_shape_of_the_tensor_written_to():
+    def last_two(x, weight):
+        return torch.ops.aten.copy(x.new_zeros(x.shape[0], 2, 4), x[:, -2:] * weight)
+
+    rows = torch.export.Dim("rows", min=1, max=9)
+    graph = _graph(last_two, torch.randn(5, 3, 4), dynamic_shapes={"given": ({0: rows},)})
+    model = ov.convert_model(TorchFXPythonDecoder(graph, dynamic_shapes=True))
+    assert str(model.output(0).get_partial_shape()) == "[?,2,4]"
+    copied = model.get_results()[0].input_value(0).get_node()
+    assert (copied.get_type_name(), copied.get_attributes()["mode"]) == ("Broadcast", "numpy")
+    x = torch.randn(2, 3, 4)
+    result = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x.numpy())[0]
+    np.testing.assert_allclose(result, last_two(x, torch.arange(4.0)).numpy(), 1e-6)

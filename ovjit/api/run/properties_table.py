@@ -595,15 +595,15 @@ _OF_MODELS = (*CACHES, "KEY_CACHE_GROUP_SIZE", "VALUE_CACHE_GROUP_SIZE", _DYNAMI
 def add_runtime_options(settings: dict[str, Any], options: Any, device: str) -> dict[str, Any]:
     """The properties of `resolve` with those that a model sets for itself and the user did not. As in
     OpenVINO, EXECUTION_MODE_HINT=ACCURACY keeps the types of caches and products."""
-    given = settings["given"]
-    fixed = set(given) | (set(CACHES) if CACHES[0] in given else set())
+    explicit = settings["given"]
+    fixed = set(explicit) | (set(CACHES) if CACHES[0] in explicit else set())
     if settings["EXECUTION_MODE_HINT"] is values.ExecutionMode.ACCURACY:
         fixed |= {*CACHES, _DYNAMIC_GROUP}
     names = [name for name in _OF_MODELS if name in options and name not in fixed]
     if not names:
         return settings
-    own = read_config({name: options[name] for name in names}, "CPU")
-    return resolve({**own, **given}, device)
+    chosen = read_config({name: options[name] for name in names}, "CPU")
+    return resolve({**chosen, **explicit}, device)
 
 
 def _dynamic_group(config: Mapping[str, Any]) -> int:

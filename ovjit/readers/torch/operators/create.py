@@ -58,10 +58,10 @@ def copy(n: Call, x: Any, src: Any) -> Any:
     """`src` in the type and shape of `x`."""
     if isinstance(x, Complex):
         pair = src.pair if isinstance(src, Complex) else n.complex_of(n.tensor(src)).pair
-        return Complex(n.expand(pair, n.shape_of(x.pair)))
+        return Complex(n("Broadcast", pair, n.shape_of(x.pair)))
     result = n.to_type(n.tensor(src), n.dtype(x))
     is_same = is_static(n.shape(x)) and n.shape(result) == n.shape(x)
-    return result if is_same else n.expand(result, n.shape_of(x))
+    return result if is_same else n("Broadcast", result, n.shape_of(x))
 
 
 @aten("arange", "arange.start", "arange.start_step")
