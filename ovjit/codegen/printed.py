@@ -47,9 +47,9 @@ def _is_plain(value: Any) -> bool:
 def _show_plain_values(function: Callable[..., Any]) -> _Shown:
     """(function, name, value) for the plain values that a function, and the inline functions that it calls,
     read from their modules. A program may have changed them."""
-    known = _read.get(function)
-    if known is not None and all(module.get(name) is value for module, name, value in known[0]):
-        return known[1]
+    cached = _read.get(function)
+    if cached is not None and all(module.get(name) is value for module, name, value in cached[0]):
+        return cached[1]
     read, plain = list[tuple[Any, str, Any]](), list[tuple[str, str, str]]()
     visited, waiting = set[Any](), [function]
     while waiting:

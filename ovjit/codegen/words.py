@@ -46,7 +46,7 @@ __all__ = [
     "finish", "floor", "fma", "fold_1", "fold_2", "fold_4", "fold_8", "gather", "grid_warp", "grid_warps",
     "hadd", "halves_high", "halves_low", "hand", "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf",
     "items", "join_eight", "join_sums", "lane", "lane_numbers", "ld", "leave_registers", "libm_cos",
-    "libm_exp", "libm_log", "libm_sin", "load", "load_eight", "load_words", "loadm", "log", "look_up",
+    "libm_exp", "libm_log", "libm_sin", "load", "load_eight", "load_fragment", "loadm", "log", "look_up",
     "maximum",
     "meet_block", "meet_grid", "minimum", "mma", "multiply_group", "not_below", "now", "pack_sums",
     "part_of_eight", "part_of_group", "part_of_sums", "permute", "placed", "prefetch", "prefetch_l2",
@@ -349,7 +349,7 @@ join_sums = word("join_sums_T(V, V, V, V) -> A")
 pack_sums = word("pack_sums_T(A, A) -> W")
 read_turned = word("read_turned(p, I) -> W")
 # 16 bytes of each lane as a fragment; sums of pairs of elements of 2 bytes
-load_words = word("load_words(p, L, mask) -> W")
+load_fragment = word("load_fragment(p, L, mask) -> W")
 add_halves = word("add_halves_T(I, I) -> I")
 
 # of blocks of several warps on GPUs: their shared memory, barriers, copies

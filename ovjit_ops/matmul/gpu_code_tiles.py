@@ -63,7 +63,7 @@ def add_piece(c, f, s, at, x, codes, scale, ps, zero, pz, unit, end, shift, d, *
         first = unit + (4 * e if width == 4 else 0)
         if width == 4 or e == 0:
             is_there = at["is_row"] & (at["unit"] < spread[i32](end - first))
-            f["x"] = load_words(x + first * UNIT * 2, at["x"], is_there)
+            f["x"] = load_fragment(x + first * UNIT * 2, at["x"], is_there)
         if e < steps and d % spans == 0:
             group = min(first >> shift, scale.size.g - 1)
             load_scales(s, at, scale.at(ps, g=group), zero.at(pz, g=group))
@@ -114,7 +114,7 @@ def code_tiles(
         for piece in range(begin, end, AHEAD):
             for d in static_range(AHEAD):
                 source = codes + (tile * pieces + piece + d) * PIECE
-                w[d] = load_words(source, at["line"], spread[i64](piece + d) < spread[i64](end))
+                w[d] = load_fragment(source, at["line"], spread[i64](piece + d) < spread[i64](end))
             for d in static_range(AHEAD):
                 last = min(units, end * (32 // width))
                 add_piece(

@@ -427,7 +427,7 @@ def load_eight(m: Any, dtype: str, p: int, at: np.ndarray, valid: np.ndarray) ->
     return out
 
 
-def load_words(m: Any, p: int, at: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def load_fragment(m: Any, p: int, at: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Four adjacent words from p + at on in lanes with `valid`, else zeros."""
     _check_wait(m)
     out = np.zeros((4, m.lanes), np.int32)

@@ -25,7 +25,7 @@ _OF_WARPS = (
 _OF_BLOCKS = (
     "block_memory warp_number begin_barrier meet_block block_warps grid_warps meet_grid arrive expect_copies "
     "await_phase copy_strips copy_box copy_pixels start_followers await_leaders load_eight_T "
-    "store_eight_T load_words".split()
+    "store_eight_T load_fragment".split()
 )
 #: Declared name -> (words, element type if it has one, arguments...) -> result.
 MEANINGS: dict[str, Callable[..., Any]] = {

@@ -260,7 +260,7 @@ def _load_fours(b: ir.IRBuilder, p: ir.Value, at: ir.Value, valid: ir.Value, cou
     return vectors
 
 
-def _load_words(b: ir.IRBuilder, p: ir.Value, at: ir.Value, valid: ir.Value) -> ir.Value:
+def _load_fragment(b: ir.IRBuilder, p: ir.Value, at: ir.Value, valid: ir.Value) -> ir.Value:
     return _load_fours(b, p, at, valid, 1)[0]
 
 
@@ -336,7 +336,7 @@ BODIES: dict[str, Any] = {
     "take_registers": _set_registers("inc"), "leave_registers": _set_registers("dec"),
     "await_leaders": _no_arguments("griddepcontrol.wait;"), "load_eight_T": _load_eight,
     "store_eight_T": _store_eight, "part_of_eight_T": lambda elem: part_of_sums,
-    "load_words": _load_words, "add_halves_T": _add_halves,
+    "load_fragment": _load_fragment, "add_halves_T": _add_halves,
     "join_eight_T": lambda elem: lambda b, *parts: vector_of(b, parts),
 }  # fmt: skip
 for _n in COLUMNS:
