@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 class CompiledModel(CompiledRecord):
     """A model compiled for the CPU or a card. Several threads may share and call it.
 
-    A call runs an inference on a request that the model keeps, and holds its guard. If another call or the
-    user runs that one, the call takes a further request. The model keeps as many requests as were ever in
-    use at the same time.
+    A call runs an inference on a request that the model keeps. If another call or the user runs that one,
+    the call takes a further request. The model keeps as many requests as were ever in use at the same time.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_first", "_free")
+    __slots__ = ("__dict__", "__weakref__", "_first", "_free", "_is_shared")
     _first: InferRequest | None
-    _free: list[InferRequest]  # further ones, which no thread uses
+    _free: list[InferRequest]  # those that no thread uses; without the first one while it is shared
+    _is_shared: bool  # whether the user may have the first request, too: calls hold its guard then
 
     def __new__(cls, other: CompiledModel, weights: Any = None) -> CompiledModel:
         """`CompiledModel(compiled)` is that compiled model."""
@@ -70,6 +70,7 @@ class CompiledModel(CompiledRecord):
         self._loaded_from_cache = loaded_from_cache
         self._first = None
         self._free = []
+        self._is_shared = hasattr(executable.program, "states_of")
         return self
 
     # -- inference -----------------------------------------------------------------------------------------
@@ -80,17 +81,28 @@ class CompiledModel(CompiledRecord):
     ) -> OVDict:  # fmt: skip
         """Run one inference and return its outputs; arguments as for `InferRequest.infer`, but inputs are
         shared by default."""
-        request: Any = self._first  # for `RequestGuard`, which looks for a guard's owner
-        if request is None or not request._acquire(False):
-            request = self._take_request()
+        shared = self._is_shared
+        request: Any  # for `RequestGuard`, which looks for a guard's owner
+        if shared:
+            request = self._first
+            if request is None or not request._acquire(False):
+                request = self._take_request()
+        else:  # its guard would take a tenth of a small model's call
+            try:
+                request = self._free.pop()
+            except IndexError:
+                request = self._further_request()
         try:
             if inputs is not None:
                 request._assign(inputs, share_inputs)
             return request._infer(share_outputs, decode_strings)
         finally:
-            request._release()
+            if shared:
+                request._release()
             if request is not self._first:
-                self._free.append(request)
+                self._free.insert(0, request)
+            elif not shared:
+                self._free.append(request)  # last in, first out: one thread always gets the same one
 
     def _take_request(self) -> InferRequest:
         """A request whose guard this thread has taken: the first one, or a further one during its inference.
@@ -100,7 +112,7 @@ class CompiledModel(CompiledRecord):
         exception of a signal's handler, no thread may have the guard."""
         first = self._first
         if first is None:
-            return self._further_request()
+            return self._further_request(guarded=True)
         if not self._free or first._job.states() is not None:
             with contextlib.suppress(Busy):
                 first._claim(sys._getframe(1))
@@ -108,20 +120,27 @@ class CompiledModel(CompiledRecord):
         try:
             request = self._free.pop()
         except IndexError:
-            return self._further_request()
+            return self._further_request(guarded=True)
         request._acquire(False)
         return request
 
-    def _further_request(self) -> InferRequest:
-        """A new request whose guard this thread has taken."""
+    def _further_request(self, guarded: bool = False) -> InferRequest:
+        """A new request. This thread has taken its guard if `guarded`."""
         request = self.create_infer_request()
-        request._acquire(False)  # before other threads see it
+        if guarded:
+            request._acquire(False)  # before other threads see it
         if self._first is None:
             self._first = request
         return request
 
     def _kept_request(self) -> InferRequest:
-        """The request that calls use."""
+        """The request that calls use, from now on with its guard."""
+        if not self._is_shared:
+            try:
+                self._free.remove(self._first)  # type: ignore[arg-type]
+            except ValueError:  # there is none yet, or a call without the guard runs on it: another follows
+                self._first = self.create_infer_request()
+            self._is_shared = True
         if self._first is None:
             request = self.create_infer_request()
             self._first = self._first or request  # no call in between: no other thread comes between
@@ -131,11 +150,11 @@ class CompiledModel(CompiledRecord):
     def _infer_request(self) -> InferRequest | None:
         """The request that calls use, None before the first call. Programs written for OpenVINO read and set
         it."""
-        return self._first
+        return None if self._first is None else self._kept_request()
 
     @_infer_request.setter
     def _infer_request(self, request: InferRequest | None) -> None:
-        self._first = request
+        self._first, self._is_shared = request, True
 
     def create_infer_request(self) -> InferRequest:
         """A new request. It takes memory for tensors when they are first used."""
