@@ -102,7 +102,7 @@ class CompiledModel(CompiledRecord):
             if request is not self._first:
                 self._free.insert(0, request)
             elif not shared:
-                self._free.append(request)  # last in, first out: one thread always gets the same one
+                self._free.append(request)  # type: ignore[arg-type]  # last in, first out: the same for a thread
 
     def _take_request(self) -> InferRequest:
         """A request whose guard this thread has taken: the first one, or a further one during its inference.
