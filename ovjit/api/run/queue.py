@@ -327,8 +327,8 @@ class _Pool:
                 return
             self.blocked.discard(me)
         raise Busy(
-            f"all {jobs} requests of the queue are in callbacks that wait for an idle request, or under handlers "
-            "of signals that do, so none becomes idle: use a queue with more jobs"
+            f"all {jobs} requests of the queue are in callbacks that wait for an idle request, or under "
+            "handlers of signals that do, so none becomes idle: use a queue with more jobs"
         )
 
     def wait_all(self) -> None:
