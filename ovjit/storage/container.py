@@ -34,7 +34,7 @@ from ovjit.disk.store import BLOBS
 from ovjit.errors import OvjitError, unless_of_signal
 from ovjit.hashes import blake2b, same_bytes, sha256
 from ovjit.storage.mapped import ALIGNMENT, align, pin
-from ovjit.storage.tags import Tag, tag
+from ovjit.storage.tags import TAG_BYTES, Tag, tag
 
 MAGIC = BLOBS.kind
 VERSION = 6
@@ -137,10 +137,6 @@ def checksum(content: Any, version: int = VERSION) -> bytes:
     return result.code()
 
 
-def _pass_by(piece: np.ndarray) -> None:
-    """Do nothing."""
-
-
 class Pieces:
     """The content of a section, in consecutive pieces (bytes-like)."""
 
@@ -151,17 +147,10 @@ class Pieces:
     def __len__(self) -> int:
         return self.size
 
-    def write(self, stream: io.BytesIO, add: Callable[[np.ndarray], None] = _pass_by) -> None:
-        """Append the content to a stream. `add` gets its bytes in order, `_PIECE` at a time, from the stream
-        while they are in the cache: another pass would take a tenth longer."""
-        begin = end = stream.tell()
+    def write(self, stream: io.BytesIO) -> None:
+        """Append the content to a stream."""
         for piece in self.pieces:
-            for first in range(0, len(piece), _PIECE):
-                end += stream.write(piece[first : first + _PIECE])
-                if end - begin >= _PIECE:
-                    add(np.frombuffer(stream.getbuffer(), np.uint8)[begin : begin + _PIECE])
-                    begin += _PIECE
-        add(np.frombuffer(stream.getbuffer(), np.uint8)[begin:end])
+            write_in_pieces(stream, piece)
 
     def join(self) -> memoryview:
         """The content in one piece."""
@@ -182,15 +171,19 @@ def write_container(sections: Mapping[str, Any], key: bytes) -> bytes:
         packed.update((kind, _compress(sections[kind])) for kind in AUTHENTICATED)
     stream = io.BytesIO()  # grows without a copy, and its value is one, too
     stream.write(bytes(_BODY))
-    table = b""
-    for kind, (content, length) in packed.items():
+    offsets = {}
+    for kind, (content, _) in packed.items():
         stream.write(bytes(-stream.tell() % ALIGNMENT))
-        row, offset = _Row(key, kind, len(content)), stream.tell()
-        (content if isinstance(content, Pieces) else Pieces((content,))).write(stream, row.add)
-        table += row.pack(offset, length)
-    head = _head(key, stream.tell(), table, {kind: content for kind, (content, _) in packed.items()})
-    stream.seek(0)
-    stream.write(head + checksum(head))
+        offsets[kind] = stream.tell()
+        (content if isinstance(content, Pieces) else Pieces((content,))).write(stream)
+    blob = np.frombuffer(stream.getbuffer(), np.uint8)
+    table = b"".join(
+        _entry(key, kind, offsets[kind], blob[offsets[kind] :][: len(content)], length)
+        for kind, (content, length) in packed.items()
+    )
+    head = _head(key, blob.size, table, {kind: content for kind, (content, _) in packed.items()})
+    blob[:_BODY] = np.frombuffer(head + checksum(head), np.uint8)
+    del blob
     return stream.getvalue()
 
 
@@ -209,33 +202,17 @@ def container_parts(
         gap = -offset % ALIGNMENT
         offset += gap
         parts += (bytes(gap), content)
-        row, data = _Row(key, kind, len(content)), np.frombuffer(content, np.uint8)
-        for begin in range(0, data.size, _PIECE):
-            piece = data[begin : begin + _PIECE]
-            row.add(piece if read is None or kind != first else read(begin, piece.size))
-        rows[kind] = row.pack(offset)
+        rows[kind] = _entry(key, kind, offset, content, 0, read if kind == first else None)
         offset += len(content)
     head = _head(key, offset, b"".join(rows[kind] for kind in SECTIONS), sections)
     return [head, checksum(head), *parts]
 
 
-class _Row:
-    """The row of a section of `size` bytes in the table. Its bytes are added in pieces of whole rows of
-    `Checksum`. `AUTHENTICATED` sections have no tag."""
-
-    def __init__(self, key: bytes, kind: str, size: int):
-        self._kind, self._size = kind, size
-        self._sum, self._tag = Checksum(size), None if kind in AUTHENTICATED else Tag(key, kind, size)
-
-    def add(self, piece: np.ndarray) -> None:
-        self._sum.add(piece)
-        if self._tag is not None:
-            self._tag.add(piece)
-
-    def pack(self, offset: int, length: int = 0) -> bytes:
-        """`length`: of its content, if it is compressed."""
-        last = _UNPACKED.pack(length) if self._tag is None else self._tag.code()
-        return _ENTRY.pack(self._kind.encode(), offset, self._size, self._sum.code(), last)
+def _entry(key: bytes, kind: str, offset: int, content: Any, length: int, read: Read | None = None) -> bytes:
+    """The row of a section in the table. `length`: of its content, if it is compressed."""
+    summed, tagged = _codes(key, kind, content, read)
+    last = _UNPACKED.pack(length) if kind in AUTHENTICATED else tagged
+    return _ENTRY.pack(kind.encode(), offset, len(content), summed, last)
 
 
 def _head(key: bytes, size: int, table: bytes, sections: Mapping[str, Any]) -> bytes:
@@ -274,6 +251,22 @@ def _decompress(kind: str, packed: bytes, length: int) -> bytes:
     if len(content) != length or more or not reader.eof or reader.unused_data:
         raise BlobError(f"the blob is damaged: its section {kind!r} does not have {length} bytes")
     return content
+
+
+def _codes(key: bytes, kind: str, content: Any, read: Read | None) -> tuple[bytes, bytes]:
+    """The checksum and the tag of a section, in one pass over its pieces. `AUTHENTICATED` sections have no
+    tag."""
+    data = np.frombuffer(content, np.uint8)
+    summed = Checksum(data.size)
+    tagged = None if kind in AUTHENTICATED else Tag(key, kind, data.size)
+    for first in range(0, data.size, _PIECE):
+        piece = data[first : first + _PIECE]
+        if read is not None:
+            piece = read(first, piece.size)
+        summed.add(piece)
+        if tagged is not None:
+            tagged.add(piece)
+    return summed.code(), bytes(TAG_BYTES) if tagged is None else tagged.code()
 
 
 def code_in(blob: Any) -> bytes:

@@ -9,17 +9,14 @@ import threading
 import time
 import traceback
 import weakref
-from typing import Any
 
 import numpy as np
 import openvino
 import pytest
 
 import ovjit
-from ovjit import errors
-from ovjit.execution.job import Job
 from ovjit.execution.layout import COUNT
-from ovjit.execution.streams import CompletionQueue, Pool
+from ovjit.execution.streams import CompletionQueue
 from tests.support import api_cases as cases
 from tests.support.run import python
 from tests.support.threads import run_threads, start_and_join
@@ -278,7 +275,7 @@ def test_a_wait_sees_a_callback_that_has_ended_before_it(monkeypatch):
     queue.set_callback(lambda request, userdata: go_on.wait(60))
     pool, waits = queue._pool, []
 
-    def block(pool, jobs, mine):  # comes after the look
+    def block(pool, jobs):  # comes after the look
         go_on.set()
         while not pool.idle:
             time.sleep(0.001)
@@ -565,34 +562,3 @@ def test_one_queue_filled_and_waited_for_by_many_threads(callback):
     assert not wrong
     assert not callback or len(calls) == sum(count)
     assert sorted(queue._pool.idle) == [0, 1, 2]
-
-
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("place", ["start", "call_back"])
-def test_a_handler_of_a_signal_waits_for_a_queue_while_its_thread_has_a_job_in_hands(monkeypatch, place):
-    """As one does that ends a program: it does not wait for what this thread does when it returns."""
-    results: list[Any] = []
-    queue = ovjit.AsyncInferQueue(cases.adder(ovjit), 1)
-    pool = queue._pool.workers = queue[0]._job._pool = Pool(1, 1)
-    pool.ensure_workers = lambda *_: None  # so that this thread does the work
-    queue.set_callback(lambda request, _: results.append(request.results[0]))
-    step, handled = getattr(Job, place), []
-    me = threading.get_ident()
-
-    def handle_and_go_on(self: Any, *args: Any, **named: Any) -> Any:
-        if threading.get_ident() == me:
-            queue.wait_all()
-            with pytest.raises(errors.Busy):
-                queue.start_async([X, X])
-            handled.append(place)
-        return step(self, *args, **named)
-
-    monkeypatch.setattr(Job, place, handle_and_go_on)
-    for _ in range(3):
-        queue.start_async([X, X])
-    queue.wait_all()
-    monkeypatch.undo()
-    assert handled
-    queue.wait_all()
-    assert len(results) == 3
-    np.testing.assert_array_equal(results, [2 * X] * 3)

@@ -58,7 +58,7 @@ def test_the_last_compilation_restores_them() -> None:
     assert gc.get_threshold() == OWN
 
 
-@pytest.mark.parametrize("chosen", [(0, 10, 10), (100_000, 5, 5)])
+@pytest.mark.parametrize("chosen", [(0, 10, 10), (400_000, 5, 5)])
 def test_what_the_program_chose_stays(chosen: tuple[int, int, int]) -> None:
     gc.set_threshold(*chosen)
     with collector.seldom():

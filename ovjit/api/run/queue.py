@@ -33,8 +33,8 @@ from ovjit.api.run.request import InferRequest
 from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, copy_error, wait_quietly
 from ovjit.errors import Busy, checked_index, no_such_constructor, no_such_form
 from ovjit.execution.job import LOADS_IN_ORDER
-from ovjit.execution.layout import COUNT, DONE, DONE_HEAD, IDLE, OWNER, QUEUED, RUNNING, STATE
-from ovjit.execution.streams import CompletionQueue, Pool, is_interrupt
+from ovjit.execution.layout import COUNT, DONE, DONE_HEAD, IDLE, QUEUED, RUNNING, STATE
+from ovjit.execution.streams import CompletionQueue, is_interrupt
 from ovjit.forks import members
 
 _get_ident = threading.get_ident
@@ -105,8 +105,6 @@ class _Pool:
                 else:
                     # the worker may not yet have returned from the callback that put this job back
                     if job.words[STATE] != IDLE:
-                        if job.words[STATE] == RUNNING and i in self.own_jobs():
-                            raise Busy(f"job {i} of the queue is finished when this handler of a signal ends")
                         job.settle()
                     request._pending = NOTIFIED
                     job.client = self
@@ -286,68 +284,45 @@ class _Pool:
         if silent:
             self.wait_silent(silent[0], None if len(silent) == 1 else _LOOK_AROUND)
             return
-        self.block(len(self.requests), set(self.calling.get(_get_ident(), ())))
+        self.block(len(self.requests))
         try:
-            if not self.serve(_SLICE):
-                self.block(len(self.requests), self.own_jobs())
+            self.serve(_SLICE)
         finally:
             self.blocked.discard(_get_ident())
             self.serve_the_rest()
 
-    def own_jobs(self) -> set[int]:
-        """The jobs that this thread cannot wait for: it is in their callbacks; or in the handler of a signal
-        that came while it was about to start or to finish them."""
+    def block(self, jobs: int) -> None:
+        """Called in a callback before it waits for one of `jobs` jobs. Raises Busy if all are in callbacks
+        that wait."""
         me = _get_ident()
-        jobs = set(self.calling.get(me, ()))
-        for i in list(self.running):
-            words = self.requests[i]._job.words
-            if words[OWNER] == me and words[STATE] == RUNNING:
-                jobs.add(i)
-        step: Any = sys._getframe(1)
-        while step is not None:
-            if step.f_code is _Pool.start.__code__ and step.f_locals["self"] is self:
-                i = step.f_locals["i"]
-                if not self.requests[i]._job.is_started:
-                    jobs.add(i)
-            elif step.f_code is Pool.complete.__code__ and step.f_locals["job"] in self.numbers:
-                jobs.add(self.numbers[step.f_locals["job"]])
-            step = step.f_back
-        return jobs
-
-    def block(self, jobs: int, mine: set[int]) -> None:
-        """Called before a thread waits for one of `jobs` jobs. Raises Busy if all are those of threads that
-        wait; `mine`: those of this one, see `own_jobs`."""
-        if not mine:
+        if not self.calling.get(me):
             return
-        me = _get_ident()
         with self.lock:
             self.blocked.add(me)
-            waiting = mine.union(*(self.calling.get(thread, ()) for thread in self.blocked))
+            waiting = {i for thread in self.blocked for i in self.calling.get(thread, ())}
             if len(waiting) < jobs:
                 return
             self.blocked.discard(me)
         raise Busy(
-            f"all {jobs} requests of the queue are in callbacks that wait for an idle request, or under "
-            "handlers of signals that do, so none becomes idle: use a queue with more jobs"
+            f"all {jobs} requests of the queue are in callbacks that wait for an idle request, "
+            "so none becomes idle: use a queue with more jobs"
         )
 
     def wait_all(self) -> None:
-        """Wait for all jobs but this thread's own, see `own_jobs`."""
+        """Wait for all jobs but those whose callbacks this thread is in."""
         mine = set(self.calling.get(_get_ident(), ()))
         for i in list(self.silent):
             self.wait_silent(i, None)
         try:
             while others := self.running.keys() - mine:
-                self.block(len(others) + len(mine), mine)
-                if not self.serve(_SLICE, mine):
-                    mine = self.own_jobs()  # looked for late: it takes longer than many callbacks
+                self.block(len(others) + len(mine))
+                self.serve(_SLICE, mine)
         finally:
             self.blocked.discard(_get_ident())
             self.serve_the_rest()
         for i, request in enumerate(self.requests):
-            job = request._job
-            if i not in mine and not (job.words[STATE] == RUNNING and i in self.own_jobs()):
-                wait_quietly(job)  # a worker may be about to return from its callback
+            if i not in mine:
+                wait_quietly(request._job)  # a worker may be about to return from its callback
         if self.suspect:  # now that nothing runs: no later wait need come that would look for them
             _find_lost(self)
 
