@@ -100,14 +100,6 @@ class JobMemory(QueuedJob):
         self.inputs[i] = array
         self._bound = bound
 
-    def set_inputs(self, arrays: Sequence[np.ndarray]) -> None:
-        """`set_input` for all inputs, but arrays without elements that are set already: others may have
-        moved."""
-        inputs, shapes = self.inputs, self._input_shapes
-        for i, array in enumerate(arrays):
-            if array.size or array is not inputs[i] or array.shape != shapes[i]:
-                self.set_input(i, array)
-
     def set_output(self, i: int, array: np.ndarray | None) -> None:
         """Write output i to `array` (C-contiguous) from now on. None: to the job's own memory."""
         self._bound = False
@@ -248,21 +240,21 @@ class JobMemory(QueuedJob):
         assert self._table is not None
         return self._table.plan.output_shapes
 
-    def write_for(self, job: JobMemory, targets: Sequence[int]) -> None:
-        """Write output i directly to the array of output `targets[i]` of a composite's `job`. Outputs of
+    def write_for(self, job: JobMemory, count: int) -> None:
+        """Write the first `count` outputs directly to the output arrays of a composite's `job`. Outputs of
         other shapes are handed over by `give_output` after the run."""
         self._written_for = weakref.ref(job)
         if not self._bound:
             self._bind()
         assert self._table is not None
-        for i, target in enumerate(targets):
-            mine, its = self.outputs[i], job.outputs[target]
+        for i in range(count):
+            mine, its = self.outputs[i], job.outputs[i]
             if mine is its or mine.dtype != its.dtype or mine.shape != self._table.plan.output_shapes[i]:
                 continue
             if mine.shape == its.shape:
                 self._put_output(i, its)
-            elif its is not job._targets[target]:
-                job.outputs[target] = mine
+            elif its is not job._targets[i]:
+                job.outputs[i] = mine
 
     def _put_output(self, i: int, array: np.ndarray) -> None:
         """Write output i, which is the job's own, to `array` of the same shape and type."""
@@ -289,10 +281,9 @@ class JobMemory(QueuedJob):
         dtype = self.outputs[i].dtype
         other = None if self._written_for is None else self._written_for()
         nothing: np.ndarray = np.empty((0,) * self.outputs[i].ndim, dtype)
-        if other is not None:
-            for k in range(len(other.outputs)):  # without a name, which would keep the memory
-                if other.outputs[k] is self.outputs[i] and self.outputs[i] is not other._targets[k]:
-                    other.outputs[k] = nothing
+        if other is not None and i < len(other.outputs) and other.outputs[i] is self.outputs[i]:
+            if other.outputs[i] is not other._targets[i]:
+                other.outputs[i] = nothing
         self.outputs[i] = nothing  # frees the block, unless the caller has a view of it
         return blocks.new_array(shape, dtype)
 
