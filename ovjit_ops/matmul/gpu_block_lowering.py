@@ -129,9 +129,7 @@ class ProductOfBlocks(ProductOnTensorCores):
             each=ceil_div(self.depth, LINE) // parts, rows=tile.rows, columns=tile.columns,
         )  # fmt: skip
         if parts > 1:
-            launch(
-                planner, self.sum_kernel, {"part": sums, **tensors}, ("y",), work=parts * LANES, width=LANES
-            )
+            launch(planner, self.sum_kernel, {"part": sums, **tensors}, ("y",), work=parts * LANES)
 
     def _rows_of_data(self, planner: Planner, rows: int) -> View:
         """The data as [rows, k] in the arena, whose rows begin at multiples of 16 bytes."""

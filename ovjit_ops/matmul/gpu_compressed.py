@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.kernel_language import *
 from ovjit.codegen.warps import LINE, QUADS, STRIP
 from ovjit.graph.dtypes import FLOATS, HALVES
@@ -161,6 +162,14 @@ def unpack_weights(
         store_eight[T](y, offset, join_eight[T](*(d[i] for i in range(8))), unit < spread[i32](filled))
 
 
+def _find_zero(zero: np.ndarray | None, codes: np.ndarray) -> np.ndarray:
+    """The zero of unsigned codes in f32, [1, 1] if all are equal. Raises NotNative if it is computed."""
+    if zero is None:
+        raise NotNative
+    zero = zero.astype(np.float32) + np.float32(128 if codes.dtype.kind == "i" else 0)
+    return zero[:1, :1] if (zero == zero[:1, :1]).all() else zero
+
+
 class CompressedOnGpu(ProductOfBlocks):
     """CompressedMatMul of a matrix of 8 or 4 bits."""
 
@@ -186,26 +195,10 @@ class CompressedOnGpu(ProductOfBlocks):
         self.units, self.shift = k // UNIT, shift_of(group, k)
         if self.shift is None or len(self.operands) > OPERANDS or self.out.dtype not in FLOATS:
             raise NotNative
-        zero = zeros[0].constant if zeros else np.zeros((1, 1), np.float32)
-        if zero is None:
-            raise NotNative
-        zero = zero.astype(np.float32) + np.float32(128 if codes_of.dtype.kind == "i" else 0)
-        #: One number if all are equal. Unsigned codes have a larger zero.
-        self.zero = zero[:1, :1] if (zero == zero[:1, :1]).all() else zero
+        self.zero = _find_zero(zeros[0].constant if zeros else np.zeros((1, 1), np.float32), codes_of)
         units = 1 << self.shift
         self.tiled = takes_codes(x.dtype, self.bits, min(self.units, units), self.zero)
-        words = x.dtype, self.out.dtype
-        if self.tiled:
-            parts = parts_of_group(self.bits, units)
-            name = "_".join(map(str, ("code_tiles", self.bits, *parts.values())))
-            self.rows_kernel = self.make_kernel(
-                code_tiles, name, *words, width=self.bits, warps=TEAM, **parts
-            )
-        else:
-            name = f"compressed_rows_{self.bits}"
-            self.rows_kernel = self.make_kernel(
-                compressed_rows, name, *words, width=self.bits, rows=ROWS, columns=COLUMNS
-            )
+        self.rows_kernel = self._make_rows_kernel(x.dtype, units)
         self.kernels = (self.rows_kernel,)
         self.unpack_kernel = None
         rows = [*self.out.shape[:-1]]
@@ -222,6 +215,16 @@ class CompressedOnGpu(ProductOfBlocks):
             return
         self.by_tile = self.make_tile_kernels(TILES)
         self.kernels += (self.unpack_kernel, *self.by_tile.values())
+
+    def _make_rows_kernel(self, dtype: str, units: int) -> Kernel:
+        """The kernel of few rows of this type. `units`: those of a group."""
+        words = dtype, self.out.dtype
+        if self.tiled:
+            parts = parts_of_group(self.bits, units)
+            name = "_".join(map(str, ("code_tiles", self.bits, *parts.values())))
+            return self.make_kernel(code_tiles, name, *words, width=self.bits, warps=TEAM, **parts)
+        name = f"compressed_rows_{self.bits}"
+        return self.make_kernel(compressed_rows, name, *words, width=self.bits, rows=ROWS, columns=COLUMNS)
 
     def pack(self, constants: Constants) -> None:
         Lowering.pack(self, constants)

@@ -125,7 +125,7 @@ class DepthParts:
                 flops=flops, rows=tile.rows, columns=tile.columns, depth=depth * a.itemsize,
             )  # fmt: skip
         operands = {name: tensors[name] for name in "ypqr"}
-        launch(planner, self.sum_kernel, {"part": part, **operands}, ("y",), work=parts * LANES, width=LANES)
+        launch(planner, self.sum_kernel, {"part": part, **operands}, ("y",), work=parts * LANES)
 
 
 def _cut(view: View, parts: int) -> View:

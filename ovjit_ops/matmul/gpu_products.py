@@ -285,9 +285,9 @@ def row_product(
                 store_lanes(c, o, i, count, y, p, q, r, py, pp, pq, pr)
 
 
-@kernel(over="... m n/width", part="... m s n", y="... m n", p="... m n", q="... m n", r="... m n")
+@kernel(over="... m n/32", part="... m s n", y="... m n", p="... m n", q="... m n", r="... m n")
 def add_parts(
-    part: Tensor, y: Tensor, p: Tensor, q: Tensor, r: Tensor, width, *, T, out, body, first, second, third
+    part: Tensor, y: Tensor, p: Tensor, q: Tensor, r: Tensor, *, T, out, body, first, second, third
 ):
     """The sum of products of parts of the depth, of type T, with the epilogue applied."""
     o = registers()
