@@ -65,7 +65,7 @@ class Builder:
         return op.concat([x, y], 1)
 
     def list_patches(self, x: Any, batch: int, width: int, count: int) -> Any:
-        """[batch, width, height, width] as rows, behind a row of weights."""
+        """The pixels [batch, width, height, width] of images as rows, after a row of weights."""
         rows = op.transpose(op.reshape(x, [batch, width, count], False), [0, 2, 1])
         return op.concat([op.broadcast(self.weight(1, 1, width), [batch, 1, width]), rows], 1)
 
@@ -243,16 +243,16 @@ def mobilenet(
 def unet(net: Any, x: Any, *, width: int, levels: int, classes: int) -> Any:
     """A U-Net, whose images have sides of a multiple of 2**levels."""
 
-    def twice(x: Any, ins: int, outs: int) -> Any:
+    def convolve_twice(x: Any, ins: int, outs: int) -> Any:
         return net.relu(net.convolve(net.relu(net.convolve(x, ins, outs, 3)), outs, outs, 3))
 
-    ins, left = 3, []
+    ins, skips = 3, []
     for level in range(levels):
-        left.append(twice(x, ins, width << level))
-        x, ins = net.pool(left[-1], 2), width << level
-    x, ins = twice(x, ins, 2 * ins), 2 * ins
-    for y in reversed(left):
-        x, ins = twice(net.join_channels(y, net.enlarge(x, ins, ins // 2)), ins, ins // 2), ins // 2
+        skips.append(convolve_twice(x, ins, width << level))
+        x, ins = net.pool(skips[-1], 2), width << level
+    x, ins = convolve_twice(x, ins, 2 * ins), 2 * ins
+    for y in reversed(skips):
+        x, ins = convolve_twice(net.join_channels(y, net.enlarge(x, ins, ins // 2)), ins, ins // 2), ins // 2
     return net.convolve(x, ins, classes)
 
 

@@ -42,6 +42,14 @@ def map_file(
     return pages
 
 
+def owner_of(array: np.ndarray) -> Any:
+    """The object whose memory an array shows, such as bytes or a mapped file. None for an array's own."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    return owner.obj if isinstance(owner, memoryview) else owner
+
+
 @functools.cache
 def _system_mmap() -> Any:
     function = ctypes.CDLL(None, use_errno=True).mmap

@@ -15,6 +15,7 @@ import numpy as np
 from ovjit import cores, os_threads
 from ovjit.codegen.memory import SIZE
 from ovjit.errors import OvjitError
+from ovjit.file_maps import owner_of
 from ovjit.graph import dtypes
 from ovjit.graph.converted import conversion_of
 from ovjit.graph.dtypes import subnormals_in
@@ -369,11 +370,8 @@ def steers(array: np.ndarray | Filling) -> bool:
 
 def mapping_of(array: np.ndarray) -> Any:
     """The mapped file that an array's memory belongs to, None for other memory."""
-    home: Any = array
-    while isinstance(home, np.ndarray):
-        home = home.base
-    home = home.obj if isinstance(home, memoryview) else home
-    return home if isinstance(home, mmap.mmap) else None
+    owner = owner_of(array)
+    return owner if isinstance(owner, mmap.mmap) else None
 
 
 def is_mapped(array: np.ndarray) -> bool:

@@ -30,6 +30,7 @@ from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
 from ovjit.api.tensors.vectors import Shape, Strides, static_dims
 from ovjit.errors import ModelError, no_such_constructor
+from ovjit.file_maps import owner_of
 from ovjit.graph import dtypes
 from ovjit.graph.converted import Unmade
 from ovjit.graph.graph import Value
@@ -164,11 +165,8 @@ _SMALL = 1024
 def _is_fixed(array: np.ndarray) -> bool:
     """Whether nothing in this process can change the elements: they lie in bytes, or in a file that is mapped
     for reading."""
-    home: Any = array
-    while isinstance(home, np.ndarray):
-        home = home.base
-    home = home.obj if isinstance(home, memoryview) else home
-    return isinstance(home, (bytes, mmap.mmap)) and memoryview(home).readonly
+    owner = owner_of(array)
+    return isinstance(owner, (bytes, mmap.mmap)) and memoryview(owner).readonly
 
 
 class Constant(Node):
