@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.kernel_language import *
 from ovjit.codegen.warps import LINE, QUADS, STRIP
 from ovjit.graph.dtypes import FLOATS, HALVES
