@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from ovjit.codegen.cpu.formats import WORD
 from ovjit.codegen.cpu.targets import Target
 from ovjit.errors import OvjitError
-from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
+from ovjit.graph.dtypes import flush_subnormals, from_numpy, numpy_dtype
 from ovjit.tiles import weave
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def plane_shape(m: int, kernel: Sequence[int]) -> tuple[tuple[int, int], tuple[i
     return (height, width), (len(matrices_of(height)["B"]), len(matrices_of(width)["B"]))
 
 
-#: (type of planes, type of filters) for which native code is used. Its f32 arithmetic is exact for int8.
-_NATIVE = (("f32", np.dtype(np.float32)), ("i16", np.dtype(np.int8)))
+#: Type of planes -> types of filters for which native code is used.
+_NATIVE = {"f32": ("f32", "bf16"), "bf16": ("f32", "bf16"), "i16": ("i8",)}
 #: Channels of filters that NumPy transforms at once, so that they stay in the second-level cache.
 _FILLED = 32
 
@@ -91,7 +91,7 @@ def fill_planes(
     planes = memory.view(numpy_dtype(kind)).reshape(math.prod(plane_shape(m, kernel)[1]), -1)
     outs, channels = len(source), math.prod(source.shape[1:-2])
     native = source.nbytes >= weave.WORTH and weave.weaves(WORD, width) and weave.weaves(WORD, last)
-    native = native and (kind, source.dtype) in _NATIVE and kernel == (3, 3)
+    native = native and from_numpy(source.dtype) in _NATIVE.get(kind, ()) and kernel == (3, 3)
     for first in range(0, outs, width):
         some = source[first : first + width]
         some = np.moveaxis(some, 1, -3).reshape(-1, channels, *kernel)
@@ -100,7 +100,7 @@ def fill_planes(
         if not native:
             _fill_by_numpy(part, some, m, group, panel_width)
         else:
-            _transform(some.reshape(len(some), -1), part, panel_width, m)
+            _transform(some.reshape(len(some), -1), part, panel_width, m, kind)
     if not native:
         flush_subnormals(planes)
 
@@ -123,11 +123,11 @@ def _filter_matrix(m: int, integers: bool) -> Sequence[Sequence[float]]:
     return WHOLE[m].G if integers else matrices_of(m)["G"]
 
 
-def _transform(filters: np.ndarray, planes: np.ndarray, width: int, m: int) -> None:
+def _transform(filters: np.ndarray, planes: np.ndarray, width: int, m: int, kind: str) -> None:
     """Write one panel of `width` outputs in each of `planes` [(m + 2)^2, channels * width] by native code.
 
-    It is G w G' of the filters w [outputs, channels * 9]: in f32, or in i16 in words of two, by the G of
-    `WHOLE`. Subnormals and missing outputs are zeros."""
+    It is G w G' of the filters w [outputs, channels * 9]: in f32, or in words of two channels in bf16, or in
+    i16 by the G of `WHOLE`. Subnormals and missing outputs are zeros."""
     count, channels, group = (m + 2) ** 2, filters.shape[1] // 9, WORD // planes.itemsize
     if planes.shape != (count, channels * width) or planes.strides[1] != planes.itemsize or channels % group:
         raise OvjitError(f"internal error: planes of {planes.shape} do not match filters of {filters.shape}")
@@ -137,25 +137,30 @@ def _transform(filters: np.ndarray, planes: np.ndarray, width: int, m: int) -> N
     panel = np.empty(rows.size, np.float32)
     weave.weave(np.ascontiguousarray(rows).view(np.uint8), panel, width, WORD)
     sizes = np.array((channels // group, width, planes.strides[0], group), np.int64)
-    _transforming(m, group > 1)(panel.ctypes.data, planes.ctypes.data, sizes.ctypes.data, 0)
+    _transforming(m, kind)(panel.ctypes.data, planes.ctypes.data, sizes.ctypes.data, 0)
 
 
 @functools.cache
-def filter_kernel(m: int, integers: bool = False) -> Kernel:
-    """The kernel that transforms filters for Winograd's F(m x m, 3 x 3). `integers`: for integer
-    planes."""
+def filter_kernel(m: int, kind: str = "f32") -> Kernel:
+    """The kernel that transforms filters for Winograd's F(m x m, 3 x 3) into planes of the type `kind`: f32,
+    bf16 or i16."""
     from ovjit.codegen.routines import routines
 
     def intrinsics(isa: Target) -> dict[str, Any]:
         from ovjit.codegen.cpu import weaving
 
-        return weaving.filter_planes(isa, _filter_matrix(m, integers), integers)
+        return weaving.filter_planes(isa, _filter_matrix(m, kind == "i16"), kind)
 
-    name = f"filters_whole_{m}x{m}" if integers else f"filters_{m}x{m}"
-    key = f"filters whole {m}" if integers else f"filters {m}"
-    return routines(name, ("transform_filters",), weave.STEPS, intrinsics, key)
+    word = {"f32": "", "bf16": "bf16 ", "i16": "whole "}[kind]
+    name = f"filters_{word.replace(' ', '_')}{m}x{m}"
+    return routines(name, ("transform_filters",), weave.STEPS, intrinsics, f"filters {word}{m}")
+
+
+def filter_kernels() -> Iterator[Kernel]:
+    """The kernels for all tiles and types."""
+    return (filter_kernel(m, kind) for m in MATRICES for kind in _NATIVE)
 
 
 @functools.cache
-def _transforming(m: int, integers: bool) -> Callable[[int, int, int, int], int]:
-    return weave.native(filter_kernel(m, integers))
+def _transforming(m: int, kind: str) -> Callable[[int, int, int, int], int]:
+    return weave.native(filter_kernel(m, kind))

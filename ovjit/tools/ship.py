@@ -140,7 +140,7 @@ def _always(target: Target) -> Iterator[Kernel]:
     yield from native_routines.kernels()
     yield evaluating_kernel()
     yield from weave.kernels(target)
-    yield from (winograd.filter_kernel(m, integers) for m in winograd.MATRICES for integers in (False, True))
+    yield from winograd.filter_kernels()
     yield from map(narrow.kernel, narrow.FUNCTIONS)
     yield rounding.kernel()
     for feature in sorted(MATRIX.intersection(target.extras)):

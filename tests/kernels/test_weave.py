@@ -13,7 +13,7 @@ from ovjit import opset13 as ops
 from ovjit import os_threads
 from ovjit.codegen.cpu.host import host_target
 from ovjit.errors import OvjitError
-from ovjit.graph.dtypes import flush_subnormals
+from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
 from ovjit.planning import constants
 from ovjit.planning.constants import Constants, Filling, in_threads
 from ovjit.tiles import weave, winograd
@@ -72,6 +72,29 @@ def test_transformed_filters(m: int, outs: int, channels: int) -> None:
         padded[..., : outs - first] = want[..., first : first + WIDTH]
         padded[abs(padded) < 1.2e-38] = 0
         np.testing.assert_allclose(panel, padded, rtol=1e-7, atol=1e-14, err_msg=f"seed {SEED}")
+
+
+@pytest.mark.parametrize("m", winograd.MATRICES)
+@pytest.mark.parametrize("kind, group, source", [("bf16", 2, "f32"), ("bf16", 2, "bf16"), ("f32", 1, "bf16")])
+def test_transformed_filters_of_halves(monkeypatch, m: int, kind: str, group: int, source: str) -> None:
+    """Native code is NumPy's way, but for the order of sums: near 0, or where it decides a rounding."""
+    rng, outs, channels = np.random.default_rng([SEED, m, group]), 2 * WIDTH + 1, 240
+    filters = rng.standard_normal((outs, channels, 3, 3)).astype(numpy_dtype(source))
+    filters[1, 1], filters[2, 2] = 1e-41, np.nan
+    rest = -(-1 // host_target().lanes) * host_target().lanes
+    shape = (m + 2) ** 2, channels * (2 * WIDTH + rest)
+    native, plain = (np.full(shape, 7, numpy_dtype(kind)) for _ in range(2))
+    used: list[int] = []
+    transform = winograd._transform
+    monkeypatch.setattr(winograd, "_transform", lambda *args: used.append(1) or transform(*args))
+    winograd.fill_planes(native, filters, m, kind, group, WIDTH, rest)
+    assert used
+    monkeypatch.setattr(weave, "WORTH", 1 << 40)
+    winograd.fill_planes(plain, filters, m, kind, group, WIDTH, rest)
+    actual, desired = native.astype(np.float64), plain.astype(np.float64)
+    ulp = 2.0**-7 if kind == "bf16" else 2.0**-22
+    np.testing.assert_allclose(actual, desired, rtol=ulp, atol=1e-14, err_msg=f"seed {SEED}")
+    assert np.mean(abs(actual - desired) > 1e-14) < 1e-3, f"seed {SEED}"
 
 
 def test_bytes_and_pairs_of_four_words() -> None:

@@ -156,12 +156,12 @@ def _dot_row(b: ir.IRBuilder, row: Sequence[float], values: Sequence[Any]) -> An
     return total
 
 
-def filter_planes(isa: Target, matrix: Sequence[Sequence[float]], pairs: bool = False) -> dict[str, Any]:
-    """The intrinsic that transforms 3 x 3 filters in f32 by a matrix G. The result is f32. With `pairs`, the
-    filters are integers, and a word of the result has two channels in i16."""
+def filter_planes(isa: Target, matrix: Sequence[Sequence[float]], kind: str = "f32") -> dict[str, Any]:
+    """The intrinsic that transforms 3 x 3 filters in f32 by a matrix G, into words of one channel in f32, or
+    of two in bf16 or i16. For i16 the filters and the matrix are integers."""
     lanes, i = isa.lanes, types.int64
     floats, doubles, bits = (ir.VectorType(kind, lanes) for kind in (ir.FloatType(), ir.DoubleType(), _I32))
-    channels, word_of = (2, _pair_word) if pairs else (1, _real_word)
+    channels, word_of = {"f32": (1, _real_word), "bf16": (2, _bf16_word), "i16": (2, _pair_word)}[kind]
 
     def emit(b: ir.IRBuilder, start: Any, target: Any, line: Any, plane: Any) -> None:
         def half_transformed(source: Any) -> list[list[Any]]:
@@ -189,6 +189,12 @@ def _real_word(b: ir.IRBuilder, lanes: int, value: Any) -> Any:
     """The bits of f64 rounded to f32, with subnormals flushed."""
     word = b.bitcast(b.fptrunc(value, ir.VectorType(ir.FloatType(), lanes)), ir.VectorType(_I32, lanes))
     return _without_tiny(b, word, lanes, 0x7F800000, 0x80000000)
+
+
+def _bf16_word(b: ir.IRBuilder, lanes: int, low: Any, high: Any) -> Any:
+    """Two numbers in f64, rounded to f32 and then to bf16, with subnormals flushed, as a word."""
+    first, second = (_round_to_bf16(b, _real_word(b, lanes, value), lanes) for value in (low, high))
+    return b.or_(first, b.shl(second, _all(lanes, 16)))
 
 
 def _pair_word(b: ir.IRBuilder, lanes: int, low: Any, high: Any) -> Any:
