@@ -260,31 +260,51 @@ class Converted(Unmade):
         return remember_conversion(result, self.source) if len(self.through) == 1 else result
 
 
-_conversions: dict[int, tuple[weakref.ref[np.ndarray], np.ndarray]] = {}
+class WeakView:
+    """A view of an array that it does not keep alive."""
+
+    def __init__(self, view: np.ndarray) -> None:
+        owner = view
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        self._owner = weakref.ref(owner)
+        self._dtype, self._shape, self._strides = view.dtype, view.shape, view.strides
+        self._offset = view.ctypes.data - owner.ctypes.data
+
+    def restore(self) -> np.ndarray | None:
+        """The view. None if its array does not exist any more, or is not contiguous."""
+        owner = self._owner()
+        if owner is None or not owner.flags.c_contiguous:
+            return None
+        plain = owner.reshape(-1).view(np.uint8)
+        return np.ndarray(self._shape, self._dtype, plain, self._offset, self._strides)
+
+
+_conversions: dict[int, tuple[weakref.ref[np.ndarray], Callable[[], np.ndarray | None]]] = {}
 
 
 def remember_conversion(result: np.ndarray, source: np.ndarray) -> np.ndarray:
     """Record that `result` has the elements of `source`, converted to its type, in the same order; or those
-    of the array that `source` is an exact conversion of. Returns `result`."""
+    of the array that `source` is an exact conversion of. Returns `result`. A source that has its own memory
+    is not kept alive."""
     owner = _owner(result)
     first = conversion_of(source) if source.dtype == np.float32 and source.flags.c_contiguous else None
     if first is not None and source.size == first[0].size and from_numpy(first[0].dtype) in HALVES:
         source = first[0]
-    if owner.size == source.size and owner.flags.c_contiguous and source.flags.c_contiguous and stays(source):
+    if owner.size == source.size and owner.flags.c_contiguous and source.flags.c_contiguous:
         number = id(owner)
         reference = weakref.ref(owner, lambda _: _conversions.pop(number, None))
-        _conversions[number] = reference, source
+        _conversions[number] = reference, (lambda: source) if stays(source) else WeakView(source).restore
     return result
 
 
 def conversion_of(array: np.ndarray) -> tuple[np.ndarray, int] | None:
     """The source of the converted array that `array` is a view of, and the view's offset in bytes. None for
-    other arrays."""
+    other arrays, and for a source that does not exist any more."""
     owner = _owner(array)
     entry = _conversions.get(id(owner))
-    if entry is None or entry[0]() is not owner:
-        return None
-    return entry[1], array.ctypes.data - owner.ctypes.data
+    source = None if entry is None or entry[0]() is not owner else entry[1]()
+    return None if source is None else (source, array.ctypes.data - owner.ctypes.data)
 
 
 def _owner(array: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from ovjit.codegen.memory import SIZE
 from ovjit.errors import OvjitError
 from ovjit.file_maps import owner_of
 from ovjit.graph import dtypes
-from ovjit.graph.converted import conversion_of
+from ovjit.graph.converted import WeakView, conversion_of
 from ovjit.graph.dtypes import subnormals_in
 from ovjit.graph.traced import Traced
 from ovjit.planning.views import CONSTANTS, Buffer, Ptr, View, row_major
@@ -28,6 +28,8 @@ ALIGNMENT = 64
 _LOOKED_AT = 1 << 22
 #: Arrays of 8-bit integers with more bytes are weights.
 _SMALL_TABLE = 4096
+#: Minimum bytes of a constant whose recipe is noted, unless its source is in a file.
+_NOTED = 4096
 
 
 class Panels(NamedTuple):
@@ -133,6 +135,7 @@ class Constants:
         #: (offset, bytes, array, recipe) of constants that derive from arrays in mapped files, for
         #: `kept_models`
         self.of_files: list[tuple[int, int, np.ndarray, Recipe]] = []
+        self._of_arrays: list[tuple[int, int, WeakView, Recipe]] = []
         #: (offset, bytes, number) of elements that are traced
         self.traced: list[tuple[int, int, Traced]] = []
 
@@ -243,12 +246,28 @@ class Constants:
         """Release the pages of a mapped file that a written constant was made from, and note its recipe."""
         source = array.source if isinstance(array, Filling) else array
         recipe = array.recipe if isinstance(array, Filling) else Recipe(fill_copy, {})
-        if source is not None and recipe is not None and not is_mapped(source):
+        if source is None:
+            return
+        direct, recorded = source, recipe
+        if recipe is not None and not is_mapped(source):
             source, recipe = _before_conversion(source, recipe)
-        if source is not None and is_mapped(source):
+        if is_mapped(source):
             release_pages(source)
             if recipe is not None:
                 self.of_files.append((offset, array.nbytes, source, recipe))
+        elif recipe is not None and array.nbytes >= _NOTED and not source.dtype.hasobject:
+            self._of_arrays.append((offset, array.nbytes, WeakView(source), recipe))
+            if source is not direct and recorded is not None:
+                self._of_arrays.append((offset, array.nbytes, WeakView(direct), recorded))
+
+    def recipes(self) -> Iterator[tuple[int, int, np.ndarray, Recipe]]:
+        """Yield (offset, bytes, array, recipe) of constants that derive from arrays that still exist. A
+        constant may have several; the first is that from before a conversion."""
+        yield from self.of_files
+        for offset, nbytes, view, recipe in self._of_arrays:
+            source = view.restore()
+            if source is not None:
+                yield offset, nbytes, source, recipe
 
 
 def _before_conversion(source: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, Recipe]:

@@ -53,7 +53,8 @@ class StoredConstants:
         #: Bytes of the graph's arrays -> the location of those that are packed again.
         self._filled: dict[_Span, list[Any]] = {}
         arrays = {} if graph is None else dict(_arrays_in(graph))
-        rows = self._divide(weights, set(arrays)) if self._constants.of_files and arrays else []
+        derived = _derived(arrays, program.graph)
+        rows = self._divide(weights, set(arrays), derived) if arrays else []
         for source, offset, recipe in find_sorted(program.lowerings) if arrays else ():
             span = _span_of(source)
             if span in arrays and span not in self._packed:
@@ -69,18 +70,21 @@ class StoredConstants:
         self._locations = {span: self.place_of(array) for span, array in arrays.items()}
         if arrays:
             self._find_others(arrays, {row[0] for row in rows}, program.context.target)
-            self._find_scaled(arrays, program.graph, weights)
+            self._find_scaled(arrays, derived, weights)
 
-    def _divide(self, weights: Arrays, spans: set[_Span]) -> list[Any]:
+    def _divide(self, weights: Arrays, spans: set[_Span], derived: Collection[_Span]) -> list[Any]:
         """Find the constants that can be unpacked. Returns the rows of those that an import packs again.
-        `spans`: of the graph's arrays."""
-        steering = {offset for offset, _ in self._constants.steering}
+        `spans`: of the graph's arrays; `derived`: of arrays computed from them, which are packed again where
+        they are much smaller than the constant."""
+        ignored = {offset for offset, _ in self._constants.steering}
         recorded, uninvertible = [], set()
-        for offset, size, source, recipe in self._constants.of_files:
+        for offset, size, source, recipe in self._constants.recipes():
             span = _span_of(source)
             plain = recipe.function is fill_copy and recipe.converting is None
-            if span not in spans or offset in steering or plain or not has_function(recipe):
+            worth = span in spans or (span in derived and 4 * source.nbytes < 3 * size)
+            if not worth or offset in ignored or plain or not has_function(recipe):
                 continue
+            ignored.add(offset)
             row = inverse_of(recipe, source, size)
             row = None if row is None or not _is_exact(source) else row
             recorded.append((row, (offset, size, span, source, recipe)))
@@ -127,14 +131,16 @@ class StoredConstants:
                     offsets.remove(offset)
                     break
 
-    def _find_scaled(self, arrays: Mapping[_Span, np.ndarray], graph: Graph, weights: Arrays) -> None:
-        """Find products of `arrays` without a location, and factors, in the compiled `graph`.
-        Factors are added to `weights`."""
+    def _find_scaled(
+        self, arrays: Mapping[_Span, np.ndarray], derived: Mapping[_Span, np.ndarray], weights: Arrays
+    ) -> None:
+        """Find products of `arrays` without a location, and factors, among `derived` arrays. Factors are
+        added to `weights`."""
         products = collections.defaultdict(list)
-        for span, array in _arrays_in(graph):
-            location = None if span in arrays or array.dtype != np.float32 else self._place_of(array)
-            if location is not None and len(location) == 3:
-                products[array.shape].append((array, location))
+        for span, array in derived.items():
+            location = self._filled.get(span) or self._place_of(array)
+            if location is not None and array.dtype == np.float32:
+                products[array.shape].append((array, [*location, None][:3]))
         for span, array in arrays.items():
             if self._locations[span] is not None or array.dtype != np.float32:
                 continue
@@ -159,7 +165,7 @@ class StoredConstants:
             location = "packed", self._at(offset), row
         else:
             location = self._place_of(array)
-        fits = location is None or len(location) == 2 or _fits(location[2], array)
+        fits = location is None or len(location) == 2 or location[2] is None or _fits(location[2], array)
         return location if fits else None
 
     def _place_of(self, array: np.ndarray) -> Sequence[Any] | None:
@@ -210,6 +216,16 @@ def _arrays_in(graph: Graph) -> Iterator[tuple[_Span, np.ndarray]]:
             if array is not value and not array.size % len(value):
                 array = array.reshape(len(value), -1)
             yield (array.__array_interface__["data"][0], array.nbytes), array
+
+
+def _derived(arrays: Mapping[_Span, np.ndarray], graph: Graph) -> dict[_Span, np.ndarray]:
+    """The arrays of the compiled `graph` that may be `arrays` multiplied by factors, or converted."""
+    shapes = {array.shape for array in arrays.values()}
+    return {
+        span: array
+        for span, array in (_arrays_in(graph) if shapes else ())
+        if span not in arrays and array.shape in shapes
+    }
 
 
 def _in_memory_order(array: np.ndarray) -> np.ndarray:

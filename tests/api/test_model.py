@@ -594,6 +594,22 @@ def test_a_graph_takes_over_the_types_of_what_files_have(
     assert asked == [] and all(graph.outputs[0].shape == (2, 1000) for graph in graphs)
 
 
+@pytest.mark.parametrize("kind, first", [("u4", 15), ("i4", -1), ("nf4", 1.0)])
+def test_a_constant_of_many_packed_elements_shares_its_tensor_s_memory(kind: str, first: float) -> None:
+    data = np.zeros(1 << 14, np.uint8)
+    shared, copied = (
+        ovjit.op.Constant(ovjit.Tensor(data, ovjit.Shape([128, 256]), getattr(ovjit.Type, kind)), shared)
+        for shared in (True, False)
+    )
+    data[0] = 0xFF
+    assert shared.get_data()[:2].view(np.uint8).tolist() == [0xFF, 0]
+    assert not copied.get_data().any()
+    model = ovjit.Model([ovjit.opset13.convert(shared, "f32")], [], "m")
+    values = ovjit.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])[0]
+    assert values.shape == (128, 256)
+    assert values[0, :2].tolist() == [first, first]
+
+
 def test_a_graph_sees_what_shared_memory_has_become() -> None:
     ops = ovjit.opset13
     x, shape = ops.parameter([6], np.float32), np.array([2, 3])

@@ -1,7 +1,8 @@
-"""Weights of mapped files are in a blob once: as kernels read them, or as the graph has them."""
+"""Weights are in a blob once: as kernels read them, or as the graph has them."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 from collections.abc import Callable
@@ -26,7 +27,6 @@ from ovjit.tiles.pack import fill_panels, fill_woven
 from tests.support import forged
 
 SEED = 20261128
-CONFIG = {"INFERENCE_PRECISION_HINT": "f32"}
 STRANGER = bytes(range(32))
 
 
@@ -105,43 +105,76 @@ def recurrent() -> ovjit.Model:
     return ovjit.Model([x.output(0)], [a], "recurrent")
 
 
-def scaled() -> ovjit.Model:
+def scaled(taps: int = 1) -> ovjit.Model:
     """Convolutions whose outputs have factors, which the compiler multiplies their weights by."""
     a = x = opset13.parameter([1, 256, 9, 9], np.float32, name="a")
+    pads = [taps // 2, taps // 2]
     for i in range(4):
-        weights = opset13.constant(normal(256, 256, 1, 1) * np.float32(i + 1))
-        x = opset13.convolution(x, weights, [1, 1], [0, 0], [0, 0], [1, 1])
+        weights = opset13.constant(normal(256, 256, taps, taps) * np.float32(i + 1))
+        x = opset13.convolution(x, weights, [1, 1], pads, pads, [1, 1])
         x = opset13.multiply(x, opset13.constant(1 + abs(normal(1, 256, 1, 1))))
         x = opset13.relu(x)
     return ovjit.Model([x], [a], "scaled")
 
 
+def scaled_planes() -> ovjit.Model:
+    """Convolutions whose filters are multiplied by factors, then transformed."""
+    return scaled(3)
+
+
 CASES: dict[str, Callable[[], ovjit.Model]] = {
     build.__name__: build
-    for build in (winograd, halves, open_shape, integers, nibbles, few_integers, recurrent, scaled)
+    for build in (
+        winograd,
+        halves,
+        open_shape,
+        integers,
+        nibbles,
+        few_integers,
+        recurrent,
+        scaled,
+        scaled_planes,
+    )
 }
 
 
-@pytest.fixture(scope="module", params=sorted(CASES))
+def compile_one(name: str, mapped: bool, folder: Path, precision: str = "f32") -> ovjit.CompiledModel:
+    """A model in memory, or of a mapped file."""
+    core, model = ovjit.Core(), CASES[name]()
+    if mapped:
+        ovjit.save_model(model, folder / "m.xml", compress_to_fp16=False)
+        model = core.read_model(folder / "m.xml")
+    return core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+
+
+def bytes_of(name: str) -> int:
+    """The bytes of the weights of a model."""
+    nodes = CASES[name]().get_ops()
+    return sum(op.get_data().nbytes if op.get_element_type() != ovjit.Type.i4 else op.get_byte_size()
+               for op in nodes if op.get_type_name() == "Constant")  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=itertools.product(sorted(CASES), (True, False)), ids=str)
 def exported(request, tmp_path_factory) -> tuple[str, int, ovjit.CompiledModel, bytes]:
-    """A model of a mapped file: its name, the bytes of its weights, the compiled model, and its blob."""
-    path = tmp_path_factory.mktemp("once") / "m.xml"
-    ovjit.save_model(CASES[request.param](), path, compress_to_fp16=False)
-    core = ovjit.Core()
-    model = core.compile_model(core.read_model(path), "CPU", CONFIG)
-    return request.param, path.with_suffix(".bin").stat().st_size, model, model.export_model().getvalue()
+    """A model of a mapped file or in memory: its name, the bytes of its weights, the compiled model, and its
+    blob."""
+    name, mapped = request.param
+    model = compile_one(name, mapped, tmp_path_factory.mktemp("once"))
+    return name, bytes_of(name), model, model.export_model().getvalue()
 
 
 def feed(name: str) -> np.ndarray:
-    shapes = {"winograd": (1, 128, 28, 28), "recurrent": (2, 16, 64), "scaled": (1, 256, 9, 9)}
+    shapes = {"winograd": (1, 128, 28, 28), "recurrent": (2, 16, 64)}
+    shapes |= dict.fromkeys(("scaled", "scaled_planes"), (1, 256, 9, 9))
     return normal(*shapes.get(name, (2, 1024)))
 
 
 def test_weights_are_there_once(exported) -> None:
     name, size, model, content = exported
-    assert len(content) < 1.1 * size + 120_000
+    assert len(content) < (1.1 if name != "scaled_planes" else 1.15) * size + 120_000
     table = parse(Container(memoryview(content)).sections["program"], "program").get("memory")
-    assert (table is not None) == (name in ("winograd",) or (name == "halves" and table is not None))
+    planes = name in ("winograd", "scaled_planes")
+    assert (table is not None) == planes or name == "halves"
     again = ovjit.Core().import_model(content, "CPU")
     assert again.get_property("LOADED_FROM_CACHE")
     x = feed(name)
@@ -152,6 +185,17 @@ def test_weights_are_there_once(exported) -> None:
         for key, value in mine.attrs.items():
             if isinstance(value, (np.ndarray, Unmade)):
                 np.testing.assert_array_equal(np.asarray(other.attrs[key]), np.asarray(value), strict=True)
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+@pytest.mark.parametrize("name, most", [("winograd", 1.02), ("scaled_planes", 1.55)])
+def test_filters_in_bf16(name: str, most: float, mapped: bool, tmp_path: Path) -> None:
+    """Planes of rounded filters are computed from the graph's; those of rounded products from the products."""
+    model = compile_one(name, mapped, tmp_path, "bf16")
+    content = model.export_model().getvalue()
+    assert len(content) < most * bytes_of(name) + 120_000
+    x = feed(name)
+    assert ovjit.Core().import_model(content, "CPU")(x)[0].tobytes() == model(x)[0].tobytes()
 
 
 def test_strangers_compile_the_same_model(exported, caplog) -> None:
@@ -185,8 +229,8 @@ def test_rows_of_strangers_are_checked(exported) -> None:
     tables = parse(sections["graph"], "graph")
     rows = [v.get("a") or v.get("p") for n in tables["nodes"] for v in n[5].values() if type(v) is dict]
     refused = tried = 0
-    parts = next((row[4:] for row in rows if row and len(row) > 4), [()])
-    for part in (*parts[0], *parts[1:]):
+    panels, *factors = next((row[4:] for row in rows if row and len(row) > 4), [()])
+    for part in (*(panels or ()), *factors):
         for place, before in enumerate(part):
             for value in (-1, before + 1, 2**31, 2**63, 1.5, None, [1]):
                 part[place] = value

@@ -32,7 +32,7 @@ from ovjit.api.tensors.vectors import Shape, Strides, static_dims
 from ovjit.errors import ModelError, no_such_constructor
 from ovjit.file_maps import owner_of
 from ovjit.graph import dtypes
-from ovjit.graph.converted import Unmade
+from ovjit.graph.converted import SMALLEST, Unmade, Unpacked
 from ovjit.graph.graph import Value
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import Dim, Interval
@@ -226,7 +226,11 @@ class Constant(Node):
     def _from_tensor(self, tensor: Any, shared: bool) -> None:
         name, dims = tensor.element_type._name, tuple(tensor.shape)
         data = tensor.data if shared else np.array(tensor.data)
-        value = from_storage(data, name, dims)
+        row = dtypes.ELEMENT_TYPES[name]
+        if row.is_packed and row.numpy is not None and math.prod(dims) >= SMALLEST:
+            value: np.ndarray | Unmade = Unpacked(data.reshape(-1).view(np.uint8), dims, name)
+        else:
+            value = from_storage(data, name, dims)
         self._make(value, name, None if _natural(name) else dims, None)
 
     def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:

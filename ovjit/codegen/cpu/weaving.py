@@ -161,7 +161,8 @@ def filter_planes(isa: Target, matrix: Sequence[Sequence[float]], kind: str = "f
     of two in bf16 or i16. For i16 the filters and the matrix are integers."""
     lanes, i = isa.lanes, types.int64
     floats, doubles, bits = (ir.VectorType(kind, lanes) for kind in (ir.FloatType(), ir.DoubleType(), _I32))
-    channels, word_of = {"f32": (1, _real_word), "bf16": (2, _bf16_word), "i16": (2, _pair_word)}[kind]
+    words: dict[str, Callable[..., Any]] = {"f32": _real_word, "bf16": _bf16_word, "i16": _pair_word}
+    channels, word_of = 1 if kind == "f32" else 2, words[kind]
 
     def emit(b: ir.IRBuilder, start: Any, target: Any, line: Any, plane: Any) -> None:
         def half_transformed(source: Any) -> list[list[Any]]:
