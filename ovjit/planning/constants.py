@@ -28,8 +28,8 @@ ALIGNMENT = 64
 _LOOKED_AT = 1 << 22
 #: Arrays of 8-bit integers with more bytes are weights.
 _SMALL_TABLE = 4096
-#: Minimum bytes of a constant whose recipe is noted, unless its source is in a file.
-_NOTED = 4096
+#: Constants of fewer bytes have no recipe, unless their source is in a file.
+_SMALL_CONSTANT = 4096
 
 
 class Panels(NamedTuple):
@@ -255,7 +255,7 @@ class Constants:
             release_pages(source)
             if recipe is not None:
                 self.of_files.append((offset, array.nbytes, source, recipe))
-        elif recipe is not None and array.nbytes >= _NOTED and not source.dtype.hasobject:
+        elif recipe is not None and array.nbytes >= _SMALL_CONSTANT and not source.dtype.hasobject:
             self._of_arrays.append((offset, array.nbytes, WeakView(source), recipe))
             if source is not direct and recorded is not None:
                 self._of_arrays.append((offset, array.nbytes, WeakView(direct), recorded))

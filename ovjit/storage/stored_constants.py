@@ -53,7 +53,7 @@ class StoredConstants:
         #: Bytes of the graph's arrays -> the location of those that are packed again.
         self._filled: dict[_Span, list[Any]] = {}
         arrays = {} if graph is None else dict(_arrays_in(graph))
-        derived = _derived(arrays, program.graph)
+        derived = _find_derived(arrays, program.graph)
         rows = self._divide(weights, set(arrays), derived) if arrays else []
         for source, offset, recipe in find_sorted(program.lowerings) if arrays else ():
             span = _span_of(source)
@@ -218,7 +218,7 @@ def _arrays_in(graph: Graph) -> Iterator[tuple[_Span, np.ndarray]]:
             yield (array.__array_interface__["data"][0], array.nbytes), array
 
 
-def _derived(arrays: Mapping[_Span, np.ndarray], graph: Graph) -> dict[_Span, np.ndarray]:
+def _find_derived(arrays: Mapping[_Span, np.ndarray], graph: Graph) -> dict[_Span, np.ndarray]:
     """The arrays of the compiled `graph` that may be `arrays` multiplied by factors, or converted."""
     shapes = {array.shape for array in arrays.values()}
     return {

@@ -190,7 +190,7 @@ def test_weights_are_there_once(exported) -> None:
 @pytest.mark.parametrize("mapped", [True, False])
 @pytest.mark.parametrize("name, most", [("winograd", 1.02), ("scaled_planes", 1.55)])
 def test_filters_in_bf16(name: str, most: float, mapped: bool, tmp_path: Path) -> None:
-    """Planes of rounded filters are computed from the graph's; those of rounded products from the products."""
+    """Planes of rounded filters are computed from the graph's; of rounded products from these."""
     model = compile_one(name, mapped, tmp_path, "bf16")
     content = model.export_model().getvalue()
     assert len(content) < most * bytes_of(name) + 120_000
