@@ -101,16 +101,9 @@ _DROPPING = "simplify.DROP_MORE simplify.DROP_NOOPS folding.fold_constants"
 
 #: stage -> name -> pass, in order.
 PIPELINE: dict[str, dict[str, Pass]] = {
-    "capture": {
-        "hoist": _pass("hoist.hoist"),
-    },
-    "pages": {
-        "pages": _pass("paged_attention.settle_pages"),
-    },
-    "state": {
-        "lift": lambda graph, _: _load("model_variables.lift")[0](graph),
-        "keep_low": _keep_low,
-    },
+    "capture": {"hoist": _pass("hoist.hoist")},
+    "pages": {"pages": _pass("paged_attention.settle_pages")},
+    "state": {"lift": lambda graph, _: _load("model_variables.lift")[0](graph), "keep_low": _keep_low},
     "graph": {
         "batches": _pass("batches.in_parts"),
         "append": _append_dimensions,

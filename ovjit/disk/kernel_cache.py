@@ -66,14 +66,14 @@ class KernelCache:
     @property
     def path(self) -> str | None:
         """`folder` as a str."""
-        opened = self._ready()
+        opened = self._open_once()
         return opened.folder if opened else None
 
     def get(self, key: str) -> bytes | None:
         """The object code that was written under `key`; None if it is missing, incomplete or not
         authentic."""
         _check_address(key)
-        opened = self._ready()
+        opened = self._open_once()
         if opened is None:
             return None
         path = store.path_of(opened.folder, store.KERNELS, key)
@@ -89,7 +89,7 @@ class KernelCache:
         """Store `code` under `key`. `about`: a description. Returns False, with one warning, if that
         fails."""
         _check_address(key)
-        opened = self._ready()
+        opened = self._open_once()
         if opened is None or len(code) > min(self.max_bytes, store.KERNELS.largest):
             return False
         import json  # only those that store or list pay for it
@@ -116,7 +116,7 @@ class KernelCache:
         """Claims the compilation of `key`: returns a context manager, or None if another process holds it.
         Without a folder there are no claims, and every call succeeds."""
         _check_address(key)
-        opened = self._ready()
+        opened = self._open_once()
         if opened is None:
             return contextlib.nullcontext()
         with _lock.lock:
@@ -134,7 +134,7 @@ class KernelCache:
         """Lists the stored kernels, the most recently used first; other files are left out."""
         return self._in_folder(lambda folder: store.entries(folder, store.KERNELS, _about), [])
 
-    def _ready(self) -> _Opened | None:
+    def _open_once(self) -> _Opened | None:
         if not self._tried:
             with _lock.lock:
                 if not self._tried:
@@ -169,7 +169,7 @@ class KernelCache:
 
     def _in_folder(self, use: Callable[[str], _T], otherwise: _T) -> _T:
         """Call `use` with the cache's folder. Returns `otherwise` without one, and if it cannot be listed."""
-        opened = self._ready()
+        opened = self._open_once()
         if opened is None:
             return otherwise
         try:

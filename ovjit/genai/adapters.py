@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,7 @@ class _Mode(Arithmetic):
     """Ways to apply adapters. DYNAMIC (AUTO): any adapters in each call. STATIC_RANK: the sum of their ranks
     stays. STATIC: constants of the model. FUSE: added to the model's weights."""
 
-    MODE_AUTO = 0
-    MODE_DYNAMIC = 1
-    MODE_STATIC_RANK = 2
-    MODE_STATIC = 3
-    MODE_FUSE = 4
+    MODE_AUTO, MODE_DYNAMIC, MODE_STATIC_RANK, MODE_STATIC, MODE_FUSE = range(5)
 
 
 _Mode.__name__ = "Mode"
@@ -110,6 +106,8 @@ class AdapterConfig:
         return other
 
     def _index(self, adapter: Adapter, method: str, advice: str) -> int:
+        """The number of an adapter. TypeError for another object, RuntimeError for one that is not here."""
+        _check_adapter(adapter, method)
         for i, (each, _) in enumerate(self._pairs):
             if each is adapter:
                 return i
@@ -124,18 +122,15 @@ class AdapterConfig:
         return self
 
     def remove(self, adapter: Adapter) -> AdapterConfig:
-        _check_adapter(adapter, "remove")
         del self._pairs[self._index(adapter, "remove", "you can remove previously registered adapters only")]
         return self
 
     def set_alpha(self, adapter: Adapter, alpha: float) -> AdapterConfig:
-        _check_adapter(adapter, "set_alpha")
         advice = "register adapter object first with AdapterConfig::add"
         self._pairs[self._index(adapter, "set_alpha", advice)] = adapter, _alpha_of(alpha)
         return self
 
     def get_alpha(self, adapter: Adapter) -> float:
-        _check_adapter(adapter, "get_alpha")
         advice = "alpha can be retrieved for previously registered adapters only"
         return self._pairs[self._index(adapter, "get_alpha", advice)][1]
 
@@ -331,6 +326,18 @@ def controller_of(properties: Mapping[str, Any], prefix: str) -> AdapterControll
             f'Property "adapters" got unsupported type {type(config).__name__}: it should be an AdapterConfig'
         )
     return AdapterController(config, prefix)
+
+
+def load_adapters(
+    properties: Mapping[str, Any], config: Any
+) -> tuple[AdapterController | None, Callable[..., set[str]] | None]:
+    """(the controller of a decoder's property `adapters`, its method that prepares models); None without the
+    property. The adapters become those of the configuration by default."""
+    controller = controller_of(properties, DECODER)
+    if controller is None:
+        return None, None
+    config.adapters = properties["adapters"]
+    return controller, controller.insert
 
 
 def apply_adapters(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import operator
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
-from ovjit.genai.adapters import DECODER, AdapterController, controller_of, is_same
+from ovjit.genai.adapters import is_same, load_adapters
 from ovjit.genai.answers import answer_prompt, echo_prompt
 from ovjit.genai.batch_prompts import SHOWN, BatchPrompts, ReadPrompt, bind_arguments
 from ovjit.genai.batched_engine import read_model
@@ -22,7 +22,7 @@ from ovjit.genai.enums import GenerationFinishReason, GenerationStatus, Streamin
 from ovjit.genai.figures import Figures, SharedFigures, measure, now_us
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
 from ovjit.genai.history import ChatHistory
-from ovjit.genai.llm import check_saving
+from ovjit.genai.llm import check_folder
 from ovjit.genai.proposals import load_proposals
 from ovjit.genai.results import EncodedGenerationResult, GenerationResult, PerfMetrics
 from ovjit.genai.scheduler import SchedulerConfig
@@ -42,7 +42,6 @@ from ovjit.genai.vision.engine import EmbeddedRows
 from ovjit.genai.vision.reader import LANGUAGE, PictureReader, Shown, read_folder
 from ovjit.genai.vision.results import VLMDecodedResults
 from ovjit.generation.paged import PagedDecoder
-from ovjit.generation.tokenizer import is_gguf
 
 _CONSTRUCTORS = (
     "__init__(): incompatible constructor arguments. ContinuousBatchingPipeline takes the path of a folder, "
@@ -89,12 +88,8 @@ class ContinuousBatchingPipeline:
         if items or kwargs or not isinstance(properties, Mapping) or not isinstance(of_tokenizer, Mapping):
             raise TypeError(_CONSTRUCTORS)
         check_properties(properties)
-        folder = Path(os.fsdecode(models_path))
-        if is_gguf(folder):
-            properties = {**properties}
-            check_saving(properties)
-        elif not folder.exists():
-            raise OvjitError(f"the folder {str(folder)!r} does not exist")
+        properties, folder = {**properties}, Path(os.fsdecode(models_path))
+        check_folder(folder, properties)
         if device not in ("CPU", "AUTO"):
             raise UnsupportedError(f"ContinuousBatchingPipeline runs on the device CPU, not on {device!r}")
         self._tokenizer = tokenizer or Tokenizer(folder, **of_tokenizer)
@@ -104,13 +99,13 @@ class ContinuousBatchingPipeline:
         self._prompts.load_time = self._load_time = (now_us() - start_us) / 1000
 
     _proposals: Proposals | None = None
-    _adapters: AdapterController | None = None
 
     def _load(self, folder: Path, scheduler: SchedulerConfig,
               properties: Mapping[str, Any]) -> PictureReader | None:  # fmt: skip
         """Load the model, and what proposes tokens. Returns what reads prompts with pictures."""
         settings = {n: v for n, v in properties.items() if n not in _OWN_PROPERTIES}
-        change, reader, inputs = self._load_adapters(properties), None, None
+        self._adapters, change = load_adapters(properties, self._config)
+        reader = inputs = None
         has_pictures = (folder / f"openvino_{LANGUAGE}_model.xml").is_file()
         if has_pictures:
             models = read_folder(folder)
@@ -124,14 +119,6 @@ class ContinuousBatchingPipeline:
         decoder = PagedDecoder(model, options, change=change)
         self._batches = Batches(decoder, scheduler, self._proposals, inputs)
         return reader
-
-    def _load_adapters(self, properties: Mapping[str, Any]) -> Callable[..., Collection[str]] | None:
-        """The adapters of the properties: what inserts them."""
-        self._adapters = controller_of(properties, DECODER)
-        if self._adapters is None:
-            return None
-        self._config.adapters = properties["adapters"]
-        return self._adapters.insert
 
     def get_tokenizer(self) -> Tokenizer:
         return self._tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,6 +72,15 @@ class RowInputs(Protocol):
         """The inputs for rows and the numbers of their next tokens."""
 
 
+def drop_owners(owners: Counter[int], blocks: Iterable[int]) -> Iterator[int]:
+    """Count an owner less of each block. Yields those that have none any more."""
+    for block in blocks:
+        owners[block] -= 1
+        if not owners[block]:
+            del owners[block]
+            yield block
+
+
 class StateBlocks:
     """The blocks of a decoder's tables of states. The first one keeps zeros, with which sequences begin. A
     block is written once, so that forks share those that are there."""
@@ -124,12 +133,7 @@ class StateBlocks:
         return block
 
     def _give_back(self, blocks: Iterable[int]) -> None:
-        for block in blocks:
-            if block:
-                self._owners[block] -= 1
-                if not self._owners[block]:
-                    del self._owners[block]
-                    self._free.append(block)
+        self._free += drop_owners(self._owners, filter(None, blocks))
 
 
 class BlockPool:
@@ -315,11 +319,8 @@ class BlockPool:
             self._states.rewind(row)
 
     def _give_back(self, blocks: Iterable[int]) -> None:
-        for block in blocks:
-            self._owners[block] -= 1
-            if not self._owners[block]:
-                del self._owners[block]
-                if block in self._keys:
-                    self._idle[block] = None
-                else:
-                    self._free.append(block)
+        for block in drop_owners(self._owners, blocks):
+            if block in self._keys:
+                self._idle[block] = None
+            else:
+                self._free.append(block)

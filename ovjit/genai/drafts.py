@@ -18,6 +18,7 @@ from ovjit.genai.handles import GenerationHandle, HandleWriter
 from ovjit.genai.scheduler import SchedulerConfig
 from ovjit.genai.speculation import Draft, DraftedSteps, apply_to_draft, is_unsure, limit_proposals, look_up
 from ovjit.generation.paged import Options, PagedDecoder, read_folder
+from ovjit.generation.speculative import count_common
 
 
 class DraftedRequest(Request):
@@ -133,9 +134,7 @@ class DraftProposer(Proposals):
             self._rows[id(request)] = row = self._begin(request)
             self.metrics._processed -= len(request.prompt)  # they are not counted
         tokens = request.row.tokens[self._skipped :]
-        pairs = enumerate(zip(row.tokens, tokens, strict=False))
-        common = next((i for i, (old, new) in pairs if old != new), min(len(row.tokens), len(tokens)))
-        self._pool.rewind(row, min(common, len(tokens) - 1))
+        self._pool.rewind(row, count_common(row.tokens, tokens[:-1]))
         row.fewest = row.length
         row.tokens = tokens
 

@@ -14,6 +14,7 @@ from ovjit.errors import OvjitError
 from ovjit.genai.answers import Answer, Steps
 from ovjit.generation.decoder import Decoder
 from ovjit.generation.head import keep_last
+from ovjit.generation.speculative import count_common
 
 #: The inputs that are fed. `Decoder` refuses a model with others.
 INPUTS = frozenset(("input_ids", "attention_mask", "position_ids", "beam_idx"))
@@ -176,8 +177,7 @@ class Engine(StepRunner):
         """Truncate the state to the tokens that a prompt begins with, without its last one. Returns their
         number, 0 if the prompt is to be read from its begin."""
         cached, self._tokens = self._tokens, []  # until it is read
-        pairs = enumerate(zip(cached, prompt[:-1], strict=False))
-        count = next((i for i, (old, new) in pairs if old != new), min(len(cached), len(prompt) - 1))
+        count = count_common(cached, prompt[:-1])
         if count == len(cached):
             return count if self._can_extend else 0
         if not self._can_split or count < _SHORTEST:

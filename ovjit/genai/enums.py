@@ -35,59 +35,40 @@ class Arithmetic(_Enum):
 class StreamingStatus(_Enum):
     """The answer of a streamer: go on, or stop and keep or drop the text of this call."""
 
-    RUNNING = 0
-    STOP = 1
-    CANCEL = 2
-    TOOL_CALL_STOP = 3
+    RUNNING, STOP, CANCEL, TOOL_CALL_STOP = range(4)
 
 
 class GenerationStatus(_Enum):
     """The state of a request of ContinuousBatchingPipeline."""
 
-    RUNNING = 0
-    FINISHED = 1
-    IGNORED = 2
-    CANCEL = 3
-    STOP = 4
+    RUNNING, FINISHED, IGNORED, CANCEL, STOP = range(5)
 
 
 class GenerationFinishReason(_Enum):
     """Why a sequence ended."""
 
-    NONE = 0
-    STOP = 1
-    LENGTH = 2
-    TOOL_CALL = 3
+    NONE, STOP, LENGTH, TOOL_CALL = range(4)
 
 
 class StopCriteria(_Enum):
     """When beam search ends."""
 
-    EARLY = 0
-    HEURISTIC = 1
-    NEVER = 2
+    EARLY, HEURISTIC, NEVER = range(3)
 
 
 class AggregationMode(_Enum):
     """Ways to sum the importance of tokens for cache eviction."""
 
-    SUM = 0
-    NORM_SUM = 1
-    ADAPTIVE_RKV = 2
+    SUM, NORM_SUM, ADAPTIVE_RKV = range(3)
 
 
 class KVCrushAnchorPointMode(_Enum):
     """The point that KVCrush measures distances from."""
 
-    RANDOM = 0
-    ZEROS = 1
-    ONES = 2
-    MEAN = 3
-    ALTERNATING = 4
+    RANDOM, ZEROS, ONES, MEAN, ALTERNATING = range(5)
 
 
 class SparseAttentionMode(_Enum):
     """The pattern of sparse attention."""
 
-    TRISHAPE = 0
-    XATTENTION = 1
+    TRISHAPE, XATTENTION = range(2)

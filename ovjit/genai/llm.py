@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError
-from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
+from ovjit.genai.adapters import apply_adapters, load_adapters
 from ovjit.genai.answers import Answer, Steps, Writer, answer_prompt
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
-from ovjit.genai.engine import MAX_ROWS, Change, Engine, choose_cache_precision
+from ovjit.genai.engine import MAX_ROWS, Engine, choose_cache_precision
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, SharedFigures, measure, now_us
 from ovjit.genai.parsers import TextParserStreamer, parse_texts
@@ -68,9 +68,13 @@ def engine_properties(properties: dict[str, Any], device: str) -> dict[str, Any]
     return settings
 
 
-def check_saving(properties: dict[str, Any]) -> None:
-    """Remove the property that asks for an IR beside a GGUF file. UnsupportedError if it does ask."""
-    if properties.pop("enable_save_ov_model", False):
+def check_folder(folder: Path, properties: dict[str, Any]) -> None:
+    """RuntimeError if there is no such folder or file. For a GGUF file, remove the property that asks for an
+    IR beside it. UnsupportedError if it does ask."""
+    if not is_gguf(folder):
+        if not folder.exists():
+            raise OvjitError(f"the folder {str(folder)!r} does not exist")
+    elif properties.pop("enable_save_ov_model", False):
         raise UnsupportedError(
             "ovjit does not support enable_save_ov_model: leave it out, and write the model's IR by "
             "ov.save_model(ov.Core().read_model(path), ...)"
@@ -117,10 +121,7 @@ class LLMPipeline:
             warnings.warn("config is deprecated: use keywords", DeprecationWarning, 3)
         folder = Path(os.fsdecode(models_path))
         properties = {**(config or {}), **kwargs}
-        if is_gguf(folder):
-            check_saving(properties)
-        elif not folder.exists():
-            raise OvjitError(f"the folder {str(folder)!r} does not exist")
+        check_folder(folder, properties)
         self._tokenizer = tokenizer or Tokenizer(folder, **properties)
         parent = folder if folder.is_dir() else folder.parent
         self._config = GenerationConfig() if is_gguf(folder) else read_config(GenerationConfig, parent)
@@ -135,10 +136,7 @@ class LLMPipeline:
 
     def _load_engine(self, source: tuple[Any, ...], device: str, properties: dict[str, Any]) -> None:
         """Load the decoder of a path, or of an IR's text and weights, with its adapters and drafts."""
-        change: Change = None
-        self._adapters = controller_of(properties, DECODER)
-        if self._adapters is not None:
-            self._config.adapters, change = properties["adapters"], self._adapters.insert
+        self._adapters, change = load_adapters(properties, self._config)
         settings, draft = engine_properties(properties, device), draft_of(properties)
         self._has_state = properties.get("ATTENTION_BACKEND") == "SDPA"
         is_drafted = draft is not None or bool(properties.get("prompt_lookup"))

@@ -24,9 +24,7 @@ from ovjit.locks import rlock
 class _PoolingType(_Enum):
     """The token whose vector is that of the text, or their mean."""
 
-    CLS = 0
-    MEAN = 1
-    LAST_TOKEN = 2
+    CLS, MEAN, LAST_TOKEN = range(3)
 
 
 _PoolingType.__name__ = "PoolingType"

@@ -7,8 +7,9 @@ AVX2.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -66,20 +67,19 @@ class Lookup:
 def rewind_to_common(decoder: Decoder, before: Sequence[int], tokens: Sequence[int]) -> int:
     """Keep in a decoder that has read `before` the tokens that `tokens` begin with, but for the last one: its
     logits are needed. Models that cannot rewind begin anew. Returns the number of tokens kept."""
-    common = 0
-    for old, token in zip(before, tokens, strict=False):
-        if old != token:
-            break
-        common += 1
-    common = min(common, len(tokens) - 1)
-    try:
+    common = count_common(before, tokens[:-1])
+    with contextlib.suppress(OvjitError):  # states of recurrent layers, and another sequence
         if common:
             decoder.rewind(common)
             return common
-    except OvjitError:  # states of recurrent layers, and another sequence
-        pass
     decoder.reset()
     return 0
+
+
+def count_common(tokens: Sequence[Any], others: Sequence[Any]) -> int:
+    """The length of the common prefix of two sequences."""
+    pairs = enumerate(zip(tokens, others, strict=False))
+    return next((i for i, (one, other) in pairs if one != other), min(len(tokens), len(others)))
 
 
 def follow_ngram(tokens: Sequence[int], longest: int, most: int, occurrence: int) -> list[int]:

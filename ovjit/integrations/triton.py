@@ -89,8 +89,7 @@ def _parameters(request: Any, triton: Any) -> dict[str, Any]:
 
 
 def answers(
-    served: ServedModel,
-    requests: Sequence[tuple[Any, ...]],
+    served: ServedModel, requests: Sequence[tuple[Any, ...]]
 ) -> list[dict[str, np.ndarray] | OvjitError]:
     """For each request (inputs by name, names of outputs, and perhaps the parameters that name its session):
     its outputs or its error. Scalars are of shape [1] on both sides."""

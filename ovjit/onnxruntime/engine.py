@@ -13,14 +13,7 @@ import numpy as np
 
 from ovjit.errors import OvjitError, arguments_error
 from ovjit.onnxruntime.element_types import TYPES, number_of_text
-from ovjit.onnxruntime.failures import (
-    STATE,
-    Fail,
-    InvalidArgument,
-    failure_of,
-    refuse,
-    refuse_pickle,
-)
+from ovjit.onnxruntime.failures import STATE, Fail, InvalidArgument, failure_of, refuse, refuse_pickle
 from ovjit.onnxruntime.feeds import InputCheck, SequenceCheck
 from ovjit.onnxruntime.graph_info import add_known_dimensions, read_metadata
 from ovjit.onnxruntime.loading import LoadedModel

@@ -128,18 +128,17 @@ def cpu_memory_info() -> OrtMemoryInfo:
 class OrtArenaCfg:
     """Sizes of an arena. They are kept, and change nothing."""
 
+    max_mem = 0
+    arena_extend_strategy = initial_chunk_size_bytes = max_dead_bytes_per_chunk = -1
+    initial_growth_chunk_size_bytes = max_power_of_two_extend_bytes = -1
+
     def __init__(self, *values: Any) -> None:
         names = ("max_mem", "arena_extend_strategy", "initial_chunk_size_bytes", "max_dead_bytes_per_chunk")
-        if len(values) == 1 and isinstance(values[0], Mapping):
-            options = values[0]
-        else:
-            options = dict(zip(names, values, strict=False))
-        self.max_mem = int(options.get("max_mem", 0))
-        self.arena_extend_strategy = int(options.get("arena_extend_strategy", -1))
-        self.initial_chunk_size_bytes = int(options.get("initial_chunk_size_bytes", -1))
-        self.max_dead_bytes_per_chunk = int(options.get("max_dead_bytes_per_chunk", -1))
-        self.initial_growth_chunk_size_bytes = int(options.get("initial_growth_chunk_size_bytes", -1))
-        self.max_power_of_two_extend_bytes = int(options.get("max_power_of_two_extend_bytes", -1))
+        is_named = len(values) == 1 and isinstance(values[0], Mapping)
+        options = values[0] if is_named else dict(zip(names, values, strict=False))
+        for name in (*names, "initial_growth_chunk_size_bytes", "max_power_of_two_extend_bytes"):
+            if name in options:
+                setattr(self, name, int(options[name]))
 
 
 def _refuse_other_devices(device_type: str, device_id: int, vendor_id: int) -> None:

@@ -218,7 +218,7 @@ class _Quantizer:
 
     def _is_unrounded(self, node: Node, x: Value) -> bool:
         """Whether a FakeQuantize of `x` gives its range only."""
-        return original(node) in self.unrounded and _sums_of_windows(x)
+        return original(node) in self.unrounded and _is_sum_of_windows(x)
 
     def _before(
         self, b: Builder, node: Node, x: Value, quantize: Callable[[Value, str], Value], readers: Uses
@@ -448,7 +448,7 @@ def _constant(b: Builder, numbers: np.ndarray, dtype: str = "f32") -> Value:
     return b.constant(Converted(np.asarray(numbers), [numpy_dtype(dtype)]))
 
 
-def _sums_of_windows(x: Value) -> bool:
+def _is_sum_of_windows(x: Value) -> bool:
     """True for what a convolution of bytes has summed up, with scale, bias and Relu."""
     if (step := CUT.first(x)) is not None:
         x = step["x"]

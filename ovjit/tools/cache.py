@@ -106,12 +106,11 @@ def _keys(options: argparse.Namespace) -> set[str]:
 
 
 def _path(options: argparse.Namespace) -> int:
-    if options.cache_dir is None:
-        from ovjit import cache
+    from ovjit import cache
 
-        if cache.folder() is None:
-            print("the kernel cache is disabled", file=sys.stderr)
-            return 1
+    if options.cache_dir is None and cache.folder() is None:
+        print("the kernel cache is disabled", file=sys.stderr)
+        return 1
     print(_where(options))
     return 0
 

@@ -190,8 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ovjit.tools.profile import random_inputs
 
     parser = argparse.ArgumentParser(
-        prog="ovjit compare",
-        description="A model beside the references or another engine, step by step.",
+        prog="ovjit compare", description="A model beside the references or another engine, step by step."
     )
     parser.add_argument("model", help="an IR or ONNX file")
     parser.add_argument(

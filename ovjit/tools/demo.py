@@ -15,6 +15,7 @@ import numpy as np
 
 from ovjit.codegen.compiling import counts
 from ovjit.data import digits
+from ovjit.tools.terminal import keep_end
 
 CALLS = 400
 WARM_UP = 50
@@ -167,11 +168,6 @@ def print_layers(compiled: Any, images: np.ndarray) -> None:
     print(f"  {'name':36s} {'type':18s} {'executed as':28s} {'us':>8s} {'share':>6s}")
     for (name, kind, executed), seconds in layers.items():
         share = seconds / total if total else 0.0
-        print(f"  {truncate(name, 36):36s} {truncate(kind, 18):18s} {truncate(executed, 28):28s}"
+        print(f"  {keep_end(name, 36):36s} {keep_end(kind, 18):18s} {keep_end(executed, 28):28s}"
               f" {1e6 * seconds:8.1f} {share:6.1%}")  # fmt: skip
     print(f"  {'sum':36s} {'':18s} {'':28s} {1e6 * total:8.1f}")
-
-
-def truncate(text: str, width: int) -> str:
-    """The end of `text`, at most `width` characters: layer names differ at their end."""
-    return text if len(text) <= width else "..." + text[3 - width :]

@@ -11,6 +11,14 @@ from ovjit.disk.folders import replacing
 from ovjit.tools.terminal import FAULTS, reporting
 
 
+def parse_config(pairs: Sequence[str]) -> dict[str, str]:
+    """The properties of options -c NAME=VALUE. ValueError for other texts."""
+    for text in pairs:
+        if "=" not in text:
+            raise ValueError(f"-c {text!r}: write NAME=VALUE")
+    return dict(text.split("=", 1) for text in pairs)
+
+
 def graph_file(path: str) -> str:
     """`path` if it may be of a model whose graph can be read. ValueError for a blob, which has none."""
     if Path(path).suffix.lower() == ".blob":
@@ -68,13 +76,7 @@ def compile_main(argv: Sequence[str] | None = None) -> int:
         "-c", "--config", action="append", default=[], metavar="NAME=VALUE", help="a property"
     )
     options = parser.parse_args(argv)
-    config = {}
-    for text in options.config:
-        name, equal, value = text.partition("=")
-        if not equal:
-            raise ValueError(f"-c {text!r}: write NAME=VALUE")
-        config[name] = value
-    core = ov.Core()
+    core, config = ov.Core(), parse_config(options.config)
     compiled = core.compile_model(core.read_model(graph_file(options.model)), "CPU", config)
     blob = compiled.export_model()
     target = options.output or Path(options.model).with_suffix(".blob")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 
+from ovjit.tools.files import parse_config
 from ovjit.tools.terminal import FAULTS, reporting, stages
 
 
@@ -27,12 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--temperature", type=float, default=0.0, help="0 (the default): the likeliest token each time")
     add("--top_k", type=int, default=0, help="choose among so many tokens; 0: all")
     add("--top_p", type=float, default=1.0, help="choose among the likeliest tokens of this probability")
-    add(
-        "--min_p",
-        type=float,
-        default=0.0,
-        help="choose among tokens that have this part of the greatest probability",
-    )
+    add("--min_p", type=float, default=0.0, help="drop tokens below this part of the greatest probability")
     add("--repetition_penalty", type=float, default=1.0, help="above 1: what the text has is less likely")
     add("--seed", type=int, help="of the random numbers")
     add("--ignore_eos", action="store_true", help="do not stop at the end of an answer")
@@ -71,13 +67,6 @@ def _prompt(options: argparse.Namespace) -> str:
     return sys.stdin.read() if options.prompt == "-" else options.prompt
 
 
-def _config(pairs: Sequence[str]) -> dict[str, str]:
-    for pair in pairs:
-        if "=" not in pair:
-            raise ValueError(f"-c {pair}: a property is KEY=VALUE")
-    return dict(pair.split("=", 1) for pair in pairs)
-
-
 @contextmanager
 def _loading() -> Iterator[Callable[[str], None]]:
     """A progress bar for loading a model. The yielded function begins a stage. Packing weights and compiling
@@ -110,7 +99,7 @@ def _generate(options: argparse.Namespace, prompt: str) -> int:
     settings.check()
     if options.assistant and options.prompt_lookup:
         raise ValueError("--assistant and --prompt_lookup are alternatives: give one of them")
-    config = _config(options.config)
+    config = parse_config(options.config)
     draft: Draft | None = Lookup(options.prompt_lookup) if options.prompt_lookup else None
     begun = time.perf_counter()
     with _loading() as stage:

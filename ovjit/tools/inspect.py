@@ -50,18 +50,15 @@ def inspect(path: str, precision: str | None = None) -> Inspection:
     host = executable.program.host_nodes() if hasattr(executable.program, "host_nodes") else []
     by_numpy = Counter(text.rpartition("(")[2].rstrip(")") for text in host)
     kinds = Counter(node.get_type_name() for node in model.get_ops())
-    weights = sum(
-        node.get_output_tensor(0).size for node in model.get_ops() if node.get_type_name() == "Constant"
-    )
-    stored = sum(
-        (node.get_output_tensor(0).size * node.get_output_element_type(0).bitwidth + 7) // 8
-        for node in model.get_ops() if node.get_type_name() == "Constant"
-    )  # fmt: skip
+    constants = [node.output(0) for node in model.get_ops() if node.get_type_name() == "Constant"]
+    sizes = [port.get_tensor().size for port in constants]
+    bits = [port.get_element_type().bitwidth for port in constants]
+    stored = sum((size * width + 7) // 8 for size, width in zip(sizes, bits, strict=True))
     flops, arena, steps, by_step = _plan_sizes(executable)
     return Inspection(
         model.get_friendly_name(), [_port(p) for p in model.inputs], [_port(p) for p in model.outputs],
         [(kind, count, count - by_numpy[kind]) for kind, count in kinds.most_common()],
-        host, weights, flops, arena, steps, stored,
+        host, sum(sizes), flops, arena, steps, stored,
         _nodes(model, by_step, {text.rpartition(" (")[0] for text in host}),
     )  # fmt: skip
 

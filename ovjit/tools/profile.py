@@ -24,7 +24,7 @@ from ovjit.records import NamedTuple
 from ovjit.tools.benchmark_options import positive
 from ovjit.tools.files import graph_file
 from ovjit.tools.roofline import Roofline, measure, of_card
-from ovjit.tools.terminal import FAULTS, reporting
+from ovjit.tools.terminal import FAULTS, keep_end, reporting
 
 WARM_UP = 3
 RUNS = 20
@@ -178,7 +178,7 @@ def table(measured: Profile) -> str:
     def text(line: Line, first: str) -> str:
         cells = [
             first.ljust(width["name"]),
-            _end(line.type, width["type"]),
+            keep_end(line.type, width["type"]).ljust(width["type"]),
             line.kernel[: width["kernel"]].ljust(width["kernel"]),
         ]
         rates = f"{line.gflops:8.1f} {line.gbytes:7.1f} {100 * line.roofline:9.1f}"
@@ -187,7 +187,7 @@ def table(measured: Profile) -> str:
     head = "  ".join([f"{{:{width['name']}}}", f"{{:{width['type']}}}", f"{{:{width['kernel']}}}"])
     numbers = f" {'us':>9} {'share%':>6} {'GFLOP/s':>8} {'GB/s':>7} {'roofline%':>9}"
     out = [head.format("node", "type", "kernel") + numbers]
-    out += [text(line, _end(line.name, width["name"])) for line in measured.steps]
+    out += [text(line, keep_end(line.name, width["name"])) for line in measured.steps]
     out += ["", head.format("steps", "", "kernel") + numbers]
     out += [text(line, line.name.rjust(5)) for line in measured.kernels]
     roofline = measured.roofline
@@ -241,11 +241,6 @@ def chrome_trace(timed: Profile, title: str) -> dict[str, Any]:
                 more = {"chunks": chunks, "median of the step, us": round(line.us, 3)}
                 step(slot, line, first / 1e3, (ended - first) / 1e3, more)
     return {"traceEvents": events, "displayTimeUnit": "ns"}
-
-
-def _end(text: str, width: int) -> str:
-    """The end of `text`, padded. Names of layers differ at their end."""
-    return (text if len(text) <= width else "..." + text[3 - width :]).ljust(width)
 
 
 @reporting(*FAULTS)

@@ -88,7 +88,7 @@ def install() -> str:
     site, scripts = Path(sysconfig.get_path("purelib")), Path(sysconfig.get_path("scripts"))
     if not os.access(site, os.W_OK):
         raise ShimError(f"{str(site)!r} is not writable")
-    _clear(site)
+    _delete_files(site)
     folder = str(Path(__file__).resolve().parents[2])
     texts = {
         site / "openvino" / "__init__.py": _PACKAGE.format(folder=folder),
@@ -114,7 +114,7 @@ def install() -> str:
 def remove() -> str:
     """Remove the distribution. Returns a message that says so. Raises ShimError if it is not installed."""
     site = Path(sysconfig.get_path("purelib"))
-    if not _clear(site):
+    if not _delete_files(site):
         raise ShimError(f"{str(site)!r} contains no shim")
     return f"openvino is no longer ovjit in {sys.prefix}"
 
@@ -146,7 +146,7 @@ def _record(path: Path, site: Path) -> str:
     return f"{os.path.relpath(path, site)},sha256={digest},{len(content)}"
 
 
-def _clear(site: Path) -> bool:
+def _delete_files(site: Path) -> bool:
     """Delete the files of a shim of any release. Returns whether there were any."""
     deleted = False
     for info in site.glob("openvino-*.dist-info"):

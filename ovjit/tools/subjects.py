@@ -207,17 +207,15 @@ def _reshape(ov: Any, model: Any, options: argparse.Namespace) -> None:
 
 def _preprocess(ov: Any, model: Any, options: argparse.Namespace) -> Any:
     """The model with the requested element types, means and scales."""
-    types: dict[tuple[str, int], str] = {}
-    for i in range(len(model.inputs)):
-        if options.input_precision:
-            types["input", i] = options.input_precision
-    for i in range(len(model.outputs)):
-        if options.output_precision:
-            types["output", i] = options.output_precision
+    sides = {"input": (model.inputs, options.input_precision),
+             "output": (model.outputs, options.output_precision)}  # fmt: skip
+    types: dict[tuple[str, int], str] = {
+        (side, i): kind for side, (ports, kind) in sides.items() for i in range(len(ports)) if kind
+    }
     for part in filter(None, options.input_output_precision.replace(" ", "").split(",")):
         name, _, kind = part.rpartition(":")
-        matches = [("input", i) for i, p in enumerate(model.inputs) if name in p.get_names()]
-        matches += [("output", i) for i, p in enumerate(model.outputs) if name in p.get_names()]
+        matches = [(side, i) for side, (ports, _) in sides.items()
+                   for i, port in enumerate(ports) if name in port.get_names()]  # fmt: skip
         if not matches or not kind:
             raise ValueError(f"-iop {part!r}: write name:type, with the name of an input or output")
         types.update((port, kind) for port in matches)

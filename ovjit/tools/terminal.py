@@ -36,6 +36,11 @@ def reporting(*faults: type[Exception]) -> Callable[[Main], Main]:
     return decorate
 
 
+def keep_end(text: str, width: int) -> str:
+    """The end of a text, at most `width` characters: names of layers differ at their end."""
+    return text if len(text) <= width else "..." + text[3 - width :]
+
+
 def _console(errors: bool = False) -> Any | None:
     """A console of `rich` for standard output, or for `errors`. None if that is not a terminal, or `rich` is
     not installed."""

@@ -229,14 +229,12 @@ def compiled_property(compiled: CompiledRecord, name: str) -> Any:
     config = compiled._config
     if name == "SUPPORTED_PROPERTIES":
         return dict.fromkeys((*_OF_MODELS, *(row.name for row in ROWS.values() if row.compiled)), "RO")
-    if name == "NETWORK_NAME":
-        return compiled._name
     if name == "EXECUTION_DEVICES":
         return [f"GPU.{config['card']}"]
     if name == "OPTIMAL_NUMBER_OF_INFER_REQUESTS":
         return max(1, config["NUM_STREAMS"]) + 1  # one is copied while another one runs
-    if name == "LOADED_FROM_CACHE":
-        return compiled._loaded_from_cache
+    if name in _OF_MODELS:
+        return table.OF_COMPILED[name](compiled)
     row = ROWS.get(name)
     if row is None or not row.compiled:
         raise PropertyError(f"Unsupported property: {name}.{table._nearest(name, [*ROWS])}")

@@ -32,7 +32,7 @@ Step = tuple[InputSlot, Any, bool]
 
 def assign_inputs(request: RequestTensors, inputs: Any, share: bool) -> None:
     """Set the inputs of a request. Raises RuntimeError or TypeError as OpenVINO does, and then sets none."""
-    steps = [_prepare_value(slot, value, share, key) for key, slot, value in _pairs(request, inputs)]
+    steps = [_prepare_value(slot, value, share, key) for key, slot, value in _list_inputs(request, inputs)]
     job = request._job
     for slot, value, lend in steps:
         if isinstance(value, RemoteTensor):
@@ -45,7 +45,7 @@ def assign_inputs(request: RequestTensors, inputs: Any, share: bool) -> None:
             slot.copy(job, value)
 
 
-def _pairs(request: RequestTensors, inputs: Any) -> list[tuple[Any, InputSlot, Any]]:
+def _list_inputs(request: RequestTensors, inputs: Any) -> list[tuple[Any, InputSlot, Any]]:
     """(key, slot, value) of every input given."""
     slots = request._inputs
     if isinstance(inputs, dict):
@@ -154,7 +154,7 @@ def _prepare_value(slot: InputSlot, value: Any, share: bool, key: Any) -> Step:
     elif array.dtype.kind in "USO" and slot.way == SAME:
         array = array.astype(slot.dtype)
     if array.ndim == 0:
-        array = _scalar(slot, array, isinstance(value, (int, float, str, bytes, np.number)))
+        array = _fit_scalar(slot, array, isinstance(value, (int, float, str, bytes, np.number)))
     if slot.way in (BITS, PACKED) and array.dtype != slot.dtype:
         array = _bits(slot, array)
     slot.check_shape(array.shape)
@@ -185,7 +185,7 @@ def _bits(slot: InputSlot, array: Array) -> Array:
     return array.view(slot.dtype)
 
 
-def _scalar(slot: InputSlot, array: Array, plain: bool) -> Array:
+def _fit_scalar(slot: InputSlot, array: Array, plain: bool) -> Array:
     """A scalar for a port of one element takes the port's shape; nothing else is broadcast. An array without
     dimensions is reshaped to the port's, which ValueError is about; a `plain` number or text is not."""
     expected = slot.info.shape

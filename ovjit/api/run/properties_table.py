@@ -441,31 +441,25 @@ def _in_order(letter: str) -> list[Row]:
 
 def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
     """The default value of a property that is not set, given the properties that are set (`config`)."""
-    if row.name == "INFERENCE_PRECISION_HINT":
-        return _precision(config)
     if row.name in CACHES:
         return _cache_type(config, row.name)
-    if row.name == "DYNAMIC_QUANTIZATION_GROUP_SIZE":
-        return _dynamic_group(config)
-    if row.name == "SUPPORTED_PROPERTIES":
-        letter = _LETTERS[device]
-        return {r.name: r.mutability for r in _in_order(letter)}
-    if row.name == "OPTIMIZATION_CAPABILITIES":
-        capabilities = _capabilities(row.default)
-        if device == "HETERO":
-            return ["EXPORT_IMPORT"]
-        return sorted(set(capabilities) - {"EXPORT_IMPORT"}) if device in ("AUTO", "MULTI") else capabilities
-    if row.name == "OPTIMAL_NUMBER_OF_INFER_REQUESTS":
-        return max(1, config.get("NUM_STREAMS", 1))
-    if row.name == "RANGE_FOR_STREAMS":
-        return 1, usable_cores()[0]
-    if row.name == "FULL_DEVICE_NAME":
-        return cpu_name() if device == "CPU" else device
-    if row.name == "DEVICE_ARCHITECTURE":
-        return {machine.X86_64: "intel64", machine.AARCH64: "arm64"}.get(machine.name(), machine.name())
-    if isinstance(row.default, (dict, set, list)):
-        return row.default.copy()
-    return row.default
+    if row.name in _COMPUTED:
+        return _COMPUTED[row.name](device, config)
+    return row.default.copy() if isinstance(row.default, (dict, set, list)) else row.default
+
+
+_ARCHITECTURES = {machine.X86_64: "intel64", machine.AARCH64: "arm64"}
+#: Property -> the function of the device and of the properties that are set that gives its default value.
+_COMPUTED: dict[str, Callable[[str, Mapping[str, Any]], Any]] = {
+    "INFERENCE_PRECISION_HINT": lambda device, config: _precision(config),
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": lambda device, config: _dynamic_group(config),
+    "SUPPORTED_PROPERTIES": lambda device, _: {r.name: r.mutability for r in _in_order(_LETTERS[device])},
+    "OPTIMIZATION_CAPABILITIES": lambda device, config: _capabilities(device),
+    "OPTIMAL_NUMBER_OF_INFER_REQUESTS": lambda device, config: max(1, config.get("NUM_STREAMS", 1)),
+    "RANGE_FOR_STREAMS": lambda device, config: (1, usable_cores()[0]),
+    "FULL_DEVICE_NAME": lambda device, config: cpu_name() if device == "CPU" else device,
+    "DEVICE_ARCHITECTURE": lambda device, config: _ARCHITECTURES.get(machine.name(), machine.name()),
+}
 
 
 #: Who made a CPU of AArch64, by the number that its register of identity (MIDR_EL1) has for that.
@@ -636,13 +630,18 @@ def _precision(config: Mapping[str, Any]) -> Type:
     return next((way for way in ways if way.get_type_name() in floats), Type.f32)
 
 
-def _capabilities(plain: list[str]) -> list[str]:
-    """OPTIMIZATION_CAPABILITIES of this CPU, in OpenVINO's order; without WINOGRAD on AArch64."""
-    floats = float_types(host_target())
-    bf16 = ["BF16"] if "bf16" in floats else []
-    if not machine.is_arm():
-        return [*bf16, *plain]
-    return [*bf16, "FP32", *(["FP16"] if "f16" in floats else []), *plain[2:]]
+def _capabilities(device: str) -> list[str]:
+    """OPTIMIZATION_CAPABILITIES of a device over this CPU, in OpenVINO's order; without WINOGRAD on
+    AArch64."""
+    if device == "HETERO":
+        return ["EXPORT_IMPORT"]
+    floats, plain = float_types(host_target()), ROWS["OPTIMIZATION_CAPABILITIES"].default
+    names = ["BF16"] if "bf16" in floats else []
+    if machine.is_arm():
+        names += ["FP32", *(["FP16"] if "f16" in floats else []), *plain[2:]]
+    else:
+        names += plain
+    return sorted(set(names) - {"EXPORT_IMPORT"}) if device in ("AUTO", "MULTI") else names
 
 
 def _of_environment() -> Type:
@@ -681,20 +680,10 @@ def _value_of(compiled: CompiledRecord, name: str, letter: str) -> Any:
     row, config = ROWS[name], compiled._config
     if name == "SUPPORTED_PROPERTIES":
         return {r.name: "RO" for r in ROWS.values() if letter in r.compiled and (r.devices or r.shown)}
-    if name == "NETWORK_NAME":
-        return compiled._name
     if name == "EXECUTION_DEVICES" and config.get("card") is not None:
         return [f"GPU.{config['card']}"]
-    if name == "OPTIMAL_NUMBER_OF_INFER_REQUESTS":
-        return max(1, config["NUM_STREAMS"])
-    if name == "LOADED_FROM_CACHE":
-        return compiled._loaded_from_cache
-    if name == "RUNTIME_REQUIREMENTS":
-        return runtime_requirements()
-    if name == "MULTI_DEVICE_PRIORITIES":
-        return getattr(compiled._device, "priorities", "CPU")
-    if name == "DEVICE_PROPERTIES":
-        return {"CPU": _cpu_properties(compiled)}
+    if name in OF_COMPILED:
+        return OF_COMPILED[name](compiled)
     if name in CACHES:
         return _cache_type(config, name, getattr(compiled._executable.program, "variables", ()))
     value = config.get(name, default_of(row, "CPU", config)) if row.readable else row.default
@@ -706,3 +695,14 @@ def _value_of(compiled: CompiledRecord, name: str, letter: str) -> Any:
 def _cpu_properties(compiled: CompiledRecord) -> dict[str, Any]:
     names = _value_of(compiled, "SUPPORTED_PROPERTIES", "C")
     return {name: _value_of(compiled, name, "C") for name in sorted(names)}
+
+
+#: Property -> its value, where that is a fact of the compiled model and no setting.
+OF_COMPILED: dict[str, Callable[[CompiledRecord], Any]] = {
+    "NETWORK_NAME": lambda compiled: compiled._name,
+    "OPTIMAL_NUMBER_OF_INFER_REQUESTS": lambda compiled: max(1, compiled._config["NUM_STREAMS"]),
+    "LOADED_FROM_CACHE": lambda compiled: compiled._loaded_from_cache,
+    "RUNTIME_REQUIREMENTS": lambda compiled: runtime_requirements(),
+    "MULTI_DEVICE_PRIORITIES": lambda compiled: getattr(compiled._device, "priorities", "CPU"),
+    "DEVICE_PROPERTIES": lambda compiled: {"CPU": _cpu_properties(compiled)},
+}

@@ -38,8 +38,6 @@ NOTHING, SILENT, NOTIFIED = range(3)
 #: The code that takes a request's guard, and lets go of it unless an inference goes on: by `id`, since code
 #: may have constants without a hash.
 GUARDED: set[int] = set()
-#: The code of `exclusive` methods, which do not keep it long.
-_BRIEFLY: set[int] = set()
 
 _get_ident = threading.get_ident
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -61,8 +59,11 @@ def exclusive(method: _Method) -> _Method:
         finally:
             request._release()
 
-    _BRIEFLY.add(id(hold_and_call.__code__))
     return functools.wraps(method)(hold_and_call)  # type: ignore[return-value]
+
+
+#: The code of all `exclusive` methods, which do not hold the guard long.
+_EXCLUSIVE = exclusive(_get_ident).__code__
 
 
 class RequestGuard:
@@ -238,7 +239,7 @@ class RequestGuard:
             called, waits = None, False
             while frame is not None:
                 code = frame.f_code
-                briefly = id(code) in _BRIEFLY
+                briefly = code is _EXCLUSIVE
                 if briefly or id(code) in GUARDED:
                     mine = self in (frame.f_locals.get("self"), frame.f_locals.get("request"))
                     if mine and not waits:

@@ -376,7 +376,7 @@ class InputModel:
     def override_all_inputs(self, inputs: Sequence[Place]) -> None:
         """Set the inputs, in this order. If the model needs others too, they follow for TensorFlow; for other
         frameworks it is a GeneralFailure."""
-        cut_places = [port for place in inputs for port in _cuts(place)]
+        cut_places = [port for place in inputs for port in places_to_cut(place)]
         chosen = []
         for place in cut_places:
             parameter = data_of(place)._node
@@ -510,8 +510,9 @@ class TensorFlowInputModel(InputModel):
         return super().get_place_by_tensor_name(f"{tensor_name}:0") if place is None else place
 
 
-def _cuts(place: Place) -> list[Place]:
+def places_to_cut(place: Place) -> list[Place]:
     """The places to cut to make `place` an input: all inputs of an operation, else `place` itself."""
     if place is None or place._kind != "operation":
         return [place]
-    return [place._place_of("input", place._of, i) for i in range(len(place._of._inputs))]
+    ports = [i for i, data in enumerate(place._inputs()) if data is not None]
+    return [place._place_of("input", place._of, i) for i in ports]

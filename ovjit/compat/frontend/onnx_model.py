@@ -17,7 +17,7 @@ from ovjit.compat.frontend.failures import (
     OpConversionFailure,
     as_failures,
 )
-from ovjit.compat.frontend.input_model import InputModel, Place, data_of, of_several
+from ovjit.compat.frontend.input_model import InputModel, Place, data_of, of_several, places_to_cut
 from ovjit.compat.frontend.onnx_graph import Graph, Operation, Tensor
 from ovjit.errors import ModelError, OvjitError
 from ovjit.readers.onnx.reader import open_model, read_opened
@@ -212,21 +212,13 @@ class OnnxInputModel(InputModel):
         return new
 
     def cut_and_add_new_input(self, place: Place, new_name: str = "") -> None:
-        for one in self._cuts(place):
+        for one in places_to_cut(place):
             self._cut(one, new_name)
         self._graph.drop_unused()
         self._forget_model()
 
-    def _cuts(self, place: Place) -> list[OnnxPlace]:
-        """The places to cut to make `place` an input: all inputs of an operation, else `place` itself."""
-        assert isinstance(place, OnnxPlace)
-        if place._kind != "operation":
-            return [place]
-        ports = [i for i, tensor in enumerate(place._of.inputs) if tensor is not None]
-        return [OnnxPlace(self._graph, "input", place._of, i) for i in ports]
-
-    def _cut(self, place: OnnxPlace, name: str = "") -> Tensor:
-        old = place._data()
+    def _cut(self, place: Place, name: str = "") -> Tensor:
+        old = _tensor_of(place)
         if place._kind != "input":
             if old in self._graph.inputs or not self._graph.consumers(old):
                 return old
@@ -269,7 +261,7 @@ class OnnxInputModel(InputModel):
         if not inputs:
             return
         for place in inputs:
-            for one in self._cuts(place):
+            for one in places_to_cut(place):
                 self._cut(one)
         self._graph.drop_unused()
         self._forget_model()

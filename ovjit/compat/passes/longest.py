@@ -65,7 +65,7 @@ def _longest(node: Node, lengths: Container[Output]) -> Output | None:
     while pending:
         source = pending.pop()
         maker = source._node
-        if source in lengths or is_a(maker, "ReduceMax") and _is_places(maker.input_value(0)):
+        if source in lengths or is_a(maker, "ReduceMax") and _are_positions(maker.input_value(0)):
             sources.add(source)
         elif is_a(maker, *_EACH, *_SHAPES):
             pending += maker._inputs
@@ -74,7 +74,7 @@ def _longest(node: Node, lengths: Container[Output]) -> Output | None:
     return sources.pop() if len(sources) == 1 else None
 
 
-def _is_places(source: Output) -> bool:
+def _are_positions(source: Output) -> bool:
     return source._node._op.role == "parameter" and "position_ids" in source._tensor._names
 
 

@@ -25,7 +25,7 @@ from ovjit.compat.passes.paged_inputs import (
     Inputs,
     _i64,
     check_stateless,
-    counted_positions,
+    find_counted_positions,
     names_of,
     padding_products,
     row_ends,
@@ -85,7 +85,7 @@ def make_paged(model: Model, options: Options) -> None:
             "layers are not of a kind with paged states: PagedCausalConv1D, PagedGatedDeltaNet, "
             "PagedSelectiveSSM"
         )
-    positions, lengths = counted_positions(model)
+    positions, lengths = find_counted_positions(model)
     replaced: dict[Output, list[Output]] = {x: [] for x in (*positions, *lengths)}
     for layer in layers:
         node = layer.node

@@ -147,7 +147,7 @@ class CountedPositions(NamedTuple):
     lengths: list[Output]
 
 
-def counted_positions(model: Model) -> CountedPositions:
+def find_counted_positions(model: Model) -> CountedPositions:
     """Find the positions and lengths that the model counts from its variables."""
     probes = [Probe(*lengths) for lengths in TRIED]
     counting: set[int] = set()
@@ -160,7 +160,7 @@ def counted_positions(model: Model) -> CountedPositions:
             continue
         output = node.output(0)
         shape = output._tensor._type.shape
-        if shape is not None and _may_be_places(output, shape) and all(_goes_on(p, output) for p in probes):
+        if shape is not None and _is_replaceable(output, shape) and all(_is_row(p, output) for p in probes):
             positions.positions.append(output)
         elif is_integer and shape in ((), (1,)) and all(_is_length(probe, output) for probe in probes):
             positions.lengths.append(output)
@@ -169,7 +169,7 @@ def counted_positions(model: Model) -> CountedPositions:
     return positions
 
 
-def _may_be_places(output: Output, shape: Sequence[object]) -> bool:
+def _is_replaceable(output: Output, shape: Sequence[object]) -> bool:
     """Whether positions of this shape can be replaced."""
     if len(shape) != 1:
         is_static = [isinstance(d, int) for d in shape]
@@ -216,7 +216,7 @@ def _is_length(probe: Probe, output: Output) -> bool:
     return value is not None and bool(value[0] == probe.past + probe.new)
 
 
-def _goes_on(probe: Probe, output: Output) -> bool:
+def _is_row(probe: Probe, output: Output) -> bool:
     """Whether the output is the row of the new tokens' positions."""
     row, expected = probe.try_values([output]), np.arange(probe.past, probe.past + probe.new)
     return row is not None and row[0].shape[-1:] == expected.shape and bool((row[0] == expected).all())

@@ -78,8 +78,7 @@ def _floats(value: Any, what: str) -> list[float]:
 
 @explain_calls
 class _Described(_Info):
-    def _setup(self) -> None:
-        self._layout: Layout | None = None
+    _layout: Layout | None = None
 
     def set_layout(self, layout: Layout | str) -> Self:
         """Set the layout, the meaning of the axes."""
@@ -97,9 +96,7 @@ class OutputModelInfo(_Described):
 
 @explain_calls
 class _Typed(_Described):
-    def _setup(self) -> None:
-        super()._setup()
-        self._type: str | None = None
+    _type: str | None = None
 
     def set_element_type(self, type: Type) -> Self:
         """Set the element type."""
@@ -115,14 +112,12 @@ class OutputTensorInfo(_Typed):
 class InputTensorInfo(_Typed):
     """The tensor that a user passes. Properties that are not set are the model's."""
 
-    def _setup(self) -> None:
-        super()._setup()
-        self._shape: Any = None
-        self._shape_set = False
-        self._spatial: tuple[int, int] | None = None  # (-1, -1): open
-        self._color = ColorFormat.UNDEFINED
-        self._sub_names: list[str] = []
-        self._memory_type = ""
+    _shape: Any = None
+    _shape_set = False
+    _spatial: tuple[int, int] | None = None  # (-1, -1): open
+    _color = ColorFormat.UNDEFINED
+    _sub_names: Sequence[str] = ()
+    _memory_type = ""
 
     def set_shape(self, shape: Any) -> InputTensorInfo:
         """Set the shape: anything that PartialShape takes but a text, or an array of ints. RuntimeError if a
@@ -183,11 +178,10 @@ class InputTensorInfo(_Typed):
 
 @explain_calls
 class _Steps(_Info):
-    def _setup(self) -> None:
-        self._steps: list[steps.Step] = []
+    _steps: Sequence[steps.Step] = ()
 
     def _add(self, step: steps.Step) -> Any:
-        self._steps.append(step)
+        self._steps = [*self._steps, step]
         return self
 
     def convert_element_type(self, type: Type = Type.dynamic) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import ovjit.compat.preprocess.steps as steps
@@ -403,7 +404,7 @@ def _show_input(info: InputInfo, old: Parameter, lines: list[str]) -> None:
 
 
 def _show_steps(
-    title: str, listed: list[steps.Step], nodes: list[Output], context: steps.Context, lines: list[str]
+    title: str, listed: Sequence[steps.Step], nodes: list[Output], context: steps.Context, lines: list[str]
 ) -> Any:
     """Append a line for each step to `lines`. None after a step that fails, which is listed."""
     if listed:

@@ -77,6 +77,8 @@ class Diffusion:
     _unused_prompts: Sequence[str] = ()
     #: Fields of the default configuration that are not those of the base: a value, or one for each task.
     _settings: ClassVar[dict[str, Any]] = {}
+    #: Attributes that `_read_folder` sets.
+    _from_folder: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, task: Task, scheduler: Scheduler, vae: Any, **networks: Any):
         self.task, self.vae, self.load_time = task, vae, 0.0
@@ -107,8 +109,12 @@ class Diffusion:
                 options["blob_path"] = Path(os.fsdecode(blobs)) / ("" if name == "vae" else name)
             networks[name] = kind(*(paths if name == "vae" else [folder / name]), **named, **options)
         pipeline = cls(task, scheduler, **networks)
+        pipeline._read_folder(folder, index)
         pipeline.config.adapters = properties.get("adapters")
         return pipeline
+
+    def _read_folder(self, folder: Path, index: Mapping[str, Any]) -> None:
+        """Set the attributes that files of a folder decide. `index`: its model_index.json."""
 
     @classmethod
     def _select_properties(cls, name: str, properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,7 +127,10 @@ class Diffusion:
         if self._takes_mask():
             raise OvjitError(f"Cannot create {task.value!r} from a pipeline with an inpainting model")
         networks = {name: type(network)(network) for name, network in self.networks.items()}
-        return type(self)(task, copy.copy(self.scheduler), type(self.vae)(self.vae), **networks)
+        copied = type(self)(task, copy.copy(self.scheduler), type(self.vae)(self.vae), **networks)
+        for name in self._from_folder:
+            setattr(copied, name, getattr(self, name))
+        return copied
 
     def set_scheduler(self, scheduler: Scheduler) -> None:
         if not isinstance(scheduler, Scheduler):

@@ -190,7 +190,13 @@ class Flux(FlowDiffusion):
         return self._sizes[0] * self._sizes[1] // 4
 
     def _time_of(self, index: int) -> np.ndarray:
-        return super()._time_of(index) / np.float32(1000)
+        time = super()._time_of(index) / np.float32(1000)
+        return np.repeat(time, len(self._states[0]["encoder_hidden_states"])) if self._runs_apart else time
+
+    def _set_guidance(self, config: ImageGenerationConfig) -> None:
+        """Set the guidance scale as the denoiser's input, if it has one."""
+        if self.denoiser.get_config().guidance_embeds:
+            self._set_states(config, guidance=np.array([config.guidance_scale], np.float32))
 
     def _encode_prompt(self, prompt: str, config: ImageGenerationConfig) -> None:
         first, second = self._list_prompts(prompt, config, 2)
@@ -201,8 +207,7 @@ class Flux(FlowDiffusion):
             states = t5.infer(second[0], "", False, config.max_sequence_length).data
         pooled = clip.get_output_tensor(1).data
         self._set_states(config, encoder_hidden_states=states, pooled_projections=pooled)
-        if self.denoiser.get_config().guidance_embeds:
-            self._set_states(config, guidance=np.array([config.guidance_scale], np.float32))
+        self._set_guidance(config)
         rows, columns = np.indices([size // 2 for size in self._sizes], np.float32)
         positions = np.stack((np.zeros_like(rows), rows, columns), -1).reshape(-1, 3)
         self.denoiser.set_hidden_states("img_ids", Tensor(positions))

@@ -46,21 +46,11 @@ class Flux2(Flux):
     #: Mean and standard deviation of the channels of a token.
     norm = np.zeros(1, np.float32), np.ones(1, np.float32)
 
-    @classmethod
-    def load(
-        cls, task: Task, folder: Path, index: Mapping[str, Any], device: str | None, properties: Any
-    ) -> Flux2:
-        pipeline = super().load(task, folder, index, device, properties)
-        assert isinstance(pipeline, Flux2)
-        pipeline.is_distilled = bool(index.get("is_distilled", False))
-        pipeline.norm = _read_norm(read_json(folder / "vae_decoder" / "config.json"))
-        return pipeline
+    _from_folder = ("is_distilled", "norm")
 
-    def copy_for(self, task: Task) -> Flux2:
-        copied = super().copy_for(task)
-        assert isinstance(copied, Flux2)
-        copied.is_distilled, copied.norm = self.is_distilled, self.norm
-        return copied
+    def _read_folder(self, folder: Path, index: Mapping[str, Any]) -> None:
+        self.is_distilled = bool(index.get("is_distilled", False))
+        self.norm = _read_norm(read_json(folder / "vae_decoder" / "config.json"))
 
     def _check_config(self, config: ImageGenerationConfig) -> None:
         strength, config.strength = config.strength, 1.0
@@ -77,9 +67,6 @@ class Flux2(Flux):
     def _denoiser_height(self, height: int) -> int:
         return height * (1 + (self.task is Task.IMAGE))
 
-    def _time_of(self, index: int) -> np.ndarray:
-        return np.repeat(super()._time_of(index), len(self._states[0]["encoder_hidden_states"]))
-
     def generate(
         self, prompt: str, image: np.ndarray | None, mask: np.ndarray | None, keywords: dict[str, Any]
     ) -> Tensor:
@@ -94,8 +81,7 @@ class Flux2(Flux):
         positions = np.zeros((1, self._states[0]["encoder_hidden_states"].shape[1], 4), np.float32)
         positions[..., 3] = np.arange(positions.shape[1])
         self._set_states(config, txt_ids=positions)
-        if self.denoiser.get_config().guidance_embeds:
-            self._set_states(config, guidance=np.array([config.guidance_scale], np.float32))
+        self._set_guidance(config)
 
     def _prepare(
         self, config: ImageGenerationConfig, image: np.ndarray | None, mask: np.ndarray | None

@@ -146,9 +146,6 @@ class QwenImage(Flux):
         if config.max_sequence_length > _MOST_TOKENS:
             raise OvjitError(f"'max_sequence_length' must be less or equal to {_MOST_TOKENS}")
 
-    def _time_of(self, index: int) -> np.ndarray:
-        return np.repeat(super()._time_of(index), len(self._states[0]["encoder_hidden_states"]))
-
     def _encode_prompt(self, prompt: str, config: ImageGenerationConfig) -> None:
         pair, encoder = self._list_prompts(prompt, config, 1)[0], self.networks["text_encoder"]
         is_guided = self._count_rows(config.guidance_scale) > 1
@@ -160,8 +157,7 @@ class QwenImage(Flux):
         self._keep_states(
             config, encoder_hidden_states=states[first:], encoder_hidden_states_mask=mask[first:]
         )
-        if self.denoiser.get_config().guidance_embeds:
-            self._set_states(config, guidance=np.array([config.guidance_scale], np.float32))
+        self._set_guidance(config)
         for name, size in zip(("height", "width"), self._sizes, strict=True):
             self.denoiser.set_hidden_states(name, Tensor(np.array(size // 2, np.int64)))
 

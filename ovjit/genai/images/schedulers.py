@@ -32,14 +32,8 @@ _COMMON = {
 class _Type(Arithmetic):
     """The kinds of schedulers; AUTO is that of scheduler_config.json."""
 
-    AUTO = 0
-    LCM = 1
-    DDIM = 2
-    EULER_DISCRETE = 3
-    FLOW_MATCH_EULER_DISCRETE = 4
-    PNDM = 5
-    EULER_ANCESTRAL_DISCRETE = 6
-    LMS_DISCRETE = 2
+    AUTO, LCM, DDIM, EULER_DISCRETE, FLOW_MATCH_EULER_DISCRETE, PNDM, EULER_ANCESTRAL_DISCRETE = range(7)
+    LMS_DISCRETE = DDIM
 
 
 _Type.__name__, _Type.__qualname__ = "Type", "Scheduler.Type"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -85,20 +86,11 @@ class StableDiffusionXL(StableDiffusion):
     }  # fmt: skip
     #: True if the states of a missing negative prompt are zeros, not those of an empty text.
     force_zeros = True
+    _from_folder = ("force_zeros",)
     _unused_prompts = ("prompt_3", "negative_prompt_3")
 
-    @classmethod
-    def load(cls, task: Any, folder: Any, index: Any, device: Any, properties: Any) -> Diffusion:
-        pipeline = super().load(task, folder, index, device, properties)
-        assert isinstance(pipeline, StableDiffusionXL)
-        pipeline.force_zeros = bool(index.get("force_zeros_for_empty_prompt", True))
-        return pipeline
-
-    def copy_for(self, task: Task) -> Diffusion:
-        pipeline = super().copy_for(task)
-        assert isinstance(pipeline, StableDiffusionXL)
-        pipeline.force_zeros = self.force_zeros
-        return pipeline
+    def _read_folder(self, folder: Path, index: Mapping[str, Any]) -> None:
+        self.force_zeros = bool(index.get("force_zeros_for_empty_prompt", True))
 
     def _default_config(self) -> ImageGenerationConfig:
         config = super()._default_config()

@@ -60,7 +60,7 @@ class TextEncoder(SingleNetwork):
         model = self._network.check_model()
         model.reshape({model.input(0): [count, length]})
 
-    def _encode(self, prompt: str, row: np.ndarray, mask: np.ndarray, options: dict[str, Any]) -> None:
+    def _encode(self, prompt: str, row: np.ndarray, mask: np.ndarray, **options: Any) -> None:
         """Write the tokens of a prompt and their mask into rows; excess tokens are cut."""
         tokens = self._tokenizer.encode(prompt, **options)
         row[:], mask[:] = self._tokenizer.get_pad_token_id(), 0
@@ -83,8 +83,8 @@ class TextEncoder(SingleNetwork):
         mask = np.empty_like(ids)
         prompt, negative = prompts
         if len(ids) == 2:
-            self._encode(negative, ids[0], mask[0], options)
-        self._encode(prompt, ids[-1], mask[-1], options)
+            self._encode(negative, ids[0], mask[0], **options)
+        self._encode(prompt, ids[-1], mask[-1], **options)
         self._outputs = self._network.run([ids])
         self._is_second_row = len(ids) != rows
         #: The mask of the prompts' tokens, in the type of the tokens.
@@ -168,12 +168,9 @@ class LanguageEncoder(TextEncoder):
         """(the outputs for texts that are cut or padded to `length` tokens, their mask)."""
         compiled = self._network.check_request().get_compiled_model()
         dtype = compiled.input("input_ids").get_element_type().to_dtype()
-        ids = np.full((len(texts), length), self._tokenizer.get_pad_token_id(), dtype)
-        mask = np.zeros_like(ids)
+        ids, mask = np.empty((2, len(texts), length), dtype)
         for i, text in enumerate(texts):
-            tokens = self._tokenizer.encode(text)
-            for row, values in ((ids[i], tokens.input_ids.data), (mask[i], tokens.attention_mask.data)):
-                row[: values.shape[1]] = values[0, : len(row)]
+            self._encode(text, ids[i], mask[i])
         return self._network.run({"input_ids": ids, "attention_mask": mask}), mask
 
 

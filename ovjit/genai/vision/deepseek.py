@@ -13,7 +13,7 @@ from ovjit.genai.config import demand
 from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Visual
-from ovjit.genai.vision.pixels import choose_grid, normalize, split_crops
+from ovjit.genai.vision.pixels import choose_grid, split_crops
 from ovjit.genai.vision.resizing import resize_bicubic
 from ovjit.genai.vision.tags import Media
 
@@ -35,25 +35,21 @@ class DeepSeekOCR2(Family):
         self._counts = int(get("min_patches", 2)), int(get("max_patches", 6))
         self._background = np.array(get("background_color") or [127] * 3, np.uint8)
 
-    def _infer(self, network: str, pixels: np.ndarray) -> np.ndarray:
-        """The features [tokens, size] of pixels u8 [n, side, side, 3]."""
-        features = self.run(network, {"pixel_values": normalize(pixels, self._mean, self._deviation)})
-        return features.reshape(-1, features.shape[-1])
-
     def encode(self, image: np.ndarray) -> Visual:
         height, width = image.shape[1:3]
         parts = []
         if max(height, width) > self._tile:
             rows, columns = choose_grid(height, width, self._tile, self._counts[1], self._counts[0])
             resized = resize_bicubic(image[0], rows * self._tile, columns * self._tile)
-            parts.append(self._infer("vision_embeddings_tiles", split_crops(resized, self._tile)))
+            parts.append(self.embed_pictures(split_crops(resized, self._tile), self.networks[0]))
         scale = self._side / max(height, width)
         rows, columns = (max(int(size * scale + 0.5), 1) for size in (height, width))
         view = np.empty((1, self._side, self._side, 3), np.uint8)
         view[:] = self._background
         top, left = (self._side - rows) // 2, (self._side - columns) // 2
         view[0, top : top + rows, left : left + columns] = resize_bicubic(image[0], rows, columns)
-        return Visual(np.concatenate([*parts, self._infer("vision_embeddings", view), self._separator]))
+        features = [part.reshape(-1, part.shape[-1]) for part in (*parts, self.embed_pictures(view))]
+        return Visual(np.concatenate([*features, self._separator]))
 
     def insert_tags(self, prompt: str, bases: tuple[int, int], media: Media) -> tuple[str, list[Any]]:
         if not any(tag in prompt for tag in (self.native, "<ov_genai_image_")):

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.tensors.tensor import Tensor
-from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.errors import OvjitError
 from ovjit.genai.fields import unpack_config
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.retrieval import TextEmbeddingPipeline, check_texts, pool_states, split_config
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.turns import Turn
-from ovjit.genai.vision.engine import INPUTS
-from ovjit.genai.vision.reader import LANGUAGE, PictureReader, Shown, read_folder
+from ovjit.genai.vision.engine import list_inputs
+from ovjit.genai.vision.reader import LANGUAGE, PictureReader, read_folder
 from ovjit.genai.vision.tags import UNIVERSAL, Media
 from ovjit.generation.head import keep_last
 
@@ -48,26 +48,18 @@ class _PictureEncoder:
         self._tokenizer, self._turn = Tokenizer(folder), Turn()
         self._reader = PictureReader(models, folder, self._tokenizer, device, settings)
         compiled = Core().compile_model(language, device, settings)
-        inputs = [port.get_names() for port in compiled.inputs]
-        self._names = [name for names in inputs for name in INPUTS & names]
-        if "inputs_embeds" not in self._names or len(self._names) != len(inputs):
-            raise UnsupportedError(f"a language model with the inputs {inputs} is not supported")
+        self._names = list_inputs(compiled)
         self._request = compiled.create_infer_request()
 
     def embed(self, texts: Sequence[str], shown: Sequence[Any], prompt: str | None) -> np.ndarray:
         """The vectors f32 [texts, size] of texts, each of which is about the same pictures and videos."""
         checked = self._reader.check(*shown)
         with self._turn.take():
-            media = self._encode(checked)
+            media = self._reader.encode(checked)
             vectors = [
                 self._infer(self._format(self._add_tags(text, media), prompt), media) for text in texts
             ]
         return np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32)
-
-    def _encode(self, shown: Shown) -> Media:
-        family = self._reader.family
-        return Media([family.encode(picture) for picture in shown.pictures],
-                     [family.encode_video(*video) for video in shown.videos])  # fmt: skip
 
     def _add_tags(self, text: str, media: Media) -> str:
         """The text, followed by tags of all pictures and videos if it has none."""

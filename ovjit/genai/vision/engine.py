@@ -26,6 +26,16 @@ _OF_TOKENS = ("token_type_ids", "visual_pos_masks", "per_layer_inputs")
 _AXES = {"inputs_embeds": 0, "position_ids": -1}
 
 
+def list_inputs(compiled: Any, constant_inputs: Collection[str] = ()) -> list[str]:
+    """The names of a language model's inputs, but for those of adapters. UnsupportedError for others than
+    `INPUTS`, and for a model that takes no embeddings."""
+    ports = [port.get_names() for port in compiled.inputs if not port.get_names() & {*constant_inputs}]
+    names = [name for port_names in ports for name in INPUTS & port_names]
+    if len(names) != len(ports) or "inputs_embeds" not in names:
+        raise UnsupportedError(f"a language model with the inputs {ports} is not supported")
+    return names
+
+
 class EmbeddingEngine(Engine):
     """A decoder that takes embeddings [rows, tokens, size] of tokens and pictures."""
 
@@ -35,10 +45,7 @@ class EmbeddingEngine(Engine):
         self, compiled: Any, family: Family, embed: Callable[[np.ndarray], np.ndarray],
         constant_inputs: Collection[str] = (),
     ):  # fmt: skip
-        names = [port.get_names() for port in compiled.inputs if not port.get_names() & {*constant_inputs}]
-        self._names = [name for port_names in names for name in INPUTS & port_names]
-        if len(self._names) != len(names):
-            raise UnsupportedError(f"a language model with the inputs {names} is not supported")
+        self._names = list_inputs(compiled, constant_inputs)
         self._request, self._family = compiled.create_infer_request(), family
         self._embed = embed
         #: A picture's tokens that have a type see each other, so a state without all of them is another one.

@@ -12,7 +12,7 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.forks import made_once
 from ovjit.genai.config import GenerationConfig
 from ovjit.genai.tokenizer import Tokenizer
-from ovjit.genai.vision.pixels import read_mean
+from ovjit.genai.vision.pixels import normalize, read_mean
 from ovjit.genai.vision.processors import read_processor
 from ovjit.genai.vision.tags import Media, find_tags, insert_tags
 from ovjit.genai.vision.videos import VideoMetadata
@@ -23,6 +23,14 @@ class Visual:
 
     def __init__(self, features: np.ndarray):
         self.features = features
+
+
+class Clip(Visual):
+    """An encoded video: the seconds at which its frames, or groups of frames, are shown."""
+
+    def __init__(self, features: np.ndarray, times: Sequence[float] = ()):
+        super().__init__(features)
+        self.times = times
 
 
 class Prompt:
@@ -108,6 +116,10 @@ class Family:
     def run(self, network: str, feeds: Any) -> np.ndarray:
         """The first output of a network, as a copy in f32."""
         return np.array(self._requests[network].infer(feeds)[0], np.float32)
+
+    def embed_pictures(self, images: np.ndarray, network: str = "vision_embeddings") -> np.ndarray:
+        """The features of pictures u8 [n, height, width, 3], which a network takes as `pixel_values`."""
+        return self.run(network, {"pixel_values": normalize(images, self._mean, self._deviation)})
 
     def read_sizes(self, name: str, default: int) -> tuple[int, int]:
         """(height, width) of a setting of the processor."""

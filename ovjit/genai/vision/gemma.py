@@ -32,8 +32,7 @@ class Gemma3(Family):
 
     def encode(self, image: np.ndarray) -> Visual:
         resized = resize_bilinear(image[0], *self.read_sizes("size", 896))
-        pixels = normalize(resized[None], self._mean, self._deviation)
-        return Visual(self.run("vision_embeddings", {"pixel_values": pixels})[0])
+        return Visual(self.embed_pictures(resized[None])[0])
 
     def inputs(self, ids: np.ndarray, slots: np.ndarray, visuals: Sequence[Any]) -> dict[str, np.ndarray]:
         types = np.zeros(ids.shape, np.int64)

@@ -12,7 +12,7 @@ import numpy as np
 from ovjit.errors import OvjitError
 from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
-from ovjit.genai.vision.family import Visual
+from ovjit.genai.vision.family import Clip, Visual
 from ovjit.genai.vision.gemma import LayerEmbeddings
 from ovjit.genai.vision.pixels import normalize, read_mean
 from ovjit.genai.vision.processors import read_processor
@@ -52,14 +52,6 @@ class Limits:
         if not sizes[1]:
             return min(math.floor(height / width) * unit, longest), unit
         return sizes[0], sizes[1]
-
-
-class Frames(Visual):
-    """An encoded video: the number of its frames, and the seconds at which they are shown."""
-
-    def __init__(self, features: np.ndarray, times: Sequence[float]):
-        super().__init__(features)
-        self.times = times
 
 
 class Gemma4(LayerEmbeddings):
@@ -114,12 +106,12 @@ class Gemma4(LayerEmbeddings):
     def encode(self, image: np.ndarray) -> Visual:
         return Visual(self._encode(image[0], self._limits))
 
-    def encode_video(self, frames: np.ndarray, metadata: VideoMetadata) -> Frames:
+    def encode_video(self, frames: np.ndarray, metadata: VideoMetadata) -> Clip:
         rate = find_rate(metadata)
         indices = list(metadata.frames_indices) or self._choose_frames(len(frames))
         features = [self._encode(frame, self._video_limits) for frame in pick_frames(frames, indices)]
         times = [float(np.float32(index) / np.float32(rate)) for index in indices]
-        return Frames(np.concatenate(features), times)
+        return Clip(np.concatenate(features), times)
 
     def _choose_frames(self, count: int) -> list[int]:
         """The numbers of the frames of a video that are read."""
@@ -131,7 +123,7 @@ class Gemma4(LayerEmbeddings):
         return [int(i * (count / chosen)) for i in range(chosen)]
 
     def write(self, visual: Visual) -> str:
-        if not isinstance(visual, Frames):
+        if not isinstance(visual, Clip):
             return super().write(visual)
         pads = _START + _VIDEO * (len(visual.features) // len(visual.times)) + _END
         return " ".join(f"{int(time) // 60:02d}:{int(time) % 60:02d} {pads}" for time in visual.times)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Visual
-from ovjit.genai.vision.pixels import choose_grid, normalize, split_crops
+from ovjit.genai.vision.pixels import choose_grid, split_crops
 from ovjit.genai.vision.resizing import resize_bicubic
 
 #: The most crops of a picture.
@@ -36,6 +36,5 @@ class InternVL(Family):
         crops = split_crops(resize_bicubic(image[0], rows * side, columns * side), side)
         if len(crops) > 1:
             crops = np.concatenate([crops, resize_bicubic(image[0], side, side)[None]])
-        pixels = normalize(crops, self._mean, self._deviation)
-        features = self.run("vision_embeddings", {"pixel_values": pixels})
+        features = self.embed_pictures(crops)
         return Visual(features.reshape(-1, features.shape[2]))

@@ -14,8 +14,8 @@ import numpy as np
 from ovjit.errors import OvjitError
 from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
-from ovjit.genai.vision.family import Family, Visual
-from ovjit.genai.vision.pixels import normalize, split_crops
+from ovjit.genai.vision.family import Clip, Family, Visual
+from ovjit.genai.vision.pixels import end_lines, normalize, split_crops
 from ovjit.genai.vision.resizing import resize_bicubic, resize_cubic
 from ovjit.genai.vision.videos import VideoMetadata, pick_frames
 
@@ -126,13 +126,7 @@ class LlavaNext(Llava):
         size = features.shape[2]
         joined = features[1:].reshape(rows, columns, *self._grid, size).transpose(0, 2, 1, 3, 4)
         shown = cut_border(joined.reshape(rows * self._grid[0], -1, size), height, width)
-        ends = np.broadcast_to(self._line_end, (len(shown), 1, size))
-        lines = np.concatenate([shown, ends], 1).reshape(-1, size)
-        return Visual(np.concatenate([features[0], lines]))
-
-
-class Clip(Visual):
-    """An encoded video."""
+        return Visual(np.concatenate([features[0], end_lines(shown, self._line_end)]))
 
 
 class LlavaNextVideo(LlavaNext):

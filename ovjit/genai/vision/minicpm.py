@@ -12,7 +12,7 @@ import numpy as np
 from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Visual
-from ovjit.genai.vision.pixels import normalize
+from ovjit.genai.vision.pixels import normalize, number_positions
 from ovjit.genai.vision.resizing import resize_bicubic
 from ovjit.genai.vision.tags import Media
 
@@ -128,20 +128,11 @@ class MiniCPMV(Family):
             count = height * width
             pixels[i, :, :, : count * self._patch] = tiles.reshape(3, self._patch, -1)
             mask[i, 0, :count] = 1
-            positions[i, :count] = self._find_positions(height, width)
+            positions[i, :count] = number_positions(height, width, self._side)
         feeds = {"pixel_values": pixels, "patch_attention_mask": mask, "position_ids": positions}
         hidden = self.run("vision_embeddings", feeds)
         features = [self._resample(each[None], *size) for each, size in zip(hidden, sizes, strict=True)]
         return Sliced(np.concatenate(features), grid)
-
-    def _find_positions(self, height: int, width: int) -> np.ndarray:
-        """The encoder's positions i64 [height * width] of a view's patches."""
-        bounds = np.arange(1, self._side, dtype=_F32) / _F32(self._side)
-        rows, columns = (
-            np.searchsorted(bounds, np.arange(count, dtype=_F32) / _F32(count), side="right")
-            for count in (height, width)
-        )
-        return (rows[:, None] * self._side + columns).reshape(-1)
 
     def _resample(self, hidden: np.ndarray, height: int, width: int) -> np.ndarray:
         """The features f32 [query_num, size] of a view's hidden states [1, patches, ...]."""

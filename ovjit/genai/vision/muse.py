@@ -12,7 +12,7 @@ import numpy as np
 
 from ovjit.genai.config import demand
 from ovjit.genai.tokenizer import Tokenizer
-from ovjit.genai.vision.family import Family, Visual
+from ovjit.genai.vision.family import Clip, Family, Visual
 from ovjit.genai.vision.pixels import normalize, read_mean
 from ovjit.genai.vision.processors import read_processor
 from ovjit.genai.vision.resizing import resize_lanczos
@@ -43,14 +43,6 @@ class _Settings:
         self.frames, self.most = int(processor.get("temporal_patch_size", 2)), most
         self.rate, self.count = float(processor.get("fps", 0)), int(processor.get("num_frames", 0))
         self.mean, self.deviation = read_mean(processor)
-
-
-class Clip(Visual):
-    """An encoded video: `times` in seconds of its groups of frames."""
-
-    def __init__(self, features: np.ndarray, times: Sequence[float]):
-        super().__init__(features)
-        self.times = times
 
 
 class MuseGlimmer(Family):

@@ -14,7 +14,7 @@ from ovjit.errors import OvjitError
 from ovjit.genai.json_files import read_json
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Family, Prompt, Visual
-from ovjit.genai.vision.pixels import normalize
+from ovjit.genai.vision.pixels import end_lines, normalize
 from ovjit.genai.vision.resizing import resize_bilinear, resize_cubic
 from ovjit.genai.vision.tags import UNIVERSAL, Media, check_numbers
 
@@ -52,9 +52,7 @@ def join_crops(features: np.ndarray, rows: int, columns: int, line_end: np.ndarr
     a token, and each line has an end."""
     side, size = math.isqrt(features.shape[1]) // 2, features.shape[2]
     tiles = features.reshape(rows, columns, side, 2, side, 2, size).transpose(0, 2, 1, 4, 3, 5, 6)
-    lines = tiles.reshape(rows * side, columns * side, 4 * size)
-    ends = np.broadcast_to(line_end, (len(lines), 1, 4 * size))
-    return np.concatenate([lines, ends], 1).reshape(-1, 4 * size)
+    return end_lines(tiles.reshape(rows * side, columns * side, 4 * size), line_end)
 
 
 def _read_end(settings: Mapping[str, Any], name: str, count: int | None) -> np.ndarray:

@@ -15,7 +15,7 @@ from ovjit.compat import opset13 as ops
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.vision.family import Visual
 from ovjit.genai.vision.phi import Phi3Vision
-from ovjit.genai.vision.pixels import choose_grid
+from ovjit.genai.vision.pixels import choose_grid, end_lines, number_positions
 
 _F32 = np.float32
 #: Pixels of a crop's side and of a patch's, patches of a crop's side, and the most crops.
@@ -78,14 +78,11 @@ def preprocess(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def number_patches(mask: np.ndarray) -> np.ndarray:
     """The learned positions i64 [crops, patches] of patches, for masks bool [crops, 32, 32]: those of crops
     with padding are spread over all positions."""
-    edges = np.arange(1, _GRID, dtype=_F32) / _F32(_GRID)
     numbers = np.zeros((len(mask), _GRID * _GRID), np.int64)
     for row, shown in zip(numbers, mask, strict=True):
         counts = int(shown[:, 0].sum()), int(shown[0].sum())
         if all(counts):
-            shares = [np.arange(count, dtype=_F32) / _F32(count) for count in counts]
-            rows, columns = (np.searchsorted(edges, share, "right") for share in shares)
-            row[shown.reshape(-1)] = (rows[:, None] * _GRID + columns).reshape(-1)
+            row[shown.reshape(-1)] = number_positions(*counts, _GRID)
     return numbers
 
 
@@ -114,12 +111,7 @@ class Phi4Multimodal(Phi3Vision):
         lines = tiles.reshape(rows * side, columns * side, size)
         # a token covers two patches of each axis
         shown = mask[:, ::2, :, ::2].reshape(rows * side, columns * side)
-        lines = self._end_lines(lines[: int(shown[:, 0].sum()), : int(shown[0].sum())])
-        small = self._end_lines(features[0].reshape(side, side, size))
+        lines = end_lines(lines[: int(shown[:, 0].sum()), : int(shown[0].sum())], self._line_end)
+        small = end_lines(features[0].reshape(side, side, size), self._line_end)
         joined = np.concatenate([lines, self._view_end[None], small])[None]
         return Visual(self.run("vision_projection", [joined])[0])
-
-    def _end_lines(self, lines: np.ndarray) -> np.ndarray:
-        """Features f32 [rows, columns, size] as [tokens, size], with an end of each line."""
-        ends = np.broadcast_to(self._line_end, (len(lines), 1, lines.shape[2]))
-        return np.concatenate([lines, ends], 1).reshape(-1, lines.shape[2])

@@ -11,7 +11,7 @@ from typing import Any
 
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError
-from ovjit.genai.adapters import DECODER, apply_adapters, controller_of
+from ovjit.genai.adapters import apply_adapters, load_adapters
 from ovjit.genai.answers import Answer, Writer, answer_prompt
 from ovjit.genai.batched_engine import BatchedEngine
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
@@ -78,9 +78,7 @@ class VLMPipeline(VLMPipelineBase):
         self._has_state = properties.get("ATTENTION_BACKEND") == "SDPA"
         language = models.pop(LANGUAGE)
         self._reader = reader = PictureReader(models, folder, self._tokenizer, device, settings)
-        self._adapters, change = controller_of(properties, DECODER), None
-        if self._adapters is not None:
-            self._config.adapters, change = properties["adapters"], self._adapters.insert
+        self._adapters, change = load_adapters(properties, self._config)
         self._engine: EmbeddingEngine | BatchedEngine
         rows = EmbeddedRows(reader)
         self._drafts = load_proposals(properties, folder, language, rows)

@@ -57,6 +57,20 @@ def choose_grid(height: int, width: int, side: int, most: int, fewest: int = 1) 
     return best
 
 
+def end_lines(lines: np.ndarray, line_end: np.ndarray) -> np.ndarray:
+    """Features f32 [rows, columns, size] as [tokens, size], with `line_end` [size] after each row."""
+    ends = np.broadcast_to(line_end, (len(lines), 1, lines.shape[2]))
+    return np.concatenate([lines, ends], 1).reshape(-1, lines.shape[2])
+
+
+def number_positions(rows: int, columns: int, side: int) -> np.ndarray:
+    """The learned positions i64 [rows * columns] of patches, of an encoder that has side x side of them."""
+    bounds = np.arange(1, side, dtype=_F32) / _F32(side)
+    shares = [np.arange(count, dtype=_F32) / _F32(count) for count in (rows, columns)]
+    down, right = (np.searchsorted(bounds, share, "right") for share in shares)
+    return (down[:, None] * side + right).reshape(-1)
+
+
 def split_crops(image: np.ndarray, side: int) -> np.ndarray:
     """A picture u8 [height, width, 3] as squares u8 [crops, side, side, 3], row by row."""
     rows, columns = image.shape[0] // side, image.shape[1] // side

@@ -120,6 +120,11 @@ class PictureReader:
         sounds = [_check_sound(audio) for audio in audios]
         return Shown(_split_pictures(images, self.family.channels), _split_videos(videos, metadata), sounds)
 
+    def encode(self, shown: Shown) -> Media:
+        """The features of pictures and videos."""
+        images = [self.family.encode(picture) for picture in shown.pictures]
+        return Media(images, [self.family.encode_video(*video) for video in shown.videos])
+
     def read(
         self, prompt: str, history: ChatHistory | None, config: GenerationConfig, shown: Shown,
         metrics: VLMPerfMetrics,
@@ -127,10 +132,7 @@ class PictureReader:
         """(the prompt of a text, or of a chat, the chat's pictures: see `keep`)."""
         start_us, raw = now_us(), metrics.vlm_raw_metrics
         with measure(raw.vision_encoding_durations):
-            media = Media(
-                [self.family.encode(picture) for picture in shown.pictures],
-                [self.family.encode_video(*video) for video in shown.videos],
-            )
+            media = self.encode(shown)
         with measure(raw.audio_encoding_durations):
             media.sounds = self.family.encode_sounds(shown.sounds)
         raw.per_image_slice_counts += [1] * len(media.images)

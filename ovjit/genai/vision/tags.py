@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ovjit.errors import OvjitError
+from ovjit.generation.speculative import count_common
 
 #: The kind of what is shown -> its tag with a number.
 UNIVERSAL = {kind: re.compile(rf"<ov_genai_{kind}_(\d+)>") for kind in ("image", "video")}
@@ -84,9 +85,10 @@ class PictureChat:
         last message of the user. `insert`: a prompt, the numbers of its first picture and video, these
         -> its text, and those that it shows."""
         users = [i for i, message in enumerate(messages) if message.get("role") == "user"]
-        pairs = zip(messages, self._messages, strict=False)
-        same = next((i for i, (new, old) in enumerate(pairs) if new != old[0]), None)
-        self._cut(min(len(messages), len(self._messages)) if same is None else same)
+        shared = count_common(messages, [message for message, *_ in self._messages])
+        if shared < len(self._messages):
+            self._counts = self._messages[shared][3]
+            del self._messages[shared:]
         if (media.images or media.videos or media.sounds) and (not users or users[-1] < len(self._messages)):
             raise OvjitError("pictures need a new message of the user in the history")
         for i, message in enumerate(messages[len(self._messages) :], len(self._messages)):
@@ -99,12 +101,6 @@ class PictureChat:
             self._messages.append((message, content, shown, bases))
         texts = [{**message, "content": content} for message, content, _, _ in self._messages]
         return texts, [visual for _, _, shown, _ in self._messages for visual in shown]
-
-    def _cut(self, count: int) -> None:
-        """Forget the messages from number `count` on, with what they show."""
-        if count < len(self._messages):
-            self._counts = self._messages[count][3]
-            del self._messages[count:]
 
 
 def _join_parts(content: Any, bases: tuple[int, int]) -> str:
