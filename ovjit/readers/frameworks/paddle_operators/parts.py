@@ -1,4 +1,4 @@
-"""What the rules share: sizes, constants, reductions, scans. Their files import it whole."""
+"""Shared by the rules, which import this whole: sizes, constants, reductions, scans."""
 
 from __future__ import annotations
 
