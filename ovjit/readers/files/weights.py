@@ -115,11 +115,9 @@ def constant_values(
     Raises ModelError unless the bytes are there and are as many as the type and shape need.
     """
     if offset + size > weights.size:
-        what = (
-            "Incorrect weights in bin file!"
-            if weights.size
-            else "Empty weights data in bin file or bin file cannot be found!"
-        )
+        what = "Incorrect weights in bin file!"
+        if not weights.size:
+            what = "Empty weights data in bin file or bin file cannot be found!"
         raise ModelError(
             f"{what} The data, {size} bytes at offset {offset}, are outside of the weights' "
             f"{weights.size} bytes: give the .bin file that was saved with this .xml"

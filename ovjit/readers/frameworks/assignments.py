@@ -58,12 +58,9 @@ class _Body:
     """
 
     def __init__(
-        self,
-        nodes: Any,
-        functions: dict[str, Any],
-        tensor: Callable[[str, str, int], str],
+        self, nodes: Any, functions: dict[str, Any], tensor: Callable[[str, str, int], str],
         variables: Iterable[str] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.nodes, self.functions, self.tensor = nodes, functions, tensor
         self.by_name = {node.name: node for node in nodes}
         #: Of variables that are assigned to: the tensor that each holds, None where it is not known.

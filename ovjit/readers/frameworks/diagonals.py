@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ovjit.build import Output
-from ovjit.errors import UnsupportedError
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.rows import Rule
-from ovjit.records import NamedTuple
+from ovjit.readers.onnx.rule_language import *
 
 
 class _Band(NamedTuple):

@@ -105,10 +105,7 @@ def rules_of(converters: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def of_onnx(
-    where: str,
-    framework: str,
-    exported: Callable[[], Any],
-    converters: Mapping[str, Any] | None = None,
+    where: str, framework: str, exported: Callable[[], Any], converters: Mapping[str, Any] | None = None
 ) -> Model:
     """The Model of an exporter's result, whose errors become RuntimeErrors that name it. `converters` are
     the caller's rules for operators that the exporter leaves as they are."""

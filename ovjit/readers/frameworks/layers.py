@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
 from ovjit.build.bodies import over_slices
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.rows import Rule
+from ovjit.readers.onnx.rule_language import *
 
 #: The outputs of a cell of an LSTM: the gates, the state of the cell before and after tanh, and the result.
 _LSTM = ("i", "cs", "f", "o", "ci", "co", "h")

@@ -5,14 +5,6 @@ Those of Paddle are in paddle_nodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import UnsupportedError
 from ovjit.readers.choices import one_of
 from ovjit.readers.frameworks.diagonals import DIAGONALS
 from ovjit.readers.frameworks.layers import LAYERS
@@ -24,9 +16,8 @@ from ovjit.readers.frameworks.tables import find_in_table
 from ovjit.readers.numerics import matrices, special
 from ovjit.readers.numerics.bits import reinterpret_bits
 from ovjit.readers.numerics.cumulative import running
-from ovjit.readers.onnx.choices import ANY, check_choices, declare_choices
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.rows import Rule
+from ovjit.readers.onnx import choices
+from ovjit.readers.onnx.rule_language import *
 
 #: The number of i32 in attributes, which the exporter writes as ONNX's.
 _INT32 = 6
@@ -38,20 +29,20 @@ def known_operators(framework: str) -> Mapping[str, Rule]:
     return {f"{domain}.{name}": _check_first(domain, rule) for name, rule in rules.items()}
 
 
-declare_choices(MARKED, {ANY: {
+choices.declare_choices(MARKED, {choices.ANY: {
     "align": one_of("LEFT_RIGHT RIGHT_LEFT LEFT_LEFT RIGHT_RIGHT"),
     "data_format": one_of("NHWC NCHW NDHWC NCDHW"),
     "kernel_type": one_of(KERNELS),
     "padding": one_of("SAME VALID EXPLICIT"),
 }})  # fmt: skip
-declare_choices(DOMAIN, {"rnn": {"mode": one_of(CELLS)}, "unique": {"dtype": one_of("int32 int64")}})
+choices.declare_choices(DOMAIN, {"rnn": {"mode": one_of(CELLS)}, "unique": {"dtype": one_of("int32 int64")}})
 
 
 def _check_first(domain: str, rule: Rule) -> Rule:
     """Wrap a rule: attributes are checked against their allowed values first."""
 
     def checking_rule(n: OnnxNode) -> Any:
-        check_choices(domain, n.op_type, n.attributes)
+        choices.check_choices(domain, n.op_type, n.attributes)
         return rule(n)
 
     return checking_rule
@@ -153,15 +144,8 @@ def _histogram(n: OnnxNode) -> Output:
     bin_index = n("Clamp", n("Divide", above, step), min=0.0, max=count - 1.0)
     zeros = n.const(np.zeros(count, np.int32))
     ones = n.broadcast(n.const(1, "i32"), n("ShapeOf", x, output_type="i64"))
-    result = n(
-        "ScatterElementsUpdate",
-        zeros,
-        n.convert(bin_index, "i64"),
-        ones,
-        n.const(0),
-        reduction="sum",
-        opset=12,
-    )
+    index = n.convert(bin_index, "i64")
+    result = n("ScatterElementsUpdate", zeros, index, ones, n.const(0), reduction="sum", opset=12)
     return n.convert(result, n.data_type("dtype", _INT32))
 
 

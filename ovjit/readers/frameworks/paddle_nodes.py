@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
 from ovjit.readers.numerics import matrices, special
 from ovjit.readers.numerics.factorization import determinant
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.rows import Rule
+from ovjit.readers.onnx.rule_language import *
 
 _List = list[Output]
 #: The domain of the operators that stay.

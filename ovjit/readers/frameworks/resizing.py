@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
-import numpy as np
-
-from ovjit.build import Output
 from ovjit.readers.numerics.interpolation import elements_around, nearness, weighted_sums
 from ovjit.readers.numerics.interpolation import inside as within
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.rows import Rule
+from ovjit.readers.onnx.rule_language import *
 
 #: The places between two pixels for which bicubic weights are in a table.
 _PLACES = 1024

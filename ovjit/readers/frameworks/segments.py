@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import ml_dtypes
 
-from ovjit.build import Output
-from ovjit.build.builder import value_range
-from ovjit.errors import UnsupportedError
-from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.rows import Rule
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.readers.onnx.rule_language import *
 
 
 def _numbers_below(n: OnnxNode, ids: Output, count: Output) -> Output:

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import UnsupportedError
 from ovjit.readers.frameworks.names import node_of, source_of
-from ovjit.readers.onnx import tensors
-from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.onnx.rule_language import *
 from ovjit.readers.onnx.text import find_text, text_at
 
 _FIND, _SIZE = "LookupTableFindV2", "LookupTableSizeV2"

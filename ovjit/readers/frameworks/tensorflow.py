@@ -256,12 +256,9 @@ def _of_graph(where: str, frozen: Frozen, more: Collection[str]) -> Any:
         placeholders = [of_name[name] for name in inputs if name in of_name]
     names = inputs if inputs is not None else [f"{node.name}:0" for node in placeholders]
     result = to_model_proto(graph, names, outputs, renames, more)
-    called = renames or {}
-    add_unread(
-        result,
-        [
-            (called.get(name := f"{n.name}:0", name), n.attr["dtype"].type, n.attr["shape"].shape)
-            for n in placeholders
-        ],
-    )
+    called, rows = renames or {}, []
+    for n in placeholders:
+        name = f"{n.name}:0"
+        rows.append((called.get(name, name), n.attr["dtype"].type, n.attr["shape"].shape))
+    add_unread(result, rows)
     return result

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-from ovjit.build import Output
-from ovjit.errors import UnsupportedError
 from ovjit.readers.jax import elementwise
-from ovjit.readers.jax.multi_tensor import Parts, join_parts, part_type, separate_parts
-from ovjit.readers.jax.reader import JaxNode
-from ovjit.readers.jax.registry import find_rule, of_parts, primitive, primitives
+from ovjit.readers.jax.multi_tensor import part_type
+from ovjit.readers.jax.registry import find_rule
+from ovjit.readers.jax.rule_language import *
 from ovjit.readers.jax.shapes import fold_axes
 from ovjit.readers.numerics import special
 

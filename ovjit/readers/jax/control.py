@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
 from ovjit.build.bodies import body_of, if_of, kinds_of, loop_of, over_slices, parameters
-from ovjit.errors import ModelError
 from ovjit.readers.jax.multi_tensor import widths
-from ovjit.readers.jax.reader import JaxNode, type_of
-from ovjit.readers.jax.registry import primitive
-from ovjit.readers.jax.symbolic import is_number, number_or_dim
+from ovjit.readers.jax.reader import type_of
+from ovjit.readers.jax.rule_language import *
+from ovjit.readers.jax.symbolic import number_or_dim
 
 
 def _counts(n: JaxNode, *names: str) -> list[int]:

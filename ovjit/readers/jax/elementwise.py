@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import reduce
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.build.builder import value_range
-from ovjit.errors import UnsupportedError
-from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.readers.jax.reader import JaxNode, element_type
-from ovjit.readers.jax.registry import primitive, primitives
+from ovjit.readers.jax.rule_language import *
 from ovjit.readers.numerics import special
 from ovjit.readers.numerics.bits import FORMATS, bits_of, next_after, real_of, reinterpret_bits
 from ovjit.readers.rows import Rule

@@ -6,19 +6,9 @@ that are not collapsed are those of the result at `offset_dims`; all others are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.build.builder import value_range
-from ovjit.errors import UnsupportedError
-from ovjit.readers.jax.reader import JaxNode, closed_of
-from ovjit.readers.jax.registry import primitive
+from ovjit.readers.jax.reader import closed_of
+from ovjit.readers.jax.rule_language import *
 from ovjit.readers.jax.shapes import by_elements
-from ovjit.readers.jax.symbolic import is_number, plain_dims
-from ovjit.records import NamedTuple
 
 
 class Plan(NamedTuple):

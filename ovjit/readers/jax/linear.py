@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import UnsupportedError
-from ovjit.readers.jax.reader import JaxNode, element_type
-from ovjit.readers.jax.registry import primitive
+from ovjit.readers.jax.rule_language import *
 from ovjit.readers.jax.shapes import dilate
 from ovjit.readers.numerics import factorization
 from ovjit.readers.numerics.convolutions import apply_filters
@@ -21,14 +13,9 @@ from ovjit.readers.numerics.matrices import inverse_of_triangle, lower_factor
 def dot_general(n: JaxNode) -> Any:
     """Sums of products over pairs of dimensions: [batch..., left..., right...]."""
     (left_sum, right_sum), (left_batch, right_batch) = n.params["dimension_numbers"]
-    a, b = (
-        _order_axes(n, n[0], left_batch, left_sum),
-        _order_axes(n, n[1], right_batch, right_sum),
-    )
-    a, b = _convert(n, a, b)
-    result = n("MatMul", a, b, transpose_a=False, transpose_b=True)
-    result = n.reshape_to(result, n.out_dims())
-    return n.convert(result, n.out().dtype)
+    a, b = _order_axes(n, n[0], left_batch, left_sum), _order_axes(n, n[1], right_batch, right_sum)
+    result = n("MatMul", *_convert(n, a, b), transpose_a=False, transpose_b=True)
+    return n.convert(n.reshape_to(result, n.out_dims()), n.out().dtype)
 
 
 def _convert(n: JaxNode, a: Output, b: Output) -> list[Output]:

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.readers.jax.multi_tensor import join_parts, separate_parts
-from ovjit.readers.jax.reader import JaxNode, element_type
-from ovjit.readers.jax.registry import primitive, primitives
+from ovjit.readers.jax.rule_language import *
 
 #: By how many bits the words are rotated in four rounds, alternately.
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))

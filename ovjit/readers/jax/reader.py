@@ -184,14 +184,9 @@ class JaxNode(Builder):
     reader: Reader
 
     def __init__(
-        self,
-        reader: Reader,
-        eqn: Any,
-        inputs: Sequence[Any],
-        base: str,
-        sizes: Sizes,
+        self, reader: Reader, eqn: Any, inputs: Sequence[Any], base: str, sizes: Sizes,
         params: Mapping[str, Any] | None = None,
-    ):
+    ):  # fmt: skip
         self.reader = reader
         self.sizes = sizes
         self.eqn = eqn

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import UnsupportedError
 from ovjit.readers.jax.elementwise import BINARY, LOGICAL, SAME, UNARY
-from ovjit.readers.jax.reader import JaxNode, element_type, equations
-from ovjit.readers.jax.registry import primitive, primitives
-from ovjit.readers.jax.symbolic import is_number, plain_dims
+from ovjit.readers.jax.reader import equations
+from ovjit.readers.jax.rule_language import *
 from ovjit.readers.numerics.cumulative import running
 from ovjit.readers.numerics.slices import replace_at
 from ovjit.readers.numerics.special import log_add

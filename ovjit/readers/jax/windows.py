@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Sequence
-from typing import Any
 
-from ovjit.build import Output
-from ovjit.build.builder import value_range
-from ovjit.readers.jax.reader import JaxNode
-from ovjit.readers.jax.registry import primitive
+from ovjit.readers.jax.rule_language import *
 from ovjit.readers.jax.shapes import by_elements, dilate
 
 #: A window that is reduced by a function has so many elements at most.

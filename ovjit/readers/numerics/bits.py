@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.build.builder import Builder
-from ovjit.errors import UnsupportedError
-from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
-from ovjit.records import NamedTuple
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.readers.rule_language import *
 
 
 class _Format(NamedTuple):

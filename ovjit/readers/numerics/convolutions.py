@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ovjit.build import Output
-from ovjit.build.builder import Builder
+from ovjit.readers.rule_language import *
 
 
 def apply_filters(

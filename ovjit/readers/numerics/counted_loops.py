@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-from ovjit.build import Output, make_model
+from ovjit.build import make_model
 from ovjit.build.bodies import loop_of, parameters
-from ovjit.build.builder import Builder
 from ovjit.graph.op import TensorType
+from ovjit.readers.rule_language import *
 
 #: A step of a known number is written out up to this number.
 MOST_WRITTEN_OUT = 4

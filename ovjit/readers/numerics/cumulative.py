@@ -5,15 +5,9 @@ After step k, each place has the result of the 2^k elements that end with it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
-import numpy as np
-
-from ovjit.build import Output
 from ovjit.build.bodies import over_slices
-from ovjit.build.builder import Builder
 from ovjit.readers.numerics.counted_loops import repeat_steps
+from ovjit.readers.rule_language import *
 
 #: Joins two tensors element by element. It is associative, and makes its nodes from these two alone.
 Join = Callable[[Output, Output], Output]

@@ -5,10 +5,8 @@ The functions take matrices [count, rows, columns], as `stack_matrices` makes th
 
 from __future__ import annotations
 
-from ovjit.build import Output
-from ovjit.build.builder import Builder
 from ovjit.readers.numerics.counted_loops import Step, repeat_steps
-from ovjit.records import NamedTuple
+from ovjit.readers.rule_language import *
 
 #: Stands after all rows.
 NO_ROW = (1 << 63) - 1

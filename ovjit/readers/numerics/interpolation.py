@@ -4,13 +4,9 @@ their sums. GridSample takes two dimensions; here are any number."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.build.builder import Builder
 from ovjit.readers.numerics.special import polynomial
+from ovjit.readers.rule_language import *
 
 
 def nearness(n: Builder, gap: Output, a: float | None) -> Output:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.build.builder import Builder
 from ovjit.readers.numerics.factorization import cholesky, stack_matrices, unstack
+from ovjit.readers.rule_language import *
 
 
 def inverse(n: Builder, x: Output, transposed: bool = False) -> Output:

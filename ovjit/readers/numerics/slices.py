@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ovjit.build import Output
-from ovjit.build.builder import Builder
+from ovjit.readers.rule_language import *
 
 
 def replace_at(n: Builder, x: Output, update: Output, rows: list[tuple[int, Output]]) -> Output:

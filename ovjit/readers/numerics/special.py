@@ -5,12 +5,7 @@ Arguments and results are f64 where nothing else is said.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any
-
-from ovjit.build import Output
-from ovjit.build.builder import Builder
+from ovjit.readers.rule_language import *
 
 #: Expansions of the gamma function begin at this distance from the argument.
 SHIFT = 8

@@ -7,12 +7,10 @@ are known, else i64 tensors without dimensions.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
 
-from ovjit.build import Output
-from ovjit.build.builder import Builder
 from ovjit.readers.numerics.counted_loops import repeat_steps
 from ovjit.readers.numerics.factorization import apply_reflections, reflect
+from ovjit.readers.rule_language import *
 
 #: A number of rows or columns.
 Size = int | Output

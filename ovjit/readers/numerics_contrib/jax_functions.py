@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import UnsupportedError
-from ovjit.readers.jax.reader import JaxNode
-from ovjit.readers.jax.registry import primitive
+from ovjit.readers.jax.rule_language import *
 from ovjit.readers.numerics import factorization
 from ovjit.readers.numerics_contrib import jacobi
 

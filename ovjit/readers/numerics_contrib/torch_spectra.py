@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.numerics.factorization import stack_matrices, unstack
 from ovjit.readers.numerics_contrib.jacobi import singular, symmetric
-from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.registry import aten, aten_rows
+from ovjit.readers.torch.rule_language import *
 
 
 def _stack_f64(n: Call, x: Output) -> Output:

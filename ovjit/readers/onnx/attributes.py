@@ -62,11 +62,8 @@ class AttributeValues(Mapping[str, Any]):
         """(the distinct strings of a list, the number of each of its elements among them)"""
         if name not in self._words:
             field = self.fields.get(name, ())
-            words, numbers = (
-                _number_short(self._protos[name])
-                if len(field) > 1000 and name in self._protos
-                else ([], None)
-            )
+            is_long = len(field) > 1000 and name in self._protos
+            words, numbers = _number_short(self._protos[name]) if is_long else ([], None)
             if numbers is None:
                 words = list(dict.fromkeys(field))
                 number_of = {word: i for i, word in enumerate(words)}
@@ -99,11 +96,7 @@ def _number_short(attribute: Any) -> tuple[list[bytes], np.ndarray | None]:
     numbers, remaining = np.empty(len(at), np.int64), np.arange(len(at))
     while remaining.size:
         first = remaining[0]
-        same = (
-            (low[remaining] == low[first])
-            & (high[remaining] == high[first])
-            & (sizes[remaining] == sizes[first])
-        )
+        same = np.logical_and.reduce([key[remaining] == key[first] for key in (low, high, sizes)])
         numbers[remaining[same]] = len(words)
         words.append(attribute.strings[first])
         remaining = remaining[~same]

@@ -151,11 +151,9 @@ def _range(low: int, high: int) -> str:
 
 
 def check_operators(
-    graph: Any,
-    opsets: Mapping[str, int],
-    functions: Mapping[tuple[str, str, str], Any],
+    graph: Any, opsets: Mapping[str, int], functions: Mapping[tuple[str, str, str], Any],
     converters: Collection[str],
-) -> UnsupportedError | None:
+) -> UnsupportedError | None:  # fmt: skip
     """Raise UnsupportedError that lists all operators without a rule. It is returned if all of them are in
     branches, which may not be read."""
     newest = newest_opset()

@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
-import numpy as np
-
-from ovjit.build import Model, Output, Parameter, make_model, make_parameter, tensor_type
+from ovjit.build import Model, Parameter, make_model, make_parameter, tensor_type
 from ovjit.build.bodies import if_of, iterator_of, kinds_of, loop_of, over_slices, read_until_stable, slices
-from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import Interval
 from ovjit.readers.onnx import tensors as tensor_types
 from ovjit.readers.onnx.attributes import reads
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.repeats import repeat_appended
-from ovjit.readers.onnx.values import (
-    LoopSequence,
-    TensorList,
-    element_type,
-    is_sequence,
-    no_rows,
-    of_rows,
-    row_shape,
-    stack_rows,
-    unify_branch_values,
-)
+from ovjit.readers.onnx.rule_language import *
 
 if TYPE_CHECKING:
     from ovjit.readers.onnx.scope import Scope
@@ -229,11 +212,8 @@ def loop_while(
 
     kinds = kinds_of(state.values())
     scope, parameters, result, more = read_until_stable(kinds, read)
-    results = [
-        *(result[name] for name in names),
-        more,
-        *(n.unsqueeze(result[name], [0]) for name in collected),
-    ]
+    rows = [n.unsqueeze(result[name], [0]) for name in collected]
+    results = [*(result[name] for name in names), more, *rows]
     outputs = _loop(n, results, scope, parameters, [trips, go_on, *state.values()], n.base)
     del outputs[len(names) + len(collected) :]
     return dict(zip((*names, *collected), outputs, strict=True))

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError, UnsupportedError
-from ovjit.graph.shapes import ANY
 from ovjit.readers.numerics.interpolation import sample
-from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
-from ovjit.readers.onnx.registry import onnx_op
-from ovjit.records import NamedTuple
+from ovjit.readers.onnx.rule_language import *
 
 _END = (1 << 63) - 1
 
@@ -153,12 +143,8 @@ def _sample_bins(n: OnnxNode, rois: Output, side: int, extent: Output, bins: int
     is_sample = n("LogicalAnd", n("Less", numbers, count), n.const(np.ones((1, bins, 1), bool)))
     reach = n.convert(extent, n.dtype(rois))
     last = n("Subtract", reach, n.like(reach, 1))
-    inside = n(
-        "LogicalAnd",
-        n("GreaterEqual", coordinates, n.like(coordinates, -1)),
-        n("LessEqual", coordinates, reach),
-    )
-    inside = n.convert(inside, n.dtype(rois))
+    is_after = n("GreaterEqual", coordinates, n.like(coordinates, -1))
+    inside = n.convert(n("LogicalAnd", is_after, n("LessEqual", coordinates, reach)), n.dtype(rois))
     coordinates = n("Minimum", n("Maximum", coordinates, n.like(coordinates, 0)), last)
     low = n("Floor", coordinates)
     high = n("Minimum", n("Add", low, n.like(low, 1)), last)

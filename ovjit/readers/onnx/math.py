@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError
-from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.onnx.activations import activation, rescale
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import Rule, onnx_op, onnx_ops
+from ovjit.readers.onnx.rule_language import *
 
 #: Operators with the meaning of an operation of OpenVINO and no attributes: their names, or pairs of names
 #: where they differ.
@@ -41,12 +31,6 @@ def legacy_operands(n: OnnxNode) -> tuple[Output, Output]:
     if trailing < 0:
         raise ModelError(f"an operand of rank {n.rank(b)} does not fit rank {rank} from axis {axis} on")
     return a, n.unsqueeze(b, [n.rank(b) + i for i in range(trailing)])
-
-
-@onnx_op("Div")
-def div(n: OnnxNode) -> Any:
-    """Division; integers are rounded towards zero, as in the standard."""
-    return n("Divide", *legacy_operands(n), m_pythondiv=False)
 
 
 @onnx_op("Pow")
@@ -127,11 +111,6 @@ def erf(n: OnnxNode) -> Any:
     return n.convert(n("Erf", n[0] if ELEMENT_TYPES[kind].is_real else n.convert(n[0], "f32")), kind)
 
 
-@onnx_op("IsInf")
-def is_inf(n: OnnxNode) -> Any:
-    return n("IsInf", n[0], **{name: bool(n.attr(name)) for name in ("detect_negative", "detect_positive")})
-
-
 @onnx_op("Celu")
 def celu(n: OnnxNode) -> Any:
     """max(0, x) + min(0, alpha * (exp(x / alpha) - 1))"""
@@ -145,30 +124,16 @@ def celu(n: OnnxNode) -> Any:
     return n("Add", n("Maximum", x, zero), n("Minimum", bent, zero))
 
 
-@onnx_op("Gelu")
-def gelu(n: OnnxNode) -> Any:
-    return n("Gelu", n[0], approximation_mode="TANH" if n.attr("approximate") == "tanh" else "ERF", opset=7)
-
-
 @onnx_op("Shrink")
 def shrink(n: OnnxNode) -> Any:
     """x + bias below -lambd, x - bias above lambd, 0 between"""
     x, lambd, bias = n[0], n.attr("lambd"), n.attr("bias")
     kind = n.dtype(x)
     x_real = n.convert(x, "f32") if not ELEMENT_TYPES[kind].is_real else x
-    raised = n(
-        "Select",
-        n("Less", x_real, n.like(x_real, -lambd)),
-        n("Add", x_real, n.like(x_real, bias)),
-        n.like(x_real, 0),
-    )
+    is_below, raised = n("Less", x_real, n.like(x_real, -lambd)), n("Add", x_real, n.like(x_real, bias))
+    raised = n("Select", is_below, raised, n.like(x_real, 0))
     lowered = n("Subtract", x_real, n.like(x_real, bias))
     return n.convert(n("Select", n("Greater", x_real, n.like(x_real, lambd)), lowered, raised), kind)
-
-
-@onnx_op("BitShift")
-def bit_shift(n: OnnxNode) -> Any:
-    return n("BitwiseLeftShift" if n.require("direction") == "LEFT" else "BitwiseRightShift", n[0], n[1])
 
 
 @onnx_op("BitCast")
@@ -232,6 +197,14 @@ onnx_ops({name: _activation(name.lower()) for name in ACTIVATIONS.split()})
 #: Operators that are one expression. Affine, ScaledTanh, ParametricSoftplus and Scale are of the first opset;
 #: ONNX Runtime still runs them.
 onnx_ops({
+    # integers are rounded towards zero, as in the standard
+    "Div": lambda n: n("Divide", *legacy_operands(n), m_pythondiv=False),
+    "IsInf": lambda n: n("IsInf", n[0], detect_negative=bool(n.attr("detect_negative")),
+                         detect_positive=bool(n.attr("detect_positive"))),
+    "Gelu": lambda n:
+        n("Gelu", n[0], approximation_mode="TANH" if n.attr("approximate") == "tanh" else "ERF", opset=7),
+    "BitShift": lambda n:
+        n("BitwiseLeftShift" if n.require("direction") == "LEFT" else "BitwiseRightShift", n[0], n[1]),
     "Reciprocal": lambda n: n("Divide", n.like(n[0], 1), n[0]),
     "Round": lambda n: n("Round", n[0], mode="half_to_even"),
     "Selu": lambda n: n("Selu", n[0], n.like(n[0], n.attr("alpha")), n.like(n[0], n.attr("gamma"))),

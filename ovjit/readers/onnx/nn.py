@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError, UnsupportedError
-from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.graph.shapes import ANY, Interval, compatible_shapes, is_static, text
+from ovjit.graph.shapes import compatible_shapes, text
 from ovjit.readers.numerics.convolutions import apply_filters
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import onnx_op, onnx_ops
+from ovjit.readers.onnx.rule_language import *
 
 _AUTO_PADS = {"NOTSET": "explicit", "": "explicit", "VALID": "valid", "SAME_UPPER": "same_upper",
               "SAME_LOWER": "same_lower"}  # fmt: skip
@@ -104,16 +94,10 @@ def conv_transpose(n: OnnxNode) -> Any:
         if n.attr("kernel_shape") is None:
             n.static_shape(w, "the shape of the filters")
         for i in range(dims):
-            if output_shape is None:  # every pixel of the input stands for `stride` pixels
-                total = window.extent(i) + extra[i] - window.strides[i]
-            else:
+            total = window.extent(i) + extra[i] - window.strides[i]
+            if output_shape is not None:  # else every pixel of the input stands for `stride` pixels
                 size = int((n.shape(x) or ())[2 + i])  # type: ignore[arg-type]
-                total = (
-                    window.strides[i] * (size - 1)
-                    + extra[i]
-                    + window.extent(i)
-                    - list(output_shape)[-dims:][i]
-                )
+                total += window.strides[i] * size - list(output_shape)[-dims:][i]
             extra[i] += max(-total, 0)
             total = max(total, 0)
             less, more = total // 2, total - total // 2
@@ -363,13 +347,6 @@ def group_normalization_18(n: OnnxNode) -> Any:
     return n("Reshape", out, shape, special_zero=False)
 
 
-@onnx_op("GroupNormalization", 21)
-def group_normalization(n: OnnxNode) -> Any:
-    """Group normalization with a scale and a bias per channel."""
-    groups = n.require("num_groups")
-    return n("GroupNormalization", n[0], n[1], n[2], num_groups=groups, **n.attrs("epsilon"))
-
-
 def layer_norm(
     n: OnnxNode, x: Output, scale: Output | None, bias: Output | None, axis: int, epsilon: float
 ) -> list[Output]:
@@ -395,12 +372,6 @@ def layer_norm(
     return [out, *(n.convert(value, n.data_type("stash_type", 1)) for value in both)]
 
 
-@onnx_op("LayerNormalization")
-def layer_normalization(n: OnnxNode) -> Any:
-    """Layer normalization, in any opset: ONNX Runtime's optimiser writes it also before 17."""
-    return layer_norm(n, n[0], n.optional(1), n.optional(2), n.attr("axis", -1), n.attr("epsilon", 1e-5))
-
-
 def rms_norm(n: OnnxNode, x: Output, scale: Output | None, axis: int, epsilon: float) -> Output:
     """x / sqrt(mean(x^2) + epsilon) * scale, computed in f32 for 16-bit floats"""
     kind, rank = n.dtype(x), n.rank(x)
@@ -419,12 +390,6 @@ def rms_normalization(n: OnnxNode) -> Any:
     if n.dtype(scale) != n.dtype(out):  # the result has the scale's type
         out = n.convert(out, n.dtype(scale))
     return n("Multiply", out, scale)
-
-
-@onnx_op("MeanVarianceNormalization")
-def mean_variance_normalization(n: OnnxNode) -> Any:
-    axes = n.axes(n.attr("axes", [0, 2, 3]), n.rank(n[0]))
-    return n("MVN", n[0], axes, eps=1e-9, normalize_variance=True, eps_mode="outside_sqrt", opset=6)
 
 
 @onnx_op("LpNormalization")
@@ -483,6 +448,15 @@ def dropout(n: OnnxNode) -> Any:
 onnx_ops({
     "Conv": lambda n: convolve(n, n[0], n[1], n.optional(2)),
     "LRN": lambda n: n("LRN", n[0], [1], **n.attrs("alpha", "beta", "bias"), size=n.require("size")),
+    # in any opset: ONNX Runtime's optimiser writes it also before 17
+    "LayerNormalization": lambda n:
+        layer_norm(n, n[0], n.optional(1), n.optional(2), n.attr("axis", -1), n.attr("epsilon", 1e-5)),
+    # with a scale and a bias per channel
+    "GroupNormalization-21": lambda n:
+        n("GroupNormalization", n[0], n[1], n[2], num_groups=n.require("num_groups"), **n.attrs("epsilon")),
+    "MeanVarianceNormalization": lambda n:
+        n("MVN", n[0], n.axes(n.attr("axes", [0, 2, 3]), n.rank(n[0])), eps=1e-9, normalize_variance=True,
+          eps_mode="outside_sqrt", opset=6),
     "GlobalAveragePool": lambda n: n("ReduceMean", n[0], _spatial_axes(n, n[0]), keep_dims=True),
     "GlobalMaxPool": lambda n: n("ReduceMax", n[0], _spatial_axes(n, n[0]), keep_dims=True),
     "Softmax": lambda n: _rows(n, lambda x, axis: n("Softmax", x, axis=axis, opset=8)),

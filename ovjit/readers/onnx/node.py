@@ -73,6 +73,10 @@ class OnnxNode(NodeBuilder):
     def has(self, index: int) -> bool:
         return index < len(self.inputs) and self.inputs[index] is not None
 
+    def add_input(self, value: Output, index: int) -> Output:
+        """The value plus an input, which may be absent."""
+        return self("Add", value, self[index]) if self.has(index) else value
+
     def is_output_used(self, index: int) -> bool:
         """Whether the graph uses the output."""
         return index < len(self.output_names) and bool(self.output_names[index])

@@ -7,19 +7,8 @@ wider types beyond.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.build.builder import value_range
-from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.graph.shapes import Interval
-from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.nn import convolve
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import Rule, onnx_op, onnx_ops
+from ovjit.readers.onnx.rule_language import *
 from ovjit.readers.onnx.tensor import LARGEST, to_float8
 
 #: f32 holds every integer up to this one.
@@ -119,11 +108,6 @@ def dequantize_linear(n: OnnxNode) -> Any:
     return dequantize(n, n[0], n[1], n.optional(2), n.attr("axis", 1), n.attr("block_size", 0), kind)
 
 
-@onnx_op("DynamicQuantizeLinear", 11)
-def dynamic_quantize_linear(n: OnnxNode) -> Any:
-    return list(dynamic_quantize(n, n[0]))
-
-
 def dynamic_quantize(n: OnnxNode, x: Output) -> tuple[Output, Output, Output]:
     """(x as u8, scale, zero point), the range being that of x and 0"""
     axes = list(range(n.rank(x)))
@@ -175,7 +159,10 @@ def _integers(product: Callable[..., Output]) -> Rule:
     return lambda n: n.convert(product(n, n[0], n[1], n.optional(2), n.optional(3)), "i32")
 
 
-onnx_ops({"MatMulInteger-10": _integers(integer_matmul), "ConvInteger-10": _integers(integer_convolution)})
+onnx_ops({
+    "MatMulInteger-10": _integers(integer_matmul), "ConvInteger-10": _integers(integer_convolution),
+    "DynamicQuantizeLinear-11": lambda n: list(dynamic_quantize(n, n[0])),
+})  # fmt: skip
 
 
 def requantize(

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError
-from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import onnx_op, onnx_ops
+from ovjit.readers.onnx.rule_language import *
 
 #: How far the seed of the second stream is from that of the first.
 _APART = 10000

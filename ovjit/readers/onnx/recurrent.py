@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError
-from ovjit.graph.shapes import ANY
 from ovjit.readers.onnx.activations import ALPHAS, BETAS, activation
 from ovjit.readers.onnx.control import loop_over
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import onnx_op
+from ovjit.readers.onnx.rule_language import *
 
 _DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 #: ONNX's order of gates -> OpenVINO's: which of ONNX's comes where.

@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.graph.shapes import is_static
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import onnx_op
+from ovjit.readers.onnx.rule_language import *
 
 #: reduce(value): with the axes and keep_dims of the node.
 Reduce = Callable[[str, Output], Output]
@@ -34,12 +25,8 @@ def _reduction(name: str, body: Callable[[OnnxNode, Output, Reduce], Output]) ->
             # each element is reduced alone: what the reduction does beside adding up is still done
             shape = n("ShapeOf", x, output_type="i64")
             alone = n.unsqueeze(x, [0])
-            return n(
-                "Reshape",
-                body(n, alone, lambda op, v: n(op, v, [0], keep_dims=True)),
-                shape,
-                special_zero=False,
-            )
+            result = body(n, alone, lambda op, v: n(op, v, [0], keep_dims=True))
+            return n("Reshape", result, shape, special_zero=False)
         if axes is None:
             axes = list(range(n.rank(x)))
             if not axes:  # a scalar

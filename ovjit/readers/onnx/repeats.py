@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.onnx.rule_language import *
 from ovjit.readers.onnx.tensors import decode
-from ovjit.readers.onnx.values import LoopSequence
 
 
 def repeat_appended(n: OnnxNode, inputs: list[Any], graph: Any, insert: Any, axis: int) -> Output | None:

@@ -8,20 +8,8 @@ computed here, in f64, and are constants.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.build.builder import value_range
-from ovjit.errors import ModelError, UnsupportedError
-from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.graph.shapes import is_static
 from ovjit.readers.numerics.interpolation import elements_around, inside, nearness, weighted_sums
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import onnx_op
-from ovjit.records import NamedTuple
+from ovjit.readers.onnx.rule_language import *
 
 _MODES = {"nearest": "nearest", "linear": "linear_onnx", "bilinear": "linear_onnx", "cubic": "cubic"}
 _COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "tf_half_pixel_for_nn", "align_corners")

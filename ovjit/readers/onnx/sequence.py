@@ -3,27 +3,9 @@ the rows of one (see `rows`)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError, UnsupportedError
-from ovjit.graph.shapes import Interval
-from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.control import loop_while
-from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
-from ovjit.readers.onnx.registry import onnx_op
-from ovjit.readers.onnx.values import (
-    EMPTY,
-    LoopSequence,
-    OpenOptional,
-    TensorList,
-    fit_rows,
-    is_sequence,
-    of_rows,
-    stack_rows,
-)
+from ovjit.readers.onnx.rule_language import *
+from ovjit.readers.onnx.tensor import identity
 
 if TYPE_CHECKING:
     from ovjit.readers.onnx.scope import Scope
@@ -222,13 +204,8 @@ def get_element(n: OnnxNode) -> Any:
     value = n.inputs[0] if n.inputs else None
     if value is None or value is EMPTY:
         raise ModelError("an empty optional has no element")
-    value = value.value if isinstance(value, OpenOptional) else value
-    if isinstance(value, TensorList):
-        return [TensorList(value, value.element_type)]
-    if isinstance(value, LoopSequence):
-        return [value]
-    assert isinstance(value, Output)
-    return n.same(value)
+    n.inputs = [value.value if isinstance(value, OpenOptional) else value]
+    return identity(n)
 
 
 @onnx_op("SequenceMap")

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import onnx_op
+from ovjit.readers.onnx.rule_language import *
 
 
 def _complex(n: OnnxNode, x: Output) -> Output:
@@ -50,22 +43,13 @@ def transform(
 
 
 @onnx_op("DFT", 17)
-def dft_17(n: OnnxNode) -> Any:
-    return transform(
-        n, n[0], n.attr("axis"), n.optional(1), bool(n.attr("inverse")), bool(n.attr("onesided"))
-    )
-
-
-@onnx_op("DFT", 20)
 def dft(n: OnnxNode) -> Any:
-    inverse, onesided = bool(n.attr("inverse")), bool(n.attr("onesided"))
-    if not n.has(2):
-        return transform(n, n[0], -2, n.optional(1), inverse, onesided)
-    axis = n.value(n[2])
-    where: int | Output = n.convert(n.reshape(n[2], [1]), "i64")
-    if axis is not None:
-        where = int(axis.reshape(-1)[0])
-    return transform(n, n[0], where, n.optional(1), inverse, onesided)
+    """The axis is an attribute, from opset 20 on an input."""
+    axis: int | Output = n.attr("axis", -2)
+    if n.has(2):
+        constant, axis = n.value(n[2]), n.convert(n.reshape(n[2], [1]), "i64")
+        axis = axis if constant is None else int(constant.reshape(-1)[0])
+    return transform(n, n[0], axis, n.optional(1), bool(n.attr("inverse")), bool(n.attr("onesided")))
 
 
 @onnx_op("STFT", 17)

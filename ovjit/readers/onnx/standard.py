@@ -76,11 +76,7 @@ def _of_descriptor(spec: Any) -> Any:
             name = f"{outer}{descriptor.name}"
             nested = descriptor.nested_types_by_name
             members = {key: class_of(inner, f"{name}.") for key, inner in nested.items()}
-            members |= {
-                "DESCRIPTOR": descriptor,
-                "__module__": f"onnx.{_MESSAGES}",
-                "__qualname__": name,
-            }
+            members |= {"DESCRIPTOR": descriptor, "__module__": f"onnx.{_MESSAGES}", "__qualname__": name}
             return native.MessageMeta(descriptor.name, (message,), members)
 
         return SimpleNamespace(**{name: class_of(descriptor, "") for name, descriptor in declared.items()})
@@ -161,14 +157,10 @@ def _row(schema: Any) -> list[Any]:
 
 def _schema_of(row: list[Any]) -> Schema:
     since, attributes, min_inputs, max_inputs, min_outputs, max_outputs, function = row
-    parsed = {
-        name: (
-            kind,
-            required,
-            None if default_hex is None else messages().AttributeProto.FromString(bytes.fromhex(default_hex)),
-        )
-        for name, (kind, required, default_hex) in attributes.items()
-    }
+    parsed = {}
+    for name, (kind, required, code) in attributes.items():
+        default = None if code is None else messages().AttributeProto.FromString(bytes.fromhex(code))
+        parsed[name] = kind, required, default
     return Schema(since, parsed, min_inputs, max_inputs, min_outputs, max_outputs, function)
 
 

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
 from ovjit.build.builder import MOST_ELEMENTS
-from ovjit.errors import ModelError, UnsupportedError
-from ovjit.graph.shapes import ANY, is_static
 from ovjit.readers.numerics.cumulative import running_in_order
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import onnx_op, onnx_ops
-from ovjit.readers.onnx.values import EMPTY, LoopSequence, OpenOptional, TensorList
+from ovjit.readers.onnx.rule_language import *
 
 # -- constants -----------------------------------------------------------------------------------------------
 

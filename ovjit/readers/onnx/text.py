@@ -6,22 +6,14 @@ Bytes of strings are numbers in OpenVINO too: StringTensorUnpack gives them, Str
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
 
-import numpy as np
-
-from ovjit.build import Output, record_of, set_attributes
-from ovjit.errors import ModelError, UnsupportedError
+from ovjit.build import record_of, set_attributes
 from ovjit.forks import made_once
-from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import find_op
 from ovjit.readers.onnx.control import loop_over
-from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.patterns import EDGE, table_of
-from ovjit.readers.onnx.registry import onnx_op
-from ovjit.records import NamedTuple
+from ovjit.readers.onnx.rule_language import *
 
 
 def cast_text(n: OnnxNode, x: Output, kind: str) -> Output:
@@ -322,11 +314,8 @@ def _change_case(n: OnnxNode, letters: Output, upper: bool) -> Output:
         for byte_index in range(size):  # of this byte in its letter
             code, shift = letter(2 - byte_index, size), 64 ** (size - 1 - byte_index)
             part = n("Divide", code, n.const(shift, "i32"))
-            part = (
-                n("Add", part, n.const(mark, "i32"))
-                if byte_index == 0
-                else (n("Add", n("BitwiseAnd", part, n.const(63, "i32")), n.const(0x80, "i32")))
-            )
+            part = n("BitwiseAnd", part, n.const(63, "i32")) if byte_index else part
+            part = n("Add", part, n.const(0x80 if byte_index else mark, "i32"))
             out = n("Select", leads(2 - byte_index, size), part, out)
     return n.convert(out, "u8")
 

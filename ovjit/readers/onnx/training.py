@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ovjit.build import Output
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import onnx_op
+from ovjit.readers.onnx.rule_language import *
 
 DOMAIN = "ai.onnx.preview.training"
 

@@ -5,27 +5,13 @@ The ai.onnx operators (Attention, RotaryEmbedding) are read by the bodies that t
 
 from __future__ import annotations
 
-from typing import Any
+from ovjit.readers.onnx_contrib.rule_language import *
 
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import onnx_op
-
-#: The domain of ONNX Runtime's own operators.
-MICROSOFT = "com.microsoft"
 #: What a masked place adds to its score.
 MASKED = -1e30
 #: What ONNX Runtime gives for such a score.
 LOWEST = float(np.finfo(np.float32).min)
 _END = (1 << 63) - 1
-
-
-def ms(name: str) -> Any:
-    """Decorator: the function reads operator `name` of `MICROSOFT`."""
-    return onnx_op(name, domain=MICROSOFT)
 
 
 def to_heads(n: OnnxNode, x: Output, heads: int) -> Output:
@@ -39,15 +25,9 @@ def from_heads(n: OnnxNode, x: Output) -> Output:
 
 
 def attend(
-    n: OnnxNode,
-    q: Output,
-    k: Output,
-    v: Output,
-    bias: Output | None = None,
-    scale: float | None = None,
-    softcap: float = 0.0,
-    sink: Output | None = None,
-) -> Output:
+    n: OnnxNode, q: Output, k: Output, v: Output, bias: Output | None = None, scale: float | None = None,
+    softcap: float = 0.0, sink: Output | None = None,
+) -> Output:  # fmt: skip
     """softmax(q @ k.T * scale + bias) @ v of [batch, heads, length, size]; by default 1 / sqrt(size)
 
     `sink`, [1, heads or 1, 1, 1], is the score of a place that takes weight and has no value.
@@ -63,14 +43,9 @@ def attend(
 
 
 def scores_of(
-    n: OnnxNode,
-    q: Output,
-    k: Output,
-    bias: Output | None = None,
-    scale: float | None = None,
-    softcap: float = 0.0,
-    sink: Output | None = None,
-) -> tuple[Output, Output]:
+    n: OnnxNode, q: Output, k: Output, bias: Output | None = None, scale: float | None = None,
+    softcap: float = 0.0, sink: Output | None = None,
+) -> tuple[Output, Output]:  # fmt: skip
     """(the scores before the softmax, and after it without the sink's) as `attend` has them"""
     factor = scale or 1 / float(np.sqrt(n.last_dim(q)))
     scores = n("MatMul", n("Multiply", q, n.like(q, factor)), k, transpose_b=True)
@@ -273,10 +248,7 @@ def multi_head_attention(n: OnnxNode) -> Any:
 def attention(n: OnnxNode) -> Any:
     """(input, weights of q, k and v side by side, bias, mask, past keys and values, attention bias, length of
     the valid past)"""
-    x = n[0]
-    joined = n("MatMul", x, n[1])
-    if n.has(2):
-        joined = n("Add", joined, n[2])
+    joined = n.add_input(n("MatMul", n[0], n[1]), 2)
     length = n.optional(6) if n.attr("past_present_share_buffer", 0) else None
     return projected_attention(n, joined, n.optional(3), n.optional(4), n.optional(5), length)
 

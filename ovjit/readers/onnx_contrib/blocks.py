@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.levels import NF4_LEVELS
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx_contrib.attention import ms
+from ovjit.readers.onnx_contrib.rule_language import *
 
 #: The values of bitsandbytes' 4-bit floats.
 _FP4 = np.array([0, 1 / 192, 2 / 3, 1, 1 / 3, 1 / 2, 1 / 6, 1 / 4], np.float32)
@@ -56,8 +49,7 @@ def matmul_nbits(n: OnnxNode) -> Any:
         weights = n.reshape(weights, [rows, blocks * block])
         if blocks * block != depth:
             weights = n.slice(weights, 1, 0, depth)
-    out = n("MatMul", a, weights, transpose_b=True)
-    return n("Add", out, n[5]) if n.has(5) else out
+    return n.add_input(n("MatMul", a, weights, transpose_b=True), 5)
 
 
 @ms("MatMulBnb4")
@@ -99,7 +91,7 @@ def gather_block_quantized(n: OnnxNode) -> Any:
 
     def gather_rows(value: Output) -> Output:
         out = n("Gather", value, indices, gather, opset=8)
-        return _nibbles(n, out) if packed and bits == 4 and n.dtype(value) == "u8" else out
+        return unpack_nibbles(n, out) if packed and bits == 4 and n.dtype(value) == "u8" else out
 
     real = n.dtype(scales)
     data_values = n.convert(gather_rows(data), real)
@@ -123,7 +115,7 @@ def gather_block_quantized(n: OnnxNode) -> Any:
     return n("Multiply", n("Subtract", data_values, spread(zero)), spread(scale))
 
 
-def _nibbles(n: OnnxNode, x: Output) -> Output:
+def unpack_nibbles(n: OnnxNode, x: Output) -> Output:
     """Bytes [..., m] as 4-bit numbers [..., 2 * m], the low one first."""
     rank = n.rank(x)
     low = n("BitwiseAnd", x, n.like(x, 15))

@@ -4,17 +4,7 @@ Where ONNX Runtime has more than is read here, the choices are those that are re
 the standard's have its choices (`fusions.as_standard`).
 """
 
-from ovjit.readers.choices import one_of
-from ovjit.readers.onnx.choices import (
-    ACTIVATIONS,
-    ANY,
-    AUTO_PAD,
-    DIRECTION,
-    PRECISION,
-    declare_choices,
-    flags,
-    texts,
-)
+from ovjit.readers.onnx.choices import *
 
 #: What follows a fused layer; "" is nothing.
 _FUSED = {

@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.nn import rms_norm
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx_contrib.attention import (
-    append_to_buffer,
-    attend,
-    bias_of,
-    from_heads,
-    ms,
-    multi_head_attention,
-    repeat_heads,
-    rotate,
-    scores_of,
-    to_heads,
-)
+from ovjit.readers.onnx_contrib.attention import *
+from ovjit.readers.onnx_contrib.blocks import unpack_nibbles
 
 
 def _rotate_queries_and_keys(
@@ -91,9 +74,7 @@ def group_query_attention(n: OnnxNode) -> Any:
         n.convert(cache.read(x), n.dtype(q)) for cache, x in zip(caches, valid_caches, strict=True)
     )
     keep = _visible(n, n.dim_of(k_all, 2), positions, lengths)
-    bias = bias_of(n, keep, q)
-    if n.has(10):
-        bias = n("Add", bias, n[10])
+    bias = n.add_input(bias_of(n, keep, q), 10)
     sink: Output | None = None
     if n.has(11):
         sink = n.convert(n.reshape(n[11], [1, heads, 1, 1]), n.dtype(q))
@@ -146,10 +127,7 @@ class _Cache:
         if self.scale is None:
             return x
         if self.bits == 4:
-            nibbles = [n("BitwiseAnd", x, n.like(x, 15)), n("BitwiseRightShift", x, n.like(x, 4))]
-            pairs = n("Concat", *(n.unsqueeze(half, [4]) for half in nibbles), axis=4)
-            steps = n.convert(n("Reshape", pairs, [0, 0, 0, -1], special_zero=True), "f32")
-            steps = n("Subtract", steps, 8.0)
+            steps = n("Subtract", n.convert(unpack_nibbles(n, x), "f32"), 8.0)
         else:
             steps = n.convert(x, "f32")
         return n("Multiply", steps, self.scale)

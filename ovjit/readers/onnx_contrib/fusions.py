@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ovjit.build import Output
-from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.activations import activation
 from ovjit.readers.onnx.choices import choices_of, declare_choices
 from ovjit.readers.onnx.nn import convolve, layer_norm, max_pool, rms_norm
-from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.quant import dequantize, integer_matmul
-from ovjit.readers.onnx.registry import find_rule, find_schema, onnx_op, onnx_ops
-from ovjit.readers.onnx_contrib.attention import MICROSOFT, ms, projected_attention
+from ovjit.readers.onnx.registry import find_rule, find_schema
+from ovjit.readers.onnx_contrib.attention import projected_attention
+from ovjit.readers.onnx_contrib.rule_language import *
 
 #: Operators that com.microsoft has as ai.onnx has them, with the version that says so.
 SAME = {
@@ -39,29 +35,12 @@ for _name, _version in SAME.items():
     as_standard(_name, _version)
 
 
-@ms("FastGelu")
-def fast_gelu(n: OnnxNode) -> Any:
-    x = n("Add", n[0], n[1]) if n.has(1) else n[0]
-    return n("Gelu", x, approximation_mode="TANH", opset=7)
-
-
 @ms("BiasSplitGelu")
 def bias_split_gelu(n: OnnxNode) -> Any:
     """The left half times the Gelu of the right."""
     x = n("Add", n[0], n[1])
     value, gate = n.all("Split", x, n.rank(x) - 1, num_splits=2)
     return n("Multiply", value, n("Gelu", gate, approximation_mode="ERF", opset=7))
-
-
-@ms("GemmFastGelu")
-def gemm_fast_gelu(n: OnnxNode) -> Any:
-    x = n("MatMul", n[0], n[1])
-    return n("Gelu", n("Add", x, n[2]) if n.has(2) else x, approximation_mode="TANH", opset=7)
-
-
-@ms("ScaledSiLU")
-def scaled_silu(n: OnnxNode) -> Any:
-    return n("Swish", n("Multiply", n[0], n[1] if n.has(1) else n.like(n[0], n.attr("alpha", 1.0))))
 
 
 @ms("BiasSoftmax")
@@ -109,12 +88,6 @@ def fused_matmul(n: OnnxNode) -> Any:
     return out if alpha == 1 else n("Multiply", out, n.like(out, alpha))
 
 
-def convolution_of(n: OnnxNode, filters: Output) -> Output:
-    """A fused convolution of (x, filters, bias, a tensor that is added before the activation)"""
-    out = convolve(n, n[0], filters, n.optional(2))
-    return activation_of(n, n("Add", out, n[3]) if n.has(3) else out)
-
-
 @ms("NhwcConv")
 @ms("NhwcFusedConv")
 def nhwc_conv(n: OnnxNode) -> Any:
@@ -135,11 +108,6 @@ def nhwc_max_pool(n: OnnxNode) -> Any:
 # -- normalisation -------------------------------------------------------------------------------------------
 
 
-@ms("LayerNormalization")
-def layer_normalization(n: OnnxNode) -> Any:
-    return layer_norm(n, n[0], n[1], n.optional(2), n.attr("axis", -1), n.attr("epsilon", 1e-5))
-
-
 @onnx_op("SimplifiedLayerNormalization")
 @ms("SimplifiedLayerNormalization")
 @ms("RMSNormalization")
@@ -147,15 +115,10 @@ def simplified_layer_normalization(n: OnnxNode) -> Any:
     return rms_norm(n, n[0], n[1], n.attr("axis", -1), n.attr("epsilon", 1e-5))
 
 
-def _add_skip(n: OnnxNode, bias: int) -> Output:
-    total = n("Add", n[0], n[1])
-    return n("Add", total, n[bias]) if n.has(bias) else total
-
-
 @ms("SkipLayerNormalization")
 def skip_layer_normalization(n: OnnxNode) -> Any:
     """(input, skip, gamma, beta, bias) -> (normalised, mean, inverse deviation, the sum)"""
-    total = _add_skip(n, 4)
+    total = n.add_input(n("Add", n[0], n[1]), 4)
     out = layer_norm(n, total, n[2], n.optional(3), -1, n.attr("epsilon", 1e-12))
     return [*out, *[None] * (3 - len(out)), total]
 
@@ -163,7 +126,7 @@ def skip_layer_normalization(n: OnnxNode) -> Any:
 @ms("SkipSimplifiedLayerNormalization")
 def skip_simplified_layer_normalization(n: OnnxNode) -> Any:
     """(input, skip, gamma, bias) -> (normalised, 0, inverse of the root mean square, the sum)"""
-    total = _add_skip(n, 3)
+    total = n.add_input(n("Add", n[0], n[1]), 3)
     epsilon = n.attr("epsilon", 1e-12)
     statistics: list[Output | None] = [None, None]
     if n.is_output_used(1) or n.is_output_used(2):
@@ -197,15 +160,9 @@ def qembed_layer_normalization(n: OnnxNode) -> Any:
 
 
 def _embed(
-    n: OnnxNode,
-    words: Output,
-    table: Output,
-    segments: Output | None,
-    gamma: Output,
-    beta: Output,
-    mask: Output | None,
-    position_ids: Output | None,
-) -> list[Output | None]:
+    n: OnnxNode, words: Output, table: Output, segments: Output | None, gamma: Output, beta: Output,
+    mask: Output | None, position_ids: Output | None,
+) -> list[Output | None]:  # fmt: skip
     """(normalised sum of word, position and segment embeddings, length of each item, the sum)"""
     ids = n[0]
     if position_ids is not None:
@@ -220,13 +177,8 @@ def _embed(
         lengths = n("ReduceSum", n.convert(mask, "i32"), [1], keep_dims=False)
     elif n.is_output_used(1):
         lengths = n.broadcast(n.const(0, "i32"), n.dim_of(ids, 0))
-    return [layer_norm_only(n, total, gamma, beta, n.attr("epsilon", 1e-12)), lengths, total]
-
-
-def layer_norm_only(n: OnnxNode, x: Output, scale: Output, bias: Output, epsilon: float) -> Output:
-    """Layer normalisation over the last dimension, without statistics."""
-    out = n.standardize(x, [-1], epsilon)
-    return n("Add", n("Multiply", out, scale), bias)
+    out = n("Multiply", n.standardize(total, [-1], n.attr("epsilon", 1e-12)), gamma)
+    return [n("Add", out, beta), lengths, total]
 
 
 @ms("SkipGroupNorm")
@@ -296,12 +248,21 @@ def _by_direction(n: OnnxNode, value: Output, rank: int) -> Output:
 
 #: Operators that are one expression.
 onnx_ops({
+    "FastGelu": lambda n: n("Gelu", n.add_input(n[0], 1), approximation_mode="TANH", opset=7),
+    "GemmFastGelu": lambda n:
+        n("Gelu", n.add_input(n("MatMul", n[0], n[1]), 2), approximation_mode="TANH", opset=7),
+    "ScaledSiLU": lambda n:
+        n("Swish", n("Multiply", n[0], n[1] if n.has(1) else n.like(n[0], n.attr("alpha", 1.0)))),
+    "LayerNormalization": lambda n:
+        layer_norm(n, n[0], n[1], n.optional(2), n.attr("axis", -1), n.attr("epsilon", 1e-5)),
+    "Inverse": lambda n: n("Inverse", n[0], adjoint=False),
     "Gelu": lambda n: n("Gelu", n[0], approximation_mode="ERF", opset=7),
     "BiasGelu": lambda n: n("Gelu", n("Add", n[0], n[1]), approximation_mode="ERF", opset=7),
     "QuickGelu": lambda n: n("Swish", n[0], n.like(n[0], n.attr("alpha", 1.702))),
     "GatedAdd": lambda n: n("Add", n[0], n("Multiply", n[1], n[2])),
     "BiasAdd": lambda n: n("Add", n("Add", n[0], n[1]), n[2]),
-    "FusedConv": lambda n: convolution_of(n, n[1]),
+    # (x, filters, bias, a tensor that is added before the activation)
+    "FusedConv": lambda n: activation_of(n, n.add_input(convolve(n, n[0], n[1], n.optional(2)), 3)),
     "FusedGemm": lambda n: activation_of(n, standard(n, "Gemm", 13)),
     "FusedMatMulActivation": lambda n: activation_of(n, fused_matmul(n)),
     "GroupNorm": lambda n: _normalised_groups(n, n[0]),

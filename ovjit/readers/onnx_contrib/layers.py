@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.activations import activation
 from ovjit.readers.onnx.nn import conv_transpose, rms_norm
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx_contrib.attention import ms
 from ovjit.readers.onnx_contrib.blocks import unpack_bits
-
-
-@ms("Inverse")
-def inverse(n: OnnxNode) -> Any:
-    return n("Inverse", n[0], adjoint=False)
+from ovjit.readers.onnx_contrib.rule_language import *
 
 
 @ms("CDist")

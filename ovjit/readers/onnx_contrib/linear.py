@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.control import loop_over
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx_contrib.attention import bias_of, ms
+from ovjit.readers.onnx_contrib.attention import bias_of
 from ovjit.readers.onnx_contrib.decoders import group_query_attention
+from ovjit.readers.onnx_contrib.rule_language import *
 
 
 @ms("LinearAttentionGate")

@@ -2,24 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.control import loop_while
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx_contrib.ml import ml
-from ovjit.readers.onnx_contrib.scores import (
-    best_labels,
-    pick_labels,
-    read_labels,
-    read_rows,
-    read_transform,
-    transform_scores,
-)
+from ovjit.readers.onnx_contrib.scores import *
 
 if TYPE_CHECKING:
     from ovjit.readers.onnx.scope import Scope

@@ -2,23 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.onnx import tensors
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.text import compare_text, find_text, text_at
-from ovjit.readers.onnx_contrib.scores import read_labels
-
-DOMAIN = "ai.onnx.ml"
-
-
-def ml(name: str, since: int = 1) -> Any:
-    return onnx_op(name, since, DOMAIN)
+from ovjit.readers.onnx_contrib.scores import *
 
 
 @ml("ArrayFeatureExtractor")

@@ -5,16 +5,11 @@ Most are operations of OpenVINO by the same name. Names, defaults: those of the 
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-from ovjit.build import Output
 from ovjit.errors import check
 from ovjit.readers.choices import one_of
 from ovjit.readers.onnx.choices import AUTO_PAD, declare_choices
 from ovjit.readers.onnx.nn import Window
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import onnx_op
+from ovjit.readers.onnx_contrib.rule_language import *
 
 _DOMAIN = "org.openvinotoolkit"
 _CODES = "caffe.PriorBoxParameter."
@@ -78,17 +73,6 @@ for _name in _DETECTRON:
     _operator("ExperimentalDetectron" + _name)(_read_detectron)
 
 
-@_operator("FakeQuantize")
-def fake_quantize(n: OnnxNode) -> Output:
-    return n("FakeQuantize", *n.tensors(), levels=n.require("levels"))
-
-
-@_operator("Swish")
-def swish(n: OnnxNode) -> Output:
-    beta = n.reshape(n[1], []) if n.has(1) else n.like(n[0], 1)
-    return n("Swish", n[0], beta)
-
-
 @_operator("Normalize")
 def normalize(n: OnnxNode) -> Output:
     """(x [N, C, ...], weights [C], or [1] if `channel_shared`) -> x over its length along C or C, ..."""
@@ -122,16 +106,6 @@ def detection_output(n: OnnxNode) -> Output:
     return n("DetectionOutput", *n.tensors(), **how | {"keep_top_k": [how["keep_top_k"]]}, opset=8)
 
 
-@_operator("PriorBox")
-def prior_box(n: OnnxNode) -> Output:
-    return _boxes(n, "PriorBox", _PRIOR_BOX, 8)
-
-
-@_operator("PriorBoxClustered")
-def prior_box_clustered(n: OnnxNode) -> Output:
-    return _boxes(n, "PriorBoxClustered", _CLUSTERED, 1)
-
-
 def _boxes(n: OnnxNode, op: str, defaults: dict[str, Any], opset: int) -> Output:
     """(layer [N, C, H, W], image [N, C, H, W]) -> [1, 2, boxes]"""
     sizes = [n.slice(n.shape_of(n[i]), 0, 2, 4) for i in (0, 1)]
@@ -151,3 +125,12 @@ def generate_proposals(n: OnnxNode) -> list[Output]:
     }  # fmt: skip
     spread = n("Broadcast", anchors, shape, mode="numpy")
     return n.all("GenerateProposals", sizes, spread, deltas, scores, **how, opset=9)
+
+
+#: Operators that are one expression.
+onnx_ops({
+    "FakeQuantize": lambda n: n("FakeQuantize", *n.tensors(), levels=n.require("levels")),
+    "Swish": lambda n: n("Swish", n[0], n.reshape(n[1], []) if n.has(1) else n.like(n[0], 1)),
+    "PriorBox": lambda n: _boxes(n, "PriorBox", _PRIOR_BOX, 8),
+    "PriorBoxClustered": lambda n: _boxes(n, "PriorBoxClustered", _CLUSTERED, 1),
+}, _DOMAIN)  # fmt: skip

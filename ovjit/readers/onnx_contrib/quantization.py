@@ -2,29 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError
 from ovjit.readers.onnx.nn import Window, average, pad_to_ceiling
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.quant import (
-    dequantize,
-    dequantize_linear,
-    dynamic_quantize,
-    integer_matmul,
-    qlinear_conv,
-    quantize,
-    quantize_linear,
-    requantize,
-)
-from ovjit.readers.onnx_contrib.attention import ms
-
-ms("QuantizeLinear")(quantize_linear)
-ms("DequantizeLinear")(dequantize_linear)
-ms("QLinearConv")(qlinear_conv)
+from ovjit.readers.onnx.quant import *
+from ovjit.readers.onnx_contrib.rule_language import *
 
 
 def _as_real(n: OnnxNode, first: int) -> Output:
@@ -37,26 +17,9 @@ def _through_f32(n: OnnxNode, function: Any) -> Output:
     return quantize(n, function(_as_real(n, 0)), n[3], n.optional(4), n.dtype(n[0]))
 
 
-def _two(op: str):
-    def rule(n: OnnxNode) -> Any:
-        """(a, scale, zero, b, scale, zero, y scale, y zero)"""
-        return quantize(n, n(op, _as_real(n, 0), _as_real(n, 3)), n[6], n.optional(7), n.dtype(n[0]))
-
-    return rule
-
-
-ms("QLinearAdd")(_two("Add"))
-ms("QLinearMul")(_two("Multiply"))
-
-
-@ms("QLinearSigmoid")
-def qlinear_sigmoid(n: OnnxNode) -> Any:
-    return _through_f32(n, lambda x: n("Sigmoid", x))
-
-
-@ms("QLinearLeakyRelu")
-def qlinear_leaky_relu(n: OnnxNode) -> Any:
-    return _through_f32(n, lambda x: n("PRelu", x, np.array([n.attr("alpha", 0.01)], np.float32)))
+def _of_two(n: OnnxNode, op: str) -> Output:
+    """(a, scale, zero, b, scale, zero, y scale, y zero)"""
+    return quantize(n, n(op, _as_real(n, 0), _as_real(n, 3)), n[6], n.optional(7), n.dtype(n[0]))
 
 
 @ms("QLinearSoftmax")
@@ -146,8 +109,7 @@ def qgemm(n: OnnxNode) -> Any:
 def matmul_integer_to_float(n: OnnxNode) -> Any:
     """(a, b, a scale, b scale, a zero, b zero, bias)"""
     total = n.convert(integer_matmul(n, n[0], n[1], n.optional(4), n.optional(5)), n.dtype(n[2]))
-    out = n("Multiply", total, n("Multiply", n[2], n[3]))
-    return n("Add", out, n[6]) if n.has(6) else out
+    return n.add_input(n("Multiply", total, n("Multiply", n[2], n[3])), 6)
 
 
 @ms("DynamicQuantizeMatMul")
@@ -155,5 +117,17 @@ def dynamic_quantize_matmul(n: OnnxNode) -> Any:
     """(a, b, b scale, b zero, bias), a in real numbers"""
     a, scale, zero = dynamic_quantize(n, n[0])
     total = n.convert(integer_matmul(n, a, n[1], zero, n.optional(3)), "f32")
-    out = n("Multiply", total, n("Multiply", scale, n[2]))
-    return n("Add", out, n[4]) if n.has(4) else out
+    return n.add_input(n("Multiply", total, n("Multiply", scale, n[2])), 4)
+
+
+#: Operators that are one expression, or as the standard has them.
+onnx_ops({
+    "QuantizeLinear": quantize_linear,
+    "DequantizeLinear": dequantize_linear,
+    "QLinearConv": qlinear_conv,
+    "QLinearAdd": lambda n: _of_two(n, "Add"),
+    "QLinearMul": lambda n: _of_two(n, "Multiply"),
+    "QLinearSigmoid": lambda n: _through_f32(n, lambda x: n("Sigmoid", x)),
+    "QLinearLeakyRelu": lambda n:
+        _through_f32(n, lambda x: n("PRelu", x, np.array([n.attr("alpha", 0.01)], np.float32))),
+}, MICROSOFT)  # fmt: skip

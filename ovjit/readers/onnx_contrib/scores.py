@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.text import text_at
+from ovjit.readers.onnx_contrib.rule_language import *
 
 #: In the order of their numbers in TreeEnsemble.
 TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")

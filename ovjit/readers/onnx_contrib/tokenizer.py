@@ -8,18 +8,10 @@ that begin after the one before.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError
 from ovjit.readers.onnx.control import loop_over, loop_while
-from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.patterns import EDGE, table_of
 from ovjit.readers.onnx.text import TextRows, Tokens
-from ovjit.readers.onnx_contrib.attention import ms
-from ovjit.records import NamedTuple
+from ovjit.readers.onnx_contrib.rule_language import *
 
 #: What stands before the first and after the last part where these are marked.
 _MARKS = b"\x02\x03"

@@ -6,25 +6,7 @@ members is a binary search.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError
-from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx_contrib.ml import ml
-from ovjit.readers.onnx_contrib.scores import (
-    TRANSFORMS,
-    best_labels,
-    check_word,
-    pick_labels,
-    read_labels,
-    read_rows,
-    read_transform,
-    transform_scores,
-)
-from ovjit.records import NamedTuple
+from ovjit.readers.onnx_contrib.scores import *
 from ovjit_ops.ensembles.trees import are_separate, distinct
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")

@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import tensorflow as tf
-
-from ovjit.readers.tensorflow_graphs.graph_rewriter import (
-    PART_BY_PART,
-    RULES,
-    Pair,
-    Rebuilder,
-    Rule,
-    Value,
-    rule,
-)
+from ovjit.readers.tensorflow_graphs.graph_rewriter import *
 
 #: Operators that move elements, or are linear with real factors.
 PART_BY_PART.update((

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import tensorflow as tf
-
-from ovjit.errors import UnsupportedError
-from ovjit.readers.tensorflow_graphs.graph_rewriter import RULES, Rebuilder, Unset, Value, rule
+from ovjit.readers.tensorflow_graphs.graph_rewriter import *
 
 
 def _zeros(size: Any, dims: Any, dtype: Any) -> Any:

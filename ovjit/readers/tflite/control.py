@@ -3,15 +3,11 @@ input."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from ovjit.build import Output, make_model
+from ovjit.build import make_model
 from ovjit.build.bodies import if_of, kinds_of, loop_of, parameters, read_until_stable
-from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType
-from ovjit.readers.tflite.node import LiteNode, fields_of
-from ovjit.readers.tflite.registry import tflite_op
+from ovjit.readers.tflite.node import fields_of
+from ovjit.readers.tflite.rule_language import *
 
 
 @tflite_op("WHILE")

@@ -7,6 +7,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,11 +15,30 @@ from ovjit.build import Constant, Node, Output, Parameter, names_of, set_names
 from ovjit.build.builder import Builder, Draft
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import Dim, is_static
-from ovjit.readers.tflite.constants import is_quantized, output_of
-from ovjit.readers.tflite.file import LiteFile, TensorRow
+from ovjit.readers.tflite.constants import Stored, is_quantized, output_of
+from ovjit.readers.tflite.file import GraphRow, LiteFile, TensorRow
 from ovjit.readers.tflite.layouts import Layouts
 from ovjit.readers.tflite.quantized import fake_quantized
-from ovjit.readers.tflite.scope import Handle, Scope
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A resource: the name of its variable."""
+
+    name: str
+
+
+class Scope:
+    """The tensors of one subgraph that is being read: constants and values by their index."""
+
+    def __init__(self, graph: GraphRow, prefix: str = "", depth: int = 0):
+        self.graph = graph
+        self.prefix = prefix
+        self.depth = depth
+        self.values: dict[int, Output] = {}
+        self.stored: dict[int, Stored] = {}
+        self.handles: dict[int, Handle] = {}
+        self.parameters: list[Parameter] = []
 
 
 class Variables:

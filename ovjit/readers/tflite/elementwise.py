@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from typing import Any
-
-import numpy as np
-
-from ovjit.errors import UnsupportedError
-from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.numerics.special import atan2
 from ovjit.readers.rows import Rule
 from ovjit.readers.tflite.file import TYPES, names_of
-from ovjit.readers.tflite.node import LiteNode
-from ovjit.readers.tflite.registry import tflite_op, tflite_ops
+from ovjit.readers.tflite.layouts import add_leading_dims
+from ovjit.readers.tflite.rule_language import *
 
 #: Operator -> operation of OpenVINO of one operand with the same meaning.
 SAME_UNARY = {
@@ -50,20 +43,6 @@ def floor_div(n: LiteNode) -> Any:
     return n.each("Floor", result) if n.is_real(n[0]) else result
 
 
-@tflite_op("GELU")
-def gelu(n: LiteNode) -> Any:
-    mode = "TANH" if n.option("Approximate", False) else "ERF"
-    return n.each("Gelu", n[0], approximation_mode=mode, opset=7)
-
-
-@tflite_op("PRELU")
-def prelu(n: LiteNode) -> Any:
-    """PRelu. Its slope broadcasts from the last dimension on, but OpenVINO's one-dimensional slope applies to
-    the second."""
-    x, slope = n[0], n[1]
-    return n.each("PRelu", x, n.widen_rank(slope, n.rank(x)))
-
-
 @tflite_op("CAST")
 def cast(n: LiteNode) -> Any:
     """Convert to the result's type in the file."""
@@ -94,12 +73,10 @@ def bucketize(n: LiteNode) -> Any:
 @tflite_op("DEQUANTIZE")
 def dequantize(n: LiteNode) -> Any:
     """Dequantize. Constants keep their stored type, so that f16 weights stay f16."""
-    constant = n.file_constant(0)
+    constant, target = n.file_constant(0), n.out().dtype
     if constant is not None:
-        return constant.as_type(n.out().dtype)
-    x = n[0]
-    target = n.out().dtype
-    return x if n.dtype(x) == target else n.each("Convert", x, destination_type=target)
+        return constant.as_type(target)
+    return n[0] if n.dtype(n[0]) == target else n.each("Convert", n[0], destination_type=target)
 
 
 @tflite_op("SELECT", "SELECT_V2", "WHERE")
@@ -135,6 +112,10 @@ def typed(number: int) -> str:
 
 #: Operators that are one expression.
 tflite_ops({
+    "GELU": lambda n: n.each(
+        "Gelu", n[0], approximation_mode="TANH" if n.option("Approximate", False) else "ERF", opset=7),
+    # slopes broadcast from the last dimension on; one of one dimension is for the second in OpenVINO
+    "PRELU": lambda n: n.each("PRelu", n[0], add_leading_dims(n, n[1], n.rank(n[0]))),
     "ELU": lambda n: n.each("Elu", n[0], alpha=1.0),
     "RELU6": lambda n: n.each("Clamp", n[0], min=0.0, max=6.0),
     "RELU_0_TO_1": lambda n: n.each("Clamp", n[0], min=0.0, max=1.0),

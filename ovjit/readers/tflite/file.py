@@ -278,15 +278,8 @@ class _Parser:
         if options is None and hasattr(row, "BuiltinOptions2"):
             options = self._read_options("BuiltinOptions2", row.BuiltinOptions2Type(), row.BuiltinOptions2())
         custom_options = self._custom_options(row, kind) if custom else b""
-        return OperatorRow(
-            index,
-            kind,
-            custom,
-            self._ints(row, "Inputs"),
-            self._ints(row, "Outputs"),
-            options,
-            custom_options,
-        )
+        inputs, outputs = (self._ints(row, ends) for ends in ("Inputs", "Outputs"))
+        return OperatorRow(index, kind, custom, inputs, outputs, options, custom_options)
 
     def _custom_options(self, row: Any, kind: str) -> bytes:
         self._read(row.CustomOptionsLength(), 1)

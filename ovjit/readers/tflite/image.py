@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.tflite.layouts import first_order
-from ovjit.readers.tflite.node import LiteNode
-from ovjit.readers.tflite.registry import tflite_op
+from ovjit.readers.tflite.rule_language import *
 
 
 @tflite_op("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")

@@ -18,11 +18,6 @@ def first_order(rank: int) -> list[int]:
     return [0, rank - 1, *range(1, rank - 1)]
 
 
-def last_order(rank: int) -> list[int]:
-    """The permutation that moves axis 1, the channels, to the end."""
-    return [0, *range(2, rank), 1]
-
-
 class Layouts:
     """Cache of the channels-first forms of tensors. If `plain`, it stays empty, and no form is reused."""
 
@@ -55,7 +50,7 @@ class Layouts:
         return first_form
 
     def last(self, n: Builder, first: Output) -> Output:
-        plain = n.transpose(first, last_order(n.rank(first)))
+        plain = n.channels_last(first)
         self.keep(plain, first)
         return plain
 

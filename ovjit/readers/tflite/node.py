@@ -18,10 +18,8 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once
 from ovjit.graph.op import MOST_DIMENSIONS
 from ovjit.readers.tflite.constants import Stored, output_of
-from ovjit.readers.tflite.draft import LiteDraft
+from ovjit.readers.tflite.draft import Handle, LiteDraft, Scope
 from ovjit.readers.tflite.file import OperatorRow, TensorRow
-from ovjit.readers.tflite.layouts import add_leading_dims
-from ovjit.readers.tflite.scope import Handle, Scope
 
 #: The most fields of the options of custom operators.
 MOST_FIELDS = 1 << 10
@@ -173,10 +171,6 @@ class LiteNode(NodeBuilder):
             raise UnsupportedError(f"Unknown Activation fused to {self.op_type}: {code}")
         row = ACTIVATIONS[code]
         return value if row is None else self.each(row[0], value, **row[1])
-
-    def widen_rank(self, value: Output, rank: int) -> Output:
-        """Insert dimensions of 1 at the front."""
-        return add_leading_dims(self, value, rank)
 
     # -- constants -------------------------------------------------------------------------------------------
 

@@ -21,12 +21,8 @@ def _bounds(row: TensorRow, rank: int) -> tuple[int, int, np.ndarray, np.ndarray
     low, high = RANGES[row.dtype]
     scale, zero = quant.fit_rank(rank)
     with np.errstate(over="ignore"):
-        return (
-            low,
-            high,
-            (scale * (low - zero)).astype(np.float32),
-            (scale * (high - zero)).astype(np.float32),
-        )
+        bottom, top = ((scale * (end - zero)).astype(np.float32) for end in (low, high))
+    return low, high, bottom, top
 
 
 def _is_too_wide(bottom: np.ndarray, top: np.ndarray) -> bool:

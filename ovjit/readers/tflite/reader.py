@@ -21,7 +21,7 @@ from ovjit.readers.files import list_missing, name_errors
 from ovjit.readers.files.weights import mapped_or_read, open_regular
 from ovjit.readers.rows import Rule
 from ovjit.readers.tflite.constants import Stored, is_quantized, read_constant
-from ovjit.readers.tflite.draft import LiteDraft
+from ovjit.readers.tflite.draft import Handle, LiteDraft, Scope
 from ovjit.readers.tflite.file import (
     LiteFile,
     OperatorRow,
@@ -34,7 +34,6 @@ from ovjit.readers.tflite.file import (
 from ovjit.readers.tflite.node import LiteNode
 from ovjit.readers.tflite.quantized import dequantize, fake_quantized, requantize
 from ovjit.readers.tflite.registry import find_rule
-from ovjit.readers.tflite.scope import Handle, Scope
 
 #: Option -> the schema's enumeration. An option has the same meaning in all operators that have it.
 ENUMERATIONS = {

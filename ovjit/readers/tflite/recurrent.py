@@ -6,14 +6,9 @@ that are stored as integers are decompressed, and states that are quantised are 
 
 from __future__ import annotations
 
-from typing import Any
-
-from ovjit.build import Output
 from ovjit.build.bodies import over_slices
-from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.tflite.node import LiteNode
-from ovjit.readers.tflite.registry import tflite_op
-from ovjit.readers.tflite.scope import Handle
+from ovjit.readers.tflite.draft import Handle
+from ovjit.readers.tflite.rule_language import *
 
 Gate = tuple[int, int, int, int, int]
 #: Inputs of UNIDIRECTIONAL_SEQUENCE_LSTM, by gate: weights, recurrent weights, peephole, bias and norm.
@@ -48,15 +43,7 @@ class _Lstm:
         if peephole in weights:
             result = n("Add", result, n("Multiply", c, weights[peephole]))
         if norm in weights:
-            result = n(
-                "MVN",
-                result,
-                n.const([-1]),
-                normalize_variance=True,
-                eps=NORM_EPSILON,
-                eps_mode="inside_sqrt",
-            )
-            result = n("Multiply", result, weights[norm])
+            result = n("Multiply", n.standardize(result, [-1], NORM_EPSILON), weights[norm])
         return n("Add", result, weights[bias]) if bias in weights else result
 
     def step(self, state: list[Output], pieces: list[Output], fixed: list[Output]) -> list[Output]:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ovjit.errors import UnsupportedError
 from ovjit.readers.tflite.elementwise import typed
-from ovjit.readers.tflite.node import LiteNode
-from ovjit.readers.tflite.registry import tflite_op
+from ovjit.readers.tflite.rule_language import *
 
 REDUCTIONS = {
     "MEAN": "ReduceMean", "SUM": "ReduceSum", "REDUCE_PROD": "ReduceProd", "REDUCE_MAX": "ReduceMax",
@@ -49,12 +45,6 @@ def arg_extreme(n: LiteNode) -> Any:
     return n.squeeze(n.top_k(x, 1, axis, mode, typed(n.option("OutputType")))[1], [axis])
 
 
-@tflite_op("CUMSUM")
-def cumsum(n: LiteNode) -> Any:
-    exclusive, reverse = (bool(n.option(name, False)) for name in ("Exclusive", "Reverse"))
-    return n("CumSum", n[0], n[1], exclusive=exclusive, reverse=reverse)
-
-
 @tflite_op("SOFTMAX")
 def softmax(n: LiteNode) -> Any:
     """softmax(beta * x) along the last axis"""
@@ -62,18 +52,6 @@ def softmax(n: LiteNode) -> Any:
     if beta != 1:
         x = n("Multiply", x, n.like(x, beta))
     return n("Softmax", x, axis=-1, opset=8)
-
-
-@tflite_op("LOG_SOFTMAX")
-def log_softmax(n: LiteNode) -> Any:
-    return n("LogSoftmax", n[0], axis=-1)
-
-
-@tflite_op("L2_NORMALIZATION")
-def l2_normalization(n: LiteNode) -> Any:
-    """x / max(sqrt(sum(x ** 2)), eps) along the last axis"""
-    axis = n.axis(-1, n.rank(n[0]))
-    return n.activate(n("NormalizeL2", n[0], n.const([axis]), eps=1e-6, eps_mode="max"))
 
 
 @tflite_op("SEGMENT_SUM")
@@ -85,3 +63,14 @@ def segment_sum(n: LiteNode) -> Any:
     rows = n("Range", n.like(numbers, 0), n.convert(n.scalar(n.dim_of(numbers, 0)), kind), n.like(numbers, 1),
              output_type=kind)  # fmt: skip
     return n("EmbeddingSegmentsSum", x, rows, numbers, n.fold(count))
+
+
+#: Operators that are one expression.
+tflite_ops({
+    "CUMSUM": lambda n: n("CumSum", n[0], n[1], exclusive=bool(n.option("Exclusive", False)),
+                          reverse=bool(n.option("Reverse", False))),
+    "LOG_SOFTMAX": lambda n: n("LogSoftmax", n[0], axis=-1),
+    # x / max(sqrt(sum(x ** 2)), eps) along the last axis
+    "L2_NORMALIZATION": lambda n: n.activate(
+        n("NormalizeL2", n[0], n.const([n.axis(-1, n.rank(n[0]))]), eps=1e-6, eps_mode="max")),
+})  # fmt: skip

@@ -3,10 +3,8 @@
 from ovjit.readers.rows import RuleTable
 
 _ROWS = RuleTable(
-    "tflite",
-    ("control", "convolution", "detection", "elementwise", "image", "indexing", "linear", "recurrent",
-     "reduce", "tensor"),
-)  # fmt: skip
+    "tflite", ("control", "convolution", "detection", "elementwise", "image", "recurrent", "reduce", "tensor")
+)
 
 #: Decorator: `tflite_op("ADD", ...)` above the function that reads these operators.
 tflite_op = _ROWS.reads

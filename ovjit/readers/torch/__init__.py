@@ -34,14 +34,10 @@ class TorchReader(Reader):
         from ovjit.readers.torch.convert import convert
         from ovjit.readers.torch.extensions import converters_of, modules_of
 
-        rows = [
-            (
-                one.name,
-                None if one.shape is None else list(one.shape),
-                None if one.type is None else one.type.get_type_name(),
-            )
-            for one in conversion.inputs
-        ]
+        rows = []
+        for one in conversion.inputs:
+            shape = None if one.shape is None else list(one.shape)
+            rows.append((one.name, shape, None if one.type is None else one.type.get_type_name()))
         converters, modules = converters_of(conversion.extensions), modules_of(conversion.extensions)
         return convert(model, conversion.example, rows, converters, modules, conversion.dynamo)
 

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection
 from itertools import repeat
-from typing import Any
 
-import numpy as np
-
-from ovjit.build import Output, make_constant, make_parameter, set_tensor_type, tensor_type, wrap_port
+from ovjit.build import make_constant, make_parameter, set_tensor_type, tensor_type, wrap_port
 from ovjit.build.bodies import body_of, if_of
-from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.symbolic import statically_known_equal, with_symbol
-from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.containers import assign, copy_containers, is_same, replace, stack_items
 from ovjit.readers.torch.dimensions import Shared
 from ovjit.readers.torch.graph import TorchReader
+from ovjit.readers.torch.rule_language import *
 from ovjit.readers.torch.scripts.block_reader import BlockReader
-from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
+from ovjit.readers.torch.values import Uninitialized
 
 
 class Inside:

@@ -89,9 +89,9 @@ class Call(Dimensions):
 
     def shape_of(self, value: Output) -> Output:
         shape = self.shape(value)
-        return (
-            self.const(np.array(shape, np.int64)) if is_static(shape) else self.reader.shape_of(self, value)
-        )
+        if is_static(shape):
+            return self.const(np.array(shape, np.int64))
+        return self.reader.shape_of(self, value)
 
     def also(self, name: str, *arguments: Any, **named: Any) -> Any:
         """Return the result of another PyTorch operator by its own rule. "max.dim" names one overload."""
@@ -110,11 +110,9 @@ class Call(Dimensions):
     def real(self, value: Any) -> Output:
         """The value as floats: integers become f32."""
         value = self.tensor(value)
-        return (
-            value
-            if self.dtype(value) == "dynamic" or self.is_real(value)
-            else self.convert(value, DEFAULT_REAL)
-        )
+        if self.dtype(value) == "dynamic" or self.is_real(value):
+            return value
+        return self.convert(value, DEFAULT_REAL)
 
     def cast(self, value: Any, dtype: Any) -> Any:
         """The value in a torch.dtype; unchanged if that is None."""

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-from ovjit.build import Output
-from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import Interval
-from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.operators.numbers import sorted_items
+from ovjit.readers.torch.rule_language import *
 from ovjit.readers.torch.scripts.block_reader import BlockReader
 from ovjit.readers.torch.scripts.memory import tensors_of
-from ovjit.readers.torch.values import Number, Stacked
 
 
 def is_changed(node: Any) -> bool:

@@ -28,17 +28,10 @@ class TorchScriptPythonDecoder:
     """
 
     def __init__(
-        self,
-        pt_module: Any,
-        graph_element: Any = None,
-        example_input: Any = None,
-        alias_db: Any = None,
-        shared_memory: bool = True,
-        skip_freeze: bool = False,
-        constant_cache: Any = None,
-        module_extensions: Any = None,
-        trace_kwargs: Any = None,
-    ):
+        self, pt_module: Any, graph_element: Any = None, example_input: Any = None, alias_db: Any = None,
+        shared_memory: bool = True, skip_freeze: bool = False, constant_cache: Any = None,
+        module_extensions: Any = None, trace_kwargs: Any = None,
+    ):  # fmt: skip
         if graph_element is not None and type(graph_element).__module__.split(".")[0] != "torch":
             raise UnsupportedError("a PyTorch module is expected, not a TorchScript graph")
         self._module = pt_module

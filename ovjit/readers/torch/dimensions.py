@@ -199,13 +199,9 @@ class Dimensions(Builder):
             return self.const([int(value)], "i64")
         value = self.convert(value.value if isinstance(value, Number) else value, "i64")
         shape = self.shape(value)
-        return (
-            value
-            if shape == (1,)
-            else self.unsqueeze(value, [0])
-            if shape == ()
-            else self.reshape(value, [1])
-        )
+        if shape == (1,):
+            return value
+        return self.unsqueeze(value, [0]) if shape == () else self.reshape(value, [1])
 
     def index(self, value: Any) -> Output:
         """A number as an i64 scalar."""
@@ -256,11 +252,8 @@ class Dimensions(Builder):
         out: int | Number = constant
         for value in values:
             if isinstance(value, Number):
-                out = (
-                    value
-                    if out == 1 and not isinstance(out, Number)
-                    else self.compute("Multiply", out, value)
-                )
+                is_one = out == 1 and not isinstance(out, Number)
+                out = value if is_one else self.compute("Multiply", out, value)
         return out
 
     def compute(self, op: str, a: Any, b: Any) -> int | Number:

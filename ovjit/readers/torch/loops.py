@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-from ovjit.build import Output
 from ovjit.build.bodies import body_of, kinds_of, loop_of, parameters
-from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import ANY, Dim, Interval
-from ovjit.readers.torch.branches import (
-    Inside,
-    Writes,
-    blank,
-    built,
-    form_of,
-    inner_graph,
-    is_extended,
-    map_tensors,
-    read_body,
-)
-from ovjit.readers.torch.call import Call
+from ovjit.graph.shapes import Dim
+from ovjit.readers.torch.branches import *
 from ovjit.readers.torch.containers import assign, copy_containers, replace, stack_items
 from ovjit.readers.torch.graph import TorchReader
 from ovjit.readers.torch.operators.numbers import compute
 from ovjit.readers.torch.scripts.block_reader import BlockReader
 from ovjit.readers.torch.scripts.shared_memory import nodes_of
-from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
+from ovjit.readers.torch.values import Uninitialized
 
 #: A loop that is unrolled has at most this many iterations.
 MOST_ITERATIONS = 2000

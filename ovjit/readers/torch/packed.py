@@ -12,21 +12,14 @@ checked against what the layer itself computes; one that computes otherwise keep
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Any
 
-import numpy as np
-
-from ovjit.build import Output, make_constant
+from ovjit.build import make_constant
 from ovjit.errors import unless_of_signal
 from ovjit.graph.converted import Unmade, Unpacked
-from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.pytorch import torch
+from ovjit.readers.torch.rule_language import *
 from ovjit.readers.torch.tracing.patches import patch
 from ovjit.readers.torch.tracing.trace import is_script
-from ovjit.readers.torch.values import element_type
-from ovjit.records import NamedTuple
 
 #: The operator for a layer while a model is traced: ovjit::packed_layer(x, number, outputs, dtype).
 OPERATOR = "ovjit::packed_layer"

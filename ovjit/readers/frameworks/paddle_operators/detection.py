@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-import numpy as np
-import paddle  # type: ignore[import-not-found]
-
-from .parts import Rule
+from .parts import *
 
 
 def _corners(boxes: Any, more: float, axis: int) -> tuple[Any, Any, Any, Any]:

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any
-
-import paddle  # type: ignore[import-not-found]
-
-from .parts import Rule, along, constant_of, numbers_below, of_one_axis
+from .parts import *
 
 functional = paddle.nn.functional
 

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-import paddle  # type: ignore[import-not-found]
-
-from .parts import Rule, constant_of, sizes_of
+from .parts import *
 
 functional = paddle.nn.functional
 

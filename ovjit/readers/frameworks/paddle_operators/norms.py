@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-import paddle  # type: ignore[import-not-found]
-
-from .parts import Rule, sizes_of
+from .parts import *
 
 
 def _group_norm(op: Any) -> Any:

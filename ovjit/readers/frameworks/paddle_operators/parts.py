@@ -1,10 +1,12 @@
-"""Helpers that the rules share: sizes, constants, reductions, scans."""
+"""Shared by the rules, which import this whole: sizes, constants, reductions, scans."""
 
 from __future__ import annotations
 
+import math  # noqa: F401
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np  # noqa: F401
 import paddle  # type: ignore[import-not-found]
 
 #: What gives the value of an operator's first result, by other operators; None leaves the operator as it is.

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import paddle  # type: ignore[import-not-found]
-
-from .parts import Rule, of_one_axis
+from .parts import *
 
 
 def _of_all(function: Callable[..., Any]) -> Rule:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import paddle  # type: ignore[import-not-found]
-
-from .parts import Rule, constant_of, numbers_below, parts_of, sizes_of
+from .parts import *
 
 
 def _flip(op: Any) -> Any:

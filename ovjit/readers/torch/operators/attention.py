@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.call import LAST, Call
-from ovjit.readers.torch.registry import aten
-from ovjit.readers.torch.values import Nested, nested_tensor
+from ovjit.readers.torch.rule_language import *
+from ovjit.readers.torch.values import nested_tensor
 
 
 @aten("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu",

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import product
-from typing import Any
 
-from ovjit.build import Output
-from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators import elementwise as elementwise
-from ovjit.readers.torch.registry import Rule, aten, aten_rows, changed_later
-from ovjit.readers.torch.values import Complex
+from ovjit.readers.torch.registry import changed_later
+from ovjit.readers.torch.rule_language import *
 
 
 def pair_of(n: Call, value: Any) -> Complex:

@@ -4,15 +4,9 @@ and linear ones. Their rules for reals read each part. Products, variances and m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
-
-from ovjit.build import Output
-from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.complex import angle, bilinear, extend_to_complex, pair_of, polar
-from ovjit.readers.torch.registry import Rule
-from ovjit.readers.torch.values import PARTS, Complex, Number, name_of, torch_types
+from ovjit.readers.torch.rule_language import *
+from ovjit.readers.torch.values import PARTS, torch_types
 
 #: The arguments that hold elements, by the operators. Other arguments are the same for both parts.
 _ELEMENTS = {

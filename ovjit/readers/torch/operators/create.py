@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import UnsupportedError
-from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.graph.shapes import is_static
-from ovjit.readers.torch.call import DEFAULT_REAL, Call
-from ovjit.readers.torch.pytorch import torch
-from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import Complex, Number, element_type, is_complex
+from ovjit.readers.torch.rule_language import *
+from ovjit.readers.torch.values import is_complex
 
 
 def _kind(n: Call, dtype: Any, number: Any = 0.0) -> str:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any
-
 import ml_dtypes
 
-from ovjit.build import Output
-from ovjit.errors import UnsupportedError
-from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.symbolic import statically_known_equal
 from ovjit.readers.numerics import special
 from ovjit.readers.numerics.bits import next_after
-from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import Complex, Number, dimension_of
+from ovjit.readers.torch.rule_language import *
+from ovjit.readers.torch.values import dimension_of
 
 #: Functions of floats: integers become f32 first.
 OF_FLOATS = {

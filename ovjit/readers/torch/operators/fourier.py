@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-from ovjit.build import Output
-from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.complex import pair_of
-from ovjit.readers.torch.registry import aten
-from ovjit.readers.torch.values import Complex, element_type
+from ovjit.readers.torch.rule_language import *
 
 
 def _scale_by_norm(n: Call, pair: Output, lengths: list[Any], norm: str | None, inverse: bool) -> Output:

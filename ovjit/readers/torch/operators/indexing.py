@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from ovjit.build import Node, Output
-from ovjit.readers.torch.call import Call
+from ovjit.build import Node
 from ovjit.readers.torch.operators.shapes import squeezed_parts
-from ovjit.readers.torch.registry import aten
-from ovjit.readers.torch.values import Complex
+from ovjit.readers.torch.rule_language import *
 
 
 def flattened_masks(n: Call, indices: Sequence[Any]) -> list[Any]:
@@ -49,11 +44,8 @@ def index(n: Call, x: Any, indices: Sequence[Any]) -> Any:
     if len(axes) == 1:
         return n("Gather", x, index_tensors[0], axes[0])
     width = n.rank(index_tensors[0])
-    coordinates = n(
-        "Concat",
-        *(n.unsqueeze(positive(n, g, x, a), [width]) for g, a in zip(index_tensors, axes, strict=True)),
-        axis=width,
-    )
+    rows = [n.unsqueeze(positive(n, g, x, a), [width]) for g, a in zip(index_tensors, axes, strict=True)]
+    coordinates = n("Concat", *rows, axis=width)
     out = n("GatherND", _leading(n, x, axes), coordinates)
     if at == 0:
         return out

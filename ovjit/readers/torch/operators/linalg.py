@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import UnsupportedError
 from ovjit.readers.numerics import matrices
-from ovjit.readers.numerics.factorization import (
-    Eliminated,
-    apply_reflections,
-    cholesky,
-    determinant,
-    eliminate,
-    identity,
-    indices,
-    reflect,
-    stack_matrices,
-    unstack,
-)
-from ovjit.readers.torch.call import Call
+from ovjit.readers.numerics.factorization import *
 from ovjit.readers.torch.operators.elementwise import by_squaring
-from ovjit.readers.torch.registry import aten, aten_rows
+from ovjit.readers.torch.rule_language import *
 
 
 def _info(n: Call, x: Output, index: int) -> Output | None:

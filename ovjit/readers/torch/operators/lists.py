@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import reduce
-from typing import Any
-
-from ovjit.build import Output
 from ovjit.build.builder import Unknown
-from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.containers import item_of, stack_items
 from ovjit.readers.torch.operators.numbers import compute, sorted_items
-from ovjit.readers.torch.pytorch import torch
-from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import Complex, Nested, Number, Stacked, number_of
+from ovjit.readers.torch.rule_language import *
+from ovjit.readers.torch.values import number_of
 
 #: `torch.strided` as a script has it.
 STRIDED = 0

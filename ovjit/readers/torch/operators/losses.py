@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ovjit.build import Output
 from ovjit.readers.numerics.convolutions import apply_filters
-from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.nn import spread
-from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.rule_language import *
 
 #: What PyTorch's numbers of reductions stand for.
 NONE, MEAN, SUM = range(3)
@@ -99,12 +95,8 @@ def convolution_backward(
     """
     rank = n.rank(weight)
     strides, pads = spread(stride, rank - 2), spread(padding, rank - 2)
-    attributes = {
-        "strides": strides,
-        "dilations": spread(dilation, rank - 2),
-        "pads_begin": pads,
-        "pads_end": pads,
-    }
+    attributes = {"strides": strides, "dilations": spread(dilation, rank - 2), "pads_begin": pads,
+                  "pads_end": pads}  # fmt: skip
     result: list[Any] = [None, None, None]
     if output_mask[0]:  # of a transposed one, what a stride left unread is after the end
         more = {} if transposed else {"output_padding": [step - 1 for step in strides]}
@@ -126,11 +118,7 @@ def _of_weights(
     It is the convolution of x with the filters `filter_like`: samples are the channels, stride and dilation
     are exchanged.
     """
-    swapped_attributes = {
-        **attributes,
-        "strides": attributes["dilations"],
-        "dilations": attributes["strides"],
-    }
+    swapped_attributes = attributes | {"strides": attributes["dilations"], "dilations": attributes["strides"]}
     spatial_axes = list(range(2, n.rank(x)))
     if groups == 1:
         first, filters = (n("Transpose", value, [1, 0, *spatial_axes]) for value in (x, filter_like))

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from ovjit.build import Output
-from ovjit.errors import UnsupportedError
 from ovjit.readers.numerics.convolutions import apply_filters
-from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.elementwise import scale
-from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import Complex, Number
+from ovjit.readers.torch.rule_language import *
 
 
 def spread(values: Any, count: int) -> list[int]:

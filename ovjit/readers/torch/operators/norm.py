@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import UnsupportedError
-from ovjit.graph.shapes import is_static
-from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.pytorch import torch
-from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.rule_language import *
 
 
 @aten("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm", "cudnn_batch_norm",

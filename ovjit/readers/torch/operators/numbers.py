@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import operator
-from collections.abc import Callable
-from functools import reduce
-from typing import Any
 
-from ovjit.build import Output
-from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import Complex, Number, Stacked, as_f32
+from ovjit.readers.torch.rule_language import *
+from ovjit.readers.torch.values import as_f32
 
 #: Python's operators and functions by the names of FX graphs and scripts: the function, and the operation.
 ARITHMETIC: dict[str, tuple[Callable[..., Any], str]] = {

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ovjit.build import Output
-from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.nn import spread
-from ovjit.readers.torch.registry import aten
-from ovjit.readers.torch.values import Number
+from ovjit.readers.torch.rule_language import *
 
 
 def _batched(n: Call, x: Output, dims: int, body: Any) -> Any:

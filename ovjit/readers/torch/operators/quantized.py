@@ -7,16 +7,8 @@ move elements keep the grid. Those that average or add elements put them on it a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from ovjit.build import Output, wrap_port
-from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.pytorch import torch
-from ovjit.readers.torch.registry import aten
-from ovjit.readers.torch.values import element_type, name_of
-from ovjit.records import NamedTuple
+from ovjit.build import wrap_port
+from ovjit.readers.torch.rule_language import *
 
 #: Integers that f32 tells from each other.
 MOST_LEVELS = 1 << 24

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-from ovjit.build import Output
-from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import element_type
+from ovjit.readers.torch.rule_language import *
 
 #: The distance of numbers that are drawn, which stands for 0 where a logarithm is asked of them.
 TINY = 2.0**-24

@@ -6,18 +6,9 @@ each step has. Layers take them padded and with their lengths, so a pack is read
 
 from __future__ import annotations
 
-from functools import reduce
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
 from ovjit.build.bodies import over_slices
-from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.dimensions import Padded
-from ovjit.readers.torch.registry import aten
-from ovjit.readers.torch.values import Number, Stacked
+from ovjit.readers.torch.rule_language import *
 
 #: PyTorch's gates in OpenVINO's order: i f g o -> f i g o, r z n -> z r n.
 _ORDER = {"LSTMSequence": (1, 0, 2, 3), "GRUSequence": (1, 0, 2), "RNNSequence": (0,)}
@@ -88,14 +79,9 @@ def _of_layers(n: Call, state: Output, count: int, ways: int) -> list[Output]:
 
 
 def _layer(
-    n: Call,
-    op: str,
-    x: Output,
-    lengths: Output,
-    begin: list[Output],
-    layer_weights: list[Any],
+    n: Call, op: str, x: Output, lengths: Output, begin: list[Output], layer_weights: list[Any],
     has_biases: bool,
-) -> tuple[Output, list[Output]]:
+) -> tuple[Output, list[Output]]:  # fmt: skip
     """The outputs of one layer and its last states, [batch, ways, hidden]. `lengths`: of each sample."""
     hidden: Any = n.size(layer_weights[0][1], 1)
     if len(layer_weights[0]) != 2 + 2 * has_biases:

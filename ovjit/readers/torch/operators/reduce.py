@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from functools import partial
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
 from ovjit.readers.numerics.cumulative import running
 from ovjit.readers.numerics.special import log_add
-from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.operators.sorting import sort_elements
-from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import Complex, Number
+from ovjit.readers.torch.rule_language import *
 
 
 def reduce_axes(n: Call, op: str, x: Output, dim: Any, keepdim: Any) -> Output:

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
 from ovjit.readers.numerics.interpolation import elements_around, inside, nearness, sample, weighted_sums
-from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.registry import aten
-from ovjit.readers.torch.values import Number
+from ovjit.readers.torch.rule_language import *
 
 _MODES = {"nearest": "nearest", "linear": "linear_onnx", "bilinear": "linear_onnx",
           "trilinear": "linear_onnx", "bicubic": "cubic"}  # fmt: skip
@@ -211,11 +203,8 @@ def affine_grid(n: Call, x: Output, size: Any, align_corners: bool = False) -> O
             alone = n("Equal", count, n.like(x, 1))
             result = n("Select", alone, n.like(x, 0), result)
         else:
-            result = n(
-                "Subtract",
-                n("Divide", n("Add", n("Multiply", indices, n.like(x, 2)), n.like(x, 1)), count),
-                n.like(x, 1),
-            )
+            centers = n("Add", n("Multiply", indices, n.like(x, 2)), n.like(x, 1))
+            result = n("Subtract", n("Divide", centers, count), n.like(x, 1))
         axes.append(n.reshape(result, [1] * i + [-1] + [1] * (dims - 1 - i)))
     spatial = list(size[2:])
     parts = [n.unsqueeze(n.expand(v, spatial), [dims]) for v in axes[::-1]]

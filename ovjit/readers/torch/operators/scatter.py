@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import Any
 
-from ovjit.build import Output
-from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.operators.indexing import broadcast_indices, positive
-from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.rule_language import *
 from ovjit.readers.torch.values import torch_types
 
 #: OpenVINO's names of what PyTorch reduces by; `include_self` is use_init_val.
@@ -109,11 +105,8 @@ def index_put(
     ]
     shape = n.shape_of(index_tensors[0])
     other_sizes = [n.dim_of(x, a) for a in other_axes]
-    target_shape = (
-        n("Concat", *(n("Gather", shape, [i], 0) for i in range(width)), *other_sizes, axis=0)
-        if width + len(other_sizes)
-        else n.const([])
-    )
+    rows = [*(n("Gather", shape, [i], 0) for i in range(width)), *other_sizes]
+    target_shape = n("Concat", *rows, axis=0) if rows else n.const([])
     if at and width:  # the result of reading has the indices' axes in between: values come so
         read_shape = n(
             "Concat",

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.fusions.constants import in_pairs
 from ovjit.readers.torch.naming import UNPACK
-from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import Chunks, Complex, Number, Picked, Stacked, are_all_parts, parts_of
+from ovjit.readers.torch.rule_language import *
+from ovjit.readers.torch.values import Chunks, Picked, are_all_parts, parts_of
 
 
 @aten("view", "reshape", "_unsafe_view", "view_copy", "_reshape_copy")

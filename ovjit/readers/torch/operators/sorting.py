@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.build.builder import value_range
-from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.call import LAST, Call
-from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.rule_language import *
 
 
 @aten("sort", "argsort", "msort")
@@ -161,10 +153,8 @@ def quantile(n: Call, x: Output, q: Any, dim: Any = None, keepdim: bool = False,
             "nearest": n("Round", part),
         }[interpolation]
         if interpolation == "nearest":
-            even = n("Round", at)
-            return _quantile_out(
-                n, x, n("Gather", values, n.convert(even, "i64"), axis), q, axis, dim, keepdim
-            )
+            nearest = n("Gather", values, n.convert(n("Round", at), "i64"), axis)
+            return _quantile_out(n, x, nearest, q, axis, dim, keepdim)
     if n.rank(at) == 1 and n.rank(part):
         part = n.along(part, axis, n.rank(values))
     result = n.also("lerp", below, above, part)

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any
-
-from ovjit.build import Output
-from ovjit.build.builder import Builder
 from ovjit.readers.numerics.counted_loops import repeat_steps
 from ovjit.readers.numerics.special import bessel_i, digamma, erfc, log1p, log_gamma, scaled_erfc
-from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.registry import aten, aten_rows
+from ovjit.readers.torch.rule_language import *
 
 
 def in_f64(n: Call, x: Output, function: Callable[..., Output], *arguments: Any) -> Output:

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-import numpy as np
-
-from ovjit.build import Output
-from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.rule_language import *
 
 
 @aten("torchvision::nms")

@@ -112,21 +112,13 @@ class FxReader(TorchReader):
             if name in BY_STRIDES:
                 return self._by_strides(node, name, bound_arguments)
             written = in_place(target) if self.writes else None
-            result = self.call(
-                written or name,
-                overload,
-                bound_arguments,
-                self._base(node, target),
-                partial(_where, node),
-                _output_uses(node),
-            )
+            base, where, uses = self._base(node, target), partial(_where, node), _output_uses(node)
+            result = self.call(written or name, overload, bound_arguments, base, where, uses)
             if self.converter(name, overload) is not None:
                 return self._as_in_pytorch(node, result)
-            return (
-                result
-                if written is None
-                else self._in_its_type(node, next(iter(bound_arguments.values())), result)
-            )
+            if written is None:
+                return result
+            return self._in_its_type(node, next(iter(bound_arguments.values())), result)
         if isinstance(target, torch._ops.HigherOrderOperator):
             return self._higher(target, node, arguments, named)
         if str(target) in self.converters:
@@ -217,11 +209,9 @@ class FxReader(TorchReader):
         graph_and_arguments = arguments[before:] if before is not None else []
         if not graph_and_arguments or not isinstance(graph_and_arguments[0], torch.fx.GraphModule):
             raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
-        inner = (
-            [a for a in graph_and_arguments[1:] if not isinstance(a, str)]
-            if name == "invoke_subgraph"
-            else graph_and_arguments[1:]
-        )
+        inner = graph_and_arguments[1:]
+        if name == "invoke_subgraph":
+            inner = [a for a in inner if not isinstance(a, str)]
         return self.run(graph_and_arguments[0], inner)
 
     def _cond(self, call: Call, condition: Any, true: Any, false: Any, operands: Sequence[Any]) -> Any:

@@ -18,11 +18,9 @@ MOST_REFUSED = 8
 
 
 def read_program(
-    program: Any,
-    converters: Mapping[str, Any] | None,
-    names: Sequence[str] | None = None,
+    program: Any, converters: Mapping[str, Any] | None, names: Sequence[str] | None = None,
     scopes: bool = False,
-) -> Model:
+) -> Model:  # fmt: skip
     """Read a program without decomposition if possible, else decomposed. Operators that their rules refuse
     are decomposed too.
 

@@ -194,11 +194,8 @@ def layout_of_view(
         return _layout_of(call, result, [*strides[:axis], (), *strides[axis:]])
     if name == "squeeze" and is_static(call.shape(base)):
         remaining_strides = [s for s, n in zip(strides, call.sizes(base), strict=True) if n != 1]
-        return (
-            _layout_of(call, result, remaining_strides)
-            if len(remaining_strides) == call.rank(result)
-            else None
-        )
+        is_known = len(remaining_strides) == call.rank(result)
+        return _layout_of(call, result, remaining_strides) if is_known else None
     return None
 
 

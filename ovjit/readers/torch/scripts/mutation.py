@@ -387,11 +387,8 @@ def own_memory(schema: Any, result: Any, writes: bool) -> Any:
     if isinstance(result, list) and len(result) == len(schema.returns) > 1:
         return [as_own_tensor(v) if writes or r.alias_info is None else v
                 for v, r in zip(result, schema.returns, strict=True)]  # fmt: skip
-    return (
-        as_own_tensor(result)
-        if writes or not schema.returns or schema.returns[0].alias_info is None
-        else result
-    )
+    is_new = writes or not schema.returns or schema.returns[0].alias_info is None
+    return as_own_tensor(result) if is_new else result
 
 
 #: Operators that give tensors in order where their inputs are in order, beside those of elements.

@@ -94,11 +94,8 @@ def _length_message(argument: Any) -> str:
     text = (
         f"The script's input {argument.name!r} is of the type {argument.type.annotation_str}, of any number"
     )
-    tells = (
-        "or 'input' with the list's length"
-        if _listed_number(argument.type)
-        else "which determines their number"
-    )
+    is_number = _listed_number(argument.type)
+    tells = "or 'input' with the list's length" if is_number else "which determines their number"
     return f"{text} of items.\n{EXAMPLE}, {tells}."
 
 

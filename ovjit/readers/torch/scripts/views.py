@@ -111,11 +111,10 @@ class View(NamedTuple):
             return None
         if write_back is None and self.operator not in _NUMBERED:
             return None
-        new = (
-            _by_numbers(reader, call, base, part, self)
-            if write_back is None
-            else write_back(call, base, part, self.arguments)
-        )
+        if write_back is None:
+            new = _by_numbers(reader, call, base, part, self)
+        else:
+            new = write_back(call, base, part, self.arguments)
         return self._either(call, new, base)
 
     def again(self, reader: TorchReader, call: Call, base: Any, old: Any) -> Any:

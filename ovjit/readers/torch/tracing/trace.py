@@ -76,12 +76,9 @@ def prepare(source: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]
     ready = Prepared(source, *flatten_example(source, example, keywords))
     rows = _rows(ready, described)
     shapes = [shape or () for shape, _ in rows]
-    return ready._replace(
-        kinds=_kinds(ready, [kind for _, kind in rows]),
-        assumed=None
-        if has_example
-        else [(i, a) for i, shape in enumerate(shapes) for a, d in enumerate(shape) if is_open(d)],
-    )
+    assumed = [(i, a) for i, shape in enumerate(shapes) for a, d in enumerate(shape) if is_open(d)]
+    kinds = _kinds(ready, [kind for _, kind in rows])
+    return ready._replace(kinds=kinds, assumed=None if has_example else assumed)
 
 
 def _rows(ready: Prepared, described: Sequence[tuple[Any, Any, Any]]) -> list[tuple[Any, Any]]:
