@@ -36,8 +36,8 @@ class JobMemory(QueuedJob):
 
     __slots__ = (
         "_bases", "_bodies", "_bound", "_busy", "_counters", "_input_shapes", "_keep", "_native", "_perf",
-        "_pool", "_table", "_targets", "_written_for", "executable", "inputs", "lock", "notes", "outputs",
-        "room",
+        "_pool", "_shared", "_table", "_targets", "_written_for", "executable", "inputs", "lock", "notes",
+        "outputs", "room",
     )  # fmt: skip
 
     def __init__(self, executable: CompiledGraph):
@@ -62,8 +62,10 @@ class JobMemory(QueuedJob):
         self._bodies: BodyJobs | None = None
         self._keep: list[Any] = []
         self._bound = False
-        #: The composite's job with which this job shares output arrays.
-        self._written_for: weakref.ref[JobMemory] | None = None
+        #: The composite's job with which this job shares output arrays, and the numbers they have there.
+        self._written_for: tuple[weakref.ref[JobMemory], Sequence[int]] | None = None
+        #: Whether output i was shared since its memory was allocated.
+        self._shared = [False] * outputs
         #: Capacity of growing inputs. Their outputs are written to the same memory, not to output arrays.
         self.room: Room | None = None
         super().__init__(*streams.take_block())  # last: what `__del__` gives back with the block is there
@@ -99,6 +101,14 @@ class JobMemory(QueuedJob):
         self._bases[FIRST_IO + i] = address_of(array) if address is None else address
         self.inputs[i] = array
         self._bound = bound
+
+    def set_inputs(self, arrays: Sequence[np.ndarray]) -> None:
+        """`set_input` for all inputs, but arrays without elements that are set already: others may have
+        moved."""
+        inputs, shapes = self.inputs, self._input_shapes
+        for i, array in enumerate(arrays):
+            if array.size or array is not inputs[i] or array.shape != shapes[i]:
+                self.set_input(i, array)
 
     def set_output(self, i: int, array: np.ndarray | None) -> None:
         """Write output i to `array` (C-contiguous) from now on. None: to the job's own memory."""
@@ -240,21 +250,33 @@ class JobMemory(QueuedJob):
         assert self._table is not None
         return self._table.plan.output_shapes
 
-    def write_for(self, job: JobMemory, count: int) -> None:
-        """Write the first `count` outputs directly to the output arrays of a composite's `job`. Outputs of
-        other shapes are handed over by `give_output` after the run."""
-        self._written_for = weakref.ref(job)
+    def write_for(self, job: JobMemory, targets: Sequence[int]) -> None:
+        """Write output i directly to the array of output `targets[i]` of a composite's `job`. Outputs of
+        other shapes are handed over by `give_output` after the run.
+
+        An array is shared for one run. After it, `job` may give the array away, such as to a variable, so it
+        is written again only if `job` still has it.
+        """
+        self._written_for = weakref.ref(job), targets
         if not self._bound:
             self._bind()
         assert self._table is not None
-        for i in range(count):
-            mine, its = self.outputs[i], job.outputs[i]
-            if mine is its or mine.dtype != its.dtype or mine.shape != self._table.plan.output_shapes[i]:
+        for i, target in enumerate(targets):
+            mine, its = self.outputs[i], job.outputs[target]
+            if mine is its:
                 continue
-            if mine.shape == its.shape:
+            alike = mine.dtype == its.dtype and mine.shape == self._table.plan.output_shapes[i]
+            if alike and mine.shape == its.shape:
+                self._shared[i] = True  # first, also below: an exception may come in between
                 self._put_output(i, its)
-            elif its is not job._targets[i]:
-                job.outputs[i] = mine
+                continue
+            if self._shared[i]:
+                mine = blocks.new_array(mine.shape, mine.dtype)
+                self._put_output(i, mine)
+                self._shared[i] = False
+            if alike and its is not job._targets[target]:
+                self._shared[i] = True
+                job.outputs[target] = mine
 
     def _put_output(self, i: int, array: np.ndarray) -> None:
         """Write output i, which is the job's own, to `array` of the same shape and type."""
@@ -279,12 +301,15 @@ class JobMemory(QueuedJob):
         """An array for output i of another shape. A large one reuses the memory of the previous output if it
         has no other reference."""
         dtype = self.outputs[i].dtype
-        other = None if self._written_for is None else self._written_for()
         nothing: np.ndarray = np.empty((0,) * self.outputs[i].ndim, dtype)
-        if other is not None and i < len(other.outputs) and other.outputs[i] is self.outputs[i]:
-            if other.outputs[i] is not other._targets[i]:
-                other.outputs[i] = nothing
+        reference, targets = self._written_for or (None, ())
+        job = None if reference is None else reference()
+        if job is not None and i < len(targets):
+            k = targets[i]
+            if job.outputs[k] is self.outputs[i] and self.outputs[i] is not job._targets[k]:
+                job.outputs[k] = nothing
         self.outputs[i] = nothing  # frees the block, unless the caller has a view of it
+        self._shared[i] = False
         return blocks.new_array(shape, dtype)
 
     def give_output(self, i: int, result: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import InferenceError, OvjitError
+from ovjit.errors import InferenceError, ModelError, OvjitError
 from ovjit.execution import runner
 from ovjit.execution.control import contiguous
 from ovjit.execution.executable import Executable
@@ -28,6 +28,10 @@ from ovjit.records import NamedTuple
 
 #: Makes an executable of a graph and properties.
 Build = Callable[[Graph, Mapping[str, Any]], Executable]
+
+
+#: Maximum values of extents whose empty inputs are cached.
+MOST_ENCODED = 4096
 
 
 class HostTime(NamedTuple):
@@ -56,8 +60,11 @@ class _ValueSlots:
             (n, self.of(n.inputs), self.of(n.outputs), n in cut.between, n.op.views and n.op.ref is not None)
             for n in cut.hosts
         ]
-        #: Whether one of the nodes is evaluated by its reference as it is.
-        self.warns = any(between or is_view for *_, between, is_view in self.hosts)
+        #: Whether one of the nodes is computed by its reference as it is. Views compute nothing.
+        self.warns = any(between for *_, between, _ in self.hosts)
+        computed = {i for _, _, outputs, *_ in self.hosts for i in outputs}
+        #: The values passed on that may have gaps: those of parts have none.
+        self.with_gaps = [i for i in self.passed if i in computed]
 
     def of(self, values: Sequence[Value]) -> list[int]:
         """The indices of these values in the list."""
@@ -93,11 +100,14 @@ class Remainder:
         self._build = build
         self._lock = ForkLock("model")
         self._following: dict[tuple[int, ...], Remainder] = {}
+        self._encoded: dict[bytes, list[np.ndarray]] = {}
         self._settled = False
         self._distributed: tuple[Any, ...] = (None, None, None)
         self.cut: Cut | None = None
         self.slots: _ValueSlots | None = None  # of the values of `cut`
         self.part: Executable | None = None  # the remaining graph, or the part before the host nodes
+        #: The remainder after the host nodes, once it is known, if no rank depends on data.
+        self.only: Remainder | None = None
 
     def settle(self, shapes: Sequence[tuple[int, ...]], cut: Cut | None = None) -> None:
         """Decide the partition by these input shapes, and compile the next part."""
@@ -125,6 +135,17 @@ class Remainder:
             entry = self._distributed = cut, targets, cut.distribute(targets)
         return entry[2]
 
+    def encode(self, extents: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The empty inputs that encode these extents, cached."""
+        key = b"".join([array.tobytes() for array in extents])
+        arrays = self._encoded.get(key)
+        if arrays is None:
+            if len(self._encoded) >= MOST_ENCODED:
+                self._encoded = {}
+            shapes = (shape for array in extents for shape in extent_shapes(array))
+            arrays = self._encoded[key] = [np.empty(shape, np.uint8) for shape in shapes]
+        return arrays
+
     def following(self, ranks: Sequence[int]) -> Remainder:
         """The remainder after the host nodes, for values of these ranks."""
         key = tuple(ranks)
@@ -135,6 +156,8 @@ class Remainder:
                 tail = self._following.get(key)
                 if tail is None:
                     tail = self._following[key] = Remainder(self.cut.after(ranks), self._config, self._build)
+                    if all(v.shape is not None for v in self.cut.passed):
+                        self.only = tail
         return tail
 
     def in_use(self) -> Remainder:
@@ -201,11 +224,12 @@ class Chain:
             cut, at = remainder.cut, remainder.slots
             if cut is None or at is None:
                 assert remainder.part is not None
-                result = _run_part(job, remainder.part, arrays)
+                result = _run_part(job, remainder.part, arrays, targets)
                 ran.append(remainder.part)
                 for array, indices in zip(result, targets, strict=True):
                     for i in indices:
-                        job.give_output(i, array)
+                        if job.outputs[i] is not array:
+                            job.give_output(i, array)
                 return
             have = at.arrays(arrays)
             if remainder.part is not None:
@@ -220,11 +244,12 @@ class Chain:
                 job.give_output(i, at.value(value, have))
             if not targets:
                 return
-            arrays = [contiguous(have[i]) for i in at.passed]
-            remainder = remainder.following([a.ndim for a in arrays])
+            for i in at.with_gaps:
+                have[i] = contiguous(have[i])
+            arrays = [have[i] for i in at.passed]
+            remainder = remainder.only or remainder.following([a.ndim for a in arrays])
             if cut.extents:
-                shapes = (shape for v in cut.extents for shape in extent_shapes(at.value(v, have)))
-                arrays += [np.empty(shape, np.uint8) for shape in shapes]
+                arrays += current.encode([at.value(v, have) for v in cut.extents])
 
     def rows(self, job: Job) -> list[Row]:
         """One row for each step of the parts that have run, in order."""
@@ -265,9 +290,16 @@ def _run_hosts(job: Job, at: _ValueSlots, have: list[Any], ran: list[Any]) -> No
         ran.append(HostTime(node, start, runner.clock()) if timed else node)
 
 
-def _run_part(job: Job, part: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _run_part(
+    job: Job, part: Any, inputs: Sequence[np.ndarray], targets: Sequence[Sequence[int]] = ()
+) -> list[np.ndarray]:
+    """The outputs of a part. `targets`: the outputs of `job` that each of them becomes."""
     inner = job.part_job(part)
-    for i, array in enumerate(inputs):
-        inner.set_input(i, array)  # always: the caller's array may have a new address
-    inner.run()
+    inner.set_inputs(inputs)
+    try:
+        if targets and not job.leads_in_python:  # on cards, outputs are memory of the card
+            inner.write_for(job, [indices[0] for indices in targets])
+        inner.run()
+    except ModelError as error:  # a plan by numbers that are data
+        raise InferenceError(str(error)) from error
     return inner.outputs

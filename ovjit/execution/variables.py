@@ -168,7 +168,7 @@ class StatefulProgram(StatesAhead):
         return value if value.dtype == self._stored[k][0] else as_stored(value, self.variables[k])
 
     def _run_inner(self, job: Job, inner: Job) -> None:
-        inner.write_for(job, self.public_outputs)
+        inner.write_for(job, range(self.public_outputs))
         inner.run()
         for i in range(self.public_outputs):
             if inner.outputs[i] is not job.outputs[i]:

@@ -12,6 +12,8 @@ from ovjit.codegen.kernel_language import *
 
 #: Bytes of the counters of `sorted_pairs`.
 COUNTS = 256 * 8
+#: Up to so many pairs are inserted one by one: to count bytes takes 2,048 steps for any number.
+INSERTED = 32
 
 #: The tensors of kernels that select boxes of each class of each image.
 SELECTING: Any = {
@@ -36,28 +38,40 @@ def key_of(p):
 def sorted_pairs(a, b, count, counts):
     """Sort `count` pairs (key << 32 | number) at a by ascending key. b has the same size, `counts` has COUNTS
     bytes."""
-    source = a
-    target = b
-    for shift in range(32, 64, 8):  # an even number of passes: the result is at `a`
-        for i in range(256):
-            st[i64](counts + i * 8, 0)
-        for i in range(count):
-            slot = counts + ((ld[i64](source + i * 8) >> shift) & 255) * 8
-            st[i64](slot, ld[i64](slot) + 1)
-        before = 0
-        for i in range(256):
-            number = ld[i64](counts + i * 8) + 0
-            st[i64](counts + i * 8, before)
-            before += number
-        for i in range(count):
-            pair = ld[i64](source + i * 8) + 0
-            slot = counts + ((pair >> shift) & 255) * 8
-            number = ld[i64](slot) + 0
-            st[i64](target + number * 8, pair)
-            st[i64](slot, number + 1)
-        swap = source
-        source = target
-        target = swap
+    if count <= INSERTED:
+        for i in range(1, count):
+            pair = ld[i64](a + i * 8) + 0
+            to = i
+            while to > 0:
+                before = ld[i64](a + to * 8 - 8) + 0
+                if ((before >> 32) & 0xFFFFFFFF) <= ((pair >> 32) & 0xFFFFFFFF):
+                    break
+                st[i64](a + to * 8, before)
+                to -= 1
+            st[i64](a + to * 8, pair)
+    else:
+        source = a
+        target = b
+        for shift in range(32, 64, 8):  # an even number of passes: the result is at `a`
+            for i in range(256):
+                st[i64](counts + i * 8, 0)
+            for i in range(count):
+                slot = counts + ((ld[i64](source + i * 8) >> shift) & 255) * 8
+                st[i64](slot, ld[i64](slot) + 1)
+            before = 0
+            for i in range(256):
+                number = ld[i64](counts + i * 8) + 0
+                st[i64](counts + i * 8, before)
+                before += number
+            for i in range(count):
+                pair = ld[i64](source + i * 8) + 0
+                slot = counts + ((pair >> shift) & 255) * 8
+                number = ld[i64](slot) + 0
+                st[i64](target + number * 8, pair)
+                st[i64](slot, number + 1)
+            swap = source
+            source = target
+            target = swap
 
 
 @inline

@@ -1,5 +1,5 @@
 """Native Unique: single elements are sorted by a radix sort, longer rows by a merge sort. A pass over the
-sorted rows then groups equal ones.
+sorted rows then groups equal ones. Single elements of a few kinds are grouped by a small hash table instead.
 
 Elements are compared as integers (`cpu_topk.key_of`): NaN is above all others, both zeros are equal. Single
 NaN are equal, rows with NaN are not.
@@ -15,6 +15,10 @@ from ovjit_ops.indexing.cpu_topk import INFINITY, MOST, key_of
 
 #: Type -> type with the same bits, as which it is processed.
 BITS = {"boolean": "u8"}
+#: The most kinds of a hash table, and its slots of a key and a group.
+FEW, SLOTS = 64, 256
+#: 2**64 over the golden ratio: products have well mixed upper bits.
+GOLDEN = -7046029254386353131
 
 
 @inline
@@ -104,17 +108,74 @@ def sort_elements(x, pairs, spare, n, T):
         sorted_pairs(pairs, spare, n, scratch)
 
 
-@kernel(
-    x="n width:1", values="", first="", inverse="n:1", counts="", number="", pairs="more:1", spare="more:1"
-)
-def unique(
-    x: Tensor, values: Tensor, first: Tensor, inverse: Tensor, counts: Tensor, number: Tensor,
-    pairs: Tensor, spare: Tensor, *, T, index, count, rising,
-):  # fmt: skip
-    """Store the distinct rows of x, the first index of each, for each row the index of its distinct one, and
-    counts."""
-    n = x.size.n
-    width = x.size.width
+@inline
+def group_few(x, first, counts, inverse, n, T, index):
+    """Group the n elements of x by a hash table: the first index and the count of each group, and the group
+    of each element. Returns the number of groups, -1 if there are more than FEW."""
+    for slot in range(SLOTS):
+        st[i64](scratch + slot * 16 + 8, -1)
+    groups = 0
+    k = 0
+    while k < n and groups >= 0:
+        key = key_of(x + k * SIZE[T], T, True)
+        at = scratch + ((key * GOLDEN >> 56) & (SLOTS - 1)) * 16
+        group = ld[i64](at + 8) + 0
+        while group >= 0:
+            if ld[i64](at) == key:
+                break
+            at += 16
+            if at == scratch + SLOTS * 16:
+                at = scratch
+            group = ld[i64](at + 8) + 0
+        if group < 0 and groups == FEW:
+            groups = -1
+        else:
+            if group < 0:
+                group = groups
+                st[i64](at, key)
+                st[i64](at + 8, group)
+                st[i64](first + group * 8, k)
+                st[i64](counts + group * 8, 0)
+                groups += 1
+            st[i64](counts + group * 8, ld[i64](counts + group * 8) + 1)
+            st[index](inverse + k * SIZE[index], group)
+            k += 1
+    return groups
+
+
+@inline
+def sort_few(x, first, counts, inverse, n, groups, T, index):
+    """Sort the groups of `group_few` by their elements."""
+    numbers = scratch
+    ranks = scratch + FEW * 8
+    for g in range(groups):
+        i = ld[i64](first + g * 8) + 0
+        count = ld[i64](counts + g * 8) + 0
+        key = key_of(x + i * SIZE[T], T, True)
+        to = g
+        while to > 0:
+            before = ld[i64](first + to * 8 - 8) + 0
+            other = key_of(x + before * SIZE[T], T, True)
+            if other <= key:
+                break
+            st[i64](first + to * 8, before)
+            st[i64](counts + to * 8, ld[i64](counts + to * 8 - 8))
+            st[i64](numbers + to * 8, ld[i64](numbers + to * 8 - 8))
+            to -= 1
+        st[i64](first + to * 8, i)
+        st[i64](counts + to * 8, count)
+        st[i64](numbers + to * 8, g)
+    for g in range(groups):
+        st[i64](ranks + ld[i64](numbers + g * 8) * 8, g)
+    for k in range(n):
+        group = ld[index](inverse + k * SIZE[index]) + 0
+        st[index](inverse + k * SIZE[index], ld[i64](ranks + group * 8))
+
+
+@inline
+def group_rows(x, pairs, spare, inverse, n, width, T, index):
+    """Group the n rows of x by sorting them: at `spare` the first index of each group, at `pairs` the counts,
+    and the group of each row. Returns the number of groups."""
     if width == 1:
         sort_elements(x, pairs, spare, n, T)
     else:
@@ -144,8 +205,31 @@ def unique(
             groups += 1
         st[i64](pairs + (groups - 1) * 8, ld[i64](pairs + (groups - 1) * 8) + 1)
         st[index](inverse + i * SIZE[index], groups - 1)
+    return groups
+
+
+@kernel(
+    x="n width:1", values="", first="", inverse="n:1", counts="", number="", pairs="more:1", spare="more:1"
+)
+def unique(
+    x: Tensor, values: Tensor, first: Tensor, inverse: Tensor, counts: Tensor, number: Tensor,
+    pairs: Tensor, spare: Tensor, *, T, index, count, rising,
+):  # fmt: skip
+    """Store the distinct rows of x, the first index of each, for each row the index of its distinct one, and
+    counts."""
+    n = x.size.n
+    width = x.size.width
+    groups = -1
+    if width == 1:
+        groups = group_few(x, spare, pairs, inverse, n, T, index)
+    is_grouped = groups >= 0
+    if is_grouped:
+        if rising:
+            sort_few(x, spare, pairs, inverse, n, groups, T, index)
+    else:
+        groups = group_rows(x, pairs, spare, inverse, n, width, T, index)
     st[i64](number, groups)
-    if rising:
+    if rising or is_grouped:
         for g in range(groups):
             i = ld[i64](spare + g * 8) + 0
             st[index](first + g * SIZE[index], i)
@@ -180,6 +264,6 @@ class LoweredUnique(Lowering):
         outputs = planner.row_major_outputs(self.node)
         outputs += [planner.allocate((n + 1,), 8) for _ in range(2)]
         names = ("values", "first", "inverse", "counts", "number", "pairs", "spare")
-        planner.need_scratch(COUNTS)
+        planner.need_scratch(max(COUNTS, SLOTS * 16))
         views = {"x": x, **dict(zip(names, outputs, strict=True))}
         launch(planner, self.kernel, views, names, flops=40.0 * x.count)

@@ -9,7 +9,7 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Int, TensorType, Word, op
-from ovjit.graph.shapes import ANY, bounds, normalize_axis
+from ovjit.graph.shapes import ANY, normalize_axis
 from ovjit_ops.common.values import (
     check_scalar,
     partial_dims,
@@ -49,9 +49,8 @@ def _infer_one_hot(indices, depth, on_value, off_value, axis):
 
 
 def _is_extent(depth: TensorType) -> bool:
-    """Whether a depth follows from shapes, so that it is never negative."""
-    dims = partial_dims(depth)
-    return depth.shape == () and dims is not None and bounds(dims[0])[0] >= 0
+    """Whether a depth is known when shapes are, so that a negative one is an error then."""
+    return depth.shape == () and partial_dims(depth) is not None
 
 
 def _hit(w: Writer, node: Node, indices: Value, depth: Value) -> Value:
@@ -68,7 +67,7 @@ def _hit(w: Writer, node: Node, indices: Value, depth: Value) -> Value:
     return w("Equal", w("Unsqueeze", indices, (axis,)), at)
 
 
-@op("OneHot", opset=1, types=["i32", "i64"])
+@op("OneHot", opset=1, types=["i32", "i64"], bounds=(1,))
 class OneHot1:
     """on_value at the position of the index along the new dimension, off_value elsewhere. Negative indices
     and those out of range select no position."""

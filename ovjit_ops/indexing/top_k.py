@@ -57,7 +57,7 @@ def top_k(data: np.ndarray, k: int, axis: int, mode: str, sort: str) -> tuple[np
     return np.take_along_axis(data, order, axis), order
 
 
-@op("TopK", opset=1, types=TOPK, lower=".cpu_topk:TopK.of")
+@op("TopK", opset=1, types=TOPK, lower=".cpu_topk:TopK.of", bounds=(1,))
 class TopK1:
     """The k largest or smallest elements along `axis`, and their positions as i32."""
 

@@ -330,7 +330,7 @@ def _range_limits(start: Any, stop: Any, step: Any, dtype: str) -> tuple[Any, An
     ):
         return tuple(sym_int(v.item()) for v in limits)
     # Limits of an integer range are truncated first: a range from 0 to 4.7 in i64 ends before 4.
-    values = [v.astype(np.float64 if v.dtype.kind not in "iub" else None).item() for v in limits]
+    values = [(v if v.dtype.kind in "iubf" else v.astype(np.float64)).item() for v in limits]
     if dtype[0] in "iu":
         return tuple(int(v) for v in values)  # type: ignore[return-value]
     return tuple(float(v) for v in values)  # type: ignore[return-value]
@@ -339,9 +339,10 @@ def _range_limits(start: Any, stop: Any, step: Any, dtype: str) -> tuple[Any, An
 def _range(start: np.ndarray, stop: np.ndarray, step: np.ndarray, dtype: str) -> np.ndarray:
     first, last, by = _range_limits(start, stop, step, dtype)
     count = range_length(first, last, by)
-    if dtype[0] in "iu":
-        return (np.arange(count, dtype=np.int64) * by + first).astype(numpy_dtype(dtype))
-    return (np.arange(count, dtype=np.float64) * by + first).astype(numpy_dtype(dtype))
+    numbers: np.ndarray = np.arange(count, dtype=np.int64 if dtype[0] in "iu" else np.float64)
+    numbers *= by
+    numbers += first
+    return numbers.astype(numpy_dtype(dtype), copy=False)
 
 
 @op("Range", opset=1, types=NUMBERS, lower=".cpu_range:Ranged.of", bounds=(0, 1, 2))

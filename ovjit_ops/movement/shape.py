@@ -112,6 +112,7 @@ def reshape_dims(
     lower=".cpu_views:Reshaped",
     images=images_of(0),
     dims_input=1,
+    bounds=(1,),
 )
 class Reshape:
     """The same elements, in row-major order, in another shape."""

@@ -12,6 +12,8 @@ import ovjit
 from ovjit.graph.dtypes import numpy_dtype
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+#: Distinct numbers of a row.
+LINE = np.linspace(0, 1, 12, dtype=np.float32)
 
 
 def positions(ov: Any, shape: Any = (3, 5)) -> Any:
@@ -59,6 +61,20 @@ def identities(ov: Any, made: str = "f32") -> Any:
     one = ov.opset9.eye(*sizes, made, batch)
     other = ops.convert(ov.opset9.eye(sizes[1], sizes[0], sizes[2], made), "f32")
     return ov.Model([one, ops.add(other, np.float32(1))], [*sizes, batch], "identities")
+
+
+def chosen(ov: Any) -> Any:
+    """As many of the best elements, and positions in as many classes, as inputs say; what is computed of
+    them, and a pattern of those numbers."""
+    ops = ov.opset13
+    many = ops.parameter([], np.int64, name="many")
+    x = ops.parameter([-1, 12], np.float32, name="x")
+    best = ops.topk(ops.add(x, LINE), many, 1, "max", "value")
+    classes = ops.add(many, np.int64(2))
+    hot = ops.one_hot(best.output(1), classes, np.float32(3), np.float32(-1), 1)
+    pattern = ops.concat([np.array([-1]), ops.unsqueeze(many, np.array(0))], 0)
+    rows = ops.reshape(ops.exp(ops.negative(x)), pattern, False)
+    return ov.Model([ops.relu(best.output(0)), hot, ops.add(rows, np.float32(1))], [many, x], "chosen")
 
 
 def reshaped(ov: Any) -> Any:
@@ -162,6 +178,7 @@ CASES: dict[str, tuple[Any, Any]] = {
         identities,
         lambda rng: [*rng.integers(1, 9, 2), rng.integers(-4, 5), rng.integers(1, 4, 1)],
     ),
+    "chosen": (chosen, lambda rng: [np.array(rng.choice([1, 2, 4, 12])), data(rng, rng.integers(1, 5), 12)]),
     "reshaped": (reshaped, lambda rng: [data(rng, 2, 6), PATTERNS[rng.integers(3)]]),
     "chained": (chained, lambda rng: [data(rng, 4, 4)]),
     "sliced": (
@@ -269,6 +286,20 @@ def test_a_step_of_zero_is_an_error_and_the_request_lives_on() -> None:
         assert request.infer([x, ones, ones * 3, ones])[0].shape == (2, 2)
 
 
+def test_numbers_beyond_64_bits_are_planned_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step backwards by the lowest number reaches one element."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    ops = ovjit.opset13
+    x, start, axes = ops.parameter([-1, -1], np.float32), *(ops.parameter([2], np.int64) for _ in range(2))
+    stop, step = np.array([1, -(1 << 62)]), np.array([2, np.iinfo(np.int64).min])
+    model = ovjit.Model([ops.slice(x, start, stop, step, axes)], [x, start, axes], "backwards")
+    request = ovjit.compile_model(model, "CPU").create_infer_request()
+    array = np.arange(32, dtype=np.float32).reshape(4, 8)
+    for first, want in (([3, 1], array[1:2, 3:1]), ([0, 2], array[2:3, :1])):
+        given = [array, np.array(first), np.array([1, -2])]
+        np.testing.assert_array_equal(request.infer(given)[0], want, err_msg=str(first))
+
+
 def test_asynchronous_and_in_a_queue():
     compiled = ovjit.compile_model(positions(ovjit), "CPU")
     rng = np.random.default_rng(5)
@@ -294,6 +325,26 @@ def test_results_stay_when_the_request_goes_on():
     kept = first[0].copy()
     request.infer([np.array(4), -x])
     np.testing.assert_array_equal(first[0], kept)
+
+
+def test_the_last_part_writes_to_the_arrays_of_the_request() -> None:
+    """Also to a tensor that the user has set, and after a change of shape: results are not copied there."""
+    request = ovjit.compile_model(counted(ovjit), "CPU").create_infer_request()
+    x, job = np.array([[5], [6], [7]], np.float32), request._job
+    for n in (4, 4, 9, 9, 9):
+        np.testing.assert_array_equal(request.infer([np.array(n), x])[0], np.maximum(x - np.arange(n), 0))
+    (last,) = (part for part in job.parts.values() if len(part.outputs) == 2)
+    assert all(mine is its for mine, its in zip(last.outputs, job.outputs, strict=True))
+    tensor = ovjit.Tensor(np.zeros((3, 9), np.float32))
+    request.set_output_tensor(0, tensor)
+    shown = request.get_output_tensor(1).data
+    request.infer([np.array(9), -x])
+    np.testing.assert_array_equal(tensor.data, np.zeros((3, 9)))
+    request.infer([np.array(9), x + 1])
+    np.testing.assert_array_equal(tensor.data, np.maximum(x + 1 - np.arange(9), 0))
+    np.testing.assert_array_equal(shown, np.arange(9))
+    request.infer([np.array(5), x])
+    np.testing.assert_array_equal(tensor.data, np.maximum(x - np.arange(5), 0))
 
 
 def test_errors_name_the_node_and_the_request_lives_on():
@@ -376,6 +427,25 @@ def test_fills_of_computed_shape_run_in_kernels(monkeypatch: pytest.MonkeyPatch)
         assert "ref_numpy" not in {row.exec_type for row in request.get_profiling_info()}
     with pytest.raises(RuntimeError, match=r"Broadcast.*negative"):
         request.infer([np.array([2, -1]), x])
+
+
+def test_what_numbers_choose_runs_in_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traces serve what is behind the cut, and each plan is proved; errors name the node."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    request = ovjit.compile_model(chosen(ovjit), "CPU", {"PERF_COUNT": True}).create_infer_request()
+    rng = np.random.default_rng(7)
+    for many in (3, 3, 1, 12, 6, 4):
+        x = data(rng, many, 12)
+        best, hot, rows = request.infer([np.array(many), x]).to_tuple()
+        order = np.argsort(-(x + LINE), 1)[:, :many]
+        np.testing.assert_array_equal(best, np.maximum(np.take_along_axis(x + LINE, order, 1), 0))
+        at = order[:, None] == np.arange(many + 2)[:, None]
+        np.testing.assert_array_equal(hot, np.where(at, 3, -1))
+        np.testing.assert_allclose(rows, np.exp(-x).reshape(-1, many) + 1, rtol=1e-6)
+        assert "ref_numpy" not in {row.exec_type for row in request.get_profiling_info()}
+    for many, error in ((13, r"TopK.*13"), (-3, r"TopK.*-3"), (5, r"Reshape.*divide")):
+        with pytest.raises(RuntimeError, match=error):
+            request.infer([np.array(many), np.ones((1, 12), np.float32)])
 
 
 @pytest.mark.parametrize("made", ("f32", "f16", "bf16", "f64", "i64", "u8", "boolean"))

@@ -19,6 +19,7 @@ from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
+from ovjit_ops.detection.cpu_candidates import INSERTED
 from tests.support.run import run_job
 from tests.support.samples import samples_of
 
@@ -114,6 +115,24 @@ def test_like_openvino_and_native(case: str, tmp_path: Path) -> None:
             results[i], wanted[i], rtol=1e-4, atol=2e-3, err_msg=f"output {i}, seed {SEED}"
         )
     assert "ref_numpy" not in {row.exec_type for row in request.get_profiling_info()}
+
+
+@pytest.mark.parametrize("many", (1, INSERTED - 1, INSERTED, INSERTED + 1, 4 * INSERTED))
+def test_equal_scores_of_few_and_more_boxes(many: int) -> None:
+    """Few candidates are inserted, more are sorted by bytes: of equal scores, negative ones too, the first
+    boxes are chosen."""
+    rng = np.random.default_rng(SEED)
+    boxes, scores = regions(rng, many)[None], rng.integers(-3, 4, (1, 3, many)).astype(np.float32)
+    b = Builder()
+    ends = [b.add("Parameter", (), {"shape": a.shape, "element_type": "f32"}).output for a in (boxes, scores)]
+    limits = [b.constant(np.array(v, t)) for v, t in ((many, "i8"), (0.4, "f4"), (-5, "f4"))]
+    attrs = {"box_encoding": "corner", "sort_result_descending": False, "output_type": "i64"}
+    graph = b.finish(b.add("NonMaxSuppression", (*ends, *limits), attrs).outputs)
+    job = compile_graph(graph, {"threads": 1, "profiling": True}).new_job()
+    run_job(job, [boxes, scores])
+    assert "ref_numpy" not in {row.exec_type for row in job.profile()}
+    for got, want in zip(job.outputs, evaluate(graph, [boxes, scores]), strict=True):
+        np.testing.assert_array_equal(got, want, err_msg=f"seed {SEED}")
 
 
 @pytest.mark.parametrize("name", ("MulticlassNms", "MatrixNms", "GenerateProposals", "DetectionOutput"))

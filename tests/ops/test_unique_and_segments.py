@@ -10,6 +10,7 @@ from ovjit.errors import InferenceError
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
+from ovjit_ops.indexing.cpu_unique import FEW
 from tests.support.graph_nets import add, parameter
 from tests.support.op_samples import SEED
 from tests.support.run import run, run_job
@@ -49,6 +50,24 @@ def test_unique_of_special_numbers(kind: type) -> None:
         for i, (got, want) in enumerate(zip(run(executable, [data]), expected, strict=True)):
             assert got.dtype == want.dtype
             np.testing.assert_array_equal(got, want, err_msg=f"seed {SEED}: output {i} of {many}")
+
+
+@pytest.mark.parametrize("kind", in_turn([np.float32, np.float64, np.int16, np.uint64], 2))
+def test_unique_of_few_and_more_kinds(kind: type) -> None:
+    """Few are grouped by a table, more are sorted: beside NumPy's on both sides of the bound."""
+    rng = np.random.default_rng(SEED)
+    b = Builder()
+    x = parameter(b, np.zeros(1, kind), (ANY,))
+    attrs = {"index_element_type": "i64", "count_element_type": "i32"}
+    made = [b.add("Unique", (x,), {"sorted": order, **attrs}) for order in (True, False)]
+    graph = b.finish(v for node in made for v in node.outputs)
+    executable = compile_graph(graph, {"threads": 1})
+    for kinds in (2, FEW - 1, FEW, FEW + 1, 4 * FEW):
+        data = np.repeat(np.arange(kinds) - kinds // 3 * (np.dtype(kind).kind != "u"), 3).astype(kind)
+        data *= kind(100)
+        rng.shuffle(data)
+        for i, (got, want) in enumerate(zip(run(executable, [data]), evaluate(graph, [data]), strict=True)):
+            np.testing.assert_array_equal(got, want, err_msg=f"seed {SEED}: output {i} of {kinds} kinds")
 
 
 @pytest.mark.parametrize("kind", some(KINDS, 5))
