@@ -142,6 +142,9 @@ class RequestGuard:
         if self._pending == NOTIFIED:
             self._settle(Cancelled("the inference was interrupted") if again else job.error)
 
+    def _end(self, job: Any) -> None:
+        """Called when the end of the run is published. Its guard is free since before the callback."""
+
     def _settle(self, error: BaseException | None) -> None:
         """Take the outcome of an asynchronous inference and let go of the guard."""
         self._error = error
@@ -151,12 +154,11 @@ class RequestGuard:
                     slot.finish(self._job)
             except (RuntimeError, MemoryError, TypeError, ValueError) as raised:  # what tensors raise
                 self._error = raised
-        job = self._job
-        with job.lock:  # `_is_abandoned` must not see one without the other
-            # else a signal's handler has come before, and may have started the next inference
-            if self._pending == NOTIFIED or (self._pending == SILENT and job.words[STATE] == IDLE):
-                self._pending = NOTHING
-                self._release()
+        # else a signal's handler has come before, and may have started the next inference
+        if self._pending == NOTIFIED or (self._pending == SILENT and self._job.words[STATE] == IDLE):
+            # without a lock, which the thread of a handler that waits for this may have
+            self._pending = NOTHING
+            self._release()
 
     def _collect(self) -> bool:
         """Settle an inference that has ended without a callback; False if another thread did."""
@@ -295,6 +297,9 @@ class RequestGuard:
     def cancel(self) -> None:
         """Ask a running inference to stop; `wait` then raises. Nothing happens if none runs."""
         self._job.cancel()
+
+
+GUARDED.add(id(RequestGuard._settle.__code__))
 
 
 def wait_quietly(job: Any, timeout: int | None = None) -> None:
