@@ -132,7 +132,7 @@ def test_every_bytecode(soon: None, jobs: int, callback: str, action: str) -> No
     assert _try(Use(jobs, callback, action), lambda places: range(len(places))) > 1000
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("callback", ["quick", "on a worker"])
 @pytest.mark.parametrize("seconds", [1.5, pytest.param(120, marks=pytest.mark.long)])
 def test_alarms_beside_threads_that_fill_the_queue(callback: str, seconds: float) -> None:

@@ -17,6 +17,7 @@ the queue. It does not wait for jobs that its own thread is moving below it, or 
 from __future__ import annotations
 
 import atexit
+import functools
 import operator
 import os
 import sys
@@ -280,33 +281,27 @@ class _Pool:
             return
         try:
             if not self.serve(_FIRST_SLICE) and not self.idle:
-                wanted = range(len(self.requests))
-                self.block(wanted, self.own_jobs())
+                self.block(self.numbers.values(), self.own_jobs())
                 if not self.serve(_SLICE):
-                    self.block(wanted, self.own_jobs() | self.search())
+                    self.block(self.numbers.values(), self.own_jobs() | self.search())
         finally:
             self.blocked.pop(_get_ident(), None)
             self.serve_the_rest()
 
     def own_jobs(self) -> set[int]:
         """The jobs that this thread must finish: it is in their callbacks, or not far from them."""
-        me, found = _get_ident(), set()
-        for i, request in enumerate(self.requests):
-            words = request._job.words
-            if words[STATE] == RUNNING and words[OWNER] in (me, ~me):
-                found.add(i)
-        return found
+        owners = (_get_ident(), ~_get_ident())
+        blocks = enumerate([request._job.words for request in self.requests])
+        return {i for i, words in blocks if words[STATE] == RUNNING and words[OWNER] in owners}
 
-    def block(self, wanted: Iterable[int], mine: set[int]) -> None:
-        """Called before a thread waits for one of `wanted`, while nothing goes on with the jobs `mine`.
-        Raises Busy if all are those of threads that wait so."""
+    def block(self, jobs: Iterable[int], mine: set[int]) -> None:
+        """Called before a thread waits for one of `jobs`, while nothing goes on with `mine`. Raises Busy if
+        all are those of threads that wait so."""
         if not mine:
             return
-        me = _get_ident()
-        self.blocked[me] = mine
+        self.blocked[_get_ident()] = mine
         blocked = self.blocked.copy()
-        waiting = set[int]().union(*blocked.values())
-        if waiting.issuperset(wanted) and me == max(blocked):  # one of them is told
+        if mine.union(*blocked.values()).issuperset(jobs) and _get_ident() == max(blocked):  # one is told
             raise Busy(
                 f"all {len(self.requests)} requests of the queue are in callbacks that wait for an idle "
                 "request, or below handlers of signals that do: use a queue with more jobs"
@@ -314,8 +309,6 @@ class _Pool:
 
     def wait_all(self) -> None:
         """Wait for all jobs but those that this thread itself must go on with."""
-        if self.suspect:
-            self.search()
         mine = self.own_jobs()
         for i in list(self.silent):
             if i not in mine:
@@ -376,9 +369,7 @@ class _Pool:
             code = id(frame.f_code)
             if code in _ON_THE_WAY and called not in _AWAY:
                 names = frame.f_locals
-                if any(names.get(name) is self for name in ("self", "pool")):
-                    return True
-                if names.get("job") in self.numbers:
+                if self in (names.get("self"), names.get("pool")) or names.get("job") in self.numbers:
                     return True
             called, frame = code, frame.f_back
         return False
@@ -426,17 +417,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-_registered = False
-
-
-def _watch(pool: _Pool) -> None:
-    """Have the pool's jobs waited for at exit. Registered only when there is a compiled model, so that it
-    runs before the workers are stopped."""
-    global _registered
-    _pools.add(pool)
-    if not _registered:
-        _registered = True
-        atexit.register(_wait_for_pools)
+@functools.cache
+def _watch() -> None:
+    """Have all jobs waited for at exit. Registered only when there is a compiled model, so that it runs
+    before the workers are stopped."""
+    atexit.register(_wait_for_pools)
 
 
 #: Seconds after which the end of the interpreter says what it waits for.
@@ -513,7 +498,8 @@ class AsyncInferQueue:
         self._model = model
         jobs = jobs or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._pool = _Pool([model.create_infer_request() for _ in range(jobs)])
-        _watch(self._pool)
+        _pools.add(self._pool)
+        _watch()
 
     def start_async(self, inputs: Any = None, userdata: Any = None, share_inputs: bool = False) -> None:
         """Start an inference on the next free job; inputs as for `InferRequest.infer`.
@@ -604,16 +590,16 @@ class AsyncInferQueue:
         return f"<AsyncInferQueue: {len(self)} jobs>"
 
 
+def _codes(*functions: Any) -> set[int]:
+    return {id(function.__code__) for function in functions}
+
+
 GUARDED.add(id(_Pool.start.__code__))
 #: Where a thread may have a job's number in its hands alone, unless it is in one of _AWAY from there.
-_ON_THE_WAY = {
-    id(getattr(_Pool, name).__code__)
-    for name in ("take", "start", "reap", "free_finished", "search", "put_back", "_end")
-}
-_ON_THE_WAY.update((id(AsyncInferQueue.start_async.__code__), id(Pool.complete.__code__)))
-_AWAY = {id(method.__code__) for method in (_Pool.take, _Pool.wait_for_one, QueuedJob.call_back)}
+_ON_THE_WAY = _codes(
+    AsyncInferQueue.start_async, Pool.complete, _Pool.take, _Pool.start, _Pool.reap, _Pool.free_finished,
+    _Pool.search, _Pool.put_back,
+)  # fmt: skip
+_AWAY = _codes(_Pool.take, _Pool.wait_for_one, QueuedJob.call_back)
 #: The calls in which a thread waits.
-_WAITS = {
-    id(method.__code__)
-    for method in (_Pool.wait_all, AsyncInferQueue.start_async, AsyncInferQueue.get_idle_request_id)
-}
+_WAITS = _codes(AsyncInferQueue.start_async, AsyncInferQueue.get_idle_request_id, _Pool.wait_all)
