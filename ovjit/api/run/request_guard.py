@@ -38,7 +38,7 @@ NOTHING, SILENT, NOTIFIED = range(3)
 #: The code that takes a request's guard, and lets go of it unless an inference goes on: by `id`, since code
 #: may have constants without a hash.
 GUARDED: set[int] = set()
-#: The code of `exclusive` methods, which do not keep it long.
+#: The code of `exclusive` methods and others that do not keep it long.
 _BRIEFLY: set[int] = set()
 
 _get_ident = threading.get_ident
@@ -299,7 +299,7 @@ class RequestGuard:
         self._job.cancel()
 
 
-GUARDED.add(id(RequestGuard._settle.__code__))
+_BRIEFLY.add(id(RequestGuard._settle.__code__))
 
 
 def wait_quietly(job: Any, timeout: int | None = None) -> None:
