@@ -98,6 +98,7 @@ class _Pool:
                 job = request._job
                 if self.callback is None:
                     request._starting = starting = True
+                    request._owes = None
                     request._pending = SILENT
                     job.start(False, self.completions.address)
                     request._starting = False

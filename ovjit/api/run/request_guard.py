@@ -69,8 +69,8 @@ class RequestGuard:
     """The guard of a request, its current work, and the end of that."""
 
     __slots__ = (
-        "_acquire", "_again", "_calling", "_callback", "_error", "_guard", "_job", "_pending", "_release",
-        "_run", "_shown", "_started", "_starting", "_userdata",
+        "_acquire", "_again", "_calling", "_callback", "_error", "_guard", "_job", "_owes", "_pending",
+        "_release", "_run", "_shown", "_started", "_starting", "_userdata",
     )  # fmt: skip
     _job: Any
     _run: Callable[[], None]
@@ -81,6 +81,7 @@ class RequestGuard:
     _pending: int
     _started: bool
     _starting: bool  # the inference that `_pending` tells of is not yet queued
+    _owes: None  # set until a call ends a SILENT inference
     _calling: int  # the thread that runs the callback
     _again: bool  # the callback has started the next inference
     _error: BaseException | None
@@ -160,19 +161,31 @@ class RequestGuard:
             self._pending = NOTHING
             self._release()
 
-    def _collect(self) -> bool:
-        """Settle an inference that has ended without a callback; False if another thread did."""
+    def _collect(self) -> bool | None:
+        """Settle an inference that has ended without a callback; False if another thread did. None if a call
+        below this handler of a signal is doing it."""
         job = self._job
         with job.lock:
             if self._pending != SILENT or self._starting or not job.note_end():
                 return False  # another thread collected it, and may have started the next
-            error, job.error = job.error, None
-            if error is not None or self._shown:
-                self._settle(error)
-            elif self._pending == SILENT and job.words[STATE] == IDLE:  # as `_settle`, with fewer calls
-                self._error, self._pending = None, NOTHING
-                self._release()
-            return True
+            try:
+                try:
+                    del self._owes  # one bytecode: this call does it, or a handler that came between
+                except AttributeError:
+                    return None
+                if job.words[STATE] == IDLE:
+                    error, job.error = job.error, None
+                    if error is not None or self._shown:
+                        self._settle(error)
+                    else:  # as `_settle`, with fewer calls
+                        self._error, self._pending = None, NOTHING
+                        self._release()
+                    return True
+                self._owes = None  # such a handler has started the next one
+                return False
+            except BaseException:
+                self._owes = None
+                raise
 
     def _take_over(self) -> bool:
         """Take over the guard of an inference that has ended well and was not waited for. False if there is
@@ -184,9 +197,19 @@ class RequestGuard:
                 return False
             if job.error is not None or self._shown:
                 return False
-            words[STATE] = IDLE
-            self._pending = NOTHING
-            return True
+            try:
+                del self._owes  # see `_collect`
+                if words[STATE] in (IDLE, DONE):
+                    words[STATE] = IDLE
+                    self._pending = NOTHING
+                    return True
+            except AttributeError:
+                return False
+            except BaseException:
+                self._owes = None
+                raise
+            self._owes = None
+            return False
 
     def _take_error(self) -> None:
         """Note the error of an inference that is over."""
@@ -208,10 +231,12 @@ class RequestGuard:
         if self._guard.locked():
             job = self._job
             if self._pending == SILENT and not self._starting and not job.busy:
-                self._collect()
-            elif self._pending != NOTHING or not self._is_abandoned(asker or sys._getframe()):
-                if self._guard.locked():
-                    raise Busy("Infer Request is busy: call wait() first")
+                if self._collect() is not None:
+                    return
+            elif self._pending == NOTHING and self._is_abandoned(asker or sys._getframe()):
+                return
+            if self._guard.locked():
+                raise Busy("Infer Request is busy: call wait() first")
 
     def _is_abandoned(self, asker: FrameType) -> bool:
         """Let go of the guard if no thread has it: Ctrl-C came just after it was taken. False if one has. It
@@ -299,7 +324,7 @@ class RequestGuard:
         self._job.cancel()
 
 
-_BRIEFLY.add(id(RequestGuard._settle.__code__))
+_BRIEFLY.update((id(RequestGuard._settle.__code__), id(RequestGuard._collect.__code__)))
 
 
 def wait_quietly(job: Any, timeout: int | None = None) -> None:
