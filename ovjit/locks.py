@@ -47,7 +47,6 @@ ORDER = (
     Rank("handles", "models that travel between processes: what is loaded"),
     Rank("model", "a compiled model: programs, plans, tables, bodies", nests=True),
     Rank("results", "the results and callback of a request"),
-    Rank("queue", "threads that wait for a job in a callback"),
     Rank("pools", "the pools of workers"),
     Rank("pool", "the start and the end of a pool's workers"),
     Rank("words", "memory and words of a tokenizer's node, while it runs"),

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.cpu import machine
-from ovjit.errors import Cancelled, InferenceError, OvjitError
+from ovjit.errors import Busy, Cancelled, InferenceError, OvjitError
 from ovjit.execution import blocks, runner, streams
 from ovjit.execution.body_jobs import error_text, step_rows
 from ovjit.execution.compiled_graph import CompiledGraph
 from ovjit.execution.host_steps import CANCELLED, HostSteps
-from ovjit.execution.layout import LATENCY, NOTIFY, SILENT, STATE
+from ovjit.execution.layout import LATENCY, NOTIFY, OWNER, SILENT, STATE
 from ovjit.execution.runner import ABORT, ARENA_SIZE, DONE, ERROR, FAILED, IDLE, QUEUED, RUNNING
 from ovjit.execution.table import Row
 
@@ -204,9 +204,12 @@ class Job(HostSteps):
         return True
 
     def _help_out(self) -> None:
-        """Run the job here if there are no workers: the interpreter is exiting, or threads cannot start."""
+        """Run the job here if there are no workers: the interpreter is exiting, or threads cannot start.
+        Raises Busy if this thread itself is about to finish the job: a handler of a signal waits."""
         if not self._pool.workers and self.words[STATE] == QUEUED:
             self.run_queued(even_long=True)
+        elif self.words[STATE] == RUNNING and self.words[OWNER] in (_get_ident(), ~_get_ident()):
+            raise Busy("the call that this handler of a signal has interrupted ends it: wait there")
 
     def run_queued(self, even_long: bool = False) -> bool:
         """Run a queued job on this thread, with its callback: waking a worker takes longer than many

@@ -44,11 +44,11 @@ def counter_bytes(threads: int) -> int:
     WAITERS, ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, COMPLETIONS, FIRST, OWNER, LEADS, AT,
     STOP_AT, CONTROLS, ROOT, NESTED, BUSY, FLUSH, LATENCY,
 ) = range(32)  # fmt: skip
-#: OWNER: the thread that must finish the job. It is written when the job is taken, under the queue's lock,
-#: since an interrupt may come before Python gets the result. LEADS: 1 while the job counts among its pool's
-#: LEADERS. BUSY: 0, or the address of a record per step and slot: begin of the first chunk, end of the last
-#: one (ns), number of chunks. FLUSH: 1 if threads flush denormal numbers while they run this job. LATENCY: ns
-#: of the run before, written when the job is queued.
+#: OWNER: the thread that must finish the job, or ~ that thread while it calls back. It is written when the
+#: job is taken, under the queue's lock, since an interrupt may come before Python gets the result. LEADS: 1
+#: while the job counts among its pool's LEADERS. BUSY: 0, or the address of a record per step and slot: begin
+#: of the first chunk, end of the last one (ns), number of chunks. FLUSH: 1 if threads flush denormal numbers
+#: while they run this job. LATENCY: ns of the run before, written when the job is queued.
 BUSY_FROM, BUSY_TO, BUSY_CHUNKS = range(3)
 BUSY_WORDS = 3
 JOB_WORDS = 32

@@ -20,7 +20,8 @@ class QueuedJob(ABC):
         """`address`, `words`: the job's block, see `streams.take_block`."""
         self.address, self.words = address, words
         #: The object whose `_done(job)` is called at the end of a run that was started with `notify`. If that
-        #: call raises an exception, `_cut_short(job)` is called. `_called`: the client during these calls.
+        #: call raises an exception, `_cut_short(job)` is called, and `_end(job)` when the job can be started
+        #: again. `_called`: the client during these calls.
         self.client: Any = None
         self._called: Any = None
         self._callback_running = False
@@ -87,18 +88,17 @@ class QueuedJob(ABC):
         client = self.client
         if client is not None and words[runner.NOTIFY]:
             self._callback_running = True  # a job without a client is busy until its end is published
-            self._called = client  # for `cut_short`
+            self._called = client
             self.client = None  # it is not called again; and this breaks the reference cycle
             client._done(self)
-        self._called = None
 
     def cut_short(self) -> None:
         """Called after an exception has ended `call_back`."""
-        client = self.client if self._called is None else self._called
+        if self._called is None:
+            self._called = self.client
         self.client = None
-        if client is not None:
-            client._cut_short(self)
-        self._called = None
+        if self._called is not None:
+            self._called._cut_short(self)
 
     def lose(self) -> None:
         """In a forked child: end a job whose thread exists only in the parent."""
@@ -109,5 +109,6 @@ class QueuedJob(ABC):
                 "process only"
             )
             self.call_back()
+            self._called = None
         self.words[runner.OWNER] = self.words[runner.LEADS] = 0
         self.words[runner.STATE] = FAILED

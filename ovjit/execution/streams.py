@@ -33,7 +33,7 @@ class Pool:
         self.threads = threads
         self._most_workers = max(streams, threads)
         self._native = runner.native()
-        self.lock = locks.lock("pool")
+        self.lock = locks.rlock("pool")
         self.running: dict[
             int, QueuedJob
         ] = {}  # queued and running jobs by address: keeps their memory alive
@@ -52,16 +52,16 @@ class Pool:
         self.words[runner.WALK_AT] = runner.address_of("walk")
         self.workers: list[Any] = []  # those of `os_threads`
         self.running.clear()
-        self.lock = locks.lock("pool")
+        self.lock = locks.rlock("pool")
 
     def ensure_workers(self, helpers_only: bool = False) -> None:
         """Start the threads at first use: all, or with `helpers_only` one fewer, for jobs that callers lead.
 
         More threads than cores would slow down the working threads. If the system allows no more threads, the
-        pool has fewer. None is started at interpreter exit.
+        pool has fewer. None is started at interpreter exit, or by a handler of a signal that comes meanwhile.
         """
         count = self._most_workers - helpers_only
-        if len(self.workers) >= count or self.words[STOP]:
+        if len(self.workers) >= count or self.words[STOP] or self.lock._is_owned():
             return
         with self.lock:
             runner.native("runner_queues")
@@ -97,7 +97,7 @@ class Pool:
         (see `Job.call_back`). Without `raises`, on a worker, that becomes the job's error."""
         native, words, me = self._native, job.words, threading.get_ident()
         try:
-            words[OWNER] = 0  # not to be finished by `complete_taken` of what the callback calls
+            words[OWNER] = ~me  # not to be finished by `complete_taken` of what the callback calls
             if words[LEADS]:
                 native.release(self.address, job.address)
             job.call_back()
@@ -112,7 +112,10 @@ class Pool:
             if words[LEADS]:  # an exception came before the release above
                 native.release(self.address, job.address)
             self.running.pop(job.address, None)
+            client, job._called = job._called, None  # before others can start the job again
             native.finish(job.address)
+            if client is not None:
+                client._end(job)
 
     def complete_taken(self, last: QueuedJob | None = None) -> None:
         """Finish the jobs that this thread has taken out of a queue and not finished. Called after an

@@ -275,17 +275,18 @@ def test_a_wait_sees_a_callback_that_has_ended_before_it(monkeypatch):
     queue.set_callback(lambda request, userdata: go_on.wait(60))
     pool, waits = queue._pool, []
 
-    def block(pool, jobs):  # comes after the look
+    def serve(pool, *arguments):  # comes after the look
         go_on.set()
         while not pool.idle:
             time.sleep(0.001)
+        return real_serve(pool, *arguments)
 
     def pop(completions, ns, *arguments):
         waits.append(ns)
         return real_pop(completions, ns, *arguments)
 
-    real_pop = CompletionQueue.pop
-    monkeypatch.setattr(type(pool), "block", block)
+    real_pop, real_serve = CompletionQueue.pop, type(pool).serve
+    monkeypatch.setattr(type(pool), "serve", serve)
     monkeypatch.setattr(CompletionQueue, "pop", pop)
     queue.start_async([X, X])
     queue.start_async([X, X])

@@ -13,7 +13,6 @@ import pytest
 
 import ovjit
 from ovjit import opset13 as ops
-from ovjit.api.run.queue import _find_lost
 from ovjit.execution import runner
 from tests.support import control_models, decoders
 from tests.support.interrupted import SignalError, bytecodes, check_interrupted, distinct_of, sample_of
@@ -413,7 +412,7 @@ def _queue_case(callback: bool, quick: int = 0) -> Case:
         pool = queue._pool
         _ends(lambda: not pool.running)
         if pool.suspect:
-            _find_lost(pool)
+            pool.search()
         assert sorted([*pool.idle, *pool.silent]) == [0, 1], (pool.idle, pool.silent)
         workers = compiled._executable.pool
         _ends(lambda: workers.words[runner.LEADERS] == 0)  # no stream is lost

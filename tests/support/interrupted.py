@@ -25,13 +25,17 @@ class SignalError(Exception):
 
 
 class Interrupter:
-    """A trace function that raises `error` at the bytecode of this number. Its list `places` has those before
-    it. `number` < 0: it only counts."""
+    """A trace function that raises `error` at the bytecode of this number, or calls `handler`. Its list
+    `places` has those before it. `number` < 0: it only counts."""
 
-    def __init__(self, number: int, error: type[BaseException], files: Sequence[str] = CALL_PATHS):
+    def __init__(
+        self, number: int, error: type[BaseException], files: Sequence[str] = CALL_PATHS,
+        handler: Callable[[], Any] | None = None,
+    ):  # fmt: skip
         self.number = number
         self.error = error
         self.files = files
+        self.handler = handler
         self.places: list[tuple[CodeType, int]] = []
         self.count = 0
         self.raised = ""
@@ -62,7 +66,10 @@ class Interrupter:
             if self.count > self.number and not self.raised and not _is_swallowed(frame):
                 self.raised = f"{code.co_filename}:{frame.f_lineno} {code.co_name}, byte {frame.f_lasti}"
                 sys.settrace(None)
-                raise self.error(self.raised)
+                if self.handler is None:
+                    raise self.error(self.raised)
+                self.handler()
+                return None
         return self._step
 
 
@@ -176,4 +183,33 @@ def check_interrupted(
         except BaseException as failed:
             raise AssertionError(f"after an interrupt at bytecode {number}: {where}: {failed!r}") from failed
         count += bool(where)
+    return count
+
+
+def check_handled(
+    scenario: Callable[[], Any], handler: Callable[[], Any], check: Callable[[], Any], numbers: Iterable[int]
+) -> int:
+    """For each number: run `scenario` with a call of `handler` at that bytecode, as one of a signal's, then
+    `check`. Returns how often it was called. Raises AssertionError with the place for what any of them
+    raises."""
+    count = 0
+    for number in numbers:
+        interrupter = Interrupter(number, SignalError, CALL_PATHS, handler)
+        before = sys.gettrace()
+        try:
+            for _ in range(2):  # as in `check_interrupted`
+                sys.settrace(interrupter)
+                try:
+                    scenario()
+                finally:
+                    sys.settrace(before)
+                check()
+                if interrupter.raised or not interrupter.count:
+                    break
+                interrupter = Interrupter(number % interrupter.count, SignalError, CALL_PATHS, handler)
+        except BaseException as failed:
+            raise AssertionError(
+                f"a handler at bytecode {number}: {interrupter.raised}: {failed!r}"
+            ) from failed
+        count += bool(interrupter.raised)
     return count

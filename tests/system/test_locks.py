@@ -35,8 +35,8 @@ def test_a_lock_out_of_order_is_an_error_with_both_names(checked) -> None:
 def test_equal_locks_nest_only_where_objects_own_one_another(checked) -> None:
     with locks.rlock("model"), locks.rlock("model"):
         pass
-    with locks.lock("queue"), pytest.raises(locks.LockOrder, match="'queue'"):
-        locks.lock("queue").acquire()
+    with locks.lock("pool"), pytest.raises(locks.LockOrder, match="'pool'"):
+        locks.lock("pool").acquire()
 
 
 def test_each_thread_has_its_own(checked) -> None:
@@ -78,7 +78,7 @@ def test_forks_take_them_in_the_declared_order(checked) -> None:
 def test_without_the_check_they_are_pythons_own(monkeypatch) -> None:
     monkeypatch.delenv("OVJIT_CHECK", raising=False)
     monkeypatch.setattr(locks, "over_forks", {})
-    assert type(locks.lock("queue")) is type(threading.Lock())
+    assert type(locks.lock("pool")) is type(threading.Lock())
     assert type(locks.rlock("graph")) is type(threading.RLock())
 
 

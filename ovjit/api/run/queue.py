@@ -10,12 +10,14 @@ their callbacks itself.
 The first exception is kept, and raised by the next `start_async` or `wait_all`.
 
 Ctrl-C and other exceptions of a signal's handler may come anywhere, see `request_guard.py`. A job that is
-moving between those places at that moment is in neither. `_find_lost` puts it back.
+moving between those places at that moment is in neither. `search` puts it back. A handler may itself wait for
+the queue. It does not wait for jobs that its own thread is moving below it, or is about to finish.
 """
 
 from __future__ import annotations
 
 import atexit
+import functools
 import operator
 import os
 import sys
@@ -23,21 +25,22 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from typing import Any
 
-from ovjit import locks
 from ovjit.api.arguments import expect, takes
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.run.request import InferRequest
 from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, copy_error, wait_quietly
 from ovjit.errors import Busy, checked_index, no_such_constructor, no_such_form
 from ovjit.execution.job import LOADS_IN_ORDER
-from ovjit.execution.layout import COUNT, DONE, DONE_HEAD, IDLE, QUEUED, RUNNING, STATE
-from ovjit.execution.streams import CompletionQueue, is_interrupt
+from ovjit.execution.layout import COUNT, DONE, DONE_HEAD, IDLE, OWNER, QUEUED, RUNNING, STATE
+from ovjit.execution.queued_job import QueuedJob
+from ovjit.execution.streams import CompletionQueue, Pool, is_interrupt
 from ovjit.forks import members
 
 _get_ident = threading.get_ident
+_call = operator.methodcaller("__call__")
 _clock = time.perf_counter_ns
 
 _UNFINISHED = (QUEUED, RUNNING)
@@ -45,8 +48,9 @@ _UNFINISHED = (QUEUED, RUNNING)
 _LOOK_AROUND = 1
 #: A thread that waits at a queue runs callbacks when so many in a row took less than so many ns each.
 _QUICK_CALLS, _QUICK_NS = 3, 200_000
-#: ns after which a thread that waits for callbacks lets signals through
-_SLICE = 100_000_000
+#: ns after which a thread that waits for callbacks lets signals through; and asks first whether it waits in
+#: vain
+_SLICE, _FIRST_SLICE = 100_000_000, 10_000_000
 #: The same where there are no workers who would wake it.
 _MOMENT = 1_000_000
 
@@ -55,7 +59,7 @@ class _Pool:
     """The state of a queue. It outlives the queue while jobs run; nothing in it refers back to the queue."""
 
     __slots__ = (
-        "__weakref__", "blocked", "callback", "calling", "completions", "error", "idle", "lock", "numbers",
+        "__weakref__", "blocked", "callback", "completions", "error", "idle", "numbers",
         "quick", "requests", "running", "silent", "sleeping", "suspect", "userdata", "workers",
     )  # fmt: skip
 
@@ -64,16 +68,14 @@ class _Pool:
         self.numbers = {request._job: i for i, request in enumerate(requests)}
         self.idle = deque(range(len(requests)))
         self.silent: deque[int] = deque()
-        self.running: dict[int, None] = {}  # jobs whose callback has not ended, oldest first
-        #: thread -> the jobs whose callbacks it runs, nested ones last
-        self.calling: dict[int, list[int]] = {}
+        self.running: dict[int, int] = {}  # i -> i: jobs whose callback has not ended, oldest first
         self.userdata: list[Any] = [None] * len(requests)
         self.callback: Callable[[InferRequest, Any], Any] | None = None
         self.error: BaseException | None = None
         self.workers = requests[0]._compiled._executable.pool
         self.completions = CompletionQueue()
-        self.lock = locks.rlock("queue")  # of `blocked`
-        self.blocked: set[int] = set()  # threads that wait for a job in a callback
+        #: thread that waits for a job -> the jobs that nobody goes on with meanwhile
+        self.blocked: dict[int, set[int]] = {}
         self.suspect = False  # an interrupt may have lost a job
         self.sleeping = 0  # threads that wait at the completion queue
         self.quick = 0  # callbacks in a row that took no time to speak of
@@ -96,6 +98,7 @@ class _Pool:
                 job = request._job
                 if self.callback is None:
                     request._starting = starting = True
+                    request._owes = None
                     request._pending = SILENT
                     job.start(False, self.completions.address)
                     request._starting = False
@@ -108,7 +111,7 @@ class _Pool:
                         job.settle()
                     request._pending = NOTIFIED
                     job.client = self
-                    self.running[i] = None
+                    self.running[i] = i
                     starting = True
                     # a callback that may block belongs on a worker, where it blocks no other job
                     job.start(True, self.completions.address if self.quick >= _QUICK_CALLS else 0)
@@ -169,16 +172,13 @@ class _Pool:
             pass
 
     def _done(self, job: Any) -> None:
-        """Called after an inference, by a worker or a waiting thread: run the callback, and free the job."""
+        """Called after an inference, by a worker or a waiting thread: run the callback."""
         i = self.numbers[job]
         request = self.requests[i]
-        me = _get_ident()
         request._settle(job.error)
         callback = self.callback
         if request._error is None and callback is not None:
-            mine = self.calling.setdefault(me, [])
-            mine.append(i)
-            request._calling = me
+            request._calling = _get_ident()
             start = _clock()
             try:
                 callback(request, self.userdata[i])
@@ -189,26 +189,22 @@ class _Pool:
                     self.error = raised
             self.quick = self.quick + 1 if _clock() - start < _QUICK_NS else 0
             request._calling = 0
-            mine.pop()
             if request._again:
                 request._settle(request._run_again())
         if request._error is not None:
             self.take_error(request)
-        self.running.pop(i, None)
-        self.put_back(i)
 
     def _cut_short(self, job: Any) -> None:
-        """An exception came on the way through `_done`: the job is free, its callback not called again."""
+        """An exception came on the way through `_done`: the callback is not called again."""
+        self.requests[self.numbers[job]]._cut_short(job)
+
+    def _end(self, job: Any) -> None:
+        """Free the job, now that its run is over."""
         i = self.numbers[job]
-        self.requests[i]._cut_short(job)
-        me = _get_ident()
-        mine = self.calling.get(me)
-        if mine and mine[-1] == i:
-            mine.pop()
-        if self.running.pop(i, 0) is None:
-            self.put_back(i)
-        else:
-            self.suspect = True
+        if i in self.running:  # moved by one call of C: it is idle for those who see that it does not run
+            self.idle.extend(map(self.running.pop, (i,)))
+            if self.sleeping:
+                self.completions.wake()
 
     def reap(self, i: int) -> None:
         """Collect a silent job whose inference is over, unless another thread just did."""
@@ -267,7 +263,7 @@ class _Pool:
     def wait_for_one(self) -> None:
         """Wait until a job may be free."""
         if self.suspect:
-            _find_lost(self)
+            self.search()
         if self.completions.words[DONE_HEAD]:
             self.serve_the_rest()
         if self.idle:
@@ -284,59 +280,106 @@ class _Pool:
         if silent:
             self.wait_silent(silent[0], None if len(silent) == 1 else _LOOK_AROUND)
             return
-        self.block(len(self.requests))
         try:
-            self.serve(_SLICE)
+            if not self.serve(_FIRST_SLICE) and not self.idle:
+                self.block(self.numbers.values(), self.own_jobs())
+                if not self.serve(_SLICE):
+                    self.block(self.numbers.values(), self.own_jobs() | self.search())
         finally:
-            self.blocked.discard(_get_ident())
+            self.blocked.pop(_get_ident(), None)
             self.serve_the_rest()
 
-    def block(self, jobs: int) -> None:
-        """Called in a callback before it waits for one of `jobs` jobs. Raises Busy if all are in callbacks
-        that wait."""
-        me = _get_ident()
-        if not self.calling.get(me):
+    def own_jobs(self) -> set[int]:
+        """The jobs that this thread must finish: it is in their callbacks, or not far from them."""
+        owners = (_get_ident(), ~_get_ident())
+        blocks = enumerate([request._job.words for request in self.requests])
+        return {i for i, words in blocks if words[STATE] == RUNNING and words[OWNER] in owners}
+
+    def block(self, jobs: Iterable[int], mine: set[int]) -> None:
+        """Called before a thread waits for one of `jobs`, while nothing goes on with `mine`. Raises Busy if
+        all are those of threads that wait so."""
+        if not mine:
             return
-        with self.lock:
-            self.blocked.add(me)
-            waiting = {i for thread in self.blocked for i in self.calling.get(thread, ())}
-            if len(waiting) < jobs:
-                return
-            self.blocked.discard(me)
-        raise Busy(
-            f"all {jobs} requests of the queue are in callbacks that wait for an idle request, "
-            "so none becomes idle: use a queue with more jobs"
-        )
+        self.blocked[_get_ident()] = mine
+        blocked = self.blocked.copy()
+        if mine.union(*blocked.values()).issuperset(jobs) and _get_ident() == max(blocked):  # one is told
+            raise Busy(
+                f"all {len(self.requests)} requests of the queue are in callbacks that wait for an idle "
+                "request, or below handlers of signals that do: use a queue with more jobs"
+            )
 
     def wait_all(self) -> None:
-        """Wait for all jobs but those whose callbacks this thread is in."""
-        mine = set(self.calling.get(_get_ident(), ()))
+        """Wait for all jobs but those that this thread itself must go on with."""
+        mine = self.own_jobs()
         for i in list(self.silent):
-            self.wait_silent(i, None)
+            if i not in mine:
+                self.wait_silent(i, None)
         try:
             while others := self.running.keys() - mine:
-                self.block(len(others) + len(mine))
-                self.serve(_SLICE, mine)
+                self.block(others, mine)
+                if not self.serve(_SLICE, mine):
+                    mine |= self.search()
         finally:
-            self.blocked.discard(_get_ident())
+            self.blocked.pop(_get_ident(), None)
             self.serve_the_rest()
         for i, request in enumerate(self.requests):
-            if i not in mine:
-                wait_quietly(request._job)  # a worker may be about to return from its callback
+            if i not in mine and request._job.words[STATE] in _UNFINISHED:  # started by its own methods
+                wait_quietly(request._job)
         if self.suspect:  # now that nothing runs: no later wait need come that would look for them
-            _find_lost(self)
+            self.search()
 
-    def lost_jobs(self) -> set[int]:
-        """The jobs that are neither idle nor running."""
-        return {*range(len(self.requests))} - {*self.idle, *self.silent, *self.running}
+    def search(self) -> set[int]:
+        """The jobs in no list that this thread has below its current call of the queue: a handler of a signal
+        waits. Those that no thread has were dropped by an interrupt, and are put back. Neither can be told
+        while another thread may have them."""
+        jobs, threads = self.look()
+        if threads or not self.suspect:
+            return jobs if threads == {_get_ident()} else set()
+        self.suspect = False
+        for i in jobs:  # no other thread does this: each of two would see the other one here
+            self.running.pop(i, None)
+            if self.requests[i]._pending == SILENT:
+                self.silent.append(i)
+            else:
+                self.put_back(i)
+        return set()
+
+    def look(self) -> tuple[set[int], set[int]]:
+        """The jobs that are neither idle nor started, and the threads that may have one of them. It is one
+        moment's picture: no other thread runs during a call of C."""
+        blocks = [request._job.words.tolist for request in self.requests]
+        lists = (self.idle.copy, self.silent.copy, self.running.copy)
+        frames, idle, silent, running, *words = tuple(map(_call, (sys._current_frames, *lists, *blocks)))
+        started = {i for i in running if words[i][STATE] in _UNFINISHED}
+        me, threads = _get_ident(), set()
+        while frames:  # without a cycle of this frame and its variables
+            thread, frame = frames.popitem()
+            if thread == me:  # this call has none, what lies below it may have
+                while frame is not None and id(frame.f_code) not in _WAITS:
+                    frame = frame.f_back
+                frame = frame and frame.f_back
+            if self._may_have_one(frame):
+                threads.add(thread)
+            frame = None
+        return {*range(len(words))} - {*idle, *silent, *started}, threads
+
+    def _may_have_one(self, frame: Any) -> bool:
+        """Whether a thread with these frames may have a job in its hands alone."""
+        called = 0
+        while frame is not None:
+            code = id(frame.f_code)
+            if code in _ON_THE_WAY and called not in _AWAY:
+                names = frame.f_locals
+                if self in (names.get("self"), names.get("pool")) or names.get("job") in self.numbers:
+                    return True
+            called, frame = code, frame.f_back
+        return False
 
     def lose_running(self) -> None:
         """Called in a forked child: free the jobs whose threads exist only in the parent. Collecting `silent`
         ones reports it."""
         self.running.clear()
-        self.calling.clear()
         self.blocked.clear()
-        self.lock = locks.rlock("queue")
         self.sleeping = 0
         self.idle = deque(i for i in range(len(self.requests)) if i not in self.silent)
         for i in self.idle:
@@ -375,17 +418,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-_registered = False
-
-
-def _watch(pool: _Pool) -> None:
-    """Have the pool's jobs waited for at exit. Registered only when there is a compiled model, so that it
-    runs before the workers are stopped."""
-    global _registered
-    _pools.add(pool)
-    if not _registered:
-        _registered = True
-        atexit.register(_wait_for_pools)
+@functools.cache
+def _watch() -> None:
+    """Have all jobs waited for at exit. Registered only when there is a compiled model, so that it runs
+    before the workers are stopped."""
+    atexit.register(_wait_for_pools)
 
 
 #: Seconds after which the end of the interpreter says what it waits for.
@@ -418,14 +455,15 @@ def _held_up_by(pool: _Pool) -> list[str]:
     queue = f"the AsyncInferQueue of {len(pool.requests)} jobs on the model {model!r}"
     frames = sys._current_frames()
     lines = []
-    for thread, jobs in list(pool.calling.items()):
+    for i in list(pool.running):
+        thread = ~pool.requests[i]._job.words[OWNER]
         step = frames.get(thread)
-        at = f"{step.f_code.co_filename}:{step.f_lineno}" if step is not None else "an unknown place"
-        lines += [
-            f"{queue}: the callback {_name_of(pool.callback)} of job {i} has not returned: "
-            f"it is at {at}, and the process ends when it returns"
-            for i in jobs
-        ]
+        if thread >= 0:
+            at = f"{step.f_code.co_filename}:{step.f_lineno}" if step is not None else "an unknown place"
+            lines.append(
+                f"{queue}: the callback {_name_of(pool.callback)} of job {i} has not returned: "
+                f"it is at {at}, and the process ends when it returns"
+            )
     if not lines and (pool.running or pool.silent):
         lines.append(f"{queue}: {len(pool.running) + len(pool.silent)} inferences are running")
     return lines
@@ -461,7 +499,8 @@ class AsyncInferQueue:
         self._model = model
         jobs = jobs or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._pool = _Pool([model.create_infer_request() for _ in range(jobs)])
-        _watch(self._pool)
+        _pools.add(self._pool)
+        _watch()
 
     def start_async(self, inputs: Any = None, userdata: Any = None, share_inputs: bool = False) -> None:
         """Start an inference on the next free job; inputs as for `InferRequest.infer`.
@@ -552,31 +591,16 @@ class AsyncInferQueue:
         return f"<AsyncInferQueue: {len(self)} jobs>"
 
 
+def _codes(*functions: Any) -> set[int]:
+    return {id(function.__code__) for function in functions}
+
+
 GUARDED.add(id(_Pool.start.__code__))
-#: Where a thread may have a job's number in its hands alone.
-_ON_THE_WAY = {
-    id(getattr(_Pool, name).__code__)
-    for name in ("take", "start", "reap", "free_finished", "_done", "put_back")
-}
-_ON_THE_WAY.add(id(AsyncInferQueue.start_async.__code__))
-
-
-def _find_lost(pool: _Pool) -> None:
-    """Return jobs to the pool that an interrupt has dropped on their way between its lists. Does nothing
-    while another thread may be moving one: it is called again."""
-    lost = pool.lost_jobs()
-    me = _get_ident()
-    for thread, frame in list(sys._current_frames().items()):
-        step: Any = frame
-        while step is not None and thread != me:
-            if id(step.f_code) in _ON_THE_WAY and pool in (
-                step.f_locals.get("self"), step.f_locals.get("pool")
-            ):  # fmt: skip
-                return
-            step = step.f_back
-    pool.suspect = False
-    for i in lost & pool.lost_jobs():  # others may have been taken meanwhile
-        if pool.requests[i]._pending == SILENT:
-            pool.silent.append(i)
-        else:
-            pool.put_back(i)
+#: Where a thread may have a job's number in its hands alone, unless it is in one of _AWAY from there.
+_ON_THE_WAY = _codes(
+    AsyncInferQueue.start_async, Pool.complete, _Pool.take, _Pool.start, _Pool.reap, _Pool.free_finished,
+    _Pool.search, _Pool.put_back,
+)  # fmt: skip
+_AWAY = _codes(_Pool.take, _Pool.wait_for_one, QueuedJob.call_back)
+#: The calls in which a thread waits.
+_WAITS = _codes(AsyncInferQueue.start_async, AsyncInferQueue.get_idle_request_id, _Pool.wait_all)

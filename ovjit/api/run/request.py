@@ -238,6 +238,7 @@ class InferRequest(RequestTensors):
             if notify:
                 job.client = self
             self._starting = self._started = starting = True
+            self._owes = None
             self._pending = NOTIFIED if notify else SILENT
             job.start(notify)
             self._starting = False

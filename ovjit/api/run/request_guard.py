@@ -38,6 +38,8 @@ NOTHING, SILENT, NOTIFIED = range(3)
 #: The code that takes a request's guard, and lets go of it unless an inference goes on: by `id`, since code
 #: may have constants without a hash.
 GUARDED: set[int] = set()
+#: The code of `exclusive` methods and others that do not keep it long.
+_BRIEFLY: set[int] = set()
 
 _get_ident = threading.get_ident
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -62,16 +64,12 @@ def exclusive(method: _Method) -> _Method:
     return functools.wraps(method)(hold_and_call)  # type: ignore[return-value]
 
 
-#: The code of all `exclusive` methods, which do not hold the guard long.
-_EXCLUSIVE = exclusive(_get_ident).__code__
-
-
 class RequestGuard:
     """The guard of a request, its current work, and the end of that."""
 
     __slots__ = (
-        "_acquire", "_again", "_calling", "_callback", "_error", "_guard", "_job", "_pending", "_release",
-        "_run", "_shown", "_started", "_starting", "_userdata",
+        "_acquire", "_again", "_calling", "_callback", "_error", "_guard", "_job", "_owes", "_pending",
+        "_release", "_run", "_shown", "_started", "_starting", "_userdata",
     )  # fmt: skip
     _job: Any
     _run: Callable[[], None]
@@ -82,6 +80,7 @@ class RequestGuard:
     _pending: int
     _started: bool
     _starting: bool  # the inference that `_pending` tells of is not yet queued
+    _owes: None  # set until a call ends a SILENT inference
     _calling: int  # the thread that runs the callback
     _again: bool  # the callback has started the next inference
     _error: BaseException | None
@@ -143,6 +142,9 @@ class RequestGuard:
         if self._pending == NOTIFIED:
             self._settle(Cancelled("the inference was interrupted") if again else job.error)
 
+    def _end(self, job: Any) -> None:
+        """Called when the end of the run is published. Its guard is free since before the callback."""
+
     def _settle(self, error: BaseException | None) -> None:
         """Take the outcome of an asynchronous inference and let go of the guard."""
         self._error = error
@@ -152,26 +154,37 @@ class RequestGuard:
                     slot.finish(self._job)
             except (RuntimeError, MemoryError, TypeError, ValueError) as raised:  # what tensors raise
                 self._error = raised
-        job = self._job
-        with job.lock:  # `_is_abandoned` must not see one without the other
-            # else a signal's handler has come before, and may have started the next inference
-            if self._pending == NOTIFIED or (self._pending == SILENT and job.words[STATE] == IDLE):
-                self._pending = NOTHING
-                self._release()
+        # else a signal's handler has come before, and may have started the next inference
+        if self._pending == NOTIFIED or (self._pending == SILENT and self._job.words[STATE] == IDLE):
+            # without a lock, which the thread of a handler that waits for this may have
+            self._pending = NOTHING
+            self._release()
 
-    def _collect(self) -> bool:
-        """Settle an inference that has ended without a callback; False if another thread did."""
+    def _collect(self) -> bool | None:
+        """Settle an inference that has ended without a callback; False if another thread did. None if a call
+        below this handler of a signal is doing it."""
         job = self._job
         with job.lock:
             if self._pending != SILENT or self._starting or not job.note_end():
                 return False  # another thread collected it, and may have started the next
-            error, job.error = job.error, None
-            if error is not None or self._shown:
-                self._settle(error)
-            elif self._pending == SILENT and job.words[STATE] == IDLE:  # as `_settle`, with fewer calls
-                self._error, self._pending = None, NOTHING
-                self._release()
-            return True
+            try:
+                try:
+                    del self._owes  # one bytecode: this call does it, or a handler that came between
+                except AttributeError:
+                    return None
+                if job.words[STATE] == IDLE:
+                    error, job.error = job.error, None
+                    if error is not None or self._shown:
+                        self._settle(error)
+                    else:  # as `_settle`, with fewer calls
+                        self._error, self._pending = None, NOTHING
+                        self._release()
+                    return True
+                self._owes = None  # such a handler has started the next one
+                return False
+            except BaseException:
+                self._owes = None
+                raise
 
     def _take_over(self) -> bool:
         """Take over the guard of an inference that has ended well and was not waited for. False if there is
@@ -183,9 +196,19 @@ class RequestGuard:
                 return False
             if job.error is not None or self._shown:
                 return False
-            words[STATE] = IDLE
-            self._pending = NOTHING
-            return True
+            try:
+                del self._owes  # see `_collect`
+                if words[STATE] in (IDLE, DONE):
+                    words[STATE] = IDLE
+                    self._pending = NOTHING
+                    return True
+            except AttributeError:
+                return False
+            except BaseException:
+                self._owes = None
+                raise
+            self._owes = None
+            return False
 
     def _take_error(self) -> None:
         """Note the error of an inference that is over."""
@@ -207,10 +230,12 @@ class RequestGuard:
         if self._guard.locked():
             job = self._job
             if self._pending == SILENT and not self._starting and not job.busy:
-                self._collect()
-            elif self._pending != NOTHING or not self._is_abandoned(asker or sys._getframe()):
-                if self._guard.locked():
-                    raise Busy("Infer Request is busy: call wait() first")
+                if self._collect() is not None:
+                    return
+            elif self._pending == NOTHING and self._is_abandoned(asker or sys._getframe()):
+                return
+            if self._guard.locked():
+                raise Busy("Infer Request is busy: call wait() first")
 
     def _is_abandoned(self, asker: FrameType) -> bool:
         """Let go of the guard if no thread has it: Ctrl-C came just after it was taken. False if one has. It
@@ -239,7 +264,7 @@ class RequestGuard:
             called, waits = None, False
             while frame is not None:
                 code = frame.f_code
-                briefly = code is _EXCLUSIVE
+                briefly = id(code) in _BRIEFLY
                 if briefly or id(code) in GUARDED:
                     mine = self in (frame.f_locals.get("self"), frame.f_locals.get("request"))
                     if mine and not waits:
@@ -296,6 +321,12 @@ class RequestGuard:
     def cancel(self) -> None:
         """Ask a running inference to stop; `wait` then raises. Nothing happens if none runs."""
         self._job.cancel()
+
+
+_BRIEFLY.update(
+    id(function.__code__)
+    for function in (exclusive(_get_ident), RequestGuard._settle, RequestGuard._collect)
+)
 
 
 def wait_quietly(job: Any, timeout: int | None = None) -> None:
