@@ -105,7 +105,7 @@ PIPELINE: dict[str, dict[str, Pass]] = {
     "pages": {"pages": _pass("paged_attention.settle_pages")},
     "state": {"lift": lambda graph, _: _load("model_variables.lift")[0](graph), "keep_low": _keep_low},
     "graph": {
-        "batches": _pass("batches.in_parts"),
+        "batches": _pass("batches.split_batch"),
         "append": _append_dimensions,
         "halves": lambda graph, _: _load("f16_models.widen_halves")[0](graph),
         "quantize": _on("FakeQuantize", _pass("quantization.quantize_graph"), of=("u8", "i8")),

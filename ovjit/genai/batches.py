@@ -272,6 +272,7 @@ class Batches:
         return True
 
     def _preempt(self, request: Request, batch: list[tuple[Request, Row, int]]) -> None:
+        """Take a request out of the batch, and its blocks. Its tokens are computed again later."""
         batch[:] = [entry for entry in batch if entry[0] is not request]
         for row in request.rows:
             self._pool.release(row)

@@ -31,7 +31,7 @@ LEAST_BYTES = 2 << 20
 OUTWEIGH = 4
 
 
-def in_parts(graph: Graph, context: Any) -> Graph:
+def split_batch(graph: Graph, context: Any) -> Graph:
     """The graph as a loop over parts of its batch. The unchanged graph if that would not be faster."""
     count = _count(graph) if context.options.batches else 0
     batches = _find_batches(graph, count) if count > 1 else None

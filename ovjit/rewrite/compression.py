@@ -311,7 +311,7 @@ def scaled_integers(
     factor that may be the scale."""
     while (step := _RESHAPED_REALS.first(value)) is not None and step["x"].node.op.role != "constant":
         value = step["x"]
-    book = _named(value)
+    book = _read_codebook(value)
     if book is not None:
         yield *book, np.ones(())
     for product in _SCALED.every(value):
@@ -391,7 +391,7 @@ def stored_integers(
     `rounded`: levels that are converted to f16 or bf16 first are rounded to it. OpenVINO does that,
     except in products.
     """
-    zero, book = None, _named(value)
+    zero, book = None, _read_codebook(value)
     if book is not None:
         return book
     if (shifted := _SHIFTED.first(value)) is not None:
@@ -428,7 +428,7 @@ def _level_kind(dtype: str, levels: np.ndarray, node: Node, rounded: bool) -> st
     return codebook(levels.astype(numpy_dtype(node.output.dtype)).astype(np.float32), 4)
 
 
-def _named(value: Value) -> tuple[np.ndarray | Unpacked, str, None] | None:
+def _read_codebook(value: Value) -> tuple[np.ndarray | Unpacked, str, None] | None:
     """(codes, their kind, None) of Gather(a few numbers, constant integers)."""
     book = _BOOK.first(value)
     levels = None if book is None else _levels_in(book["table"])
@@ -509,7 +509,7 @@ def _in_blocks(
     return Stored(arranged, of_groups(scale), zeros, bits, depth // groups, dtype, zero is not None, True)
 
 
-def _few_bits(array: np.ndarray | Unmade) -> bool:
+def _fits_three_bits(array: np.ndarray | Unmade) -> bool:
     """True if 3 bits hold all elements. u2 and u3 are bytes in graphs."""
     if array.dtype != np.uint8:
         return True
@@ -528,7 +528,7 @@ def _arrange(
 ) -> Stored | None:
     """The weights as [K, N], with a scale and zero for each group along K and each column."""
     original, kind = zero, np.dtype(np.int8 if dtype == "i8" else np.uint8)
-    if dtype in ("u8", "u2") and _few_bits(array):
+    if dtype in ("u8", "u2") and _fits_three_bits(array):
         dtype = "u2"
     bits = 4 if dtype in ("i4", "u4", "u2") else bits_of(dtype) or 8
     if dtype == "i4":

@@ -55,7 +55,7 @@ class _Refused(Exception):
 
 @rule(op.ReduceSum(op.Multiply(value("multiplied"), value("share")), constant("axis"), keep_dims=False))
 def choose_experts(w: Writer, node: Node, multiplied: Value, share: Value, axis: Value) -> Value | None:
-    """The sum over the chosen experts of each row, see above."""
+    """The sum over the chosen experts of each row. None if the experts do not have the form above."""
     router, first = _router(share), [int(a) for a in np.ravel(np.asarray(axis.constant))] == [0]
     if router is None or node.output.dtype != "f32" or not first:
         return None

@@ -114,6 +114,7 @@ def _table(program: Any, arrays: Arrays) -> dict[str, Any]:
 
 
 def _read(content: bytes, programs: list[StoredProgram]) -> None:
+    """Offer the stored traces to the programs that they are of."""
     (length,) = _LENGTH.unpack_from(content)
     tables = parse(content[_LENGTH.size : _LENGTH.size + length], "plans")["programs"]
     reader = Reader({"data": memoryview(content)[_LENGTH.size + length :]})

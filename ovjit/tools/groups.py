@@ -247,14 +247,15 @@ def encode(cut: Cut) -> dict[str, Any]:
     """The line of a group. Raises TypeError for content that cannot be stored."""
     most: dict[str, int] = {}
 
-    def elsewhere(array: np.ndarray) -> tuple[str, int] | None:
+    def describe_large(array: np.ndarray) -> tuple[str, int] | None:
+        """A large array is stored as the range of its numbers. None for others, which are stored whole."""
         if array.size <= (INTEGERS if array.dtype.kind == "i" and array.itemsize > 1 else REALS):
             return None
         range_name = _range(array)
         most[range_name] = max(most.get(range_name, 0), array.nbytes)
         return range_name, 0
 
-    arrays, nodes = graph_format.Arrays("kept", elsewhere), list(cut.graph.nodes)
+    arrays, nodes = graph_format.Arrays("kept", describe_large), list(cut.graph.nodes)
     index = {node: i for i, node in enumerate(nodes)}
 
     def indices_of(values: Iterable[Value]) -> list[list[int]]:

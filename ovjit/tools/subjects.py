@@ -153,7 +153,7 @@ def _data(compiled: Any, options: argparse.Namespace) -> list[list[np.ndarray]]:
         shapes = None
         if texts_by_port:
             shapes = [
-                _dims(texts_by_port[i][k % len(texts_by_port[i])]) if i in texts_by_port
+                _parse_dims(texts_by_port[i][k % len(texts_by_port[i])]) if i in texts_by_port
                 else [max(1, d.get_min_length()) for d in port.get_partial_shape()]
                 for i, port in enumerate(ports)
             ]  # fmt: skip
@@ -192,7 +192,7 @@ def _reshape(ov: Any, model: Any, options: argparse.Namespace) -> None:
     shapes: dict[Any, Any] = {}
     if options.shape:
         for i, values in _by_port(model.inputs, options.shape, "-shape").items():
-            dims = _dims(values[0], open_too=True)
+            dims = _parse_dims(values[0], open_too=True)
             shapes[model.input(i)] = ov.PartialShape([ov.Dimension(d) for d in dims])
         model.reshape(shapes)
     if options.layout:
@@ -244,7 +244,7 @@ def _element_type(ov: Any, name: str) -> Any:
     return element_type
 
 
-def _dims(text: str, open_too: bool = False) -> list[Any]:
+def _parse_dims(text: str, open_too: bool = False) -> list[Any]:
     """Numbers; with `open_too` also `?`, -1, and ranges such as 1..8, as text."""
     out: list[Any] = []
     for part in filter(None, text.split(",")):

@@ -141,13 +141,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_batch_is_computed_in_parts(small: None) -> None:
     model = convolutions()
     graph = model._graph()
-    looped = batches.in_parts(graph, BATCHES)
+    looped = batches.split_batch(graph, BATCHES)
     assert loops(looped) == 1
     assert [n.op.name for n in looped.nodes] == ["Parameter", "TensorIterator"]
     body = looped.nodes[-1].attrs["body"]
     assert body.inputs[0].shape[0] in (1, 2, 3)
     assert [v.type for v in looped.outputs] == [v.type for v in graph.outputs]
-    assert loops(batches.in_parts(graph, Context(host_target(), Options()))) == 0
+    assert loops(batches.split_batch(graph, Context(host_target(), Options()))) == 0
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
@@ -193,21 +193,21 @@ def test_a_blob_has_the_parts(small: None) -> None:
     ids="softmax sum constant gather product reshape random reverse".split(),
 )  # fmt: skip
 def test_what_mixes_images_stays(small: None, last: Any) -> None:
-    assert loops(batches.in_parts(convolutions(last=last)._graph(), BATCHES)) == 0
+    assert loops(batches.split_batch(convolutions(last=last)._graph(), BATCHES)) == 0
 
 
 def test_small_and_open_batches_stay(small: None) -> None:
-    assert loops(batches.in_parts(convolutions(width=8)._graph(), BATCHES)) == 0
-    assert loops(batches.in_parts(convolutions(count=1)._graph(), BATCHES)) == 0
+    assert loops(batches.split_batch(convolutions(width=8)._graph(), BATCHES)) == 0
+    assert loops(batches.split_batch(convolutions(count=1)._graph(), BATCHES)) == 0
     x = ops.parameter([-1, 3, 64, 64], np.float32)
-    assert loops(batches.in_parts(ov.Model([ops.relu(x)], [x])._graph(), BATCHES)) == 0
+    assert loops(batches.split_batch(ov.Model([ops.relu(x)], [x])._graph(), BATCHES)) == 0
 
 
 def test_rows_of_one_operation_stay() -> None:
     """Nothing would be handed from one to the next in a cache."""
     x = ops.parameter([65_545, 64], np.float32)
     graph = ov.Model([ops.softmax(x, axis=1)], [x])._graph()
-    assert loops(batches.in_parts(graph, BATCHES)) == 0
+    assert loops(batches.split_batch(graph, BATCHES)) == 0
 
 
 def test_a_part_is_worth_a_turn_of_the_loop() -> None:
@@ -215,7 +215,7 @@ def test_a_part_is_worth_a_turn_of_the_loop() -> None:
     y: Any = x
     for _ in range(16):
         y = ops.softmax(y, axis=1)
-    looped = batches.in_parts(ov.Model([y], [x])._graph(), BATCHES)
+    looped = batches.split_batch(ov.Model([y], [x])._graph(), BATCHES)
     part = looped.nodes[-1].attrs["body"].inputs[0].shape[0]
     assert batches.LEAST_BYTES <= part * 64 * 4 * 2 <= batches.MOST_BYTES
 

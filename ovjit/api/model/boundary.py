@@ -215,7 +215,7 @@ class Constant(Node):
                 "While validating node Constant: Did not get the expected number of literals for a constant "
                 f"of shape [{','.join(map(str, dims))}] (got {flat.size}, expected 1 or {count})."
             )
-        packed = not _natural(element_type._name)
+        packed = not _in_numpy(element_type._name)
         if packed and flat.size != count:  # of packed bytes none is a value
             flat = np.repeat(flat, count)
         value, name = convert_values(flat, element_type._name)
@@ -231,7 +231,7 @@ class Constant(Node):
             value: np.ndarray | Unmade = Unpacked(data.reshape(-1).view(np.uint8), dims, name)
         else:
             value = from_storage(data, name, dims)
-        self._make(value, name, None if _natural(name) else dims, None)
+        self._make(value, name, None if _in_numpy(name) else dims, None)
 
     def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:
         return self._op.infer_types((), self._attrs)
@@ -395,13 +395,13 @@ def constant_node(
     array = np.asarray(value)
     if array.dtype == object and any(not isinstance(v, (str, bytes)) for v in array.reshape(-1)):
         convertible = isinstance(value, np.ndarray) and element_type != "string"
-        if convertible and element_type is not None and _natural(element_type):
+        if convertible and element_type is not None and _in_numpy(element_type):
             return constant_node(array.astype(dtypes.numpy_dtype(element_type)), element_type, name)
         if isinstance(value, (np.ndarray, list)):
             check_texts(array)
         raise _no_constant(value, array)
     dims = array.shape
-    if element_type is None or (_natural(element_type) and array.dtype == dtypes.numpy_dtype(element_type)):
+    if element_type is None or (_in_numpy(element_type) and array.dtype == dtypes.numpy_dtype(element_type)):
         try:
             name_of = dtypes.from_numpy(array.dtype)
         except TypeError:
@@ -415,7 +415,7 @@ def constant_node(
             array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
         return Constant._of(array, name_of, None, name)
     new, name_of = convert_values(array, element_type)
-    return Constant._of(new, name_of, None if _natural(name_of) else dims, name)
+    return Constant._of(new, name_of, None if _in_numpy(name_of) else dims, name)
 
 
 def _no_constant(value: Any, array: np.ndarray) -> Exception:
@@ -468,7 +468,7 @@ def convert_values(array: np.ndarray, element_type: str) -> tuple[np.ndarray, st
     _check_range(array, element_type)
     if dtypes.ELEMENT_TYPES[element_type].is_coded and array.dtype.kind in "iub":
         return array.astype(np.uint8).view(dtypes.numpy_dtype(element_type)), element_type
-    if _natural(element_type):
+    if _in_numpy(element_type):
         dtype = dtypes.numpy_dtype(element_type)
         if dtype.kind == "V" and array.dtype.kind not in "fV":
             array = array.astype(np.float32 if dtypes.ELEMENT_TYPES[element_type].is_real else np.int32)
@@ -487,6 +487,7 @@ def _read_numbers(texts: np.ndarray, element_type: str) -> np.ndarray:
 
 
 def _check_range(array: np.ndarray, element_type: str) -> None:
+    """Raise ModelError for a number that a type of few bits does not have."""
     row = dtypes.ELEMENT_TYPES[element_type]
     if row.bits in (1, 8) or row.bits > 8 or array.dtype.kind not in "iubf" or not array.size:
         return
@@ -499,7 +500,7 @@ def _check_range(array: np.ndarray, element_type: str) -> None:
         raise ModelError(f"{worst} assigned value out of range for {element_type}: {low} to {high}")
 
 
-def _natural(element_type: str) -> bool:
+def _in_numpy(element_type: str) -> bool:
     """Whether a NumPy array has elements of this type's values."""
     return dtypes.ELEMENT_TYPES[element_type].numpy is not None
 
@@ -523,7 +524,7 @@ def to_storage(value: np.ndarray, element_type: str) -> np.ndarray:
 
 
 def from_storage(data: np.ndarray, element_type: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The reverse: the array of values (packed bytes stay where NumPy has no such values)."""
+    """The inverse of `to_storage`. Types whose values NumPy does not have stay packed bytes."""
     row = dtypes.ELEMENT_TYPES[element_type]
     if row.kind == "s":
         texts = np.empty(data.size, object)

@@ -145,7 +145,7 @@ class SubGraphNode(Node):
 
     # -- putting together ------------------------------------------------------------------------------------
 
-    def _take(self, value: Any) -> int:
+    def _add_input(self, value: Any) -> int:
         """The index of the new input that takes `value`."""
         source = _output(value, "an input")
         self._inputs.append(source)
@@ -306,7 +306,7 @@ class _Repeated(SubGraphNode):
     def _feed(self, kind: str, parameter: Parameter, value: Output, **more: int) -> None:
         with GRAPH_LOCK:
             index = self._parameter(0, parameter)
-            self._input_ports[0].append(Port(kind, self._take(value), index, **more))
+            self._input_ports[0].append(Port(kind, self._add_input(value), index, **more))
             if self._output_ports[0]:
                 self._refresh()
 
@@ -473,7 +473,7 @@ class if_op(SubGraphNode):
         with GRAPH_LOCK:
             parameters = (then_parameter, else_parameter)
             fed = [None if p is None else self._parameter(i, p) for i, p in enumerate(parameters)]
-            outer = self._take(value)
+            outer = self._add_input(value)
             for i, index in enumerate(fed):
                 if index is not None:
                     self._input_ports[i].append(Port(INVARIANT, outer, index))

@@ -174,8 +174,8 @@ def _choose_available(name: str, head: str, parts: list[str]) -> list[str]:
         raise DeviceError(f"{name!r} excludes every device: available devices are {', '.join(AVAILABLE)}")
     if not any(map(is_available, over)):
         _refuse(name, over[0])
-    there = [part for part in over if head == "MULTI" or part.partition(".")[0] != "GPU"]
-    return there or [part for part in over if is_available(part)]
+    preferred = [part for part in over if head == "MULTI" or part.partition(".")[0] != "GPU"]
+    return preferred or [part for part in over if is_available(part)]
 
 
 def _refuse(name: str, part: str) -> None:

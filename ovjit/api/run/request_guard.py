@@ -324,8 +324,7 @@ class RequestGuard:
 
 
 _BRIEFLY.update(
-    id(function.__code__)
-    for function in (exclusive(_get_ident), RequestGuard._settle, RequestGuard._collect)
+    id(function.__code__) for function in (exclusive(_get_ident), RequestGuard._settle, RequestGuard._collect)
 )
 
 

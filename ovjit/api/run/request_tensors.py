@@ -77,7 +77,7 @@ class RequestTensors(RequestGuard):
         if isinstance(tensor, RemoteTensor):
             self._bind_remote(slot, tensor)
             return
-        bound = as_port(_tensor(tensor), slot.info)
+        bound = as_port(_check_tensor(tensor), slot.info)
         slot.check_tensor(bound)
         slot.bind(self._job, bound)
         self._note_slots()
@@ -97,7 +97,7 @@ class RequestTensors(RequestGuard):
 
     @exclusive
     def _bind_output(self, slot: OutputSlot, tensor: Tensor) -> None:
-        tensor = _tensor(tensor)
+        tensor = _check_tensor(tensor)
         for slots in (self._shown, self._user_outputs):  # first: an exception may leave one too many
             if slot not in slots:
                 slots.append(slot)
@@ -138,13 +138,13 @@ class RequestTensors(RequestGuard):
     def get_tensor(self, name_or_port: Any = None, **named: Any) -> Tensor:
         """The tensor of an input or output, by `name` or `port`."""
         self._check_idle()
-        slot = self._slot(_either("get_tensor", name_or_port, named))
+        slot = self._slot(_choose_key("get_tensor", name_or_port, named))
         return self._input_tensor(slot) if isinstance(slot, InputSlot) else self._output_tensor(slot)
 
     def set_tensor(self, name_or_port: Any = None, tensor: Any = None, **named: Any) -> None:
         """Use the caller's tensor for an input or output, by `name` or `port`."""
-        port = _either("set_tensor", name_or_port, named)
-        tensor = _tensor(tensor)  # before the port: a call of another form is a TypeError, whatever it names
+        port = _choose_key("set_tensor", name_or_port, named)
+        tensor = _check_tensor(tensor)  # before the port: a wrong form is a TypeError, whatever it names
         slot = self._slot(port)
         if isinstance(slot, InputSlot):
             self._bind_input(slot, tensor)
@@ -156,14 +156,14 @@ class RequestTensors(RequestGuard):
         and the Tensors of its batch, which are read at every inference."""
         if tensors is not None:
             named = {"name" if key == "tensor_name" else key: value for key, value in named.items()}
-            slot = self._slot(_either("set_tensors", inputs, named))
+            slot = self._slot(_choose_key("set_tensors", inputs, named))
             if not isinstance(slot, InputSlot):
                 raise InferenceError(
                     "set_tensors and set_input_tensors set a batch for an input; an output is given"
                 )
             self._bind_batch(slot, tensors)
             return
-        for key, tensor in _mapping(inputs).items():
+        for key, tensor in _check_dict(inputs).items():
             if isinstance(key, int):
                 _check_key(key, "input")
                 self._bind_input(_at(self._inputs, key, "Input"), tensor)
@@ -186,13 +186,13 @@ class RequestTensors(RequestGuard):
     def set_input_tensor(self, *args: Any, **named: Any) -> None:
         """`set_input_tensor(tensor)` for the only input, or `set_input_tensor(index, tensor)`."""
         index, tensor = _index_and_tensor("set_input_tensor", args, named)
-        tensor = _tensor(tensor)
+        tensor = _check_tensor(tensor)
         self._bind_input(_at_or_only(self._inputs, index, "Input", "set"), tensor)
 
     def set_output_tensor(self, *args: Any, **named: Any) -> None:
         """`set_output_tensor(tensor)` for the only output, or `set_output_tensor(index, tensor)`."""
         index, tensor = _index_and_tensor("set_output_tensor", args, named)
-        tensor = _tensor(tensor)
+        tensor = _check_tensor(tensor)
         self._bind_output(_at_or_only(self._outputs, index, "Output", "set"), tensor)
 
     def set_input_tensors(self, *args: Any, **named: Any) -> None:
@@ -219,7 +219,7 @@ class RequestTensors(RequestGuard):
 
     def set_output_tensors(self, outputs: dict[int, Tensor]) -> None:
         """Set several output tensors, by index."""
-        for index, tensor in _by_index(_mapping(outputs), "output"):
+        for index, tensor in _by_index(_check_dict(outputs), "output"):
             self._bind_output(_at(self._outputs, index, "Output"), tensor)
 
     @property
@@ -232,13 +232,13 @@ class RequestTensors(RequestGuard):
         return [self._output_tensor(slot) for slot in self._outputs]
 
 
-def _tensor(tensor: Any) -> Any:
+def _check_tensor(tensor: Any) -> Any:
     if not isinstance(tensor, (Tensor, RemoteTensor)):
         raise no_such_form(f"a Tensor is expected, not {type(tensor).__name__}: pass Tensor(array)")
     return tensor
 
 
-def _either(function: str, key: Any, named: dict[str, Any]) -> Any:
+def _choose_key(function: str, key: Any, named: dict[str, Any]) -> Any:
     """Returns the key of a tensor, given by position or as `name=` or `port=`; an error otherwise."""
     values = [key] if key is not None else []
     values += [named[key] for key in ("name", "port") if key in named]
@@ -251,7 +251,7 @@ def _join_batch(tensors: Any) -> Tensor:
     """The Tensors of a batch as one; a single one is itself."""
     if not isinstance(tensors, (list, tuple)) or not tensors:
         raise no_such_form("a list of Tensors is expected")
-    parts = [_tensor(tensor) for tensor in tensors]
+    parts = [_check_tensor(tensor) for tensor in tensors]
     if any(isinstance(part, RemoteTensor) for part in parts):
         raise InferenceError("a tensor of a batch cannot be a RemoteTensor: set one of the whole batch")
     kinds = {(part.element_type._name, tuple(part.shape)) for part in parts}
@@ -263,7 +263,7 @@ def _join_batch(tensors: Any) -> Tensor:
     return Tensor(array, [len(parts), *list(parts[0].shape)[1:]], parts[0].element_type)
 
 
-def _mapping(tensors: Any) -> dict[Any, Any]:
+def _check_dict(tensors: Any) -> dict[Any, Any]:
     return expect(tensors, dict, "a dict of Tensors is expected")
 
 

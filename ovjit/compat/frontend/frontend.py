@@ -69,7 +69,7 @@ class FrontEnd:
             return not self._reader.title and find_converter(model) is self._reader
         if not self._reader.listed and not os.path.exists(model):
             return False
-        return self._reader.sniff(Source(_existing(model, self._name)))
+        return self._reader.sniff(Source(_check_path(model, self._name)))
 
     def load(self, path: Any, enable_mmap: bool = True) -> InputModel:
         """Read a file, or an object of the framework. GeneralFailure for a missing or invalid one."""
@@ -77,7 +77,7 @@ class FrontEnd:
         if not files:
             raise GeneralFailure(f"{self._name}: no model is given")
         if isinstance(files[0], (str, os.PathLike)):
-            self._check_file(_existing(files[0], self._name), files[0])
+            self._check_file(_check_path(files[0], self._name), files[0])
         if not self._reader.title:
             if not self.supported(files[0]):
                 kind = type(files[0]).__name__
@@ -164,7 +164,7 @@ class FrontEndManager:
         if not isinstance(model, (str, os.PathLike)):
             reader = find_converter(model)
             return None if reader is None or reader.title else FrontEnd(reader.name)
-        path = _existing(model, "ir")
+        path = _check_path(model, "ir")
         source = Source(path)
         reader = next((one for one in find_readers() if one.title and one.sniff(source)), None)
         if reader is None and path.is_dir():
@@ -181,7 +181,8 @@ class FrontEndManager:
         return "<FrontEndManager>"
 
 
-def _existing(model: Any, name: str) -> Path:
+def _check_path(model: Any, name: str) -> Path:
+    """The path of a model. GeneralFailure, with the front end's `name`, if there is no such file."""
     expect(model, (str, os.PathLike), "a path of a file is expected", TypeError)
     path = Path(os.fspath(model))
     if not os.fspath(model) or not path.exists():
