@@ -51,7 +51,8 @@ class TensorFlowReader(FrameworkReader):
         from ovjit.readers.frameworks.files import of_onnx, rules_of
         from ovjit.readers.frameworks.tensorflow import object_to_onnx
 
-        inputs, rules = [], rules_of(conversion.converters)
+        rules = rules_of(conversion.converters)
+        inputs = []
         for one in (each for each in conversion.inputs if each.name is None):
             dims = None if one.shape is None else [d.get_length() if d.is_static else None for d in one.shape]
             inputs.append((dims, None if one.type is None else one.type.to_dtype()))

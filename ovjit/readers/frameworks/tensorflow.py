@@ -256,7 +256,8 @@ def _of_graph(where: str, frozen: Frozen, more: Collection[str]) -> Any:
         placeholders = [of_name[name] for name in inputs if name in of_name]
     names = inputs if inputs is not None else [f"{node.name}:0" for node in placeholders]
     result = to_model_proto(graph, names, outputs, renames, more)
-    called, rows = renames or {}, []
+    called = renames or {}
+    rows = []
     for n in placeholders:
         name = f"{n.name}:0"
         rows.append((called.get(name, name), n.attr["dtype"].type, n.attr["shape"].shape))

@@ -130,8 +130,8 @@ def shrink(n: OnnxNode) -> Any:
     x, lambd, bias = n[0], n.attr("lambd"), n.attr("bias")
     kind = n.dtype(x)
     x_real = n.convert(x, "f32") if not ELEMENT_TYPES[kind].is_real else x
-    is_below, raised = n("Less", x_real, n.like(x_real, -lambd)), n("Add", x_real, n.like(x_real, bias))
-    raised = n("Select", is_below, raised, n.like(x_real, 0))
+    is_below = n("Less", x_real, n.like(x_real, -lambd))
+    raised = n("Select", is_below, n("Add", x_real, n.like(x_real, bias)), n.like(x_real, 0))
     lowered = n("Subtract", x_real, n.like(x_real, bias))
     return n.convert(n("Select", n("Greater", x_real, n.like(x_real, lambd)), lowered, raised), kind)
 

@@ -73,7 +73,8 @@ def bucketize(n: LiteNode) -> Any:
 @tflite_op("DEQUANTIZE")
 def dequantize(n: LiteNode) -> Any:
     """Dequantize. Constants keep their stored type, so that f16 weights stay f16."""
-    constant, target = n.file_constant(0), n.out().dtype
+    constant = n.file_constant(0)
+    target = n.out().dtype
     if constant is not None:
         return constant.as_type(target)
     return n[0] if n.dtype(n[0]) == target else n.each("Convert", n[0], destination_type=target)
