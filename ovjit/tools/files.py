@@ -12,10 +12,10 @@ from ovjit.tools.terminal import FAULTS, reporting
 
 
 def parse_config(pairs: Sequence[str]) -> dict[str, str]:
-    """The properties of options -c NAME=VALUE. ValueError for other texts."""
+    """The properties of options -c KEY=VALUE. ValueError for other texts."""
     for text in pairs:
         if "=" not in text:
-            raise ValueError(f"-c {text!r}: write NAME=VALUE")
+            raise ValueError(f"-c {text!r}: write KEY=VALUE")
     return dict(text.split("=", 1) for text in pairs)
 
 
@@ -72,9 +72,7 @@ def compile_main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ovjit compile", description="A model file to a compiled blob.")
     parser.add_argument("model", help="an IR or ONNX file")
     parser.add_argument("-o", "--output", type=Path, help="the .blob to write; default: beside the model")
-    parser.add_argument(
-        "-c", "--config", action="append", default=[], metavar="NAME=VALUE", help="a property"
-    )
+    parser.add_argument("-c", "--config", action="append", default=[], metavar="KEY=VALUE", help="a property")
     options = parser.parse_args(argv)
     core, config = ov.Core(), parse_config(options.config)
     compiled = core.compile_model(core.read_model(graph_file(options.model)), "CPU", config)
