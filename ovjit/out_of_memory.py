@@ -65,11 +65,13 @@ def unless_short(*classes: type[E]) -> tuple[type[E], ...]:
 
 @contextlib.contextmanager
 def as_memory_errors(what: str) -> Iterator[None]:
-    """Raise MemoryError for exceptions of other classes that report missing memory. `what` was being done."""
+    """Raise MemoryError for exceptions of other classes that report missing memory, and for one that says
+    nothing, as Python's own. `what` was being done."""
     try:
         yield
-    except (ImportError, OSError, RuntimeError, SystemError) as error:
-        if isinstance(error, OvjitError) or not lacks_memory(error):
+    except (ImportError, MemoryError, OSError, RuntimeError, SystemError) as error:
+        says_it = isinstance(error, OvjitError) or (isinstance(error, MemoryError) and error.args)
+        if says_it or not lacks_memory(error):
             raise
         raise MemoryError(
             f"not enough memory to {what}: free memory, or raise the process's limit"

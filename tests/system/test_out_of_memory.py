@@ -104,10 +104,13 @@ def test_headroom_is_asked_for() -> None:
 def test_what_reports_missing_memory() -> None:
     reports = [OSError(errno.ENOMEM, "x"), ImportError("a.so: failed to map segment from shared object")]
     reports += [SystemError("error return without exception set"), RuntimeError("can't start new thread")]
+    reports.append(MemoryError())  # Python's own
     for error in reports:
         assert lacks_memory(error)
         with pytest.raises(MemoryError, match="not enough memory to read it"), as_memory_errors("read it"):
             raise error
+    with pytest.raises(MemoryError, match="^an arena$"), as_memory_errors("read it"):
+        raise MemoryError("an arena")
     for other in (OSError(errno.ENOENT, "x"), ImportError("no module"), ModelError("shape")):
         assert not lacks_memory(other)
         with pytest.raises(type(other)), as_memory_errors("read it"):
