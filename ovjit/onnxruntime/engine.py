@@ -71,7 +71,11 @@ class Engine:
             check = checks.get(name)
             if check is None:
                 raise failure_of(InvalidArgument, f"Invalid input name: {name}")
-            if type(value) is not np.ndarray or value.shape != check.shape or value.dtype is not check.dtype:
+            if (
+                type(value) is not np.ndarray
+                or value.shape != check.shape
+                or (value.dtype is not check.dtype and (check.dtype is None or value.dtype != check.dtype))
+            ):
                 value = check.convert(value)
             arrays[name] = value
         return arrays

@@ -80,6 +80,10 @@ def save_blob(
             from ovjit.engine import compile_graph
 
             stored, executable = None, compile_graph(executable.graph, executable.config)
+        elif "kernels" in program:
+            from ovjit.storage.stored_program import code_in_parts
+
+            stored = {**stored, "code": code_in_parts(stored["code"], program["kernels"])}
     sections = sections_of(executable, once=True) if stored is None else stored
     return write_container(
         {**sections, "header": header_for(source, inputs, outputs, config)}, key_of(config)

@@ -46,7 +46,7 @@ from ovjit.planning.views import Buffer, View
 from ovjit.records import NamedTuple
 from ovjit.source_files import package_state
 from ovjit.storage import tags
-from ovjit.storage.container import refuse_invalid
+from ovjit.storage.container import Parts, refuse_invalid
 from ovjit.storage.graph_format import Arrays, Reader, dump, encode, encode_dims, parse, read_dims
 from ovjit.storage.mapped import align
 
@@ -167,7 +167,7 @@ def encode_program(
         "program": dump(tables),
         "words": np.array(plans.words, "<i8").tobytes(),
         "data": data.content(),
-        "code": b"".join(code.parts),
+        "code": Parts(code.parts),
     }
 
 
@@ -232,6 +232,11 @@ class _Code:
         if number is None:
             number = self._by_id[id(kernel)] = self._numbers[self.symbols[kernel], kernel.name]
         return number
+
+
+def code_in_parts(code: bytes, rows: Iterable[Sequence[Any]]) -> Parts:
+    """The code of the kernels in a table, as `_Code` has joined it."""
+    return Parts([code[offset : offset + size] for offset, size in sorted({(r[3], r[4]) for r in rows})])
 
 
 class _Plans:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copyreg
 import gc
+import pickle
 import sys
 import threading
 import time
@@ -271,6 +272,21 @@ def test_a_lent_array_is_never_written_to():
     compiled(lent)
     compiled(X + 100, share_inputs=False)
     np.testing.assert_array_equal(lent, X)
+
+
+def test_arrays_of_another_process_are_taken_at_once(monkeypatch) -> None:
+    """Their dtype is equal to NumPy's, but another object."""
+    first, second = (pickle.loads(pickle.dumps(X + n)) for n in (1, 2))
+    assert first.dtype is not X.dtype
+    request = cases.unary(ovjit).create_infer_request()
+    request.infer(X, share_inputs=True)
+    monkeypatch.setattr("ovjit.api.run.request.assign_inputs", lambda *_: pytest.fail("the long way"))
+    for array in (first, second):
+        want = cases.unary(openvino)(array)[0]
+        np.testing.assert_array_equal(request.infer(array, share_inputs=True)[0], want)
+    monkeypatch.undo()
+    for other in (first.astype(">f4"), first.astype("f8")):
+        np.testing.assert_array_equal(request.infer(other)[0], cases.unary(openvino)(first)[0])
 
 
 def test_shared_arrays_of_other_shapes_that_fit():

@@ -21,6 +21,7 @@ from ovjit.storage import container
 from ovjit.storage.blob import key_of
 from ovjit.storage.container import SECTIONS, Container, write_container
 from ovjit.storage.graph_format import dump, parse
+from ovjit.storage.stored_program import code_in_parts
 from tests.support.decoders import decoder
 from tests.support.run import printed
 
@@ -206,7 +207,8 @@ def sections_of(blob: bytes) -> dict[str, Any]:
 
 
 def signed(sections: dict[str, Any]) -> bytes:
-    return write_container(sections, key_of({}))
+    rows = parse(sections["program"], "program")["kernels"]
+    return write_container({**sections, "code": code_in_parts(sections["code"], rows)}, key_of({}))
 
 
 def test_traces_that_are_damaged_are_refused_and_those_of_strangers_not_looked_at(caplog) -> None:

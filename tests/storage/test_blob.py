@@ -523,6 +523,23 @@ def test_compressed_sections_are_bounded(small) -> None:
         container._decompress("graph", bomb, LARGEST_COMPRESSED)
 
 
+def test_a_kernel_is_compressed_once() -> None:
+    """By the first export of a process, also for other models and after an import: the bytes are the same."""
+    container._compress_part.cache_clear()
+    model = compiled("small")
+    first = blob_of(model)
+    parts = container._compress_part.cache_info().misses
+    section = _ENTRY.unpack_from(first, _TABLE + SECTIONS.index("code") * _ENTRY.size)
+    stream, sections = first[section[1] :][: section[2]], Container(memoryview(first)).sections
+    assert zlib.decompress(stream) == sections["code"]
+    rows = json.loads(sections["program"])["kernels"]
+    assert parts == len({row[3] for row in rows}) > 1
+    assert blob_of(model) == blob_of(load(first)) == first
+    assert stream in blob_of(compiled("small"))  # names of nodes are others
+    info = container._compress_part.cache_info()
+    assert info.misses == parts and info.hits == 3 * parts
+
+
 def lengths_of(content: bytes) -> list[int]:
     """The lengths of the contents of the compressed sections."""
     rows = [_ENTRY.unpack_from(content, _TABLE + _ENTRY.size * i) for i in range(len(SECTIONS))]

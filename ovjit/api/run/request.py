@@ -123,7 +123,7 @@ class InferRequest(RequestTensors):
                     slot = tables[type(key)][key]
                     if (
                         type(value) is not _ndarray
-                        or value.dtype is not slot.dtype
+                        or (value.dtype is not slot.dtype and value.dtype != slot.dtype)  # as unpickled ones
                         or (value.shape != slot.shape and not slot.takes_shape(value.shape))
                         or not value.flags.carray
                     ):
