@@ -199,7 +199,7 @@ class Engine(StepRunner):
     def _save(self) -> None:
         """Store the state of the one row for prompts that begin like it, since the next ones change it."""
         if self._tokens and self._can_split:
-            values = [state._stored() for state in self._request.query_state()]
+            values = [state._read_stored() for state in self._request.query_state()]
             stored = [value for value in values if value is not None]
             if len(stored) == len(values):
                 self._prefixes.add(self._tokens, stored)

@@ -33,27 +33,27 @@ class Prefixes:
 
     def find(self, tokens: Sequence[int]) -> list[int]:
         """The blocks with the longest stored begin of these tokens."""
-        found, before = list[int](), -1
+        numbers, before = list[int](), -1
         for begin in range(0, len(tokens) - BLOCK + 1, BLOCK):
             number = self._numbers.get((before, tuple(tokens[begin : begin + BLOCK])))
             if number is None:
                 break
-            found.append(number)
+            numbers.append(number)
             before = number
-        self._use(found)
-        return found
+        self._use(numbers)
+        return numbers
 
     def add(self, tokens: Sequence[int], states: Sequence[np.ndarray]) -> None:
         """Store the full blocks of a sequence of which these are the states."""
-        found = self.find(tokens)
-        for begin in range(len(found) * BLOCK, len(tokens) - BLOCK + 1, BLOCK):
-            key = found[-1] if found else -1, tuple(tokens[begin : begin + BLOCK])
+        numbers = self.find(tokens)
+        for begin in range(len(numbers) * BLOCK, len(tokens) - BLOCK + 1, BLOCK):
+            key = numbers[-1] if numbers else -1, tuple(tokens[begin : begin + BLOCK])
             index = (*[slice(None)] * self._axis, slice(begin, begin + BLOCK))
             number, self._next = self._next, self._next + 1
             self._blocks[number] = key, [np.array(state[index]) for state in states]
             self._numbers[key] = number
-            found.append(number)
-        self._use(found)
+            numbers.append(number)
+        self._use(numbers)
         size = sum(state.nbytes // state.shape[self._axis] for state in states) * BLOCK
         while len(self._blocks) > min(BLOCKS, BYTES // size):
             number = next(iter(self._blocks))

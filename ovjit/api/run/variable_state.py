@@ -92,7 +92,7 @@ class VariableState:
         self._states.cut(self._index, axis, length)
 
     @exclusive
-    def _stored(self) -> np.ndarray | None:
+    def _read_stored(self) -> np.ndarray | None:
         """The value in its stored type, until the next run. None after a reset, and for one on a card."""
         self._states.settle()
         value, memory = self._states.cells[self._index]
@@ -100,7 +100,7 @@ class VariableState:
 
     @exclusive
     def _restore(self, value: np.ndarray) -> None:
-        """Make an array of its own, in the type of `_stored`, the value."""
+        """Make an array of its own, in the type of `_read_stored`, the value."""
         self._states.settle()
         self._states._set_cell(self._index, (value, None))
         if self._flag is not None:
