@@ -12,7 +12,6 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import AdapterConfig, AdapterController, apply_adapters
 from ovjit.genai.answers import Answer, Steps
 from ovjit.genai.blocks import BlockPool, Row, RowInputs
-from ovjit.genai.engine import choose_cache_precision
 from ovjit.genai.enums import GenerationStatus, SparseAttentionMode
 from ovjit.genai.eviction import Eviction
 from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
@@ -127,7 +126,7 @@ def paged_options(
     evicts = config.use_cache_eviction
     mode = config.sparse_attention_config.mode if config.use_sparse_attention else None
     return Options(
-        kv_cache=choose_cache_precision(properties), properties=properties, scores=evicts,
+        kv_cache="", properties=properties, scores=evicts,
         rotation=evicts and config.cache_eviction_config.apply_rotation,
         xattention=mode is SparseAttentionMode.XATTENTION, inputs=() if inputs is None else inputs.names,
         outputs=() if proposals is None else proposals.outputs, defers=True, exact=False, states=True,

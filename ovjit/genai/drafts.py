@@ -12,7 +12,6 @@ from ovjit.genai.adapters import AdapterConfig
 from ovjit.genai.batches import Proposals, Request
 from ovjit.genai.blocks import NO_INPUTS, BlockPool, Row, RowInputs
 from ovjit.genai.config import GenerationConfig
-from ovjit.genai.engine import choose_cache_precision
 from ovjit.genai.figures import now_us
 from ovjit.genai.handles import GenerationHandle, HandleWriter
 from ovjit.genai.scheduler import SchedulerConfig
@@ -91,8 +90,7 @@ class DraftProposer(Proposals):
         super().__init__()
         self._adapters, properties = draft.split_properties()
         change = None if self._adapters is None else self._adapters.insert
-        options = {"defers": True, **options, "exact": False, "states": True}
-        options["kv_cache"] = choose_cache_precision(properties)
+        options = {"defers": True, **options, "exact": False, "states": True, "kv_cache": ""}
         model = read_folder(draft.path) if model is None else model
         self._decoder = PagedDecoder(model, Options(properties=properties, **options), change=change)
         self._pool = BlockPool(self._decoder, SchedulerConfig(), rows)

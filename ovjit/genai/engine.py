@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ovjit import debug
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError
 from ovjit.genai.answers import Answer, Steps
-from ovjit.generation.decoder import Decoder
+from ovjit.genai.prefixes import BLOCK, Prefixes
+from ovjit.generation.decoder import Decoder, choose_caches
 from ovjit.generation.head import keep_last
 from ovjit.generation.speculative import count_common
 
@@ -22,21 +22,10 @@ INPUTS = frozenset(("input_ids", "attention_mask", "position_ids", "beam_idx"))
 MAX_ROWS, MAX_TOKENS = 64, 4096
 #: Maximum tokens of each prompt that one inference reads.
 PART = 256
-#: Minimum tokens at the begin of another prompt that are not read again. Shorter prompts give the same bits
-#: in each call: tokens that are read alone are rounded in another way.
-_SHORTEST = 32
 #: The axis of tokens in states that grow.
-_AXIS = 2
+AXIS = 2
 #: Edits a Model, and returns the names of constant inputs that it adds.
 Change = Callable[[Any], Collection[str]] | None
-
-
-def choose_cache_precision(properties: Mapping[str, Any]) -> str:
-    """The element type of caches of keys and values that `properties` leave open: u8 as in openvino_genai,
-    unless results should be exact."""
-    hint = properties.get("INFERENCE_PRECISION_HINT") or debug.flag("OVJIT_PRECISION")
-    is_exact = str(properties.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
-    return "f32" if is_exact or getattr(hint, "_name", hint) in ("f32", "dynamic") else "u8"
 
 
 class StepRunner:
@@ -129,28 +118,35 @@ class Engine(StepRunner):
         self._length = 0
         #: The tokens in the state, [] if it has several rows.
         self._tokens: list[int] = []
+        #: Tokens at the begin of other prompts that are not read again. There are at least `BLOCK` of them:
+        #: shorter prompts give the same bits in each call, since tokens that are read alone are rounded in
+        #: another way.
+        self._prefixes = Prefixes(AXIS)
 
     def _states_grow(self) -> bool:
         """True if all states have an axis of tokens."""
-        return all(state._open == [0, _AXIS] for state in self._request.query_state())
+        return all(state._open == [0, AXIS] for state in self._request.query_state())
 
     @classmethod
     def load(
-        cls, path: Path, device: str, properties: Mapping[str, Any], change: Change = None, rows: int = 1
-    ) -> Engine:
-        """The decoder of a file, or of a folder with one. `change`, `rows`: see `Decoder.load`."""
-        return cls(Decoder.load(path, device, properties, change, rows))
+        cls, path: Path, device: str, properties: Mapping[str, Any], change: Change = None, rows: int = 1,
+        in_bytes: bool = False,
+    ) -> Engine:  # fmt: skip
+        """The decoder of a file, or of a folder with one. Further arguments: see `Decoder.load`."""
+        return cls(Decoder.load(path, device, properties, change, rows, in_bytes))
 
     @classmethod
     def load_text(
         cls, model: Any, weights: Any, device: str, properties: Mapping[str, Any], change: Change = None,
-        rows: int = 1,
+        rows: int = 1, in_bytes: bool = False,
     ) -> Engine:  # fmt: skip
-        """The decoder of an IR in memory. `change`, `rows`: see `Decoder.load`."""
+        """The decoder of an IR in memory. Further arguments: see `Decoder.load`."""
         from ovjit.api.run.core import Core
 
         read = Core().read_model(model, weights)
         keep_last(read, rows)
+        if in_bytes:
+            choose_caches(read, properties)
         names = () if change is None else change(read)
         return cls(Decoder(Core().compile_model(read, device, dict(properties)), 0, names))
 
@@ -162,10 +158,11 @@ class Engine(StepRunner):
     def forget(self) -> None:
         """Begin the next prompt anew: the state is another sequence's."""
         self._tokens = []
+        self._prefixes.clear()
 
     def start(self, prompt: Sequence[int]) -> np.ndarray:
-        """Read a prompt as the one row, but for tokens at its begin that are in the state: those of a chat's
-        last turn, or of another prompt. Returns the logits [1, words] of the next token."""
+        """Read a prompt as the one row, but for tokens at its begin that were read before: those of a chat's
+        last turn, or of other prompts. Returns the logits [1, words] of the next token."""
         count = self._keep_common(prompt)
         if not count:
             self._reset([0])
@@ -174,22 +171,45 @@ class Engine(StepRunner):
         return logits
 
     def _keep_common(self, prompt: Sequence[int]) -> int:
-        """Truncate the state to the tokens that a prompt begins with, without its last one. Returns their
+        """Make the state that of tokens that a prompt begins with, without its last one. Returns their
         number, 0 if the prompt is to be read from its begin."""
-        cached, self._tokens = self._tokens, []  # until it is read
-        count = count_common(cached, prompt[:-1])
-        if count == len(cached):
-            return count if self._can_extend else 0
-        if not self._can_split or count < _SHORTEST:
+        cached, begin = self._tokens, prompt[:-1]
+        count = count_common(cached, begin)
+        if not self._can_split:
+            self._tokens = []  # until it is read
+            return count if count == len(cached) and self._can_extend else 0
+        blocks, states = self._prefixes.find(begin), self._request.query_state()
+        stored = self._prefixes.join(blocks) if count < len(blocks) * BLOCK else []
+        if count == len(cached) and not stored:
+            self._tokens = []
+            return count
+        self._save()
+        if stored:
+            count = len(blocks) * BLOCK
+            for state, value in zip(states, stored, strict=True):
+                state._restore(value)
+        elif count < BLOCK:
             return 0
-        for state in self._request.query_state():
-            state._cut(_AXIS, count)
-        self._length = count
+        else:
+            for state in states:
+                state._cut(AXIS, count)
+        self._length, self._pads = count, np.zeros(1, np.int64)
         return count
+
+    def _save(self) -> None:
+        """Store the state of the one row for prompts that begin like it, since the next ones change it."""
+        if self._tokens and self._can_split:
+            values = [state._read_stored() for state in self._request.query_state()]
+            stored = [value for value in values if value is not None]
+            if len(stored) == len(values):
+                self._prefixes.add(self._tokens, stored)
+        self._tokens = []
 
     def step(self, parents: Sequence[int], tokens: Sequence[int]) -> np.ndarray:
         """Rows that continue the rows `parents` by one token each. Returns the logits [rows, words]."""
         row = self._tokens
+        if len(tokens) > 1:
+            self._save()
         logits = self._infer(self.embed(np.asarray(tokens, np.int64)[:, None]), np.asarray(parents, np.int32))
         if row and len(tokens) == 1:
             row.extend(tokens)
@@ -200,6 +220,7 @@ class Engine(StepRunner):
         """Read prompts as a row each. Those of several inferences are joined afterwards."""
         if len(prompts) == 1:
             return self.start(prompts[0])
+        self._save()
         groups = group_prompts([len(prompt) for prompt in prompts])
         if len(groups) == 1:
             return self._read_rows(prompts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.genai.adapters import apply_adapters, load_adapters
 from ovjit.genai.answers import Answer, Steps, Writer, answer_prompt
 from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, read_config
-from ovjit.genai.engine import MAX_ROWS, Engine, choose_cache_precision
+from ovjit.genai.engine import MAX_ROWS, Engine
 from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.figures import Figures, SharedFigures, measure, now_us
 from ovjit.genai.parsers import TextParserStreamer, parse_texts
@@ -47,11 +48,9 @@ if TYPE_CHECKING:
 
 #: Engines of the real package. They differ by the default type of caches alone.
 _BACKENDS = ("PA", "SDPA")
-#: Properties with the types of caches.
-CACHES = frozenset(("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"))
 
 
-def engine_properties(properties: dict[str, Any], device: str) -> dict[str, Any]:
+def engine_properties(properties: dict[str, Any]) -> dict[str, Any]:
     """Properties of the device. RuntimeError for those of the pipeline that contradict each other."""
     scheduler = properties.get("scheduler_config", SchedulerConfig())
     if not isinstance(scheduler, SchedulerConfig):
@@ -62,10 +61,12 @@ def engine_properties(properties: dict[str, Any], device: str) -> dict[str, Any]
     check_properties(properties)
     if backend == "SDPA" and "scheduler_config" in properties:
         raise OvjitError("scheduler_config is not for ATTENTION_BACKEND SDPA: leave one of them out")
-    settings = {name: value for name, value in properties.items() if name not in OWN_PROPERTIES}
-    if backend == "PA" and not device.startswith("GPU") and not CACHES.intersection(settings):
-        settings["KV_CACHE_PRECISION"] = choose_cache_precision(settings)
-    return settings
+    return {name: value for name, value in properties.items() if name not in OWN_PROPERTIES}
+
+
+def has_byte_caches(properties: Mapping[str, Any], device: str) -> bool:
+    """Whether the caches of a decoder are those of `choose_caches` by default."""
+    return properties.get("ATTENTION_BACKEND") != "SDPA" and not device.startswith("GPU")
 
 
 def check_folder(folder: Path, properties: dict[str, Any]) -> None:
@@ -137,7 +138,7 @@ class LLMPipeline:
     def _load_engine(self, source: tuple[Any, ...], device: str, properties: dict[str, Any]) -> None:
         """Load the decoder of a path, or of an IR's text and weights, with its adapters and drafts."""
         self._adapters, change = load_adapters(properties, self._config)
-        settings, draft = engine_properties(properties, device), draft_of(properties)
+        settings, draft = engine_properties(properties), draft_of(properties)
         self._has_state = properties.get("ATTENTION_BACKEND") == "SDPA"
         is_drafted = draft is not None or bool(properties.get("prompt_lookup"))
         mode = "" if draft is None else draft.mode
@@ -151,7 +152,8 @@ class LLMPipeline:
             self._engine = BatchedEngine(model, device, scheduler, settings, change, None, self._drafts)
             return
         load: Any = Engine.load if len(source) == 1 else Engine.load_text
-        self._engine = engine = load(*source, device, settings, change, CHECKED if is_drafted else 1)
+        rows, in_bytes = CHECKED if is_drafted else 1, has_byte_caches(properties, device)
+        self._engine = engine = load(*source, device, settings, change, rows, in_bytes)
         if draft is not None and mode == SHARED:
             from ovjit.genai.batched_engine import read_model
             from ovjit.genai.shared_caches import SharedCacheProposer

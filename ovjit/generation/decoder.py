@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit import debug
 from ovjit.api.run.core import Core
 from ovjit.errors import OvjitError
 from ovjit.generation.head import keep_last
@@ -42,6 +43,19 @@ INPUTS = ("input_ids", "attention_mask", "position_ids", "beam_idx")
 CHECKED = 8
 #: Names of a model's file in a folder.
 FILES = ("openvino_model.xml", "model.xml", "openvino_language_model.xml")
+#: The key of properties that a model sets for itself, and those with the types of caches.
+RUNTIME = "runtime_options"
+CACHES = ("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION")
+
+
+def choose_caches(model: Any, properties: Mapping[str, Any]) -> None:
+    """Let the caches of keys and values of a decoder be u8, as in openvino_genai, or f32 if results should be
+    exact, unless properties or the model itself name types."""
+    hint = properties.get("INFERENCE_PRECISION_HINT") or debug.flag("OVJIT_PRECISION")
+    is_exact = str(properties.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
+    is_exact |= getattr(hint, "_name", hint) in ("f32", "dynamic")
+    if not any(name in properties or model.has_rt_info([RUNTIME, name]) for name in CACHES):
+        model.set_rt_info("f32" if is_exact else "u8", [RUNTIME, CACHES[0]])
 
 
 class Decoder:
@@ -76,21 +90,24 @@ class Decoder:
     @classmethod
     def load(
         cls, path: str | Path, device: str = "CPU", config: Mapping[str, Any] | None = None,
-        change: Callable[[Any], Collection[str]] | None = None, rows: int = CHECKED,
+        change: Callable[[Any], Collection[str]] | None = None, rows: int = CHECKED, in_bytes: bool = False,
     ) -> Decoder:  # fmt: skip
         """The decoder of a file, or of a folder with one. `change` edits its Model, and returns the names of
-        constant inputs that it adds. `rows`: the last tokens whose logits are computed."""
+        constant inputs that it adds. `rows`: the last tokens whose logits are computed. `in_bytes`: by
+        default, caches are those of `choose_caches`."""
         file, names = model_file(path), list[str]()
         turn = _turn(None, file)
 
         def edit(model: Any) -> bool:
             nonlocal turn
             keep_last(model, rows)
+            if in_bytes:
+                choose_caches(model, config or {})
             names.extend(() if change is None else change(model))
             expected, turn = turn, _turn(model, file)
             return change is None and turn == expected
 
-        name = f"last {rows}" if change is None else "changed"
+        name = f"last {rows}{' in bytes' if in_bytes else ''}" if change is None else "changed"
         compiled = EditingCore(edit, name).compile_model(str(file), device, dict(config or {}))
         return cls(compiled, turn, names)
 

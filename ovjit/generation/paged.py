@@ -24,7 +24,7 @@ from ovjit.compat.passes.longest import find_comparisons
 from ovjit.compat.passes.probe import Probe
 from ovjit.compat.passes.weight_compression import compress_weights
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.generation.decoder import FILES
+from ovjit.generation.decoder import FILES, RUNTIME, choose_caches
 from ovjit.generation.head import last_product, logits_of
 from ovjit.generation.paged_tables import Tables, check_tables, tables_of
 from ovjit.generation.row_slices import find_region, fix_sizes, list_sources
@@ -35,7 +35,8 @@ from ovjit.records import NamedTuple
 
 class Options(NamedTuple):
     """`weights`: bits of compressed weights, 0: as they are stored; `group`: elements of the depth that share
-    a scale, of 4 bits; `kv_cache`: the caches' element type; `properties`: for compiling.
+    a scale, of 4 bits; `kv_cache`: the caches' element type, "": see `choose_caches`; `properties`: for
+    compiling.
 
     These add inputs to the model, which `hidden` takes by name. `scores`: `score_aggregation_window`, for
     `scores_by_sequence`; `rotation`: those that rotate keys in the cache; `xattention`: those of the sparse
@@ -63,7 +64,8 @@ class Options(NamedTuple):
     def config(self) -> dict[str, Any]:
         """Properties for compiling."""
         hints = {"INFERENCE_PRECISION_HINT": "f32"} if self.exact else {}
-        return {**hints, "KV_CACHE_PRECISION": self.kv_cache, **self.properties}
+        caches = {"KV_CACHE_PRECISION": self.kv_cache} if self.kv_cache else {}
+        return {**hints, **caches, **self.properties}
 
 
 DEFAULTS = Options()
@@ -185,11 +187,16 @@ class PagedDecoder:
             )
         if longest:
             settle(model, longest)
+        if not options.kv_cache:
+            choose_caches(model, options.properties)
         if options.weights:
             compress_weights(model, options.weights, options.group)
         rotation, xattention = options.rotation, options.xattention
         paged_attention_transformation(model, False, options.scores, options.scores, rotation, xattention)
         body, head = split_head(model, options.defers, options.outputs)
+        if model.has_rt_info(RUNTIME):
+            for part in (body, head):
+                part.set_rt_info(model.get_rt_info(RUNTIME).value, RUNTIME)
         constant_inputs = () if change is None else change(body, head)
         core = Core()
         self._body = core.compile_model(body, "CPU", options.config)

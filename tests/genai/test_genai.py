@@ -191,12 +191,44 @@ def test_ends_of_prompts_that_begin_alike_are_read(pipeline: Any, monkeypatch: p
     other = engine.start([*shared, 9])
     shorter = engine.start(shared[:40])
     assert counts == [52, 1, 1, 1]
-    engine.start([5])
-    np.testing.assert_allclose(engine.start(shared[:40]), shorter, rtol=1e-4, atol=1e-4)
-    engine.start([5])
-    np.testing.assert_allclose(engine.start([*shared, 9]), other, rtol=1e-4, atol=1e-4)
+    for prompt, expected in (shared[:40], shorter), ([*shared, 9], other):
+        engine.forget()
+        np.testing.assert_allclose(engine.start(prompt), expected, rtol=1e-4, atol=1e-4)
     engine.start([*shared[:31], 11, 12])  # so few tokens are read again
-    assert counts[4:] == [1, 40, 1, 51, 33]
+    assert counts[4:] == [40, 51, 33]
+
+
+def test_begins_of_all_earlier_prompts_are_stored(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, counts = pipeline._engine, list[int]()
+    infer = engine._infer
+
+    def count(ids: np.ndarray, parents: np.ndarray) -> np.ndarray:
+        counts.append(ids.shape[1])
+        return infer(ids, parents)
+
+    monkeypatch.setattr(engine, "_infer", count)
+    engine.forget()
+    prompts = [[3 + (7 + k) * i % 200 for i in range(70)] for k in range(4)]
+    firsts = [np.array(engine.start(prompt)) for prompt in prompts]
+    counts.clear()
+    for prompt, first in zip(prompts, firsts, strict=True):
+        np.testing.assert_allclose(engine.start(prompt), first, rtol=1e-4, atol=1e-4)
+    engine.start_rows([prompts[0], prompts[1][:9]])
+    engine.start(prompts[3])  # which was in the state when there were two rows
+    assert counts == [6, 6, 6, 6, 70, 6]
+    engine.step([0, 0], [5, 6])  # so it is stored when it forks
+    engine.start([*prompts[3][:64], 4, 5])
+    assert counts[6:] == [1, 2]
+    # a continued prompt is continued where it ends, not where its last block does
+    engine.step([0], [9])
+    engine.start([*prompts[3][:64], 4, 5, 9, 11, 12])
+    assert counts[8:] == [1, 2]
+    monkeypatch.setattr("ovjit.genai.prefixes.BLOCKS", 3)
+    engine.start(prompts[2])
+    counts.clear()
+    for prompt in prompts[3], prompts[0], prompts[2]:  # of which the last has one block left
+        engine.start(prompt)
+    assert counts == [6, 70, 38] and len(engine._prefixes._blocks) == 3
 
 
 def test_a_chat_always_has_its_template(folder: Path, pipeline: Any) -> None:
@@ -705,3 +737,36 @@ def test_a_time_limit_is_no_failure_of_a_template() -> None:
     for template in ("{{ 1 / 0 }}", "{% if %}", "{{ messages.pop() }}"):
         with pytest.raises(OvjitError, match="the chat template failed"):
             _render(template, [], {})
+
+
+@pytest.mark.parametrize(
+    ("options", "properties", "expected"),
+    [
+        ({}, {"INFERENCE_PRECISION_HINT": "bf16"}, "u8"),
+        ({"KV_CACHE_PRECISION": "f16"}, {}, "f16"),
+        ({"KV_CACHE_PRECISION": "f16"}, {"INFERENCE_PRECISION_HINT": "f32"}, "f16"),
+        ({"KV_CACHE_PRECISION": "f16"}, {"EXECUTION_MODE_HINT": "ACCURACY"}, "f32"),
+        ({"KV_CACHE_PRECISION": "f16"}, {"KV_CACHE_PRECISION": "u8"}, "u8"),
+        ({}, {"INFERENCE_PRECISION_HINT": "f32"}, "f32"),
+    ],
+)
+def test_caches_have_the_types_that_the_model_names(
+    folder: Path, tmp_path: Path, options: dict[str, str], properties: dict[str, Any], expected: str
+) -> None:
+    """As in openvino_genai, but for the last case, which is u8 there."""
+    shutil.copytree(folder, tmp_path / "model")
+    model = ov.Core().read_model(folder / "openvino_model.xml")
+    for name, value in options.items():
+        model.set_rt_info(value, ["runtime_options", name])
+    ov.save_model(model, tmp_path / "model" / "openvino_model.xml", compress_to_fp16=False)
+    for _ in range(2):  # the second time, kept models are loaded
+        pipeline = genai.LLMPipeline(tmp_path / "model", "CPU", **properties)
+        pipeline.generate("hello", max_new_tokens=2)
+        kinds = {v.stored for v in pipeline._engine._request.query_state()[0]._states.variables}
+        assert kinds == {expected}
+    batches = genai.ContinuousBatchingPipeline(tmp_path / "model", genai.SchedulerConfig(), "CPU", properties)
+    assert batches._batches._decoder.kind == expected
+    if options:  # those that a model names are as in openvino_genai
+        state = genai.LLMPipeline(tmp_path / "model", "CPU", ATTENTION_BACKEND="SDPA", **properties)
+        state.generate("hello", max_new_tokens=2)
+        assert {v.stored for v in state._engine._request.query_state()[0]._states.variables} == {expected}

@@ -91,5 +91,20 @@ class VariableState:
         """Truncate the value to the first `length` elements along `axis`."""
         self._states.cut(self._index, axis, length)
 
+    @exclusive
+    def _read_stored(self) -> np.ndarray | None:
+        """The value in its stored type, until the next run. None after a reset, and for one on a card."""
+        self._states.settle()
+        value, memory = self._states.cells[self._index]
+        return value if memory is None or isinstance(memory, np.ndarray) else None
+
+    @exclusive
+    def _restore(self, value: np.ndarray) -> None:
+        """Make an array of its own, in the type of `_read_stored`, the value."""
+        self._states.settle()
+        self._states._set_cell(self._index, (value, None))
+        if self._flag is not None:
+            self._states.set(self._flag, np.array(False))
+
     def __repr__(self) -> str:
         return "<VariableState>"

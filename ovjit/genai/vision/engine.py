@@ -9,7 +9,8 @@ import numpy as np
 
 from ovjit.errors import UnsupportedError
 from ovjit.genai.blocks import Row
-from ovjit.genai.engine import Engine
+from ovjit.genai.engine import AXIS, Engine
+from ovjit.genai.prefixes import Prefixes
 from ovjit.genai.vision.family import Family, Prompt
 from ovjit.genai.vision.reader import PictureReader
 
@@ -51,7 +52,7 @@ class EmbeddingEngine(Engine):
         #: A picture's tokens that have a type see each other, so a state without all of them is another one.
         self._can_extend = "token_type_ids" not in self._names
         self._can_split = self._can_extend and self._states_grow()
-        self._length, self._tokens = 0, []
+        self._length, self._tokens, self._prefixes = 0, [], Prefixes(AXIS)
         self._prompt: Prompt | None = None
         #: The tokens whose embeddings are the next values.
         self._ids = np.zeros((0, 0), np.int64)

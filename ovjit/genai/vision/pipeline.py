@@ -19,7 +19,7 @@ from ovjit.genai.enums import GenerationFinishReason
 from ovjit.genai.fields import unpack_config
 from ovjit.genai.figures import Figures, measure, now_us
 from ovjit.genai.history import ChatHistory
-from ovjit.genai.llm import engine_properties
+from ovjit.genai.llm import engine_properties, has_byte_caches
 from ovjit.genai.proposals import load_proposals
 from ovjit.genai.scheduler import SchedulerConfig, needs_batches
 from ovjit.genai.speculation import answer_drafted, begin_figures, check_drafts, sum_durations
@@ -30,6 +30,7 @@ from ovjit.genai.turns import Turn
 from ovjit.genai.vision.engine import EmbeddedRows, EmbeddingEngine
 from ovjit.genai.vision.reader import LANGUAGE, PictureReader, read_folder, read_models
 from ovjit.genai.vision.results import VLMDecodedResults, VLMPerfMetrics
+from ovjit.generation.decoder import choose_caches
 from ovjit.generation.head import keep_last
 
 
@@ -74,7 +75,7 @@ class VLMPipeline(VLMPipelineBase):
     def _compile(self, models: dict[str, Any], folder: Path, device: str, properties: dict[str, Any]) -> None:
         from ovjit.api.run.core import Core
 
-        settings = engine_properties(properties, device)
+        settings = engine_properties(properties)
         self._has_state = properties.get("ATTENTION_BACKEND") == "SDPA"
         language = models.pop(LANGUAGE)
         self._reader = reader = PictureReader(models, folder, self._tokenizer, device, settings)
@@ -87,6 +88,8 @@ class VLMPipeline(VLMPipelineBase):
             self._engine = BatchedEngine(language, device, scheduler, settings, change, rows, self._drafts)
         else:
             keep_last(language, 1)
+            if has_byte_caches(properties, device):
+                choose_caches(language, settings)
             names = () if change is None else change(language)
             self._engine = EmbeddingEngine(Core().compile_model(language, device, settings), reader.family,
                                            reader.embed, names)  # fmt: skip
