@@ -332,7 +332,7 @@ class _Pool:
         """The jobs in no list that this thread has below its current call of the queue: a handler of a signal
         waits. Those that no thread has were dropped by an interrupt, and are put back. Neither can be told
         while another thread may have them."""
-        jobs, threads = self.look()
+        jobs, threads = _look(self)
         if threads or not self.suspect:
             return jobs if threads == {_get_ident()} else set()
         self.suspect = False
@@ -343,37 +343,6 @@ class _Pool:
             else:
                 self.put_back(i)
         return set()
-
-    def look(self) -> tuple[set[int], set[int]]:
-        """The jobs that are neither idle nor started, and the threads that may have one of them. It is one
-        moment's picture: no other thread runs during a call of C."""
-        blocks = [request._job.words.tolist for request in self.requests]
-        lists = (self.idle.copy, self.silent.copy, self.running.copy)
-        frames, idle, silent, running, *words = tuple(map(_call, (sys._current_frames, *lists, *blocks)))
-        started = {i for i in running if words[i][STATE] in _UNFINISHED}
-        me, threads = _get_ident(), set()
-        while frames:  # without a cycle of this frame and its variables
-            thread, frame = frames.popitem()
-            if thread == me:  # this call has none, what lies below it may have
-                while frame is not None and id(frame.f_code) not in _WAITS:
-                    frame = frame.f_back
-                frame = frame and frame.f_back
-            if self._may_have_one(frame):
-                threads.add(thread)
-            frame = None
-        return {*range(len(words))} - {*idle, *silent, *started}, threads
-
-    def _may_have_one(self, frame: Any) -> bool:
-        """Whether a thread with these frames may have a job in its hands alone."""
-        called = 0
-        while frame is not None:
-            code = id(frame.f_code)
-            if code in _ON_THE_WAY and called not in _AWAY:
-                names = frame.f_locals
-                if self in (names.get("self"), names.get("pool")) or names.get("job") in self.numbers:
-                    return True
-            called, frame = code, frame.f_back
-        return False
 
     def lose_running(self) -> None:
         """Called in a forked child: free the jobs whose threads exist only in the parent. Collecting `silent`
@@ -589,6 +558,39 @@ class AsyncInferQueue:
 
     def __repr__(self) -> str:
         return f"<AsyncInferQueue: {len(self)} jobs>"
+
+
+def _look(pool: _Pool) -> tuple[set[int], set[int]]:
+    """The jobs that are neither idle nor started, and the threads that may have one of them. It is one
+    moment's picture: no other thread runs during a call of C."""
+    blocks = [request._job.words.tolist for request in pool.requests]
+    lists = (pool.idle.copy, pool.silent.copy, pool.running.copy)
+    frames, idle, silent, running, *words = tuple(map(_call, (sys._current_frames, *lists, *blocks)))
+    started = {i for i in running if words[i][STATE] in _UNFINISHED}
+    me, threads = _get_ident(), set()
+    while frames:  # without a cycle of this frame and its variables
+        thread, frame = frames.popitem()
+        if thread == me:  # this call has none, what lies below it may have
+            while frame is not None and id(frame.f_code) not in _WAITS:
+                frame = frame.f_back
+            frame = frame and frame.f_back
+        if _may_have_one(pool, frame):
+            threads.add(thread)
+        frame = None
+    return {*range(len(words))} - {*idle, *silent, *started}, threads
+
+
+def _may_have_one(pool: _Pool, frame: Any) -> bool:
+    """Whether a thread with these frames may have a job in its hands alone."""
+    called = 0
+    while frame is not None:
+        code = id(frame.f_code)
+        if code in _ON_THE_WAY and called not in _AWAY:
+            names = frame.f_locals
+            if pool in (names.get("self"), names.get("pool")) or names.get("job") in pool.numbers:
+                return True
+        called, frame = code, frame.f_back
+    return False
 
 
 def _codes(*functions: Any) -> set[int]:
