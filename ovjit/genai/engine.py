@@ -201,7 +201,7 @@ class Engine(StepRunner):
         if self._tokens and self._can_split:
             values = [state._read_stored() for state in self._request.query_state()]
             stored = [value for value in values if value is not None]
-            if len(stored) == len(values):
+            if stored and len(stored) == len(values):
                 self._prefixes.add(self._tokens, stored)
         self._tokens = []
 

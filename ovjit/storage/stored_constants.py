@@ -138,8 +138,8 @@ class StoredConstants:
         added to `weights`."""
         products = collections.defaultdict(list)
         for span, array in derived.items():
-            location = self._filled.get(span) or self._place_of(array)
-            if location is not None and array.dtype == np.float32:
+            location = None if array.dtype != np.float32 else self._filled.get(span) or self._place_of(array)
+            if location is not None:
                 products[array.shape].append((array, [*location, None][:3]))
         for span, array in arrays.items():
             if self._locations[span] is not None or array.dtype != np.float32:
