@@ -89,7 +89,7 @@ def test_transformed_filters_of_halves(monkeypatch, m: int, kind: str, group: in
     monkeypatch.setattr(winograd, "_transform", lambda *args: used.append(1) or transform(*args))
     winograd.fill_planes(native, filters, m, kind, group, WIDTH, rest)
     assert used
-    monkeypatch.setattr(weave, "WORTH", 1 << 40)
+    monkeypatch.setattr(winograd, "_NATIVE_BYTES", 1 << 40)
     winograd.fill_planes(plain, filters, m, kind, group, WIDTH, rest)
     actual, desired = native.astype(np.float64), plain.astype(np.float64)
     ulp = 2.0**-7 if kind == "bf16" else 2.0**-22
