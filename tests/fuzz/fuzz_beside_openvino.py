@@ -196,9 +196,21 @@ def check(case: dict[str, Any]) -> str:
             return f"{c}: {len(ours)} outputs, not {len(real)}"
         for i, (a, b) in enumerate(zip(ours, real, strict=True)):
             wrong = difference(a, b)
-            if wrong:
+            if wrong and not is_known(c):
                 return f"{c}: output {i}: {wrong}"
         return ""
+
+
+def is_known(c: Case) -> bool:
+    """Whether OpenVINO's results differ for this case, as files of `findings` tell."""
+    name = c.record.name
+    if name == "Range":  # away from the end: it has elements there
+        start, stop, step = (float(x.reshape(-1)[0]) if x.size else 0.0 for x in c.inputs)
+        return (stop - start) * step < 0
+    # there quotients of 64-bit integers are computed in f32, and bags without a default index have other rows
+    return (name in ("Divide", "FloorMod", "Mod") and c.inputs[0].dtype == np.int64) or (
+        name.startswith("EmbeddingBagOffsets") and len(c.inputs) < 5
+    )
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> str:
