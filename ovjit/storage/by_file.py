@@ -2,7 +2,9 @@
 
     {"place": "file" or "weights", "size": bytes,
      "literal": [[offset, bytes, offset in `packed`], ...],
-     "filled": [[offset, bytes, [function, arguments] or [function, arguments, `Converting`],
+     "filled": [[offset, bytes,
+                 [function, arguments] or [function, arguments, `Converting`]
+                 or [function, arguments, `Converting`, places of `scaled_integers`],
                  [offset in the file or section, type, shape, strides]], ...]}
 
 Constants packed from a mapped file (`Constants.of_files`) are packed again by the same function, one of
@@ -34,6 +36,7 @@ from ovjit.storage import tags
 from ovjit.storage.container import Container, Pieces, refuse_invalid
 from ovjit.storage.graph_format import Arrays, dump, encode_graph
 from ovjit.storage.origins import SMALLEST, Origin, origin_of, place_in
+from ovjit.storage.scaled_integers import read_scaled
 from ovjit.storage.stored_program import encode_program, encode_starts
 
 #: The name of the function that also reads other constants.
@@ -119,11 +122,14 @@ def has_function(recipe: Recipe) -> bool:
     return recipe.function in _names()
 
 
-def encode_recipe_row(offset: int, size: int, recipe: Recipe, source: np.ndarray, at: int) -> list[Any]:
+def encode_recipe_row(
+    offset: int, size: int, recipe: Recipe, source: np.ndarray, at: int, scaled: Sequence[Any] = ()
+) -> list[Any]:
     """A row of the table: an import computes `size` bytes at `offset` of constant memory by `recipe` from
-    `source`, whose first element is at `at` in the weights."""
+    `source`, whose first element is at `at` in the weights. `scaled`: the places of its zero points and
+    factors; the recipe then has a conversion."""
     converting = [] if recipe.converting is None else [list(recipe.converting)]
-    function = [_names()[recipe.function], dict(recipe.arguments), *converting]
+    function = [_names()[recipe.function], dict(recipe.arguments), *converting, *([scaled] if scaled else ())]
     view = [at, dtypes.from_numpy(source.dtype), list(source.shape), list(source.strides)]
     return [offset, size, function, view]
 
@@ -142,7 +148,10 @@ def fill_memory(tables: Mapping[str, Any], container: Container, file: np.ndarra
 def _fill(memory: np.ndarray, file: np.ndarray, row: Sequence[Any]) -> None:
     offset, size, (name, arguments, *converting), (at, kind, shape, strides) = row
     source: np.ndarray = np.ndarray(shape, dtypes.numpy_dtype(kind), file, at, strides)
-    view = Converting(*converting[0]).apply(source) if converting else source
+    view = source
+    if converting:
+        scaled = read_scaled(source, file, converting[1]) if len(converting) > 1 else source
+        view = Converting(*converting[0]).apply(scaled)
     constants = {"constants": memory} if name == _SORTED else {}
     _functions()[name](memory[offset : offset + size], view, **constants, **arguments)
     memory[offset + size : align_up(offset + size)] = 0

@@ -17,13 +17,14 @@ import numpy as np
 
 from ovjit.graph.converted import Unpacked
 from ovjit.graph.graph import Graph
-from ovjit.planning.constants import fill_copy, has_subnormals
+from ovjit.planning.constants import Converting, Recipe, fill_copy, has_subnormals
 from ovjit.storage.arrangements import Layouts
 from ovjit.storage.by_file import encode_recipe_row, has_function, literal_pieces, memory_table
 from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, raw_bytes
 from ovjit.storage.panels import inverse_of, panel_bytes
 from ovjit.storage.scaled import find_factors
+from ovjit.storage.scaled_integers import ScaledIntegers, scaled_integers_in
 from ovjit.storage.sorted_words import find_sorted
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class StoredConstants:
         self._filled: dict[_Span, list[Any]] = {}
         arrays = {} if graph is None else dict(_arrays_in(graph))
         derived = _find_derived(arrays, program.graph)
+        #: Bytes of derived arrays -> the integers that they are computed from.
+        self._scaled = {} if graph is None else _find_scaled_integers(graph, derived)
+        self._scales: dict[_Span, list[Any]] = {}
         rows = self._divide(weights, set(arrays), derived) if arrays else []
         for source, offset, recipe in find_sorted(program.lowerings) if arrays else ():
             span = _span_of(source)
@@ -81,11 +85,12 @@ class StoredConstants:
         for offset, size, source, recipe in self._constants.recipes():
             span = _span_of(source)
             plain = recipe.function is fill_copy and recipe.converting is None
-            worth = span in spans or (span in derived and 4 * source.nbytes < 3 * size)
+            scaled = span in self._scaled and recipe.converting is None
+            worth = span in spans or scaled or (span in derived and 4 * source.nbytes < 3 * size)
             if not worth or offset in ignored or plain or not has_function(recipe):
                 continue
             ignored.add(offset)
-            row = inverse_of(recipe, source, size)
+            row = None if scaled else inverse_of(recipe, source, size)
             row = None if row is None or not _is_exact(source) else row
             recorded.append((row, (offset, size, span, source, recipe)))
             if row is None:
@@ -102,9 +107,26 @@ class StoredConstants:
     ) -> list[Any]:
         """Store the source as it is in the graph. Returns the row of the constant that an import packs again
         from it."""
+        scaled = self._scaled.get(span)
+        if scaled is not None and recipe.converting is None:
+            return self._scale_again(weights, offset, size, span, source, recipe)
         if span not in self._filled:
             self._filled[span] = weights.store(raw_bytes(_in_memory_order(source)))
         return encode_recipe_row(offset, size, recipe, source, self._filled[span][1])
+
+    def _scale_again(
+        self, weights: Arrays, offset: int, size: int, span: _Span, source: np.ndarray, recipe: Recipe
+    ) -> list[Any]:
+        """Store the integers that the array `source` is computed from. Returns the constant's row."""
+        scaled = self._scaled[span]
+        integers = _span_of(scaled.integers)
+        if integers not in self._filled:
+            self._filled[integers] = weights.store(raw_bytes(scaled.integers))
+        if span not in self._scales:
+            self._scales[span] = scaled.store(weights)
+        converting = Converting("f32", 0, source.shape, source.strides)
+        row = recipe._replace(converting=converting), scaled.integers, self._filled[integers][1]
+        return encode_recipe_row(offset, size, *row, self._scales[span])
 
     def _find_others(
         self, arrays: Mapping[_Span, np.ndarray], filled: Collection[int], target: Target
@@ -226,6 +248,26 @@ def _find_derived(arrays: Mapping[_Span, np.ndarray], graph: Graph) -> dict[_Spa
         for span, array in (_arrays_in(graph) if shapes else ())
         if span not in arrays and array.shape in shapes
     }
+
+
+def _find_scaled_integers(graph: Graph, derived: Mapping[_Span, np.ndarray]) -> dict[_Span, ScaledIntegers]:
+    """Which of the `derived` f32 arrays are integers of the `graph`, shifted and scaled."""
+    unclaimed = collections.defaultdict(list)
+    for span, array in derived.items():
+        if array.dtype == np.float32:
+            unclaimed[array.shape].append((span, array))
+    result = {}
+    for scaled in scaled_integers_in(graph) if unclaimed else ():
+        candidates = unclaimed.get(scaled.integers.shape, [])
+        for candidate in candidates[:_TRIED]:
+            # products in f16 may have been computed in f32
+            ways = {way.factors.dtype: way for way in (scaled, scaled.in_f32())}.values()
+            way = next((way for way in ways if way.equals(candidate[1])), None)
+            if way is not None:
+                result[candidate[0]] = way
+                candidates.remove(candidate)
+                break
+    return result
 
 
 def _in_memory_order(array: np.ndarray) -> np.ndarray:
