@@ -137,7 +137,7 @@ def arg_extreme(n: JaxNode) -> Any:
 
 @primitive("top_k")
 def top_k(n: JaxNode) -> Any:
-    """The largest elements, real numbers in the total order: -0 is below 0, a negative NaN below all numbers."""
+    """The largest elements, in the total order of real numbers: -0 is below 0, a negative NaN below all."""
     x, count, index = n[0], int(n.params["k"]), n.out(1).dtype
     axis = int(n.params.get("axis", n.rank(x) - 1))
     if not n.is_real(x):
@@ -147,7 +147,8 @@ def top_k(n: JaxNode) -> Any:
 
 
 def _order_of_real(n: JaxNode, x: Output) -> Output:
-    """Integers in the total order of real numbers: the bits, those behind the sign turned for negative ones."""
+    """The bits of real numbers as integers in their total order: those of negative ones are turned, but for
+    the sign."""
     kind = ELEMENT_TYPES[n.dtype(x)]
     bits = reinterpret_bits(n, x, f"i{kind.bits}")
     bits = n.convert(bits, "i32") if kind.bits < 32 else bits
