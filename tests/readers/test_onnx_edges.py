@@ -305,6 +305,26 @@ def test_experts_with_gelu_take_its_tangent_form(rng: np.random.Generator) -> No
     same(model, given)
 
 
+@pytest.mark.parametrize("rows", [4, None])
+def test_experts_that_are_hidden_by_infinite_scores(rows: int | None, rng: np.random.Generator) -> None:
+    given = {"x": rng.standard_normal((4, 4)).astype(np.float32),
+             "scores": rng.standard_normal((4, 3)).astype(np.float32)}  # fmt: skip
+    given["scores"][[0, 2], [1, 2]] = -np.inf
+    w1, w2 = (rng.standard_normal(shape).astype(np.float32) for shape in ((3, 8, 4), (3, 4, 8)))
+    model = one_node(
+        "MoE", given, {"x": [rows, 4], "scores": [rows, 3]}, domain="com.microsoft",
+        constants={"w1": w1, "b1": np.zeros((3, 8), np.float32), "w2": w2}, k=2, activation_type="relu",
+    )  # fmt: skip
+    same(model, given)
+
+
+def test_one_infinite_number_has_an_imaginary_part_of_0() -> None:
+    x = np.array([[[np.inf], [-1]], [[-2], [np.nan]]], np.float32)[:, :, None]
+    model = ovjit.Core().read_model(one_node("DFT", {"x": x}, {"x": [None, 2, 1, 1]}, opset=17, axis=2))
+    result = ovjit.compile_model(model, "CPU")([x])[0]
+    np.testing.assert_array_equal(result, np.concatenate([x, np.zeros_like(x)], -1))
+
+
 @pytest.mark.parametrize("post", ["NONE", "LOGISTIC"])
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("sign", [1, -1])

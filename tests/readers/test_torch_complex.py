@@ -118,3 +118,24 @@ def test_beside_pytorch(function, scripted):
             np.testing.assert_allclose(
                 made[i], want, rtol=2e-5, atol=2e-5, err_msg=f"seed {SEED}, output {i}"
             )
+
+
+@pytest.mark.parametrize("open_size", [False, True])
+def test_the_imaginary_part_of_real_numbers_is_0(open_size: bool) -> None:
+    """Infinities, NaN and negative numbers as well: the root of -1 is i, not -i."""
+
+    class Module(torch.nn.Module):
+        def forward(self, x):
+            z = x.to(torch.complex64)
+            wide = torch.stack([x * 1j, z])
+            return [torch.view_as_real(v) for v in (z, wide, torch.sqrt(z[:3]), torch.log(z[:3]))] + [
+                torch.angle(x), torch.angle(z[:5])
+            ]  # fmt: skip
+
+    x = torch.tensor([-1.0, -4.0, 2.0, 0.0, np.inf, -np.inf, np.nan])
+    model = ov.convert_model(Module(), example_input=x, input=[-1] if open_size else [7])
+    result = ov.compile_model(model, "CPU")([x.numpy()])
+    for i, want in enumerate(Module()(x)):
+        if i < 2:
+            np.testing.assert_array_equal(result[i][..., :2], want.numpy()[..., :2])
+        np.testing.assert_allclose(result[i], want.numpy(), 1e-6, 1e-6)

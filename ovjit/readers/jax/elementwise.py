@@ -172,9 +172,31 @@ def multiply_high(n: JaxNode) -> Any:
     """The upper half of the bits of products, in integers of twice the width."""
     kind, bits = n.dtype(n[0]), ELEMENT_TYPES[n.dtype(n[0])].bits
     if bits > 32:
-        raise UnsupportedError("products of 128 bits are not supported")
+        return _multiply_high_words(n, *n.inputs)
     product = n("Multiply", *(n.convert(value, f"{kind[0]}64") for value in n.inputs))
     return n.convert(n("BitwiseRightShift", product, n.like(product, bits)), kind)
+
+
+def _multiply_high_words(n: JaxNode, a: Output, b: Output) -> Output:
+    """... of 64 bits, by products of their low and high words. A negative factor counts as itself plus 2^64,
+    which adds the other factor to the upper half."""
+
+    def low(value: Output) -> Output:
+        return n("BitwiseAnd", value, n.like(value, 0xFFFFFFFF))
+
+    def high(value: Output) -> Output:
+        return n("BitwiseRightShift", value, n.like(value, 32))
+
+    x, y = (reinterpret_bits(n, value, "u64") for value in (a, b))
+    middle = n("Add", n("Multiply", high(x), low(y)), high(n("Multiply", low(x), low(y))))
+    other = n("Add", n("Multiply", low(x), high(y)), low(middle))
+    result = n("Add", n("Multiply", high(x), high(y)), n("Add", high(middle), high(other)))
+    result = reinterpret_bits(n, result, n.dtype(a))
+    if n.dtype(a) == "i64":
+        for sign, factor in ((a, b), (b, a)):
+            zero = n.like(a, 0)
+            result = n("Subtract", result, n("Select", n("Less", sign, zero), factor, zero))
+    return result
 
 
 @primitive("population_count", "clz")
@@ -242,6 +264,14 @@ read_in_f64("bessel_i0e", lambda n, x: special.bessel_i(n, x, 0, True))
 read_in_f64("bessel_i1e", lambda n, x: special.bessel_i(n, x, 1, True))
 
 
+@primitive("cbrt")
+def cbrt(n: JaxNode) -> Any:
+    """The cube root. An exponent of 16 bits is too far from 1/3."""
+    x = n.upcast(n[0])
+    result = n("Multiply", n("Sign", x), n("Power", n("Abs", x), n.like(x, 1 / 3)))
+    return n.convert(result, n.dtype(n[0]))
+
+
 @primitive("lt_to", "le_to")
 def total_order(n: JaxNode) -> Any:
     """`lt` or `le` in the total order, in which NaN is greater than all numbers."""
@@ -297,6 +327,5 @@ primitives({
     "log1p": lambda n: n.convert(special.log1p(n, n.upcast(n[0])), n.dtype(n[0])),
     "expm1": lambda n: n.convert(special.expm1(n, n.upcast(n[0])), n.dtype(n[0])),
     "add_n": lambda n: reduce(lambda a, b: n("Add", a, b), n.inputs),
-    "cbrt": lambda n: n("Multiply", n("Sign", n[0]), n("Power", n("Abs", n[0]), n.like(n[0], 1 / 3))),
     "atan2": lambda n: n.convert(special.atan2(n, n.upcast(n[0]), n.upcast(n[1])), n.dtype(n[0])),
 })  # fmt: skip

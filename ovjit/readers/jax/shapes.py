@@ -5,6 +5,7 @@ from __future__ import annotations
 from ovjit.readers.jax.elementwise import BINARY, LOGICAL, SAME, UNARY
 from ovjit.readers.jax.reader import equations
 from ovjit.readers.jax.rule_language import *
+from ovjit.readers.numerics.bits import reinterpret_bits
 from ovjit.readers.numerics.cumulative import running
 from ovjit.readers.numerics.slices import replace_at
 from ovjit.readers.numerics.special import log_add
@@ -136,8 +137,23 @@ def arg_extreme(n: JaxNode) -> Any:
 
 @primitive("top_k")
 def top_k(n: JaxNode) -> Any:
-    axis = int(n.params.get("axis", n.rank(n[0]) - 1))
-    return n.top_k(n[0], int(n.params["k"]), axis, index=n.out(1).dtype)
+    """The largest elements, in the total order of real numbers: -0 is below 0, a negative NaN below all."""
+    x, count, index = n[0], int(n.params["k"]), n.out(1).dtype
+    axis = int(n.params.get("axis", n.rank(x) - 1))
+    if not n.is_real(x):
+        return n.top_k(x, count, axis, index=index)
+    places = n.top_k(_order_of_real(n, x), count, axis, index=index)[1]
+    return [n("GatherElements", x, places, axis=axis), places]
+
+
+def _order_of_real(n: JaxNode, x: Output) -> Output:
+    """The bits of real numbers as integers in their total order: those of negative ones are turned, but for
+    the sign."""
+    kind = ELEMENT_TYPES[n.dtype(x)]
+    bits = reinterpret_bits(n, x, f"i{kind.bits}")
+    bits = n.convert(bits, "i32") if kind.bits < 32 else bits
+    turned = n("BitwiseXor", bits, n.like(bits, (1 << (kind.bits - 1)) - 1))
+    return n("Select", n("Less", bits, n.like(bits, 0)), turned, bits)
 
 
 @primitive("approx_top_k")

@@ -10,7 +10,8 @@ def _complex(n: OnnxNode, x: Output) -> Output:
     last = (n.shape(x) or (2,))[-1]
     if last == 2:
         return x
-    both = n("Concat", x, n("Multiply", x, n.like(x, 0)), axis=-1)
+    zeros = n.broadcast(n.like(x, 0), n.shape_of(x))  # x * 0 is NaN at infinities
+    both = n("Concat", x, zeros, axis=-1)
     return both if last == 1 else n.slice(both, n.rank(x) - 1, 0, 2)
 
 

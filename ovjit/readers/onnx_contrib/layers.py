@@ -162,7 +162,7 @@ def experts(
     best = n("GatherElements", shares, chosen[1], axis=1)
     if n.attr("normalize_routing_weights", 0):
         best = n("Divide", best, n("ReduceSum", best, [1], keep_dims=True))
-    zero = n("Multiply", scores, n.like(scores, 0))
+    zero = n.broadcast(n.like(scores, 0), n.shape_of(scores))  # of experts with a score of -inf, too
     share = n("ScatterElementsUpdate", zero, chosen[1], best, 1, opset=3)  # [rows, experts]
 
     def layer(value: Output, weight: Output, bias: Output | None) -> Output:

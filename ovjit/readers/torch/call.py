@@ -199,7 +199,7 @@ class Call(Dimensions):
     def complex_of(self, real: Output, imaginary: Output | None = None) -> Complex:
         """A Complex of two tensors of one shape; the imaginary part is 0 if it is None."""
         if imaginary is None:
-            imaginary = self("Multiply", real, self.like(real, 0))
+            imaginary = self.zeros(real)
         last = self.rank(real)
         return Complex(self("Concat", *(self.unsqueeze(v, [last]) for v in (real, imaginary)), axis=last))
 
@@ -289,6 +289,10 @@ class Call(Dimensions):
     def alike(self, value: Output, number: Any, kind: str | None = None) -> Output:
         """A tensor of the shape of `value`, filled with `number`."""
         return self("Broadcast", self.tensor(number, kind or self.dtype(value)), self.shape_of(value))
+
+    def zeros(self, value: Output) -> Output:
+        """Zeros of the shape of a tensor. Its product with 0 would be NaN at infinities and -0 below 0."""
+        return self.like(value, 0) if self.rank(value) == 0 else self.alike(value, 0)
 
     def cut(self, value: Output, axis: int, start: Any, stop: Any, step: Any = 1) -> Output:
         """value[..., start:stop:step, ...] along one axis; bounds and the step may be Numbers."""

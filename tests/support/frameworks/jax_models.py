@@ -541,6 +541,17 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         lambda x: (jnp.log1p(x) * 1e6, jnp.expm1(x) * 1e6, jnp.nextafter(x, 1) - x),
         (np.array([1e-6, -1e-7, 1e-8, 1e-20], np.float32),),
     ),
+    "the largest in the total order": (
+        lambda x: [
+            (lax.top_k(y, 3), lax.top_k(y, 2, axis=0), jnp.partition(y, 1, axis=1))
+            for y in (x, x.astype(jnp.bfloat16).astype(jnp.float16))
+        ],
+        (np.array([[1, np.nan, 2, -3], [-0.0, 0, -0.0, 0], [0, -0.0, np.inf, -np.inf]], np.float32),),
+    ),
+    "cube roots of bf16": (
+        lambda x: jnp.cbrt(x.astype(jnp.bfloat16)).astype(jnp.float32),
+        (np.array([3e38, -3e38, 1e-30, 8, 0, 27.5], np.float32),),
+    ),
     "where NaN is": (
         lambda x: (jnp.argmin(x), jnp.argmax(x)),
         (np.array([1, -np.inf, np.nan, 3], np.float32),),
@@ -667,6 +678,16 @@ def check(name: str) -> None:
         np.testing.assert_allclose(result[i], want, rtol=2e-5, atol=2e-5, err_msg=f"{name} {i}, seed {SEED}")
 
 
+def multiply_64_bits() -> None:
+    for kind in (np.int64, np.uint64):
+        one = np.append(RNG.integers(0, 2**63, 30), [0, 1, 2**63 - 1, -1, -(2**63), 2**32]).astype(kind)
+        other = np.concatenate([one[::-2], one[::-2]])
+        with jax.enable_x64(True):
+            model = ov.convert_model(jax.make_jaxpr(lax.mulhi)(one, other))
+            result = ov.compile_model(model, "CPU")([one, other])[0]
+            np.testing.assert_array_equal(result, lax.mulhi(one, other))
+
+
 def count_bits_of_64() -> None:
     numbers = np.array([0, 1, -1, 2**40, -(2**50), 2**31, 12345678901], np.int64)
     with jax.enable_x64(True):
@@ -760,6 +781,7 @@ def main() -> None:
     refuse_what_is_not_valid()
     name_the_way_of_other_objects()
     count_bits_of_64()
+    multiply_64_bits()
     keep_the_digits_of_erfc()
     front = ov.frontend.FrontEndManager().load_by_framework("jax")
     decoder = JaxprPythonDecoder(jax.make_jaxpr(jnp.tanh)(X), "net")

@@ -68,7 +68,7 @@ def real(n: Call, x: Any) -> Any:
 def imag(n: Call, x: Any) -> Any:
     if isinstance(x, complex):
         return x.imag
-    return n.part(x, 1) if isinstance(x, Complex) else n("Multiply", x, n.like(x, 0))
+    return n.part(x, 1) if isinstance(x, Complex) else n.zeros(x)
 
 
 @aten("conj", "_conj", "conj_physical", "_conj_physical")
@@ -83,9 +83,8 @@ def angle(n: Call, x: Any) -> Output:
     if isinstance(x, Complex):
         return n.also("atan2", n.part(x, 1), n.part(x, 0))
     x = n.real(x)
-    return n(
-        "Select", n("Less", x, n.like(x, 0)), n.like(x, 3.141592653589793), n("Multiply", n.like(x, 0), x)
-    )
+    right = n("Select", n("NotEqual", x, x), x, n.like(x, 0))
+    return n("Select", n("Less", x, n.like(x, 0)), n.like(x, math.pi), right)
 
 
 def multiply(n: Call, a: Complex, b: Complex) -> Complex:

@@ -44,11 +44,7 @@ def _part(n: Call, value: Any, index: int) -> Any:
         return value.imag if index else value.real
     if value is None or not index or isinstance(value, (list, tuple)):
         return value
-    return n.like(value, 0) if isinstance(value, Output) and n.rank(value) == 0 else _zeros(n, value)
-
-
-def _zeros(n: Call, value: Any) -> Any:
-    return 0.0 if isinstance(value, (int, float, Number)) else n("Multiply", value, n.like(value, 0))
+    return 0.0 if isinstance(value, (int, float, Number)) else n.zeros(value)
 
 
 def _join_parts(n: Call, real: Any, imaginary: Any) -> Any:
