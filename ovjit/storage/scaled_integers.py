@@ -49,14 +49,14 @@ class ScaledIntegers(NamedTuple):
         return all(_same_bits(self.weights(rows), weights[rows]) for rows in parts)
 
     def store(self, arrays: Arrays) -> list[Any]:
-        """Add zero points and factors to a section. Returns the places that `read_scaled` takes."""
+        """Add zero points and factors to a section. Returns what `read_scaled` takes: offset, type and shape of each."""
         parts = [self.factors] if self.zeros is None else [self.factors, self.zeros]
         return [[arrays.store(part)[1], part.dtype.str, list(part.shape)] for part in parts]
 
 
-def read_scaled(integers: np.ndarray, section: np.ndarray, places: Sequence[Any]) -> np.ndarray:
+def read_scaled(integers: np.ndarray, section: np.ndarray, parts: Sequence[Any]) -> np.ndarray:
     """The f32 weights of `integers`, by zero points and factors in the bytes of a section."""
-    factors, *zeros = (np.ndarray(shape, kind, section, at) for at, kind, shape in places)
+    factors, *zeros = (np.ndarray(shape, kind, section, at) for at, kind, shape in parts)
     return ScaledIntegers(integers, zeros[0] if zeros else None, factors).weights()
 
 
@@ -66,12 +66,13 @@ def scaled_integers_in(graph: Graph) -> Iterator[ScaledIntegers]:
         if node.op.name != "Multiply":
             continue
         a, b = node.inputs
-        product = _scaled(a, b) or _scaled(b, a)
+        product = _find_product(a, b) or _find_product(b, a)
         if product is not None:
             yield product
 
 
-def _scaled(shifted: Value, factors: Value) -> ScaledIntegers | None:
+def _find_product(shifted: Value, factors: Value) -> ScaledIntegers | None:
+    """The product of two values, if it is one of scaled integers."""
     kind, scale, zeros = factors.type.dtype, _constant_of(factors), None
     if scale is None or kind not in _REALS:
         return None

@@ -251,7 +251,7 @@ def _find_derived(arrays: Mapping[_Span, np.ndarray], graph: Graph) -> dict[_Spa
 
 
 def _find_scaled_integers(graph: Graph, derived: Mapping[_Span, np.ndarray]) -> dict[_Span, ScaledIntegers]:
-    """Which of the `derived` f32 arrays are integers of the `graph`, shifted and scaled."""
+    """The `derived` f32 arrays that are integers of the `graph`, shifted and scaled, by their bytes."""
     unclaimed = collections.defaultdict(list)
     for span, array in derived.items():
         if array.dtype == np.float32:

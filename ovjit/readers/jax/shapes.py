@@ -142,18 +142,18 @@ def top_k(n: JaxNode) -> Any:
     axis = int(n.params.get("axis", n.rank(x) - 1))
     if not n.is_real(x):
         return n.top_k(x, count, axis, index=index)
-    places = n.top_k(_order_of_real(n, x), count, axis, index=index)[1]
-    return [n("GatherElements", x, places, axis=axis), places]
+    indices = n.top_k(_order_of_real(n, x), count, axis, index=index)[1]
+    return [n("GatherElements", x, indices, axis=axis), indices]
 
 
 def _order_of_real(n: JaxNode, x: Output) -> Output:
-    """The bits of real numbers as integers in their total order: those of negative ones are turned, but for
+    """The bits of real numbers as integers in their total order: those of negative ones are flipped, but for
     the sign."""
     kind = ELEMENT_TYPES[n.dtype(x)]
     bits = reinterpret_bits(n, x, f"i{kind.bits}")
     bits = n.convert(bits, "i32") if kind.bits < 32 else bits
-    turned = n("BitwiseXor", bits, n.like(bits, (1 << (kind.bits - 1)) - 1))
-    return n("Select", n("Less", bits, n.like(bits, 0)), turned, bits)
+    flipped = n("BitwiseXor", bits, n.like(bits, (1 << (kind.bits - 1)) - 1))
+    return n("Select", n("Less", bits, n.like(bits, 0)), flipped, bits)
 
 
 @primitive("approx_top_k")
