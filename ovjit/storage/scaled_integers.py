@@ -49,13 +49,14 @@ class ScaledIntegers(NamedTuple):
         return all(_same_bits(self.weights(rows), weights[rows]) for rows in parts)
 
     def store(self, arrays: Arrays) -> list[Any]:
-        """Add zero points and factors to a section. Returns what `read_scaled` takes: offset, type and shape of each."""
+        """Add zero points and factors to a section. Returns the offset, type and shape of each."""
         parts = [self.factors] if self.zeros is None else [self.factors, self.zeros]
         return [[arrays.store(part)[1], part.dtype.str, list(part.shape)] for part in parts]
 
 
 def read_scaled(integers: np.ndarray, section: np.ndarray, parts: Sequence[Any]) -> np.ndarray:
-    """The f32 weights of `integers`, by zero points and factors in the bytes of a section."""
+    """The f32 weights of `integers`. `parts`: the offsets in the section, types and shapes of factors and zero
+    points, as `ScaledIntegers.store` returns them."""
     factors, *zeros = (np.ndarray(shape, kind, section, at) for at, kind, shape in parts)
     return ScaledIntegers(integers, zeros[0] if zeros else None, factors).weights()
 
