@@ -55,8 +55,8 @@ class ScaledIntegers(NamedTuple):
 
 
 def read_scaled(integers: np.ndarray, section: np.ndarray, parts: Sequence[Any]) -> np.ndarray:
-    """The f32 weights of `integers`. `parts`: the offsets in the section, types and shapes of factors and zero
-    points, as `ScaledIntegers.store` returns them."""
+    """The f32 weights of `integers`. `parts`: the offset in the section, type and shape of the factors and of
+    the zero points, as `ScaledIntegers.store` returns them."""
     factors, *zeros = (np.ndarray(shape, kind, section, at) for at, kind, shape in parts)
     return ScaledIntegers(integers, zeros[0] if zeros else None, factors).weights()
 
