@@ -116,7 +116,9 @@ def test_readers_work_without_rare_numerics(tmp_path: Path) -> None:
     link_without(tmp_path, ["numerics_contrib"])
     said = printed("-c", NUMERICS, folder=tmp_path, PYTHONPATH=str(tmp_path)).splitlines()
     assert said[:2] == ["<Type: 'float32'>", "False True"]
-    assert "No conversion rule found for operations: aten::_linalg_svd" in said[2]
+    # releases of PyTorch differ in whether they trace the norm or its parts
+    assert "No conversion rule found for operations: aten::" in said[2]
+    assert any(name in said[2] for name in ("aten::_linalg_svd", "aten::norm_by_singular_values"))
 
 
 #: Three modules of PyTorch: one that every way converts, one with a number, one with torch.vmap.
