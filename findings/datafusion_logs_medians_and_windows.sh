@@ -7,14 +7,14 @@
 #   log(1000) is 2.9999999999999996, log(1000000) 5.999999999999999, log(1000000000) 8.999999999999998. floor(log(x)), the usual way to the order of
 #   magnitude and to the number of digits, is one too small for them; log10 is exact. log(10, x) and log(2, x) are as log; for Float32, log is exact.
 # - median of two middle numbers adds them in their type and halves the sum. Of 60000 and 65000 in Float16, the type of many columns of
-#   embeddings and activations, it is infinite; percentile_cont(x, 0.5), the same number by its definition, is 62496 (62500 in Float16). (For Float64 it takes numbers
-#   above 9e307.) The median of Int8, which could overflow in the same way, is right.
+#   embeddings and activations, it is infinite; percentile_cont(x, 0.5), the same number by its definition, is 62496 (62500 in Float16). For
+#   Float64 it takes numbers above 9e307. The median of Int8, which could overflow in the same way, is right.
 # - round(x, 2) of a Float32 multiplies by 100 before it rounds: of 5e36, a number without a fraction, it is infinite, as is trunc(x, 2).
 #   In Float64 both return the number.
 # - Windows that move (ROWS 1 PRECEDING) take the leaving row out of running sums. After one row of 1e9 the correlation of two rows, which is 1 or -1
 #   by definition, is 0.06 and 0.12, and their standard deviation 11.3 where 0.7 is right. One NaN or infinite row makes all later windows NaN.
 #   The same query in DuckDB has the right numbers in each window that the row has left; corr in such windows is new in this year's releases.
-# Nothing warns. Issue 13247 speaks of NaN from variances without a cause; no report of the others was found.
+# Nothing warns. Issue 13247 of DataFusion speaks of NaN from variances without a cause.
 #
 # Output seen on 2026-12-01:
 #   log          [1.0, 2.0, 2.9999999999999996, 4.0, 5.999999999999999, 8.999999999999998]
@@ -69,7 +69,6 @@ assert small == 113.5
 )
 print(f"round(5e36, 2) {rounded}   trunc(5e36, 2) {cut:.8g}   round(5e35, 2) {smaller:.8g}   Float64 {double:.8g}")
 assert math.isinf(rounded) and math.isinf(cut) and math.isclose(smaller, 5e35, rel_tol=1e-6) and double == 5e36, "DataFusion has changed"
-
 
 
 def move(function, values):

@@ -11,7 +11,7 @@
 #   shifted: 125 microseconds at 8 kHz, and by 4 samples of the result if it quadruples the rate.
 # - process(..., end_of_input=True) returns at most as many samples as the last block has times the ratio, although the samples that the filter still holds
 #   back are due then. The last 144 input samples by "sinc_best" are missing (3 ms at 48 kHz), for blocks of all sizes; a further call with no samples
-#   returns none. resample and CallbackResampler return all of them.
+#   returns none. resample and CallbackResampler return all of them ("linear" at ratio 1.5 one more by the latter).
 # - By "linear" the ratio 1.5 gives another signal for blocks of 100 than for the whole: one sample is dropped, and all later ones are
 #   shifted. For blocks of one sample and of 4800 there is no shift.
 # Nothing warns. Libsamplerate's issue 44 asks for the sample that comes twice, python-samplerate's issue 7 is about input that is not used, and its
