@@ -22,6 +22,7 @@ DIVISIONS = re.compile(r"= (sdiv|udiv|srem|urem)(?: exact)? (<[^>]+>|\S+) ([^,]+
 SELECTS = re.compile(r"^\s*(\S+) = select \S+(?: x i1>)? (\S+), (<\d+ x \w+>|\w+) (.+), \3 (.+)$", re.M)
 EQUALS = re.compile(r"^\s*(\S+) = icmp eq (<\d+ x \w+>|\w+) ([^,<]+|<[^>]+>), (.+)$", re.M)
 JOINED = re.compile(r"^\s*(\S+) = (and|or) (?:<\d+ x i1>|i1) (\S+), (\S+)$", re.M)
+NONE: frozenset[str] = frozenset()
 
 
 class Proofs:
@@ -50,16 +51,21 @@ class Proofs:
         elements = re.findall(r"i\d+ (-?\d+)", text) or [text]
         return all(element == number for element in elements) or (number == "0" and text == "zeroinitializer")
 
-    def is_never(self, value: str, number: str, also: frozenset[str] = frozenset()) -> bool:
-        """Whether a value is proved to differ from a number; `also`: conditions without which it may."""
+    def is_never(
+        self, value: str, number: str, also: frozenset[str] = NONE, untrue: frozenset[str] = NONE
+    ) -> bool:
+        """Whether a value is proved to differ from a number; `also`: conditions without which it may;
+        `untrue`: conditions that do not hold where the value is used."""
         elements = re.findall(r"i\d+ (-?\d+)", value) if value[0] == "<" else [value]
         if value[0] != "%":
             return value != "zeroinitializer" and number not in elements
         if value not in self.selects:
-            return False
+            return not untrue.isdisjoint(self.tests_of(value, number))
         _, condition, _, one, other = ("", *self.selects[value])
         left_out = self.implied(condition, self.tests_of(other, number) | also)
-        return self.is_never(one, number, also) and (left_out or self.is_never(other, number, also))
+        if not self.is_never(one, number, also, untrue):
+            return False
+        return left_out or self.is_never(other, number, also, untrue | {condition})
 
 
 def faults(text: str) -> Iterator[str]:
