@@ -284,7 +284,8 @@ model(np.ones((1, 2048), np.float32))
 print("ready", flush=True)
 sys.stdin.readline()
 text = open("/proc/self/smaps").read().split(sys.argv[1] + "\\n")[1]
-print(*(int(re.search(key + r": +(\\d+) kB", text)[1]) for key in ("Rss", "Pss", "Private_Dirty")), flush=True)
+keys = "Rss", "Pss", "Private_Dirty"
+print(*(int(re.search(key + r": +(\\d+) kB", text)[1]) for key in keys), flush=True)
 sys.stdin.readline()
 """
 
