@@ -20,7 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments and arguments[0] in TOOLS:
             module, function, _ = TOOLS[arguments[0]]
             tool: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
-            return tool(arguments[1:])
+            code = tool(arguments[1:])
+            sys.stdout.flush()  # the reader may be gone before the last lines
+            return code
         options = _parser().parse_args(arguments)
         if options.command == "demo":
             return _demo(options.device)

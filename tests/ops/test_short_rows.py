@@ -39,7 +39,10 @@ def test_short_rows_fill_vectors(name: str, kind: type) -> None:
         graph = b.finish([add(b, "Multiply", result, np.array(2, kind)) if fused else result])
         executable = compile_graph(graph, {"threads": 2})
         steps = [s for s in executable.table((shape,)).plan.steps if s.kernel is not None]
-        assert sum("reduce" in s.kernel.name for s in steps) == 2, (shape, [s.kernel.name for s in steps])
+        names = [s.kernel.name for s in steps]
+        # rows of 5 reals fill a vector of 8 lanes no better in two steps
+        allowed = (1, 2) if 2 * shape[-1] > host_target().lanes else (2,)
+        assert sum("reduce" in name for name in names) in allowed, (shape, names)
         got, want = run(executable, [data])[0], evaluate(graph, [data])[0]
         if got.dtype.kind == "f":
             close = {"rtol": 3e-3 if kind is np.float16 else 2e-5}
