@@ -20,12 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments and arguments[0] in TOOLS:
             module, function, _ = TOOLS[arguments[0]]
             tool: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
-            code = tool(arguments[1:])
-            sys.stdout.flush()  # the reader may be gone before the last lines
-            return code
+            return _flush_output(tool(arguments[1:]))
         options = _parser().parse_args(arguments)
         if options.command == "demo":
-            return _demo(options.device)
+            return _flush_output(_demo(options.device))
     except BrokenPipeError:  # `ovjit inspect ... | head`: the reader is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -47,6 +45,13 @@ TOOLS = {
     "cache": ("ovjit.tools.cache", "main", "list, prune or warm the kernel cache"),
     "shim": ("ovjit.tools.shim", "main", "give ovjit the name openvino in this environment"),
 }  # fmt: skip
+
+
+def _flush_output(code: int) -> int:
+    """Write what standard output still buffers, and return the exit code of a command. Raises BrokenPipeError
+    if nobody reads it."""
+    print(end="", flush=True)
+    return code
 
 
 def _demo(device: str) -> int:

@@ -85,7 +85,7 @@ class StoredConstants:
         for offset, size, source, recipe in self._constants.recipes():
             span = _span_of(source)
             plain = recipe.function is fill_copy and recipe.converting is None
-            scaled = span in self._scaled and recipe.converting is None
+            scaled = self._integers_of(span, recipe) is not None
             worth = span in spans or scaled or (span in derived and 4 * source.nbytes < 3 * size)
             if not worth or offset in ignored or plain or not has_function(recipe):
                 continue
@@ -103,30 +103,28 @@ class StoredConstants:
         return [self._fill_again(weights, *one) for one in again]
 
     def _fill_again(
-        self, weights: Arrays, offset: int, size: int, span: _Span, source: np.ndarray, recipe: Any
-    ) -> list[Any]:
-        """Store the source as it is in the graph. Returns the row of the constant that an import packs again
-        from it."""
-        scaled = self._scaled.get(span)
-        if scaled is not None and recipe.converting is None:
-            return self._scale_again(weights, offset, size, span, source, recipe)
-        if span not in self._filled:
-            self._filled[span] = weights.store(raw_bytes(_in_memory_order(source)))
-        return encode_recipe_row(offset, size, recipe, source, self._filled[span][1])
-
-    def _scale_again(
         self, weights: Arrays, offset: int, size: int, span: _Span, source: np.ndarray, recipe: Recipe
     ) -> list[Any]:
-        """Store the integers that the array `source` is computed from. Returns the constant's row."""
-        scaled = self._scaled[span]
-        integers = _span_of(scaled.integers)
-        if integers not in self._filled:
-            self._filled[integers] = weights.store(raw_bytes(scaled.integers))
+        """Store the source as it is in the graph, or the integers that it is computed from. Returns the row
+        of the constant that an import packs again from it."""
+        scaled = self._integers_of(span, recipe)
+        if scaled is None:
+            return encode_recipe_row(offset, size, recipe, source, self._store(weights, span, source))
         if span not in self._scales:
             self._scales[span] = scaled.store(weights)
-        converting = Converting("f32", 0, source.shape, source.strides)
-        row = recipe._replace(converting=converting), scaled.integers, self._filled[integers][1]
-        return encode_recipe_row(offset, size, *row, self._scales[span])
+        recipe = recipe._replace(converting=Converting("f32", 0, source.shape, source.strides))
+        at = self._store(weights, _span_of(scaled.integers), scaled.integers)
+        return encode_recipe_row(offset, size, recipe, scaled.integers, at, self._scales[span])
+
+    def _integers_of(self, span: _Span, recipe: Recipe) -> ScaledIntegers | None:
+        """The integers of the graph that the source of a recipe is computed from."""
+        return self._scaled.get(span) if recipe.converting is None else None
+
+    def _store(self, weights: Arrays, span: _Span, array: np.ndarray) -> int:
+        """Store an array that constants are packed from, once. Returns its offset in the weights."""
+        if span not in self._filled:
+            self._filled[span] = weights.store(raw_bytes(_in_memory_order(array)))
+        return self._filled[span][1]
 
     def _find_others(
         self, arrays: Mapping[_Span, np.ndarray], filled: Collection[int], target: Target

@@ -207,7 +207,7 @@ def is_known(c: Case) -> bool:
     if name == "Range":  # away from the end: it has elements there
         start, stop, step = (float(x.reshape(-1)[0]) if x.size else 0.0 for x in c.inputs)
         return (stop - start) * step < 0
-    # there quotients of 64-bit integers are computed in f32, and bags without a default index have other rows
+    # there quotients of 64-bit integers are computed in f32, and bags of the default index have other rows
     return (name in ("Divide", "FloorMod", "Mod") and c.inputs[0].dtype == np.int64) or (
         name.startswith("EmbeddingBagOffsets") and len(c.inputs) < 5
     )

@@ -718,9 +718,9 @@ def test_groups_of_few_channels_share_vectors(
     np.testing.assert_allclose(got, expected, atol=1e-4, rtol=1e-5, err_msg=f"seed {SEED}")
     assert np.isfinite(got[1]).all() and np.isfinite(got[0, 2 * outs :]).all()
     isa, name = host_target(), "grouped" if each == outs else "spread"
-    named = any(k.name.startswith(name) for low in executable.program.lowerings for k in low.kernels)
-    if outs != isa.lanes:  # either way is as good
-        assert named == (isa.name != "generic" and outs < isa.lanes)
+    # with the element type: `spread_i32` distributes pixels
+    names = [kernel.name for low in executable.program.lowerings for kernel in low.kernels]
+    assert any(n.startswith(f"{name}_f32_") for n in names) == (isa.name != "generic" and outs < isa.lanes)
 
 
 @pytest.mark.parametrize(

@@ -178,8 +178,8 @@ def multiply_high(n: JaxNode) -> Any:
 
 
 def _multiply_high_words(n: JaxNode, a: Output, b: Output) -> Output:
-    """... of 64 bits, by products of their low and high words. A negative factor counts as itself plus 2^64,
-    which adds the other factor to the upper half."""
+    """The upper half of the bits of products of 64 bits, by products of their words of 32 bits. As unsigned
+    numbers, negative factors are 2^64 larger, which adds the other factor to the upper half."""
 
     def low(value: Output) -> Output:
         return n("BitwiseAnd", value, n.like(value, 0xFFFFFFFF))
