@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 from ovjit.codegen.cpu import machine
-from ovjit.codegen.module_texts import has_own_file, module_code, module_text
+from ovjit.codegen.module_texts import GENERATORS, has_own_file, module_code, module_text
 from ovjit.errors import OvjitError
 from ovjit.hashes import sha256
 from ovjit.source_digests import modules_digest, package_digest, source_digest
@@ -46,11 +46,11 @@ def installed_version(package: str) -> str:
 def code_digest() -> str:
     """A digest of the code generators, as another version of ovjit generates other code from the same source.
 
-    It covers all modules of `ovjit.codegen` and `ovjit.tiles`, so that new ones cannot be forgotten. Comments
-    and docstrings do not change it (`ovjit.source_digests`).
+    It covers all modules of `GENERATORS`, so that new ones cannot be forgotten. Comments and docstrings do
+    not change it (`ovjit.source_digests`).
     """
     digest = sha256()
-    for package in ("ovjit.codegen", "ovjit.tiles"):
+    for package in GENERATORS:
         digest.update(_digest_of(package).encode())
     return digest.hexdigest()
 
@@ -112,10 +112,13 @@ def _content(module: str) -> bytes:
 
 
 def file_digest(function: Callable | None) -> str:
-    """A digest of the file that defines a kernel's own intrinsics; "" without a function."""
+    """A digest of the file that defines a kernel's own intrinsics; "" without a function, and for files that
+    `code_digest` covers."""
     if function is None:
         return ""
-    module = function.__globals__.get("__name__")
+    module = function.__globals__.get("__name__", "")
+    if f"{module}.".startswith(tuple(f"{package}." for package in GENERATORS)):
+        return ""
     return _hash_file(function.__code__.co_filename, module, has_own_file(function.__globals__))
 
 

@@ -4,7 +4,8 @@ modules.
 Common kernels are those of the graphs in `ovjit.tools.groups` (common layers, and groups of nodes of many
 models) and of the embedded model. Their object code and printed sources are written. These depend on the
 sources only, and not on this CPU or on the order of compilation. Run it after a change of the code
-generators; outdated files are ignored.
+generators; outdated files are ignored. `--reuse` takes a third of the time: it is for changes of what kernels
+there are, and of their printed sources, not of how these become object code.
 
 Other files are written, too; `--texts` writes only these:
 
@@ -27,9 +28,11 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ovjit.codegen.cpu.targets import SLOW_DOTS
@@ -73,8 +76,12 @@ LEFT_OUT = {
 }  # fmt: skip
 
 
+#: No object code to reuse.
+EMPTY: Mapping[str, bytes] = MappingProxyType({})
 #: Bytes of printed sources that are unpacked together. Compressed sources are small.
 TEXTS = 1 << 15
+#: Of the kernels whose code is reused, one in so many is compiled nevertheless, and compared.
+COMPARED = 50
 #: For tests that write a part: prefixes of kernels' names ("": all), and the number of groups (None: all).
 PICK = ""
 GROUPS: int | None = None
@@ -168,8 +175,12 @@ class Contents(NamedTuple):
     printed: list[dict[str, bytes]]
 
 
-def contents(name: str, extra: Sequence[str], skip: Collection[str] = ()) -> Contents:
-    """The content to ship for an instruction set with the features `extra`, without the keys `skip`.
+def contents(
+    name: str, extra: Sequence[str], skip: Collection[str] = (), reused: Mapping[str, bytes] = EMPTY
+) -> Contents:
+    """The content to ship for an instruction set with the features `extra`, without the keys `skip`. Kernels
+    whose keys are in `reused` have the object code there; a group of which none is there had no room before,
+    and is not compiled.
 
     Works once per process, since a process prints each source once."""
     from ovjit.codegen.cpu.host import assume, host_target
@@ -181,10 +192,34 @@ def contents(name: str, extra: Sequence[str], skip: Collection[str] = ()) -> Con
     for group in itertools.islice(groups(isa), 1 if (name, tuple(extra)) in FEW else GROUPS):
         chosen = [k for k in group.kernels if not PICK or k.name.startswith(tuple(PICK.split()))]
         keys = {kernel.content_key(isa): kernel for kernel in chosen}
-        result.kernels.append({key: kernel.content(isa) for key, kernel in keys.items() if key not in have})
+        further = {key: kernel for key, kernel in keys.items() if key not in have}
+        if reused and reused.keys().isdisjoint(further):
+            further = {}
+        result.kernels.append({key: _object_code(k, isa, reused.get(key)) for key, k in further.items()})
         result.printed.append({key: text for key, text in group.texts.items() if key not in have})
         have.update(keys, group.texts)
     return result
+
+
+def _object_code(kernel: Kernel, isa: Target, reused: bytes | None) -> bytes:
+    """The kernel's object code: `reused` if there is one. SystemExit if a compared one is no longer right."""
+    if reused is not None and zlib.crc32(reused) % COMPARED:
+        return reused
+    code = kernel.content(isa)
+    if reused not in (None, code):
+        raise SystemExit(
+            f"{kernel.name} for {isa.name} is compiled to other object code: ship without --reuse"
+        )
+    return code
+
+
+def present_code(folder: Path, isa: str) -> dict[str, bytes]:
+    """The object code in the file of an instruction set by the kernels' keys, whatever sources it is of."""
+    from ovjit.codegen import shipped
+    from ovjit.codegen.cpu.targets import TARGETS
+
+    content = (folder / shipped.file_name(TARGETS[isa])).read_bytes()
+    return shipped.Archive(content, content[: shipped.STAMP]).all()
 
 
 def write_files(content: Contents, isa: str) -> Iterator[tuple[str, bytes]]:
@@ -208,10 +243,13 @@ def _printers() -> bytes:
     return stamp
 
 
-def made_by_process(isa: str, extra: Sequence[str], skip: Iterable[str], program: Sequence[str]) -> Contents:
-    """`contents`, in a process that assumes another CPU."""
+def made_by_process(
+    isa: str, extra: Sequence[str], skip: Iterable[str], program: Sequence[str], reuse: Path | None = None
+) -> Contents:
+    """`contents`, in a process that assumes another CPU. `reuse`: the folder with object code to reuse."""
+    folder = () if reuse is None else ("--reuse", "--folder", str(reuse))
     done = subprocess.run(
-        [sys.executable, *program, "--print", isa, *extra], input=" ".join(skip).encode(),
+        [sys.executable, *program, "--print", isa, *extra, *folder], input=" ".join(skip).encode(),
         stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
     return Contents(*pickle.loads(done.stdout))
@@ -223,7 +261,7 @@ def _in_turn(variants: Sequence[Sequence[dict[str, bytes]]]) -> list[dict[str, b
     return [group for some in itertools.zip_longest(*variants, fillvalue={}) for group in some]
 
 
-def write(folder: Path, isa: str) -> list[Path]:
+def write(folder: Path, reuse: bool, isa: str) -> list[Path]:
     """Write the files of one instruction set. A separate process compiles each variant."""
     from ovjit.codegen import shipped
     from ovjit.codegen.cpu.targets import TARGETS
@@ -231,7 +269,8 @@ def write(folder: Path, isa: str) -> list[Path]:
     result: list[Contents] = []
     for extra in VARIANTS[isa]:
         skip = [key for contents in result for groups in contents for group in groups for key in group]
-        result.append(made_by_process(isa, extra, skip, ["-m", "ovjit.tools.ship"]))
+        program = ["-m", "ovjit.tools.ship"]
+        result.append(made_by_process(isa, extra, skip, program, folder if reuse else None))
     union = Contents(_in_turn([each.kernels for each in result]), _in_turn([each.printed for each in result]))
     paths = []
     for kind, content in write_files(union, isa):
@@ -331,6 +370,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--texts", action="store_true", help="write the files that need no compiler, and no kernels"
     )
     parser.add_argument(
+        "--reuse", action="store_true", help="keep the object code of kernels whose sources are the same"
+    )
+    parser.add_argument(
         "--stale", action="store_true", help="write nothing; list the files that are out of date"
     )
     options = parser.parse_args(argv)
@@ -343,11 +385,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return bool(stale)
     if options.print:
         isa, *extra = options.print
-        content = contents(isa, extra, sys.stdin.read().split())
+        reused = present_code(options.folder, isa) if options.reuse else EMPTY
+        content = contents(isa, extra, sys.stdin.read().split(), reused)
         sys.stdout.buffer.write(pickle.dumps(tuple(content)))
         return 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # of processes that print, one for each
-        for paths in pool.map(functools.partial(write, options.folder), () if options.texts else options.isa):
+        each = functools.partial(write, options.folder, options.reuse)
+        for paths in pool.map(each, () if options.texts else options.isa):
             for path in paths:
                 print(f"{path}: {path.stat().st_size:,} bytes")
     for path in (*write_tables(options.folder), write_sources(options.folder)):

@@ -19,10 +19,12 @@ from ovjit.codegen.cpu import jit
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import EXTRA, TARGETS, Target, has_features, target_of
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.versions import file_digest
 from ovjit.data import DIGITS_XML
 from ovjit.disk.kernel_cache import KernelCache
 from ovjit.readers.ir.writer import to_bytes
 from ovjit.storage import kept_models
+from ovjit.tiles import winograd
 from ovjit.tools import ship, ship_files
 from ovjit.tools.groups import kernels_of
 from tests.support.run import printed
@@ -82,6 +84,42 @@ def test_some_of_it_is_what_the_sources_give(isa: str) -> None:
     """Of two groups for this machine's instruction set, of one for the others."""
     groups = 1 + (isa == host_target().name)
     assert len(check_equal(isa, ship.VARIANTS[isa][-1], "runner conv_f32 softmax_f32 relu_f32", groups)) > 4
+
+
+@pytest.mark.parametrize("isa", list(ship.VARIANTS))
+def test_what_every_model_needs_is_there(isa: str) -> None:
+    """For each set of features. A first start that lacks one of them imports the compiler."""
+    have = all_shipped(isa)
+    for extra in ship.VARIANTS[isa]:
+        target = target_of(isa, extra)
+        missing = [k.name for k in ship._always(target) if k.content_key(target) not in have]
+        assert not missing, f"{isa} {extra}: {missing} are not shipped: {AGAIN}"
+
+
+def test_edits_of_modules_that_the_stamp_covers_change_no_key() -> None:
+    """So files of the same kernels get a new stamp after such an edit, and are still found."""
+    kernel = winograd.filter_kernel(4)
+    assert kernel._intrinsics is not None
+    assert file_digest(kernel._intrinsics) == ""
+    assert file_digest(made_again) != ""
+
+
+def test_reused_code_is_compared_with_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of some kernels, by a checksum of the code."""
+    isa, kernel = host_target(), next(iter(ship._always(host_target())))
+    code = kernel.content(isa)
+    assert ship._object_code(kernel, isa, None) == code
+    monkeypatch.setattr(ship, "COMPARED", 1)
+    assert ship._object_code(kernel, isa, code) == code
+    with pytest.raises(SystemExit, match=f"{kernel.name} .*without --reuse"):
+        ship._object_code(kernel, isa, code + b"x")
+    monkeypatch.setattr(ship, "COMPARED", 1 << 40)  # no checksum is a multiple
+    assert ship._object_code(kernel, isa, code + b"x") == code + b"x"
+
+
+def test_present_code_is_that_of_the_file() -> None:
+    name = host_target().name
+    assert ship.present_code(DATA, name) == all_shipped(name)
 
 
 @pytest.mark.long
