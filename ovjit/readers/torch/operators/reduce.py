@@ -281,7 +281,9 @@ def trapezoid(n: Call, y: Output, x: Any = None, dx: Any = 1, dim: int = -1) -> 
 def diff(
     n: Call, x: Output, /, dim: int = -1, prepend: Any = None, append: Any = None, **order_by_name: Any
 ) -> Any:
-    """Differences of adjacent elements, taken `n` times."""
+    """Differences of adjacent elements, taken `n` times; for 0 times `x` alone, as in PyTorch."""
+    if order_by_name.get("n") == 0:
+        return x
     axis = n.pick_axis(x, dim)
     differences = n.concat(n.same_kind([v for v in (prepend, x, append) if v is not None]), axis)
     op = "LogicalXor" if n.dtype(differences) == "boolean" else "Subtract"
