@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class JaxReader(Reader):
-    """The reader of ClosedJaxprs, with or without a decoder around them."""
+    """The reader of jaxprs, with or without a decoder around them."""
 
     name = "jax"
 
     def sniff(self, source: Source) -> bool:
         from ovjit.readers.jax.decoder import JaxprDecoder, is_jaxpr
 
-        return is_jaxpr(source.model) or isinstance(source.model, JaxprDecoder)
+        return is_jaxpr(source.model, "ClosedJaxpr", "Jaxpr") or isinstance(source.model, JaxprDecoder)
 
     def convert(self, model: Any, conversion: Conversion) -> Model:
         from ovjit.readers.jax.decoder import JaxprDecoder

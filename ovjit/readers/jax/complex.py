@@ -167,9 +167,9 @@ def product(n: JaxNode) -> Any:
 
 @of_parts("reduce_prod")
 def reduce_prod(n: JaxNode) -> Any:
-    axes = [int(a) for a in n.params["axes"]]
-    result = fold_axes(n, list(_pair(n, 0)), axes, lambda a, b: list(_times(n, a, b).parts))
-    return Parts(tuple(result))
+    axes, pair = [int(a) for a in n.params["axes"]], _pair(n, 0)
+    starts = [n.like(pair[0], value) for value in (1, 0)]
+    return Parts(tuple(fold_axes(n, pair, axes, lambda a, b: list(_times(n, a, b).parts), starts)))
 
 
 @primitive("fft")

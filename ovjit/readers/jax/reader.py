@@ -79,9 +79,7 @@ def closed_of(value: Any) -> Any:
     missing."""
     if is_jaxpr(value):
         return value
-    kind = type(value)
-    is_open = kind.__name__ == "Jaxpr" and kind.__module__.partition(".")[0] == "jax"
-    return Closed(value, ()) if is_open and not value.constvars else None
+    return Closed(value, ()) if is_jaxpr(value, "Jaxpr") and not value.constvars else None
 
 
 def needed_equations(jaxpr: Any) -> list[tuple[int, Any]]:
@@ -94,12 +92,16 @@ def needed_equations(jaxpr: Any) -> list[tuple[int, Any]]:
     return equations_used[::-1]
 
 
-def read_jaxpr(closed: Any, converters: Mapping[str, Rule] | None = None) -> Model:
-    """The Model of a ClosedJaxpr; inputs and outputs are named `jaxpr_invar_0`, `jaxpr_outvar_0` and so on.
+def read_jaxpr(jaxpr: Any, converters: Mapping[str, Rule] | None = None) -> Model:
+    """The Model of a ClosedJaxpr, or of a Jaxpr without constants.
 
-    RuntimeError that names the primitive for what is not valid; UnsupportedError, one too, lists all
-    primitives that cannot be read.
+    Inputs and outputs are named `jaxpr_invar_0`, `jaxpr_outvar_0` and so on. RuntimeError that
+    names the primitive for what is not valid; UnsupportedError, one too, lists all primitives that cannot be
+    read.
     """
+    closed = closed_of(jaxpr)
+    if closed is None:
+        raise UnsupportedError("a Jaxpr with constants has not their values; the ClosedJaxpr has them")
     reader = Reader(converters)
     missing: dict[str, list[str]] = {}
     for eqn in equations(closed.jaxpr):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ovjit.readers.jax.elementwise import BINARY, LOGICAL, SAME, UNARY
+from ovjit.readers.jax import elementwise
 from ovjit.readers.jax.reader import equations
+from ovjit.readers.jax.registry import find_rule
 from ovjit.readers.jax.rule_language import *
 from ovjit.readers.numerics.bits import reinterpret_bits
 from ovjit.readers.numerics.cumulative import running
@@ -116,8 +117,7 @@ def reduction(n: JaxNode) -> Any:
     if not axes:
         return n[0]
     if n.op_type in ("reduce_and", "reduce_or") and not n.is_bool(n[0]):
-        op = "BitwiseAnd" if n.op_type == "reduce_and" else "BitwiseOr"
-        return fold_axes(n, [n[0]], axes, lambda a, b: [n(op, a[0], b[0])])[0]
+        return _fold_bits(n, axes, "BitwiseAnd" if n.op_type == "reduce_and" else "BitwiseOr")
     if n.is_bool(n[0]) and n.op_type in ("reduce_max", "reduce_min"):
         op = "ReduceLogicalOr" if n.op_type == "reduce_max" else "ReduceLogicalAnd"
         return n(op, n[0], axes, keep_dims=False)
@@ -196,34 +196,45 @@ def running_reduction(n: JaxNode) -> Any:
     return running(n, n[0], axis, partial(n, RUNNING[n.op_type]), back)
 
 
-@primitive("reduce", "reduce_xor")
+@primitive("reduce_xor")
+def reduce_xor(n: JaxNode) -> Any:
+    return _fold_bits(
+        n, [int(a) for a in n.params["axes"]], "LogicalXor" if n.is_bool(n[0]) else "BitwiseXor"
+    )
+
+
+def _fold_bits(n: JaxNode, axes: Sequence[int], op: str) -> Output:
+    """Reduce along axes by an operation on bits. Over no elements all bits are 1 by an and, else 0."""
+    none = n.like(n[0], 0)
+    starts = [n("BitwiseNot", none) if op == "BitwiseAnd" else none]
+    return fold_axes(n, [n[0]], axes, lambda a, b: [n(op, a[0], b[0])], starts)[0]
+
+
+@primitive("reduce")
 def reduce_by_function(n: JaxNode) -> Any:
     """Reduce by an associative function of two values: pairs are combined until one value remains. Operands:
     tensors, then initial values."""
-    if n.op_type == "reduce_xor":
-        op = "LogicalXor" if n.is_bool(n[0]) else "BitwiseXor"
-        return fold_axes(
-            n, list(n.inputs), [int(a) for a in n.params["axes"]], lambda a, b: [n(op, a[0], b[0])]
-        )[0]
-    count, body = len(n) // 2, n.body()
+    count, body, axes = len(n) // 2, n.body(), [int(a) for a in n.params["dimensions"]]
 
-    def join(a: list[Output], b: list[Output]) -> list[Output]:
+    def join(a: Sequence[Output], b: Sequence[Output]) -> list[Output]:
         return by_elements(n, body, [*a, *b])
 
-    result = fold_axes(n, n.inputs[:count], [int(a) for a in n.params["dimensions"]], join)
-    starts = [n.spread(v, n.dims(x)) for v, x in zip(n.inputs[count:], result, strict=True)]
-    return join(starts, result)
+    result = fold_axes(n, n.inputs[:count], axes, join, n.inputs[count:])
+    if 0 in n.dims(n[0]):
+        return result
+    return join([n.spread(v, n.dims(x)) for v, x in zip(n.inputs[count:], result, strict=True)], result)
 
 
 def fold_axes(
-    n: JaxNode, values: Sequence[Output], axes: Sequence[int], join: Callable[[Any, Any], list[Output]]
-) -> list[Output]:
-    """Reduce tensors along axes by `join`, which combines two values."""
-    result = list(values)
+    n: JaxNode, values: Sequence[Output], axes: Sequence[int], join: Callable[[Any, Any], list[Output]],
+    starts: Sequence[Output],
+) -> list[Output]:  # fmt: skip
+    """Reduce tensors along axes by `join`, which combines two values. Over no elements: `starts`."""
+    result, dims = list(values), n.dims(values[0])
+    if 0 in dims:
+        return [n.spread(v, [d for axis, d in enumerate(dims) if axis not in axes]) for v in starts]
     for axis in sorted(axes, reverse=True):
         length = n.dims(result[0])[axis]
-        if not length:
-            raise UnsupportedError("a reduction by a function over no elements is not supported")
         while length > 1:
             half = length // 2
             parts = [[n.slice(v, axis, i * half, (i + 1) * half) for v in result] for i in range(2)]
@@ -238,16 +249,11 @@ def fold_axes(
     return result
 
 
-#: Primitives that compute each element alone, or that are about none.
-_ELEMENTWISE = {*UNARY, *BINARY, *LOGICAL, *SAME, "div", "rem", "mul", "select_n", "convert_element_type",
-                "clamp", "square", "integer_pow", "exp2", "log1p", "expm1", "rsqrt", "cbrt",
-                "round"}  # fmt: skip
-
-
 def by_elements(n: JaxNode, body: Any, values: Sequence[Output]) -> list[Output]:
     """Apply a jaxpr on scalars to each element of tensors. UnsupportedError if it is not elementwise."""
     for eqn in equations(body.jaxpr):
-        if eqn.primitive.name not in _ELEMENTWISE:
+        rule = find_rule(eqn.primitive.name)
+        if getattr(rule, "__module__", "") != elementwise.__name__ or rule is elementwise.bitcast:
             raise UnsupportedError(f"a function of elements with {eqn.primitive.name} is not supported")
     shape = next((n.dims(v) for v in values), ())
     return [n.spread(v, shape) for v in n.run(body, values)]
@@ -305,5 +311,6 @@ primitives({
     "concatenate": lambda n: n.concat(n.inputs, int(n.params["dimension"])),
     "tile": lambda n: n("Tile", n[0], n.lengths(n.params["reps"])),
     "split": lambda n: n.all("VariadicSplit", n[0], int(n.params["axis"]), n.lengths(n.params["sizes"])),
+    "empty2": lambda n: n.spread(n.const(0, n.out().dtype), n.out_dims()),
     "dim_as_value": lambda n: n.convert(n.length(n.params["dim"]), n.out().dtype),
 })  # fmt: skip

@@ -13,16 +13,19 @@ _MOST = 256
 
 @primitive("reduce_window_max", "reduce_window_min", "reduce_window_sum")
 def reduce_window(n: JaxNode) -> Any:
-    p = n.params
+    p, x = n.params, n.convert(n[0], "u8") if n.is_bool(n[0]) else n[0]
     dilated_sum = n.op_type == "reduce_window_sum" and any(int(d) != 1 for d in p["window_dilation"])
     whole_sum = n.op_type == "reduce_window_sum" and not n.is_real(n[0])
     count = sum(
         int(size) != 1 or int(step) != 1 or tuple(pad) != (0, 0)
         for size, step, pad in zip(p["window_dimensions"], p["window_strides"], p["padding"], strict=True)
     )
-    if dilated_sum or whole_sum or count > 3 or any(int(d) != 1 for d in p["base_dilation"]):
-        op, start = _JOINS[n.op_type](n.dtype(n[0]))
-        return _by_places(n, [n[0]], [n.like(n[0], start)], lambda a, b: [n(op, a[0], b[0])])[0]
+    is_cropped = any(int(low) < 0 or int(high) < 0 for low, high in p["padding"])
+    is_spread = any(int(d) != 1 for d in p["base_dilation"])
+    if dilated_sum or whole_sum or count > 3 or is_cropped or is_spread:
+        op, start = _JOINS[n.op_type](n.dtype(x))
+        result = _by_places(n, [x], [n.like(x, start)], lambda a, b: [n(op, a[0], b[0])])[0]
+        return n.convert(result, n.dtype(n[0]))
     sizes, strides = [int(v) for v in p["window_dimensions"]], [int(v) for v in p["window_strides"]]
     pads, steps = [(int(a), int(b)) for a, b in p["padding"]], [int(v) for v in p["window_dilation"]]
     shape = n.dims(n[0])
@@ -31,7 +34,7 @@ def reduce_window(n: JaxNode) -> Any:
         return n[0]
     others = [a for a in range(len(shape)) if a not in over]
     order = [*others, *over]
-    x = n.transpose(n[0], order)
+    x = n.transpose(x, order)
     x = n.reshape_to(x, [math.prod(shape[a] for a in others), 1, *(shape[a] for a in over)])
     options: dict[str, Any] = {
         "strides": [strides[a] for a in over], "kernel": [sizes[a] for a in over],
@@ -43,9 +46,11 @@ def reduce_window(n: JaxNode) -> Any:
         result = n("AvgPool", x, exclude_pad=False, opset=14, **options)
         result = n("Multiply", result, n.like(result, math.prod(options["kernel"])))
     else:
-        least = n.op_type == "reduce_window_min"
-        result = n("MaxPool", n("Negative", x) if least else x, opset=14, **options)
-        result = n("Negative", result) if least else result
+        # -x is no number of the type for 0 < x of unsigned types and for the least of signed ones; ~x is
+        turned = None if n.op_type == "reduce_window_max" else "Negative" if n.is_real(x) else "BitwiseNot"
+        result = n("MaxPool", n(turned, x) if turned else x, opset=14, **options)
+        result = n(turned, result) if turned else result
+    result = n.convert(result, n.dtype(n[0]))
     out = n.out_dims()
     result = n.reshape_to(result, [out[a] for a in order])
     return n.transpose(result, [order.index(a) for a in range(len(order))])

@@ -59,6 +59,11 @@ def pooled(of: Any, *window: Any) -> Callable[..., Any]:
     return lambda x: lax.reduce_window(x, -jnp.inf if of is lax.max else jnp.inf, of, *window)
 
 
+def end_of(kind: Any, index: int) -> Any:
+    """The least (0) or the largest (1) number of an integer type, or truth value."""
+    return bool(index) if np.dtype(kind).kind == "b" else (jnp.iinfo(kind).min, jnp.iinfo(kind).max)[index]
+
+
 def slope(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.grad(lambda x: jnp.sum(function(x) ** 2))
 
@@ -533,6 +538,48 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         ),
         (RNG.integers(-(2**30), 2**30, (4, 5)).astype(np.int32),),
     ),
+    "least and largest integers and truth values of windows": (
+        lambda x: [
+            lax.reduce_window(v, np.array(start, v.dtype), of, (2, 2), (1, 1), padding)
+            for v in (x, x.astype(jnp.int32) + jnp.int32(-(2**31)), x > 100)
+            for of, start in ((lax.min, end_of(v.dtype, 1)), (lax.max, end_of(v.dtype, 0)))
+            for padding in ("SAME", ((-1, 2), (0, -1)))
+        ],
+        (np.array([[0, 5, 3, 255], [7, 0, 9, 1], [200, 100, 0, 4]], np.uint8),),
+    ),
+    "windows that begin inside": (
+        lambda x: [
+            lax.reduce_window(x, start, of, (2, 3), (1, 2), ((-1, 2), (1, -1)))
+            for of, start in ((lax.max, -jnp.inf), (lax.min, jnp.inf), (lax.add, 0.0))
+        ],
+        (real(4, 5),),
+    ),
+    "reductions over no elements": (
+        lambda x: (
+            [
+                f(v[:0], axes)
+                for axes in ((0,), (0, 1))
+                for f in (lax.reduce_and, lax.reduce_or, lax.reduce_xor)
+                for v in (x, x.astype(jnp.uint8), x > 1)
+            ]
+            + [
+                lax.reduce(x[:0] * 0.5, np.float32(2), lambda a, b: a * b + a, (0,)),
+                jnp.abs(jnp.prod(x[:0] * 1j, 0)),
+            ]
+        ),
+        (np.arange(6, dtype=np.int32).reshape(2, 3),),
+    ),
+    "reductions by other functions": (
+        lambda x: [
+            lax.reduce(x, np.float32(1), f, (1,))
+            for f in (jnp.hypot, jnp.logaddexp, lambda a, b: lax.nextafter(lax.max(a, b), lax.max(a, b)))
+        ],
+        (real(3, 2),),
+    ),
+    "slopes of a condition": (
+        jax.grad(lambda x: lax.cond(x[0, 0] > 0, lambda v: (v**2).sum(), lambda v: v.sum(), x)),
+        (X,),
+    ),
     "truth values": (
         lambda x, y: (jnp.maximum(x, y), jnp.minimum(x, y), jnp.max(x, 0), jnp.min(x, 1), jnp.argmin(x, 0)),
         (RNG.random((3, 4)) < 0.5, RNG.random((3, 4)) < 0.5),
@@ -678,6 +725,19 @@ def check(name: str) -> None:
         np.testing.assert_allclose(result[i], want, rtol=2e-5, atol=2e-5, err_msg=f"{name} {i}, seed {SEED}")
 
 
+def read_open_jaxprs() -> None:
+    """A Jaxpr without constants is a model, one with them has not their values."""
+    model = ov.convert_model(jax.make_jaxpr(lambda x: x * 2)(X).jaxpr)
+    np.testing.assert_array_equal(ov.compile_model(model, "CPU", F32)([X])[0], X * 2)
+    kept = jnp.asarray(Y)
+    try:
+        ov.convert_model(jax.make_jaxpr(lambda x: x + kept)(X).jaxpr)
+    except RuntimeError as error:
+        assert "a Jaxpr with constants" in str(error), error
+    else:
+        raise AssertionError("a Jaxpr was read without its constants")
+
+
 def multiply_64_bits() -> None:
     for kind in (np.int64, np.uint64):
         one = np.append(RNG.integers(0, 2**63, 30), [0, 1, 2**63 - 1, -1, -(2**63), 2**32]).astype(kind)
@@ -783,6 +843,7 @@ def main() -> None:
     count_bits_of_64()
     multiply_64_bits()
     keep_the_digits_of_erfc()
+    read_open_jaxprs()
     front = ov.frontend.FrontEndManager().load_by_framework("jax")
     decoder = JaxprPythonDecoder(jax.make_jaxpr(jnp.tanh)(X), "net")
     assert front.supported(decoder)
