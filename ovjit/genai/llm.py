@@ -39,7 +39,7 @@ from ovjit.genai.stops import Stops
 from ovjit.genai.streamers import StreamerBase, streamer_of
 from ovjit.genai.tokenizer import Tokenizer
 from ovjit.genai.turns import Turn
-from ovjit.generation.decoder import CHECKED
+from ovjit.generation.decoder import CHECKED, model_file
 from ovjit.generation.tokenizer import is_gguf
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def check_folder(folder: Path, properties: dict[str, Any]) -> None:
     """RuntimeError if there is no such folder or file. For a GGUF file, remove the property that asks for an
     IR beside it. UnsupportedError if it does ask."""
     if not is_gguf(folder):
-        if not folder.exists():
-            raise OvjitError(f"the folder {str(folder)!r} does not exist")
+        model_file(folder)
     elif properties.pop("enable_save_ov_model", False):
         raise UnsupportedError(
             "ovjit does not support enable_save_ov_model: leave it out, and write the model's IR by "

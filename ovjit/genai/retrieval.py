@@ -86,7 +86,7 @@ class _Encoder:
         folder = Path(os.fsdecode(path))
         file = folder / "openvino_model.xml"
         if not file.is_file():
-            raise OvjitError(f"{str(folder)!r} has no openvino_model.xml: export it with optimum-cli")
+            raise OvjitError(f'Could not open the file: "{file}": export it with optimum-cli')
         self.tokenizer = Tokenizer(folder, **({"add_second_input": True} if pairs else {}))
         model = Core().read_model(file)
         change(model, self.config)

@@ -231,7 +231,7 @@ def model_file(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_dir():
         if not path.exists():
-            raise OvjitError(f"the model {str(path)!r} does not exist: give a file or a folder")
+            raise OvjitError(f"Could not find a model in the directory {str(path)!r}: it does not exist")
         return path
     for name in FILES:
         if (path / name).is_file():
@@ -241,5 +241,8 @@ def model_file(path: str | Path) -> Path:
     if len(files) != 1:
         names = ", ".join(file.name for file in files) or "none"
         expected = f"{' or '.join(FILES)}, an .xml or a .gguf"
-        raise OvjitError(f"{str(path)!r} should hold one model: {expected}; found: {names}")
+        raise OvjitError(
+            f"Could not find a model in the directory {str(path)!r}: it should hold one model, {expected}; "
+            f"found: {names}"
+        )
     return files[0]

@@ -452,7 +452,9 @@ def test_pipelines_of_models_in_memory(folder: Path, pipeline: Any) -> None:
 
 
 @pytest.mark.parametrize("arguments, options, error, text", [
-    (("nowhere", "CPU"), {}, OvjitError, "does not exist"), ((None,), {}, TypeError, "LLMPipeline takes"),
+    (("nowhere", "CPU"), {}, OvjitError, "Could not find a model in the directory 'nowhere': it does not"),
+    ((".", "CPU"), {}, OvjitError, "Could not find a model in the directory '.'"),
+    ((None,), {}, TypeError, "LLMPipeline takes"),
     ((None, "CPU"), {"scheduler_config": 3}, OvjitError, "scheduler_config"),
     ((None, "CPU"), {"adapters": 3}, OvjitError, "should be an AdapterConfig"),
     ((None, "CPU"), {"draft_model": 3}, OvjitError, "draft_model"),
