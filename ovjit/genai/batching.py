@@ -20,7 +20,7 @@ from ovjit.genai.config import GenerationConfig, add_eos, check_single, merge, r
 from ovjit.genai.drafts import DraftedRequest
 from ovjit.genai.enums import GenerationFinishReason, GenerationStatus, StreamingStatus
 from ovjit.genai.figures import Figures, SharedFigures, measure, now_us
-from ovjit.genai.handles import GenerationHandle, HandleWriter, PipelineMetrics
+from ovjit.genai.handles import GenerationHandle, GenerationOutput, HandleWriter, PipelineMetrics
 from ovjit.genai.history import ChatHistory
 from ovjit.genai.llm import check_folder
 from ovjit.genai.proposals import load_proposals
@@ -288,6 +288,8 @@ class ContinuousBatchingPipeline:
         answered = request.writer.status if request.writer is not None else StreamingStatus.RUNNING
         status = _STATUSES.get(answered, request.handle.get_status())
         outputs = request.handle.read_all()
+        if not outputs and request.answers:  # of a single sequence that a stop string removed
+            outputs = [GenerationOutput.of([], [], request.answers[0])]
         metrics = request.handle.get_perf_metrics()
         tokens = [output.generated_ids for output in outputs]
         result: Any = EncodedGenerationResult() if isinstance(item, Tensor) else GenerationResult()

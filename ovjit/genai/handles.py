@@ -125,7 +125,9 @@ class HandleWriter(Writer):
 
     def finish(self, answers: Sequence[Answer]) -> None:
         """Pass the sequences of the request to the handle."""
-        if not self._is_single:
+        if self._is_single and not answers[0].tokens and answers[0].finish is GenerationFinishReason.STOP:
+            self._handle._outputs.append({})  # a stop string removed all of them
+        elif not self._is_single:
             logs = [[*self._prompt_logs, *answer.logs] for answer in answers]
             order = sorted(range(len(answers)), key=lambda i: answers[i].number)
             # the last sequence comes first, as in openvino_genai

@@ -253,6 +253,21 @@ def test_a_request_ends_where_the_cache_is_full(
     assert [len(output.generated_ids) for output in handle.read_all()] == lengths
 
 
+def test_a_stop_string_at_the_first_token_leaves_an_empty_answer(folder: Path) -> None:
+    """As in openvino_genai: `generate` has one sequence, and the handle one reading without any."""
+    pipeline, prompt = load(folder), tensor_of([180, 159, 270, 132])
+    tokens = pipeline.generate([prompt], [genai.GenerationConfig(max_new_tokens=1)])[0].m_generation_ids[0]
+    stop = pipeline.get_tokenizer().decode(tokens)
+    config = genai.GenerationConfig(max_new_tokens=6, stop_strings={stop})
+    result = pipeline.generate([prompt], [config])[0]
+    assert (result.m_generation_ids, result.m_scores) == ([[]], [0])
+    assert result.finish_reasons == [genai.GenerationFinishReason.STOP]
+    handle = pipeline.add_request(0, prompt, config)
+    while pipeline.has_non_finished_requests():
+        pipeline.step()
+    assert handle.can_read() and handle.read() == {} and not handle.can_read()
+
+
 def test_a_prompt_without_room_has_an_empty_answer(folder: Path) -> None:
     pipeline = load(folder, num_kv_blocks=1)
     for options in (

@@ -85,6 +85,15 @@ def test_models_in_memory(folder: Path) -> None:
     assert results[0] == results[1] and pipe.generate("a", image=image).texts == results[0]
 
 
+def test_a_streamer_gets_the_prompt_with_echo(folder: Path) -> None:
+    """As in openvino_genai: the pieces are those of the result."""
+    pipe = genai.VLMPipeline(folder, "CPU", **cases.EXACT)
+    pieces = list[str]()
+    options = {"max_new_tokens": 4, "ignore_eos": True, "echo": True}
+    text = pipe.generate("hello", streamer=pieces.append, **options).texts[0]
+    assert "".join(pieces) == text and "hello" in text
+
+
 def test_a_cancelled_answer_is_no_part_of_a_chat(folder: Path) -> None:
     pipe = genai.VLMPipeline(folder, "CPU", **cases.EXACT)
     image, options = cases.picture(ov, 30, 30), {"max_new_tokens": 8, "ignore_eos": True}

@@ -164,7 +164,8 @@ class VLMPipeline(VLMPipelineBase):
         # as in openvino_genai, penalties do not count the tokens of a ChatHistory
         ids = [] if history is prompt else read.words
         stops = Stops(config, self._tokenizer, read.ids.size, metrics)
-        writer, figures = Writer(stream, stops, []), Figures(metrics, start_us)
+        writer = Writer(stream, stops, ids if config.echo else [])
+        figures = Figures(metrics, start_us)
         extended = None
         if self._drafts is not None and stops.most and not config.is_beam_search():
             assert isinstance(self._engine, BatchedEngine)
