@@ -434,6 +434,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
             jax.random.normal(jax.random.split(TYPED)[1], (3,)),
             jax.random.bernoulli(jax.random.fold_in(TYPED, 2), 0.3, (5,)),
             jax.vmap(lambda key: jax.random.bits(key, (2,)))(MANY),
+            jax.random.uniform(jax.random.clone(jax.random.wrap_key_data((x[0, :2] * 0).astype(jnp.uint32)))),
         ),
         (X,),
     ),
