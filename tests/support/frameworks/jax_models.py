@@ -523,6 +523,12 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
             RNG.integers(-128, 127, (2, 1, 3, 3)).astype(np.int8),
         ),
     ),
+    "products of real numbers as other types": (
+        lambda x: [
+            lax.dot(x, x.T, preferred_element_type=kind) for kind in (jnp.int32, jnp.int8, jnp.float16)
+        ],
+        (HALVES * np.float32(3.5),),
+    ),
     "groups of batches": (
         lambda x, k: lax.conv_general_dilated(x, k, (1, 1), "SAME", batch_group_count=2),
         (real(4, 3, 5, 5), real(6, 3, 3, 3)),
