@@ -26,8 +26,8 @@ LOGICAL = {"and": ("BitwiseAnd", "LogicalAnd"), "or": ("BitwiseOr", "LogicalOr")
            "max": ("Maximum", "LogicalOr"), "min": ("Minimum", "LogicalAnd"),
            "xor": ("BitwiseXor", "LogicalXor"), "not": ("BitwiseNot", "LogicalNot")}  # fmt: skip
 #: Primitives that are about where and how something is computed.
-SAME = ("copy", "copy_p", "device_put", "name", "optimization_barrier", "pbroadcast", "pvary",
-        "sharding_constraint", "stop_gradient")  # fmt: skip
+SAME = ("copy", "copy_p", "device_put", "layout_constraint", "name", "optimization_barrier", "pbroadcast",
+        "pvary", "random_clone", "reshard", "sharding_constraint", "stop_gradient")  # fmt: skip
 
 
 def _unary(op: str) -> Rule:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ovjit.readers.jax.elementwise import convert
 from ovjit.readers.jax.rule_language import *
 from ovjit.readers.jax.shapes import dilate
 from ovjit.readers.numerics import factorization
@@ -15,13 +16,17 @@ def dot_general(n: JaxNode) -> Any:
     (left_sum, right_sum), (left_batch, right_batch) = n.params["dimension_numbers"]
     a, b = _order_axes(n, n[0], left_batch, left_sum), _order_axes(n, n[1], right_batch, right_sum)
     result = n("MatMul", *_convert(n, a, b), transpose_a=False, transpose_b=True)
-    return n.convert(n.reshape_to(result, n.out_dims()), n.out().dtype)
+    return convert(n, n.reshape_to(result, n.out_dims()), n.out().dtype)
 
 
 def _convert(n: JaxNode, a: Output, b: Output) -> list[Output]:
-    """Convert operands to the type in which their products are summed."""
+    """Convert operands to the type in which their products are summed: the result's, unless real operands
+    have more bits or the result is an integer."""
     dtype = n.params.get("preferred_element_type")
     kind = n.out().dtype if dtype is None else element_type(dtype)
+    for own in (n.dtype(v) for v in (a, b) if n.is_real(v)):
+        if not ELEMENT_TYPES[kind].is_real or ELEMENT_TYPES[own].bits > ELEMENT_TYPES[kind].bits:
+            kind = own
     return [n.convert(v, kind) for v in (a, b)]
 
 
@@ -46,7 +51,8 @@ def ragged_dot_general(n: JaxNode) -> Any:
     row = n.const(np.arange(n.dims(a)[0])[:, None])
     ends, begins = (n.reshape(v, [-1, 1, 1]) for v in (ends, begins))
     is_in_group = n("LogicalAnd", n("GreaterEqual", row, begins), n("Less", row, ends))
-    return n("ReduceSum", n("Select", is_in_group, each, n.like(each, 0)), [0], keep_dims=False)
+    total = n("ReduceSum", n("Select", is_in_group, each, n.like(each, 0)), [0], keep_dims=False)
+    return convert(n, total, n.out().dtype)
 
 
 def _order_axes(n: JaxNode, x: Output, batch: Any, summed: Any) -> Output:
@@ -92,7 +98,7 @@ def conv_general_dilated(n: JaxNode) -> Any:
     result = n.squeeze(result, [2]) if flat else result
     back = list(numbers.out_spec)
     result = n.transpose(result, [back.index(i) for i in range(len(back))])
-    return n.convert(result, n.out().dtype)
+    return convert(n, result, n.out().dtype)
 
 
 @primitive("triangular_solve")

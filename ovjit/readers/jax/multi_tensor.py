@@ -27,9 +27,9 @@ class Parts(NamedTuple):
 #: Primitives that do the same with each part.
 BY_PART = (
     "add", "add_any", "add_n", "broadcast_in_dim", "concatenate", "copy", "copy_p", "cumsum",
-    "device_put", "dynamic_slice", "dynamic_update_slice", "expand_dims", "gather", "name", "neg",
-    "optimization_barrier", "pad", "pbroadcast", "pvary", "random_clone", "reduce_sum",
-    "reduce_window_sum", "reshape", "rev", "scatter", "scatter-add", "scatter_add", "select_n",
+    "device_put", "dynamic_slice", "dynamic_update_slice", "expand_dims", "gather", "layout_constraint",
+    "name", "neg", "optimization_barrier", "pad", "pbroadcast", "pvary", "random_clone", "reduce_sum",
+    "reduce_window_sum", "reshape", "reshard", "rev", "scatter", "scatter-add", "scatter_add", "select_n",
     "sharding_constraint", "slice", "split", "squeeze", "stack", "stop_gradient", "sub", "tile",
     "transpose",
 )  # fmt: skip

@@ -434,6 +434,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
             jax.random.normal(jax.random.split(TYPED)[1], (3,)),
             jax.random.bernoulli(jax.random.fold_in(TYPED, 2), 0.3, (5,)),
             jax.vmap(lambda key: jax.random.bits(key, (2,)))(MANY),
+            jax.random.uniform(jax.random.clone(jax.random.wrap_key_data((x[0, :2] * 0).astype(jnp.uint32)))),
         ),
         (X,),
     ),
@@ -521,6 +522,12 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
             RNG.integers(-128, 127, (8, 3)).astype(np.int8),
             RNG.integers(-128, 127, (2, 1, 3, 3)).astype(np.int8),
         ),
+    ),
+    "products of real numbers as other types": (
+        lambda x: [
+            lax.dot(x, x.T, preferred_element_type=kind) for kind in (jnp.int32, jnp.int8, jnp.float16)
+        ],
+        (HALVES * np.float32(3.5),),
     ),
     "groups of batches": (
         lambda x, k: lax.conv_general_dilated(x, k, (1, 1), "SAME", batch_group_count=2),
