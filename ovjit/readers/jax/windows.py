@@ -47,9 +47,9 @@ def reduce_window(n: JaxNode) -> Any:
         result = n("Multiply", result, n.like(result, math.prod(options["kernel"])))
     else:
         # -x is no number of the type for 0 < x of unsigned types and for the least of signed ones; ~x is
-        turned = None if n.op_type == "reduce_window_max" else "Negative" if n.is_real(x) else "BitwiseNot"
-        result = n("MaxPool", n(turned, x) if turned else x, opset=14, **options)
-        result = n(turned, result) if turned else result
+        mirroring = None if n.op_type == "reduce_window_max" else "Negative" if n.is_real(x) else "BitwiseNot"
+        result = n("MaxPool", n(mirroring, x) if mirroring else x, opset=14, **options)
+        result = n(mirroring, result) if mirroring else result
     result = n.convert(result, n.dtype(n[0]))
     out = n.out_dims()
     result = n.reshape_to(result, [out[a] for a in order])
