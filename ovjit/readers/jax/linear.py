@@ -24,9 +24,9 @@ def _convert(n: JaxNode, a: Output, b: Output) -> list[Output]:
     have more bits or the result is an integer."""
     dtype = n.params.get("preferred_element_type")
     kind = n.out().dtype if dtype is None else element_type(dtype)
-    for own in (n.dtype(v) for v in (a, b) if n.is_real(v)):
-        if not ELEMENT_TYPES[kind].is_real or ELEMENT_TYPES[own].bits > ELEMENT_TYPES[kind].bits:
-            kind = own
+    for operand_kind in (n.dtype(v) for v in (a, b) if n.is_real(v)):
+        if not ELEMENT_TYPES[kind].is_real or ELEMENT_TYPES[operand_kind].bits > ELEMENT_TYPES[kind].bits:
+            kind = operand_kind
     return [n.convert(v, kind) for v in (a, b)]
 
 
