@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ovjit.generation.tokenizer import read_settings
+from ovjit.generation.tokenizer import read_settings, read_template, read_token
 
 #: Special tokens by the names that templates use -> the settings with their numbers.
 SPECIAL = {"bos_token": "bos_token_id", "eos_token": "eos_token_id", "pad_token": "pad_token_id"}
@@ -36,11 +36,7 @@ class SpecialTokens:
         settings = read_settings(folder / "tokenizer_config.json")
         if settings:
             tokens._complete(settings)
-        for name in _TEMPLATES:
-            template = template_in(read_settings(folder / name).get("chat_template"))
-            tokens.template = template or tokens.template
-        if (folder / "chat_template.jinja").is_file():
-            tokens.template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+        tokens.template = read_template(folder, _TEMPLATES)
         return tokens
 
     def _complete(self, settings: dict[str, Any]) -> None:
@@ -48,10 +44,7 @@ class SpecialTokens:
         if all(self.texts.values()) and min(self.numbers.values()) != -1:
             return
         for name, text in self.texts.items():
-            value = settings.get(name)
-            value = value.get("content") if isinstance(value, dict) else value
-            if not text and isinstance(value, str):
-                self.texts[name] = value
+            self.texts[name] = text or read_token(settings, name)
         self.texts["pad_token"] = self.texts["pad_token"] or self.texts["eos_token"]
         added = settings.get("added_tokens_decoder")
         if not isinstance(added, dict):
@@ -73,11 +66,3 @@ class SpecialTokens:
             value = model.get_rt_info(path).value if model.has_rt_info(path) else None
             if isinstance(value, str):
                 self.template = value
-
-
-def template_in(value: Any) -> str:
-    """The template in a setting: a text, or the one named "default" in a list."""
-    if isinstance(value, list):
-        named = {item.get("name"): item.get("template") for item in value if isinstance(item, dict)}
-        value = named.get("default")
-    return value if isinstance(value, str) else ""

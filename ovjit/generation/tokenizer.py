@@ -239,6 +239,31 @@ def _numbers(settings: Mapping[str, Any], name: str, file: str) -> list[int]:
     return numbers
 
 
+def read_token(settings: Mapping[str, Any], name: str) -> str:
+    """The text of a special token, "" without one."""
+    token = settings.get(name)
+    token = token.get("content") if isinstance(token, dict) else token
+    return token if isinstance(token, str) else ""
+
+
+def read_template(folder: Path, names: Sequence[str]) -> str:
+    """The chat template of a folder: that of chat_template.jinja, else of the last of these JSON files that
+    has one; "" if none has."""
+    template = ""
+    for name in names:
+        template = _template_in(read_settings(folder / name).get("chat_template")) or template
+    file = folder / "chat_template.jinja"
+    return file.read_text(encoding="utf-8") if file.is_file() else template
+
+
+def _template_in(value: Any) -> str:
+    """The template in a setting: a text, or the one named "default" in a list."""
+    if isinstance(value, list):
+        named = {item.get("name"): item.get("template") for item in value if isinstance(item, dict)}
+        value = named.get("default")
+    return value if isinstance(value, str) else ""
+
+
 def of_folder(folder: Path) -> Tokenizer:
     """The tokenizer of a folder's `tokenizer.json`, with the end tokens of the model's settings and the chat
     template."""
@@ -259,18 +284,11 @@ def of_folder(folder: Path) -> Tokenizer:
     ends = ends or set(_numbers(model, "eos_token_id", "config.json"))
     names = {"bos_token": "", "eos_token": ""}
     for name in (*names, *(name for name in settings if name.endswith("_token"))):
-        token = settings.get(name)
-        token = token.get("content") if isinstance(token, dict) else token
-        names[name] = token if isinstance(token, str) else ""
+        names[name] = read_token(settings, name)
     if not ends and names["eos_token"]:
         number = inner.token_to_id(names["eos_token"])
         ends = set() if number is None else {number}
-    template = settings.get("chat_template") or ""
-    if isinstance(template, list):
-        template = next((t["template"] for t in template if t.get("name") == "default"), "")
-    template_file = folder / "chat_template.jinja"
-    if template_file.is_file():
-        template = template_file.read_text(encoding="utf-8")
+    template = read_template(folder, ("tokenizer_config.json",))
     context = max(_numbers(model, "max_position_embeddings", "config.json"), default=0)
     return Tokenizer(inner, frozenset(ends), template, names, context=context)
 

@@ -215,7 +215,7 @@ class _Repeated(SubGraphNode):
 
     __slots__ = ()
 
-    def _rounds(self) -> dict[int, str]:
+    def _find_retyped_inputs(self) -> dict[int, str]:
         """The inputs whose initial value has another element type than their next values, as index -> the
         latter.
 
@@ -239,7 +239,7 @@ class _Repeated(SubGraphNode):
 
     def _start_types(self, input_types: Sequence[TensorType]) -> list[TensorType]:
         """The types of the inputs as the operation's record gets them."""
-        rounds = self._rounds()
+        rounds = self._find_retyped_inputs()
         return [TensorType(rounds[i], t.shape) if i in rounds else t for i, t in enumerate(input_types)]
 
     def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:
@@ -249,14 +249,14 @@ class _Repeated(SubGraphNode):
         return super()._infer(inputs)
 
     def _graph_inputs(self, builder: Builder, inputs: Sequence[Value]) -> list[Value]:
-        rounds = self._rounds()
+        rounds = self._find_retyped_inputs()
         return [
             builder.add("Convert", [value], {"destination_type": rounds[i]}).output if i in rounds else value
             for i, value in enumerate(inputs)
         ]
 
     def _graph_attrs(self) -> dict[str, Any]:
-        body, rounds = self._body_graph(0), self._rounds()
+        body, rounds = self._body_graph(0), self._find_retyped_inputs()
         if rounds:
             ports = (port for port in self._input_ports[0] if port.outer in rounds)
             body = convert_parameters(body, {port.inner: rounds[port.outer] for port in ports})

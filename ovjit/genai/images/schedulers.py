@@ -107,9 +107,9 @@ class _AlphaScheduler(Scheduler):
         """The times i64 of all steps, from those of the spacing."""
         return times
 
-    def _alpha(self, time: int) -> np.float32:
-        """The alpha at a time; for a negative time, that of a picture without noise. RuntimeError beyond the
-        last."""
+    def _alpha_product(self, time: int) -> np.float32:
+        """The product of the alphas up to a timestep; for a negative one, that of a picture without noise.
+        RuntimeError for a timestep after the last."""
         if time < 0:
             return _F32(1) if self.config["set_alpha_to_one"] else self.alphas[0]
         if time >= len(self.alphas):
@@ -120,7 +120,7 @@ class _AlphaScheduler(Scheduler):
         return value
 
     def add_noise(self, latent: np.ndarray, noise: np.ndarray, index: int) -> np.ndarray:
-        alpha = self._alpha(int(self.times[index]))
+        alpha = self._alpha_product(int(self.times[index]))
         return np.sqrt(alpha) * latent + np.sqrt(1 - alpha) * noise
 
 
@@ -133,8 +133,8 @@ class _DDIM(_AlphaScheduler):
     def step(self, noise: np.ndarray, latent: np.ndarray, index: int, generator: Any) -> Step:
         refuse_flags(self.config, "thresholding", "clip_sample")
         time, kind = int(self.times[index]), self.config["prediction_type"]
-        alpha = self._alpha(time)
-        former = self._alpha(time - self.config["num_train_timesteps"] // self._steps)
+        alpha = self._alpha_product(time)
+        former = self._alpha_product(time - self.config["num_train_timesteps"] // self._steps)
         share, remainder = np.sqrt(alpha), np.sqrt(1 - alpha)
         if kind == "epsilon":
             picture, direction = (latent - remainder * noise) / share, noise
@@ -181,7 +181,7 @@ class _PNDM(_AlphaScheduler):
                 factors = self._FACTORS[len(self._outputs)]
                 noise = np.tensordot(np.array(factors, _F32), np.stack(self._outputs), 1)
         self._count += 1
-        result = self._move(latent, noise, self._alpha(time), self._alpha(former))
+        result = self._move(latent, noise, self._alpha_product(time), self._alpha_product(former))
         return result, None
 
     def _move(
@@ -222,7 +222,7 @@ class _LCM(_AlphaScheduler):
             raise UnsupportedError("Unsupported value for 'PredictionType': LCM has 'epsilon' only")
         is_last = index == len(self.times) - 1
         time = int(self.times[index])
-        alpha, former = self._alpha(time), self._alpha(int(self.times[index + (not is_last)]))
+        alpha, former = self._alpha_product(time), self._alpha_product(int(self.times[index + (not is_last)]))
         picture = (latent - np.sqrt(1 - alpha) * noise) / np.sqrt(alpha)
         if self.config["clip_sample"]:
             picture = np.clip(picture, -self.config["clip_sample_range"], self.config["clip_sample_range"])

@@ -97,7 +97,7 @@ def _scatter(n: OnnxNode) -> Output:
     return n("ScatterNDUpdate", zeros, n[0], n[1], reduction="sum", opset=15)
 
 
-def _fake_quantized(n: OnnxNode) -> Output:
+def _fake_quantize(n: OnnxNode) -> Output:
     """Fake quantization to a range that is shifted so that 0 is one of its levels."""
     levels = 2 ** int(n.attr("num_bits", 8)) - 1 - int(bool(n.attr("narrow_range", 0)))
     x = n[0]
@@ -362,9 +362,9 @@ TENSORFLOW: dict[str, Rule] = {
     "AdjustSaturation": _saturate,
     "RGBToHSV": _hue_saturation_value,
     "HSVToRGB": _red_green_blue,
-    "FakeQuantWithMinMaxArgs": _fake_quantized,
-    "FakeQuantWithMinMaxVars": _fake_quantized,
-    "FakeQuantWithMinMaxVarsPerChannel": _fake_quantized,
+    "FakeQuantWithMinMaxArgs": _fake_quantize,
+    "FakeQuantWithMinMaxVars": _fake_quantize,
+    "FakeQuantWithMinMaxVarsPerChannel": _fake_quantize,
     "Erfc": special.in_f64(special.erfc),
     "Lgamma": special.in_f64(special.log_gamma),
     "Digamma": special.in_f64(special.digamma),

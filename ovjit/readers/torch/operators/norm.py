@@ -178,8 +178,7 @@ def norm_except_dim(n: Call, x: Output, pow: Any = 2, dim: int = 0) -> Any:
     """The norm over all axes but `dim`; over all axes for -1."""
     if dim == -1:
         return n.also("norm", x, pow)
-    axes = [i for i in range(n.rank(x)) if i != n.axis(dim, n.rank(x))]
-    return n.also("norm", x, pow, None, axes, True)
+    return n.also("norm", x, pow, None, _all_but(n, x, dim), True)
 
 
 @aten("_weight_norm", "_weight_norm_interface")

@@ -112,7 +112,7 @@ def extreme_along(n: Call, mode: str, x: Output, dim: int, keepdim: bool) -> lis
 
 
 @aten("any", "all")
-def anything(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Output:
+def reduce_any_or_all(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Output:
     """Reduce by any or all. The result for u8 is u8, as in PyTorch."""
     op = "ReduceLogicalOr" if n.op == "aten::any" else "ReduceLogicalAnd"
     result = reduce_axes(n, op, n.to_type(x, "boolean"), dim, keepdim)

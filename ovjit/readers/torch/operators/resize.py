@@ -36,7 +36,7 @@ def upsample(
         if not align_corners:
             attrs["coordinate_transformation_mode"] = "half_pixel"
     if name.endswith("_aa"):
-        return _pillow(n, x, mode, output_size, factors, align_corners)
+        return _resize_antialiased(n, x, mode, output_size, factors, align_corners)
     return resize(n, x, output_size, factors, dims, attrs)
 
 
@@ -126,11 +126,11 @@ def _nearest(n: Call, size: Any, factor: float, exact: bool) -> Output:
     return n.convert(n("Minimum", nearest, n("Subtract", count, n.const(1.0, "f32"))), "i64")
 
 
-def _pillow(
+def _resize_antialiased(
     n: Call, x: Output, mode: str, output_size: Any, factors: Sequence[float] | None, align_corners: bool
 ) -> Output:
-    """With antialiasing. Interpolate takes the quotients of the lengths for the steps between places; with
-    other steps the rows and columns are weighted sums, of which this makes the weights."""
+    """Resize with antialiasing. Interpolate derives its steps from the quotients of the lengths. For other
+    steps, rows and columns are computed as weighted sums."""
     if factors is None and not align_corners:
         attrs = {"mode": f"{mode}_pillow", "antialias": True, "cube_coeff": -0.5}
         return resize(n, x, output_size, None, 2, attrs)

@@ -236,11 +236,10 @@ def compile_scripts_unpatched() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def plain_modules() -> Iterator[None]:
-    """Traces are made without what is only for scripts: torch.jit.trace looks at every attribute of every
-    module for overloads, properties and exported methods, and compiles the last. The classes of the modules
-    that it makes have none of the first two. No method is taken as exported: a trace calls `forward` alone,
-    and the compiler may refuse the others."""
+def forward_only() -> Iterator[None]:
+    """Make torch.jit.trace skip the attributes that only scripts need. It would search every module for
+    overloads, properties and exported methods, and compile the methods. Its own modules have neither
+    overloads nor properties. A trace calls `forward` alone, and the compiler may refuse other methods."""
     recursive, internal = torch.jit._recursive, torch._jit_internal
 
     def unless_traced(original: Any, nothing: type) -> Any:

@@ -10,7 +10,7 @@ from ovjit.readers.torch.pytorch import torch
 from ovjit.readers.torch.tracing import strides
 from ovjit.readers.torch.tracing.asked_numbers import allow_hashed_sizes, rounding
 from ovjit.readers.torch.tracing.index_warnings import index_warnings
-from ovjit.readers.torch.tracing.patches import allow_divmod, compile_scripts_unpatched, patch, plain_modules
+from ovjit.readers.torch.tracing.patches import allow_divmod, compile_scripts_unpatched, forward_only, patch
 from ovjit.readers.torch.tracing.state import trace_module
 from ovjit.readers.torch.tracing.trace import Prepared, quietly
 from ovjit.records import NamedTuple
@@ -34,7 +34,7 @@ def trace_plainly(ready: Prepared, records: list[Any]) -> Any:
         (torch.overrides, "has_torch_function", _of_other_classes),
     )
     with compile_scripts_unpatched(), quietly(records, ready.fused), torch.no_grad(), others, allow_divmod():
-        with rounding(), allow_hashed_sizes(), strides.trace_strides(), index_warnings(), plain_modules():
+        with rounding(), allow_hashed_sizes(), strides.trace_strides(), index_warnings(), forward_only():
             return trace_module(ready.module, ready.leaves, ready.names)
 
 
