@@ -255,6 +255,23 @@ def test_singular_matrices_are_told() -> None:
     assert "Loop" not in [node.get_type_name() for node in plain.get_ops()]
 
 
+@pytest.mark.parametrize("name", ["native_batch_norm", "_native_batch_norm_legit", "_batch_norm_with_update"])
+def test_statistics_that_batch_norm_writes_are_read_in_the_trace(name, monkeypatch) -> None:
+    monkeypatch.setattr("ovjit.readers.torch.convert._by_program", None)
+    operator = getattr(torch.ops.aten, name)
+    training = () if name == "_batch_norm_with_update" else (True,)
+
+    def normalized(x, w, mean, variance):
+        results = operator(x, w, w, mean, variance, *training, 0.3, 1e-5)
+        return results[0], mean * 1, variance * 1, variance[1:] * 1
+
+    tensors = [torch.randn(4, 3, 2), *(torch.rand(3) + 0.5 for _ in range(3))]
+    model = ov.convert_model(Of(normalized), example_input=tuple(t.clone() for t in tensors))
+    result = ov.compile_model(model, "CPU", EXACT)([t.numpy().copy() for t in tensors])
+    for i, wanted in enumerate(normalized(*(t.clone() for t in tensors))):
+        np.testing.assert_allclose(result[i], wanted.numpy(), 1e-5, 1e-5, err_msg=f"output {i}")
+
+
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32])
 def test_types_of_statistics_are_those_of_weights(kind) -> None:
     x, w = torch.randn(2, 6, 3).to(kind), torch.ones(6, dtype=kind)

@@ -7,14 +7,14 @@ from ovjit.readers.torch.rule_language import *
 
 @aten("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm", "cudnn_batch_norm",
       "_batch_norm_with_update", "_native_batch_norm_legit", "_native_batch_norm_legit_functional",
-      "_batch_norm_no_update")  # fmt: skip
+      "_batch_norm_no_update", "_batch_norm_with_update_functional")  # fmt: skip
 def batch_norm(
     n: Call, x: Output, weight: Any = None, bias: Any = None, running_mean: Any = None,
     running_var: Any = None, training: bool = False, eps: float = 1e-5, momentum: float = 0.1,
 ) -> Any:  # fmt: skip
     """(x - mean) / sqrt(var + eps) * weight + bias, by the batch's own statistics if none are given."""
     plain = n.op == "aten::batch_norm"
-    if training or running_mean is None:
+    if training or running_mean is None or n.op.startswith("aten::_batch_norm_with_update"):
         axes = [i for i in range(n.rank(x)) if i != 1]
         out = affine(n, n("MVN", x, axes, eps=float(eps)), weight, bias, n.rank(x))
         return (
@@ -37,7 +37,7 @@ def _of_batch(
     momentum: float,
 ) -> list[Any]:  # fmt: skip
     """(mean, 1 / sqrt(var + eps), updated running mean, updated running variance) of a batch."""
-    if n.op in ("aten::native_batch_norm", "aten::_native_batch_norm_legit") and running_mean is not None:
+    if running_mean is not None and "functional" not in n.op:
         raise UnsupportedError(
             "BatchNorm in training mode is not supported, because it writes its "
             "running mean: call eval() first"
@@ -45,7 +45,7 @@ def _of_batch(
     spread, middle = n.also("var_mean", n.upcast(x), axes, None, 0, False)
     kind = _kind_of_statistics(n, x, weight, running_mean)
     result = [n.convert(v, kind) for v in (middle, n.also("rsqrt", n("Add", spread, n.like(spread, eps))))]
-    if n.op == "aten::_batch_norm_with_update":
+    if n.op.startswith("aten::_batch_norm_with_update"):
         result.append(n.const([], "u8"))
     if running_mean is not None:
         rows = n.to_type(n.tensor(n.count(x, axes)), n.dtype(spread))

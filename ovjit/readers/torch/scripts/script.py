@@ -30,6 +30,13 @@ from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 _SAME = frozenset((
     "prim::data", "prim::unchecked_cast", "aten::_unwrap_optional", "prim::unchecked_unwrap_optional",
 ))  # fmt: skip
+#: Operators that write statistics of a batch beside their results: by rules that return the new statistics
+#: behind the results.
+_WRITES_BESIDE = {
+    "aten::native_batch_norm": "aten::_native_batch_norm_legit_functional",
+    "aten::_native_batch_norm_legit": "aten::_native_batch_norm_legit_functional",
+    "aten::_batch_norm_with_update": "aten::_batch_norm_with_update_functional",
+}
 #: Operators of lists; some are of tensors, too.
 OF_LISTS = COPIES_OF_LISTS | {"aten::__getitem__", "aten::len", "aten::__contains__", "aten::get"}
 
@@ -112,9 +119,15 @@ class ScriptReader(AttributesReader):
         if not _is_of_list(kind, inputs[0] if inputs else None):
             self.check_read(kind, inputs)
         base = label(node.scopeName(), naming(kind, [use.user for v in outputs for use in v.uses()]))
+        if kind not in self.converters and arguments.get("running_mean") is not None:
+            name = _WRITES_BESIDE.get(kind, name)
         try:
             uses = self._output_uses(outputs)
             result = self.call(name, overload, arguments, base, partial(where, node), uses)
+            if name in _WRITES_BESIDE.values():
+                for key, value in zip(("running_mean", "running_var"), result[len(outputs) :], strict=False):
+                    self.replace(node, arguments[key], value)
+                result = result[: len(outputs)]
             _check_outputs(node, name, result)
         except Refused as error:
             result = compose(self, error, name, overload, arguments)
