@@ -49,3 +49,9 @@ def test_special_tokens_before_a_text_are_an_error(tmp_path: Path) -> None:
     folder = write_folder(ov, tmp_path / "qwen3", "qwen3_vl")
     with pytest.raises(OvjitError, match="only at the end"):
         genai.EmbeddingPipeline(folder, "CPU").embed("hello")
+
+
+@pytest.mark.parametrize("kind", ["TextEmbeddingPipeline", "EmbeddingPipeline", "TextRerankPipeline"])
+def test_a_folder_without_a_model_is_told_with_its_file(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r'Could not open the file: ".*openvino_model.xml"'):
+        getattr(genai, kind)(tmp_path, "CPU")
