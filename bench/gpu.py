@@ -1,7 +1,7 @@
 """Checks and measures the device "GPU" on an NVIDIA card.
 
     python -m bench.gpu [--quick] [--part checks layers networks] [--json gpu.json] [--seconds 0.2]
-                        [--limit 570]
+                        [--limit 470]
     python -m bench.gpu --page gpu.json
 
 First it checks: each kind of kernel once, layers, and a decoder, beside the CPU's results; products in all
@@ -12,20 +12,23 @@ networks (us from call to result), and PyTorch's eager mode and `torch.compile` 
 installed. `--quick` checks, and measures digits alone. `--part` runs some parts alone. It exits with 1 if a
 check fails, with 2 without a card, and with 3 after `--limit` seconds, whatever the card does. Checks and
 measurements run in a process of their own (`bench.gpu_worker`), which is replaced if it loses the card or
-hangs. Results are printed, and the file is written, after each; a table of all follows. `--page` writes the
-results of a file to the page docs/gpu.md.
+hangs. Results are printed, and the file is replaced, after each; a table of all follows, also if the script
+is interrupted or terminated. `--page` writes the results of a file to the page docs/gpu.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import itertools
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -552,7 +555,8 @@ def page_of(results: dict[str, Any]) -> str:
         f"{results['driver']}. Right: {checks}."
     )
     failed = f"\n\nWrong: {', '.join(results['failed'])}." if results["failed"] else ""
-    return "\n".join([f"{head}{failed}", "", "| case | result |", "|---|---|", *rows])
+    missing = "\n\nThe time was over: a part was not run." if results.get("over") else ""
+    return "\n".join([f"{head}{failed}{missing}", "", "| case | result |", "|---|---|", *rows])
 
 
 def write_page(results: str, page: str = "docs/gpu.md") -> None:
@@ -565,8 +569,11 @@ def write_page(results: str, page: str = "docs/gpu.md") -> None:
         file.write("\n".join([before + MARKS[0], part, MARKS[1] + after.split(MARKS[1])[1]]))
 
 
-#: The part of the time after which measurements begin, whatever is left to check.
-CHECKS_SHARE = 0.45
+#: Seconds after which the script ends: with its start and the last process's end, 8 minutes, or 90 seconds
+#: with --quick.
+LIMIT, QUICK_LIMIT = 470.0, 85.0
+#: The part of the time after which measurements begin, whatever is left to check. With --quick there is one.
+CHECKS_SHARE, QUICK_CHECKS_SHARE = 0.45, 0.85
 
 
 #: Parts of the script.
@@ -627,13 +634,13 @@ def main(
 ) -> int:
     """`start_worker`: starts a worker from an item on, if not as a process."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "--quick", action="store_true", help="checks of a part, and the time of digits: some 90 s"
-    )
+    parser.add_argument("--quick", action="store_true", help="checks of a part, and the time of digits: 90 s")
     parser.add_argument("--json", help="write the results to this file")
     parser.add_argument("--seconds", type=float, default=0.2, help="time for each network")
     parser.add_argument("--page", metavar="JSON", help="write the results of this file to docs/gpu.md")
-    parser.add_argument("--limit", type=float, help="end after so many seconds: 570, with --quick 150")
+    parser.add_argument(
+        "--limit", type=float, help=f"end after so many seconds: {LIMIT:g}, with --quick {QUICK_LIMIT:g}"
+    )
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="these parts alone")
     # of a worker: section and item, and the time at which checks end
     parser.add_argument("--from", dest="start", help=argparse.SUPPRESS)
@@ -647,14 +654,30 @@ def main(
         serve(work(options, [*map(int, options.start.split(","))], options.checks_end))
         return 0
 
-    limit = options.limit or (150 if options.quick else 570)
-    checks_end = str(time.time() + limit * CHECKS_SHARE)
+    limit = options.limit or (QUICK_LIMIT if options.quick else LIMIT)
+    checks_end = str(time.time() + limit * (QUICK_CHECKS_SHARE if options.quick else CHECKS_SHARE))
 
     def start_process(start: Sequence[int]) -> Worker:
         further = "--from", ",".join(map(str, start)), "--checks-end", checks_end
         return Worker([sys.executable, "-m", "bench.gpu", *arguments, *further])
 
-    return fill_results(follow_items(start_worker or start_process, limit), options.json)
+    messages = follow_items(start_worker or start_process, limit)
+    with ending_at_signals(), contextlib.closing(messages):
+        return fill_results(messages, options.json)
+
+
+@contextlib.contextmanager
+def ending_at_signals() -> Iterator[None]:
+    """SIGTERM, as of `timeout` and of schedulers, ends what runs inside like an interrupt from the
+    keyboard."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def commit() -> str:
@@ -670,6 +693,23 @@ def fill_results(messages: Iterator[Message], path: str | None) -> int:
     report: dict[str, Any] = {
         "commit": commit(), "date": time.strftime("%Y-%m-%d"), "checks": {}, "failed": [], "results": [],
     }  # fmt: skip
+    try:
+        collect(messages, report, path)
+    except KeyboardInterrupt:
+        report["over"] = True
+        print("interrupted: what is missing was not measured", file=sys.stderr, flush=True)
+    if "card" not in report:
+        return 3 if report.get("over") else 2
+    write_report(report, path)
+    print_checks(report, *report["checks"])
+    print_table(report["results"])
+    if report["failed"]:
+        print("card, capability and driver:", *(report.get(key) for key in ("card", "capability", "driver")))
+    return 3 if report.get("over") else int(bool(report["failed"]))
+
+
+def collect(messages: Iterator[Message], report: dict[str, Any], path: str | None) -> None:
+    """Add messages to the report, which is written after each. Ends if there is no card."""
     title = ""
     for message in messages:
         if message.get("title", title) != title:  # a section is over
@@ -680,7 +720,7 @@ def fill_results(messages: Iterator[Message], path: str | None) -> int:
         elif "broken" in message:
             print(message["broken"], file=sys.stderr)
             if "card" not in report:
-                return 2
+                return
             report["failed"].append(message["broken"])
         elif "over" in message:
             report["over"] = True
@@ -690,14 +730,15 @@ def fill_results(messages: Iterator[Message], path: str | None) -> int:
             print(f"the time for checks is over: {message['title']} from {message['left']} on", flush=True)
         elif "name" in message:
             add_result(report, message)
-        if path:
-            with open(path, "w", encoding="utf-8") as file:
-                json.dump(report, file, indent=1)
-    print_checks(report, *report["checks"])
-    print_table(report["results"])
-    if report["failed"]:
-        print("card, capability and driver:", *(report.get(key) for key in ("card", "capability", "driver")))
-    return 3 if report.get("over") else int(bool(report["failed"]))
+        write_report(report, path)
+
+
+def write_report(report: dict[str, Any], path: str | None) -> None:
+    """Replace the file by the results so far: whatever ends this process, the file is whole."""
+    if path:
+        with open(f"{path}.part", "w", encoding="utf-8") as file:
+            json.dump(report, file, indent=1)
+        os.replace(f"{path}.part", path)
 
 
 def print_checks(report: dict[str, Any], *titles: str) -> None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ovjit.codegen.gpu.functions import ptx_of
@@ -155,7 +155,7 @@ class Worker:
 
 def follow_items(
     start_worker: Callable[[Sequence[int]], Any], seconds: float, item_seconds: float = ITEM_SECONDS
-) -> Iterator[Message]:
+) -> Generator[Message, None, None]:
     """Yield the messages of workers with results and errors, of which there is one after the other until all
     items are done: {"done": True}. {"over": True} after so many seconds, and {"broken": reason} if a worker
     ends before an item begins. `start_worker`: given the numbers of a section and an item; with a third
@@ -182,7 +182,15 @@ def follow_items(
 
 def _follow_worker(worker: Any, end: float, item_seconds: float) -> Iterator[Message]:
     """The messages of one worker until the time `end`. The last one has "ended" if its item has ended the
-    worker."""
+    worker. The worker ends if its messages are not read to the last one."""
+    try:
+        yield from _messages_of(worker, end, item_seconds)
+    except (GeneratorExit, KeyboardInterrupt):
+        worker.end()
+        raise
+
+
+def _messages_of(worker: Any, end: float, item_seconds: float) -> Iterator[Message]:
     running: Message | None = None
     kernel, most, stop = "", item_seconds, time.monotonic() + item_seconds
     while True:

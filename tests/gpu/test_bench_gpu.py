@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -266,6 +268,79 @@ def test_the_limit_ends_a_hanging_process() -> None:
     worker = Worker([sys.executable, "-c", SCRIPT % "time.sleep(600)", "0,1"])
     assert [m for m in follow_items(lambda _: worker, 3) if "begins" not in m] == [{"over": True}]
     assert worker.process.wait(10) == -9
+
+
+#: The script with a worker that checks one item, measures one, and hangs in the third.
+INTERRUPTED = """
+import sys
+from bench import gpu
+from bench.gpu_worker import Worker
+script = '''
+import time
+from bench.gpu_worker import Item, serve, run_items
+serve(iter([{"card": "NVIDIA Fake 100", "capability": [9, 0], "driver": "12.4"}]))
+rows = [{"what": "x", "us": 1}]
+measured = [Item("x", lambda: rows), Item("y", lambda: time.sleep(600))]
+parts = [("kinds", [Item("a", lambda: True)]), ("", measured)]
+serve(run_items([(title, lambda items=items: iter(items)) for title, items in parts], (0, 0)))
+'''
+def start(position):
+    worker = Worker([sys.executable, "-c", script])
+    print("worker", worker.process.pid, flush=True)
+    return worker
+raise SystemExit(gpu.main(["--json", sys.argv[1]], start))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_script_that_is_cut_off_leaves_its_results(number: int, tmp_path: Path) -> None:
+    path = tmp_path / "gpu.json"
+    command = [sys.executable, "-c", INTERRUPTED, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline().split()[1])
+        assert process.stdout.readline() == "kinds: 1 of 1 right\n"
+        assert process.stdout.readline() == "what: x us: 1\n"
+        time.sleep(0.2)  # the file is written next
+        process.send_signal(number)
+        if number == signal.SIGKILL:  # its worker hangs, and holds the pipes
+            os.kill(worker, signal.SIGKILL)
+        printed, errors = process.communicate(timeout=60)
+    report = json.loads(path.read_text())
+    assert report["checks"] == {"kinds": [1, 1]} and report["results"] == [{"what": "x", "us": 1}]
+    if number == signal.SIGKILL:
+        return
+    assert process.returncode == 3 and report["over"] and "interrupted: " in errors
+    assert printed.split() == ["kinds:", "1", "of", "1", "right", "x", "us", "1;"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+    assert "The time was over" in bench.page_of(report)
+
+
+def test_a_report_is_whole_at_any_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "gpu.json"
+    bench.write_report({"results": [1]}, str(path))
+
+    def write_part(report: object, file: Any, **_: object) -> None:
+        file.write('{"results": [')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench.json, "dump", write_part)
+    with pytest.raises(KeyboardInterrupt):
+        bench.write_report({"results": [1, 2]}, str(path))
+    assert json.loads(path.read_text()) == {"results": [1]}
+
+
+@pytest.mark.parametrize(("arguments", "most"), [([], 480), (["--quick"], 90), (["--limit", "7"], 8)])
+def test_the_script_ends_in_time(arguments: list[str], most: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+
+    def follow(start: object, limit: float) -> Iterator[Any]:
+        limits.append(limit)
+        yield {"broken": "no card"}
+
+    monkeypatch.setattr(bench, "follow_items", follow)
+    assert bench.main(arguments) == 2 and most - 11 < limits[0] < most
 
 
 def test_a_worker_that_does_not_start_is_no_endless_loop(capsys: pytest.CaptureFixture[str]) -> None:
