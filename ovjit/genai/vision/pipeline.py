@@ -185,10 +185,7 @@ class VLMPipeline(VLMPipelineBase):
         if history is not None and is_done:
             self._reader.keep(history, chat)
         if chat_history is not None:
-            if is_done:
-                chat_history.append({"role": "assistant", "content": results.texts[0]})
-            else:  # the question of a cancelled answer is no part of the chat
-                chat_history.pop()
+            _end_turn(chat_history, results.texts[0] if is_done else None)
         return results
 
     def _decode(self, answers: list[Answer], metrics: VLMPerfMetrics, start_us: float) -> VLMDecodedResults:
@@ -201,6 +198,15 @@ class VLMPipeline(VLMPipelineBase):
         metrics.raw_metrics.generate_durations.append(now_us() - start_us)
         results.perf_metrics = metrics
         return results
+
+
+def _end_turn(history: ChatHistory, answer: str | None) -> None:
+    """Add the answer to its question. Without one the question goes: that of a cancelled answer is no part of
+    the chat."""
+    if answer is None:
+        history.pop()
+    else:
+        history.append({"role": "assistant", "content": answer})
 
 
 def _bind(arguments: Sequence[Any], keywords: dict[str, Any]) -> dict[str, Any]:
