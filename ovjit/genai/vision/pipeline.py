@@ -185,7 +185,7 @@ class VLMPipeline(VLMPipelineBase):
         if history is not None and is_done:
             self._reader.keep(history, chat)
         if chat_history is not None:
-            _end_turn(chat_history, results.texts[0] if is_done else None)
+            _end_turn(chat_history, results.texts[0], is_done)
         return results
 
     def _decode(self, answers: list[Answer], metrics: VLMPerfMetrics, start_us: float) -> VLMDecodedResults:
@@ -200,13 +200,12 @@ class VLMPipeline(VLMPipelineBase):
         return results
 
 
-def _end_turn(history: ChatHistory, answer: str | None) -> None:
-    """Add the answer to its question. Without one the question goes: that of a cancelled answer is no part of
-    the chat."""
-    if answer is None:
-        history.pop()
-    else:
+def _end_turn(history: ChatHistory, answer: str, is_done: bool) -> None:
+    """Add the answer to its question. The question of a cancelled answer is no part of the chat."""
+    if is_done:
         history.append({"role": "assistant", "content": answer})
+    else:
+        history.pop()
 
 
 def _bind(arguments: Sequence[Any], keywords: dict[str, Any]) -> dict[str, Any]:
