@@ -4,8 +4,8 @@ modules.
 Common kernels are those of the graphs in `ovjit.tools.groups` (common layers, and groups of nodes of many
 models) and of the embedded model. Their object code and printed sources are written. These depend on the
 sources only, and not on this CPU or on the order of compilation. Run it after a change of the code
-generators; outdated files are ignored. `--reuse` takes a third of the time: it is for changes of what kernels
-there are, and of their printed sources, not of how these become object code.
+generators; outdated files are ignored. `--reuse` compiles only kernels whose sources are new: it is for
+changes of what kernels there are, and of their printed sources, not of how these become object code.
 
 Other files are written, too; `--texts` writes only these:
 
@@ -179,8 +179,7 @@ def contents(
     name: str, extra: Sequence[str], skip: Collection[str] = (), reused: Mapping[str, bytes] = EMPTY
 ) -> Contents:
     """The content to ship for an instruction set with the features `extra`, without the keys `skip`. Kernels
-    whose keys are in `reused` have the object code there; a group of which none is there had no room before,
-    and is not compiled.
+    whose keys are in `reused` have the object code there.
 
     Works once per process, since a process prints each source once."""
     from ovjit.codegen.cpu.host import assume, host_target
@@ -193,8 +192,6 @@ def contents(
         chosen = [k for k in group.kernels if not PICK or k.name.startswith(tuple(PICK.split()))]
         keys = {kernel.content_key(isa): kernel for kernel in chosen}
         further = {key: kernel for key, kernel in keys.items() if key not in have}
-        if reused and reused.keys().isdisjoint(further):
-            further = {}
         result.kernels.append({key: _object_code(k, isa, reused.get(key)) for key, k in further.items()})
         result.printed.append({key: text for key, text in group.texts.items() if key not in have})
         have.update(keys, group.texts)

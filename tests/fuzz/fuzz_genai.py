@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 
 from tests.fuzz import genai_kinds
+from tests.fuzz.genai_kinds import EXACT, draw
 
 #: Seconds after which a program is ended: some do not end there.
 LIMIT = 240
-EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
 WORDS = (
     "the",
     "weather",
@@ -57,10 +57,6 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "temperature": (0.3, 0.8, 1.7), "top_k": (1, 3, 40, 1000), "top_p": (0.3, 0.9), "min_p": (0.05, 0.3),
     "rng_seed": (0, 1, 7, 123456789), "num_return_sequences": (1, 2, 3),
 }  # fmt: skip
-
-
-def draw(rng: random.Random, options: dict[str, tuple[Any, ...]], share: float) -> dict[str, Any]:
-    return {name: rng.choice(values) for name, values in options.items() if rng.random() < share}
 
 
 def draw_config(rng: random.Random, is_drafted: str = "") -> dict[str, Any]:

@@ -49,13 +49,13 @@ WHISPER: dict[str, tuple[Any, ...]] = {
     "initial_prompt": ("hello", ""), "hotwords": ("world there",), "num_beams": (2, 3), "do_sample": (True,), "rng_seed": (1, 5),
     "top_k": (5, 20), "temperature": (0.5, 1.5), "repetition_penalty": (1.4,), "max_initial_timestamp_index": (0, 3, 50),
     "min_new_tokens": (2, 8), "begin_suppress_tokens": ([], [5, 9], list(range(60))), "stop_token_ids": ({12, 31, 40}, set(range(0, 300, 9))),
-    "presence_penalty": (1.0,), "frequency_penalty": (0.7,), "length_penalty": (0.5, 2.0), "stop_criteria": (), "no_repeat_ngram_size": (2,),
+    "presence_penalty": (1.0,), "frequency_penalty": (0.7,), "length_penalty": (0.5, 2.0), "no_repeat_ngram_size": (2,),
     "ignore_eos": (True,), "top_p": (0.5, 0.9), "min_p": (0.1,), "num_return_sequences": (2,), "logprobs": (1,),
 }  # fmt: skip
 
 
 def draw(rng: random.Random, options: dict[str, tuple[Any, ...]], share: float) -> dict[str, Any]:
-    return {name: rng.choice(values) for name, values in options.items() if values and rng.random() < share}
+    return {name: rng.choice(values) for name, values in options.items() if rng.random() < share}
 
 
 def draw_size(rng: random.Random, most: int = len(SIZES)) -> tuple[int, int]:

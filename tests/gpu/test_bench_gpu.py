@@ -301,7 +301,8 @@ def test_a_script_that_is_cut_off_leaves_its_results(number: int, tmp_path: Path
         worker = int(process.stdout.readline().split()[1])
         assert process.stdout.readline() == "kinds: 1 of 1 right\n"
         assert process.stdout.readline() == "what: x us: 1\n"
-        time.sleep(0.2)  # the file is written next
+        while not json.loads(path.read_text())["results"]:  # written behind the printed line
+            time.sleep(0.01)
         process.send_signal(number)
         if number == signal.SIGKILL:  # its worker hangs, and holds the pipes
             os.kill(worker, signal.SIGKILL)

@@ -95,13 +95,13 @@ def needed_equations(jaxpr: Any) -> list[tuple[int, Any]]:
 def read_jaxpr(jaxpr: Any, converters: Mapping[str, Rule] | None = None) -> Model:
     """The Model of a ClosedJaxpr, or of a Jaxpr without constants.
 
-    Inputs and outputs are named `jaxpr_invar_0`, `jaxpr_outvar_0` and so on. RuntimeError that
-    names the primitive for what is not valid; UnsupportedError, one too, lists all primitives that cannot be
+    Inputs and outputs are named `jaxpr_invar_0`, `jaxpr_outvar_0` and so on. RuntimeError for what is not
+    valid names the primitive. UnsupportedError, a RuntimeError, too, lists all primitives that cannot be
     read.
     """
     closed = closed_of(jaxpr)
     if closed is None:
-        raise UnsupportedError("a Jaxpr with constants has not their values; the ClosedJaxpr has them")
+        raise UnsupportedError("a Jaxpr with constants lacks their values: convert the ClosedJaxpr")
     reader = Reader(converters)
     missing: dict[str, list[str]] = {}
     for eqn in equations(closed.jaxpr):

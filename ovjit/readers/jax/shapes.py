@@ -204,7 +204,7 @@ def reduce_xor(n: JaxNode) -> Any:
 
 
 def _fold_bits(n: JaxNode, axes: Sequence[int], op: str) -> Output:
-    """Reduce along axes by an operation on bits. Over no elements all bits are 1 by an and, else 0."""
+    """Reduce along axes by an operation on bits. Over no elements all bits are 1 for BitwiseAnd, else 0."""
     none = n.like(n[0], 0)
     starts = [n("BitwiseNot", none) if op == "BitwiseAnd" else none]
     return fold_axes(n, [n[0]], axes, lambda a, b: [n(op, a[0], b[0])], starts)[0]
@@ -229,7 +229,7 @@ def fold_axes(
     n: JaxNode, values: Sequence[Output], axes: Sequence[int], join: Callable[[Any, Any], list[Output]],
     starts: Sequence[Output],
 ) -> list[Output]:  # fmt: skip
-    """Reduce tensors along axes by `join`, which combines two values. Over no elements: `starts`."""
+    """Reduce tensors along axes by `join`, which combines two values. Results over no elements: `starts`."""
     result, dims = list(values), n.dims(values[0])
     if 0 in dims:
         return [n.spread(v, [d for axis, d in enumerate(dims) if axis not in axes]) for v in starts]

@@ -46,7 +46,7 @@ def reduce_window(n: JaxNode) -> Any:
         result = n("AvgPool", x, exclude_pad=False, opset=14, **options)
         result = n("Multiply", result, n.like(result, math.prod(options["kernel"])))
     else:
-        # -x is no number of the type for 0 < x of unsigned types and for the least of signed ones; ~x is
+        # unsigned types have no -x, and the least signed number has none; ~x reverses the order, too
         mirroring = None if n.op_type == "reduce_window_max" else "Negative" if n.is_real(x) else "BitwiseNot"
         result = n("MaxPool", n(mirroring, x) if mirroring else x, opset=14, **options)
         result = n(mirroring, result) if mirroring else result

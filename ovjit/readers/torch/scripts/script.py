@@ -30,8 +30,7 @@ from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 _SAME = frozenset((
     "prim::data", "prim::unchecked_cast", "aten::_unwrap_optional", "prim::unchecked_unwrap_optional",
 ))  # fmt: skip
-#: Operators that write statistics of a batch beside their results: by rules that return the new statistics
-#: behind the results.
+#: Operators that also write running statistics -> those that return the new statistics after the results.
 _WRITES_BESIDE = {
     "aten::native_batch_norm": "aten::_native_batch_norm_legit_functional",
     "aten::_native_batch_norm_legit": "aten::_native_batch_norm_legit_functional",
